@@ -1,0 +1,61 @@
+"""crossdock copies container images and OCI artifacts from registry to registry, byte-exact.
+
+    >>> from crossdock import copy_sync
+    >>> copy_sync("docker.io/library/hello-world", "127.0.0.1:5000/hello-world").digest
+
+Names load on first use, so ``crossdock --version`` does not pay for an HTTP client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crossdock.api import CopyResult, copy, copy_sync
+    from crossdock.errors import CopyError, CrossdockError
+    from crossdock.events import Event
+    from crossdock.oci.descriptor import Descriptor
+    from crossdock.oci.reference import Reference
+    from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CopyError": "errors",
+    "CopyOptions": "options",
+    "CopyResult": "api",
+    "Credentials": "options",
+    "CrossdockError": "errors",
+    "Descriptor": "oci.descriptor",
+    "Event": "events",
+    "NetworkOptions": "options",
+    "Reference": "oci.reference",
+    "RegistryOptions": "options",
+    "copy": "api",
+    "copy_sync": "api",
+}
+
+__all__ = [
+    "CopyError",
+    "CopyOptions",
+    "CopyResult",
+    "Credentials",
+    "CrossdockError",
+    "Descriptor",
+    "Event",
+    "NetworkOptions",
+    "Reference",
+    "RegistryOptions",
+    "copy",
+    "copy_sync",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'crossdock' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"crossdock.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

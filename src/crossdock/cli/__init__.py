@@ -1,0 +1,1 @@
+"""The command: words to options, events to a display, errors to one line and an exit code."""

@@ -1,0 +1,136 @@
+"""The small interfaces between the engine and whatever holds content. Protocols only, no code.
+
+`transfer` knows these and nothing else: a registry, a layout on disk or a test double serve equally.
+Offsets are bytes from the start of the blob; ranges are half-open, ``start <= x < stop``.
+
+How one blob moves::
+
+    BlobSource.open(start, stop) ──> Body ──receive──> ByteSink (slots of the arena)
+                                                           │ hashed in order
+                                      UploadSession.append <┘
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from crossdock.oci.descriptor import Descriptor
+
+
+class ByteSink(Protocol):
+    """Where body bytes land. Called on the event loop for every read; must not block or await."""
+
+    def get_buffer(self) -> memoryview | None:
+        """Writable memory for the next bytes, never empty; None when full: reading stops until `Body.resume`."""
+
+    def received(self, count: int) -> None:
+        """The first `count` bytes of the last buffer are filled. Offered once, in order."""
+
+
+class Body(Protocol):
+    """One answer's bytes on their way: exactly ``start``..``stop`` of the blob, in order."""
+
+    @property
+    def start(self) -> int:
+        """First offset that will be delivered. 0 when the source ignored the range."""
+
+    @property
+    def stop(self) -> int:
+        """Offset after the last byte that will be delivered. The blob's size when the range was ignored."""
+
+    async def receive(self, sink: ByteSink) -> None:
+        """Deliver every byte into `sink`, then return; the connection is given back for reuse.
+
+        Raises `TransportError` when it broke or stalled; bytes delivered until then are good.
+        """
+
+    def resume(self) -> None:
+        """The sink has room again after `get_buffer` returned None."""
+
+    def close(self) -> None:
+        """Give the body up, whatever its state. Safe to call twice and after the end."""
+
+
+class BlobSource(Protocol):
+    """One blob at one source. Redirects are resolved once and shared by all ranges."""
+
+    async def open(self, start: int, stop: int) -> Body:
+        """Ask for ``start``..``stop`` and return when the answer's head is checked.
+
+        A source that cannot serve ranges answers with the whole blob: the caller sees it in ``Body.start``
+        and ``Body.stop``. One call is one try: retryable errors are the caller's to repeat. Raises
+        `NotFound`, `Unauthorized`, `Denied`, `RateLimited`, `ServerBusy`, `SizeMismatch` (the total that
+        the source states is not the descriptor's), `TransportError`.
+        """
+
+
+class UploadSession(Protocol):
+    """One blob going up to one target, fed in order."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes taken so far by `append`."""
+
+    @property
+    def chunk_size(self) -> int | None:
+        """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
+
+    async def append(self, data: memoryview) -> None:
+        """Send the next bytes; returns when `data` may be reused.
+
+        Raises `UploadInterrupted` when the bytes from its ``.offset`` on must be given again, on this same
+        object. Raises another error when the upload is over for good.
+        """
+
+    async def commit(self) -> None:
+        """All bytes are sent and verified by the caller: make the blob exist. Raises as `append` does."""
+
+    async def cancel(self) -> None:
+        """Drop the session at the target. Never raises; bounded in time; nothing after `commit`."""
+
+
+class Source(Protocol):
+    """A repository (or layout) that content is copied from."""
+
+    @property
+    def name(self) -> str:
+        """``host:port/repository`` or ``oci:DIR``, as errors print it."""
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor behind a tag or digest. Raises `NotFound`."""
+
+    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        """The manifest's bytes, digest and size verified. Raises `NotFound`, `ContentError`."""
+
+    def blob(self, descriptor: Descriptor) -> BlobSource:
+        """The blob's bytes, to be opened in ranges. Asks nothing yet."""
+
+
+class Target(Protocol):
+    """A repository (or layout) that content is copied to."""
+
+    @property
+    def name(self) -> str:
+        """``host:port/repository`` or ``oci:DIR``, as errors print it."""
+
+    async def has_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether this repository has the manifest under its digest."""
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether this repository has the blob, with the descriptor's size."""
+
+    async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
+        """Make the blob of another repository of this registry appear here. False: it must be uploaded.
+
+        A session that the registry opens instead (202) is kept for the next `start_upload` of this blob or
+        cancelled. Targets that cannot mount return False and ask nothing.
+        """
+
+    async def start_upload(self, descriptor: Descriptor) -> UploadSession:
+        """Choose the way up for this blob. Opens the upload at the registry when the first bytes are given."""
+
+    async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        """Put the manifest's unchanged bytes, by digest, or under `tag` (and so by digest as well).
+
+        Compares the digest that the target answers. Raises `ContentError` when it differs.
+        """

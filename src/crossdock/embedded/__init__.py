@@ -1,0 +1,1 @@
+"""``crossdock registry``: an aiohttp server that speaks the distribution specification over an OCI layout."""

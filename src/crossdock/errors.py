@@ -1,0 +1,232 @@
+"""Every error crossdock raises, on one screen.
+
+An error says what failed, where, and what to do next. Three attributes drive behaviour:
+
+- ``retryable``: the same request may succeed when sent again (the server was busy, a connection broke).
+  Only transport and registry code sets it; loops that try again read it and nothing else.
+- ``hint``: what the person reading should do next, or an empty string.
+- ``side``: only on `CopyError`, the edge where a lower error meets the copy that it ended.
+
+Messages never hold a secret: URLs are redacted before they reach an error (`transport.redact`).
+Errors pickle, so they cross process boundaries whole.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from typing import Any, Literal
+
+Side = Literal["source", "target"]
+
+
+class CrossdockError(Exception):
+    """Root of every error raised on purpose by crossdock."""
+
+    retryable: bool = False
+    hint: str = ""
+
+    def __init__(self, message: str, *, hint: str = "", retryable: bool | None = None, **details: Any) -> None:
+        super().__init__(message)
+        if hint:
+            self.hint = hint
+        if retryable is not None:
+            self.retryable = retryable
+        self.__dict__.update(details)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception.__reduce__ calls the class with args alone, which keyword-only classes refuse.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
+
+# -- the caller's input ------------------------------------------------------------------------------
+
+
+class InvalidInput(CrossdockError, ValueError):
+    """The caller's words cannot be acted on; nothing was sent."""
+
+
+class InvalidReference(InvalidInput):
+    """Not a reference; the message quotes it and says which part is wrong."""
+
+
+class InvalidDigest(InvalidInput):
+    """Not a digest of a known algorithm and length."""
+
+
+class InvalidOption(InvalidInput):
+    """An option's value is out of range or contradicts another."""
+
+
+# -- content -----------------------------------------------------------------------------------------
+
+
+class ContentError(CrossdockError):
+    """Bytes are not what their descriptor promised. The side that served them is at fault."""
+
+
+class InvalidManifest(ContentError, ValueError):
+    """A document that is no manifest, is of an unknown or refused type, or breaks a limit of the parser."""
+
+
+class DigestMismatch(ContentError):
+    """The bytes hash to another digest than promised. ``.expected``, ``.actual``: digest strings."""
+
+    expected: str
+    actual: str
+
+
+class SizeMismatch(ContentError):
+    """More or fewer bytes than promised. ``.expected``, ``.received``: bytes."""
+
+    expected: int
+    received: int
+
+
+class LimitExceeded(ContentError):
+    """A document, header or error body is over the limit named in the message."""
+
+
+# -- no usable reply ---------------------------------------------------------------------------------
+
+
+class TransportError(CrossdockError):
+    """No usable reply came. ``.method`` and ``.url`` (redacted) when a request was under way."""
+
+    retryable = True
+    method: str = ""
+    url: str = ""
+
+
+class ConnectFailed(TransportError, ConnectionError):
+    """Name look-up, TCP connect or proxy CONNECT failed."""
+
+
+class TlsFailed(TransportError, ConnectionError):
+    """The TLS handshake failed: untrusted, expired or wrong certificate, or not a TLS server."""
+
+    retryable = False
+
+
+class ReadFailed(TransportError, ConnectionError):
+    """The connection broke before the whole answer arrived."""
+
+
+class WriteFailed(TransportError, ConnectionError):
+    """The connection broke before the whole request was sent."""
+
+
+class TimedOut(TransportError, TimeoutError):
+    """A bounded wait ran out. ``.phase``: connect, first byte, low speed, write, commit or pool."""
+
+    phase: str = ""
+
+
+class ProtocolError(TransportError):
+    """The peer broke HTTP or the distribution specification; the message quotes what was observed."""
+
+
+class RedirectRefused(TransportError):
+    """A redirect or Location that must not be followed (to plain HTTP, to a private address, too many)."""
+
+    retryable = False
+
+
+# -- answered and refused ----------------------------------------------------------------------------
+
+
+class RegistryError(CrossdockError):
+    """The registry answered and refused.
+
+    ``.status`` the HTTP status, ``.codes`` the error codes of the distribution specification found in the
+    body, ``.retry_after`` seconds (None when not given), ``.method`` and ``.url`` (redacted).
+    """
+
+    status: int = 0
+    codes: tuple[str, ...] = ()
+    retry_after: float | None = None
+    method: str = ""
+    url: str = ""
+
+
+class Unauthorized(RegistryError):
+    """401, or the token service refused: credentials are missing or wrong."""
+
+
+class Denied(RegistryError):
+    """403: the credentials are known and not enough."""
+
+
+class NotFound(RegistryError, LookupError):
+    """404: no such repository, tag, manifest or blob."""
+
+
+class RateLimited(RegistryError):
+    """429, after every permitted retry."""
+
+    retryable = True
+
+
+class ServerBusy(RegistryError):
+    """500, 502, 503, 504 and 408: the server may answer when asked again."""
+
+    retryable = True
+
+
+class Unsupported(RegistryError):
+    """The registry does not speak what is needed (405, 415, an unknown manifest type)."""
+
+
+class UploadRejected(RegistryError):
+    """An upload was refused for good; the message holds status and codes."""
+
+
+class UploadInterrupted(CrossdockError):
+    """An upload must be fed again from ``.offset``: the target holds exactly the bytes before it.
+
+    Not a failure: the sender goes back and carries on. ``.announce`` is True when bytes that the target
+    had acknowledged were lost (a new session), so the report can say so. ``.cause`` is the error behind it.
+    """
+
+    offset: int
+    announce: bool = False
+    cause: CrossdockError | None = None
+
+
+# -- this machine, and the end of a copy -------------------------------------------------------------
+
+
+class StoreError(CrossdockError, OSError):
+    """A layout or file on this machine could not be read or written (full disk, permissions, not a layout)."""
+
+
+class CredentialsError(CrossdockError):
+    """A credential file or helper could not be used. Never holds the credential."""
+
+
+class Cancelled(CrossdockError):
+    """The copy was cancelled by its caller; nothing was tagged."""
+
+
+class RetriesExhausted(CrossdockError):
+    """``.attempts`` holds the errors in order; the last one is chained."""
+
+    attempts: tuple[CrossdockError, ...] = ()
+
+
+class CopyError(CrossdockError):
+    """Where a copy ended: ``.operation``, ``.side``, ``.reference`` and the chained cause.
+
+    ``str()`` is the one line a person needs: ``fetch of blob sha256:… from source host:port/repo: cause``.
+    """
+
+    operation: str
+    side: Side
+    reference: str
+    cause: CrossdockError
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost crossdock error behind `error`: what decides the exit code."""
+    while isinstance(error, CopyError | RetriesExhausted) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

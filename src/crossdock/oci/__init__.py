@@ -1,0 +1,1 @@
+"""Values of the OCI specifications: references, digests, descriptors, manifests, platforms. No I/O."""

@@ -1,0 +1,87 @@
+"""What a caller can choose, as frozen values checked when made. One object travels down; nothing is global.
+
+Sizes are bytes, times seconds. Every default names its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crossdock.errors import InvalidOption
+
+MiB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves who we are at one registry. Never printed: ``repr`` shows the user name alone.
+
+    ``identity_token`` is an OAuth2 refresh token (docker's ``identitytoken``); with it ``username`` may be
+    empty. ``registry_token`` is a ready bearer token (docker's ``registrytoken``), sent as it is.
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    registry_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryOptions:
+    """How to speak to the registries of one side."""
+
+    credentials: Credentials | None = None  # None: environment, then docker and podman files, then anonymous
+    ca_file: Path | None = None  # added to the system's roots; given means HTTPS, never plain
+    cert_file: Path | None = None  # client certificate, sent to the registry itself, never across a redirect
+    key_file: Path | None = None  # its key; None: in cert_file
+    plain_http: bool | None = None  # None: only on loopback, when the port does not speak TLS
+
+    def __post_init__(self) -> None:
+        if self.key_file is not None and self.cert_file is None:
+            raise InvalidOption("a client key was given without its certificate")
+        if self.plain_http and self.ca_file is not None:
+            raise InvalidOption("plain HTTP and a CA file contradict each other")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkOptions:
+    """Bounds on every wait and on the number of sockets."""
+
+    connect_timeout: float = 10.0  # name look-up, TCP and TLS handshake together
+    timeout: float = 30.0  # nothing moved on a connection, or the first byte did not come
+    commit_timeout: float = 600.0  # the answer to a closing PUT: minutes on large blobs (registries.md U13)
+    low_speed: int = 64  # bytes a second over `timeout` under which a body counts as stalled
+    retries: int = 5  # tries after the first, per request, without progress between them
+    connections: int = 8  # source connections of one process; 8 × 16 MiB × 2 is the default memory
+    connections_per_host: int = 64  # bound of the pool; regsync and azcopy stay under it
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "timeout", "commit_timeout"):
+            if not getattr(self, name) > 0:
+                raise InvalidOption(f"{name} must be more than 0 seconds")
+        if self.retries < 0:
+            raise InvalidOption("retries must be 0 or more")
+        if not 1 <= self.connections <= 256:
+            raise InvalidOption("connections must be between 1 and 256")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyOptions:
+    """Everything one copy can be told. The defaults are what the command uses."""
+
+    source: RegistryOptions = RegistryOptions()
+    target: RegistryOptions = RegistryOptions()
+    network: NetworkOptions = NetworkOptions()
+    platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
+    chunk_size: int = 16 * MiB  # bytes asked for by one ranged GET (aws-c-s3 8 MiB, SOCI 8-16 MB)
+    memory: int = 256 * MiB  # every content buffer of the process together
+    paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
+    environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
+
+    def __post_init__(self) -> None:
+        if self.chunk_size < 64 * 1024:
+            raise InvalidOption("chunk size must be at least 64KiB")
+        if self.memory < 4 * MiB:
+            raise InvalidOption("memory must be at least 4MiB")

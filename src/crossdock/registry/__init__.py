@@ -1,0 +1,1 @@
+"""A registry as a `content.Source` and `content.Target`: authentication, retries, and one module per noun."""

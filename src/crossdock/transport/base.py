@@ -1,0 +1,117 @@
+"""The interface of the transfer core: a request, the head of its answer, and the exchange between them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from crossdock.options import NetworkOptions
+
+Headers = Sequence[tuple[str, str]]
+
+TlsFor = Callable[[str, int], ssl.SSLContext]
+"""Gives the TLS context for a host and port. Called once per origin and cached."""
+
+ProxyFor = Callable[[str, str, int], str | None]
+"""``(scheme, host, port)`` → the proxy's URL (``http://[user:password@]host:port``), or None: go direct."""
+
+
+class Sink(Protocol):
+    """Where body bytes land; structurally `content.ByteSink`."""
+
+    def get_buffer(self) -> memoryview | None:
+        """Writable memory for the next bytes, never empty; None when full."""
+
+    def received(self, count: int) -> None:
+        """The first `count` bytes of the last buffer are filled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP/1.1 request. ``Host``, ``User-Agent`` and the framing headers are added by the transport.
+
+    ``content_length`` None means no body and no Content-Length header (GET, HEAD); 0 sends
+    ``Content-Length: 0``; above 0, exactly that many bytes must be given to `Exchange.write`.
+    """
+
+    method: str
+    url: str  # absolute, http or https
+    headers: Headers = ()
+    content_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """Status line and headers of an answer. Header names are lower case; order and repeats are kept."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    content_length: int | None = None  # None: chunked, or ends with the connection
+    by_name: dict[str, str] = field(default_factory=dict, repr=False)  # repeats joined by ", "
+
+    def get(self, name: str, default: str = "") -> str:
+        """The header's value (name in lower case), repeats joined by ``, ``."""
+        return self.by_name.get(name, default)
+
+
+class Exchange(Protocol):
+    """One request and its answer on one connection. Always ends in `read`, `receive` or `close`."""
+
+    @property
+    def url(self) -> str:
+        """The request's URL, as sent; redact before showing."""
+
+    async def write(self, data: memoryview) -> None:
+        """Send the next body bytes; returns when `data` may be reused.
+
+        When the server answers before the body is complete, writing stops and returns early with
+        ``answered_early`` set: read the head by `response`. Raises `WriteFailed`, `TimedOut`.
+        """
+
+    @property
+    def answered_early(self) -> bool:
+        """The answer's head came before the request's body was complete."""
+
+    async def response(self, timeout: float | None = None) -> ResponseHead:
+        """The final answer's head (1xx are skipped). `timeout` seconds for the first byte, default the
+        options' ``timeout``. Raises `ReadFailed`, `TimedOut`, `ProtocolError`.
+        """
+
+    async def receive(self, sink: Sink) -> int:
+        """Deliver the whole body into `sink`; returns its length and gives the connection back.
+
+        Raises `ReadFailed` (ended early; with a Content-Length or chunked framing this is never taken for
+        the end), `TimedOut` (phase ``low speed``: under ``low_speed`` bytes a second over ``timeout``
+        seconds while the sink had room), `ProtocolError`.
+        """
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body, at most `limit` bytes (`LimitExceeded` over it), and give the connection back."""
+
+    def resume(self) -> None:
+        """The sink has room again."""
+
+    def close(self) -> None:
+        """End the exchange whatever its state. A connection with bytes outstanding is closed, an idle one kept.
+        Safe to call twice.
+        """
+
+
+class HttpClientInterface(Protocol):
+    """Opens exchanges over pooled connections."""
+
+    async def send(self, request: Request) -> Exchange:
+        """Take or open a connection to the URL's origin and send the request's head.
+
+        A kept connection that turns out closed before any byte of the answer came is replaced once by a new one
+        when the request has no body. Raises `ConnectFailed`, `TlsFailed`, `TimedOut`.
+        """
+
+    async def close(self) -> None:
+        """Close every connection. Exchanges under way fail with `ReadFailed`."""
+
+
+ClientFactory = Callable[[NetworkOptions, TlsFor, ProxyFor], HttpClientInterface]

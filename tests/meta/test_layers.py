@@ -1,0 +1,108 @@
+"""Who may import whom. The table is the architecture; a change here is a design decision."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[2] / "src"
+ROOT = "crossdock"
+
+# Layers from the bottom up. `cli.main` imports lazily, which this test sees like any other import.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "options": {"errors"},
+    "events": set(),
+    "oci": {"errors"},
+    "_ext": set(),
+    "_kernels": {"_ext"},
+    "content": {"oci", "errors"},
+    "verify": {"_kernels", "oci", "errors"},
+    "protocol": {"oci", "errors"},
+    "transport": {"errors", "options"},
+    "registry": {"protocol", "transport", "content", "verify", "oci", "options", "errors"},
+    "store": {"content", "verify", "oci", "options", "errors"},
+    "transfer": {"content", "verify", "_kernels", "oci", "options", "events", "errors"},
+    "embedded": {"store", "verify", "oci", "errors"},
+    "api": {"transfer", "registry", "store", "content", "oci", "options", "events", "errors", "__init__"},
+    "testing": {"oci", "errors"},
+    "cli": {"api", "embedded", "testing", "oci", "options", "events", "errors", "_kernels", "__init__"},
+    "__init__": {"api", "errors", "events", "options", "oci"},
+    "__main__": {"cli"},
+}
+
+# asyncio belongs to the layers that wait; os.environ to the edges that a person touches.
+MAY_USE_ASYNCIO = {"transport", "registry", "store", "transfer", "embedded", "api", "testing", "cli"}
+MAY_READ_ENVIRONMENT = {"api", "cli", "_kernels", "transport"}
+
+MODULES = sorted((SRC / ROOT).rglob("*.py"))
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(SRC / ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute dotted names that the file imports, relative ones resolved."""
+    package = (ROOT, *path.relative_to(SRC / ROOT).parts[:-1])
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join((*base, *filter(None, [node.module])))
+            found |= {f"{stem}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imported_layers(path: Path) -> set[str]:
+    layers = set()
+    for name in imports(path):
+        if name.split(".")[0] == ROOT:
+            parts = name.split(".")
+            layers.add(parts[1] if len(parts) > 1 and parts[1] in MAY_IMPORT else "__init__")
+    return layers
+
+
+def test_the_tree_is_seen() -> None:
+    assert len(MODULES) > 5
+
+
+def test_the_table_has_no_cycle_but_the_package_itself() -> None:
+    order: list[str] = []
+    pending = {layer: below - {"__init__"} for layer, below in MAY_IMPORT.items() if layer != "__init__"}
+    while pending:
+        free = sorted(layer for layer, below in pending.items() if below <= set(order))
+        assert free, f"import cycle among {sorted(pending)}"
+        order += free
+        for layer in free:
+            del pending[layer]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_respect_layers(path: Path) -> None:
+    layer = layer_of(path)
+    assert layer in MAY_IMPORT, f"{path} is in no layer of the table"
+    illegal = imported_layers(path) - MAY_IMPORT[layer] - {layer}
+    assert not illegal, f"{layer} must not import {sorted(illegal)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SRC)))
+def test_asyncio_and_environment_stay_in_their_layers(path: Path) -> None:
+    layer = layer_of(path)
+    if layer not in MAY_USE_ASYNCIO:
+        assert not any(name.split(".")[0] == "asyncio" for name in imports(path))
+    if layer not in MAY_READ_ENVIRONMENT:
+        source = path.read_text()
+        assert "os.environ" not in source, f"{layer} must not read the environment"
+        assert "getenv" not in source, f"{layer} must not read the environment"
+
+
+def test_kernels_import_nothing_of_crossdock() -> None:
+    for pyx in (SRC.parent / "ext").rglob("*.p[yx][xd]"):
+        for line in pyx.read_text().splitlines():
+            if line.startswith(("import ", "from ", "cimport ")) and ROOT in line:
+                assert "crossdock._ext" in line, f"{pyx.name}: {line}"
