@@ -1,0 +1,87 @@
+"""Ranges in headers: lenient to read, strict to compare."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossdock.protocol.byterange import (
+    ContentRange,
+    content_range_for_chunk,
+    parse_content_range,
+    parse_uploaded,
+    range_header,
+    unsatisfied_total,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("bytes 0-9/100", ContentRange(0, 10, 100)),
+        ("Bytes 5-5/6", ContentRange(5, 6, 6)),
+        ("0-9/100", ContentRange(0, 10, 100)),  # Nexus
+        ("bytes=0-9/100", ContentRange(0, 10, 100)),
+        ("  bytes  0 - 9 / 100 ", ContentRange(0, 10, 100)),
+        ("bytes 0-9/*", ContentRange(0, 10, None)),
+        ("bytes 9-0/100", None),
+        ("bytes */100", None),
+        ("bytes 0-9", None),
+        ("bytes 0-/100", None),
+        ("bytes -1-9/100", None),
+        ("items 0-9/100", None),
+        ("bytes 0-9/100, 20-29/100", None),
+        ("bytes 0-" + "9" * 40 + "/1", None),
+        ("bytes ٠-٩/١٠٠", None),
+        ("", None),
+    ],
+)
+def test_content_range_is_read_leniently(value: str, expected: ContentRange | None) -> None:
+    assert parse_content_range(value) == expected
+
+
+@given(st.integers(0, 1 << 50), st.integers(1, 1 << 40), st.integers(0, 1 << 50))
+def test_what_is_asked_is_what_a_right_answer_states(start: int, length: int, rest: int) -> None:
+    stop = start + length
+    asked = range_header(start, stop).removeprefix("bytes=")
+    assert parse_content_range(f"bytes {asked}/{stop + rest}") == ContentRange(start, stop, stop + rest)
+    assert content_range_for_chunk(start, stop) == asked
+
+
+@given(st.text(max_size=40))
+def test_no_header_value_raises(value: str) -> None:
+    parse_content_range(value)
+    parse_uploaded(value)
+    unsatisfied_total(value)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 0), (5, 5), (6, 5), (-1, 4)])
+def test_an_empty_or_negative_range_is_not_asked_for(start: int, stop: int) -> None:
+    with pytest.raises(ValueError):
+        range_header(start, stop)
+    with pytest.raises(ValueError):
+        content_range_for_chunk(start, stop)
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        ("0-9", 10),
+        ("bytes=0-9", 10),
+        ("bytes 0-9", 10),
+        ("0-0", 0),  # distribution's empty session
+        ("0--1", 0),
+        ("1-9", None),
+        ("10", None),
+        ("", None),
+    ],
+)
+def test_an_upload_says_how_much_it_holds(value: str, held: int | None) -> None:
+    assert parse_uploaded(value) == held
+
+
+def test_a_refused_range_may_state_the_size() -> None:
+    assert unsatisfied_total("bytes */0") == 0
+    assert unsatisfied_total("*/17") == 17
+    assert unsatisfied_total("bytes 0-1/17") is None
