@@ -1,0 +1,96 @@
+"""Fixtures of real servers, and their logs beside a failed test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.command import Crossdock
+from support.docker_registry import DockerRegistry, start_docker_registry
+from support.faults import FaultProxy
+from support.process import ServerProcess
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show the end of every running server's log with the test that failed."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.when == "call" and report.failed:
+        for server in ServerProcess.running:
+            report.sections.append((f"log of {server.name}", server.tail()))
+
+
+@pytest.fixture
+def crossdock(tmp_path: Path) -> Crossdock:
+    """The command, with an empty home."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return Crossdock(home)
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    """Whatever a test opens is closed after it, last opened first."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def shared_registries(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[DockerRegistry, DockerRegistry]]:
+    """Two plain docker-registries for the whole run: tests use repositories of their own in them."""
+    with ExitStack() as stack:
+        pair = []
+        for name in ("source", "target"):
+            pair.append(start_docker_registry(tmp_path_factory.mktemp(name)))
+            stack.callback(pair[-1].stop)
+        yield pair[0], pair[1]
+
+
+@pytest.fixture
+def source(shared_registries: tuple[DockerRegistry, DockerRegistry]) -> DockerRegistry:
+    """The plain registry that tests copy from."""
+    return shared_registries[0]
+
+
+@pytest.fixture
+def target(shared_registries: tuple[DockerRegistry, DockerRegistry]) -> DockerRegistry:
+    """The plain registry that tests copy to."""
+    return shared_registries[1]
+
+
+@pytest.fixture
+def new_registry(tmp_path: Path, closing: ExitStack) -> Callable[..., DockerRegistry]:
+    """Starts a docker-registry for this test alone; takes a name and `start_docker_registry`'s options."""
+
+    def start(name: str = "registry", **options: Any) -> DockerRegistry:
+        registry = start_docker_registry(tmp_path / name, **options)
+        closing.callback(registry.stop)
+        return registry
+
+    return start
+
+
+@pytest.fixture
+def fault_proxy(closing: ExitStack) -> Callable[[str], FaultProxy]:
+    """Starts a fault proxy before ``host:port``."""
+
+    def start(upstream: str) -> FaultProxy:
+        proxy = FaultProxy(upstream)
+        closing.callback(proxy.close)
+        return proxy
+
+    return start
+
+
+@pytest.fixture
+def repository(request: pytest.FixtureRequest) -> str:
+    """A repository name that no other test uses."""
+    return "it/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:100]

@@ -1,0 +1,170 @@
+"""The servers and proxies of the suite do what their names say; otherwise green tests would mean nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from crossdock.testing.images import ImageBuilder
+from support import faults, nginx
+from support.docker_registry import DockerRegistry, htpasswd_file
+from support.faults import Fault, FaultProxy
+from support.images import assert_holds, everything, one_layer_image, place_sparse_blob, push, write_sparse
+from support.process import require
+from support.push import Remote, sha256
+
+pytestmark = pytest.mark.real
+
+
+def test_what_the_pusher_pushes_skopeo_reads(source: DockerRegistry, repository: str, tmp_path: Path) -> None:
+    builder = ImageBuilder()
+    graph = push(source.remote, repository, builder, everything(builder), "v1")
+    assert_holds(source.remote, repository, "v1", graph)
+    raw = subprocess.run(
+        [
+            require("skopeo"),
+            "inspect",
+            "--raw",
+            "--tls-verify=false",
+            f"docker://{source.host}/{repository}:v1",
+        ],
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert sha256(raw.stdout) == graph.root
+
+
+def test_htpasswd_registry_refuses_strangers(
+    new_registry: Callable[..., DockerRegistry], tmp_path: Path
+) -> None:
+    path = htpasswd_file(tmp_path / "htpasswd", "ann", "s3cret")
+    registry = new_registry(auth={"htpasswd": {"realm": "here", "path": str(path)}}, basic="ann:s3cret")
+    assert registry.remote.request("GET", "/v2/").status == 200
+    assert Remote(registry.host).request("GET", "/v2/").status == 401
+    assert Remote(registry.host, basic="ann:wrong").request("GET", "/v2/").status == 401
+
+
+def test_access_log_and_upload_sessions_are_seen(source: DockerRegistry, repository: str) -> None:
+    mark = source.mark()
+    opened = source.remote.request("POST", f"/v2/{repository}/blobs/uploads/", b"")
+    assert opened.status == 202
+    assert source.uploads_begun(mark) == 1
+    assert any(repository in session for session in source.upload_sessions())
+    assert source.remote.request("DELETE", opened.headers["location"]).status == 204
+    assert not any(repository in session for session in source.upload_sessions())
+
+
+def test_range_stripper_serves_everything(
+    source: DockerRegistry, repository: str, tmp_path: Path, closing: ExitStack
+) -> None:
+    digest = source.remote.push_blob(repository, b"0123456789")
+    proxy = nginx.start_range_stripper(tmp_path / "nginx", f"http://{source.host}")
+    closing.callback(proxy.stop)
+    path = f"/v2/{repository}/blobs/{digest}"
+    assert source.remote.request("GET", path, headers={"Range": "bytes=2-4"}).body == b"234"
+    ignored = Remote(proxy.host).request("GET", path, headers={"Range": "bytes=2-4"})
+    assert (ignored.status, ignored.body) == (200, b"0123456789")
+
+
+def test_redirector_hands_blobs_to_a_host_that_refuses_authorization(
+    source: DockerRegistry, repository: str, tmp_path: Path, closing: ExitStack
+) -> None:
+    digest = source.remote.push_blob(repository, b"0123456789")
+    front, behind = nginx.start_redirector(
+        tmp_path / "nginx", f"http://{source.host}", source.storage, address="127.0.0.2"
+    )
+    closing.callback(front.stop)
+    closing.callback(behind.stop)
+    path = f"/v2/{repository}/blobs/{digest}"
+    assert Remote(front.host).request("GET", path).status == 401
+    sent_on = Remote(front.host, basic="a:b").request("GET", path)
+    assert sent_on.status == 307
+    location = sent_on.headers["location"]
+    storage = Remote(f"127.0.0.2:{behind.ports[0]}")
+    assert storage.request("GET", location, headers={"Range": "bytes=2-4"}).body == b"234"
+    assert storage.request("GET", location, headers={"Authorization": "Basic YTpi"}).status == 500
+    assert [entry["authorization"] for entry in behind.accesses()] == ["", "Basic YTpi"]
+
+
+def test_body_limit_answers_413(
+    target: DockerRegistry, repository: str, tmp_path: Path, closing: ExitStack
+) -> None:
+    proxy = nginx.start_body_limit(tmp_path / "nginx", f"http://{target.host}", "1m")
+    closing.callback(proxy.stop)
+    remote = Remote(proxy.host)
+    opened = remote.request("POST", f"/v2/{repository}/blobs/uploads/", b"")
+    assert proxy.host in opened.headers["location"]
+    refused = remote.request("PATCH", opened.headers["location"], bytes((1 << 20) + 1))
+    assert refused.status == 413
+    assert remote.push_blob(repository, bytes(1 << 20))
+
+
+def test_fault_proxy_passes_content_unchanged(
+    source: DockerRegistry, repository: str, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
+    builder = ImageBuilder(seed=1)
+    proxy = fault_proxy(source.host)
+    image, _ = one_layer_image(builder, 300_000)
+    graph = push(Remote(proxy.host), repository, builder, image, "v1")
+    assert_holds(Remote(proxy.host), repository, "v1", graph)
+    assert proxy.count(lambda request: request.is_upload_body()) == 2
+
+
+def test_fault_proxy_breaks_what_it_is_told(
+    source: DockerRegistry, repository: str, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
+    data = bytes(range(256)) * 1024
+    digest = source.remote.push_blob(repository, data)
+    proxy = fault_proxy(source.host)
+    remote = Remote(proxy.host)
+    path = f"/v2/{repository}/blobs/{digest}"
+
+    def get(**fault: object) -> bytes:
+        proxy.add(Fault(lambda request: request.is_blob_get(digest), **fault))  # type: ignore[arg-type]
+        return remote.request("GET", path, headers={"Range": "bytes=100000-"}).body
+
+    with pytest.raises(http.client.IncompleteRead) as cut:
+        get(truncate_at=70_000)
+    assert len(cut.value.partial) == 70_000
+    with pytest.raises(ConnectionError):
+        get(reset=True)
+    flipped = get(flip_at=170_000)
+    assert flipped[:70_000] == data[100_000:170_000]
+    assert flipped[70_000] == data[170_000] ^ 0xFF
+    assert flipped[70_001:] == data[170_001:]
+    assert get(strip_range=True) == data
+    assert get(answer=faults.busy()) == b"try again"
+    assert get(head=faults.set_header("Content-Range", "bytes 0-0/1")) == data[100_000:]
+    assert get() == data[100_000:]
+
+
+def test_fault_proxy_resets_uploads(
+    target: DockerRegistry, repository: str, fault_proxy: Callable[[str], FaultProxy]
+) -> None:
+    proxy = fault_proxy(target.host)
+    fault = proxy.add(Fault(lambda request: request.is_upload_body(), reset_upload_at=1 << 20))
+    with pytest.raises(ConnectionError):
+        Remote(proxy.host).push_blob(repository, bytes(8 << 20))
+    assert fault.reached.is_set()
+    assert Remote(proxy.host).push_blob(repository, bytes(8 << 20))
+
+
+def test_sparse_blob_is_served_by_the_registry(
+    source: DockerRegistry, repository: str, tmp_path: Path
+) -> None:
+    size = (3 << 20) + 5
+    with (tmp_path / "sparse").open("w+b") as file:
+        write_sparse(file.fileno(), size)
+        data = file.read()
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    place_sparse_blob(source, repository, size, digest)
+    assert source.remote.blob(repository, digest) == data
+    assert json.loads((source.directory / "config.yml").read_text())["version"] == "0.1"

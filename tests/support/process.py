@@ -1,0 +1,109 @@
+"""Child processes of the suite: tools that must exist, free ports, servers that start, log and stop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+READY_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 10.0
+
+PACKAGE_OF = {
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "nginx": "nginx-light",
+    "umoci": "umoci",
+    "htpasswd": "apache2-utils",
+    "unshare": "util-linux",
+    "mount": "mount",
+}
+
+
+def require(tool: str) -> str:
+    """The tool's path. Missing: a failure in CI, elsewhere a skip whose reason names the Debian package."""
+    found = shutil.which(tool, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
+    if found is not None:
+        return found
+    reason = f"{tool} is not installed: apt-get install {PACKAGE_OF.get(tool, tool)}"
+    if os.environ.get("CI"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """A TCP port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def listening(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether a connection to the port is accepted."""
+    try:
+        with socket.create_connection((address, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Poll until `condition` holds; an `AssertionError` naming `what` when it never does."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s:g} s in vain for: {what}")
+        time.sleep(0.01)
+
+
+class ServerProcess:
+    """One server: started, awaited, logged to a file and stopped by its own pid."""
+
+    running: list[ServerProcess] = []  # noqa: RUF012 - one list on purpose: the failure report reads it
+
+    def __init__(self, name: str, argv: Sequence[str], log: Path, ready: Callable[[], bool]) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env={"PATH": os.environ.get("PATH", os.defpath), "OTEL_TRACES_EXPORTER": "none"},
+            )
+        ServerProcess.running.append(self)
+        try:
+            wait_until(lambda: self._ready(ready), f"{name} to listen")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _ready(self, ready: Callable[[], bool]) -> bool:
+        if self._process.poll() is not None:
+            raise AssertionError(f"{self.name} ended with {self._process.returncode}:\n{self.tail()}")
+        return ready()
+
+    def tail(self, lines: int = 30) -> str:
+        """The last lines of the server's log, shortened, without docker-registry's second line a request."""
+        every = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([line[:240] for line in every if "response completed" not in line][-lines:])
+
+    def stop(self) -> None:
+        """End the process, politely first. Safe to call twice."""
+        if self in ServerProcess.running:
+            ServerProcess.running.remove(self)
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
