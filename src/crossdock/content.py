@@ -113,6 +113,9 @@ class Target(Protocol):
     def name(self) -> str:
         """``host:port/repository`` or ``oci:DIR``, as errors print it."""
 
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor behind a tag or digest, as it is now. Raises `NotFound`."""
+
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether this repository has the manifest under its digest."""
 

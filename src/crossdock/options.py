@@ -61,10 +61,19 @@ class NetworkOptions:
         for name in ("connect_timeout", "timeout", "commit_timeout"):
             if not getattr(self, name) > 0:
                 raise InvalidOption(f"{name} must be more than 0 seconds")
+        if self.low_speed < 0:
+            raise InvalidOption("low_speed must be 0 or more bytes a second")
         if self.retries < 0:
             raise InvalidOption("retries must be 0 or more")
         if not 1 <= self.connections <= 256:
             raise InvalidOption("connections must be between 1 and 256")
+
+    def backoff_s(self, failures: int, chance: float) -> float:
+        """Seconds to wait after `failures` failures in a row: exponential, at most 30 s, with full jitter.
+
+        `chance` is a random number in 0..1. Precedent: AWS architecture blog, "exponential backoff and jitter".
+        """
+        return min(30.0, 0.25 * 2.0 ** min(failures, 10)) * (0.5 + chance / 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

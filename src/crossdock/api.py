@@ -1,0 +1,248 @@
+"""The library: `copy`, `inspect` and `list_tags`. Picks who serves each side and owns their lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from crossdock import __version__
+from crossdock.errors import Side
+from crossdock.events import Listener, ignore
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.platform import Platform
+from crossdock.oci.reference import LayoutReference, Reference, parse_location
+from crossdock.options import CopyOptions
+from crossdock.registry.client import RegistryClient
+from crossdock.registry.repository import RegistryRepository
+from crossdock.store.layout import LayoutStore
+from crossdock.transfer.blob import Workshop, during
+from crossdock.transfer.budget import Budget
+from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.ranges import Supply
+from crossdock.transfer.tally import Tally
+
+T = TypeVar("T")
+
+Repository = RegistryRepository | LayoutStore
+HASH_THREADS = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyResult:
+    """What a copy did. Sizes in bytes; a blob that occurs twice counts once.
+
+    ``digest`` is what the target has, ``source_digest`` what the source named: they differ when several
+    platforms made a new index or one platform was taken out of an index.
+    """
+
+    source: str
+    target: str
+    digest: str
+    source_digest: str
+    media_type: str
+    manifests: int
+    blobs_moved: int
+    blobs_skipped: int
+    blobs_mounted: int
+    bytes_moved: int
+    bytes_skipped: int
+    bytes_mounted: int
+    bytes_requested: int
+    retries: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def digest_changed(self) -> bool:
+        """The target's digest is not the one the source reference names."""
+        return self.digest != self.source_digest
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, ``digest_changed`` included."""
+        return {**asdict(self), "digest_changed": self.digest_changed}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What a reference names: its descriptor's fields, the document's bytes and the parsed document."""
+
+    reference: str
+    digest: str
+    media_type: str
+    size: int
+    raw: bytes
+    manifest: Manifest
+
+
+async def copy(
+    source: str, target: str, options: CopyOptions | None = None, *, on_event: Listener = ignore
+) -> CopyResult:
+    """Copy what `source` names to `target`, byte-exact, with everything below it; the tag is written last.
+
+    `source` and `target` are references (``host[:port]/repository[:tag][@digest]``) or layouts
+    (``oci:DIR[:tag|@digest]``). `on_event` gets values of `crossdock.events` and must not block.
+
+    Raises `InvalidInput` before anything is sent; `CopyError` with operation, side, reference and cause when
+    the copy fails. Then the target has no new tag. Cancelling drops the upload sessions.
+    """
+    options = options or CopyOptions()
+    origin, destination = parse_location(source), parse_location(target)
+    platforms = tuple(Platform.parse(text) for text in options.platforms)
+    started = time.monotonic()
+    tally = Tally(on_event)
+    async with (
+        _open(origin, "source", options, tally) as reading,
+        _open(destination, "target", options, tally) as writing,
+        _workshop(options) as workshop,
+    ):
+        wish = _wish(origin, destination, platforms)
+        named, root = await ImageCopy(wish, reading, writing, workshop, tally).run()
+        if isinstance(writing, LayoutStore) and wish.target_tag is None:
+            with during("push manifest to", "target", str(destination)):
+                await writing.add_root(root)
+    return CopyResult(
+        source=str(origin),
+        target=str(destination),
+        digest=root.digest,
+        source_digest=named.digest,
+        media_type=root.media_type,
+        manifests=tally.manifests,
+        blobs_moved=tally.blobs["moved"],
+        blobs_skipped=tally.blobs["skipped"],
+        blobs_mounted=tally.blobs["mounted"],
+        bytes_moved=tally.bytes["moved"],
+        bytes_skipped=tally.bytes["skipped"],
+        bytes_mounted=tally.bytes["mounted"],
+        bytes_requested=tally.bytes_requested,
+        retries=tally.retries,
+        seconds=time.monotonic() - started,
+        warnings=tuple(tally.warnings),
+    )
+
+
+async def inspect(reference: str, options: CopyOptions | None = None) -> Inspection:
+    """What `reference` names; nothing but its manifest is fetched. Uses the options' source side."""
+    options = options or CopyOptions()
+    location = parse_location(reference)
+    async with _open(location, "source", options, Tally(ignore)) as repository:
+        with during("inspect", "source", str(location)):
+            named = await repository.resolve(_name_of(location))
+            data = await repository.fetch_manifest(named)
+            manifest = parse_manifest(data, named.media_type)
+    return Inspection(
+        reference=str(location),
+        digest=named.digest,
+        media_type=manifest.media_type,
+        size=len(data),
+        raw=data,
+        manifest=manifest,
+    )
+
+
+async def list_tags(repository: str, options: CopyOptions | None = None) -> list[str]:
+    """The tags of a repository or layout, as it lists them. Uses the options' source side."""
+    options = options or CopyOptions()
+    location = parse_location(repository)
+    async with _open(location, "source", options, Tally(ignore)) as opened:
+        with during("list tags of", "source", opened.name):
+            return await opened.list_tags()
+
+
+def copy_sync(
+    source: str, target: str, options: CopyOptions | None = None, *, on_event: Listener = ignore
+) -> CopyResult:
+    """`copy` for callers without an event loop; runs on uvloop."""
+    return run(copy(source, target, options, on_event=on_event))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run one coroutine on a uvloop of its own."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+# -- wiring ----------------------------------------------------------------------------------------------
+
+
+def _name_of(location: Reference | LayoutReference) -> str:
+    """Tag or digest to resolve; empty for a layout without either: its only manifest."""
+    return location.tag or (str(location.digest) if location.digest else "")
+
+
+def _wish(
+    origin: Reference | LayoutReference,
+    destination: Reference | LayoutReference,
+    platforms: tuple[Platform, ...],
+) -> Wish:
+    mount_from: tuple[str, ...] = ()
+    if (
+        isinstance(origin, Reference)
+        and isinstance(destination, Reference)
+        and origin.registry == destination.registry
+        and origin.repository != destination.repository
+    ):
+        mount_from = (origin.repository,)
+    return Wish(
+        source_reference=str(origin),
+        target_reference=str(destination),
+        source_name=_name_of(origin),
+        source_digest=Digest(origin.digest) if origin.digest else None,
+        target_tag=destination.tag,
+        target_digest=Digest(destination.digest) if destination.digest else None,
+        platforms=platforms,
+        mount_from=mount_from,
+    )
+
+
+@asynccontextmanager
+async def _open(
+    location: Reference | LayoutReference, side: Side, options: CopyOptions, tally: Tally
+) -> AsyncIterator[Repository]:
+    if isinstance(location, LayoutReference):
+        with during("open", side, str(location)):
+            store = await asyncio.to_thread(LayoutStore, location.path, create=side == "target")
+        yield store
+        return
+    registry_options = options.source if side == "source" else options.target
+    client = RegistryClient(
+        location.api_host,
+        side=side,
+        options=registry_options,
+        network=options.network,
+        environ=os.environ if options.environ is None else options.environ,
+        on_retry=lambda operation, error: tally.retried(side, operation, error),
+        user_agent=f"crossdock/{__version__}",
+    )
+    try:
+        yield RegistryRepository(client, location)
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def _workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
+    budget = Budget(options.memory, debug=options.paranoid)
+    connections = max(1, min(options.network.connections, budget.slots // 2))
+    # Two parts per connection fit the budget: one on its way, one waiting behind the slowest.
+    part_slots = max(1, min(options.chunk_size // budget.slot_size, budget.slots // (2 * connections)))
+    supply = Supply(
+        budget=budget,
+        permits=asyncio.Semaphore(connections),
+        network=options.network,
+        part_size=part_slots * budget.slot_size,
+    )
+    hashing = ThreadPoolExecutor(HASH_THREADS, "crossdock-hash")
+    try:
+        yield Workshop(supply=supply, hashing=hashing, paranoid=options.paranoid)
+    finally:
+        hashing.shutdown(wait=True, cancel_futures=True)
+        budget.close()

@@ -1,0 +1,238 @@
+"""Moving one blob: read in ranges, hashed in order, sent from the same slots.
+
+Two tasks with a short queue between them, so the next piece is hashed while this one is sent. The last piece
+is given to the upload only after size and digest of the whole were found right, so a wrong blob is never
+complete at the target.
+
+When the target asks for earlier bytes again (`UploadInterrupted`), reading starts anew at the nearest offset
+at or before it for which the digest's state was kept, and bytes the target already holds are hashed only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from crossdock.content import BlobSource, Source, Target, UploadSession
+from crossdock.errors import (
+    Cancelled,
+    ContentError,
+    CopyError,
+    CrossdockError,
+    Side,
+    UploadInterrupted,
+)
+from crossdock.events import BlobStarted
+from crossdock.oci.descriptor import Descriptor
+from crossdock.transfer.ranges import Piece, RangedReader, Supply
+from crossdock.transfer.tally import Tally
+from crossdock.transfer.tasks import stop
+from crossdock.verify import BlobVerifier
+
+HASH_INLINE = 64 * 1024  # below this a hand-over to a thread costs more than the hash (about 40 µs)
+QUEUE_PIECES = 2  # hashed and waiting to be sent; more would only delay back-pressure
+KEPT_STATES = 4  # digest states at the last acknowledged boundaries
+
+
+@contextmanager
+def during(operation: str, side: Side, reference: str) -> Iterator[None]:
+    """Turn a lower error into the `CopyError` that says which operation and side it ended."""
+    try:
+        yield
+    except (CopyError, Cancelled, UploadInterrupted):
+        raise
+    except CrossdockError as error:
+        raise CopyError(
+            f"{operation} {side} {reference}: {error}",
+            hint=error.hint,
+            operation=operation,
+            side=side,
+            reference=reference,
+            cause=error,
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every blob move of a process shares."""
+
+    supply: Supply
+    hashing: Executor
+    paranoid: bool
+
+
+class BlobMove:
+    """One blob on its way from a source to a target."""
+
+    def __init__(
+        self, blob: Descriptor, source: Source, target: Target, workshop: Workshop, tally: Tally
+    ) -> None:
+        self._blob = blob
+        self._source_name = f"{source.name}@{blob.digest}"
+        self._target_name = f"{target.name}@{blob.digest}"
+        self._source: BlobSource = source.blob(blob)
+        self._target = target
+        self._workshop = workshop
+        self._tally = tally
+        self._states: dict[int, bytes] = {}
+        self._is_verified = False
+
+    async def run(self) -> None:
+        """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
+        with during("push blob to", "target", self._target_name):
+            session = await self._target.start_upload(self._blob)
+        self._tally.emit(BlobStarted(self._blob.digest, self._blob.size))
+        try:
+            resume_at = 0
+            while True:
+                try:
+                    await self._feed(session, resume_at)
+                    with during("push blob to", "target", self._target_name):
+                        await session.commit()  # network
+                    return
+                except UploadInterrupted as interruption:
+                    resume_at = interruption.offset
+                    self._note(interruption)
+        except BaseException:
+            await asyncio.shield(session.cancel())  # network, bounded by the session
+            raise
+
+    def _note(self, interruption: UploadInterrupted) -> None:
+        cause = interruption.cause or interruption
+        self._tally.retried("target", "push blob", cause)
+        if interruption.announce:
+            self._tally.warn(
+                f"upload of {self._blob.digest} to {self._target.name} had to start again at byte "
+                f"{interruption.offset}: {cause}"
+            )
+        self._tally.progress(self._blob, interruption.offset)
+
+    async def _feed(self, session: UploadSession, resume_at: int) -> None:
+        """Read, hash and send everything from `resume_at` on; `session` takes its bytes from there."""
+        if self._is_verified and resume_at == self._blob.size:
+            return  # the target holds every byte that was verified; only its commit failed
+        boundary = session.chunk_size
+        begin = max((offset for offset in self._states if offset <= resume_at), default=0)
+        verifier = BlobVerifier(
+            self._blob, resumable=boundary is not None, state=self._states[begin] if begin else None
+        )
+        if self._blob.size == 0:
+            self._check(verifier)
+            return
+        reader = RangedReader(
+            self._source,
+            self._blob.size,
+            self._workshop.supply,
+            start=begin,
+            boundary=boundary,
+            on_requested=self._tally.requested,
+            on_retry=lambda error: self._tally.retried("source", "fetch blob", error),
+        )
+        queue: asyncio.Queue[Piece | BaseException] = asyncio.Queue(QUEUE_PIECES)
+        hasher = asyncio.ensure_future(self._hash_all(reader, verifier, queue, boundary))
+        try:
+            sent = begin
+            while sent < self._blob.size:
+                item = await queue.get()
+                if isinstance(item, BaseException):
+                    raise item
+                await self._send(session, item, resume_at)
+                sent = item.stop
+        finally:
+            await self._clear(reader, queue, hasher)
+
+    async def _clear(
+        self,
+        reader: RangedReader,
+        queue: asyncio.Queue[Piece | BaseException],
+        hasher: asyncio.Future[None],
+    ) -> None:
+        try:
+            await stop(hasher)
+        finally:
+            while not queue.empty():
+                item = queue.get_nowait()
+                if isinstance(item, Piece):
+                    self._release(item)
+            await reader.close()
+
+    async def _hash_all(
+        self,
+        reader: RangedReader,
+        verifier: BlobVerifier,
+        queue: asyncio.Queue[Piece | BaseException],
+        boundary: int | None,
+    ) -> None:
+        """Hash the pieces in order and queue each to be sent; a failure is queued behind them."""
+        try:
+            while True:
+                with during("fetch blob from", "source", self._source_name):
+                    piece = await reader.next_piece()  # network
+                if piece is None:
+                    return
+                try:
+                    await self._hash(piece, verifier, boundary)
+                    await queue.put(piece)
+                except BaseException:
+                    self._release(piece)
+                    raise
+        except Exception as error:
+            await queue.put(error)
+
+    async def _hash(self, piece: Piece, verifier: BlobVerifier, boundary: int | None) -> None:
+        if self._workshop.paranoid:
+            piece.slot.mark(piece.slot_stop)
+        if len(piece.view) <= HASH_INLINE:
+            verifier.update(piece.view)
+        else:
+            await asyncio.get_running_loop().run_in_executor(
+                self._workshop.hashing, verifier.update, piece.view
+            )
+        if piece.stop == self._blob.size:
+            self._check(verifier)
+            self._is_verified = True
+        elif boundary is not None and piece.stop % boundary == 0:
+            self._keep_state(piece.stop, verifier)
+
+    def _check(self, verifier: BlobVerifier) -> None:
+        with during("fetch blob from", "source", self._source_name):
+            verifier.check()
+
+    def _keep_state(self, offset: int, verifier: BlobVerifier) -> None:
+        if verifier.can_export:
+            self._states[offset] = verifier.export_state()
+            while len(self._states) > KEPT_STATES:
+                del self._states[min(self._states)]
+
+    async def _send(self, session: UploadSession, piece: Piece, resume_at: int) -> None:
+        try:
+            view = piece.view
+            if piece.offset < resume_at:
+                view = view[min(len(view), resume_at - piece.offset) :]
+            if len(view):
+                with during("push blob to", "target", self._target_name):
+                    await session.append(view)  # network
+                self._tally.progress(self._blob, piece.stop)
+            if self._workshop.paranoid:
+                self._check_mark(piece)
+        finally:
+            self._release(piece)
+
+    def _check_mark(self, piece: Piece) -> None:
+        try:
+            piece.slot.check()
+        except BufferError as error:
+            raise CopyError(
+                f"buffer of {self._blob.digest} changed while it was in use: {error}",
+                operation="move blob",
+                side="source",
+                reference=self._source_name,
+                cause=ContentError(str(error)),
+            ) from error
+
+    def _release(self, piece: Piece) -> None:
+        if piece.ends_slot:
+            self._workshop.supply.budget.release(piece.slot)

@@ -1,0 +1,219 @@
+"""Copying what one reference names: the graph of manifests and blobs, each digest once, the tag last.
+
+Rules:
+
+1. The source's tag is resolved to a digest once, at the start. Moving it meanwhile changes nothing.
+2. Blobs before the manifest that names them, manifests before their index, the tag at the very end
+   (registries.md M2). So a copy that fails has moved no tag.
+3. Bytes of manifests are pushed as they were fetched. Only a choice of several platforms makes a new index.
+4. A manifest that the target repository has stands for its blobs: registries refuse one without them. An
+   index does not stand for its manifests (registries store sparse indexes), so those are asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from crossdock.content import Source, Target
+from crossdock.errors import CrossdockError, DigestMismatch, NotFound
+from crossdock.events import BlobPlanned, CopyDone, CopyStarted
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.mediatype import is_foreign_layer
+from crossdock.oci.platform import Platform
+from crossdock.transfer.blob import BlobMove, Workshop, during
+from crossdock.transfer.platforms import select
+from crossdock.transfer.tally import Tally
+from crossdock.transfer.tasks import run_together
+
+MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
+SMALL_BLOBS_AT_ONCE = 16
+LARGE_BLOBS_AT_ONCE = 4  # crane's default for layers; they share the source connections
+SMALL_BLOB = 1 << 20  # at most one slot
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What to copy and under which name."""
+
+    source_reference: str  # for messages and events: the whole reference as given
+    target_reference: str
+    source_name: str  # tag or digest; empty: a layout's only manifest
+    source_digest: Digest | None
+    target_tag: str | None
+    target_digest: Digest | None
+    platforms: tuple[Platform, ...]
+    mount_from: tuple[str, ...]  # other repositories of the target's registry that may have the blobs
+
+
+class ImageCopy:
+    """One reference on its way from a source to a target."""
+
+    def __init__(self, wish: Wish, source: Source, target: Target, workshop: Workshop, tally: Tally) -> None:
+        self._wish = wish
+        self._source = source
+        self._target = target
+        self._workshop = workshop
+        self._tally = tally
+        self._once: dict[str, asyncio.Future[None]] = {}
+        self._manifests = asyncio.Semaphore(MANIFESTS_AT_ONCE)
+        self._checks = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
+        self._small = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
+        self._large = asyncio.Semaphore(LARGE_BLOBS_AT_ONCE)
+
+    async def run(self) -> tuple[Descriptor, Descriptor]:
+        """Copy it. Returns the descriptor the source named and the one the target has now."""
+        started = time.monotonic()
+        wish = self._wish
+        named = await self._resolve()
+        data = await self._fetch(named)
+        root, data = await select(named, data, wish.platforms, self._source)
+        if wish.target_digest is not None and wish.target_digest != root.digest:
+            with during("check digest of", "target", wish.target_reference):
+                raise DigestMismatch(
+                    f"the target names {wish.target_digest}, the content is {root.digest}",
+                    hint="leave the digest out of the target, or give the one of the content",
+                    expected=str(wish.target_digest),
+                    actual=str(root.digest),
+                )
+        self._tally.emit(
+            CopyStarted(wish.source_reference, wish.target_reference, root.digest, root.media_type)
+        )
+        await self._copy_root(root, data)
+        self._tally.emit(CopyDone(root.digest, time.monotonic() - started))
+        return named, root
+
+    # -- the root ----------------------------------------------------------------------------------------
+
+    async def _resolve(self) -> Descriptor:
+        wish = self._wish
+        with during("resolve", "source", wish.source_reference):
+            named = await self._source.resolve(wish.source_name)  # network
+            if wish.source_digest is not None and named.digest != wish.source_digest:
+                raise DigestMismatch(
+                    f"{wish.source_name} is {named.digest}, not {wish.source_digest}",
+                    hint="the tag has moved: drop the tag to copy the digest, or the digest to copy the tag",
+                    expected=str(wish.source_digest),
+                    actual=str(named.digest),
+                )
+            return named
+
+    async def _copy_root(self, root: Descriptor, data: bytes) -> None:
+        wish = self._wish
+        if wish.target_tag is None:
+            await self._copy_manifest(root, data)
+            return
+        tagged = await self._tagged(wish.target_tag)
+        present = tagged == root.digest or await self._has_manifest(root)
+        await self._copy_successors(root, data, present)
+        if tagged != root.digest:
+            with during("push manifest to", "target", wish.target_reference):
+                await self._target.push_manifest(root, data, wish.target_tag)  # network
+        self._tally.manifest_done(root, pushed=tagged != root.digest)
+
+    async def _tagged(self, tag: str) -> str | None:
+        with during("resolve", "target", self._wish.target_reference):
+            try:
+                return (await self._target.resolve(tag)).digest  # network
+            except NotFound:
+                return None
+
+    # -- the graph ---------------------------------------------------------------------------------------
+
+    async def _copy_manifest(self, descriptor: Descriptor, data: bytes | None = None) -> None:
+        """One manifest with everything below it, pushed by digest when the target lacks it."""
+        if data is None:
+            data = await self._fetch(descriptor)
+        present = await self._has_manifest(descriptor)
+        await self._copy_successors(descriptor, data, present)
+        if not present:
+            with during("push manifest to", "target", f"{self._target.name}@{descriptor.digest}"):
+                async with self._manifests:
+                    await self._target.push_manifest(descriptor, data, None)  # network
+        self._tally.manifest_done(descriptor, pushed=not present)
+
+    async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> None:
+        with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
+            manifest = parse_manifest(data, descriptor.media_type)
+        work: list[Coroutine[Any, Any, None]] = []
+        if manifest.is_index:
+            work += [
+                self._once_per(child, partial(self._copy_manifest, child)) for child in manifest.manifests
+            ]
+        else:
+            blobs = self._own_blobs(manifest)
+            for blob in blobs:
+                if blob.digest not in self._once:
+                    self._tally.emit(BlobPlanned(blob.digest, blob.size))
+            work += [self._once_per(blob, partial(self._copy_blob, blob, present)) for blob in blobs]
+        await run_together(work)
+
+    def _own_blobs(self, manifest: Manifest) -> list[Descriptor]:
+        """The blobs to copy, largest first: the largest decides the end, and starts earliest."""
+        blobs = []
+        for blob in manifest.successors():
+            if is_foreign_layer(blob.media_type) and blob.urls:
+                self._tally.warn(
+                    f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied"
+                )
+            else:
+                blobs.append(blob)
+        return sorted(blobs, key=lambda blob: -blob.size)
+
+    async def _once_per(self, descriptor: Descriptor, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` if nobody has begun it for this digest; else wait for who has."""
+        begun = self._once.get(descriptor.digest)
+        if begun is not None:
+            await asyncio.shield(begun)
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._once[descriptor.digest] = done
+        try:
+            await work()
+        except BaseException:
+            done.cancel()  # whoever waits is cancelled with us: the first failure ends the whole copy
+            raise
+        done.set_result(None)
+
+    async def _fetch(self, descriptor: Descriptor) -> bytes:
+        with during("fetch manifest from", "source", f"{self._source.name}@{descriptor.digest}"):
+            async with self._manifests:
+                return await self._source.fetch_manifest(descriptor)  # network
+
+    async def _has_manifest(self, descriptor: Descriptor) -> bool:
+        with during("check manifest at", "target", f"{self._target.name}@{descriptor.digest}"):
+            async with self._manifests:
+                return await self._target.has_manifest(descriptor)  # network
+
+    # -- blobs -------------------------------------------------------------------------------------------
+
+    async def _copy_blob(self, blob: Descriptor, present: bool) -> None:
+        if not present:
+            with during("check blob at", "target", f"{self._target.name}@{blob.digest}"):
+                async with self._checks:
+                    present = await self._target.has_blob(blob)  # network
+        if present:
+            self._tally.blob_done(blob, "skipped")
+            return
+        async with self._small if blob.size <= SMALL_BLOB else self._large:
+            if await self._mount(blob):
+                self._tally.blob_done(blob, "mounted")
+                return
+            await BlobMove(blob, self._source, self._target, self._workshop, self._tally).run()
+        self._tally.blob_done(blob, "moved")
+
+    async def _mount(self, blob: Descriptor) -> bool:
+        """Whether another repository of the target's registry gave it. A refusal only costs the upload."""
+        for repository in self._wish.mount_from:
+            try:
+                if await self._target.mount(blob, repository):  # network
+                    return True
+            except CrossdockError as error:
+                self._tally.retried("target", "mount blob", error)
+        return False

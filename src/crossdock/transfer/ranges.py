@@ -1,0 +1,255 @@
+"""Reading one blob: byte ranges in parallel, given out in order as pieces.
+
+Rules:
+
+1. The first range is the probe. Nothing else is asked before its answer's head is there (registries.md R1).
+2. An answer with the whole blob turns the first part into the one stream. When a later part gets the whole
+   blob, everything beyond the frontier is dropped and read again as one stream; it is never written at the
+   part's offset (R9).
+3. A part holds its connection permit from before its slots are reserved until its last byte, failures
+   included. So whoever holds slots that are not full can always go on (see `budget.py`).
+4. A part that breaks is asked again from its own first missing byte (R10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from crossdock._kernels import Chunks, Slot
+from crossdock.content import BlobSource
+from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted
+from crossdock.options import NetworkOptions
+from crossdock.transfer.budget import Budget
+from crossdock.transfer.parts import Part
+from crossdock.transfer.tasks import stop
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What all readers of a process share."""
+
+    budget: Budget
+    permits: asyncio.Semaphore  # source connections
+    network: NetworkOptions
+    part_size: int  # bytes of one ranged GET, a whole number of slots
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Contiguous bytes inside one slot. Whoever has the piece releases the slot if ``ends_slot``."""
+
+    offset: int
+    view: memoryview
+    slot: Slot
+    slot_stop: int  # bytes of the slot that have landed, this piece's included
+    ends_slot: bool
+
+    @property
+    def stop(self) -> int:
+        """Offset after the piece's last byte."""
+        return self.offset + len(self.view)
+
+
+class RangesIgnored(Exception):
+    """A later part was answered with the whole blob."""
+
+
+class RangedReader:
+    """Bytes ``start``..``size`` of a blob in order. ``boundary``: no piece crosses a multiple of it."""
+
+    def __init__(
+        self,
+        source: BlobSource,
+        size: int,
+        supply: Supply,
+        *,
+        start: int = 0,
+        boundary: int | None = None,
+        on_requested: Callable[[int], None],
+        on_retry: Callable[[CrossdockError], None],
+    ) -> None:
+        self._source = source
+        self._size = size
+        self._supply = supply
+        self._boundary = boundary
+        self._on_requested = on_requested
+        self._on_retry = on_retry
+        self._chunks = Chunks(start, size, supply.part_size)
+        self._parts: deque[Part] = deque()  # ascending; the first holds `_given`
+        self._given = start
+        self._wanted = start
+        self._wake: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._issuer: asyncio.Task[None] | None = None
+        self._probed = asyncio.Event()
+        self._is_stream = False
+        self._failure: BaseException | None = None
+
+    async def next_piece(self) -> Piece | None:
+        """The next bytes, None after the last. Raises what ended the reading."""
+        if self._issuer is None:
+            self._issuer = self._spawn(self._issue())
+        while True:
+            if self._given == self._size:
+                return None
+            piece = self._cut()
+            if piece is not None:
+                return piece
+            if isinstance(self._failure, RangesIgnored):
+                await self._fall_back()
+            elif self._failure is not None:
+                raise self._failure
+            self._wake = asyncio.get_running_loop().create_future()
+            try:
+                await self._wake
+            finally:
+                self._wake = None
+
+    async def close(self) -> None:
+        """End every request and give back every slot. Safe at any time."""
+        try:
+            await stop(*self._tasks)
+        finally:
+            for part in self._parts:
+                part.drop()
+            self._parts.clear()
+
+    # -- frontier ----------------------------------------------------------------------------------------
+
+    def _cut(self) -> Piece | None:
+        """The piece at the frontier, once it reaches the end of a slot, a part or a boundary."""
+        if not self._parts:
+            self._wanted = self._given + 1
+            return None
+        part = self._parts[0]
+        if part.position == self._given and part.is_stream and self._slot_missing(part):
+            self._wanted = self._given + 1
+            return None
+        slot, within, slot_end = part.slot_at(self._given)
+        wanted = slot_end
+        if self._boundary is not None:
+            wanted = min(wanted, (self._given // self._boundary + 1) * self._boundary)
+        if part.position < wanted:
+            self._wanted = wanted
+            return None
+        length = wanted - self._given
+        ends_slot = wanted == slot_end
+        piece = Piece(self._given, slot.view[within : within + length], slot, within + length, ends_slot)
+        self._given = wanted
+        if ends_slot:
+            part.take_slot(wanted)
+        if wanted == part.stop:
+            self._parts.popleft()
+        return piece
+
+    def _slot_missing(self, part: Part) -> bool:
+        return (self._given - part.start) // self._supply.budget.slot_size not in part.slots
+
+    def _arrived(self, part: Part, count: int) -> None:
+        if self._chunks.advance(part.index, count) >= self._wanted:
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if self._failure is None or isinstance(self._failure, RangesIgnored):
+                self._failure = error
+            self._wake_up()
+
+    async def _issue(self) -> None:
+        """Ask for ranges, lowest first, as fast as permits and slots allow."""
+        supply = self._supply
+        while not self._is_stream and (index := self._chunks.take()) >= 0:
+            start, end = self._chunks.bounds(index)
+            await supply.permits.acquire()
+            try:
+                slots = await supply.budget.reserve(-(-(end - start) // supply.budget.slot_size))
+            except BaseException:
+                supply.permits.release()
+                raise
+            part = Part(index, start, end, supply.budget, slots, self._arrived)
+            self._parts.append(part)
+            self._spawn(self._read(part))
+            if not self._probed.is_set():
+                await self._probed.wait()
+
+    async def _read(self, part: Part) -> None:
+        """Fill the part, asking again where it broke. Called with a permit, which it gives back."""
+        failures: list[CrossdockError] = []
+        try:
+            while part.position < part.stop:
+                before = part.position
+                try:
+                    await self._read_once(part)
+                except CrossdockError as error:
+                    if not error.retryable:
+                        raise
+                    if part.position > before:
+                        failures.clear()
+                    failures.append(error)
+                    if len(failures) > self._supply.network.retries:
+                        raise RetriesExhausted(
+                            f"{error} (tried {len(failures)} times)",
+                            hint=error.hint,
+                            attempts=tuple(failures),
+                        ) from error
+                    self._on_retry(error)
+                    await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
+        finally:
+            self._supply.permits.release()
+
+    async def _read_once(self, part: Part) -> None:
+        body = await self._source.open(part.position, part.stop)  # network
+        try:
+            self._on_requested(body.stop - body.start)
+            if body.start > part.position or body.stop < part.stop:
+                raise ProtocolError(
+                    f"asked for bytes {part.position}-{part.stop - 1}, "
+                    f"was offered {body.start}-{body.stop - 1}"
+                )
+            if body.stop > part.stop:
+                if self._probed.is_set():
+                    raise RangesIgnored
+                self._stream_from(part, body.stop)
+            self._probed.set()
+            part.expect(body)
+            await body.receive(part)  # network
+        finally:
+            part.body = None
+            body.close()
+
+    def _stream_from(self, part: Part, end: int) -> None:
+        """`part` takes everything from its position on; no other range will be asked."""
+        self._is_stream = True
+        self._chunks = Chunks(part.position, end, end - part.position)
+        part.index = self._chunks.take()
+        part.become_stream(end)
+
+    async def _fall_back(self) -> None:
+        """Rule 2: keep what is contiguous, drop the rest, read on as one stream."""
+        frontier = self._chunks.frontier
+        await stop(*self._tasks)
+        while self._parts[-1].start > frontier:
+            self._parts.pop().drop()
+        self._failure = None
+        part = self._parts[-1]
+        self._stream_from(part, self._size)
+        await self._supply.permits.acquire()
+        self._spawn(self._read(part))

@@ -1,0 +1,73 @@
+"""Counting what a copy did, and telling its listener."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from crossdock.errors import CrossdockError, Side
+from crossdock.events import (
+    BlobDone,
+    BlobOutcome,
+    BlobProgress,
+    Event,
+    Listener,
+    ManifestDone,
+    Retrying,
+    Warned,
+)
+from crossdock.oci.descriptor import Descriptor
+
+PROGRESS_PERIOD_S = 0.1  # per blob; faster than an eye, slow enough to cost nothing
+
+
+@dataclass
+class Tally:
+    """The figures of one copy. A blob counts once, however often it occurs."""
+
+    listener: Listener
+    manifests: int = 0
+    blobs: dict[BlobOutcome, int] = field(default_factory=lambda: {"moved": 0, "skipped": 0, "mounted": 0})
+    bytes: dict[BlobOutcome, int] = field(default_factory=lambda: {"moved": 0, "skipped": 0, "mounted": 0})
+    bytes_requested: int = 0
+    retries: int = 0
+    warnings: list[str] = field(default_factory=list)
+    _last_progress: dict[str, float] = field(default_factory=dict)
+
+    def emit(self, event: Event) -> None:
+        """Hand one event to the listener."""
+        self.listener(event)
+
+    def requested(self, count: int) -> None:
+        """`count` bytes were asked of the source."""
+        self.bytes_requested += count
+
+    def retried(self, side: Side, operation: str, error: CrossdockError) -> None:
+        """A request failed and will be sent again."""
+        self.retries += 1
+        self.emit(Retrying(side, operation, str(error)))
+
+    def warn(self, message: str) -> None:
+        """Something the person should know; told once."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            self.emit(Warned(message))
+
+    def progress(self, blob: Descriptor, sent: int) -> None:
+        """`sent` bytes of the blob have gone to the target; told at most ten times a second."""
+        now = time.monotonic()
+        if now - self._last_progress.get(blob.digest, 0.0) >= PROGRESS_PERIOD_S:
+            self._last_progress[blob.digest] = now
+            self.emit(BlobProgress(blob.digest, sent, blob.size))
+
+    def blob_done(self, blob: Descriptor, outcome: BlobOutcome) -> None:
+        """The target has the blob."""
+        self.blobs[outcome] += 1
+        self.bytes[outcome] += blob.size
+        self._last_progress.pop(blob.digest, None)
+        self.emit(BlobDone(blob.digest, blob.size, outcome))
+
+    def manifest_done(self, manifest: Descriptor, *, pushed: bool) -> None:
+        """The target has the manifest."""
+        self.manifests += 1
+        self.emit(ManifestDone(manifest.digest, manifest.media_type, pushed))

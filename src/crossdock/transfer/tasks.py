@@ -1,0 +1,49 @@
+"""Running several coroutines as one: the first failure ends the others, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order. On the first failure, or when cancelled, the rest is cancelled and waited for.
+
+    Unlike `asyncio.TaskGroup` the failure is raised as it is, not in a group: callers tell errors apart.
+    """
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    if not tasks:
+        return []
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task.done() and not task.cancelled() and task.exception() is not None:
+                raise task.exception() or AssertionError
+        return [task.result() for task in tasks]
+    finally:
+        await stop(*tasks)
+
+
+async def stop(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel what still runs and wait until it has ended; its outcome is dropped.
+
+    A cancellation that arrives meanwhile is raised once everything has ended.
+    """
+    pending = {task for task in tasks if task is not None}
+    cancelled = False
+    for task in pending:
+        task.cancel()
+    while pending:
+        try:
+            done, pending = await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            cancelled = True
+            continue
+        for task in done:
+            if not task.cancelled():
+                task.exception()
+    if cancelled:
+        raise asyncio.CancelledError
