@@ -26,7 +26,7 @@ class ContentRange:
 
 
 def range_header(start: int, stop: int) -> str:
-    """``Range`` of a GET. Always one closed range: open and multiple ones are answered in too many ways (R7)."""
+    """``Range`` of a GET. Always one closed range (R7): open and multiple ones are answered in many ways."""
     if not 0 <= start < stop:
         raise ValueError(f"not a range of bytes: {start}..{stop}")
     return f"bytes={start}-{stop - 1}"
@@ -50,7 +50,7 @@ def unsatisfied_total(value: str) -> int | None:
 
 
 def content_range_for_chunk(start: int, stop: int) -> str:
-    """``Content-Range`` of an upload's chunk: ``<first>-<last>``, no unit, no total (spec, "Pushing a blob in chunks").
+    """``Content-Range`` of an upload's chunk: ``<first>-<last>`` without unit and total (spec, "Chunks").
 
     ACR answers 400 to any other form (U8, dotnet/sdk-container-builds#258).
     """

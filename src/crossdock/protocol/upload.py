@@ -1,0 +1,382 @@
+"""One blob going up, as a state machine without sockets.
+
+Theory. A registry takes a blob in a *session*: POST opens it, then either one PUT carries everything
+(monolithic), or PATCHes carry *chunks* and a closing PUT ends them. What is acknowledged can be relied on
+only at the ends of chunks. After any failure there are four places to go on from, tried in this order:
+
+1. where the answer says (a 4xx with ``Range``, spec "Pushing a blob in chunks"; registries.md U10),
+2. where ``GET <location>`` says (U9; this also repairs a stale ``_state`` of distribution 3),
+3. our own count of acknowledged bytes, when the refusal came before the body was looked at (413, 401, 429),
+4. byte 0 of a new session.
+
+And three ways to go up: monolithic, chunked, and in smaller chunks. A refusal of the way itself (405, 411,
+413 …) changes the way and costs no try; anything else costs one of `retries`, which progress gives back.
+Progress is more bytes acknowledged than ever before, so a session that is lost at one place every time ends.
+
+The caller performs `Upload.step`, reports what came of it, and looks at `Upload.step` again::
+
+    Open ──opened──> Send … Send ──answered──> Done
+                      ↑ │
+                      │ └ answered / broken ─> Ask (GET the session) ─┐
+                      │                        Look (HEAD the blob)  ─┤ asked / looked
+                      └───────────────────────────────────────────────┘  or Open again
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+from urllib.parse import urljoin
+
+from crossdock.protocol.byterange import content_range_for_chunk, parse_uploaded
+from crossdock.protocol.endpoints import commit_location
+
+MiB = 1 << 20
+
+DEFAULT_CHUNK = 64 * MiB  # U2; containers/image and regclient use far less and pay a round trip for each
+SMALLEST_CHUNK = 4 * MiB  # U2: GHCR's limit, the smallest known; under it the refusal means something else
+MANY_BYTES = 32 * MiB  # a break after this much of one request looks like a limit on requests (U2)
+
+SESSION_GONE = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
+# One request for everything is refused as such. 400 was seen from Docker Hub, 416 from ACR (section 3.2).
+WAY_REFUSED = frozenset({400, 405, 411, 413, 415, 416, 417, 501})
+
+
+class HeaderLookup(Protocol):
+    """Headers by name in any case; both `transport.base.ResponseHead` and multidicts are one."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """The value, or `default`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadRules:
+    """How to go up at one registry, as far as it is known before the first request."""
+
+    may_chunk: bool = True  # GHCR, GAR and GCR take no chunks (U4)
+    chunked: bool = False  # begin with chunks
+    chunk_size: int = DEFAULT_CHUNK  # bytes
+    trust_range: bool = True  # False: `Range` of a 2xx stands still though bytes were stored (ECR, U9)
+    last_in_put: bool = False  # the closing PUT carries the last chunk: ECR answers 500 to an empty one (U11)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """POST for a new session."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One request with the blob's bytes ``start``..``stop``; ``final`` closes the session."""
+
+    method: str
+    url: str
+    start: int
+    stop: int
+    final: bool
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """GET the session's state."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """HEAD the blob: the closing PUT may have worked although its answer did not say so (U6, U13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The target has the blob."""
+
+
+Step = Open | Send | Ask | Look | Done
+
+
+class Verdict(Enum):
+    """What an answer meant."""
+
+    TAKEN = auto()  # it did what was asked; go on with the next step
+    AGAIN = auto()  # it failed in a way that the next steps mend
+    REFUSED = auto()  # the upload is over; the answer is the reason
+
+
+class Upload:
+    """The dialogue of one blob of `size` bytes.
+
+    `resolve` turns ``(base URL, Location)`` into the URL to use, or raises when it must not be used.
+    """
+
+    def __init__(
+        self,
+        digest: str,
+        size: int,
+        rules: UploadRules,
+        *,
+        retries: int,
+        resolve: Callable[[str, str], str] = urljoin,
+    ) -> None:
+        self.digest = digest
+        self.size = size
+        self.step: Step = Open()
+        self.acknowledged = 0  # bytes that the target said it holds
+        self.failures = 0  # in a row, without progress
+        self.lost = False  # acknowledged bytes must be given again; the caller announces and clears it
+        self.abandoned: list[str] = []  # locations of sessions that were left open; the caller deletes them
+        # What is learned on the way, for the next blob of this host.
+        self.chunked = rules.chunked
+        self.chunk_size = rules.chunk_size
+        self.trust_range = rules.trust_range
+        self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
+        self.chunks_refused = False
+        self.resumed = False
+        self._rules = rules
+        self._retries = retries
+        self._resolve = resolve
+        self._location = ""
+        self._url = ""  # of the last request, which a relative Location is relative to
+        self._best = 0
+        self._renewed = False
+        self._stated: int | None = None  # a `Range` of a 2xx that is not what we count; being asked about
+        self._sent: Send | None = None  # the request that Ask and Look are about
+        self._after_look: tuple[Verdict, Step] = (Verdict.TAKEN, Open())
+
+    @property
+    def location(self) -> str:
+        """The running session's newest URL, or an empty string."""
+        return self._location
+
+    @property
+    def offset(self) -> int:
+        """Where the next byte to send lies."""
+        if isinstance(self.step, Send):
+            return self.step.start
+        return self.size if isinstance(self.step, Done) else 0
+
+    # -- answers -------------------------------------------------------------------------------------
+
+    def opened(self, headers: HeaderLookup, url: str) -> None:
+        """POST (or a mount that was turned into a session) was accepted with a ``Location``."""
+        self._location = self._resolve(url, headers.get("location", ""))
+        self._stated = None
+        self.acknowledged = 0
+        smallest, largest = _number(headers, "oci-chunk-min-length"), _number(headers, "oci-chunk-max-length")
+        self.chunk_size = max(self.chunk_size, smallest)
+        if largest:
+            self.chunk_size = min(self.chunk_size, largest)
+            if self.size > largest and self._rules.may_chunk and not self.chunks_refused:
+                self.chunked = True  # Cloudflare's registry says so before it answers 413
+        self._send_from(0)
+
+    def answered(self, status: int, headers: HeaderLookup, sent: int, codes: Collection[str] = ()) -> Verdict:
+        """The answer to a `Send` of which `sent` bytes had been written."""
+        send = self._current()
+        if not 200 <= status < 300:
+            return self._refused(send, status, headers, sent, codes)
+        if sent < send.stop - send.start:  # it took what it cannot have seen
+            return self._recover(send, sent)
+        self._follow(headers)
+        if send.final:  # 201, and 202 and 204 of some (U6)
+            self.step = Done()
+            return Verdict.TAKEN
+        return self._chunk_taken(send, parse_uploaded(headers.get("range", "")))
+
+    def broken(self, sent: int) -> Verdict:
+        """A `Send` of which `sent` bytes had been written got no answer."""
+        return self._recover(self._current(), sent)
+
+    def asked(self, status: int, headers: HeaderLookup) -> Verdict:
+        """The answer to an `Ask`; status 0 when there was none."""
+        assert self._sent is not None
+        held = parse_uploaded(headers.get("range", "")) if 200 <= status < 300 else None
+        if self._stated is not None:
+            return self._doubt_settled(self._sent, self._stated, held)
+        if held is None:
+            return self._restart(gone=status == 404)
+        self._follow(headers)
+        return self._go_to(self._sent, held)
+
+    def looked(self, present: bool) -> Verdict:
+        """The answer to a `Look`."""
+        if present:
+            self.step = Done()
+            return Verdict.TAKEN
+        verdict, self.step = self._after_look
+        return verdict
+
+    # -- a chunk was taken ---------------------------------------------------------------------------
+
+    def _chunk_taken(self, send: Send, held: int | None) -> Verdict:
+        """202, or 201 on ECR and 204 on others. `held` is what its ``Range`` says."""
+        if held is None or held == send.stop or not self.trust_range:
+            return self._acknowledge(send.stop)
+        self._stated, self._sent = held, send
+        self.step = Ask(self._location)
+        return Verdict.TAKEN
+
+    def _doubt_settled(self, send: Send, stated: int, held: int | None) -> Verdict:
+        """A 2xx stated another offset than we count, and the session has been asked."""
+        self._stated = None
+        if held is None or held == send.stop:
+            return self._acknowledge(send.stop)
+        if held == stated and held <= send.start:
+            # Stood still twice while answers are 2xx: the bytes are stored (ECR, roadmap#2831). If they are
+            # not, the next chunk gets 416 or the closing PUT refuses the digest: nothing wrong can be kept.
+            self.trust_range = False
+            return self._acknowledge(send.stop)
+        return self._count_failure() or self._go_to(send, held)
+
+    def _acknowledge(self, offset: int) -> Verdict:
+        self.acknowledged = offset
+        if offset > self._best:
+            self._best = offset
+            self.failures = 0
+            self._renewed = False
+        self._send_from(offset)
+        return Verdict.TAKEN
+
+    # -- a request failed ----------------------------------------------------------------------------
+
+    def _refused(
+        self, send: Send, status: int, headers: HeaderLookup, sent: int, codes: Collection[str]
+    ) -> Verdict:
+        whole = sent >= send.stop - send.start
+        if "DIGEST_INVALID" in codes or status == 403:
+            return Verdict.REFUSED
+        if status == 401:
+            return self._again_with_new_token(send)
+        if status == 429:
+            return self._count_failure() or self._again_from_acknowledged()
+        if status == 413 and self.chunked:
+            return self._smaller_chunks()
+        if status == 408 or (status >= 500 and status != 501):
+            return self._recover(send, sent)
+        return self._unless_present(send, whole, self._refused_for_cause(send, status, headers, codes))
+
+    def _refused_for_cause(
+        self, send: Send, status: int, headers: HeaderLookup, codes: Collection[str]
+    ) -> Verdict:
+        if not SESSION_GONE.isdisjoint(codes) or (status == 404 and not codes):
+            return self._count_failure() or self._restart(gone=True)
+        if not self.chunked:
+            return self._other_way(status) if status in WAY_REFUSED else Verdict.REFUSED
+        held = parse_uploaded(headers.get("range", ""))
+        if held is not None and (status == 416 or headers.get("location", "")):
+            self._follow(headers)
+            return self._count_failure() or self._go_to(send, held)
+        if status in (400, 416):
+            return self._count_failure() or self._ask(send)
+        if status in WAY_REFUSED:
+            return self._other_way(status)
+        return Verdict.REFUSED
+
+    def _recover(self, send: Send, sent: int) -> Verdict:
+        """The connection broke, the server failed, or it answered nonsense."""
+        whole = sent >= send.stop - send.start
+        if self._count_failure():
+            verdict = Verdict.REFUSED
+        elif self.chunked:
+            verdict = self._ask(send)
+        else:
+            if sent >= MANY_BYTES and self._rules.may_chunk and not self.chunks_refused:
+                self.chunked = True
+            verdict = self._restart()
+        return self._unless_present(send, whole, verdict)
+
+    def _unless_present(self, send: Send, whole: bool, verdict: Verdict) -> Verdict:
+        """Before a closing PUT that was sent whole is given up or repeated, see whether it worked."""
+        if send.final and whole:
+            self._after_look, self.step = (verdict, self.step), Look()
+            return Verdict.AGAIN
+        return verdict
+
+    def _again_with_new_token(self, send: Send) -> Verdict:
+        """401: the token ran out. A second one without progress means that tokens do not help."""
+        if self._renewed:
+            return Verdict.REFUSED
+        self._renewed = True
+        return self._again_from_acknowledged()
+
+    def _again_from_acknowledged(self) -> Verdict:
+        """Refused before the body was looked at. A whole PUT leaves its session in doubt."""
+        if not self.chunked:
+            return self._restart()
+        self._send_from(self.acknowledged)
+        return Verdict.AGAIN
+
+    def _smaller_chunks(self) -> Verdict:
+        if self.chunk_size <= SMALLEST_CHUNK:
+            return Verdict.REFUSED
+        self.chunk_size = max(SMALLEST_CHUNK, self.chunk_size // 2)
+        return self._again_from_acknowledged()
+
+    def _other_way(self, status: int) -> Verdict:
+        """The target does not take a blob this way: monolithic ↔ chunked, each left at most once."""
+        if self.chunked:
+            self.chunks_refused = True
+            if self.put_refused:
+                return Verdict.REFUSED
+        else:
+            self.put_refused = status
+            if self.chunks_refused or not self._rules.may_chunk:
+                return Verdict.REFUSED
+        self.chunked = not self.chunked
+        return self._restart()
+
+    # -- where to go on ------------------------------------------------------------------------------
+
+    def _ask(self, send: Send) -> Verdict:
+        self._sent = send
+        self.step = Ask(self._location)
+        return Verdict.AGAIN
+
+    def _go_to(self, send: Send, held: int) -> Verdict:
+        """The target says that it holds `held` bytes. None, or more than were sent, is no place to go on."""
+        if not 0 < held <= send.stop:
+            return self._restart()
+        self.lost = self.lost or held < self.acknowledged
+        self.resumed = True
+        self._acknowledge(held)
+        return Verdict.AGAIN
+
+    def _restart(self, gone: bool = False) -> Verdict:
+        if self._location and not gone:
+            self.abandoned.append(self._location)
+        self.lost = self.lost or self.acknowledged > 0
+        self.acknowledged = 0
+        self._location = ""
+        self.step = Open()
+        return Verdict.AGAIN
+
+    def _send_from(self, offset: int) -> None:
+        stop = min(offset + self.chunk_size, self.size) if self.chunked else self.size
+        final = not self.chunked or offset == self.size or (self._rules.last_in_put and stop == self.size)
+        headers = [("Content-Type", "application/octet-stream")]
+        if self.chunked and offset < stop:
+            headers.append(("Content-Range", content_range_for_chunk(offset, stop)))
+        url = commit_location(self._location, self.digest) if final else self._location
+        self.step = Send("PUT" if final else "PATCH", url, offset, stop, final, tuple(headers))
+
+    def _follow(self, headers: HeaderLookup) -> None:
+        """Every answer may move the session; the newest Location is the one to use (U7)."""
+        if location := headers.get("location", ""):
+            self._location = self._resolve(self._location, location)
+
+    def _count_failure(self) -> Verdict | None:
+        self.failures += 1
+        return Verdict.REFUSED if self.failures > self._retries else None
+
+    def _current(self) -> Send:
+        assert isinstance(self.step, Send), f"an answer came while the next step was {self.step}"
+        return self.step
+
+
+def _number(headers: HeaderLookup, name: str) -> int:
+    value = headers.get(name, "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0
