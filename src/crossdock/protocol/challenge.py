@@ -1,0 +1,70 @@
+"""What a server demands in ``WWW-Authenticate`` (RFC 7235 section 2.1, RFC 6750, the distribution token docs).
+
+One header can hold several challenges, and several headers one each; commas separate both challenges and
+parameters, and may stand inside quoted strings. A new challenge begins where a token is followed by a space
+and another token, or by a comma or the end. Parsing is lenient: a part that is no challenge is passed over,
+because the next one may be usable.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+MAX_HEADER = (
+    16 * 1024
+)  # characters looked at; a longer header is cut there, which loses challenges, not memory
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - the grammar's word, not a secret
+_PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))', re.DOTALL)
+_SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,)|$)")
+_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*[ \t]*(?=,|$)")
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way in. ``scheme`` and the parameters' names are lower case; of a repeated parameter the first counts."""
+
+    scheme: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def get(self, name: str) -> str:
+        """The parameter's value, or an empty string."""
+        return self.parameters.get(name, "")
+
+
+def parse_challenges(values: Iterable[str]) -> tuple[Challenge, ...]:
+    """Every challenge of all ``WWW-Authenticate`` headers, in the server's order. Never raises."""
+    return tuple(challenge for value in values for challenge in _parse_one(value[:MAX_HEADER]))
+
+
+def _parse_one(value: str) -> Iterable[Challenge]:
+    scheme = ""
+    parameters: dict[str, str] = {}
+    at = 0
+    while at < len(value):
+        if value[at] in ", \t\r\n":
+            at += 1
+        elif scheme and (found := _PARAMETER.match(value, at)):
+            name, quoted, plain = found.groups()
+            parameters.setdefault(name.lower(), plain if quoted is None else _ESCAPE.sub(r"\1", quoted))
+            at = found.end()
+        elif found := _SCHEME.match(value, at):
+            if scheme:
+                yield Challenge(scheme, parameters)
+            scheme, parameters = found[1].lower(), {}
+            at = found.end()
+            if blob := _TOKEN68.match(value, at):  # Negotiate and NTLM: `Scheme base64==`
+                # A word alone before a comma may also be the next scheme, but never the first thing after one.
+                at = blob.end()
+        else:
+            at = _next_comma(value, at)
+    if scheme:
+        yield Challenge(scheme, parameters)
+
+
+def _next_comma(value: str, at: int) -> int:
+    comma = value.find(",", at)
+    return len(value) if comma < 0 else comma + 1

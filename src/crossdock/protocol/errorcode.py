@@ -1,0 +1,88 @@
+"""Error bodies: ``{"errors": [{"code", "message", "detail"}]}`` (distribution specification, "Error Codes").
+
+Registries behind proxies answer HTML, plain text or nothing instead, and token services ``{"details": …}``
+or ``{"error": …, "error_description": …}``. Whatever it is, one short line for a person comes out of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+MAX_BODY = 64 * 1024  # bytes of an error body worth reading (the same bound as go-containerregistry's)
+MAX_MESSAGE = 200  # characters of the server's own words in an error
+MAX_CODES = 8
+
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+# A repository, manifest or blob is not there. MANIFEST_BLOB_UNKNOWN is not among them: it refuses a push.
+NOT_FOUND = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "TAG_UNKNOWN", "NOT_FOUND"})
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """``codes`` in upper case, in order; ``message`` one printable line, empty when the body says nothing."""
+
+    codes: tuple[str, ...] = ()
+    message: str = ""
+
+    @property
+    def is_not_found(self) -> bool:
+        """Whether the body says that content does not exist.
+
+        Harbor 2.10 and registry.redhat.io report a missing manifest as UNKNOWN with "not found" in the text.
+        """
+        if NOT_FOUND.intersection(self.codes):
+            return True
+        return "UNKNOWN" in self.codes and "not found" in self.message.lower()
+
+
+def parse_error(body: bytes) -> ErrorBody:
+    """Codes and message of an error body of any kind. Never raises."""
+    text = body[:MAX_BODY].decode("utf-8", "replace").strip()
+    if text.startswith(("{", "[")):
+        try:
+            return _from_document(json.loads(text))
+        except (ValueError, RecursionError):
+            pass
+    if text.startswith("<"):
+        title = _TITLE.search(text)
+        return ErrorBody(message=one_line(title[1]) if title else "")
+    return ErrorBody(message=one_line(text))
+
+
+def one_line(text: str) -> str:
+    """`text` as one short printable line: no control characters, so no terminal escapes either."""
+    line = " ".join(_UNPRINTABLE.sub(" ", text).split())
+    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
+
+
+def _from_document(document: Any) -> ErrorBody:
+    if not isinstance(document, dict):
+        return ErrorBody()
+    errors = document.get("errors")
+    entries = [entry for entry in errors if isinstance(entry, dict)] if isinstance(errors, list) else []
+    if entries:
+        codes = tuple(
+            code.upper()
+            for entry in entries[:MAX_CODES]
+            if isinstance(code := entry.get("code"), str) and _CODE.fullmatch(code)
+        )
+        messages = (_first_text(entry, "message", "detail") for entry in entries)
+        return ErrorBody(codes, one_line(next(filter(None, messages), "")))
+    # "details" is the distribution token server's and Docker Hub's, "error" OAuth2's (RFC 6749 section 5.2).
+    return ErrorBody(
+        message=one_line(_first_text(document, "error_description", "details", "message", "error"))
+    )
+
+
+def _first_text(document: dict[str, Any], *names: str) -> str:
+    for name in names:
+        value = document.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+    return ""

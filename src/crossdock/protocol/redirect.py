@@ -1,0 +1,145 @@
+"""Where a redirect or an upload ``Location`` may lead, and whether ``Authorization`` may go along (R4, U7).
+
+A registry chooses these addresses, so a hostile one could point a copy at its own network (server-side request
+forgery) or collect credentials. The rules:
+
+- ``Authorization`` goes to the registry's own origin (scheme, host, port) and to no other.
+- HTTPS never turns into plain HTTP, except from loopback to loopback.
+- A literal address that is not public (private, loopback, link-local …) is refused when it names another host,
+  unless the registry itself is on such an address: a registry on the internet has no business inside.
+- No user information, no other scheme than http and https, at most `MAX_HOPS` in a row.
+
+Only the origin of an address appears in errors: paths and queries of signed URLs are secrets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+
+from crossdock.errors import RedirectRefused
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_HOPS = 10  # as net/http in Go; real registries need one or two
+MAX_LOCATION = 32 * 1024  # characters; signed URLs with session tokens reach 4 KiB
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Origin = tuple[str, str, int]
+"""Scheme, host (lower case, IPv6 without brackets) and port."""
+
+_HOST = re.compile(r"[0-9a-z._:%-]+")
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """The next address. ``authorized``: it is the registry's own origin, which may see ``Authorization``."""
+
+    url: str
+    authorized: bool
+
+
+def next_hop(current_url: str, location: str, *, registry_url: str) -> Hop:
+    """Where `location`, answered by `current_url` on behalf of the registry at `registry_url`, leads.
+
+    Serves redirects, upload Locations and next pages alike. The URL's query is kept byte for byte, because
+    signatures cover it; a fragment is dropped. Raises `RedirectRefused` by the rules above.
+    """
+    if not location.strip():
+        raise RedirectRefused("a redirect came without a Location")
+    if len(location) > MAX_LOCATION:
+        raise RedirectRefused(f"a Location of {len(location)} characters is over the limit of {MAX_LOCATION}")
+    try:
+        parts = _split(urljoin(current_url, _quoted(location.strip())))
+        target = origin(urlunsplit(parts))
+    except ValueError as error:
+        raise RedirectRefused(f"a Location is no usable URL: {error}") from None
+    _check(origin(current_url), target, origin(registry_url))
+    url = urlunsplit(parts._replace(fragment=""))
+    return Hop(url, target == origin(registry_url))
+
+
+def origin(url: str) -> Origin:
+    """Scheme, host and port of an absolute URL. Raises `ValueError` when it has none."""
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("not an http or https address")
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]
+
+
+def same_origin(url: str, other: str) -> bool:
+    """Whether scheme, host and port agree."""
+    return origin(url) == origin(other)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` certainly is this machine: ``localhost``, 127.0.0.0/8 or ``::1``."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    address = _address(host)
+    return address is not None and address.is_loopback
+
+
+def is_internal(host: str) -> bool:
+    """Whether `host` is, by its spelling alone, no public address: a private literal, or a name of this machine."""
+    name = host.lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    address = _address(host)
+    return address is not None and (not address.is_global or address.is_multicast)
+
+
+def show_origin(of: Origin) -> str:
+    """``scheme://host[:port]``, the default port left out."""
+    scheme, host, port = of
+    name = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}" if port == DEFAULT_PORTS[scheme] else f"{scheme}://{name}:{port}"
+
+
+def _check(current: Origin, target: Origin, registry: Origin) -> None:
+    local = is_loopback(current[1]) and is_loopback(target[1])
+    if current[0] == "https" and target[0] == "http" and not local:
+        raise RedirectRefused(f"{show_origin(current)} redirects to plain HTTP at {show_origin(target)}")
+    foreign = target[1] not in (registry[1], current[1])
+    if foreign and is_internal(target[1]) and not is_internal(registry[1]):
+        raise RedirectRefused(
+            f"{show_origin(current)} redirects to the internal address {show_origin(target)}"
+        )
+
+
+def _split(url: str) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in DEFAULT_PORTS:
+        raise ValueError("its scheme is neither http nor https")
+    if "@" in parts.netloc:
+        raise ValueError("it holds user information")
+    if not parts.hostname or not _HOST.fullmatch(parts.hostname):
+        raise ValueError("it has no valid host")
+    return parts
+
+
+def _quoted(location: str) -> str:
+    """`location` with the characters percent-encoded that no URL may hold, and nothing else touched."""
+    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in location):
+        raise ValueError("it holds control characters")
+    if location.isascii() and not _UNSAFE.search(location):
+        return location
+    return quote(location, safe="!#$%&'()*+,/:;=?@[]~\\")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The literal address that `host` spells, in every spelling that the resolver takes (127.1, 0x7f000001)."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0].rstrip("."))
+    except ValueError:
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(host.rstrip(".")))
+        except OSError:
+            return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
