@@ -1,0 +1,339 @@
+"""The command line: every flag, once. Parsing imports no network code: help is fast."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from crossdock import __version__
+from crossdock.cli import exits
+from crossdock.cli.units import parse_duration, parse_size
+from crossdock.errors import InvalidInput, InvalidOption, Side
+from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
+
+COMMANDS = ("copy", "inspect", "tags", "registry", "demo")
+REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
+
+
+class UsageError(InvalidInput):
+    """The command line cannot be understood. ``.command`` is the program and subcommand it was given to."""
+
+    command: str = "crossdock"
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line as a namespace whose ``command`` names the subcommand.
+
+    Raises `UsageError`, or SystemExit after ``--help`` and ``--version`` have printed.
+    """
+    parser = build_parser()
+    namespace, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UsageError(_about_unknown(unknown), command=f"crossdock {namespace.command}")
+    return namespace
+
+
+def copy_options(
+    namespace: argparse.Namespace, source: Credentials | None, target: Credentials | None
+) -> CopyOptions:
+    """What the flags of any subcommand say, as options. Raises `InvalidOption` when they contradict."""
+    network = {key: value for key in _NETWORK if (value := getattr(namespace, key, None)) is not None}
+    rest = {key: value for key in _COPY if (value := getattr(namespace, key, None)) is not None}
+    return CopyOptions(
+        source=_registry_options(namespace, "source", source),
+        target=_registry_options(namespace, "target", target),
+        network=NetworkOptions(**network),
+        platforms=tuple(getattr(namespace, "platforms", None) or ()),
+        **rest,
+    )
+
+
+_NETWORK = ("timeout", "retries", "connections")
+_COPY = ("chunk_size", "memory", "paranoid")
+
+
+def _registry_options(
+    namespace: argparse.Namespace, side: Side, credentials: Credentials | None
+) -> RegistryOptions:
+    def flag(name: str) -> Any:
+        return getattr(namespace, f"{side}_{name}", None)
+
+    try:
+        return RegistryOptions(
+            credentials=credentials,
+            ca_file=flag("ca"),
+            cert_file=flag("cert"),
+            key_file=flag("key"),
+            plain_http=True if flag("plain_http") else None,
+        )
+    except InvalidOption as error:
+        raise InvalidOption(f"flags of the {side}: {error}") from None
+
+
+# -- the parser --------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of leaving the process; never abbreviates; quotes nothing that may be a password."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        if "ignored explicit argument" in message:
+            message = message.partition(" ignored explicit argument")[0] + " takes no value"
+        raise UsageError(message, command=self.prog)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="crossdock",
+        description="Copies container images and OCI artifacts between registries and layouts, byte-exact.",
+        epilog=exits.table(),
+    )
+    parser.add_argument("-V", "--version", action="version", version=f"crossdock {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_copy(commands)
+    _add_inspect(commands)
+    _add_tags(commands)
+    _add_registry(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str, description: str = "") -> _Parser:
+    text = description or summary[0].upper() + summary[1:] + "."
+    parser: _Parser = commands.add_parser(name, help=summary, description=text, epilog=exits.table())
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _add_copy(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "copy",
+        "copy an image or artifact, with everything it refers to",
+        f"Copies what SOURCE names to TARGET. A reference is {REFERENCE}.\n"
+        "Without --platform everything is copied and no byte changes.",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="what to copy")
+    parser.add_argument("target", metavar="TARGET", help="where to")
+    parser.add_argument(
+        "--platform",
+        dest="platforms",
+        type=_platform,
+        action="append",
+        metavar="OS/ARCH[/VARIANT]",
+        help="copy only this platform of an index; repeatable: several make a filtered index, new digest",
+    )
+    _add_registry_side(parser, "source", "src")
+    _add_registry_side(parser, "target", "dest")
+    tuning = _add_network(parser)
+    tuning.add_argument(
+        "--connections",
+        type=_checked(NetworkOptions, "connections", _integer),
+        metavar="N",
+        help="connections to the source (default 8)",
+    )
+    tuning.add_argument(
+        "--chunk-size",
+        type=_checked(CopyOptions, "chunk_size", parse_size),
+        metavar="SIZE",
+        help="bytes of one ranged request (default 16MiB)",
+    )
+    tuning.add_argument(
+        "--memory",
+        type=_checked(CopyOptions, "memory", parse_size),
+        metavar="SIZE",
+        help="all content buffers together (default 256MiB)",
+    )
+    tuning.add_argument(
+        "--paranoid", action="store_true", help="check every buffer a second time before it is sent"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--progress",
+        choices=("auto", "plain", "json", "none"),
+        default="auto",
+        help="on stderr: live on a terminal, else plain lines; json: one event a line (default auto)",
+    )
+    _add_output(output)
+    output.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report, also on failure")
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = _command(commands, "inspect", "show what a reference names, without copying")
+    parser.add_argument("reference", metavar="REFERENCE", help=REFERENCE)
+    output = parser.add_argument_group("output")
+    _add_output(output)
+    output.add_argument("--raw", action="store_true", help="print the manifest's bytes, unchanged")
+    _add_registry_side(parser, "source", "")
+    _add_network(parser)
+
+
+def _add_tags(commands: Any) -> None:
+    parser = _command(commands, "tags", "list the tags of a repository, one a line")
+    parser.add_argument("repository", metavar="REPOSITORY", help="[HOST[:PORT]/]REPOSITORY, or oci:DIR")
+    _add_output(parser.add_argument_group("output"))
+    _add_registry_side(parser, "source", "")
+    _add_network(parser)
+
+
+def _add_registry(commands: Any) -> None:
+    parser = _command(commands, "registry", "serve an OCI layout as a registry")
+    parser.add_argument(
+        "--root", type=Path, required=True, metavar="DIR", help="folder that holds the content"
+    )
+    parser.add_argument(
+        "--listen",
+        type=_listen,
+        default=("127.0.0.1", 5000),
+        metavar="HOST:PORT",
+        help="address to listen on; port 0 takes a free one (default 127.0.0.1:5000)",
+    )
+    parser.add_argument("--cert", type=_file, metavar="FILE", help="serve HTTPS with this certificate")
+    parser.add_argument("--key", type=_file, metavar="FILE", help="its key, unless it is in the same file")
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        "copy a real image between two registries on this machine",
+        "Starts two registries on loopback, builds a multi-architecture image, copies it from one to the\n"
+        "other, compares, and copies again. Needs no network; uses about 3.5 times --size of temporary disk.",
+    )
+    parser.add_argument(
+        "--size",
+        type=_minimum(parse_size, 1 << 20, "1MiB"),
+        default=300 << 20,
+        metavar="SIZE",
+        help="size of the largest layer (default 300MiB)",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the files and say where they are")
+
+
+def _add_registry_side(parser: _Parser, side: Side, prefix: str) -> None:
+    """The connection flags of one side; without prefix the plain names, with ``--src-…`` as aliases."""
+
+    def names(name: str) -> list[str]:
+        return [f"--{prefix}-{name}"] if prefix else [f"--{name}", f"--src-{name}"]
+
+    group = parser.add_argument_group(f"{side} registry")
+    group.add_argument(
+        *names("creds-stdin"),
+        dest=f"{side}_creds_stdin",
+        action="store_true",
+        help="read one user:password line from stdin" + (" (the source's first)" if prefix else ""),
+    )
+    for name, text in (
+        ("ca", "CA certificates to trust besides the system's"),
+        ("cert", "client certificate"),
+        ("key", "its key, unless it is in the same file"),
+    ):
+        group.add_argument(*names(name), dest=f"{side}_{name}", type=_file, metavar="FILE", help=text)
+    group.add_argument(
+        *names("plain-http"),
+        dest=f"{side}_plain_http",
+        action="store_true",
+        help="speak HTTP, never HTTPS (automatic for loopback ports that do not speak TLS)",
+    )
+
+
+def _add_network(parser: _Parser) -> Any:
+    group = parser.add_argument_group("network and memory")
+    group.add_argument(
+        "--timeout",
+        type=_checked(NetworkOptions, "timeout", parse_duration),
+        metavar="TIME",
+        help="give a connection up when nothing moved for so long (default 30s)",
+    )
+    group.add_argument(
+        "--retries",
+        type=_checked(NetworkOptions, "retries", _integer),
+        metavar="N",
+        help="tries after the first, per request (default 5)",
+    )
+    return group
+
+
+def _add_output(group: Any) -> None:
+    group.add_argument(
+        "--output", choices=("text", "json"), default="text", help="what stdout holds (default text)"
+    )
+
+
+# -- values ------------------------------------------------------------------------------------------
+
+
+def _checked(options: type[Any], name: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A converter whose value the options class itself accepts, so that a limit is written down once."""
+
+    def value_of(text: str) -> Any:
+        try:
+            value = convert(text)
+            options(**{name: value})
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return value
+
+    return value_of
+
+
+def _minimum(convert: Callable[[str], int], least: int, words: str) -> Callable[[str], int]:
+    def value_of(text: str) -> int:
+        try:
+            value = convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {words}")
+        return value
+
+    return value_of
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def _platform(text: str) -> str:
+    from crossdock.oci.platform import Platform
+
+    try:
+        Platform.parse(text)
+    except InvalidOption as error:
+        raise argparse.ArgumentTypeError(f"{error}; {error.hint}" if error.hint else str(error)) from None
+    return text
+
+
+def _file(text: str) -> Path:
+    """A file that can be read, found out now rather than in the middle of a copy."""
+    try:
+        with open(text, "rb"):
+            return Path(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT (example: 127.0.0.1:5000)")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _about_unknown(words: Sequence[str]) -> str:
+    """What is wrong with words nobody asked for. Only flag names are quoted: values may be passwords."""
+    flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+    if any("cred" in flag or "pass" in flag for flag in flags):
+        return f"unknown flag {flags[0]}: passwords are never arguments; the -creds-stdin flags read them"
+    if flags:
+        return f"unknown flag {', '.join(flags)}"
+    return f"{len(words)} argument{'s' if len(words) > 1 else ''} too many"

@@ -1,0 +1,69 @@
+"""``crossdock copy``."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+
+from crossdock import api
+from crossdock.cli.arguments import UsageError, copy_options
+from crossdock.cli.display import open_display
+from crossdock.cli.exits import ExitCode
+from crossdock.cli.loop import run_until_done
+from crossdock.cli.report import ReportFile, closing_line
+from crossdock.cli.streams import print_json, print_result, read_credentials
+from crossdock.cli.tally import Tally
+from crossdock.errors import Cancelled, InvalidInput, StoreError
+from crossdock.events import Event
+from crossdock.oci.reference import parse_location
+from crossdock.options import CopyOptions
+
+
+def copy(namespace: argparse.Namespace) -> int:
+    """Copy ``namespace.source`` to ``namespace.target`` and say what was done."""
+    check_reference(namespace.source, "SOURCE")
+    check_reference(namespace.target, "TARGET")
+    source = read_credentials("--src-creds-stdin") if namespace.source_creds_stdin else None
+    target = read_credentials("--dest-creds-stdin") if namespace.target_creds_stdin else None
+    options = copy_options(namespace, source, target)
+    with ReportFile(namespace.report) as report:
+        tally = Tally()
+        try:
+            result = copy_with_display(namespace.source, namespace.target, options, namespace.progress, tally)
+        except BaseException as error:
+            with suppress(StoreError):  # the copy's own error is the one to show
+                report.failure(namespace.source, namespace.target, error, tally)
+            raise
+        report.success(result, tally)
+    if namespace.output == "json":
+        print_json(result.as_dict())
+    else:
+        print_result(closing_line(result))
+    return ExitCode.DONE
+
+
+def check_reference(text: str, name: str) -> None:
+    """Raise `UsageError` naming the argument when `text` is no reference."""
+    try:
+        parse_location(text)
+    except InvalidInput as error:
+        raise UsageError(f"{name}: {error}", hint=error.hint, command="crossdock copy") from None
+
+
+def copy_with_display(
+    source: str, target: str, options: CopyOptions, progress: str, tally: Tally
+) -> api.CopyResult:
+    """Copy under signal handlers, shown on stderr as `progress` says, counted in `tally`."""
+    display = open_display(progress, tally)
+
+    def listen(event: Event) -> None:
+        tally(event)
+        display(event)
+
+    try:
+        work = api.copy(source, target, options, on_event=listen)
+        return run_until_done(work, before_abort=display.restore)
+    except Cancelled as error:
+        raise Cancelled(f"copy of {source} to {target} was cancelled") from error
+    finally:
+        display.close()

@@ -1,0 +1,81 @@
+"""Exit codes: one table, from which ``--help`` is made and against which README is tested."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from crossdock.errors import (
+    Cancelled,
+    ContentError,
+    CopyError,
+    CredentialsError,
+    Denied,
+    InvalidInput,
+    InvalidManifest,
+    LimitExceeded,
+    NotFound,
+    RateLimited,
+    Unauthorized,
+    root_cause,
+)
+
+
+class ExitCode(IntEnum):
+    """How the command ended. The numbers are an interface: scripts rely on them."""
+
+    DONE = 0
+    INTERNAL = 1
+    USAGE = 2
+    AUTH = 3
+    NOT_FOUND = 4
+    SOURCE = 5
+    TARGET = 6
+    VERIFICATION = 7
+    RATE_LIMIT = 8
+    CANCELLED = 130
+
+    @property
+    def label(self) -> str:
+        """The name as reports print it: ``not found``."""
+        return self.name.lower().replace("_", " ")
+
+
+MEANING: dict[ExitCode, str] = {
+    ExitCode.DONE: "done",
+    ExitCode.INTERNAL: "unexpected internal error",
+    ExitCode.USAGE: "usage: a wrong flag, a malformed reference, an unknown scheme",
+    ExitCode.AUTH: "credentials are missing, wrong or not enough",
+    ExitCode.NOT_FOUND: "no such repository, tag, manifest or blob",
+    ExitCode.SOURCE: "the source failed or cannot be reached",
+    ExitCode.TARGET: "the target failed or cannot be reached",
+    ExitCode.VERIFICATION: "content is not what its digest or size promised",
+    ExitCode.RATE_LIMIT: "a registry's rate limit outlasted every retry",
+    ExitCode.CANCELLED: "cancelled",
+}
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """The exit code of the class of what went wrong; where the class does not decide, the side does."""
+    cause = root_cause(error)
+    match cause:
+        case Cancelled() | KeyboardInterrupt():
+            return ExitCode.CANCELLED
+        case InvalidInput():
+            return ExitCode.USAGE
+        case Unauthorized() | Denied() | CredentialsError():
+            return ExitCode.AUTH
+        case NotFound():
+            return ExitCode.NOT_FOUND
+        case RateLimited():
+            return ExitCode.RATE_LIMIT
+        case ContentError() if not isinstance(cause, InvalidManifest | LimitExceeded):
+            return ExitCode.VERIFICATION
+    if isinstance(error, CopyError):
+        return ExitCode.SOURCE if error.side == "source" else ExitCode.TARGET
+    return ExitCode.INTERNAL
+
+
+def table() -> str:
+    """The codes and their meanings, one a line, for ``--help``."""
+    lines = (f"  {code.value:>3}  {meaning}" for code, meaning in MEANING.items())
+    return "exit codes:\n" + "\n".join(lines)

@@ -1,0 +1,63 @@
+"""An error as the one line that a person reads, and as the object that a report holds."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from crossdock.cli.exits import ExitCode, exit_code
+from crossdock.errors import CopyError, CrossdockError, root_cause
+
+# user:password@ after a scheme; a tag before @sha256:… is no password.
+_USERINFO = re.compile(r"(?<=//)[^/\s@]*@(?!sha\d+:)")
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def error_line(error: BaseException) -> str:
+    """``crossdock: <operation> <side> <reference>: <cause>; <hint>``, always exactly one line.
+
+    An error that crossdock did not raise on purpose is named as internal.
+    """
+    cause, code = root_cause(error), exit_code(error)
+    if code is ExitCode.INTERNAL and not isinstance(cause, CrossdockError):
+        reason = fold(str(cause)) or "no message"
+        text = f"internal error: {type(cause).__name__}: {reason}; run again with --debug and report it"
+        return f"crossdock: {text}"
+    text = fold(str(cause)) or ("cancelled" if code is ExitCode.CANCELLED else type(cause).__name__)
+    if isinstance(error, CopyError):
+        text = f"{fold(error.operation)} {error.side} {fold(error.reference)}: {text}"
+    hint = find_hint(error)
+    if hint and hint not in text:
+        text = f"{text}; {hint}"
+    return f"crossdock: {text}"
+
+
+def error_document(error: BaseException) -> dict[str, Any]:
+    """The ``error`` member of a report."""
+    code = exit_code(error)
+    cause = root_cause(error)
+    edge = error if isinstance(error, CopyError) else None
+    return {
+        "class": code.label,
+        "type": type(cause).__name__,
+        "exit_code": code.value,
+        "side": edge.side if edge else None,
+        "operation": fold(edge.operation) if edge else None,
+        "reference": fold(edge.reference) if edge else None,
+        "message": error_line(error).removeprefix("crossdock: "),
+    }
+
+
+def find_hint(error: BaseException) -> str:
+    """The first hint on the way from the error to its root, folded to one line."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, CrossdockError) and seen.hint:
+            return fold(seen.hint)
+        seen = seen.__cause__
+    return ""
+
+
+def fold(text: str) -> str:
+    """`text` on one line, without terminal controls and without passwords inside URLs."""
+    return _USERINFO.sub("", _BREAKS.sub(" ", text)).strip()

@@ -1,0 +1,107 @@
+"""The live picture on a terminal. The only module that imports rich."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from crossdock.cli.display import notice, short, summary
+from crossdock.cli.tally import MovingBlob, Tally
+from crossdock.cli.units import format_duration, format_size
+from crossdock.events import CopyStarted, Event
+
+_FRAME_S = 0.125
+_MOST_BARS = 12
+_KEPT_NOTICES = 100
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class LiveDisplay:
+    """Bars of the blobs under way above a total line, redrawn by a thread until closed, then removed."""
+
+    def __init__(self, tally: Tally, stream: TextIO) -> None:
+        self._tally = tally
+        self._stream = stream
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._notices: deque[str] = deque(maxlen=_KEPT_NOTICES)
+        self._live = Live(
+            get_renderable=self.render,
+            console=self._console,
+            auto_refresh=False,  # rich's own thread would print a traceback when the terminal goes away
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="crossdock-live", daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Event) -> None:
+        """Keep what is to be printed above the bars; the bars themselves read the tally."""
+        line = notice(event)
+        if line and not isinstance(event, CopyStarted):
+            self._notices.append(line)
+
+    def close(self) -> None:
+        """Remove the picture and give the cursor back."""
+        self._stop.set()
+        self._thread.join(5.0)
+
+    def restore(self) -> None:
+        """Give the cursor back at once; for a process that is about to end."""
+        self._stream.write(_SHOW_CURSOR)
+        self._stream.flush()
+
+    def render(self) -> Group:
+        """The present picture."""
+        moving = sorted(list(self._tally.moving.values()), key=lambda blob: -blob.size)
+        room = max(1, min(_MOST_BARS, self._console.height - 4))
+        lines: list[Table | Text] = []
+        if moving:
+            lines.append(_bars(moving[:room]))
+        if len(moving) > room:
+            lines.append(Text(f"… and {len(moving) - room} more", style="dim"))
+        started = self._tally.started
+        what = f"{started.source} -> {started.target}" if started else "resolving the source"
+        lines.append(Text(what, style="dim", no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(summary(self._tally), style="bold", no_wrap=True, overflow="ellipsis"))
+        return Group(*lines)
+
+    def _run(self) -> None:
+        # A terminal that went away (ValueError, OSError) ends the picture, never the copy.
+        try:
+            with self._live:
+                while not self._stop.wait(_FRAME_S):
+                    self._print_notices()
+                    self._live.refresh()
+                self._print_notices()
+        except (OSError, ValueError):
+            return
+
+    def _print_notices(self) -> None:
+        while self._notices:
+            self._console.print(Text(self._notices.popleft()))
+
+
+def _bars(blobs: list[MovingBlob]) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for _ in range(5):
+        table.add_column(no_wrap=True)
+    for blob in blobs:
+        rate = blob.rate.per_s(blob.sent)
+        left = format_duration((blob.size - blob.sent) / rate) if rate > 0 else "-"
+        table.add_row(
+            short(blob.digest),
+            ProgressBar(total=max(1, blob.size), completed=blob.sent, width=24),
+            f"{format_size(blob.sent)} / {format_size(blob.size)}",
+            f"{format_size(rate)}/s",
+            left,
+        )
+    return table

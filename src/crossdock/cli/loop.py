@@ -1,0 +1,60 @@
+"""Runs one coroutine as the command does: on uvloop, ended in order by the first signal, at once by the second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from crossdock.cli.exits import ExitCode
+from crossdock.errors import Cancelled
+
+T = TypeVar("T")
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_until_done(work: Coroutine[Any, Any, T], *, before_abort: Callable[[], None] = lambda: None) -> T:
+    """The result of `work`. SIGINT or SIGTERM cancels it: it cleans up, then `Cancelled` is raised.
+
+    A second signal calls `before_abort`, for what must not stay behind even then, and ends the process.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_guarded(work, before_abort))
+
+
+async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None]) -> T:
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    signalled = False
+
+    def stop() -> None:
+        nonlocal signalled
+        if signalled:
+            before_abort()
+            os._exit(ExitCode.CANCELLED)
+        signalled = True
+        task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        return await task
+    except (asyncio.CancelledError, Exception) as error:
+        # What fails while it is being cancelled failed because of that.
+        if signalled:
+            raise Cancelled("cancelled") from error
+        raise
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # a platform without wheels of it: slower, nothing else changes
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

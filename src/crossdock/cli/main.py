@@ -1,0 +1,39 @@
+"""The entry point. Answers ``--version`` by itself; everything else is imported when it is needed.
+
+Nothing above the kernels may be imported at the top of this file: start-up is part of the product, and
+`tests/unit/cli/test_startup.py` lists what ``crossdock --version`` may load.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False  # typing itself costs as much as the rest of this start-up
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv` (default: the process's arguments); returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in (["--version"], ["-V"]):
+        return print_version()
+    from crossdock.cli.command import run
+
+    return run(arguments)
+
+
+def print_version() -> int:
+    """Print version and backends; 1 when the kernels asked for cannot be loaded."""
+    from crossdock import __version__
+
+    try:
+        from crossdock import _kernels
+    except ImportError as error:
+        print(f"crossdock {__version__} (kernels: not loaded)")
+        print(f"crossdock: {error}", file=sys.stderr)
+        return 1
+    sha256 = getattr(_kernels, "SHA256_BACKEND", "")
+    details = f"kernels: {_kernels.BACKEND}" + (f", sha256: {sha256}" if sha256 else "") + "; tls: ssl"
+    print(f"crossdock {__version__} ({details})")
+    return 0

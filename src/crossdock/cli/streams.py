@@ -1,0 +1,146 @@
+"""Standard input, output and error as the command uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from crossdock.cli.arguments import UsageError
+from crossdock.options import Credentials
+
+_MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
+_QUEUED_LINES = 4096  # of progress; beyond, progress lines are dropped rather than waited for
+
+
+def prepare_streams() -> None:
+    """Let text that the terminal's encoding lacks be escaped instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def print_result(text: str) -> None:
+    """Print to stdout. A reader that stopped reading (``| head``) is no failure."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _silence_stdout()
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one JSON object to stdout."""
+    print_result(json.dumps(document, indent=2))
+
+
+def print_bytes(data: bytes) -> None:
+    """Print bytes to stdout, unchanged."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+
+
+def print_error(line: str) -> None:
+    """Print one line to stderr. When stderr is gone there is nobody left to tell."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass
+
+
+def _silence_stdout() -> None:
+    # The interpreter flushes stdout once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def read_credentials(flag: str) -> Credentials:
+    """The next ``user:password`` line of stdin; the password may hold colons, and may be empty.
+
+    Raises `UsageError` naming `flag`, never quoting the line.
+    """
+    line = sys.stdin.buffer.readline(_MAX_LINE)
+    if not line:
+        raise UsageError(f"{flag}: stdin has no line for it; give one user:password line for each such flag")
+    if len(line) == _MAX_LINE:
+        raise UsageError(f"{flag}: the line is longer than {_MAX_LINE} bytes")
+    try:
+        text = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UsageError(f"{flag}: the line is not UTF-8") from None
+    username, colon, password = text.partition(":")
+    if not colon or not username:
+        raise UsageError(f"{flag}: the line is not user:password")
+    return Credentials(username=username, password=password)
+
+
+class LineWriter:
+    """Writes lines from a thread of its own, so that whoever offers one never waits and never fails.
+
+    At most `_QUEUED_LINES` are kept: when the reader is slower, new lines are dropped and counted in `lost`. A stream that breaks swallows the rest.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._write = _writer_of(stream)
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._lost = 0
+        self._thread = threading.Thread(target=self._run, name="crossdock-lines", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> int:
+        """Lines dropped so far."""
+        return self._lost
+
+    def offer(self, line: str, *, droppable: bool = False, last: bool = False) -> None:
+        """Write `line` soon. A droppable one gives way earlier, to leave room for those that matter; the
+        last one is always taken.
+        """
+        limit = _QUEUED_LINES // 2 if droppable else _QUEUED_LINES
+        if last or self._lines.qsize() < limit:
+            self._lines.put(line)
+        else:
+            self._lost += 1
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Write what is left, for at most `timeout` seconds."""
+        self._lines.put(None)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        broken = False
+        while (line := self._lines.get()) is not None:
+            if not broken:
+                try:
+                    self._write(line + "\n")
+                except (OSError, ValueError):
+                    broken = True
+
+
+def _writer_of(stream: TextIO) -> Any:
+    """A function that writes text whole. Real files are written by descriptor: a thread that is stuck in a
+    full pipe must not hold the lock of `sys.stderr` when the process ends.
+    """
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+
+        def write(text: str) -> None:
+            stream.write(text)
+            stream.flush()
+
+        return write
+
+    def write_descriptor(text: str) -> None:
+        data = text.encode(stream.encoding or "utf-8", "backslashreplace")
+        while data:
+            data = data[os.write(descriptor, data) :]
+
+    return write_descriptor

@@ -1,0 +1,54 @@
+"""Sizes and durations, from words and to words."""
+
+from __future__ import annotations
+
+import re
+
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(ms|s|m|h)?", re.ASCII)
+_POWER = {"k": 1, "m": 2, "g": 3, "t": 4}
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_size(text: str) -> int:
+    """Bytes: ``16MiB``, ``64K`` and ``64KiB`` in powers of 1024, ``2MB`` in powers of 1000, or a bare number.
+
+    Raises ValueError saying what is accepted.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size (examples: 16MiB, 64KiB, 1GiB, 2MB, 1000)")
+    number, unit, binary = match.groups()
+    decimal = unit is not None and not binary and text.strip().lower().endswith("b")
+    size = float(number) * (1000 if decimal else 1024) ** _POWER[unit.lower()] if unit else float(number)
+    if size != int(size) or size > 2**63 - 1:
+        raise ValueError(f"{text!r} is not a whole number of bytes that fits in 63 bits")
+    return int(size)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds: ``30s``, ``500ms``, ``2m``, ``1h``, or a bare number. Raises ValueError."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration (examples: 30s, 500ms, 2m, 1h)")
+    number, unit = match.groups()
+    return float(number) * _SECONDS[unit or "s"]
+
+
+def format_size(size: float) -> str:
+    """``431.2 MiB``; whole bytes below 1 KiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1023.95 or (unit == "B" and abs(size) < 1024):
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def format_duration(seconds: float) -> str:
+    """``3.1 s`` below a minute, else ``2m05s`` or ``1h02m``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
