@@ -1,0 +1,295 @@
+"""References: how people name content.
+
+`Reference` reads registry references as Docker does. The grammar, from github.com/distribution/reference::
+
+    reference  := name [ ":" tag ] [ "@" digest ]        name := [domain "/"] path
+    domain     := host [":" port]                        host := domain-name | IPv4 | "[" IPv6 "]"
+    path       := component ("/" component)*             component := [a-z0-9]+ (separator [a-z0-9]+)*
+    separator  := "." | "_" | "__" | "-"+                tag := [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}
+
+The text before the first slash is a domain when it is ``localhost`` or holds a dot, a colon or an upper-case
+letter; else the name belongs to Docker Hub. Stricter than Docker's: a port and an IPv6 address must exist.
+`LayoutReference` names an image in a folder, as skopeo writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from crossdock.errors import InvalidDigest, InvalidReference
+from crossdock.oci.digest import ALGORITHMS, Digest
+from crossdock.oci.text import quote
+
+DOCKER_HUB = "docker.io"
+DEFAULT_TAG = "latest"
+
+_HUB_API_HOST = "registry-1.docker.io"
+_HUB_OLD_NAME = "index.docker.io"
+_HUB_OFFICIAL = "library/"
+_LONGEST_REPOSITORY = 255  # characters; Docker's RepositoryNameTotalLengthMax
+_LONGEST_TAG = 128
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<ipv6>[0-9A-Fa-f:]+)\])(?::(?P<port>[0-9]+))?")
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST_TAG - 1}}}")
+_IDENTIFIER = re.compile(r"[0-9a-f]{64}")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+# image-spec annotations.md, org.opencontainers.image.ref.name
+_REF_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
+_REF_NAME = re.compile(rf"{_REF_COMPONENT}(?:/{_REF_COMPONENT})*")
+
+# What follows an "@" and is meant as a digest, right or wrong.
+_LIKE_DIGEST = re.compile(rf"(?:{'|'.join(ALGORITHMS)}):[^@]*|[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{{32,}}")
+
+# Words before the first colon that mean something to other tools, and so are not read as an image's name.
+_OTHER_TRANSPORTS = re.compile(
+    "(?:atomic|containers-storage|dir|docker-archive|docker-daemon|oci-archive|oci-layout|ostree|sif|tarball):"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Content of a repository, by tag, digest or both. Making a wrong one raises `InvalidReference`.
+
+    With both, the digest says what the content is and the tag must point at it.
+    """
+
+    registry: str  # host[:port] as people write it; Docker Hub is docker.io
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self.registry, self.repository, self.tag):
+            raise _invalid(str(self), problem)
+
+    @classmethod
+    def parse(cls, text: str, *, default_tag: str | None = DEFAULT_TAG) -> Reference:
+        """The reference in `text`, normalised as Docker does; ``docker://`` may stand before it.
+
+        `default_tag` is the tag of a reference without tag and digest; None leaves it without. Raises
+        `InvalidReference`, whose message says which part is wrong.
+        """
+        rest = text.removeprefix("docker://")
+        if problem := _unreadable(rest):
+            raise _invalid(text, problem)
+        if scheme := _SCHEME.match(rest):
+            raise _unsupported(text, scheme[0])
+        name, at, digest_text = rest.partition("@")
+        if not at and _IDENTIFIER.fullmatch(name):
+            problem = "64 hexadecimal digits alone could be an image's id and are no name"
+            raise _invalid(text, problem, hint="a digest is written name@sha256:…")
+        try:
+            digest = Digest(digest_text) if at else None
+        except InvalidDigest as error:
+            raise _invalid(text, "what follows @ is not a digest" if _hidden(text) else str(error)) from None
+        registry, remainder = _split_registry(name)
+        repository, colon, written_tag = remainder.partition(":")
+        tag = written_tag if colon else None
+        if problem := _problem(registry, repository, tag):
+            raise _invalid(text, problem)
+        if tag is None and digest is None:
+            tag = default_tag
+        return cls(registry, repository, tag, digest)
+
+    @property
+    def api_host(self) -> str:
+        """``host[:port]`` to connect to. Docker Hub's registry has another name than its images."""
+        return _HUB_API_HOST if self.registry == DOCKER_HUB else self.registry
+
+    @property
+    def locator(self) -> str:
+        """``host[:port]/repository``, without tag and digest."""
+        return f"{self.registry}/{self.repository}"
+
+    def with_tag(self, tag: str) -> Reference:
+        """The same with this tag; a digest stays. Raises `InvalidReference`."""
+        return replace(self, tag=tag)
+
+    def with_digest(self, digest: Digest) -> Reference:
+        """The same with this digest; a tag stays."""
+        return replace(self, digest=digest)
+
+    def describe(self) -> str:
+        """How errors and results name it."""
+        return str(self)
+
+    def __str__(self) -> str:
+        return self.locator + _suffix(self.tag, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutReference:
+    """An image in an OCI image layout on disk: ``oci:DIR``, ``oci:DIR:tag``, ``oci:DIR@digest``.
+
+    Making a wrong one raises `InvalidReference`. The tag is the value of the annotation
+    ``org.opencontainers.image.ref.name`` and may hold more than a registry's tag: ``/ : @ +``.
+    """
+
+    path: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        if problem := _layout_problem(self.path, self.tag):
+            raise _invalid(str(self), problem)
+
+    @classmethod
+    def parse(cls, text: str) -> LayoutReference:
+        """The reference in ``oci:DIR[:tag][@digest]``. Raises `InvalidReference`.
+
+        The path ends at the first colon, as in skopeo, so that tags may hold colons and slashes; a folder
+        whose name holds a colon is reached through a link. What follows the last ``@`` is a digest when it
+        starts with an algorithm; any other ``@`` belongs to the path or tag.
+        """
+        rest = text.removeprefix("oci:")
+        if rest.startswith("//"):
+            hint = "leave oci:// away for a repository of a registry; write oci:/DIR for a folder"
+            raise _invalid(text, "oci: takes a folder, not a URL", hint=hint)
+        body, at, tail = rest.rpartition("@")
+        digest = None
+        if at and _LIKE_DIGEST.fullmatch(tail):
+            try:
+                rest, digest = body, Digest(tail)
+            except InvalidDigest as error:
+                raise _invalid(text, str(error)) from None
+        path, colon, tag = rest.partition(":")
+        if problem := _layout_problem(path, tag if colon else None):
+            raise _invalid(text, problem)
+        return cls(path, tag if colon else None, digest)
+
+    def describe(self) -> str:
+        """How errors and results name it."""
+        return str(self)
+
+    def __str__(self) -> str:
+        return f"oci:{self.path}" + _suffix(self.tag, self.digest)
+
+
+def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Reference | LayoutReference:
+    """What a person gave as source or target. Raises `InvalidReference`, naming the forms that exist.
+
+    `default_tag` is for registries; a layout without tag means its only image.
+    """
+    if text.startswith("oci:"):
+        return LayoutReference.parse(text)
+    if transport := _OTHER_TRANSPORTS.match(text):
+        raise _unsupported(text, transport[0])
+    return Reference.parse(text, default_tag=default_tag)
+
+
+def _suffix(tag: str | None, digest: Digest | None) -> str:
+    return (f":{tag}" if tag is not None else "") + (f"@{digest}" if digest is not None else "")
+
+
+def _split_registry(name: str) -> tuple[str, str]:
+    """``name[:tag]`` as registry and the rest, by Docker's rules. Nothing is checked yet."""
+    first, slash, rest = name.partition("/")
+    if not slash:
+        return DOCKER_HUB, _HUB_OFFICIAL + name
+    if first == _HUB_OLD_NAME:
+        registry, remainder = DOCKER_HUB, rest
+    elif first == "localhost" or "." in first or ":" in first or first.lower() != first:
+        registry, remainder = first, rest
+    else:
+        registry, remainder = DOCKER_HUB, name
+    if registry == DOCKER_HUB and "/" not in remainder:
+        remainder = _HUB_OFFICIAL + remainder
+    return registry, remainder
+
+
+def _unreadable(text: str) -> str:
+    """What makes a text no reference at all, before any grammar; empty when nothing does."""
+    if not text:
+        return "it is empty"
+    if any(character.isspace() for character in text):
+        return "it contains white space"
+    if not text.isprintable():
+        return "it contains control characters"
+    return ""
+
+
+def _problem(registry: str, repository: str, tag: str | None) -> str:
+    """What is wrong with the parts of a reference; empty when nothing is."""
+    if problem := _registry_problem(registry):
+        return problem
+    if not repository or repository == _HUB_OFFICIAL:
+        return "the repository's name is missing"
+    if repository.lower() != repository:
+        return f"the repository's name must be lower case, as in {quote(repository.lower())}"
+    if len(repository) > _LONGEST_REPOSITORY:
+        return f"the repository's name has {len(repository)} characters, more than {_LONGEST_REPOSITORY}"
+    if not _REPOSITORY.fullmatch(repository):
+        return (
+            f"{quote(repository)} is not a repository's name: parts of a-z and 0-9 are joined by one . or _, "
+            "by __, by - or by /"
+        )
+    if tag is not None and len(tag) > _LONGEST_TAG:
+        return f"the tag has {len(tag)} characters, more than {_LONGEST_TAG}"
+    if tag is not None and not _TAG.fullmatch(tag):
+        return (
+            f"{quote(tag)} is not a tag: letters, digits and _ . - are allowed, no . or - in front"
+            if tag
+            else "the tag after : is missing"
+        )
+    return ""
+
+
+def _registry_problem(registry: str) -> str:
+    parts = _REGISTRY.fullmatch(registry)
+    if not parts:
+        return f"{quote(registry)} is not a registry's host[:port]"
+    if parts["port"] and not 0 < int(parts["port"][:9]) < 1 << 16:
+        return f"{quote(parts['port'])} is not a port"
+    if parts["ipv6"]:
+        from ipaddress import AddressValueError, IPv6Address  # rare, and slow to import
+
+        try:
+            IPv6Address(parts["ipv6"])
+        except AddressValueError:
+            return f"{quote(parts['ipv6'])} is not an IPv6 address"
+    return ""
+
+
+def _layout_problem(path: str, tag: str | None) -> str:
+    """What is wrong with the parts of a layout's reference; empty when nothing is."""
+    if not path:
+        return "the folder's path is missing"
+    if not path.isprintable():
+        return "the folder's path contains control characters or is not UTF-8"
+    if ":" in path:
+        return "a folder's path cannot contain a colon, which starts the tag"
+    if tag == "":
+        return "the tag after : is missing"
+    if tag is not None and not _REF_NAME.fullmatch(tag):
+        return (
+            f"{quote(tag)} is not a tag of a layout: letters and digits may be joined by one of -._:@+/ or --"
+        )
+    return ""
+
+
+def _invalid(text: str, problem: str, *, hint: str = "") -> InvalidReference:
+    hidden = _hidden(text)
+    return InvalidReference(
+        f"invalid reference {quote(f'***{text[hidden:]}' if hidden else text)}: {problem}", hint=hint
+    )
+
+
+def _unsupported(text: str, scheme: str) -> InvalidReference:
+    hint = "write [docker://]host[:port]/repository[:tag][@digest] or oci:DIR[:tag|@digest]"
+    if scheme in ("http://", "https://"):
+        hint = f"leave {scheme} away; plain HTTP is chosen by --src-plain-http and --dest-plain-http"
+    return _invalid(text, f"{scheme} is not supported; docker:// and oci: are", hint=hint)
+
+
+def _hidden(text: str) -> int:
+    """How many characters in front are not shown: what looks like a user and password before a host."""
+    name, at, tail = text.rpartition("@")
+    if not (at and _LIKE_DIGEST.fullmatch(tail)):
+        name = text
+    before, at, after = name.rpartition("@")
+    return len(before) if at and (":" in before or "/" in after) else 0

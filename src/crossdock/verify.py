@@ -1,0 +1,114 @@
+"""Content against its descriptor: the size and digest of a stream, and of a document.
+
+A mismatch is the fault of the side that served the bytes. Nothing is committed at a target before `check` returned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+from crossdock._kernels import Sha256
+from crossdock.errors import DigestMismatch, SizeMismatch
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+
+Buffer = bytes | bytearray | memoryview
+
+
+class _Hash(Protocol):
+    def update(self, data: Buffer, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
+class BlobVerifier:
+    """Hashes and counts one blob's bytes, given in order.
+
+    With `resumable` the state can be exported, which only sha256 supports (`can_export`). `state` is what
+    `export_state` gave at some offset: bytes go on from there. Raises ValueError when `state` is damaged, was
+    taken after the blob's end, or the digest is not sha256.
+
+    Belongs to one thread at a time; `update` releases the GIL for large buffers.
+    """
+
+    def __init__(
+        self, descriptor: Descriptor, *, resumable: bool = False, state: bytes | None = None
+    ) -> None:
+        self._descriptor = descriptor
+        self._received = 0
+        self._exportable: Sha256 | None = None
+        self._hash: _Hash
+        algorithm = descriptor.digest.algorithm
+        if algorithm == "sha256":
+            sha256 = Sha256(state, resumable=resumable)
+            self._hash = sha256
+            self._exportable = sha256 if resumable else None
+            self._received = sha256.length
+        elif state is None:
+            self._hash = hashlib.new(algorithm)
+        else:
+            raise ValueError(f"a state of {algorithm} cannot be taken up again")
+        if self._received > descriptor.size:
+            raise ValueError(f"the state is {self._received} bytes into a blob of {descriptor.size}")
+
+    @property
+    def received(self) -> int:
+        """Bytes given so far, those before `state` included."""
+        return self._received
+
+    @property
+    def can_export(self) -> bool:
+        """Whether `export_state` may be called."""
+        return self._exportable is not None
+
+    def update(self, data: Buffer) -> None:
+        """Absorb the next bytes. Raises `SizeMismatch`, and absorbs none, when the blob would grow too long."""
+        received = self._received + memoryview(data).nbytes
+        if received > self._descriptor.size:
+            raise _wrong_size(self._descriptor, received)
+        self._hash.update(data)
+        self._received = received
+
+    def check(self) -> None:
+        """Compare what was received with the descriptor. Raises `SizeMismatch`, `DigestMismatch`."""
+        if self._received != self._descriptor.size:
+            raise _wrong_size(self._descriptor, self._received)
+        algorithm = self._descriptor.digest.algorithm
+        _compare(self._descriptor, Digest(f"{algorithm}:{self._hash.hexdigest()}"))
+
+    def export_state(self) -> bytes:
+        """The state after `received` bytes, for another verifier's `state`. Raises ValueError without `can_export`."""
+        if self._exportable is None:
+            raise ValueError("only a resumable verifier of a sha256 digest has a state to export")
+        return self._exportable.export_state()
+
+
+def verify_bytes(data: Buffer, descriptor: Descriptor) -> None:
+    """Check a whole document. Raises `SizeMismatch` or `DigestMismatch`.
+
+    The size is compared first (image-spec descriptor.md, "Verification": it "reduces hash collision space").
+    """
+    size = memoryview(data).nbytes
+    if size != descriptor.size:
+        raise _wrong_size(descriptor, size)
+    _compare(descriptor, Digest.of(data, descriptor.digest.algorithm))
+
+
+def _wrong_size(descriptor: Descriptor, received: int) -> SizeMismatch:
+    but = "at least " if received > descriptor.size else ""
+    return SizeMismatch(
+        f"size of {descriptor.digest} does not match: expected {descriptor.size} bytes, received {but}{received}",
+        expected=descriptor.size,
+        received=received,
+    )
+
+
+def _compare(descriptor: Descriptor, actual: Digest) -> None:
+    expected = descriptor.digest
+    if actual != expected:
+        raise DigestMismatch(
+            f"digest of {descriptor.size} bytes does not match: expected {expected}, actual {actual}",
+            expected=str(expected),
+            actual=str(actual),
+        )
