@@ -1,0 +1,226 @@
+"""One arena of equal slots for all content in flight: the twin of ext/crossdock/_ext/buffers.pyx.
+
+What both have in common is `Slot.view`; only the compiled slot is a buffer itself (Python 3.11 lets no class in
+plain Python be one).
+"""
+
+from __future__ import annotations
+
+import mmap
+from operator import index as integer
+
+_HUGE_PAGE = 2 << 20
+_POISON = b"\xdb"  # fills freed slots when debugging; neither text nor a plausible length
+
+
+def _map(size: int, huge: bool) -> tuple[mmap.mmap, int, bool]:
+    """Private zeros, the offset in them of the first 2 MiB boundary, and whether huge pages were granted."""
+    wanted = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    try:
+        mapping = mmap.mmap(-1, wanted + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError):
+        raise MemoryError(f"the system has no {size} bytes of address space") from None
+    before = -_address(mapping) % _HUGE_PAGE
+    is_huge = False
+    if huge and hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            mapping.madvise(mmap.MADV_HUGEPAGE, before, wanted)
+            is_huge = True
+        except OSError:  # a kernel without huge pages
+            pass
+    return mapping, before, is_huge
+
+
+def _address(mapping: mmap.mmap) -> int:
+    import ctypes  # costs milliseconds, which only those pay who make an arena of the twin
+
+    first = ctypes.c_char.from_buffer(mapping)
+    return ctypes.addressof(first)
+
+
+class Arena:
+    """Slots of `slot_size` bytes, as many as `capacity` bytes hold, in one private mapping.
+
+    The memory is aligned to 2 MiB and, with `huge_pages`, the kernel is asked to back it by huge pages; a system
+    that has none serves ordinary ones. Pages are taken from the system when they are first written. The slot freed
+    last is the first to be used again, while it is warm.
+
+    With `debug`, `Slot.release` checks the owner, freed slots are filled with 0xDB so that a stale reader sees it,
+    and `acquire` raises BufferError when somebody wrote to a freed slot.
+
+    Not safe for use by several threads beyond what the GIL gives.
+
+    Raises ValueError unless ``1 <= slot_size <= capacity``, MemoryError when the system refuses the mapping.
+    """
+
+    __slots__ = ("_free", "_huge_pages", "_is_debug", "_poisoned", "_slot_size", "_slots", "_whole")
+
+    def __init__(
+        self, capacity: int, slot_size: int, *, huge_pages: bool = True, debug: bool = False
+    ) -> None:
+        if not 1 <= slot_size <= capacity:
+            raise ValueError(f"no slot of {slot_size} bytes in an arena of {capacity}")
+        self._slot_size = integer(slot_size)
+        self._slots = integer(capacity) // self._slot_size
+        size = self._slots * self._slot_size
+        mapping, before, self._huge_pages = _map(size, huge_pages)
+        # The mapping lives as long as any view of it.
+        self._whole: memoryview | None = memoryview(mapping)[before : before + size]
+        self._is_debug = debug
+        self._free = list(range(self._slots - 1, -1, -1))
+        self._poisoned: set[int] = set()
+
+    def acquire(self, owner: object | None = None) -> Slot | None:
+        """A free slot with one reference, or None when all are held. Its bytes are whatever was left in it.
+
+        `owner` is compared by identity and only when debugging. Raises BufferError when the arena is closed or,
+        when debugging, the slot was written to after it was freed.
+        """
+        if self._whole is None:
+            raise BufferError("the arena is closed")
+        if not self._free:
+            return None
+        index = self._free[-1]
+        if index in self._poisoned:
+            self._poisoned.remove(index)  # told once, then usable again
+            if self._bytes_of(index) != _POISON * self._slot_size:
+                raise BufferError(f"slot {index} was written to after it was freed")
+        self._free.pop()
+        slot = Slot.__new__(Slot)
+        slot._begin(self, index, owner if self._is_debug else None)
+        return slot
+
+    def _bytes_of(self, index: int) -> memoryview:
+        assert self._whole is not None
+        return self._whole[index * self._slot_size : (index + 1) * self._slot_size]
+
+    def _put_back(self, index: int) -> None:
+        if self._is_debug:
+            self._bytes_of(index)[:] = _POISON * self._slot_size
+            self._poisoned.add(index)
+        self._free.append(index)
+
+    def close(self) -> None:
+        """Give the memory back to the system; at once unless stale views exist, else with the last of them.
+
+        Closing again does nothing. Raises BufferError while slots are held.
+        """
+        held = self._slots - len(self._free)
+        if held:
+            raise BufferError(f"{held} of {self._slots} slots are still held")
+        self._whole = None
+
+    @property
+    def capacity(self) -> int:
+        """Bytes in all slots together: what was asked for, rounded down to whole slots."""
+        return self._slots * self._slot_size
+
+    @property
+    def slot_size(self) -> int:
+        """Bytes in one slot."""
+        return self._slot_size
+
+    @property
+    def slots(self) -> int:
+        """How many slots there are."""
+        return self._slots
+
+    @property
+    def free(self) -> int:
+        """How many slots are not held."""
+        return len(self._free)
+
+    @property
+    def huge_pages(self) -> bool:
+        """Whether the kernel took the advice to use huge pages for this memory."""
+        return self._huge_pages
+
+
+class Slot:
+    """One use of one slot, from `Arena.acquire` to the last `release`; afterwards every call raises BufferError.
+
+    `view` is its memory, writable, `slot_size` bytes. Made by `Arena` only. Views must not be used after the last
+    release: the bytes belong to somebody else then.
+    """
+
+    __slots__ = ("_arena", "_index", "_mark", "_marked", "_owner", "_refs", "_view")
+
+    def __init__(self) -> None:
+        raise TypeError("slots come from Arena.acquire")
+
+    def _begin(self, arena: Arena, index: int, owner: object | None) -> None:
+        self._arena = arena
+        self._index = index
+        self._refs = 1
+        self._view: memoryview | None = None
+        self._owner = owner
+        self._marked = -1  # bytes under the mark; -1: no mark
+        self._mark = 0
+
+    def _check_held(self) -> None:
+        if self._refs == 0:
+            raise BufferError(f"slot {self._index} was released")
+
+    @property
+    def index(self) -> int:
+        """Which slot of the arena this is, from 0."""
+        return self._index
+
+    @property
+    def refs(self) -> int:
+        """References that were not released."""
+        return self._refs
+
+    @property
+    def view(self) -> memoryview:
+        """The whole slot as a writable memoryview of format 'B'; always the same object. Slice it, do not release it."""
+        self._check_held()
+        if self._view is None:
+            self._view = self._arena._bytes_of(self._index)
+        return self._view
+
+    def retain(self) -> None:
+        """One more reference: one more `release` is needed. Raises BufferError when the slot is free."""
+        self._check_held()
+        self._refs += 1
+
+    def release(self, owner: object | None = None) -> None:
+        """Drop a reference; with the last one the slot returns to the arena.
+
+        When debugging, an `owner` that is not the one of `Arena.acquire` raises BufferError; further references are
+        released without a name. Raises BufferError when the slot is free.
+        """
+        self._check_held()
+        if self._owner is not None and owner is not None and owner is not self._owner:
+            raise BufferError(f"slot {self._index} belongs to {self._owner!r}, not to {owner!r}")
+        self._refs -= 1
+        if self._refs == 0:
+            self._view = None
+            self._owner = None
+            self._arena._put_back(self._index)
+
+    def mark(self, stop: int, /) -> None:
+        """Remember the XXH3-64 of the first `stop` bytes, for `check`. Raises ValueError, BufferError when free."""
+        self._check_held()
+        if not 0 <= stop <= self._arena.slot_size:
+            raise ValueError(f"cannot mark {stop} bytes of a slot of {self._arena.slot_size}")
+        self._marked = stop
+        self._mark = self._hash()
+
+    def check(self) -> None:
+        """Return when the marked bytes are what they were.
+
+        Raises BufferError when they changed or the slot was released since, ValueError when it was never marked.
+        """
+        self._check_held()
+        if self._marked < 0:
+            raise ValueError(f"slot {self._index} was not marked")
+        if self._hash() != self._mark:
+            raise BufferError(
+                f"the first {self._marked} bytes of slot {self._index} changed under their mark"
+            )
+
+    def _hash(self) -> int:
+        from xxhash import xxh3_64_intdigest  # most runs never mark
+
+        return xxh3_64_intdigest(self.view[: self._marked])
