@@ -8,9 +8,11 @@ Names load on first use, so ``crossdock --version`` does not pay for an HTTP cli
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# A name that type checkers take for true; the real one costs the import of `typing`, half of a quick start.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from crossdock.api import CopyResult, copy, copy_sync
     from crossdock.errors import CopyError, CrossdockError
     from crossdock.events import Event

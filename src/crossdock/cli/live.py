@@ -61,7 +61,7 @@ class LiveDisplay:
 
     def render(self) -> Group:
         """The present picture."""
-        moving = sorted(list(self._tally.moving.values()), key=lambda blob: -blob.size)
+        moving = sorted(self._tally.moving.values(), key=lambda blob: -blob.size)
         room = max(1, min(_MOST_BARS, self._console.height - 4))
         lines: list[Table | Text] = []
         if moving:

@@ -1,4 +1,4 @@
-"""Runs one coroutine as the command does: on uvloop, ended in order by the first signal, at once by the second."""
+"""Runs one coroutine as the command does: on uvloop; one signal cancels it, a second ends the process."""
 
 from __future__ import annotations
 

@@ -18,9 +18,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["--version"], ["-V"]):
         return print_version()
-    from crossdock.cli.command import run
+    try:
+        from crossdock.cli.command import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # while modules were being imported
+        return 130
 
 
 def print_version() -> int:
@@ -33,7 +36,6 @@ def print_version() -> int:
         print(f"crossdock {__version__} (kernels: not loaded)")
         print(f"crossdock: {error}", file=sys.stderr)
         return 1
-    sha256 = getattr(_kernels, "SHA256_BACKEND", "")
-    details = f"kernels: {_kernels.BACKEND}" + (f", sha256: {sha256}" if sha256 else "") + "; tls: ssl"
-    print(f"crossdock {__version__} ({details})")
+    kernels = f"kernels: {_kernels.BACKEND}, sha256: {_kernels.SHA256_IMPLEMENTATION}"
+    print(f"crossdock {__version__} ({kernels}; tls: ssl)")
     return 0

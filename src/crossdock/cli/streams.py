@@ -84,7 +84,8 @@ def read_credentials(flag: str) -> Credentials:
 class LineWriter:
     """Writes lines from a thread of its own, so that whoever offers one never waits and never fails.
 
-    At most `_QUEUED_LINES` are kept: when the reader is slower, new lines are dropped and counted in `lost`. A stream that breaks swallows the rest.
+    At most `_QUEUED_LINES` are kept: when the reader is slower, new lines are dropped and counted in `lost`.
+    A stream that breaks swallows the rest.
     """
 
     def __init__(self, stream: TextIO) -> None:
