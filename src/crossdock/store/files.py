@@ -1,0 +1,104 @@
+"""Blocking file work: run off the event loop, explained when it fails, durable when it must be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from crossdock.errors import StoreError
+
+T = TypeVar("T")
+
+MAX_WRITE = 8 << 20  # one write call: a cancelled copy waits for at most this much
+IOV_MAX = 1024  # Linux refuses longer vectors (writev(2), limits.h)
+
+
+async def in_thread(
+    function: Callable[..., T], *arguments: object, undo: Callable[[T], object] | None = None
+) -> T:
+    """Run blocking `function` in the loop's bounded thread pool and wait until it is over, cancelled or not.
+
+    A cancelled caller would hand its buffers to the next blob while the thread still reads or writes
+    them, so cancellation is held back until the thread has let go. One call moves at most a few MiB.
+    `undo` gets a result that the cancelled caller will never see.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        if not future.cancelled() and future.exception() is None and undo is not None:
+            undo(future.result())
+        raise
+
+
+def explain(operation: str, path: Path, error: OSError) -> StoreError:
+    """`error` as one sentence that names the path, with what to do about it."""
+    code = error.errno
+    reason = os.strerror(code) if code else str(error)
+    hint = ""
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free space there, or copy to another file system"
+    elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "check who owns the folder and whether it may be written"
+    elif code in (errno.EMFILE, errno.ENFILE):
+        hint = "raise the limit on open files (ulimit -n)"
+    elif code == errno.ENOTDIR:
+        hint = "a file stands where a folder is needed"
+    elif code == errno.EIO:
+        hint = "the disk reports an error; see the kernel log"
+    return StoreError(f"{operation} {path}: {reason}", hint=hint)
+
+
+def write_all(descriptor: int, data: memoryview) -> None:
+    """Write every byte of `data`, however the kernel cuts it."""
+    at = 0
+    while at < len(data):
+        at += os.write(descriptor, data[at : at + MAX_WRITE])
+
+
+def write_pieces(descriptor: int, pieces: list[bytes]) -> None:
+    """Write `pieces` one after the other without joining them."""
+    for first in range(0, len(pieces), IOV_MAX):
+        group = pieces[first : first + IOV_MAX]
+        size = sum(map(len, group))
+        written = os.writev(descriptor, group)
+        if written < size:  # rare: a signal, or the disk is about to be full
+            write_all(descriptor, memoryview(b"".join(group))[written:])
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in `path` survive a crash; file systems that cannot are left in peace."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` in one step: a reader sees the old file or the whole new one. Raises OSError."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            write_all(descriptor, memoryview(data))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

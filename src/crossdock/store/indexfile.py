@@ -1,0 +1,295 @@
+"""``index.json`` and ``oci-layout`` of an OCI image layout. Blocking; call it in a thread.
+
+Entries stay the plain JSON objects they are, so fields of other tools survive an update. An update takes a
+lock on the ``oci-layout`` file, reads, changes, and replaces ``index.json`` in one step: several processes
+may write one layout at once, readers never wait. skopeo, umoci and others take no lock; running one of them
+at the same moment can lose an entry, as it can between two of them.
+
+Rules of the entries:
+
+- A tag is an entry with the annotation ``org.opencontainers.image.ref.name``; a manifest with two tags
+  has two entries.
+- A tag that moves leaves its old manifest in the index without a name, as skopeo does
+  (containers/image, oci/layout addManifest), unless another entry holds it: what was reachable by digest
+  stays so.
+- A manifest inside an index that is listed needs no entry of its own, so a layout of one
+  multi-platform image has one entry and can be read without a tag.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from crossdock.errors import ContentError, LimitExceeded, StoreError
+from crossdock.store.files import explain, replace_file, sync_folder
+
+Entry = dict[str, Any]
+
+REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_NAME = "io.containerd.image.name"  # full reference, written by containerd and BuildKit
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+
+INDEX_LIMIT = 32 << 20  # bytes: some 100 000 tags
+LAYOUT_LIMIT = 64 << 10
+LOCK_TIMEOUT = 60.0  # an update holds the lock for milliseconds; NFS can take seconds
+
+
+class IndexFile:
+    """The entry points of one layout. Safe to share between threads."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._mutex = threading.Lock()  # flock would do, but waits by polling
+        self._cached: tuple[object, list[Entry]] = (None, [])
+
+    @property
+    def path(self) -> Path:
+        return self.root / "index.json"
+
+    def exists(self) -> bool:
+        """Whether `root` says that it is a layout."""
+        return (self.root / "oci-layout").is_file()
+
+    def entries(self) -> list[Entry]:
+        """The descriptors of ``index.json``; shared, not to be changed.
+
+        Raises `StoreError` (not a layout, not readable), `ContentError` (damaged), `LimitExceeded`.
+        """
+        try:
+            found = self.path.stat()
+        except OSError:
+            found = None
+        signature = found and (found.st_ino, found.st_mtime_ns, found.st_size)
+        if signature is None or signature != self._cached[0]:
+            self._check_layout()
+            self._cached = signature, self._manifests(self._load())
+        return self._cached[1]
+
+    def create(self) -> None:
+        """Make `root` a layout if it is none. Raises `StoreError`."""
+        if self.exists() and self.path.exists():
+            self._check_layout()
+            return
+        try:
+            (self.root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+            if not self.exists():
+                self._mark()
+            with self._locked():
+                if not self.path.exists():
+                    replace_file(self.path, _encode(_empty()))
+        except StoreError:
+            raise
+        except OSError as error:
+            raise explain("cannot make a layout of", self.root, error) from error
+
+    def update(self, change: Callable[[list[Entry]], None]) -> None:
+        """Read the entries, let `change` alter the list, and write it back if it did.
+
+        Every blob that was given its name before is on disk when the new index is. Raises `StoreError`,
+        `ContentError` and what `change` raises; then nothing has changed.
+        """
+        self._check_layout()
+        with self._locked():
+            document = self._load()
+            entries = self._manifests(document)
+            before = _encode(document)
+            change(entries)
+            after = _encode(document)
+            if after == before:
+                return
+            try:
+                for folder in (self.root / "blobs").iterdir():
+                    if folder.is_dir():
+                        sync_folder(folder)
+                replace_file(self.path, after)
+                sync_folder(self.root)
+            except OSError as error:
+                raise explain("cannot write", self.path, error) from error
+
+    def _check_layout(self) -> None:
+        path = self.root / "oci-layout"
+        try:
+            with path.open("rb") as file:
+                data = file.read(LAYOUT_LIMIT)
+        except (FileNotFoundError, NotADirectoryError):
+            if not self.root.is_dir():
+                raise StoreError(
+                    f"{self.root}: no such folder", hint="give the folder of an OCI image layout"
+                ) from None
+            raise StoreError(
+                f"{self.root} is not an OCI image layout: it has no oci-layout file",
+                hint="give the folder that holds oci-layout, index.json and blobs",
+            ) from None
+        except OSError as error:
+            raise explain("cannot read", path, error) from error
+        version = _decode(path, data).get("imageLayoutVersion")
+        # image-layout.md: "The imageLayoutVersion value will align with the OCI Image Specification
+        # version at the time changes to the layout are made": 1.x is this layout.
+        if not isinstance(version, str) or not version.startswith("1."):
+            raise StoreError(
+                f"{self.root} is a layout of version {version!r}, which is not known",
+                hint="this crossdock reads and writes version 1.0.0",
+            )
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(INDEX_LIMIT + 1)
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self.root} is not a whole OCI image layout: index.json is missing",
+                hint="copy the content into a new folder",
+            ) from None
+        except OSError as error:
+            raise explain("cannot read", self.path, error) from error
+        if len(data) > INDEX_LIMIT:
+            raise LimitExceeded(f"{self.path} has more than {INDEX_LIMIT} bytes")
+        return _decode(self.path, data)
+
+    def _manifests(self, document: dict[str, Any]) -> list[Entry]:
+        entries = document.setdefault("manifests", [])
+        if entries is None:  # what Go programs write for an empty list
+            entries = document["manifests"] = []
+        if not isinstance(entries, list) or not all(_is_descriptor(entry) for entry in entries):
+            raise ContentError(
+                f"{self.path} is damaged: its manifests are not a list of descriptors",
+                hint="copy the content into a new folder",
+            )
+        return entries
+
+    def _mark(self) -> None:
+        path = self.root / "oci-layout"
+        temporary = path.with_name(f".oci-layout-{secrets.token_hex(4)}")
+        temporary.write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
+        try:
+            # Not a rename: the file that others may have locked already must stay.
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+        except OSError:
+            path.write_bytes(temporary.read_bytes())  # a file system without hard links
+        finally:
+            temporary.unlink()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        stop = time.monotonic() + LOCK_TIMEOUT
+        if not self._mutex.acquire(timeout=LOCK_TIMEOUT):
+            raise self._busy()
+        try:
+            descriptor = self._lock(stop)
+            try:
+                yield
+            finally:
+                os.close(descriptor)
+        finally:
+            self._mutex.release()
+
+    def _lock(self, stop: float) -> int:
+        path = self.root / "oci-layout"
+        pause = 0.001
+        while True:
+            try:
+                # For writing, because NFS gives an exclusive lock on nothing less.
+                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError as error:
+                raise explain("cannot write", path, error) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                    return descriptor
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                os.close(descriptor)
+                raise explain("cannot lock", path, error) from error
+            os.close(descriptor)
+            if time.monotonic() > stop:
+                raise self._busy()
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+
+    def _busy(self) -> StoreError:
+        return StoreError(
+            f"{self.path} is being written by another process for more than {LOCK_TIMEOUT:.0f} s",
+            hint="find the process (fuser oci-layout) and let it end",
+        )
+
+
+def name_of(entry: Entry) -> str | None:
+    """The tag of an entry, None when it has none."""
+    name = (entry.get("annotations") or {}).get(REF_NAME)
+    return name if isinstance(name, str) and name else None
+
+
+def set_tag(entries: list[Entry], entry: Entry, tag: str) -> None:
+    """Let `tag` mean `entry`, a descriptor without a tag."""
+    drop_tag(entries, tag, unless=entry["digest"])
+    annotations = {**(entry.get("annotations") or {}), REF_NAME: tag}
+    named = {**entry, "annotations": annotations}
+    for at, old in enumerate(entries):
+        if old["digest"] == entry["digest"] and name_of(old) in (None, tag):
+            entries[at] = named
+            return
+    entries.append(named)
+
+
+def drop_tag(entries: list[Entry], tag: str, *, unless: str = "") -> bool:
+    """Take `tag` away; its manifest keeps an entry. False when there was no such tag."""
+    found = False
+    for entry in [entry for entry in entries if name_of(entry) == tag and entry["digest"] != unless]:
+        found = True
+        at = next(at for at, other in enumerate(entries) if other is entry)
+        if sum(other["digest"] == entry["digest"] for other in entries) > 1:
+            del entries[at]
+            continue
+        kept = {name: value for name, value in entry["annotations"].items() if name != REF_NAME}
+        entries[at] = {name: value for name, value in entry.items() if name != "annotations"}
+        if kept:
+            entries[at]["annotations"] = kept
+    return found
+
+
+def add_untagged(entries: list[Entry], entry: Entry) -> None:
+    """List `entry` without a tag, unless its digest is listed."""
+    if all(old["digest"] != entry["digest"] for old in entries):
+        entries.append(entry)
+
+
+def _is_descriptor(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("digest"), str)
+        and isinstance(entry.get("size"), int)
+        and isinstance(entry.get("mediaType", ""), str)
+        and isinstance(entry.get("annotations") or {}, dict)
+    )
+
+
+def _empty() -> dict[str, Any]:
+    return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(document)
+
+
+def _decode(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        document = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ContentError(
+            f"{path} is damaged: {error}", hint="copy the content into a new folder"
+        ) from error
+    if not isinstance(document, dict):
+        raise ContentError(f"{path} is damaged: not a JSON object", hint="copy the content into a new folder")
+    return document

@@ -1,0 +1,386 @@
+"""An OCI image layout as a `content.Source` and `content.Target` (image-spec image-layout.md).
+
+Names: a tag is looked for as the annotation ``org.opencontainers.image.ref.name`` exactly; then as a whole
+image name, as containerd and BuildKit write it in ``io.containerd.image.name``; then as the tag at the end of
+such names, when that means one manifest. A digest is looked for in the index and then among the blobs.
+
+Writing: blobs first, each complete before it gets its name; a tag is one change of ``index.json`` (see
+`indexfile`). A root without a tag is listed by `add_root`, so that `skopeo inspect oci:DIR` finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from crossdock.content import ByteSink
+from crossdock.errors import (
+    ContentError,
+    DigestMismatch,
+    NotFound,
+    ReadFailed,
+    SizeMismatch,
+    StoreError,
+)
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import Limits, Manifest, parse_manifest
+from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
+from crossdock.store.files import explain, in_thread
+from crossdock.store.indexfile import IMAGE_NAME, Entry, IndexFile, add_untagged, name_of, set_tag
+
+MAX_READ = 4 << 20  # bytes one thread reads at a time: a cancelled copy waits for at most this much
+LISTED = 10  # tags that an error names
+
+
+class LayoutStore:
+    """The layout in folder `path`, as source and as target.
+
+    With `create` a missing layout is made when the first blob or manifest is written, not before: a copy that
+    finds no source leaves no folder behind. Without, `StoreError` is raised at once when there is none.
+    """
+
+    def __init__(self, path: Path | str, *, create: bool = False) -> None:
+        self.path = Path(path)
+        self._create = create
+        self._limits = Limits()
+        self._prepared = False
+        self.files = BlobFiles(self.path)
+        self.index = IndexFile(self.path)
+        if not create or self.index.exists():
+            self.index.entries()
+        elif self.path.exists() and not self.path.is_dir():
+            raise StoreError(f"{self.path} is a file", hint="give a folder for the OCI image layout")
+        elif self.index.path.exists():
+            raise StoreError(
+                f"{self.path} has an index.json but no oci-layout file: it is not an OCI image layout",
+                hint="give a new folder",
+            )
+
+    @property
+    def name(self) -> str:
+        """``oci:DIR``."""
+        return f"oci:{self.path}"
+
+    # -- source --------------------------------------------------------------------------------------
+
+    async def tags(self) -> list[str]:
+        """Every tag, sorted. Raises `StoreError`, `ContentError`."""
+        entries = await in_thread(self._entries)
+        return sorted({tag for entry in entries if (tag := name_of(entry))})
+
+    async def resolve(self, reference: str = "") -> Descriptor:
+        """The descriptor behind a tag or digest; an empty reference means the only manifest there is.
+
+        Raises `NotFound` (the tags that exist are named), `ContentError` (damaged, or the name means
+        several manifests), `StoreError`.
+        """
+        return await in_thread(self._resolve, reference)
+
+    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        """The manifest's bytes, digest and size verified. Raises `NotFound`, `ContentError`, `StoreError`."""
+        return await in_thread(self._read_manifest, descriptor)
+
+    def blob(self, descriptor: Descriptor) -> LayoutBlob:
+        """The blob's file, to be opened in ranges."""
+        return LayoutBlob(self.files, descriptor)
+
+    # -- target --------------------------------------------------------------------------------------
+
+    async def has_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether the manifest's file is there with the descriptor's size."""
+        return await self.has_blob(descriptor)
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Whether the blob's file is there with the descriptor's size."""
+        return await in_thread(self.files.size, descriptor.digest) == descriptor.size
+
+    async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
+        """False: a layout has no other repositories."""
+        return False
+
+    async def start_upload(self, descriptor: Descriptor) -> LayoutUpload:
+        """A temporary file in the layout. Raises `StoreError`."""
+        writer = await in_thread(self._writer, undo=BlobWriter.discard)
+        return LayoutUpload(self.files, descriptor, writer)
+
+    async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        """Store the manifest's unchanged bytes; with `tag`, let the tag mean it.
+
+        Raises `ContentError` when `data` is not what `descriptor` says, `StoreError`.
+        """
+        await in_thread(self._push_manifest, descriptor, data, tag)
+
+    async def add_root(self, descriptor: Descriptor) -> None:
+        """List a stored manifest that has no tag, unless it is listed. Raises `StoreError`."""
+        entry = await in_thread(self._entry_of, descriptor)
+        await in_thread(self.index.update, lambda entries: add_untagged(entries, entry))
+
+    # -- in a thread ---------------------------------------------------------------------------------
+
+    def _entries(self) -> list[Entry]:
+        """What the index lists; nothing when the layout is still to be made."""
+        return [] if self._create and not self.index.exists() else self.index.entries()
+
+    def _resolve(self, reference: str) -> Descriptor:
+        entries = self._entries()
+        if reference.startswith(("sha256:", "sha512:")):
+            return self._by_digest(entries, Digest.parse(reference))
+        if not reference:
+            return self._descriptor(self._only(entries))
+        for candidates in _by_tag(entries, reference):
+            if len({entry["digest"] for entry in candidates}) == 1:
+                return self._descriptor(candidates[0])
+            if candidates:
+                names = sorted({str(_names(entry)[-1]) for entry in candidates})
+                raise ContentError(
+                    f"tag {reference} in {self.path} means several manifests: {_listed(names)}",
+                    hint="name one by its whole name or by digest (oci:DIR@sha256:…)",
+                )
+        raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(entries)}")
+
+    def _only(self, entries: list[Entry]) -> Entry:
+        if len({entry["digest"] for entry in entries}) == 1:
+            return entries[0]
+        if not entries:
+            raise NotFound(f"{self.path} holds no manifest", hint="copy an image into it first")
+        raise ContentError(
+            f"{self.path} holds {len(entries)} manifests and none was named; {_tags_sentence(entries)}",
+            hint=f"write oci:{self.path}:TAG or oci:{self.path}@DIGEST",
+        )
+
+    def _by_digest(self, entries: list[Entry], digest: Digest) -> Descriptor:
+        for entry in entries:
+            if entry["digest"] == digest:
+                return self._descriptor(entry)
+        if self.files.size(digest) is None:
+            raise NotFound(f"no manifest {digest} in {self.path}")
+        data = self.files.read(digest, self._limits.size)
+        return Descriptor(parse_manifest(data, None, self._limits).media_type, digest, len(data))
+
+    def _descriptor(self, entry: Entry) -> Descriptor:
+        """The entry as a value, without its annotations: the tag is not part of what is copied."""
+        try:
+            found = Descriptor.from_json(entry)
+        except ContentError as error:
+            raise ContentError(
+                f"{self.index.path} is damaged: {error}", hint="copy the content into a new folder"
+            ) from error
+        media_type = found.media_type
+        if not media_type:
+            data = self._read_manifest(found)
+            media_type = parse_manifest(data, None, self._limits).media_type
+        return Descriptor(
+            media_type, found.digest, found.size, platform=found.platform, artifact_type=found.artifact_type
+        )
+
+    def _read_manifest(self, descriptor: Descriptor) -> bytes:
+        data = self.files.read(descriptor.digest, self._limits.size)
+        _check(descriptor, data, f"manifest {descriptor.digest} in {self.path}")
+        return data
+
+    def _writer(self) -> BlobWriter:
+        self._prepare()
+        return self.files.writer()
+
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
+        if self._create:
+            self.index.create()
+        remove_stale(self.path)
+        self._prepared = True
+
+    def _push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        _check(descriptor, data, f"manifest {descriptor.digest} for {self.path}")
+        writer = self._writer()
+        try:
+            writer.write(memoryview(data))
+            writer.commit(self.files, descriptor.digest)
+        finally:
+            writer.discard()
+        if tag is not None:
+            entry = self._entry_of(descriptor)
+            self.index.update(lambda entries: set_tag(entries, entry, tag))
+
+    def _entry_of(self, descriptor: Descriptor) -> Entry:
+        """The entry of ``index.json``, with platform and artifactType where they are known."""
+        manifest = self._parsed(descriptor)
+        artifact_type = descriptor.artifact_type or (manifest and manifest.artifact_type) or None
+        return Descriptor(
+            descriptor.media_type,
+            descriptor.digest,
+            descriptor.size,
+            platform=descriptor.platform,
+            artifact_type=artifact_type,
+        ).to_json()
+
+    def _parsed(self, descriptor: Descriptor) -> Manifest | None:
+        if not mediatype.is_manifest(descriptor.media_type):
+            return None
+        return parse_manifest(self._read_manifest(descriptor), descriptor.media_type, self._limits)
+
+
+class LayoutBlob:
+    """One blob of a layout (`content.BlobSource`)."""
+
+    def __init__(self, files: BlobFiles, descriptor: Descriptor) -> None:
+        self._files = files
+        self._descriptor = descriptor
+
+    async def open(self, start: int, stop: int) -> FileBody:
+        """Exactly ``start``..``stop``. Raises `NotFound`, `SizeMismatch`, `StoreError`."""
+        digest = self._descriptor.digest
+        opened, _ = await in_thread(
+            self._files.open, digest, self._descriptor.size, undo=lambda opened: os.close(opened[0])
+        )
+        return FileBody(opened, self._files.path(digest), start, stop)
+
+
+class FileBody:
+    """A range of an open file (`content.Body`), read straight into the sink's memory. Closes the file."""
+
+    def __init__(self, descriptor: int, path: Path, start: int, stop: int) -> None:
+        self.start = start
+        self.stop = stop
+        self._at = start
+        self._path = path
+        self._descriptor = descriptor
+        self._closed = False
+        self._reading = False
+        self._room = asyncio.Event()
+
+    async def receive(self, sink: ByteSink) -> None:
+        """Deliver every byte.
+
+        Raises `SizeMismatch` when the file has become shorter, `StoreError`, `ReadFailed` when closed.
+        """
+        try:
+            while self._at < self.stop:
+                self._room.clear()
+                buffer = sink.get_buffer()
+                if buffer is None:
+                    await self._room.wait()
+                elif not self._closed:
+                    count = await self._read(buffer[: min(self.stop - self._at, MAX_READ)])
+                    self._at += count
+                    sink.received(count)
+                if self._closed:
+                    raise ReadFailed(f"reading {self._path} was given up", retryable=False)
+        finally:
+            self.close()
+
+    def resume(self) -> None:
+        """The sink has room again."""
+        self._room.set()
+
+    def close(self) -> None:
+        """Give the file back; a read that is under way ends first."""
+        self._closed = True
+        self._room.set()
+        if self._descriptor >= 0 and not self._reading:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    async def _read(self, buffer: memoryview) -> int:
+        self._reading = True
+        try:
+            count = await in_thread(os.preadv, self._descriptor, [buffer], self._at)
+        except OSError as error:
+            raise explain("cannot read", self._path, error) from error
+        finally:
+            self._reading = False
+        if not count:
+            raise SizeMismatch(
+                f"{self._path} ended at byte {self._at} while it was read",
+                hint="something else is changing the layout; copy again when it is done",
+                expected=self.stop,
+                received=self._at,
+            )
+        return count
+
+
+class LayoutUpload:
+    """One blob on its way into a layout (`content.UploadSession`)."""
+
+    chunk_size: int | None = None  # one file, whatever its size
+
+    def __init__(self, files: BlobFiles, descriptor: Descriptor, writer: BlobWriter) -> None:
+        self._files = files
+        self._descriptor = descriptor
+        self._writer = writer
+
+    @property
+    def offset(self) -> int:
+        """Bytes taken so far."""
+        return self._writer.size
+
+    async def append(self, data: memoryview) -> None:
+        """Write the next bytes. Raises `SizeMismatch` past the descriptor's size, `StoreError`."""
+        if self.offset + len(data) > self._descriptor.size:
+            await self.cancel()
+            raise self._wrong_size(self.offset + len(data))
+        await in_thread(self._writer.write, data)
+
+    async def commit(self) -> None:
+        """Give the file its name. Raises `SizeMismatch`, `StoreError`; then the file is gone."""
+        if self.offset != self._descriptor.size:
+            await self.cancel()
+            raise self._wrong_size(self.offset)
+        await in_thread(self._writer.commit, self._files, self._descriptor.digest)
+
+    async def cancel(self) -> None:
+        """Delete the temporary file; nothing after `commit`."""
+        await in_thread(self._writer.discard)
+
+    def _wrong_size(self, size: int) -> SizeMismatch:
+        return SizeMismatch(
+            f"blob {self._descriptor.digest} got {size} bytes, its descriptor says {self._descriptor.size}",
+            expected=self._descriptor.size,
+            received=size,
+        )
+
+
+def _check(descriptor: Descriptor, data: bytes, what: str) -> None:
+    if len(data) != descriptor.size:
+        raise SizeMismatch(
+            f"{what} has {len(data)} bytes, its descriptor says {descriptor.size}",
+            expected=descriptor.size,
+            received=len(data),
+        )
+    actual = Digest.of(data, descriptor.digest.algorithm)
+    if actual != descriptor.digest:
+        raise DigestMismatch(
+            f"{what} hashes to {actual}", expected=str(descriptor.digest), actual=str(actual)
+        )
+
+
+def _names(entry: Entry) -> list[str]:
+    """What an entry is called, exact tag first, whole image name last."""
+    image = (entry.get("annotations") or {}).get(IMAGE_NAME)
+    return [name for name in (name_of(entry), image) if isinstance(name, str)]
+
+
+def _by_tag(entries: list[Entry], tag: str) -> Iterable[list[Entry]]:
+    """Entries that `tag` may mean, the best reading first."""
+    yield [entry for entry in entries if name_of(entry) == tag]
+    yield [entry for entry in entries if tag in _names(entry)]
+    yield [entry for entry in entries if any(_tag_at_end(name) == tag for name in _names(entry))]
+
+
+def _tag_at_end(name: str) -> str:
+    """``v1`` of ``registry.example:5000/app:v1``; empty when there is none."""
+    return name.rpartition("/")[2].partition(":")[2]
+
+
+def _tags_sentence(entries: list[Entry]) -> str:
+    tags = sorted({tag for entry in entries if (tag := name_of(entry))})
+    return f"its tags are {_listed(tags)}" if tags else "it has no tags"
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
