@@ -13,10 +13,19 @@ Errors pickle, so they cross process boundaries whole.
 
 from __future__ import annotations
 
-import copyreg
 from typing import Any, Literal
 
 Side = Literal["source", "target"]
+
+
+def _rebuilt(
+    kind: type[CrossdockError], args: tuple[Any, ...], cause: CrossdockError | None
+) -> CrossdockError:
+    """An error from its pickle. OSError.__new__ leaves args empty under a class with its own __init__."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__cause__ = cause
+    return error
 
 
 class CrossdockError(Exception):
@@ -25,7 +34,9 @@ class CrossdockError(Exception):
     retryable: bool = False
     hint: str = ""
 
-    def __init__(self, message: str, *, hint: str = "", retryable: bool | None = None, **details: Any) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", retryable: bool | None = None, **details: Any
+    ) -> None:
         super().__init__(message)
         if hint:
             self.hint = hint
@@ -34,8 +45,10 @@ class CrossdockError(Exception):
         self.__dict__.update(details)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception.__reduce__ calls the class with args alone, which keyword-only classes refuse.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+        # Exception.__reduce__ calls the class with args alone, which loses details; a cause outside of this
+        # tree may not pickle and stays behind.
+        cause = self.__cause__ if isinstance(self.__cause__, CrossdockError) else None
+        return _rebuilt, (type(self), self.args, cause), self.__dict__
 
 
 # -- the caller's input ------------------------------------------------------------------------------
@@ -196,7 +209,7 @@ class UploadInterrupted(CrossdockError):
 
 
 class StoreError(CrossdockError, OSError):
-    """A layout or file on this machine could not be read or written (full disk, permissions, not a layout)."""
+    """A layout or file on this machine cannot be read or written (full disk, permissions, no layout)."""
 
 
 class CredentialsError(CrossdockError):

@@ -1,6 +1,7 @@
 """Content against its descriptor: the size and digest of a stream, and of a document.
 
-A mismatch is the fault of the side that served the bytes. Nothing is committed at a target before `check` returned.
+A mismatch is the fault of the side that served the bytes. Nothing is committed at a target before `check`
+returned.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ class BlobVerifier:
         return self._exportable is not None
 
     def update(self, data: Buffer) -> None:
-        """Absorb the next bytes. Raises `SizeMismatch`, and absorbs none, when the blob would grow too long."""
+        """Absorb the next bytes; none of them, and `SizeMismatch`, when the blob would be too long."""
         received = self._received + memoryview(data).nbytes
         if received > self._descriptor.size:
-            raise _wrong_size(self._descriptor, received)
+            raise _wrong_size(self._descriptor, received, " or more")
         self._hash.update(data)
         self._received = received
 
@@ -78,7 +79,7 @@ class BlobVerifier:
         _compare(self._descriptor, Digest(f"{algorithm}:{self._hash.hexdigest()}"))
 
     def export_state(self) -> bytes:
-        """The state after `received` bytes, for another verifier's `state`. Raises ValueError without `can_export`."""
+        """The state after `received` bytes, for another verifier. Raises ValueError without `can_export`."""
         if self._exportable is None:
             raise ValueError("only a resumable verifier of a sha256 digest has a state to export")
         return self._exportable.export_state()
@@ -95,11 +96,11 @@ def verify_bytes(data: Buffer, descriptor: Descriptor) -> None:
     _compare(descriptor, Digest.of(data, descriptor.digest.algorithm))
 
 
-def _wrong_size(descriptor: Descriptor, received: int) -> SizeMismatch:
-    but = "at least " if received > descriptor.size else ""
+def _wrong_size(descriptor: Descriptor, received: int, more: str = "") -> SizeMismatch:
+    expected = descriptor.size
     return SizeMismatch(
-        f"size of {descriptor.digest} does not match: expected {descriptor.size} bytes, received {but}{received}",
-        expected=descriptor.size,
+        f"wrong size of {descriptor.digest}: expected {expected} bytes, received {received}{more}",
+        expected=expected,
         received=received,
     )
 
@@ -108,7 +109,7 @@ def _compare(descriptor: Descriptor, actual: Digest) -> None:
     expected = descriptor.digest
     if actual != expected:
         raise DigestMismatch(
-            f"digest of {descriptor.size} bytes does not match: expected {expected}, actual {actual}",
+            f"wrong digest of {descriptor.size} bytes: expected {expected}, received {actual}",
             expected=str(expected),
             actual=str(actual),
         )
