@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from crossdock.testing.images import Content, ImageBuilder
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.faults import FaultProxy
+from support.images import add_layout, real_image
 from support.process import ServerProcess
 
 
@@ -94,3 +97,30 @@ def fault_proxy(closing: ExitStack) -> Callable[[str], FaultProxy]:
 def repository(request: pytest.FixtureRequest) -> str:
     """A repository name that no other test uses."""
     return "it/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:100]
+
+
+@pytest.fixture
+def builder(request: pytest.FixtureRequest) -> ImageBuilder:
+    """Makes content that no other test has: the seed comes from the test's name."""
+    return ImageBuilder(seed=zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(scope="session")
+def real_index(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageBuilder, Content]:
+    """A multi-platform image of real Debian files: two by umoci, a windows one, two attestations."""
+    directory = tmp_path_factory.mktemp("real")
+    builder = ImageBuilder()
+    images = []
+    for architecture, program in (("amd64", "/bin/bash"), ("arm64", "/bin/sed")):
+        files = [
+            ("/etc/os-release", "/etc/os-release"),
+            ("/usr/share/common-licenses", "/licenses"),
+            (program, program),
+        ]
+        layout = real_image(directory, architecture, f"linux/{architecture}", files)
+        platform = {"os": "linux", "architecture": architecture}
+        images.append(add_layout(builder, layout).having(platform=platform))
+    licence = builder.tar_layer({"Files/licence.txt": Path("/usr/share/common-licenses/Apache-2.0")})
+    windows = builder.image([licence], "windows/amd64", os_version="10.0.20348.2113")
+    attestations = [builder.attestation(image) for image in images]
+    return builder, builder.index([*images, windows, *attestations])

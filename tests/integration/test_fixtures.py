@@ -5,41 +5,36 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.testing.images import Content, ImageBuilder
 from support import faults, nginx
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.faults import Fault, FaultProxy
-from support.images import assert_holds, everything, one_layer_image, place_sparse_blob, push, write_sparse
-from support.process import require
-from support.push import Remote, sha256
+from support.images import (
+    assert_holds,
+    assert_layout_holds,
+    everything,
+    one_layer_image,
+    place_sparse_blob,
+    push,
+    write_sparse,
+)
+from support.push import Remote
+from support.skopeo import copy_all, raw_digest
 
 pytestmark = pytest.mark.real
 
 
-def test_what_the_pusher_pushes_skopeo_reads(source: DockerRegistry, repository: str, tmp_path: Path) -> None:
+def test_what_the_pusher_pushes_skopeo_reads(source: DockerRegistry, repository: str) -> None:
     builder = ImageBuilder()
     graph = push(source.remote, repository, builder, everything(builder), "v1")
     assert_holds(source.remote, repository, "v1", graph)
-    raw = subprocess.run(
-        [
-            require("skopeo"),
-            "inspect",
-            "--raw",
-            "--tls-verify=false",
-            f"docker://{source.host}/{repository}:v1",
-        ],
-        capture_output=True,
-        check=True,
-        timeout=60,
-    )
-    assert sha256(raw.stdout) == graph.root
+    assert raw_digest(f"docker://{source.host}/{repository}:v1") == graph.root
 
 
 def test_htpasswd_registry_refuses_strangers(
@@ -168,3 +163,16 @@ def test_sparse_blob_is_served_by_the_registry(
     place_sparse_blob(source, repository, size, digest)
     assert source.remote.blob(repository, digest) == data
     assert json.loads((source.directory / "config.yml").read_text())["version"] == "0.1"
+
+
+def test_the_real_image_is_one_for_skopeo(
+    source: DockerRegistry, repository: str, real_index: tuple[ImageBuilder, Content], tmp_path: Path
+) -> None:
+    builder, content = real_index
+    graph = push(source.remote, repository, builder, content, "real")
+    copy_all(f"docker://{source.host}/{repository}:real", f"oci:{tmp_path}/layout:real")
+    assert_layout_holds(tmp_path / "layout", graph, "real")
+    assert raw_digest(f"oci:{tmp_path}/layout:real") == graph.root
+    platforms = [entry.get("platform") for entry in json.loads(graph.manifests[graph.root][1])["manifests"]]
+    assert {"os": "windows", "architecture": "amd64", "os.version": "10.0.20348.2113"} in platforms
+    assert platforms.count({"os": "unknown", "architecture": "unknown"}) == 2

@@ -65,7 +65,7 @@ def start_nginx(directory: Path, servers: str, ports: tuple[int, ...], address: 
 
 
 def start_proxy(directory: Path, upstream: str, extra: str = "", listen: str = "") -> Nginx:
-    """One reverse proxy before `upstream` (a URL); `extra` goes into its location, `listen` after the port."""
+    """One reverse proxy before `upstream` (a URL); `extra` joins its location, `listen` follows the port."""
     port = free_port()
     server = f"""
     server {{ listen 127.0.0.1:{port} {listen};

@@ -1,0 +1,335 @@
+"""What the command prints, where, and nothing else; and how it behaves in odd surroundings."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from crossdock.testing.images import ImageBuilder, sample_index
+from support.command import DONE, MODULE, NOT_FOUND, USAGE, Crossdock
+from support.docker_registry import DockerRegistry
+from support.images import Graph, assert_holds, push
+
+pytestmark = pytest.mark.real
+
+NUMBERS = (
+    "manifests",
+    "blobs_moved",
+    "blobs_skipped",
+    "blobs_mounted",
+    "bytes_moved",
+    "bytes_skipped",
+    "bytes_mounted",
+    "bytes_requested",
+    "retries",
+)
+
+
+@pytest.fixture
+def image(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Graph:
+    """A small multi-platform image in the source, tagged ``v1``."""
+    return push(source.remote, repository, builder, sample_index(builder), "v1")
+
+
+@pytest.fixture
+def words(source: DockerRegistry, target: DockerRegistry, repository: str) -> tuple[str, str]:
+    """The two references of a copy."""
+    return f"{source.host}/{repository}:v1", f"{target.host}/{repository}:v1"
+
+
+def test_json_output_is_one_object_and_nothing_else(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+) -> None:
+    done = crossdock.ok("copy", *words, "--output", "json", "--progress", "none")
+    assert done.stderr == ""
+    result = json.loads(done.stdout)
+    assert isinstance(result, dict)
+    assert words[0] in result["source"]
+    assert words[1] in result["target"]
+    assert (result["digest"], result["media_type"]) == (image.root, image.media_type)
+    for name in NUMBERS:
+        assert type(result[name]) is int, name
+    assert isinstance(result["seconds"], float | int)
+
+
+def test_json_output_stays_clean_beside_plain_progress(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+) -> None:
+    done = crossdock.ok("copy", *words, "--output", "json", "--progress", "plain")
+    assert done.result["digest"] == image.root
+    assert done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_text_output_is_a_line_to_paste_into_a_ticket(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+) -> None:
+    done = crossdock.ok("copy", *words)
+    told = done.stdout + done.stderr
+    assert image.root in told
+    assert words[1] in told
+    assert "\x1b" not in told
+
+
+def test_json_progress_is_one_event_a_line(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+) -> None:
+    done = crossdock.ok("copy", *words, "--progress", "json", "--output", "json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(isinstance(event, dict) for event in events)
+    assert len(events) >= 2 + len(image.blobs) + len(image.manifests)
+    text = done.stderr
+    for digest in (*image.blobs, *image.manifests):
+        assert digest in text
+    kinds = [tuple(sorted(event)) for event in events]
+    assert len(set(kinds)) > 1
+    assert done.result["digest"] == image.root
+
+
+def test_json_progress_of_a_failure_is_still_json_or_one_error_line(
+    crossdock: Crossdock, source: DockerRegistry, target: DockerRegistry, repository: str
+) -> None:
+    done = crossdock(
+        "copy", f"{source.host}/{repository}:none", f"{target.host}/{repository}:v1", "--progress", "json"
+    )
+    assert done.code == NOT_FOUND
+    other = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert len(other) <= 1
+    for line in done.stderr.splitlines():
+        if line.startswith("{"):
+            json.loads(line)
+    assert f"{source.host}/{repository}:none" in done.stderr
+
+
+def test_no_progress_means_a_silent_stderr(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+) -> None:
+    assert crossdock.ok("copy", *words, "--progress", "none").stderr == ""
+
+
+def test_a_terminal_shows_live_progress_and_a_closing_line(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+) -> None:
+    leader, follower = pty.openpty()
+    shown: list[bytes] = []
+
+    def read() -> None:
+        while True:
+            try:
+                piece = os.read(leader, 65536)
+            except OSError:  # EIO: the last writer has gone
+                return
+            if not piece:
+                return
+            shown.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        done = subprocess.run(
+            [*MODULE, "copy", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=follower,
+            stderr=follower,
+            env={**crossdock.environment, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(follower)
+        reader.join(10)
+        os.close(leader)
+    text = b"".join(shown).decode()
+    assert done.returncode == DONE, text
+    assert "\x1b[" in text
+    assert "Traceback" not in text
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    assert image.root[:19] in plain
+
+
+def test_the_report_holds_the_result(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str], tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    result = crossdock.copy(*words, "--report", report)
+    text = report.read_text()
+    document = json.loads(text)
+    assert image.root in text
+    flat = document.get("result", document)
+    for name in NUMBERS:
+        assert flat[name] == result[name]
+
+
+def test_a_report_that_cannot_be_written_is_said_in_one_line(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str], tmp_path: Path
+) -> None:
+    done = crossdock(
+        "copy", *words, "--progress", "none", "--report", tmp_path / "no" / "such" / "folder" / "r"
+    )
+    assert done.code != DONE
+    assert "Traceback" not in done.stderr
+    assert "report" in done.error
+
+
+def test_help_documents_the_exit_codes_and_flags(crossdock: Crossdock) -> None:
+    text = crossdock.ok("copy", "--help").stdout
+    for flag in [
+        "--platform",
+        "--src-creds-stdin",
+        "--dest-creds-stdin",
+        "--src-ca",
+        "--dest-ca",
+        "--src-cert",
+        "--src-key",
+        "--dest-cert",
+        "--dest-key",
+        "--src-plain-http",
+        "--dest-plain-http",
+        "--connections",
+        "--chunk-size",
+        "--memory",
+        "--timeout",
+        "--retries",
+        "--progress",
+        "--output",
+        "--report",
+    ]:
+        assert flag in text
+    for code in ("0", "2", "3", "4", "5", "6", "7", "8", "130"):
+        assert re.search(rf"^\s*{code}\s", text, re.MULTILINE), code
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["inspect", "--help"], ["tags", "--help"], ["registry", "--help"]]
+)
+def test_every_help_page_prints(crossdock: Crossdock, words: list[str]) -> None:
+    assert "usage" in crossdock.ok(*words).stdout.lower()
+
+
+def test_version_is_one_line(crossdock: Crossdock) -> None:
+    assert re.fullmatch(r"crossdock \d+\.\d+\S*\n", crossdock.ok("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["copy"],
+        ["copy", "one"],
+        ["copy", "a", "b", "c"],
+        ["copy", "a", "b", "--no-such-flag"],
+        ["copy", "a", "b", "--chunk-size", "16 bananas"],
+        ["copy", "a", "b", "--memory", "-1"],
+        ["copy", "a", "b", "--timeout", "soon"],
+        ["copy", "a", "b", "--retries", "-3"],
+        ["copy", "a", "b", "--connections", "0"],
+        ["copy", "a", "b", "--progress", "loud"],
+        ["copy", "a", "b", "--output", "xml"],
+        ["copy", "a", "b", "--platform", "not a platform"],
+        ["copy", "a", "b", "--src-ca", "/nonexistent/ca.pem"],
+        ["copy", "a", "b", "--src-key", "/dev/null"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2_without_a_traceback(crossdock: Crossdock, words: list[str]) -> None:
+    done = crossdock(*words)
+    assert done.code == USAGE, str(done)
+    assert done.stdout == ""
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LC_ALL": "C", "LANG": None},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"HOME": None},
+        {"HOME": "/nonexistent"},
+        {"HOME": "/dev/null"},
+        {"HOME": "/proc/1/fdinfo"},
+        {"XDG_RUNTIME_DIR": "/nonexistent", "XDG_CONFIG_HOME": "/nonexistent"},
+        {"TERM": "dumb", "NO_COLOR": "1"},
+        {"CROSSDOCK_KERNELS": "pure"},
+        {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"},
+    ],
+    ids=lambda env: " ".join(f"{k}={v}" for k, v in env.items()),
+)
+def test_a_copy_works_in_odd_environments(
+    env: dict[str, str | None],
+    crossdock: Crossdock,
+    image: Graph,
+    words: tuple[str, str],
+    target: DockerRegistry,
+    repository: str,
+) -> None:
+    done = crossdock("copy", *words, env=env)
+    assert done.code == DONE, str(done)
+    assert "Traceback" not in done.stderr
+    assert_holds(target.remote, repository, "v1", image)
+
+
+def test_a_read_only_home_is_enough(crossdock: Crossdock, image: Graph, words: tuple[str, str]) -> None:
+    crossdock.home.chmod(0o500)
+    try:
+        crossdock.ok("copy", *words, cwd=Path("/"))
+        assert list(crossdock.home.iterdir()) == []
+    finally:
+        crossdock.home.chmod(0o700)
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&-", "> /dev/full"])
+def test_closed_or_full_streams_do_not_break_the_copy(
+    redirection: str,
+    crossdock: Crossdock,
+    image: Graph,
+    words: tuple[str, str],
+    target: DockerRegistry,
+    repository: str,
+) -> None:
+    done = crossdock(
+        "copy", *words, "--output", "json", prefix=("sh", "-c", f'exec "$@" {redirection}', "sh")
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert_holds(target.remote, repository, "v1", image)
+    if "/dev/full" not in redirection:
+        assert done.code == DONE, str(done)
+
+
+def test_a_reader_of_stdout_that_went_away_is_no_traceback(
+    crossdock: Crossdock, source: DockerRegistry, image: Graph, repository: str
+) -> None:
+    script = '"$@" | true; exit 0'
+    done = crossdock("tags", f"{source.host}/{repository}", prefix=("sh", "-c", script, "sh"))
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_debug_shows_the_traceback_that_is_hidden_otherwise(
+    crossdock: Crossdock, source: DockerRegistry, target: DockerRegistry, repository: str
+) -> None:
+    words = f"{source.host}/{repository}:none", f"{target.host}/{repository}:v1"
+    crossdock.fail_copy(*words, code=NOT_FOUND)
+    assert "Traceback" in crossdock("copy", *words, "--debug").stderr
+
+
+def test_paranoid_runs_are_exact(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    graph = push(source.remote, repository, builder, builder.image([builder.random_layer(9_000_000)]), "v1")
+    words = f"{source.host}/{repository}:v1", f"{target.host}/{repository}:v1"
+    crossdock.copy(*words, "--paranoid", "--chunk-size", "1MiB")
+    assert_holds(target.remote, repository, "v1", graph)
