@@ -1,4 +1,5 @@
-"""What a server demands in ``WWW-Authenticate`` (RFC 7235 section 2.1, RFC 6750, the distribution token docs).
+"""What a server demands in ``WWW-Authenticate`` (RFC 7235 section 2.1, RFC 6750, the distribution token
+docs).
 
 One header can hold several challenges, and several headers one each; commas separate both challenges and
 parameters, and may stand inside quoted strings. A new challenge begins where a token is followed by a space
@@ -25,7 +26,7 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way in. ``scheme`` and the parameters' names are lower case; of a repeated parameter the first counts."""
+    """One way in. ``scheme`` and parameter names are lower case; of a repeated parameter the first counts."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +58,8 @@ def _parse_one(value: str) -> Iterable[Challenge]:
             scheme, parameters = found[1].lower(), {}
             at = found.end()
             if blob := _TOKEN68.match(value, at):  # Negotiate and NTLM: `Scheme base64==`
-                # A word alone before a comma may also be the next scheme, but never the first thing after one.
+                # A word alone before a comma may also be the next scheme, but never the first thing after
+                # one.
                 at = blob.end()
         else:
             at = _next_comma(value, at)

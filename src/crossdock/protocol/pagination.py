@@ -14,7 +14,8 @@ _REL = re.compile(r";\s*rel\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;,\"]+))", re.I
 
 
 def next_page(links: Iterable[str], url: str) -> str | None:
-    """The absolute URL of the next page from all ``Link`` headers of the answer to `url`; None: this was the last.
+    """The absolute URL of the next page from all ``Link`` headers of the answer to `url`; None: this was
+    the last.
 
     A relative target is resolved against `url`. A page that names itself as its next would never end, so that
     counts as the last. Whether the address may be asked is for `redirect.next_hop` to say.

@@ -1,12 +1,12 @@
 """Where a redirect or an upload ``Location`` may lead, and whether ``Authorization`` may go along (R4, U7).
 
-A registry chooses these addresses, so a hostile one could point a copy at its own network (server-side request
-forgery) or collect credentials. The rules:
+A registry chooses these addresses, so a hostile one could point a copy at its own network (server-side
+request forgery) or collect credentials. The rules:
 
 - ``Authorization`` goes to the registry's own origin (scheme, host, port) and to no other.
 - HTTPS never turns into plain HTTP, except from loopback to loopback.
-- A literal address that is not public (private, loopback, link-local …) is refused when it names another host,
-  unless the registry itself is on such an address: a registry on the internet has no business inside.
+- A literal address that is not public (private, loopback, link-local …) is refused when it names another
+  host, unless the registry itself is on such an address: a registry on the internet has no business inside.
 - No user information, no other scheme than http and https, at most `MAX_HOPS` in a row.
 
 Only the origin of an address appears in errors: paths and queries of signed URLs are secrets.
@@ -85,7 +85,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_internal(host: str) -> bool:
-    """Whether `host` is, by its spelling alone, no public address: a private literal, or a name of this machine."""
+    """Whether `host` is by its spelling no public address: a private literal or a name of this machine."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -132,7 +132,7 @@ def _quoted(location: str) -> str:
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The literal address that `host` spells, in every spelling that the resolver takes (127.1, 0x7f000001)."""
+    """The literal address that `host` spells, in every way that the resolver takes (127.1, 0x7f000001)."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0].rstrip("."))
     except ValueError:

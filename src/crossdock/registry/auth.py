@@ -1,0 +1,210 @@
+"""What to put in ``Authorization``, per scope.
+
+Nothing is sent before the registry demands it. The first 401 (or, when that has no challenge, the one of
+``GET /v2/``) says how: Basic with the credentials, or a bearer token per scope. Tokens are cached until
+shortly before they expire, and tasks that need the same one wait for one request.
+
+After a 401 the client asks `Authenticator.improve` whether the same request may fare better. It may, once, in
+three cases: nothing was sent yet, another task has a newer token already, or the token was older than this
+request and is replaced now. A token that was made for this very request and is refused is the registry's last
+word, unless its new challenge names a scope that was not asked for (a mirror that keeps its repositories
+under another name).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from crossdock.errors import Side
+from crossdock.protocol.challenge import Challenge, parse_challenges
+from crossdock.registry.credentials import CredentialStore
+from crossdock.registry.flight import SingleFlight
+from crossdock.registry.retry import Clock
+from crossdock.registry.tls import FLAG_PREFIX
+from crossdock.registry.token import Token, TokenService, basic
+
+_SPOKEN = ("bearer", "basic")  # in order of preference
+_REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay then gives no token at all (A1)
+
+EXPIRY_MARGIN_S = 5.0
+"""A token this close to its end is replaced; at most a tenth of its life, so that short ones get used."""
+LONG_REQUEST_S = 60.0
+"""What must be left of a token that starts an upload; at most half of its life (U14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a request needs rights for. ``entries`` are scopes of the token docs: ``type:name:actions``."""
+
+    entries: tuple[str, ...] = ()
+    repository: str = ""  # whose credentials count; empty: the registry's
+
+    @classmethod
+    def pull(cls, repository: str) -> Scope:
+        """Read a repository."""
+        return cls((f"repository:{repository}:pull",), repository)
+
+    @classmethod
+    def push(cls, repository: str, mount_from: str | None = None) -> Scope:
+        """Write a repository, and read the one that blobs are mounted from."""
+        entries = [f"repository:{repository}:pull,push"]
+        if mount_from is not None and mount_from != repository:
+            entries.append(f"repository:{mount_from}:pull")
+        return cls(tuple(entries), repository)
+
+    @classmethod
+    def catalog(cls) -> Scope:
+        """List the registry's repositories."""
+        return cls(("registry:catalog:*",))
+
+
+NONE = Scope()
+"""No rights in particular: ``GET /v2/``."""
+
+
+class Authenticator:
+    """The way into one registry: its challenge, its tokens and who we are there."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        side: Side,
+        store: CredentialStore,
+        tokens: TokenService,
+        clock: Clock,
+        ping: Callable[[], Awaitable[Sequence[str]]],
+    ) -> None:
+        """`ping` gives the ``WWW-Authenticate`` headers of an unauthorized ``GET /v2/``."""
+        self._host = host
+        self._flag = FLAG_PREFIX[side]
+        self._store = store
+        self._service = tokens
+        self._clock = clock
+        self._ping = ping
+        self._challenge: Challenge | None = None
+        self._is_known = False
+        self._tokens: dict[Scope, Token] = {}
+        self._wider: dict[Scope, tuple[str, ...]] = {}
+        self._flights: SingleFlight[Token] = SingleFlight()
+
+    async def authorization(self, scope: Scope, *, for_long: bool = False) -> str | None:
+        """The header's value for a request that starts now; None: nothing is demanded, or nothing is known.
+
+        `for_long`: the request will take long and cannot be repeated cheaply. Raises what the token service
+        and the credential files raise.
+        """
+        if for_long and not self._is_known:
+            self._learn(await self._ping())
+        challenge = self._challenge
+        if challenge is None:
+            return None
+        credentials = await self._store.find(scope.repository)
+        if credentials is not None and credentials.registry_token:
+            return f"Bearer {credentials.registry_token}"
+        if challenge.scheme == "basic":
+            return basic(credentials.username, credentials.password) or None if credentials else None
+        token = self._tokens.get(scope)
+        if token is None or not self._is_fresh(token, for_long=for_long):
+            token = await self._flights.run(scope, lambda: self._mint(scope, challenge))
+        return f"Bearer {token.value}"
+
+    async def improve(self, scope: Scope, sent: str | None, since: float, headers: Sequence[str]) -> bool:
+        """Whether the request that carried `sent` and got a 401 should be sent again, with what is new then.
+
+        `since`: when the first try of this request began (monotonic). `headers`: its ``WWW-Authenticate``.
+        """
+        self._learn(headers)
+        if self._challenge is None:
+            self._learn(await self._ping())
+        widened = self._widen(scope)
+        current = await self.authorization(scope)
+        if current is None or current != sent:
+            return current is not None
+        token = self._tokens.get(scope)
+        if token is None or current != f"Bearer {token.value}":
+            return False  # Basic, or a token that was given to us ready-made
+        if token.minted >= since and not widened:
+            return False
+        self.forget(scope)
+        return True
+
+    def was_let_in(self) -> None:
+        """The registry answered something other than 401, so it is known what it demands."""
+        self._is_known = True
+
+    def forget(self, scope: Scope) -> None:
+        """Drop the scope's token."""
+        self._tokens.pop(scope, None)
+
+    def hint(self, scope: Scope) -> str:
+        """What a person can do about a refusal."""
+        credentials = self._store.known(scope.repository)
+        if credentials is None:
+            return (
+                f"no credentials for {self._host} were found: docker login {self._host}, "
+                f"or give {self._flag}-creds-stdin"
+            )
+        who = f"user {credentials.username!r}" if credentials.username else "the token"
+        return f"{self._host} was asked as {who}: check its password and rights"
+
+    def secrets(self) -> Iterator[str]:
+        """Everything that must never be shown."""
+        for credentials in self._store.all_known():
+            yield from (credentials.password, credentials.identity_token, credentials.registry_token)
+            yield basic(credentials.username, credentials.password).removeprefix("Basic ")
+        for token in self._tokens.values():
+            yield token.value
+
+    def _learn(self, headers: Iterable[str]) -> None:
+        self._is_known = True
+        challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))}
+        for scheme in _SPOKEN:
+            if scheme in challenges:
+                self._challenge = challenges[scheme]
+                return
+
+    def _widen(self, scope: Scope) -> bool:
+        """Take over scopes that the challenge names and we do not cover. Whether there were new ones."""
+        if self._challenge is None or not scope.entries:
+            return False
+        asked = scope.entries + self._wider.get(scope, ())
+        new = tuple(
+            entry
+            for entry in map(_without_refused, self._challenge.get("scope").split())
+            if entry and not _covers(asked, entry)
+        )
+        if new:
+            self._wider[scope] = self._wider.get(scope, ()) + new
+        return bool(new)
+
+    def _is_fresh(self, token: Token, *, for_long: bool) -> bool:
+        lifetime = token.lifetime
+        margin = min(LONG_REQUEST_S, lifetime / 2) if for_long else min(EXPIRY_MARGIN_S, lifetime / 10)
+        return self._clock.monotonic() < token.expires - margin
+
+    async def _mint(self, scope: Scope, challenge: Challenge) -> Token:
+        credentials = await self._store.find(scope.repository)
+        scopes = scope.entries + self._wider.get(scope, ())
+        token = await self._service.fetch(challenge, scopes, credentials, self.hint(scope))
+        self._tokens[scope] = token
+        return token
+
+
+def _without_refused(entry: str) -> str:
+    """The scope entry without actions that a copy never needs; empty when none is left."""
+    resource, _, actions = entry.rpartition(":")
+    kept = [action for action in actions.split(",") if action and action not in _REFUSED_ACTIONS]
+    return f"{resource}:{','.join(kept)}" if resource and kept else ""
+
+
+def _covers(asked: Iterable[str], entry: str) -> bool:
+    resource, _, actions = entry.rpartition(":")
+    held = {
+        action
+        for other in asked
+        if other.rpartition(":")[0] == resource
+        for action in other.rpartition(":")[2].split(",")
+    }
+    return "*" in held or held.issuperset(actions.split(","))

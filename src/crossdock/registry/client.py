@@ -1,0 +1,356 @@
+"""The client of one registry: authorized, patient and careful where it sends what.
+
+Small requests (`RegistryClient.request`) go over aiohttp, follow redirects and are retried here. Blob bodies
+(`fetch`, `start`) go over the transfer core, one try each: whoever moves the body knows what to do about a
+failure. Both share the host's back-off, the tokens, the TLS settings and the proxies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from crossdock.errors import (
+    CrossdockError,
+    RedirectRefused,
+    RegistryError,
+    RetriesExhausted,
+    Side,
+    TransportError,
+)
+from crossdock.options import MiB, NetworkOptions, RegistryOptions
+from crossdock.protocol.errorcode import MAX_BODY
+from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop, same_origin
+from crossdock.registry.auth import NONE, Authenticator, Scope
+from crossdock.registry.control import ControlHttp, Reply
+from crossdock.registry.credentials import CredentialStore
+from crossdock.registry.flight import SingleFlight
+from crossdock.registry.gate import Gates
+from crossdock.registry.proxies import ProxySettings
+from crossdock.registry.refusal import AnyHeaders, case_insensitive, refusal
+from crossdock.registry.retry import Clock, RetryPolicy, retry_after
+from crossdock.registry.scheme import choose_scheme, split_host
+from crossdock.registry.tls import TlsContexts, certs_dirs
+from crossdock.registry.token import TokenService
+from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request, ResponseHead
+from crossdock.transport.redact import redact_url
+
+__all__ = ["NONE", "RegistryClient", "Reply", "Scope"]
+
+REPLY_LIMIT = 4 * MiB  # bytes; the distribution specification asks registries to take manifests of this size
+TOKEN_REPLY_LIMIT = 1 * MiB
+
+_FOLLOWED = frozenset({"GET", "HEAD"})
+_AUTH_TRIES = (False, False, True)  # bare, with a cached token, with its replacement; True: the last one
+
+
+class RegistryClient:
+    """Speaks to one registry for one side of a copy."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        side: Side,
+        options: RegistryOptions,
+        network: NetworkOptions,
+        environ: Mapping[str, str],
+        on_retry: Callable[[str, str], None] | None = None,
+        http: HttpClientInterface | None = None,
+        user_agent: str = "crossdock",
+        clock: Clock | None = None,
+    ) -> None:
+        """`host` is the API host with an optional port; `environ` stands for the process's environment.
+
+        `on_retry` is told ``(operation, reason)`` before a request is sent again. `http` is a transfer core
+        that the caller owns; without it one is made when first needed. No I/O happens here. Raises
+        `InvalidOption` for a proxy that cannot be used, `ValueError` for a host that is none.
+        """
+        name, port = split_host(host)
+        self.host = host
+        self._side = side
+        self._options = options
+        self.network = network
+        self._environ = environ
+        self._on_retry = on_retry
+        self._clock = clock or Clock()
+        self._policy = RetryPolicy(self._clock)
+        self._gates = Gates(self._clock)
+        self._proxies = ProxySettings.from_environ(environ)
+        self._tls = TlsContexts(
+            options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)
+        )
+        self._control = ControlHttp(
+            network=network,
+            tls=self._tls,
+            proxies=self._proxies,
+            gates=self._gates,
+            side=side,
+            user_agent=user_agent,
+        )
+        self._transfer = http
+        self._owns_transfer = http is None
+        self._base = ""
+        self._base_flight: SingleFlight[str] = SingleFlight()
+        self._auth: Authenticator | None = None
+
+    async def base_url(self) -> str:
+        """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
+        if not self._base:
+            scheme = await self._base_flight.run(
+                "base", lambda: choose_scheme(self.host, self._options, self.network.connect_timeout)
+            )
+            self._base = f"{scheme}://{self.host}"
+        return self._base
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        scope: Scope,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        ok: Collection[int] = (200,),
+        limit: int = REPLY_LIMIT,
+        timeout: float | None = None,
+        retry: bool = True,
+    ) -> Reply:
+        """A small request and its whole answer, whose status is one of `ok`. # network
+
+        `target` is an absolute path with its query, or an absolute URL (which gets no ``Authorization``
+        unless it is the registry's own). GET and HEAD follow redirects. `timeout` is what the first byte
+        may take.
+
+        With `retry`, failures that may pass are repeated up to ``network.retries`` times, and the last one is
+        then wrapped in `RetriesExhausted`. Without, there is one try (and its repetition after a 401).
+        Raises `RegistryError` by status and codes, `TransportError`, `RedirectRefused`, `LimitExceeded` for a
+        body over `limit`, `CredentialsError`.
+        """
+        failures: list[CrossdockError] = []
+        while True:
+            try:
+                return await self._try(method, target, scope, headers or {}, body, ok, limit, timeout)
+            except (RegistryError, TransportError) as error:
+                if not (retry and error.retryable):
+                    raise
+                failures.append(error)
+                if len(failures) > self.network.retries:
+                    raise _exhausted(failures) from error
+            await self._before_retry(f"{method} {redact_url(target)}", failures)
+
+    async def fetch(
+        self, method: str, url: str, *, scope: Scope | None, headers: Headers = ()
+    ) -> tuple[Exchange, ResponseHead]:
+        """Send a request without a body over the transfer core; the head of its answer, of any status. #
+        network
+
+        ``Authorization`` is added when `url` has the registry's own origin and `scope` is given; a 401
+        there is answered with a new token once. Redirects are the caller's. One try. Raises
+        `TransportError`, `RateLimited` (the gate), and what a token service raises.
+        """
+        base = await self.base_url()
+        allowed = scope if same_origin(url, base) else None
+        since = self._clock.monotonic()
+        for is_last in _AUTH_TRIES:
+            sent = await self._authorization(allowed)
+            await self._gates.of(url).wait()
+            exchange = await self._transfer_core().send(Request(method, url, _with_auth(headers, sent)))
+            try:
+                head = await exchange.response()
+                self.throttle(url, head.status, head.headers)
+                demands = case_insensitive(head.headers).getall("WWW-Authenticate", [])
+                if is_last or not await self._may_improve(allowed, sent, since, head.status, demands):
+                    return exchange, head
+                await _drain(exchange)
+            except BaseException:
+                exchange.close()
+                raise
+        raise AssertionError("the last try returns")
+
+    async def start(
+        self, method: str, url: str, *, scope: Scope, headers: Headers = (), content_length: int
+    ) -> Exchange:
+        """Begin a request with a body of `content_length` bytes over the transfer core. # network
+
+        It carries a token that has a good part of its life left, never the one of an earlier request by habit
+        (U14). Answers are the caller's; after a 401, `renew` and start again. One try.
+        """
+        base = await self.base_url()
+        own = same_origin(url, base)
+        sent = await self._authenticator().authorization(scope, for_long=True) if own else None
+        await self._gates.of(url).wait()
+        return await self._transfer_core().send(
+            Request(method, url, _with_auth(headers, sent), content_length=content_length)
+        )
+
+    async def renew(self, scope: Scope) -> None:
+        """Drop the scope's token: the next request asks for a new one."""
+        self._authenticator().forget(scope)
+
+    def error_from(
+        self, status: int, headers: AnyHeaders, body: bytes, method: str, url: str, scope: Scope = NONE
+    ) -> RegistryError:
+        """The error for an answer that refuses, whichever way it came."""
+        hint = ""
+        secrets: tuple[str, ...] = ()
+        if self._auth is not None:
+            secrets = tuple(self._auth.secrets())
+            if status in (401, 403):
+                hint = self._auth.hint(scope)
+        asked = retry_after(case_insensitive(headers), self._clock.wall())
+        return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint)
+
+    def throttle(self, url: str, status: int, headers: AnyHeaders) -> None:
+        """Tell the host's gate about an answer that came over the transfer core."""
+        self._gates.of(url).saw(status, case_insensitive(headers))
+
+    async def close(self) -> None:
+        """Close every connection that this client opened."""
+        await self._control.close()
+        if self._owns_transfer and self._transfer is not None:
+            await self._transfer.close()
+
+    # -- one try -------------------------------------------------------------------------------------
+
+    async def _try(
+        self,
+        method: str,
+        target: str,
+        scope: Scope,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        ok: Collection[int],
+        limit: int,
+        timeout: float | None,
+    ) -> Reply:
+        base = await self.base_url()
+        url = base + target if target.startswith("/") else target
+        for _ in range(MAX_HOPS + 1):
+            reply = await self._ask(method, url, scope, headers, body, limit, timeout)
+            if reply.status in ok:
+                return reply
+            if reply.status not in REDIRECTS or method not in _FOLLOWED:
+                raise self.error_from(reply.status, reply.headers, reply.body, method, url, scope)
+            url = next_hop(url, reply.headers.get("Location", ""), registry_url=base).url
+        raise RedirectRefused(f"{method} {redact_url(target)}: over {MAX_HOPS} redirects")
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        scope: Scope,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        limit: int,
+        timeout: float | None,
+    ) -> Reply:
+        allowed = scope if same_origin(url, await self.base_url()) else None
+        since = self._clock.monotonic()
+        for is_last in _AUTH_TRIES:
+            sent = await self._authorization(allowed)
+            extra = {"Authorization": sent} if sent is not None else {}
+            reply = await self._control.send(
+                method, url, headers={**headers, **extra}, body=body, limit=limit, timeout=timeout
+            )
+            demands = reply.headers.getall("WWW-Authenticate", [])
+            if is_last or not await self._may_improve(allowed, sent, since, reply.status, demands):
+                return reply
+        raise AssertionError("the last try returns")
+
+    async def _authorization(self, scope: Scope | None) -> str | None:
+        return None if scope is None else await self._authenticator().authorization(scope)
+
+    async def _may_improve(
+        self, scope: Scope | None, sent: str | None, since: float, status: int, demands: Sequence[str]
+    ) -> bool:
+        if scope is None:
+            return False
+        if status != 401:
+            self._authenticator().was_let_in()
+            return False
+        return await self._authenticator().improve(scope, sent, since, demands)
+
+    async def _before_retry(self, operation: str, failures: Sequence[CrossdockError]) -> None:
+        error = failures[-1]
+        if self._on_retry is not None:
+            self._on_retry(operation, str(error))
+        if getattr(error, "retry_after", None) is None:  # else the host's gate makes everyone wait
+            await self._clock.sleep(self._policy.delay(len(failures) - 1))
+
+    # -- parts made when needed ----------------------------------------------------------------------
+
+    def _authenticator(self) -> Authenticator:
+        if self._auth is None:
+            self._auth = Authenticator(
+                self.host,
+                side=self._side,
+                store=CredentialStore(
+                    self.host, given=self._options.credentials, environ=self._environ, side=self._side
+                ),
+                tokens=TokenService(self._base, self._ask_token_service, self._clock),
+                clock=self._clock,
+                ping=self._ping,
+            )
+        return self._auth
+
+    async def _ping(self) -> Sequence[str]:
+        url = f"{await self.base_url()}/v2/"
+        reply = await self._control.send("GET", url, headers={}, limit=REPLY_LIMIT)
+        return reply.headers.getall("WWW-Authenticate", []) if reply.status == 401 else ()
+
+    async def _ask_token_service(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Reply:
+        failures: list[CrossdockError] = []
+        while True:
+            error: RegistryError | TransportError
+            try:
+                reply = await self._control.send(
+                    method, url, headers=headers, body=body, limit=TOKEN_REPLY_LIMIT
+                )
+                error = self.error_from(reply.status, reply.headers, reply.body, method, _bare(url))
+                if not error.retryable or reply.status < 400:
+                    return reply
+            except TransportError as failure:
+                error = failure
+            failures.append(error)
+            if not error.retryable:
+                raise error
+            if len(failures) > self.network.retries:
+                raise _exhausted(failures) from error
+            await self._before_retry(f"{method} {redact_url(_bare(url))}", failures)
+
+    def _transfer_core(self) -> HttpClientInterface:
+        if self._transfer is None:
+            from crossdock.transport.client import HttpClient
+
+            self._transfer = HttpClient(self.network, self._tls.context_for, self._proxies.proxy_for)
+        return self._transfer
+
+
+def _with_auth(headers: Headers, authorization: str | None) -> Headers:
+    if authorization is None:
+        return headers
+    return (*headers, ("Authorization", authorization))
+
+
+async def _drain(exchange: Exchange) -> None:
+    """Read a refusal's small body away, so that its connection can carry the next try."""
+    try:
+        await exchange.read(MAX_BODY)
+    except CrossdockError:
+        exchange.close()
+
+
+def _exhausted(failures: Sequence[CrossdockError]) -> CrossdockError:
+    last = failures[-1]
+    if len(failures) == 1:
+        return last
+    return RetriesExhausted(
+        f"{last} (gave up after {len(failures)} tries)", hint=last.hint, attempts=tuple(failures)
+    )
+
+
+def _bare(url: str) -> str:
+    return urlsplit(url)._replace(query="").geturl()

@@ -1,0 +1,129 @@
+"""Docker's credential helper protocol: ``docker-credential-NAME get``, the server's address on stdin.
+
+The answer is ``{"ServerURL", "Username", "Secret"}``; the user name ``<token>`` says that the secret is an
+identity token. "credentials not found in native keychain" with a failing exit code means that there are
+none. A helper is another's program: its time and its output are bounded, and its output is never shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crossdock.errors import CredentialsError
+from crossdock.options import Credentials
+
+TIMEOUT_S = (
+    60.0  # cloud helpers log in over the network, desktop ones may ask the person to unlock a keychain
+)
+MAX_OUTPUT = 1 << 20  # bytes; secrets can be JSON keys of 4,000 characters, not more
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NOT_FOUND = b"credentials not found"  # the helpers' shared library writes exactly "… in native keychain"
+_TOKEN_USER = "<token>"  # noqa: S105 - the protocol's word
+
+
+async def ask_helper(
+    name: str, server: str, *, environ: Mapping[str, str], named_by: Path, timeout: float = TIMEOUT_S
+) -> Credentials | None:
+    """What the helper knows about `server`; None: nothing. `named_by` is the file that named the helper.
+
+    Raises `CredentialsError` when the helper is missing, fails, is too slow or answers nonsense.
+    """
+    program = f"docker-credential-{name}"
+    if not _NAME.fullmatch(name):
+        raise CredentialsError(f"{named_by} names a credential helper that is no program name")
+    found = shutil.which(program, path=environ.get("PATH", os.defpath))
+    if found is None:
+        raise CredentialsError(
+            f"credential helper {program}, named by {named_by}, is not on PATH",
+            hint=f"install it, or remove it from {named_by} and log in again",
+        )
+    status, output = await _run(found, program, server, environ, timeout)
+    if status != 0:
+        if _NOT_FOUND in output[:4096].lower():
+            return None
+        raise CredentialsError(
+            f"credential helper {program} failed for {server} with exit code {status}",
+            hint=f"echo {server} | {program} get",
+        )
+    return _parse(output, program)
+
+
+async def _run(
+    found: str, program: str, server: str, environ: Mapping[str, str], timeout: float
+) -> tuple[int, bytes]:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            found,
+            "get",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=dict(environ),
+        )
+    except OSError as error:
+        raise CredentialsError(f"credential helper {program} cannot be run: {error.strerror}") from None
+    try:
+        async with asyncio.timeout(timeout):
+            output = await _converse(process, server.encode() + b"\n")
+            return await process.wait(), output
+    except TimeoutError:
+        raise CredentialsError(f"credential helper {program} did not answer within {timeout:g} s") from None
+    except _TooMuch:
+        raise CredentialsError(f"credential helper {program} wrote over {MAX_OUTPUT} bytes") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        _close_pipes(process)
+
+
+class _TooMuch(Exception):
+    """The helper's output is over the bound."""
+
+
+async def _converse(process: asyncio.subprocess.Process, question: bytes) -> bytes:
+    if process.stdin is None or process.stdout is None:
+        raise AssertionError("started with pipes")
+    process.stdin.write(question)
+    with contextlib.suppress(OSError):  # a helper may answer without reading
+        await process.stdin.drain()
+    process.stdin.close()
+    output = bytearray()
+    while piece := await process.stdout.read(65536):
+        output += piece
+        if len(output) > MAX_OUTPUT:
+            raise _TooMuch
+    return bytes(output)
+
+
+def _close_pipes(process: asyncio.subprocess.Process) -> None:
+    # A grandchild can hold the pipe open after the helper was killed; the transport would wait for its end.
+    transport: asyncio.SubprocessTransport = process._transport  # type: ignore[attr-defined]
+    transport.close()
+
+
+def _parse(output: bytes, program: str) -> Credentials | None:
+    try:
+        answer: Any = json.loads(output)
+    except (ValueError, RecursionError):
+        answer = None
+    username, secret = (
+        (answer.get("Username"), answer.get("Secret")) if isinstance(answer, dict) else (None, None)
+    )
+    if not isinstance(username, str) or not isinstance(secret, str):
+        raise CredentialsError(f"credential helper {program} did not answer with Username and Secret")
+    if not secret:
+        return None
+    if username == _TOKEN_USER:
+        return Credentials(identity_token=secret)
+    return Credentials(username=username, password=secret)

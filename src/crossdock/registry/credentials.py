@@ -1,0 +1,247 @@
+"""Who we are at a registry: the first of these places that knows the host.
+
+1. The caller's own (`RegistryOptions.credentials`; the command's flags).
+2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN``; ``_TARGET_`` for
+the
+   other side.
+3. Files named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_CONFIG/config.json``.
+4. Files in their usual places, in skopeo's order: ``$XDG_RUNTIME_DIR/containers/auth.json``,
+   ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config`` when unset), ``~/.docker/config.json``.
+   ``REGISTRY_AUTH_FILE`` stands in for the first two, ``DOCKER_CONFIG`` for the last.
+
+Within one file, as docker does: the host's helper (``credHelpers``, else ``credsStore``) before ``auths``.
+Keys of ``auths`` are ``host``, ``https://host/v1/`` (docker login's old form) or ``host/namespace``
+(podman), of which the longest that fits wins. Docker Hub is known as ``https://index.docker.io/v1/``.
+
+The files are read when a registry demands credentials, not before. Nothing here shows a credential in an
+error.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossdock.errors import CredentialsError, Side
+from crossdock.options import Credentials
+from crossdock.registry.credential_helper import ask_helper
+from crossdock.registry.flight import SingleFlight
+
+MAX_FILE = 8 << 20  # bytes; a config with a thousand logins is under 1 MiB
+
+DOCKER_HUB = "index.docker.io"
+DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+_HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFile:
+    """Where to look. ``required``: named by the person as a file, so its absence is an error."""
+
+    path: Path
+    required: bool = False
+
+
+def credential_files(environ: Mapping[str, str]) -> tuple[CredentialFile, ...]:
+    """The files to look into, in order."""
+    home = environ.get("HOME", "")
+    files = []
+    if named := environ.get("REGISTRY_AUTH_FILE"):
+        files.append(CredentialFile(Path(named), required=True))
+    if docker := environ.get("DOCKER_CONFIG"):
+        files.append(CredentialFile(Path(docker, "config.json")))
+    if not named:
+        if runtime := environ.get("XDG_RUNTIME_DIR"):
+            files.append(CredentialFile(Path(runtime, "containers", "auth.json")))
+        if config := environ.get("XDG_CONFIG_HOME") or (home and f"{home}/.config"):
+            files.append(CredentialFile(Path(config, "containers", "auth.json")))
+    if home and not docker:
+        files.append(CredentialFile(Path(home, ".docker", "config.json")))
+    return tuple(files)
+
+
+def from_environ(environ: Mapping[str, str], side: Side) -> Credentials | None:
+    """The side's credentials in the environment. Raises `CredentialsError` when half of a pair is set."""
+    prefix = f"CROSSDOCK_{side.upper()}_"
+    username = environ.get(f"{prefix}USERNAME", "")
+    password = environ.get(f"{prefix}PASSWORD", "")
+    identity_token = environ.get(f"{prefix}IDENTITY_TOKEN", "")
+    if not (username or password or identity_token):
+        return None
+    if not identity_token and not (username and password):
+        present, absent = ("USERNAME", "PASSWORD") if username else ("PASSWORD", "USERNAME")
+        raise CredentialsError(f"{prefix}{present} is set but {prefix}{absent} is not")
+    return Credentials(username=username, password=password, identity_token=identity_token)
+
+
+class CredentialStore:
+    """Finds the credentials of one side for one registry; every answer is found once and kept."""
+
+    def __init__(
+        self, host: str, *, given: Credentials | None, environ: Mapping[str, str], side: Side
+    ) -> None:
+        """`host` with its port, as in references. No I/O."""
+        self._host = DOCKER_HUB if host.lower() in _HUB_NAMES else host.lower()
+        self._given = given
+        self._environ = environ
+        self._side = side
+        self._found: dict[str, Credentials | None] = {}
+        self._flights: SingleFlight[Credentials | None] = SingleFlight()
+
+    async def find(self, repository: str) -> Credentials | None:
+        """Credentials for `repository` (empty: for the registry as such); None: go anonymously.
+
+        Raises `CredentialsError` when a file or helper that must be asked cannot be used.
+        """
+        if repository not in self._found:
+            self._found[repository] = await self._flights.run(repository, lambda: self._search(repository))
+        return self._found[repository]
+
+    def known(self, repository: str) -> Credentials | None:
+        """What `find` found before."""
+        return self._found.get(repository)
+
+    def all_known(self) -> Iterator[Credentials]:
+        """Every credential found so far."""
+        return (found for found in self._found.values() if found is not None)
+
+    async def _search(self, repository: str) -> Credentials | None:
+        if self._given is not None:
+            return self._given
+        if (found := from_environ(self._environ, self._side)) is not None:
+            return found
+        for file in credential_files(self._environ):
+            config = read_config(file)
+            if config is not None and (found := await self._search_file(config, file.path, repository)):
+                return found
+        return None
+
+    async def _search_file(
+        self, config: Mapping[str, Any], path: Path, repository: str
+    ) -> Credentials | None:
+        entry = _find_auth(_mapping(config, "auths", path), self._host, repository)
+        in_file = _from_entry(entry[1], entry[0], path) if entry else None
+        helper = self._helper(config, path)
+        if not helper:
+            return in_file
+        server = DOCKER_HUB_KEY if self._host == DOCKER_HUB else self._host
+        try:
+            return await ask_helper(helper, server, environ=self._environ, named_by=path) or in_file
+        except CredentialsError:
+            if in_file is None:
+                raise
+            return in_file  # a helper of another machine (credsStore: desktop) beside a usable entry
+
+    def _helper(self, config: Mapping[str, Any], path: Path) -> str:
+        helpers = _mapping(config, "credHelpers", path)
+        for key, value in helpers.items():
+            if _key_host(key)[0] == self._host and isinstance(value, str):
+                return value
+        default = config.get("credsStore", "")
+        return default if isinstance(default, str) else ""
+
+
+def read_config(file: CredentialFile) -> Mapping[str, Any] | None:
+    """The file's document; None when there is no file. Raises `CredentialsError`."""
+    path = file.path
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        if file.required:
+            raise CredentialsError(
+                f"credential file {path} does not exist", hint="REGISTRY_AUTH_FILE names it"
+            ) from None
+        return None
+    except OSError as error:
+        raise CredentialsError(f"credential file {path} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_FILE:
+        raise CredentialsError(f"credential file {path} is over {MAX_FILE} bytes")
+    if not data.strip():
+        return {}
+    try:
+        document = json.loads(data)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise CredentialsError(f"credential file {path} is not valid JSON: {place}") from None
+    except (UnicodeDecodeError, RecursionError):
+        raise CredentialsError(f"credential file {path} is not valid JSON") from None
+    if not isinstance(document, dict):
+        raise CredentialsError(f"credential file {path} is not a JSON object")
+    return document
+
+
+def _mapping(config: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    value = config.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise CredentialsError(f'credential file {path}: "{name}" is not an object')
+    return value
+
+
+def _find_auth(auths: Mapping[str, Any], host: str, repository: str) -> tuple[str, Any] | None:
+    """The entry whose key covers most of ``host/repository``, and that key. Entries without content are
+    passed over: docker login leaves them behind when a helper keeps the secret."""
+    best: tuple[int, str, Any] | None = None
+    for key, entry in auths.items():
+        key_host, namespace = _key_host(key)
+        if key_host != host or entry in (None, {}):
+            continue
+        fits = not namespace or repository == namespace or repository.startswith(f"{namespace}/")
+        if fits and (best is None or len(namespace) > best[0]):
+            best = (len(namespace), key, entry)
+    return best[1:] if best else None
+
+
+def _key_host(key: str) -> tuple[str, str]:
+    """Host (with port) and namespace of a key. A key with a scheme names a host alone, whatever its path."""
+    bare = key.removeprefix("https://").removeprefix("http://")
+    host, _, namespace = bare.partition("/")
+    host = host.lower()
+    if bare != key or namespace.strip("/") in ("v1", "v2"):
+        namespace = ""
+    return DOCKER_HUB if host in _HUB_NAMES else host, namespace.strip("/")
+
+
+def _from_entry(entry: Any, key: str, path: Path) -> Credentials | None:
+    if not isinstance(entry, dict):
+        raise CredentialsError(f'credential file {path}: the entry for "{key}" is not an object')
+    username, password = _text(entry, "username"), _text(entry, "password")
+    if encoded := _text(entry, "auth"):
+        username, password = _decode_auth(encoded, key, path)
+    found = Credentials(
+        username=username,
+        password=password,
+        identity_token=_text(entry, "identitytoken"),
+        registry_token=_text(entry, "registrytoken"),
+    )
+    return found if any(_secrets(found)) else None
+
+
+def _decode_auth(encoded: str, key: str, path: Path) -> tuple[str, str]:
+    wrong = f'credential file {path}: "auth" of "{key}" is not base64 of user:password'
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise CredentialsError(wrong) from None
+    username, colon, password = decoded.partition(":")
+    if not colon:
+        raise CredentialsError(wrong)
+    return username, password.strip("\0")  # docker pads old entries with NUL
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str:
+    value = entry.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _secrets(credentials: Credentials) -> Iterator[str]:
+    yield credentials.password
+    yield credentials.identity_token
+    yield credentials.registry_token

@@ -1,0 +1,111 @@
+"""From an answer that refuses to the error that says so. One place, for answers of both HTTP paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from crossdock.errors import (
+    Denied,
+    NotFound,
+    RateLimited,
+    RegistryError,
+    ServerBusy,
+    Unauthorized,
+    Unsupported,
+    UploadRejected,
+)
+from crossdock.protocol.errorcode import ErrorBody, parse_error
+from crossdock.registry.retry import MAX_RETRY_AFTER_S
+from crossdock.transport.redact import redact_text, redact_url
+
+Headers = CIMultiDictProxy[str]
+AnyHeaders = Mapping[str, str] | Sequence[tuple[str, str]]
+
+_BUSY = frozenset({408, 500, 502, 503, 504})
+_UNSUPPORTED = frozenset({405, 415, 501})
+_SENDING = frozenset({"POST", "PATCH", "PUT"})
+_MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
+
+_REASONS = {
+    400: "bad request",
+    401: "not authorized",
+    403: "forbidden",
+    404: "not found",
+    405: "method not allowed",
+    408: "request timed out",
+    413: "body too large for this server or a proxy before it",
+    415: "media type not supported",
+    416: "range not satisfiable",
+    429: "too many requests",
+    500: "internal error",
+    502: "bad gateway",
+    503: "service unavailable",
+    504: "gateway timed out",
+}
+
+
+def case_insensitive(headers: AnyHeaders) -> Headers:
+    """Headers of any kind as a multi mapping that ignores case."""
+    if isinstance(headers, CIMultiDictProxy):
+        return headers
+    return CIMultiDictProxy(CIMultiDict(headers))
+
+
+def hide_secrets(text: str, secrets: Iterable[str]) -> str:
+    """`text` without the secrets, in case a server echoes what it was sent; URLs in it are redacted."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _MIN_SECRET:
+            text = text.replace(secret, "***")
+    return redact_text(text)
+
+
+def refusal(
+    method: str,
+    url: str,
+    status: int,
+    body: bytes,
+    *,
+    retry_after: float | None = None,
+    secrets: Iterable[str] = (),
+    hint: str = "",
+) -> RegistryError:
+    """The error for an answer: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``."""
+    said = parse_error(body)
+    shown_url = redact_url(url)
+    words = hide_secrets(said.message, secrets) or _REASONS.get(status, "unexpected answer")
+    codes = f" {', '.join(said.codes)}" if said.codes else ""
+    kind = _kind(method, url, status, said)
+    retryable = None
+    if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:
+        retryable = False
+        words += f" (the server asks to wait {retry_after:.0f} s)"
+    return kind(
+        f"{method} {shown_url}: {status}{codes}: {words}",
+        hint=hint,
+        retryable=retryable,
+        status=status,
+        codes=said.codes,
+        retry_after=retry_after,
+        method=method,
+        url=shown_url,
+    )
+
+
+def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., RegistryError]:
+    if status == 401:
+        return Unauthorized
+    if status == 403:
+        return Denied
+    if status == 404 or (status == 400 and said.is_not_found):
+        return NotFound
+    if status == 429:
+        return RateLimited
+    if status in _BUSY:
+        return ServerBusy
+    if status in _UNSUPPORTED or "UNSUPPORTED" in said.codes:
+        return Unsupported
+    if method in _SENDING and "/blobs/uploads" in url:
+        return UploadRejected
+    return RegistryError

@@ -1,0 +1,133 @@
+"""Which certificates are trusted and shown, per host. Verification is never off.
+
+Roots: the system's, plus the side's ``ca_file`` for every host of that side (its token service and storage
+are usually signed by the same private CA), plus ``*.crt`` of the host's ``certs.d`` directory.
+
+A client certificate is shown to the registry's own host and port alone, never across a redirect: the side's
+``cert_file``, else a ``*.cert`` with its ``*.key`` in ``certs.d``.
+
+``certs.d`` is docker's and podman's: the first existing directory of ``HOST:PORT`` (and ``HOST`` for port
+443) below ``~/.config/containers/certs.d``, ``~/.config/docker/certs.d``, ``/etc/containers/certs.d``,
+``/etc/docker/certs.d``.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crossdock.errors import InvalidOption, Side
+from crossdock.options import RegistryOptions
+
+SYSTEM_CERTS_DIRS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
+FLAG_PREFIX: Mapping[str, str] = {"source": "--src", "target": "--dest"}
+
+
+def certs_dirs(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """The base directories, the person's own first."""
+    home = environ.get("HOME", "")
+    own = tuple(Path(home, ".config", tool, "certs.d") for tool in ("containers", "docker")) if home else ()
+    return own + SYSTEM_CERTS_DIRS
+
+
+class TlsContexts:
+    """TLS contexts of one side, made when first needed (each takes about 20 ms) and kept."""
+
+    def __init__(
+        self, options: RegistryOptions, *, side: Side, host: str, port: int, base_dirs: Sequence[Path] = ()
+    ) -> None:
+        """`host` and `port` are the registry's own. Nothing is read yet."""
+        self._options = options
+        self._flag = FLAG_PREFIX[side]
+        self._own = (host.lower(), port)
+        self._base_dirs = tuple(base_dirs)
+        self._common: ssl.SSLContext | None = None
+        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
+
+    def context_for(self, host: str, port: int) -> ssl.SSLContext:
+        """The context for connections to `host` and `port`; the same object every time.
+
+        Raises `InvalidOption` when a certificate or key cannot be loaded; the message names the file.
+        """
+        key = (host.lower(), port)
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = self._make(key)
+        return context
+
+    def _make(self, key: tuple[str, int]) -> ssl.SSLContext:
+        directory = self._certs_dir(*key)
+        shows_certificate = key == self._own and self._options.cert_file is not None
+        if directory is None and not shows_certificate:
+            if self._common is None:
+                self._common = self._base_context()
+            return self._common
+        context = self._base_context()
+        if directory is not None:
+            self._load_directory(context, directory, with_pairs=key == self._own and not shows_certificate)
+        if shows_certificate and self._options.cert_file is not None:
+            key_file = self._options.key_file or self._options.cert_file
+            _load_pair(context, self._options.cert_file, key_file, f"{self._flag}-cert")
+        return context
+
+    def _base_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        if self._options.ca_file is not None:
+            _load_roots(context, self._options.ca_file, f"{self._flag}-ca")
+        return context
+
+    def _certs_dir(self, host: str, port: int) -> Path | None:
+        literal = f"[{host}]" if ":" in host else host
+        names = [f"{literal}:{port}", literal] if port == 443 else [f"{literal}:{port}"]
+        for base in self._base_dirs:
+            for name in names:
+                directory = base / name
+                try:
+                    if directory.is_dir():
+                        return directory
+                except OSError:  # a base directory of another user: docker and podman pass over it as well
+                    continue
+        return None
+
+    def _load_directory(self, context: ssl.SSLContext, directory: Path, *, with_pairs: bool) -> None:
+        try:
+            files = sorted(directory.iterdir())
+        except OSError as error:
+            raise InvalidOption(f"certificates of {directory} cannot be read: {error.strerror}") from None
+        for file in files:
+            if file.suffix == ".crt":
+                _load_roots(context, file, "certs.d")
+            elif file.suffix == ".cert" and with_pairs:
+                key_file = file.with_suffix(".key")
+                if not key_file.exists():
+                    raise InvalidOption(f"client certificate {file} has no key {key_file.name} beside it")
+                _load_pair(context, file, key_file, "certs.d")
+
+
+def _load_roots(context: ssl.SSLContext, file: Path, said_by: str) -> None:
+    try:
+        context.load_verify_locations(cafile=file)
+    except ssl.SSLError:
+        raise InvalidOption(f"{said_by}: {file} holds no certificate in PEM form") from None
+    except OSError as error:
+        raise InvalidOption(f"{said_by}: {file} cannot be read: {error.strerror}") from None
+
+
+def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path, said_by: str) -> None:
+    def no_passphrase() -> str:
+        # Without this OpenSSL would ask on the terminal and wait for ever.
+        raise InvalidOption(
+            f"{said_by}: the key {key_file} is encrypted", hint="give a key without a passphrase"
+        )
+
+    try:
+        context.load_cert_chain(cert_file, key_file, password=no_passphrase)
+    except ssl.SSLError as error:
+        reason = (error.reason or "not in PEM form").lower().replace("_", " ")
+        raise InvalidOption(f"{said_by}: {cert_file} with key {key_file} cannot be used: {reason}") from None
+    except OSError as error:
+        raise InvalidOption(
+            f"{said_by}: {cert_file} or {key_file} cannot be read: {error.strerror}"
+        ) from None
