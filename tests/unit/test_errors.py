@@ -40,7 +40,12 @@ def test_every_error_survives_pickling_with_message_hint_and_details(kind: type[
     error = kind("what failed", hint="do this", retryable=True, method="GET", url="https://a.example/v2/")
     twin = pickle.loads(pickle.dumps(error))
     assert type(twin) is kind
-    assert (str(twin), twin.args, twin.hint, twin.retryable) == ("what failed", ("what failed",), "do this", True)
+    assert (str(twin), twin.args, twin.hint, twin.retryable) == (
+        "what failed",
+        ("what failed",),
+        "do this",
+        True,
+    )
     assert vars(twin) == vars(error)
 
 
@@ -52,7 +57,10 @@ def test_a_pickled_error_keeps_the_errors_behind_it() -> None:
     twin = pickle.loads(pickle.dumps(error))
     assert isinstance(root_cause(twin), ServerBusy)
     assert isinstance(twin.__cause__, RetriesExhausted)
-    assert [attempt.status for attempt in twin.__cause__.attempts if isinstance(attempt, ServerBusy)] == [503, 503]
+    assert [attempt.status for attempt in twin.__cause__.attempts if isinstance(attempt, ServerBusy)] == [
+        503,
+        503,
+    ]
 
 
 def test_a_pickled_error_leaves_a_foreign_cause_behind() -> None:
@@ -63,7 +71,12 @@ def test_a_pickled_error_leaves_a_foreign_cause_behind() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "builtin"),
-    [(NotFound, LookupError), (StoreError, OSError), (ConnectFailed, ConnectionError), (TimedOut, TimeoutError)],
+    [
+        (NotFound, LookupError),
+        (StoreError, OSError),
+        (ConnectFailed, ConnectionError),
+        (TimedOut, TimeoutError),
+    ],
 )
 def test_an_error_is_also_the_builtin_that_a_user_expects(
     kind: type[CrossdockError], builtin: type[Exception]

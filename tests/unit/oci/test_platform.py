@@ -83,7 +83,13 @@ def test_matching_follows_the_table(wanted: str, offered: Platform, expected: bo
 
 @pytest.mark.parametrize(
     ("version", "expected"),
-    [("", True), ("10.0.17763", True), ("10.0.17763.1577", True), ("10.0.1776", False), ("10.0.20348", False)],
+    [
+        ("", True),
+        ("10.0.17763", True),
+        ("10.0.17763.1577", True),
+        ("10.0.1776", False),
+        ("10.0.20348", False),
+    ],
 )
 def test_a_windows_version_matches_by_whole_numbers(version: str, expected: bool) -> None:
     offered = Platform("windows", "amd64", os_version="10.0.17763.1577")
@@ -97,7 +103,9 @@ def test_an_attestation_serves_nobody() -> None:
 
 
 PARTS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,8}", fullmatch=True)
-KNOWN = st.sampled_from(["linux", "arm", "arm64", "amd64", "386", "armhf", "v8", "8", "v1", "v7.0", "v8.0.0", ""])
+KNOWN = st.sampled_from(
+    ["linux", "arm", "arm64", "amd64", "386", "armhf", "v8", "8", "v1", "v7.0", "v8.0.0", ""]
+)
 
 
 @given(st.one_of(st.text(), st.lists(st.one_of(PARTS, KNOWN), max_size=4).map("/".join)))
