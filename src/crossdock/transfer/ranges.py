@@ -186,34 +186,33 @@ class RangedReader:
                 raise
             part = Part(index, start, end, supply.budget, slots, self._arrived)
             self._parts.append(part)
-            self._spawn(self._read(part))
+            self._start(part)
             if not self._probed.is_set():
                 await self._probed.wait()
 
+    def _start(self, part: Part) -> None:
+        """Read the part in a task that owns one permit. A task cancelled before it ran returns it too."""
+        self._spawn(self._read(part)).add_done_callback(lambda task: self._supply.permits.release())
+
     async def _read(self, part: Part) -> None:
-        """Fill the part, asking again where it broke. Called with a permit, which it gives back."""
+        """Fill the part, asking again where it broke."""
         failures: list[CrossdockError] = []
-        try:
-            while part.position < part.stop:
-                before = part.position
-                try:
-                    await self._read_once(part)
-                except CrossdockError as error:
-                    if not error.retryable:
-                        raise
-                    if part.position > before:
-                        failures.clear()
-                    failures.append(error)
-                    if len(failures) > self._supply.network.retries:
-                        raise RetriesExhausted(
-                            f"{error} (tried {len(failures)} times)",
-                            hint=error.hint,
-                            attempts=tuple(failures),
-                        ) from error
-                    self._on_retry(error)
-                    await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
-        finally:
-            self._supply.permits.release()
+        while part.position < part.stop:
+            before = part.position
+            try:
+                await self._read_once(part)
+            except CrossdockError as error:
+                if not error.retryable:
+                    raise
+                if part.position > before:
+                    failures.clear()
+                failures.append(error)
+                if len(failures) > self._supply.network.retries:
+                    raise RetriesExhausted(
+                        f"{error} (tried {len(failures)} times)", hint=error.hint, attempts=tuple(failures)
+                    ) from error
+                self._on_retry(error)
+                await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
 
     async def _read_once(self, part: Part) -> None:
         body = await self._source.open(part.position, part.stop)  # network
@@ -252,4 +251,4 @@ class RangedReader:
         part = self._parts[-1]
         self._stream_from(part, self._size)
         await self._supply.permits.acquire()
-        self._spawn(self._read(part))
+        self._start(part)

@@ -1,0 +1,44 @@
+"""A workshop of small slots, and the check that nothing of it was left in use."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from crossdock.options import NetworkOptions
+from crossdock.transfer.blob import Workshop
+from crossdock.transfer.budget import Budget
+from crossdock.transfer.ranges import Supply
+
+
+class QuickNetwork(NetworkOptions):
+    """Retries without waiting: what is tested is what happens, not when."""
+
+    __slots__ = ()
+
+    def backoff_s(self, failures: int, chance: float) -> float:
+        return 0.0
+
+
+def make_workshop(
+    *, memory: int = 4 << 20, connections: int = 4, part_slots: int = 4, retries: int = 3
+) -> Workshop:
+    budget = Budget(memory, debug=True)
+    return Workshop(
+        supply=Supply(
+            budget=budget,
+            permits=asyncio.Semaphore(connections),
+            network=QuickNetwork(retries=retries),
+            part_size=part_slots * budget.slot_size,
+        ),
+        hashing=ThreadPoolExecutor(1),
+        paranoid=True,
+    )
+
+
+def assert_nothing_left(workshop: Workshop, connections: int = 4) -> None:
+    budget = workshop.supply.budget
+    assert budget.free == budget.slots, "a slot was not given back"
+    assert workshop.supply.permits._value == connections, "a permit was not given back"
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not others, f"tasks left behind: {others}"
