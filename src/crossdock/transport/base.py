@@ -51,6 +51,8 @@ class ResponseHead:
     headers: tuple[tuple[str, str], ...]
     content_length: int | None = None  # None: chunked, or ends with the connection
     by_name: dict[str, str] = field(default_factory=dict, repr=False)  # repeats joined by ", "
+    chunked: bool = False  # Transfer-Encoding: chunked
+    keep_alive: bool = True  # the server means to keep the connection open
 
     def get(self, name: str, default: str = "") -> str:
         """The header's value (name in lower case), repeats joined by ``, ``."""
@@ -95,8 +97,8 @@ class Exchange(Protocol):
         """The sink has room again."""
 
     def close(self) -> None:
-        """End the exchange whatever its state. A connection with bytes outstanding is closed, an idle one kept.
-        Safe to call twice.
+        """End the exchange whatever its state. A connection with bytes outstanding is closed, an idle
+        one kept. Safe to call twice.
         """
 
 
@@ -106,8 +108,8 @@ class HttpClientInterface(Protocol):
     async def send(self, request: Request) -> Exchange:
         """Take or open a connection to the URL's origin and send the request's head.
 
-        A kept connection that turns out closed before any byte of the answer came is replaced once by a new one
-        when the request has no body. Raises `ConnectFailed`, `TlsFailed`, `TimedOut`.
+        A kept connection that turns out closed before any byte of the answer came is replaced once by
+        a new one when the request has no body. Raises `ConnectFailed`, `TlsFailed`, `TimedOut`.
         """
 
     async def close(self) -> None:

@@ -1,0 +1,88 @@
+"""The chunked transfer coding (RFC 9112 7.1) without sockets: strict, bounded, indifferent to splits."""
+
+from __future__ import annotations
+
+import re
+
+from crossdock.errors import ProtocolError
+
+MAX_LINE = 4096  # a size line with its extensions; nobody sends extensions, so this only bounds abuse
+MAX_TRAILERS = 16 * 1024  # all trailer lines together
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+
+_NOTHING = memoryview(b"")
+
+
+class ChunkedDecoder:
+    """Finds the payload in a chunked body. Feed by `next`; `done` once the terminating chunk is complete."""
+
+    __slots__ = ("_left", "_line", "_step", "_trailers", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._line = b""  # the incomplete line of size, chunk end or trailer
+        self._left = 0  # payload bytes of this chunk still to come
+        self._trailers = 0  # bytes of trailer lines
+        self._step = self._size_line
+
+    def next(self, data: memoryview) -> tuple[memoryview, int]:
+        """The next payload in `data`, and how many bytes of `data` are dealt with, payload included.
+
+        The payload is a slice of `data`, empty when `data` holds no more of it. Bytes behind the end of the
+        body are never dealt with. Raises `ProtocolError`.
+        """
+        used = 0
+        while not self.done and used < len(data):
+            if self._left:
+                payload = data[used : used + self._left]
+                self._left -= len(payload)
+                return payload, used + len(payload)
+            # Lines are short: look no further than the longest allowed one.
+            window = bytes(data[used : used + MAX_LINE + 2])
+            found = window.find(b"\n")
+            taken = window if found < 0 else window[: found + 1]
+            used += len(taken)
+            self._line += taken
+            if len(self._line) > MAX_LINE:
+                raise ProtocolError(f"a line of a chunked body is longer than {MAX_LINE} bytes")
+            if found >= 0:
+                if not self._line.endswith(b"\r\n"):
+                    raise ProtocolError("a line of a chunked body does not end in CRLF")
+                line, self._line = self._line[:-2], b""
+                self._step(line)
+        return _NOTHING, used
+
+    def _size_line(self, line: bytes) -> None:
+        match = _SIZE.fullmatch(line)
+        if match is None:
+            raise ProtocolError(f"not a chunk size: {line[:40]!r}")
+        self._left = int(match[1], 16)
+        self._step = self._chunk_end if self._left else self._trailer_line
+
+    def _chunk_end(self, line: bytes) -> None:
+        if line:
+            raise ProtocolError(f"a chunk is longer than its size: {line[:40]!r} follows it")
+        self._step = self._size_line
+
+    def _trailer_line(self, line: bytes) -> None:
+        if not line:
+            self.done = True
+            return
+        self._trailers += len(line)
+        if self._trailers > MAX_TRAILERS or not _TRAILER.fullmatch(line):
+            raise ProtocolError("the trailer of a chunked body is too long or not made of header fields")
+
+
+class UntilClose:
+    """A body without framing, which ends with the connection: everything is payload."""
+
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def next(self, data: memoryview) -> tuple[memoryview, int]:
+        """As `ChunkedDecoder.next`."""
+        return data, len(data)

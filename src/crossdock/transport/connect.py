@@ -1,0 +1,186 @@
+"""From an origin to a connection that is ready for a request: name, TCP, proxy, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from typing import TYPE_CHECKING
+
+import aiohappyeyeballs
+from aiohappyeyeballs.utils import addr_to_addr_infos
+
+from crossdock.errors import ConnectFailed, TimedOut
+from crossdock.transport.connection import Connection
+from crossdock.transport.head import encode_request
+from crossdock.transport.tls import CIPHERTEXT_SIZE, SslEngine
+from crossdock.transport.tls_connection import TlsConnection
+from crossdock.transport.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    import ssl
+
+    from aiohappyeyeballs.types import AddrInfoType
+
+    from crossdock.options import NetworkOptions
+    from crossdock.transport.base import TlsFor
+    from crossdock.transport.origin import Origin, Proxy
+
+RESOLVED_FOR = 30.0  # seconds; storage hosts answer with other addresses from one minute to the next
+ATTEMPT_DELAY = 0.25  # before the next address is tried beside the last one (RFC 8305 5)
+
+
+class Resolver:
+    """Addresses of hosts, kept briefly, and handed out so that connections spread over all of them (R13)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._known: dict[tuple[str, int], tuple[float, list[AddrInfoType]]] = {}
+        self._turn = itertools.count()
+
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
+        """The addresses to be tried, in order. Raises `ConnectFailed`."""
+        expires, addresses = self._known.get((host, port), (0.0, []))
+        if expires <= self._loop.time():
+            addresses = await self._look_up(host, port)
+            self._known[host, port] = self._loop.time() + RESOLVED_FOR, addresses
+        # The system's order of families is kept (RFC 6724); the addresses of each take turns.
+        turn = next(self._turn)
+        rotated: list[AddrInfoType] = []
+        for _, group in itertools.groupby(addresses, key=lambda address: address[0]):
+            family = list(group)
+            first = turn % len(family)
+            rotated += family[first:] + family[:first]
+        return rotated
+
+    def forget(self, host: str, port: int) -> None:
+        """The addresses did not serve: look them up afresh next time."""
+        self._known.pop((host, port), None)
+
+    def prefer(self, host: str, port: int, family: int) -> None:
+        """A connect by this family worked: do not wait for a broken one again."""
+        if (host, port) in self._known:
+            expires, addresses = self._known[host, port]
+            self._known[host, port] = expires, sorted(addresses, key=lambda address: address[0] != family)
+
+    async def _look_up(self, host: str, port: int) -> list[AddrInfoType]:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                socket.inet_pton(family, host)
+            except OSError:
+                continue
+            return addr_to_addr_infos((host, port)) or []
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
+        except OSError as error:
+            raise ConnectFailed(
+                f"the host name {host} could not be resolved: {error.strerror or error}"
+            ) from error
+        if not found:
+            raise ConnectFailed(f"the host name {host} has no address")
+        return sorted(found, key=lambda address: address[0] != found[0][0])  # families in blocks, order kept
+
+
+class Connector:
+    """Makes connections. Everything within `connect_timeout`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: NetworkOptions,
+        watchdog: Watchdog,
+        tls_for: TlsFor,
+    ) -> None:
+        self._loop = loop
+        self._options = options
+        self._watchdog = watchdog
+        self._tls_for = tls_for
+        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
+        self._resolver = Resolver(loop)
+        self._ciphertext = memoryview(bytearray(CIPHERTEXT_SIZE))  # one for all: used within one callback
+
+    async def connect(self, origin: Origin) -> Connection:
+        """A new connection to `origin`. Raises `ConnectFailed`, `TlsFailed`, `TimedOut` (phase connect)."""
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                return await self._connect(origin)
+        except TimedOut:
+            raise
+        except TimeoutError as error:
+            self._forget(origin)
+            raise TimedOut(
+                f"no connection to {_place(origin)} within {self._options.connect_timeout:g} s",
+                phase="connect",
+            ) from error
+
+    async def _connect(self, origin: Origin) -> Connection:
+        sock = await self._dial(origin)
+        connection: Connection
+        if origin.scheme == "https" and origin.proxy is None:
+            connection = self._tls_connection(origin, sock)
+        else:
+            connection = Connection(self._loop, self._options, self._watchdog, sock)
+        try:
+            await self._loop.create_connection(lambda: connection, sock=sock)
+            if origin.scheme == "https" and origin.proxy is not None:
+                await self._open_tunnel(connection, origin, origin.proxy)
+                transport = connection.hand_over()
+                connection = self._tls_connection(origin, sock)
+                transport.set_protocol(connection)
+                connection.connection_made(transport)
+            if isinstance(connection, TlsConnection):
+                await connection.handshake()
+        except BaseException:
+            connection.abort()
+            if not connection.connected:
+                sock.close()
+            raise
+        return connection
+
+    def _tls_connection(self, origin: Origin, sock: socket.socket) -> TlsConnection:
+        key = origin.host, origin.port
+        if key not in self._contexts:
+            self._contexts[key] = self._tls_for(*key)
+        engine = SslEngine(self._contexts[key], origin.host, self._ciphertext)
+        return TlsConnection(self._loop, self._options, self._watchdog, sock, engine)
+
+    async def _dial(self, origin: Origin) -> socket.socket:
+        host, port = (origin.proxy.host, origin.proxy.port) if origin.proxy else (origin.host, origin.port)
+        addresses = await self._resolver.resolve(host, port)
+        try:
+            sock = await aiohappyeyeballs.start_connection(  # network
+                addresses, happy_eyeballs_delay=ATTEMPT_DELAY, loop=self._loop
+            )
+        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some refused addresses
+            self._resolver.forget(host, port)
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise ConnectFailed(f"cannot connect to {_place(origin)}: {reason}") from error
+        self._resolver.prefer(host, port, sock.family)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    async def _open_tunnel(self, connection: Connection, origin: Origin, proxy: Proxy) -> None:
+        headers = [("Host", origin.host_and_port)]
+        if proxy.authorization:
+            headers.append(("Proxy-Authorization", proxy.authorization))
+        head = encode_request("CONNECT", origin.host_and_port, headers)
+        connection.begin("CONNECT", origin.host_and_port, head, None)
+        answer = await connection.response(self._options.connect_timeout, "connect")
+        if not 200 <= answer.status < 300:
+            hint = "check user and password in the proxy's URL" if answer.status == 407 else ""
+            raise ConnectFailed(
+                f"the proxy {proxy.host}:{proxy.port} refused to connect to {origin.host_and_port}:"
+                f" {answer.status} {answer.reason}",
+                hint=hint,
+                retryable=answer.status >= 500,
+            )
+
+    def _forget(self, origin: Origin) -> None:
+        place = origin.proxy or origin
+        self._resolver.forget(place.host, place.port)
+
+
+def _place(origin: Origin) -> str:
+    if origin.proxy is None:
+        return origin.host_and_port
+    return f"{origin.host_and_port} by the proxy {origin.proxy.host}:{origin.proxy.port}"

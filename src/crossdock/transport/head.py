@@ -1,0 +1,190 @@
+"""HTTP/1.1 heads (RFC 9112) without sockets: strict, bounded, indifferent to how the input is split.
+
+Rules, each refused with `ProtocolError` when broken, because two readers that disagree about where a message
+ends are how bytes of one answer land in another:
+
+1. Lines end in CRLF. A bare CR, LF or NUL has no meaning anywhere in a head (RFC 9112 2.2, RFC 9110 5.5).
+2. A field name is a token and touches its colon; a line that begins with space or tab (obs-fold) is refused
+   (RFC 9112 5.1, 5.2).
+3. Content-Length is digits; repeats must agree (RFC 9112 6.3).
+4. Transfer-Encoding is exactly ``chunked``, and never together with Content-Length (RFC 9112 6.1, 6.3).
+5. A head has at most 64 KiB and 256 fields. Precedents: h11 100 KiB in all, nginx 4 × 8 KiB, Go 1 MiB.
+"""
+
+from __future__ import annotations
+
+import re
+
+from crossdock.errors import InvalidInput, ProtocolError
+from crossdock.transport.base import Headers, ResponseHead
+
+MAX_HEAD = 64 * 1024
+MAX_FIELDS = 256
+MAX_INTERIM = 16  # 1xx answers before the final one; none but 100 and 103 are known to be sent unasked
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_UNSAFE = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
+
+# Fields that frame a message or name its place. The transport writes them; from a caller they would lie.
+RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "proxy-authorization"})
+
+
+def encode_request(method: str, target: str, headers: Headers) -> bytes:
+    """The bytes of a request head. Raises `InvalidInput` on what could end a line or field early."""
+    if not _TOKEN.fullmatch(method):
+        raise InvalidInput(f"not an HTTP method: {method[:40]!r}")
+    if not target or _UNSAFE.search(target):
+        raise InvalidInput("a request target must be printable ASCII without spaces")
+    lines = [f"{method} {target} HTTP/1.1"]
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name):
+            raise InvalidInput(f"not a header name: {name[:40]!r}")
+        if not _VALUE.fullmatch(value):
+            raise InvalidInput(f"the value of header {name} holds a control or non-Latin-1 character")
+        lines.append(f"{name}: {value}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def parse_response_head(data: bytes) -> ResponseHead:
+    """Parse a whole head, its closing empty line included. Raises `ProtocolError`."""
+    if len(data) > MAX_HEAD:
+        raise ProtocolError(f"the answer's head is longer than {MAX_HEAD} bytes")
+    text = data.decode("latin-1")
+    if not text.endswith("\r\n\r\n"):
+        raise ProtocolError("the answer's head does not end in an empty line")
+    status_line, *lines = text[:-4].split("\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise ProtocolError(f"not an HTTP/1.1 status line: {status_line[:60]!r}")
+    if len(lines) > MAX_FIELDS:
+        raise ProtocolError(f"the answer has more than {MAX_FIELDS} header fields")
+    headers = tuple(_parse_field(line) for line in lines)
+    by_name: dict[str, str] = {}
+    for name, value in headers:
+        by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
+    http10 = match[1] == "0"
+    chunked = _is_chunked(by_name, http10)
+    return ResponseHead(
+        status=int(match[2]),
+        reason=match[3] or "",
+        headers=headers,
+        content_length=_content_length(by_name),
+        by_name=by_name,
+        chunked=chunked,
+        keep_alive=_keeps_alive(by_name, http10),
+    )
+
+
+def _parse_field(line: str) -> tuple[str, str]:
+    name, colon, value = line.partition(":")
+    if not colon or not _TOKEN.fullmatch(name):
+        raise ProtocolError(f"not a header field: {line[:60]!r}")
+    value = value.strip(" \t")
+    if not _VALUE.fullmatch(value):
+        raise ProtocolError(f"the value of header {name[:60]} holds a control character")
+    return name.lower(), value
+
+
+def _content_length(by_name: dict[str, str]) -> int | None:
+    value = by_name.get("content-length")
+    if value is None:
+        return None
+    # "a recipient MUST either reject the message ... or replace the duplicated field values" (RFC 9110 8.6)
+    first, *others = (part.strip(" \t") for part in value.split(","))
+    if not _DIGITS.fullmatch(first) or any(other != first for other in others):
+        raise ProtocolError(f"not a Content-Length: {value[:60]!r}")
+    if "transfer-encoding" in by_name:
+        raise ProtocolError("the answer has both Content-Length and Transfer-Encoding")
+    return int(first)
+
+
+def _is_chunked(by_name: dict[str, str], http10: bool) -> bool:
+    value = by_name.get("transfer-encoding")
+    if value is None:
+        return False
+    if value.lower() != "chunked" or http10:
+        raise ProtocolError(f"a Transfer-Encoding that is not understood: {value[:60]!r}")
+    return True
+
+
+def _keeps_alive(by_name: dict[str, str], http10: bool) -> bool:
+    options = {option.strip(" \t").lower() for option in by_name.get("connection", "").split(",")}
+    return "close" not in options and (not http10 or "keep-alive" in options)
+
+
+class HeadParser:
+    """Collects the bytes of a head in one reused buffer, and keeps what came behind it.
+
+    `get_buffer` gives memory to fill, `filled` says how much was; `rest` are the bytes behind the head, which
+    grow when more is filled after the head is complete.
+    """
+
+    __slots__ = ("_end", "_filled", "_memory", "_scanned", "_view")
+
+    def __init__(self) -> None:
+        self._memory = bytearray(MAX_HEAD)
+        self._view = memoryview(self._memory)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next byte begins a new head."""
+        self._filled = 0
+        self._scanned = 0
+        self._end = 0  # of the last parsed head
+
+    @property
+    def room(self) -> int:
+        """Bytes that `get_buffer` offers."""
+        return MAX_HEAD - self._filled
+
+    @property
+    def empty(self) -> bool:
+        """No byte has come since `reset`."""
+        return self._filled == 0
+
+    def get_buffer(self) -> memoryview:
+        """Where the next bytes go. Empty when the buffer is full."""
+        return self._view[self._filled :]
+
+    @property
+    def memory(self) -> memoryview:
+        """The whole buffer, free for other use once the rest is taken."""
+        return self._view
+
+    @property
+    def rest(self) -> memoryview:
+        """The bytes behind the parsed head."""
+        return self._view[self._end : self._filled]
+
+    def stash(self, count: int) -> None:
+        """`count` bytes were filled behind a head that is already parsed."""
+        self._filled += count
+
+    def filled(self, count: int) -> ResponseHead | None:
+        """`count` bytes were filled: the head, once it is complete. Raises `ProtocolError`."""
+        self._filled += count
+        return self._parse()
+
+    def skip(self) -> ResponseHead | None:
+        """Drop the parsed head, an interim answer, and look for another behind it."""
+        rest = bytes(self.rest)
+        self.reset()
+        self._memory[: len(rest)] = rest
+        self._filled = len(rest)
+        return self._parse()
+
+    def _parse(self) -> ResponseHead | None:
+        found = self._memory.find(b"\r\n\r\n", max(0, self._scanned - 3), self._filled)
+        self._scanned = self._filled
+        if found < 0:
+            if self._filled == MAX_HEAD:
+                raise ProtocolError(f"the answer's head is longer than {MAX_HEAD} bytes")
+            if self._filled >= 5 and self._memory[:5] != b"HTTP/":
+                start = bytes(self._memory[: min(self._filled, 40)])
+                raise ProtocolError(f"the answer is not HTTP: it begins with {start!r}")
+            return None
+        self._end = found + 4
+        return parse_response_head(bytes(self._view[: self._end]))

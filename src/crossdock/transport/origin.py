@@ -1,0 +1,95 @@
+"""Where a URL leads: the origin of its connections and the target of its request line."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from crossdock.errors import InvalidInput
+from crossdock.transport.redact import redact_url
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNSENDABLE = re.compile(rb"[^\x21-\x7e]")
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy. ``authorization`` is the value of Proxy-Authorization, or empty."""
+
+    host: str
+    port: int
+    authorization: str = ""
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.host!r}, {self.port})"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What connections may be shared for: scheme, host, port, and the proxy on the way."""
+
+    scheme: str
+    host: str  # lower case, no brackets
+    port: int
+    proxy: Proxy | None = None
+
+    @property
+    def authority(self) -> str:
+        """``host[:port]`` as the Host field has it: without the scheme's own port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def host_and_port(self) -> str:
+        """``host:port``, always with the port, as CONNECT needs it and messages show it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def split_url(url: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and request target (path and query) of an absolute http or https URL.
+
+    The target is sent as it is given, because signed URLs are; only what cannot stand in a request line is
+    percent-encoded. Userinfo and fragment are dropped. Raises `InvalidInput`.
+    """
+    if _CONTROL.search(url):
+        raise InvalidInput(f"a URL holds a control character: {redact_url(_CONTROL.sub('?', url))}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidInput(f"not a URL: {redact_url(url)}: {error}") from None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise InvalidInput(f"not an absolute http or https URL: {redact_url(url)}")
+    target = parts.path or "/"
+    if parts.query:
+        target += f"?{parts.query}"
+    encoded = _UNSENDABLE.sub(
+        lambda match: b"%%%02X" % match[0][0], target.encode("utf-8", "surrogateescape")
+    )
+    try:
+        host = parts.hostname.encode("idna").decode() if not parts.hostname.isascii() else parts.hostname
+    except UnicodeError:
+        raise InvalidInput(f"not a host name: {parts.hostname!r}") from None
+    if _UNSENDABLE.search(host.encode()):
+        raise InvalidInput(f"not a host name: {host!r}")
+    return parts.scheme, host, port or _PORTS[parts.scheme], encoded.decode()
+
+
+def parse_proxy(url: str) -> Proxy:
+    """The proxy of a proxy URL. Raises `InvalidInput`, which never quotes its password."""
+    if "://" not in url:
+        url = f"http://{url}"  # curl's and Go's reading of HTTP_PROXY=host:port
+    if url.startswith("https://"):
+        raise InvalidInput(
+            f"TLS to a proxy is not supported: {redact_url(url)}", hint="give the proxy as http://host:port"
+        )
+    scheme, host, port, _ = split_url(url)
+    parts = urlsplit(url)
+    authorization = ""
+    if parts.username is not None:
+        userinfo = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = f"Basic {base64.b64encode(userinfo.encode()).decode()}"
+    return Proxy(host, port if parts.port or scheme != "http" else 80, authorization)

@@ -1,0 +1,195 @@
+"""Which connections exist, who may have one, and who waits.
+
+Decide, then do: every change of the pool's state is synchronous and complete when the call returns, so
+cancellation can only fall between two consistent states. A *place* is the right to one connection at an
+origin; an exchange holds one from before its connection exists until after it is given back.
+
+Per origin: places held + idle connections <= limit. An idle connection is always taken before a new one is
+made, so a place without an idle connection means there is room for a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from crossdock.errors import ConnectFailed, TimedOut
+from crossdock.transport.connection import State
+
+if TYPE_CHECKING:
+    from crossdock.transport.connection import Connection
+    from crossdock.transport.origin import Origin
+
+IDLE_FOR = 50.0  # seconds an idle connection is kept; nginx closes after 75, many load balancers after 60
+IDLE_LIMIT = 64  # idle connections in all
+
+
+class _Origin:
+    """State of one origin."""
+
+    __slots__ = ("busy", "idle", "places", "released", "waiting")
+
+    def __init__(self) -> None:
+        self.places = 0  # held
+        self.released = 0  # ever given back: progress of the queue
+        self.idle: deque[Connection] = deque()  # the most recently used last
+        self.busy: set[Connection] = set()
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def progress(self) -> int:
+        """A number that stands still only while nothing moves on any connection here."""
+        return self.released + sum(connection.moved for connection in self.busy)
+
+
+class Pool:
+    """Places and idle connections of all origins."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, patience: float) -> None:
+        self._loop = loop
+        self._limit = limit
+        self._patience = patience
+        self._origins: dict[Origin, _Origin] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        lines = (
+            f"{origin.scheme}://{origin.host_and_port}: {state.places} busy, {len(state.idle)} idle,"
+            f" {len(state.waiting)} waiting"
+            for origin, state in self._origins.items()
+        )
+        return f"<Pool {'; '.join(lines)}>"
+
+    async def place(self, origin: Origin) -> Connection | None:
+        """Wait for a place, first come first served. With it comes an idle connection if there is one.
+
+        Raises `TimedOut` (phase pool) when for `patience` seconds nothing moved at the origin.
+        """
+        self._check_open()
+        state = self._origins.setdefault(origin, _Origin())
+        if state.places < self._limit and not state.waiting:
+            state.places += 1
+        else:
+            await self._queue(origin, state)
+        return self._take_idle(state)
+
+    async def _queue(self, origin: Origin, state: _Origin) -> None:
+        turn = self._loop.create_future()
+        state.waiting.append(turn)
+        try:
+            while True:
+                before = state.progress()
+                await asyncio.wait((turn,), timeout=self._patience)
+                if turn.done():
+                    turn.result()
+                    return
+                if state.progress() == before:
+                    raise TimedOut(
+                        f"all {self._limit} connections to {origin.host_and_port} were busy and moved nothing"
+                        f" for {self._patience:g} s",
+                        phase="pool",
+                    )
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._free(origin, state)  # the place was given to us and nobody will use it
+            elif turn in state.waiting:
+                state.waiting.remove(turn)
+            raise
+
+    def _take_idle(self, state: _Origin) -> Connection | None:
+        while state.idle:
+            connection = state.idle.pop()
+            connection.on_lost = None
+            if connection.alive(self._loop.time() - IDLE_FOR):
+                state.busy.add(connection)
+                return connection
+            connection.close()
+        return None
+
+    def occupy(self, origin: Origin, connection: Connection) -> None:
+        """A new connection was made for a place. Raises `ConnectFailed` when the pool is closed."""
+        self._check_open()
+        self._origins[origin].busy.add(connection)
+
+    def discard(self, origin: Origin, connection: Connection) -> None:
+        """The connection is dead; its place is kept."""
+        self._origins[origin].busy.discard(connection)
+
+    def release(self, origin: Origin, connection: Connection | None) -> None:
+        """Give a place back, and its connection, which is kept if it is idle."""
+        state = self._origins[origin]
+        if connection is not None:
+            state.busy.discard(connection)
+            if connection.state is State.IDLE:
+                self._keep(state, connection)
+        self._free(origin, state)
+
+    def _free(self, origin: Origin, state: _Origin) -> None:
+        state.released += 1
+        while state.waiting:
+            turn = state.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)  # the place changes hands
+                return
+        state.places -= 1
+        self._forget(origin, state)
+
+    def _forget(self, origin: Origin, state: _Origin) -> None:
+        if not state.places and not state.idle and not state.waiting:
+            self._origins.pop(origin, None)
+
+    def _keep(self, state: _Origin, connection: Connection) -> None:
+        if self._closed or sum(len(other.idle) for other in self._origins.values()) >= IDLE_LIMIT:
+            connection.close()
+            return
+        connection.on_lost = self._lost
+        state.idle.append(connection)
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(IDLE_FOR, self._sweep)
+
+    def _lost(self, connection: Connection) -> None:
+        for origin, state in tuple(self._origins.items()):
+            if connection in state.idle:
+                state.idle.remove(connection)
+                self._forget(origin, state)
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now = self._loop.time()
+        oldest: list[float] = []
+        for origin, state in tuple(self._origins.items()):
+            while state.idle and state.idle[0].idle_since <= now - IDLE_FOR:
+                connection = state.idle.popleft()
+                connection.on_lost = None
+                connection.close()
+            if state.idle:
+                oldest.append(state.idle[0].idle_since)
+            self._forget(origin, state)
+        if oldest:
+            self._sweeper = self._loop.call_at(min(oldest) + IDLE_FOR, self._sweep)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConnectFailed("the client is closed", retryable=False)
+
+    def close(self) -> list[Connection]:
+        """Close every connection; no place is given any more. Returns what was closed, to be waited for."""
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        closed: list[Connection] = []
+        for state in self._origins.values():
+            for connection in state.idle:
+                connection.on_lost = None
+                connection.close()
+            for connection in state.busy:
+                connection.abort()
+            closed += [*state.idle, *state.busy]
+            state.idle.clear()
+            for turn in state.waiting:
+                if not turn.done():
+                    turn.set_exception(ConnectFailed("the client was closed", retryable=False))
+            state.waiting.clear()
+        return closed

@@ -1,0 +1,84 @@
+"""What of a URL or header may be shown. By allow-list: what is not known to be harmless is not shown.
+
+Storage URLs carry their permission in the query (``X-Amz-Signature``, ``sig``, ``Signature``, an upload's
+``_state``), so values are hidden and keys stay: by the keys a person recognises the kind of URL.
+"""
+
+from __future__ import annotations
+
+import re
+
+HIDDEN = "…"
+
+# Query keys of the distribution specification and its token protocol: they name content, not permission.
+SHOWN_KEYS = frozenset(
+    {"digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "digest-algorithm"}
+)
+
+SHOWN_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "accept-ranges",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "docker-content-digest",
+        "docker-distribution-api-version",
+        "etag",
+        "host",
+        "oci-chunk-max-length",
+        "oci-chunk-min-length",
+        "oci-subject",
+        "range",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "retry-after",
+        "server",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+
+
+def redact_url(url: str) -> str:
+    """`url` without user and password and fragment, its query values hidden unless their key is harmless.
+
+    Total: any string gives a string, also one that is no URL.
+    """
+    url, _, _ = url.partition("#")
+    base, question, query = url.partition("?")
+    scheme, separator, rest = base.partition("://")
+    if separator:
+        authority, slash, path = rest.partition("/")
+        base = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    if not question:
+        return base
+    return f"{base}?{'&'.join(_redact_pair(pair) for pair in query.split('&'))}"
+
+
+def _redact_pair(pair: str) -> str:
+    key, equals, _ = pair.partition("=")
+    if key in SHOWN_KEYS:
+        return pair
+    return f"{key}={HIDDEN}" if equals else (HIDDEN if pair else "")
+
+
+def redact_text(text: str) -> str:
+    """`text` with every URL in it redacted; for messages of other libraries and of servers."""
+    return _URL.sub(lambda match: redact_url(match[0]), text)
+
+
+def redact_header(name: str, value: str) -> str:
+    """The value as it may be logged: whole for harmless headers, a redacted URL for Location, else hidden."""
+    name = name.lower()
+    if name in SHOWN_HEADERS:
+        return value
+    if name in ("location", "link"):
+        return redact_url(value)
+    return HIDDEN

@@ -1,0 +1,172 @@
+"""TLS without sockets: the interface of an engine, and the engine on Python's `ssl`.
+
+The connection receives ciphertext into memory that the engine names and has it decrypted into memory that the
+sink names; nothing else of the byte path knows that TLS is there.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Protocol
+
+from crossdock.errors import ReadFailed, TlsFailed, TransportError, WriteFailed
+
+# Ciphertext taken from the socket at once: 16 records. Larger gains nothing measurable through a memory BIO,
+# and what a full sink leaves undecrypted is bounded by it.
+CIPHERTEXT_SIZE = 256 * 1024
+
+# Plaintext encrypted at once; the ciphertext is held by the loop until the kernel takes it.
+PLAINTEXT_PIECE = 256 * 1024
+
+
+class TlsEngine(Protocol):
+    """One TLS client session. Raises `TlsFailed` from `handshake`, `ReadFailed`, `WriteFailed` after it."""
+
+    @property
+    def closed(self) -> bool:
+        """The peer ended its side in order, by close_notify; nothing more will come."""
+
+    def get_buffer(self) -> memoryview:
+        """Memory for the next ciphertext, never empty, valid until `received`."""
+
+    def received(self, count: int) -> None:
+        """`count` bytes of ciphertext are in the buffer. All are taken."""
+
+    def handshake(self) -> bool:
+        """Go as far as the received bytes allow; True when the session is ready."""
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill `buffer` with plaintext as far as there is any; 0: more ciphertext is needed, or `closed`."""
+
+    def write(self, data: memoryview) -> None:
+        """Encrypt all of `data`."""
+
+    def take(self) -> bytes:
+        """The ciphertext to be sent, in order; empty when there is none."""
+
+    def close(self) -> None:
+        """Say close_notify. Never raises."""
+
+
+class SslEngine:
+    """`TlsEngine` on `ssl.MemoryBIO`. `memory` may be shared by all engines of one event loop."""
+
+    def __init__(self, context: ssl.SSLContext, host: str, memory: memoryview) -> None:
+        self.closed = False
+        self._host = host
+        self._memory = memory
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+
+    def get_buffer(self) -> memoryview:
+        """As `TlsEngine.get_buffer`."""
+        return self._memory
+
+    def received(self, count: int) -> None:
+        """As `TlsEngine.received`."""
+        self._incoming.write(self._memory[:count])
+
+    def handshake(self) -> bool:
+        """As `TlsEngine.handshake`."""
+        try:
+            self._session.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            raise handshake_failure(error, self._host) from error
+        return True
+
+    def read_into(self, buffer: memoryview) -> int:
+        """As `TlsEngine.read_into`. OpenSSL gives one record of 16 KiB a call, hence the loop."""
+        read = self._session.read
+        filled, size = 0, len(buffer)
+        try:
+            while filled < size:
+                count = read(size - filled, buffer[filled:])
+                if not count:
+                    self.closed = True
+                    break
+                filled += count  # type: ignore[operator]  # with a buffer it returns a count
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self.closed = True
+        except ssl.SSLError as error:
+            raise session_failure(error, self._host, ReadFailed) from error
+        return filled
+
+    def write(self, data: memoryview) -> None:
+        """As `TlsEngine.write`."""
+        try:
+            while data:
+                data = data[self._session.write(data) :]
+        except ssl.SSLError as error:  # SSLWantReadError too: a renegotiation, which nobody needs (TLS 1.2)
+            raise session_failure(error, self._host, WriteFailed) from error
+
+    def take(self) -> bytes:
+        """As `TlsEngine.take`."""
+        return self._outgoing.read()
+
+    def close(self) -> None:
+        """As `TlsEngine.close`."""
+        try:
+            self._session.unwrap()
+        except (ssl.SSLError, ValueError):
+            pass  # the peer has not answered, or the handshake was never done
+
+
+# OpenSSL's X509_V_ERR_*: no chain to a trusted root.
+_UNTRUSTED = frozenset({2, 18, 19, 20, 21, 27})
+_EXPIRED = frozenset({9, 10})
+_WRONG_NAME = frozenset({62, 64})
+
+_NOT_TLS = frozenset(
+    {
+        "WRONG_VERSION_NUMBER",
+        "HTTP_REQUEST",
+        "UNKNOWN_PROTOCOL",
+        "PACKET_LENGTH_TOO_LONG",
+        "RECORD_LAYER_FAILURE",
+    }
+)
+
+
+def handshake_failure(error: ssl.SSLError, host: str) -> TlsFailed:
+    """What went wrong, in OpenSSL's words, and what the reader can do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = "the certificate of the server is at fault"
+        if error.verify_code in _UNTRUSTED:
+            hint = "if the certificate is of a private CA, give the CA by --src-ca or --dest-ca"
+        elif error.verify_code in _EXPIRED:
+            hint = "renew the server's certificate, and check this machine's clock"
+        elif error.verify_code in _WRONG_NAME:
+            hint = "use a host name that the certificate holds"
+        return TlsFailed(f"the certificate of {host} was refused: {error.verify_message}", hint=hint)
+    reason = error.reason or str(error)
+    if reason in _NOT_TLS:
+        return TlsFailed(
+            f"{host} does not speak TLS ({reason})",
+            hint="if this registry speaks plain HTTP, say so by --src-plain-http or --dest-plain-http",
+        )
+    if "ALERT" in reason:
+        return TlsFailed(f"{host} refused the TLS handshake: {_words(reason)}", hint=_alert_hint(reason))
+    return TlsFailed(f"the TLS handshake with {host} failed: {_words(reason)}")
+
+
+def session_failure(error: ssl.SSLError, host: str, kind: type[TransportError]) -> TransportError:
+    """An error after the handshake. In TLS 1.3 a server's refusal of our certificate arrives only here."""
+    reason = error.reason or str(error)
+    if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason or "ACCESS_DENIED" in reason):
+        return TlsFailed(f"{host} refused the TLS session: {_words(reason)}", hint=_alert_hint(reason))
+    return kind(f"the TLS session with {host} broke: {_words(reason)}")
+
+
+def _words(reason: str) -> str:
+    return reason.replace("_", " ").lower()
+
+
+def _alert_hint(reason: str) -> str:
+    if "CERT" in reason or "UNKNOWN_CA" in reason or "HANDSHAKE_FAILURE" in reason:
+        return "the server may want a client certificate: give it by --src-cert and --src-key, or --dest-cert"
+    return ""
