@@ -124,3 +124,15 @@ def real_index(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageBuilder, 
     windows = builder.image([licence], "windows/amd64", os_version="10.0.20348.2113")
     attestations = [builder.attestation(image) for image in images]
     return builder, builder.index([*images, windows, *attestations])
+
+
+@pytest.fixture
+def source_faults(source: DockerRegistry, fault_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+    """The source behind a fault proxy."""
+    return fault_proxy(source.host)
+
+
+@pytest.fixture
+def target_faults(target: DockerRegistry, fault_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+    """The target behind a fault proxy."""
+    return fault_proxy(target.host)

@@ -38,6 +38,7 @@ class Seen:
     method: str
     path: str
     headers: dict[str, str]  # names in lower case
+    at: float = field(default_factory=time.monotonic)  # when, to tell whether a Retry-After was waited for
 
     @property
     def range(self) -> str:
@@ -74,6 +75,7 @@ class Fault:
     truncate_at: int | None = None  # break the connection after so many bytes of this answer's body
     flip_at: int | None = None  # invert the byte at this offset of the blob
     stall_at: int | None = None  # send so many bytes of the body, then nothing until the proxy closes
+    stall_before_answer: bool = False  # take the request and say nothing until the proxy closes
     reset_upload_at: int | None = None  # break the connection after so many bytes of the request's body
     stall_upload_at: int | None = None  # read so many bytes of the request's body, then nothing more
     pace: float | None = None  # bytes a second, request and answer bodies alike
@@ -192,6 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.reset:
             self._happen(fault)
             raise _Broken
+        if fault.stall_before_answer:
+            self._happen(fault)
+            self._stall()
         if fault.answer is not None:
             self._happen(fault)
             self._answer(*fault.answer)

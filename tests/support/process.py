@@ -22,7 +22,7 @@ PACKAGE_OF = {
     "umoci": "umoci",
     "htpasswd": "apache2-utils",
     "unshare": "util-linux",
-    "mount": "mount",
+    "prlimit": "util-linux",
 }
 
 

@@ -1,0 +1,165 @@
+"""Ctrl-C: exit code 130, the upload session dropped at the target, no tag; a second one ends at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crossdock.testing.images import ImageBuilder
+from support.command import CANCELLED, Crossdock, Finished
+from support.docker_registry import DockerRegistry
+from support.faults import Fault, FaultProxy, wait_set
+from support.images import Graph, layout_tags, one_layer_image, push
+
+pytestmark = pytest.mark.real
+
+LAYER = 30_000_000
+
+
+@pytest.fixture
+def image(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Graph:
+    """An image with one layer, in the source."""
+    content, _ = one_layer_image(builder, LAYER)
+    return push(source.remote, repository, builder, content, "v1")
+
+
+def is_clean(done: Finished) -> None:
+    """Exit code 130, and at most one line that says so."""
+    assert done.code == CANCELLED, str(done)
+    assert "Traceback" not in done.stdout + done.stderr, str(done)
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) <= 1
+    assert "cancel" in done.stderr.lower()
+
+
+def test_ctrl_c_in_mid_upload_deletes_the_session(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    image: Graph,
+) -> None:
+    stall = target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, stall_upload_at=200))
+    words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
+    with crossdock.start("copy", *words, "--progress", "none") as running:
+        wait_set(stall.reached, "the upload to begin")
+        running.interrupt()
+        done = running.finish()
+    is_clean(done)
+    opened = target_faults.count(lambda r: r.is_upload_start())
+    deleted = target_faults.count(lambda r: r.method == "DELETE" and "/blobs/uploads/" in r.path)
+    assert opened >= 1
+    assert deleted == opened
+    assert target.remote.tags(repository) == []
+    assert [s for s in target.upload_sessions() if f"/{repository}/" in s] == []
+
+
+def test_ctrl_c_while_the_source_stalls_ends_soon(
+    crossdock: Crossdock,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    repository: str,
+    image: Graph,
+) -> None:
+    stall = source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, stall_at=100))
+    words = f"{source_faults.host}/{repository}:v1", f"{target.host}/{repository}:v1"
+    with crossdock.start("copy", *words, "--progress", "none") as running:
+        wait_set(stall.reached, "the download to begin")
+        running.interrupt()
+        done = running.finish(15)
+    is_clean(done)
+    assert target.remote.tags(repository) == []
+    assert [s for s in target.upload_sessions() if f"/{repository}/" in s] == []
+
+
+def test_ctrl_c_while_the_manifest_is_awaited_ends_soon(
+    crossdock: Crossdock,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    repository: str,
+    image: Graph,
+) -> None:
+    stall = source_faults.add(Fault(lambda r: "/manifests/" in r.path, times=None, stall_before_answer=True))
+    words = f"{source_faults.host}/{repository}:v1", f"{target.host}/{repository}:v1"
+    with crossdock.start("copy", *words, "--progress", "none") as running:
+        wait_set(stall.reached, "the manifest to be asked for")
+        running.interrupt()
+        is_clean(running.finish(15))
+
+
+def test_a_second_ctrl_c_ends_at_once(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    image: Graph,
+) -> None:
+    stall = target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, stall_upload_at=200))
+    cleaning = target_faults.add(Fault(lambda r: r.method == "DELETE", times=None, stall_before_answer=True))
+    words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
+    with crossdock.start("copy", *words, "--progress", "none") as running:
+        wait_set(stall.reached, "the upload to begin")
+        running.interrupt()
+        wait_set(cleaning.reached, "the session to be deleted")
+        running.interrupt()
+        done = running.finish(3)
+    assert done.code == CANCELLED, str(done)
+    assert "Traceback" not in done.stderr
+    assert target.remote.tags(repository) == []
+
+
+def test_cleaning_up_is_bounded_when_the_target_is_silent(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    image: Graph,
+) -> None:
+    stall = target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, stall_upload_at=200))
+    target_faults.add(Fault(lambda r: r.method == "DELETE", times=None, stall_before_answer=True))
+    words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
+    with crossdock.start("copy", *words, "--progress", "none") as running:
+        wait_set(stall.reached, "the upload to begin")
+        running.interrupt()
+        done = running.finish(30)
+    is_clean(done)
+
+
+def test_ctrl_c_into_a_layout_leaves_no_name_and_no_half_blob(
+    crossdock: Crossdock, source_faults: FaultProxy, repository: str, image: Graph, tmp_path: Path
+) -> None:
+    layer = max(image.blobs, key=lambda digest: image.blobs[digest])
+    stall = source_faults.add(Fault(lambda r: r.is_blob_get(layer), times=None, stall_at=1_000_000))
+    layout = tmp_path / "layout"
+    words = f"{source_faults.host}/{repository}:v1", f"oci:{layout}:v1"
+    with crossdock.start("copy", *words, "--progress", "none") as running:
+        wait_set(stall.reached, "the download to begin")
+        running.interrupt()
+        done = running.finish(15)
+    is_clean(done)
+    assert layout_tags(layout) == []
+    assert not (layout / "blobs" / layer.replace(":", "/")).exists()
+    crossdock.copy(words[0].replace(source_faults.host, source_faults.upstream), words[1])
+    assert layout_tags(layout) == ["v1"]
+
+
+def test_a_cancelled_copy_still_writes_its_report(
+    crossdock: Crossdock,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    repository: str,
+    image: Graph,
+    tmp_path: Path,
+) -> None:
+    stall = source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, stall_at=100))
+    words = f"{source_faults.host}/{repository}:v1", f"{target.host}/{repository}:v1"
+    report = tmp_path / "report.json"
+    with crossdock.start("copy", *words, "--progress", "none", "--report", report) as running:
+        wait_set(stall.reached, "the download to begin")
+        running.interrupt()
+        is_clean(running.finish(15))
+    assert "cancel" in json.dumps(json.loads(report.read_text())).lower()

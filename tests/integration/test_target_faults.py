@@ -1,0 +1,238 @@
+"""Targets that refuse, break, stall or stand behind a proxy with limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from crossdock.testing.images import ImageBuilder
+from support import nginx
+from support.command import AUTH, RATE_LIMIT, TARGET, Crossdock
+from support.docker_registry import DockerRegistry
+from support.faults import Fault, FaultProxy, Seen, busy, retry_after, set_header
+from support.images import Graph, assert_holds, one_layer_image, push
+
+pytestmark = pytest.mark.real
+
+LAYER = 6_000_000
+
+
+@dataclass
+class Case:
+    """An image with one layer, its target behind a fault proxy."""
+
+    command: Crossdock
+    source: DockerRegistry
+    proxy: FaultProxy
+    target: DockerRegistry
+    repository: str
+    graph: Graph
+    layer: str
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Source and target reference."""
+        return f"{self.source.host}/{self.repository}:v1", f"{self.proxy.host}/{self.repository}:v1"
+
+    def plan(self, match: Callable[[Seen], bool], **fault: object) -> Fault:
+        """A fault for the target's requests that match."""
+        return self.proxy.add(Fault(match, **fault))  # type: ignore[arg-type]
+
+    def recovers(self, *flags: str) -> dict[str, object]:
+        """The copy succeeds, the target is exact and no upload session is left open."""
+        result = self.command.copy(*self.words, *flags)
+        assert_holds(self.target.remote, self.repository, "v1", self.graph)
+        assert result["digest"] == self.graph.root
+        return result
+
+    def fails(self, code: int, *flags: str) -> str:
+        """The copy fails with this code, names the target, and writes no tag."""
+        line = self.command.fail_copy(
+            *self.words, *flags, code=code, naming=["target", f"{self.proxy.host}/{self.repository}"]
+        )
+        assert self.target.remote.tags(self.repository) == []
+        return line
+
+
+@pytest.fixture
+def case(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target_faults: FaultProxy,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> Case:
+    """The image is in the source; no fault is planned yet."""
+    image, layer = one_layer_image(builder, LAYER)
+    graph = push(source.remote, repository, builder, image, "v1")
+    return Case(crossdock, source, target_faults, target, repository, graph, layer.digest)
+
+
+def large_body(request: Seen) -> bool:
+    """The upload of the layer, not of the config."""
+    return request.is_upload_body() and int(request.headers.get("content-length", 0)) > 100_000
+
+
+def manifest_put(request: Seen) -> bool:
+    """A PUT of a manifest."""
+    return request.method == "PUT" and "/manifests/" in request.path
+
+
+def test_a_proxy_that_answers_413_above_20_mib_gets_chunks(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+    closing: ExitStack,
+) -> None:
+    front = nginx.start_body_limit(tmp_path / "nginx", f"http://{target.host}", "20m")
+    closing.callback(front.stop)
+    layers = [builder.random_layer(45_000_000), builder.random_layer(23_000_000)]
+    graph = push(source.remote, repository, builder, builder.image(layers), "v1")
+    result = crossdock.copy(f"{source.host}/{repository}:v1", f"{front.host}/{repository}:v1")
+    assert_holds(target.remote, repository, "v1", graph)
+    assert result["blobs_moved"] == len(graph.blobs)
+    statuses = [(entry["method"], entry["status"]) for entry in front.accesses()]
+    assert ("PATCH", 202) in statuses
+    refused = [s for _, s in statuses if s == 413]
+    assert len(refused) <= 4, "what the host refused is remembered"
+    assert [s for s in target.upload_sessions() if f"/{repository}/" in s] == []
+
+
+@pytest.mark.parametrize("at", [0, 1_000_000, LAYER - 1])
+def test_an_upload_that_is_reset_once_is_sent_again(case: Case, at: int) -> None:
+    fault = case.plan(large_body, reset_upload_at=at)
+    case.recovers()
+    assert fault.reached.is_set()
+
+
+def test_an_upload_that_stalls_once_is_sent_again(case: Case) -> None:
+    fault = case.plan(large_body, stall_upload_at=100_000)
+    case.recovers("--timeout", "1s")
+    assert fault.reached.is_set()
+
+
+def test_a_target_that_is_busy_is_asked_again(case: Case) -> None:
+    start = case.plan(lambda r: r.is_upload_start(), times=2, answer=busy())
+    put = case.plan(manifest_put, times=1, answer=busy(500))
+    result = case.recovers()
+    assert start.reached.is_set()
+    assert put.reached.is_set()
+    assert int(str(result["retries"])) >= 3
+
+
+def test_retry_after_of_the_target_is_waited_for_in_full(case: Case) -> None:
+    case.plan(lambda r: r.is_upload_start(), answer=retry_after(2, 503))
+    case.recovers()
+    starts = [request.at for request in case.proxy.seen if request.is_upload_start()]
+    assert starts[-1] - starts[0] >= 2
+
+
+def test_an_upload_session_that_is_gone_is_opened_anew(case: Case) -> None:
+    body = b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN","message":"blob upload unknown to registry"}]}'
+    fault = case.plan(large_body, answer=(404, {"Content-Type": "application/json"}, body))
+    case.recovers()
+    assert fault.reached.is_set()
+
+
+@pytest.mark.parametrize("status", [405, 411])
+def test_a_target_that_refuses_one_request_uploads_gets_chunks(case: Case, status: int) -> None:
+    case.plan(lambda r: large_body(r) and r.method == "PUT", times=None, answer=(status, {}, b""))
+    case.recovers()
+    assert case.proxy.count(lambda r: r.method == "PATCH") >= 1
+
+
+def test_an_answer_lost_after_the_commit_is_no_failure(case: Case) -> None:
+    """The blob is there; only the 201 did not arrive: HEAD tells, nothing is sent twice for nothing."""
+    fault = case.plan(lambda r: r.method == "PUT" and large_body(r), head=break_off)
+    case.recovers()
+    assert fault.reached.is_set()
+
+
+def break_off(status: int, headers: list[tuple[str, str]]) -> tuple[int, list[tuple[str, str]]]:
+    """Lose the answer."""
+    raise ConnectionResetError
+
+
+def test_a_target_that_always_fails_is_given_up(case: Case) -> None:
+    case.plan(lambda r: r.is_upload_start(), times=None, answer=busy())
+    assert "503" in case.fails(TARGET, "--retries", "1")
+
+
+def test_a_target_that_refuses_manifests_is_the_targets_fault(case: Case) -> None:
+    body = b'{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid"}]}'
+    case.plan(manifest_put, times=None, answer=(400, {"Content-Type": "application/json"}, body))
+    assert "MANIFEST_INVALID" in case.fails(TARGET)
+
+
+def test_a_target_that_forbids_pushing_is_exit_code_3(case: Case) -> None:
+    body = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'
+    case.plan(
+        lambda r: r.is_upload_start(), times=None, answer=(403, {"Content-Type": "application/json"}, body)
+    )
+    case.fails(AUTH)
+
+
+def test_a_target_that_limits_the_rate_for_ever_has_its_own_code(case: Case) -> None:
+    case.plan(lambda r: r.is_upload_start(), times=None, answer=retry_after(1))
+    case.fails(RATE_LIMIT, "--retries", "1")
+
+
+def test_a_target_that_stops_reading_is_given_up(case: Case) -> None:
+    case.plan(large_body, times=None, stall_upload_at=1)
+    case.fails(TARGET, "--retries", "1", "--timeout", "500ms")
+
+
+def test_an_answer_in_the_middle_of_a_large_body_stops_it(case: Case) -> None:
+    case.plan(large_body, times=None, answer=(400, {}, b"no"))
+    case.fails(TARGET, "--retries", "1")
+
+
+def test_a_manifest_stored_under_another_digest_is_noticed(case: Case) -> None:
+    case.plan(manifest_put, times=None, head=set_header("Docker-Content-Digest", "sha256:" + "0" * 64))
+    done = case.command("copy", *case.words, "--progress", "none")
+    assert done.code not in (0, 1), str(done)
+    assert "target" in done.error
+
+
+def test_the_tag_is_written_last(case: Case) -> None:
+    case.recovers()
+    writes = [r for r in case.proxy.seen if r.method in ("PUT", "PATCH", "POST")]
+    assert writes[-1].path.endswith("/manifests/v1")
+
+
+def test_foreign_layers_are_referred_to_and_not_fetched(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    allowing = {"manifests": {"urls": {"allow": ["^https?://"]}}}
+    source = new_registry("windows", validation=allowing)
+    willing = new_registry("willing", validation=allowing)
+    foreign = builder.foreign_layer()
+    image = builder.image(
+        [foreign, builder.random_layer(3000)], "windows/amd64", os_version="10.0.20348.2113"
+    )
+    graph = push(source.remote, repository, builder, image, "v1")
+    reference = f"{source.host}/{repository}:v1"
+    result = crossdock.copy(reference, f"{willing.host}/{repository}:v1")
+    assert result["bytes_moved"] == graph.blob_bytes
+    assert_holds(willing.remote, repository, "v1", graph)
+    assert not [a for a in source.accesses() if a.method == "GET" and foreign.digest in a.path]
+    crossdock.fail_copy(
+        reference,
+        f"{target.host}/{repository}:v1",
+        *("--retries", "1"),
+        code=TARGET,
+        naming=["target", f"{target.host}/{repository}"],
+    )
+    assert target.remote.tags(repository) == []
