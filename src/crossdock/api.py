@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from crossdock import __version__
 from crossdock.errors import Side
@@ -19,18 +19,18 @@ from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Reference, parse_location
 from crossdock.options import CopyOptions
-from crossdock.registry.client import RegistryClient
-from crossdock.registry.repository import RegistryRepository
-from crossdock.store.layout import LayoutStore
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.ranges import Supply
 from crossdock.transfer.tally import Tally
 
+if TYPE_CHECKING:
+    from crossdock.registry.repository import RegistryRepository
+    from crossdock.store.layout import LayoutStore
+
 T = TypeVar("T")
 
-Repository = RegistryRepository | LayoutStore
 HASH_THREADS = 2
 
 
@@ -104,9 +104,9 @@ async def copy(
     ):
         wish = _wish(origin, destination, platforms)
         named, root = await ImageCopy(wish, reading, writing, workshop, tally).run()
-        if isinstance(writing, LayoutStore) and wish.target_tag is None:
+        if isinstance(destination, LayoutReference) and wish.target_tag is None:
             with during("push manifest to", "target", str(destination)):
-                await writing.add_root(root)
+                await cast("LayoutStore", writing).add_root(root)  # index.json is how a layout is found
     return CopyResult(
         source=str(origin),
         target=str(destination),
@@ -152,7 +152,7 @@ async def list_tags(repository: str, options: CopyOptions | None = None) -> list
     location = parse_location(repository)
     async with _open(location, "source", options, Tally(ignore)) as opened:
         with during("list tags of", "source", opened.name):
-            return await opened.list_tags()
+            return await opened.tags()
 
 
 def copy_sync(
@@ -206,12 +206,18 @@ def _wish(
 @asynccontextmanager
 async def _open(
     location: Reference | LayoutReference, side: Side, options: CopyOptions, tally: Tally
-) -> AsyncIterator[Repository]:
+) -> AsyncIterator[RegistryRepository | LayoutStore]:
+    # Imported where they are used: a copy between layouts does not pay for an HTTP client, nor the reverse.
     if isinstance(location, LayoutReference):
+        from crossdock.store.layout import LayoutStore
+
         with during("open", side, str(location)):
             store = await asyncio.to_thread(LayoutStore, location.path, create=side == "target")
         yield store
         return
+    from crossdock.registry.client import RegistryClient
+    from crossdock.registry.repository import RegistryRepository
+
     registry_options = options.source if side == "source" else options.target
     client = RegistryClient(
         location.api_host,
@@ -219,7 +225,7 @@ async def _open(
         options=registry_options,
         network=options.network,
         environ=os.environ if options.environ is None else options.environ,
-        on_retry=lambda operation, error: tally.retried(side, operation, error),
+        on_retry=lambda operation, reason: tally.retried(side, operation, reason),
         user_agent=f"crossdock/{__version__}",
     )
     try:

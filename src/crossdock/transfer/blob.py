@@ -102,7 +102,7 @@ class BlobMove:
 
     def _note(self, interruption: UploadInterrupted) -> None:
         cause = interruption.cause or interruption
-        self._tally.retried("target", "push blob", cause)
+        self._tally.retried("target", "push blob", str(cause))
         if interruption.announce:
             self._tally.warn(
                 f"upload of {self._blob.digest} to {self._target.name} had to start again at byte "
@@ -129,7 +129,7 @@ class BlobMove:
             start=begin,
             boundary=boundary,
             on_requested=self._tally.requested,
-            on_retry=lambda error: self._tally.retried("source", "fetch blob", error),
+            on_retry=lambda error: self._tally.retried("source", "fetch blob", str(error)),
         )
         queue: asyncio.Queue[Piece | BaseException] = asyncio.Queue(QUEUE_PIECES)
         hasher = asyncio.ensure_future(self._hash_all(reader, verifier, queue, boundary))

@@ -215,5 +215,5 @@ class ImageCopy:
                 if await self._target.mount(blob, repository):  # network
                     return True
             except CrossdockError as error:
-                self._tally.retried("target", "mount blob", error)
+                self._tally.retried("target", "mount blob", str(error))
         return False

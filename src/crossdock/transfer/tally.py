@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from crossdock.errors import CrossdockError, Side
+from crossdock.errors import Side
 from crossdock.events import (
     BlobDone,
     BlobOutcome,
@@ -42,10 +42,10 @@ class Tally:
         """`count` bytes were asked of the source."""
         self.bytes_requested += count
 
-    def retried(self, side: Side, operation: str, error: CrossdockError) -> None:
-        """A request failed and will be sent again."""
+    def retried(self, side: Side, operation: str, reason: str) -> None:
+        """A request failed for `reason` (one line, no secrets) and is sent again."""
         self.retries += 1
-        self.emit(Retrying(side, operation, str(error)))
+        self.emit(Retrying(side, operation, reason))
 
     def warn(self, message: str) -> None:
         """Something the person should know; told once."""
