@@ -84,22 +84,14 @@ def test_a_layout_reference_cannot_be_made_wrong() -> None:
 @pytest.mark.parametrize(
     "scheme",
     [
-        "docker-archive:",
-        "docker-daemon:",
-        "oci-archive:",
-        "oci-layout:",
-        "dir:",
-        "containers-storage:",
-        "ostree:",
-    ]
-    + ["tarball:", "sif:", "atomic:", "ftp://", "file://", "s3://", "Docker://", "docker-daemon://"],
+        *("docker-archive:", "docker-daemon:", "oci-archive:", "oci-layout:", "dir:", "containers-storage:"),
+        *("ostree:", "tarball:", "sif:", "atomic:", "ftp://", "file://", "s3://", "Docker://"),
+    ],
 )
 def test_a_transport_of_another_tool_is_refused_with_the_forms_that_exist(scheme: str) -> None:
     with pytest.raises(InvalidReference) as caught:
         parse_location(f"{scheme}a/b")
-    assert f"{scheme.removesuffix('//') if scheme.startswith('docker-') else scheme} is not" in str(
-        caught.value
-    )
+    assert f"{scheme} is not supported" in str(caught.value)
     assert "docker:// and oci: are" in str(caught.value)
     assert "[docker://]host[:port]/repository" in caught.value.hint
     assert "oci:DIR" in caught.value.hint

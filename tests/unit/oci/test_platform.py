@@ -43,8 +43,10 @@ def test_spellings_are_brought_to_one_form(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "linux", "arm64", "linux/", "/amd64", "linux//v7", "linux/arm/v7/x", "linux/*", "li nux/amd64"]
-    + ["linux/amd64\n", "linux/amd64,linux/arm64", "linux\\amd64", "../..", "linux/ärm"],
+    [
+        *("", "linux", "arm64", "linux/", "/amd64", "linux//v7", "linux/arm/v7/x", "linux/*", "li nux/amd64"),
+        *("linux/amd64\n", "linux/amd64,linux/arm64", "linux\\amd64", "../..", "linux/ärm"),
+    ],
 )
 def test_nonsense_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InvalidOption, match="is not a platform") as caught:

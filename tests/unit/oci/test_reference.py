@@ -62,7 +62,7 @@ HEX64 = "1a3f5e7d9c1b3a5f7e9d1c3b5a7f9e1d3c5b7a9f1e3d5d7c9b1a3f5e7d9c1b3a"
         # Separators inside a name
         ("a/b__c", "docker.io", "a/b__c"),
         ("a/b---c", "docker.io", "a/b---c"),
-        ("a.b_c-d/e", "a.b_c-d", "e"),
+        ("a_b/c", "docker.io", "a_b/c"),
         ("d/docker", "docker.io", "d/docker"),
         # The prefix that skopeo and podman write
         ("docker://hello-world", "docker.io", "library/hello-world"),
@@ -71,10 +71,6 @@ HEX64 = "1a3f5e7d9c1b3a5f7e9d1c3b5a7f9e1d3c5b7a9f1e3d5d7c9b1a3f5e7d9c1b3a"
     ],
 )
 def test_names_are_normalised_as_docker_does(text: str, registry: str, repository: str) -> None:
-    if registry == "a.b_c-d":
-        with pytest.raises(InvalidReference, match="host"):  # an underscore is in no host name
-            Reference.parse(text)
-        return
     expected = Reference(registry, repository, "latest")
     assert Reference.parse(text) == expected
     assert Reference.parse(f"{text}:latest") == expected
@@ -159,6 +155,7 @@ def test_tag_and_digest_are_read_and_no_tag_is_added_to_a_digest(
         (f"a/b@{SHA256}@{SHA256}", "not a digest"),
         ("-docker.io/docker/docker", "not a registry"),
         ("a..b/c", "not a registry"),
+        ("a.b_c/d", "not a registry"),
         ("registry.example./c", "not a registry"),
         (".../c", "not a registry"),
         ("localhost:/c", "not a registry"),
@@ -272,8 +269,14 @@ def test_any_text_is_a_reference_that_reads_back_or_an_invalid_reference(text: s
     try:
         reference = Reference.parse(text)
     except InvalidReference as error:
-        assert str(error).isprintable()
-        return
+        shown = str(error)
+    else:
+        shown = str(reference)
+        _check_reference(reference)
+    assert shown.isprintable()
+
+
+def _check_reference(reference: Reference) -> None:
     assert reference.tag or reference.digest
     assert Reference.parse(str(reference)) == reference
     assert Reference.parse(f"docker://{reference}") == reference
@@ -290,7 +293,9 @@ def test_any_location_reads_back_from_its_text_or_is_an_invalid_reference(text: 
     try:
         location = parse_location(text)
     except InvalidReference as error:
-        assert str(error).isprintable()
-        return
-    assert parse_location(str(location)) == location
-    assert isinstance(location, LayoutReference) == text.startswith("oci:")
+        shown = str(error)
+    else:
+        shown = str(location)
+        assert parse_location(shown) == location
+        assert isinstance(location, LayoutReference) == text.startswith("oci:")
+    assert shown.isprintable()
