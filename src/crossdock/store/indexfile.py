@@ -231,6 +231,24 @@ def name_of(entry: Entry) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
+def names_of(entry: Entry) -> list[str]:
+    """What an entry is called, exact tag first, whole image name last."""
+    image = (entry.get("annotations") or {}).get(IMAGE_NAME)
+    return [name for name in (name_of(entry), image) if isinstance(name, str)]
+
+
+def entries_by_tag(entries: list[Entry], tag: str) -> Iterator[list[Entry]]:
+    """Entries that `tag` may mean, group by group, the best reading first. See `layout` for the rules."""
+    yield [entry for entry in entries if name_of(entry) == tag]
+    yield [entry for entry in entries if tag in names_of(entry)]
+    yield [entry for entry in entries if any(_tag_at_end(name) == tag for name in names_of(entry))]
+
+
+def _tag_at_end(name: str) -> str:
+    """``v1`` of ``registry.example:5000/app:v1``; empty when there is none."""
+    return name.rpartition("/")[2].partition(":")[2]
+
+
 def set_tag(entries: list[Entry], entry: Entry, tag: str) -> None:
     """Let `tag` mean `entry`, a descriptor without a tag."""
     drop_tag(entries, tag, unless=entry["digest"])

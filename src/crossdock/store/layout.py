@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from crossdock.content import ByteSink
 from crossdock.errors import (
     ContentError,
-    DigestMismatch,
     NotFound,
     ReadFailed,
     SizeMismatch,
@@ -30,7 +28,16 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.files import explain, in_thread
-from crossdock.store.indexfile import IMAGE_NAME, Entry, IndexFile, add_untagged, name_of, set_tag
+from crossdock.store.indexfile import (
+    Entry,
+    IndexFile,
+    add_untagged,
+    entries_by_tag,
+    name_of,
+    names_of,
+    set_tag,
+)
+from crossdock.verify import verify_bytes
 
 MAX_READ = 4 << 20  # bytes one thread reads at a time: a cancelled copy waits for at most this much
 LISTED = 10  # tags that an error names
@@ -131,11 +138,11 @@ class LayoutStore:
             return self._by_digest(entries, Digest.parse(reference))
         if not reference:
             return self._descriptor(self._only(entries))
-        for candidates in _by_tag(entries, reference):
+        for candidates in entries_by_tag(entries, reference):
             if len({entry["digest"] for entry in candidates}) == 1:
                 return self._descriptor(candidates[0])
             if candidates:
-                names = sorted({str(_names(entry)[-1]) for entry in candidates})
+                names = sorted({str(names_of(entry)[-1]) for entry in candidates})
                 raise ContentError(
                     f"tag {reference} in {self.path} means several manifests: {_listed(names)}",
                     hint="name one by its whole name or by digest (oci:DIR@sha256:…)",
@@ -179,7 +186,7 @@ class LayoutStore:
 
     def _read_manifest(self, descriptor: Descriptor) -> bytes:
         data = self.files.read(descriptor.digest, self._limits.size)
-        _check(descriptor, data, f"manifest {descriptor.digest} in {self.path}")
+        verify_bytes(data, descriptor)
         return data
 
     def _writer(self) -> BlobWriter:
@@ -195,7 +202,7 @@ class LayoutStore:
         self._prepared = True
 
     def _push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
-        _check(descriptor, data, f"manifest {descriptor.digest} for {self.path}")
+        verify_bytes(data, descriptor)
         writer = self._writer()
         try:
             writer.write(memoryview(data))
@@ -342,38 +349,6 @@ class LayoutUpload:
             expected=self._descriptor.size,
             received=size,
         )
-
-
-def _check(descriptor: Descriptor, data: bytes, what: str) -> None:
-    if len(data) != descriptor.size:
-        raise SizeMismatch(
-            f"{what} has {len(data)} bytes, its descriptor says {descriptor.size}",
-            expected=descriptor.size,
-            received=len(data),
-        )
-    actual = Digest.of(data, descriptor.digest.algorithm)
-    if actual != descriptor.digest:
-        raise DigestMismatch(
-            f"{what} hashes to {actual}", expected=str(descriptor.digest), actual=str(actual)
-        )
-
-
-def _names(entry: Entry) -> list[str]:
-    """What an entry is called, exact tag first, whole image name last."""
-    image = (entry.get("annotations") or {}).get(IMAGE_NAME)
-    return [name for name in (name_of(entry), image) if isinstance(name, str)]
-
-
-def _by_tag(entries: list[Entry], tag: str) -> Iterable[list[Entry]]:
-    """Entries that `tag` may mean, the best reading first."""
-    yield [entry for entry in entries if name_of(entry) == tag]
-    yield [entry for entry in entries if tag in _names(entry)]
-    yield [entry for entry in entries if any(_tag_at_end(name) == tag for name in _names(entry))]
-
-
-def _tag_at_end(name: str) -> str:
-    """``v1`` of ``registry.example:5000/app:v1``; empty when there is none."""
-    return name.rpartition("/")[2].partition(":")[2]
 
 
 def _tags_sentence(entries: list[Entry]) -> str:

@@ -1,0 +1,72 @@
+"""Answers of the distribution specification: error codes, their HTTP status, and the JSON body they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+JSON_TYPE = "application/json"
+
+# Codes and their usual status (distribution-spec, "Error Codes"; statuses as distribution answers them).
+STATUS = {
+    "BLOB_UNKNOWN": 404,
+    "BLOB_UPLOAD_INVALID": 400,
+    "BLOB_UPLOAD_UNKNOWN": 404,
+    "DIGEST_INVALID": 400,
+    "MANIFEST_BLOB_UNKNOWN": 400,
+    "MANIFEST_INVALID": 400,
+    "MANIFEST_UNKNOWN": 404,
+    "NAME_INVALID": 400,
+    "NAME_UNKNOWN": 404,
+    "PAGINATION_NUMBER_INVALID": 400,  # distribution's own, for a bad `n`
+    "SIZE_INVALID": 400,
+    "TAG_INVALID": 400,
+    "TOOMANYREQUESTS": 429,
+    "UNKNOWN": 500,
+    "UNSUPPORTED": 405,
+}
+
+
+class Refused(Exception):
+    """A request that ends in an error answer.
+
+    ``code`` is one of `STATUS`; ``status`` overrides its usual HTTP status; ``detail`` is any JSON.
+    ``also`` holds further (message, detail) pairs of the same code.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        detail: Any = None,
+        headers: Mapping[str, str] | None = None,
+        also: tuple[tuple[str, Any], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status or STATUS[code]
+        self.headers = dict(headers or {})
+        self.problems = ((message, detail), *also)
+
+    def answer(self) -> web.Response:
+        errors = [
+            {"code": self.code, "message": message, "detail": detail} for message, detail in self.problems
+        ]
+        return json_answer({"errors": errors}, status=self.status, headers=self.headers)
+
+
+def json_answer(
+    body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, content_type: str = JSON_TYPE
+) -> web.Response:
+    """`body` as JSON."""
+    return web.Response(
+        status=status,
+        headers=headers,
+        body=msgspec.json.encode(body, enc_hook=str),
+        content_type=content_type,
+    )

@@ -1,0 +1,124 @@
+"""The embedded registry as an aiohttp application: distribution-spec 1.1 over OCI layouts.
+
+For the demo, for tests, and to serve layouts where there is no other registry. It has no accounts: whoever
+reaches its port may read, write and delete. See `repositories` for how content lies on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+from aiohttp import web
+
+from crossdock.embedded import blobs, listing, manifests
+from crossdock.embedded.answers import Refused, json_answer
+from crossdock.embedded.bodies import PeerGone
+from crossdock.embedded.repositories import UPLOADS_FOLDER, Repositories
+from crossdock.embedded.routing import Route, route
+from crossdock.embedded.uploads import Uploads
+from crossdock.errors import ContentError, StoreError
+
+log = logging.getLogger(__name__)
+
+API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+READ_BUFFER = 1 << 20  # bytes of a body that wait in memory before the socket is paused
+DRAINED = 1 << 20  # bytes of a refused body that are read, so that the connection can be kept
+
+
+class Registry:
+    """The state behind the application."""
+
+    def __init__(self, root: Path) -> None:
+        self.repositories = Repositories(root)
+        self.uploads = Uploads(root / UPLOADS_FOLDER)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer any request; errors in the specification's form."""
+        try:
+            return await self._dispatch(request, route(request.method, request.path))
+        except Refused as refused:
+            return await self._refuse(request, refused)
+        except PeerGone:
+            # Nobody reads this answer; what arrived of an upload is kept for a client that comes back.
+            return self._closing(request, Refused("BLOB_UPLOAD_INVALID", "the body broke off"))
+        except StoreError as error:
+            log.error("%s %s: %s", request.method, request.path, error)
+            return self._closing(request, Refused("UNKNOWN", str(error), status=507))
+        except ContentError as error:
+            log.error("%s %s: %s", request.method, request.path, error)
+            return await self._refuse(request, Refused("UNKNOWN", str(error)))
+
+    async def _dispatch(self, request: web.Request, asked: Route) -> web.StreamResponse:
+        name, argument = asked.name, asked.argument
+        match asked.endpoint, request.method:
+            case "base", _:
+                return json_answer({})
+            case "catalog", _:
+                return await listing.catalog(self, request)
+            case "tags", _:
+                return await listing.tags(self, request, name)
+            case "referrers", _:
+                return await listing.referrers(self, request, name, argument)
+            case "manifest", "PUT":
+                return await manifests.push(self, request, name, argument)
+            case "manifest", "DELETE":
+                return await manifests.delete(self, request, name, argument)
+            case "manifest", _:
+                return await manifests.pull(self, request, name, argument)
+            case "blob", "DELETE":
+                return await blobs.delete(self, request, name, argument)
+            case "blob", _:
+                return await blobs.pull(self, request, name, argument)
+            case "uploads", _:
+                return await blobs.start_upload(self, request, name)
+            case "upload", "PATCH":
+                return await blobs.append(self, request, name, argument)
+            case "upload", "PUT":
+                return await blobs.finish(self, request, name, argument)
+            case "upload", "DELETE":
+                return await blobs.cancel(self, request, name, argument)
+            case _:
+                return await blobs.upload_status(self, request, name, argument)
+
+    async def _refuse(self, request: web.Request, refused: Refused) -> web.Response:
+        """The error answer; the connection is kept when little of the body is left to read."""
+        if not request.can_read_body:
+            return refused.answer()
+        if request.content_length is None or request.content_length > DRAINED:
+            return self._closing(request, refused)
+        with suppress(OSError, web.RequestPayloadError):
+            await request.release()
+        return refused.answer()
+
+    @staticmethod
+    def _closing(request: web.Request, refused: Refused) -> web.Response:
+        answer = refused.answer()
+        answer.force_close()
+        return answer
+
+
+def make_app(root: Path) -> web.Application:
+    """The registry over the layouts in folder `root`, which is made when missing. Raises OSError."""
+    registry = Registry(root)
+    app = web.Application(handler_args={"auto_decompress": False, "read_bufsize": READ_BUFFER})
+    app.router.add_route("*", "/{path:.*}", registry.handle)
+    app.on_response_prepare.append(_name_the_api)
+    app.cleanup_ctx.append(lambda app: _sweeping(registry.uploads))
+    return app
+
+
+async def _name_the_api(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.extend(API_VERSION)
+
+
+async def _sweeping(uploads: Uploads) -> AsyncIterator[None]:
+    task = asyncio.create_task(uploads.sweep())
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await uploads.close()

@@ -1,0 +1,200 @@
+"""Blobs: pull (end-2), push (end-4 to end-6, end-11, end-13, end-14) and delete (end-10)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from crossdock.embedded.answers import Refused
+from crossdock.embedded.bodies import send_file
+from crossdock.embedded.ranges import Unsatisfiable, asked_range, chunk_range
+from crossdock.embedded.repositories import Repository, parse_digest
+from crossdock.embedded.routing import is_name
+from crossdock.embedded.uploads import Session
+from crossdock.errors import NotFound, StoreError
+from crossdock.oci.digest import ALGORITHMS, Digest
+from crossdock.store.files import in_thread
+
+if TYPE_CHECKING:
+    from crossdock.embedded.app import Registry
+
+BINARY = "application/octet-stream"
+
+
+async def pull(registry: Registry, request: web.Request, name: str, reference: str) -> web.StreamResponse:
+    """GET and HEAD of a blob, whole or one range of it."""
+    digest = parse_digest(reference)
+    repository = await in_thread(registry.repositories.existing, name)
+    try:
+        descriptor, size = await in_thread(
+            repository.files.open, digest, undo=lambda opened: os.close(opened[0])
+        )
+    except NotFound:
+        raise Refused("BLOB_UNKNOWN", "blob unknown to registry", detail={"digest": digest}) from None
+    try:
+        return await _answer(request, digest, descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+async def _answer(request: web.Request, digest: Digest, descriptor: int, size: int) -> web.StreamResponse:
+    etag = f'"{digest}"'
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "max-age=31536000",  # content under a digest never changes
+        "Content-Type": BINARY,
+        "Docker-Content-Digest": digest,
+        "ETag": etag,
+    }
+    if etag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    asked = request.headers.get("Range")
+    if request.method == "HEAD" or request.headers.get("If-Range", etag) != etag:
+        asked = None
+    try:
+        part = asked_range(asked, size)
+    except Unsatisfiable:
+        headers = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+        raise Refused("UNSUPPORTED", "range not satisfiable", status=416, headers=headers) from None
+    start, stop = part or (0, size)
+    headers["Content-Length"] = str(stop - start)
+    if part is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
+    if request.method == "HEAD":
+        await response.prepare(request)
+        await response.write_eof()
+    else:
+        await send_file(request, response, descriptor, start, stop)
+    return response
+
+
+async def delete(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+    """DELETE of a blob."""
+    digest = parse_digest(reference)
+    repository = await in_thread(registry.repositories.existing, name)
+    await in_thread(repository.delete_blob, digest)
+    return web.Response(status=202)
+
+
+async def start_upload(registry: Registry, request: web.Request, name: str) -> web.Response:
+    """POST: mount, whole blob in this request, or a new session."""
+    query = request.query
+    if "mount" in query:
+        digest = parse_digest(query["mount"])
+        if await in_thread(_mount, registry, name, digest, query.get("from")):
+            return _created(name, digest)
+        return _session_answer(registry.uploads.start(name), 202)
+    algorithm = query.get("digest-algorithm", "sha256")
+    if algorithm not in ALGORITHMS:
+        raise Refused("DIGEST_INVALID", "unsupported algorithm", detail={"digest-algorithm": algorithm})
+    if "digest" in query and request.can_read_body:
+        whole = parse_digest(query["digest"])
+        session = registry.uploads.start(name, whole.algorithm)
+        return await _finish(registry, request, session, whole)
+    return _session_answer(registry.uploads.start(name, algorithm), 202)
+
+
+async def upload_status(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
+    """GET of a session: how much of it is here."""
+    return _session_answer(registry.uploads.find(name, identifier), 204)
+
+
+async def append(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
+    """PATCH: the next chunk, or everything in one stream."""
+    session = registry.uploads.find(name, identifier)
+    async with session.writing(request):
+        _check_chunk(request, session)
+        await _feed(registry, request, session)
+        return _session_answer(session, 202)
+
+
+async def finish(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
+    """PUT: the last bytes, if any, and the digest of the whole."""
+    session = registry.uploads.find(name, identifier)
+    return await _finish(registry, request, session, parse_digest(request.query.get("digest", "")))
+
+
+async def cancel(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
+    """DELETE of a session."""
+    session = registry.uploads.find(name, identifier)
+    async with session.writing(request):
+        await registry.uploads.end(session)
+    return web.Response(status=204)
+
+
+async def _finish(registry: Registry, request: web.Request, session: Session, digest: Digest) -> web.Response:
+    repository = registry.repositories.at(session.name)
+    async with session.writing(request):
+        _check_chunk(request, session)
+        await _feed(registry, request, session)
+        try:
+            await in_thread(repository.index.create)
+            await session.commit(repository.files, digest)
+        finally:
+            # Committed, or refused for good: distribution too ends the session when a commit fails.
+            await registry.uploads.end(session)
+    return _created(session.name, digest)
+
+
+async def _feed(registry: Registry, request: web.Request, session: Session) -> None:
+    try:
+        await session.feed(request)
+    except StoreError:
+        await registry.uploads.end(session)
+        raise
+
+
+def _check_chunk(request: web.Request, session: Session) -> None:
+    """Raises `Refused` with 416 when the chunk is not the next one."""
+    header = request.headers.get("Content-Range")
+    if header is None:
+        return
+    asked = chunk_range(header)
+    if asked is None:
+        raise Refused("BLOB_UPLOAD_INVALID", "Content-Range must be <first>-<last>", detail={"given": header})
+    length = request.content_length
+    if length is not None and length != asked[1] - asked[0]:
+        raise Refused("SIZE_INVALID", "Content-Range and Content-Length disagree", detail={"given": header})
+    if asked[0] != session.offset:
+        raise Refused(
+            "BLOB_UPLOAD_INVALID",
+            f"the next chunk starts at {session.offset}",
+            status=416,
+            headers=_session_headers(session),
+        )
+
+
+def _mount(registry: Registry, name: str, digest: Digest, origin: str | None) -> bool:
+    """Link the blob from the repository `origin`; False when it has none, or none was named."""
+    if origin is None or not is_name(origin):
+        return False
+    source, target = registry.repositories.at(origin), registry.repositories.at(name)
+    if not source.index.exists() or source.files.size(digest) is None:
+        return False
+    target.index.create()
+    return _adopt(source, target, digest)
+
+
+def _adopt(source: Repository, target: Repository, digest: Digest) -> bool:
+    return target.files.size(digest) is not None or target.files.adopt(source.files.path(digest), digest)
+
+
+def _created(name: str, digest: Digest) -> web.Response:
+    headers = {"Location": f"/v2/{name}/blobs/{digest}", "Docker-Content-Digest": digest}
+    return web.Response(status=201, headers=headers)
+
+
+def _session_answer(session: Session, status: int) -> web.Response:
+    return web.Response(status=status, headers=_session_headers(session))
+
+
+def _session_headers(session: Session) -> dict[str, str]:
+    # An empty session has no last byte; `0-0` is what distribution says then, and what clients know.
+    return {
+        "Location": f"/v2/{session.name}/blobs/uploads/{session.id}",
+        "Range": f"0-{max(0, session.offset - 1)}",
+        "Docker-Upload-UUID": session.id,
+    }

@@ -1,0 +1,155 @@
+"""Blob bodies through aiohttp at full speed: requests into files, files into answers.
+
+Receiving: aiohttp hands out a request's body in the pieces that the socket gave. They are collected to
+`BATCH` bytes and written and hashed in a thread, while the loop collects the next batch. At most one
+batch is in the thread and one in the making, so an upload holds about 2 × `BATCH` of memory.
+
+Sending: over plain HTTP the kernel copies the file to the socket (sendfile(2)), in a thread, because a
+disk that is asleep would stop the loop. uvloop has no ``loop.sendfile``, hence our own. Over TLS the file
+is read in pieces and written as any answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import Callable
+
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from crossdock.store.files import in_thread
+
+BATCH = 1 << 20  # bytes collected for one turn in a thread
+PIECE = 1 << 20  # bytes read from a file at once where sendfile cannot be used
+SEND_TURN = 16 << 20  # bytes one turn of sendfile may move before the thread is given back
+BRIEFLY_MS = 5  # a full socket is waited for in the thread that long, which saves most turns of the loop
+STALLED_AFTER = 120.0  # seconds in which a peer took or gave no byte
+
+
+class PeerGone(ConnectionError):
+    """The peer went away, or moved nothing for `STALLED_AFTER` seconds, in the middle of a body."""
+
+
+async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> None:
+    """Give the body of `request` to `take` in a thread, in order, in pieces that make up about `BATCH` bytes.
+
+    Returns when `take` has had the last of them. Raises `PeerGone` when the body broke off (what came
+    before it has been taken) and what `take` raises.
+    """
+    under_way: asyncio.Future[None] | None = None
+    batch: list[bytes] = []
+    size = 0
+    broken: Exception | None = None
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(STALLED_AFTER):
+                    piece = await request.content.readany()
+            except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as error:
+                broken = error
+                break
+            if not piece:
+                break
+            batch.append(piece)
+            size += len(piece)
+            if size >= BATCH:
+                if under_way is not None:
+                    await under_way
+                under_way = asyncio.ensure_future(in_thread(take, batch))
+                batch, size = [], 0
+        if under_way is not None:
+            await under_way
+        if batch:
+            await in_thread(take, batch)
+    finally:
+        if under_way is not None and not under_way.done():
+            await asyncio.wait([under_way])
+    if broken is not None:
+        raise PeerGone("the request's body broke off") from broken
+
+
+async def send_file(
+    request: web.Request, response: web.StreamResponse, descriptor: int, start: int, stop: int
+) -> None:
+    """Answer with bytes ``start``..``stop`` of the open file. `response` has its headers, Content-Length too.
+
+    A file that has become shorter breaks the connection, so that the peer sees a short body.
+    """
+    writer = await response.prepare(request)
+    transport = request.transport
+    if writer is None or transport is None:
+        raise PeerGone("the connection is gone")
+    try:
+        connection = transport.get_extra_info("socket")
+        if connection is None or transport.get_extra_info("sslcontext") is not None:
+            await _send_by_reading(response, descriptor, start, stop)
+        else:
+            # The head may still be in the transport's buffer, and nothing may overtake it.
+            transport.set_write_buffer_limits(high=0)
+            await writer.drain()
+            await _send_by_kernel(connection.fileno(), descriptor, start, stop)
+            transport.set_write_buffer_limits()
+    except BaseException:
+        transport.abort()
+        raise
+    await response.write_eof()
+
+
+async def _send_by_reading(response: web.StreamResponse, descriptor: int, start: int, stop: int) -> None:
+    at = start
+    while at < stop:
+        piece = await in_thread(os.pread, descriptor, min(PIECE, stop - at), at)
+        if not piece:
+            raise PeerGone("the file became shorter while it was sent")
+        async with asyncio.timeout(STALLED_AFTER):
+            await response.write(piece)
+        at += len(piece)
+
+
+async def _send_by_kernel(connection: int, descriptor: int, start: int, stop: int) -> None:
+    # A descriptor of our own: it stays valid when the transport closes, and the loop may watch it.
+    out = os.dup(connection)
+    try:
+        at = start
+        while at < stop:
+            at, full = await in_thread(_pump, out, descriptor, at, stop)
+            if full:
+                await _writable(out)
+    finally:
+        os.close(out)
+
+
+def _pump(out: int, descriptor: int, at: int, stop: int) -> tuple[int, bool]:
+    """Send from `at` for one turn; the new offset, and whether the socket is full."""
+    turn = min(stop, at + SEND_TURN)
+    waiter = select.poll()
+    waiter.register(out, select.POLLOUT)
+    while at < turn:
+        try:
+            sent = os.sendfile(out, descriptor, at, turn - at)
+        except BlockingIOError:
+            if not waiter.poll(BRIEFLY_MS):
+                return at, True
+            continue
+        if not sent:
+            raise PeerGone("the file became shorter while it was sent")
+        at += sent
+    return at, False
+
+
+async def _writable(out: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(out, wake)
+    try:
+        async with asyncio.timeout(STALLED_AFTER):
+            await ready
+    finally:
+        loop.remove_writer(out)

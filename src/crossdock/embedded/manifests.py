@@ -1,0 +1,136 @@
+"""Manifests: pull (end-3), push (end-7) and delete (end-9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from crossdock.embedded.answers import Refused
+from crossdock.embedded.repositories import MANIFEST_LIMIT, Repository, parse_digest
+from crossdock.embedded.routing import is_tag
+from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import Limits, Manifest, parse_manifest
+from crossdock.store.files import in_thread
+
+if TYPE_CHECKING:
+    from crossdock.embedded.app import Registry
+
+MAX_TAGS = 100  # of one PUT; distribution-spec: "at least 10"
+
+
+async def pull(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+    """GET and HEAD of a manifest, whatever the client accepts: nothing is converted."""
+    _check_reference(reference)
+    repository = await in_thread(registry.repositories.existing, name)
+    descriptor = await in_thread(repository.manifest, reference)
+    etag = f'"{descriptor.digest}"'
+    headers = {
+        "Content-Type": descriptor.media_type or await in_thread(_type_of, repository, descriptor),
+        "Docker-Content-Digest": descriptor.digest,
+        "ETag": etag,
+    }
+    if etag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers=headers)
+    if request.method == "HEAD":
+        return web.Response(headers={**headers, "Content-Length": str(descriptor.size)})
+    try:
+        data = await in_thread(repository.read, descriptor)
+    except NotFound:
+        raise Refused("MANIFEST_UNKNOWN", "manifest unknown", detail={"reference": reference}) from None
+    return web.Response(body=data, headers=headers)
+
+
+async def push(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+    """PUT of a manifest under a tag, or under its digest and any ``tag`` of the query."""
+    tags = _check_reference(reference)
+    by_digest = not tags
+    if by_digest:
+        tags = request.query.getall("tag", [])
+        for tag in tags:
+            _check_tag(tag)
+        if len(tags) > MAX_TAGS:
+            raise Refused("TAG_INVALID", f"more than {MAX_TAGS} tags at once", status=414)
+    data = await _read_limited(request)
+    digest = _digest_of(data, reference if by_digest else None)
+    manifest = _parse(data, request.headers.get("Content-Type"))
+    descriptor = Descriptor(manifest.media_type, digest, len(data))
+    repository = registry.repositories.at(name)
+    await in_thread(repository.put_manifest, descriptor, manifest, data, tags)
+    headers = {"Location": f"/v2/{name}/manifests/{reference}", "Docker-Content-Digest": digest}
+    if manifest.subject is not None:
+        headers["OCI-Subject"] = manifest.subject.digest
+    if by_digest and tags:
+        headers["OCI-Tag"] = ", ".join(tags)
+    return web.Response(status=201, headers=headers)
+
+
+async def delete(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+    """DELETE of a tag alone, or of a manifest with all its tags."""
+    tags = _check_reference(reference)
+    repository = await in_thread(registry.repositories.existing, name)
+    if tags:
+        await in_thread(repository.delete_tag, reference)
+    else:
+        await in_thread(repository.delete_manifest, Digest(reference))
+    return web.Response(status=202)
+
+
+def _check_reference(reference: str) -> list[str]:
+    """The tag in a list of its own, or no tag for a digest. Raises `Refused` for neither."""
+    if ":" in reference:
+        parse_digest(reference)
+        return []
+    _check_tag(reference)
+    return [reference]
+
+
+def _check_tag(tag: str) -> None:
+    if not is_tag(tag):
+        raise Refused("TAG_INVALID", "invalid tag", detail={"tag": tag})
+
+
+def _type_of(repository: Repository, descriptor: Descriptor) -> str:
+    return parse_manifest(repository.read(descriptor)).media_type
+
+
+async def _read_limited(request: web.Request) -> bytes:
+    too_large = Refused("SIZE_INVALID", f"a manifest has at most {MANIFEST_LIMIT} bytes", status=413)
+    if (request.content_length or 0) > MANIFEST_LIMIT:
+        raise too_large
+    data = bytearray()
+    async for piece in request.content.iter_any():
+        data += piece
+        if len(data) > MANIFEST_LIMIT:
+            raise too_large
+    return bytes(data)
+
+
+def _digest_of(data: bytes, named: str | None) -> Digest:
+    if named is None:
+        return Digest.of(data)
+    digest = parse_digest(named)
+    actual = Digest.of(data, digest.algorithm)
+    if actual != digest:
+        raise Refused(
+            "DIGEST_INVALID", "provided digest did not match uploaded content", detail={"actual": actual}
+        )
+    return digest
+
+
+def _parse(data: bytes, content_type: str | None) -> Manifest:
+    given = mediatype.bare(content_type)
+    if given and not mediatype.is_manifest(given) and given != "application/octet-stream":
+        raise Refused("MANIFEST_INVALID", f"{given} is not the type of a manifest", status=415)
+    try:
+        manifest = parse_manifest(data, given, Limits(size=MANIFEST_LIMIT))
+    except (InvalidManifest, LimitExceeded) as error:
+        raise Refused("MANIFEST_INVALID", str(error)) from None
+    if mediatype.is_manifest(given) and manifest.media_type != given:
+        # "If a manifest includes a mediaType field, clients MUST set the Content-Type header to the value
+        # specified by the mediaType field" (distribution-spec, "Pushing Manifests").
+        raise Refused("MANIFEST_INVALID", f"mediaType is {manifest.media_type}, Content-Type {given}")
+    return manifest

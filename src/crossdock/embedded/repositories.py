@@ -1,0 +1,307 @@
+"""The repositories of a registry, as OCI layouts in folders. Blocking; call it in a thread.
+
+Repository ``team/app`` is the layout in ``ROOT/team/app``, as zot stores it, so every repository is an
+ordinary layout: `skopeo inspect oci:ROOT/team/app:v1` reads it, a layout that was carried in is served
+from where it lies, and `cp -r` takes one out. The parts of a name that a layout uses itself (``blobs``,
+``index.json``, ``oci-layout``) get an underscore, which no name can end with. When ROOT itself is a
+layout, it is the repository called like the folder.
+
+A manifest is known to a repository when ``index.json`` lists it, or an index that is known contains it; all
+else under ``blobs`` is a blob. So an untagged child needs no entry, and gets one when its last index goes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossdock.embedded.answers import Refused
+from crossdock.embedded.routing import is_name, is_tag
+from crossdock.errors import ContentError, NotFound
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.store.blobfiles import BlobFiles
+from crossdock.store.indexfile import (
+    Entry,
+    IndexFile,
+    add_untagged,
+    drop_tag,
+    entries_by_tag,
+    name_of,
+    set_tag,
+)
+
+UPLOADS_FOLDER = ".uploads"  # no name begins with a dot
+MANIFEST_LIMIT = 4 << 20  # bytes; distribution-spec: "at least 4 megabytes"
+KEPT = 1024  # repositories whose index stays parsed
+
+_RESERVED = ("blobs", "index.json", "oci-layout")
+
+
+class Repositories:
+    """All repositories under `root`, which is made when missing. Raises OSError when it cannot be."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        self._kept: dict[str, Repository] = {}
+        self._mutex = threading.Lock()
+        self._root_name = _name_for(root) if (root / "oci-layout").is_file() else None
+
+    def at(self, name: str) -> Repository:
+        """The repository called `name`, which need not exist yet."""
+        with self._mutex:
+            found = self._kept.pop(name, None) or Repository(name, self._folder(name))
+            self._kept[name] = found
+            if len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
+        return found
+
+    def existing(self, name: str) -> Repository:
+        """The repository called `name`. Raises `Refused` with NAME_UNKNOWN."""
+        found = self.at(name)
+        if not found.index.exists():
+            raise Refused("NAME_UNKNOWN", "repository name not known to registry", detail={"name": name})
+        return found
+
+    def names(self) -> list[str]:
+        """Every repository there is, sorted."""
+        names = {self._root_name} if self._root_name else set()
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = [each for each in folders if not each.startswith(".")]
+            if "oci-layout" in files:
+                folders[:] = [each for each in folders if each != "blobs"]
+                parts = Path(folder).relative_to(self.root).parts
+                name = "/".join(part.removesuffix("_") for part in parts)
+                if is_name(name):
+                    names.add(name)
+        return sorted(names)
+
+    def _folder(self, name: str) -> Path:
+        if name == self._root_name:
+            return self.root
+        return self.root.joinpath(*(f"{part}_" if part in _RESERVED else part for part in name.split("/")))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a repository remembers of a manifest, whose bytes never change."""
+
+    children: tuple[Descriptor, ...]  # of an index
+    subject: Digest | None
+    referrer: Entry | None  # its descriptor in a referrers list, when it has a subject
+
+
+class Repository:
+    """One layout with the verbs of the distribution specification. Safe to share between threads."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.files = BlobFiles(folder)
+        self.index = IndexFile(folder)
+        self._facts: dict[Digest, Facts] = {}
+        self._known: tuple[list[Entry], dict[Digest, Descriptor]] = ([], {})
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def tags(self) -> list[str]:
+        """Every name in the index that is a tag, in ASCII order."""
+        return sorted({tag for entry in self.index.entries() if (tag := name_of(entry)) and is_tag(tag)})
+
+    def manifest(self, reference: str) -> Descriptor:
+        """The manifest behind a tag or digest. Raises `Refused` with MANIFEST_UNKNOWN."""
+        if ":" in reference:
+            found = self.known().get(parse_digest(reference))
+        else:
+            found = self._by_tag(reference)
+        if found is None or self.files.size(found.digest) is None:
+            raise Refused("MANIFEST_UNKNOWN", "manifest unknown", detail={"reference": reference})
+        return found
+
+    def read(self, descriptor: Descriptor) -> bytes:
+        """The bytes of a manifest."""
+        return self.files.read(descriptor.digest, MANIFEST_LIMIT)
+
+    def known(self) -> dict[Digest, Descriptor]:
+        """Every manifest of the repository."""
+        entries = self.index.entries()
+        if self._known[0] is not entries:
+            known = self._closure(entries)
+            self._facts = {digest: facts for digest, facts in self._facts.items() if digest in known}
+            self._known = entries, known
+        return self._known[1]
+
+    def referrers(self, subject: Digest) -> list[Entry]:
+        """Descriptors of the manifests whose subject is `subject`, with artifactType and annotations."""
+        facts = (self._facts_of(descriptor) for descriptor in self.known().values())
+        return [each.referrer for each in facts if each.subject == subject and each.referrer is not None]
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def put_manifest(
+        self, descriptor: Descriptor, manifest: Manifest, data: bytes, tags: Sequence[str]
+    ) -> None:
+        """Store a manifest whose bytes are verified, and let `tags` mean it.
+
+        Raises `Refused` when something that it needs is missing, `StoreError`.
+        """
+        self.check_references(manifest)
+        self.index.create()
+        writer = self.files.writer()
+        try:
+            writer.write(memoryview(data))
+            writer.commit(self.files, descriptor.digest)
+        finally:
+            writer.discard()
+        entry = Descriptor(
+            descriptor.media_type, descriptor.digest, descriptor.size, artifact_type=manifest.artifact_type
+        ).to_json()
+
+        def change(entries: list[Entry]) -> None:
+            for tag in tags:
+                set_tag(entries, entry, tag)
+            if not tags and descriptor.digest not in self._closure(entries):
+                add_untagged(entries, entry)
+            inside = {child.digest for child in manifest.manifests}
+            entries[:] = [old for old in entries if name_of(old) or old["digest"] not in inside]
+
+        self.index.update(change)
+        self._known = [], {}  # the index may be as it was, and a child that it missed be here now
+
+    def check_references(self, manifest: Manifest) -> None:
+        """Everything that the manifest needs is here. Raises `Refused` naming what is missing.
+
+        ``subject`` may be missing: "A registry MUST initially accept an otherwise valid manifest with a
+        subject field that references a manifest that does not exist in the repository" (distribution-spec).
+        """
+        missing = []
+        for needed in manifest.successors():
+            size = self.files.size(needed.digest)
+            if size is None and not (needed.urls and mediatype.is_foreign_layer(needed.media_type)):
+                missing.append(needed)
+            elif size is not None and size != needed.size:
+                raise Refused(
+                    "MANIFEST_INVALID",
+                    f"{needed.digest} has {size} bytes, the manifest says {needed.size}",
+                    detail={"digest": needed.digest, "size": size},
+                )
+        if missing:
+            problems = [
+                ("manifest references content unknown to registry", {"digest": each.digest})
+                for each in missing
+            ]
+            raise Refused(
+                "MANIFEST_BLOB_UNKNOWN", problems[0][0], detail=problems[0][1], also=tuple(problems[1:100])
+            )
+
+    def delete_tag(self, tag: str) -> None:
+        """Forget the tag; its manifest stays. Raises `Refused` with MANIFEST_UNKNOWN."""
+        found = []
+        self.index.update(lambda entries: found.append(drop_tag(entries, tag)))
+        if not any(found):
+            raise Refused("MANIFEST_UNKNOWN", "tag unknown", detail={"tag": tag})
+
+    def delete_manifest(self, digest: Digest) -> None:
+        """Delete the manifest with all its tags; what an index held stays. Raises `Refused`, `StoreError`."""
+        descriptor = self.manifest(digest)
+        children = self._facts_of(descriptor).children
+
+        def change(entries: list[Entry]) -> None:
+            entries[:] = [entry for entry in entries if entry["digest"] != digest]
+            known = self._closure(entries)
+            for child in children:
+                if child.digest not in known and self.files.size(child.digest) is not None:
+                    add_untagged(entries, child.to_json())
+
+        self.index.update(change)
+        self.files.remove(digest)
+        self._known = [], {}
+
+    def delete_blob(self, digest: Digest) -> None:
+        """Delete the blob. Raises `Refused` with BLOB_UNKNOWN, or for a manifest with UNSUPPORTED."""
+        if digest in self.known():
+            raise Refused("UNSUPPORTED", "this is a manifest: delete it under /manifests/")
+        if not self.files.remove(digest):
+            raise Refused("BLOB_UNKNOWN", "blob unknown to registry", detail={"digest": digest})
+
+    # -- inside --------------------------------------------------------------------------------------
+
+    def _by_tag(self, tag: str) -> Descriptor | None:
+        for candidates in entries_by_tag(self.index.entries(), tag):
+            if len({entry["digest"] for entry in candidates}) == 1:
+                return _descriptor(candidates[0])
+            if candidates:
+                return None
+        return None
+
+    def _closure(self, entries: Iterable[Entry]) -> dict[Digest, Descriptor]:
+        known: dict[Digest, Descriptor] = {}
+        pending = [found for entry in entries if (found := _descriptor(entry))]
+        while pending:
+            descriptor = pending.pop()
+            if descriptor.digest in known or self.files.size(descriptor.digest) is None:
+                continue
+            known[descriptor.digest] = descriptor
+            if mediatype.is_index(descriptor.media_type):
+                pending += self._facts_of(descriptor).children
+        return known
+
+    def _facts_of(self, descriptor: Descriptor) -> Facts:
+        facts = self._facts.get(descriptor.digest)
+        if facts is None:
+            facts = self._facts[descriptor.digest] = self._read_facts(descriptor)
+        return facts
+
+    def _read_facts(self, descriptor: Descriptor) -> Facts:
+        try:
+            manifest = parse_manifest(self.read(descriptor), descriptor.media_type)
+        except (ContentError, NotFound):
+            return Facts((), None, None)  # served as it is; its reader will judge it
+        if manifest.subject is None:
+            return Facts(manifest.manifests, None, None)
+        return Facts(manifest.manifests, manifest.subject.digest, _referrer(descriptor, manifest))
+
+
+def parse_digest(text: str) -> Digest:
+    """The digest in a path or query. Raises `Refused` with DIGEST_INVALID."""
+    try:
+        return Digest.parse(text)
+    except ValueError as error:
+        raise Refused("DIGEST_INVALID", str(error), detail={"digest": text}) from None
+
+
+def _descriptor(entry: Entry) -> Descriptor | None:
+    """An entry as a value; None for one that is not understood, which is left alone."""
+    try:
+        return Descriptor.from_json({**entry, "annotations": None})
+    except ContentError:
+        return None
+
+
+def _referrer(descriptor: Descriptor, manifest: Manifest) -> Entry:
+    # distribution-spec, "Listing Referrers": artifactType, else the config's media type; an index without
+    # artifactType gets none. "The descriptors MUST include annotations from the image manifest or index."
+    artifact_type = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
+    entry: dict[str, Any] = {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size,
+    }
+    if artifact_type:
+        entry["artifactType"] = artifact_type
+    if manifest.annotations:
+        entry["annotations"] = manifest.annotations
+    return entry
+
+
+def _name_for(folder: Path) -> str:
+    """A repository name from a folder's: lower case, the rest as dashes; ``layout`` if nothing is left."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
+    return name or "layout"

@@ -1,0 +1,170 @@
+"""Upload sessions: one temporary file each, hashed while it is written.
+
+Sessions live in memory and end with the server; their files lie in ``ROOT/.uploads``, where a crash leaves
+nothing behind that the next start does not remove. A body that breaks off keeps what had arrived, and the
+status request tells its exact offset. One request writes a session at a time; a new one ends the connection
+of the one before it, because a client that comes back has given that up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from crossdock.embedded.answers import Refused
+from crossdock.embedded.bodies import receive
+from crossdock.errors import StoreError
+from crossdock.oci.digest import Digest
+from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
+from crossdock.store.files import in_thread
+
+SESSIONS = 1000  # each may hold an open file
+IDLE = 3600.0  # seconds after which a session that nothing was written to is dropped
+SWEEP_EVERY = 60.0
+TAKE_OVER = 30.0  # seconds that the request before may take to let go
+REREAD = 1 << 20
+
+
+class Session:
+    """One upload into the repository called `name`."""
+
+    def __init__(self, name: str, folder: Path, algorithm: str) -> None:
+        self.id = str(uuid.uuid4())
+        self.name = name
+        self.touched = time.monotonic()
+        self._folder = folder
+        self._algorithm = algorithm
+        self._hash = hashlib.new(algorithm)
+        self._writer: BlobWriter | None = None  # made with the first bytes: most mounts send none
+        self._lock = asyncio.Lock()
+        self._request: web.Request | None = None  # the one that writes now
+
+    @property
+    def offset(self) -> int:
+        """Bytes held."""
+        return self._writer.size if self._writer else 0
+
+    @asynccontextmanager
+    async def writing(self, request: web.Request) -> AsyncIterator[None]:
+        """The right to write, taken from a request that still has it. Raises `Refused` when it holds on."""
+        if self._request is not None and self._request.transport is not None:
+            self._request.transport.abort()
+        try:
+            async with asyncio.timeout(TAKE_OVER):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise Refused(
+                "BLOB_UPLOAD_INVALID", "another request is writing this upload", status=409
+            ) from None
+        self._request = request
+        try:
+            yield
+        finally:
+            self._request = None
+            self.touched = time.monotonic()
+            self._lock.release()
+
+    async def feed(self, request: web.Request) -> None:
+        """Append the body of `request`. Raises `PeerGone` (what came is kept), `StoreError`."""
+        await receive(request, self._take)
+
+    async def commit(self, files: BlobFiles, digest: Digest) -> None:
+        """Make the file the blob `digest`. Raises `Refused` with DIGEST_INVALID, `StoreError`."""
+        await in_thread(self._commit, files, digest)
+
+    def discard(self) -> None:
+        """Delete the file. Blocking, never raises."""
+        if self._writer is not None:
+            self._writer.discard()
+
+    def _take(self, pieces: list[bytes]) -> None:
+        if self._writer is None:
+            self._writer = BlobWriter(self._folder)
+        self._writer.write_pieces(pieces)
+        for piece in pieces:
+            self._hash.update(piece)
+        self.touched = time.monotonic()
+
+    def _commit(self, files: BlobFiles, digest: Digest) -> None:
+        self._take([])
+        assert self._writer is not None  # `_take` makes it
+        actual = self._hash.hexdigest()
+        if digest.algorithm != self._algorithm:
+            actual = self._hashed_again(self._writer, digest.algorithm)
+        if actual != digest.encoded:
+            raise Refused(
+                "DIGEST_INVALID",
+                "provided digest did not match uploaded content",
+                detail={"digest": digest, "actual": f"{digest.algorithm}:{actual}", "size": self.offset},
+            )
+        self._writer.commit(files, digest)
+
+    def _hashed_again(self, writer: BlobWriter, algorithm: str) -> str:
+        # The POST named no digest-algorithm and the PUT gives another than sha256.
+        hashed = hashlib.new(algorithm)
+        descriptor = writer.reader()
+        try:
+            while piece := os.read(descriptor, REREAD):
+                hashed.update(piece)
+        except OSError as error:
+            raise StoreError(f"cannot read back {writer.path}: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+        return hashed.hexdigest()
+
+
+class Uploads:
+    """The table of sessions."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sessions: dict[str, Session] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(folder)
+
+    def start(self, name: str, algorithm: str = "sha256") -> Session:
+        """A new session. Raises `Refused` with TOOMANYREQUESTS when there are `SESSIONS` already."""
+        if len(self._sessions) >= SESSIONS:
+            raise Refused(
+                "TOOMANYREQUESTS", f"{SESSIONS} uploads are open already", headers={"Retry-After": "60"}
+            )
+        session = Session(name, self._folder, algorithm)
+        self._sessions[session.id] = session
+        return session
+
+    def find(self, name: str, identifier: str) -> Session:
+        """The session. Raises `Refused` with BLOB_UPLOAD_UNKNOWN, also when it is another repository's."""
+        session = self._sessions.get(identifier)
+        if session is None or session.name != name:
+            raise Refused("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        return session
+
+    async def end(self, session: Session) -> None:
+        """Forget the session and delete its file, unless it has become a blob."""
+        self._sessions.pop(session.id, None)
+        await in_thread(session.discard)
+
+    async def sweep(self) -> None:
+        """Drop idle sessions for ever; cancelled by its owner."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            limit = time.monotonic() - IDLE
+            for session in [each for each in self._sessions.values() if each.touched < limit]:
+                await self.end(session)
+
+    async def close(self) -> None:
+        """Drop every session and the folder."""
+        for session in list(self._sessions.values()):
+            await self.end(session)
+        try:
+            self._folder.rmdir()
+        except OSError:
+            pass  # another server uses it too
