@@ -34,7 +34,7 @@ def filter_index(data: bytes, keep: Collection[Digest]) -> bytes:
     `InvalidManifest`.
     """
     try:
-        fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        fields = msgspec.json.decode(data.decode("utf-8"), type=dict[str, msgspec.Raw])
         entries = msgspec.json.decode(fields["manifests"], type=list[msgspec.Raw])
         kept = [entry for entry in entries if msgspec.json.decode(entry, type=_Entry).digest in keep]
         document = {**fields, "manifests": kept}

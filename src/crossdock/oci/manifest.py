@@ -182,10 +182,11 @@ def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {quote(next(key for key in keys if keys.count(key) > 1))} is given twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"key {quote(key)} is given twice")
+        found[key] = value
     return found
 
 

@@ -8,8 +8,8 @@
     separator  := "." | "_" | "__" | "-"+                tag := [A-Za-z0-9_][A-Za-z0-9_.-]{0,127}
 
 The text before the first slash is a domain when it is ``localhost`` or holds a dot, a colon or an upper-case
-letter; else the name belongs to Docker Hub. Stricter than Docker's: a port and an IPv6 address must exist, and
-``a.b_c/d`` is refused, where Docker's parser finds a name without a registry.
+letter; else the name belongs to Docker Hub. Stricter than Docker's: a port and an IPv6 address must exist,
+and ``a.b_c/d`` is refused, where Docker's parser finds a name without a registry.
 `LayoutReference` names an image in a folder, as skopeo writes it.
 """
 
