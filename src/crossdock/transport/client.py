@@ -55,6 +55,8 @@ class HttpClient:
                 connection = await self._connect(origin)
             return HttpExchange(self, request, origin, connection, head)
         except BaseException:
+            if connection is not None:
+                connection.abort()
             self.release(origin, connection)
             raise
 

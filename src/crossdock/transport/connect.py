@@ -115,12 +115,10 @@ class Connector:
 
     async def _connect(self, origin: Origin) -> Connection:
         sock = await self._dial(origin)
-        connection: Connection
-        if origin.scheme == "https" and origin.proxy is None:
-            connection = self._tls_connection(origin, sock)
-        else:
-            connection = Connection(self._loop, self._options, self._watchdog, sock)
+        connection = Connection(self._loop, self._options, self._watchdog, sock)
         try:
+            if origin.scheme == "https" and origin.proxy is None:
+                connection = self._tls_connection(origin, sock)
             await self._loop.create_connection(lambda: connection, sock=sock)
             if origin.scheme == "https" and origin.proxy is not None:
                 await self._open_tunnel(connection, origin, origin.proxy)

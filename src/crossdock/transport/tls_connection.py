@@ -60,11 +60,11 @@ class TlsConnection(Connection):
             self._break(error)
 
     def _decrypt(self) -> None:
-        engine = self._engine
+        engine, answer = self._engine, self._answer
         while not self._held and self.state is not State.CLOSED:
-            count = engine.read_into(self._next)
+            count = engine.read_into(answer.memory)
             if count:
-                self._land(count)
+                super().buffer_updated(count)
             elif engine.closed:
                 self.eof_received()
                 return
