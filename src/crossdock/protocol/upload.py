@@ -135,6 +135,7 @@ class Upload:
         self.trust_range = rules.trust_range
         self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
         self.chunks_refused = False
+        self.chunk_lowered = False  # by a 413, or by the registry's own word
         self.resumed = False
         self._rules = rules
         self._retries = retries
@@ -169,6 +170,7 @@ class Upload:
         smallest, largest = _number(headers, "oci-chunk-min-length"), _number(headers, "oci-chunk-max-length")
         self.chunk_size = max(self.chunk_size, smallest)
         if largest:
+            self.chunk_lowered = self.chunk_lowered or largest < self.chunk_size
             self.chunk_size = min(self.chunk_size, largest)
             if self.size > largest and self._rules.may_chunk and not self.chunks_refused:
                 self.chunked = True  # Cloudflare's registry says so before it answers 413
@@ -254,7 +256,7 @@ class Upload:
         if status == 429:
             return self._count_failure() or self._again_from_acknowledged()
         if status == 413 and self.chunked:
-            return self._smaller_chunks()
+            return self._smaller_chunks(send.stop - send.start)
         if status == 408 or (status >= 500 and status != 501):
             return self._recover(send, sent)
         return self._unless_present(send, whole, self._refused_for_cause(send, status, headers, codes))
@@ -310,11 +312,18 @@ class Upload:
         self._send_from(self.acknowledged)
         return Verdict.AGAIN
 
-    def _smaller_chunks(self) -> Verdict:
+    def _smaller_chunks(self, refused: int) -> Verdict:
+        """413 to a chunk of `refused` bytes. Below the smallest size it is not the size that is refused."""
         if self.chunk_size <= SMALLEST_CHUNK:
             return Verdict.REFUSED
-        self.chunk_size = max(SMALLEST_CHUNK, self.chunk_size // 2)
+        self._lower_chunk(refused)
         return self._again_from_acknowledged()
+
+    def _lower_chunk(self, refused: int) -> None:
+        """Halve until a chunk is smaller than the request that was over the limit (U2)."""
+        while self.chunk_size >= refused and self.chunk_size > SMALLEST_CHUNK:
+            self.chunk_size = max(SMALLEST_CHUNK, self.chunk_size // 2)
+            self.chunk_lowered = True
 
     def _other_way(self, status: int) -> Verdict:
         """The target does not take a blob this way: monolithic ↔ chunked, each left at most once."""
@@ -326,6 +335,8 @@ class Upload:
             self.put_refused = status
             if self.chunks_refused or not self._rules.may_chunk:
                 return Verdict.REFUSED
+            if status == 413:
+                self._lower_chunk(self.size)
         self.chunked = not self.chunked
         return self._restart()
 

@@ -169,6 +169,13 @@ def test_413_halves_the_chunk_down_to_the_smallest_and_keeps_the_session() -> No
         assert send.start == 30 * MiB
         sizes.append(send.stop - send.start)
     assert sizes == [15 * MiB, 15 * MiB // 2, SMALLEST_CHUNK]
+    assert upload.chunk_lowered
+
+
+def test_a_put_over_the_limit_gives_chunks_below_its_size_at_once() -> None:
+    upload = begin(size=21 * MiB)
+    assert answer(upload, 413, sent=0) is AGAIN
+    assert upload.chunk_size == 16 * MiB
 
 
 @pytest.mark.parametrize(("sent", "chunked"), [(MANY_BYTES - 1, False), (MANY_BYTES, True)])

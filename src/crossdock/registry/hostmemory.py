@@ -1,0 +1,115 @@
+"""What is known of a registry's way of taking uploads: by its host name, and by what happened before.
+
+Nothing is stored: every client learns anew. All repositories of one client share one memory, so the 413 of
+the first large blob is the only one. Known dialects are in registries.md 3.2, the rules in 9.2 (U1-U5, U11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient
+
+GiB = 1 << 30
+
+ACR_SINGLE_PUT = 20_000_000  # bytes; ACR answered 413 to larger ones (goharbor/harbor#23015)
+ECR_CHUNK = 10 * MiB  # ECR documents parts of 5 to 10 MiB …
+ECR_CHUNKS = 4200  # … and at most so many; larger parts are the smaller evil for layers over 41 GiB
+RESUMABLE_FROM = 2 * GiB  # U3: what is lost by a break then costs more than the round trips of chunks
+RESUMABLE_CHUNK = 128 * MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a host name tells about uploads."""
+
+    may_chunk: bool = True
+    single_put: int | None = None  # the largest blob for one PUT, bytes; None: any
+    chunk: int = DEFAULT_CHUNK
+    chunks: int | None = None  # at most so many
+    trust_range: bool = True
+    last_in_put: bool = False
+
+
+_NO_CHUNKS = Dialect(may_chunk=False)  # U4: GHCR answers 416 to a PATCH over 4 MiB, GAR and GCR to any
+_ECR = Dialect(chunk=ECR_CHUNK, chunks=ECR_CHUNKS, trust_range=False, last_in_put=True)
+_ACR = Dialect(single_put=ACR_SINGLE_PUT)
+
+_HOSTS = {"ghcr.io": _NO_CHUNKS, "gcr.io": _NO_CHUNKS, "public.ecr.aws": _ECR}
+_DOMAINS = {
+    ".gcr.io": _NO_CHUNKS,
+    ".pkg.dev": _NO_CHUNKS,
+    ".azurecr.io": _ACR,
+    ".azurecr.cn": _ACR,
+    ".azurecr.us": _ACR,
+}
+
+
+def dialect_of(host: str) -> Dialect:
+    """The dialect of ``host[:port]``."""
+    name = host.partition(":")[0].lower().rstrip(".")
+    if name in _HOSTS:
+        return _HOSTS[name]
+    if ".dkr.ecr" in name and name.endswith((".amazonaws.com", ".amazonaws.com.cn", ".on.aws")):
+        return _ECR
+    return next((dialect for domain, dialect in _DOMAINS.items() if name.endswith(domain)), Dialect())
+
+
+class HostMemory:
+    """What worked at one host."""
+
+    def __init__(self, host: str) -> None:
+        self._dialect = dialect_of(host)
+        self._single_put = self._dialect.single_put
+        self._chunk: int | None = None
+        self._may_chunk = self._dialect.may_chunk
+        self._trust_range = self._dialect.trust_range
+        self._resumes = False
+
+    def rules_for(self, size: int) -> UploadRules:
+        """How to begin with a blob of `size` bytes."""
+        too_large = self._single_put is not None and size > self._single_put
+        worth_resuming = self._resumes and size > RESUMABLE_FROM
+        return UploadRules(
+            may_chunk=self._may_chunk,
+            chunked=self._may_chunk and (too_large or worth_resuming),
+            chunk_size=self._chunk_for(size, worth_resuming and not too_large),
+            trust_range=self._trust_range,
+            last_in_put=self._dialect.last_in_put,
+        )
+
+    def learn(self, upload: Upload) -> None:
+        """Take over what an upload found out; called whenever it changed its way, and at its end."""
+        if upload.put_refused:
+            # A limit of the size says nothing about smaller blobs; any other refusal is of the way itself.
+            limit = upload.size - 1 if upload.put_refused == 413 else 0
+            self._single_put = min(limit, self._single_put if self._single_put is not None else limit)
+        if upload.chunks_refused and not upload.put_refused:
+            self._may_chunk = False
+        if upload.chunk_lowered:
+            self._chunk = min(upload.chunk_size, self._chunk or upload.chunk_size)
+        self._trust_range = self._trust_range and upload.trust_range
+        self._resumes = self._resumes or upload.resumed
+
+    def _chunk_for(self, size: int, worth_resuming: bool) -> int:
+        if self._chunk is not None:
+            return self._chunk
+        if self._dialect.chunks is not None:
+            return max(self._dialect.chunk, -(-size // self._dialect.chunks))
+        return RESUMABLE_CHUNK if worth_resuming else self._dialect.chunk
+
+
+_MEMORIES: WeakKeyDictionary[RegistryClient, HostMemory] = WeakKeyDictionary()
+
+
+def memory_of(client: RegistryClient) -> HostMemory:
+    """The memory that all repositories of `client` share."""
+    memory = _MEMORIES.get(client)
+    if memory is None:
+        memory = _MEMORIES[client] = HostMemory(client.host)
+    return memory

@@ -1,0 +1,157 @@
+"""Manifests of one repository: found by HEAD, fetched by digest, pushed with unchanged bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossdock.errors import DigestMismatch, InvalidDigest, LimitExceeded, NotFound, RegistryError
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import parse_manifest
+from crossdock.protocol import endpoints
+from crossdock.registry.referrers import FallbackLists
+from crossdock.transport.redact import redact_url
+from crossdock.verify import verify_bytes
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Reply, Scope
+
+LIMIT = 4 << 20  # bytes of one manifest; what registries take at least (spec:538)
+_ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
+# HEAD is part of the specification, but old registries and proxies refuse it, in these ways.
+_NO_HEAD = frozenset({400, 405, 406, 501})
+_PUSHED = (200, 201, 202)  # 202 is Quay's (3.2)
+
+
+class Manifests:
+    """The manifests of one repository."""
+
+    def __init__(self, client: RegistryClient, repository: str, scope: Scope) -> None:
+        self._client = client
+        self._repository = repository
+        self._scope = scope
+        self._fallback = FallbackLists(client, repository, scope)
+        self._sizes_by_head: set[Digest] = set()
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor behind a tag or digest, by HEAD alone if that says everything. # network
+
+        A HEAD costs no pull of the rate limit (A3). Raises `NotFound`, `Unauthorized`, `Denied` and other
+        `RegistryError`, `TransportError`, `DigestMismatch` when a digest leads to other content.
+        """
+        try:
+            reply = await self._request("HEAD", reference)
+        except RegistryError as error:
+            if error.status not in _NO_HEAD:
+                raise
+        else:
+            if (found := self._from_head(reference, reply)) is not None:
+                return found
+        return await self._resolve_by_get(reference)
+
+    async def fetch(self, descriptor: Descriptor) -> bytes:
+        """The manifest's bytes, size and digest verified. # network
+
+        Raises `NotFound`, `ContentError` (`LimitExceeded` over 4 MiB) and what requests raise.
+        """
+        if descriptor.size > LIMIT:
+            raise LimitExceeded(
+                f"manifest {descriptor.digest} has {descriptor.size} bytes, over the limit of {LIMIT}",
+                limit=LIMIT,
+            )
+        reply = await self._request("GET", descriptor.digest)
+        data = reply.body
+        # Harbor's HEAD may state another length than its GET (2.2); then the digest alone is the proof.
+        if not (descriptor.digest in self._sizes_by_head and _is(data, descriptor.digest)):
+            verify_bytes(data, descriptor)
+        _compare_stated(reply, descriptor.digest, data)
+        return data
+
+    async def exists(self, descriptor: Descriptor) -> bool:
+        """Whether the repository has the manifest under its digest. # network"""
+        try:
+            await self._request("HEAD", descriptor.digest)
+        except NotFound:
+            return False
+        except RegistryError as error:
+            if error.status not in _NO_HEAD:
+                raise
+            return False
+        return True
+
+    async def push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        """PUT the bytes under `tag`, or by digest; list them at their subject if need be. # network
+
+        Raises `ContentError` when the target answers another digest, `RegistryError` when it refuses.
+        """
+        reply = await self._client.request(
+            "PUT",
+            endpoints.manifest(self._repository, tag if tag is not None else descriptor.digest),
+            scope=self._scope,
+            headers={"Content-Type": descriptor.media_type},
+            body=data,
+            ok=_PUSHED,
+        )
+        _compare_stated(reply, descriptor.digest, data)
+        manifest = parse_manifest(data, descriptor.media_type)
+        if manifest.subject is not None and not reply.headers.get("OCI-Subject", ""):
+            await self._fallback.add(manifest, descriptor)
+
+    # -- resolving -----------------------------------------------------------------------------------
+
+    def _from_head(self, reference: str, reply: Reply) -> Descriptor | None:
+        """The descriptor that a HEAD's headers state; None when they do not suffice or contradict."""
+        media_type = mediatype.bare(reply.headers.get("Content-Type"))
+        if mediatype.is_schema1(media_type):
+            parse_manifest(b"{}", media_type)  # which refuses it in words
+        digest, size = _stated(reply), reply.headers.get("Content-Length", "").strip()
+        if digest is None or not mediatype.is_manifest(media_type) or not size.isdigit() or size == "0":
+            return None
+        if ":" in reference and digest != reference:
+            return None
+        self._sizes_by_head.add(digest)
+        return Descriptor(media_type, digest, int(size))
+
+    async def _resolve_by_get(self, reference: str) -> Descriptor:
+        reply = await self._request("GET", reference)
+        media_type = parse_manifest(reply.body, reply.headers.get("Content-Type")).media_type
+        wanted = Digest(reference) if ":" in reference else _stated(reply)
+        digest = Digest.of(reply.body, wanted.algorithm if wanted else "sha256")
+        if wanted is not None and digest != wanted:
+            raise DigestMismatch(
+                f"GET {redact_url(reply.url)}: wrong digest of {len(reply.body)} bytes: "
+                f"expected {wanted}, received {digest}",
+                expected=wanted,
+                actual=digest,
+            )
+        return Descriptor(media_type, digest, len(reply.body))
+
+    async def _request(self, method: str, reference: str) -> Reply:
+        path = endpoints.manifest(self._repository, reference)
+        return await self._client.request(method, path, scope=self._scope, headers=_ACCEPT, limit=LIMIT)
+
+
+def _stated(reply: Reply) -> Digest | None:
+    """``Docker-Content-Digest``; None when it is missing or of no known algorithm."""
+    try:
+        return Digest(reply.headers.get("Docker-Content-Digest", "").strip())
+    except InvalidDigest:
+        return None
+
+
+def _is(data: bytes, digest: Digest) -> bool:
+    return Digest.of(data, digest.algorithm) == digest
+
+
+def _compare_stated(reply: Reply, digest: Digest, data: bytes) -> None:
+    """The registry's own word about the bytes, which may use another algorithm than `digest`."""
+    stated = _stated(reply)
+    if stated is None or stated == digest or (stated.algorithm != digest.algorithm and _is(data, stated)):
+        return
+    raise DigestMismatch(
+        f"{redact_url(reply.url)}: the registry names the manifest {digest} as {stated}",
+        hint="the registry, or a proxy before it, changes manifests: they cannot be copied byte-exact",
+        expected=digest,
+        actual=stated,
+    )

@@ -1,0 +1,114 @@
+"""A repository of a registry, as `content.Source` and `content.Target`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossdock.errors import RegistryError
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import Reference
+from crossdock.protocol import endpoints
+from crossdock.registry.blobs import RegistryBlob, blob_exists
+from crossdock.registry.client import Scope
+from crossdock.registry.hostmemory import memory_of
+from crossdock.registry.manifests import Manifests
+from crossdock.registry.referrers import list_referrers
+from crossdock.registry.tags import list_tags
+from crossdock.registry.uploads import RegistryUpload
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Reply
+
+
+class RegistryRepository:
+    """One repository, through a client that the caller owns and closes.
+
+    Rights are asked for by the client's side: pull for a source, pull and push for a target, once for all
+    requests. `reference` is a `Reference` or ``host[:port]/repository`` as people write it; its tag and
+    digest play no part.
+    """
+
+    def __init__(self, client: RegistryClient, reference: Reference | str) -> None:
+        if isinstance(reference, str):
+            reference = Reference.parse(reference)
+        self._client = client
+        self._repository = reference.repository
+        self._name = reference.locator
+        self._scope = (Scope.push if client.side == "target" else Scope.pull)(self._repository)
+        self._manifests = Manifests(client, self._repository, self._scope)
+        self._memory = memory_of(client)
+        self._opened: dict[Digest, Reply] = {}  # sessions that a mount opened, for the blob's upload
+
+    @property
+    def name(self) -> str:
+        """``host[:port]/repository`` as people write it: ``docker.io/library/x`` for Docker Hub."""
+        return self._name
+
+    # -- content.Source ------------------------------------------------------------------------------
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """As `Manifests.resolve`. # network"""
+        return await self._manifests.resolve(reference)
+
+    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        """As `Manifests.fetch`. # network"""
+        return await self._manifests.fetch(descriptor)
+
+    def blob(self, descriptor: Descriptor) -> RegistryBlob:
+        """The blob's bytes, to be opened in ranges. Asks nothing yet."""
+        return RegistryBlob(self._client, self._repository, descriptor, self._scope)
+
+    async def list_tags(self) -> list[str]:
+        """As `tags.list_tags`. # network"""
+        return await list_tags(self._client, self._repository, self._scope)
+
+    async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+        """As `referrers.list_referrers`. # network"""
+        return await list_referrers(self._client, self._repository, digest, self._scope, artifact_type)
+
+    # -- content.Target ------------------------------------------------------------------------------
+
+    async def has_manifest(self, descriptor: Descriptor) -> bool:
+        """As `Manifests.exists`. # network"""
+        return await self._manifests.exists(descriptor)
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """As `blobs.blob_exists`. # network"""
+        return await blob_exists(self._client, self._repository, descriptor, self._scope)
+
+    async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
+        """Make a blob of another repository of this registry appear here; False: upload it. # network
+
+        Whatever the registry answers but 201 is a no: some fail on every mount (ggcr#1404), and the upload
+        itself will say what is really wrong (M1). A session that it opens instead waits for `start_upload`.
+        """
+        try:
+            reply = await self._client.request(
+                "POST",
+                endpoints.mount(self._repository, descriptor.digest, from_repository),
+                scope=Scope.push(self._repository, from_repository),
+                body=b"",
+                ok=(201, 202),
+            )
+        except RegistryError:
+            return False
+        if reply.status == 201:
+            return True
+        unused = self._opened.pop(descriptor.digest, None)
+        if reply.headers.get("Location", ""):
+            self._opened[descriptor.digest] = reply
+        if unused is not None:
+            await self._upload(descriptor, unused).cancel()
+        return False
+
+    async def start_upload(self, descriptor: Descriptor) -> RegistryUpload:
+        """The way up for this blob; opened at the registry when the first bytes are given."""
+        return self._upload(descriptor, self._opened.pop(descriptor.digest, None))
+
+    async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        """As `Manifests.push`. # network"""
+        await self._manifests.push(descriptor, data, tag)
+
+    def _upload(self, descriptor: Descriptor, opened: Reply | None) -> RegistryUpload:
+        return RegistryUpload(self._client, self._repository, descriptor, self._scope, self._memory, opened)

@@ -1,0 +1,289 @@
+"""One blob going up: `protocol.upload` decides, this module sends and waits.
+
+Rules:
+
+1. Nothing is opened before there is something to send (U15), and every request takes its own token (U14).
+2. Whatever fails is mended as far as the machine says so before `append` or `commit` returns: the session's
+   state is asked for, a new one is opened on the next call, tokens are renewed. Only then, and only if bytes
+   must be given again, `UploadInterrupted` goes up.
+3. No failure of cleaning up hides the error that led to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from crossdock.errors import (
+    CrossdockError,
+    LimitExceeded,
+    NotFound,
+    ProtocolError,
+    TransportError,
+    UploadInterrupted,
+    UploadRejected,
+)
+from crossdock.oci.descriptor import Descriptor
+from crossdock.protocol import endpoints
+from crossdock.protocol.errorcode import MAX_BODY
+from crossdock.protocol.redirect import next_hop
+from crossdock.protocol.upload import Ask, Done, Look, Open, Send, Upload, Verdict
+from crossdock.registry.blobs import blob_exists
+from crossdock.transport.redact import redact_url
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.hostmemory import HostMemory
+    from crossdock.transport.base import Exchange
+
+CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; a registry drops it by itself in the end
+_OPENED = (200, 201, 202)
+_ASKED = (200, 202, 204)
+_DROPPED = (200, 202, 204, 404)
+
+
+class RegistryUpload:
+    """`content.UploadSession` at a registry.
+
+    `opened` is the answer that opened a session already: a mount that became an upload (M1).
+    """
+
+    def __init__(
+        self,
+        client: RegistryClient,
+        repository: str,
+        descriptor: Descriptor,
+        scope: Scope,
+        memory: HostMemory,
+        opened: Reply | None = None,
+    ) -> None:
+        self._client = client
+        self._repository = repository
+        self._descriptor = descriptor
+        self._scope = scope
+        self._memory = memory
+        self._opened = opened
+        self._registry_url = ""
+        self._exchange: Exchange | None = None
+        self._offset = 0
+        self._upload = Upload(
+            descriptor.digest,
+            descriptor.size,
+            memory.rules_for(descriptor.size),
+            retries=client.network.retries,
+            resolve=self._resolve,
+        )
+
+    @property
+    def offset(self) -> int:
+        """Bytes taken so far by `append`."""
+        return self._offset
+
+    @property
+    def chunk_size(self) -> int | None:
+        """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
+        return self._upload.chunk_size if self._upload.chunked else None
+
+    async def append(self, data: memoryview) -> None:
+        """Send the next bytes; `data` may cross the ends of chunks. # network
+
+        Raises `UploadInterrupted` when bytes must be given again, `UploadRejected` and other `RegistryError`
+        when the target refuses for good, `TransportError` when it cannot be reached after all retries.
+        """
+        if len(data) > self._descriptor.size - self._offset:
+            raise ValueError(f"{len(data)} bytes at {self._offset} are over the size {self._descriptor.size}")
+        while len(data):
+            start = self._offset
+            await self._append_once(data)
+            data = data[self._offset - start :]
+
+    async def commit(self) -> None:
+        """Make the blob exist; waits for the answer up to the commit timeout (U13). Raises as `append`."""
+        if self._offset != self._descriptor.size:
+            raise ValueError(f"commit after {self._offset} of {self._descriptor.size} bytes")
+        while not isinstance(self._upload.step, Done):
+            if self._exchange is None and not await self._start():
+                continue
+            await self._finish(self._client.network.commit_timeout)
+        self._memory.learn(self._upload)
+
+    async def cancel(self) -> None:
+        """Drop the session at the target. Never raises an error; bounded in time; nothing after `commit`."""
+        self._close_exchange()
+        if isinstance(self._upload.step, Done):
+            return
+        if self._opened is not None:  # by a mount, and never used
+            with suppress(CrossdockError):
+                await self._open()
+        await self._drop(self._upload.location)
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    async def _append_once(self, data: memoryview) -> None:
+        """Send as much of `data` as the request under way may carry. A failure that was mended returns."""
+        if self._exchange is None and not await self._start():
+            return
+        assert self._exchange is not None
+        send = self._sending()
+        piece = data[: send.stop - self._offset]
+        try:
+            await self._exchange.write(piece)  # network
+        except TransportError as error:
+            self._close_exchange()
+            await self._settle(self._upload.broken(self._offset - send.start), error)
+            return
+        ends = self._offset + len(piece) == send.stop
+        if self._exchange.answered_early:
+            # An answer to the last piece can overtake its write; the digest decides whether all was there.
+            await self._finish(None, len(piece) if ends else 0)
+            return
+        self._offset += len(piece)
+        if ends and not send.final:
+            await self._finish(None)
+
+    async def _start(self) -> bool:
+        """Open what is needed for the next request. False: it failed, and was mended. # network"""
+        if isinstance(self._upload.step, Open):
+            await self._open()
+        send = self._sending()
+        try:
+            self._exchange = await self._client.start(
+                send.method,
+                send.url,
+                scope=self._scope,
+                headers=send.headers,
+                content_length=send.stop - send.start,
+            )
+        except TransportError as error:
+            if not error.retryable:
+                raise
+            await self._settle(self._upload.broken(0), error)
+            return False
+        return True
+
+    async def _open(self) -> None:
+        self._registry_url = await self._client.base_url()
+        reply, self._opened = self._opened, None
+        if reply is None:
+            path = endpoints.uploads(self._repository, self._descriptor.digest.algorithm)
+            reply = await self._post(path)
+        if not reply.headers.get("Location", ""):
+            raise ProtocolError(f"POST {redact_url(reply.url)}: an upload was opened without a Location")
+        self._upload.opened(reply.headers, reply.url)
+
+    async def _post(self, path: str) -> Reply:
+        try:
+            return await self._client.request(
+                "POST", path, scope=self._scope, body=b"", ok=_OPENED
+            )  # network
+        except NotFound as error:
+            error.hint = (
+                "create the repository at the target first: some registries (ECR) do not by themselves"
+            )
+            raise
+
+    async def _finish(self, timeout: float | None, early: int = 0) -> None:
+        """Read the answer to the request under way. `early` bytes were written but not counted. # network"""
+        assert self._exchange is not None
+        exchange, send = self._exchange, self._sending()
+        sent = self._offset - send.start + early
+        try:
+            head = await exchange.response(timeout)
+            body = b""
+            with suppress(TransportError, LimitExceeded):  # the status counts, whatever becomes of its text
+                body = await exchange.read(MAX_BODY)
+        except TransportError as error:
+            await self._settle(self._upload.broken(sent), error)
+            return
+        finally:
+            self._close_exchange()
+        refusal = None
+        if not 200 <= head.status < 300:
+            self._client.throttle(send.url, head.status, head.headers)
+            refusal = self._client.error_from(
+                head.status, head.headers, body, send.method, send.url, self._scope
+            )
+        verdict = self._upload.answered(head.status, head, sent, refusal.codes if refusal else ())
+        if head.status == 401 and verdict is Verdict.AGAIN:
+            await self._client.renew(self._scope)
+        await self._settle(verdict, refusal, early)
+
+    # -- mending -------------------------------------------------------------------------------------
+
+    async def _settle(self, verdict: Verdict, error: CrossdockError | None, early: int = 0) -> None:
+        """Perform what the machine wants to know, then go on, interrupt, or raise `error`."""
+        if self._upload.failures and verdict is Verdict.AGAIN:
+            await asyncio.sleep(self._client.network.backoff_s(self._upload.failures, random.random()))
+        while verdict is not Verdict.REFUSED and isinstance(self._upload.step, Ask | Look):
+            if isinstance(self._upload.step, Look):
+                verdict = self._upload.looked(await self._look())
+            else:
+                verdict = await self._ask(self._upload.step.url)
+        self._memory.learn(self._upload)
+        if verdict is Verdict.REFUSED:
+            self._give_up(error)
+        while self._upload.abandoned:
+            await self._drop(self._upload.abandoned.pop())
+        if self._offset <= self._upload.offset <= self._offset + early:
+            self._offset = self._upload.offset
+        else:
+            self._interrupt(error)
+
+    async def _ask(self, url: str) -> Verdict:
+        try:
+            reply = await self._client.request("GET", url, scope=self._scope, ok=_ASKED)  # network
+        except CrossdockError as error:
+            return self._upload.asked(getattr(error, "status", 0), {})
+        return self._upload.asked(reply.status, reply.headers)
+
+    async def _look(self) -> bool:
+        try:
+            return await blob_exists(self._client, self._repository, self._descriptor, self._scope)  # network
+        except CrossdockError:
+            return False
+
+    def _interrupt(self, cause: CrossdockError | None) -> NoReturn:
+        self._offset = self._upload.offset
+        announce, self._upload.lost = self._upload.lost, False
+        raise UploadInterrupted(
+            f"the upload of {self._descriptor.digest} must be fed again from byte {self._offset}",
+            offset=self._offset,
+            announce=announce,
+            cause=cause,
+        ) from cause
+
+    def _give_up(self, error: CrossdockError | None) -> NoReturn:
+        if error is None:
+            error = ProtocolError(f"the target answers nonsense to the upload of {self._descriptor.digest}")
+        status = getattr(error, "status", 0)
+        if "DIGEST_INVALID" in getattr(error, "codes", ()):
+            error.hint = "the bytes changed on the way, or the target keeps something else: try again"
+        elif status == 413:
+            error.hint = "raise the limit on request bodies of the target or of the proxy in front of it"
+        elif isinstance(error, UploadRejected) and not error.hint:
+            error.hint = "see the target's log for its reason"
+        raise error
+
+    async def _drop(self, location: str) -> None:
+        """DELETE a session (U17); its failure changes nothing. # network"""
+        if not location:
+            return
+        with suppress(CrossdockError, TimeoutError):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                await self._client.request(
+                    "DELETE", location, scope=self._scope, ok=_DROPPED, timeout=CANCEL_TIMEOUT_S, retry=False
+                )
+
+    def _close_exchange(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+
+    def _sending(self) -> Send:
+        assert isinstance(self._upload.step, Send)
+        return self._upload.step
+
+    def _resolve(self, base: str, location: str) -> str:
+        return next_hop(base, location, registry_url=self._registry_url).url
