@@ -190,7 +190,7 @@ def _add_registry(commands: Any) -> None:
     parser.add_argument(
         "--listen",
         type=_listen,
-        default=("127.0.0.1", 5000),
+        default="127.0.0.1:5000",
         metavar="HOST:PORT",
         help="address to listen on; port 0 takes a free one (default 127.0.0.1:5000)",
     )
@@ -322,11 +322,14 @@ def _file(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
 
 
-def _listen(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT (example: 127.0.0.1:5000)")
-    return host.strip("[]") or "127.0.0.1", int(port)
+def _listen(text: str) -> str:
+    from crossdock.embedded.serve import parse_listen
+
+    try:
+        parse_listen(text)
+    except InvalidOption as error:
+        raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from None
+    return text
 
 
 def _about_unknown(words: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from contextlib import suppress
 
 from crossdock import api
@@ -51,10 +52,23 @@ def check_reference(text: str, name: str) -> None:
 
 
 def copy_with_display(
-    source: str, target: str, options: CopyOptions, progress: str, tally: Tally
+    source: str,
+    target: str,
+    options: CopyOptions,
+    progress: str,
+    tally: Tally,
+    *,
+    before_abort: Callable[[], None] = lambda: None,
 ) -> api.CopyResult:
-    """Copy under signal handlers, shown on stderr as `progress` says, counted in `tally`."""
+    """Copy under signal handlers, shown on stderr as `progress` says, counted in `tally`.
+
+    `before_abort` is called when a second signal ends the process at once.
+    """
     display = open_display(progress, tally)
+
+    def abort() -> None:
+        display.restore()
+        before_abort()
 
     def listen(event: Event) -> None:
         tally(event)
@@ -62,7 +76,7 @@ def copy_with_display(
 
     try:
         work = api.copy(source, target, options, on_event=listen)
-        return run_until_done(work, before_abort=display.restore)
+        return run_until_done(work, before_abort=abort)
     except Cancelled as error:
         raise Cancelled(f"copy of {source} to {target} was cancelled") from error
     finally:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TextIO
 from crossdock.cli.failure import fold
 from crossdock.cli.streams import LineWriter
 from crossdock.cli.tally import Tally
-from crossdock.cli.units import format_duration, format_size
+from crossdock.cli.units import count, format_duration, format_size
 from crossdock.events import BlobDone, BlobProgress, CopyDone, CopyStarted, Event, Retrying, Warned
 
 PLAIN_INTERVAL_S = 5.0
@@ -163,7 +163,7 @@ def summary(tally: Tally) -> str:
     if remaining is not None:
         words.append(f"{format_duration(remaining)} left")
     if tally.retries:
-        words.append(f"{tally.retries} retries")
+        words.append(count(tally.retries, "retry", "retries"))
     return ", ".join(words)
 
 

@@ -56,8 +56,11 @@ class LiveDisplay:
 
     def restore(self) -> None:
         """Give the cursor back at once; for a process that is about to end."""
-        self._stream.write(_SHOW_CURSOR)
-        self._stream.flush()
+        try:
+            self._stream.write(_SHOW_CURSOR)
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass
 
     def render(self) -> Group:
         """The present picture."""

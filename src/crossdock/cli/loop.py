@@ -38,6 +38,7 @@ async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None
         signalled = True
         task.cancel()
 
+    before = [signal.getsignal(number) for number in _SIGNALS]
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop)
     try:
@@ -48,8 +49,9 @@ async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None
             raise Cancelled("cancelled") from error
         raise
     finally:
-        for number in _SIGNALS:
+        for number, handler in zip(_SIGNALS, before, strict=True):
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -11,7 +11,7 @@ from crossdock import __version__
 from crossdock.cli.arguments import UsageError
 from crossdock.cli.failure import error_document
 from crossdock.cli.tally import Tally
-from crossdock.cli.units import format_duration, format_size
+from crossdock.cli.units import count, format_duration, format_size
 from crossdock.errors import StoreError
 
 if TYPE_CHECKING:
@@ -21,25 +21,21 @@ if TYPE_CHECKING:
 def closing_line(result: CopyResult) -> str:
     """The copy in one line, as a person would paste it into a ticket."""
     rate = result.bytes_moved / result.seconds if result.seconds > 0 else 0.0
-    moved = f"{_count(result.blobs_moved, 'blob')} moved ({format_size(result.bytes_moved)}"
+    moved = f"{count(result.blobs_moved, 'blob')} moved ({format_size(result.bytes_moved)}"
     moved += f" in {format_duration(result.seconds)}, {format_size(rate)}/s)"
     counts = ", ".join(
         (
-            _count(result.manifests, "manifest"),
+            count(result.manifests, "manifest"),
             moved,
             f"{result.blobs_skipped} skipped",
             f"{result.blobs_mounted} mounted",
-            _count(result.retries, "retry", "retries"),
+            count(result.retries, "retry", "retries"),
         )
     )
     line = f"copied {result.source} -> {result.target}  {result.digest}  {counts}"
     if result.digest_changed:
         line += f"; chosen by --platform, so the digest is not the source's {result.source_digest}"
     return line
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 class ReportFile:

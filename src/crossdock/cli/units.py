@@ -20,7 +20,8 @@ def parse_size(text: str) -> int:
         raise ValueError(f"{text!r} is not a size (examples: 16MiB, 64KiB, 1GiB, 2MB, 1000)")
     number, unit, binary = match.groups()
     decimal = unit is not None and not binary and text.strip().lower().endswith("b")
-    size = float(number) * (1000 if decimal else 1024) ** _POWER[unit.lower()] if unit else float(number)
+    factor = (1000 if decimal else 1024) ** _POWER[unit.lower()] if unit else 1
+    size = int(number) * factor if number.isdigit() else float(number) * factor
     if size != int(size) or size > 2**63 - 1:
         raise ValueError(f"{text!r} is not a whole number of bytes that fits in 63 bits")
     return int(size)
@@ -33,6 +34,11 @@ def parse_duration(text: str) -> float:
         raise ValueError(f"{text!r} is not a duration (examples: 30s, 500ms, 2m, 1h)")
     number, unit = match.groups()
     return float(number) * _SECONDS[unit or "s"]
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """``1 blob``, ``2 blobs``; `many` for words that do not end in s."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def format_size(size: float) -> str:

@@ -1,0 +1,162 @@
+"""The command line as a table: what each flag becomes, and what each mistake says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossdock.cli.arguments import UsageError, copy_options, parse
+from crossdock.cli.command import run
+from crossdock.errors import InvalidOption
+from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
+
+MiB = 1 << 20
+
+
+def options_of(*flags: str) -> CopyOptions:
+    return copy_options(parse(["copy", "a", "b", *flags]), None, None)
+
+
+def test_without_flags_the_options_are_the_defaults() -> None:
+    assert options_of() == CopyOptions()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--platform", "linux/amd64"], {"platforms": ("linux/amd64",)}),
+        (
+            ["--platform", "linux/amd64", "--platform=linux/arm/v7"],
+            {"platforms": ("linux/amd64", "linux/arm/v7")},
+        ),
+        (["--chunk-size", "4MiB"], {"chunk_size": 4 * MiB}),
+        (["--memory", "64MiB"], {"memory": 64 * MiB}),
+        (["--paranoid"], {"paranoid": True}),
+        (["--connections", "3"], {"network": NetworkOptions(connections=3)}),
+        (["--timeout", "500ms"], {"network": NetworkOptions(timeout=0.5)}),
+        (["--retries", "0"], {"network": NetworkOptions(retries=0)}),
+        (["--src-plain-http"], {"source": RegistryOptions(plain_http=True)}),
+        (["--dest-plain-http"], {"target": RegistryOptions(plain_http=True)}),
+    ],
+)
+def test_each_flag_becomes_its_option(flags: list[str], expected: dict[str, Any]) -> None:
+    assert options_of(*flags) == CopyOptions(**expected)
+
+
+def test_files_of_each_side_stay_on_their_side(tmp_path: Path) -> None:
+    pem = tmp_path / "pem"
+    pem.touch()
+    for prefix, side in (("src", "source"), ("dest", "target")):
+        options = options_of(
+            f"--{prefix}-ca", str(pem), f"--{prefix}-cert", str(pem), f"--{prefix}-key", str(pem)
+        )
+        assert getattr(options, side) == RegistryOptions(ca_file=pem, cert_file=pem, key_file=pem)
+
+
+def test_flags_may_stand_anywhere() -> None:
+    namespace = parse(["copy", "--retries", "1", "a", "--paranoid", "b", "--progress", "none"])
+    assert (namespace.source, namespace.target, namespace.progress) == ("a", "b", "none")
+
+
+@pytest.mark.parametrize("command", ["inspect", "tags"])
+@pytest.mark.parametrize("prefix", ["", "src-"])
+def test_reading_commands_take_connection_flags_with_and_without_prefix(
+    command: str, prefix: str, tmp_path: Path
+) -> None:
+    pem = tmp_path / "pem"
+    pem.touch()
+    namespace = parse([command, "x", f"--{prefix}ca", str(pem), f"--{prefix}creds-stdin"])
+    assert namespace.source_creds_stdin
+    credentials = Credentials("u", "p")
+    assert copy_options(namespace, credentials, None).source == RegistryOptions(
+        credentials=credentials, ca_file=pem
+    )
+
+
+def test_the_registry_listens_on_loopback_unless_told() -> None:
+    assert parse(["registry", "--root", "d"]).listen == "127.0.0.1:5000"
+    assert parse(["registry", "--root", "d", "--listen", "[::1]:0"]).listen == "[::1]:0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["COMMAND"]),
+        (["fly"], ["fly"]),
+        (["copy"], ["SOURCE"]),
+        (["copy", "a"], ["TARGET"]),
+        (["copy", "a", "b", "c"], ["1 argument too many"]),
+        (["copy", "a", "b", "--bogus"], ["unknown flag --bogus"]),
+        (["copy", "a", "b", "--plat", "linux/amd64"], ["unknown flag --plat"]),
+        (["copy", "a", "b", "--chunk-size", "big"], ["--chunk-size", "'big' is not a size"]),
+        (["copy", "a", "b", "--chunk-size", "1KiB"], ["--chunk-size", "at least 64KiB"]),
+        (["copy", "a", "b", "--memory", "1"], ["--memory", "at least 4MiB"]),
+        (["copy", "a", "b", "--timeout", "soon"], ["--timeout", "'soon' is not a duration"]),
+        (["copy", "a", "b", "--timeout", "0"], ["--timeout", "more than 0"]),
+        (["copy", "a", "b", "--retries", "many"], ["--retries", "'many' is not a whole number"]),
+        (["copy", "a", "b", "--retries", "-1"], ["--retries", "0 or more"]),
+        (["copy", "a", "b", "--connections", "0"], ["--connections", "between 1 and 256"]),
+        (["copy", "a", "b", "--platform", "linux"], ["--platform", "'linux' is not a platform"]),
+        (["copy", "a", "b", "--progress", "loud"], ["--progress", "loud"]),
+        (["copy", "a", "b", "--output", "xml"], ["--output", "xml"]),
+        (["copy", "a", "b", "--src-ca", "/no/such/file"], ["--src-ca", "/no/such/file", "No such file"]),
+        (["copy", "a", "b", "--dest-key", "/"], ["--dest-key", "directory"]),
+        (["registry"], ["--root"]),
+        (["registry", "--root", "d", "--listen", "5000"], ["--listen", "HOST:PORT"]),
+        (["registry", "--root", "d", "--listen", "h:99999"], ["--listen", "not a port"]),
+        (["demo", "--size", "1"], ["--size", "at least 1MiB"]),
+    ],
+)
+def test_each_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("crossdock: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["copy", "a", "b", "--src-creds", "me:sesame"],
+        ["copy", "a", "b", "--src-creds=me:sesame"],
+        ["copy", "a", "b", "--src-creds-stdin=me:sesame"],
+        ["copy", "a", "b", "--src-creds-stdin", "me:sesame"],
+        ["inspect", "a", "--password=sesame"],
+        ["copy", "https://me:sesame@registry.example/app", "b"],
+        ["copy", "docker://me:sesame@registry.example/app", "b"],
+    ],
+)
+def test_a_password_given_as_an_argument_is_refused_and_not_repeated(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert "sesame" not in "".join(capsys.readouterr())
+
+
+def test_options_that_contradict_each_other_name_their_side(tmp_path: Path) -> None:
+    pem = tmp_path / "pem"
+    pem.touch()
+    with pytest.raises(InvalidOption, match="source: a client key"):
+        options_of("--src-key", str(pem))
+    with pytest.raises(InvalidOption, match="target: plain HTTP and a CA"):
+        options_of("--dest-plain-http", "--dest-ca", str(pem))
+
+
+def test_parsing_raises_a_usage_error_that_names_the_subcommand() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(["copy", "a", "b", "--memory", "x"])
+    assert caught.value.command == "crossdock copy"
+
+
+def test_help_ends_well_and_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["copy", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--src-creds-stdin" in out
+    assert "exit codes:" in out

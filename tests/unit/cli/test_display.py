@@ -1,0 +1,220 @@
+"""Displays fed with events: what people and scripts see of a copy."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from crossdock.cli.display import (
+    NOTABLE_SIZE,
+    JsonDisplay,
+    NoDisplay,
+    PlainDisplay,
+    event_document,
+    open_display,
+    summary,
+)
+from crossdock.cli.live import LiveDisplay
+from crossdock.cli.tally import Rate, Tally
+from crossdock.events import (
+    BlobDone,
+    BlobPlanned,
+    BlobProgress,
+    BlobStarted,
+    CopyDone,
+    CopyStarted,
+    Event,
+    ManifestDone,
+    Retrying,
+    Warned,
+)
+
+MiB = 1 << 20
+A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
+
+STORY: list[Event] = [
+    CopyStarted("h1/r:1", "h2/r:1", A, "application/json"),
+    BlobPlanned(A, 10 * MiB),
+    BlobPlanned(B, 20 * MiB),
+    BlobPlanned(C, 1 * MiB),
+    BlobPlanned(A, 10 * MiB),
+    BlobDone(C, 1 * MiB, "skipped"),
+    BlobStarted(A, 10 * MiB),
+    BlobStarted(B, 20 * MiB),
+    BlobProgress(A, 5 * MiB, 10 * MiB),
+    Retrying("source", "fetch of blob", "connection reset\nby peer"),
+    BlobProgress(B, 4 * MiB, 20 * MiB),
+    BlobDone(A, 10 * MiB, "moved"),
+]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def tally_of(events: Iterable[Event], clock: Clock | None = None) -> Tally:
+    tally = Tally(clock or Clock())
+    for event in events:
+        tally(event)
+    return tally
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_tally_counts_each_blob_once() -> None:
+    tally = tally_of(STORY)
+    assert tally.bytes_planned == 31 * MiB
+    assert tally.bytes_so_far == (10 + 1 + 4) * MiB
+    assert tally.bytes_moved == (10 + 4) * MiB
+    assert (list(tally.done), list(tally.moving), tally.retries) == ([C, A], [B], 1)
+
+
+def test_an_upload_that_starts_again_takes_its_bytes_back() -> None:
+    tally = tally_of([*STORY, BlobProgress(B, 0, 20 * MiB)])
+    assert tally.bytes_moved == 10 * MiB
+
+
+def test_manifests_are_counted() -> None:
+    assert tally_of([ManifestDone(A, "x", True), ManifestDone(B, "x", False)]).manifests == 2
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    assert rate.per_s(0) == 0.0
+    for second in range(60):
+        clock.now = 100.0 + second
+        rate.add(second * 10)
+    assert rate.per_s(590) == pytest.approx(10)
+    clock.now += 100
+    assert rate.per_s(590) == 0.0
+
+
+def test_the_rate_survives_a_total_that_falls() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    rate.add(1000)
+    clock.now += 1
+    rate.add(0)
+    clock.now += 1
+    assert rate.per_s(50) == pytest.approx(50)
+
+
+def test_the_summary_names_counts_sizes_rate_and_time_left() -> None:
+    clock = Clock()
+    tally = tally_of(STORY, clock)
+    clock.now += 1
+    tally(BlobProgress(B, 8 * MiB, 20 * MiB))
+    line = summary(tally)
+    assert line.startswith("2 of 3 blobs, 19.0 MiB of 31.0 MiB, ")
+    assert "left" in line
+    assert line.endswith("1 retry")
+
+
+def test_json_writes_every_event_with_name_fields_and_time() -> None:
+    stream = io.StringIO()
+    display = JsonDisplay(stream, clock=lambda: 1.5)
+    for event in STORY:
+        display(event)
+    display.close()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert len(lines) == len(STORY)
+    assert lines[5] == {"event": "blob_done", "time": 1.5, "digest": C, "size": MiB, "outcome": "skipped"}
+    assert [line["event"] for line in lines[:3]] == ["copy_started", "blob_planned", "blob_planned"]
+
+
+def test_event_names_are_snake_case_and_seconds_short() -> None:
+    assert event_document(CopyDone(A, 1.23456), 2) == {
+        "event": "copy_done",
+        "time": 2,
+        "digest": A,
+        "seconds": 1.235,
+    }
+
+
+def test_plain_says_nothing_of_a_quick_copy_but_warnings_and_notable_blobs() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(tally_of([]), stream, interval=3600)
+    for event in (*STORY, Warned("careful\nnow"), BlobDone(C, NOTABLE_SIZE - 1, "moved")):
+        display(event)
+    display.close()
+    assert stream.getvalue().splitlines() == ["sha256:aaaaaaaaaaaa  10.0 MiB  moved", "warning: careful now"]
+
+
+def test_each_plain_tick_is_a_summary_and_the_news_before_it_comes_once() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(tally_of(STORY), stream, interval=3600)
+    for event in STORY[:-1]:
+        display(event)
+    display.tick()
+    display.tick()
+    display.close()
+    first, second, third = stream.getvalue().splitlines()
+    assert first == "retrying source fetch of blob: connection reset by peer"
+    assert second == third == summary(tally_of(STORY))
+
+
+def test_auto_is_live_on_a_terminal_and_plain_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    for stream, kind in ((Terminal(), LiveDisplay), (io.StringIO(), PlainDisplay)):
+        display = open_display("auto", Tally(), stream)
+        assert type(display) is kind
+        display.close()
+    monkeypatch.setenv("TERM", "dumb")
+    display = open_display("auto", Tally(), Terminal())
+    assert type(display) is PlainDisplay
+    display.close()
+    assert type(open_display("none", Tally())) is NoDisplay
+
+
+def test_live_draws_bounded_bars_and_a_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("LINES", "40")
+    many = [BlobStarted(f"sha256:{number:064}", number * MiB) for number in range(1, 31)]
+    stream = Terminal()
+    display = LiveDisplay(tally_of([*STORY, *many]), stream)
+    display(Warned("look here"))
+    console_text = _render(display)
+    display.close()
+    assert "sha256:bbbbbbbbbbbb" in console_text
+    assert "… and 19 more" in console_text
+    assert "h1/r:1 -> h2/r:1" in console_text
+    assert "2 of 3 blobs" in console_text
+    assert "look here" in stream.getvalue()
+    assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") > 0
+
+
+def _render(display: LiveDisplay) -> str:
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=120, height=40)
+    with console.capture() as capture:
+        console.print(display.render())
+    return capture.get()
+
+
+def test_a_terminal_that_goes_away_ends_the_picture_quietly(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Terminal):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setenv("TERM", "xterm")
+    display = LiveDisplay(tally_of(STORY), Broken())
+    for event in STORY:
+        display(event)
+    display.close()
+    display.restore()
+    assert "Traceback" not in capfd.readouterr().err

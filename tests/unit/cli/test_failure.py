@@ -1,0 +1,76 @@
+"""An error is one line, whatever it holds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossdock.cli.failure import error_document, error_line, fold
+from crossdock.errors import Cancelled, CopyError, CrossdockError, NotFound, Side, StoreError
+
+
+def at_edge(cause: CrossdockError, side: Side = "source", reference: str = "h:1/r:t") -> CopyError:
+    error = CopyError("long form", operation="resolve", side=side, reference=reference, cause=cause)
+    error.__cause__ = cause
+    return error
+
+
+def test_the_line_has_operation_side_reference_cause_and_next_step() -> None:
+    error = at_edge(NotFound("404 from GET /v2/r/manifests/t: MANIFEST_UNKNOWN", hint="check the tag"))
+    assert error_line(error) == (
+        "crossdock: resolve source h:1/r:t: 404 from GET /v2/r/manifests/t: MANIFEST_UNKNOWN; check the tag"
+    )
+
+
+def test_a_hint_that_is_in_the_message_already_is_not_repeated() -> None:
+    assert error_line(StoreError("disk full; free some", hint="free some")).count("free some") == 1
+
+
+def test_an_unexpected_error_says_so_and_how_to_see_more() -> None:
+    line = error_line(ZeroDivisionError("division by zero"))
+    assert line.startswith("crossdock: internal error: ZeroDivisionError: division by zero")
+    assert "--debug" in line
+
+
+def test_ctrl_c_is_no_internal_error() -> None:
+    assert error_line(KeyboardInterrupt()) == "crossdock: cancelled"
+    assert error_line(Cancelled("copy of a to b was cancelled")) == "crossdock: copy of a to b was cancelled"
+
+
+@given(st.text(), st.text(), st.text())
+def test_any_text_from_a_server_stays_on_one_line_without_terminal_controls(
+    message: str, hint: str, reference: str
+) -> None:
+    for error in (at_edge(CrossdockError(message, hint=hint), reference=reference), ValueError(message)):
+        line = error_line(error)
+        assert len(line.splitlines()) == 1
+        assert "\x1b" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("GET https://me:sesame@h/v2/ failed", "GET https://h/v2/ failed"),
+        ("via http://me@proxy:3128", "via http://proxy:3128"),
+        ("docker://alpine:3@sha256:00", "docker://alpine:3@sha256:00"),
+        ("h:1/r:t@sha512:00", "h:1/r:t@sha512:00"),
+        (" a\r\n\tb ", "a b"),
+    ],
+)
+def test_folding_hides_user_information_and_keeps_digests(text: str, folded: str) -> None:
+    assert fold(text) == folded
+
+
+def test_the_report_names_class_code_side_operation_and_reference() -> None:
+    document = error_document(at_edge(NotFound("no such tag"), "target"))
+    assert document == {
+        "class": "not found",
+        "type": "NotFound",
+        "exit_code": 4,
+        "side": "target",
+        "operation": "resolve",
+        "reference": "h:1/r:t",
+        "message": "resolve target h:1/r:t: no such tag",
+    }
+    assert error_document(ValueError("x"))["side"] is None

@@ -1,0 +1,85 @@
+"""Start-up is part of the product: what is loaded before the first word is printed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from crossdock import __version__
+
+LOADED = """
+import sys
+from crossdock.cli.main import main
+before = set(sys.modules)
+try:
+    code = main(sys.argv[1:])
+finally:
+    print("\\n".join(sorted(set(sys.modules))), file=sys.stderr)
+raise SystemExit(code)
+"""
+
+
+def modules_after(*arguments: str) -> set[str]:
+    # -S -E: neither site nor its .pth files may decide what counts as loaded; the paths are handed over.
+    code = f"import sys; sys.path[:] = {sys.path!r}\n{LOADED}"
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version_loads_nothing_but_the_package_and_its_kernels(flag: str) -> None:
+    loaded = modules_after(flag)
+    heavy = {
+        "aiohttp",
+        "argparse",
+        "asyncio",
+        "json",
+        "msgspec",
+        "re",
+        "rich",
+        "socket",
+        "ssl",
+        "typing",
+        "uvloop",
+    }
+    assert loaded & heavy == set()
+    ours = {name for name in loaded if name.split(".")[0] == "crossdock"}
+    allowed = ("crossdock._kernels", "crossdock._ext")
+    assert {name for name in ours if not name.startswith(allowed)} == {
+        "crossdock",
+        "crossdock.cli",
+        "crossdock.cli.main",
+    }
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["copy", "--help"]])
+def test_help_loads_no_network_code(arguments: list[str]) -> None:
+    loaded = modules_after(*arguments)
+    assert loaded & {"aiohttp", "asyncio", "msgspec", "rich", "ssl", "uvloop", "crossdock.api"} == set()
+
+
+def test_the_version_line_names_version_and_backends() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "crossdock", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"crossdock {__version__} (kernels: ")
+    assert "sha256: " in done.stdout
+    assert done.stderr == ""
+
+
+def test_kernels_that_cannot_be_loaded_are_an_error() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "crossdock", "--version"],
+        env={"CROSSDOCK_KERNELS": "golden"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "golden" in done.stderr
+    assert "Traceback" not in done.stderr

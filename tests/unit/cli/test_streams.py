@@ -1,0 +1,110 @@
+"""Standard streams: credentials in, lines out, readers that go away."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from crossdock.cli.arguments import UsageError
+from crossdock.cli.streams import LineWriter, print_result, read_credentials
+from crossdock.options import Credentials
+
+
+def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+
+
+def test_each_flag_takes_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, "first:a:b:c\r\nsecond:pässword\n".encode())
+    assert read_credentials("--src-creds-stdin") == Credentials("first", "a:b:c")
+    assert read_credentials("--dest-creds-stdin") == Credentials("second", "pässword")
+
+
+def test_the_last_line_needs_no_newline(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_stdin(monkeypatch, b"user:")
+    assert read_credentials("--creds-stdin") == Credentials("user", "")
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"sesame\n", b":sesame\n", b"u:\xff\n", b"u:" + b"x" * 70_000])
+def test_a_wrong_line_is_a_usage_error_that_never_quotes_it(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_stdin(monkeypatch, data)
+    with pytest.raises(UsageError, match="--creds-stdin") as caught:
+        read_credentials("--creds-stdin")
+    assert "sesame" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_lines_are_written_in_order() -> None:
+    stream = io.StringIO()
+    writer = LineWriter(stream)
+    for number in range(100):
+        writer.offer(str(number))
+    writer.close()
+    assert stream.getvalue().split() == [str(number) for number in range(100)]
+
+
+def test_a_full_pipe_stops_nobody_and_loses_progress_first() -> None:
+    reader, end = os.pipe()
+    stream = os.fdopen(end, "w")
+    writer = LineWriter(stream)
+    line = "x" * 1000
+    for _ in range(3000):  # more than the pipe and the queue's half for droppable lines take
+        writer.offer(line, droppable=True)
+    assert writer.lost > 0
+    lost = writer.lost
+    writer.offer("important")
+    assert writer.lost == lost
+    received: list[bytes] = []
+
+    def drain() -> None:
+        while data := os.read(reader, 65536):
+            received.append(data)
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    writer.close()
+    stream.close()
+    thread.join()
+    os.close(reader)
+    assert b"".join(received).splitlines()[-1] == b"important"
+
+
+def test_a_stream_whose_reader_is_gone_is_forgotten() -> None:
+    reader, end = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(end, "w")
+    writer = LineWriter(stream)
+    writer.offer("one")
+    writer.offer("two")
+    writer.close()
+    stream.close()
+
+
+def test_a_reader_of_stdout_that_went_away_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    silenced: list[bool] = []
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    monkeypatch.setattr("crossdock.cli.streams._silence_stdout", lambda: silenced.append(True))
+    print_result("x")
+    assert silenced == [True]
+
+
+def test_a_line_that_the_encoding_lacks_is_escaped() -> None:
+    reader, end = os.pipe()
+    stream: Any = os.fdopen(end, "w", encoding="ascii")
+    writer = LineWriter(stream)
+    writer.offer("ü")
+    writer.close()
+    stream.close()
+    with os.fdopen(reader, "rb") as file:
+        assert file.read() == b"\\xfc\n"
