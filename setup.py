@@ -3,7 +3,7 @@
 Switches, all read from the environment and off by default:
   CROSSDOCK_NO_EXTENSIONS=1  a pure package; the twins in crossdock._kernels run instead
   CROSSDOCK_DEBUG=1          no optimisation, bounds checks, assertions, symbols
-  CROSSDOCK_SANITIZE=1       as debug, with the address and undefined-behaviour sanitizers; run with libasan preloaded
+  CROSSDOCK_SANITIZE=1       as debug, with address and undefined-behaviour sanitizers; preload libasan to run
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from setuptools import Extension, setup
+from setuptools import Extension, setup  # type: ignore[import-untyped]
 
 
 def is_on(name: str) -> bool:
@@ -42,13 +42,9 @@ def flags() -> tuple[list[str], list[str]]:
     compile_args += ["-O0", "-g3", "-UNDEBUG"] if DEBUG else ["-O2", "-g0"]
     link_args: list[str] = []
     if SANITIZE:
-        sanitizers = [
-            "-fsanitize=address,undefined",
-            "-fno-sanitize-recover=undefined",
-            "-fno-omit-frame-pointer",
-        ]
-        compile_args += sanitizers
-        link_args += sanitizers[:1]
+        sanitizers = "-fsanitize=address,undefined"
+        compile_args += [sanitizers, "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+        link_args += [sanitizers]
     return compile_args, link_args
 
 
@@ -71,7 +67,7 @@ def kernels() -> list[Any]:
         for name, sources in KERNELS.items()
     ]
     return list(
-        cythonize(
+        cythonize(  # type: ignore[no-untyped-call]
             extensions,
             include_path=["ext"],
             build_dir="build/cython",

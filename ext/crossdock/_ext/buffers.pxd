@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint64_t
 
 
@@ -7,6 +8,7 @@ cdef class Mapping:
     cdef bint is_huge
 
 
+@cython.final
 cdef class Arena:
     cdef Mapping _mapping         # None once closed
     cdef object _whole            # memoryview of _mapping, sliced into views
@@ -21,6 +23,7 @@ cdef class Arena:
     cdef int _put_back(self, Py_ssize_t index) except -1
 
 
+@cython.final
 cdef class Slot:
     cdef Arena _arena
     cdef Mapping _mapping         # keeps the memory while a buffer of this slot is in use

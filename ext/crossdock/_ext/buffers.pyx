@@ -1,5 +1,6 @@
 """One arena of equal slots for all content in flight. The twin in plain Python: crossdock._kernels.buffers."""
 
+cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_FillInfo
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
@@ -43,17 +44,18 @@ cdef class Mapping:
         PyBuffer_FillInfo(buffer, self, self.base, self.size, 0, flags)
 
 
+@cython.final
 cdef class Arena:
     """Slots of `slot_size` bytes, as many as `capacity` bytes hold, in one private mapping.
 
-    The memory is aligned to 2 MiB and, with `huge_pages`, the kernel is asked to back it by huge pages; a system
-    that has none serves ordinary ones. Pages are taken from the system when they are first written. The slot freed
-    last is the first to be used again, while it is warm.
+    The memory is aligned to 2 MiB and, with `huge_pages`, the kernel is asked to back it by huge pages; a
+    system that has none serves ordinary ones. Pages are taken from the system when they are first written.
+    The slot freed last is the first to be used again, while it is warm.
 
-    With `debug`, `Slot.release` checks the owner, freed slots are filled with 0xDB so that a stale reader sees it,
-    and `acquire` raises BufferError when somebody wrote to a freed slot.
+    With `debug`, `Slot.release` checks the owner, freed slots are filled with 0xDB so that a stale reader
+    notices, and `acquire` raises BufferError when somebody wrote to a freed slot.
 
-    Not safe for use by several threads beyond what the GIL gives: each call is atomic, sequences are not.
+    Not safe for use by several threads at once: callers take turns.
 
     Raises ValueError unless ``1 <= slot_size <= capacity``, MemoryError when the system refuses the mapping.
     """
@@ -89,8 +91,8 @@ cdef class Arena:
     def acquire(self, owner=None):
         """A free slot with one reference, or None when all are held. Its bytes are whatever was left in it.
 
-        `owner` is compared by identity and only when debugging. Raises BufferError when the arena is closed or,
-        when debugging, the slot was written to after it was freed.
+        `owner` is compared by identity and only when debugging. Raises BufferError when the arena is closed
+        or, when debugging, the slot was written to after it was freed.
         """
         cdef Slot slot
         cdef Py_ssize_t index
@@ -155,11 +157,12 @@ cdef bint is_filled(const char *data, char value, Py_ssize_t size) noexcept:
     return data[0] == value and memcmp(data, data + 1, size - 1) == 0
 
 
+@cython.final
 cdef class Slot:
-    """One use of one slot, from `Arena.acquire` to the last `release`; afterwards every call raises BufferError.
+    """One use of one slot, from `Arena.acquire` to the last `release`; then every call raises BufferError.
 
-    A writable buffer of `slot_size` bytes: ``memoryview(slot)``, or `view`, which the twin has too. Made by `Arena`
-    only. Views must not be used after the last release: the bytes belong to somebody else then.
+    A writable buffer of `slot_size` bytes: ``memoryview(slot)``, or `view`, which the twin has too. Made by
+    `Arena` only. Views must not be used after the last release: the bytes belong to somebody else then.
     """
 
     def __init__(self):
@@ -178,7 +181,7 @@ cdef class Slot:
 
     @property
     def view(self):
-        """The whole slot as a writable memoryview of format 'B'; always the same object. Slice it, do not release it."""
+        """The whole slot, writable, format 'B'; always the same object: slice it, do not release it."""
         cdef Py_ssize_t start
         self._check_held()
         if self._view is None:
@@ -194,8 +197,8 @@ cdef class Slot:
     def release(self, owner=None):
         """Drop a reference; with the last one the slot returns to the arena.
 
-        When debugging, an `owner` that is not the one of `Arena.acquire` raises BufferError; further references are
-        released without a name. Raises BufferError when the slot is free.
+        When debugging, an `owner` that is not the one of `Arena.acquire` raises BufferError; references made
+        by `retain` are released without a name. Raises BufferError when the slot is free.
         """
         self._check_held()
         if self._owner is not None and owner is not None and owner is not self._owner:
@@ -207,7 +210,10 @@ cdef class Slot:
             self._arena._put_back(self.index)
 
     def mark(self, stop, /):
-        """Remember the XXH3-64 of the first `stop` bytes, for `check`. Raises ValueError, BufferError when free."""
+        """Remember the XXH3-64 of the first `stop` bytes, for `check`.
+
+        Raises ValueError when the slot has fewer, BufferError when it is free.
+        """
         self._check_held()
         if not 0 <= stop <= self._arena.slot_size:
             raise ValueError(f"cannot mark {stop} bytes of a slot of {self._arena.slot_size}")
@@ -217,13 +223,13 @@ cdef class Slot:
     def check(self):
         """Return when the marked bytes are what they were.
 
-        Raises BufferError when they changed or the slot was released since, ValueError when it was never marked.
+        Raises BufferError when they changed or the slot was released since, ValueError without a mark.
         """
         self._check_held()
         if self._marked < 0:
             raise ValueError(f"slot {self.index} was not marked")
         if self._hash() != self._mark:
-            raise BufferError(f"the first {self._marked} bytes of slot {self.index} changed under their mark")
+            raise BufferError(f"slot {self.index}: its first {self._marked} bytes changed under their mark")
 
     cdef uint64_t _hash(self) except? 0:
         return xxh3(self.view[: self._marked])

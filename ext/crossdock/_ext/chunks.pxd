@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int64_t
 
 cdef struct chunk:
@@ -12,6 +13,7 @@ cdef struct waiting:
     int64_t index
 
 
+@cython.final
 cdef class Chunks:
     cdef int64_t _start, _stop, _chunk_size
     cdef int64_t _received     # bytes

@@ -1,14 +1,16 @@
 """A blob's byte ranges while they are fetched out of order. The twin in plain Python: crossdock._kernels.chunks."""
 
+cimport cython
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 
 cdef int64_t as_int64(object value) except? -1:
-    # The kernels raise ValueError where Python would say OverflowError.
+    # The kernels raise ValueError where Python would say OverflowError. A float is no offset: TypeError.
     try:
-        return value
+        return PyNumber_Index(value)
     except OverflowError:
         raise ValueError(f"{value} does not fit in 64 bits") from None
 
@@ -27,15 +29,16 @@ cdef void *grown(void *array, int64_t *room, int64_t needed, size_t item) except
     return moved
 
 
+@cython.final
 cdef class Chunks:
     """``start``..``stop`` in chunks of `chunk_size` bytes (the last may be smaller), known by index.
 
-    A chunk is not taken, taken, or finished. Chunks are numbered from 0 in offset order; those made by `split`
-    get the next numbers. An index means the same chunk for the object's life. Offsets and sizes are below 2**63.
-    Chunks cost memory only once taken. Every call is O(log n) at most.
+    A chunk is not taken, taken, or finished. Chunks are numbered from 0 in offset order; those made by
+    `split` get the next numbers. An index means the same chunk for the object's life. Chunks cost memory only
+    once taken. Every call is O(log n) at most.
 
-    Raises ValueError unless ``0 <= start <= stop < 2**63`` and ``1 <= chunk_size < 2**63``, and everywhere for an
-    index that no chunk has.
+    Raises ValueError unless ``0 <= start <= stop < 2**63`` and ``1 <= chunk_size < 2**63``, and everywhere
+    for an index that no chunk has.
     """
 
     def __cinit__(self, start, stop, chunk_size):
@@ -72,9 +75,9 @@ cdef class Chunks:
         return self._start + index * self._chunk_size
 
     def take(self):
-        """Give out the chunk with the lowest offset among those not taken: its index, or -1 when none is left.
+        """Give out the chunk of the lowest offset among those not taken: its index, or -1 when none is left.
 
-        It goes on at `position(index)`, which is past its start when it was given back.
+        Its bytes are wanted from `position(index)` on, which is past its start when it was given back.
         """
         cdef int64_t index = self._grid_made
         cdef chunk *record
@@ -121,8 +124,8 @@ cdef class Chunks:
     def advance(self, index, count):
         """`count` more bytes of the chunk have arrived, in order; returns the frontier.
 
-        The chunk is finished, and no longer taken, when its last byte arrived. Raises ValueError when it is not
-        taken, or `count` is negative or goes beyond its stop; nothing has changed then.
+        The chunk is finished, and no longer taken, when its last byte arrived. Raises ValueError when it is
+        not taken, or `count` is negative or goes beyond its stop; nothing has changed then.
         """
         cdef chunk *record = self._chunk_out(index)
         cdef int64_t size = as_int64(count)
@@ -151,10 +154,10 @@ cdef class Chunks:
         self._taken -= 1
 
     def split(self, index, at):
-        """Cut the chunk at offset `at`, ``position < at < stop``: it keeps what is before. Returns a new chunk's index.
+        """Cut the chunk at offset `at`, ``position < at < stop``; returns the index of a chunk for the tail.
 
-        The new chunk, ``at``..``stop``, is not taken; the old one stays as it is, taken or not. Raises ValueError
-        when `at` is elsewhere, or for a chunk that `take` has never given out and `split` has not made.
+        The new chunk, ``at``..``stop``, is not taken; the old one keeps what is before, taken or not. Raises
+        ValueError when `at` is elsewhere, or for a chunk that `take` never gave out and `split` did not make.
         """
         cdef int64_t number = as_int64(index), offset = as_int64(at), made
         cdef chunk *record = self._record(number)
@@ -162,7 +165,7 @@ cdef class Chunks:
         if record == NULL:
             raise ValueError(f"chunk {index} was never taken")
         if not record.position < offset < record.stop:
-            raise ValueError(f"cannot split chunk {index} at {at}: not inside {record.position}..{record.stop}")
+            raise ValueError(f"cannot split {record.position}..{record.stop} of chunk {index} at {at}")
         if self._grid_count > INT64_MAX - self._split_made - 1:
             raise MemoryError
         self._split = <chunk *>grown(self._split, &self._split_room, self._split_made + 1, sizeof(chunk))

@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef extern from "sha256.h" nogil:
@@ -30,6 +31,7 @@ cdef extern from "sha256.h" nogil:
     sha256_import_result sha256_import(const sha256_implementation *, sha256_state *, const uint8_t *, size_t)
 
 
+@cython.final
 cdef class Sha256:
     cdef sha256_state _state
     cdef const sha256_implementation *_with  # never NULL

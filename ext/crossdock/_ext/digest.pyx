@@ -1,5 +1,6 @@
 """SHA-256 whose state can leave the process and come back. The twin in plain Python: crossdock._kernels.digest."""
 
+cimport cython
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
@@ -8,6 +9,7 @@ cdef enum:
     RELEASE_GIL_SIZE = 2048
 
 
+@cython.final
 cdef class Sha256:
     """SHA-256 over bytes given in order.
 

@@ -18,7 +18,7 @@ const uint32_t sha256_constants[64] = {
 };
 
 const sha256_implementation *const sha256_implementations[] = {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
     &sha256_x86,
 #endif
 #if defined(__aarch64__) && defined(__linux__)
@@ -121,7 +121,8 @@ void sha256_digest(const sha256_implementation *with, const sha256_state *state,
  */
 static const uint8_t header[8] = {'s', 'h', 'a', '2', '5', '6', 's', 1};
 
-static void check_of(const sha256_implementation *with, const uint8_t *data, size_t size, uint8_t check[SHA256_SIZE]) {
+static void check_of(const sha256_implementation *with, const uint8_t *data, size_t size,
+                     uint8_t check[SHA256_SIZE]) {
     sha256_state state;
     sha256_init(&state);
     sha256_update(with, &state, data, size);

@@ -70,7 +70,7 @@ sha256_import_result sha256_import(const sha256_implementation *with, sha256_sta
 
 extern const uint32_t sha256_constants[64];
 extern const sha256_implementation sha256_portable;
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 extern const sha256_implementation sha256_x86;
 #endif
 #if defined(__aarch64__) && defined(__linux__)

@@ -1,7 +1,7 @@
 /* SHA-256 compression with the x86 SHA extensions (Goldmont, Ice Lake, Zen and later). */
 #include "sha256.h"
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 
 #include <cpuid.h>
 #include <immintrin.h>

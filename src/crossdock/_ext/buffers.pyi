@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class Arena:
     def __init__(
         self, capacity: int, slot_size: int, *, huge_pages: bool = True, debug: bool = False
@@ -15,6 +18,7 @@ class Arena:
     @property
     def huge_pages(self) -> bool: ...
 
+@final
 class Slot:
     def __init__(self) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...

@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class Chunks:
     def __init__(self, start: int, stop: int, chunk_size: int) -> None: ...
     def take(self) -> int: ...

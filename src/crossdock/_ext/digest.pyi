@@ -1,7 +1,10 @@
+from typing import final
+
 from typing_extensions import Buffer
 
 IMPLEMENTATION: str
 
+@final
 class Sha256:
     def __init__(self, state: bytes | None = None, *, resumable: bool = True) -> None: ...
     def update(self, data: Buffer, /) -> None: ...

@@ -1,13 +1,14 @@
 """One arena of equal slots for all content in flight: the twin of ext/crossdock/_ext/buffers.pyx.
 
-What both have in common is `Slot.view`; only the compiled slot is a buffer itself (Python 3.11 lets no class in
-plain Python be one).
+What both have in common is `Slot.view`; only the compiled slot is a buffer itself (in Python 3.11 no class in
+plain Python can be one).
 """
 
 from __future__ import annotations
 
 import mmap
 from operator import index as integer
+from typing import final
 
 _HUGE_PAGE = 2 << 20
 _POISON = b"\xdb"  # fills freed slots when debugging; neither text nor a plausible length
@@ -38,17 +39,18 @@ def _address(mapping: mmap.mmap) -> int:
     return ctypes.addressof(first)
 
 
+@final
 class Arena:
     """Slots of `slot_size` bytes, as many as `capacity` bytes hold, in one private mapping.
 
-    The memory is aligned to 2 MiB and, with `huge_pages`, the kernel is asked to back it by huge pages; a system
-    that has none serves ordinary ones. Pages are taken from the system when they are first written. The slot freed
-    last is the first to be used again, while it is warm.
+    The memory is aligned to 2 MiB and, with `huge_pages`, the kernel is asked to back it by huge pages; a
+    system that has none serves ordinary ones. Pages are taken from the system when they are first written.
+    The slot freed last is the first to be used again, while it is warm.
 
-    With `debug`, `Slot.release` checks the owner, freed slots are filled with 0xDB so that a stale reader sees it,
-    and `acquire` raises BufferError when somebody wrote to a freed slot.
+    With `debug`, `Slot.release` checks the owner, freed slots are filled with 0xDB so that a stale reader
+    notices, and `acquire` raises BufferError when somebody wrote to a freed slot.
 
-    Not safe for use by several threads beyond what the GIL gives.
+    Not safe for use by several threads at once: callers take turns.
 
     Raises ValueError unless ``1 <= slot_size <= capacity``, MemoryError when the system refuses the mapping.
     """
@@ -73,8 +75,8 @@ class Arena:
     def acquire(self, owner: object | None = None) -> Slot | None:
         """A free slot with one reference, or None when all are held. Its bytes are whatever was left in it.
 
-        `owner` is compared by identity and only when debugging. Raises BufferError when the arena is closed or,
-        when debugging, the slot was written to after it was freed.
+        `owner` is compared by identity and only when debugging. Raises BufferError when the arena is closed
+        or, when debugging, the slot was written to after it was freed.
         """
         if self._whole is None:
             raise BufferError("the arena is closed")
@@ -136,11 +138,12 @@ class Arena:
         return self._huge_pages
 
 
+@final
 class Slot:
-    """One use of one slot, from `Arena.acquire` to the last `release`; afterwards every call raises BufferError.
+    """One use of one slot, from `Arena.acquire` to the last `release`; then every call raises BufferError.
 
-    `view` is its memory, writable, `slot_size` bytes. Made by `Arena` only. Views must not be used after the last
-    release: the bytes belong to somebody else then.
+    `view` is its memory, writable, `slot_size` bytes. Made by `Arena` only. Views must not be used after the
+    last release: the bytes belong to somebody else then.
     """
 
     __slots__ = ("_arena", "_index", "_mark", "_marked", "_owner", "_refs", "_view")
@@ -173,7 +176,7 @@ class Slot:
 
     @property
     def view(self) -> memoryview:
-        """The whole slot as a writable memoryview of format 'B'; always the same object. Slice it, do not release it."""
+        """The whole slot, writable, format 'B'; always the same object: slice it, do not release it."""
         self._check_held()
         if self._view is None:
             self._view = self._arena._bytes_of(self._index)
@@ -187,8 +190,8 @@ class Slot:
     def release(self, owner: object | None = None) -> None:
         """Drop a reference; with the last one the slot returns to the arena.
 
-        When debugging, an `owner` that is not the one of `Arena.acquire` raises BufferError; further references are
-        released without a name. Raises BufferError when the slot is free.
+        When debugging, an `owner` that is not the one of `Arena.acquire` raises BufferError; references made
+        by `retain` are released without a name. Raises BufferError when the slot is free.
         """
         self._check_held()
         if self._owner is not None and owner is not None and owner is not self._owner:
@@ -200,7 +203,10 @@ class Slot:
             self._arena._put_back(self._index)
 
     def mark(self, stop: int, /) -> None:
-        """Remember the XXH3-64 of the first `stop` bytes, for `check`. Raises ValueError, BufferError when free."""
+        """Remember the XXH3-64 of the first `stop` bytes, for `check`.
+
+        Raises ValueError when the slot has fewer, BufferError when it is free.
+        """
         self._check_held()
         if not 0 <= stop <= self._arena.slot_size:
             raise ValueError(f"cannot mark {stop} bytes of a slot of {self._arena.slot_size}")
@@ -210,15 +216,13 @@ class Slot:
     def check(self) -> None:
         """Return when the marked bytes are what they were.
 
-        Raises BufferError when they changed or the slot was released since, ValueError when it was never marked.
+        Raises BufferError when they changed or the slot was released since, ValueError without a mark.
         """
         self._check_held()
         if self._marked < 0:
             raise ValueError(f"slot {self._index} was not marked")
         if self._hash() != self._mark:
-            raise BufferError(
-                f"the first {self._marked} bytes of slot {self._index} changed under their mark"
-            )
+            raise BufferError(f"slot {self._index}: its first {self._marked} bytes changed under their mark")
 
     def _hash(self) -> int:
         from xxhash import xxh3_64_intdigest  # most runs never mark

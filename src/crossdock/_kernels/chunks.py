@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from operator import index as integer
+from typing import final
 
 _MAX = (1 << 63) - 1
 
@@ -21,15 +22,16 @@ class _Chunk:
         self.is_out = False
 
 
+@final
 class Chunks:
     """``start``..``stop`` in chunks of `chunk_size` bytes (the last may be smaller), known by index.
 
-    A chunk is not taken, taken, or finished. Chunks are numbered from 0 in offset order; those made by `split`
-    get the next numbers. An index means the same chunk for the object's life. Offsets and sizes are below 2**63.
-    Chunks cost memory only once taken. Every call is O(log n) at most.
+    A chunk is not taken, taken, or finished. Chunks are numbered from 0 in offset order; those made by
+    `split` get the next numbers. An index means the same chunk for the object's life. Chunks cost memory only
+    once taken. Every call is O(log n) at most.
 
-    Raises ValueError unless ``0 <= start <= stop < 2**63`` and ``1 <= chunk_size < 2**63``, and everywhere for an
-    index that no chunk has.
+    Raises ValueError unless ``0 <= start <= stop < 2**63`` and ``1 <= chunk_size < 2**63``, and everywhere
+    for an index that no chunk has.
     """
 
     __slots__ = (
@@ -79,9 +81,9 @@ class Chunks:
         return self._start + index * self._chunk_size
 
     def take(self) -> int:
-        """Give out the chunk with the lowest offset among those not taken: its index, or -1 when none is left.
+        """Give out the chunk of the lowest offset among those not taken: its index, or -1 when none is left.
 
-        It goes on at `position(index)`, which is past its start when it was given back.
+        Its bytes are wanted from `position(index)` on, which is past its start when it was given back.
         """
         index = len(self._grid)
         has_fresh = index < self._grid_count
@@ -123,8 +125,8 @@ class Chunks:
     def advance(self, index: int, count: int) -> int:
         """`count` more bytes of the chunk have arrived, in order; returns the frontier.
 
-        The chunk is finished, and no longer taken, when its last byte arrived. Raises ValueError when it is not
-        taken, or `count` is negative or goes beyond its stop; nothing has changed then.
+        The chunk is finished, and no longer taken, when its last byte arrived. Raises ValueError when it is
+        not taken, or `count` is negative or goes beyond its stop; nothing has changed then.
         """
         chunk = self._chunk_out(index)
         count = integer(count)
@@ -153,19 +155,17 @@ class Chunks:
         self._taken -= 1
 
     def split(self, index: int, at: int) -> int:
-        """Cut the chunk at offset `at`, ``position < at < stop``: it keeps what is before. Returns a new chunk's index.
+        """Cut the chunk at offset `at`, ``position < at < stop``; returns the index of a chunk for the tail.
 
-        The new chunk, ``at``..``stop``, is not taken; the old one stays as it is, taken or not. Raises ValueError
-        when `at` is elsewhere, or for a chunk that `take` has never given out and `split` has not made.
+        The new chunk, ``at``..``stop``, is not taken; the old one keeps what is before, taken or not. Raises
+        ValueError when `at` is elsewhere, or for a chunk that `take` never gave out and `split` did not make.
         """
         index, at = integer(index), integer(at)
         record = self._record(index)
         if record is None:
             raise ValueError(f"chunk {index} was never taken")
         if not record.position < at < record.stop:
-            raise ValueError(
-                f"cannot split chunk {index} at {at}: not inside {record.position}..{record.stop}"
-            )
+            raise ValueError(f"cannot split {record.position}..{record.stop} of chunk {index} at {at}")
         made = self._grid_count + len(self._split)
         self._split.append(_Chunk(at, record.stop, record.following))
         heappush(self._waiting, (at, made))

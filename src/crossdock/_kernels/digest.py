@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from struct import Struct, iter_unpack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -43,7 +43,7 @@ _CHECK = 8
 
 
 def _compress(words: tuple[int, ...], blocks: Buffer) -> tuple[int, ...]:
-    """FIPS 180-4 section 6.2.2 over whole blocks. Bits above the 32nd are cut off once per sum, not per term."""
+    """FIPS 180-4 section 6.2.2 over whole blocks. Bits above the 32nd are cut off per sum, not per term."""
     for block in iter_unpack(">16I", blocks):
         w = list(block)
         for t in range(16, 64):
@@ -62,14 +62,15 @@ def _compress(words: tuple[int, ...], blocks: Buffer) -> tuple[int, ...]:
     return words
 
 
+@final
 class Sha256:
     """SHA-256 over bytes given in order.
 
     `state` is what `export_state` gave, here or on another machine: hashing goes on where it was. With
     ``resumable=False`` the state cannot be exported, and hashlib does the work unless a state was given.
 
-    An object belongs to one thread at a time. Raises ValueError when `state` is damaged, of another version, or no
-    state.
+    An object belongs to one thread at a time. Raises ValueError when `state` is damaged, of another version,
+    or no state.
     """
 
     __slots__ = ("_hashlib", "_is_resumable", "_length", "_pending", "_words")
@@ -91,15 +92,11 @@ class Sha256:
         if state[7] != _VERSION:
             raise ValueError("SHA-256 state of an unknown version")
         body, check = state[:-_CHECK], state[-_CHECK:]
-        if len(body) < _STATE.size:
+        if len(body) < _STATE.size or hashlib.sha256(body).digest()[:_CHECK] != check:
             raise ValueError("damaged SHA-256 state")
         _, _, *words, length = _STATE.unpack_from(body)
         pending = body[_STATE.size :]
-        if (
-            length > _MAX_LENGTH
-            or len(pending) != length % _BLOCK
-            or hashlib.sha256(body).digest()[:_CHECK] != check
-        ):
+        if length > _MAX_LENGTH or len(pending) != length % _BLOCK:
             raise ValueError("damaged SHA-256 state")
         self._words, self._length, self._pending = tuple(words), length, pending
 

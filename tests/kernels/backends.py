@@ -1,0 +1,42 @@
+"""Both backends side by side, whatever `crossdock._kernels` chose for this process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from types import SimpleNamespace
+
+# A run that asks for the twins tests the twins; every other run fails when the compiled kernels are absent.
+BACKENDS = ["pure"] if os.environ.get("CROSSDOCK_KERNELS") == "pure" else ["compiled", "pure"]
+_PACKAGE = {"compiled": "crossdock._ext", "pure": "crossdock._kernels"}
+
+
+def load(backend: str) -> SimpleNamespace:
+    """The kernels of one backend under the names of `crossdock._kernels`, and their modules."""
+    buffers, chunks, digest = (
+        import_module(f"{_PACKAGE[backend]}.{name}") for name in ("buffers", "chunks", "digest")
+    )
+    return SimpleNamespace(
+        backend=backend,
+        buffers=buffers,
+        chunks=chunks,
+        digest=digest,
+        Arena=buffers.Arena,
+        Slot=buffers.Slot,
+        Chunks=chunks.Chunks,
+        Sha256=digest.Sha256,
+    )
+
+
+def run(backend: str, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`script` in a fresh interpreter whose `crossdock._kernels` is `backend`; what it printed."""
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "CROSSDOCK_KERNELS": backend, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
