@@ -59,7 +59,7 @@ class RegistryRepository:
         """The blob's bytes, to be opened in ranges. Asks nothing yet."""
         return RegistryBlob(self._client, self._repository, descriptor, self._scope)
 
-    async def list_tags(self) -> list[str]:
+    async def tags(self) -> list[str]:
         """As `tags.list_tags`. # network"""
         return await list_tags(self._client, self._repository, self._scope)
 
