@@ -23,7 +23,7 @@ from crossdock.cli.report import closing_line
 from crossdock.cli.streams import print_result
 from crossdock.cli.tally import Tally
 from crossdock.cli.units import format_duration, format_size
-from crossdock.errors import ContentError, StoreError
+from crossdock.errors import ContentError, InvalidOption
 from crossdock.options import CopyOptions
 from crossdock.testing.images import ImageBuilder
 
@@ -57,7 +57,10 @@ def _tell(first: str, second: str, folder: Path, size: int, before_abort: Callab
     source, target = (f"{each}:{_TAG}" for each in repositories)
     print_result(f"Two registries run on this machine: {first} and {second}.")
 
-    print_result("\n1. Building an image from files of this machine: linux/amd64, linux/arm64, attestations.")
+    print_result(
+        "\n1. Building an image from files of this machine: linux/amd64, linux/arm64, attestations.\n"
+        "   (compressing it takes the longest of all steps)"
+    )
     started = time.monotonic()
     layout = folder / "layout"
     image = build_image(ImageBuilder(layout), size)
@@ -71,18 +74,18 @@ def _tell(first: str, second: str, folder: Path, size: int, before_abort: Callab
         )
 
     print_result(f"\n2. crossdock copy oci:{layout}:1.0 {source}")
-    _copy(f"oci:{layout}:1.0", source, "none", before_abort)
+    _copy(f"oci:{layout}:1.0", source, before_abort)
     shutil.rmtree(layout)
 
     print_result(f"\n3. crossdock copy {source} {target}")
-    _copy(source, target, "auto", before_abort)
+    _copy(source, target, before_abort)
 
     print_result("\n4. Reading every manifest back from both registries.")
     compared = run_until_done(_compare(*repositories), before_abort=before_abort)
     print_result(f"   {compared} manifests are equal byte for byte; :{_TAG} is {image.index.digest} in both.")
 
     print_result("\n5. The same copy again: the target has everything, so nothing should move.")
-    again = _copy(source, target, "auto", before_abort)
+    again = _copy(source, target, before_abort)
     if again.bytes_moved:
         raise ContentError(f"the second copy moved {again.bytes_moved} bytes, expected none")
     print_result(_NEXT)
@@ -96,8 +99,8 @@ Next:
   crossdock copy --help"""
 
 
-def _copy(source: str, target: str, progress: str, before_abort: Callable[[], None]) -> api.CopyResult:
-    result = copy_with_display(source, target, CopyOptions(), progress, Tally(), before_abort=before_abort)
+def _copy(source: str, target: str, before_abort: Callable[[], None]) -> api.CopyResult:
+    result = copy_with_display(source, target, CopyOptions(), "auto", Tally(), before_abort=before_abort)
     print_result(f"   {closing_line(result)}")
     return result
 
@@ -122,7 +125,7 @@ def _work_folder(size: int, *, keep: bool) -> Iterator[Path]:
     try:
         free, needed = shutil.disk_usage(folder).free, round(size * _DISK)
         if free < needed:
-            raise StoreError(
+            raise InvalidOption(
                 f"{folder.parent} has {format_size(free)} free, the demo needs {format_size(needed)}",
                 hint="set TMPDIR to a larger disk, or give a smaller --size",
             )

@@ -13,6 +13,8 @@ from random import Random
 
 from crossdock.testing.images import Content, ImageBuilder
 
+APPLICATION_FOLDERS = (Path("/usr/lib"), Path("/usr/libexec"), Path("/usr/bin"), Path("/usr/share"))
+DATA_FOLDERS = (Path("/usr/share"),)  # the same on every architecture
 _FILLER_SIZE = 4 << 20
 _SKIPPED_FOLDERS = {"__pycache__", "site-packages", "dist-packages", "test", "tests"}
 
@@ -31,9 +33,9 @@ class DemoImage:
 def build_image(builder: ImageBuilder, size: int) -> DemoImage:
     """linux/amd64 and linux/arm64 over a shared layer, with attestations; `size` is the largest layer's."""
     base = builder.tar_layer(python_library())
-    application = _Files(Path("/usr/lib"), Path("/usr/libexec"), Path("/usr/bin"), Path("/usr/share"))
+    application = _Files(*APPLICATION_FOLDERS)
     largest = builder.tar_layer(application, until=size)
-    data = _Files(Path("/usr/share"))
+    data = _Files(*DATA_FOLDERS)
     smaller = builder.tar_layer(data, until=size // 8)
     images = [
         builder.image([base, largest], "linux/amd64"),

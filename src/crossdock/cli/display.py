@@ -23,7 +23,7 @@ from crossdock.cli.units import count, format_duration, format_size
 from crossdock.events import BlobDone, BlobProgress, CopyDone, CopyStarted, Event, Retrying, Warned
 
 PLAIN_INTERVAL_S = 5.0
-NOTABLE_SIZE = 8 << 20  # plain: a line for each finished blob of this size; small ones are many
+NOTABLE_SIZE = 8 << 20  # plain: a line for each blob moved of this size; small ones are many
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -99,7 +99,7 @@ class JsonDisplay(NoDisplay):
 
 
 class PlainDisplay(NoDisplay):
-    """Lines for logs: each notable blob, warnings, and a summary every few seconds.
+    """Lines for logs: each notable blob that moved, warnings, and a summary every few seconds.
 
     A copy that ends before the first summary says nothing but its result, and a failed one only its error.
     """
@@ -117,8 +117,8 @@ class PlainDisplay(NoDisplay):
         """Write the event if it deserves a line."""
         if isinstance(event, Warned):
             self._writer.offer(notice(event))
-        elif isinstance(event, BlobDone) and event.size >= NOTABLE_SIZE:
-            self._writer.offer(f"{short(event.digest)}  {format_size(event.size)}  {event.outcome}")
+        elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
+            self._writer.offer(f"moved {short(event.digest)}  {format_size(event.size)}")
         elif isinstance(event, CopyStarted | Retrying):
             self._pending = notice(event)
 

@@ -20,6 +20,7 @@ from crossdock.events import CopyStarted, Event
 _FRAME_S = 0.125
 _MOST_BARS = 12
 _KEPT_NOTICES = 100
+_WORDS_WIDTH = 62  # columns of a line without its bar: digest, sizes, rate, time left and gaps
 _SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -68,7 +69,7 @@ class LiveDisplay:
         room = max(1, min(_MOST_BARS, self._console.height - 4))
         lines: list[Table | Text] = []
         if moving:
-            lines.append(_bars(moving[:room]))
+            lines.append(_bars(moving[:room], self._console.width))
         if len(moving) > room:
             lines.append(Text(f"… and {len(moving) - room} more", style="dim"))
         started = self._tally.started
@@ -93,7 +94,8 @@ class LiveDisplay:
             self._console.print(Text(self._notices.popleft()))
 
 
-def _bars(blobs: list[MovingBlob]) -> Table:
+def _bars(blobs: list[MovingBlob], width: int) -> Table:
+    bar_width = max(4, min(32, width - _WORDS_WIDTH))
     table = Table.grid(padding=(0, 1))
     for _ in range(5):
         table.add_column(no_wrap=True)
@@ -101,8 +103,8 @@ def _bars(blobs: list[MovingBlob]) -> Table:
         rate = blob.rate.per_s(blob.sent)
         left = format_duration((blob.size - blob.sent) / rate) if rate > 0 else "-"
         table.add_row(
-            short(blob.digest),
-            ProgressBar(total=max(1, blob.size), completed=blob.sent, width=24),
+            short(blob.digest).rpartition(":")[2],
+            ProgressBar(total=max(1, blob.size), completed=blob.sent, width=bar_width),
             f"{format_size(blob.sent)} / {format_size(blob.size)}",
             f"{format_size(rate)}/s",
             left,

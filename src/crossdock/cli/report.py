@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 def closing_line(result: CopyResult) -> str:
     """The copy in one line, as a person would paste it into a ticket."""
-    rate = result.bytes_moved / result.seconds if result.seconds > 0 else 0.0
     moved = f"{count(result.blobs_moved, 'blob')} moved ({format_size(result.bytes_moved)}"
-    moved += f" in {format_duration(result.seconds)}, {format_size(rate)}/s)"
+    moved += f" in {format_duration(result.seconds)}"
+    if result.bytes_moved and result.seconds > 0:
+        moved += f", {format_size(result.bytes_moved / result.seconds)}/s"
+    moved += ")"
     counts = ", ".join(
         (
             count(result.manifests, "manifest"),

@@ -103,7 +103,7 @@ def test_the_line_says_when_the_digest_is_not_the_sources() -> None:
         replace(RESULT, source_digest=OTHER, manifests=1, blobs_moved=1, retries=1, seconds=0.0)
     )
     assert line.endswith(f"; chosen by --platform, so the digest is not the source's {OTHER}")
-    assert "1 manifest, 1 blob moved (431.0 MiB in 0.0 s, 0 B/s), 3 skipped, 1 mounted, 1 retry" in line
+    assert "1 manifest, 1 blob moved (431.0 MiB in 0.0 s), 3 skipped, 1 mounted, 1 retry" in line
 
 
 def test_credentials_of_both_sides_come_from_stdin_source_first(

@@ -145,10 +145,15 @@ def test_event_names_are_snake_case_and_seconds_short() -> None:
 def test_plain_says_nothing_of_a_quick_copy_but_warnings_and_notable_blobs() -> None:
     stream = io.StringIO()
     display = PlainDisplay(tally_of([]), stream, interval=3600)
-    for event in (*STORY, Warned("careful\nnow"), BlobDone(C, NOTABLE_SIZE - 1, "moved")):
+    for event in (
+        *STORY,
+        Warned("careful\nnow"),
+        BlobDone(C, NOTABLE_SIZE - 1, "moved"),
+        BlobDone(B, NOTABLE_SIZE, "skipped"),
+    ):
         display(event)
     display.close()
-    assert stream.getvalue().splitlines() == ["sha256:aaaaaaaaaaaa  10.0 MiB  moved", "warning: careful now"]
+    assert stream.getvalue().splitlines() == ["moved sha256:aaaaaaaaaaaa  10.0 MiB", "warning: careful now"]
 
 
 def test_each_plain_tick_is_a_summary_and_the_news_before_it_comes_once() -> None:
@@ -187,7 +192,7 @@ def test_live_draws_bounded_bars_and_a_total(monkeypatch: pytest.MonkeyPatch) ->
     display(Warned("look here"))
     console_text = _render(display)
     display.close()
-    assert "sha256:bbbbbbbbbbbb" in console_text
+    assert "\nbbbbbbbbbbbb " in console_text
     assert "… and 19 more" in console_text
     assert "h1/r:1 -> h2/r:1" in console_text
     assert "2 of 3 blobs" in console_text
