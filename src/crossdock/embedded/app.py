@@ -51,6 +51,10 @@ class Registry:
         except ContentError as error:
             log.error("%s %s: %s", request.method, request.path, error)
             return await self._refuse(request, Refused("UNKNOWN", str(error)))
+        except Exception as error:  # a defect: one line for the person, the rest for who looks for it
+            log.error("%s %s: %s", request.method, request.path, repr(error))
+            log.debug("traceback", exc_info=True)
+            return self._closing(request, Refused("UNKNOWN", "internal error"))
 
     async def _dispatch(self, request: web.Request, asked: Route) -> web.StreamResponse:
         name, argument = asked.name, asked.argument

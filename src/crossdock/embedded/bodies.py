@@ -12,14 +12,18 @@ is read in pieces and written as any answer.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
+import socket
 from collections.abc import Callable
 
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from crossdock.store.files import in_thread
+
+log = logging.getLogger(__name__)
 
 BATCH = 1 << 20  # bytes collected for one turn in a thread
 PIECE = 1 << 20  # bytes read from a file at once where sendfile cannot be used
@@ -75,26 +79,30 @@ async def send_file(
 ) -> None:
     """Answer with bytes ``start``..``stop`` of the open file. `response` has its headers, Content-Length too.
 
-    A file that has become shorter breaks the connection, so that the peer sees a short body.
+    When the peer leaves, or the file has become shorter, the connection is cut: after the head, a short
+    body is the only way to say so.
     """
     writer = await response.prepare(request)
     transport = request.transport
     if writer is None or transport is None:
-        raise PeerGone("the connection is gone")
+        return
     try:
         connection = transport.get_extra_info("socket")
         if connection is None or transport.get_extra_info("sslcontext") is not None:
             await _send_by_reading(response, descriptor, start, stop)
         else:
             # The head may still be in the transport's buffer, and nothing may overtake it.
-            transport.set_write_buffer_limits(high=0)
+            _set_buffer(transport, 0)
             await writer.drain()
-            await _send_by_kernel(connection.fileno(), descriptor, start, stop)
-            transport.set_write_buffer_limits()
+            await _send_by_kernel(_own_descriptor(transport, connection), descriptor, start, stop)
+            _set_buffer(transport, None)
+        await response.write_eof()
+    except OSError as error:  # time-outs too
+        log.debug("%s %s: %s", request.method, request.path, error)
+        transport.abort()
     except BaseException:
         transport.abort()
         raise
-    await response.write_eof()
 
 
 async def _send_by_reading(response: web.StreamResponse, descriptor: int, start: int, stop: int) -> None:
@@ -108,9 +116,20 @@ async def _send_by_reading(response: web.StreamResponse, descriptor: int, start:
         at += len(piece)
 
 
-async def _send_by_kernel(connection: int, descriptor: int, start: int, stop: int) -> None:
-    # A descriptor of our own: it stays valid when the transport closes, and the loop may watch it.
-    out = os.dup(connection)
+def _set_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
+    if transport.is_closing():  # uvloop raises RuntimeError then
+        raise ConnectionResetError("the connection is gone")
+    transport.set_write_buffer_limits(high)
+
+
+def _own_descriptor(transport: asyncio.WriteTransport, connection: socket.socket) -> int:
+    """A descriptor of our own: valid when the transport closes, and the loop may watch it."""
+    if transport.is_closing():  # its number may belong to another connection already
+        raise ConnectionResetError("the connection is gone")
+    return os.dup(connection.fileno())
+
+
+async def _send_by_kernel(out: int, descriptor: int, start: int, stop: int) -> None:
     try:
         at = start
         while at < stop:
