@@ -6,7 +6,22 @@ import re
 from typing import Any
 
 from crossdock.cli.exits import ExitCode, exit_code
-from crossdock.errors import CopyError, CrossdockError, root_cause
+from crossdock.errors import (
+    ConnectFailed,
+    ContentError,
+    CopyError,
+    CredentialsError,
+    CrossdockError,
+    Denied,
+    NotFound,
+    RateLimited,
+    ServerBusy,
+    TimedOut,
+    TlsFailed,
+    TransportError,
+    Unauthorized,
+    root_cause,
+)
 
 # user:password@ after a scheme; a tag before @sha256:… is no password.
 _USERINFO = re.compile(r"(?<=//)[^/\s@]*@(?!sha\d+:)")
@@ -26,7 +41,7 @@ def error_line(error: BaseException) -> str:
     text = fold(str(cause)) or ("cancelled" if code is ExitCode.CANCELLED else type(cause).__name__)
     if isinstance(error, CopyError):
         text = f"{fold(error.operation)} {error.side} {fold(error.reference)}: {text}"
-    hint = find_hint(error)
+    hint = find_hint(error) or next_step(error)
     if hint and hint not in text:
         text = f"{text}; {hint}"
     return f"crossdock: {text}"
@@ -55,6 +70,31 @@ def find_hint(error: BaseException) -> str:
         if isinstance(seen, CrossdockError) and seen.hint:
             return fold(seen.hint)
         seen = seen.__cause__
+    return ""
+
+
+def next_step(error: BaseException) -> str:
+    """What to do about an error of this class, where the error itself does not say; empty when unknown."""
+    flag = "dest" if isinstance(error, CopyError) and error.side == "target" else "src"
+    match root_cause(error):
+        case Unauthorized() | CredentialsError():
+            return f"log in with docker or podman, or use --{flag}-creds-stdin"
+        case Denied():
+            return "ask for access, or use other credentials"
+        case NotFound():
+            return "check repository and tag; `crossdock tags` lists tags"
+        case RateLimited():
+            return "wait, or use credentials with a higher limit"
+        case ContentError():
+            return "nothing was tagged; try again, and if it stays tell who runs that registry"
+        case ConnectFailed():
+            return "check host and port, and whether the registry runs"
+        case TlsFailed():
+            return f"give its CA with --{flag}-ca, or --{flag}-plain-http if it does not speak TLS"
+        case TimedOut():
+            return "try again, or allow more with --timeout"
+        case TransportError() | ServerBusy():
+            return "try again: what has arrived is not moved twice"
     return ""
 
 

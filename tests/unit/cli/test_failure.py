@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossdock import errors
 from crossdock.cli.failure import error_document, error_line, fold
 from crossdock.errors import Cancelled, CopyError, CrossdockError, NotFound, Side, StoreError
 
@@ -21,6 +22,25 @@ def test_the_line_has_operation_side_reference_cause_and_next_step() -> None:
     assert error_line(error) == (
         "crossdock: resolve source h:1/r:t: 404 from GET /v2/r/manifests/t: MANIFEST_UNKNOWN; check the tag"
     )
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (errors.Unauthorized("401"), "--dest-creds-stdin"),
+        (errors.CredentialsError("no helper"), "--dest-creds-stdin"),
+        (errors.Denied("403"), "access"),
+        (errors.RateLimited("429"), "wait"),
+        (errors.DigestMismatch("sha256:…", expected="a", actual="b"), "nothing was tagged"),
+        (errors.ConnectFailed("refused"), "host and port"),
+        (errors.TlsFailed("untrusted"), "--dest-ca"),
+        (errors.TimedOut("first byte"), "--timeout"),
+        (errors.ReadFailed("reset"), "try again"),
+        (errors.ServerBusy("503"), "try again"),
+    ],
+)
+def test_an_error_that_gives_no_next_step_gets_that_of_its_class(cause: CrossdockError, words: str) -> None:
+    assert words in error_line(at_edge(cause, "target"))
 
 
 def test_a_hint_that_is_in_the_message_already_is_not_repeated() -> None:
@@ -71,6 +91,6 @@ def test_the_report_names_class_code_side_operation_and_reference() -> None:
         "side": "target",
         "operation": "resolve",
         "reference": "h:1/r:t",
-        "message": "resolve target h:1/r:t: no such tag",
+        "message": "resolve target h:1/r:t: no such tag; check repository and tag; `crossdock tags` lists tags",
     }
     assert error_document(ValueError("x"))["side"] is None
