@@ -277,10 +277,12 @@ def test_closed_and_forgotten_arenas_leave_no_mapping(kernels: SimpleNamespace) 
     script = (
         COMMON
         + """
+zeros = bytes(MiB)
+
 def use(close):
     arena = Arena(64 * MiB, 2 * MiB)
     slot = arena.acquire()
-    slot.view[:MiB] = bytes(MiB)
+    slot.view[:MiB] = zeros
     slot.release()
     if close:
         arena.close()

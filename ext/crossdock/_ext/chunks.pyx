@@ -61,7 +61,7 @@ cdef class Chunks:
     cdef chunk *_record(self, int64_t index) noexcept:
         if 0 <= index < self._grid_made:
             return &self._grid[index]
-        if 0 <= index - self._grid_count < self._split_made:
+        if self._grid_count <= index < self._grid_count + self._split_made:
             return &self._split[index - self._grid_count]
         return NULL
 

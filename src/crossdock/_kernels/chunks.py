@@ -67,7 +67,7 @@ class Chunks:
     def _record(self, index: int) -> _Chunk | None:
         if 0 <= index < len(self._grid):
             return self._grid[index]
-        if 0 <= index - self._grid_count < len(self._split):
+        if self._grid_count <= index < self._grid_count + len(self._split):
             return self._split[index - self._grid_count]
         return None
 
