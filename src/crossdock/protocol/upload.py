@@ -207,6 +207,7 @@ class Upload:
     def looked(self, present: bool) -> Verdict:
         """The answer to a `Look`."""
         if present:
+            self.abandoned.clear()  # the session that did it is no more
             self.step = Done()
             return Verdict.TAKEN
         verdict, self.step = self._after_look

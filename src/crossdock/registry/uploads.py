@@ -21,6 +21,7 @@ from crossdock.errors import (
     LimitExceeded,
     NotFound,
     ProtocolError,
+    RegistryError,
     TransportError,
     UploadInterrupted,
     UploadRejected,
@@ -257,6 +258,8 @@ class RegistryUpload:
     def _give_up(self, error: CrossdockError | None) -> NoReturn:
         if error is None:
             error = ProtocolError(f"the target answers nonsense to the upload of {self._descriptor.digest}")
+        if type(error) is RegistryError:  # a Location need not look like an upload's to the client
+            error = UploadRejected(str(error), **vars(error))
         status = getattr(error, "status", 0)
         if "DIGEST_INVALID" in getattr(error, "codes", ()):
             error.hint = "the bytes changed on the way, or the target keeps something else: try again"
