@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SPEC = re.compile(r"bytes\s*=\s*(?:(\d{1,19})\s*-\s*(\d{0,19})|-\s*(\d{1,19}))", re.IGNORECASE)
+_SPEC = re.compile(r"bytes\s*=\s*(?:([0-9]{1,19})\s*-\s*([0-9]{0,19})|-\s*([0-9]{1,19}))", re.I)
 _CHUNK = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
 
 
