@@ -1,0 +1,220 @@
+"""Manifests: found, fetched, pushed; and the registry's own word about them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crossdock.errors import (
+    CrossdockError,
+    Denied,
+    DigestMismatch,
+    InvalidManifest,
+    LimitExceeded,
+    NotFound,
+    ProtocolError,
+    SizeMismatch,
+    Unauthorized,
+    Unsupported,
+)
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from unit.registry.scripted_registry import Answer, Connect, ScriptedRegistry, Seen, describe
+
+EMPTY_CONFIG = describe(b"{}", mediatype.OCI_EMPTY)
+
+
+def document(**fields: object) -> bytes:
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatype.OCI_MANIFEST,
+            "config": EMPTY_CONFIG.to_json(),
+            "layers": [],
+            **fields,
+        }
+    ).encode()
+
+
+DATA = document()
+MANIFEST = describe(DATA, mediatype.OCI_MANIFEST)
+TAG = "/v2/x/manifests/v1"
+BY_DIGEST = f"/v2/x/manifests/{MANIFEST.digest}"
+
+
+def named(data: bytes = DATA, media_type: str = mediatype.OCI_MANIFEST, **headers: str) -> dict[str, str]:
+    return {
+        "Content-Type": media_type,
+        "Docker-Content-Digest": str(Digest.of(data)),
+        "Content-Length": str(len(data)),
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+
+
+# -- resolve -----------------------------------------------------------------------------------------
+
+
+async def test_a_tag_is_resolved_by_head_alone_with_the_full_accept_list(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("HEAD", TAG, Answer(200, named()))
+    assert await connect("source").resolve("v1") == MANIFEST
+    accepted = server.seen[0].headers["accept"].split(", ")
+    assert accepted == list(mediatype.MANIFEST_ACCEPT)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        Answer(405),
+        Answer(400),
+        Answer(200, {"Content-Type": mediatype.OCI_MANIFEST, "Content-Length": "5"}),
+        Answer(200, named(Docker_Content_Digest="md5:abc")),
+        Answer(200, named(media_type="text/html")),
+        Answer(200, named(Content_Length="0")),
+    ],
+)
+async def test_an_incomplete_head_is_followed_by_a_get(
+    server: ScriptedRegistry, connect: Connect, head: Answer
+) -> None:
+    server.expect("HEAD", TAG, head)
+    server.expect("GET", TAG, Answer(200, {"Content-Type": mediatype.OCI_MANIFEST}, DATA))
+    assert await connect("source").resolve("v1") == MANIFEST
+
+
+async def test_a_digest_that_leads_to_other_content_is_a_lie(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    other = document(annotations={"a": "b"})
+    server.expect("HEAD", BY_DIGEST, Answer(200, named(other)))
+    server.expect("GET", BY_DIGEST, Answer(200, named(other), other))
+    with pytest.raises(DigestMismatch):
+        await connect("source").resolve(MANIFEST.digest)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, Unauthorized), (403, Denied), (404, NotFound), (501, Unsupported)]
+)
+async def test_a_refusal_is_said_as_it_is(
+    server: ScriptedRegistry, connect: Connect, status: int, error: type[CrossdockError]
+) -> None:
+    async def registry(seen: Seen) -> Answer:
+        return Answer(200) if seen.target == "/v2/" else Answer(status)
+
+    server.handler = registry
+    with pytest.raises(error, match="/v2/x/manifests/v1"):
+        await connect("source").resolve("v1")
+
+
+async def test_schema_1_is_refused_in_words(server: ScriptedRegistry, connect: Connect) -> None:
+    server.expect("HEAD", TAG, Answer(200, named(media_type=mediatype.DOCKER_SCHEMA1_SIGNED)))
+    with pytest.raises(InvalidManifest, match="schema 1"):
+        await connect("source").resolve("v1")
+
+
+# -- fetch -------------------------------------------------------------------------------------------
+
+
+async def test_a_manifest_is_fetched_by_digest_and_verified(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("GET", BY_DIGEST, Answer(200, named(), DATA))
+    assert await connect("source").fetch_manifest(MANIFEST) == DATA
+    assert server.seen[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("served", "error"),
+    [(DATA + b" ", SizeMismatch), (DATA.replace(b"{}", b"[]", 1)[:-1] + b" ", DigestMismatch)],
+)
+async def test_other_bytes_are_refused(
+    server: ScriptedRegistry, connect: Connect, served: bytes, error: type[CrossdockError]
+) -> None:
+    server.expect("GET", BY_DIGEST, Answer(200, {"Content-Type": mediatype.OCI_MANIFEST}, served))
+    with pytest.raises(error):
+        await connect("source").fetch_manifest(MANIFEST)
+
+
+async def test_the_registrys_own_name_for_the_bytes_must_agree(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    headers = named(Docker_Content_Digest=str(Digest.of(b"other")))
+    server.expect("GET", BY_DIGEST, Answer(200, headers, DATA))
+    with pytest.raises(DigestMismatch, match="names the manifest"):
+        await connect("source").fetch_manifest(MANIFEST)
+
+
+async def test_its_name_by_another_algorithm_is_compared_with_the_bytes(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    headers = named(Docker_Content_Digest=str(Digest.of(DATA, "sha512")))
+    server.expect("GET", BY_DIGEST, Answer(200, headers, DATA))
+    assert await connect("source").fetch_manifest(MANIFEST) == DATA
+
+
+async def test_a_wrong_length_of_a_head_does_not_matter_when_the_digest_is_right(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("HEAD", TAG, Answer(200, named(Content_Length="7")))  # Harbor
+    server.expect("GET", BY_DIGEST, Answer(200, named(), DATA))
+    repository = connect("source")
+    assert await repository.fetch_manifest(await repository.resolve("v1")) == DATA
+
+
+async def test_a_manifest_over_the_limit_is_refused_before_and_while_reading(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    large = Descriptor(mediatype.OCI_MANIFEST, MANIFEST.digest, (4 << 20) + 1)
+    with pytest.raises(LimitExceeded, match="4194304"):
+        await connect("source").fetch_manifest(large)
+    server.expect("GET", BY_DIGEST, Answer(200, {}, b" " * ((4 << 20) + 1)))
+    with pytest.raises(LimitExceeded, match="4194304"):
+        await connect("source").fetch_manifest(MANIFEST)
+
+
+async def test_an_encoded_manifest_is_not_accepted(server: ScriptedRegistry, connect: Connect) -> None:
+    answer = Answer(200, {**named(Content_Length="4"), "Content-Encoding": "gzip"}, b"\x1f\x8b..")
+    for _ in range(3):
+        server.expect("GET", BY_DIGEST, answer)
+    with pytest.raises(CrossdockError, match="gzip") as refused:
+        await connect("source").fetch_manifest(MANIFEST)
+    assert isinstance(refused.value.__cause__, ProtocolError)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, True), (404, False), (405, False)])
+async def test_a_manifest_exists(
+    server: ScriptedRegistry, connect: Connect, status: int, expected: bool
+) -> None:
+    server.expect("HEAD", BY_DIGEST, Answer(status))
+    assert await connect().has_manifest(MANIFEST) is expected
+
+
+# -- push --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize(("tag", "target"), [("v1", TAG), (None, BY_DIGEST)])
+async def test_the_bytes_are_pushed_unchanged(
+    server: ScriptedRegistry, connect: Connect, status: int, tag: str | None, target: str
+) -> None:
+    server.expect("PUT", target, Answer(status, {"Docker-Content-Digest": MANIFEST.digest}))
+    await connect().push_manifest(MANIFEST, DATA, tag)
+    assert server.seen[0].body == DATA
+    assert server.seen[0].headers["content-type"] == mediatype.OCI_MANIFEST
+
+
+async def test_a_target_that_made_something_else_of_it_is_caught(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("PUT", TAG, Answer(201, {"Docker-Content-Digest": Digest.of(b"converted")}))
+    with pytest.raises(DigestMismatch) as changed:
+        await connect().push_manifest(MANIFEST, DATA, "v1")
+    assert "byte-exact" in changed.value.hint
+
+
+async def test_a_refused_type_says_so(server: ScriptedRegistry, connect: Connect) -> None:
+    server.expect("PUT", TAG, Answer(415))
+    with pytest.raises(Unsupported):
+        await connect().push_manifest(MANIFEST, DATA, "v1")
