@@ -7,15 +7,20 @@ import io
 import re
 import shlex
 from contextlib import redirect_stdout, suppress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import crossdock
+from crossdock import events
+from crossdock.api import CopyResult
 from crossdock.cli.arguments import COMMANDS, parse
+from crossdock.cli.display import event_document
+from crossdock.events import Event
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/output.md")
 README = (ROOT / "README.md").read_text("utf-8")
 
 
@@ -77,6 +82,19 @@ def test_the_library_example_is_short_and_names_what_exists() -> None:
         if isinstance(node, ast.ImportFrom):
             assert node.module == "crossdock"
             assert {alias.name for alias in node.names} <= set(crossdock.__all__)
+
+
+def test_the_page_about_output_lists_every_field_and_event() -> None:
+    text = (ROOT / "docs" / "output.md").read_text("utf-8")
+    result, _, rest = text.partition("## `--report FILE`")
+    listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", result, re.MULTILINE))))
+    assert listed == {field.name for field in fields(CopyResult)} | {"digest_changed"}
+    rows = dict(re.findall(r"^\| `(\w+)` \| (`.*) \|$", rest.partition("--progress json")[2], re.MULTILINE))
+    kinds = [value for value in vars(events).values() if isinstance(value, type) and value.__base__ is Event]
+    for kind in kinds:
+        document = event_document(kind(*range(len(fields(kind)))), 0)
+        assert re.findall(r"`(\w+)`", rows.pop(document.pop("event"))) == [*document][1:]
+    assert rows == {}
 
 
 def test_every_environment_switch_named_is_read_somewhere() -> None:

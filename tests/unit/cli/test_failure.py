@@ -83,7 +83,7 @@ def test_folding_hides_user_information_and_keeps_digests(text: str, folded: str
 
 
 def test_the_report_names_class_code_side_operation_and_reference() -> None:
-    document = error_document(at_edge(NotFound("no such tag"), "target"))
+    document = error_document(at_edge(NotFound("no such tag", hint="look here"), "target"))
     assert document == {
         "class": "not found",
         "type": "NotFound",
@@ -91,6 +91,6 @@ def test_the_report_names_class_code_side_operation_and_reference() -> None:
         "side": "target",
         "operation": "resolve",
         "reference": "h:1/r:t",
-        "message": "resolve target h:1/r:t: no such tag; check repository and tag; `crossdock tags` lists tags",
+        "message": "resolve target h:1/r:t: no such tag; look here",
     }
     assert error_document(ValueError("x"))["side"] is None
