@@ -229,12 +229,8 @@ def _media_type(document: dict[str, Any], wire: _ManifestJson, media_type: str |
 
 def _deduced(document: dict[str, Any]) -> str:
     """The type by the fields alone. Docker's types always state themselves, so it is an OCI type."""
-    for kind, media_type in (
-        ("index", mediatype.OCI_INDEX),
-        ("image", mediatype.OCI_MANIFEST),
-        ("artifact", mediatype.OCI_ARTIFACT),
-    ):
-        if _OWN_FIELDS[kind] & document.keys():  # type: ignore[index]
+    for media_type in (mediatype.OCI_INDEX, mediatype.OCI_MANIFEST, mediatype.OCI_ARTIFACT):
+        if _OWN_FIELDS[_KINDS[media_type]] & document.keys():
             return media_type
     raise InvalidManifest("invalid manifest: it has neither config, layers nor manifests")
 

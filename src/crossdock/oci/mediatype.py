@@ -21,7 +21,6 @@ DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyj
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 _MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT}) | _INDEXES
 _SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
-_IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _FOREIGN_LAYERS = (
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -58,11 +57,6 @@ def is_manifest(media_type: str | None) -> bool:
 def is_schema1(media_type: str | None) -> bool:
     """Whether the type is Docker's schema 1, signed or not, which cannot be copied."""
     return bare(media_type) in _SCHEMA1
-
-
-def is_image_config(media_type: str | None) -> bool:
-    """Whether a config of this type describes a container image, and so states its platform."""
-    return bare(media_type) in _IMAGE_CONFIGS
 
 
 def is_foreign_layer(media_type: str | None) -> bool:

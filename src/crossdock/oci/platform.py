@@ -19,7 +19,7 @@ _OS = {"macos": "darwin"}
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386"}
 _SOFT_FLOAT = {"armhf": "v7", "armel": "v6"}  # Debian's names of two ARM ABIs, each with one variant
 _BASELINES = {"amd64": "v1", "arm64": "v8"}  # the variant that is meant when none is written
-UNKNOWN = "unknown"
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Platform:
     @property
     def is_unknown(self) -> bool:
         """Whether this is the ``unknown/unknown`` under which build tools list attestations."""
-        return UNKNOWN in (self.os, self.architecture)
+        return _UNKNOWN in (self.os, self.architecture)
 
     def normalised(self) -> Platform:
         """The same platform in its one spelling; version and features stay."""

@@ -289,6 +289,8 @@ def _unsupported(text: str, scheme: str) -> InvalidReference:
 
 def _hidden(text: str) -> int:
     """How many characters in front are not shown: what looks like a user and password before a host."""
+    if text.startswith("oci:") and not text.startswith("oci://"):
+        return 0
     name, at, tail = text.rpartition("@")
     if not (at and _LIKE_DIGEST.fullmatch(tail)):
         name = text

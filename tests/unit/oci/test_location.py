@@ -52,6 +52,7 @@ def test_layouts_are_read_as_skopeo_does_and_may_have_a_digest(
         ("oci:layout:_x", "'_x' is not a tag of a layout"),
         ("oci:layout:a..b", "'a..b' is not a tag of a layout"),
         ("oci:layout:a b", "'a b' is not a tag of a layout"),
+        ("oci:me@work:a..b", "invalid reference 'oci:me@work:a..b'"),
         ("oci:layout:v1\n", r"'v1\n' is not a tag of a layout"),
         ("oci:layout@sha256:ffff", "64 hex digits, not 4"),
         ("oci:layout:v1@sha512:ffff", "128 hex digits, not 4"),

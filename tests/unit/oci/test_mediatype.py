@@ -8,7 +8,6 @@ from crossdock.oci import mediatype
 from crossdock.oci.mediatype import (
     MANIFEST_ACCEPT,
     is_foreign_layer,
-    is_image_config,
     is_index,
     is_manifest,
     is_schema1,
@@ -64,12 +63,6 @@ def test_foreign_layers_are_known_in_every_compression(media_type: str) -> None:
 def test_an_ordinary_layer_is_not_foreign() -> None:
     assert not is_foreign_layer("application/vnd.oci.image.layer.v1.tar+gzip")
     assert not is_foreign_layer("application/vnd.docker.image.rootfs.diff.tar.gzip")
-
-
-def test_only_configs_of_images_state_a_platform() -> None:
-    assert is_image_config(mediatype.OCI_CONFIG)
-    assert is_image_config(mediatype.DOCKER_CONFIG)
-    assert not is_image_config("application/vnd.cncf.helm.config.v1+json")
 
 
 def test_every_manifest_type_is_accepted_and_schema_1_comes_last() -> None:

@@ -198,6 +198,7 @@ def test_long_input_is_refused_quickly_and_quoted_shortly() -> None:
         "docker://alice:pass-1@registry.example/app",
         "https://alice:pass-1@registry.example/app",
         "https://pass-1@registry.example/app",
+        "oci://alice:pass-1@registry.example/app",
         "pass-1@registry.example/app",
         "alice:pass-1/x@registry.example/app",
         "alice:pass-1@b@registry.example/app",
