@@ -68,10 +68,11 @@ class RegistryClient:
         """
         name, port = split_host(host)
         self.host = host
-        self._side = side
+        self.side = side
         self._options = options
         self.network = network
         self._environ = environ
+        self._user_agent = user_agent
         self._on_retry = on_retry
         self._clock = clock or Clock()
         self._policy = RetryPolicy(self._clock)
@@ -284,9 +285,9 @@ class RegistryClient:
         if self._auth is None:
             self._auth = Authenticator(
                 self.host,
-                side=self._side,
+                side=self.side,
                 store=CredentialStore(
-                    self.host, given=self._options.credentials, environ=self._environ, side=self._side
+                    self.host, given=self._options.credentials, environ=self._environ, side=self.side
                 ),
                 tokens=TokenService(self._base, self._ask_token_service, self._clock),
                 clock=self._clock,
@@ -325,7 +326,9 @@ class RegistryClient:
         if self._transfer is None:
             from crossdock.transport.client import HttpClient
 
-            self._transfer = HttpClient(self.network, self._tls.context_for, self._proxies.proxy_for)
+            self._transfer = HttpClient(
+                self.network, self._tls.context_for, self._proxies.proxy_for, self._user_agent
+            )
         return self._transfer
 
 

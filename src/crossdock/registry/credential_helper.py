@@ -83,8 +83,9 @@ async def _run(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+        # Something that the helper started can hold the pipe open, and asyncio's wait() waits for its end too.
         _close_pipes(process)
+        await process.wait()
 
 
 class _TooMuch(Exception):
@@ -107,7 +108,6 @@ async def _converse(process: asyncio.subprocess.Process, question: bytes) -> byt
 
 
 def _close_pipes(process: asyncio.subprocess.Process) -> None:
-    # A grandchild can hold the pipe open after the helper was killed; the transport would wait for its end.
     transport: asyncio.SubprocessTransport = process._transport  # type: ignore[attr-defined]
     transport.close()
 

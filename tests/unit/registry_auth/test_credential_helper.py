@@ -1,0 +1,155 @@
+"""Credential helpers: small programs on PATH, as untrusted as any."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossdock.errors import CredentialsError
+from crossdock.options import Credentials
+from crossdock.registry.credential_helper import MAX_OUTPUT, ask_helper
+from crossdock.registry.credentials import CredentialStore
+
+HOST = "registry.example:5000"
+CONFIG = Path("/home/x/.docker/config.json")
+
+
+def helper(tmp_path: Path, script: str, name: str = "test") -> dict[str, str]:
+    """An environment whose PATH has ``docker-credential-test``, a shell script."""
+    directory = tmp_path / "bin"
+    directory.mkdir(exist_ok=True)
+    program = directory / f"docker-credential-{name}"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{directory}:{os.defpath}", "HOME": str(tmp_path)}
+
+
+def answer(user: str, secret: str) -> str:
+    return f"echo '{json.dumps({'ServerURL': 'x', 'Username': user, 'Secret': secret})}'"
+
+
+async def ask(environ: dict[str, str], timeout: float = 30) -> Credentials | None:
+    return await ask_helper("test", HOST, environ=environ, named_by=CONFIG, timeout=timeout)
+
+
+async def test_the_protocol_is_get_with_the_server_on_stdin(tmp_path: Path) -> None:
+    script = f'echo "$1" > {tmp_path}/verb; cat > {tmp_path}/stdin; {answer("bob", "pw")}'
+    assert await ask(helper(tmp_path, script)) == Credentials(username="bob", password="pw")
+    assert (tmp_path / "verb").read_text() == "get\n"
+    assert (tmp_path / "stdin").read_text().strip() == HOST
+
+
+async def test_the_token_user_means_an_identity_token(tmp_path: Path) -> None:
+    assert await ask(helper(tmp_path, answer("<token>", "it"))) == Credentials(identity_token="it")
+
+
+async def test_not_found_means_none(tmp_path: Path) -> None:
+    script = "echo credentials not found in native keychain; exit 1"
+    assert await ask(helper(tmp_path, script)) is None
+
+
+FAULTS = [
+    ("fails", "echo s3cret; exit 3", "exit code 3"),
+    ("answers nonsense", "echo s3cret", "did not answer with Username and Secret"),
+    ("answers a list", "echo '[\"s3cret\"]'", "did not answer"),
+    ("answers without a secret's text", 'echo \'{"Username": "s3cret", "Secret": 5}\'', "did not answer"),
+    ("never stops writing", "yes s3cret", f"over {MAX_OUTPUT} bytes"),
+]
+
+
+@pytest.mark.parametrize(("script", "words"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+async def test_a_helper_that(tmp_path: Path, script: str, words: str) -> None:
+    with pytest.raises(CredentialsError) as caught:
+        await ask(helper(tmp_path, script))
+    assert "docker-credential-test" in str(caught.value)
+    assert words in str(caught.value)
+    assert "s3cret" not in str(caught.value) + caught.value.hint
+
+
+async def test_a_helper_that_hangs_is_ended(tmp_path: Path) -> None:
+    environ = helper(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
+    with pytest.raises(CredentialsError, match=r"within 2 s"):
+        await ask(environ, timeout=2)
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_child_of_the_helper_that_keeps_the_pipe_open_is_not_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match=r"within 2 s"):
+        await ask(helper(tmp_path, f"sleep 60 & echo $! > {tmp_path}/pid"), timeout=2)
+    os.kill(int((tmp_path / "pid").read_text()), 9)
+
+
+async def test_a_missing_helper_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        CredentialsError, match=r"docker-credential-test, named by .*config\.json, is not on PATH"
+    ):
+        await ask({"PATH": str(tmp_path)})
+
+
+async def test_a_helper_that_cannot_run_is_named(tmp_path: Path) -> None:
+    environ = helper(tmp_path, "")
+    (tmp_path / "bin" / "docker-credential-test").write_bytes(b"\x00no program")
+    with pytest.raises(CredentialsError, match="cannot be run"):
+        await ask(environ)
+
+
+async def test_a_name_with_a_path_is_refused() -> None:
+    with pytest.raises(CredentialsError, match="no program name"):
+        await ask_helper("../../bin/sh", HOST, environ={}, named_by=CONFIG)
+
+
+def config(tmp_path: Path, document: Any) -> None:
+    path = tmp_path / ".docker" / "config.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(document))
+
+
+async def find(environ: dict[str, str], host: str = HOST) -> Credentials | None:
+    return await CredentialStore(host, given=None, environ=environ, side="source").find("app")
+
+
+async def test_the_hosts_own_helper_comes_before_the_general_one(tmp_path: Path) -> None:
+    helper(tmp_path, answer("general", "x"), "general")
+    environ = helper(tmp_path, answer("own", "x"), "own")
+    config(tmp_path, {"credHelpers": {HOST: "own"}, "credsStore": "general"})
+    found = await find(environ)
+    assert found is not None
+    assert found.username == "own"
+    other = await find(environ, "other.example")
+    assert other is not None
+    assert other.username == "general"
+
+
+async def test_the_store_comes_before_auths_and_auths_stands_in_for_it(tmp_path: Path) -> None:
+    auths = {HOST: {"username": "file", "password": "x"}}
+    config(tmp_path, {"auths": auths, "credsStore": "test"})
+    found = await find(helper(tmp_path, answer("store", "x")))
+    assert found is not None
+    assert found.username == "store"
+    for script in ("echo credentials not found in native keychain; exit 1", "exit 9"):
+        found = await find(helper(tmp_path, script))
+        assert found is not None
+        assert found.username == "file"
+
+
+async def test_docker_hub_is_asked_for_by_its_old_address(tmp_path: Path) -> None:
+    config(tmp_path, {"credsStore": "test"})
+    environ = helper(tmp_path, f"cat > {tmp_path}/stdin; {answer('u', 'p')}")
+    assert await find(environ, "registry-1.docker.io") is not None
+    assert (tmp_path / "stdin").read_text().strip() == "https://index.docker.io/v1/"
+
+
+async def test_many_tasks_ask_the_helper_once(tmp_path: Path) -> None:
+    config(tmp_path, {"credsStore": "test"})
+    environ = helper(tmp_path, f"echo run >> {tmp_path}/runs; {answer('u', 'p')}")
+    store = CredentialStore(HOST, given=None, environ=environ, side="source")
+    found = await asyncio.gather(*(store.find("app") for _ in range(10)))
+    assert len(set(found)) == 1
+    assert (tmp_path / "runs").read_text() == "run\n"

@@ -1,0 +1,207 @@
+"""Which credentials are found, where, and what is said when a place cannot be used."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossdock.errors import CredentialsError
+from crossdock.options import Credentials
+from crossdock.registry.credentials import CredentialStore, credential_files
+
+HOST = "registry.example:5000"
+
+
+def login(user: str, password: str = "pass") -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def write(path: Path, document: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return path
+
+
+def home(tmp_path: Path, auths: Any = None, **rest: Any) -> dict[str, str]:
+    """An environment whose docker config has `auths`."""
+    write(tmp_path / ".docker" / "config.json", {"auths": auths or {}, **rest})
+    return {"HOME": str(tmp_path)}
+
+
+async def find(
+    environ: dict[str, str], repository: str = "team/app", host: str = HOST, given: Credentials | None = None
+) -> Credentials | None:
+    return await CredentialStore(host, given=given, environ=environ, side="source").find(repository)
+
+
+async def user(environ: dict[str, str], repository: str = "team/app", host: str = HOST) -> str | None:
+    found = await find(environ, repository, host)
+    return found and found.username
+
+
+async def test_nothing_anywhere_means_anonymous(tmp_path: Path) -> None:
+    assert await find({}) is None
+    assert await find({"HOME": str(tmp_path)}) is None
+
+
+async def test_each_place_yields_to_the_one_before_it(tmp_path: Path) -> None:
+    def file(name: str) -> Path:
+        return write(tmp_path / name, {"auths": {HOST: login(name.replace("/", "-"))}})
+
+    places = [
+        ("CROSSDOCK_SOURCE_USERNAME", "env", "env"),
+        ("REGISTRY_AUTH_FILE", str(file("named.json")), "named.json"),
+        ("DOCKER_CONFIG", str(file("docker/config.json").parent), "docker-config.json"),
+    ]
+    file("run/containers/auth.json")
+    file("conf/containers/auth.json")
+    file("home/.docker/config.json")
+    environ = {
+        "HOME": str(tmp_path / "home"),
+        "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+        "XDG_CONFIG_HOME": str(tmp_path / "conf"),
+        "CROSSDOCK_SOURCE_PASSWORD": "pw",
+    } | {name: value for name, value, _ in places}
+    for name, _, expected in places:
+        assert await user(environ) == expected
+        del environ[name]
+        environ.pop("CROSSDOCK_SOURCE_PASSWORD", None)
+    assert await user(environ) == "run-containers-auth.json"
+    del environ["XDG_RUNTIME_DIR"]
+    assert await user(environ) == "conf-containers-auth.json"
+    del environ["XDG_CONFIG_HOME"]
+    assert await user(environ) == "home-.docker-config.json"
+
+
+async def test_the_callers_own_come_first(tmp_path: Path) -> None:
+    given = Credentials(username="flag", password="x")
+    assert await find(home(tmp_path, {HOST: login("file")}), given=given) is given
+
+
+async def test_the_environment_is_read_by_side() -> None:
+    environ = {"CROSSDOCK_TARGET_USERNAME": "u", "CROSSDOCK_TARGET_PASSWORD": "p"}
+    assert await find(environ) is None
+    store = CredentialStore(HOST, given=None, environ=environ, side="target")
+    assert await store.find("x") == Credentials(username="u", password="p")
+
+
+async def test_an_identity_token_may_stand_alone_in_the_environment() -> None:
+    assert await find({"CROSSDOCK_SOURCE_IDENTITY_TOKEN": "t"}) == Credentials(identity_token="t")
+
+
+async def test_half_a_pair_in_the_environment_is_an_error() -> None:
+    with pytest.raises(CredentialsError, match="CROSSDOCK_SOURCE_USERNAME is not"):
+        await find({"CROSSDOCK_SOURCE_PASSWORD": "s3cret"})
+
+
+KEYS = [
+    ("host", HOST, True),
+    ("host in another case", HOST.upper(), True),
+    ("https", f"https://{HOST}", True),
+    ("docker's old form", f"https://{HOST}/v1/", True),
+    ("docker's old form without a scheme", f"{HOST}/v1/", True),
+    ("namespace", f"{HOST}/team", True),
+    ("repository", f"{HOST}/team/app", True),
+    ("another namespace", f"{HOST}/tea", False),
+    ("below the repository", f"{HOST}/team/app/x", False),
+    ("another port", "registry.example:5001", False),
+    ("no port", "registry.example", False),
+    ("a longer name", f"my{HOST}", False),
+]
+
+
+@pytest.mark.parametrize(("key", "fits"), [k[1:] for k in KEYS], ids=[k[0] for k in KEYS])
+async def test_keys_of_auths(tmp_path: Path, key: str, fits: bool) -> None:
+    assert await user(home(tmp_path, {key: login("bob")})) == ("bob" if fits else None)
+
+
+async def test_the_longest_key_wins(tmp_path: Path) -> None:
+    environ = home(
+        tmp_path, {HOST: login("host"), f"{HOST}/team/app": login("app"), f"{HOST}/team": login("team")}
+    )
+    assert [await user(environ, name) for name in ("team/app", "team/other", "x", "")] == [
+        "app",
+        "team",
+        "host",
+        "host",
+    ]
+
+
+@pytest.mark.parametrize("host", ["docker.io", "index.docker.io", "registry-1.docker.io"])
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "docker.io/library"])
+async def test_docker_hub_has_several_names(tmp_path: Path, host: str, key: str) -> None:
+    assert await user(home(tmp_path, {key: login("hub")}), "library/alpine", host) == "hub"
+
+
+async def test_an_empty_entry_is_passed_over(tmp_path: Path) -> None:
+    assert await find(home(tmp_path, {HOST: {}})) is None
+
+
+async def test_all_kinds_of_secrets_are_read(tmp_path: Path) -> None:
+    entry = login("bob", "p:a:ss") | {"identitytoken": "it", "registrytoken": "rt"}
+    assert await find(home(tmp_path, {HOST: entry})) == Credentials("bob", "p:a:ss", "it", "rt")
+    entry = {"username": "bob", "password": "pw"}
+    assert await find(home(tmp_path, {HOST: entry})) == Credentials("bob", "pw")
+
+
+async def test_a_file_without_the_host_leads_to_the_next(tmp_path: Path) -> None:
+    named = write(tmp_path / "auth.json", {"auths": {"other.example": login("other")}})
+    environ = home(tmp_path, {HOST: login("docker")}) | {"REGISTRY_AUTH_FILE": str(named)}
+    assert await user(environ) == "docker"
+
+
+SECRET = "hunter2-hunter2"
+DAMAGED = [
+    ("no JSON", '{"auths": {"x": ' + SECRET, "not valid JSON: line 1"),
+    ("no object", json.dumps([SECRET]), "not a JSON object"),
+    ("auths is no object", {"auths": [SECRET]}, '"auths" is not an object'),
+    ("entry is no object", {"auths": {HOST: SECRET}}, "is not an object"),
+    ("auth is no base64", {"auths": {HOST: {"auth": SECRET + "!"}}}, "not base64 of user:password"),
+    (
+        "auth has no colon",
+        {"auths": {HOST: {"auth": base64.b64encode(SECRET.encode()).decode()}}},
+        "not base64",
+    ),
+    ("auth is no text", {"auths": {HOST: {"auth": base64.b64encode(b"\xff\xfe:").decode()}}}, "not base64"),
+]
+
+
+@pytest.mark.parametrize(("document", "words"), [d[1:] for d in DAMAGED], ids=[d[0] for d in DAMAGED])
+async def test_a_damaged_file_is_named_but_not_quoted(tmp_path: Path, document: Any, words: str) -> None:
+    path = write(tmp_path / "auth.json", document)
+    with pytest.raises(CredentialsError) as caught:
+        await find({"REGISTRY_AUTH_FILE": str(path)})
+    assert str(path) in str(caught.value)
+    assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+async def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match="does not exist"):
+        await find({"REGISTRY_AUTH_FILE": str(tmp_path / "none.json")})
+
+
+async def test_a_directory_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match="cannot be read"):
+        await find({"REGISTRY_AUTH_FILE": str(tmp_path)})
+
+
+async def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
+    assert await find({"REGISTRY_AUTH_FILE": str(write(tmp_path / "auth.json", " "))}) is None
+
+
+def test_docker_config_replaces_the_home_directory() -> None:
+    files = credential_files({"HOME": "/h", "DOCKER_CONFIG": "/d"})
+    assert [str(file.path) for file in files] == ["/d/config.json", "/h/.config/containers/auth.json"]
+
+
+def test_nothing_shows_a_secret() -> None:
+    text = repr(Credentials("bob", SECRET, SECRET, SECRET))
+    assert "bob" in text
+    assert SECRET not in text
