@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -14,14 +12,7 @@ from pathlib import Path
 import pytest
 
 from crossdock.testing.images import HELM_CONFIG, OCI_INDEX, ImageBuilder, sample_index
-
-
-def need(tool: str) -> str:
-    path = shutil.which(tool)
-    if path is None:
-        message = f"{tool} is not installed: apt-get install {tool}"
-        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
-    return path
+from support.process import require
 
 
 def run(*words: str | Path) -> str:
@@ -115,7 +106,7 @@ def test_attestations_point_at_their_image() -> None:
 
 @pytest.mark.real
 def test_skopeo_copies_indexes_images_and_charts_with_equal_digests(tmp_path: Path) -> None:
-    skopeo = need("skopeo")
+    skopeo = require("skopeo")
     builder = ImageBuilder(tmp_path / "layout")
     contents = {
         "index": sample_index(builder),
@@ -138,7 +129,7 @@ def test_skopeo_copies_indexes_images_and_charts_with_equal_digests(tmp_path: Pa
 
 @pytest.mark.real
 def test_umoci_unpacks_a_tar_layer(tmp_path: Path) -> None:
-    umoci = need("umoci")
+    umoci = require("umoci")
     builder = ImageBuilder(tmp_path / "layout")
     builder.tag(builder.image([builder.tar_layer({"etc/hello": b"hello\n"})]), "v1")
     run(umoci, "unpack", "--rootless", "--image", f"{builder.root}:v1", tmp_path / "bundle")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from crossdock import __version__
 from crossdock.cli import exits
+from crossdock.cli.main import print_version
 from crossdock.cli.units import parse_duration, parse_size
 from crossdock.errors import InvalidInput, InvalidOption, Side
 from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
@@ -87,6 +87,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, command=self.prog)
 
 
+class _Version(argparse.Action):
+    """What ``--version`` alone prints, also among other arguments."""
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise SystemExit(print_version())
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = _Parser(
@@ -94,7 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
         description="Copies container images and OCI artifacts between registries and layouts, byte-exact.",
         epilog=exits.table(),
     )
-    parser.add_argument("-V", "--version", action="version", version=f"crossdock {__version__}")
+    parser.add_argument(
+        "-V", "--version", action=_Version, nargs=0, help="show version and backends, and exit"
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_copy(commands)
     _add_inspect(commands)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +13,13 @@ from crossdock.errors import CrossdockError
 
 _START_S = 30.0
 _STOP_S = 15.0  # the registry gives requests under way 10
-_PR_SET_PDEATHSIG = 1
+# prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends the child when the parent is gone, even by SIGKILL.
+_DIE_WITH_PARENT = """
+import ctypes, sys
+ctypes.CDLL(None).prctl(1, 9)
+from crossdock.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
 _ADDRESS = re.compile(r"http://(\S+)")
 
 
@@ -27,12 +31,7 @@ class ChildRegistry:
 
     def __init__(self, root: Path, log: Path) -> None:
         self._log = log
-        libc = ctypes.CDLL(None)
-
-        def die_with_parent() -> None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-        words = [sys.executable, "-m", "crossdock", "registry"]
+        words = [sys.executable, "-c", _DIE_WITH_PARENT, "registry"]
         words += ["--root", str(root), "--listen", "127.0.0.1:0"]
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -41,7 +40,6 @@ class ChildRegistry:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
-                preexec_fn=die_with_parent,
             )
         self.address = self._wait_for_address()
 

@@ -43,6 +43,8 @@ class Display(Protocol):
 def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Display:
     """The display for ``--progress MODE``. `tally` must be fed before the display is."""
     stream = stream or sys.stderr
+    if stream is None:  # closed by whoever started the process
+        return NoDisplay()
     if mode == "auto":
         mode = "live" if is_terminal(stream) else "plain"
     if mode == "live":

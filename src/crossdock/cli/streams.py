@@ -7,10 +7,12 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from crossdock.cli.arguments import UsageError
+from crossdock.errors import StoreError
 from crossdock.options import Credentials
 
 _MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
@@ -26,11 +28,12 @@ def prepare_streams() -> None:
 
 
 def print_result(text: str) -> None:
-    """Print to stdout. A reader that stopped reading (``| head``) is no failure."""
-    try:
+    """Print to stdout. A reader that stopped reading (``| head``) is no failure.
+
+    Raises `StoreError` when stdout cannot be written, such as a file on a full disk.
+    """
+    with _stdout():
         print(text, flush=True)
-    except BrokenPipeError:
-        _silence_stdout()
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -39,13 +42,11 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def print_bytes(data: bytes) -> None:
-    """Print bytes to stdout, unchanged."""
-    try:
+    """Print bytes to stdout, unchanged. Raises as `print_result` does."""
+    with _stdout():
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        _silence_stdout()
 
 
 def print_error(line: str) -> None:
@@ -54,6 +55,17 @@ def print_error(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass
+
+
+@contextmanager
+def _stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        _silence_stdout()
+    except OSError as error:
+        _silence_stdout()
+        raise StoreError(f"cannot write to stdout: {error.strerror}") from error
 
 
 def _silence_stdout() -> None:

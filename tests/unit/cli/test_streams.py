@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from crossdock.cli.arguments import UsageError
 from crossdock.cli.streams import LineWriter, print_result, read_credentials
 from crossdock.options import Credentials
+from crossdock.testing.images import ImageBuilder
 
 
 def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -97,6 +101,42 @@ def test_a_reader_of_stdout_that_went_away_is_no_error(monkeypatch: pytest.Monke
     monkeypatch.setattr("crossdock.cli.streams._silence_stdout", lambda: silenced.append(True))
     print_result("x")
     assert silenced == [True]
+
+
+def test_a_stdout_that_cannot_be_written_is_one_clean_line(tmp_path: Path) -> None:
+    builder = ImageBuilder(tmp_path / "layout")
+    builder.tag(builder.helm_chart(), "1")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "crossdock", "inspect", f"oci:{builder.root}:1"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "crossdock: cannot write to stdout: No space left on device\n"
+
+
+def test_a_reader_that_takes_one_line_and_leaves_hears_no_complaint(tmp_path: Path) -> None:
+    builder = ImageBuilder(tmp_path / "layout")
+    image = builder.image([builder.random_layer(10)])
+    for number in range(3000):  # more than a pipe holds
+        builder.tags[f"tag-with-a-long-name-{number}"] = image
+    builder.tag(image, "last")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crossdock", "tags", f"oci:{builder.root}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process, process.stdout, process.stderr:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 def test_a_line_that_the_encoding_lacks_is_escaped() -> None:
