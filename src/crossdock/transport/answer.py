@@ -106,8 +106,9 @@ class Answer:
         return self.proceed()
 
     def end(self, well: bool) -> None:
-        """No more bytes will come. `well`: the peer ended its side, the connection did not break."""
-        self._ended, self._ended_well = True, well
+        """No more bytes will come. `well`: the peer ended its side in order. The first call counts."""
+        if not self._ended:
+            self._ended, self._ended_well = True, well
 
     def proceed(self) -> Event:
         """Deliver what is buffered; then MORE and `memory` in the sink, FULL, or DONE.

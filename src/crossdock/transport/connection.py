@@ -372,6 +372,7 @@ class Connection(asyncio.BufferedProtocol):
         """Close the socket and wake whoever waits. Without an `error` the answer stays readable."""
         self.state = State.CLOSED
         self._watchdog.remove(self)
+        self._answer.end(False)
         if error is not None:
             self._receiving = False
             self._answer.forget()

@@ -74,7 +74,7 @@ class Server:
         self.connections += 1
         try:
             await self._handler(Peer(reader, writer, self.connections))
-        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
+        except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         except Exception as error:
             self._errors.append(error)
