@@ -67,6 +67,7 @@ class RegistryUpload:
         self._memory = memory
         self._opened = opened
         self._registry_url = ""
+        self._opening: asyncio.Task[Reply] | None = None
         self._exchange: Exchange | None = None
         self._offset = 0
         self._upload = Upload(
@@ -115,9 +116,12 @@ class RegistryUpload:
         self._close_exchange()
         if isinstance(self._upload.step, Done):
             return
-        if self._opened is not None:  # by a mount, and never used
-            with suppress(CrossdockError):
-                await self._open()
+        with suppress(CrossdockError, TimeoutError):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                if self._opening is not None:
+                    self._opened = await self._opening
+                if self._opened is not None:  # by a mount, or just now, and never used
+                    await self._open()
         await self._drop(self._upload.location)
 
     # -- sending -------------------------------------------------------------------------------------
@@ -175,15 +179,17 @@ class RegistryUpload:
         self._upload.opened(reply.headers, reply.url)
 
     async def _post(self, path: str) -> Reply:
+        self._opening = asyncio.ensure_future(
+            self._client.request("POST", path, scope=self._scope, body=b"", ok=_OPENED)
+        )
         try:
-            return await self._client.request(
-                "POST", path, scope=self._scope, body=b"", ok=_OPENED
-            )  # network
+            # Cancelled here, the registry may have opened a session whose Location only the answer tells.
+            reply = await asyncio.shield(self._opening)  # network
         except NotFound as error:
-            error.hint = (
-                "create the repository at the target first: some registries (ECR) do not by themselves"
-            )
+            error.hint = "create the repository at the target first: some registries (ECR) never do"
             raise
+        self._opening = None
+        return reply
 
     async def _finish(self, timeout: float | None, early: int = 0) -> None:
         """Read the answer to the request under way. `early` bytes were written but not counted. # network"""

@@ -478,6 +478,49 @@ async def test_cancelling_deletes_the_session_and_ends_the_request(
     await session.cancel()
 
 
+async def test_a_session_that_opens_while_it_is_cancelled_is_deleted(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(seen: Seen) -> Answer:
+        asked.set()
+        await go.wait()
+        return OPENED
+
+    server.expect("POST", POST, slow)
+    server.expect("DELETE", "/u/1?_state=a", Answer(204))
+    session = await connect().start_upload(BLOB)
+    sending = asyncio.ensure_future(feed(session))
+    await asked.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    go.set()
+    await session.cancel()
+
+
+async def test_cancelling_does_not_wait_for_a_session_that_never_opens(
+    server: ScriptedRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossdock.registry.uploads.CANCEL_TIMEOUT_S", 0.05)
+    asked = asyncio.Event()
+
+    async def silent(seen: Seen) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    server.expect("POST", POST, silent)
+    session = await connect().start_upload(BLOB)
+    sending = asyncio.ensure_future(feed(session))
+    await asked.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await session.cancel()
+    assert asyncio.all_tasks() == {asyncio.current_task(), *server.tasks}
+
+
 @pytest.mark.parametrize("answer", [Answer(403), Answer(404), Answer(500), None])
 async def test_cancelling_never_raises(
     server: ScriptedRegistry, connect: Connect, answer: Answer | None
