@@ -54,6 +54,7 @@ class Refused(Exception):
         self.problems = ((message, detail), *also)
 
     def answer(self) -> web.Response:
+        """The error as the specification's JSON body."""
         errors = [
             {"code": self.code, "message": message, "detail": detail} for message, detail in self.problems
         ]

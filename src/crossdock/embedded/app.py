@@ -7,6 +7,7 @@ reaches its port may read, write and delete. See `repositories` for how content 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -47,7 +48,8 @@ class Registry:
             return self._closing(request, Refused("BLOB_UPLOAD_INVALID", "the body broke off"))
         except StoreError as error:
             log.error("%s %s: %s", request.method, request.path, error)
-            return self._closing(request, Refused("UNKNOWN", str(error), status=507))
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            return self._closing(request, Refused("UNKNOWN", str(error), status=507 if full else 500))
         except ContentError as error:
             log.error("%s %s: %s", request.method, request.path, error)
             return await self._refuse(request, Refused("UNKNOWN", str(error)))

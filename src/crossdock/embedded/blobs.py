@@ -93,7 +93,10 @@ async def start_upload(registry: Registry, request: web.Request, name: str) -> w
     if "digest" in query and request.can_read_body:
         whole = parse_digest(query["digest"])
         session = registry.uploads.start(name, whole.algorithm)
-        return await _finish(registry, request, session, whole)
+        try:
+            return await _finish(registry, request, session, whole)
+        finally:
+            await registry.uploads.end(session)  # whose address the client does not know
     return _session_answer(registry.uploads.start(name, algorithm), 202)
 
 

@@ -68,8 +68,8 @@ async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> 
         if batch:
             await in_thread(take, batch)
     finally:
-        if under_way is not None and not under_way.done():
-            await asyncio.wait([under_way])
+        if under_way is not None and not under_way.done():  # an error above: the thread has the batch still
+            await asyncio.gather(under_way, return_exceptions=True)
     if broken is not None:
         raise PeerGone("the request's body broke off") from broken
 

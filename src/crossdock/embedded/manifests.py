@@ -55,8 +55,8 @@ async def push(registry: Registry, request: web.Request, name: str, reference: s
         if len(tags) > MAX_TAGS:
             raise Refused("TAG_INVALID", f"more than {MAX_TAGS} tags at once", status=414)
     data = await _read_limited(request)
-    digest = _digest_of(data, reference if by_digest else None)
-    manifest = _parse(data, request.headers.get("Content-Type"))
+    digest = await in_thread(_digest_of, data, reference if by_digest else None)
+    manifest = await in_thread(_parse, data, request.headers.get("Content-Type"))
     descriptor = Descriptor(manifest.media_type, digest, len(data))
     repository = registry.repositories.at(name)
     await in_thread(repository.put_manifest, descriptor, manifest, data, tags)

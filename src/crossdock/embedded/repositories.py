@@ -27,7 +27,7 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
-from crossdock.store.blobfiles import BlobFiles
+from crossdock.store.blobfiles import BlobFiles, remove_stale
 from crossdock.store.indexfile import (
     Entry,
     IndexFile,
@@ -41,6 +41,7 @@ from crossdock.store.indexfile import (
 UPLOADS_FOLDER = ".uploads"  # no name begins with a dot
 MANIFEST_LIMIT = 4 << 20  # bytes; distribution-spec: "at least 4 megabytes"
 KEPT = 1024  # repositories whose index stays parsed
+REMEMBERED = 64 << 10  # bytes of the largest manifest whose facts stay in memory
 
 _RESERVED = ("blobs", "index.json", "oci-layout")
 
@@ -76,7 +77,7 @@ class Repositories:
         names = {self._root_name} if self._root_name else set()
         for folder, folders, files in os.walk(self.root):
             folders[:] = [each for each in folders if not each.startswith(".")]
-            if "oci-layout" in files:
+            if "oci-layout" in files and "index.json" in files:
                 folders[:] = [each for each in folders if each != "blobs"]
                 parts = Path(folder).relative_to(self.root).parts
                 name = "/".join(part.removesuffix("_") for part in parts)
@@ -106,6 +107,7 @@ class Repository:
         self.name = name
         self.files = BlobFiles(folder)
         self.index = IndexFile(folder)
+        self._swept = False  # of what a dead server left
         self._facts: dict[Digest, Facts] = {}
         self._known: tuple[list[Entry], dict[Digest, Descriptor]] = ([], {})
 
@@ -154,6 +156,9 @@ class Repository:
         """
         self.check_references(manifest)
         self.index.create()
+        if not self._swept:
+            remove_stale(self.files.root)
+            self._swept = True
         writer = self.files.writer()
         try:
             writer.write(memoryview(data))
@@ -254,19 +259,20 @@ class Repository:
         return known
 
     def _facts_of(self, descriptor: Descriptor) -> Facts:
-        facts = self._facts.get(descriptor.digest)
-        if facts is None:
-            facts = self._facts[descriptor.digest] = self._read_facts(descriptor)
-        return facts
-
-    def _read_facts(self, descriptor: Descriptor) -> Facts:
+        known = self._facts.get(descriptor.digest)
+        if known is not None:
+            return known
         try:
             manifest = parse_manifest(self.read(descriptor), descriptor.media_type)
         except (ContentError, NotFound):
             return Facts((), None, None)  # served as it is; its reader will judge it
         if manifest.subject is None:
-            return Facts(manifest.manifests, None, None)
-        return Facts(manifest.manifests, manifest.subject.digest, _referrer(descriptor, manifest))
+            facts = Facts(manifest.manifests, None, None)
+        else:
+            facts = Facts(manifest.manifests, manifest.subject.digest, _referrer(descriptor, manifest))
+        if descriptor.size <= REMEMBERED:
+            self._facts[descriptor.digest] = facts
+        return facts
 
 
 def parse_digest(text: str) -> Digest:

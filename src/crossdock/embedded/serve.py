@@ -15,6 +15,7 @@ from crossdock.errors import InvalidOption, StoreError
 if TYPE_CHECKING:
     import ssl
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
 BACKLOG = 1024
 OPEN_FILES = 65_536
@@ -140,8 +141,14 @@ def _tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
 def _stopped_by_signal() -> asyncio.Event:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+
+    def stop() -> None:
+        stopping.set()
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)  # a second one ends the process at once
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
     return stopping
 
 

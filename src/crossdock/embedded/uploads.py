@@ -21,10 +21,9 @@ from aiohttp import web
 
 from crossdock.embedded.answers import Refused
 from crossdock.embedded.bodies import receive
-from crossdock.errors import StoreError
 from crossdock.oci.digest import Digest
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
-from crossdock.store.files import in_thread
+from crossdock.store.files import explain, in_thread
 
 SESSIONS = 1000  # each may hold an open file
 IDLE = 3600.0  # seconds after which a session that nothing was written to is dropped
@@ -40,6 +39,7 @@ class Session:
         self.id = str(uuid.uuid4())
         self.name = name
         self.touched = time.monotonic()
+        self.ended = False
         self._folder = folder
         self._algorithm = algorithm
         self._hash = hashlib.new(algorithm)
@@ -66,6 +66,8 @@ class Session:
             ) from None
         self._request = request
         try:
+            if self.ended:  # by the request before this one
+                raise _unknown()
             yield
         finally:
             self._request = None
@@ -87,6 +89,10 @@ class Session:
 
     def _take(self, pieces: list[bytes]) -> None:
         if self._writer is None:
+            try:
+                self._folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise explain("cannot make", self._folder, error) from error
             self._writer = BlobWriter(self._folder)
         self._writer.write_pieces(pieces)
         for piece in pieces:
@@ -115,7 +121,7 @@ class Session:
             while piece := os.read(descriptor, REREAD):
                 hashed.update(piece)
         except OSError as error:
-            raise StoreError(f"cannot read back {writer.path}: {error.strerror}") from error
+            raise explain("cannot read back", writer.path, error) from error
         finally:
             os.close(descriptor)
         return hashed.hexdigest()
@@ -127,8 +133,7 @@ class Uploads:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sessions: dict[str, Session] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_stale(folder)
+        remove_stale(folder)  # not made yet: what only serves may lie on a medium that cannot be written
 
     def start(self, name: str, algorithm: str = "sha256") -> Session:
         """A new session. Raises `Refused` with TOOMANYREQUESTS when there are `SESSIONS` already."""
@@ -144,11 +149,12 @@ class Uploads:
         """The session. Raises `Refused` with BLOB_UPLOAD_UNKNOWN, also when it is another repository's."""
         session = self._sessions.get(identifier)
         if session is None or session.name != name:
-            raise Refused("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+            raise _unknown()
         return session
 
     async def end(self, session: Session) -> None:
         """Forget the session and delete its file, unless it has become a blob."""
+        session.ended = True
         self._sessions.pop(session.id, None)
         await in_thread(session.discard)
 
@@ -167,4 +173,8 @@ class Uploads:
         try:
             self._folder.rmdir()
         except OSError:
-            pass  # another server uses it too
+            pass  # never made, or another server uses it too
+
+
+def _unknown() -> Refused:
+    return Refused("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")

@@ -146,6 +146,7 @@ class BlobWriter:
     def __init__(self, folder: Path) -> None:
         self.size = 0  # bytes written
         self._descriptor = -1
+        self._committed = False
         try:
             self.path, self._descriptor = _create_locked(folder)
         except OSError as error:
@@ -173,8 +174,10 @@ class BlobWriter:
         The bytes are on disk before the name is; the name itself is made durable by the index update
         that makes it reachable (`IndexFile.update`). On an error the file is gone, `StoreError` raised.
         """
-        if self._descriptor < 0:
+        if self._committed:
             return
+        if self._descriptor < 0:
+            raise StoreError(f"{self.path} was given up before {digest} was whole")
         try:
             os.fdatasync(self._descriptor)
             files.prepare(digest)
@@ -184,6 +187,7 @@ class BlobWriter:
                 self.discard()
                 raise
             self._fail(f"cannot store {digest} from", error)
+        self._committed = True
         self._close()
 
     def discard(self) -> None:

@@ -55,7 +55,9 @@ def explain(operation: str, path: Path, error: OSError) -> StoreError:
         hint = "a file stands where a folder is needed"
     elif code == errno.EIO:
         hint = "the disk reports an error; see the kernel log"
-    return StoreError(f"{operation} {path}: {reason}", hint=hint)
+    failed = StoreError(f"{operation} {path}: {reason}", hint=hint)
+    failed.errno = code
+    return failed
 
 
 def write_all(descriptor: int, data: memoryview) -> None:
@@ -88,11 +90,16 @@ def sync_folder(path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step: a reader sees the old file or the whole new one. Raises OSError."""
+    """Put `data` at `path` in one step: a reader sees the old file or the whole new one. Raises OSError.
+
+    The new file has the old one's permissions. What a crash leaves beside it is small, hidden and ignored.
+    """
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(descriptor, path.stat().st_mode & 0o777)
             write_all(descriptor, memoryview(data))
             os.fsync(descriptor)
         finally:

@@ -54,11 +54,12 @@ class IndexFile:
 
     @property
     def path(self) -> Path:
+        """Of ``index.json``."""
         return self.root / "index.json"
 
     def exists(self) -> bool:
-        """Whether `root` says that it is a layout."""
-        return (self.root / "oci-layout").is_file()
+        """Whether `root` is a layout; one that is being made has no ``index.json`` yet and is none."""
+        return (self.root / "oci-layout").is_file() and self.path.is_file()
 
     def entries(self) -> list[Entry]:
         """The descriptors of ``index.json``; shared, not to be changed.
@@ -77,12 +78,12 @@ class IndexFile:
 
     def create(self) -> None:
         """Make `root` a layout if it is none. Raises `StoreError`."""
-        if self.exists() and self.path.exists():
+        if self.exists():
             self._check_layout()
             return
         try:
             (self.root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-            if not self.exists():
+            if not (self.root / "oci-layout").exists():
                 self._mark()
             with self._locked():
                 if not self.path.exists():

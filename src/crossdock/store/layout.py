@@ -61,7 +61,7 @@ class LayoutStore:
             self.index.entries()
         elif self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file", hint="give a folder for the OCI image layout")
-        elif self.index.path.exists():
+        elif self.index.path.exists() and not self.index.exists():
             raise StoreError(
                 f"{self.path} has an index.json but no oci-layout file: it is not an OCI image layout",
                 hint="give a new folder",
@@ -150,12 +150,14 @@ class LayoutStore:
         raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(entries)}")
 
     def _only(self, entries: list[Entry]) -> Entry:
-        if len({entry["digest"] for entry in entries}) == 1:
-            return entries[0]
+        """The one manifest that has tags, or the one that there is: what lost its tag does not count."""
+        candidates = [entry for entry in entries if name_of(entry)] or entries
+        if len({entry["digest"] for entry in candidates}) == 1:
+            return candidates[0]
         if not entries:
             raise NotFound(f"{self.path} holds no manifest", hint="copy an image into it first")
         raise ContentError(
-            f"{self.path} holds {len(entries)} manifests and none was named; {_tags_sentence(entries)}",
+            f"{self.path} holds {len(candidates)} manifests and none was named; {_tags_sentence(entries)}",
             hint=f"write oci:{self.path}:TAG or oci:{self.path}@DIGEST",
         )
 

@@ -154,6 +154,58 @@ async def test_a_client_that_comes_back_takes_over_from_its_own_dead_request(ser
     assert status == 204
 
 
+async def test_a_repeated_closing_put_never_says_created_for_what_was_not_stored(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, files: object, digest: object) -> None:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(uploads.BlobWriter, "commit", fail)
+    _, headers, _ = await served.call("POST", "/v2/a/blobs/uploads/")
+    target = f"{headers['location']}?digest={digest_of(DATA)}"
+    assert (await served.call("PUT", target, DATA))[0] == 500
+    assert (await served.call("PUT", target, b""))[0] == 404
+    assert (await served.call("HEAD", f"/v2/a/blobs/{digest_of(DATA)}"))[0] == 404
+
+
+async def test_a_single_post_that_breaks_off_leaves_no_session(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.Event()
+    end = uploads.Uploads.end
+
+    async def watched(table: uploads.Uploads, session: uploads.Session) -> None:
+        await end(table, session)
+        ended.set()
+
+    monkeypatch.setattr(uploads.Uploads, "end", watched)
+    target = f"/v2/a/blobs/uploads/?digest={digest_of(DATA)}"
+    head = f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\n\r\n".encode()
+    _, writer = await send_raw(served.port, head + DATA[:500_000])
+    writer.close()
+    await writer.wait_closed()
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert not list(served.root.rglob(f"{TEMPORARY_PREFIX}*"))
+
+
+async def test_what_cannot_be_written_can_still_be_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = ImageBuilder(tmp_path / "root" / "app", seed=9)
+    root = layout.tag(sample_index(layout), "v1")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
+
+    async with running(tmp_path / "root") as served:
+        monkeypatch.setattr(Path, "mkdir", refuse)
+        assert (await served.call("GET", "/v2/app/manifests/v1"))[2] == layout.read(root)
+        status, _, body = await served.call("POST", f"/v2/a/blobs/uploads/?digest={digest_of(DATA)}", DATA)
+        assert status == 500
+        assert b"Read-only file system" in body
+
+
 async def test_a_broken_closing_put_leaves_the_session(served: Served) -> None:
     _, headers, _ = await served.call("POST", "/v2/a/blobs/uploads/")
     location = headers["location"]

@@ -110,6 +110,14 @@ async def test_without_a_tag_several_manifests_are_an_error_that_names_the_tags(
         await LayoutStore(layout.root).resolve("")
 
 
+async def test_a_manifest_that_lost_its_tag_does_not_make_the_only_tag_ambiguous(
+    layout: ImageBuilder,
+) -> None:
+    image = layout.tag(layout.image([], annotations={"a": "1"}), "v1")
+    layout.list_untagged(layout.image([], annotations={"a": "2"}))
+    assert (await LayoutStore(layout.root).resolve("")).digest == image.digest
+
+
 async def test_a_missing_tag_is_not_found_and_the_tags_are_named(layout: ImageBuilder) -> None:
     layout.tag(layout.image([]), "v1")
     with pytest.raises(NotFound, match=r"no tag v2 in .*; its tags are v1"):
@@ -507,6 +515,35 @@ async def test_cancelling_removes_the_temporary_file_but_nothing_after_commit(tm
     await session.commit()
     await session.cancel()
     assert await store.has_blob(descriptor)
+
+
+async def test_an_upload_that_was_given_up_cannot_be_committed(tmp_path: Path) -> None:
+    store = LayoutStore(tmp_path / "copy", create=True)
+    descriptor = Descriptor("text/plain", Digest.of(b"data"), 4)
+    session = await store.start_upload(descriptor)
+    await session.append(memoryview(b"data"))
+    await session.cancel()
+    with pytest.raises(StoreError, match="given up"):
+        await session.commit()
+    assert not await store.has_blob(descriptor)
+
+
+async def test_a_private_index_stays_private(layout: ImageBuilder) -> None:
+    assert layout.root is not None
+    (layout.root / "index.json").chmod(0o600)
+    image = layout.image([])
+    await LayoutStore(layout.root, create=True).push_manifest(described(image), layout.read(image), "v1")
+    assert (layout.root / "index.json").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_layout_that_another_process_is_just_making_is_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    store = LayoutStore(folder, create=True)
+    assert await store.tags() == []
+    await push_blob(store, b"data")
+    assert index_of(folder) == []
 
 
 async def test_an_empty_blob_is_a_blob(tmp_path: Path) -> None:
