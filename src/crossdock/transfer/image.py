@@ -25,7 +25,7 @@ from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
-from crossdock.oci.mediatype import is_foreign_layer
+from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
 from crossdock.transfer.blob import BlobMove, Workshop, during
 from crossdock.transfer.platforms import select
@@ -141,23 +141,21 @@ class ImageCopy:
     async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> None:
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = parse_manifest(data, descriptor.media_type)
-        work: list[Coroutine[Any, Any, None]] = []
-        if manifest.is_index:
-            work += [
-                self._once_per(child, partial(self._copy_manifest, child)) for child in manifest.manifests
-            ]
-        else:
-            blobs = self._own_blobs(manifest)
-            for blob in blobs:
-                if blob.digest not in self._once:
-                    self._tally.emit(BlobPlanned(blob.digest, blob.size))
-            work += [self._once_per(blob, partial(self._copy_blob, blob, present)) for blob in blobs]
+        manifests = [below for below in manifest.successors() if _is_manifest_of(manifest, below)]
+        blobs = self._blobs_to_copy([below for below in manifest.successors() if below not in manifests])
+        for blob in blobs:
+            if blob.digest not in self._once:
+                self._tally.emit(BlobPlanned(blob.digest, blob.size))
+        work = [self._once_per(below, partial(self._copy_manifest, below)) for below in manifests]
+        # An index does not stand for what it lists, a manifest does: rule 4.
+        known = present and not manifest.is_index
+        work += [self._once_per(blob, partial(self._copy_blob, blob, known)) for blob in blobs]
         await run_together(work)
 
-    def _own_blobs(self, manifest: Manifest) -> list[Descriptor]:
+    def _blobs_to_copy(self, found: list[Descriptor]) -> list[Descriptor]:
         """The blobs to copy, largest first: the largest decides the end, and starts earliest."""
         blobs = []
-        for blob in manifest.successors():
+        for blob in found:
             if is_foreign_layer(blob.media_type) and blob.urls:
                 self._tally.warn(
                     f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied"
@@ -217,3 +215,8 @@ class ImageCopy:
             except CrossdockError as error:
                 self._tally.retried("target", "mount blob", str(error))
         return False
+
+
+def _is_manifest_of(parent: Manifest, below: Descriptor) -> bool:
+    """Whether `below` is a manifest of its own. BuildKit's cache index lists layers among its manifests."""
+    return parent.is_index and (not below.media_type or is_manifest(below.media_type))

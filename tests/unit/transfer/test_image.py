@@ -188,6 +188,15 @@ async def test_a_foreign_layer_keeps_its_urls_and_is_not_fetched(world: World, w
     assert len(tally.warnings) == 1
 
 
+async def test_layers_listed_in_an_index_move_as_blobs(world: World, workshop: Workshop) -> None:
+    """As BuildKit's cache export does: the index lists the layers and a config of its own type."""
+    layers = [world.blob(5000), world.blob(100)]
+    world.source.tags["v1"] = world.index(*layers, world.image("linux/amd64"))["digest"]
+    tally = await world.copy(workshop)
+    assert world.target.blobs == world.source.blobs
+    assert tally.manifests == 2
+
+
 async def test_events_tell_the_whole_story_in_order(world: World, workshop: Workshop) -> None:
     world.source.tags["v1"] = world.image()["digest"]
     await world.copy(workshop)
