@@ -14,7 +14,7 @@ from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import ReportFile, closing_line
 from crossdock.cli.streams import print_json, print_result, read_credentials
 from crossdock.cli.tally import Tally
-from crossdock.errors import Cancelled, InvalidInput, StoreError
+from crossdock.errors import Cancelled, InvalidInput, Side, StoreError
 from crossdock.events import Event
 from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions
@@ -22,8 +22,8 @@ from crossdock.options import CopyOptions
 
 def copy(namespace: argparse.Namespace) -> int:
     """Copy ``namespace.source`` to ``namespace.target`` and say what was done."""
-    check_reference(namespace.source, "SOURCE")
-    check_reference(namespace.target, "TARGET")
+    check_reference(namespace.source, "source")
+    check_reference(namespace.target, "target")
     source = read_credentials("--src-creds-stdin") if namespace.source_creds_stdin else None
     target = read_credentials("--dest-creds-stdin") if namespace.target_creds_stdin else None
     options = copy_options(namespace, source, target)
@@ -35,20 +35,20 @@ def copy(namespace: argparse.Namespace) -> int:
             with suppress(StoreError):  # the copy's own error is the one to show
                 report.failure(namespace.source, namespace.target, error, tally)
             raise
+        if namespace.output == "json":
+            print_json(result.as_dict())
+        else:
+            print_result(closing_line(result))
         report.success(result, tally)
-    if namespace.output == "json":
-        print_json(result.as_dict())
-    else:
-        print_result(closing_line(result))
     return ExitCode.DONE
 
 
-def check_reference(text: str, name: str) -> None:
-    """Raise `UsageError` naming the argument when `text` is no reference."""
+def check_reference(text: str, side: Side) -> None:
+    """Raise `UsageError` naming the side when `text` is no reference."""
     try:
         parse_location(text)
     except InvalidInput as error:
-        raise UsageError(f"{name}: {error}", hint=error.hint, command="crossdock copy") from None
+        raise UsageError(f"{side}: {error}", hint=error.hint, command="crossdock copy") from None
 
 
 def copy_with_display(

@@ -130,10 +130,10 @@ def test_a_missing_credentials_line_is_a_usage_error(
 @pytest.mark.parametrize(
     ("source", "target", "name"),
     [
-        ("ftp://h/x", "h:1/x", "SOURCE"),
-        ("x", "h:1/UPPER/x", "TARGET"),
-        ("x", "", "TARGET"),
-        ("x@sha256:12", "h:1/x", "SOURCE"),
+        ("ftp://h/x", "h:1/x", "source"),
+        ("x", "h:1/UPPER/x", "target"),
+        ("x", "", "target"),
+        ("x@sha256:12", "h:1/x", "source"),
     ],
 )
 def test_a_malformed_reference_names_its_side_before_anything_is_asked(
