@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 GiB = 1 << 30
 
-ACR_SINGLE_PUT = 20_000_000  # bytes; ACR answered 413 to larger ones (goharbor/harbor#23015)
+ACR_SINGLE_PUT = 20_000_000  # bytes; ACR answered 413 to larger requests (goharbor/harbor#23015, #23016)
+ACR_CHUNK = 16 * MiB  # under that
 ECR_CHUNK = 10 * MiB  # ECR documents parts of 5 to 10 MiB …
 ECR_CHUNKS = 4200  # … and at most so many; larger parts are the smaller evil for layers over 41 GiB
 RESUMABLE_FROM = 2 * GiB  # U3: what is lost by a break then costs more than the round trips of chunks
@@ -38,7 +39,7 @@ class Dialect:
 
 _NO_CHUNKS = Dialect(may_chunk=False)  # U4: GHCR answers 416 to a PATCH over 4 MiB, GAR and GCR to any
 _ECR = Dialect(chunk=ECR_CHUNK, chunks=ECR_CHUNKS, trust_range=False, last_in_put=True)
-_ACR = Dialect(single_put=ACR_SINGLE_PUT)
+_ACR = Dialect(single_put=ACR_SINGLE_PUT, chunk=ACR_CHUNK)
 
 _HOSTS = {"ghcr.io": _NO_CHUNKS, "gcr.io": _NO_CHUNKS, "public.ecr.aws": _ECR}
 _DOMAINS = {

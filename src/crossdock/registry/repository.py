@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossdock.errors import RegistryError
+from crossdock.errors import RegistryError, TransportError
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
@@ -80,8 +80,9 @@ class RegistryRepository:
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """Make a blob of another repository of this registry appear here; False: upload it. # network
 
-        Whatever the registry answers but 201 is a no: some fail on every mount (ggcr#1404), and the upload
-        itself will say what is really wrong (M1). A session that it opens instead waits for `start_upload`.
+        Whatever the registry answers but 201 is a no, and not asked twice: some fail on every mount
+        (ggcr#1404), and the upload itself will say what is really wrong (M1). A session that the registry
+        opens instead waits for `start_upload`.
         """
         try:
             reply = await self._client.request(
@@ -90,8 +91,9 @@ class RegistryRepository:
                 scope=Scope.push(self._repository, from_repository),
                 body=b"",
                 ok=(201, 202),
+                retry=False,
             )
-        except RegistryError:
+        except (RegistryError, TransportError):
             return False
         if reply.status == 201:
             return True

@@ -599,7 +599,7 @@ async def test_a_session_of_a_mount_that_nobody_uses_is_dropped(
     await (await repository.start_upload(BLOB)).cancel()
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 500])
 async def test_a_refused_mount_is_an_upload(server: ScriptedRegistry, connect: Connect, status: int) -> None:
     async def registry(seen: Seen) -> Answer:
         if seen.target == MOUNT:
@@ -611,6 +611,7 @@ async def test_a_refused_mount_is_an_upload(server: ScriptedRegistry, connect: C
     repository = connect()
     assert await repository.mount(BLOB, "other/repo") is False
     assert await upload(repository) == []
+    assert sum(seen.target == MOUNT for seen in server.seen) == 1
 
 
 async def test_sessions_run_beside_each_other(server: ScriptedRegistry, connect: Connect) -> None:
