@@ -1,0 +1,236 @@
+"""Keep-alive, places, and addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from crossdock.errors import ConnectFailed, InvalidInput, ReadFailed, TimedOut
+from crossdock.transport import pool as pool_module
+from crossdock.transport.base import Request
+from crossdock.transport.connect import Resolver
+from unit.transport.wire import Memory, Peer, Server, always, finish, ok, pattern
+
+BODY = pattern(100_000)
+
+
+async def get(client, url, **request):
+    exchange = await client.send(Request("GET", url, **request))
+    await exchange.response()
+    return await exchange.read(1 << 20)
+
+
+async def test_a_kept_connection_that_died_is_replaced_once_without_a_word(serve, new_client):
+    """The server takes the second request and closes before a byte of an answer."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok(b"%d" % peer.number))
+        await peer.request()
+        await finish(peer)
+
+    server = await serve(handler)
+    client = new_client()
+    assert await get(client, server.url) == b"1"
+    assert await get(client, server.url) == b"2"
+    exchange = await client.send(Request("PUT", server.url, content_length=0))
+    await exchange.response()
+    assert await exchange.read(9) == b"3"
+    assert server.connections == 3
+
+
+async def test_a_dead_connection_is_not_replaced_for_a_request_with_a_body_nor_when_it_is_new(serve, new_client):
+    async def handler(peer: Peer) -> None:
+        if peer.number == 1:
+            await peer.request()
+            await peer.send(ok(b"1"))
+        await peer.request()
+        await finish(peer)
+
+    server = await serve(handler)
+    client = new_client()
+    await get(client, server.url)
+    exchange = await client.send(Request("PUT", server.url, content_length=3))
+    with pytest.raises(ConnectionError):
+        await exchange.write(memoryview(b"abc"))
+        await exchange.response()
+    assert server.connections == 1
+    with pytest.raises(ReadFailed, match="before an answer"):
+        await get(client, server.url)
+    assert server.connections == 2
+
+
+async def test_unsolicited_bytes_close_an_idle_connection(serve, new_client):
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok(b"%d" % peer.number))
+        await go.wait()
+        await peer.send(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+        await peer.closed()
+        closed.set()
+
+    go, closed = asyncio.Event(), asyncio.Event()
+    server = await serve(handler)
+    client = new_client()
+    assert await get(client, server.url) == b"1"
+    assert "1 idle" in repr(client)
+    go.set()
+    await closed.wait()
+    assert "idle" not in repr(client)
+
+
+async def test_idle_connections_are_closed_after_a_while(serve, new_client, monkeypatch):
+    monkeypatch.setattr(pool_module, "IDLE_FOR", 0.05)
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok(b"x"))
+        await peer.closed()
+        closed.set()
+
+    closed = asyncio.Event()
+    server = await serve(handler)
+    client = new_client()
+    await get(client, server.url)
+    await closed.wait()
+    assert "idle" not in repr(client)
+
+
+async def test_no_more_connections_than_allowed_and_the_queue_is_fair(serve, new_client):
+    order = []
+
+    async def handler(peer: Peer) -> None:
+        while head := await peer.request():
+            order.append(int(head.split()[1][1:]))
+            await peer.send(ok(BODY))
+
+    server = await serve(handler)
+    client = new_client(connections_per_host=3)
+    results = await asyncio.gather(*(get(client, f"{server.url}/{n}") for n in range(30)))
+    assert results == [BODY] * 30
+    assert server.connections == 3
+    assert sorted(order) == list(range(30))
+    assert "0 busy, 3 idle, 0 waiting" in repr(client)
+
+
+async def test_a_queue_that_moves_nothing_is_given_up(serve, new_client):
+    async def silent(peer: Peer) -> None:
+        await peer.closed()
+
+    server = await serve(silent)
+    client = new_client(connections_per_host=1, commit_timeout=0.1, timeout=0.1)
+    held = await client.send(Request("GET", server.url))
+    with pytest.raises(TimedOut, match="all 1 connections") as caught:
+        await client.send(Request("GET", server.url))
+    assert caught.value.phase == "pool"
+    held.close()
+
+
+async def test_the_request_on_the_wire_is_what_was_asked(serve, new_client):
+    heads = []
+
+    async def handler(peer: Peer) -> None:
+        while head := await peer.request():
+            heads.append(head.decode())
+            await peer.send(ok(b""))
+
+    server = await serve(handler)
+    client = new_client()
+    await get(client, f"{server.url}/v2/a%2Fb/é x?sig=a+b%3D&c=/#frag", headers=[("Range", "bytes=0-1")])
+    assert heads[0].splitlines() == [
+        "GET /v2/a%2Fb/%C3%A9%20x?sig=a+b%3D&c=/ HTTP/1.1",
+        f"Host: 127.0.0.1:{server.port}",
+        "User-Agent: crossdock",
+        "Accept-Encoding: identity",
+        "Range: bytes=0-1",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "words"),
+    [
+        ("ftp://host/", (), "not an absolute"),
+        ("/v2/", (), "not an absolute"),
+        ("http://host:99999/", (), "not a URL"),
+        ("http://host/\r\nX: y", (), "control character"),
+        ("http://127.0.0.1:1/", [("X", "a\r\nb")], "header X"),
+        ("http://127.0.0.1:1/", [("X Y", "a")], "not a header name"),
+        ("http://127.0.0.1:1/", [("content-length", "1")], "sets itself: content-length"),
+    ],
+)
+async def test_what_cannot_be_sent_is_refused_before_anything_is(stack, new_client, url, headers, words):
+    client = new_client()
+    with pytest.raises(InvalidInput, match=words):
+        await client.send(Request("GET", url, headers))
+    assert repr(client) == "<HttpClient <Pool >>"
+
+
+async def test_nobody_listening_and_an_unknown_name_are_connect_failures(stack, new_client):
+    client = new_client()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(ConnectFailed, match=f"cannot connect to 127.0.0.1:{port}: ") as caught:
+        await client.send(Request("GET", f"http://127.0.0.1:{port}/"))
+    assert caught.value.retryable
+    with pytest.raises(ConnectFailed, match=r"host name registry\.invalid could not be resolved"):
+        await client.send(Request("GET", "http://registry.invalid/"))
+    assert repr(client) == "<HttpClient <Pool >>"
+
+
+async def test_a_host_whose_first_address_refuses_is_reached_by_the_next(serve, new_client, scheme, monkeypatch):
+    server = await serve(always(ok(b"x")))
+    monkeypatch.setattr(Resolver, "_look_up", resolves_to("127.0.0.2", "127.0.0.1", port=server.port))
+    client = new_client()
+    for _ in range(2):
+        assert await get(client, f"{scheme}://localhost:{server.port}/") == b"x"
+
+
+async def test_connections_spread_over_all_addresses(stack, new_client, monkeypatch):
+    async def handler(peer: Peer) -> None:
+        used.append(peer.writer.get_extra_info("sockname")[0])
+        while await peer.request():
+            await peer.send(ok(b"x", "Connection: close"))
+
+    used: list[str] = []
+    server = await stack.enter_async_context(Server(handler, host="0.0.0.0"))
+    monkeypatch.setattr(
+        Resolver, "_look_up", resolves_to("127.0.0.1", "127.0.0.2", "127.0.0.3", port=server.port)
+    )
+    client = new_client()
+    for _ in range(6):
+        await get(client, f"http://storage.example:{server.port}/")
+    assert sorted(used) == ["127.0.0.1"] * 2 + ["127.0.0.2"] * 2 + ["127.0.0.3"] * 2
+
+
+def resolves_to(*hosts: str, port: int):
+    async def look_up(self, host, _):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+    return look_up
+
+
+async def test_a_sink_is_never_touched_after_receive_has_failed(serve, new_client):
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(ok(BODY)[:50_000])
+        await peer.closed()
+
+    server = await serve(handler)
+    exchange = await new_client().send(Request("GET", server.url))
+    await exchange.response()
+    sink = Memory(len(BODY))
+    task = asyncio.ensure_future(exchange.receive(sink))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    before = sink.filled
+    sink.get_buffer = sink.received = None
+    exchange.resume()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sink.filled == before
