@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import socket
+import time
 from collections.abc import Callable
 
 from aiohttp import ClientError, web
@@ -26,8 +27,8 @@ from crossdock.store.files import in_thread
 log = logging.getLogger(__name__)
 
 BATCH = 1 << 20  # bytes collected for one turn in a thread
-PIECE = 1 << 20  # bytes read from a file at once where sendfile cannot be used
-SEND_TURN = 16 << 20  # bytes one turn of sendfile may move before the thread is given back
+PIECE = 1 << 20  # bytes sent, or read where sendfile cannot be used, by one call
+SEND_TURN = 0.05  # seconds of one turn of sendfile; a slow peer must not keep a thread to itself
 BRIEFLY_MS = 5  # a full socket is waited for in the thread that long, which saves most turns of the loop
 STALLED_AFTER = 120.0  # seconds in which a peer took or gave no byte
 
@@ -142,12 +143,12 @@ async def _send_by_kernel(out: int, descriptor: int, start: int, stop: int) -> N
 
 def _pump(out: int, descriptor: int, at: int, stop: int) -> tuple[int, bool]:
     """Send from `at` for one turn; the new offset, and whether the socket is full."""
-    turn = min(stop, at + SEND_TURN)
+    over = time.monotonic() + SEND_TURN
     waiter = select.poll()
     waiter.register(out, select.POLLOUT)
-    while at < turn:
+    while at < stop and time.monotonic() < over:
         try:
-            sent = os.sendfile(out, descriptor, at, turn - at)
+            sent = os.sendfile(out, descriptor, at, min(PIECE, stop - at))
         except BlockingIOError:
             if not waiter.poll(BRIEFLY_MS):
                 return at, True

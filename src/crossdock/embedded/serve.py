@@ -7,6 +7,7 @@ import ipaddress
 import resource
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
 BACKLOG = 1024
+THREADS = 16
 OPEN_FILES = 65_536
 
 
@@ -109,15 +111,15 @@ def run(
     context = _tls(cert, key)
     _allow_many_files()
     shown = f"[{host}]" if ":" in host else host
-    uvloop.run(
-        serve(
-            Path(root),
-            host,
-            port,
-            on_ready=lambda port: ready(f"{shown}:{port}"),
-            ssl_context=context,
+
+    async def serve_here() -> None:
+        # Threads wait for disks and locks here, so there may be more of them than processors.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
+        await serve(
+            Path(root), host, port, on_ready=lambda port: ready(f"{shown}:{port}"), ssl_context=context
         )
-    )
+
+    uvloop.run(serve_here())
 
 
 def _tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:

@@ -49,6 +49,8 @@ class BlobFiles:
                 self._known.add(digest.algorithm)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except StoreError:
+            raise
         except OSError as error:
             raise explain("cannot look for", path, error) from error
         return found.st_size if stat.S_ISREG(found.st_mode) else None
@@ -103,7 +105,7 @@ class BlobFiles:
         path = self.path(digest)
         try:
             self.prepare(digest)
-            os.link(source, path, follow_symlinks=False)
+            os.link(os.path.realpath(source), path)
         except FileExistsError:
             return True
         except OSError:

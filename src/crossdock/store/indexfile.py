@@ -37,6 +37,7 @@ Entry = dict[str, Any]
 
 REF_NAME = "org.opencontainers.image.ref.name"
 IMAGE_NAME = "io.containerd.image.name"  # full reference, written by containerd and BuildKit
+_NAMES = (REF_NAME, IMAGE_NAME)
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 INDEX_LIMIT = 32 << 20  # bytes: some 100 000 tags
@@ -251,15 +252,14 @@ def _tag_at_end(name: str) -> str:
 
 
 def set_tag(entries: list[Entry], entry: Entry, tag: str) -> None:
-    """Let `tag` mean `entry`, a descriptor without a tag."""
+    """Let `tag` mean `entry`, a descriptor without annotations. Fields of other tools stay where they are."""
     drop_tag(entries, tag, unless=entry["digest"])
-    annotations = {**(entry.get("annotations") or {}), REF_NAME: tag}
-    named = {**entry, "annotations": annotations}
     for at, old in enumerate(entries):
         if old["digest"] == entry["digest"] and name_of(old) in (None, tag):
-            entries[at] = named
+            annotations = {**(old.get("annotations") or {}), REF_NAME: tag}
+            entries[at] = {**old, **entry, "annotations": annotations}
             return
-    entries.append(named)
+    entries.append({**entry, "annotations": {REF_NAME: tag}})
 
 
 def drop_tag(entries: list[Entry], tag: str, *, unless: str = "") -> bool:
@@ -271,8 +271,8 @@ def drop_tag(entries: list[Entry], tag: str, *, unless: str = "") -> bool:
         if sum(other["digest"] == entry["digest"] for other in entries) > 1:
             del entries[at]
             continue
-        kept = {name: value for name, value in entry["annotations"].items() if name != REF_NAME}
-        entries[at] = {name: value for name, value in entry.items() if name != "annotations"}
+        kept = {key: value for key, value in entry["annotations"].items() if key not in _NAMES}
+        entries[at] = {key: value for key, value in entry.items() if key != "annotations"}
         if kept:
             entries[at]["annotations"] = kept
     return found

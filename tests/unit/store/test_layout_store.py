@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +216,9 @@ async def test_links_that_lead_out_of_the_layout_are_refused(layout: ImageBuilde
     layout.path(layer).unlink()
     layout.path(layer).symlink_to(secret)
     store = LayoutStore(layout.root)
-    with pytest.raises(StoreError, match="leads out of the layout"):
+    with pytest.raises(StoreError, match="leads out of the layout") as caught:
         await store.blob(described(layer)).open(0, 6)
+    assert "cp -rL" in caught.value.hint
     inside = layout.path(layer).with_name("moved")
     secret.rename(inside)
     layout.path(layer).unlink()
@@ -314,7 +318,7 @@ async def test_cancelling_waits_for_the_thread_that_fills_the_buffer(
     layer = layout.random_layer(3000)
     body = await LayoutStore(layout.root).blob(described(layer)).open(0, 3000)
     loop = asyncio.get_running_loop()
-    started, finish = asyncio.Event(), __import__("threading").Event()
+    started, finish = asyncio.Event(), threading.Event()
     finished: list[int] = []
     preadv = os.preadv
 
@@ -427,6 +431,25 @@ async def test_fields_of_other_tools_survive_an_update(layout: ImageBuilder) -> 
     assert {**after, "manifests": None} == {**document, "manifests": None}
 
 
+async def test_names_of_other_tools_go_with_the_tag_and_other_annotations_stay(layout: ImageBuilder) -> None:
+    assert layout.root is not None
+    old, new = (layout.image([], annotations={"n": n}) for n in "12")
+    ref_name, image_name = "org.opencontainers.image.ref.name", "io.containerd.image.name"
+    named = {ref_name: "v1", image_name: "docker.io/library/app:v1", "com.example": "kept"}
+    write_index(layout.root, [old.having(annotations=named, platform={"os": "linux"}).document()])
+    store = LayoutStore(layout.root, create=True)
+    await store.push_manifest(described(old), layout.read(old), "v1")
+    (entry,) = index_of(layout.root)
+    assert (entry["annotations"], entry["platform"]) == (named, {"os": "linux"})
+    await store.push_manifest(described(new), layout.read(new), "v1")
+    assert [entry.get("annotations") for entry in index_of(layout.root)] == [
+        {"com.example": "kept"},
+        {ref_name: "v1"},
+    ]
+    with pytest.raises(NotFound):
+        await store.resolve("docker.io/library/app:v1")
+
+
 async def test_many_writers_at_once_lose_no_tag(tmp_path: Path) -> None:
     memory = ImageBuilder(seed=5)
     image = memory.image([])
@@ -456,8 +479,6 @@ async def main():
         await store.push_manifest(root, data, f"{sys.argv[2]}-{turn}")
 asyncio.run(main())
 """
-    import sys
-
     running = [
         await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path / "copy"), f"p{at}")
         for at in range(3)
@@ -469,8 +490,6 @@ asyncio.run(main())
 async def test_a_lock_that_is_never_free_ends_in_an_error(
     layout: ImageBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fcntl
-
     assert layout.root is not None
     monkeypatch.setattr("crossdock.store.indexfile.LOCK_TIMEOUT", 0.01)
     image = layout.image([])
