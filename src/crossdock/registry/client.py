@@ -64,7 +64,7 @@ class RegistryClient:
 
         `on_retry` is told ``(operation, reason)`` before a request is sent again. `http` is a transfer core
         that the caller owns; without it one is made when first needed. No I/O happens here. Raises
-        `InvalidOption` for a proxy that cannot be used, `ValueError` for a host that is none.
+        `InvalidOption` for a proxy that cannot be used, `InvalidInput` for a host that is none.
         """
         name, port = split_host(host)
         self.host = host

@@ -83,7 +83,7 @@ async def _run(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        # Something that the helper started can hold the pipe open, and asyncio's wait() waits for its end too.
+        # A child of the helper can hold the pipe open, and asyncio's wait() waits for its end too.
         _close_pipes(process)
         await process.wait()
 

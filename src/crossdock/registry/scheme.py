@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import ssl
 
-from crossdock.errors import ConnectFailed, TimedOut
+from crossdock.errors import ConnectFailed, InvalidInput, TimedOut
 from crossdock.options import RegistryOptions
 from crossdock.protocol.errorcode import one_line
-from crossdock.protocol.redirect import is_loopback, origin
+from crossdock.protocol.redirect import is_loopback
 
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _TLS_RECORDS = frozenset({0x15, 0x16})  # alert, handshake (RFC 8446 section 5.1)
 _SILENCE_S = (
     1.0  # an HTTP server may wait for a line's end that a ClientHello does not have: then say "that is all"
@@ -27,10 +29,12 @@ _BOUND_S = 5.0
 
 
 def split_host(host: str) -> tuple[str, int | None]:
-    """``host[:port]`` as a pair, IPv6 brackets removed. Raises `ValueError` when it is not of that form."""
-    scheme, name, _ = origin(f"http://{host}/")
-    has_port = host.rpartition("]")[2].rpartition(":")[1] != ""
-    return name, origin(f"{scheme}://{host}/")[2] if has_port else None
+    """``host[:port]`` as a pair, IPv6 brackets removed. Raises `InvalidInput` when it is not of that form."""
+    match = _HOST.fullmatch(host)
+    port = int(match[3]) if match and match[3] else None
+    if match is None or (port is not None and not 0 < port < 65536):
+        raise InvalidInput(f"{host!r} is no host[:port]")
+    return match[1] or match[2], port
 
 
 async def choose_scheme(host: str, options: RegistryOptions, connect_timeout: float) -> str:
@@ -71,7 +75,7 @@ async def speaks_tls(host: str, port: int, connect_timeout: float) -> bool:
 
 def os_reason(error: OSError) -> str:
     """What the operating system says: "Connection refused", not asyncio's "Connect call failed (…)"."""
-    if isinstance(error, socket.gaierror) or not error.errno:
+    if isinstance(error, socket.gaierror | ssl.SSLError) or not error.errno:
         return one_line(error.strerror or str(error))
     return os.strerror(error.errno)
 
