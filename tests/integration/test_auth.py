@@ -143,7 +143,7 @@ def test_with_both_flags_the_sources_line_comes_first(
     builder: ImageBuilder,
     tmp_path: Path,
 ) -> None:
-    path = htpasswd_file(tmp_path / "other", "bob", "b0b")
+    path = htpasswd_file(tmp_path / "htpasswd-of-bob", "bob", "b0b")
     other = new_registry("other", auth={"htpasswd": {"realm": "there", "path": str(path)}}, basic="bob:b0b")
     graph = push(private.remote, repository, builder, builder.helm_chart(), "v1")
     words = f"{private.host}/{repository}:v1", f"{other.host}/{repository}:v1"

@@ -83,7 +83,7 @@ def test_every_kind_goes_from_registry_to_registry_unchanged(
     graph = push(source.remote, repository, builder, kind(builder), "v1")
     result = crossdock.copy(f"{source.host}/{repository}:v1", f"{target.host}/{repository}:v2")
     assert_holds(target.remote, repository, "v2", graph)
-    assert target.remote.tags(repository) == ["v2"]
+    assert [tag for tag in target.remote.tags(repository) if not tag.startswith("sha256-")] == ["v2"]
     assert result["digest"] == graph.root
     assert result["media_type"] == graph.media_type
     assert result["manifests"] == len(graph.manifests)
@@ -275,7 +275,7 @@ def test_blobs_are_mounted_between_repositories_of_one_registry(
     assert (result["blobs_mounted"], result["bytes_mounted"]) == (len(graph.blobs), graph.blob_bytes)
     assert (result["blobs_moved"], result["bytes_moved"]) == (0, 0)
     assert_holds(source.remote, f"{repository}/copy", "v1", graph)
-    assert not [s for s in source.upload_sessions() if repository in s]
+    assert source.forgotten_sessions(f"{repository}/copy") == []
 
 
 def test_a_blob_that_occurs_twice_counts_and_moves_once(
@@ -404,7 +404,7 @@ def test_a_platform_that_is_not_there_is_an_error_without_a_tag(
         f"{target.host}/{repository}:v1",
         *("--platform", "linux/riscv64"),
         code=NOT_FOUND,
-        naming=["linux/riscv64", "source", f"{source.host}/{repository}:v1"],
+        naming=["linux/riscv64", "linux/arm/v6", "source", f"{source.host}/{repository}"],
     )
     assert target.remote.tags(repository) == []
 

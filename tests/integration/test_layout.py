@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_line_and_no_name(
     assert f"oci:{disk}/layout" in lines[0]
     assert "No space left" in lines[0]
     left = seen.read_text()
-    assert "v1" not in left
+    assert "ref.name" not in left
     assert "blobs/sha256" not in left
 
 

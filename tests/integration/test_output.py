@@ -214,7 +214,7 @@ def test_every_help_page_prints(crossdock: Crossdock, words: list[str]) -> None:
 
 
 def test_version_is_one_line(crossdock: Crossdock) -> None:
-    assert re.fullmatch(r"crossdock \d+\.\d+\S*\n", crossdock.ok("--version").stdout)
+    assert re.fullmatch(r"crossdock \d+\.\d+\.\d+\b[^\n]*\n", crossdock.ok("--version").stdout)
 
 
 @pytest.mark.parametrize(

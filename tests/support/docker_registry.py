@@ -105,6 +105,20 @@ class DockerRegistry:
         found = self.storage.glob("repositories/**/_uploads/*/startedat")
         return sorted(str(path.parent.relative_to(self.storage)) for path in found)
 
+    def forgotten_sessions(self, repository: str) -> list[str]:
+        """Upload sessions of the repository that are open and that nobody asked to delete.
+
+        2.8.2 answers 404 to the DELETE of a session that was cut in mid-request (its signed ``_state`` no
+        longer fits) and keeps the files: a client can do no more than ask.
+        """
+        deletes = [access.path for access in self.accesses() if access.method == "DELETE"]
+        return [
+            session
+            for session in self.upload_sessions()
+            if f"/{repository}/_uploads/" in session
+            and not any(session.rpartition("/")[2] in path for path in deletes)
+        ]
+
     def stop(self) -> None:
         """End the server. Its data stays."""
         self.process.stop()

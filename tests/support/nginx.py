@@ -64,11 +64,11 @@ def start_nginx(directory: Path, servers: str, ports: tuple[int, ...], address: 
     return Nginx(directory, process, ports)
 
 
-def start_proxy(directory: Path, upstream: str, extra: str = "", listen: str = "") -> Nginx:
-    """One reverse proxy before `upstream` (a URL); `extra` joins its location, `listen` follows the port."""
+def start_proxy(directory: Path, upstream: str, extra: str = "", tls: str = "") -> Nginx:
+    """One reverse proxy before `upstream` (a URL); `extra` joins its location, `tls` its server."""
     port = free_port()
     server = f"""
-    server {{ listen 127.0.0.1:{port} {listen};
+    server {{ listen 127.0.0.1:{port} {"ssl" if tls else ""}; {tls}
         location / {{ proxy_pass {upstream}; {extra} }} }}"""
     return start_nginx(directory, server, (port,))
 
@@ -85,9 +85,8 @@ def start_body_limit(directory: Path, upstream: str, limit: str = "20m") -> Ngin
 
 def start_tls_front(directory: Path, upstream: str, certificate: Path, key: Path) -> Nginx:
     """HTTPS before a plain registry."""
-    return start_proxy(
-        directory, upstream, f"ssl_certificate {certificate}; ssl_certificate_key {key};", "ssl"
-    )
+    pair = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+    return start_proxy(directory, upstream, tls=pair)
 
 
 def start_redirector(
