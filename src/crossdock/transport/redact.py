@@ -43,6 +43,7 @@ SHOWN_HEADERS = frozenset(
     }
 )
 
+_AUTHORITY = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 
 
@@ -56,7 +57,10 @@ def redact_url(url: str) -> str:
     scheme, separator, rest = base.partition("://")
     if separator:
         authority, slash, path = rest.partition("/")
-        base = f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+        authority = authority.rpartition("@")[2]
+        if not _AUTHORITY.fullmatch(authority):  # such as a password that was not percent-encoded
+            authority = HIDDEN
+        base = f"{scheme}://{authority}{slash}{path}"
     if not question:
         return base
     return f"{base}?{'&'.join(_redact_pair(pair) for pair in query.split('&'))}"

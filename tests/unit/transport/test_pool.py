@@ -41,7 +41,9 @@ async def test_a_kept_connection_that_died_is_replaced_once_without_a_word(serve
     assert server.connections == 3
 
 
-async def test_a_dead_connection_is_not_replaced_for_a_request_with_a_body_nor_when_it_is_new(serve, new_client):
+async def test_a_dead_connection_is_not_replaced_for_a_request_with_a_body_nor_when_it_is_new(
+    serve, new_client
+):
     async def handler(peer: Peer) -> None:
         if peer.number == 1:
             await peer.request()
@@ -180,7 +182,9 @@ async def test_nobody_listening_and_an_unknown_name_are_connect_failures(stack, 
     assert repr(client) == "<HttpClient <Pool >>"
 
 
-async def test_a_host_whose_first_address_refuses_is_reached_by_the_next(serve, new_client, scheme, monkeypatch):
+async def test_a_host_whose_first_address_refuses_is_reached_by_the_next(
+    serve, new_client, scheme, monkeypatch
+):
     server = await serve(always(ok(b"x")))
     monkeypatch.setattr(Resolver, "_look_up", resolves_to("127.0.0.2", "127.0.0.1", port=server.port))
     client = new_client()

@@ -84,7 +84,9 @@ async def test_requests_go_by_the_proxy_and_connections_are_kept(serve, proxied,
     credentials = base64.b64encode(b"user:p@ss")
     assert b"\r\nProxy-Authorization: Basic " + credentials + b"\r\n" in head
     if scheme == "http":
-        assert head.startswith(b"GET http://registry.example:5000/v2/?n=1 HTTP/1.1\r\nHost: registry.example:5000\r\n")
+        assert head.startswith(
+            b"GET http://registry.example:5000/v2/?n=1 HTTP/1.1\r\nHost: registry.example:5000\r\n"
+        )
     else:
         assert head.startswith(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % server.port)
 
@@ -124,6 +126,8 @@ async def test_an_unreachable_proxy_is_named(stack, client_tls):
 async def test_a_proxy_that_wants_tls_is_refused_in_words(stack, client_tls):
     client = HttpClient(NetworkOptions(), lambda *o: client_tls, lambda *o: "https://u:s3cr3t@proxy.example")
     stack.push_async_callback(client.close)
-    with pytest.raises(InvalidInput, match="TLS to a proxy is not supported: https://proxy.example") as caught:
+    with pytest.raises(
+        InvalidInput, match="TLS to a proxy is not supported: https://proxy.example"
+    ) as caught:
         await client.send(Request("GET", "https://registry.example/"))
     assert "http://" in caught.value.hint

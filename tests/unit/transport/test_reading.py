@@ -143,7 +143,11 @@ async def test_interim_answers_are_skipped_but_not_without_end(serve, new_client
         (b"", ReadFailed, "before an answer"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", ReadFailed, "last chunk"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ProtocolError, "chunk size"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", ProtocolError, "Content-Length"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+            ProtocolError,
+            "Content-Length",
+        ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", ProtocolError, "SSH-2.0"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_HEAD, ProtocolError, "longer than"),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", ProtocolError, "101"),

@@ -48,7 +48,9 @@ async def get(client, url):
 
 async def test_an_unknown_authority_is_refused_with_the_way_out(serve_tls):
     server, client = await serve_tls(trustme.CA().issue_cert("127.0.0.1"), lambda context: None)
-    with pytest.raises(TlsFailed, match=r"certificate of 127\.0\.0\.1 was refused: unable to get local") as caught:
+    with pytest.raises(
+        TlsFailed, match=r"certificate of 127\.0\.0\.1 was refused: unable to get local"
+    ) as caught:
         await get(client, server.url)
     assert "--src-ca" in caught.value.hint
     assert not caught.value.retryable
