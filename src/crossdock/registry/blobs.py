@@ -106,7 +106,7 @@ class RegistryBlob:
             self._ranges = False
             exchange, head, used = await self._answer("")
         try:
-            return await self._checked(exchange, head, start, stop)
+            return await self._checked(exchange, head, used, start, stop)
         except BaseException:
             exchange.close()
             raise
@@ -114,9 +114,13 @@ class RegistryBlob:
     # -- where from ----------------------------------------------------------------------------------
 
     async def _answer(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
-        """The answer to ``Range: wanted``. A URL that ran out is replaced once, for all ranges (R6)."""
+        """The answer to ``Range: wanted``. A URL that ran out is replaced once, for all ranges (R6).
+
+        One that redirects now is replaced as well: zot answers ranges itself and redirects plain requests.
+        """
         exchange, head, used, is_fresh = await self._ask(wanted, None)
-        if head.status in _EXPIRED and used.refresh_at is not None and not is_fresh:
+        ran_out = head.status in _EXPIRED and used.refresh_at is not None
+        if not is_fresh and (ran_out or head.status in REDIRECTS):
             await _read_away(exchange)
             exchange, head, used, _ = await self._ask(wanted, used)
         return exchange, head, used
@@ -182,7 +186,9 @@ class RegistryBlob:
             return True
         return False
 
-    async def _checked(self, exchange: Exchange, head: ResponseHead, start: int, stop: int) -> RegistryBody:
+    async def _checked(
+        self, exchange: Exchange, head: ResponseHead, used: _Resolved, start: int, stop: int
+    ) -> RegistryBody:
         size = self._descriptor.size
         if head.status == 206:
             self._check_range(exchange.url, head, start, stop)
@@ -201,7 +207,10 @@ class RegistryBlob:
         text = b""
         with suppress(TransportError, LimitExceeded):  # the status counts, whatever becomes of its text
             text = await exchange.read(MAX_BODY)
-        raise self._client.error_from(head.status, head.headers, text, "GET", exchange.url, self._scope)
+        error = self._client.error_from(head.status, head.headers, text, "GET", exchange.url, self._scope)
+        if not used.is_authorized:  # it never saw our credentials, so they are not what is wrong
+            error.hint = "the registry sent us there: try again, or ask who runs it"
+        raise error
 
     def _check_range(self, url: str, head: ResponseHead, start: int, stop: int) -> None:
         """A 206 carries exactly what was asked of exactly this blob, or nothing of it is used (R8)."""

@@ -161,6 +161,7 @@ async def test_a_url_that_is_refused_when_fresh_is_an_error(
     with pytest.raises(Denied) as refused:
         await connect("source").blob(BLOB).open(0, 1000)
     assert "secret" not in str(refused.value)
+    assert "credentials" not in refused.value.hint
     assert len(server.seen) == len(storage.seen) == 1
 
 
@@ -180,6 +181,22 @@ async def test_a_url_near_its_end_is_resolved_anew_before_it_is_refused(
     await read(blob, 0, 1000)
     await read(blob, 1000, 2000)
     assert [seen.path for seen in storage.seen] == ["/g1", "/g2"]
+
+
+async def test_a_registry_that_redirects_only_plain_requests_serves_both(
+    server: ScriptedRegistry, storage: ScriptedRegistry, connect: Connect
+) -> None:
+    async def zot(seen: Seen) -> Answer:
+        return part(seen) if seen.range else Answer(307, {"Location": f"{storage.url}/all"})
+
+    async def store(seen: Seen) -> Answer:
+        return part(seen)
+
+    server.handler, storage.handler = zot, store
+    blob = connect("source").blob(BLOB)
+    assert (await read(blob, 0, 1000))[2] == DATA[:1000]
+    assert (await read(blob, 0, len(DATA)))[2] == DATA
+    assert (await read(blob, 1000, 2000))[2] == DATA[1000:2000]
 
 
 async def test_a_circle_of_redirects_ends(server: ScriptedRegistry, connect: Connect) -> None:
