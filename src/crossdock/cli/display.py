@@ -43,17 +43,17 @@ class Display(Protocol):
 def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Display:
     """The display for ``--progress MODE``. `tally` must be fed before the display is."""
     stream = stream or sys.stderr
-    if stream is None:  # closed by whoever started the process
-        return NoDisplay()
     if mode == "auto":
-        mode = "live" if is_terminal(stream) else "plain"
+        mode = "live" if is_terminal(stream) else "quiet"
     if mode == "live":
         from crossdock.cli.live import LiveDisplay  # rich, only for those who see it
 
         return LiveDisplay(tally, stream)
     if mode == "json":
         return JsonDisplay(stream)
-    return PlainDisplay(tally, stream) if mode == "plain" else NoDisplay()
+    if mode in ("plain", "quiet"):
+        return PlainDisplay(tally, stream, eager=mode == "plain")
+    return NoDisplay()
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -103,11 +103,16 @@ class JsonDisplay(NoDisplay):
 class PlainDisplay(NoDisplay):
     """Lines for logs: each notable blob that moved, warnings, and a summary every few seconds.
 
-    A copy that ends before the first summary says nothing but its result, and a failed one only its error.
+    An eager display, which somebody asked for, also tells the start, every retry and the end. One that was
+    chosen because stderr is no terminal is silent until the first summary is due: then a quick copy prints
+    nothing but its result, and a failed one nothing but its error.
     """
 
-    def __init__(self, tally: Tally, stream: TextIO, interval: float = PLAIN_INTERVAL_S) -> None:
+    def __init__(
+        self, tally: Tally, stream: TextIO, interval: float = PLAIN_INTERVAL_S, *, eager: bool = True
+    ) -> None:
         self._tally = tally
+        self._eager = eager
         self._writer = LineWriter(stream)
         self._pending = ""
         self._stop = threading.Event()
@@ -121,8 +126,12 @@ class PlainDisplay(NoDisplay):
             self._writer.offer(notice(event))
         elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
             self._writer.offer(f"moved {short(event.digest)}  {format_size(event.size)}")
+        elif isinstance(event, CopyStarted | Retrying) and self._eager:
+            self._writer.offer(notice(event))
         elif isinstance(event, CopyStarted | Retrying):
             self._pending = notice(event)
+        elif isinstance(event, CopyDone) and self._eager:
+            self.tick()
 
     def tick(self) -> None:
         """Write the summary line, before it what was started or retried last."""

@@ -20,7 +20,21 @@ _QUEUED_LINES = 4096  # of progress; beyond, progress lines are dropped rather t
 
 
 def prepare_streams() -> None:
-    """Let text that the terminal's encoding lacks be escaped instead of raising."""
+    """Open what the caller closed on the null device, and let text that an encoding lacks be escaped.
+
+    A socket that got the number of a closed standard stream would be written to by whoever prints, and
+    libuv ends the process when it meets one.
+    """
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+            stream = open(descriptor, mode, closefd=False)  # noqa: SIM115 - for the life of the process
+            setattr(sys, name, stream)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -142,9 +142,9 @@ def test_event_names_are_snake_case_and_seconds_short() -> None:
     }
 
 
-def test_plain_says_nothing_of_a_quick_copy_but_warnings_and_notable_blobs() -> None:
+def test_plain_chosen_by_auto_says_nothing_of_a_quick_copy_but_warnings_and_notable_blobs() -> None:
     stream = io.StringIO()
-    display = PlainDisplay(tally_of([]), stream, interval=3600)
+    display = PlainDisplay(tally_of([]), stream, interval=3600, eager=False)
     for event in (
         *STORY,
         Warned("careful\nnow"),
@@ -156,9 +156,24 @@ def test_plain_says_nothing_of_a_quick_copy_but_warnings_and_notable_blobs() -> 
     assert stream.getvalue().splitlines() == ["moved sha256:aaaaaaaaaaaa  10.0 MiB", "warning: careful now"]
 
 
+def test_plain_that_was_asked_for_tells_start_retries_and_end_at_once() -> None:
+    stream = io.StringIO()
+    tally = tally_of(STORY)
+    display = PlainDisplay(tally, stream, interval=3600)
+    for event in (*STORY, CopyDone(A, 1.0)):
+        display(event)
+    display.close()
+    assert stream.getvalue().splitlines() == [
+        f"copying h1/r:1 -> h2/r:1  {A}",
+        "retrying source fetch of blob: connection reset by peer",
+        "moved sha256:aaaaaaaaaaaa  10.0 MiB",
+        summary(tally),
+    ]
+
+
 def test_each_plain_tick_is_a_summary_and_the_news_before_it_comes_once() -> None:
     stream = io.StringIO()
-    display = PlainDisplay(tally_of(STORY), stream, interval=3600)
+    display = PlainDisplay(tally_of(STORY), stream, interval=3600, eager=False)
     for event in STORY[:-1]:
         display(event)
     display.tick()
