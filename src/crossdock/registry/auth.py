@@ -138,9 +138,13 @@ class Authenticator:
         """Drop the scope's token."""
         self._tokens.pop(scope, None)
 
-    def hint(self, scope: Scope) -> str:
-        """What a person can do about a refusal."""
+    def hint(self, status: int, scope: Scope) -> str:
+        """What a person can do about a refusal with this status; empty when it is not about who asks."""
         credentials = self._store.known(scope.repository)
+        if status == 429 and credentials is None:
+            return f"logged in, {self._host} may allow more: docker login {self._host}"
+        if status not in (401, 403):
+            return ""
         if credentials is None:
             return (
                 f"no credentials for {self._host} were found: docker login {self._host}, "
@@ -187,7 +191,7 @@ class Authenticator:
     async def _mint(self, scope: Scope, challenge: Challenge) -> Token:
         credentials = await self._store.find(scope.repository)
         scopes = scope.entries + self._wider.get(scope, ())
-        token = await self._service.fetch(challenge, scopes, credentials, self.hint(scope))
+        token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
         self._tokens[scope] = token
         return token
 

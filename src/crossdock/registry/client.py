@@ -8,15 +8,14 @@ failure. Both share the host's back-off, the tokens, the TLS settings and the pr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from crossdock.errors import (
     CrossdockError,
     RedirectRefused,
     RegistryError,
-    RetriesExhausted,
     Side,
-    TransportError,
 )
 from crossdock.options import MiB, NetworkOptions, RegistryOptions
 from crossdock.protocol.errorcode import MAX_BODY
@@ -27,8 +26,8 @@ from crossdock.registry.credentials import CredentialStore
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.gate import Gates
 from crossdock.registry.proxies import ProxySettings
-from crossdock.registry.refusal import AnyHeaders, case_insensitive, refusal
-from crossdock.registry.retry import Clock, RetryPolicy, retry_after
+from crossdock.registry.refusal import BUSY, AnyHeaders, case_insensitive, refusal
+from crossdock.registry.retry import Clock, Retrier, retry_after
 from crossdock.registry.scheme import choose_scheme, split_host
 from crossdock.registry.tls import TlsContexts, certs_dirs
 from crossdock.registry.token import TokenService
@@ -40,8 +39,22 @@ __all__ = ["NONE", "RegistryClient", "Reply", "Scope"]
 REPLY_LIMIT = 4 * MiB  # bytes; the distribution specification asks registries to take manifests of this size
 TOKEN_REPLY_LIMIT = 1 * MiB
 
+_MAY_PASS = BUSY | {429}
 _FOLLOWED = frozenset({"GET", "HEAD"})
 _AUTH_TRIES = (False, False, True)  # bare, with a cached token, with its replacement; True: the last one
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What stays the same over the redirects and repetitions of one `RegistryClient.request`."""
+
+    method: str
+    scope: Scope
+    headers: Mapping[str, str]
+    body: bytes | None
+    ok: Collection[int]
+    limit: int
+    timeout: float | None
 
 
 class RegistryClient:
@@ -73,9 +86,8 @@ class RegistryClient:
         self.network = network
         self._environ = environ
         self._user_agent = user_agent
-        self._on_retry = on_retry
         self._clock = clock or Clock()
-        self._policy = RetryPolicy(self._clock)
+        self._retrier = Retrier(self._clock, network.retries, on_retry)
         self._gates = Gates(self._clock)
         self._proxies = ProxySettings.from_environ(environ)
         self._tls = TlsContexts(
@@ -128,17 +140,10 @@ class RegistryClient:
         Raises `RegistryError` by status and codes, `TransportError`, `RedirectRefused`, `LimitExceeded` for a
         body over `limit`, `CredentialsError`.
         """
-        failures: list[CrossdockError] = []
-        while True:
-            try:
-                return await self._try(method, target, scope, headers or {}, body, ok, limit, timeout)
-            except (RegistryError, TransportError) as error:
-                if not (retry and error.retryable):
-                    raise
-                failures.append(error)
-                if len(failures) > self.network.retries:
-                    raise _exhausted(failures) from error
-            await self._before_retry(f"{method} {redact_url(target)}", failures)
+        call = _Call(method, scope, headers or {}, body, ok, limit, timeout)
+        if not retry:
+            return await self._follow(call, target)
+        return await self._retrier.run(f"{method} {redact_url(target)}", lambda: self._follow(call, target))
 
     async def fetch(
         self, method: str, url: str, *, scope: Scope | None, headers: Headers = ()
@@ -187,7 +192,8 @@ class RegistryClient:
 
     async def renew(self, scope: Scope) -> None:
         """Drop the scope's token: the next request asks for a new one."""
-        self._authenticator().forget(scope)
+        if self._auth is not None:
+            self._auth.forget(scope)
 
     def error_from(
         self, status: int, headers: AnyHeaders, body: bytes, method: str, url: str, scope: Scope = NONE
@@ -197,8 +203,7 @@ class RegistryClient:
         secrets: tuple[str, ...] = ()
         if self._auth is not None:
             secrets = tuple(self._auth.secrets())
-            if status in (401, 403):
-                hint = self._auth.hint(scope)
+            hint = self._auth.hint(status, scope)
         asked = retry_after(case_insensitive(headers), self._clock.wall())
         return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint)
 
@@ -214,45 +219,31 @@ class RegistryClient:
 
     # -- one try -------------------------------------------------------------------------------------
 
-    async def _try(
-        self,
-        method: str,
-        target: str,
-        scope: Scope,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        ok: Collection[int],
-        limit: int,
-        timeout: float | None,
-    ) -> Reply:
+    async def _follow(self, call: _Call, target: str) -> Reply:
         base = await self.base_url()
         url = base + target if target.startswith("/") else target
         for _ in range(MAX_HOPS + 1):
-            reply = await self._ask(method, url, scope, headers, body, limit, timeout)
-            if reply.status in ok:
+            reply = await self._ask(call, url)
+            if reply.status in call.ok:
                 return reply
-            if reply.status not in REDIRECTS or method not in _FOLLOWED:
-                raise self.error_from(reply.status, reply.headers, reply.body, method, url, scope)
+            if reply.status not in REDIRECTS or call.method not in _FOLLOWED:
+                raise self.error_from(reply.status, reply.headers, reply.body, call.method, url, call.scope)
             url = next_hop(url, reply.headers.get("Location", ""), registry_url=base).url
-        raise RedirectRefused(f"{method} {redact_url(target)}: over {MAX_HOPS} redirects")
+        raise RedirectRefused(f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects")
 
-    async def _ask(
-        self,
-        method: str,
-        url: str,
-        scope: Scope,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        limit: int,
-        timeout: float | None,
-    ) -> Reply:
-        allowed = scope if same_origin(url, await self.base_url()) else None
+    async def _ask(self, call: _Call, url: str) -> Reply:
+        allowed = call.scope if same_origin(url, await self.base_url()) else None
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
             sent = await self._authorization(allowed)
             extra = {"Authorization": sent} if sent is not None else {}
             reply = await self._control.send(
-                method, url, headers={**headers, **extra}, body=body, limit=limit, timeout=timeout
+                call.method,
+                url,
+                headers={**call.headers, **extra},
+                body=call.body,
+                limit=call.limit,
+                timeout=call.timeout,
             )
             demands = reply.headers.getall("WWW-Authenticate", [])
             if is_last or not await self._may_improve(allowed, sent, since, reply.status, demands):
@@ -271,13 +262,6 @@ class RegistryClient:
             self._authenticator().was_let_in()
             return False
         return await self._authenticator().improve(scope, sent, since, demands)
-
-    async def _before_retry(self, operation: str, failures: Sequence[CrossdockError]) -> None:
-        error = failures[-1]
-        if self._on_retry is not None:
-            self._on_retry(operation, str(error))
-        if getattr(error, "retry_after", None) is None:  # else the host's gate makes everyone wait
-            await self._clock.sleep(self._policy.delay(len(failures) - 1))
 
     # -- parts made when needed ----------------------------------------------------------------------
 
@@ -303,24 +287,15 @@ class RegistryClient:
     async def _ask_token_service(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> Reply:
-        failures: list[CrossdockError] = []
-        while True:
-            error: RegistryError | TransportError
-            try:
-                reply = await self._control.send(
-                    method, url, headers=headers, body=body, limit=TOKEN_REPLY_LIMIT
-                )
-                error = self.error_from(reply.status, reply.headers, reply.body, method, _bare(url))
-                if not error.retryable or reply.status < 400:
-                    return reply
-            except TransportError as failure:
-                error = failure
-            failures.append(error)
-            if not error.retryable:
-                raise error
-            if len(failures) > self.network.retries:
-                raise _exhausted(failures) from error
-            await self._before_retry(f"{method} {redact_url(_bare(url))}", failures)
+        bare = urlsplit(url)._replace(query="").geturl()
+
+        async def attempt() -> Reply:
+            reply = await self._control.send(method, url, headers=headers, body=body, limit=TOKEN_REPLY_LIMIT)
+            if reply.status in _MAY_PASS:
+                raise self.error_from(reply.status, reply.headers, reply.body, method, bare)
+            return reply
+
+        return await self._retrier.run(f"{method} {redact_url(bare)}", attempt)
 
     def _transfer_core(self) -> HttpClientInterface:
         if self._transfer is None:
@@ -344,16 +319,3 @@ async def _drain(exchange: Exchange) -> None:
         await exchange.read(MAX_BODY)
     except CrossdockError:
         exchange.close()
-
-
-def _exhausted(failures: Sequence[CrossdockError]) -> CrossdockError:
-    last = failures[-1]
-    if len(failures) == 1:
-        return last
-    return RetriesExhausted(
-        f"{last} (gave up after {len(failures)} tries)", hint=last.hint, attempts=tuple(failures)
-    )
-
-
-def _bare(url: str) -> str:
-    return urlsplit(url)._replace(query="").geturl()

@@ -26,7 +26,7 @@ from crossdock.errors import (
     TlsFailed,
 )
 from crossdock.options import NetworkOptions
-from crossdock.protocol.errorcode import one_line
+from crossdock.protocol.errorcode import MAX_BODY, one_line
 from crossdock.protocol.redirect import origin
 from crossdock.registry.gate import CONTROL_CONCURRENCY, Gates
 from crossdock.registry.proxies import ProxySettings
@@ -46,8 +46,8 @@ class Reply:
     """A small answer, whole in memory. ``url`` is where it finally came from, not redacted."""
 
     status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
+    headers: CIMultiDictProxy[str] = field(repr=False)  # a Location or a cookie may be a secret
+    body: bytes = field(repr=False)
     url: str = field(repr=False)
 
 
@@ -194,6 +194,8 @@ class ControlHttp:
 
 
 async def _read(response: aiohttp.ClientResponse, method: str, url: str, limit: int) -> bytes:
+    if response.status >= 400:
+        return await _read_refusal(response)
     shown = redact_url(url)
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity") and method != "HEAD":
@@ -210,6 +212,17 @@ async def _read(response: aiohttp.ClientResponse, method: str, url: str, limit: 
         if len(body) > limit:
             raise LimitExceeded(f"{method} {shown}: the answer is over the limit of {limit} bytes")
     return bytes(body)
+
+
+async def _read_refusal(response: aiohttp.ClientResponse) -> bytes:
+    """The beginning of an error's body: its status counts, whatever the rest is."""
+    body = bytearray()
+    if response.headers.get("Content-Encoding", "identity").strip().lower() in ("", "identity"):
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) >= MAX_BODY:
+                break
+    return bytes(body[:MAX_BODY])
 
 
 def _proxy_arguments(proxy: str | None) -> tuple[URL | None, dict[str, str]]:

@@ -23,7 +23,7 @@ from crossdock.transport.redact import redact_text, redact_url
 Headers = CIMultiDictProxy[str]
 AnyHeaders = Mapping[str, str] | Sequence[tuple[str, str]]
 
-_BUSY = frozenset({408, 500, 502, 503, 504})
+BUSY = frozenset({408, 500, 502, 503, 504})
 _UNSUPPORTED = frozenset({405, 415, 501})
 _SENDING = frozenset({"POST", "PATCH", "PUT"})
 _MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
@@ -102,7 +102,7 @@ def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., 
         return NotFound
     if status == 429:
         return RateLimited
-    if status in _BUSY:
+    if status in BUSY:
         return ServerBusy
     if status in _UNSUPPORTED or "UNSUPPORTED" in said.codes:
         return Unsupported

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from crossdock.errors import CrossdockError, RetriesExhausted
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
@@ -21,6 +25,11 @@ MAX_RETRY_AFTER_S = 900.0
 """The longest ``Retry-After`` that is waited for. Above it the error is raised at once, with what the server
 asked: a copy that sleeps for hours (Docker Hub's window is six) helps nobody, and a CI job would be
 killed."""
+
+
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]+)?")
+
+Result = TypeVar("Result")
 
 
 class Clock:
@@ -56,6 +65,49 @@ class RetryPolicy:
         return self.clock.random() * min(self.cap, self.first * 2.0 ** min(attempt, 32))
 
 
+class Retrier:
+    """Repeats what may pass: up to ``retries`` tries after the first."""
+
+    def __init__(self, clock: Clock, retries: int, on_retry: Callable[[str, str], None] | None) -> None:
+        """`on_retry` is told ``(operation, reason)`` before each repetition."""
+        self._clock = clock
+        self._policy = RetryPolicy(clock)
+        self._retries = retries
+        self._on_retry = on_retry
+
+    async def run(self, operation: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """The result of `attempt`. An error that is not retryable ends it; the last of several retryable ones
+        is raised in `RetriesExhausted`, which no level above repeats again.
+        """
+        failures: list[CrossdockError] = []
+        while True:
+            try:
+                return await attempt()
+            except CrossdockError as error:
+                if not error.retryable:
+                    raise
+                failures.append(error)
+                if len(failures) > self._retries:
+                    if len(failures) == 1:
+                        raise
+                    raise _exhausted(failures) from error
+            await self._pause(operation, failures)
+
+    async def _pause(self, operation: str, failures: Sequence[CrossdockError]) -> None:
+        error = failures[-1]
+        if self._on_retry is not None:
+            self._on_retry(operation, str(error))
+        if getattr(error, "retry_after", None) is None:  # else the host's gate makes everyone wait
+            await self._clock.sleep(self._policy.delay(len(failures) - 1))
+
+
+def _exhausted(failures: Sequence[CrossdockError]) -> RetriesExhausted:
+    last = failures[-1]
+    return RetriesExhausted(
+        f"{last} (gave up after {len(failures)} tries)", hint=last.hint, attempts=tuple(failures)
+    )
+
+
 def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
     """Seconds that ``Retry-After`` asks for: a number or an HTTP-date (RFC 9110 section 10.2.3). None: not
     given.
@@ -66,11 +118,11 @@ def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if not value:
         return None
-    if value.isascii() and value.replace(".", "", 1).isdigit():
+    if _SECONDS.fullmatch(value):
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, IndexError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

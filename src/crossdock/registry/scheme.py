@@ -62,7 +62,7 @@ async def speaks_tls(host: str, port: int, connect_timeout: float) -> bool:
             f"{host}:{port}: no connection within {connect_timeout:g} s", phase="connect"
         ) from None
     except OSError as error:
-        raise ConnectFailed(f"{host}:{port}: {os_reason(error)}") from None
+        raise ConnectFailed(f"no connection to {host}:{port}: {os_reason(error)}") from None
     try:
         writer.write(_client_hello(host))
         return await _first_byte(reader, writer) in _TLS_RECORDS

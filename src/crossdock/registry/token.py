@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from crossdock.errors import ProtocolError, RedirectRefused, RegistryError, Unauthorized
+from crossdock.errors import ProtocolError, RedirectRefused, Unauthorized
 from crossdock.options import Credentials
 from crossdock.protocol.challenge import Challenge
 from crossdock.protocol.redirect import (
@@ -170,18 +170,17 @@ def _with_query(realm: str, query: list[tuple[str, str]]) -> str:
     return urlunsplit(parts._replace(query=joined, fragment=""))
 
 
-def _refused(reply: Reply, method: str, who: Credentials, hint: str) -> RegistryError:
+def _refused(reply: Reply, method: str, who: Credentials, hint: str) -> Unauthorized:
+    """Never NotFound: a missing token service must not be taken for a missing manifest."""
     secrets = (who.password, who.identity_token)
     url = urlunsplit(urlsplit(reply.url)._replace(query=""))
-    error = refusal(method, url, reply.status, reply.body, secrets=secrets, hint=hint)
-    if error.retryable:
-        return error
-    # Never NotFound: a missing token service must not be taken for a missing manifest.
-    asked = (
-        f"user {who.username!r}" if who.username else "an identity token" if who.identity_token else "anyone"
-    )
+    error = refusal(method, url, reply.status, reply.body, secrets=secrets)
+    if who.username:
+        asked = f"user {who.username!r}"
+    else:
+        asked = "an identity token" if who.identity_token else "an anonymous request"
     return Unauthorized(
-        f"the token service refused {asked if asked != 'anyone' else 'an anonymous request'}: {error}",
+        f"the token service refused {asked}: {error}",
         hint=hint,
         status=error.status,
         codes=error.codes,
