@@ -73,13 +73,15 @@ class HttpClient:
         """As `HttpClientInterface.close`. Safe to call twice."""
         connections = self._pool.close()
         self._watchdog.stop()
-        if connections:
-            gone = [asyncio.ensure_future(connection.gone()) for connection in connections]
-            _, late = await asyncio.wait(gone, timeout=CLOSE_WITHIN)
+        try:
+            async with asyncio.timeout(CLOSE_WITHIN):
+                for connection in connections:
+                    await connection.gone()
+        except TimeoutError:
+            pass
+        finally:
             for connection in connections:
                 connection.abort()
-            for task in late:
-                task.cancel()
 
     async def _connect(self, origin: Origin) -> Connection:
         connection = await self._connector.connect(origin)

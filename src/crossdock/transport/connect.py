@@ -72,10 +72,9 @@ class Resolver:
             return addr_to_addr_infos((host, port)) or []
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
-        except OSError as error:
-            raise ConnectFailed(
-                f"the host name {host} could not be resolved: {error.strerror or error}"
-            ) from error
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            raise ConnectFailed(f"the host name {host} could not be resolved: {reason}") from error
         if not found:
             raise ConnectFailed(f"the host name {host} has no address")
         return sorted(found, key=lambda address: address[0] != found[0][0])  # families in blocks, order kept

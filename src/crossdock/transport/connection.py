@@ -58,9 +58,6 @@ class Connection(asyncio.BufferedProtocol):
     Driven by `HttpExchange`. Every coroutine that fails or is cancelled closes the connection.
     """
 
-    # Whether bytes may come on an idle connection: over TLS they may be session tickets.
-    _expects_records = False
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -326,6 +323,7 @@ class Connection(asyncio.BufferedProtocol):
         assert self._transport is not None
         while self._draining and not self._write_blocked and not self._transport.is_closing():
             if not self._out:
+                self._out = None
                 self._draining = False
                 if not self._unsent and self.state is State.SENDING:
                     self.state = State.HEAD
@@ -341,12 +339,13 @@ class Connection(asyncio.BufferedProtocol):
         """Whether an idle connection may be used: idle since `not_before` at the earliest, and not ended."""
         if self.state is not State.IDLE or self.idle_since < not_before:
             return False
-        try:  # what has come and the loop has not told us yet
-            return bool(self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)) and self._expects_records
+        try:  # Whatever has come and the loop has not told us yet, most likely it is the end.
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return True
         except OSError:
-            return False
+            pass
+        return False
 
     def close(self) -> None:
         """Close an idle connection in order."""

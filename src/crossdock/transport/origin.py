@@ -86,10 +86,10 @@ def parse_proxy(url: str) -> Proxy:
         raise InvalidInput(
             f"TLS to a proxy is not supported: {redact_url(url)}", hint="give the proxy as http://host:port"
         )
-    scheme, host, port, _ = split_url(url)
+    _, host, port, _ = split_url(url)
     parts = urlsplit(url)
     authorization = ""
     if parts.username is not None:
         userinfo = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = f"Basic {base64.b64encode(userinfo.encode()).decode()}"
-    return Proxy(host, port if parts.port or scheme != "http" else 80, authorization)
+    return Proxy(host, port, authorization)

@@ -57,7 +57,10 @@ class SslEngine:
         self._memory = memory
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        try:
+            self._session = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        except ValueError as error:
+            raise TlsFailed(f"no certificate can be verified for {host}: {error}") from error
 
     def get_buffer(self) -> memoryview:
         """As `TlsEngine.get_buffer`."""

@@ -15,8 +15,6 @@ from crossdock.transport.watchdog import Watchdog
 class TlsConnection(Connection):
     """`Connection` over TLS. Ciphertext is received into the engine's memory, decrypted into the sink's."""
 
-    _expects_records = True
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

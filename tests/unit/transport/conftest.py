@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,10 +13,10 @@ import pytest
 import pytest_asyncio
 import trustme
 import uvloop
-from unit.transport.wire import Handler, Server
 
 from crossdock.options import NetworkOptions
 from crossdock.transport.client import HttpClient
+from unit.transport.wire import Handler, Server
 
 
 def pytest_asyncio_loop_factories(
@@ -91,7 +91,7 @@ def serve(stack: AsyncExitStack, scheme: str, server_tls: ssl.SSLContext) -> Cal
 
 
 @pytest.fixture
-def new_client(stack: AsyncExitStack, client_tls: ssl.SSLContext) -> Iterator[Callable[..., HttpClient]]:
+def new_client(stack: AsyncExitStack, client_tls: ssl.SSLContext) -> Callable[..., HttpClient]:
     """Makes clients; keyword arguments are network options."""
 
     def make(**options: Any) -> HttpClient:
@@ -100,4 +100,4 @@ def new_client(stack: AsyncExitStack, client_tls: ssl.SSLContext) -> Iterator[Ca
         stack.push_async_callback(client.close)
         return client
 
-    yield make
+    return make

@@ -55,8 +55,8 @@ async def test_a_dead_connection_is_not_replaced_for_a_request_with_a_body_nor_w
     client = new_client()
     await get(client, server.url)
     exchange = await client.send(Request("PUT", server.url, content_length=3))
+    await exchange.write(memoryview(b"abc"))
     with pytest.raises(ConnectionError):
-        await exchange.write(memoryview(b"abc"))
         await exchange.response()
     assert server.connections == 1
     with pytest.raises(ReadFailed, match="before an answer"):

@@ -126,8 +126,6 @@ async def test_an_unreachable_proxy_is_named(stack, client_tls):
 async def test_a_proxy_that_wants_tls_is_refused_in_words(stack, client_tls):
     client = HttpClient(NetworkOptions(), lambda *o: client_tls, lambda *o: "https://u:s3cr3t@proxy.example")
     stack.push_async_callback(client.close)
-    with pytest.raises(
-        InvalidInput, match="TLS to a proxy is not supported: https://proxy.example"
-    ) as caught:
+    with pytest.raises(InvalidInput, match="TLS to a proxy is not supported") as caught:
         await client.send(Request("GET", "https://registry.example/"))
     assert "http://" in caught.value.hint

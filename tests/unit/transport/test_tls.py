@@ -223,7 +223,7 @@ async def test_bytes_that_are_not_records_break_the_exchange(stack, client_tls, 
     server = await stack.enter_async_context(Server(corrupting))
     client = HttpClient(NetworkOptions(), lambda host, port: client_tls, lambda *origin: None)
     stack.push_async_callback(client.close)
-    with pytest.raises(TransportError, match="the TLS session with 127.0.0.1 broke") as caught:
+    with pytest.raises(TransportError, match=r"the TLS session with 127\.0\.0\.1 broke") as caught:
         await get(client, f"https://127.0.0.1:{server.port}")
     assert isinstance(caught.value, ReadFailed)
 
