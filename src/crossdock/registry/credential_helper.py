@@ -13,12 +13,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from crossdock.errors import CredentialsError
 from crossdock.options import Credentials
+from crossdock.registry.scheme import os_reason
 
 TIMEOUT_S = (
     60.0  # cloud helpers log in over the network, desktop ones may ask the person to unlock a keychain
@@ -60,20 +61,21 @@ async def ask_helper(
 async def _run(
     found: str, program: str, server: str, environ: Mapping[str, str], timeout: float
 ) -> tuple[int, bytes]:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            found,
-            "get",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=dict(environ),
-        )
-    except OSError as error:
-        raise CredentialsError(f"credential helper {program} cannot be run: {error.strerror}") from None
+    with _filled_pipe(server.encode() + b"\n") as question:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                found,
+                "get",
+                stdin=question,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=dict(environ),
+            )
+        except OSError as error:
+            raise CredentialsError(f"credential helper {program} cannot be run: {os_reason(error)}") from None
     try:
         async with asyncio.timeout(timeout):
-            output = await _converse(process, server.encode() + b"\n")
+            output = await _read(process)
             return await process.wait(), output
     except TimeoutError:
         raise CredentialsError(f"credential helper {program} did not answer within {timeout:g} s") from None
@@ -88,17 +90,30 @@ async def _run(
         await process.wait()
 
 
+@contextlib.contextmanager
+def _filled_pipe(content: bytes) -> Iterator[int]:
+    """The reading end of a pipe that holds `content` and its end; the buffer of a pipe takes 64 KiB.
+
+    Written beforehand, it cannot meet a helper that answers without reading or has ended already.
+    """
+    reading, writing = os.pipe()
+    try:
+        try:
+            os.write(writing, content)
+        finally:
+            os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
+
+
 class _TooMuch(Exception):
     """The helper's output is over the bound."""
 
 
-async def _converse(process: asyncio.subprocess.Process, question: bytes) -> bytes:
-    if process.stdin is None or process.stdout is None:
-        raise AssertionError("started with pipes")
-    process.stdin.write(question)
-    with contextlib.suppress(OSError):  # a helper may answer without reading
-        await process.stdin.drain()
-    process.stdin.close()
+async def _read(process: asyncio.subprocess.Process) -> bytes:
+    if process.stdout is None:
+        raise AssertionError("started with a pipe")
     output = bytearray()
     while piece := await process.stdout.read(65536):
         output += piece

@@ -1,19 +1,28 @@
-"""Servers of this folder's tests."""
+"""Servers of this folder's tests, which run on both event loops: subprocesses, pipes and TLS differ."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 import trustme
+import uvloop
 from aiohttp import web
 
 from support.process import free_port
 from unit.registry_auth.scripted import MovedClock, ScriptedServer
 
 NAMES = ("registry.test", "127.0.0.1", "localhost")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every test on uvloop, the command's loop, and on asyncio's own."""
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")
