@@ -60,11 +60,17 @@ def test_json_output_is_one_object_and_nothing_else(
 
 
 def test_json_output_stays_clean_beside_plain_progress(
-    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    words: tuple[str, str],
+    repository: str,
+    builder: ImageBuilder,
 ) -> None:
+    layer = builder.random_layer(9_000_000)
+    graph = push(source.remote, repository, builder, builder.image([layer]), "v1")
     done = crossdock.ok("copy", *words, "--output", "json", "--progress", "plain")
-    assert done.result["digest"] == image.root
-    assert done.stderr
+    assert done.result["digest"] == graph.root
+    assert layer.digest.removeprefix("sha256:")[:8] in done.stderr
     assert "\x1b" not in done.stderr
 
 

@@ -352,3 +352,52 @@ def wait_set(event: threading.Event, what: str, timeout_s: float = 30.0) -> None
     started = time.monotonic()
     if not event.wait(timeout_s):
         raise AssertionError(f"waited {time.monotonic() - started:.0f} s in vain for: {what}")
+
+
+class Tunnel:
+    """A forward proxy that knows CONNECT alone, and leads every tunnel to one place."""
+
+    def __init__(self, upstream: str) -> None:
+        self.asked: list[str] = []  # what each CONNECT named
+        self.authorizations: list[str] = []  # each CONNECT's Proxy-Authorization
+        host, _, port = upstream.rpartition(":")
+        tunnel = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args: Any) -> None:
+                """Silence."""
+
+            def do_CONNECT(self) -> None:
+                tunnel.asked.append(self.path)
+                tunnel.authorizations.append(self.headers.get("Proxy-Authorization", ""))
+                with socket.create_connection((host, int(port))) as onward:
+                    self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    back = threading.Thread(target=_pump, args=(onward, self.connection))
+                    back.start()
+                    _pump(self.connection, onward)
+                    back.join()
+                self.close_connection = True
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="tunnel")
+        self._thread.start()
+
+    @property
+    def host(self) -> str:
+        """``host:port``."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        """Stop listening and break every tunnel."""
+        self._server.shutdown()
+        self._server.break_connections()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(_PIECE):
+            target.sendall(piece)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

@@ -18,7 +18,7 @@ http {{
     access_log {dir}/access.log seen;
     client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/f;
     uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-    proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off; client_max_body_size 0;
+    proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off; client_max_body_size 0; proxy_redirect off;
     proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;
     {servers}
 }}
