@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from crossdock.errors import Side
 from crossdock.protocol.challenge import Challenge, parse_challenges
-from crossdock.registry.credentials import CredentialStore
+from crossdock.registry.credentials import HUB_NAMES, CredentialStore
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.retry import Clock
 from crossdock.registry.tls import FLAG_PREFIX
@@ -77,7 +77,7 @@ class Authenticator:
         ping: Callable[[], Awaitable[Sequence[str]]],
     ) -> None:
         """`ping` gives the ``WWW-Authenticate`` headers of an unauthorized ``GET /v2/``."""
-        self._host = host
+        self._host = "docker.io" if host in HUB_NAMES else host  # as docker login knows it
         self._flag = FLAG_PREFIX[side]
         self._store = store
         self._service = tokens

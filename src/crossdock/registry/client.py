@@ -148,8 +148,7 @@ class RegistryClient:
     async def fetch(
         self, method: str, url: str, *, scope: Scope | None, headers: Headers = ()
     ) -> tuple[Exchange, ResponseHead]:
-        """Send a request without a body over the transfer core; the head of its answer, of any status. #
-        network
+        """Send a request without a body over the transfer core; its answer's head, of any status. # network
 
         ``Authorization`` is added when `url` has the registry's own origin and `scope` is given; a 401
         there is answered with a new token once. Redirects are the caller's. One try. Raises

@@ -36,7 +36,7 @@ MAX_FILE = 8 << 20  # bytes; a config with a thousand logins is under 1 MiB
 
 DOCKER_HUB = "index.docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
-_HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class CredentialStore:
         self, host: str, *, given: Credentials | None, environ: Mapping[str, str], side: Side
     ) -> None:
         """`host` with its port, as in references. No I/O."""
-        self._host = DOCKER_HUB if host.lower() in _HUB_NAMES else host.lower()
+        self._host = DOCKER_HUB if host.lower() in HUB_NAMES else host.lower()
         self._given = given
         self._environ = environ
         self._side = side
@@ -206,7 +206,7 @@ def _key_host(key: str) -> tuple[str, str]:
     host = host.lower()
     if bare != key or namespace.strip("/") in ("v1", "v2"):
         namespace = ""
-    return DOCKER_HUB if host in _HUB_NAMES else host, namespace.strip("/")
+    return DOCKER_HUB if host in HUB_NAMES else host, namespace.strip("/")
 
 
 def _from_entry(entry: Any, key: str, path: Path) -> Credentials | None:
