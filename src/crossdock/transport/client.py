@@ -62,8 +62,13 @@ class HttpClient:
 
     async def replace(self, origin: Origin, dead: Connection) -> Connection:
         """A new connection on the place of `dead`."""
-        self._pool.discard(origin, dead)
+        self.discard(origin, dead)
         return await self._connect(origin)
+
+    def discard(self, origin: Origin, connection: Connection) -> None:
+        """Close a connection without giving a place back."""
+        connection.abort()
+        self._pool.discard(origin, connection)
 
     def release(self, origin: Origin, connection: Connection | None) -> None:
         """An exchange has ended: its place is free."""

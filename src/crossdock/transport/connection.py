@@ -69,6 +69,7 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         self.exchanges = 0  # begun on this connection; all but the first are a reuse
         self.moved = 0  # bytes received and given to the loop: progress, as the pool sees it
+        self.peer_ended = False  # the peer closed it or it broke; not this side
         self.on_lost: Callable[[Connection], None] | None = None  # called when it ends while idle
         self._loop = loop
         self._options = options
@@ -399,6 +400,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is State.CLOSED:
             return
         self._cause = exc
+        self.peer_ended = True
         self._answer.end(self._eof and exc is None)
         if self.state in (State.NEW, State.IDLE):
             self._drop(None)

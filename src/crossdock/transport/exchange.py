@@ -65,7 +65,11 @@ class HttpExchange:
             except ReadFailed:
                 if not self._died_while_idle():
                     raise
-            self._connection = await self._client.replace(self._origin, self._connection)
+            connection = await self._client.replace(self._origin, self._connection)
+            if self._ended:  # meanwhile, by another task; the place is given back
+                self._client.discard(self._origin, connection)
+                self._check_open(ReadFailed)
+            self._connection = connection
             self._begin()
             return await self._connection.response(bound, phase)
         except BaseException:
@@ -75,7 +79,8 @@ class HttpExchange:
     def _died_while_idle(self) -> bool:
         """Whether the server most likely closed the kept connection before the request reached it."""
         connection = self._connection
-        return connection.exchanges > 1 and not connection.answer_began and not self._request.content_length
+        unanswered = connection.peer_ended and not connection.answer_began
+        return unanswered and connection.exchanges > 1 and not self._request.content_length
 
     async def receive(self, sink: Sink) -> int:
         """As `Exchange.receive`."""

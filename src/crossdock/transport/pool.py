@@ -110,11 +110,13 @@ class Pool:
     def occupy(self, origin: Origin, connection: Connection) -> None:
         """A new connection was made for a place. Raises `ConnectFailed` when the pool is closed."""
         self._check_open()
-        self._origins[origin].busy.add(connection)
+        self._origins.setdefault(origin, _Origin()).busy.add(connection)
 
     def discard(self, origin: Origin, connection: Connection) -> None:
-        """The connection is dead; its place is kept."""
-        self._origins[origin].busy.discard(connection)
+        """The connection is dead. Places do not change."""
+        state = self._origins[origin]
+        state.busy.discard(connection)
+        self._forget(origin, state)
 
     def release(self, origin: Origin, connection: Connection | None) -> None:
         """Give a place back, and its connection, which is kept if it is idle."""

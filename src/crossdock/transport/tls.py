@@ -11,9 +11,9 @@ from typing import Protocol
 
 from crossdock.errors import ReadFailed, TlsFailed, TransportError, WriteFailed
 
-# Ciphertext taken from the socket at once: 16 records. Measured through a memory BIO on loopback: 16 KiB costs
-# half as much CPU again, 64 KiB a tenth more, 512 KiB and 1 MiB no less. It also bounds what a full sink leaves
-# undecrypted.
+# Ciphertext taken from the socket at once: 16 records. Measured through a memory BIO on loopback, in CPU:
+# 16 KiB costs half as much again, 64 KiB a tenth more, 512 KiB and 1 MiB no less. It also bounds what a full
+# sink leaves undecrypted.
 CIPHERTEXT_SIZE = 256 * 1024
 
 # Plaintext encrypted at once; the ciphertext is held by the loop until the kernel takes it.

@@ -64,6 +64,31 @@ async def test_a_dead_connection_is_not_replaced_for_a_request_with_a_body_nor_w
     assert server.connections == 2
 
 
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_closing_an_exchange_never_makes_a_connection_for_it(serve, new_client, turns):
+    """Neither while it waits on a kept connection, nor in the middle of its replacement."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        if peer.number == 1:
+            await peer.send(ok(b""))
+            await peer.request()
+            if turns % 2:
+                await finish(peer)
+        await peer.closed()
+
+    server = await serve(handler)
+    client = new_client()
+    await get(client, server.url)
+    exchange = await client.send(Request("GET", server.url))
+    answer = asyncio.ensure_future(exchange.response())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    exchange.close()
+    await asyncio.gather(answer, return_exceptions=True)
+    assert repr(client) == "<HttpClient <Pool >>"
+
+
 async def test_unsolicited_bytes_close_an_idle_connection(serve, new_client):
     async def handler(peer: Peer) -> None:
         await peer.request()
