@@ -21,7 +21,7 @@ class ByteSink(Protocol):
     """Where body bytes land. Called on the event loop for every read; must not block or await."""
 
     def get_buffer(self) -> memoryview | None:
-        """Writable memory for the next bytes, never empty; None when full: reading stops until `Body.resume`."""
+        """Writable memory for the next bytes, never empty; None: full, reading stops until `Body.resume`."""
 
     def received(self, count: int) -> None:
         """The first `count` bytes of the last buffer are filled. Offered once, in order."""
@@ -130,7 +130,7 @@ class Target(Protocol):
         """
 
     async def start_upload(self, descriptor: Descriptor) -> UploadSession:
-        """Choose the way up for this blob. Opens the upload at the registry when the first bytes are given."""
+        """Choose the way up for this blob. The registry is asked when the first bytes are given."""
 
     async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         """Put the manifest's unchanged bytes, by digest, or under `tag` (and so by digest as well).

@@ -71,7 +71,7 @@ class NetworkOptions:
     def backoff_s(self, failures: int, chance: float) -> float:
         """Seconds to wait after `failures` failures in a row: exponential, at most 30 s, with full jitter.
 
-        `chance` is a random number in 0..1. Precedent: AWS architecture blog, "exponential backoff and jitter".
+        `chance` is a random number in 0..1. Precedent: AWS, "exponential backoff and jitter".
         """
         return min(30.0, 0.25 * 2.0 ** min(failures, 10)) * (0.5 + chance / 2)
 

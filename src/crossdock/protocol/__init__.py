@@ -1,1 +1,1 @@
-"""The distribution specification without sockets: paths, ranges, challenges, uploads, paging, error bodies."""
+"""The distribution specification without sockets: paths, ranges, challenges, uploads, paging, errors."""

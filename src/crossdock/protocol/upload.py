@@ -132,6 +132,7 @@ class Upload:
         # What is learned on the way, for the next blob of this host.
         self.chunked = rules.chunked
         self.chunk_size = rules.chunk_size
+        self._least_chunk = SMALLEST_CHUNK  # or the registry's OCI-Chunk-Min-Length, when that is more
         self.trust_range = rules.trust_range
         self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
         self.chunks_refused = False
@@ -168,6 +169,7 @@ class Upload:
         self._stated = None
         self.acknowledged = 0
         smallest, largest = _number(headers, "oci-chunk-min-length"), _number(headers, "oci-chunk-max-length")
+        self._least_chunk = max(SMALLEST_CHUNK, smallest)
         self.chunk_size = max(self.chunk_size, smallest)
         if largest:
             self.chunk_lowered = self.chunk_lowered or largest < self.chunk_size
@@ -315,15 +317,15 @@ class Upload:
 
     def _smaller_chunks(self, refused: int) -> Verdict:
         """413 to a chunk of `refused` bytes. Below the smallest size it is not the size that is refused."""
-        if self.chunk_size <= SMALLEST_CHUNK:
+        if self.chunk_size <= self._least_chunk:
             return Verdict.REFUSED
         self._lower_chunk(refused)
         return self._again_from_acknowledged()
 
     def _lower_chunk(self, refused: int) -> None:
         """Halve until a chunk is smaller than the request that was over the limit (U2)."""
-        while self.chunk_size >= refused and self.chunk_size > SMALLEST_CHUNK:
-            self.chunk_size = max(SMALLEST_CHUNK, self.chunk_size // 2)
+        while self.chunk_size >= refused and self.chunk_size > self._least_chunk:
+            self.chunk_size = max(self._least_chunk, self.chunk_size // 2)
             self.chunk_lowered = True
 
     def _other_way(self, status: int) -> Verdict:

@@ -172,6 +172,16 @@ def test_413_halves_the_chunk_down_to_the_smallest_and_keeps_the_session() -> No
     assert upload.chunk_lowered
 
 
+def test_413_never_halves_the_chunk_below_the_registrys_least() -> None:
+    upload = begin(
+        UploadRules(chunked=True, chunk_size=30 * MiB), retries=0, oci_chunk_min_length=str(5_000_000)
+    )
+    sizes = []
+    while answer(upload, 413, sent=0) is AGAIN:
+        sizes.append(sending(upload).stop)
+    assert sizes == [15 * MiB, 15 * MiB // 2, 5_000_000]
+
+
 def test_a_put_over_the_limit_gives_chunks_below_its_size_at_once() -> None:
     upload = begin(size=21 * MiB)
     assert answer(upload, 413, sent=0) is AGAIN
