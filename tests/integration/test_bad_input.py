@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from crossdock.testing.images import ImageBuilder, sample_index
 from support.command import AUTH, NOT_FOUND, SOURCE, TARGET, USAGE, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
-from support.faults import Fault, FaultProxy
+from support.faults import Fault, FaultProxy, SilentPort
 from support.images import layout_tags, push
 from support.process import free_port
 
@@ -186,6 +187,22 @@ def test_a_name_that_does_not_resolve_is_the_sources_fault(
     crossdock.fail_copy(
         wanted, f"{target.host}/{repository}:v1", "--retries", "0", code=SOURCE, naming=["source", wanted]
     )
+
+
+def test_a_port_that_never_answers_is_given_up(
+    crossdock: Crossdock, target: DockerRegistry, repository: str, closing: ExitStack
+) -> None:
+    silent = SilentPort()
+    closing.callback(silent.close)
+    wanted = f"{silent.host}/{repository}:v1"
+    crossdock.fail_copy(
+        wanted,
+        f"{target.host}/{repository}:v1",
+        *("--retries", "1", "--timeout", "500ms", "--src-plain-http"),
+        code=SOURCE,
+        naming=["source", wanted],
+    )
+    crossdock.fail("tags", f"{silent.host}/x", "--retries", "0", "--timeout", "500ms", code=SOURCE)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

@@ -173,6 +173,20 @@ def test_the_report_holds_the_result(
         assert flat[name] == result[name]
 
 
+def test_the_report_of_a_failure_says_what_failed(
+    crossdock: Crossdock, source: DockerRegistry, words: tuple[str, str], repository: str, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    wanted = f"{source.host}/{repository}:none"
+    line = crossdock.fail_copy(
+        wanted, words[1], "--report", report, code=NOT_FOUND, naming=["source", wanted]
+    )
+    document = json.loads(report.read_text())
+    assert document["error"]["exit_code"] == NOT_FOUND
+    assert document["error"]["side"] == "source"
+    assert document["error"]["message"] in line
+
+
 def test_a_report_that_cannot_be_written_is_said_in_one_line(
     crossdock: Crossdock, image: Graph, words: tuple[str, str], tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.process import ServerProcess, free_port, listening, require
+from support.process import SETTLING, ServerProcess, free_port, listening, require, settle
 from support.push import Remote
 
 _ACCESS = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d+) (?P<size>\d+)')
@@ -72,32 +72,27 @@ class DockerRegistry:
         algorithm, encoded = digest.split(":")
         return self.storage / "blobs" / algorithm / encoded[:2] / encoded / "data"
 
+    def _settle(self) -> None:
+        settle(self.process.log, lambda path: self.remote.request("GET", path).status)
+
     def accesses(self, since: int = 0) -> list[Access]:
         """Every finished request in the access log, from the line number `since` (see `mark`) on."""
+        self._settle()
         lines = self.process.log.read_text(errors="replace").splitlines()[since:]
         return [
             Access(match["method"], match["path"], int(match["status"]), int(match["size"]))
             for match in map(_ACCESS.search, lines)
-            if match
+            if match and SETTLING not in match["path"]
         ]
 
     def mark(self) -> int:
         """The present end of the log, for `accesses`."""
+        self._settle()
         return len(self.process.log.read_text(errors="replace").splitlines())
 
     def uploads_begun(self, since: int = 0) -> int:
         """How many upload sessions were asked for (mounts included)."""
         return sum(a.method == "POST" and "/blobs/uploads/" in a.path for a in self.accesses(since))
-
-    def bytes_uploading(self) -> int:
-        """Bytes that open upload sessions hold on disk now."""
-        total = 0
-        for path in self.storage.glob("repositories/**/_uploads/*/data"):
-            try:
-                total += path.stat().st_size
-            except FileNotFoundError:
-                continue
-        return total
 
     def upload_sessions(self) -> list[str]:
         """Upload sessions that are open, as paths under `storage`."""

@@ -7,7 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.process import ServerProcess, free_port, listening, require
+from support.process import SETTLING, ServerProcess, free_port, listening, require, settle
+from support.push import Remote
 
 _MAIN = """
 daemon off; pid {dir}/pid; error_log {dir}/error.log warn; worker_processes 1; {user}
@@ -18,7 +19,8 @@ http {{
     access_log {dir}/access.log seen;
     client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/f;
     uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-    proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off; client_max_body_size 0; proxy_redirect off;
+    proxy_http_version 1.1; proxy_buffering off; proxy_request_buffering off; client_max_body_size 0;
+    proxy_redirect off;
     proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Proto $scheme;
     {servers}
 }}
@@ -32,16 +34,19 @@ class Nginx:
     directory: Path
     process: ServerProcess
     ports: tuple[int, ...]
+    address: str = "127.0.0.1"
 
     @property
     def host(self) -> str:
         """``host:port`` of the first server."""
-        return f"127.0.0.1:{self.ports[0]}"
+        return f"{self.address}:{self.ports[0]}"
 
     def accesses(self) -> list[dict[str, object]]:
         """The access log: method, uri, status, sent, range, authorization of every finished request."""
         log = self.directory / "access.log"
-        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        settle(log, lambda path: Remote(self.host).request("GET", path).status)
+        seen = [json.loads(line) for line in log.read_text().splitlines()]
+        return [entry for entry in seen if SETTLING not in entry["uri"]]
 
     def stop(self) -> None:
         """End nginx and its worker."""
@@ -61,7 +66,7 @@ def start_nginx(directory: Path, servers: str, ports: tuple[int, ...], address: 
         directory / "log",
         lambda: all(listening(port, address) for port in ports),
     )
-    return Nginx(directory, process, ports)
+    return Nginx(directory, process, ports, address)
 
 
 def start_proxy(directory: Path, upstream: str, extra: str = "", tls: str = "") -> Nginx:

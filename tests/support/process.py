@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import socket
@@ -14,6 +15,8 @@ import pytest
 
 READY_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 10.0
+
+SETTLING = "/v2/settling-"  # requests of `settle`; no test counts them
 
 PACKAGE_OF = {
     "docker-registry": "docker-registry",
@@ -61,6 +64,21 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = READ
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s:g} s in vain for: {what}")
         time.sleep(0.01)
+
+
+def settle(log: Path, ask: Callable[[str], int]) -> None:
+    """Wait until everything answered so far stands in the access log `log`.
+
+    Servers write a line after the answer has gone. So one more request, by `ask` (path → status), is sent
+    and its line awaited. Where it cannot be sent (a TLS port asked without trust), nothing is waited for.
+    """
+    path = f"{SETTLING}{time.monotonic_ns()}"
+    try:
+        status = ask(path)
+    except (OSError, http.client.HTTPException):
+        return
+    if status != 400:
+        wait_until(lambda: path in log.read_text(errors="replace"), f"{log} to be written")
 
 
 class ServerProcess:
