@@ -202,7 +202,8 @@ def test_a_port_that_never_answers_is_given_up(
         code=SOURCE,
         naming=["source", wanted],
     )
-    crossdock.fail("tags", f"{silent.host}/x", "--retries", "0", "--timeout", "500ms", code=SOURCE)
+    flags = ("--retries", "0", "--timeout", "500ms", "--src-plain-http")
+    crossdock.fail("tags", f"{silent.host}/x", *flags, code=SOURCE)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
