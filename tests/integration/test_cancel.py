@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,9 @@ def is_clean(done: Finished) -> None:
     assert "cancel" in done.stderr.lower()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_in_mid_upload_deletes_the_session(
+    number: signal.Signals,
     crossdock: Crossdock,
     source: DockerRegistry,
     target: DockerRegistry,
@@ -46,7 +49,7 @@ def test_ctrl_c_in_mid_upload_deletes_the_session(
     words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the upload to begin")
-        running.interrupt()
+        running.interrupt(number)
         done = running.finish()
     is_clean(done)
     opened = target_faults.count(lambda r: r.is_upload_start())

@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from crossdock.testing.images import ImageBuilder
+from crossdock.testing.tokens import TokenServer
 from support import nginx
 from support.command import NOT_FOUND, SOURCE, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
@@ -282,6 +283,57 @@ def test_a_tls_front_before_a_plain_registry(
     words = f"{source.host}/{repository}:v1", f"{front.host}/{repository}:v1"
     crossdock.copy(*words, *SMALL_CHUNKS, "--dest-ca", authority.ca_file)
     assert_holds(target.remote, repository, "v1", image)
+
+
+def test_on_loopback_a_tls_registry_may_redirect_to_a_plain_port(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    authority: Authority,
+    repository: str,
+    image: Graph,
+    tmp_path: Path,
+    closing: ExitStack,
+) -> None:
+    certificate, key = authority.issue("127.0.0.1")
+    front, behind = nginx.start_redirector(
+        tmp_path / "nginx",
+        f"http://{source.host}",
+        source.storage,
+        tls=f"ssl_certificate {certificate}; ssl_certificate_key {key};",
+    )
+    closing.callback(front.stop)
+    closing.callback(behind.stop)
+    env = {"CROSSDOCK_SOURCE_USERNAME": "ann", "CROSSDOCK_SOURCE_PASSWORD": "hush-hush"}
+    words = f"{front.host}/{repository}:v1", f"{target.host}/{repository}:v1"
+    crossdock.copy(*words, *SMALL_CHUNKS, "--src-ca", authority.ca_file, env=env)
+    assert_holds(target.remote, repository, "v1", image)
+    assert {str(entry["authorization"]) for entry in behind.accesses()} == {""}
+
+
+def test_on_loopback_a_tls_registry_may_name_a_plain_token_realm(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    authority: Authority,
+    new_registry: Callable[..., DockerRegistry],
+    repository: str,
+    image: Graph,
+    tmp_path: Path,
+    closing: ExitStack,
+) -> None:
+    server = closing.enter_context(TokenServer(users={"ann": "hush-hush"}))
+    certificate, key = authority.issue("127.0.0.1")
+    closed = new_registry(
+        "closed",
+        http={"tls": {"certificate": str(certificate), "key": str(key)}},
+        auth=server.registry_auth(tmp_path),
+        tls=authority.context(),
+        bearer=lambda: server.mint([f"repository:{repository}:pull"]),
+    )
+    words = f"{source.host}/{repository}:v1", f"{closed.host}/{repository}:v1"
+    flags = ("--dest-ca", authority.ca_file, "--dest-creds-stdin")
+    crossdock.copy(*words, *flags, stdin="ann:hush-hush\n")
+    assert_holds(closed.remote, repository, "v1", image)
 
 
 def test_inspect_and_tags_take_a_ca(

@@ -157,9 +157,9 @@ class Running:
         assert self._process.stderr is not None
         return self._process.stderr
 
-    def interrupt(self) -> None:
-        """Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Ctrl-C, or another signal."""
+        self._process.send_signal(number)
 
     def finish(self, timeout: float = 30) -> Finished:
         """Wait for the end."""

@@ -95,13 +95,14 @@ def start_tls_front(directory: Path, upstream: str, certificate: Path, key: Path
 
 
 def start_redirector(
-    directory: Path, upstream: str, storage: Path, address: str = "127.0.0.1"
+    directory: Path, upstream: str, storage: Path, address: str = "127.0.0.1", tls: str = ""
 ) -> tuple[Nginx, Nginx]:
     """A private registry whose blobs are on another host and port.
 
     The first nginx asks for Basic credentials and answers a blob's GET and HEAD with 307; the second, at
     `address`, serves the files of the registry's `storage` and answers 500 to whoever brings an
-    Authorization header. `upstream` must check the credentials: the first nginx only insists on some.
+    Authorization header. `tls` makes the first one speak it. `upstream` must check the credentials: the
+    first nginx only insists on some.
     """
     port = free_port(address)
     files = f"""
@@ -112,7 +113,7 @@ def start_redirector(
     behind = start_nginx(directory / "storage", files, (port,), address)
     front_port = free_port()
     front = f"""
-    server {{ listen 127.0.0.1:{front_port};
+    server {{ listen 127.0.0.1:{front_port} {"ssl" if tls else ""}; {tls}
         location ~ ^/v2/.*/blobs/(?<digest>sha256:[0-9a-f]+)$ {{
             add_header WWW-Authenticate 'Basic realm="front"' always;
             if ($http_authorization = "") {{ return 401; }}
