@@ -22,9 +22,13 @@ def blob(repository: str, digest: str) -> str:
     return f"{_repository(repository)}/blobs/{quote(digest, safe=':')}"
 
 
-def manifest(repository: str, reference: str) -> str:
-    """end-3 (GET, HEAD), end-7 (PUT) and end-9 (DELETE): a manifest by tag or digest."""
-    return f"{_repository(repository)}/manifests/{quote(reference, safe=':')}"
+def manifest(repository: str, reference: str, tag: str | None = None) -> str:
+    """end-3 (GET, HEAD), end-7 (PUT) and end-9 (DELETE): a manifest by tag or digest.
+
+    `tag` is end-7b: pushed by digest and tagged at once, by registries that answer ``OCI-Tag``.
+    """
+    path = f"{_repository(repository)}/manifests/{quote(reference, safe=':')}"
+    return _with_query(path, {} if tag is None else {"tag": tag})
 
 
 def uploads(repository: str, digest_algorithm: str = "") -> str:

@@ -15,6 +15,7 @@ MAX_BODY = 64 * 1024  # bytes of an error body worth reading (the same bound as 
 MAX_MESSAGE = 200  # characters of the server's own words in an error
 MAX_CODES = 8
 
+_EMPTY_WORDS = "unknown error"
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -67,17 +68,27 @@ def _from_document(document: Any) -> ErrorBody:
     errors = document.get("errors")
     entries = [entry for entry in errors if isinstance(entry, dict)] if isinstance(errors, list) else []
     if entries:
-        codes = tuple(
+        codes = dict.fromkeys(
             code.upper()
             for entry in entries[:MAX_CODES]
             if isinstance(code := entry.get("code"), str) and _CODE.fullmatch(code)
         )
-        messages = (_first_text(entry, "message", "detail") for entry in entries)
-        return ErrorBody(codes, one_line(next(filter(None, messages), "")))
+        return ErrorBody(tuple(codes), one_line(_telling(entries)))
     # "details" is the distribution token server's and Docker Hub's, "error" OAuth2's (RFC 6749 section 5.2).
     return ErrorBody(
         message=one_line(_first_text(document, "error_description", "details", "message", "error"))
     )
+
+
+def _telling(entries: list[dict[str, Any]]) -> str:
+    """The first words that say something. Distribution puts "unknown error" before what it means by it."""
+    for entry in entries:
+        words = _first_text(entry, "message", "detail")
+        if words.strip().lower() == _EMPTY_WORDS:
+            words = _first_text(entry, "detail")
+        if words:
+            return words
+    return _first_text(entries[0], "message", "detail")
 
 
 def _first_text(document: dict[str, Any], *names: str) -> str:

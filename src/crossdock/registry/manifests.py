@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from crossdock.errors import DigestMismatch, InvalidDigest, LimitExceeded, NotFound, RegistryError
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import parse_manifest
+from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
 from crossdock.registry.referrers import FallbackLists
 from crossdock.transport.redact import redact_url
@@ -85,18 +86,38 @@ class Manifests:
 
         Raises `ContentError` when the target answers another digest, `RegistryError` when it refuses.
         """
-        reply = await self._client.request(
+        manifest = parse_manifest(data, descriptor.media_type)
+        try:
+            reply = await self._put(descriptor, data, tag)
+        except RegistryError as error:
+            error.hint = error.hint or _advice(error, manifest)
+            raise
+        _compare_stated(reply, descriptor.digest, data)
+        if manifest.subject is not None and not reply.headers.get("OCI-Subject", ""):
+            await self._fallback.add(manifest, descriptor)
+
+    async def _put(self, descriptor: Descriptor, data: bytes, tag: str | None) -> Reply:
+        """PUT by tag or by digest. A tag alone would make the registry name the bytes by sha256."""
+        digest = descriptor.digest
+        if tag is None:
+            return await self._put_at(endpoints.manifest(self._repository, digest), descriptor, data)
+        if digest.algorithm != "sha256":
+            path = endpoints.manifest(self._repository, digest, tag)
+            with suppress(RegistryError):  # distribution knows no other manifests than by sha256
+                reply = await self._put_at(path, descriptor, data)
+                if tag in map(str.strip, ",".join(reply.headers.getall("OCI-Tag", [])).split(",")):
+                    return reply
+        return await self._put_at(endpoints.manifest(self._repository, tag), descriptor, data)
+
+    async def _put_at(self, path: str, descriptor: Descriptor, data: bytes) -> Reply:
+        return await self._client.request(
             "PUT",
-            endpoints.manifest(self._repository, tag if tag is not None else descriptor.digest),
+            path,
             scope=self._scope,
             headers={"Content-Type": descriptor.media_type},
             body=data,
             ok=_PUSHED,
         )
-        _compare_stated(reply, descriptor.digest, data)
-        manifest = parse_manifest(data, descriptor.media_type)
-        if manifest.subject is not None and not reply.headers.get("OCI-Subject", ""):
-            await self._fallback.add(manifest, descriptor)
 
     # -- resolving -----------------------------------------------------------------------------------
 
@@ -130,6 +151,15 @@ class Manifests:
     async def _request(self, method: str, reference: str) -> Reply:
         path = endpoints.manifest(self._repository, reference)
         return await self._client.request(method, path, scope=self._scope, headers=_ACCEPT, limit=LIMIT)
+
+
+def _advice(error: RegistryError, manifest: Manifest) -> str:
+    """What to do about a target that takes no such manifest; empty when that is not what it says."""
+    if "MANIFEST_BLOB_UNKNOWN" in error.codes and any(layer.urls for layer in manifest.layers):
+        return "it names layers by URL: allow them at the target (distribution: validation.manifests.urls)"
+    if error.status == 415 and manifest.media_type in (mediatype.DOCKER_MANIFEST, mediatype.DOCKER_LIST):
+        return "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)"
+    return ""
 
 
 def _stated(reply: Reply) -> Digest | None:

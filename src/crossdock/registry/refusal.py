@@ -24,6 +24,8 @@ Headers = CIMultiDictProxy[str]
 AnyHeaders = Mapping[str, str] | Sequence[tuple[str, str]]
 
 BUSY = frozenset({408, 500, 502, 503, 504})
+# Distribution answers 500 to manifests it will never take, with these codes beside UNKNOWN.
+_FINAL = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})
 _UNSUPPORTED = frozenset({405, 415, 501})
 _SENDING = frozenset({"POST", "PATCH", "PUT"})
 _MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
@@ -102,7 +104,7 @@ def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., 
         return NotFound
     if status == 429:
         return RateLimited
-    if status in BUSY:
+    if status in BUSY and _FINAL.isdisjoint(said.codes):
         return ServerBusy
     if status in _UNSUPPORTED or "UNSUPPORTED" in said.codes:
         return Unsupported

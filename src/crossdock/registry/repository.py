@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossdock.errors import RegistryError, TransportError
+from crossdock.errors import CrossdockError, RegistryError, TransportError
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
@@ -96,7 +96,7 @@ class RegistryRepository:
         except (RegistryError, TransportError):
             return False
         if reply.status == 201:
-            return True
+            return descriptor.digest.algorithm == "sha256" or await self._is_really_here(descriptor)
         unused = self._opened.pop(descriptor.digest, None)
         if reply.headers.get("Location", ""):
             self._opened[descriptor.digest] = reply
@@ -111,6 +111,13 @@ class RegistryRepository:
     async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         """As `Manifests.push`. # network"""
         await self._manifests.push(descriptor, data, tag)
+
+    async def _is_really_here(self, descriptor: Descriptor) -> bool:
+        """Whether a mount that was answered by 201 worked: distribution 2 and 3 say so of sha512 in vain."""
+        try:
+            return await self.has_blob(descriptor)
+        except CrossdockError:
+            return False
 
     def _upload(self, descriptor: Descriptor, opened: Reply | None) -> RegistryUpload:
         return RegistryUpload(self._client, self._repository, descriptor, self._scope, self._memory, opened)

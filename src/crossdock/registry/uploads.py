@@ -110,6 +110,8 @@ class RegistryUpload:
                 continue
             await self._finish(self._client.network.commit_timeout)
         self._memory.learn(self._upload)
+        if self._descriptor.digest.algorithm != "sha256":
+            await self._check_kept()
 
     async def cancel(self) -> None:
         """Drop the session at the target. Never raises an error; bounded in time; nothing after `commit`."""
@@ -244,6 +246,15 @@ class RegistryUpload:
         except CrossdockError as error:
             return self._upload.asked(getattr(error, "status", 0), {})
         return self._upload.asked(reply.status, reply.headers)
+
+    async def _check_kept(self) -> None:
+        """Raises `UploadRejected` when a blob was accepted and is not there (crane's registry on disk)."""
+        if not await blob_exists(self._client, self._repository, self._descriptor, self._scope):  # network
+            algorithm = self._descriptor.digest.algorithm
+            raise UploadRejected(
+                f"the target accepted {self._descriptor.digest} and does not have it",
+                hint=f"it seems not to keep blobs with {algorithm} digests",
+            )
 
     async def _look(self) -> bool:
         try:

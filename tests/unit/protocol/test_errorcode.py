@@ -26,6 +26,20 @@ CASES = [
         errors({"code": "DENIED"}, {"code": "UNAUTHORIZED", "message": "no"}),
         ErrorBody(("DENIED", "UNAUTHORIZED"), "no"),
     ),
+    (
+        "distribution's unknown errors",
+        errors(
+            {"code": "UNKNOWN", "message": "unknown error", "detail": {}},
+            {"code": "UNKNOWN", "message": "unknown error", "detail": "invalid URL on layer"},
+            {"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"},
+        ),
+        ErrorBody(("UNKNOWN", "MANIFEST_BLOB_UNKNOWN"), "invalid URL on layer"),
+    ),
+    (
+        "nothing but an unknown error",
+        errors({"code": "UNKNOWN", "message": "unknown error"}),
+        ErrorBody(("UNKNOWN",), "unknown error"),
+    ),
     ("detail as text", errors({"code": "UNKNOWN", "detail": "broken"}), ErrorBody(("UNKNOWN",), "broken")),
     ("a code in lower case", errors({"code": "denied"}), ErrorBody(("DENIED",), "")),
     ("a code that is none", errors({"code": "a b", "message": "m"}), ErrorBody((), "m")),

@@ -14,6 +14,7 @@ from crossdock.errors import (
     LimitExceeded,
     NotFound,
     ProtocolError,
+    RegistryError,
     SizeMismatch,
     Unauthorized,
     Unsupported,
@@ -218,3 +219,59 @@ async def test_a_refused_type_says_so(server: ScriptedRegistry, connect: Connect
     server.expect("PUT", TAG, Answer(415))
     with pytest.raises(Unsupported):
         await connect().push_manifest(MANIFEST, DATA, "v1")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        document(mediaType=mediatype.DOCKER_MANIFEST),
+        json.dumps({"schemaVersion": 2, "mediaType": mediatype.DOCKER_LIST, "manifests": []}).encode(),
+    ],
+)
+async def test_a_target_for_oci_manifests_alone_is_said_with_what_to_do(
+    server: ScriptedRegistry, connect: Connect, data: bytes
+) -> None:
+    media_type = json.loads(data)["mediaType"]
+    server.expect("PUT", TAG, Answer(415, {}, b'{"errors":[{"code":"MANIFEST_INVALID"}]}'))
+    with pytest.raises(Unsupported) as refused:
+        await connect().push_manifest(describe(data, media_type), data, "v1")
+    assert "docker2s2" in refused.value.hint
+
+
+async def test_layers_by_url_that_the_target_refuses_are_not_pushed_again(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    layer = {**EMPTY_CONFIG.to_json(), "urls": ["https://layers.invalid/base.tar"]}
+    data = document(layers=[layer])
+    answer = [{"code": "UNKNOWN", "message": "unknown error"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]
+    server.expect("PUT", TAG, Answer(500, {}, json.dumps({"errors": answer}).encode()))
+    with pytest.raises(RegistryError) as refused:
+        await connect().push_manifest(describe(data, mediatype.OCI_MANIFEST), data, "v1")
+    assert not refused.value.retryable
+    assert "validation.manifests.urls" in refused.value.hint
+
+
+# -- other digests than sha256 -----------------------------------------------------------------------
+
+SHA512 = describe(DATA, mediatype.OCI_MANIFEST, "sha512")
+TAGGED_AT_ONCE = f"/v2/x/manifests/{SHA512.digest}?tag=v1"
+
+
+@pytest.mark.parametrize("tags", ["v1", "other, v1"])
+async def test_a_sha512_manifest_is_pushed_by_digest_and_tagged_at_once(
+    server: ScriptedRegistry, connect: Connect, tags: str
+) -> None:
+    named_so = {"Docker-Content-Digest": str(SHA512.digest), "OCI-Tag": tags}
+    server.expect("PUT", TAGGED_AT_ONCE, Answer(201, named_so))
+    await connect().push_manifest(SHA512, DATA, "v1")
+    assert server.seen[0].body == DATA
+
+
+@pytest.mark.parametrize("answer", [Answer(201), Answer(400), Answer(404), Answer(414)])
+async def test_a_registry_that_tags_nothing_by_digest_gets_the_tag_by_itself(
+    server: ScriptedRegistry, connect: Connect, answer: Answer
+) -> None:
+    server.expect("PUT", TAGGED_AT_ONCE, answer)
+    server.expect("PUT", TAG, Answer(201, {"Docker-Content-Digest": str(MANIFEST.digest)}))
+    await connect().push_manifest(SHA512, DATA, "v1")
+    assert [seen.body for seen in server.seen] == [DATA, DATA]

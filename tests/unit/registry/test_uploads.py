@@ -104,7 +104,20 @@ async def test_sha512_is_announced_when_the_session_is_opened(
     blob = describe(DATA, algorithm="sha512")
     server.expect("POST", f"{POST}?digest-algorithm=sha512", OPENED)
     server.expect("PUT", f"/u/1?_state=a&digest=sha512%3A{blob.digest.encoded}", Answer(201))
+    server.expect("HEAD", f"/v2/x/blobs/{blob.digest}", Answer(200, {"Content-Length": str(len(DATA))}))
     assert await upload(connect(), blob) == []
+
+
+async def test_a_sha512_blob_that_was_accepted_and_is_not_there_is_an_error(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    blob = describe(DATA, algorithm="sha512")
+    server.expect("POST", f"{POST}?digest-algorithm=sha512", OPENED)
+    server.expect("PUT", f"/u/1?_state=a&digest=sha512%3A{blob.digest.encoded}", Answer(201))
+    server.expect("HEAD", f"/v2/x/blobs/{blob.digest}", Answer(404))
+    with pytest.raises(UploadRejected) as lost:
+        await upload(connect(), blob)
+    assert "sha512" in lost.value.hint
 
 
 async def test_nothing_is_opened_before_there_is_something_to_send(
@@ -574,6 +587,20 @@ async def test_a_mounted_blob_needs_no_upload(server: ScriptedRegistry, connect:
     server.expect("POST", MOUNT, Answer(201))
     assert await connect().mount(BLOB, "other/repo") is True
     assert server.seen[0].headers["content-length"] == "0"
+
+
+@pytest.mark.parametrize(("status", "is_mounted"), [(200, True), (404, False), (500, False)])
+async def test_the_mount_of_a_sha512_blob_is_looked_after(
+    server: ScriptedRegistry, connect: Connect, status: int, is_mounted: bool
+) -> None:
+    blob = describe(DATA, algorithm="sha512")
+
+    async def registry(seen: Seen) -> Answer:
+        length = {"Content-Length": str(len(DATA))} if status == 200 else {}
+        return Answer(201) if seen.method == "POST" else Answer(status, length)
+
+    server.handler = registry
+    assert await connect().mount(blob, "other/repo") is is_mounted
 
 
 async def test_a_mount_that_became_a_session_is_used_by_the_upload(
