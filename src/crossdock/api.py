@@ -158,7 +158,16 @@ async def list_tags(repository: str, options: CopyOptions | None = None) -> list
 def copy_sync(
     source: str, target: str, options: CopyOptions | None = None, *, on_event: Listener = ignore
 ) -> CopyResult:
-    """`copy` for callers without an event loop; runs on uvloop."""
+    """`copy` for callers without an event loop; runs on uvloop.
+
+    Raises RuntimeError inside a running event loop, which it would block: there, ``await copy(...)``.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError("copy_sync cannot run inside a running event loop: await crossdock.copy() there")
     return run(copy(source, target, options, on_event=on_event))
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
 from crossdock.errors import RedirectRefused
@@ -31,15 +31,19 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 Origin = tuple[str, str, int]
 """Scheme, host (lower case, IPv6 without brackets) and port."""
 
-_HOST = re.compile(r"[0-9a-z._:%-]+")
+# A name or IPv4; or IPv6, with its zone.
+_HOST = re.compile(r"[0-9a-z._-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[0-9a-z._%-]+)?")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
+_UNSPECIFIED, _LOOPBACK = ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1")
+# RFC 4291 section 2.5.5.1 (compatible), RFC 6052 section 2.1 (NAT64)
+_ENDING_IN_V4 = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
     """The next address. ``authorized``: it is the registry's own origin, which may see ``Authorization``."""
 
-    url: str
+    url: str = field(repr=False)  # its query may be a permission
     authorized: bool
 
 
@@ -54,13 +58,20 @@ def next_hop(current_url: str, location: str, *, registry_url: str) -> Hop:
     if len(location) > MAX_LOCATION:
         raise RedirectRefused(f"a Location of {len(location)} characters is over the limit of {MAX_LOCATION}")
     try:
-        parts = _split(urljoin(current_url, _quoted(location.strip())))
-        target = origin(urlunsplit(parts))
+        url = usable_url(urljoin(current_url, _quoted(location.strip())))
     except ValueError as error:
         raise RedirectRefused(f"a Location is no usable URL: {error}") from None
+    target = origin(url)
     _check(origin(current_url), target, origin(registry_url))
-    url = urlunsplit(parts._replace(fragment=""))
     return Hop(url, target == origin(registry_url))
+
+
+def usable_url(url: str) -> str:
+    """An absolute URL that a server named, fit to be asked: percent-encoded, without its fragment.
+
+    Raises `ValueError`, which quotes nothing of it.
+    """
+    return urlunsplit(_split(_quoted(url))._replace(fragment=""))
 
 
 def origin(url: str) -> Origin:
@@ -119,6 +130,12 @@ def _split(url: str) -> SplitResult:
         raise ValueError("it holds user information")
     if not parts.hostname or not _HOST.fullmatch(parts.hostname):
         raise ValueError("it has no valid host")
+    try:
+        usable_port = parts.port != 0
+    except ValueError:  # whose message quotes what stands there
+        usable_port = False
+    if not usable_port:
+        raise ValueError("it has no valid port")
     return parts
 
 
@@ -140,6 +157,13 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
             return ipaddress.IPv4Address(socket.inet_aton(host.rstrip(".")))
         except OSError:
             return None
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    return _embedded_v4(address) or address
+
+
+def _embedded_v4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address leads to: mapped, compatible, 6to4, or translated by NAT64."""
+    if isinstance(address, ipaddress.IPv4Address) or address in (_UNSPECIFIED, _LOOPBACK):
+        return None
+    if any(address in block for block in _ENDING_IN_V4):
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour

@@ -25,7 +25,7 @@ The caller performs `Upload.step`, reports what came of it, and looks at `Upload
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 from urllib.parse import urljoin
@@ -72,7 +72,7 @@ class Send:
     """One request with the blob's bytes ``start``..``stop``; ``final`` closes the session."""
 
     method: str
-    url: str
+    url: str = field(repr=False)  # its query may be the session's permission
     start: int
     stop: int
     final: bool
@@ -83,7 +83,7 @@ class Send:
 class Ask:
     """GET the session's state."""
 
-    url: str
+    url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

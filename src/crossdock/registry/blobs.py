@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
@@ -71,7 +71,7 @@ async def blob_exists(client: RegistryClient, repository: str, descriptor: Descr
 class _Resolved:
     """Where ranges are read from."""
 
-    url: str
+    url: str = field(repr=False)  # its query may be a permission
     is_authorized: bool  # the registry's own origin, which may see Authorization
     refresh_at: float | None  # on the loop's clock; None: no redirect, so nothing that runs out
 

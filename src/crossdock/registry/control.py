@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 MAX_HEADER = 64 * 1024  # bytes of one header line; aiohttp's 8 KiB is too short for some signed Locations
-BODY_TIMEOUT_S = 300.0  # a small answer that has not arrived after that is being dripped
+PATIENCE = 10  # `timeout`s; a small answer that has not arrived whole after so many is being dripped
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class ControlHttp:
             proxy=proxy,
             proxy_headers=proxy_headers or None,
             timeout=aiohttp.ClientTimeout(
-                total=self._network.connect_timeout + first_byte + BODY_TIMEOUT_S,
+                total=self._network.connect_timeout + first_byte + PATIENCE * self._network.timeout,
                 connect=self._network.connect_timeout,
                 sock_read=first_byte,
             ),
@@ -188,7 +188,8 @@ class ControlHttp:
             case TimeoutError():
                 raise TimedOut(f"{method} {shown}: no answer in time", phase="first byte", **place) from error
             case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
-                raise ProtocolError(f"{method} {shown}: no valid HTTP: {reason}", **place) from error
+                # Not chained: its text holds the whole URL, and what the server echoed.
+                raise ProtocolError(f"{method} {shown}: no valid HTTP: {reason}", **place) from None
             case _:
                 raise ReadFailed(f"{method} {shown}: the connection broke: {reason}", **place) from error
 

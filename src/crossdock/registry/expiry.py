@@ -46,6 +46,6 @@ def server_time(date: str, fallback: float) -> float:
     """The ``Date`` of an answer in seconds since the epoch, `fallback` when it has none."""
     try:
         when = parsedate_to_datetime(date)
-    except ValueError:
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, IndexError, OverflowError):  # what email.utils raises for nonsense
         return fallback
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -31,6 +31,7 @@ from crossdock.protocol.redirect import (
     origin,
     same_origin,
     show_origin,
+    usable_url,
 )
 from crossdock.registry.control import Reply
 from crossdock.registry.refusal import refusal
@@ -39,6 +40,7 @@ from crossdock.transport.redact import redact_url
 
 CLIENT_ID = "crossdock"
 DEFAULT_LIFETIME_S = 60.0
+MAX_LIFETIME_S = 86_400.0  # of what a service may promise; the day after, one more request is no loss
 MAX_TOKEN = 64 * 1024  # characters; cloud registries issue up to 8 KiB
 
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
@@ -62,19 +64,18 @@ class Token:
         return self.expires - self.minted
 
 
-def check_realm(realm: str, registry_url: str) -> None:
-    """Whether a registry may send our credentials to `realm`. Raises `RedirectRefused` when not.
+def check_realm(realm: str, registry_url: str) -> str:
+    """The URL of `realm`, if a registry may send our credentials there. Raises `RedirectRefused` when not.
 
     A registry spoken to over HTTPS has no plain-HTTP realm, except from loopback to loopback. A registry in
     plain HTTP was asked for or is loopback; loopback ones have plain realms on loopback alone. A realm on
     an internal address literal needs a registry that is internal itself or has the same host.
     """
     try:
-        scheme, host, _ = place = origin(realm)
-    except ValueError:
-        raise RedirectRefused("the registry names a token service that is no http or https address") from None
-    if "@" in urlsplit(realm).netloc:
-        raise RedirectRefused("the registry names a token service with user information in its address")
+        url = usable_url(realm)
+    except ValueError as error:
+        raise RedirectRefused(f"the registry names a token service by no usable URL: {error}") from None
+    scheme, host, _ = place = origin(url)
     registry = origin(registry_url)
     local = is_loopback(registry[1]) and is_loopback(host)
     if scheme == "http" and not local and (registry[0] == "https" or is_loopback(registry[1])):
@@ -86,6 +87,7 @@ def check_realm(realm: str, registry_url: str) -> None:
         raise RedirectRefused(
             f"{show_origin(registry)} names a token service on an internal address, {show_origin(place)}"
         )
+    return url
 
 
 class TokenService:
@@ -104,8 +106,7 @@ class TokenService:
         Raises `Unauthorized` when the service refuses (with `hint`), `RedirectRefused` for a realm that
         must not be asked, `ProtocolError` for an answer without a token, and what the transport raises.
         """
-        realm = challenge.get("realm")
-        check_realm(realm, self._registry_url)
+        realm = check_realm(challenge.get("realm"), self._registry_url)
         service = challenge.get("service")
         minted = self._clock.monotonic()
         who = credentials or Credentials()
@@ -172,7 +173,8 @@ def _with_query(realm: str, query: list[tuple[str, str]]) -> str:
 
 def _refused(reply: Reply, method: str, who: Credentials, hint: str) -> Unauthorized:
     """Never NotFound: a missing token service must not be taken for a missing manifest."""
-    secrets = (who.password, who.identity_token)
+    sent = basic(who.username, who.password or who.identity_token).removeprefix("Basic ")
+    secrets = (who.password, who.identity_token, sent)
     url = urlunsplit(urlsplit(reply.url)._replace(query=""))
     error = refusal(method, url, reply.status, reply.body, secrets=secrets)
     if who.username:
@@ -201,4 +203,4 @@ def _parse(reply: Reply, minted: float) -> Token:
     lifetime = fields.get("expires_in")
     if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not lifetime > 0:
         lifetime = DEFAULT_LIFETIME_S
-    return Token(value, minted, minted + lifetime)
+    return Token(value, minted, minted + float(min(lifetime, MAX_LIFETIME_S)))

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -58,6 +59,18 @@ def explain(operation: str, path: Path, error: OSError) -> StoreError:
     failed = StoreError(f"{operation} {path}: {reason}", hint=hint)
     failed.errno = code
     return failed
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The first `limit` bytes of a regular file. Raises `StoreError` for anything else, and OSError.
+
+    A layout may come from anyone: opening a named pipe or a device put there would wait for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StoreError(f"{path} is not a regular file", hint="this is no OCI image layout as it is")
+        return file.read(limit)
 
 
 def write_all(descriptor: int, data: memoryview) -> None:

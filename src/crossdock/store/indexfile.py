@@ -31,7 +31,7 @@ from typing import Any
 import msgspec
 
 from crossdock.errors import ContentError, LimitExceeded, StoreError
-from crossdock.store.files import explain, replace_file, sync_folder
+from crossdock.store.files import explain, read_file, replace_file, sync_folder
 
 Entry = dict[str, Any]
 
@@ -121,8 +121,9 @@ class IndexFile:
     def _check_layout(self) -> None:
         path = self.root / "oci-layout"
         try:
-            with path.open("rb") as file:
-                data = file.read(LAYOUT_LIMIT)
+            data = read_file(path, LAYOUT_LIMIT)
+        except StoreError:
+            raise
         except (FileNotFoundError, NotADirectoryError):
             if not self.root.is_dir():
                 raise StoreError(
@@ -145,8 +146,9 @@ class IndexFile:
 
     def _load(self) -> dict[str, Any]:
         try:
-            with self.path.open("rb") as file:
-                data = file.read(INDEX_LIMIT + 1)
+            data = read_file(self.path, INDEX_LIMIT + 1)
+        except StoreError:
+            raise
         except FileNotFoundError:
             raise StoreError(
                 f"{self.root} is not a whole OCI image layout: index.json is missing",

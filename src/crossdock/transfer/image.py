@@ -141,8 +141,9 @@ class ImageCopy:
     async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> None:
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = parse_manifest(data, descriptor.media_type)
-        manifests = [below for below in manifest.successors() if _is_manifest_of(manifest, below)]
-        blobs = self._blobs_to_copy([below for below in manifest.successors() if below not in manifests])
+        successors = manifest.successors()
+        manifests = [below for below in successors if _is_manifest_of(manifest, below)]
+        blobs = self._blobs_to_copy([below for below in successors if not _is_manifest_of(manifest, below)])
         for blob in blobs:
             if blob.digest not in self._once:
                 self._tally.emit(BlobPlanned(blob.digest, blob.size))

@@ -37,8 +37,8 @@ class Request:
     """
 
     method: str
-    url: str  # absolute, http or https
-    headers: Headers = ()
+    url: str = field(repr=False)  # absolute, http or https
+    headers: Headers = field(default=(), repr=False)  # may hold Authorization
     content_length: int | None = None
 
 
@@ -48,7 +48,7 @@ class ResponseHead:
 
     status: int
     reason: str
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[tuple[str, str], ...] = field(repr=False)  # a Location or a cookie may be a secret
     content_length: int | None = None  # None: chunked, or ends with the connection
     by_name: dict[str, str] = field(default_factory=dict, repr=False)  # repeats joined by ", "
     chunked: bool = False  # Transfer-Encoding: chunked

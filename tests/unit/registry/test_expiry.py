@@ -46,3 +46,9 @@ def test_the_servers_clock_counts() -> None:
     assert server_time("Tue, 14 Nov 2023 22:13:20 GMT", 1.0) == NOON
     assert server_time("", 1.0) == 1.0
     assert server_time("now", 1.0) == 1.0
+    assert server_time("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 1.0) == 1.0
+
+
+@given(st.text(max_size=60))
+def test_no_date_raises(date: str) -> None:
+    server_time(date, 1.0)

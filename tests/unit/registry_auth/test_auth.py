@@ -352,6 +352,7 @@ ANSWERS = [
     {"access_token": "ok"},
     {"token": "ok", "expires_in": "soon"},
     {"token": "ok", "expires_in": -5},
+    {"token": "ok", "expires_in": 10**400},
     {"token": "", "access_token": "ok", "expires_in": True},
 ]
 
@@ -445,6 +446,9 @@ REALMS = [
     (HUB, "https://10.0.0.1/token", False),
     (HUB, "https://169.254.169.254/token", False),
     (HUB, "https://u:p@auth.example/token", False),
+    (HUB, "https://\u2460\u2461\u2466.\u24ea.\u24ea.\u2460/token", False),  # 127.0.0.1 to a resolver
+    (HUB, "https://auth.example\r\nX-Evil: 1/token", False),
+    (HUB, "https://auth.example/\udcff", False),
     (HUB, "", False),
     (HUB, "/token", False),
     (HUB, "ftp://auth.example/", False),

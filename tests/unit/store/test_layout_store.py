@@ -650,3 +650,16 @@ async def test_a_folder_that_may_not_be_made_is_a_store_error(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="Not a directory"):
         await push_blob(LayoutStore(tmp_path / "file" / "layout", create=True), b"data")
+
+
+@pytest.mark.parametrize("name", ["oci-layout", "index.json"])
+@pytest.mark.parametrize("create", [False, True])
+def test_a_named_pipe_in_a_layout_is_refused_and_never_waited_for(
+    tmp_path: Path, name: str, create: bool
+) -> None:
+    (tmp_path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (tmp_path / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(StoreError, match=r"not a regular file|not an OCI image layout"):
+        LayoutStore(tmp_path, create=create).index.entries()

@@ -1,0 +1,31 @@
+"""What a traceback, a debugger or a log may print of values that hold secrets: nothing of those."""
+
+from __future__ import annotations
+
+import pytest
+
+from crossdock.options import Credentials
+from crossdock.protocol.redirect import Hop
+from crossdock.protocol.upload import Ask, Send
+from crossdock.registry.token import Token
+from crossdock.transport.base import Request, ResponseHead
+
+SECRET = "s3cr3t"
+URL = f"https://storage.example/blob?X-Amz-Signature={SECRET}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Credentials("ann", SECRET, SECRET, SECRET),
+        Token(SECRET, 0.0, 1.0),
+        Hop(URL, authorized=False),
+        Send("PUT", URL, 0, 1, final=True, headers=()),
+        Ask(URL),
+        Request("GET", URL, (("Authorization", f"Bearer {SECRET}"),)),
+        ResponseHead(307, "", (("location", URL), ("set-cookie", SECRET)), by_name={"location": URL}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_repr_shows_a_secret(value: object) -> None:
+    assert SECRET not in repr(value)
