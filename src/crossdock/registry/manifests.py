@@ -22,6 +22,7 @@ LIMIT = 4 << 20  # bytes of one manifest; what registries take at least (spec:53
 _ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
 # HEAD is part of the specification, but old registries and proxies refuse it, in these ways.
 _NO_HEAD = frozenset({400, 405, 406, 501})
+_NO_CONTENT = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
 _PUSHED = (200, 201, 202)  # 202 is Quay's (3.2)
 
 
@@ -155,7 +156,7 @@ class Manifests:
 
 def _advice(error: RegistryError, manifest: Manifest) -> str:
     """What to do about a target that takes no such manifest; empty when that is not what it says."""
-    if "MANIFEST_BLOB_UNKNOWN" in error.codes and any(layer.urls for layer in manifest.layers):
+    if any(layer.urls for layer in manifest.layers) and not _NO_CONTENT.isdisjoint(error.codes):
         return "it names layers by URL: allow them at the target (distribution: validation.manifests.urls)"
     if error.status == 415 and manifest.media_type in (mediatype.DOCKER_MANIFEST, mediatype.DOCKER_LIST):
         return "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)"

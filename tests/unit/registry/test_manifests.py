@@ -238,13 +238,18 @@ async def test_a_target_for_oci_manifests_alone_is_said_with_what_to_do(
     assert "docker2s2" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    ("status", "codes"),
+    [(500, ["UNKNOWN", "MANIFEST_BLOB_UNKNOWN"]), (400, ["MANIFEST_INVALID"])],
+    ids=["distribution", "zot"],
+)
 async def test_layers_by_url_that_the_target_refuses_are_not_pushed_again(
-    server: ScriptedRegistry, connect: Connect
+    server: ScriptedRegistry, connect: Connect, status: int, codes: list[str]
 ) -> None:
     layer = {**EMPTY_CONFIG.to_json(), "urls": ["https://layers.invalid/base.tar"]}
     data = document(layers=[layer])
-    answer = [{"code": "UNKNOWN", "message": "unknown error"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]
-    server.expect("PUT", TAG, Answer(500, {}, json.dumps({"errors": answer}).encode()))
+    body = json.dumps({"errors": [{"code": code} for code in codes]}).encode()
+    server.expect("PUT", TAG, Answer(status, {}, body))
     with pytest.raises(RegistryError) as refused:
         await connect().push_manifest(describe(data, mediatype.OCI_MANIFEST), data, "v1")
     assert not refused.value.retryable
