@@ -2,9 +2,10 @@
 
 A registry with the API finds them by ``subject``. For one without, clients keep the list themselves, in an
 index under a tag made from the subject's digest (spec, "Referrers Tag Schema"). Nothing locks that tag, so a
-writer reads it back until its own entry is there (M3). Two writers that read the same list can still undo
-each other when the later one has read before the earlier one wrote; the registry's ``ETag`` closes that gap
-where it is honoured, and one process waits for itself.
+writer reads it back until its own entry is there (M3), and once more after a while, because another one may
+have read the list before that write and write its own only now. The registry's ``ETag`` closes what is left
+of that gap where it is honoured (distribution sends one and ignores ``If-Match``), and one process waits for
+itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import json
 import random
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,8 @@ _TAG_ALGORITHM = 32  # characters
 _TAG_ENCODED = 64
 _NOT_IN_TAG = re.compile(r"[^A-Za-z0-9_.-]")
 WRITES = 6  # tries to get one entry into the list
+SETTLE = 3  # times what reading and writing took: how long an entry is given to be overwritten
+MAX_SETTLE_S = 5.0
 
 
 def fallback_tag(subject: Digest) -> str:
@@ -84,14 +88,21 @@ class FallbackLists:
         tag = fallback_tag(manifest.subject.digest)
         entry = _entry(manifest, descriptor)
         async with self._locks.setdefault(tag, asyncio.Lock()):
+            took_s = 0.0  # from the reading of the list to the end of its writing
             for attempt in range(WRITES + 1):
                 if attempt > 1:  # another writer won: let it finish
                     await asyncio.sleep(self._client.network.backoff_s(attempt, random.random()))
+                started = time.monotonic()
                 current = await self._read(tag)
+                if attempt and descriptor.digest in current.digests():
+                    # Who read the list before our write and is as slow as we are has written by then.
+                    await asyncio.sleep(min(SETTLE * took_s, MAX_SETTLE_S))
+                    current = await self._read(tag)
                 if descriptor.digest in current.digests():
                     return
                 if attempt < WRITES:
                     await self._write(tag, current, entry)
+                    took_s = time.monotonic() - started
         raise RegistryError(
             f"the entry of {descriptor.digest} does not stay in the referrers list {self._repository}:{tag}",
             hint="another client keeps writing this tag: copy again when it is done",

@@ -207,6 +207,28 @@ async def test_a_list_that_changed_meanwhile_loses_no_entry(
     assert tag.digests() == [artifact(number)[0].digest for number in (7, 8, 1)]
 
 
+async def test_an_entry_that_a_slower_writer_overwrites_is_written_again(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    tag = TagServer(conditional=False)
+    tag.document = index(entry(7))
+    stale = index(entry(7), entry(8))
+    reads: list[bytes | None] = []
+
+    async def registry(seen: Seen) -> Answer:
+        if seen.method != "GET":
+            return await tag.handle(seen)
+        answer = await tag.handle(seen)
+        reads.append(tag.document)
+        if len(reads) == 2:  # our entry was seen; now the other one writes what it made of the old list
+            tag.document = stale
+        return answer
+
+    server.handler = registry
+    await connect().push_manifest(*artifact(1), None)
+    assert tag.digests() == [artifact(number)[0].digest for number in (7, 8, 1)]
+
+
 async def test_two_writers_at_once_both_end_up_in_the_list(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
