@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -89,13 +91,28 @@ class Manifests:
         """
         manifest = parse_manifest(data, descriptor.media_type)
         try:
-            reply = await self._put(descriptor, data, tag)
+            reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
         except RegistryError as error:
             error.hint = error.hint or _advice(error, manifest)
             raise
         _compare_stated(reply, descriptor.digest, data)
         if manifest.subject is not None and not reply.headers.get("OCI-Subject", ""):
             await self._fallback.add(manifest, descriptor)
+
+    async def _put_patiently(
+        self, descriptor: Descriptor, data: bytes, tag: str | None, *, names_urls: bool
+    ) -> Reply:
+        """PUT, and once more when blobs that were seen there are said to be unknown.
+
+        Distribution 2 reads an empty link while another client pushes the same blob to the repository.
+        """
+        try:
+            return await self._put(descriptor, data, tag)
+        except RegistryError as error:
+            if names_urls or "MANIFEST_BLOB_UNKNOWN" not in error.codes:
+                raise
+        await asyncio.sleep(self._client.network.backoff_s(1, random.random()))
+        return await self._put(descriptor, data, tag)
 
     async def _put(self, descriptor: Descriptor, data: bytes, tag: str | None) -> Reply:
         """PUT by tag or by digest. A tag alone would make the registry name the bytes by sha256."""
@@ -154,9 +171,13 @@ class Manifests:
         return await self._client.request(method, path, scope=self._scope, headers=_ACCEPT, limit=LIMIT)
 
 
+def _names_urls(manifest: Manifest) -> bool:
+    return any(layer.urls for layer in manifest.layers)
+
+
 def _advice(error: RegistryError, manifest: Manifest) -> str:
     """What to do about a target that takes no such manifest; empty when that is not what it says."""
-    if any(layer.urls for layer in manifest.layers) and not _NO_CONTENT.isdisjoint(error.codes):
+    if _names_urls(manifest) and not _NO_CONTENT.isdisjoint(error.codes):
         return "it names layers by URL: allow them at the target (distribution: validation.manifests.urls)"
     if error.status == 415 and manifest.media_type in (mediatype.DOCKER_MANIFEST, mediatype.DOCKER_LIST):
         return "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)"

@@ -256,6 +256,23 @@ async def test_layers_by_url_that_the_target_refuses_are_not_pushed_again(
     assert "validation.manifests.urls" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    "answer", [Answer(201), Answer(400, {}, b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}')]
+)
+async def test_a_push_for_whose_blobs_another_client_races_is_repeated_once(
+    server: ScriptedRegistry, connect: Connect, answer: Answer
+) -> None:
+    codes = [{"code": "DIGEST_INVALID"}, {"code": "MANIFEST_BLOB_UNKNOWN"}]
+    server.expect("PUT", TAG, Answer(400, {}, json.dumps({"errors": codes}).encode()))
+    server.expect("PUT", TAG, answer)
+    push = connect().push_manifest(MANIFEST, DATA, "v1")
+    if answer.status == 201:
+        await push
+    else:
+        with pytest.raises(RegistryError):
+            await push
+
+
 # -- other digests than sha256 -----------------------------------------------------------------------
 
 SHA512 = describe(DATA, mediatype.OCI_MANIFEST, "sha512")
