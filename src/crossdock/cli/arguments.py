@@ -84,6 +84,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if "ignored explicit argument" in message:
             message = message.partition(" ignored explicit argument")[0] + " takes no value"
+        if message.startswith("argument COMMAND: invalid choice"):
+            message = f"no such command; there are {', '.join(COMMANDS)}"
         raise UsageError(message, command=self.prog)
 
 
@@ -343,7 +345,8 @@ def _listen(text: str) -> str:
 
 def _about_unknown(words: Sequence[str]) -> str:
     """What is wrong with words nobody asked for. Only flag names are quoted: values may be passwords."""
-    flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+    flags = [word.partition("=")[0] for word in words if word.startswith("--")]
+    flags += [word[:2] for word in words if word.startswith("-") and not word.startswith("--")]
     if any("cred" in flag or "pass" in flag for flag in flags):
         return f"unknown flag {flags[0]}: passwords are never arguments; the -creds-stdin flags read them"
     if flags:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from crossdock.cli.arguments import UsageError, parse
 from crossdock.cli.exits import ExitCode, exit_code
-from crossdock.cli.failure import error_line
+from crossdock.cli.failure import error_line, traceback_text
 from crossdock.cli.streams import prepare_streams, print_error
 
 _MODULES = {
@@ -36,8 +35,6 @@ def run(arguments: Sequence[str]) -> int:
         return error.code if isinstance(error.code, int) else ExitCode.DONE
     except BaseException as error:
         if debug:
-            import traceback
-
-            traceback.print_exception(error, file=sys.stderr)
+            print_error(traceback_text(error))
         print_error(error_line(error))
         return exit_code(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
 from collections import deque
 from typing import TextIO
@@ -58,8 +60,11 @@ class LiveDisplay:
     def restore(self) -> None:
         """Give the cursor back at once; for a process that is about to end."""
         try:
-            self._stream.write(_SHOW_CURSOR)
-            self._stream.flush()
+            # By descriptor, and only what is taken at once: the thread may hold the stream's lock while it
+            # waits for a terminal that was stopped (Ctrl-S).
+            descriptor = self._stream.fileno()
+            if select.select([], [descriptor], [], 0)[1]:
+                os.write(descriptor, _SHOW_CURSOR.encode())
         except (OSError, ValueError):
             pass
 

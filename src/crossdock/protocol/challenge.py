@@ -37,8 +37,12 @@ class Challenge:
 
 
 def parse_challenges(values: Iterable[str]) -> tuple[Challenge, ...]:
-    """Every challenge of all ``WWW-Authenticate`` headers, in the server's order. Never raises."""
-    return tuple(challenge for value in values for challenge in _parse_one(value[:MAX_HEADER]))
+    """Every challenge of all ``WWW-Authenticate`` headers, in the server's order. Never raises.
+
+    Bytes that were no UTF-8 (lone surrogates here) become ``?``: their values go into URLs.
+    """
+    texts = (value[:MAX_HEADER].encode("utf-8", "replace").decode() for value in values)
+    return tuple(challenge for text in texts for challenge in _parse_one(text))
 
 
 def _parse_one(value: str) -> Iterable[Challenge]:

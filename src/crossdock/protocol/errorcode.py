@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,18 +43,21 @@ class ErrorBody:
         return "UNKNOWN" in self.codes and "not found" in self.message.lower()
 
 
-def parse_error(body: bytes) -> ErrorBody:
-    """Codes and message of an error body of any kind. Never raises."""
+def parse_error(body: bytes, hide: Callable[[str], str] = str) -> ErrorBody:
+    """Codes and message of an error body of any kind. Never raises.
+
+    `hide` takes secrets out of the server's words, before they are cut: half a secret is not recognised.
+    """
     text = body[:MAX_BODY].decode("utf-8", "replace").strip()
     if text.startswith(("{", "[")):
         try:
-            return _from_document(json.loads(text))
+            return _from_document(json.loads(text), hide)
         except (ValueError, RecursionError):
             pass
     if text.startswith("<"):
         title = _TITLE.search(text)
-        return ErrorBody(message=one_line(title[1]) if title else "")
-    return ErrorBody(message=one_line(text))
+        return ErrorBody(message=one_line(hide(title[1])) if title else "")
+    return ErrorBody(message=one_line(hide(text)))
 
 
 def one_line(text: str) -> str:
@@ -62,7 +66,7 @@ def one_line(text: str) -> str:
     return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
 
 
-def _from_document(document: Any) -> ErrorBody:
+def _from_document(document: Any, hide: Callable[[str], str]) -> ErrorBody:
     if not isinstance(document, dict):
         return ErrorBody()
     errors = document.get("errors")
@@ -73,11 +77,10 @@ def _from_document(document: Any) -> ErrorBody:
             for entry in entries[:MAX_CODES]
             if isinstance(code := entry.get("code"), str) and _CODE.fullmatch(code)
         )
-        return ErrorBody(tuple(codes), one_line(_telling(entries)))
+        return ErrorBody(tuple(codes), one_line(hide(_telling(entries))))
     # "details" is the distribution token server's and Docker Hub's, "error" OAuth2's (RFC 6749 section 5.2).
-    return ErrorBody(
-        message=one_line(_first_text(document, "error_description", "details", "message", "error"))
-    )
+    words = _first_text(document, "error_description", "details", "message", "error")
+    return ErrorBody(message=one_line(hide(words)))
 
 
 def _telling(entries: list[dict[str, Any]]) -> str:

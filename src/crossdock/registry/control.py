@@ -18,6 +18,7 @@ from yarl import URL
 
 from crossdock.errors import (
     ConnectFailed,
+    CrossdockError,
     LimitExceeded,
     ProtocolError,
     ReadFailed,
@@ -93,8 +94,14 @@ class ControlHttp:
         async with gate.slot():
             try:
                 reply = await self._exchange(method, url, headers, body, limit, timeout)
+            except CrossdockError:
+                raise
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 self._raise_converted(error, method, url)
+            except ValueError:  # an address or header value made from the server's words
+                raise ProtocolError(
+                    f"{method} {redact_url(url)}: the server's words make no valid request", retryable=False
+                ) from None
         gate.saw(reply.status, reply.headers)
         return reply
 
@@ -188,8 +195,15 @@ class ControlHttp:
             case TimeoutError():
                 raise TimedOut(f"{method} {shown}: no answer in time", phase="first byte", **place) from error
             case aiohttp.ClientResponseError() | aiohttp.InvalidURL():
-                # Not chained: its text holds the whole URL, and what the server echoed.
-                raise ProtocolError(f"{method} {shown}: no valid HTTP: {reason}", **place) from None
+                # Not chained, and cut before what it quotes: the whole URL, and what the server sent, which
+                # may be what it was sent.
+                what = (getattr(error, "message", "") or "an address that is none").strip().splitlines()[0]
+                what = what.partition(" b'")[0].partition(' b"')[0]
+                raise ProtocolError(
+                    f"{method} {shown}: no valid HTTP: {one_line(what).rstrip(':')}", **place
+                ) from None
+            case aiohttp.ClientPayloadError():
+                raise ReadFailed(f"{method} {shown}: the answer is not whole", **place) from None
             case _:
                 raise ReadFailed(f"{method} {shown}: the connection broke: {reason}", **place) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from urllib.parse import quote, quote_plus
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -57,7 +58,8 @@ def case_insensitive(headers: AnyHeaders) -> Headers:
 
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:
     """`text` without the secrets, in case a server echoes what it was sent; URLs in it are redacted."""
-    for secret in sorted(secrets, key=len, reverse=True):
+    forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), quote_plus(secret))}
+    for secret in sorted(forms, key=len, reverse=True):
         if len(secret) >= _MIN_SECRET:
             text = text.replace(secret, "***")
     return redact_text(text)
@@ -74,9 +76,10 @@ def refusal(
     hint: str = "",
 ) -> RegistryError:
     """The error for an answer: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``."""
-    said = parse_error(body)
+    known = tuple(secrets)
+    said = parse_error(body, lambda text: hide_secrets(text, known))
     shown_url = redact_url(url)
-    words = hide_secrets(said.message, secrets) or _REASONS.get(status, "unexpected answer")
+    words = said.message or _REASONS.get(status, "unexpected answer")
     codes = f" {', '.join(said.codes)}" if said.codes else ""
     kind = _kind(method, url, status, said)
     retryable = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000  # entries; distribution answers 400 to a larger `n` of the catalog, and clamps that of tags (L1)
 MAX_PAGES = 10_000  # ten million tags; a server that goes on for longer does not mean it
+_TOTAL_LIMIT = 256 << 20  # bytes of all pages
 _PAGE_LIMIT = 16 << 20  # bytes; servers without paging send everything at once
 _DIGEST_SHAPED = re.compile(r"[a-z0-9]+:[0-9a-fA-F]{32,}")
 
@@ -48,8 +49,12 @@ async def pages(
     """
     registry_url = await client.base_url()
     seen: set[str] = set()
+    received = 0
     for _ in range(MAX_PAGES):
         reply = await client.request("GET", target, scope=scope, headers=headers or {}, limit=_PAGE_LIMIT)
+        received += len(reply.body)
+        if received > _TOTAL_LIMIT:
+            raise LimitExceeded(f"GET {redact_url(reply.url)}: the list is over {_TOTAL_LIMIT} bytes")
         yield reply
         following = next_page(reply.headers.getall("Link", []), reply.url)
         if following is None:

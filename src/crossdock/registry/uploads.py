@@ -124,7 +124,8 @@ class RegistryUpload:
                     self._opened = await self._opening
                 if self._opened is not None:  # by a mount, or just now, and never used
                     await self._open()
-        await self._drop(self._upload.location)
+        for location in (self._upload.location, *self._upload.abandoned):
+            await self._drop(location)
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -234,7 +235,8 @@ class RegistryUpload:
         if verdict is Verdict.REFUSED:
             self._give_up(error)
         while self._upload.abandoned:
-            await self._drop(self._upload.abandoned.pop())
+            await self._drop(self._upload.abandoned[-1])
+            self._upload.abandoned.pop()
         if self._offset <= self._upload.offset <= self._offset + early:
             self._offset = self._upload.offset
         else:

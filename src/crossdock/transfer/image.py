@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from crossdock.content import Source, Target
-from crossdock.errors import CrossdockError, DigestMismatch, NotFound
+from crossdock.errors import CrossdockError, DigestMismatch, LimitExceeded, NotFound, SizeMismatch
 from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -33,6 +33,7 @@ from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
 
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
+MANIFEST_BYTES = 256 << 20  # of one graph: a manifest stays in memory until all below it is copied
 SMALL_BLOBS_AT_ONCE = 16
 LARGE_BLOBS_AT_ONCE = 4  # crane's default for layers; they share the source connections
 SMALL_BLOB = 1 << 20  # at most one slot
@@ -62,6 +63,8 @@ class ImageCopy:
         self._workshop = workshop
         self._tally = tally
         self._once: dict[str, asyncio.Future[None]] = {}
+        self._sizes: dict[str, int] = {}
+        self._manifest_bytes = 0
         self._manifests = asyncio.Semaphore(MANIFESTS_AT_ONCE)
         self._checks = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
         self._small = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
@@ -167,6 +170,14 @@ class ImageCopy:
 
     async def _once_per(self, descriptor: Descriptor, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` if nobody has begun it for this digest; else wait for who has."""
+        if self._sizes.setdefault(descriptor.digest, descriptor.size) != descriptor.size:
+            with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
+                sizes = self._sizes[descriptor.digest], descriptor.size
+                raise SizeMismatch(
+                    f"its manifests list {descriptor.digest} with {sizes[0]} and with {sizes[1]} bytes",
+                    expected=sizes[0],
+                    received=sizes[1],
+                )
         begun = self._once.get(descriptor.digest)
         if begun is not None:
             await asyncio.shield(begun)
@@ -182,6 +193,9 @@ class ImageCopy:
 
     async def _fetch(self, descriptor: Descriptor) -> bytes:
         with during("fetch manifest from", "source", f"{self._source.name}@{descriptor.digest}"):
+            self._manifest_bytes += descriptor.size
+            if self._manifest_bytes > MANIFEST_BYTES:
+                raise LimitExceeded(f"the manifests below it are over the limit of {MANIFEST_BYTES} bytes")
             async with self._manifests:
                 return await self._source.fetch_manifest(descriptor)  # network
 

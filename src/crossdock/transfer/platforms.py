@@ -7,7 +7,7 @@ digest. On a single image the platform is checked against its config.
 from __future__ import annotations
 
 from crossdock.content import Body, Source
-from crossdock.errors import ContentError, InvalidOption, NotFound
+from crossdock.errors import ContentError, InvalidOption, LimitExceeded, NotFound
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.index import filter_index, matching, platform_of_config
@@ -18,6 +18,8 @@ from crossdock.verify import verify_bytes
 
 CONFIG_LIMIT = 4 << 20  # the manifest limit serves: real configs are a few KiB
 NESTING = 8
+INDEXES = 1000  # searched for one platform; a nested index has a handful
+SHOWN = 40  # platforms that an error lists, and characters of each
 
 
 async def select(
@@ -51,6 +53,7 @@ def _direct(index: Manifest, platform: Platform) -> Descriptor:
 async def _descend(index: Manifest, platform: Platform, source: Source) -> tuple[Descriptor, bytes]:
     """The platform's manifest in the index, or in the indexes below it, breadth first."""
     level = [index]
+    seen: set[Digest] = set()
     for _ in range(NESTING):
         below: list[Manifest] = []
         for current in level:
@@ -58,7 +61,10 @@ async def _descend(index: Manifest, platform: Platform, source: Source) -> tuple
             if found is not None:
                 return found, await source.fetch_manifest(found)  # network
             for child in current.manifests:
-                if child.is_index:
+                if child.is_index and child.digest not in seen:
+                    seen.add(child.digest)
+                    if len(seen) > INDEXES:
+                        raise LimitExceeded(f"over {INDEXES} indexes were searched for {platform}")
                     data = await source.fetch_manifest(child)  # network
                     below.append(parse_manifest(data, child.media_type))
         level = below
@@ -74,7 +80,10 @@ async def _check_single(manifest: Manifest, wanted: tuple[Platform, ...], source
         return
     offered = platform_of_config(await _read(manifest.config, source))
     if offered is not None and not matches(wanted[0], offered):
-        raise NotFound(f"the image is for {offered}, not {wanted[0]}", hint="leave --platform out to copy it")
+        raise NotFound(
+            f"the image is for {str(offered)[:SHOWN]}, not {wanted[0]}",
+            hint="leave --platform out to copy it",
+        )
 
 
 async def _read(blob: Descriptor, source: Source) -> bytes:
@@ -107,5 +116,6 @@ class _Memory:
 
 
 def _missing(platform: Platform, index: Manifest) -> NotFound:
-    offered = ", ".join(sorted({str(entry.platform) for entry in index.manifests if entry.platform}))
-    return NotFound(f"no manifest for {platform}; offered: {offered or 'none with a platform'}")
+    offered = sorted({str(entry.platform)[:SHOWN] for entry in index.manifests if entry.platform})
+    words = ", ".join(offered[:SHOWN]) + (" …" if len(offered) > SHOWN else "")
+    return NotFound(f"no manifest for {platform}; offered: {words or 'none with a platform'}")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
 from crossdock.transport.answer import DONE, FULL, HEAD, MORE, UNASKED, Answer, Event
-from crossdock.transport.redact import redact_url
+from crossdock.transport.redact import redact_text, redact_url
 from crossdock.transport.watchdog import Pace, Watchdog
 
 if TYPE_CHECKING:
@@ -389,7 +389,10 @@ class Connection(asyncio.BufferedProtocol):
         """The exchange failed."""
         if isinstance(error, TransportError) and self._method and not error.method:
             details = {"hint": error.hint, "retryable": error.retryable}
-            bare, error = error, self._failure(type(error), f"{error}{self._how()}", **details)
+            bare, error = (
+                error,
+                self._failure(type(error), f"{redact_text(str(error))}{self._how()}", **details),
+            )
             error.__cause__ = bare.__cause__ or self._cause
         if self._error is None:
             self._error = error

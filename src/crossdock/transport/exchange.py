@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
-from crossdock.errors import LimitExceeded, ReadFailed, WriteFailed
+from crossdock.errors import LimitExceeded, ReadFailed, TimedOut, WriteFailed
 from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from crossdock.transport.client import HttpClient
     from crossdock.transport.connection import Connection
     from crossdock.transport.origin import Origin
+
+
+READ_PATIENCE = 10  # `timeout`s for the whole of a small answer
 
 
 class HttpExchange:
@@ -92,8 +96,18 @@ class HttpExchange:
 
     async def read(self, limit: int) -> bytes:
         """As `Exchange.read`."""
-        sink = _Collector(limit, f"{self._request.method} {redact_url(self.url)}")
-        await self.receive(sink)
+        what = f"{self._request.method} {redact_url(self.url)}"
+        sink = _Collector(limit, what)
+        bound = READ_PATIENCE * self._client.options.timeout
+        try:
+            async with asyncio.timeout(bound):
+                await self.receive(sink)
+        except TimedOut:
+            raise
+        except TimeoutError:  # dripped, just fast enough for the watchdog
+            raise TimedOut(
+                f"{what}: a small answer was not whole after {bound:g} s", phase="low speed"
+            ) from None
         return bytes(sink.collected)
 
     def resume(self) -> None:

@@ -45,6 +45,8 @@ SHOWN_HEADERS = frozenset(
 
 _AUTHORITY = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+_PAIR = re.compile(r"(?<=[?&])[^\s\"'<>?&=]+=[^\s\"'<>&]+")
+_AUTHORIZATION = re.compile(r"\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
 
 
 def redact_url(url: str) -> str:
@@ -68,14 +70,16 @@ def redact_url(url: str) -> str:
 
 def _redact_pair(pair: str) -> str:
     key, equals, _ = pair.partition("=")
-    if key in SHOWN_KEYS:
+    if key in SHOWN_KEYS and ";" not in pair:  # which separates pairs, too, for some servers
         return pair
     return f"{key}={HIDDEN}" if equals else (HIDDEN if pair else "")
 
 
 def redact_text(text: str) -> str:
-    """`text` with every URL in it redacted; for messages of other libraries and of servers."""
-    return _URL.sub(lambda match: redact_url(match[0]), text)
+    """`text` with every URL, query and Authorization in it redacted; for words of servers and libraries."""
+    text = _URL.sub(lambda match: redact_url(match[0]), text)
+    text = _PAIR.sub(lambda match: _redact_pair(match[0]), text)
+    return _AUTHORIZATION.sub(rf"\1\2{HIDDEN}", text)
 
 
 def redact_header(name: str, value: str) -> str:

@@ -84,7 +84,7 @@ def test_the_registry_listens_on_loopback_unless_told() -> None:
     ("arguments", "words"),
     [
         ([], ["COMMAND"]),
-        (["fly"], ["fly"]),
+        (["fly"], ["no such command", "copy"]),
         (["copy"], ["SOURCE"]),
         (["copy", "a"], ["TARGET"]),
         (["copy", "a", "b", "c"], ["1 argument too many"]),

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock import errors
-from crossdock.cli.failure import error_document, error_line, fold
-from crossdock.errors import Cancelled, CopyError, CrossdockError, NotFound, Side, StoreError
+from crossdock.cli.failure import error_document, error_line, fold, traceback_text
+from crossdock.errors import Cancelled, ConnectFailed, CopyError, CrossdockError, NotFound, Side, StoreError
 
 
 def at_edge(cause: CrossdockError, side: Side = "source", reference: str = "h:1/r:t") -> CopyError:
@@ -94,3 +94,21 @@ def test_the_report_names_class_code_side_operation_and_reference() -> None:
         "message": "resolve target h:1/r:t: no such tag; look here",
     }
     assert error_document(ValueError("x"))["side"] is None
+
+
+def test_text_that_turns_the_direction_of_writing_is_neutralised() -> None:
+    assert fold("a\u202egnp.exe\u2066b") == "a gnp.exe b"
+
+
+def test_a_traceback_shows_no_query_of_a_url_and_no_terminal_controls() -> None:
+    try:
+        try:
+            raise ValueError("url='https://u:pw@storage.test/b?sig=s3cr3t' \x1b[31m")
+        except ValueError as error:
+            raise ConnectFailed("no connection") from error
+    except ConnectFailed as error:
+        text = traceback_text(error)
+    assert "s3cr3t" not in text
+    assert "pw" not in text
+    assert "\x1b" not in text
+    assert "\n    raise ConnectFailed" in text

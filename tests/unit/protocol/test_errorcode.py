@@ -85,3 +85,9 @@ def test_any_body_gives_one_short_printable_line(body: bytes) -> None:
 )
 def test_missing_content_is_told_from_refused_content(body: bytes, expected: bool) -> None:
     assert parse_error(body).is_not_found is expected
+
+
+def test_a_secret_is_hidden_before_the_message_is_cut() -> None:
+    secret = "token" * 100
+    said = parse_error(("x" * 150 + secret).encode(), lambda text: text.replace(secret, "***"))
+    assert said.message == "x" * 150 + "***"

@@ -549,6 +549,34 @@ async def test_cancelling_never_raises(
     assert server.seen[-1].method == "DELETE"
 
 
+async def test_a_session_that_was_given_up_is_deleted_when_cancelled_before_the_next(
+    server: ScriptedRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pausing = asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        pausing.set()
+        await asyncio.Event().wait()
+
+    async def fail(seen: Seen) -> Answer:
+        await seen.read()
+        return Answer(503)
+
+    server.expect("POST", POST, OPENED)
+    server.expect("PUT", PUT, fail)
+    server.expect("DELETE", "/u/1?_state=a", Answer(204))
+    session = await connect().start_upload(BLOB)
+    monkeypatch.setattr("crossdock.registry.uploads.asyncio.sleep", pause)
+    sending = asyncio.ensure_future(feed(session))
+    await pausing.wait()
+    monkeypatch.undo()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await session.cancel()
+    assert server.seen[-1].method == "DELETE"
+
+
 async def test_nothing_is_deleted_after_commit(server: ScriptedRegistry, connect: Connect) -> None:
     server.expect("POST", POST, OPENED)
     server.expect("PUT", PUT, Answer(201))

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from crossdock.errors import CopyError, DigestMismatch, InvalidManifest, NotFound, UploadRejected, root_cause
+from crossdock.errors import (
+    CopyError,
+    DigestMismatch,
+    InvalidManifest,
+    LimitExceeded,
+    NotFound,
+    SizeMismatch,
+    UploadRejected,
+    root_cause,
+)
 from crossdock.events import BlobDone, BlobPlanned, CopyDone, CopyStarted, Event, ManifestDone
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
@@ -146,6 +155,41 @@ async def test_moving_the_source_tag_meanwhile_changes_nothing(world: World, wor
     world.source.on_open = lambda *a: world.source.tags.update(v1=second["digest"])
     await world.copy(workshop)
     assert world.target.tags == {"v1": first["digest"]}
+
+
+async def test_a_digest_listed_with_two_sizes_by_two_manifests_is_refused(
+    world: World, workshop: Workshop
+) -> None:
+    layer = world.blob(5000)
+    world.index(world.image(layers=[layer]), world.image(layers=[{**layer, "size": 4999}]))
+    root = list(world.source.manifests)[-1]
+    with pytest.raises(CopyError) as failed:
+        await world.copy(workshop, source_name=str(root))
+    assert isinstance(root_cause(failed.value), SizeMismatch)
+    assert failed.value.side == "source"
+
+
+async def test_manifests_over_the_limit_of_one_graph_are_refused(
+    world: World, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossdock.transfer.image.MANIFEST_BYTES", 1000)
+    world.index(*(world.image() for _ in range(4)))
+    root = list(world.source.manifests)[-1]
+    with pytest.raises(CopyError) as failed:
+        await world.copy(workshop, source_name=str(root))
+    assert isinstance(root_cause(failed.value), LimitExceeded)
+
+
+async def test_an_index_that_lists_itself_below_many_times_is_searched_once(
+    world: World, workshop: Workshop
+) -> None:
+    inner = world.index(world.image("linux/arm64"))
+    for _ in range(3):
+        inner = world.index(*[inner] * 50)
+    root = list(world.source.manifests)[-1]
+    with pytest.raises(CopyError) as failed:
+        await world.copy(workshop, source_name=str(root), platforms=(Platform("linux", "amd64"),))
+    assert isinstance(root_cause(failed.value), NotFound)
 
 
 async def test_a_failure_moves_no_tag_and_ends_every_other_blob(world: World, workshop: Workshop) -> None:

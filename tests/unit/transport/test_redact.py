@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.transport.origin import parse_proxy
-from crossdock.transport.redact import redact_header, redact_text, redact_url
+from crossdock.transport.redact import HIDDEN, redact_header, redact_text, redact_url
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,14 @@ def test_a_proxy_never_shows_its_password():
     assert "s3cr3t" not in repr(proxy)
     assert repr(proxy) == "Proxy('proxy', 3128)"
     assert proxy.authorization == "Basic dXNlcjpzM2NyM3Q="
+
+
+def test_a_servers_words_lose_queries_and_authorization():
+    assert redact_text("no such key /b/k?X-Amz-Signature=abc&n=5 here") == (
+        f"no such key /b/k?X-Amz-Signature={HIDDEN}&n=5 here"
+    )
+    assert (
+        redact_text("got Authorization: Bearer eyJhbGciOi.J9 twice")
+        == f"got Authorization: Bearer {HIDDEN} twice"
+    )
+    assert redact_url("https://h/p?digest=sha256:ab;sig=abc") == f"https://h/p?digest={HIDDEN}"
