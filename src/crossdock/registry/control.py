@@ -31,6 +31,7 @@ from crossdock.protocol.errorcode import MAX_BODY, one_line
 from crossdock.protocol.redirect import origin
 from crossdock.registry.gate import CONTROL_CONCURRENCY, Gates
 from crossdock.registry.proxies import ProxySettings
+from crossdock.registry.refusal import PROXY_HINT
 from crossdock.registry.scheme import os_reason
 from crossdock.registry.tls import FLAG_PREFIX, TlsContexts
 from crossdock.transport.redact import redact_text, redact_url
@@ -176,6 +177,7 @@ class ControlHttp:
             case aiohttp.ClientHttpProxyError():
                 raise ConnectFailed(
                     f"{method} {shown}: the proxy answered {error.status}",
+                    hint=PROXY_HINT if error.status == 407 else "",
                     retryable=error.status >= 500,
                     **place,
                 ) from error

@@ -31,12 +31,15 @@ _UNSUPPORTED = frozenset({405, 415, 501})
 _SENDING = frozenset({"POST", "PATCH", "PUT"})
 _MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
 
+PROXY_HINT = "check user and password in the proxy's URL (HTTPS_PROXY, HTTP_PROXY)"
+
 _REASONS = {
     400: "bad request",
     401: "not authorized",
     403: "forbidden",
     404: "not found",
     405: "method not allowed",
+    407: "the proxy wants to know who asks",
     408: "request timed out",
     413: "body too large for this server or a proxy before it",
     415: "media type not supported",
@@ -88,7 +91,7 @@ def refusal(
         words += f" (the server asks to wait {retry_after:.0f} s)"
     return kind(
         f"{method} {shown_url}: {status}{codes}: {words}",
-        hint=hint,
+        hint=PROXY_HINT if status == 407 else hint,
         retryable=retryable,
         status=status,
         codes=said.codes,

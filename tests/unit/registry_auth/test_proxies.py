@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from crossdock.errors import ConnectFailed, InvalidOption
+from crossdock.errors import ConnectFailed, InvalidOption, RegistryError
 from crossdock.options import NetworkOptions
 from crossdock.registry.client import NONE
 from crossdock.registry.proxies import ProxySettings
@@ -186,6 +186,16 @@ async def test_a_proxy_that_refuses_is_said_to(registry: ScriptedServer, status:
             with pytest.raises(ConnectFailed, match=f"the proxy answered {status}") as caught:
                 await client.request("GET", "/v2/", scope=NONE)
     assert "s3cret" not in str(caught.value)
+    assert ("password" in caught.value.hint) == (status == 407)
+
+
+async def test_a_proxy_that_refuses_a_plain_request_is_said_to(registry: ScriptedServer) -> None:
+    async with ConnectProxy(registry, 407).listening() as proxy:
+        environ = {"HTTP_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
+        async with ClientUnderTest("registry.test", environ=environ, plain_http=True) as client:
+            with pytest.raises(RegistryError, match="407: the proxy wants") as caught:
+                await client.request("GET", "/v2/", scope=NONE)
+    assert "password" in caught.value.hint
 
 
 async def test_a_proxy_that_is_not_there_is_said_so(unused_port: int) -> None:
