@@ -211,10 +211,12 @@ class RegistryClient:
         self._gates.of(url).saw(status, case_insensitive(headers))
 
     async def close(self) -> None:
-        """Close every connection that this client opened."""
-        await self._control.close()
-        if self._owns_transfer and self._transfer is not None:
-            await self._transfer.close()
+        """Close every connection that this client opened, also when it is cancelled meanwhile."""
+        try:
+            await self._control.close()
+        finally:
+            if self._owns_transfer and self._transfer is not None:
+                await self._transfer.close()
 
     # -- one try -------------------------------------------------------------------------------------
 

@@ -39,4 +39,16 @@ class SingleFlight(Generic[Result]):
                     del self._flights[key]
                 if not flight.task.done():
                     flight.task.cancel()
-                    await asyncio.wait([flight.task])
+                    await _ended(flight.task)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Wait for the end of a cancelled task; a cancellation that arrives meanwhile is raised after it."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError

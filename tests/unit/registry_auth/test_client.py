@@ -29,7 +29,7 @@ from crossdock.errors import (
     Unsupported,
     UploadRejected,
 )
-from crossdock.options import Credentials, NetworkOptions
+from crossdock.options import Credentials, NetworkOptions, RegistryOptions
 from crossdock.registry.client import NONE, RegistryClient, Scope
 from unit.registry_auth.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
@@ -386,3 +386,32 @@ async def test_an_echoed_secret_is_hidden(registry: ScriptedServer) -> None:
 
 def test_making_a_client_touches_nothing(tmp_path: Path) -> None:
     assert isinstance(ClientUnderTest("registry.example", ca_file=tmp_path / "none"), RegistryClient)
+
+
+async def test_closing_that_is_cancelled_still_closes_the_connections_of_bodies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Core:
+        closed = False
+
+        async def close(self) -> None:
+            self.closed = True
+
+    reached = asyncio.Event()
+
+    async def never() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    core = Core()
+    client = RegistryClient(
+        "registry.test", side="source", options=RegistryOptions(), network=NetworkOptions(), environ={}
+    )
+    monkeypatch.setattr(client, "_transfer", core)
+    monkeypatch.setattr(client._control, "close", never)
+    closing = asyncio.ensure_future(client.close())
+    await reached.wait()
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert core.closed
