@@ -193,11 +193,12 @@ class ImageCopy:
 
     async def _fetch(self, descriptor: Descriptor) -> bytes:
         with during("fetch manifest from", "source", f"{self._source.name}@{descriptor.digest}"):
-            self._manifest_bytes += descriptor.size
-            if self._manifest_bytes > MANIFEST_BYTES:
-                raise LimitExceeded(f"the manifests below it are over the limit of {MANIFEST_BYTES} bytes")
             async with self._manifests:
-                return await self._source.fetch_manifest(descriptor)  # network
+                data = await self._source.fetch_manifest(descriptor)  # network
+            self._manifest_bytes += len(data)
+            if self._manifest_bytes > MANIFEST_BYTES:
+                raise LimitExceeded(f"the manifests of one copy are over the limit of {MANIFEST_BYTES} bytes")
+            return data
 
     async def _has_manifest(self, descriptor: Descriptor) -> bool:
         with during("check manifest at", "target", f"{self._target.name}@{descriptor.digest}"):
