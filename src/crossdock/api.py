@@ -21,6 +21,7 @@ from crossdock.oci.reference import LayoutReference, Reference, parse_location
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.budget import Budget
+from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.ranges import Supply
 from crossdock.transfer.tally import Tally
@@ -246,18 +247,12 @@ async def _open(
 @asynccontextmanager
 async def _workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
     budget = Budget(options.memory, debug=options.paranoid)
-    connections = max(1, min(options.network.connections, budget.slots // 2))
-    # Two parts per connection fit the budget: one on its way, one waiting behind the slowest.
-    part_slots = max(1, min(options.chunk_size // budget.slot_size, budget.slots // (2 * connections)))
-    supply = Supply(
-        budget=budget,
-        permits=asyncio.Semaphore(connections),
-        network=options.network,
-        part_size=part_slots * budget.slot_size,
-    )
+    permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
+    supply = Supply(budget=budget, permits=permits, network=options.network)
     hashing = ThreadPoolExecutor(HASH_THREADS, "crossdock-hash")
     try:
-        yield Workshop(supply=supply, hashing=hashing, paranoid=options.paranoid)
+        async with permits.watched():
+            yield Workshop(supply=supply, hashing=hashing, paranoid=options.paranoid)
     finally:
         hashing.shutdown(wait=True, cancel_futures=True)
         budget.close()

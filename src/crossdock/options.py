@@ -54,7 +54,7 @@ class NetworkOptions:
     commit_timeout: float = 600.0  # the answer to a closing PUT: minutes on large blobs (registries.md U13)
     low_speed: int = 64  # bytes a second over `timeout` under which a body counts as stalled
     retries: int = 5  # tries after the first, per request, without progress between them
-    connections: int = 8  # source connections of one process; 8 × 16 MiB × 2 is the default memory
+    connections: int | None = None  # source connections; None: 4 to 32, as many as throughput asks for
     connections_per_host: int = 64  # bound of the pool; regsync and azcopy stay under it
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class NetworkOptions:
             raise InvalidOption("low_speed must be 0 or more bytes a second")
         if self.retries < 0:
             raise InvalidOption("retries must be 0 or more")
-        if not 1 <= self.connections <= 256:
+        if self.connections is not None and not 1 <= self.connections <= 256:
             raise InvalidOption("connections must be between 1 and 256")
 
     def backoff_s(self, failures: int, chance: float) -> float:
@@ -84,13 +84,13 @@ class CopyOptions:
     target: RegistryOptions = RegistryOptions()
     network: NetworkOptions = NetworkOptions()
     platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
-    chunk_size: int = 16 * MiB  # bytes asked for by one ranged GET (aws-c-s3 8 MiB, SOCI 8-16 MB)
+    chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # every content buffer of the process together
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
     environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
 
     def __post_init__(self) -> None:
-        if self.chunk_size < 64 * 1024:
+        if self.chunk_size is not None and self.chunk_size < 64 * 1024:
             raise InvalidOption("chunk size must be at least 64KiB")
         if self.memory < 4 * MiB:
             raise InvalidOption("memory must be at least 4MiB")

@@ -147,13 +147,13 @@ def _add_copy(commands: Any) -> None:
         "--connections",
         type=_checked(NetworkOptions, "connections", _integer),
         metavar="N",
-        help="connections to the source (default 8)",
+        help="connections to the source (default: 4 to 32, as many as throughput asks for)",
     )
     tuning.add_argument(
         "--chunk-size",
         type=_checked(CopyOptions, "chunk_size", parse_size),
         metavar="SIZE",
-        help="bytes of one ranged request (default 16MiB)",
+        help="bytes of one ranged request (default: from 4MiB up, by latency and rate)",
     )
     tuning.add_argument(
         "--memory",

@@ -8,6 +8,7 @@ more.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -33,6 +34,8 @@ class Budget:
         self.slot_size = min(SLOT_SIZE, max(1 << 16, memory // 32))
         self._arena = Arena(memory // self.slot_size * self.slot_size, self.slot_size, debug=debug)
         self._queue: deque[Request] = deque()
+        self._blocked = 0.0  # seconds that someone waited, up to `_blocked_since`
+        self._blocked_since: float | None = None
 
     @property
     def slots(self) -> int:
@@ -77,7 +80,14 @@ class Budget:
         """Queue for `count` slots; `deliver` is called with them, from `release`, and must not block."""
         request = Request(count, deliver)
         self._queue.append(request)
+        if self._blocked_since is None:
+            self._blocked_since = time.monotonic()
         return request
+
+    def blocked_s(self) -> float:
+        """Seconds in all that someone has waited for slots."""
+        since = self._blocked_since
+        return self._blocked + (0.0 if since is None else time.monotonic() - since)
 
     def withdraw(self, request: Request) -> None:
         """Leave the queue; nothing if the slots were delivered."""
@@ -106,3 +116,6 @@ class Budget:
         while self._queue and self._arena.free >= self._queue[0].count:
             request = self._queue.popleft()
             request.deliver(self._take(request.count))
+        if not self._queue and self._blocked_since is not None:
+            self._blocked = self.blocked_s()
+            self._blocked_since = None

@@ -27,7 +27,9 @@ class Part:
         "body",
         "index",
         "is_stream",
+        "next_body",
         "position",
+        "rescued",
         "slots",
         "start",
         "stop",
@@ -49,6 +51,8 @@ class Part:
         self.slots: dict[int, Slot] = dict(enumerate(slots))
         self.is_stream = False
         self.body: Body | None = None
+        self.next_body: Body | None = None  # goes on where `body` is, once that was closed
+        self.rescued = False
         self._budget = budget
         self._on_bytes = on_bytes
         self._discard = 0
@@ -88,6 +92,12 @@ class Part:
         """Bytes will come from `body`; those before ``position`` are read and thrown away."""
         self.body = body
         self._discard = self.position - body.start
+
+    def go_on_with(self, body: Body) -> None:
+        """Give up the body that is too slow; its reader takes `body` instead, at the first missing byte."""
+        self.next_body = body
+        if self.body is not None:
+            self.body.close()
 
     def become_stream(self, stop: int) -> None:
         """Take everything up to `stop`; slots beyond the reserved ones are taken as they are needed."""

@@ -9,6 +9,8 @@ Rules:
 3. A part holds its connection permit from before its slots are reserved until its last byte, failures
    included. So whoever holds slots that are not full can always go on (see `budget.py`).
 4. A part that breaks is asked again from its own first missing byte (R10).
+5. A part at the frontier that is far slower than the others is asked for a second time from where it is, on
+   another connection, which goes on in its place (`slowness.py`).
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ from typing import Any
 
 from crossdock._kernels import Chunks, Slot
 from crossdock.content import BlobSource
-from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted
+from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted, TransportError
 from crossdock.options import NetworkOptions
 from crossdock.transfer.budget import Budget
+from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.parts import Part
+from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
 from crossdock.transfer.tasks import stop
 
 
@@ -34,9 +38,8 @@ class Supply:
     """What all readers of a process share."""
 
     budget: Budget
-    permits: asyncio.Semaphore  # source connections
+    permits: Permits  # source connections
     network: NetworkOptions
-    part_size: int  # bytes of one ranged GET, a whole number of slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class RangedReader:
         self._boundary = boundary
         self._on_requested = on_requested
         self._on_retry = on_retry
-        self._chunks = Chunks(start, size, supply.part_size)
+        self._chunks = Chunks(start, size, max(1, size - start))  # cut when parts are asked for
         self._parts: deque[Part] = deque()  # ascending; the first holds `_given`
         self._given = start
         self._wanted = start
@@ -89,11 +92,13 @@ class RangedReader:
         self._probed = asyncio.Event()
         self._is_stream = False
         self._failure: BaseException | None = None
+        self._slowness = Slowness(size)
 
     async def next_piece(self) -> Piece | None:
         """The next bytes, None after the last. Raises what ended the reading."""
         if self._issuer is None:
             self._issuer = self._spawn(self._issue())
+            self._supply.permits.watchers.add(self._look_at_frontier)
         while True:
             if self._given == self._size:
                 return None
@@ -112,6 +117,7 @@ class RangedReader:
 
     async def close(self) -> None:
         """End every request and give back every slot. Safe at any time."""
+        self._supply.permits.watchers.discard(self._look_at_frontier)
         try:
             await stop(*self._tasks)
         finally:
@@ -151,6 +157,7 @@ class RangedReader:
         return (self._given - part.start) // self._supply.budget.slot_size not in part.slots
 
     def _arrived(self, part: Part, count: int) -> None:
+        self._supply.permits.received(count)
         if self._chunks.advance(part.index, count) >= self._wanted:
             self._wake_up()
 
@@ -173,13 +180,20 @@ class RangedReader:
                 self._failure = error
             self._wake_up()
 
+    def _ahead(self) -> int:
+        """Bytes asked for or here that the consumer has not taken yet."""
+        return self._parts[-1].stop - self._given if self._parts else 0
+
     async def _issue(self) -> None:
         """Ask for ranges, lowest first, as fast as permits and slots allow."""
         supply = self._supply
         while not self._is_stream and (index := self._chunks.take()) >= 0:
-            start, end = self._chunks.bounds(index)
-            await supply.permits.acquire()
+            await supply.permits.acquire(self._ahead)
             try:
+                start, end = self._chunks.bounds(index)
+                if end - start > supply.permits.part_size:
+                    end = start + supply.permits.part_size
+                    self._chunks.split(index, end)
                 slots = await supply.budget.reserve(-(-(end - start) // supply.budget.slot_size))
             except BaseException:
                 supply.permits.release()
@@ -211,11 +225,15 @@ class RangedReader:
                     raise RetriesExhausted(
                         f"{error} (tried {len(failures)} times)", hint=error.hint, attempts=tuple(failures)
                     ) from error
+                self._supply.permits.refused()
                 self._on_retry(error)
                 await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
 
     async def _read_once(self, part: Part) -> None:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
         body = await self._source.open(part.position, part.stop)  # network
+        self._supply.permits.answered(loop.time() - asked)
         try:
             self._on_requested(body.stop - body.start)
             if body.start > part.position or body.stop < part.stop:
@@ -228,10 +246,44 @@ class RangedReader:
                     raise RangesIgnored
                 self._stream_from(part, body.stop)
             self._probed.set()
-            part.expect(body)
-            await body.receive(part)  # network
+            began = loop.time()
+            while True:
+                part.expect(body)
+                try:
+                    await body.receive(part)  # network
+                    break
+                except TransportError:
+                    if part.next_body is None:
+                        raise
+                body, part.next_body = part.next_body, None
+            self._slowness.finished(loop.time() - began)
         finally:
             part.body = None
+            body.close()
+            if part.next_body is not None:
+                part.next_body.close()
+                part.next_body = None
+
+    def _look_at_frontier(self, now: float) -> None:
+        """Rule 5, called a few times a second."""
+        part = self._parts[0] if self._parts else None
+        if part is None or part.rescued or part.is_stream or part.body is None:
+            return
+        later = sum(other.position == other.stop for other in self._parts) >= LATER_PARTS_DONE
+        if self._slowness.is_hopeless(part.index, part.position, part.stop, now, later):
+            part.rescued = True
+            self._spawn(self._rescue(part))
+
+    async def _rescue(self, part: Part) -> None:
+        """Ask for the rest of the part a second time; the first to have the next byte goes on."""
+        try:
+            body = await self._source.open(part.position, part.stop)  # network
+        except CrossdockError:
+            return  # the connection at work goes on, and is asked again when it breaks
+        self._on_requested(body.stop - body.start)
+        if part.body is not None and body.start <= part.position < part.stop == body.stop:
+            part.go_on_with(body)
+        else:
             body.close()
 
     def _stream_from(self, part: Part, end: int) -> None:
@@ -250,5 +302,5 @@ class RangedReader:
         self._failure = None
         part = self._parts[-1]
         self._stream_from(part, self._size)
-        await self._supply.permits.acquire()
+        await self._supply.permits.acquire(self._ahead)
         self._start(part)

@@ -27,7 +27,8 @@ class MemorySource:
     ignore_range_from: int | None = None  # the open call from which on ranges are ignored
     opened: list[tuple[int, int]] = field(default_factory=list)
     live: int = 0
-    hold: asyncio.Event | None = None
+    # (start of a body, offset) at which it stalls until it is closed
+    stall_at: tuple[int, int] | None = None
 
     async def resolve(self, reference: str) -> Descriptor:
         digest = self.tags.get(reference, reference)
@@ -67,14 +68,16 @@ class MemoryBody:
     def __init__(self, owner: MemorySource, data: bytes, start: int, stop: int, limit: int | None) -> None:
         self.owner, self.data, self.start, self.stop, self.limit = owner, data, start, stop, limit
         self._room = asyncio.Event()
+        self._closing = asyncio.Event()
         self._closed = False
 
     async def receive(self, sink: ByteSink) -> None:
         position = self.start
         end = self.stop if self.limit is None else min(self.stop, self.start + self.limit)
         while position < end:
-            if self.owner.hold is not None:
-                await self.owner.hold.wait()
+            if self.owner.stall_at == (self.start, position):
+                await self._closing.wait()
+                raise ReadFailed("closed by this side")
             buffer = sink.get_buffer()
             if buffer is None:
                 self._room.clear()
@@ -95,6 +98,7 @@ class MemoryBody:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._closing.set()
             self.owner.live -= 1
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from crossdock.options import NetworkOptions
 from crossdock.transfer.blob import Workshop
 from crossdock.transfer.budget import Budget
+from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.ranges import Supply
 
 
@@ -27,18 +28,17 @@ def make_workshop(
     return Workshop(
         supply=Supply(
             budget=budget,
-            permits=asyncio.Semaphore(connections),
+            permits=Permits(budget, fixed=connections, part_size=part_slots * budget.slot_size),
             network=QuickNetwork(retries=retries),
-            part_size=part_slots * budget.slot_size,
         ),
         hashing=ThreadPoolExecutor(1),
         paranoid=True,
     )
 
 
-def assert_nothing_left(workshop: Workshop, connections: int = 4) -> None:
+def assert_nothing_left(workshop: Workshop) -> None:
     budget = workshop.supply.budget
     assert budget.free == budget.slots, "a slot was not given back"
-    assert workshop.supply.permits._value == connections, "a permit was not given back"
+    assert workshop.supply.permits.used == 0, "a permit was not given back"
     others = asyncio.all_tasks() - {asyncio.current_task()}
     assert not others, f"tasks left behind: {others}"
