@@ -25,6 +25,7 @@ from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.ranges import Supply
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.tasks import stop
 
 if TYPE_CHECKING:
     from crossdock.registry.repository import RegistryRepository
@@ -244,15 +245,48 @@ async def _open(
         await client.close()
 
 
+class _Shop:
+    """A workshop and how many copies use it."""
+
+    def __init__(self, options: CopyOptions) -> None:
+        budget = Budget(options.memory, debug=options.paranoid)
+        permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
+        supply = Supply(budget=budget, permits=permits, network=options.network)
+        self.workshop = Workshop(
+            supply=supply,
+            hashing=ThreadPoolExecutor(HASH_THREADS, "crossdock-hash"),
+            paranoid=options.paranoid,
+        )
+        self.users = 0
+        self._watching = asyncio.ensure_future(permits.watch())
+
+    async def close(self) -> None:
+        """Stop its thread and give its memory back."""
+        try:
+            await stop(self._watching)
+        finally:
+            self.workshop.hashing.shutdown(wait=True, cancel_futures=True)
+            self.workshop.supply.budget.close()
+
+
+_shops: dict[tuple[object, ...], _Shop] = {}
+
+
 @asynccontextmanager
 async def _workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
-    budget = Budget(options.memory, debug=options.paranoid)
-    permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
-    supply = Supply(budget=budget, permits=permits, network=options.network)
-    hashing = ThreadPoolExecutor(HASH_THREADS, "crossdock-hash")
+    """The workshop for a copy. Copies with equal limits that run at once on one loop share one: the memory
+    that an option allows is allowed once, however many copies are under way.
+    """
+    loop = asyncio.get_running_loop()
+    key = (loop, options.memory, options.network, options.chunk_size, options.paranoid)
+    shop = _shops.get(key)
+    if shop is None:
+        shop = _shops[key] = _Shop(options)
+    shop.users += 1
     try:
-        async with permits.watched():
-            yield Workshop(supply=supply, hashing=hashing, paranoid=options.paranoid)
+        yield shop.workshop
     finally:
-        hashing.shutdown(wait=True, cancel_futures=True)
-        budget.close()
+        shop.users -= 1
+        if not shop.users:
+            del _shops[key]
+            await shop.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -27,6 +28,9 @@ def run_until_done(work: Coroutine[Any, Any, T], *, before_abort: Callable[[], N
 
 async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None]) -> T:
     loop = asyncio.get_running_loop()
+    # What breaks outside of any task (a socket that is reset while it is being closed) has no one to tell:
+    # the copy's own error says what matters, and a loop's log lines are not for a person.
+    loop.set_exception_handler(_log)
     task = asyncio.ensure_future(work)
     signalled = False
 
@@ -52,6 +56,10 @@ async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None
         for number, handler in zip(_SIGNALS, before, strict=True):
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def _log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    logging.getLogger("crossdock").debug("%s", context.get("message", ""), exc_info=context.get("exception"))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from crossdock.transfer.budget import Budget
-from crossdock.transfer.tasks import stop
 
 START = 4  # hf_xet and azcopy start with 4
 MOST = 32  # per host; azcopy uses 32 to 300 against storage made for it
@@ -175,15 +173,6 @@ class Permits:
         """The source refused for load, or a connection broke."""
         self._refused = True
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Observe, tune and call the watchers while the block runs."""
-        task = asyncio.ensure_future(self._watch())
-        try:
-            yield
-        finally:
-            await stop(task)
-
     def _grant(self) -> None:
         while self._waiting and self._used < self.limit:
             entry = min(self._waiting, key=lambda entry: entry[0]())
@@ -192,7 +181,8 @@ class Permits:
                 self._used += 1
                 entry[1].set_result(None)
 
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Observe, tune and call the watchers until cancelled."""
         loop = asyncio.get_running_loop()
         settled = loop.time()
         while True:

@@ -251,8 +251,8 @@ async def test_a_silent_part_at_the_frontier_is_asked_for_again_and_goes_on_ther
     source.piece = PART // 4
     source.stall_at = (3 * PART, 3 * PART + PART // 2)
     moving = asyncio.ensure_future(move(blob, source, target, workshop))
-    while not (target.sessions and target.sessions[0].offset == 3 * PART + PART // 2 and source.live == 1):
-        await asyncio.sleep(0)  # noqa: ASYNC110 - until everything rests behind the silent part
+    while not (target.sessions and target.sessions[0].offset == 3 * PART + PART // 2 and source.live == 1):  # noqa: ASYNC110
+        await asyncio.sleep(0)  # until everything rests behind the silent part
     for now in (0.0, 100.0):
         for watcher in tuple(workshop.supply.permits.watchers):
             watcher(now)

@@ -8,6 +8,7 @@ import pytest
 
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import AGAIN_AFTER, LEAST_PART, Observation, Permits, Tuner
+from crossdock.transfer.tasks import stop
 
 MiB = 1 << 20
 
@@ -126,6 +127,6 @@ async def test_watchers_are_called_while_the_copy_runs() -> None:
     permits = Permits(Budget(64 * MiB))
     called = asyncio.Event()
     permits.watchers.add(lambda now: called.set())
-    async with permits.watched():
-        await called.wait()
-    assert len(asyncio.all_tasks()) == 1
+    watching = asyncio.ensure_future(permits.watch())
+    await called.wait()
+    await stop(watching)
