@@ -1,1 +1,1 @@
-"""Parts for tests and the demo, ours and other people's: seeded images, a token server, a scripted server."""
+"""Parts for tests and the demo, ours and other people's: seeded images, a token server."""
