@@ -27,6 +27,7 @@ def load(backend: str) -> SimpleNamespace:
         Slot=buffers.Slot,
         Chunks=chunks.Chunks,
         Sha256=digest.Sha256,
+        update_many=digest.update_many,
     )
 
 

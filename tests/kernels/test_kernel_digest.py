@@ -296,6 +296,138 @@ def test_what_cannot_be_hashed_is_refused(kernels: SimpleNamespace, resumable: b
     assert digest.digest() == hashlib.sha256().digest()
 
 
+# -- several at once ---------------------------------------------------------------------------------------
+
+UpdateMany = Callable[[list[Any], list[Any]], None]
+
+
+@pytest.fixture(scope="session")
+def together(new: New) -> UpdateMany:
+    """`update_many` of the backend that `new` belongs to."""
+    return next(load(name).update_many for name in BACKENDS if type(new()) is load(name).Sha256)
+
+
+@given(data=st.data())
+def test_many_updates_equal_separate_ones_for_every_input(
+    new: New, together: UpdateMany, data: st.DataObject
+) -> None:
+    size = st.one_of(st.integers(0, 200), st.sampled_from([0, 63, 64, 65, 128, 500, 2048]))
+    begun = data.draw(st.lists(st.integers(0, 130), max_size=7))  # more streams than lanes too
+    hashers, expected = [], []
+    for lane, before in enumerate(begun):
+        hasher, one = new(), hashlib.sha256()
+        hasher.update(pattern(before))
+        one.update(pattern(before))
+        hashers.append(hasher)
+        expected.append((lane, one))
+    lengths = list(begun)
+    for _ in range(data.draw(st.integers(1, 3))):
+        buffers = []
+        for lane, one in expected:
+            piece = pattern(data.draw(size) + lane)[lane:]  # another content and alignment in each lane
+            one.update(piece)
+            lengths[lane] += len(piece)
+            buffers.append(memoryview(b"-" * lane + piece)[lane:])
+        together(hashers, buffers)
+    assert [hasher.digest() for hasher in hashers] == [one.digest() for _, one in expected]
+    assert [hasher.length for hasher in hashers] == lengths
+
+
+@pytest.mark.parametrize("lanes", range(1, 7))
+def test_many_large_buffers_of_any_lengths_are_hashed_each_for_itself(
+    new: New, together: UpdateMany, lanes: int
+) -> None:
+    largest = 3000 if "_kernels" in type(new()).__module__ else 300_000
+    buffers = [pattern(largest // (1 + lane * 7 % 5) + lane) for lane in range(lanes)]
+    hashers = [new() for _ in buffers]
+    together(hashers, buffers)
+    for hasher, buffer in zip(hashers, buffers, strict=True):
+        assert hasher.digest() == hashlib.sha256(buffer).digest()
+        resumed = type(hasher)(hasher.export_state())
+        resumed.update(b"more")
+        assert resumed.digest() == hashlib.sha256(buffer + b"more").digest()
+
+
+def test_many_of_the_unresumable_are_hashed_too(kernels: SimpleNamespace) -> None:
+    hashers = [kernels.Sha256(resumable=bool(lane % 2)) for lane in range(4)]
+    kernels.update_many(iter(hashers), iter([pattern(5000 + lane) for lane in range(4)]))
+    for lane, hasher in enumerate(hashers):
+        assert hasher.digest() == hashlib.sha256(pattern(5000 + lane)).digest()
+
+
+def test_none_at_all_are_updated(kernels: SimpleNamespace) -> None:
+    kernels.update_many([], [])
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [("text", TypeError), (None, TypeError), (memoryview(b"abcdef")[::2], BufferError)],
+    ids=["text", "none", "strided"],
+)
+def test_one_buffer_that_cannot_be_hashed_keeps_all_from_being(
+    kernels: SimpleNamespace, bad: Any, error: type[Exception]
+) -> None:
+    hashers = [kernels.Sha256() for _ in range(3)]
+    with pytest.raises(error):
+        kernels.update_many(hashers, [b"abc", pattern(5000), bad])
+    assert [hasher.length for hasher in hashers] == [0, 0, 0]
+
+
+def test_one_message_too_long_keeps_all_from_being_hashed(kernels: SimpleNamespace) -> None:
+    full = kernels.Sha256(checked(b"sha256s\x01" + bytes(32) + ((1 << 61) - 64).to_bytes(8, "big")))
+    other = kernels.Sha256()
+    with pytest.raises(ValueError, match="2\\*\\*61"):
+        kernels.update_many([other, full], [pattern(5000), bytes(64)])
+    assert other.length == 0
+
+
+def test_a_hasher_twice_or_without_a_buffer_is_refused(kernels: SimpleNamespace) -> None:
+    one, two = kernels.Sha256(), kernels.Sha256()
+    with pytest.raises(ValueError, match="one buffer at a time"):
+        kernels.update_many([one, two, one], [b"a", b"b", b"c"])
+    with pytest.raises(ValueError, match="2 hashers cannot take 1 buffers"):
+        kernels.update_many([one, two], [b"a"])
+    with pytest.raises(TypeError):
+        kernels.update_many([one, hashlib.sha256()], [b"a", b"b"])
+    assert (one.length, two.length) == (0, 0)
+
+
+def test_buffers_are_free_again_after_many_were_hashed(kernels: SimpleNamespace) -> None:
+    growing = [bytearray(pattern(3000)) for _ in range(3)]
+    kernels.update_many([kernels.Sha256() for _ in growing], growing)
+    with pytest.raises(ValueError, match="one buffer"):
+        kernels.update_many([kernels.Sha256()] * 3, growing)
+    for buffer in growing:
+        buffer.append(0)  # raises BufferError while anyone holds a view
+
+
+@pytest.mark.skipif("compiled" not in BACKENDS, reason="CROSSDOCK_KERNELS=pure was asked for")
+def test_a_hasher_that_is_busy_among_many_is_refused_and_the_others_stay_as_they_were() -> None:
+    kernels = load("compiled")
+    busy, idle, data = kernels.Sha256(), kernels.Sha256(), bytes(8 << 20)
+    refused, updates = threading.Event(), 0
+
+    def hash_until_refused() -> None:
+        nonlocal updates
+        while not refused.is_set() and updates < 500:
+            kernels.update_many([busy, kernels.Sha256()], [data, data])
+            updates += 1
+
+    thread = threading.Thread(target=hash_until_refused)
+    thread.start()
+    absorbed = 0
+    while thread.is_alive() and not refused.is_set():
+        try:
+            kernels.update_many([idle, busy], [b"x", b""])
+            absorbed += 1
+        except BufferError:
+            refused.set()
+    thread.join()
+    assert refused.is_set()
+    assert idle.length == absorbed
+    assert busy.length == updates * len(data)
+
+
 @pytest.mark.skipif("compiled" not in BACKENDS, reason="CROSSDOCK_KERNELS=pure was asked for")
 def test_the_interpreter_runs_on_while_large_buffers_are_hashed() -> None:
     # Only without the GIL can this thread meet a running update; it is told so, not given a torn state.

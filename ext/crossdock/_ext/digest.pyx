@@ -3,6 +3,7 @@
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
 cdef enum:
     # Below this size giving the GIL up costs more than the hashing (hashlib: HASHLIB_GIL_MINSIZE, 2048 too).
@@ -44,6 +45,11 @@ cdef class Sha256:
             raise BufferError("digest is being updated by another thread")
         return 0
 
+    cdef int _check_room(self, Py_ssize_t size) except -1:
+        if <uint64_t>size > SHA256_MAX_LENGTH - self._state.length:
+            raise ValueError("SHA-256 cannot count 2**61 bytes or more")
+        return 0
+
     def update(self, data, /):
         """Absorb the bytes of `data`, any contiguous buffer. Releases the GIL from 2 KiB on.
 
@@ -54,8 +60,7 @@ cdef class Sha256:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             self._check_idle()
-            if <uint64_t>view.len > SHA256_MAX_LENGTH - self._state.length:
-                raise ValueError("SHA-256 cannot count 2**61 bytes or more")
+            self._check_room(view.len)
             if view.len < RELEASE_GIL_SIZE:
                 sha256_update(self._with, &self._state, <const uint8_t *>view.buf, view.len)
             else:
@@ -105,6 +110,89 @@ cdef class Sha256:
         return PyBytes_FromStringAndSize(<char *>out, sha256_export(self._with, &self._state, out))
 
 
+@cython.final
+cdef class Updates:
+    """The arguments of `sha256_update_many`, and the buffers held meanwhile."""
+
+    cdef size_t count
+    cdef size_t held  # how many of `views` were got and are to be released
+    cdef Py_buffer *views
+    cdef sha256_state **states
+    cdef const uint8_t **data
+    cdef size_t *sizes
+
+    def __cinit__(self, size_t count):
+        self.count = count
+        self.views = <Py_buffer *>PyMem_Calloc(count, sizeof(Py_buffer))
+        self.states = <sha256_state **>PyMem_Calloc(count, sizeof(sha256_state *))
+        self.data = <const uint8_t **>PyMem_Calloc(count, sizeof(uint8_t *))
+        self.sizes = <size_t *>PyMem_Calloc(count, sizeof(size_t))
+        if self.views == NULL or self.states == NULL or self.data == NULL or self.sizes == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        while self.held != 0:
+            self.held -= 1
+            PyBuffer_Release(&self.views[self.held])
+        PyMem_Free(self.views)
+        PyMem_Free(self.states)
+        PyMem_Free(<void *>self.data)
+        PyMem_Free(self.sizes)
+
+    cdef int add(self, Sha256 hasher, object data) except -1:
+        cdef Py_buffer *view = &self.views[self.held]
+        PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
+        self.states[self.held] = &hasher._state
+        self.data[self.held] = <const uint8_t *>view.buf
+        self.sizes[self.held] = view.len
+        self.held += 1
+        return 0
+
+
+def update_many(hashers, buffers, /):
+    """Absorb each buffer into the hasher of the same place; equal to `Sha256.update` of one after another.
+
+    The streams are hashed in turn on one core, up to `LANES` at a time: the SHA instructions of one run while
+    those of another wait. Releases the GIL when the buffers together have 2 KiB or more.
+
+    All or nothing: what `Sha256.update` would raise for one pair is raised before any is absorbed, and so is
+    ValueError when a hasher occurs twice or there are not as many buffers as hashers.
+    """
+    cdef tuple targets = tuple(hashers)
+    cdef tuple sources = tuple(buffers)
+    cdef size_t total = 0, i
+    cdef Updates updates
+    cdef Sha256 hasher
+    if len(targets) != len(sources):
+        raise ValueError(f"{len(targets)} hashers cannot take {len(sources)} buffers")
+    if not targets:
+        return
+    updates = Updates(len(targets))
+    for hasher, data in zip(targets, sources):
+        updates.add(hasher, data)
+    if len(set(targets)) != len(targets):
+        raise ValueError("a hasher takes one buffer at a time")
+    for i in range(updates.count):  # after the last line that may run foreign code, or let other threads run
+        hasher = targets[i]
+        hasher._check_idle()
+        hasher._check_room(updates.sizes[i])
+        total += updates.sizes[i]
+    hasher = targets[0]  # a state is the same for all implementations
+    if total < RELEASE_GIL_SIZE:
+        sha256_update_many(hasher._with, updates.states, updates.data, updates.sizes, updates.count)
+        return
+    set_busy(targets, True)
+    with nogil:
+        sha256_update_many(hasher._with, updates.states, updates.data, updates.sizes, updates.count)
+    set_busy(targets, False)
+
+
+cdef void set_busy(tuple hashers, bint is_busy):
+    cdef Sha256 hasher
+    for hasher in hashers:
+        hasher._is_busy = is_busy
+
+
 def _implementations():
     """Names of the compression functions that this machine can run, fastest first. For tests."""
     cdef Py_ssize_t i = 0
@@ -128,4 +216,5 @@ def _with_implementation(str name, /):
     raise ValueError(f"no SHA-256 implementation {name!r} on this machine")
 
 
+LANES = SHA256_LANES
 IMPLEMENTATION = sha256_best().name.decode()

@@ -65,32 +65,84 @@ void sha256_init(sha256_state *state) {
     state->length = 0;
 }
 
-void sha256_update(const sha256_implementation *with, sha256_state *state, const uint8_t *data, size_t size) {
+/* Counts `size` bytes at `*data`, completes and compresses the pending block, and sets what fills no block aside.
+ * Returns how many whole blocks are left to compress, at `*data`. */
+static size_t take_edges(const sha256_implementation *with, sha256_state *state, const uint8_t **data, size_t size) {
     size_t held = (size_t)(state->length % SHA256_BLOCK);
 
     if (size == 0) {
-        return; /* data may be NULL, which memcpy must not see */
+        return 0; /* *data may be NULL, which memcpy must not see */
     }
     state->length += size;
     if (held != 0) {
         size_t wanted = SHA256_BLOCK - held;
         if (size < wanted) {
-            memcpy(state->pending + held, data, size);
-            return;
+            memcpy(state->pending + held, *data, size);
+            return 0;
         }
-        memcpy(state->pending + held, data, wanted);
+        memcpy(state->pending + held, *data, wanted);
         with->compress(state->words, state->pending, 1);
-        data += wanted;
+        *data += wanted;
         size -= wanted;
     }
-    if (size >= SHA256_BLOCK) {
-        size_t blocks = size / SHA256_BLOCK;
+    memcpy(state->pending, *data + (size - size % SHA256_BLOCK), size % SHA256_BLOCK);
+    return size / SHA256_BLOCK;
+}
+
+void sha256_update(const sha256_implementation *with, sha256_state *state, const uint8_t *data, size_t size) {
+    size_t blocks = take_edges(with, state, &data, size);
+
+    if (blocks != 0) {
         with->compress(state->words, data, blocks);
-        data += blocks * SHA256_BLOCK;
-        size %= SHA256_BLOCK;
     }
-    if (size != 0) {
-        memcpy(state->pending, data, size);
+}
+
+/* Compresses the fewest blocks that any lane has left in all of them; returns how many lanes are not finished,
+ * moved to the front. */
+static size_t run_lanes(const sha256_implementation *with, uint32_t *words[], const uint8_t *blocks[], size_t left[],
+                        size_t lanes) {
+    size_t fewest = left[0], kept = 0;
+
+    for (size_t i = 1; i < lanes; i++) {
+        fewest = left[i] < fewest ? left[i] : fewest;
+    }
+    if (lanes == 1) {
+        with->compress(words[0], blocks[0], fewest);
+    } else {
+        with->compress_many(words, blocks, lanes, fewest);
+    }
+    for (size_t i = 0; i < lanes; i++) {
+        if (left[i] != fewest) {
+            words[kept] = words[i];
+            blocks[kept] = blocks[i] + fewest * SHA256_BLOCK;
+            left[kept] = left[i] - fewest;
+            kept++;
+        }
+    }
+    return kept;
+}
+
+void sha256_update_many(const sha256_implementation *with, sha256_state *const states[], const uint8_t *const data[],
+                        const size_t sizes[], size_t count) {
+    uint32_t *words[SHA256_LANES];
+    const uint8_t *blocks[SHA256_LANES];
+    size_t left[SHA256_LANES], lanes = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (with->compress_many == NULL) {
+            sha256_update(with, states[i], data[i], sizes[i]);
+            continue;
+        }
+        blocks[lanes] = data[i];
+        left[lanes] = take_edges(with, states[i], &blocks[lanes], sizes[i]);
+        words[lanes] = states[i]->words;
+        lanes += left[lanes] != 0;
+        if (lanes == SHA256_LANES) {
+            lanes = run_lanes(with, words, blocks, left, lanes);
+        }
+    }
+    while (lanes != 0) {
+        lanes = run_lanes(with, words, blocks, left, lanes);
     }
 }
 

@@ -2,12 +2,10 @@
  *
  * Layers, from the bottom:
  *   - a compression function takes whole blocks and keeps the eight words in registers over all of them
- *     (sha256_portable.c, sha256_x86.c, sha256_armv8.c);
- *   - sha256.c picks those that this machine can run, and feeds them: pending bytes, padding, export;
+ *     (sha256_portable.c, sha256_x86.c, sha256_armv8.c); where that pays, a second one does so for several
+ *     streams in turn, which hides the latency of the instructions;
+ *   - sha256.c picks those that this machine can run, and feeds them: pending bytes, lanes, padding, export;
  *   - digest.pyx makes a Python object of it.
- *
- * A function that works on several streams at once is one more member of `sha256_implementation`: the
- * round functions of sha256_x86.c already take the stream they work on as an argument.
  */
 #ifndef CROSSDOCK_SHA256_H
 #define CROSSDOCK_SHA256_H
@@ -34,10 +32,18 @@ typedef struct {
 /* Absorbs `count` whole blocks into `words`. `blocks` needs no alignment. */
 typedef void (*sha256_compress)(uint32_t words[8], const uint8_t *blocks, size_t count);
 
+/* The most streams that are compressed in turn. Four gain little over three; more do not fit the registers. */
+#define SHA256_LANES 4
+
+/* Absorbs `count` whole blocks into each of `lanes` streams, 2..SHA256_LANES; equal to `compress` on each. */
+typedef void (*sha256_compress_many)(uint32_t *const words[], const uint8_t *const blocks[], size_t lanes,
+                                     size_t count);
+
 typedef struct {
     const char *name;
     int (*is_available)(void);
     sha256_compress compress;
+    sha256_compress_many compress_many; /* NULL: nothing is gained over one after another */
 } sha256_implementation;
 
 /* What this file was compiled with, fastest first, NULL at the end; the last one is always available. */
@@ -50,6 +56,10 @@ void sha256_init(sha256_state *state);
 
 /* The caller sees to it that length + size <= SHA256_MAX_LENGTH. */
 void sha256_update(const sha256_implementation *with, sha256_state *state, const uint8_t *data, size_t size);
+
+/* As `sha256_update` of each of `count` different states, in turn where the implementation can. */
+void sha256_update_many(const sha256_implementation *with, sha256_state *const states[], const uint8_t *const data[],
+                        const size_t sizes[], size_t count);
 
 /* The digest of the bytes so far; `state` is not changed and may be updated further. */
 void sha256_digest(const sha256_implementation *with, const sha256_state *state, uint8_t digest[SHA256_SIZE]);

@@ -20,18 +20,44 @@
 #define HWCAP_SHA2 (1 << 6)
 #endif
 
+#define INLINE static inline __attribute__((always_inline))
+
 /* One stream in registers. */
 typedef struct {
     uint32x4_t abcd, efgh;
-    uint32x4_t w[4]; /* sixteen words of the schedule, a ring of four vectors */
+    uint32x4_t abcd_before, efgh_before; /* as they were before this block */
+    uint32x4_t w[4];                     /* sixteen words of the schedule, a ring of four vectors */
+    const uint8_t *block;
 } stream;
 
+INLINE void load_state(stream *s, const uint32_t words[8], const uint8_t *blocks) {
+    s->abcd = vld1q_u32(words);
+    s->efgh = vld1q_u32(words + 4);
+    s->block = blocks;
+}
+
+INLINE void store_state(const stream *s, uint32_t words[8]) {
+    vst1q_u32(words, s->abcd);
+    vst1q_u32(words + 4, s->efgh);
+}
+
+INLINE void begin_block(stream *s) {
+    s->abcd_before = s->abcd;
+    s->efgh_before = s->efgh;
+}
+
+INLINE void end_block(stream *s) {
+    s->abcd = vaddq_u32(s->abcd, s->abcd_before);
+    s->efgh = vaddq_u32(s->efgh, s->efgh_before);
+    s->block += SHA256_BLOCK;
+}
+
 /* Four of the 64 rounds; `group` 0..15 is a constant wherever this is inlined. */
-static inline __attribute__((always_inline)) void four_rounds(stream *s, int group, const uint8_t *block) {
+INLINE void four_rounds(stream *s, int group) {
     uint32x4_t *now = &s->w[group & 3], abcd = s->abcd, sum;
 
     if (group < 4) {
-        *now = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(block + 16 * group)));
+        *now = vreinterpretq_u32_u8(vrev32q_u8(vld1q_u8(s->block + 16 * group)));
     }
     sum = vaddq_u32(*now, vld1q_u32(sha256_constants + 4 * group));
     s->abcd = vsha256hq_u32(abcd, s->efgh, sum);
@@ -43,35 +69,9 @@ static inline __attribute__((always_inline)) void four_rounds(stream *s, int gro
     }
 }
 
-static void compress(uint32_t words[8], const uint8_t *blocks, size_t count) {
-    stream s;
-
-    s.abcd = vld1q_u32(words);
-    s.efgh = vld1q_u32(words + 4);
-    for (; count != 0; count--, blocks += SHA256_BLOCK) {
-        uint32x4_t abcd = s.abcd, efgh = s.efgh;
-        four_rounds(&s, 0, blocks);
-        four_rounds(&s, 1, blocks);
-        four_rounds(&s, 2, blocks);
-        four_rounds(&s, 3, blocks);
-        four_rounds(&s, 4, blocks);
-        four_rounds(&s, 5, blocks);
-        four_rounds(&s, 6, blocks);
-        four_rounds(&s, 7, blocks);
-        four_rounds(&s, 8, blocks);
-        four_rounds(&s, 9, blocks);
-        four_rounds(&s, 10, blocks);
-        four_rounds(&s, 11, blocks);
-        four_rounds(&s, 12, blocks);
-        four_rounds(&s, 13, blocks);
-        four_rounds(&s, 14, blocks);
-        four_rounds(&s, 15, blocks);
-        s.abcd = vaddq_u32(s.abcd, abcd);
-        s.efgh = vaddq_u32(s.efgh, efgh);
-    }
-    vst1q_u32(words, s.abcd);
-    vst1q_u32(words + 4, s.efgh);
-}
+#define SHA256_TARGET /* the pragmas above say it for the whole file */
+#define SHA256_INLINE INLINE
+#include "sha256_lanes.h"
 
 #if defined(CLANG_PUSHED)
 #pragma clang attribute pop
@@ -83,7 +83,7 @@ static int is_available(void) {
     return (getauxval(AT_HWCAP) & HWCAP_SHA2) != 0;
 }
 
-const sha256_implementation sha256_armv8 = {"armv8", is_available, compress};
+const sha256_implementation sha256_armv8 = {"armv8", is_available, compress, compress_many};
 
 #else
 typedef int sha256_armv8_is_empty_here;

@@ -66,4 +66,4 @@ static int always(void) {
     return 1;
 }
 
-const sha256_implementation sha256_portable = {"portable", always, compress};
+const sha256_implementation sha256_portable = {"portable", always, compress, NULL};

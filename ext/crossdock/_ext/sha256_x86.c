@@ -13,14 +13,17 @@
 /* One stream in registers. The instructions want the words in this order, highest lane first. */
 typedef struct {
     __m128i abef, cdgh;
-    __m128i w[4]; /* sixteen words of the schedule, a ring of four vectors */
+    __m128i abef_before, cdgh_before; /* as they were before this block */
+    __m128i w[4];                     /* sixteen words of the schedule, a ring of four vectors */
+    const uint8_t *block;
 } stream;
 
-WITH_SHA_INLINE void load_state(stream *s, const uint32_t words[8]) {
+WITH_SHA_INLINE void load_state(stream *s, const uint32_t words[8], const uint8_t *blocks) {
     __m128i cdab = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)words), 0xb1);
     __m128i efgh = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(words + 4)), 0x1b);
     s->abef = _mm_alignr_epi8(cdab, efgh, 8);
     s->cdgh = _mm_blend_epi16(efgh, cdab, 0xf0);
+    s->block = blocks;
 }
 
 WITH_SHA_INLINE void store_state(const stream *s, uint32_t words[8]) {
@@ -30,16 +33,27 @@ WITH_SHA_INLINE void store_state(const stream *s, uint32_t words[8]) {
     _mm_storeu_si128((__m128i *)(words + 4), _mm_alignr_epi8(dchg, feba, 8));
 }
 
+WITH_SHA_INLINE void begin_block(stream *s) {
+    s->abef_before = s->abef;
+    s->cdgh_before = s->cdgh;
+}
+
+WITH_SHA_INLINE void end_block(stream *s) {
+    s->abef = _mm_add_epi32(s->abef, s->abef_before);
+    s->cdgh = _mm_add_epi32(s->cdgh, s->cdgh_before);
+    s->block += SHA256_BLOCK;
+}
+
 /* Four of the 64 rounds, and what the schedule can do meanwhile. `group` 0..15 is a constant wherever this is
  * inlined, so the branches are decided by the compiler. The rounds are one chain of dependent instructions; the
  * schedule runs in its gaps: in group g the words of group g + 1 are finished and those of g + 3 begun. */
-WITH_SHA_INLINE void four_rounds(stream *s, int group, const uint8_t *block) {
+WITH_SHA_INLINE void four_rounds(stream *s, int group) {
     const __m128i big_endian = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
     __m128i *now = &s->w[group & 3], *next = &s->w[(group + 1) & 3], *previous = &s->w[(group + 3) & 3];
     __m128i sum;
 
     if (group < 4) {
-        *now = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(block + 16 * group)), big_endian);
+        *now = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(s->block + 16 * group)), big_endian);
     }
     sum = _mm_add_epi32(*now, _mm_load_si128((const __m128i *)(sha256_constants + 4 * group)));
     s->cdgh = _mm_sha256rnds2_epu32(s->cdgh, s->abef, sum);
@@ -53,33 +67,9 @@ WITH_SHA_INLINE void four_rounds(stream *s, int group, const uint8_t *block) {
     }
 }
 
-WITH_SHA static void compress(uint32_t words[8], const uint8_t *blocks, size_t count) {
-    stream s;
-
-    load_state(&s, words);
-    for (; count != 0; count--, blocks += SHA256_BLOCK) {
-        __m128i abef = s.abef, cdgh = s.cdgh;
-        four_rounds(&s, 0, blocks);
-        four_rounds(&s, 1, blocks);
-        four_rounds(&s, 2, blocks);
-        four_rounds(&s, 3, blocks);
-        four_rounds(&s, 4, blocks);
-        four_rounds(&s, 5, blocks);
-        four_rounds(&s, 6, blocks);
-        four_rounds(&s, 7, blocks);
-        four_rounds(&s, 8, blocks);
-        four_rounds(&s, 9, blocks);
-        four_rounds(&s, 10, blocks);
-        four_rounds(&s, 11, blocks);
-        four_rounds(&s, 12, blocks);
-        four_rounds(&s, 13, blocks);
-        four_rounds(&s, 14, blocks);
-        four_rounds(&s, 15, blocks);
-        s.abef = _mm_add_epi32(s.abef, abef);
-        s.cdgh = _mm_add_epi32(s.cdgh, cdgh);
-    }
-    store_state(&s, words);
-}
+#define SHA256_TARGET WITH_SHA
+#define SHA256_INLINE WITH_SHA_INLINE
+#include "sha256_lanes.h"
 
 /* SSE state is kept by every operating system that runs this, so CPUID alone decides. */
 static int is_available(void) {
@@ -92,7 +82,7 @@ static int is_available(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1u << 29)) != 0;
 }
 
-const sha256_implementation sha256_x86 = {"x86-sha", is_available, compress};
+const sha256_implementation sha256_x86 = {"x86-sha", is_available, compress, compress_many};
 
 #else
 typedef int sha256_x86_is_empty_here;

@@ -1,8 +1,10 @@
+from collections.abc import Iterable
 from typing import final
 
 from typing_extensions import Buffer
 
 IMPLEMENTATION: str
+LANES: int
 
 @final
 class Sha256:
@@ -15,5 +17,6 @@ class Sha256:
     def length(self) -> int: ...
     def export_state(self) -> bytes: ...
 
+def update_many(hashers: Iterable[Sha256], buffers: Iterable[Buffer], /) -> None: ...
 def _implementations() -> tuple[str, ...]: ...
 def _with_implementation(name: str, /) -> Sha256: ...

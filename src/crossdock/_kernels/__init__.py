@@ -18,15 +18,27 @@ if TYPE_CHECKING:
 
     from crossdock._kernels.buffers import Arena, Slot
     from crossdock._kernels.chunks import Chunks
-    from crossdock._kernels.digest import Sha256
+    from crossdock._kernels.digest import Sha256, update_many
 
-__all__ = ["BACKEND", "SHA256_IMPLEMENTATION", "Arena", "Chunks", "Sha256", "Slot"]
+__all__ = [
+    "BACKEND",
+    "SHA256_IMPLEMENTATION",
+    "SHA256_LANES",
+    "Arena",
+    "Chunks",
+    "Sha256",
+    "Slot",
+    "update_many",
+]
 
 BACKEND: str
 """``compiled`` or ``pure``."""
 
 SHA256_IMPLEMENTATION: str
 """What hashes: ``x86-sha``, ``armv8``, ``portable`` (C without SHA instructions) or ``pure``."""
+
+SHA256_LANES: int
+"""How many streams `update_many` hashes in turn at most; more wait for one of them to end."""
 
 
 def _compiled() -> tuple[ModuleType, ...]:
@@ -62,10 +74,12 @@ def _open() -> None:
     globals().update(
         BACKEND=backend,
         SHA256_IMPLEMENTATION=digest.IMPLEMENTATION,
+        SHA256_LANES=digest.LANES,
         Arena=buffers.Arena,
         Chunks=chunks.Chunks,
         Sha256=digest.Sha256,
         Slot=buffers.Slot,
+        update_many=digest.update_many,
     )
 
 

@@ -11,9 +11,12 @@ from struct import Struct, iter_unpack
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from typing_extensions import Buffer
 
 IMPLEMENTATION = "pure"
+LANES = 4  # as many as the compiled kernel hashes in turn; here one comes after another
 
 _BLOCK = 64
 _MASK = 0xFFFFFFFF
@@ -107,19 +110,23 @@ class Sha256:
         message reaches 2**61 bytes, the end of what SHA-256 can count.
         """
         with memoryview(data) as given:
-            if not given.c_contiguous:
-                raise BufferError("SHA-256 needs a contiguous buffer")
-            size = given.nbytes
+            size = self._check(given)
             if size == 0:
                 return
-            if size > _MAX_LENGTH - self._length:
-                raise ValueError("SHA-256 cannot count 2**61 bytes or more")
             with given.cast("B") as view:
                 if self._hashlib is not None:
                     self._hashlib.update(view)
                 else:
                     self._absorb(view)
         self._length += size
+
+    def _check(self, given: memoryview) -> int:
+        """The size in bytes of what can be absorbed. Raises as `update` does."""
+        if not given.c_contiguous:
+            raise BufferError("SHA-256 needs a contiguous buffer")
+        if given.nbytes > _MAX_LENGTH - self._length:
+            raise ValueError("SHA-256 cannot count 2**61 bytes or more")
+        return given.nbytes
 
     def _absorb(self, view: memoryview) -> None:
         begin = min(-len(self._pending) % _BLOCK, len(view))
@@ -167,6 +174,27 @@ class Sha256:
             raise ValueError("this digest was made with resumable=False: its state cannot be exported")
         body = _STATE.pack(_MAGIC, _VERSION, *self._words, self._length) + self._pending
         return body + hashlib.sha256(body).digest()[:_CHECK]
+
+
+def update_many(hashers: Iterable[Sha256], buffers: Iterable[Buffer], /) -> None:
+    """Absorb each buffer into the hasher of the same place; equal to `Sha256.update` of one after another.
+
+    All or nothing: what `Sha256.update` would raise for one pair is raised before any is absorbed, and so is
+    ValueError when a hasher occurs twice or there are not as many buffers as hashers.
+    """
+    targets, sources = tuple(hashers), tuple(buffers)
+    if len(targets) != len(sources):
+        raise ValueError(f"{len(targets)} hashers cannot take {len(sources)} buffers")
+    for hasher in targets:
+        if not isinstance(hasher, Sha256):
+            raise TypeError(f"a hasher is a Sha256, not {type(hasher).__name__}")
+    if len(set(targets)) != len(targets):
+        raise ValueError("a hasher takes one buffer at a time")
+    for hasher, data in zip(targets, sources, strict=True):
+        with memoryview(data) as given:
+            hasher._check(given)
+    for hasher, data in zip(targets, sources, strict=True):
+        hasher.update(data)
 
 
 def _implementations() -> tuple[str, ...]:
