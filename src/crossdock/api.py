@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -22,6 +21,7 @@ from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
+from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.ranges import Supply
 from crossdock.transfer.tally import Tally
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from crossdock.store.layout import LayoutStore
 
 T = TypeVar("T")
-
-HASH_THREADS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,11 +250,7 @@ class _Shop:
         budget = Budget(options.memory, debug=options.paranoid)
         permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
         supply = Supply(budget=budget, permits=permits, network=options.network)
-        self.workshop = Workshop(
-            supply=supply,
-            hashing=ThreadPoolExecutor(HASH_THREADS, "crossdock-hash"),
-            paranoid=options.paranoid,
-        )
+        self.workshop = Workshop(supply=supply, hashing=HashingService(), paranoid=options.paranoid)
         self.users = 0
         self._watching = asyncio.ensure_future(permits.watch())
 
@@ -265,7 +259,7 @@ class _Shop:
         try:
             await stop(self._watching)
         finally:
-            self.workshop.hashing.shutdown(wait=True, cancel_futures=True)
+            self.workshop.hashing.close()
             self.workshop.supply.budget.close()
 
 

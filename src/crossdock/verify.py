@@ -7,9 +7,11 @@ returned.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Protocol
 
 from crossdock._kernels import Sha256
+from crossdock._kernels import update_many as update_hashers
 from crossdock.errors import DigestMismatch, SizeMismatch
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -65,11 +67,16 @@ class BlobVerifier:
 
     def update(self, data: Buffer) -> None:
         """Absorb the next bytes; none of them, and `SizeMismatch`, when the blob would be too long."""
+        received = self._after(data)
+        self._hash.update(data)
+        self._received = received
+
+    def _after(self, data: Buffer) -> int:
+        """What `received` will be after `data`. Raises `SizeMismatch` when that is too much."""
         received = self._received + memoryview(data).nbytes
         if received > self._descriptor.size:
             raise _wrong_size(self._descriptor, received, " or more")
-        self._hash.update(data)
-        self._received = received
+        return received
 
     def check(self) -> None:
         """Compare what was received with the descriptor. Raises `SizeMismatch`, `DigestMismatch`."""
@@ -83,6 +90,27 @@ class BlobVerifier:
         if self._exportable is None:
             raise ValueError("only a resumable verifier of a sha256 digest has a state to export")
         return self._exportable.export_state()
+
+
+def update_many(updates: Sequence[tuple[BlobVerifier, Buffer]]) -> list[Exception | None]:
+    """`BlobVerifier.update` of each, those of sha256 hashed in turn (faster than one after another).
+
+    No verifier may occur twice. Returns what each raised: one that fails does not keep the others from it.
+    """
+    outcomes: list[Exception | None] = [None] * len(updates)
+    together: list[tuple[BlobVerifier, Sha256, Buffer, int]] = []
+    for place, (verifier, data) in enumerate(updates):
+        try:
+            if isinstance(verifier._hash, Sha256):
+                together.append((verifier, verifier._hash, data, verifier._after(data)))
+            else:
+                verifier.update(data)
+        except Exception as error:
+            outcomes[place] = error
+    update_hashers([one[1] for one in together], [one[2] for one in together])
+    for verifier, _, _, received in together:
+        verifier._received = received
+    return outcomes
 
 
 def verify_bytes(data: Buffer, descriptor: Descriptor) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crossdock.errors import DigestMismatch, SizeMismatch
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.verify import BlobVerifier, verify_bytes
+from crossdock.verify import BlobVerifier, update_many, verify_bytes
 
 CONTENT = bytes(range(256)) * 40
 
@@ -112,6 +112,29 @@ def test_what_cannot_be_taken_up_again_says_so(algorithm: str, resumable: bool) 
 def test_sha512_has_no_state_to_go_on_from() -> None:
     with pytest.raises(ValueError, match="sha512"):
         BlobVerifier(descriptor_of(b"content", "sha512"), state=b"state")
+
+
+@given(st.lists(st.tuples(st.binary(max_size=300), st.sampled_from(["sha256", "sha512"])), max_size=6))
+def test_many_are_updated_as_each_would_be(contents: list[tuple[bytes, str]]) -> None:
+    verifiers = [BlobVerifier(descriptor_of(content, algorithm)) for content, algorithm in contents]
+    for part in (slice(0, 100), slice(100, None)):
+        updates = [
+            (verifier, content[part]) for verifier, (content, _) in zip(verifiers, contents, strict=True)
+        ]
+        assert update_many(updates) == [None] * len(contents)
+    for verifier, (content, _) in zip(verifiers, contents, strict=True):
+        assert verifier.received == len(content)
+        verifier.check()
+
+
+def test_one_of_many_that_is_too_long_keeps_no_other_from_its_bytes() -> None:
+    promised = [descriptor_of(CONTENT), descriptor_of(b"short"), descriptor_of(CONTENT, "sha512")]
+    verifiers = [BlobVerifier(descriptor) for descriptor in promised]
+    outcomes = update_many([(verifier, CONTENT) for verifier in verifiers])
+    assert [type(outcome) for outcome in outcomes] == [type(None), SizeMismatch, type(None)]
+    assert [verifier.received for verifier in verifiers] == [len(CONTENT), 0, len(CONTENT)]
+    verifiers[0].check()
+    verifiers[2].check()
 
 
 def test_a_document_is_compared_by_size_before_digest() -> None:

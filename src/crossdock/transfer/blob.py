@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -27,12 +26,12 @@ from crossdock.errors import (
 )
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
+from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Piece, RangedReader, Supply
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import stop
 from crossdock.verify import BlobVerifier
 
-HASH_INLINE = 64 * 1024  # below this a hand-over to a thread costs more than the hash (about 40 µs)
 QUEUE_PIECES = 2  # hashed and waiting to be sent; more would only delay back-pressure
 KEPT_STATES = 4  # digest states at the last acknowledged boundaries
 
@@ -60,7 +59,7 @@ class Workshop:
     """What every blob move of a process shares."""
 
     supply: Supply
-    hashing: Executor
+    hashing: HashingService
     paranoid: bool
 
 
@@ -185,12 +184,7 @@ class BlobMove:
     async def _hash(self, piece: Piece, verifier: BlobVerifier, boundary: int | None) -> None:
         if self._workshop.paranoid:
             piece.slot.mark(piece.slot_stop)
-        if len(piece.view) <= HASH_INLINE:
-            verifier.update(piece.view)
-        else:
-            await asyncio.get_running_loop().run_in_executor(
-                self._workshop.hashing, verifier.update, piece.view
-            )
+        await self._workshop.hashing.update(verifier, piece.view)
         if piece.stop == self._blob.size:
             self._check(verifier)
             self._is_verified = True

@@ -15,5 +15,5 @@ async def workshop() -> AsyncIterator[Workshop]:
     shop = make_workshop()
     yield shop
     assert_nothing_left(shop)
-    shop.hashing.shutdown()
+    shop.hashing.close()
     shop.supply.budget.close()

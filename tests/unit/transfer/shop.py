@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 from crossdock.options import NetworkOptions
 from crossdock.transfer.blob import Workshop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
+from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Supply
 
 
@@ -31,7 +31,7 @@ def make_workshop(
             permits=Permits(budget, fixed=connections, part_size=part_slots * budget.slot_size),
             network=QuickNetwork(retries=retries),
         ),
-        hashing=ThreadPoolExecutor(1),
+        hashing=HashingService(),
         paranoid=True,
     )
 

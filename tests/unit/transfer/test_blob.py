@@ -241,7 +241,7 @@ async def test_cancelling_at_any_step_leaves_nothing_behind(ranged: bool) -> Non
         assert source.live == 0
         assert all(session.state == ended for session in target.sessions)
         assert_nothing_left(workshop)
-        workshop.hashing.shutdown()
+        workshop.hashing.close()
         workshop.supply.budget.close()
 
 
@@ -279,7 +279,7 @@ async def test_many_blobs_share_a_budget_smaller_than_one_of_them() -> None:
     )
     assert all(target.blobs[blob.digest] == data for blob, data in blobs)
     assert_nothing_left(workshop)
-    workshop.hashing.shutdown()
+    workshop.hashing.close()
     workshop.supply.budget.close()
 
 
@@ -325,7 +325,7 @@ def test_any_sequence_of_faults_ends_in_the_right_bytes_or_a_clear_error(
             assert isinstance(failure.cause, RetriesExhausted)
         assert source.live == 0
         assert_nothing_left(workshop)
-        workshop.hashing.shutdown()
+        workshop.hashing.close()
         workshop.supply.budget.close()
 
     asyncio.run(scenario())
