@@ -12,9 +12,10 @@ from crossdock.errors import InvalidOption
 from crossdock.options import CopyOptions, Credentials, MiB, NetworkOptions, RegistryOptions
 
 
-def test_defaults_are_valid_and_the_window_fits_into_the_memory() -> None:
+def test_defaults_leave_connections_and_parts_to_what_the_network_shows() -> None:
     options = CopyOptions()
-    assert options.network.connections * options.chunk_size <= options.memory
+    assert options.network.connections is None
+    assert options.chunk_size is None
 
 
 def test_credentials_show_the_user_name_alone() -> None:
