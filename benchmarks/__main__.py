@@ -1,0 +1,53 @@
+"""python -m benchmarks run|report|profile: see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.clients import CLIENTS
+from benchmarks.scenarios import SCENARIOS
+
+
+def main() -> int:
+    names = [scenario.name for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="race all clients and write a record")
+    run.add_argument("--size", choices=("quick", "full"), default="quick")
+    run.add_argument("--scenario", action="append", choices=names, help="only this one; repeatable")
+    run.add_argument("--client", action="append", choices=list(CLIENTS), help="only this one; repeatable")
+    run.add_argument("--rounds", type=int, help="measured rounds instead of the scenario's")
+    run.add_argument("--record", type=Path, help="where to write instead of results/")
+
+    report = commands.add_parser("report", help="write docs/performance.md and its charts from records")
+    report.add_argument("records", nargs="*", type=Path, help="records instead of those in results/")
+
+    profile = commands.add_parser("profile", help="where crossdock's CPU goes")
+    profile.add_argument("scenario", nargs="*", help="default: layer layer-tls small again")
+    profile.add_argument("--size", choices=("quick", "full"), default="quick")
+
+    options = parser.parse_args()
+    if options.command == "report":
+        from benchmarks.report import write
+
+        write(options.records)
+        return 0
+    if options.command == "profile":
+        from benchmarks.profile import profile as profile_scenarios
+
+        chosen = options.scenario or ["layer", "layer-tls", "small", "again"]
+        profile_scenarios([scenario for scenario in SCENARIOS if scenario.name in chosen], options.size)
+        return 0
+    from benchmarks.race import race
+
+    scenarios = [scenario for scenario in SCENARIOS if scenario.name in (options.scenario or names)]
+    path = race(scenarios, options.size, options.client or CLIENTS, options.rounds, options.record)
+    print(f"\n{path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""A TCP proxy that adds a delay and bounds a rate, for kernels without netem. Run as its own process.
+
+    python -m benchmarks.delay HOST:PORT --port PORT --round-trip 0.02 --rate 0
+
+It listens on a loopback port and serves until it is terminated. Half the
+round trip is added in each direction; a new connection pays one more round trip before its first byte passes, as the
+handshake of TCP does on a real path. Bytes are held in a bounded queue, beyond which the sender is not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections import deque
+from typing import cast
+
+import uvloop
+
+QUEUE_LIMIT = 4 << 20
+
+
+class Direction:
+    """Bytes on their way to `sink`, each piece with the time at which it arrives there; None is the end."""
+
+    def __init__(self, half_s: float, rate: int, opened: float) -> None:
+        self.source: asyncio.Transport | None = None
+        self.sink: asyncio.Transport | None = None
+        self._half_s = half_s
+        self._rate = rate
+        self._free_at = opened  # when the path can take the next byte
+        self._queue: deque[tuple[float, bytes | None]] = deque()
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._blocked = False
+        self._loop = asyncio.get_running_loop()
+
+    def put(self, data: bytes | None) -> None:
+        start = max(self._loop.time(), self._free_at)
+        self._free_at = start + (len(data) / self._rate if data and self._rate else 0.0)
+        self._queue.append((self._free_at + self._half_s, data))
+        self._size += len(data or b"")
+        if self._size > QUEUE_LIMIT and self.source is not None and not self.source.is_closing():
+            self.source.pause_reading()
+        self._arm()
+
+    def block(self, blocked: bool) -> None:
+        """The sink's own buffer is full, or no longer."""
+        self._blocked = blocked
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is None and self._queue and self.sink is not None and not self._blocked:
+            wait_s = max(0.0, self._queue[0][0] - self._loop.time())
+            self._timer = self._loop.call_later(wait_s, self._deliver)
+
+    def _deliver(self) -> None:
+        self._timer = None
+        now = self._loop.time() + 0.0005  # the loop's timers count milliseconds
+        assert self.sink is not None
+        while self._queue and self._queue[0][0] <= now and not self._blocked:
+            _, data = self._queue.popleft()
+            if self.sink.is_closing():
+                continue
+            if data is None:
+                self.sink.close()
+            else:
+                self._size -= len(data)
+                self.sink.write(data)
+        if self._size <= QUEUE_LIMIT // 2 and self.source is not None and not self.source.is_closing():
+            self.source.resume_reading()
+        self._arm()
+
+
+class End(asyncio.Protocol):
+    """One of the two connections: what it reads goes into `outgoing`, `incoming` writes to it."""
+
+    def __init__(self, outgoing: Direction, incoming: Direction) -> None:
+        self._outgoing = outgoing
+        self._incoming = incoming
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._outgoing.source = self._incoming.sink = cast(asyncio.Transport, transport)
+        self._incoming.block(False)
+
+    def data_received(self, data: bytes) -> None:
+        self._outgoing.put(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._outgoing.put(None)
+
+    def pause_writing(self) -> None:
+        self._incoming.block(True)
+
+    def resume_writing(self) -> None:
+        self._incoming.block(False)
+
+
+class Client(End):
+    """The accepted connection; opens the other one."""
+
+    def __init__(self, host: str, port: int, round_trip_s: float, rate: int) -> None:
+        opened = asyncio.get_running_loop().time() + round_trip_s
+        up = Direction(round_trip_s / 2, rate, opened)
+        down = Direction(round_trip_s / 2, 0, opened)
+        super().__init__(up, down)
+        self._address = host, port
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        task = asyncio.get_running_loop().create_task(self._connect(cast(asyncio.Transport, transport)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self, transport: asyncio.Transport) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: End(self._incoming, self._outgoing), *self._address
+            )
+        except OSError:
+            transport.abort()
+
+
+async def serve(listening: int, host: str, port: int, round_trip_s: float, rate: int) -> None:
+    """Listen on the loopback port `listening` and serve for ever."""
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Client(host, port, round_trip_s, rate), "127.0.0.1", listening, backlog=1024
+    )
+    await server.serve_forever()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.delay")
+    parser.add_argument("address", metavar="HOST:PORT")
+    parser.add_argument("--port", type=int, required=True, help="where to listen")
+    parser.add_argument("--round-trip", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--rate", type=int, default=0, metavar="BYTES", help="a second, towards HOST, a connection")
+    options = parser.parse_args()
+    host, _, port = options.address.rpartition(":")
+    try:
+        uvloop.run(serve(options.port, host, int(port), options.round_trip, options.rate))
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

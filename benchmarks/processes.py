@@ -1,0 +1,78 @@
+"""Servers as child processes: started, awaited, stopped by their own pid."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+READY_S = 20.0
+STOP_S = 10.0
+
+# `make rivals` fills the first folder; nginx lives in sbin.
+SEARCH_PATH = os.pathsep.join([str(ROOT / "rivals"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def find(program: str) -> str | None:
+    """Where `program` is: rivals/, PATH, sbin."""
+    return shutil.which(program, path=SEARCH_PATH)
+
+
+def need(program: str, hint: str) -> str:
+    """As `find`. Raises SystemExit with `hint` when it is nowhere."""
+    path = find(program)
+    if path is None:
+        raise SystemExit(f"benchmarks: {program} is missing: {hint}")
+    return path
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A process that listens on `port`; its output goes to the file `log`."""
+
+    def __init__(self, argv: Sequence[str], port: int, log: Path, environ: Mapping[str, str] | None = None) -> None:
+        self.port = port
+        self.log = log
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                cwd=log.parent,
+                env={"PATH": SEARCH_PATH, "OTEL_TRACES_EXPORTER": "none", **(environ or {})},
+            )
+        self._wait(argv[0])
+
+    def _wait(self, program: str) -> None:
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.01)
+        self.stop()
+        raise RuntimeError(f"{program} does not listen on {self.port}: {self.log.read_text(errors='replace')[-2000:]}")
+
+    def stop(self) -> None:
+        """End the process, politely first."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()

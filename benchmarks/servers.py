@@ -1,0 +1,241 @@
+"""Both ends of a copy: nginx serving files as a registry, distribution 3 as target, delays between."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import ssl
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.content import Collection
+from benchmarks.processes import ROOT, Server, find, free_port, need
+
+_NGINX = """
+daemon off; pid {dir}/pid; error_log {dir}/error.log warn; worker_processes 2; {user}
+events {{ worker_connections 4096; }}
+http {{
+    log_format wire '$request_method\t$uri\t$status\t$body_bytes_sent';
+    access_log {dir}/access.log wire;
+    client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
+    uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
+    sendfile on; tcp_nopush on; keepalive_requests 1000000; keepalive_timeout 60;
+    map_hash_bucket_size 256; map_hash_max_size 16384;
+    map $uri $manifest {{
+        default none;
+        ~^/v2/.+/manifests/sha256:(?<hex>[0-9a-f]+)$ $hex;
+        include {dir}/tags.map;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=1024 {ssl}; {tls}
+        add_header Docker-Distribution-Api-Version registry/2.0 always;
+        location = /v2/ {{ types {{ }} default_type application/json; return 200 "{{}}"; }}
+        location ~ ^/v2/.+/blobs/sha256:(?<blob>[0-9a-f]+)$ {{
+            types {{ }} default_type application/octet-stream; {rate}
+            alias {root}/blobs/sha256/$blob; }}
+        location ~ ^/v2/.+/manifests/ {{
+            types {{ }} default_type application/vnd.oci.image.manifest.v1+json;
+            add_header Docker-Content-Digest sha256:$manifest;
+            add_header Docker-Distribution-Api-Version registry/2.0;
+            alias {root}/blobs/sha256/$manifest; }}
+        location / {{ return 404; }}
+    }}
+}}
+"""
+_TLS = "ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key; ssl_protocols TLSv1.3;"
+
+
+@dataclass(frozen=True)
+class Access:
+    """One finished request in an access log; `sent` is bytes of the answer's body."""
+
+    method: str
+    path: str
+    status: int
+    sent: int
+
+    @property
+    def is_blob(self) -> bool:
+        return "/blobs/sha256:" in self.path
+
+
+@dataclass
+class End:
+    """A running registry. `port` is where clients go, `direct` the registry itself without what is between."""
+
+    server: Server
+    port: int
+    access_log: Path
+    line: re.Pattern[str]
+    tls: ssl.SSLContext | None
+    read_to: int = field(default=0)
+
+    @property
+    def direct(self) -> int:
+        return self.server.port
+
+    def ask(self, method: str, path: str) -> http.client.HTTPResponse:
+        """One request past all delays; the body is read."""
+        connection = self._connect()
+        try:
+            return self._ask(connection, method, path)
+        finally:
+            connection.close()
+
+    def digests_of(self, references: list[tuple[str, str]]) -> list[str | None]:
+        """What the registry has under each (repository, tag), None where nothing."""
+        connection = self._connect()
+        try:
+            paths = [f"/v2/{repository}/manifests/{tag}" for repository, tag in references]
+            return [self._ask(connection, "HEAD", path).getheader("Docker-Content-Digest") for path in paths]
+        finally:
+            connection.close()
+
+    def accesses(self) -> list[Access]:
+        """The requests finished since the last call. Servers log late: one more request is sent and awaited."""
+        mark = f"/v2/mark-{time.monotonic_ns()}"
+        self.ask("GET", mark)
+        deadline = time.monotonic() + 10
+        while mark not in self.access_log.read_text(errors="replace")[self.read_to :]:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.access_log} was not written")
+            time.sleep(0.01)
+        text = self.access_log.read_text(errors="replace")
+        found = self.line.finditer(text, self.read_to)
+        self.read_to = len(text)
+        every = [Access(m["method"], m["path"], int(m["status"]), int(m["sent"])) for m in found]
+        return [access for access in every if "/v2/mark-" not in access.path]
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self.tls is not None:
+            return http.client.HTTPSConnection("127.0.0.1", self.direct, timeout=30, context=self.tls)
+        return http.client.HTTPConnection("127.0.0.1", self.direct, timeout=30)
+
+    @staticmethod
+    def _ask(connection: http.client.HTTPConnection, method: str, path: str) -> http.client.HTTPResponse:
+        connection.request(method, path, headers={"Accept": "application/vnd.oci.image.manifest.v1+json"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """A CA and one certificate of it for 127.0.0.1, as files."""
+
+    directory: Path
+
+    @property
+    def ca(self) -> Path:
+        return self.directory / "ca.pem"
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ca)
+
+
+def make_certificates(directory: Path) -> Certificates:
+    """Write ca.pem, server.pem and server.key."""
+    import trustme
+
+    directory.mkdir(parents=True)
+    ca = trustme.CA()
+    server = ca.issue_cert("127.0.0.1", "localhost")
+    ca.cert_pem.write_to_path(str(directory / "ca.pem"))
+    server.private_key_pem.write_to_path(str(directory / "server.key"))
+    for blob in server.cert_chain_pems:
+        blob.write_to_path(str(directory / "server.pem"), append=True)
+    return Certificates(directory)
+
+
+@contextmanager
+def delayed(port: int, directory: Path, round_trip_s: float, rate: int) -> Iterator[int]:
+    """The port to use instead of `port`, with delay and rate before it."""
+    if not round_trip_s and not rate:
+        yield port
+        return
+    log = directory / f"delay-{port}.log"
+    argv = [sys.executable, "-m", "benchmarks.delay", f"127.0.0.1:{port}"]
+    argv += ["--round-trip", str(round_trip_s), "--rate", str(rate)]
+    listening = free_port()
+    server = Server([*argv, "--port", str(listening)], listening, log, {"PYTHONPATH": str(ROOT)})
+    try:
+        yield listening
+    finally:
+        server.stop()
+
+
+@contextmanager
+def source(
+    directory: Path, content: Collection, *, rate: int, round_trip_s: float, certificates: Certificates | None
+) -> Iterator[End]:
+    """nginx with the blobs as files: ranges, right content types, a cap per connection, TLS."""
+    program = need("nginx", "apt-get install nginx-light")
+    directory.mkdir(parents=True)
+    tags = [
+        f"/v2/{image.repository}/manifests/{image.tag} {image.manifest.digest.removeprefix('sha256:')};\n"
+        for image in content.images
+    ]
+    (directory / "tags.map").write_text("".join(tags))
+    port = free_port()
+    conf = directory / "nginx.conf"
+    conf.write_text(
+        _NGINX.format(
+            dir=directory,
+            root=content.root,
+            port=port,
+            user="user root;" if os.geteuid() == 0 else "",
+            ssl="ssl" if certificates else "",
+            tls=_TLS.format(certificates.directory) if certificates else "",
+            rate=f"limit_rate {rate};" if rate else "",
+        )
+    )
+    argv = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(conf)]
+    line = re.compile(r"^(?P<method>[A-Z]+)\t(?P<path>\S+)\t(?P<status>\d+)\t(?P<sent>\d+)$", re.MULTILINE)
+    server = Server(argv, port, directory / "log")
+    try:
+        with delayed(port, directory, round_trip_s, 0) as open_port:
+            yield End(server, open_port, directory / "access.log", line, _context(certificates))
+    finally:
+        server.stop()
+
+
+@contextmanager
+def target(
+    directory: Path, *, rate: int, round_trip_s: float, certificates: Certificates | None
+) -> Iterator[End]:
+    """distribution 3 with empty storage below `directory`, which is removed afterwards."""
+    program = find("registry") or need("docker-registry", "make rivals")
+    directory.mkdir(parents=True)
+    port = free_port()
+    http_: dict[str, object] = {"addr": f"127.0.0.1:{port}", "secret": "of no importance"}
+    if certificates is not None:
+        folder = certificates.directory
+        http_["tls"] = {"certificate": f"{folder}/server.pem", "key": f"{folder}/server.key"}
+    config = {
+        "version": "0.1",
+        "log": {"level": "error", "accesslog": {"disabled": False}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(directory / "data"), "maxthreads": 100},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        },
+        "http": http_,
+    }
+    (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    line = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d+) (?P<sent>\d+)')
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        server = Server([program, "serve", str(directory / "config.yml")], port, directory / "log")
+        stack.callback(server.stop)
+        open_port = stack.enter_context(delayed(port, directory, round_trip_s, rate))
+        yield End(server, open_port, directory / "log", line, _context(certificates))
+
+
+def _context(certificates: Certificates | None) -> ssl.SSLContext | None:
+    return certificates.context() if certificates else None
