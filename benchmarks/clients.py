@@ -133,8 +133,8 @@ def _skopeo(job: Job) -> list[str]:
     config = {f"127.0.0.1:{job.source}": {"images": images, "tls-verify": job.ca is not None}}
     path = job.directory / "skopeo.yml"
     path.write_text(json.dumps(config))
-    argv = ["skopeo", "--insecure-policy", "sync", "--src", "yaml", "--dest", "docker", f"--dest-tls-verify={verify}"]
-    return [*argv, str(path), f"127.0.0.1:{job.target}/bench"]
+    argv = ["skopeo", "--insecure-policy", "sync", "--preserve-digests", "--src", "yaml", "--dest", "docker"]
+    return [*argv, f"--dest-tls-verify={verify}", str(path), f"127.0.0.1:{job.target}/bench"]
 
 
 def _floor(job: Job) -> list[str]:
@@ -162,7 +162,13 @@ CLIENTS = {
         Client("regctl", "regctl", "regctl image copy; many images: 4 processes", _regctl),
         Client("regsync", "regsync", "regsync once, defaults", _regsync),
         Client("regsync-16", "regsync", "parallel: 16", lambda job: _regsync(job, 16), tuned=True),
-        Client("oras", "oras-copy", "oras-go as `oras cp` uses it; many images: 4 processes", _oras, verifies=False),
+        Client(
+            "oras",
+            "oras-copy",
+            "oras-go as `oras cp` uses it; many images: 4 processes",
+            _oras,
+            verifies=False,
+        ),
         Client("skopeo", "skopeo", "skopeo copy; many images: skopeo sync", _skopeo),
         Client("floor", "relay", "recv, SHA-256, send: C, one thread, one blob", _floor),
     )

@@ -135,7 +135,9 @@ def main() -> int:
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("--port", type=int, required=True, help="where to listen")
     parser.add_argument("--round-trip", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--rate", type=int, default=0, metavar="BYTES", help="a second, towards HOST, a connection")
+    parser.add_argument(
+        "--rate", type=int, default=0, metavar="BYTES", help="a second, towards HOST, a connection"
+    )
     options = parser.parse_args()
     host, _, port = options.address.rpartition(":")
     try:

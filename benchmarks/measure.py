@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.clients import Client, Job
 from benchmarks.processes import ROOT
-from benchmarks.servers import Access, End
+from benchmarks.servers import End
 
 TIMEOUT_S = 900.0
 
@@ -92,7 +92,9 @@ def _missing(client: Client, job: Job, target: End) -> str | None:
         return None  # it copies a blob and no manifest; the target checked the digest
     found = target.digests_of([(image.repository, image.tag) for image in job.images])
     wrong = [
-        image.repository for image, digest in zip(job.images, found, strict=True) if digest != image.manifest.digest
+        image.repository
+        for image, digest in zip(job.images, found, strict=True)
+        if digest != image.manifest.digest
     ]
     return f"not what it should be at the target: {', '.join(wrong[:3])} ({len(wrong)})" if wrong else None
 

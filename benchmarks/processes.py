@@ -15,7 +15,9 @@ READY_S = 20.0
 STOP_S = 10.0
 
 # `make rivals` fills the first folder; nginx lives in sbin.
-SEARCH_PATH = os.pathsep.join([str(ROOT / "rivals"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+SEARCH_PATH = os.pathsep.join(
+    [str(ROOT / "rivals"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+)
 
 
 def find(program: str) -> str | None:
@@ -42,7 +44,9 @@ def free_port() -> int:
 class Server:
     """A process that listens on `port`; its output goes to the file `log`."""
 
-    def __init__(self, argv: Sequence[str], port: int, log: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], port: int, log: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
         self.port = port
         self.log = log
         with log.open("ab") as stream:
@@ -65,7 +69,9 @@ class Server:
             except OSError:
                 time.sleep(0.01)
         self.stop()
-        raise RuntimeError(f"{program} does not listen on {self.port}: {self.log.read_text(errors='replace')[-2000:]}")
+        raise RuntimeError(
+            f"{program} does not listen on {self.port}: {self.log.read_text(errors='replace')[-2000:]}"
+        )
 
     def stop(self) -> None:
         """End the process, politely first."""

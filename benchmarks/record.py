@@ -79,7 +79,9 @@ def load(paths: Iterable[Path] = ()) -> list[dict[str, Any]]:
 
 
 def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def _first_line(argv: list[str]) -> str:
@@ -92,7 +94,9 @@ def _versions() -> dict[str, str]:
     for program, words in _VERSION.items():
         path = find(program)
         if path is not None:
-            versions[program] = _first_line([path, *words]).replace(path, program).removeprefix("VCSTag:").strip()
+            versions[program] = (
+                _first_line([path, *words]).replace(path, program).removeprefix("VCSTag:").strip()
+            )
     oras = (Path(__file__).parent / "rivals" / "oras-copy" / "go.mod").read_text()
     versions["oras"] = next(line.split()[-1] for line in oras.splitlines() if line.startswith("require oras"))
     return {name: versions[name] for name in sorted(versions)}
