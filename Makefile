@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard ext/crossdock/_ext/*)
 
-.PHONY: help demo test build check format dist pytest clean
+.PHONY: help demo test build check format dist pytest bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/run.stamp ## copy a real image between two registries on this machine
 	$(BIN)/crossdock demo
@@ -17,6 +17,7 @@ test: $(VENV)/dev.stamp ## everything CI runs: check, dist, pytest
 	$(MAKE) check
 	$(MAKE) dist
 	$(MAKE) pytest
+	$(MAKE) bench-smoke
 
 build: $(VENV)/dev.stamp ## a virtual environment with the compiled kernels and all tools
 
@@ -37,6 +38,23 @@ dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install o
 pytest: $(VENV)/dev.stamp ## all tests with compiled kernels, kernel and unit tests with the pure ones
 	CROSSDOCK_KERNELS=compiled $(BIN)/pytest tests
 	CROSSDOCK_KERNELS=pure $(BIN)/pytest tests/kernels tests/unit
+
+BENCH := quick
+bench: $(VENV)/dev.stamp ## race the rivals, write a record, tables and charts; BENCH=full for the real sizes
+	$(BIN)/python -m benchmarks run --size $(BENCH)
+	$(BIN)/python -m benchmarks report
+
+bench-kernels: $(VENV)/dev.stamp ## time the kernels against their twins
+	$(BIN)/pytest benchmarks/kernels --benchmark-sort=name --benchmark-columns=median,iqr,ops,rounds
+
+bench-smoke: $(VENV)/dev.stamp ## one iteration of every kernel benchmark, to see that it works
+	$(BIN)/pytest -q benchmarks/kernels --benchmark-disable
+
+profile: $(VENV)/dev.stamp ## where the CPU of a copy goes: by kind of work, imports, functions
+	$(BIN)/python -m benchmarks profile
+
+rivals: ## build into rivals/ what the benchmarks race against
+	scripts/rivals
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf $(VENV) build dist src/*.egg-info src/crossdock/_ext/*.so

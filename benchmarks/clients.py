@@ -32,10 +32,9 @@ class Job:
 
     def pairs(self) -> list[tuple[str, str]]:
         """(source, target) references."""
-        return [
-            tuple(f"127.0.0.1:{port}/{image.repository}:{image.tag}" for port in (self.source, self.target))
-            for image in self.images
-        ]  # type: ignore[return-value]
+        ends = f"127.0.0.1:{self.source}", f"127.0.0.1:{self.target}"
+        names = [f"{image.repository}:{image.tag}" for image in self.images]
+        return [(f"{ends[0]}/{name}", f"{ends[1]}/{name}") for name in names]
 
     def environ(self) -> dict[str, str]:
         """A home without anybody's configuration. Go's clients take their roots from SSL_CERT_FILE."""
@@ -49,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Client:
-    """`command` makes argv of a job; `verifies`: whether it hashes what it copies; `tuned`: not as users run it."""
+    """`command` makes argv of a job. `verifies`: it hashes what it copies. `tuned`: not as users run it."""
 
     name: str
     program: str

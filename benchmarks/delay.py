@@ -2,9 +2,9 @@
 
     python -m benchmarks.delay HOST:PORT --port PORT --round-trip 0.02 --rate 0
 
-It listens on a loopback port and serves until it is terminated. Half the
-round trip is added in each direction; a new connection pays one more round trip before its first byte passes, as the
-handshake of TCP does on a real path. Bytes are held in a bounded queue, beyond which the sender is not read.
+It listens on a loopback port and serves until it is terminated. Half the round trip is added in each
+direction; a new connection pays one more round trip before its first byte passes, as the handshake of TCP
+does on a real path. Bytes are held in a bounded queue, beyond which the sender is not read.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +29,8 @@ from benchmarks.servers import Certificates, End, make_certificates, source, tar
 _HZ = 997
 _ROWS = 14
 
-# The first that fits names a sample: in the kernel by the entry that led there, else by the innermost function
-# or its library.
+# The first that fits names a sample: in the kernel by the entry that led there, else by the innermost
+# function or its library.
 _KERNEL = (
     (
         "kernel: fresh memory (faults, zeroing)",
@@ -139,9 +139,9 @@ def _command(job: Job) -> list[str]:
     return CLIENTS["crossdock"].command(job)
 
 
-def _table(title: str, counts: Counter[str], total: float, unit: str) -> None:
+def _table(title: str, counts: Mapping[str, float], total: float, unit: str) -> None:
     print(f"\n{title}")
-    for name, count in counts.most_common(_ROWS):
+    for name, count in sorted(counts.items(), key=lambda item: -item[1])[:_ROWS]:
         if count >= total * 0.004:
             print(f"  {count / total:6.1%}  {count:8.3f} {unit}  {name}")
 
@@ -150,9 +150,8 @@ def _by_kind(stage: Stage) -> None:
     data = stage.job.directory / "perf.data"
     perf = ["perf", "record", "--quiet", "-o", str(data), "-e", "cpu-clock", "-F", str(_HZ), "-g", "--"]
     usage = spawn([*perf, *_command(stage.job)], stage.job.directory, stage.job.environ())
-    print(
-        f"wall {usage['wall_s']:.2f} s, user {usage['user_s']:.2f} s, system {usage['system_s']:.2f} s (under perf)"
-    )
+    wall_s, user_s, system_s = (usage[name] for name in ("wall_s", "user_s", "system_s"))
+    print(f"wall {wall_s:.2f} s, user {user_s:.2f} s, system {system_s:.2f} s (under perf)")
     script = subprocess.run(
         [find("perf") or "perf", "script", "-i", str(data), "-F", "comm,tid,ip,sym,dso"],
         capture_output=True,
@@ -167,7 +166,7 @@ def _by_kind(stage: Stage) -> None:
             kinds[_kind(frames)] += 1
             leaves[re.sub(r"^[0-9a-f]+ ", "", frames[0])] += 1
     for counts, title in ((kinds, "CPU by kind of work"), (leaves, "hottest functions")):
-        seconds = Counter({name: count / _HZ for name, count in counts.items()})
+        seconds = {name: count / _HZ for name, count in counts.items()}
         _table(title, seconds, sum(seconds.values()) or 1.0, "s")
 
 
@@ -195,26 +194,13 @@ def _by_import(stage: Stage) -> None:
     for name, microseconds in modules.items():
         packages[name.partition(".")[0]] += microseconds
     bare = _cpu(stage, "pass")
-    whole = _cpu(
-        stage,
-        f"import contextlib\nfor name in {list(modules)!r}:\n with contextlib.suppress(ImportError): __import__(name)",
-    )
-    print(
-        f"\n{len(modules)} modules imported: {whole - bare:.3f} s of CPU; a bare interpreter {bare:.3f} s (medians of 5)"
-    )
+    script = f"for name in {list(modules)!r}:\n try: __import__(name)\n except ImportError: pass"
+    cost = _cpu(stage, script) - bare
+    print(f"\n{len(modules)} modules: {cost:.3f} s of CPU; a bare interpreter: {bare:.3f} s (medians of 5)")
     total = sum(packages.values()) or 1
-    _table(
-        "share of packages in that",
-        Counter({k: v / total * (whole - bare) for k, v in packages.items()}),
-        whole - bare,
-        "s",
-    )
-    _table(
-        "share of modules in that",
-        Counter({k: v / total * (whole - bare) for k, v in modules.items()}),
-        whole - bare,
-        "s",
-    )
+    for counts, title in ((packages, "packages"), (modules, "modules")):
+        shares = {name: value / total * cost for name, value in counts.items()}
+        _table(f"share of {title} in that", shares, cost, "s")
 
 
 def _cpu(stage: Stage, script: str) -> float:
@@ -235,5 +221,5 @@ def _by_function(stage: Stage) -> None:
         total[name] += total_s
     everything = sum(own.values()) or 1.0
     _table("Python by function, own time under cProfile, waiting included", own, everything, "s")
-    ours = Counter({name: value for name, value in total.items() if not name.startswith(("~", "<"))})
+    ours = {name: value for name, value in total.items() if not name.startswith(("~", "<"))}
     _table("Python by function, with what it calls", ours, everything, "s")

@@ -20,7 +20,7 @@ from benchmarks.servers import Certificates, End, make_certificates, source, tar
 def race(
     scenarios: Sequence[Scenario], size: Size, names: Iterable[str], rounds: int | None, path: Path | None
 ) -> Path:
-    """Run `scenarios` with those of their clients that are in `names` and present; returns the record's path."""
+    """Run `scenarios` with their clients that are in `names` and present; returns the record's path."""
     record = Record(size, path)
     wanted = set(names)
     floor = build_floor()

@@ -51,7 +51,7 @@ class Record:
         }
 
     def add(self, scenario: Scenario, size: Size, storage: str, needed: int, samples: Iterable[Any]) -> None:
-        """Add a scenario that ran; `needed` is bytes of blobs a copy must move, 0 when the target has them."""
+        """Add what ran; `needed` is bytes of blobs a copy must move, 0 when there is nothing to do."""
         self.document["scenarios"].append(
             {
                 "name": scenario.name,

@@ -120,7 +120,7 @@ def write(paths: Sequence[Path] = ()) -> None:
     lines = [
         "# Performance",
         "",
-        "Written by `python -m benchmarks report` from the records in `benchmarks/results`; not edited by hand.",
+        "Written by `python -m benchmarks report` from records in `benchmarks/results`; not edited by hand.",
         "How it is measured, and what is not: [benchmarks/README.md](../benchmarks/README.md).",
         "",
         *_summary(known, used),
@@ -155,7 +155,7 @@ def _machines(records: Sequence[dict[str, Any]]) -> list[str]:
         versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items())
         dirty = " with changes that are not committed" if each["dirty"] else ""
         lines += [
-            f"- `{each['file']}`: commit {each['commit'][:10]}{dirty}, {each['started']}, {each['size']} sizes. "
+            f"- `{each['file']}`: commit {each['commit'][:10]}{dirty}, {each['size']} sizes. "
             f"{machine['cpu']}, {machine['cores']} cores, {_size(machine['memory'])}, {machine['system']} "
             f"{machine['kernel']}, Python {each['python']}. {each['crossdock']}. {versions}."
         ]
@@ -184,7 +184,7 @@ def _section(scenario: Scenario, rec: dict[str, Any], ran: dict[str, Any]) -> li
         lines.append(f"![{scenario.title}: {title}](performance/{name})")
     lines += [
         "",
-        "| client | wall s (range) | CPU s (range) | peak RSS | requests source / target | blob bytes asked | runs |",
+        "| client | wall s (range) | CPU s (range) | peak RSS | requests, source / target | bytes | runs |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [_row(one) for one in found.values()]

@@ -1,7 +1,7 @@
 """The scenarios and the bars they are judged by, as data.
 
-Sizes are bytes, times seconds. Every scenario has a quick and a full workload: the full ones are what the bars
-were set for; the quick ones say within minutes whether something moved.
+Sizes are bytes, times seconds. Every scenario has a quick and a full workload: the full ones are what the
+bars were set for; the quick ones say within minutes whether something moved.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 Size = Literal["quick", "full"]
 Measure = Literal["wall", "cpu", "rss", "requested"]
 
-# Whom a bar compares with: the fastest rival as its users run it, the fastest of all rivals, the best rival that
-# hashes what it copies, one client by name, or nobody (then `at_most` is an absolute value).
+# Whom a bar compares with: the fastest rival as its users run it, the fastest of all rivals, the best rival
+# that hashes what it copies, one client by name, or nobody (then `at_most` is an absolute value).
 Against = Literal["as used", "any", "verifying", "oras", "regsync-16", "floor", "nobody"]
 
 

@@ -68,7 +68,7 @@ class Access:
 
 @dataclass
 class End:
-    """A running registry. `port` is where clients go, `direct` the registry itself without what is between."""
+    """A running registry. `port` is where clients go, `direct` the registry itself, past any delay."""
 
     server: Server
     port: int
@@ -99,7 +99,7 @@ class End:
             connection.close()
 
     def accesses(self) -> list[Access]:
-        """The requests finished since the last call. Servers log late: one more request is sent and awaited."""
+        """The requests finished since the last call. Servers log late: one more is sent and awaited."""
         mark = f"/v2/mark-{time.monotonic_ns()}"
         self.ask("GET", mark)
         deadline = time.monotonic() + 10

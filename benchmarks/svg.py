@@ -34,13 +34,14 @@ def bars(title: str, unit: str, rows: Sequence[Row]) -> str:
     ]
     for number, row in enumerate(rows):
         y = _TOP + _ROW * number
-        middle = y + _BAR / 2
+        middle, base = y + _BAR / 2, y + _BAR / 2 + 5
         colour = _OURS if row.label.startswith("crossdock") else _FLOOR if row.label == "floor" else _THEIRS
         end, low, high = (_LABEL + room * value / most for value in (row.value, row.low, row.high))
+        name, left = escape(row.label), _LABEL - 8
         lines += [
-            f'<text x="{_LABEL - 8}" y="{middle + 5:.1f}" text-anchor="end" fill="#212529">{escape(row.label)}</text>',
+            f'<text x="{left}" y="{base:.1f}" text-anchor="end" fill="#212529">{name}</text>',
             f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.1f}" height="{_BAR}" rx="2" fill="{colour}"/>',
             f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}" stroke="{_SPREAD}"/>',
-            f'<text x="{max(end, high) + 8:.1f}" y="{middle + 5:.1f}" fill="#495057">{row.value:.2f} {unit}</text>',
+            f'<text x="{max(end, high) + 8:.1f}" y="{base:.1f}" fill="#495057">{row.value:.2f} {unit}</text>',
         ]
     return "\n".join([*lines, "</svg>", ""])

@@ -1,0 +1,65 @@
+"""Buffers: what a slot costs to get and give back, and what its first bytes cost."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+MiB = 1 << 20
+
+
+@pytest.mark.benchmark(group="buffers: acquire and release")
+def test_acquire_release(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
+    arena = kernels.Arena(64 * MiB, MiB)
+
+    def turn() -> None:
+        arena.acquire().release()
+
+    benchmark(turn)
+    arena.close()
+
+
+@pytest.mark.benchmark(group="buffers: all 64 slots, out and back")
+def test_all_slots(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
+    arena = kernels.Arena(64 * MiB, MiB)
+
+    def turn() -> None:
+        for slot in [arena.acquire() for _ in range(64)]:
+            slot.release()
+
+    benchmark(turn)
+    arena.close()
+
+
+@pytest.mark.benchmark(group="buffers: a new arena of 64 MiB, every page written once")
+@pytest.mark.parametrize("huge_pages", [True, False], ids=["huge", "ordinary"])
+def test_first_touch(benchmark: BenchmarkFixture, kernels: SimpleNamespace, huge_pages: bool) -> None:
+    data = bytes(MiB)
+
+    def turn() -> None:
+        arena = kernels.Arena(64 * MiB, MiB, huge_pages=huge_pages)
+        slots = [arena.acquire() for _ in range(64)]
+        for slot in slots:
+            view = slot.view
+            view[:] = data
+            view.release()
+            slot.release()
+        arena.close()
+
+    benchmark(turn)
+
+
+@pytest.mark.benchmark(group="buffers: mark and check a slot of 1 MiB")
+def test_mark(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
+    arena = kernels.Arena(4 * MiB, MiB)
+    slot = arena.acquire()
+
+    def turn() -> None:
+        slot.mark(MiB)
+        slot.check()
+
+    benchmark(turn)
+    slot.release()
+    arena.close()
