@@ -151,8 +151,8 @@ SCENARIOS = (
     ),
     Scenario(
         "again-many",
-        "ten times as many small images, nothing to do",
-        _small(200, rounds=1),
+        "many small images, nothing to do",
+        _small(100, rounds=2),
         _small(2000, rounds=3),
         ("crossdock", "regsync", "regsync-16"),
         (Bar("wall", 1.0, "regsync-16"), Bar("requested", 0.0)),
