@@ -33,6 +33,7 @@ Origin = tuple[str, str, int]
 
 # A name or IPv4; or IPv6, with its zone.
 _HOST = re.compile(r"[0-9a-z._-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[0-9a-z._%-]+)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _UNSPECIFIED, _LOOPBACK = ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1")
 # RFC 4291 section 2.5.5.1 (compatible), RFC 6052 section 2.1 (NAT64)
@@ -141,7 +142,7 @@ def _split(url: str) -> SplitResult:
 
 def _quoted(location: str) -> str:
     """`location` with the characters percent-encoded that no URL may hold, and nothing else touched."""
-    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in location):
+    if _CONTROL.search(location):
         raise ValueError("it holds control characters")
     if location.isascii() and not _UNSAFE.search(location):
         return location
