@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clients import CLIENTS, CROSSDOCK
+from benchmarks.clients import CROSSDOCK
 from benchmarks.content import SEED
 from benchmarks.measure import machine, now
 from benchmarks.processes import ROOT, find
@@ -100,8 +100,3 @@ def _versions() -> dict[str, str]:
     oras = (Path(__file__).parent / "rivals" / "oras-copy" / "go.mod").read_text()
     versions["oras"] = next(line.split()[-1] for line in oras.splitlines() if line.startswith("require oras"))
     return {name: versions[name] for name in sorted(versions)}
-
-
-def known_clients() -> list[str]:
-    """Names of all clients, in the order in which tables show them."""
-    return list(CLIENTS)

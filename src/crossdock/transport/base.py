@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from crossdock.options import NetworkOptions
-
 Headers = Sequence[tuple[str, str]]
 
 TlsFor = Callable[[str, int], ssl.SSLContext]
@@ -114,6 +112,3 @@ class HttpClientInterface(Protocol):
 
     async def close(self) -> None:
         """Close every connection. Exchanges under way fail with `ReadFailed`."""
-
-
-ClientFactory = Callable[[NetworkOptions, TlsFor, ProxyFor], HttpClientInterface]

@@ -1,4 +1,4 @@
-"""What of a URL or header may be shown. By allow-list: what is not known to be harmless is not shown.
+"""What of a URL may be shown. By allow-list: what is not known to be harmless is not shown.
 
 Storage URLs carry their permission in the query (``X-Amz-Signature``, ``sig``, ``Signature``, an upload's
 ``_state``), so values are hidden and keys stay: by the keys a person recognises the kind of URL.
@@ -13,34 +13,6 @@ HIDDEN = "…"
 # Query keys of the distribution specification and its token protocol: they name content, not permission.
 SHOWN_KEYS = frozenset(
     {"digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "digest-algorithm"}
-)
-
-SHOWN_HEADERS = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "accept-ranges",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "date",
-        "docker-content-digest",
-        "docker-distribution-api-version",
-        "etag",
-        "host",
-        "oci-chunk-max-length",
-        "oci-chunk-min-length",
-        "oci-subject",
-        "range",
-        "ratelimit-limit",
-        "ratelimit-remaining",
-        "retry-after",
-        "server",
-        "transfer-encoding",
-        "user-agent",
-    }
 )
 
 _AUTHORITY = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?")
@@ -80,13 +52,3 @@ def redact_text(text: str) -> str:
     text = _URL.sub(lambda match: redact_url(match[0]), text)
     text = _PAIR.sub(lambda match: _redact_pair(match[0]), text)
     return _AUTHORIZATION.sub(rf"\1\2{HIDDEN}", text)
-
-
-def redact_header(name: str, value: str) -> str:
-    """The value as it may be logged: whole for harmless headers, a redacted URL for Location, else hidden."""
-    name = name.lower()
-    if name in SHOWN_HEADERS:
-        return value
-    if name in ("location", "link"):
-        return redact_url(value)
-    return HIDDEN
