@@ -8,38 +8,25 @@ failure. Both share the host's back-off, the tokens, the TLS settings and the pr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Self
 
-from crossdock.errors import (
-    CrossdockError,
-    RedirectRefused,
-    RegistryError,
-    Side,
-)
-from crossdock.options import MiB, NetworkOptions, RegistryOptions
+from crossdock.errors import CrossdockError, RedirectRefused, RegistryError, Side
+from crossdock.options import NetworkOptions, RegistryOptions
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop, same_origin
-from crossdock.registry.auth import NONE, Authenticator, Scope
-from crossdock.registry.control import ControlHttp, Reply
-from crossdock.registry.credentials import CredentialStore
-from crossdock.registry.flight import SingleFlight
-from crossdock.registry.gate import Gates
-from crossdock.registry.proxies import ProxySettings
-from crossdock.registry.refusal import BUSY, AnyHeaders, case_insensitive, refusal
-from crossdock.registry.retry import Clock, Retrier, retry_after
-from crossdock.registry.scheme import choose_scheme, split_host
-from crossdock.registry.tls import TlsContexts, certs_dirs
-from crossdock.registry.token import TokenService
+from crossdock.registry.auth import NONE, Scope
+from crossdock.registry.control import Reply
+from crossdock.registry.host import REPLY_LIMIT, Host
+from crossdock.registry.hostmemory import HostMemory
+from crossdock.registry.refusal import AnyHeaders, case_insensitive
+from crossdock.registry.retry import Clock, Retrier
 from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request, ResponseHead
 from crossdock.transport.redact import redact_url
 
 __all__ = ["NONE", "RegistryClient", "Reply", "Scope"]
 
-REPLY_LIMIT = 4 * MiB  # bytes; the distribution specification asks registries to take manifests of this size
-TOKEN_REPLY_LIMIT = 1 * MiB
-
-_MAY_PASS = BUSY | {429}
 _FOLLOWED = frozenset({"GET", "HEAD"})
 _AUTH_TRIES = (False, False, True)  # bare, with a cached token, with its replacement; True: the last one
 
@@ -79,42 +66,44 @@ class RegistryClient:
         that the caller owns; without it one is made when first needed. No I/O happens here. Raises
         `InvalidOption` for a proxy that cannot be used, `InvalidInput` for a host that is none.
         """
-        name, port = split_host(host)
+        clock = clock or Clock()
         self.host = host
         self.side = side
-        self._options = options
         self.network = network
-        self._environ = environ
-        self._user_agent = user_agent
-        self._clock = clock or Clock()
-        self._retrier = Retrier(self._clock, network.retries, on_retry)
-        self._gates = Gates(self._clock)
-        self._proxies = ProxySettings.from_environ(environ)
-        self._tls = TlsContexts(
-            options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)
-        )
-        self._control = ControlHttp(
-            network=network,
-            tls=self._tls,
-            proxies=self._proxies,
-            gates=self._gates,
+        self._clock = clock
+        self._retrier = Retrier(clock, network.retries, on_retry)
+        self._shared = Host(
+            host,
             side=side,
+            options=options,
+            network=network,
+            environ=environ,
+            on_retry=on_retry,
+            http=http,
             user_agent=user_agent,
+            clock=clock,
         )
-        self._transfer = http
-        self._owns_transfer = http is None
-        self._base = ""
-        self._base_flight: SingleFlight[str] = SingleFlight()
-        self._auth: Authenticator | None = None
+        self._owns_host = True
+
+    def for_copy(self, on_retry: Callable[[str, str], None] | None) -> Self:
+        """A client for one more copy: it shares everything of the host and tells `on_retry` of its retries.
+
+        Those of the token service, which serve all copies, are told to the original's listener. Closing it
+        does nothing; the original's `close` closes what all of them share.
+        """
+        other = copy(self)
+        other._retrier = Retrier(self._clock, self.network.retries, on_retry)
+        other._owns_host = False
+        return other
+
+    @property
+    def memory(self) -> HostMemory:
+        """What was learned of the host's way of taking uploads, by all of its clients."""
+        return self._shared.memory
 
     async def base_url(self) -> str:
         """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
-        if not self._base:
-            scheme = await self._base_flight.run(
-                "base", lambda: choose_scheme(self.host, self._options, self.network.connect_timeout)
-            )
-            self._base = f"{scheme}://{self.host}"
-        return self._base
+        return await self._shared.base_url()
 
     async def request(
         self,
@@ -159,8 +148,10 @@ class RegistryClient:
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
             sent = await self._authorization(allowed)
-            await self._gates.of(url).wait()
-            exchange = await self._transfer_core().send(Request(method, url, _with_auth(headers, sent)))
+            await self._shared.gates.of(url).wait()
+            exchange = await self._shared.transfer_core().send(
+                Request(method, url, _with_auth(headers, sent))
+            )
             try:
                 head = await exchange.response()
                 self.throttle(url, head.status, head.headers)
@@ -183,40 +174,31 @@ class RegistryClient:
         """
         base = await self.base_url()
         own = same_origin(url, base)
-        sent = await self._authenticator().authorization(scope, for_long=True) if own else None
-        await self._gates.of(url).wait()
-        return await self._transfer_core().send(
+        sent = await self._shared.auth().authorization(scope, for_long=True) if own else None
+        await self._shared.gates.of(url).wait()
+        return await self._shared.transfer_core().send(
             Request(method, url, _with_auth(headers, sent), content_length=content_length)
         )
 
     async def renew(self, scope: Scope) -> None:
         """Drop the scope's token: the next request asks for a new one."""
-        if self._auth is not None:
-            self._auth.forget(scope)
+        if self._shared.known_auth is not None:
+            self._shared.known_auth.forget(scope)
 
     def error_from(
         self, status: int, headers: AnyHeaders, body: bytes, method: str, url: str, scope: Scope = NONE
     ) -> RegistryError:
         """The error for an answer that refuses, whichever way it came."""
-        hint = ""
-        secrets: tuple[str, ...] = ()
-        if self._auth is not None:
-            secrets = tuple(self._auth.secrets())
-            hint = self._auth.hint(status, scope)
-        asked = retry_after(case_insensitive(headers), self._clock.wall())
-        return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint)
+        return self._shared.error_from(status, headers, body, method, url, scope)
 
     def throttle(self, url: str, status: int, headers: AnyHeaders) -> None:
         """Tell the host's gate about an answer that came over the transfer core."""
-        self._gates.of(url).saw(status, case_insensitive(headers))
+        self._shared.gates.of(url).saw(status, case_insensitive(headers))
 
     async def close(self) -> None:
-        """Close every connection that this client opened, also when it is cancelled meanwhile."""
-        try:
-            await self._control.close()
-        finally:
-            if self._owns_transfer and self._transfer is not None:
-                await self._transfer.close()
+        """Close every connection of the host, also when it is cancelled meanwhile; see `for_copy`."""
+        if self._owns_host:
+            await self._shared.close()
 
     # -- one try -------------------------------------------------------------------------------------
 
@@ -238,7 +220,7 @@ class RegistryClient:
         for is_last in _AUTH_TRIES:
             sent = await self._authorization(allowed)
             extra = {"Authorization": sent} if sent is not None else {}
-            reply = await self._control.send(
+            reply = await self._shared.control.send(
                 call.method,
                 url,
                 headers={**call.headers, **extra},
@@ -252,7 +234,7 @@ class RegistryClient:
         raise AssertionError("the last try returns")
 
     async def _authorization(self, scope: Scope | None) -> str | None:
-        return None if scope is None else await self._authenticator().authorization(scope)
+        return None if scope is None else await self._shared.auth().authorization(scope)
 
     async def _may_improve(
         self, scope: Scope | None, sent: str | None, since: float, status: int, demands: Sequence[str]
@@ -260,52 +242,9 @@ class RegistryClient:
         if scope is None:
             return False
         if status != 401:
-            self._authenticator().was_let_in()
+            self._shared.auth().was_let_in()
             return False
-        return await self._authenticator().improve(scope, sent, since, demands)
-
-    # -- parts made when needed ----------------------------------------------------------------------
-
-    def _authenticator(self) -> Authenticator:
-        if self._auth is None:
-            self._auth = Authenticator(
-                self.host,
-                side=self.side,
-                store=CredentialStore(
-                    self.host, given=self._options.credentials, environ=self._environ, side=self.side
-                ),
-                tokens=TokenService(self._base, self._ask_token_service, self._clock),
-                clock=self._clock,
-                ping=self._ping,
-            )
-        return self._auth
-
-    async def _ping(self) -> Sequence[str]:
-        url = f"{await self.base_url()}/v2/"
-        reply = await self._control.send("GET", url, headers={}, limit=REPLY_LIMIT)
-        return reply.headers.getall("WWW-Authenticate", []) if reply.status == 401 else ()
-
-    async def _ask_token_service(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> Reply:
-        bare = urlsplit(url)._replace(query="").geturl()
-
-        async def attempt() -> Reply:
-            reply = await self._control.send(method, url, headers=headers, body=body, limit=TOKEN_REPLY_LIMIT)
-            if reply.status in _MAY_PASS:
-                raise self.error_from(reply.status, reply.headers, reply.body, method, bare)
-            return reply
-
-        return await self._retrier.run(f"{method} {redact_url(bare)}", attempt)
-
-    def _transfer_core(self) -> HttpClientInterface:
-        if self._transfer is None:
-            from crossdock.transport.client import HttpClient
-
-            self._transfer = HttpClient(
-                self.network, self._tls.context_for, self._proxies.proxy_for, self._user_agent
-            )
-        return self._transfer
+        return await self._shared.auth().improve(scope, sent, since, demands)
 
 
 def _with_auth(headers: Headers, authorization: str | None) -> Headers:

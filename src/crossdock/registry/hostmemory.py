@@ -1,19 +1,15 @@
 """What is known of a registry's way of taking uploads: by its host name, and by what happened before.
 
-Nothing is stored: every client learns anew. All repositories of one client share one memory, so the 413 of
-the first large blob is the only one. Known dialects are in registries.md 3.2, the rules in 9.2 (U1-U5, U11).
+Nothing is stored: every process learns anew. All repositories and copies of one host share one memory
+(`host.Host`), so the 413 of the first large blob is the only one. Known dialects are in registries.md 3.2,
+the rules in 9.2 (U1-U5, U11).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
-
-if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient
 
 GiB = 1 << 30
 
@@ -103,14 +99,3 @@ class HostMemory:
         if self._dialect.chunks is not None:
             return max(self._dialect.chunk, -(-size // self._dialect.chunks))
         return RESUMABLE_CHUNK if worth_resuming else self._dialect.chunk
-
-
-_MEMORIES: WeakKeyDictionary[RegistryClient, HostMemory] = WeakKeyDictionary()
-
-
-def memory_of(client: RegistryClient) -> HostMemory:
-    """The memory that all repositories of `client` share."""
-    memory = _MEMORIES.get(client)
-    if memory is None:
-        memory = _MEMORIES[client] = HostMemory(client.host)
-    return memory

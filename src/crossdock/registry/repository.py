@@ -11,7 +11,6 @@ from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
 from crossdock.registry.blobs import RegistryBlob, blob_exists
 from crossdock.registry.client import Scope
-from crossdock.registry.hostmemory import memory_of
 from crossdock.registry.manifests import Manifests
 from crossdock.registry.referrers import list_referrers
 from crossdock.registry.tags import list_tags
@@ -37,7 +36,7 @@ class RegistryRepository:
         self._name = reference.locator
         self._scope = (Scope.push if client.side == "target" else Scope.pull)(self._repository)
         self._manifests = Manifests(client, self._repository, self._scope)
-        self._memory = memory_of(client)
+        self._memory = client.memory
         self._opened: dict[Digest, Reply] = {}  # sessions that a mount opened, for the blob's upload
 
     @property

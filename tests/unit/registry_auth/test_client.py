@@ -407,11 +407,35 @@ async def test_closing_that_is_cancelled_still_closes_the_connections_of_bodies(
     client = RegistryClient(
         "registry.test", side="source", options=RegistryOptions(), network=NetworkOptions(), environ={}
     )
-    monkeypatch.setattr(client, "_transfer", core)
-    monkeypatch.setattr(client._control, "close", never)
+    monkeypatch.setattr(client._shared, "_transfer", core)
+    monkeypatch.setattr(client._shared.control, "close", never)
     closing = asyncio.ensure_future(client.close())
     await reached.wait()
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
     assert core.closed
+
+
+async def test_clients_for_copies_share_the_host_and_tell_their_own_retries(
+    registry: ScriptedServer, clock: MovedClock
+) -> None:
+    def handler(request: web.Request) -> web.Response:
+        if "Authorization" not in request.headers:
+            return demand('Basic realm="r"')
+        return next(answers)
+
+    registry.handler = handler
+    answers = iter([refuse(503, ""), web.Response(text="one"), web.Response(text="two")])
+    told: list[str] = []
+    bob = Credentials("bob", "s3cret")
+    async with ClientUnderTest(registry.host, clock=clock, credentials=bob) as client:
+        first = client.for_copy(lambda operation, reason: told.append(operation))
+        second = first.for_copy(None)
+        assert (await first.request("GET", "/v2/a", scope=PULL)).body == b"one"
+        await first.close()
+        assert (await second.request("GET", "/v2/b", scope=PULL)).body == b"two"
+        assert first.memory is second.memory is client.memory
+    assert (told, client.retried) == (["GET /v2/a"], [])
+    # One 401 for all of them: the second client knows what the first was asked.
+    assert [seen.path for seen in registry.seen] == ["/v2/a", "/v2/a", "/v2/a", "/v2/b"]

@@ -1,0 +1,152 @@
+"""One registry as one side of any number of copies sees it: what all clients of that registry share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from crossdock.errors import RegistryError, Side
+from crossdock.options import MiB, NetworkOptions, RegistryOptions
+from crossdock.registry.auth import NONE, Authenticator, Scope
+from crossdock.registry.control import ControlHttp, Reply
+from crossdock.registry.credentials import CredentialStore
+from crossdock.registry.flight import SingleFlight
+from crossdock.registry.gate import Gates
+from crossdock.registry.hostmemory import HostMemory
+from crossdock.registry.proxies import ProxySettings
+from crossdock.registry.refusal import BUSY, AnyHeaders, case_insensitive, refusal
+from crossdock.registry.retry import Clock, Retrier, retry_after
+from crossdock.registry.scheme import choose_scheme, split_host
+from crossdock.registry.tls import TlsContexts, certs_dirs
+from crossdock.registry.token import TokenService
+from crossdock.transport.base import HttpClientInterface
+from crossdock.transport.redact import redact_url
+
+REPLY_LIMIT = 4 * MiB  # bytes; the distribution specification asks registries to take manifests of this size
+TOKEN_REPLY_LIMIT = 1 * MiB
+
+_MAY_PASS = BUSY | {429}
+
+
+class Host:
+    """Base URL, tokens, gates, TLS contexts, proxies, connections, and what was learned about uploads."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        side: Side,
+        options: RegistryOptions,
+        network: NetworkOptions,
+        environ: Mapping[str, str],
+        on_retry: Callable[[str, str], None] | None,
+        http: HttpClientInterface | None,
+        user_agent: str,
+        clock: Clock,
+    ) -> None:
+        """As `client.RegistryClient`. `on_retry` is told about the token service alone."""
+        name, port = split_host(host)
+        self.name = host
+        self.clock = clock
+        self.memory = HostMemory(host)
+        self.gates = Gates(clock)
+        self._side = side
+        self._options = options
+        self._network = network
+        self._environ = environ
+        self._user_agent = user_agent
+        self._retrier = Retrier(clock, network.retries, on_retry)
+        self._proxies = ProxySettings.from_environ(environ)
+        self._tls = TlsContexts(
+            options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)
+        )
+        self.control = ControlHttp(
+            network=network,
+            tls=self._tls,
+            proxies=self._proxies,
+            gates=self.gates,
+            side=side,
+            user_agent=user_agent,
+        )
+        self._transfer = http
+        self._owns_transfer = http is None
+        self._base = ""
+        self._base_flight: SingleFlight[str] = SingleFlight()
+        self._auth: Authenticator | None = None
+
+    async def base_url(self) -> str:
+        """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
+        if not self._base:
+            scheme = await self._base_flight.run(
+                "base", lambda: choose_scheme(self.name, self._options, self._network.connect_timeout)
+            )
+            self._base = f"{scheme}://{self.name}"
+        return self._base
+
+    @property
+    def known_auth(self) -> Authenticator | None:
+        """The authenticator, if anything was asked of it yet."""
+        return self._auth
+
+    def auth(self) -> Authenticator:
+        """The way in; call it after `base_url`."""
+        if self._auth is None:
+            self._auth = Authenticator(
+                self.name,
+                side=self._side,
+                store=CredentialStore(
+                    self.name, given=self._options.credentials, environ=self._environ, side=self._side
+                ),
+                tokens=TokenService(self._base, self._ask_token_service, self.clock),
+                clock=self.clock,
+                ping=self._ping,
+            )
+        return self._auth
+
+    def transfer_core(self) -> HttpClientInterface:
+        """The transfer core, made when first needed."""
+        if self._transfer is None:
+            from crossdock.transport.client import HttpClient
+
+            self._transfer = HttpClient(
+                self._network, self._tls.context_for, self._proxies.proxy_for, self._user_agent
+            )
+        return self._transfer
+
+    def error_from(
+        self, status: int, headers: AnyHeaders, body: bytes, method: str, url: str, scope: Scope = NONE
+    ) -> RegistryError:
+        """The error for an answer that refuses, whichever way it came."""
+        hint = ""
+        secrets: tuple[str, ...] = ()
+        if self._auth is not None:
+            secrets = tuple(self._auth.secrets())
+            hint = self._auth.hint(status, scope)
+        asked = retry_after(case_insensitive(headers), self.clock.wall())
+        return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint)
+
+    async def close(self) -> None:
+        """Close every connection that was opened here, also when it is cancelled meanwhile."""
+        try:
+            await self.control.close()
+        finally:
+            if self._owns_transfer and self._transfer is not None:
+                await self._transfer.close()
+
+    async def _ping(self) -> Sequence[str]:
+        url = f"{await self.base_url()}/v2/"
+        reply = await self.control.send("GET", url, headers={}, limit=REPLY_LIMIT)
+        return reply.headers.getall("WWW-Authenticate", []) if reply.status == 401 else ()
+
+    async def _ask_token_service(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Reply:
+        bare = urlsplit(url)._replace(query="").geturl()
+
+        async def attempt() -> Reply:
+            reply = await self.control.send(method, url, headers=headers, body=body, limit=TOKEN_REPLY_LIMIT)
+            if reply.status in _MAY_PASS:
+                raise self.error_from(reply.status, reply.headers, reply.body, method, bare)
+            return reply
+
+        return await self._retrier.run(f"{method} {redact_url(bare)}", attempt)
