@@ -1,16 +1,13 @@
-"""The library: `copy`, `inspect` and `list_tags`. Picks who serves each side and owns their lifetime."""
+"""The library: `copy`, `inspect` and `list_tags`; `copy_many` is in `many`."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from crossdock import __version__
 from crossdock.errors import Side
 from crossdock.events import Listener, ignore
 from crossdock.oci.digest import Digest
@@ -19,16 +16,11 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Reference, parse_location
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
-from crossdock.transfer.budget import Budget
-from crossdock.transfer.concurrency import Permits
-from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.image import ImageCopy, Wish
-from crossdock.transfer.ranges import Supply
 from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import stop
+from crossdock.wiring import Location, Places, open_workshop
 
 if TYPE_CHECKING:
-    from crossdock.registry.repository import RegistryRepository
     from crossdock.store.layout import LayoutStore
 
 T = TypeVar("T")
@@ -95,43 +87,17 @@ async def copy(
     options = options or CopyOptions()
     origin, destination = parse_location(source), parse_location(target)
     platforms = tuple(Platform.parse(text) for text in options.platforms)
-    started = time.monotonic()
     tally = Tally(on_event)
-    async with (
-        _open(origin, "source", options, tally) as reading,
-        _open(destination, "target", options, tally) as writing,
-        _workshop(options) as workshop,
-    ):
-        wish = _wish(origin, destination, platforms)
-        named, root = await ImageCopy(wish, reading, writing, workshop, tally).run()
-        if isinstance(destination, LayoutReference) and wish.target_tag is None:
-            with during("push manifest to", "target", str(destination)):
-                await cast("LayoutStore", writing).add_root(root)  # index.json is how a layout is found
-    return CopyResult(
-        source=str(origin),
-        target=str(destination),
-        digest=root.digest,
-        source_digest=named.digest,
-        media_type=root.media_type,
-        manifests=tally.manifests,
-        blobs_moved=tally.blobs["moved"],
-        blobs_skipped=tally.blobs["skipped"],
-        blobs_mounted=tally.blobs["mounted"],
-        bytes_moved=tally.bytes["moved"],
-        bytes_skipped=tally.bytes["skipped"],
-        bytes_mounted=tally.bytes["mounted"],
-        bytes_requested=tally.bytes_requested,
-        retries=tally.retries,
-        seconds=time.monotonic() - started,
-        warnings=tuple(tally.warnings),
-    )
+    async with Places(options, tally.retried) as places, open_workshop(options) as workshop:
+        return await copy_one(origin, destination, platforms, places, workshop, tally)
 
 
 async def inspect(reference: str, options: CopyOptions | None = None) -> Inspection:
     """What `reference` names; nothing but its manifest is fetched. Uses the options' source side."""
     options = options or CopyOptions()
     location = parse_location(reference)
-    async with _open(location, "source", options, Tally(ignore)) as repository:
+    async with Places(options) as places:
+        repository = await places.open(location, "source", _ignore_retry)
         with during("inspect", "source", str(location)):
             named = await repository.resolve(_name_of(location))
             data = await repository.fetch_manifest(named)
@@ -150,7 +116,8 @@ async def list_tags(repository: str, options: CopyOptions | None = None) -> list
     """The tags of a repository or layout, as it lists them. Uses the options' source side."""
     options = options or CopyOptions()
     location = parse_location(repository)
-    async with _open(location, "source", options, Tally(ignore)) as opened:
+    async with Places(options) as places:
+        opened = await places.open(location, "source", _ignore_retry)
         with during("list tags of", "source", opened.name):
             return await opened.tags()
 
@@ -179,19 +146,56 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-# -- wiring ----------------------------------------------------------------------------------------------
+# -- one copy -------------------------------------------------------------------------------------------
 
 
-def _name_of(location: Reference | LayoutReference) -> str:
+async def copy_one(
+    origin: Location,
+    destination: Location,
+    platforms: tuple[Platform, ...],
+    places: Places,
+    workshop: Workshop,
+    tally: Tally,
+) -> CopyResult:
+    """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`."""
+    started = time.monotonic()
+    reading = await places.open(origin, "source", tally.retried)
+    writing = await places.open(destination, "target", tally.retried)
+    wish = _wish(origin, destination, platforms)
+    named, root = await ImageCopy(wish, reading, writing, workshop, tally).run()
+    if isinstance(destination, LayoutReference) and wish.target_tag is None:
+        with during("push manifest to", "target", str(destination)):
+            await cast("LayoutStore", writing).add_root(root)  # index.json is how a layout is found
+    return CopyResult(
+        source=str(origin),
+        target=str(destination),
+        digest=root.digest,
+        source_digest=named.digest,
+        media_type=root.media_type,
+        manifests=tally.manifests,
+        blobs_moved=tally.blobs["moved"],
+        blobs_skipped=tally.blobs["skipped"],
+        blobs_mounted=tally.blobs["mounted"],
+        bytes_moved=tally.bytes["moved"],
+        bytes_skipped=tally.bytes["skipped"],
+        bytes_mounted=tally.bytes["mounted"],
+        bytes_requested=tally.bytes_requested,
+        retries=tally.retries,
+        seconds=time.monotonic() - started,
+        warnings=tuple(tally.warnings),
+    )
+
+
+def _ignore_retry(side: Side, operation: str, reason: str) -> None:
+    """What is only read tells nobody of its retries."""
+
+
+def _name_of(location: Location) -> str:
     """Tag or digest to resolve; empty for a layout without either: its only manifest."""
     return location.tag or (str(location.digest) if location.digest else "")
 
 
-def _wish(
-    origin: Reference | LayoutReference,
-    destination: Reference | LayoutReference,
-    platforms: tuple[Platform, ...],
-) -> Wish:
+def _wish(origin: Location, destination: Location, platforms: tuple[Platform, ...]) -> Wish:
     mount_from: tuple[str, ...] = ()
     if (
         isinstance(origin, Reference)
@@ -210,77 +214,3 @@ def _wish(
         platforms=platforms,
         mount_from=mount_from,
     )
-
-
-@asynccontextmanager
-async def _open(
-    location: Reference | LayoutReference, side: Side, options: CopyOptions, tally: Tally
-) -> AsyncIterator[RegistryRepository | LayoutStore]:
-    # Imported where they are used: a copy between layouts does not pay for an HTTP client, nor the reverse.
-    if isinstance(location, LayoutReference):
-        from crossdock.store.layout import LayoutStore
-
-        with during("open", side, str(location)):
-            store = await asyncio.to_thread(LayoutStore, location.path, create=side == "target")
-        yield store
-        return
-    from crossdock.registry.client import RegistryClient
-    from crossdock.registry.repository import RegistryRepository
-
-    registry_options = options.source if side == "source" else options.target
-    client = RegistryClient(
-        location.api_host,
-        side=side,
-        options=registry_options,
-        network=options.network,
-        environ=os.environ if options.environ is None else options.environ,
-        on_retry=lambda operation, reason: tally.retried(side, operation, reason),
-        user_agent=f"crossdock/{__version__}",
-    )
-    try:
-        yield RegistryRepository(client, location)
-    finally:
-        await client.close()
-
-
-class _Shop:
-    """A workshop and how many copies use it."""
-
-    def __init__(self, options: CopyOptions) -> None:
-        budget = Budget(options.memory, debug=options.paranoid)
-        permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
-        supply = Supply(budget=budget, permits=permits, network=options.network)
-        self.workshop = Workshop(supply=supply, hashing=HashingService(), paranoid=options.paranoid)
-        self.users = 0
-        self._watching = asyncio.ensure_future(permits.watch())
-
-    async def close(self) -> None:
-        """Stop its thread and give its memory back."""
-        try:
-            await stop(self._watching)
-        finally:
-            self.workshop.hashing.close()
-            self.workshop.supply.budget.close()
-
-
-_shops: dict[tuple[object, ...], _Shop] = {}
-
-
-@asynccontextmanager
-async def _workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
-    """The workshop for a copy. Copies with equal limits that run at once on one loop share one: the memory
-    that an option allows is allowed once, however many copies are under way.
-    """
-    loop = asyncio.get_running_loop()
-    key = (loop, options.memory, options.network, options.chunk_size, options.paranoid)
-    shop = _shops.get(key)
-    if shop is None:
-        shop = _shops[key] = _Shop(options)
-    shop.users += 1
-    try:
-        yield shop.workshop
-    finally:
-        shop.users -= 1
-        if not shop.users:
-            del _shops[key]
-            await shop.close()

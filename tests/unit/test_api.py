@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock import api
+from crossdock import wiring
 from crossdock.api import copy, copy_sync, inspect, list_tags
 from crossdock.errors import CopyError, InvalidReference
 from crossdock.options import CopyOptions, NetworkOptions
@@ -50,7 +50,7 @@ async def test_copies_at_once_share_one_budget(
             super().__init__(memory, debug=debug)
             made.append(self)
 
-    monkeypatch.setattr(api, "Budget", CountedBudget)
+    monkeypatch.setattr(wiring, "Budget", CountedBudget)
     options = CopyOptions(memory=8 << 20)
     await asyncio.gather(
         *(copy(f"oci:{layout}:v1", f"oci:{tmp_path / str(number)}:v1", options) for number in range(4))

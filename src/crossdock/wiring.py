@@ -1,0 +1,143 @@
+"""Who serves a copy: a client for each registry, a store for each layout, and the workshop of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from crossdock import __version__
+from crossdock.errors import Side
+from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.options import CopyOptions
+from crossdock.transfer.blob import Workshop, during
+from crossdock.transfer.budget import Budget
+from crossdock.transfer.concurrency import Permits
+from crossdock.transfer.hashing import HashingService
+from crossdock.transfer.ranges import Supply
+from crossdock.transfer.tasks import stop
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient
+    from crossdock.registry.repository import RegistryRepository
+    from crossdock.store.layout import LayoutStore
+
+Location = Reference | LayoutReference
+OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
+
+
+class Places:
+    """The registries and layouts that the copies of one run use, each opened once and closed at the end.
+
+    Copies of one run share a registry's connections, tokens and back-off. `on_retry` is told of the retries
+    that serve no copy in particular (a token's). Use it in an ``async with`` block.
+    """
+
+    def __init__(self, options: CopyOptions, on_retry: OnRetry | None = None) -> None:
+        self._options = options
+        self._on_retry = on_retry
+        self._clients: dict[tuple[Side, str], RegistryClient] = {}
+        self._stores: dict[tuple[Side, str], LayoutStore] = {}
+
+    async def __aenter__(self) -> Places:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        async with AsyncExitStack() as stack:  # goes on to the next when one fails or is cancelled
+            for client in self._clients.values():
+                stack.push_async_callback(client.close)
+
+    def client(self, location: Reference, side: Side) -> RegistryClient:
+        """The client of the reference's registry. No I/O. Raises `InvalidInput`, `InvalidOption`."""
+        key = (side, location.api_host)
+        client = self._clients.get(key)
+        if client is None:
+            client = self._clients[key] = self._new_client(location.api_host, side)
+        return client
+
+    async def open(
+        self, location: Location, side: Side, on_retry: OnRetry
+    ) -> RegistryRepository | LayoutStore:
+        """The repository or layout, for one copy, whose retries are told to `on_retry`.
+
+        Raises `CopyError` when there is no such layout, and as `client` does.
+        """
+        if isinstance(location, LayoutReference):
+            return await self._store(location, side)
+        from crossdock.registry.repository import RegistryRepository
+
+        client = self.client(location, side)
+        return RegistryRepository(
+            client.for_copy(lambda operation, reason: on_retry(side, operation, reason)), location
+        )
+
+    async def _store(self, location: LayoutReference, side: Side) -> LayoutStore:
+        # Imported where it is used: a copy between registries does not pay for it, nor one between layouts
+        # for an HTTP client.
+        from crossdock.store.layout import LayoutStore
+
+        key = (side, location.path)
+        if key not in self._stores:
+            with during("open", side, str(location)):
+                store = await asyncio.to_thread(LayoutStore, location.path, create=side == "target")
+            self._stores.setdefault(key, store)
+        return self._stores[key]
+
+    def _new_client(self, host: str, side: Side) -> RegistryClient:
+        from crossdock.registry.client import RegistryClient
+
+        options, told = self._options, self._on_retry
+        return RegistryClient(
+            host,
+            side=side,
+            options=options.source if side == "source" else options.target,
+            network=options.network,
+            environ=os.environ if options.environ is None else options.environ,
+            on_retry=(lambda operation, reason: told(side, operation, reason)) if told else None,
+            user_agent=f"crossdock/{__version__}",
+        )
+
+
+class _Shop:
+    """A workshop and how many copies use it."""
+
+    def __init__(self, options: CopyOptions) -> None:
+        budget = Budget(options.memory, debug=options.paranoid)
+        permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
+        supply = Supply(budget=budget, permits=permits, network=options.network)
+        self.workshop = Workshop(supply=supply, hashing=HashingService(), paranoid=options.paranoid)
+        self.users = 0
+        self._watching = asyncio.ensure_future(permits.watch())
+
+    async def close(self) -> None:
+        """Stop its thread and give its memory back."""
+        try:
+            await stop(self._watching)
+        finally:
+            self.workshop.hashing.close()
+            self.workshop.supply.budget.close()
+
+
+_shops: dict[tuple[object, ...], _Shop] = {}
+
+
+@asynccontextmanager
+async def open_workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
+    """The workshop for a copy. Copies with equal limits that run at once on one loop share one: the memory
+    that an option allows is allowed once, however many copies are under way.
+    """
+    loop = asyncio.get_running_loop()
+    key = (loop, options.memory, options.network, options.chunk_size, options.paranoid)
+    shop = _shops.get(key)
+    if shop is None:
+        shop = _shops[key] = _Shop(options)
+    shop.users += 1
+    try:
+        yield shop.workshop
+    finally:
+        shop.users -= 1
+        if not shop.users:
+            del _shops[key]
+            await shop.close()
