@@ -2,7 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard ext/crossdock/_ext/*)
+SOURCES := pyproject.toml setup.py $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
 .PHONY: help demo test build check format dist pytest bench bench-kernels bench-smoke profile rivals clean
 
@@ -14,6 +14,7 @@ demo: $(VENV)/run.stamp ## copy a real image between two registries on this mach
 
 test: $(VENV)/dev.stamp ## everything CI runs: check, dist, pytest
 	scripts/tools
+	scripts/tls $(VENV) --required
 	$(MAKE) check
 	$(MAKE) dist
 	$(MAKE) pytest
@@ -25,6 +26,7 @@ check: $(VENV)/dev.stamp ## format, lint, types; stubs and layers are checked by
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	scripts/tls $(VENV) --check
 
 format: $(VENV)/dev.stamp ## format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
@@ -33,9 +35,10 @@ format: $(VENV)/dev.stamp ## format the code and mend what ruff can
 dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install of the wheel
 	scripts/dist
 
-pytest: $(VENV)/dev.stamp ## all tests with compiled kernels, kernel and unit tests with the pure ones
+pytest: $(VENV)/dev.stamp ## all tests compiled, kernel and unit tests pure, TLS without its engine
 	CROSSDOCK_KERNELS=compiled $(BIN)/pytest tests
 	CROSSDOCK_KERNELS=pure $(BIN)/pytest tests/kernels tests/unit
+	CROSSDOCK_TLS=ssl $(BIN)/pytest tests/integration/test_tls.py
 
 BENCH := quick
 bench: $(VENV)/dev.stamp ## race the rivals, write a record, tables and charts; BENCH=full for the real sizes
@@ -55,7 +58,7 @@ rivals: ## build into rivals/ what the benchmarks race against
 	scripts/rivals
 
 clean: ## remove what was built, the virtual environment too
-	rm -rf $(VENV) build dist src/*.egg-info src/crossdock/_ext/*.so
+	rm -rf $(VENV) build dist ext/tls/target src/*.egg-info src/crossdock/_ext/*.so
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 
 # The stamps lie in the environment, so that removing it rebuilds it.

@@ -18,10 +18,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oci": {"errors"},
     "_ext": set(),
     "_kernels": {"_ext"},
+    "_tls": set(),
     "content": {"oci", "errors"},
     "verify": {"_kernels", "oci", "errors"},
     "protocol": {"oci", "errors"},
-    "transport": {"errors", "options"},
+    "transport": {"_tls", "errors", "options"},
     "registry": {"protocol", "transport", "content", "verify", "oci", "options", "errors"},
     "store": {"content", "verify", "oci", "options", "errors"},
     "transfer": {"content", "verify", "_kernels", "oci", "options", "events", "errors"},
@@ -29,7 +30,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wiring": {"transfer", "registry", "store", "oci", "options", "errors", "__init__"},
     "api": {"wiring", "transfer", "store", "oci", "options", "events", "errors"},
     "testing": {"oci", "errors"},
-    "cli": {"api", "embedded", "testing", "oci", "options", "events", "errors", "_kernels", "__init__"},
+    "cli": {
+        "api",
+        "embedded",
+        "testing",
+        "oci",
+        "options",
+        "events",
+        "errors",
+        "_kernels",
+        "_tls",
+        "__init__",
+    },
     "__init__": {"api", "errors", "events", "options", "oci"},
     "__main__": {"cli"},
 }
@@ -46,7 +58,7 @@ MAY_USE_ASYNCIO = {
     "testing",
     "cli",
 }
-MAY_READ_ENVIRONMENT = {"wiring", "cli", "_kernels", "transport"}
+MAY_READ_ENVIRONMENT = {"wiring", "cli", "_kernels", "_tls", "transport"}
 
 MODULES = sorted((SRC / ROOT).rglob("*.py"))
 

@@ -1,8 +1,9 @@
-"""Stubs say what the compiled kernels are, and their twins are the same."""
+"""Stubs say what the compiled kernels and the TLS engine are, and their twins are the same."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -18,8 +19,10 @@ KERNELS = ["buffers", "chunks", "digest"]
 @pytest.mark.skipif(
     os.environ.get("CROSSDOCK_KERNELS") == "pure", reason="CROSSDOCK_KERNELS=pure was asked for"
 )
-def test_stubs_agree_with_the_compiled_kernels() -> None:
+def test_stubs_agree_with_what_is_compiled() -> None:
     modules = [f"crossdock._ext.{name}" for name in KERNELS]
+    if importlib.util.find_spec("crossdock_tls"):
+        modules.append("crossdock_tls")
     allowed = ["--allowlist", "tests/meta/stubtest-allow.txt", "--ignore-unused-allowlist"]
     result = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", *modules, *allowed, "--mypy-config-file", "pyproject.toml"],

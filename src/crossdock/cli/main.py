@@ -1,7 +1,7 @@
 """The entry point. Answers ``--version`` by itself; everything else is imported when it is needed.
 
-Nothing above the kernels may be imported at the top of this file: start-up is part of the product, and
-`tests/unit/cli/test_startup.py` lists what ``crossdock --version`` may load.
+Nothing above the kernels and the choice of TLS may be imported at the top of this file: start-up is part of
+the product, and `tests/unit/cli/test_startup.py` lists what ``crossdock --version`` may load.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_version() -> int:
-    """Print version and backends; 1 when the kernels asked for cannot be loaded."""
+    """Print version and backends; 1 when those that were asked for cannot be loaded."""
     from crossdock import __version__
 
     try:
-        from crossdock import _kernels
+        from crossdock import _kernels, _tls
     except ImportError as error:
-        print(f"crossdock {__version__} (kernels: not loaded)")
+        print(f"crossdock {__version__} (not all of it can be loaded)")
         print(f"crossdock: {error}", file=sys.stderr)
         return 1
     kernels = f"kernels: {_kernels.BACKEND}, sha256: {_kernels.SHA256_IMPLEMENTATION}"
-    print(f"crossdock {__version__} ({kernels}; tls: ssl)")
+    misfit = f", for {_tls.misfit}" if _tls.misfit else ""
+    print(f"crossdock {__version__} ({kernels}; tls: {_tls.BACKEND}{misfit})")
     return 0

@@ -109,7 +109,7 @@ class Host:
             from crossdock.transport.client import HttpClient
 
             self._transfer = HttpClient(
-                self._network, self._tls.context_for, self._proxies.proxy_for, self._user_agent
+                self._network, self._tls.settings_for, self._proxies.proxy_for, self._user_agent
             )
         return self._transfer
 

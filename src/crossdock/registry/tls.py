@@ -19,6 +19,7 @@ from pathlib import Path
 
 from crossdock.errors import InvalidOption, Side
 from crossdock.options import RegistryOptions
+from crossdock.transport.base import TlsSettings
 
 SYSTEM_CERTS_DIRS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 FLAG_PREFIX: Mapping[str, str] = {"source": "--src", "target": "--dest"}
@@ -32,7 +33,7 @@ def certs_dirs(environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 class TlsContexts:
-    """TLS contexts of one side, made when first needed (each takes about 20 ms) and kept."""
+    """TLS settings of one side, made when first needed (each takes about 20 ms) and kept."""
 
     def __init__(
         self, options: RegistryOptions, *, side: Side, host: str, port: int, base_dirs: Sequence[Path] = ()
@@ -42,34 +43,41 @@ class TlsContexts:
         self._flag = FLAG_PREFIX[side]
         self._own = (host.lower(), port)
         self._base_dirs = tuple(base_dirs)
-        self._common: ssl.SSLContext | None = None
-        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
+        self._common: TlsSettings | None = None
+        self._settings: dict[tuple[str, int], TlsSettings] = {}
 
     def context_for(self, host: str, port: int) -> ssl.SSLContext:
         """The context for connections to `host` and `port`; the same object every time.
 
         Raises `InvalidOption` when a certificate or key cannot be loaded; the message names the file.
         """
-        key = (host.lower(), port)
-        context = self._contexts.get(key)
-        if context is None:
-            context = self._contexts[key] = self._make(key)
-        return context
+        return self.settings_for(host, port).context
 
-    def _make(self, key: tuple[str, int]) -> ssl.SSLContext:
+    def settings_for(self, host: str, port: int) -> TlsSettings:
+        """The context as `context_for`, and the client certificates that were loaded into it."""
+        key = (host.lower(), port)
+        settings = self._settings.get(key)
+        if settings is None:
+            settings = self._settings[key] = self._make(key)
+        return settings
+
+    def _make(self, key: tuple[str, int]) -> TlsSettings:
         directory = self._certs_dir(*key)
         shows_certificate = key == self._own and self._options.cert_file is not None
         if directory is None and not shows_certificate:
             if self._common is None:
-                self._common = self._base_context()
+                self._common = TlsSettings(self._base_context(), ())
             return self._common
         context = self._base_context()
+        pairs: list[tuple[Path, Path]] = []
         if directory is not None:
-            self._load_directory(context, directory, with_pairs=key == self._own and not shows_certificate)
+            with_pairs = key == self._own and not shows_certificate
+            pairs += self._load_directory(context, directory, with_pairs=with_pairs)
         if shows_certificate and self._options.cert_file is not None:
             key_file = self._options.key_file or self._options.cert_file
             _load_pair(context, self._options.cert_file, key_file, f"{self._flag}-cert")
-        return context
+            pairs.append((self._options.cert_file, key_file))
+        return TlsSettings(context, tuple(pairs))
 
     def _base_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -91,11 +99,15 @@ class TlsContexts:
                     continue
         return None
 
-    def _load_directory(self, context: ssl.SSLContext, directory: Path, *, with_pairs: bool) -> None:
+    def _load_directory(
+        self, context: ssl.SSLContext, directory: Path, *, with_pairs: bool
+    ) -> list[tuple[Path, Path]]:
+        """Returns the pairs that were loaded."""
         try:
             files = sorted(directory.iterdir())
         except OSError as error:
             raise InvalidOption(f"certificates of {directory} cannot be read: {error.strerror}") from None
+        pairs: list[tuple[Path, Path]] = []
         for file in files:
             if file.suffix == ".crt":
                 _load_roots(context, file, "certs.d")
@@ -104,6 +116,8 @@ class TlsContexts:
                 if not key_file.exists():
                     raise InvalidOption(f"client certificate {file} has no key {key_file.name} beside it")
                 _load_pair(context, file, key_file, "certs.d")
+                pairs.append((file, key_file))
+        return pairs
 
 
 def _load_roots(context: ssl.SSLContext, file: Path, said_by: str) -> None:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 Headers = Sequence[tuple[str, str]]
 
-TlsFor = Callable[[str, int], ssl.SSLContext]
-"""Gives the TLS context for a host and port. Called once per origin and cached."""
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """How to talk TLS with a host, for engines that cannot read everything out of an `ssl.SSLContext`."""
+
+    context: ssl.SSLContext
+    client_pairs: tuple[tuple[Path, Path], ...] | None = None
+    """The (certificate, key) files that `context` has loaded; empty: none; None: not known."""
+
+
+TlsFor = Callable[[str, int], "ssl.SSLContext | TlsSettings"]
+"""Gives the TLS settings for a host and port; a context alone stands for settings with unknown pairs.
+
+Called once per origin and cached."""
 
 ProxyFor = Callable[[str, str, int], str | None]
 """``(scheme, host, port)`` → the proxy's URL (``http://[user:password@]host:port``), or None: go direct."""

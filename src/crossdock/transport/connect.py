@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 import aiohappyeyeballs
 from aiohappyeyeballs.utils import addr_to_addr_infos
 
-from crossdock.errors import ConnectFailed, TimedOut
+from crossdock.errors import ConnectFailed, TimedOut, TlsFailed
 from crossdock.transport.connection import Connection
 from crossdock.transport.head import encode_request
-from crossdock.transport.tls import CIPHERTEXT_SIZE, SslEngine
 from crossdock.transport.tls_connection import TlsConnection
+from crossdock.transport.tls_door import TlsEngines
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    import ssl
-
     from aiohappyeyeballs.types import AddrInfoType
 
     from crossdock.options import NetworkOptions
@@ -93,10 +91,8 @@ class Connector:
         self._loop = loop
         self._options = options
         self._watchdog = watchdog
-        self._tls_for = tls_for
-        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
+        self._engines = TlsEngines(tls_for)
         self._resolver = Resolver(loop)
-        self._ciphertext = memoryview(bytearray(CIPHERTEXT_SIZE))  # one for all: used within one callback
 
     async def connect(self, origin: Origin) -> Connection:
         """A new connection to `origin`. Raises `ConnectFailed`, `TlsFailed`, `TimedOut` (phase connect)."""
@@ -113,16 +109,24 @@ class Connector:
             ) from error
 
     async def _connect(self, origin: Origin) -> Connection:
+        try:
+            return await self._open(origin)
+        except TlsFailed as error:
+            if not self._engines.worth_ssl(origin.host, origin.port, error):
+                raise
+        return await self._open(origin, by_ssl=True)
+
+    async def _open(self, origin: Origin, *, by_ssl: bool = False) -> Connection:
         sock = await self._dial(origin)
         connection = Connection(self._loop, self._options, self._watchdog, sock)
         try:
             if origin.scheme == "https" and origin.proxy is None:
-                connection = self._tls_connection(origin, sock)
+                connection = self._tls_connection(origin, sock, by_ssl)
             await self._loop.create_connection(lambda: connection, sock=sock)
             if origin.scheme == "https" and origin.proxy is not None:
                 await self._open_tunnel(connection, origin, origin.proxy)
                 transport = connection.hand_over()
-                connection = self._tls_connection(origin, sock)
+                connection = self._tls_connection(origin, sock, by_ssl)
                 transport.set_protocol(connection)
                 connection.connection_made(transport)
             if isinstance(connection, TlsConnection):
@@ -134,11 +138,8 @@ class Connector:
             raise
         return connection
 
-    def _tls_connection(self, origin: Origin, sock: socket.socket) -> TlsConnection:
-        key = origin.host, origin.port
-        if key not in self._contexts:
-            self._contexts[key] = self._tls_for(*key)
-        engine = SslEngine(self._contexts[key], origin.host, self._ciphertext)
+    def _tls_connection(self, origin: Origin, sock: socket.socket, by_ssl: bool) -> TlsConnection:
+        engine = self._engines.engine_for(origin.host, origin.port, by_ssl=by_ssl)
         return TlsConnection(self._loop, self._options, self._watchdog, sock, engine)
 
     async def _dial(self, origin: Origin) -> socket.socket:

@@ -154,7 +154,7 @@ def handshake_failure(error: ssl.SSLError, host: str) -> TlsFailed:
             hint="if this registry speaks plain HTTP, say so by --src-plain-http or --dest-plain-http",
         )
     if "ALERT" in reason:
-        return TlsFailed(f"{host} refused the TLS handshake: {_words(reason)}", hint=_alert_hint(reason))
+        return TlsFailed(f"{host} refused the TLS handshake: {_words(reason)}", hint=alert_hint(reason))
     return TlsFailed(f"the TLS handshake with {host} failed: {_words(reason)}")
 
 
@@ -162,7 +162,7 @@ def session_failure(error: ssl.SSLError, host: str, kind: type[TransportError]) 
     """An error after the handshake. In TLS 1.3 a server's refusal of our certificate arrives only here."""
     reason = error.reason or str(error)
     if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason or "ACCESS_DENIED" in reason):
-        return TlsFailed(f"{host} refused the TLS session: {_words(reason)}", hint=_alert_hint(reason))
+        return TlsFailed(f"{host} refused the TLS session: {_words(reason)}", hint=alert_hint(reason))
     return kind(f"the TLS session with {host} broke: {_words(reason)}")
 
 
@@ -170,7 +170,9 @@ def _words(reason: str) -> str:
     return reason.replace("_", " ").lower()
 
 
-def _alert_hint(reason: str) -> str:
+def alert_hint(reason: str) -> str:
+    """What the reader can do when the peer refuses, by its alert's name."""
+    reason = reason.upper().replace(" ", "_")
     if "CERT" in reason or "UNKNOWN_CA" in reason or "HANDSHAKE_FAILURE" in reason:
         return "the server may want a client certificate: give it by --src-cert and --src-key, or --dest-cert"
     return ""

@@ -36,7 +36,7 @@ def modules_after(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])
-def test_version_loads_nothing_but_the_package_and_its_kernels(flag: str) -> None:
+def test_version_loads_nothing_but_the_package_its_kernels_and_the_tls_engine(flag: str) -> None:
     loaded = modules_after(flag)
     heavy = {
         "aiohttp",
@@ -56,6 +56,7 @@ def test_version_loads_nothing_but_the_package_and_its_kernels(flag: str) -> Non
     allowed = ("crossdock._kernels", "crossdock._ext")
     assert {name for name in ours if not name.startswith(allowed)} == {
         "crossdock",
+        "crossdock._tls",
         "crossdock.cli",
         "crossdock.cli.main",
     }
@@ -73,13 +74,15 @@ def test_the_version_line_names_version_and_backends() -> None:
     )
     assert done.stdout.startswith(f"crossdock {__version__} (kernels: ")
     assert "sha256: " in done.stdout
+    assert done.stdout.rstrip().endswith(("tls: rustls)", "tls: ssl)"))
     assert done.stderr == ""
 
 
-def test_kernels_that_cannot_be_loaded_are_an_error() -> None:
+@pytest.mark.parametrize("switch", ["CROSSDOCK_KERNELS", "CROSSDOCK_TLS"])
+def test_backends_that_cannot_be_loaded_are_an_error(switch: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "crossdock", "--version"],
-        env={"CROSSDOCK_KERNELS": "golden"},
+        env={switch: "golden"},
         capture_output=True,
         text=True,
         check=False,

@@ -16,6 +16,7 @@ import uvloop
 
 from crossdock.options import NetworkOptions
 from crossdock.transport.client import HttpClient
+from unit.transport.engines import ENGINES, use_engine
 from unit.transport.wire import Handler, Server
 
 
@@ -45,9 +46,12 @@ def client_tls(authority: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture(params=["http", "https"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=["http", *(f"https by {name}" for name in ENGINES)])
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    scheme, _, engine = str(request.param).partition(" by ")
+    if engine:
+        use_engine(engine, monkeypatch)
+    return scheme
 
 
 @pytest_asyncio.fixture

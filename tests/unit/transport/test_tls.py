@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import socket
 import ssl
@@ -15,10 +16,18 @@ from crossdock.errors import ReadFailed, TimedOut, TlsFailed, TransportError
 from crossdock.options import NetworkOptions
 from crossdock.transport.base import Request
 from crossdock.transport.client import HttpClient
-from crossdock.transport.tls import SslEngine
+from crossdock.transport.tls_door import TlsEngines
+from unit.transport.engines import ENGINES, use_engine
 from unit.transport.wire import Memory, Peer, Server, always, ok, pattern
 
 BODY = pattern(1_000_000)
+
+
+@pytest.fixture(params=ENGINES, autouse=True)
+def engine(request, monkeypatch):
+    """Everything here holds for both engines."""
+    use_engine(request.param, monkeypatch)
+    return request.param
 
 
 @pytest.fixture
@@ -123,8 +132,11 @@ def mutual_tls(authority):
     context.verify_mode = ssl.CERT_REQUIRED
 
     def serve() -> None:
-        for _ in range(2):
+        while True:
             raw, _ = listener.accept()
+            if over.is_set():
+                raw.close()
+                return
             with raw, context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False) as peer:
                 try:
                     peer.do_handshake()
@@ -132,15 +144,19 @@ def mutual_tls(authority):
                     peer.sendall(ok(BODY))
                     peer.recv(1)
                 except OSError:
-                    socket.socket.shutdown(peer, socket.SHUT_WR)
-                    while socket.socket.recv(peer, 65536):
-                        pass
+                    with contextlib.suppress(OSError):  # the client may be gone
+                        socket.socket.shutdown(peer, socket.SHUT_WR)
+                        while socket.socket.recv(peer, 65536):
+                            pass
 
+    over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
         thread = threading.Thread(target=serve)
         thread.start()
-        yield listener.getsockname()[1]
+        port = listener.getsockname()[1]
+        yield port
+        over.set()
+        socket.create_connection(("127.0.0.1", port)).close()
         thread.join()
 
 
@@ -228,10 +244,12 @@ async def test_bytes_that_are_not_records_break_the_exchange(stack, client_tls, 
     assert isinstance(caught.value, ReadFailed)
 
 
-def test_an_engine_gives_the_same_plaintext_for_every_size_of_buffer(client_tls, server_tls):
+def test_an_engine_gives_the_same_plaintext_for_every_size_of_buffer(client_tls, server_tls, engine):
+    engine_name = engine
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     peer = server_tls.wrap_bio(incoming, outgoing, server_side=True)
-    engine = SslEngine(client_tls, "127.0.0.1", memoryview(bytearray(5000)))
+    engine = TlsEngines(lambda host, port: client_tls).engine_for("127.0.0.1", 443)
+    assert type(engine).__name__.lower() == f"{engine_name}engine"
 
     def to_engine() -> None:
         while outgoing.pending:
@@ -265,3 +283,48 @@ def test_an_engine_gives_the_same_plaintext_for_every_size_of_buffer(client_tls,
     to_engine()
     assert engine.read_into(room) == 0
     assert engine.closed
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_only_close_notify_ends_a_body_that_nothing_else_frames(
+    authority, client_tls, stack, version, in_order
+):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context.maximum_version = version
+
+    def serve() -> None:
+        while True:
+            raw, _ = listener.accept()
+            if over.is_set():
+                raw.close()
+                return
+            with raw, context.wrap_socket(raw, server_side=True) as peer:
+                peer.recv(65536)
+                peer.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + BODY)
+                with contextlib.suppress(OSError):  # the client may be gone
+                    if in_order:
+                        peer.unwrap()
+                    else:
+                        socket.socket.shutdown(peer, socket.SHUT_WR)
+                        socket.socket.recv(peer, 1)
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = HttpClient(NetworkOptions(), lambda host, port: client_tls, lambda *origin: None)
+        stack.push_async_callback(client.close)
+        try:
+            if in_order:
+                assert await get(client, f"https://127.0.0.1:{port}") == BODY
+            else:
+                with pytest.raises(ReadFailed):
+                    await get(client, f"https://127.0.0.1:{port}")
+        finally:
+            await client.close()
+            over.set()
+            socket.create_connection(("127.0.0.1", port)).close()
+            thread.join()
