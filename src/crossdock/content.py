@@ -113,8 +113,12 @@ class Target(Protocol):
     def name(self) -> str:
         """``host:port/repository`` or ``oci:DIR``, as errors print it."""
 
-    async def resolve(self, reference: str) -> Descriptor:
-        """The descriptor behind a tag or digest, as it is now. Raises `NotFound`."""
+    async def find_manifest(self, reference: str) -> bytes | None:
+        """The manifest behind a tag or digest, as it is here now; None: there is none.
+
+        The caller compares digests. One request, as a HEAD would be, and its answer says as well what the
+        manifest lists.
+        """
 
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether this repository has the manifest under its digest."""

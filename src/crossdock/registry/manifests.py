@@ -72,6 +72,16 @@ class Manifests:
         _compare_stated(reply, descriptor.digest, data)
         return data
 
+    async def find(self, reference: str) -> bytes | None:
+        """The manifest behind a tag or digest, as it came; None: there is none. # network
+
+        One over the limit is none that a copy could have put there.
+        """
+        try:
+            return (await self._request("GET", reference)).body
+        except (NotFound, LimitExceeded):
+            return None
+
     async def exists(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the manifest under its digest. # network"""
         try:

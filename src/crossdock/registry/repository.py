@@ -68,6 +68,10 @@ class RegistryRepository:
 
     # -- content.Target ------------------------------------------------------------------------------
 
+    async def find_manifest(self, reference: str) -> bytes | None:
+        """As `Manifests.find`. # network"""
+        return await self._manifests.find(reference)
+
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """As `Manifests.exists`. # network"""
         return await self._manifests.exists(descriptor)

@@ -97,6 +97,13 @@ class LayoutStore:
 
     # -- target --------------------------------------------------------------------------------------
 
+    async def find_manifest(self, reference: str) -> bytes | None:
+        """The manifest behind a tag or digest; None: it is not here, or damaged.
+
+        Raises `ContentError` when the tag means several manifests, `StoreError`.
+        """
+        return await in_thread(self._find_manifest, reference)
+
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether the manifest's file is there with the descriptor's size."""
         return await self.has_blob(descriptor)
@@ -190,6 +197,16 @@ class LayoutStore:
         data = self.files.read(descriptor.digest, self._limits.size)
         verify_bytes(data, descriptor)
         return data
+
+    def _find_manifest(self, reference: str) -> bytes | None:
+        try:
+            found = self._resolve(reference)
+        except NotFound:
+            return None
+        try:
+            return self._read_manifest(found)
+        except (NotFound, ContentError):
+            return None
 
     def _writer(self) -> BlobWriter:
         self._prepare()

@@ -8,6 +8,8 @@ Rules:
 3. Bytes of manifests are pushed as they were fetched. Only a choice of several platforms makes a new index.
 4. A manifest that the target repository has stands for its blobs: registries refuse one without them. An
    index does not stand for its manifests (registries store sparse indexes), so those are asked for.
+5. The target is asked for manifests by GET where they are likely to be there. The answer says what they list,
+   for the report, and nothing is fetched from the source, where a GET may count against a limit on pulls.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from crossdock.content import Source, Target
-from crossdock.errors import CrossdockError, DigestMismatch, LimitExceeded, NotFound, SizeMismatch
+from crossdock.errors import CrossdockError, DigestMismatch, LimitExceeded, SizeMismatch
 from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -30,7 +32,7 @@ from crossdock.oci.platform import Platform
 from crossdock.transfer.blob import BlobMove, Workshop, during
 from crossdock.transfer.platforms import select
 from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import run_together
+from crossdock.transfer.tasks import both, run_together
 
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
 MANIFEST_BYTES = 256 << 20  # of one graph: a manifest stays in memory until all below it is copied
@@ -65,6 +67,8 @@ class ImageCopy:
         self._once: dict[str, asyncio.Future[None]] = {}
         self._sizes: dict[str, int] = {}
         self._manifest_bytes = 0
+        self._asked = ""  # the name that the target was asked for at the beginning
+        self._found: bytes | None = None  # and the manifest that it had there
         self._manifests = asyncio.Semaphore(MANIFESTS_AT_ONCE)
         self._checks = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
         self._small = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
@@ -74,9 +78,9 @@ class ImageCopy:
         """Copy it. Returns the descriptor the source named and the one the target has now."""
         started = time.monotonic()
         wish = self._wish
-        named = await self._resolve()
-        data = await self._fetch(named)
-        root, data = await select(named, data, wish.platforms, self._source)
+        named = await self._look_up()
+        data = self._found if self._is_found(named) else None
+        root, data = await select(named, data or await self._fetch(named), wish.platforms, self._source)
         if wish.target_digest is not None and wish.target_digest != root.digest:
             with during("check digest of", "target", wish.target_reference):
                 raise DigestMismatch(
@@ -94,6 +98,16 @@ class ImageCopy:
 
     # -- the root ----------------------------------------------------------------------------------------
 
+    async def _look_up(self) -> Descriptor:
+        """What the source names; at the same time, what the target has under the name to be written."""
+        wish = self._wish
+        unchanged = wish.source_digest if not wish.platforms else None
+        self._asked = wish.target_tag or wish.target_digest or unchanged or ""
+        if not self._asked:
+            return await self._resolve()
+        named, self._found = await both(self._resolve(), self._find(self._asked, wish.target_reference))
+        return named
+
     async def _resolve(self) -> Descriptor:
         wish = self._wish
         with during("resolve", "source", wish.source_reference):
@@ -107,39 +121,54 @@ class ImageCopy:
                 )
             return named
 
+    async def _find(self, name: str, shown: str) -> bytes | None:
+        """The manifest that the target has under a tag or digest."""
+        with during("resolve", "target", shown):
+            async with self._manifests:
+                data = await self._target.find_manifest(name)  # network
+            self._count(data or b"")
+            return data
+
+    def _is_found(self, root: Descriptor) -> bool:
+        """Whether the name to be written means `root` at the target already."""
+        return self._found is not None and _is_content_of(self._found, root.digest)
+
     async def _copy_root(self, root: Descriptor, data: bytes) -> None:
         wish = self._wish
-        if wish.target_tag is None:
-            await self._copy_manifest(root, data)
-            return
-        tagged = await self._tagged(wish.target_tag)
-        present = tagged == root.digest or await self._has_manifest(root)
+        present = self._is_found(root)
+        if not present and wish.target_tag is None and self._asked != root.digest:
+            present = await self._has_manifest(root)
         await self._copy_successors(root, data, present)
-        if tagged != root.digest:
+        if not present:
             with during("push manifest to", "target", wish.target_reference):
                 await self._target.push_manifest(root, data, wish.target_tag)  # network
-        self._tally.manifest_done(root, pushed=tagged != root.digest)
-
-    async def _tagged(self, tag: str) -> str | None:
-        with during("resolve", "target", self._wish.target_reference):
-            try:
-                return (await self._target.resolve(tag)).digest  # network
-            except NotFound:
-                return None
+        self._tally.manifest_done(root, pushed=not present)
 
     # -- the graph ---------------------------------------------------------------------------------------
 
-    async def _copy_manifest(self, descriptor: Descriptor, data: bytes | None = None) -> None:
-        """One manifest with everything below it, pushed by digest when the target lacks it."""
-        if data is None:
-            data = await self._fetch(descriptor)
-        present = await self._has_manifest(descriptor)
+    async def _copy_manifest(self, descriptor: Descriptor, expected: bool) -> None:
+        """One manifest with everything below it, pushed by digest when the target lacks it.
+
+        `expected`: the target has the index that lists it, so most likely the manifest as well.
+        """
+        shown = f"{self._target.name}@{descriptor.digest}"
+        if expected:
+            data, present = await self._find_or_fetch(descriptor, shown)
+        else:
+            data, present = await both(self._fetch(descriptor), self._has_manifest(descriptor))
         await self._copy_successors(descriptor, data, present)
         if not present:
-            with during("push manifest to", "target", f"{self._target.name}@{descriptor.digest}"):
+            with during("push manifest to", "target", shown):
                 async with self._manifests:
                     await self._target.push_manifest(descriptor, data, None)  # network
         self._tally.manifest_done(descriptor, pushed=not present)
+
+    async def _find_or_fetch(self, descriptor: Descriptor, shown: str) -> tuple[bytes, bool]:
+        """The manifest, and whether it is the target's own."""
+        found = await self._find(descriptor.digest, shown)
+        if found is not None and _is_content_of(found, descriptor.digest):
+            return found, True
+        return await self._fetch(descriptor), False
 
     async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> None:
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
@@ -150,7 +179,7 @@ class ImageCopy:
         for blob in blobs:
             if blob.digest not in self._once:
                 self._tally.emit(BlobPlanned(blob.digest, blob.size))
-        work = [self._once_per(below, partial(self._copy_manifest, below)) for below in manifests]
+        work = [self._once_per(below, partial(self._copy_manifest, below, present)) for below in manifests]
         # An index does not stand for what it lists, a manifest does: rule 4.
         known = present and not manifest.is_index
         work += [self._once_per(blob, partial(self._copy_blob, blob, known)) for blob in blobs]
@@ -195,10 +224,13 @@ class ImageCopy:
         with during("fetch manifest from", "source", f"{self._source.name}@{descriptor.digest}"):
             async with self._manifests:
                 data = await self._source.fetch_manifest(descriptor)  # network
-            self._manifest_bytes += len(data)
-            if self._manifest_bytes > MANIFEST_BYTES:
-                raise LimitExceeded(f"the manifests of one copy are over the limit of {MANIFEST_BYTES} bytes")
+            self._count(data)
             return data
+
+    def _count(self, data: bytes) -> None:
+        self._manifest_bytes += len(data)
+        if self._manifest_bytes > MANIFEST_BYTES:
+            raise LimitExceeded(f"the manifests of one copy are over the limit of {MANIFEST_BYTES} bytes")
 
     async def _has_manifest(self, descriptor: Descriptor) -> bool:
         with during("check manifest at", "target", f"{self._target.name}@{descriptor.digest}"):
@@ -231,6 +263,10 @@ class ImageCopy:
             except CrossdockError as error:
                 self._tally.retried("target", "mount blob", str(error))
         return False
+
+
+def _is_content_of(data: bytes, digest: Digest) -> bool:
+    return Digest.of(data, digest.algorithm) == digest
 
 
 def _is_manifest_of(parent: Manifest, below: Descriptor) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -25,6 +26,20 @@ async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         return [task.result() for task in tasks]
     finally:
         await stop(*tasks)
+
+
+async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """Two results. When `first` fails, or when cancelled, `second` is cancelled and waited for.
+
+    When both fail, the error is always that of `first`: which was quicker is chance.
+    """
+    other = asyncio.ensure_future(second)
+    try:
+        result = await first
+    except BaseException:
+        await stop(other)
+        raise
+    return result, await other
 
 
 async def stop(*tasks: asyncio.Future[Any] | None) -> None:

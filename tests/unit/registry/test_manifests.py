@@ -192,6 +192,23 @@ async def test_a_manifest_exists(
     assert await connect().has_manifest(MANIFEST) is expected
 
 
+async def test_what_a_name_means_at_the_target_is_one_request(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("GET", TAG, Answer(200, named(), DATA))
+    server.expect("GET", BY_DIGEST, Answer(404))
+    repository = connect()
+    assert await repository.find_manifest("v1") == DATA
+    assert await repository.find_manifest(MANIFEST.digest) is None
+
+
+async def test_a_document_too_large_for_a_manifest_counts_as_none(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("GET", TAG, Answer(200, {}, b"", length=(4 << 20) + 1, drop=True))
+    assert await connect().find_manifest("v1") is None
+
+
 # -- push --------------------------------------------------------------------------------------------
 
 

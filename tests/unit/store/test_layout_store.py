@@ -209,6 +209,19 @@ async def test_a_changed_manifest_is_a_content_error(layout: ImageBuilder) -> No
         await store.fetch_manifest(described(image))
 
 
+async def test_a_target_finds_a_manifest_that_is_whole(layout: ImageBuilder, tmp_path: Path) -> None:
+    image = layout.tag(layout.image([]), "v1")
+    store = LayoutStore(layout.root, create=True)
+    data = layout.read(image)
+    assert await store.find_manifest("v1") == await store.find_manifest(image.digest) == data
+    assert await store.find_manifest("v9") is None
+    layout.path(image).write_bytes(data[::-1])
+    assert await store.find_manifest("v1") is None
+    layout.path(image).unlink()
+    assert await store.find_manifest("v1") is None
+    assert await LayoutStore(tmp_path / "new", create=True).find_manifest("v1") is None
+
+
 async def test_links_that_lead_out_of_the_layout_are_refused(layout: ImageBuilder, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")

@@ -118,12 +118,9 @@ class MemoryTarget:
     sessions: list[MemorySession] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
-    async def resolve(self, reference: str) -> Descriptor:
+    async def find_manifest(self, reference: str) -> bytes | None:
         digest = self.tags.get(reference, reference)
-        if digest not in self.manifests:
-            raise NotFound(f"no {reference}")
-        media_type, data = self.manifests[digest]
-        return Descriptor(media_type=media_type, digest=Digest(digest), size=len(data))
+        return self.manifests[digest][1] if digest in self.manifests else None
 
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         return descriptor.digest in self.manifests

@@ -1,0 +1,154 @@
+"""How many requests an image costs, one by one: what is not in these lists is not asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from crossdock.testing.images import Content, ImageBuilder
+from support.command import Crossdock
+from support.docker_registry import DockerRegistry
+from support.faults import FaultProxy, Seen
+from support.images import Graph, assert_holds, push
+
+pytestmark = pytest.mark.real
+
+Requests = Counter[str]
+
+
+def kind(seen: Seen) -> str:
+    """``METHOD place``: what a request is about, without names."""
+    path = seen.path.partition("?")[0]
+    if "/manifests/" in path:
+        return f"{seen.method} manifest by {'digest' if 'sha256:' in path else 'tag'}"
+    if "/blobs/uploads/" in path:
+        return f"{seen.method} {'mount' if 'mount=' in seen.path else 'upload'}"
+    return f"{seen.method} {'blob' if '/blobs/' in path else path}"
+
+
+@dataclass
+class Pair:
+    """A source and a target that note every request."""
+
+    crossdock: Crossdock
+    source: FaultProxy
+    target: FaultProxy
+    repository: str
+
+    def copy(self, source: str = "v1", target: str = "v1", *flags: str) -> tuple[Requests, Requests]:
+        """Copy, and what each side was asked, without the pings that find out about authorization."""
+        marks = len(self.source.seen), len(self.target.seen)
+        names = (
+            f"{self.source.host}/{self.repository}:{source}",
+            f"{self.target.host}/{self.repository}:{target}",
+        )
+        self.result = self.crossdock.copy(*names, *flags)
+        asked = [
+            Counter(map(kind, side.seen[mark:]))
+            for side, mark in zip((self.source, self.target), marks, strict=True)
+        ]
+        for side in asked:
+            del side["GET /v2/"]
+        return asked[0], asked[1]
+
+
+@pytest.fixture
+def pair(crossdock: Crossdock, source_faults: FaultProxy, target_faults: FaultProxy, repository: str) -> Pair:
+    return Pair(crossdock, source_faults, target_faults, repository)
+
+
+@pytest.fixture
+def fill(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Callable[[Content, str], Graph]:
+    return lambda content, tag: push(source.remote, repository, builder, content, tag)
+
+
+def small_image(builder: ImageBuilder, platform: str = "linux/amd64") -> Content:
+    return builder.image([builder.random_layer(64 * 1024) for _ in range(5)], platform)
+
+
+def test_a_new_small_image(
+    pair: Pair,
+    fill: Callable[[Content, str], Graph],
+    builder: ImageBuilder,
+    target: DockerRegistry,
+    repository: str,
+) -> None:
+    graph = fill(small_image(builder), "v1")
+    at_source, at_target = pair.copy()
+    assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 1, "GET blob": 6}
+    assert at_target == {
+        "GET manifest by tag": 1,
+        "HEAD blob": 6,
+        "POST upload": 6,
+        "PUT upload": 6,
+        "PUT manifest by tag": 1,
+    }
+    assert_holds(target.remote, repository, "v1", graph)
+
+
+def test_an_image_that_is_there(
+    pair: Pair, fill: Callable[[Content, str], Graph], builder: ImageBuilder
+) -> None:
+    fill(small_image(builder), "v1")
+    pair.copy()
+    at_source, at_target = pair.copy()
+    assert at_source == {"HEAD manifest by tag": 1}
+    assert at_target == {"GET manifest by tag": 1}
+    assert (pair.result["blobs_skipped"], pair.result["manifests"]) == (6, 1)
+
+
+def test_a_new_tag_for_an_image_that_is_there(
+    pair: Pair, fill: Callable[[Content, str], Graph], builder: ImageBuilder
+) -> None:
+    fill(small_image(builder), "v1")
+    pair.copy()
+    at_source, at_target = pair.copy("v1", "v2")
+    assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 1}
+    assert at_target == {"GET manifest by tag": 1, "HEAD blob": 6, "PUT manifest by tag": 1}
+
+
+def test_an_index_that_is_there(
+    pair: Pair, fill: Callable[[Content, str], Graph], builder: ImageBuilder
+) -> None:
+    fill(builder.index([small_image(builder), small_image(builder, "linux/arm64")]), "v1")
+    pair.copy()
+    at_source, at_target = pair.copy()
+    assert at_source == {"HEAD manifest by tag": 1}
+    assert at_target == {"GET manifest by tag": 1, "GET manifest by digest": 2}
+    assert (pair.result["blobs_skipped"], pair.result["manifests"]) == (12, 3)
+
+
+def test_a_platform_that_is_there(
+    pair: Pair, fill: Callable[[Content, str], Graph], builder: ImageBuilder
+) -> None:
+    fill(builder.index([small_image(builder), small_image(builder, "linux/arm64")]), "v1")
+    pair.copy("v1", "v1", "--platform", "linux/arm64")
+    at_source, at_target = pair.copy("v1", "v1", "--platform", "linux/arm64")
+    assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 2}
+    assert at_target == {"GET manifest by tag": 1}
+    assert (pair.result["blobs_skipped"], pair.result["manifests"]) == (6, 1)
+
+
+def test_an_index_whose_manifest_went_away_is_completed(
+    pair: Pair,
+    fill: Callable[[Content, str], Graph],
+    builder: ImageBuilder,
+    target: DockerRegistry,
+    repository: str,
+) -> None:
+    there, gone = small_image(builder), small_image(builder, "linux/arm64")
+    graph = fill(builder.index([there, gone]), "v1")
+    pair.copy()
+    target.remote.request("DELETE", f"/v2/{repository}/manifests/{gone.digest}")
+    at_source, at_target = pair.copy()
+    assert at_source == {"HEAD manifest by tag": 1, "GET manifest by digest": 1}
+    assert at_target == {
+        "GET manifest by tag": 1,
+        "GET manifest by digest": 2,
+        "HEAD blob": 6,
+        "PUT manifest by digest": 1,
+    }
+    assert_holds(target.remote, repository, "v1", graph)

@@ -1,0 +1,48 @@
+"""Two pieces of work at once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from crossdock.transfer.tasks import both
+
+
+class Broken(Exception):
+    pass
+
+
+async def fail(turns: int, name: str) -> str:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    raise Broken(name)
+
+
+async def give(turns: int, value: str) -> str:
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return value
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 1), (1, 3)])
+async def test_both_results_are_given(first: int, second: int) -> None:
+    assert await both(give(first, "a"), give(second, "b")) == ("a", "b")
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (3, 1), (1, 3)])
+async def test_the_first_ones_error_comes_before_the_second_ones(first: int, second: int) -> None:
+    with pytest.raises(Broken, match="first"):
+        await both(fail(first, "first"), fail(second, "second"))
+    with pytest.raises(Broken, match="second"):
+        await both(give(first, "a"), fail(second, "second"))
+
+
+@pytest.mark.parametrize("turns", range(1, 8))
+async def test_a_cancelled_pair_leaves_no_task(turns: int) -> None:
+    task = asyncio.ensure_future(both(give(3, "a"), give(4, "b")))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert asyncio.all_tasks() == {asyncio.current_task()}
