@@ -212,6 +212,15 @@ class StoreError(CrossdockError, OSError):
     """A layout or file on this machine cannot be read or written (full disk, permissions, no layout)."""
 
 
+class JournalUnavailable(StoreError):
+    """The journal of uploads cannot be used; a copy goes on without it.
+
+    ``.busy`` is True when another process keeps it locked.
+    """
+
+    busy: bool = False
+
+
 class CredentialsError(CrossdockError):
     """A credential file or helper could not be used. Never holds the credential."""
 

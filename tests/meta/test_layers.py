@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_tls": set(),
     "content": {"oci", "errors"},
     "verify": {"_kernels", "oci", "errors"},
+    "journal": {"_kernels", "errors"},
     "protocol": {"oci", "errors"},
     "transport": {"_tls", "errors", "options"},
     "registry": {"protocol", "transport", "content", "verify", "oci", "options", "errors"},
@@ -33,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "api",
         "embedded",
+        "journal",
         "testing",
         "oci",
         "options",

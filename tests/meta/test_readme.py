@@ -89,7 +89,8 @@ def test_the_page_about_output_lists_every_field_and_event() -> None:
     result, _, rest = text.partition("## `--report FILE`")
     listed = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", result, re.MULTILINE))))
     assert listed == {field.name for field in fields(CopyResult)} | {"digest_changed"}
-    rows = dict(re.findall(r"^\| `(\w+)` \| (`.*) \|$", rest.partition("--progress json")[2], re.MULTILINE))
+    progress = rest.partition("--progress json")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (`.*) \|$", progress, re.MULTILINE))
     kinds = [value for value in vars(events).values() if isinstance(value, type) and value.__base__ is Event]
     for kind in kinds:
         document = event_document(kind(*range(len(fields(kind)))), 0)

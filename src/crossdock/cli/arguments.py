@@ -9,11 +9,12 @@ from typing import Any, NoReturn
 
 from crossdock.cli import exits
 from crossdock.cli.main import print_version
+from crossdock.cli.statearguments import ACTIONS, add_state
 from crossdock.cli.units import parse_duration, parse_size
 from crossdock.errors import InvalidInput, InvalidOption, Side
 from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
 
-COMMANDS = ("copy", "inspect", "tags", "registry", "demo")
+COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state")
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
 
 
@@ -86,6 +87,8 @@ class _Parser(argparse.ArgumentParser):
             message = message.partition(" ignored explicit argument")[0] + " takes no value"
         if message.startswith("argument COMMAND: invalid choice"):
             message = f"no such command; there are {', '.join(COMMANDS)}"
+        if message.startswith("argument ACTION: invalid choice"):
+            message = f"no such action; there are {', '.join(ACTIONS)}"
         raise UsageError(message, command=self.prog)
 
 
@@ -112,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_tags(commands)
     _add_registry(commands)
     _add_demo(commands)
+    add_state(commands, _command)
     return parser
 
 

@@ -16,6 +16,7 @@ _MODULES = {
     "tags": "crossdock.cli.reading",
     "registry": "crossdock.cli.serving",
     "demo": "crossdock.cli.demo",
+    "state": "crossdock.cli.state",
 }
 
 

@@ -1,0 +1,156 @@
+"""``crossdock state``: what interrupted copies can go on from. Reads and prunes a local file, no network."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from crossdock.cli.exits import ExitCode
+from crossdock.cli.failure import fold
+from crossdock.cli.streams import print_json, print_result
+from crossdock.cli.units import count, format_duration, format_size
+from crossdock.errors import InvalidOption, JournalUnavailable, NotFound
+from crossdock.journal.database import JournalDatabase, Pruned, default_folder, open_existing
+from crossdock.journal.journal import EXPIRY_S
+from crossdock.journal.records import Finished, SavedUpload
+
+_SHOWN_OF_SESSION = 8  # characters of a session's name: on registries without accounts the whole is a key
+
+
+def state(namespace: argparse.Namespace) -> int:
+    """List, show or prune; an absent journal is an empty one."""
+    folder = namespace.folder or default_folder(os.environ)
+    try:
+        journal = open_existing(folder)
+        if journal is None:
+            return _ACTIONS[namespace.action](None, namespace)
+        with closing(journal):
+            return _ACTIONS[namespace.action](journal, namespace)
+    except JournalUnavailable as error:  # the folder: what the caller chose cannot be used
+        raise InvalidOption(str(error), hint=error.hint) from error
+
+
+def _list(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int:
+    uploads = [] if journal is None else [_summary(journal, saved) for saved in journal.uploads()]
+    if namespace.output == "json":
+        print_json({"journal": _path(journal), "uploads": uploads})
+    elif uploads:
+        print_result("\n".join(_line(upload) for upload in uploads))
+    return ExitCode.DONE
+
+
+def _show(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int:
+    uploads, finished = ([], []) if journal is None else (journal.uploads(), journal.finished())
+    if wanted := namespace.digest:
+        uploads = [saved for saved in uploads if _is_named(saved.key.digest, wanted)]
+        finished = [done for done in finished if _is_named(done.digest, wanted)]
+        if not uploads and not finished:
+            raise NotFound(f"the journal knows nothing of {fold(wanted)}", hint="see crossdock state list")
+    details = [] if journal is None else [_details(journal, saved) for saved in uploads]
+    done = [_finished(each) for each in finished]
+    if namespace.output == "json":
+        print_json({"journal": _path(journal), "uploads": details, "finished": done})
+    elif details or done:
+        print_result("\n".join([*_paragraphs(details), *(_finished_line(each) for each in done)]))
+    return ExitCode.DONE
+
+
+def _prune(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int:
+    age = EXPIRY_S if namespace.older_than is None else namespace.older_than
+    before = float("inf") if namespace.everything else time.time() - age
+    pruned = Pruned(0, 0, 0) if journal is None else journal.prune(before)
+    if namespace.output == "json":
+        document = {"uploads": pruned.uploads, "finished": pruned.finished, "in_use": pruned.in_use}
+        print_json({"journal": _path(journal), **document})
+    else:
+        text = f"forgot {count(pruned.uploads, 'upload')} and {count(pruned.finished, 'finished item')}"
+        kept = f"; {count(pruned.in_use, 'upload')} of running copies stayed" if pruned.in_use else ""
+        print_result(text + kept)
+    return ExitCode.DONE
+
+
+_ACTIONS = {"list": _list, "show": _show, "prune": _prune}
+
+
+# -- words -----------------------------------------------------------------------------------------------
+
+
+def _summary(journal: JournalDatabase, saved: SavedUpload) -> dict[str, Any]:
+    return {
+        "target": fold(saved.key.target),
+        "digest": saved.key.digest,
+        "size": saved.size,
+        "offset": saved.acknowledged,
+        "age": round(max(0.0, time.time() - saved.updated), 3),  # a clock may have been set back
+        "in_use": journal.in_use(saved.key),
+    }
+
+
+def _details(journal: JournalDatabase, saved: SavedUpload) -> dict[str, Any]:
+    return {
+        **_summary(journal, saved),
+        "source": fold(saved.source),
+        "location": _shown_location(saved.location),
+        "chunk_size": saved.chunk_size,
+        "saved_states": list(saved.offsets()),
+        "created": _timestamp(saved.created),
+        "updated": _timestamp(saved.updated),
+        "pid": saved.pid,
+    }
+
+
+def _finished(done: Finished) -> dict[str, Any]:
+    return {
+        "run": done.run,
+        "kind": done.kind,
+        "target": fold(done.target),
+        "digest": fold(done.digest),
+        "size": done.size,
+        "at": _timestamp(done.at),
+    }
+
+
+def _line(upload: dict[str, Any]) -> str:
+    part = f"{format_size(upload['offset'])} of {format_size(upload['size'])}"
+    age = f"{format_duration(upload['age'])} ago"
+    running = "  in use" if upload["in_use"] else ""
+    return f"{upload['target']}@{upload['digest']}  {part}  {age}{running}"
+
+
+def _paragraphs(details: Iterable[dict[str, Any]]) -> Iterable[str]:
+    for upload in details:
+        yield _line(upload)
+        for name in ("source", "location", "chunk_size", "saved_states", "created", "updated", "pid"):
+            value = upload[name]
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            yield f"  {name.replace('_', ' '):<13}{text}".rstrip()
+
+
+def _finished_line(done: dict[str, Any]) -> str:
+    return f"{done['at']}  {done['kind']:<8}  {done['target']}@{done['digest']}  {format_size(done['size'])}"
+
+
+def _shown_location(location: str) -> str:
+    """Scheme, host and path of a session's URL, the session's own name cut: the rest may open doors."""
+    parts = urlsplit(location)
+    folder, slash, session = parts.path.rpartition("/")
+    cut = session[:_SHOWN_OF_SESSION] + ("…" if len(session) > _SHOWN_OF_SESSION else "")
+    return fold(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{folder}{slash}{cut}")
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _path(journal: JournalDatabase | None) -> str | None:
+    return None if journal is None else str(journal.path)
+
+
+def _is_named(digest: str, wanted: str) -> bool:
+    return digest.startswith(wanted) or digest.partition(":")[2].startswith(wanted)
