@@ -37,6 +37,16 @@ _SCHEMA = (
         digest TEXT NOT NULL, size INTEGER NOT NULL, at REAL NOT NULL)""",
     f"PRAGMA user_version = {VERSION}",
 )
+_COLUMNS = (
+    *("registry", "repository", "digest", "size", "source", "location", "acknowledged", "states"),
+    *("chunk_size", "trust_range", "created", "updated", "pid", '"check"'),
+)
+# Not REPLACE, which would write the pages of the index too.
+_PUT = (
+    f"INSERT INTO upload VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    "ON CONFLICT (registry, repository, digest) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[3:])
+)
 _KEYED = "WHERE registry = ? AND repository = ? AND digest = ?"
 
 # Closing any descriptor of a file drops this process's POSIX locks on it, SQLite's among them
@@ -101,11 +111,12 @@ class JournalDatabase:
                     check_same_thread=False,
                 )
                 self._set_up(self._connection)
-            except BaseException as error:
+            except JournalUnavailable:
                 self.close()
-                if isinstance(error, OSError | sqlite3.Error) and not isinstance(error, JournalUnavailable):
-                    raise self._explain(error) from error
                 raise
+            except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: NUL in the folder's name
+                self.close()
+                raise self._explain(error) from error
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         connection.text_factory = lambda text: text.decode("utf-8", "replace")  # the row's check will tell
@@ -174,8 +185,7 @@ class JournalDatabase:
 
     def write(self, saved: SavedUpload) -> None:
         """Put the row, in one transaction."""
-        row = to_row(saved)
-        self._execute(f"INSERT OR REPLACE INTO upload VALUES ({', '.join('?' * len(row))})", *row)
+        self._execute(_PUT, *to_row(saved))
 
     def delete(self, key: UploadKey) -> None:
         """Remove the row."""
@@ -217,7 +227,9 @@ class JournalDatabase:
                 removed += 1
             finally:
                 lock.release()
-        finished = len(self._execute("DELETE FROM finished WHERE at < ? RETURNING id", before))
+        ((finished,),) = self._execute("SELECT count(*) FROM finished WHERE at < ?", before)
+        if finished:
+            self._execute("DELETE FROM finished WHERE at < ?", before)
         return Pruned(removed, finished, in_use)
 
     # -- one statement, and what can be wrong with it ----------------------------------------------------
@@ -238,7 +250,10 @@ class JournalDatabase:
         sqlite3 = self._sqlite3
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return _unavailable(
-                self.path, "another process keeps it locked", hint="see who uses it", busy=True
+                self.path,
+                "another process keeps it locked",
+                hint="wait until it has ended, or choose another folder with --state",
+                busy=True,
             )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
             return self._damaged(str(error))

@@ -148,7 +148,7 @@ class Journal:
 
 
 class UploadRecord:
-    """One blob's row, which nobody else writes until `close`. Its calls take some 20 µs and raise nothing."""
+    """One blob's row, which nobody else writes until `close`. Calls take under 0.1 ms and raise nothing."""
 
     def __init__(
         self,
@@ -165,6 +165,7 @@ class UploadRecord:
         self._size = size
         self._source = source
         self._saved = saved
+        self._states = {} if saved is None else dict(zip(saved.offsets(), saved.states, strict=True))
         self._is_written = saved is not None
 
     def __enter__(self) -> UploadRecord:
@@ -188,6 +189,7 @@ class UploadRecord:
     def opened(self, location: str, chunk_size: int, *, trust_range: bool = True) -> None:
         """A new session holds nothing yet; what the row said before is over."""
         now = self._journal.now()
+        self._states = {}
         self._write(
             SavedUpload(
                 key=self._key,
@@ -211,21 +213,18 @@ class UploadRecord:
         `state` is the digest's state at `offset`; None when it has none, or none was taken there.
         """
         assert self._saved is not None, "no session was opened or taken up"
-        # An upload that went back must not keep states of bytes after its offset: they would be out of order.
-        states = tuple(
-            kept
-            for kept, at in zip(self._saved.states, self._saved.offsets(), strict=True)
-            if (at < offset if state else at <= offset)
-        )
+        self._states = {at: kept for at, kept in self._states.items() if at <= offset}  # it may go back
         if state is not None:
-            states = (*states, state)[-KEPT_STATES:]
+            self._states[offset] = state
+        while len(self._states) > KEPT_STATES:
+            del self._states[min(self._states)]
         self._write(
             replace(
                 self._saved,
                 source=self._source,
                 location=location,
                 acknowledged=offset,
-                states=states,
+                states=tuple(self._states[at] for at in sorted(self._states)),
                 chunk_size=chunk_size,
                 trust_range=trust_range,
                 updated=self._journal.now(),

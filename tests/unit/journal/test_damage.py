@@ -119,7 +119,7 @@ def test_an_empty_file_is_an_empty_journal(tmp_path: Path) -> None:
         write_chunks(record, 1, 1)
 
 
-@pytest.mark.parametrize("where", ["a file", "below a file", "nowhere to be made"])
+@pytest.mark.parametrize("where", ["a file", "below a file", "nowhere to be made", "no name"])
 def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
     run_without_it(
@@ -127,6 +127,7 @@ def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, where: str) -> Non
             "a file": tmp_path / "file",
             "below a file": tmp_path / "file" / "state",
             "nowhere to be made": Path("/proc/crossdock/state"),
+            "no name": Path("/a\0b"),
         }[where]
     )
 
