@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from crossdock.api import CopyResult, copy, copy_sync
     from crossdock.errors import CopyError, CrossdockError
     from crossdock.events import Event
+    from crossdock.many import ManyResult, PairResult, copy_many, copy_many_sync
     from crossdock.oci.descriptor import Descriptor
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
@@ -30,10 +31,14 @@ _HOME = {
     "CrossdockError": "errors",
     "Descriptor": "oci.descriptor",
     "Event": "events",
+    "ManyResult": "many",
     "NetworkOptions": "options",
+    "PairResult": "many",
     "Reference": "oci.reference",
     "RegistryOptions": "options",
     "copy": "api",
+    "copy_many": "many",
+    "copy_many_sync": "many",
     "copy_sync": "api",
 }
 
@@ -45,10 +50,14 @@ __all__ = [
     "CrossdockError",
     "Descriptor",
     "Event",
+    "ManyResult",
     "NetworkOptions",
+    "PairResult",
     "Reference",
     "RegistryOptions",
     "copy",
+    "copy_many",
+    "copy_many_sync",
     "copy_sync",
 ]
 

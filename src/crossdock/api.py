@@ -13,12 +13,12 @@ from crossdock.events import Listener, ignore
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import LayoutReference, Reference, parse_location
+from crossdock.oci.reference import LayoutReference, Location, Reference, parse_location
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.tally import Tally
-from crossdock.wiring import Location, Places, open_workshop
+from crossdock.wiring import Places, open_workshop
 
 if TYPE_CHECKING:
     from crossdock.store.layout import LayoutStore
@@ -129,13 +129,17 @@ def copy_sync(
 
     Raises RuntimeError inside a running event loop, which it would block: there, ``await copy(...)``.
     """
+    refuse_running_loop("copy")
+    return run(copy(source, target, options, on_event=on_event))
+
+
+def refuse_running_loop(name: str) -> None:
+    """Raise RuntimeError inside a running event loop, which the synchronous form of `name` would block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        pass
-    else:
-        raise RuntimeError("copy_sync cannot run inside a running event loop: await crossdock.copy() there")
-    return run(copy(source, target, options, on_event=on_event))
+        return
+    raise RuntimeError(f"{name}_sync cannot run inside a running event loop: await crossdock.{name}() there")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -247,6 +247,12 @@ class CopyError(CrossdockError):
     cause: CrossdockError
 
 
+class CopiesFailed(CrossdockError):
+    """Some copies of a run of many failed, ``.errors`` in the order of their pairs; the others are done."""
+
+    errors: tuple[Exception, ...] = ()
+
+
 def root_cause(error: BaseException) -> BaseException:
     """The innermost crossdock error behind `error`: what decides the exit code."""
     while isinstance(error, CopyError | RetriesExhausted) and error.__cause__ is not None:

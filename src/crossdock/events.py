@@ -95,6 +95,15 @@ class CopyDone(Event):
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class CopyFailed(Event):
+    """One copy of many ended with ``error``; the others go on. A single copy raises its error instead."""
+
+    source: str
+    target: str
+    error: Exception
+
+
 Listener = Callable[[Event], None]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from crossdock import __version__
 from crossdock.errors import Side
-from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.oci.reference import LayoutReference, Location, Reference
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.budget import Budget
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from crossdock.registry.repository import RegistryRepository
     from crossdock.store.layout import LayoutStore
 
-Location = Reference | LayoutReference
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
 
 
@@ -56,6 +55,11 @@ class Places:
         if client is None:
             client = self._clients[key] = self._new_client(location.api_host, side)
         return client
+
+    def prepare(self, location: Location, side: Side) -> None:
+        """Make what needs no I/O, to find out what cannot work. Raises as `client` does."""
+        if isinstance(location, Reference):
+            self.client(location, side)
 
     async def open(
         self, location: Location, side: Side, on_retry: OnRetry

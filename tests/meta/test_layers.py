@@ -30,8 +30,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "embedded": {"store", "verify", "oci", "errors"},
     "wiring": {"transfer", "registry", "store", "oci", "options", "errors", "__init__"},
     "api": {"wiring", "transfer", "store", "oci", "options", "events", "errors"},
+    "pairs": {"oci", "errors"},
+    "many": {"api", "pairs", "wiring", "transfer", "oci", "options", "events", "errors"},
     "testing": {"oci", "errors"},
     "cli": {
+        "many",
+        "pairs",
         "api",
         "embedded",
         "journal",
@@ -44,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_tls",
         "__init__",
     },
-    "__init__": {"api", "errors", "events", "options", "oci"},
+    "__init__": {"many", "api", "errors", "events", "options", "oci"},
     "__main__": {"cli"},
 }
 
@@ -57,6 +61,7 @@ MAY_USE_ASYNCIO = {
     "embedded",
     "wiring",
     "api",
+    "many",
     "testing",
     "cli",
 }

@@ -24,10 +24,14 @@ PUBLIC = {
     "CrossdockError",
     "Descriptor",
     "Event",
+    "ManyResult",
     "NetworkOptions",
+    "PairResult",
     "Reference",
     "RegistryOptions",
     "copy",
+    "copy_many",
+    "copy_many_sync",
     "copy_sync",
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -29,10 +29,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
     Raises `UsageError`, or SystemExit after ``--help`` and ``--version`` have printed.
     """
-    parser = build_parser()
+    # argparse finds positionals between flags only when they are required.
+    listed = any(word.partition("=")[0] == "--from-file" for word in arguments)
+    parser = build_parser(listed=listed)
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(_about_unknown(unknown), command=f"crossdock {namespace.command}")
+    if namespace.command == "copy" and (problem := _problem_of_copy(namespace)):
+        raise UsageError(problem, command="crossdock copy")
     return namespace
 
 
@@ -99,8 +103,8 @@ class _Version(argparse.Action):
         raise SystemExit(print_version())
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def build_parser(*, listed: bool = False) -> argparse.ArgumentParser:
+    """The whole command line; `listed`: the pairs to copy come from a file."""
     parser = _Parser(
         prog="crossdock",
         description="Copies container images and OCI artifacts between registries and layouts, byte-exact.",
@@ -110,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         "-V", "--version", action=_Version, nargs=0, help="show version and backends, and exit"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_copy(commands)
+    _add_copy(commands, listed=listed)
     _add_inspect(commands)
     _add_tags(commands)
     _add_registry(commands)
@@ -126,16 +130,24 @@ def _command(commands: Any, name: str, summary: str, description: str = "") -> _
     return parser
 
 
-def _add_copy(commands: Any) -> None:
+def _add_copy(commands: Any, *, listed: bool) -> None:
     parser = _command(
         commands,
         "copy",
         "copy an image or artifact, with everything it refers to",
         f"Copies what SOURCE names to TARGET. A reference is {REFERENCE}.\n"
-        "Without --platform everything is copied and no byte changes.",
+        "Without --platform everything is copied and no byte changes. --from-file LIST stands in for both.",
     )
-    parser.add_argument("source", metavar="SOURCE", help="what to copy")
-    parser.add_argument("target", metavar="TARGET", help="where to")
+    parser.add_argument("source", metavar="SOURCE", nargs="?" if listed else None, help="what to copy")
+    parser.add_argument("target", metavar="TARGET", nargs="?" if listed else None, help="where to")
+    parser.add_argument(
+        "--from-file",
+        metavar="LIST",
+        help="copy many: one SOURCE TARGET pair a line, # begins a comment; - is stdin",
+    )
+    parser.add_argument(
+        "--fail-fast", action="store_true", help="end with the first copy of the list that fails"
+    )
     parser.add_argument(
         "--platform",
         dest="platforms",
@@ -345,6 +357,17 @@ def _listen(text: str) -> str:
     except InvalidOption as error:
         raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from None
     return text
+
+
+def _problem_of_copy(namespace: argparse.Namespace) -> str:
+    """What contradicts in the words of ``crossdock copy``; empty when nothing does."""
+    if namespace.from_file is None:
+        return "--fail-fast is for --from-file" if namespace.fail_fast else ""
+    if namespace.source is not None:
+        return "--from-file takes the place of SOURCE and TARGET"
+    if namespace.from_file == "-" and (namespace.source_creds_stdin or namespace.target_creds_stdin):
+        return "--from-file - and the -creds-stdin flags both read stdin: give the list as a file"
+    return ""
 
 
 def _about_unknown(words: Sequence[str]) -> str:

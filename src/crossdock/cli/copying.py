@@ -1,4 +1,4 @@
-"""``crossdock copy``."""
+"""``crossdock copy`` of one source to one target."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from crossdock.options import CopyOptions
 
 
 def copy(namespace: argparse.Namespace) -> int:
-    """Copy ``namespace.source`` to ``namespace.target`` and say what was done."""
+    """Copy ``namespace.source`` to ``namespace.target``, or what the list says, and say what was done."""
+    if namespace.from_file is not None:
+        from crossdock.cli.manycopying import copy_list
+
+        return copy_list(namespace)
     check_reference(namespace.source, "source")
     check_reference(namespace.target, "target")
-    source = read_credentials("--src-creds-stdin") if namespace.source_creds_stdin else None
-    target = read_credentials("--dest-creds-stdin") if namespace.target_creds_stdin else None
-    options = copy_options(namespace, source, target)
+    options = read_options(namespace)
     with ReportFile(namespace.report) as report:
         tally = Tally()
         try:
@@ -41,6 +43,13 @@ def copy(namespace: argparse.Namespace) -> int:
             print_result(closing_line(result))
         report.success(result, tally)
     return ExitCode.DONE
+
+
+def read_options(namespace: argparse.Namespace) -> CopyOptions:
+    """The options of a copy, with the credentials that stdin holds."""
+    source = read_credentials("--src-creds-stdin") if namespace.source_creds_stdin else None
+    target = read_credentials("--dest-creds-stdin") if namespace.target_creds_stdin else None
+    return copy_options(namespace, source, target)
 
 
 def check_reference(text: str, side: Side) -> None:

@@ -16,11 +16,20 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Protocol, TextIO
 
-from crossdock.cli.failure import fold
+from crossdock.cli.failure import error_document, error_line, fold
 from crossdock.cli.streams import LineWriter
-from crossdock.cli.tally import Tally
-from crossdock.cli.units import count, format_duration, format_size
-from crossdock.events import BlobDone, BlobProgress, CopyDone, CopyStarted, Event, Retrying, Warned
+from crossdock.cli.tally import Counts
+from crossdock.cli.units import format_size
+from crossdock.events import (
+    BlobDone,
+    BlobProgress,
+    CopyDone,
+    CopyFailed,
+    CopyStarted,
+    Event,
+    Retrying,
+    Warned,
+)
 
 PLAIN_INTERVAL_S = 5.0
 NOTABLE_SIZE = 8 << 20  # plain: a line for each blob moved of this size; small ones are many
@@ -30,8 +39,8 @@ _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 class Display(Protocol):
     """A listener with an end."""
 
-    def __call__(self, event: Event) -> None:
-        """Take note of one event; returns at once, never raises."""
+    def __call__(self, event: Event, copy: int | None = None) -> None:
+        """Take note of one event, of the copy with this index among many; returns at once, never raises."""
 
     def close(self) -> None:
         """Show what is left and clear up, within seconds."""
@@ -40,7 +49,7 @@ class Display(Protocol):
         """Leave the terminal usable, at once: the process is about to end."""
 
 
-def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Display:
+def open_display(mode: str, tally: Counts, stream: TextIO | None = None) -> Display:
     """The display for ``--progress MODE``. `tally` must be fed before the display is."""
     stream = stream or sys.stderr
     if mode == "auto":
@@ -53,7 +62,7 @@ def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Displ
         return JsonDisplay(stream)
     if mode in ("plain", "quiet"):
         return PlainDisplay(tally, stream, eager=mode == "plain")
-    return NoDisplay()
+    return NoDisplay(tally, stream)
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -64,32 +73,46 @@ def is_terminal(stream: TextIO) -> bool:
         return False
 
 
-class NoDisplay:
-    """``--progress none``."""
+class _LineDisplay:
+    """What displays of lines have in common."""
 
-    def __call__(self, event: Event) -> None:
-        """Show nothing."""
+    def __init__(self, stream: TextIO) -> None:
+        self._writer = LineWriter(stream)
 
     def close(self) -> None:
-        """Nothing to clear up."""
+        """Write what is left."""
+        self._writer.close()
 
     def restore(self) -> None:
         """Nothing to restore."""
 
 
-class JsonDisplay(NoDisplay):
+class NoDisplay(_LineDisplay):
+    """``--progress none``: only what failed among many copies, which no other place tells at once."""
+
+    def __init__(self, tally: Counts, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._tally = tally
+
+    def __call__(self, event: Event, copy: int | None = None) -> None:
+        """Write a failure."""
+        if isinstance(event, CopyFailed) and copy is not None:
+            self._writer.offer(notice(event, self._tally.name(copy)))
+
+
+class JsonDisplay(_LineDisplay):
     """One event a line: ``{"event": "blob_done", "time": 1700000000.123, …}``.
 
     Lines may be lost when nobody reads them; a closing ``{"event": "lines_lost"}`` then says how many.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.time) -> None:
-        self._writer = LineWriter(stream)
+        super().__init__(stream)
         self._clock = clock
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event."""
-        document = event_document(event, self._clock())
+        document = event_document(event, self._clock(), copy)
         self._writer.offer(json.dumps(document), droppable=isinstance(event, BlobProgress))
 
     def close(self) -> None:
@@ -100,32 +123,37 @@ class JsonDisplay(NoDisplay):
         self._writer.close()
 
 
-class PlainDisplay(NoDisplay):
+class PlainDisplay(_LineDisplay):
     """Lines for logs: each notable blob that moved, warnings, and a summary every few seconds.
 
     An eager display, which somebody asked for, also tells the start, every retry and the end. One that was
     chosen because stderr is no terminal is silent until the first summary is due: then a quick copy prints
-    nothing but its result, and a failed one nothing but its error.
+    nothing but its result, and a failed one nothing but its error. Of many copies each failure has its line,
+    and an eager display tells the end of each instead of its start.
     """
 
     def __init__(
-        self, tally: Tally, stream: TextIO, interval: float = PLAIN_INTERVAL_S, *, eager: bool = True
+        self, tally: Counts, stream: TextIO, interval: float = PLAIN_INTERVAL_S, *, eager: bool = True
     ) -> None:
+        super().__init__(stream)
         self._tally = tally
         self._eager = eager
-        self._writer = LineWriter(stream)
         self._pending = ""
         self._stop = threading.Event()
         self._interval = interval
         self._thread = threading.Thread(target=self._run, name="crossdock-plain", daemon=True)
         self._thread.start()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event if it deserves a line."""
-        if isinstance(event, Warned):
-            self._writer.offer(notice(event))
+        name = "" if copy is None else self._tally.name(copy)
+        if isinstance(event, Warned | CopyFailed):
+            self._writer.offer(notice(event, name))
         elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
             self._writer.offer(f"moved {short(event.digest)}  {format_size(event.size)}")
+        elif isinstance(event, CopyStarted | CopyDone) and copy is not None:
+            if self._eager and isinstance(event, CopyDone):
+                self._writer.offer(f"copied {name}  {event.digest}")
         elif isinstance(event, CopyStarted | Retrying) and self._eager:
             self._writer.offer(notice(event))
         elif isinstance(event, CopyStarted | Retrying):
@@ -138,7 +166,7 @@ class PlainDisplay(NoDisplay):
         pending, self._pending = self._pending, ""
         if pending:
             self._writer.offer(pending, droppable=True)
-        self._writer.offer(summary(self._tally), droppable=True)
+        self._writer.offer(self._tally.summary(), droppable=True)
 
     def close(self) -> None:
         """Stop the summaries and write what is left."""
@@ -151,31 +179,21 @@ class PlainDisplay(NoDisplay):
             self.tick()
 
 
-def notice(event: Event) -> str:
-    """The line for an event that every display for people shows; empty for the others."""
+def notice(event: Event, name: str = "") -> str:
+    """The line for an event that every display for people shows; empty for the others.
+
+    `name` says which copy of many it is about.
+    """
     match event:
         case CopyStarted():
             return f"copying {fold(event.source)} -> {fold(event.target)}  {event.digest}"
         case Retrying():
             return f"retrying {event.side} {event.operation}: {fold(event.reason)}"
         case Warned():
-            return f"warning: {fold(event.message)}"
+            return f"warning: {name}: {fold(event.message)}" if name else f"warning: {fold(event.message)}"
+        case CopyFailed():
+            return f"crossdock: {name}: {error_line(event.error).removeprefix('crossdock: ')}"
     return ""
-
-
-def summary(tally: Tally) -> str:
-    """``12 of 14 blobs, 431.2 MiB of 1.0 GiB, 139.0 MiB/s, 4.4 s left``."""
-    words = [
-        f"{len(tally.done)} of {len(tally.planned)} blobs",
-        f"{format_size(tally.bytes_so_far)} of {format_size(tally.bytes_planned)}",
-        f"{format_size(tally.rate.per_s(tally.bytes_moved))}/s",
-    ]
-    remaining = tally.remaining_s
-    if remaining is not None:
-        words.append(f"{format_duration(remaining)} left")
-    if tally.retries:
-        words.append(count(tally.retries, "retry", "retries"))
-    return ", ".join(words)
 
 
 def short(digest: str) -> str:
@@ -184,10 +202,15 @@ def short(digest: str) -> str:
     return f"{algorithm}:{encoded[:12]}"
 
 
-def event_document(event: Event, now: float) -> dict[str, Any]:
-    """The event as a JSON object: its name in snake case, the time, its fields."""
+def event_document(event: Event, now: float, copy: int | None = None) -> dict[str, Any]:
+    """The event as a JSON object: its name in snake case, the time, the copy's index among many,
+    its fields.
+    """
     name = _WORD.sub("_", type(event).__name__).lower()
     values = {each.name: getattr(event, each.name) for each in fields(event)}
     if isinstance(event, CopyDone):
         values["seconds"] = round(event.seconds, 3)
-    return {"event": name, "time": round(now, 3), **values}
+    if isinstance(event, CopyFailed):
+        values["error"] = error_document(event.error)
+    of = {} if copy is None else {"copy": copy}
+    return {"event": name, "time": round(now, 3), **of, **values}

@@ -7,6 +7,7 @@ from enum import IntEnum
 from crossdock.errors import (
     Cancelled,
     ContentError,
+    CopiesFailed,
     CopyError,
     CredentialsError,
     Denied,
@@ -32,6 +33,7 @@ class ExitCode(IntEnum):
     TARGET = 6
     VERIFICATION = 7
     RATE_LIMIT = 8
+    DIFFERENT = 9
     CANCELLED = 130
 
     @property
@@ -50,6 +52,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.TARGET: "the target failed or cannot be reached",
     ExitCode.VERIFICATION: "content is not what its digest or size promised",
     ExitCode.RATE_LIMIT: "a registry's rate limit outlasted every retry",
+    ExitCode.DIFFERENT: "copies of a list failed in different ways; when all fail alike, it is their code",
     ExitCode.CANCELLED: "cancelled",
 }
 
@@ -57,6 +60,9 @@ MEANING: dict[ExitCode, str] = {
 def exit_code(error: BaseException) -> ExitCode:
     """The exit code of the class of what went wrong; where the class does not decide, the side does."""
     cause = root_cause(error)
+    if isinstance(error, CopiesFailed):
+        codes = {exit_code(each) for each in error.errors}
+        return codes.pop() if len(codes) == 1 else ExitCode.DIFFERENT
     match cause:
         case Cancelled() | KeyboardInterrupt():
             return ExitCode.CANCELLED

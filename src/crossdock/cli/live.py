@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from crossdock.cli.display import notice, short, summary
-from crossdock.cli.tally import MovingBlob, Tally
+from crossdock.cli.display import notice, short
+from crossdock.cli.tally import Counts, MovingBlob
 from crossdock.cli.units import format_duration, format_size
 from crossdock.events import CopyStarted, Event
 
@@ -29,7 +29,7 @@ _SHOW_CURSOR = "\x1b[?25h"
 class LiveDisplay:
     """Bars of the blobs under way above a total line, redrawn by a thread until closed, then removed."""
 
-    def __init__(self, tally: Tally, stream: TextIO) -> None:
+    def __init__(self, tally: Counts, stream: TextIO) -> None:
         self._tally = tally
         self._stream = stream
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
@@ -46,9 +46,9 @@ class LiveDisplay:
         self._thread = threading.Thread(target=self._run, name="crossdock-live", daemon=True)
         self._thread.start()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event, copy: int | None = None) -> None:
         """Keep what is to be printed above the bars; the bars themselves read the tally."""
-        line = notice(event)
+        line = notice(event, "" if copy is None else self._tally.name(copy))
         if line and not isinstance(event, CopyStarted):
             self._notices.append(line)
 
@@ -70,17 +70,15 @@ class LiveDisplay:
 
     def render(self) -> Group:
         """The present picture."""
-        moving = sorted(self._tally.moving.values(), key=lambda blob: -blob.size)
+        moving = sorted(self._tally.moving_blobs(), key=lambda blob: -blob.size)
         room = max(1, min(_MOST_BARS, self._console.height - 4))
         lines: list[Table | Text] = []
         if moving:
             lines.append(_bars(moving[:room], self._console.width))
         if len(moving) > room:
             lines.append(Text(f"… and {len(moving) - room} more", style="dim"))
-        started = self._tally.started
-        what = f"{started.source} -> {started.target}" if started else "resolving the source"
-        lines.append(Text(what, style="dim", no_wrap=True, overflow="ellipsis"))
-        lines.append(Text(summary(self._tally), style="bold", no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(self._tally.title(), style="dim", no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(self._tally.summary(), style="bold", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
     def _run(self) -> None:

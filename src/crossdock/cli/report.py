@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -10,34 +11,80 @@ from typing import TYPE_CHECKING, Any
 from crossdock import __version__
 from crossdock.cli.arguments import UsageError
 from crossdock.cli.failure import error_document
-from crossdock.cli.tally import Tally
+from crossdock.cli.tally import ManyTally, Tally
 from crossdock.cli.units import count, format_duration, format_size
 from crossdock.errors import StoreError
+from crossdock.events import BlobDone
 
 if TYPE_CHECKING:
     from crossdock.api import CopyResult
+    from crossdock.many import ManyResult, PairResult, Status
+
+STATUSES: tuple[Status, ...] = ("copied", "failed", "cancelled", "not begun")
 
 
 def closing_line(result: CopyResult) -> str:
     """The copy in one line, as a person would paste it into a ticket."""
-    moved = f"{count(result.blobs_moved, 'blob')} moved ({format_size(result.bytes_moved)}"
-    moved += f" in {format_duration(result.seconds)}"
-    if result.bytes_moved and result.seconds > 0:
-        moved += f", {format_size(result.bytes_moved / result.seconds)}/s"
-    moved += ")"
-    counts = ", ".join(
-        (
-            count(result.manifests, "manifest"),
-            moved,
-            f"{result.blobs_skipped} skipped",
-            f"{result.blobs_mounted} mounted",
-            count(result.retries, "retry", "retries"),
-        )
-    )
+    counts = _counts(result.as_dict(), result.seconds)
     line = f"copied {result.source} -> {result.target}  {result.digest}  {counts}"
     if result.digest_changed:
         line += f"; chosen by --platform, so the digest is not the source's {result.source_digest}"
     return line
+
+
+def closing_lines(result: ManyResult) -> Iterator[str]:
+    """A line for each pair that was copied, in the list's order, and one for all."""
+    for each in result.copies:
+        if each.result is not None:
+            yield closing_line(each.result)
+    counts = _counts(result.totals(), result.seconds)
+    yield f"copied {result.count('copied')} of {len(result.copies)}  {counts}"
+
+
+def many_document(
+    result: ManyResult, *, tally: ManyTally | None = None, common: Mapping[str, Any] | None = None
+) -> Iterator[str]:
+    """The JSON object of a run of many, in pieces, a line for each pair: the whole would take 2 KB for each.
+
+    With `tally` each pair names the blobs that its target has. `common` are further members of the object.
+    """
+    yield '{\n  "copies": ['
+    for index, each in enumerate(result.copies):
+        document = _pair_document(each)
+        if tally is not None:
+            document["blobs"] = _blobs(tally.blobs(index))
+        yield f"{',' if index else ''}\n    {json.dumps(document)}"
+    counts = {status.replace(" ", "_"): result.count(status) for status in STATUSES}
+    rest = {
+        "not_copied": [f"{each.source} {each.target}" for each in result.copies if each.result is None],
+        "totals": {"copies": len(result.copies), **counts, **result.totals()},
+        "seconds": result.seconds,
+        **(common or {}),
+    }
+    yield "\n  ]," + json.dumps(rest, indent=2).removeprefix("{") + "\n"
+
+
+def _pair_document(each: PairResult) -> dict[str, Any]:
+    values = each.result.as_dict() if each.result is not None else {}
+    error = error_document(each.error) if each.error is not None else None
+    return {"source": each.source, "target": each.target, "status": each.status, **values, "error": error}
+
+
+def _counts(values: Mapping[str, Any], seconds: float) -> str:
+    moved = f"{count(values['blobs_moved'], 'blob')} moved ({format_size(values['bytes_moved'])}"
+    moved += f" in {format_duration(seconds)}"
+    if values["bytes_moved"] and seconds > 0:
+        moved += f", {format_size(values['bytes_moved'] / seconds)}/s"
+    moved += ")"
+    return ", ".join(
+        (
+            count(values["manifests"], "manifest"),
+            moved,
+            f"{values['blobs_skipped']} skipped",
+            f"{values['blobs_mounted']} mounted",
+            count(values["retries"], "retry", "retries"),
+        )
+    )
 
 
 class ReportFile:
@@ -66,26 +113,42 @@ class ReportFile:
 
     def success(self, result: CopyResult, tally: Tally) -> None:
         """Write what was done. Raises `StoreError` when that fails."""
-        self._write({**result.as_dict(), **_common(tally), "error": None})
+        self._write(_whole({**result.as_dict(), **_common(tally), "error": None}))
 
     def failure(self, source: str, target: str, error: BaseException, tally: Tally) -> None:
         """Write how far the copy came and why it ended. Raises `StoreError` when that fails."""
-        self._write({"source": source, "target": target, **_common(tally), "error": error_document(error)})
+        document = {"source": source, "target": target, **_common(tally), "error": error_document(error)}
+        self._write(_whole(document))
 
-    def _write(self, document: dict[str, Any]) -> None:
+    def many(self, result: ManyResult, tally: ManyTally, error: BaseException | None) -> None:
+        """Write what became of each pair, and what ended the run. Raises `StoreError` when that fails."""
+        ended = {**_versions(), "error": error_document(error) if error is not None else None}
+        self._write(many_document(result, tally=tally, common=ended))
+
+    def _write(self, parts: Iterable[str]) -> None:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps(document, indent=2) + "\n")
+            for part in parts:
+                self._file.write(part)
             self._file.flush()
         except OSError as error:
             raise StoreError(f"--report: cannot write {str(self._path)!r}: {error.strerror}") from None
 
 
 def _common(tally: Tally) -> dict[str, Any]:
+    return {**_versions(), "blobs": _blobs(tally.done.values())}
+
+
+def _versions() -> dict[str, str]:
     from crossdock import _kernels
 
-    blobs = [
-        {"digest": each.digest, "size": each.size, "outcome": each.outcome} for each in tally.done.values()
-    ]
-    return {"version": __version__, "kernels": _kernels.BACKEND, "blobs": blobs}
+    return {"version": __version__, "kernels": _kernels.BACKEND}
+
+
+def _blobs(done: Iterable[BlobDone]) -> list[dict[str, Any]]:
+    return [{"digest": each.digest, "size": each.size, "outcome": each.outcome} for each in done]
+
+
+def _whole(document: Mapping[str, Any]) -> tuple[str]:
+    return (json.dumps(document, indent=2) + "\n",)

@@ -7,7 +7,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -53,6 +53,14 @@ def print_result(text: str) -> None:
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object to stdout."""
     print_result(json.dumps(document, indent=2))
+
+
+def print_parts(parts: Iterable[str]) -> None:
+    """Print pieces of a long text to stdout. Raises as `print_result` does."""
+    with _stdout():
+        for part in parts:
+            sys.stdout.write(part)
+        sys.stdout.flush()
 
 
 def print_bytes(data: bytes) -> None:

@@ -1,17 +1,21 @@
-"""Running counts of one copy, made from its events. Fed by the event loop, read by display threads."""
+"""Running counts of a copy, or of many, made from events. Fed by the event loop, read by display threads."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+from crossdock.cli.units import count, format_duration, format_size
 from crossdock.events import (
     BlobDone,
     BlobPlanned,
     BlobProgress,
     BlobStarted,
+    CopyDone,
+    CopyFailed,
     CopyStarted,
     Event,
     ManifestDone,
@@ -57,8 +61,24 @@ class MovingBlob:
     rate: Rate
 
 
+class Counts(Protocol):
+    """What a display shows."""
+
+    def summary(self) -> str:
+        """The counts in one line."""
+
+    def title(self) -> str:
+        """What is being copied."""
+
+    def moving_blobs(self) -> list[MovingBlob]:
+        """The blobs under way."""
+
+    def name(self, copy: int) -> str:
+        """``SOURCE -> TARGET`` of one copy of many."""
+
+
 class Tally:
-    """What happened so far. Sizes are bytes."""
+    """What happened so far in one copy. Sizes are bytes."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -111,6 +131,31 @@ class Tally:
         left = self.bytes_planned - self.bytes_so_far
         return left / rate if rate > 0 and left >= 0 else None
 
+    def summary(self) -> str:
+        """``12 of 14 blobs, 431.2 MiB of 1.0 GiB, 139.0 MiB/s, 4.4 s left``."""
+        words = [
+            f"{len(self.done)} of {len(self.planned)} blobs",
+            f"{format_size(self.bytes_so_far)} of {format_size(self.bytes_planned)}",
+            f"{format_size(self.rate.per_s(self.bytes_moved))}/s",
+        ]
+        remaining = self.remaining_s
+        if remaining is not None:
+            words.append(f"{format_duration(remaining)} left")
+        return ", ".join(words + _retries(self.retries))
+
+    def title(self) -> str:
+        """``SOURCE -> TARGET``, once the source is resolved."""
+        started = self.started
+        return f"{started.source} -> {started.target}" if started else "resolving the source"
+
+    def moving_blobs(self) -> list[MovingBlob]:
+        """The blobs under way."""
+        return list(self.moving.values())
+
+    def name(self, copy: int) -> str:
+        """There is but one copy."""
+        return self.title()
+
     def _progress(self, digest: str, sent: int, size: int) -> None:
         blob = self.moving.get(digest)
         if blob is None:
@@ -128,3 +173,87 @@ class Tally:
             self.bytes_done += size
             self._moved += size if event.outcome == "moved" else 0
         self.rate.add(self.bytes_moved)
+
+
+class ManyTally:
+    """What happened so far in a run of many copies. Sizes are bytes.
+
+    Keeps what belongs to one copy while it is under way; with `keeps_blobs` the blobs it did, for a report.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[tuple[object, object]],
+        *,
+        keeps_blobs: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pairs = pairs
+        self._keeps_blobs = keeps_blobs
+        self._clock = clock
+        self._running: dict[int, Tally] = {}
+        self._blobs: dict[int, list[BlobDone]] = {}
+        self.copied = 0
+        self.failed = 0
+        self.retries = 0
+        self.bytes_moved = 0
+        self.rate = Rate(clock)
+
+    def __call__(self, event: Event, copy: int) -> None:
+        """Count one event of the copy with this index."""
+        tally = self._running.get(copy)
+        if tally is None:
+            tally = self._running[copy] = Tally(self._clock)
+        before = tally.bytes_moved
+        tally(event)
+        match event:
+            case BlobProgress() | BlobDone():
+                self.bytes_moved += tally.bytes_moved - before
+                self.rate.add(self.bytes_moved)
+            case Retrying():
+                self.retries += 1
+            case CopyDone():
+                self.copied += 1
+                self._end(copy, tally)
+            case CopyFailed():
+                self.failed += 1
+                self._end(copy, tally)
+
+    def blobs(self, copy: int) -> list[BlobDone]:
+        """The blobs that the target of this copy has; none unless they are kept."""
+        running = self._running.get(copy)
+        return list(running.done.values()) if running is not None else self._blobs.get(copy, [])
+
+    def summary(self) -> str:
+        """``57 of 200 copies, 2 failed, 431.2 MiB moved, 139.0 MiB/s``."""
+        words = [f"{self.copied} of {count(len(self._pairs), 'copy', 'copies')}"]
+        if self.failed:
+            words.append(f"{self.failed} failed")
+        words.append(f"{format_size(self.bytes_moved)} moved")
+        words.append(f"{format_size(self.rate.per_s(self.bytes_moved))}/s")
+        return ", ".join(words + _retries(self.retries))
+
+    def title(self) -> str:
+        """The copy under way that began first, and how many more there are."""
+        running = list(self._running)
+        if not running:
+            return ""
+        return self.name(running[0]) + (f" and {len(running) - 1} more" if len(running) > 1 else "")
+
+    def moving_blobs(self) -> list[MovingBlob]:
+        """The blobs under way."""
+        return [blob for tally in list(self._running.values()) for blob in tally.moving_blobs()]
+
+    def name(self, copy: int) -> str:
+        """``SOURCE -> TARGET`` of the copy with this index."""
+        source, target = self._pairs[copy]
+        return f"{source} -> {target}"
+
+    def _end(self, copy: int, tally: Tally) -> None:
+        del self._running[copy]
+        if self._keeps_blobs:
+            self._blobs[copy] = list(tally.done.values())
+
+
+def _retries(number: int) -> list[str]:
+    return [count(number, "retry", "retries")] if number else []

@@ -171,7 +171,10 @@ class LayoutReference:
         return f"oci:{self.path}" + _suffix(self.tag, self.digest)
 
 
-def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Reference | LayoutReference:
+Location = Reference | LayoutReference
+
+
+def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Location:
     """What a person gave as source or target. Raises `InvalidReference`, naming the forms that exist.
 
     `default_tag` is for registries; a layout without tag means its only image.

@@ -160,3 +160,28 @@ def test_help_ends_well_and_lists_the_exit_codes(capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "--src-creds-stdin" in out
     assert "exit codes:" in out
+
+
+def test_a_list_stands_in_for_source_and_target() -> None:
+    namespace = parse(["copy", "--retries", "1", "--from-file", "-", "--fail-fast"])
+    assert (namespace.from_file, namespace.fail_fast, namespace.source) == ("-", True, None)
+    assert parse(["copy", "--from-file=list", "--src-creds-stdin"]).source_creds_stdin
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["a", "b", "--fail-fast"], "--fail-fast is for --from-file"),
+        (["--from-file", "list", "a", "b"], "--from-file takes the place of SOURCE and TARGET"),
+        (["a", "--from-file", "list"], "--from-file takes the place of SOURCE and TARGET"),
+        (["a", "--from-file=list", "--paranoid", "b"], "1 argument too many"),
+        (["--from-file", "-", "--src-creds-stdin"], "both read stdin"),
+        (["--from-file", "-", "--dest-creds-stdin"], "both read stdin"),
+        (["--from-file"], "expected one argument"),
+        (["--fail-fast"], "required: SOURCE, TARGET"),
+    ],
+    ids=str,
+)
+def test_what_contradicts_a_list_is_a_usage_error(words: list[str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        parse(["copy", *words])

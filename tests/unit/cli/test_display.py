@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 
 import pytest
+from rich.console import Console
 
 from crossdock.cli.display import (
     NOTABLE_SIZE,
@@ -15,16 +16,17 @@ from crossdock.cli.display import (
     PlainDisplay,
     event_document,
     open_display,
-    summary,
 )
 from crossdock.cli.live import LiveDisplay
-from crossdock.cli.tally import Rate, Tally
+from crossdock.cli.tally import ManyTally, Rate, Tally
+from crossdock.errors import NotFound
 from crossdock.events import (
     BlobDone,
     BlobPlanned,
     BlobProgress,
     BlobStarted,
     CopyDone,
+    CopyFailed,
     CopyStarted,
     Event,
     ManifestDone,
@@ -115,7 +117,7 @@ def test_the_summary_names_counts_sizes_rate_and_time_left() -> None:
     tally = tally_of(STORY, clock)
     clock.now += 1
     tally(BlobProgress(B, 8 * MiB, 20 * MiB))
-    line = summary(tally)
+    line = tally.summary()
     assert line.startswith("2 of 3 blobs, 19.0 MiB of 31.0 MiB, ")
     assert "left" in line
     assert line.endswith("1 retry")
@@ -167,7 +169,7 @@ def test_plain_that_was_asked_for_tells_start_retries_and_end_at_once() -> None:
         f"copying h1/r:1 -> h2/r:1  {A}",
         "retrying source fetch of blob: connection reset by peer",
         "moved sha256:aaaaaaaaaaaa  10.0 MiB",
-        summary(tally),
+        tally.summary(),
     ]
 
 
@@ -181,7 +183,7 @@ def test_each_plain_tick_is_a_summary_and_the_news_before_it_comes_once() -> Non
     display.close()
     first, second, third = stream.getvalue().splitlines()
     assert first == "retrying source fetch of blob: connection reset by peer"
-    assert second == third == summary(tally_of(STORY))
+    assert second == third == tally_of(STORY).summary()
 
 
 def test_auto_is_live_on_a_terminal_and_plain_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +196,9 @@ def test_auto_is_live_on_a_terminal_and_plain_elsewhere(monkeypatch: pytest.Monk
     display = open_display("auto", Tally(), Terminal())
     assert type(display) is PlainDisplay
     display.close()
-    assert type(open_display("none", Tally())) is NoDisplay
+    none = open_display("none", Tally())
+    none.close()
+    assert type(none) is NoDisplay
 
 
 def test_live_draws_bounded_bars_and_a_total(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,3 +242,86 @@ def test_a_terminal_that_goes_away_ends_the_picture_quietly(
     display.close()
     display.restore()
     assert "Traceback" not in capfd.readouterr().err
+
+
+PAIRS = [("h1/r:1", "h2/r:1"), ("h1/s:1", "h2/s:1"), ("h1/t:1", "h2/t:1")]
+FAILED = CopyFailed("h1/s:1", "h2/s:1", NotFound("no such tag", hint="check the tag"))
+MANY: list[tuple[int, Event]] = [
+    (0, CopyStarted(*PAIRS[0], A, "application/json")),
+    (1, CopyStarted(*PAIRS[1], B, "application/json")),
+    (0, BlobPlanned(A, 10 * MiB)),
+    (1, BlobPlanned(A, 10 * MiB)),
+    (0, BlobStarted(A, 10 * MiB)),
+    (1, BlobStarted(A, 10 * MiB)),
+    (0, BlobProgress(A, 4 * MiB, 10 * MiB)),
+    (1, BlobProgress(A, 1 * MiB, 10 * MiB)),
+    (1, Retrying("source", "GET x", "reset")),
+    (0, BlobDone(A, 10 * MiB, "moved")),
+    (1, BlobDone(B, 1 * MiB, "skipped")),
+    (0, CopyDone(A, 1.0)),
+    (1, FAILED),
+]
+
+
+def many_of(events: Iterable[tuple[int, Event]], *, keeps_blobs: bool = False) -> ManyTally:
+    tally = ManyTally(PAIRS, keeps_blobs=keeps_blobs, clock=Clock())
+    for copy, event in events:
+        tally(event, copy)
+    return tally
+
+
+def test_many_copies_are_counted_together_a_blob_once_for_each() -> None:
+    tally = many_of(MANY[:9])
+    assert tally.bytes_moved == 5 * MiB
+    assert [blob.sent for blob in tally.moving_blobs()] == [4 * MiB, 1 * MiB]
+    assert tally.title() == "h1/r:1 -> h2/r:1 and 1 more"
+    tally = many_of(MANY)
+    assert tally.summary() == "1 of 3 copies, 1 failed, 11.0 MiB moved, 0 B/s, 1 retry"
+    assert (tally.title(), tally.moving_blobs()) == ("", [])
+
+
+def test_blobs_of_copies_that_ended_are_kept_for_a_report_alone() -> None:
+    assert [blob.digest for blob in many_of(MANY[:-1]).blobs(1)] == [B], "still under way"
+    assert many_of(MANY).blobs(0) == []
+    kept = many_of(MANY, keeps_blobs=True)
+    assert [[blob.digest for blob in kept.blobs(copy)] for copy in range(3)] == [[A], [B], []]
+
+
+@pytest.mark.parametrize("mode", ["none", "auto", "plain"])
+def test_a_failure_among_many_has_its_line_however_little_is_shown(mode: str) -> None:
+    stream = io.StringIO()
+    display = open_display(mode, many_of(MANY), stream)
+    for copy, event in MANY:
+        display(event, copy)
+    display.close()
+    lines = stream.getvalue().splitlines()
+    assert "crossdock: h1/s:1 -> h2/s:1: no such tag; check the tag" in lines
+    assert (f"copied h1/r:1 -> h2/r:1  {A}" in lines) == (mode == "plain")
+    assert mode == "plain" or len(lines) - ("moved" in stream.getvalue()) == 1
+
+
+def test_json_events_of_many_say_which_copy_they_belong_to() -> None:
+    stream = io.StringIO()
+    display = open_display("json", many_of(MANY), stream)
+    for copy, event in MANY:
+        display(event, copy)
+    display.close()
+    documents = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [each["copy"] for each in documents] == [copy for copy, _ in MANY]
+    assert documents[-1]["event"] == "copy_failed"
+    assert documents[-1]["error"]["class"] == "not found"
+    assert "copy" not in event_document(MANY[0][1], 0)
+
+
+def test_the_live_picture_of_many_shows_totals_and_prints_failures() -> None:
+    stream = Terminal()
+    tally = many_of(MANY[:9])
+    display = LiveDisplay(tally, stream)
+    display(FAILED, 1)
+    display.close()
+    text = stream.getvalue()
+    assert "crossdock: h1/s:1 -> h2/s:1: no such tag" in text
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(display.render())
+    assert "0 of 3 copies, 5.0 MiB moved" in shown.getvalue()
+    assert "and 1 more" in shown.getvalue()

@@ -10,7 +10,7 @@ import pytest
 
 from crossdock import errors
 from crossdock.cli.exits import MEANING, ExitCode, exit_code, table
-from crossdock.errors import CopyError, CrossdockError, RetriesExhausted, Side
+from crossdock.errors import CopiesFailed, CopyError, CrossdockError, RetriesExhausted, Side
 
 README = Path(__file__).parents[3] / "README.md"
 
@@ -36,7 +36,7 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.SizeMismatch: ExitCode.VERIFICATION,
     errors.Cancelled: ExitCode.CANCELLED,
 }
-EDGES = {CopyError, RetriesExhausted, CrossdockError}
+EDGES = {CopyError, CopiesFailed, RetriesExhausted, CrossdockError}
 
 
 def classes() -> list[type[CrossdockError]]:
@@ -53,6 +53,24 @@ def test_every_error_class_has_its_code_where_the_class_does_not_decide_the_side
 ) -> None:
     details: dict[str, Any] = {"expected": "", "actual": "", "received": 0, "offset": 0}
     assert exit_code(at_edge(kind("x", **details), side)) == BY_CLASS.get(kind, by_side)
+
+
+@pytest.mark.parametrize(
+    ("failures", "code"),
+    [
+        ([at_edge(errors.NotFound("x"), "source")] * 2, ExitCode.NOT_FOUND),
+        ([at_edge(errors.TimedOut("x"), "target")], ExitCode.TARGET),
+        (
+            [at_edge(errors.TimedOut("x"), "target"), at_edge(errors.TimedOut("x"), "source")],
+            ExitCode.DIFFERENT,
+        ),
+        ([at_edge(errors.NotFound("x"), "source"), RuntimeError("x")], ExitCode.DIFFERENT),
+    ],
+)
+def test_copies_that_failed_alike_have_their_code_others_one_of_their_own(
+    failures: list[Exception], code: ExitCode
+) -> None:
+    assert exit_code(CopiesFailed("x", errors=tuple(failures))) is code
 
 
 def test_the_cause_behind_exhausted_retries_decides() -> None:
@@ -77,6 +95,7 @@ def test_the_numbers_are_an_interface() -> None:
         "TARGET": 6,
         "VERIFICATION": 7,
         "RATE_LIMIT": 8,
+        "DIFFERENT": 9,
         "CANCELLED": 130,
     }
 
