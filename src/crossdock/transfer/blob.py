@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source, Target, UploadSession
 from crossdock.errors import (
     Cancelled,
@@ -33,6 +34,7 @@ from crossdock.transfer.tasks import stop
 from crossdock.verify import BlobVerifier
 
 QUEUE_PIECES = 2  # hashed and waiting to be sent; more would only delay back-pressure
+SMALL_BLOBS_AT_ONCE = 32  # of all copies; each is two or three requests that wait, and holds one slot
 KEPT_STATES = 4  # digest states at the last acknowledged boundaries
 
 
@@ -61,6 +63,32 @@ class Workshop:
     supply: Supply
     hashing: HashingService
     paranoid: bool
+    small: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SMALL_BLOBS_AT_ONCE))
+
+
+def note_interruption(interruption: UploadInterrupted, blob: Descriptor, target: str, tally: Tally) -> None:
+    """Tell that the target asks for bytes of the blob again."""
+    cause = interruption.cause or interruption
+    tally.retried("target", "push blob", str(cause))
+    if interruption.announce:
+        tally.warn(
+            f"upload of {blob.digest} to {target} had to start again at byte {interruption.offset}: {cause}"
+        )
+    tally.progress(blob, interruption.offset)
+
+
+def check_mark(slot: Slot, blob: Descriptor, reference: str) -> None:
+    """Raise `CopyError` when the slot's bytes are not those that were marked. `reference` is the source's."""
+    try:
+        slot.check()
+    except BufferError as error:
+        raise CopyError(
+            f"buffer of {blob.digest} changed while it was in use: {error}",
+            operation="move blob",
+            side="source",
+            reference=reference,
+            cause=ContentError(str(error)),
+        ) from error
 
 
 class BlobMove:
@@ -94,20 +122,10 @@ class BlobMove:
                     return
                 except UploadInterrupted as interruption:
                     resume_at = interruption.offset
-                    self._note(interruption)
+                    note_interruption(interruption, self._blob, self._target.name, self._tally)
         except BaseException:
             await asyncio.shield(session.cancel())  # network, bounded by the session
             raise
-
-    def _note(self, interruption: UploadInterrupted) -> None:
-        cause = interruption.cause or interruption
-        self._tally.retried("target", "push blob", str(cause))
-        if interruption.announce:
-            self._tally.warn(
-                f"upload of {self._blob.digest} to {self._target.name} had to start again at byte "
-                f"{interruption.offset}: {cause}"
-            )
-        self._tally.progress(self._blob, interruption.offset)
 
     async def _feed(self, session: UploadSession, resume_at: int) -> None:
         """Read, hash and send everything from `resume_at` on; `session` takes its bytes from there."""
@@ -211,21 +229,9 @@ class BlobMove:
                     await session.append(view)  # network
                 self._tally.progress(self._blob, piece.stop)
             if self._workshop.paranoid:
-                self._check_mark(piece)
+                check_mark(piece.slot, self._blob, self._source_name)
         finally:
             self._release(piece)
-
-    def _check_mark(self, piece: Piece) -> None:
-        try:
-            piece.slot.check()
-        except BufferError as error:
-            raise CopyError(
-                f"buffer of {self._blob.digest} changed while it was in use: {error}",
-                operation="move blob",
-                side="source",
-                reference=self._source_name,
-                cause=ContentError(str(error)),
-            ) from error
 
     def _release(self, piece: Piece) -> None:
         if piece.ends_slot:

@@ -72,6 +72,10 @@ class Budget:
                     self.release(slot)
             raise
 
+    async def one(self) -> Slot:
+        """One slot, after everyone who asked before."""
+        return self.take_one() or (await self.reserve(1))[0]
+
     def take_one(self) -> Slot | None:
         """One slot if there is one and nobody waits before; None: use `ask`."""
         return self._take(1)[0] if not self._queue and self._arena.free else None

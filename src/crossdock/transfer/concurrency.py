@@ -117,6 +117,11 @@ class Permits:
         self.watchers: set[Callable[[float], None]] = set()  # called with the loop's time, once a period
 
     @property
+    def is_fixed(self) -> bool:
+        """The number was chosen by the caller: nobody may use a source connection without leave."""
+        return self._tuner is None
+
+    @property
     def limit(self) -> int:
         """How many connections may be used at once now."""
         return self._tuner.limit if self._tuner is not None else self._limit

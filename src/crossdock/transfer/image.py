@@ -31,14 +31,14 @@ from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
 from crossdock.transfer.blob import BlobMove, Workshop, during
 from crossdock.transfer.platforms import select
+from crossdock.transfer.small import SmallMove
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import both, run_together
 
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
 MANIFEST_BYTES = 256 << 20  # of one graph: a manifest stays in memory until all below it is copied
-SMALL_BLOBS_AT_ONCE = 16
+CHECKS_AT_ONCE = 16
 LARGE_BLOBS_AT_ONCE = 4  # crane's default for layers; they share the source connections
-SMALL_BLOB = 1 << 20  # at most one slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,7 @@ class ImageCopy:
         self._asked = ""  # the name that the target was asked for at the beginning
         self._found: bytes | None = None  # and the manifest that it had there
         self._manifests = asyncio.Semaphore(MANIFESTS_AT_ONCE)
-        self._checks = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
-        self._small = asyncio.Semaphore(SMALL_BLOBS_AT_ONCE)
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._large = asyncio.Semaphore(LARGE_BLOBS_AT_ONCE)
 
     async def run(self) -> tuple[Descriptor, Descriptor]:
@@ -247,11 +246,13 @@ class ImageCopy:
         if present:
             self._tally.blob_done(blob, "skipped")
             return
-        async with self._small if blob.size <= SMALL_BLOB else self._large:
+        small = blob.size <= self._workshop.supply.budget.slot_size
+        async with self._workshop.small if small else self._large:
             if await self._mount(blob):
                 self._tally.blob_done(blob, "mounted")
                 return
-            await BlobMove(blob, self._source, self._target, self._workshop, self._tally).run()
+            move = SmallMove if small else BlobMove
+            await move(blob, self._source, self._target, self._workshop, self._tally).run()
         self._tally.blob_done(blob, "moved")
 
     async def _mount(self, blob: Descriptor) -> bool:

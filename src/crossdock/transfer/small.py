@@ -1,0 +1,159 @@
+"""Moving one blob that fits a slot: one GET into the slot, verified there, sent from there.
+
+The guarantees are those of `blob.BlobMove`: nothing reaches the target before size and digest are right, what
+may pass is tried again, and a failure drops the upload session. What a stream needs for them (a reader,
+pieces, a queue, a second task, states of the digest) a blob does not need that is whole in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from crossdock._kernels import Slot
+from crossdock.content import BlobSource, Source, Target, UploadSession
+from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted, UploadInterrupted
+from crossdock.events import BlobStarted
+from crossdock.oci.descriptor import Descriptor
+from crossdock.transfer.blob import Workshop, check_mark, during, note_interruption
+from crossdock.transfer.tally import Tally
+from crossdock.verify import BlobVerifier, verify_bytes
+
+HASH_INLINE = 256 * 1024  # 180 µs of hashing; the thread may have four pieces of large blobs before it
+
+
+class SmallMove:
+    """One blob of at most a slot on its way from a source to a target."""
+
+    def __init__(
+        self, blob: Descriptor, source: Source, target: Target, workshop: Workshop, tally: Tally
+    ) -> None:
+        self._blob = blob
+        self._source_name = f"{source.name}@{blob.digest}"
+        self._target_name = f"{target.name}@{blob.digest}"
+        self._source = source
+        self._target = target
+        self._workshop = workshop
+        self._tally = tally
+
+    async def run(self) -> None:
+        """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
+        blob = self._blob
+        with during("push blob to", "target", self._target_name):
+            session = await self._target.start_upload(blob)
+        self._tally.emit(BlobStarted(blob.digest, blob.size))
+        try:
+            if blob.size:
+                await self._through_slot(session)
+            else:
+                await self._verify(memoryview(b""))
+                await self._send(session, memoryview(b""), None)
+        except BaseException:
+            await asyncio.shield(session.cancel())  # network, bounded by the session
+            raise
+
+    async def _through_slot(self, session: UploadSession) -> None:
+        supply = self._workshop.supply
+        permits = supply.permits
+        if permits.is_fixed:  # before the slot, as every reader does
+            await permits.acquire(lambda: 0)
+        try:
+            slot = await supply.budget.one()
+        except BaseException:
+            if permits.is_fixed:
+                permits.release()
+            raise
+        try:
+            try:
+                view = await self._fetch(slot)
+            finally:
+                if permits.is_fixed:
+                    permits.release()
+            if self._workshop.paranoid:
+                slot.mark(self._blob.size)
+            await self._verify(view)
+            await self._send(session, view, slot if self._workshop.paranoid else None)
+        finally:
+            supply.budget.release(slot)
+
+    async def _fetch(self, slot: Slot) -> memoryview:
+        """The whole blob, in `slot`; asked again from where it broke."""
+        landing = _Landing(slot.view[: self._blob.size])
+        network = self._workshop.supply.network
+        failures: list[CrossdockError] = []
+        with during("fetch blob from", "source", self._source_name):
+            source = self._source.blob(self._blob)
+            while (before := landing.filled) < self._blob.size:
+                try:
+                    await self._fetch_once(source, landing)
+                except CrossdockError as error:
+                    if not error.retryable:
+                        raise
+                    if landing.filled > before:
+                        failures.clear()
+                    failures.append(error)
+                    if len(failures) > network.retries:
+                        raise RetriesExhausted(
+                            f"{error} (tried {len(failures)} times)",
+                            hint=error.hint,
+                            attempts=tuple(failures),
+                        ) from error
+                    self._workshop.supply.permits.refused()
+                    self._tally.retried("source", "fetch blob", str(error))
+                    await asyncio.sleep(network.backoff_s(len(failures), random.random()))
+        return landing.view
+
+    async def _fetch_once(self, source: BlobSource, landing: _Landing) -> None:
+        size = self._blob.size
+        body = await source.open(landing.filled, size)  # network
+        try:
+            self._tally.requested(body.stop - body.start)
+            if body.start > landing.filled or body.stop != size:
+                raise ProtocolError(
+                    f"asked for bytes {landing.filled}-{size - 1}, was offered {body.start}-{body.stop - 1}"
+                )
+            landing.filled = body.start  # 0 when the source ignored the range: all of it again
+            await body.receive(landing)  # network
+        finally:
+            body.close()
+
+    async def _verify(self, view: memoryview) -> None:
+        with during("fetch blob from", "source", self._source_name):
+            if self._blob.size <= HASH_INLINE:
+                verify_bytes(view, self._blob)
+                return
+            verifier = BlobVerifier(self._blob)
+            await self._workshop.hashing.update(verifier, view)
+            verifier.check()
+
+    async def _send(self, session: UploadSession, view: memoryview, marked: Slot | None) -> None:
+        offset = 0
+        while True:
+            try:
+                with during("push blob to", "target", self._target_name):
+                    if offset < len(view):
+                        await session.append(view[offset:])  # network
+                        self._tally.progress(self._blob, len(view))
+                        if marked is not None:
+                            check_mark(marked, self._blob, self._source_name)
+                    await session.commit()  # network
+                return
+            except UploadInterrupted as interruption:
+                offset = interruption.offset
+                note_interruption(interruption, self._blob, self._target.name, self._tally)
+
+
+class _Landing:
+    """A `ByteSink` of exactly the blob's size."""
+
+    __slots__ = ("filled", "view")
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+        self.filled = 0
+
+    def get_buffer(self) -> memoryview | None:
+        return self.view[self.filled :] if self.filled < len(self.view) else None
+
+    def received(self, count: int) -> None:
+        self.filled += count
