@@ -41,12 +41,13 @@ pytest: $(VENV)/dev.stamp ## all tests compiled, kernel and unit tests pure, TLS
 	CROSSDOCK_TLS=ssl $(BIN)/pytest tests/integration/test_tls.py
 
 BENCH := quick
-bench: $(VENV)/dev.stamp ## race the rivals, write a record, tables and charts; BENCH=full for the real sizes
-	$(BIN)/python -m benchmarks run --size $(BENCH)
+bench: $(VENV)/dev.stamp ## race the rivals and write the report; BENCH=full SCENARIO="layer small" RUNS=9 choose
+	$(BIN)/python -m benchmarks run --size $(BENCH) $(SCENARIO:%=--scenario %) $(RUNS:%=--runs %)
 	$(BIN)/python -m benchmarks report
 
-bench-kernels: $(VENV)/dev.stamp ## time the kernels against their twins
-	$(BIN)/pytest benchmarks/kernels --benchmark-sort=name --benchmark-columns=median,iqr,ops,rounds
+bench-kernels: $(VENV)/dev.stamp ## time the kernels against their twins and hashlib, and write the report
+	$(BIN)/python -m benchmarks kernels
+	$(BIN)/python -m benchmarks report
 
 bench-smoke: $(VENV)/dev.stamp ## one iteration of every kernel benchmark, to see that it works
 	$(BIN)/pytest -q benchmarks/kernels --benchmark-disable

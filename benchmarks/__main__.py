@@ -1,10 +1,14 @@
-"""python -m benchmarks run|report|profile: see README.md."""
+"""python -m benchmarks run|kernels|profile|report: see README.md."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks.clients import CLIENTS
@@ -20,8 +24,11 @@ def main() -> int:
     run.add_argument("--size", choices=("quick", "full"), default="quick")
     run.add_argument("--scenario", action="append", choices=names, help="only this one; repeatable")
     run.add_argument("--client", action="append", choices=list(CLIENTS), help="only this one; repeatable")
-    run.add_argument("--rounds", type=int, help="measured rounds instead of the scenario's")
+    run.add_argument("--runs", type=int, help="measured runs of each client instead of the scenario's")
     run.add_argument("--record", type=Path, help="where to write instead of results/")
+
+    kernels = commands.add_parser("kernels", help="time the kernels and write a record")
+    kernels.add_argument("--record", type=Path, help="where to write instead of results/")
 
     report = commands.add_parser("report", help="write docs/performance.md and its charts from records")
     report.add_argument("records", nargs="*", type=Path, help="records instead of those in results/")
@@ -37,6 +44,10 @@ def main() -> int:
 
         write(options.records)
         return 0
+    if options.command == "kernels":
+        path = time_kernels(options.record)
+        print(f"\n{path}")
+        return 0
     if options.command == "profile":
         from benchmarks.profile import profile as profile_scenarios
 
@@ -46,9 +57,25 @@ def main() -> int:
     from benchmarks.race import race
 
     scenarios = [scenario for scenario in SCENARIOS if scenario.name in (options.scenario or names)]
-    path = race(scenarios, options.size, options.client or CLIENTS, options.rounds, options.record)
+    path = race(scenarios, options.size, options.client, options.runs, options.record)
     print(f"\n{path}")
     return 0
+
+
+def time_kernels(path: Path | None) -> Path:
+    """Run pytest-benchmark over kernels/ and make a record of what it measured; returns its path."""
+    from benchmarks.processes import ROOT
+    from benchmarks.record import Record
+
+    record, load = Record("kernels", path), os.getloadavg()[0]
+    with tempfile.NamedTemporaryFile(prefix="crossdock-bench-", suffix=".json") as written:
+        # CPU time: other processes on the machine do not count. Tests that start processes say otherwise.
+        argv = [sys.executable, "-m", "pytest", "-q", str(ROOT / "benchmarks" / "kernels")]
+        argv += ["--benchmark-timer=time.process_time", f"--benchmark-json={written.name}"]
+        argv += ["--benchmark-sort=name", "--benchmark-columns=min,median,iqr,rounds"]
+        subprocess.run(argv, cwd=ROOT, check=True)
+        record.add_kernels(json.loads(Path(written.name).read_text()), load)
+    return record.path
 
 
 if __name__ == "__main__":

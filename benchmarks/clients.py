@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.content import Image
-from benchmarks.processes import SEARCH_PATH, find
+from benchmarks.content import Image, Images
+from benchmarks.processes import ROOT, SEARCH_PATH, find
+from benchmarks.servers import Certificates, End
 
 CROSSDOCK = str(Path(sys.executable).with_name("crossdock"))
+FLOOR = ROOT / "build" / "benchmarks"  # where measure.build_floor puts its programs
+READS = 4  # times that a layer is read in one process, so that its start counts for less
 SPAWN_PROCESSES = 4  # of clients that copy one image a process
 
 
@@ -28,7 +33,6 @@ class Job:
     source_direct: int
     target_direct: int
     ca: Path | None
-    floor: Path
 
     def pairs(self) -> list[tuple[str, str]]:
         """(source, target) references."""
@@ -46,9 +50,27 @@ class Job:
         return environ
 
 
+def make_job(
+    directory: Path, content: Images, source: End, target: End | None, certificates: Certificates | None
+) -> Job:
+    """The job of copying `content`; without a target its ports are 0."""
+    return Job(
+        directory=directory,
+        images=content.images,
+        source=source.port,
+        target=target.port if target else 0,
+        source_direct=source.direct,
+        target_direct=target.direct if target else 0,
+        ca=certificates.ca if certificates else None,
+    )
+
+
 @dataclass(frozen=True)
 class Client:
-    """`command` makes argv of a job. `verifies`: it hashes what it copies. `tuned`: not as users run it."""
+    """`command` makes argv of a job; `about` says what that does not.
+
+    `verifies`: it hashes what it copies. `tuned`: not as its users run it.
+    """
 
     name: str
     program: str
@@ -56,18 +78,20 @@ class Client:
     command: Callable[[Job], list[str]]
     verifies: bool = True
     tuned: bool = False
-    flag: str = ""  # a flag of `crossdock copy` without which this client is left out
+    environ: Mapping[str, str] = field(default_factory=dict)
+    rustls: bool = False  # left out where crossdock has no TLS engine of its own
 
-    def is_present(self, floor: Path) -> bool:
-        if self.program == CROSSDOCK:
-            return self.flag in crossdock_flags()
+    def is_present(self) -> bool:
+        """Whether it can run here."""
+        if self.rustls and "tls: rustls" not in crossdock_version():
+            return False
         return self.program == "relay" or find(self.program) is not None
 
 
 @functools.cache
-def crossdock_flags() -> str:
-    """What `crossdock copy --help` prints: whether --from-file and --verify are there."""
-    return subprocess.run([CROSSDOCK, "copy", "--help"], capture_output=True, text=True, check=True).stdout
+def crossdock_version() -> str:
+    """What `crossdock --version` prints: the kernels and the TLS engine."""
+    return subprocess.run([CROSSDOCK, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _each(job: Job, argv: list[str], processes: int = SPAWN_PROCESSES) -> list[str]:
@@ -75,20 +99,23 @@ def _each(job: Job, argv: list[str], processes: int = SPAWN_PROCESSES) -> list[s
     pairs = job.pairs()
     if len(pairs) == 1:
         return [*argv, *pairs[0]]
-    listed = job.directory / "pairs"
-    listed.write_text("".join(f"{source} {target}\n" for source, target in pairs))
-    return ["xargs", "-a", str(listed), "-P", str(processes), "-n", "2", *argv]
+    return ["xargs", "-a", str(_listed(job)), "-P", str(processes), "-n", "2", *argv]
+
+
+def _listed(job: Job) -> Path:
+    """A file with one `SOURCE TARGET` pair a line."""
+    path = job.directory / "pairs"
+    path.write_text("".join(f"{source} {target}\n" for source, target in job.pairs()))
+    return path
 
 
 def _crossdock(job: Job, *flags: str) -> list[str]:
     argv = [CROSSDOCK, "copy", "--progress", "none", *flags]
     if job.ca is not None:
         argv += ["--src-ca", str(job.ca), "--dest-ca", str(job.ca)]
-    if len(job.images) == 1 or "--from-file" not in crossdock_flags():
-        return _each(job, argv)
-    listed = job.directory / "pairs"
-    listed.write_text("".join(f"{source} {target}\n" for source, target in job.pairs()))
-    return [*argv, "--from-file", str(listed)]
+    if len(job.images) == 1:
+        return [*argv, *job.pairs()[0]]
+    return [*argv, "--from-file", str(_listed(job))]
 
 
 def _crane(job: Job, processes: int = SPAWN_PROCESSES) -> list[str]:
@@ -106,10 +133,12 @@ def _regctl(job: Job) -> list[str]:
     return _each(job, ["regctl", "image", "copy"])
 
 
-def _regsync(job: Job, parallel: int = 0) -> list[str]:
+def _regsync(job: Job, parallel: int = 0, requests: int = 0) -> list[str]:
+    """`parallel` images at once, `requests` requests at once to one registry; 0: its defaults, 1 and 3."""
+    more = {"reqConcurrent": requests} if requests else {}
     config = {
         "version": 1,
-        "creds": [{"registry": host, "tls": tls} for host, tls in _hosts(job).items()],
+        "creds": [{"registry": host, "tls": tls, **more} for host, tls in _hosts(job).items()],
         "defaults": {"parallel": parallel} if parallel else {},
         "sync": [{"source": source, "target": target, "type": "image"} for source, target in job.pairs()],
     }
@@ -118,8 +147,8 @@ def _regsync(job: Job, parallel: int = 0) -> list[str]:
     return ["regsync", "once", "-c", str(path), "-v", "error"]
 
 
-def _oras(job: Job) -> list[str]:
-    return _each(job, ["oras-copy", *(() if job.ca else ("-plain-http",))])
+def _oras(job: Job, processes: int = SPAWN_PROCESSES) -> list[str]:
+    return _each(job, ["oras-copy", *(() if job.ca else ("-plain-http",))], processes)
 
 
 def _skopeo(job: Job) -> list[str]:
@@ -140,7 +169,25 @@ def _floor(job: Job) -> list[str]:
     (image,) = job.images
     layer = image.blobs[-1]
     ports = [str(job.source_direct), str(job.target_direct)]
-    return [str(job.floor / "relay"), *ports, image.repository, layer.digest, str(layer.size)]
+    return [str(FLOOR / "relay"), *ports, image.repository, layer.digest, str(layer.size)]
+
+
+def _read(job: Job) -> list[str]:
+    """crossdock's transport alone: see reads.py."""
+    argv = [sys.executable, str(ROOT / "benchmarks" / "reads.py"), str(job.ca)]
+    return [*argv, *_layer_url(job), str(READS)]
+
+
+def _curl(job: Job) -> list[str]:
+    (url, _) = _layer_url(job)
+    argv = ["curl", "--silent", "--fail", "--cacert", str(job.ca)]
+    return [*argv, *(["--output", os.devnull, url] * READS)]
+
+
+def _layer_url(job: Job) -> tuple[str, str]:
+    (image,) = job.images
+    layer = image.blobs[-1]
+    return f"https://127.0.0.1:{job.source}/v2/{image.repository}/blobs/{layer.digest}", str(layer.size)
 
 
 CLIENTS = {
@@ -154,26 +201,66 @@ CLIENTS = {
             lambda job: _crossdock(job, "--verify", "target"),
             verifies=False,
             tuned=True,
-            flag="--verify",
         ),
-        Client("crane", "crane", "crane copy; many images: 4 processes", _crane),
+        Client(
+            "crossdock-ssl",
+            CROSSDOCK,
+            "CROSSDOCK_TLS=ssl",
+            _crossdock,
+            tuned=True,
+            environ={"CROSSDOCK_TLS": "ssl"},
+            rustls=True,
+        ),
+        Client("crane", "crane", "", _crane),
         Client("crane-16", "crane", "16 processes", lambda job: _crane(job, 16), tuned=True),
-        Client("regctl", "regctl", "regctl image copy; many images: 4 processes", _regctl),
-        Client("regsync", "regsync", "regsync once, defaults", _regsync),
+        Client("regctl", "regctl", "", _regctl),
+        Client("regsync", "regsync", "defaults", _regsync),
         Client("regsync-16", "regsync", "parallel: 16", lambda job: _regsync(job, 16), tuned=True),
         Client(
-            "oras",
-            "oras-copy",
-            "oras-go as `oras cp` uses it; many images: 4 processes",
-            _oras,
-            verifies=False,
+            "regsync-16-16",
+            "regsync",
+            "parallel: 16, reqConcurrent: 16",
+            lambda job: _regsync(job, 16, 16),
+            tuned=True,
         ),
-        Client("skopeo", "skopeo", "skopeo copy; many images: skopeo sync", _skopeo),
+        Client("oras", "oras-copy", "", _oras, verifies=False),
+        Client(
+            "oras-16", "oras-copy", "16 processes", lambda job: _oras(job, 16), verifies=False, tuned=True
+        ),
+        Client("skopeo", "skopeo", "", _skopeo),
         Client("floor", "relay", "recv, SHA-256, send: C, one thread, one blob", _floor),
+        Client(
+            "rustls",
+            CROSSDOCK,
+            "the transport with its own TLS engine",
+            _read,
+            environ={"CROSSDOCK_TLS": "rustls"},
+            rustls=True,
+        ),
+        Client("ssl", CROSSDOCK, "the transport with Python's", _read, environ={"CROSSDOCK_TLS": "ssl"}),
+        Client("curl", "curl", "one connection, OpenSSL", _curl),
     )
 }
 
 
+def shown_command(client: Client, job: Job) -> str:
+    """The command as the record shows it, without names of this machine."""
+    words = " ".join([*(f"{name}={value}" for name, value in client.environ.items()), *client.command(job)])
+    named = {str(job.directory): "RUN", str(ROOT): ".", CROSSDOCK: "crossdock", sys.executable: "python"}
+    if job.ca is not None:
+        named[str(job.ca.parent)] = "TLS"
+    # The longest first: one path may begin another.
+    for path in sorted(named, key=len, reverse=True):
+        words = words.replace(path, named[path])
+    for ports, side in (
+        ((job.source, job.source_direct), "SOURCE"),
+        ((job.target, job.target_direct), "TARGET"),
+    ):
+        for port in ports:
+            words = re.sub(rf"(127\.0\.0\.1:|\b){port}\b", side, words)
+    return words
+
+
 def is_rival(name: str) -> bool:
-    """Whether the client is neither crossdock nor the floor."""
-    return not name.startswith("crossdock") and name != "floor"
+    """Whether the client is another tool that copies images."""
+    return CLIENTS[name].program not in (CROSSDOCK, "relay", "curl")

@@ -26,7 +26,7 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Collection:
+class Images:
     """A workload's images below `root`, an image layout."""
 
     root: Path
@@ -38,7 +38,7 @@ class Collection:
         return sum({blob.digest: blob.size for image in self.images for blob in image.blobs}.values())
 
 
-def build(root: Path, workload: Workload) -> Collection:
+def build(root: Path, workload: Workload) -> Images:
     """Write the images of `workload`; equal workloads give equal digests."""
     builder = ImageBuilder(root, seed=SEED)
     images = []
@@ -47,7 +47,7 @@ def build(root: Path, workload: Workload) -> Collection:
         manifest = builder.image(layers)
         config = builder.config(layers, {"os": "linux", "architecture": "amd64"})
         images.append(Image(f"bench/image-{number:04}", "v1", manifest, (config, *layers)))
-    return Collection(root, tuple(images))
+    return Images(root, tuple(images))
 
 
 def _layer(builder: ImageBuilder, image: int, place: int, workload: Workload) -> Content:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.clients import Client, Job
+from benchmarks.clients import FLOOR, Client, Job
 from benchmarks.processes import ROOT
 from benchmarks.servers import End
 
@@ -24,7 +24,11 @@ TIMEOUT_S = 900.0
 
 @dataclass
 class Sample:
-    """One run. Bytes and requests are those of the access logs, so they are what really passed."""
+    """One run. Bytes and requests are those of the access logs, so they are what really passed.
+
+    `peak_rss` is that of the largest process, as the kernel counted it. `tree_rss` is the largest sum over
+    all processes at one moment, looked at every 20 ms; memory that they share is counted in each.
+    """
 
     client: str
     round: int
@@ -32,10 +36,12 @@ class Sample:
     wall_s: float = 0.0
     user_s: float = 0.0
     system_s: float = 0.0
-    peak_rss: int = 0  # bytes, of the largest process
+    peak_rss: int = 0
+    tree_rss: int = 0
     minor_faults: int = 0
     switches: int = 0
     source_requests: int = 0
+    source_connections: int = 0
     source_blob_bytes: int = 0
     target_requests: dict[str, int] = field(default_factory=dict)  # by method
     load: float = 0.0  # the machine's load average before the run
@@ -52,37 +58,39 @@ class Sample:
 @functools.cache
 def build_floor() -> Path:
     """The folder with `relay` and `spawn`, compiled once a process into build/benchmarks."""
-    folder = ROOT / "build" / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
+    FLOOR.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc")
     kernels = ROOT / "ext" / "crossdock" / "_ext"
     here = Path(__file__).parent / "floor"
     flags = ["-O2", "-Wall", "-Wextra", "-std=gnu11", f"-I{kernels}"]
-    subprocess.run([compiler, *flags, "-o", folder / "spawn", here / "spawn.c"], check=True)
+    subprocess.run([compiler, *flags, "-o", FLOOR / "spawn", here / "spawn.c"], check=True)
     # sha256_armv8.c is empty elsewhere than on 64-bit ARM, sha256_x86.c elsewhere than on x86.
     hashes = [kernels / name for name in ("sha256.c", "sha256_portable.c", "sha256_x86.c", "sha256_armv8.c")]
-    subprocess.run([compiler, *flags, "-o", folder / "relay", here / "relay.c", *hashes], check=True)
-    return folder
+    subprocess.run([compiler, *flags, "-o", FLOOR / "relay", here / "relay.c", *hashes], check=True)
+    return FLOOR
 
 
-def run(client: Client, job: Job, source: End, target: End, sample: Sample) -> Sample:
+def run(client: Client, job: Job, source: End, target: End | None, sample: Sample) -> Sample:
     """Fill `sample` by one run of `client`; a failure is kept in it, not raised."""
     argv = client.command(job)
     source.accesses()
-    target.accesses()
+    if target is not None:
+        target.accesses()
     sample.load = os.getloadavg()[0]
     try:
-        usage = spawn(argv, job.directory, job.environ())
+        usage = spawn(argv, job.directory, {**job.environ(), **client.environ})
     except RuntimeError as error:
         sample.error = str(error)
         return sample
-    for name in ("wall_s", "user_s", "system_s", "peak_rss", "minor_faults", "switches"):
+    for name in ("wall_s", "user_s", "system_s", "peak_rss", "tree_rss", "minor_faults", "switches"):
         setattr(sample, name, usage[name])
     asked = source.accesses()
     sample.source_requests = len(asked)
+    sample.source_connections = len({access.connection for access in asked})
     sample.source_blob_bytes = sum(access.sent for access in asked if access.is_blob)
-    sample.target_requests = dict(Counter(access.method for access in target.accesses()))
-    sample.error = _missing(client, job, target)
+    if target is not None:
+        sample.target_requests = dict(Counter(access.method for access in target.accesses()))
+        sample.error = _missing(client, job, target)
     return sample
 
 

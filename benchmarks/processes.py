@@ -42,10 +42,15 @@ def free_port() -> int:
 
 
 class Server:
-    """A process that listens on `port`; its output goes to the file `log`."""
+    """A process that listens on `port`; its output goes to the file `log`. It inherits `descriptors`."""
 
     def __init__(
-        self, argv: Sequence[str], port: int, log: Path, environ: Mapping[str, str] | None = None
+        self,
+        argv: Sequence[str],
+        port: int,
+        log: Path,
+        environ: Mapping[str, str] | None = None,
+        *descriptors: int,
     ) -> None:
         self.port = port
         self.log = log
@@ -56,11 +61,14 @@ class Server:
                 stdout=stream,
                 stderr=stream,
                 cwd=log.parent,
+                pass_fds=descriptors,
                 env={"PATH": SEARCH_PATH, "OTEL_TRACES_EXPORTER": "none", **(environ or {})},
             )
-        self._wait(argv[0])
+        self._program = argv[0]
+        self.wait()
 
-    def _wait(self, program: str) -> None:
+    def wait(self) -> None:
+        """Until it listens. Raises RuntimeError with its last words when it does not."""
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -70,7 +78,7 @@ class Server:
                 time.sleep(0.01)
         self.stop()
         raise RuntimeError(
-            f"{program} does not listen on {self.port}: {self.log.read_text(errors='replace')[-2000:]}"
+            f"{self._program} does not listen on {self.port}: {self.log.read_text(errors='replace')[-2000:]}"
         )
 
     def stop(self) -> None:

@@ -16,12 +16,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clients import CLIENTS, Job, crossdock_flags
-from benchmarks.content import Collection, build
-from benchmarks.measure import build_floor, spawn, workspace
+from benchmarks.clients import CLIENTS, Job, make_job
+from benchmarks.content import Images, build
+from benchmarks.measure import spawn, workspace
 from benchmarks.processes import find
 from benchmarks.scenarios import Scenario, Size
 from benchmarks.servers import Certificates, End, make_certificates, source, target
@@ -86,13 +86,11 @@ def profile(scenarios: Sequence[Scenario], size: Size) -> None:
 
 
 @contextmanager
-def _content(scenario: Scenario, size: Size) -> Iterator[tuple[Path, Collection]]:
+def _content(scenario: Scenario, size: Size) -> Iterator[tuple[Path, Images]]:
     workload = scenario.workload(size)
     place = workspace(workload.layer_bytes * 2)
     try:
         content = build(place / "layout", workload)
-        if "--from-file" not in crossdock_flags():
-            content = replace(content, images=content.images[:1])  # one process copies one image
         yield place, content
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -100,7 +98,7 @@ def _content(scenario: Scenario, size: Size) -> Iterator[tuple[Path, Collection]
 
 @contextmanager
 def _stage(
-    scenario: Scenario, place: Path, content: Collection, certificates: Certificates | None
+    scenario: Scenario, place: Path, content: Images, certificates: Certificates | None
 ) -> Iterator[Stage]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place)))
@@ -120,16 +118,7 @@ def _stage(
         )
         work = folder / "work"
         work.mkdir()
-        job = Job(
-            directory=work,
-            images=content.images,
-            source=ends["source"].port,
-            target=ends["target"].port,
-            source_direct=ends["source"].direct,
-            target_direct=ends["target"].direct,
-            ca=certificates.ca if certificates else None,
-            floor=build_floor(),
-        )
+        job = make_job(work, content, ends["source"], ends["target"], certificates)
         if scenario.warm:
             spawn(CLIENTS["crossdock"].command(job), work, job.environ())
         yield Stage(scenario.title, job)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from benchmarks.clients import CROSSDOCK
+from benchmarks.clients import crossdock_version
 from benchmarks.content import SEED
-from benchmarks.measure import machine, now
+from benchmarks.measure import Sample, machine, now
 from benchmarks.processes import ROOT, find
 from benchmarks.scenarios import Scenario, Size
 
 RESULTS = Path(__file__).parent / "results"
-FORMAT = 1
+FORMAT = 2
 _VERSION = {
     "crane": ["version"],
     "regctl": ["version"],
@@ -25,13 +26,17 @@ _VERSION = {
     "skopeo": ["--version"],
     "registry": ["--version"],
     "nginx": ["-v"],
+    "curl": ["--version"],
 }
 
 
 class Record:
-    """The record of one run; written again after every scenario, so that an interrupted run is not lost."""
+    """The record of one run; written again after every scenario, so that an interrupted run is not lost.
 
-    def __init__(self, size: Size, path: Path | None) -> None:
+    `partial`: clients were chosen by hand; such a record is no part of the report.
+    """
+
+    def __init__(self, size: Size | Literal["kernels"], path: Path | None, *, partial: bool = False) -> None:
         commit = _git("rev-parse", "HEAD")
         started = now()
         name = f"{started.replace(':', '')}-{commit[:10]}-{size}.json"
@@ -40,18 +45,22 @@ class Record:
             "format": FORMAT,
             "started": started,
             "size": size,
+            "partial": partial,
             "seed": SEED,
             "commit": commit,
             "dirty": bool(_git("status", "--porcelain", "--", "src", "ext", "setup.py", "benchmarks/*.py")),
             "machine": machine(),
             "python": platform.python_version(),
-            "crossdock": _first_line([CROSSDOCK, "--version"]),
+            "crossdock": crossdock_version(),
             "versions": _versions(),
             "scenarios": [],
+            "kernels": [],
         }
 
-    def add(self, scenario: Scenario, size: Size, storage: str, needed: int, samples: Iterable[Any]) -> None:
-        """Add what ran; `needed` is bytes of blobs a copy must move, 0 when there is nothing to do."""
+    def add(
+        self, scenario: Scenario, size: Size, facts: Mapping[str, object], samples: Iterable[Sample]
+    ) -> None:
+        """Add what ran, and write. `facts` are what race.py found out about the circumstances."""
         self.document["scenarios"].append(
             {
                 "name": scenario.name,
@@ -62,20 +71,44 @@ class Record:
                 "target_rate": scenario.target_rate,
                 "round_trip_s": scenario.round_trip_s,
                 "warm": scenario.warm,
-                "storage": storage,
-                "bytes_needed": needed,
+                **facts,
                 "samples": [sample.document() for sample in samples],
             }
         )
+        self.write()
+
+    def add_kernels(self, ran: Mapping[str, Any], load: float) -> None:
+        """Add what pytest-benchmark wrote as JSON, and write."""
+        for one in ran["benchmarks"]:
+            stats, extra = one["stats"], one["extra_info"]
+            self.document["kernels"].append(
+                {
+                    "group": one["group"],
+                    "test": one["name"],
+                    "by": extra.get("by") or one["params"]["kernels"],
+                    "bytes": extra.get("bytes", 0),
+                    "min_s": stats["min"],
+                    "median_s": stats["median"],
+                    "iqr_s": stats["iqr"],
+                    "rounds": stats["rounds"],
+                    "load": load,
+                }
+            )
+        self.write()
+
+    def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.document, indent=1) + "\n")
 
 
 def load(paths: Iterable[Path] = ()) -> list[dict[str, Any]]:
-    """Records, oldest first; all in results/ when no path is given."""
-    chosen = list(paths) or list(RESULTS.glob("*.json"))
-    records = [{**json.loads(path.read_text()), "file": path.name} for path in chosen]
-    return sorted(records, key=lambda record: str(record["started"]))
+    """Records of this format, oldest first; without `paths` all in results/ that are not partial."""
+    chosen = list(paths)
+    records = [
+        {**json.loads(path.read_text()), "file": path.name} for path in chosen or RESULTS.glob("*.json")
+    ]
+    kept = [one for one in records if one["format"] == FORMAT and (chosen or not one["partial"])]
+    return sorted(kept, key=lambda record: str(record["started"]))
 
 
 def _git(*arguments: str) -> str:
@@ -84,19 +117,14 @@ def _git(*arguments: str) -> str:
     ).stdout.strip()
 
 
-def _first_line(argv: list[str]) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
-    return next(iter((done.stdout + done.stderr).strip().splitlines()), "").strip()
-
-
 def _versions() -> dict[str, str]:
     versions = {}
     for program, words in _VERSION.items():
         path = find(program)
         if path is not None:
-            versions[program] = (
-                _first_line([path, *words]).replace(path, program).removeprefix("VCSTag:").strip()
-            )
+            said = subprocess.run([path, *words], capture_output=True, text=True, check=False, timeout=30)
+            number = re.search(r"\d+\.\d+[\w.+-]*", said.stdout + said.stderr)
+            versions[program] = number[0] if number else "unknown"
     oras = (Path(__file__).parent / "rivals" / "oras-copy" / "go.mod").read_text()
     versions["oras"] = next(line.split()[-1] for line in oras.splitlines() if line.startswith("require oras"))
     return {name: versions[name] for name in sorted(versions)}

@@ -7,26 +7,27 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.content import Collection
+from benchmarks.content import Images
 from benchmarks.processes import ROOT, Server, find, free_port, need
 
 _NGINX = """
 daemon off; pid {dir}/pid; error_log {dir}/error.log warn; worker_processes 2; {user}
 events {{ worker_connections 4096; }}
 http {{
-    log_format wire '$request_method\t$uri\t$status\t$body_bytes_sent';
+    log_format wire '$request_method\t$uri\t$status\t$body_bytes_sent\t$connection';
     access_log {dir}/access.log wire;
     client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
     uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-    sendfile on; tcp_nopush on; keepalive_requests 1000000; keepalive_timeout 60;
+    sendfile on; tcp_nopush on; open_file_cache off; keepalive_requests 1000000; keepalive_timeout 60;
     map_hash_bucket_size 256; map_hash_max_size 16384;
     map $uri $manifest {{
         default none;
@@ -34,11 +35,11 @@ http {{
         include {dir}/tags.map;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=1024 {ssl}; {tls}
+        listen 127.0.0.1:{port} backlog={backlog} {ssl}; {tls}
         add_header Docker-Distribution-Api-Version registry/2.0 always;
         location = /v2/ {{ types {{ }} default_type application/json; return 200 "{{}}"; }}
         location ~ ^/v2/.+/blobs/sha256:(?<blob>[0-9a-f]+)$ {{
-            types {{ }} default_type application/octet-stream; {rate}
+            types {{ }} default_type application/octet-stream;
             alias {root}/blobs/sha256/$blob; }}
         location ~ ^/v2/.+/manifests/ {{
             types {{ }} default_type application/vnd.oci.image.manifest.v1+json;
@@ -49,6 +50,8 @@ http {{
     }}
 }}
 """
+BACKLOG = 1024
+_SO_MAX_PACING_RATE = 47  # asm-generic/socket.h; Python has no name for it before 3.14
 _TLS = "ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key; ssl_protocols TLSv1.3;"
 
 
@@ -60,6 +63,7 @@ class Access:
     path: str
     status: int
     sent: int
+    connection: str  # a number per connection; empty where the server does not log it
 
     @property
     def is_blob(self) -> bool:
@@ -110,7 +114,9 @@ class End:
         text = self.access_log.read_text(errors="replace")
         found = self.line.finditer(text, self.read_to)
         self.read_to = len(text)
-        every = [Access(m["method"], m["path"], int(m["status"]), int(m["sent"])) for m in found]
+        every = [
+            Access(m["method"], m["path"], int(m["status"]), int(m["sent"]), m["connection"]) for m in found
+        ]
         return [access for access in every if "/v2/mark-" not in access.path]
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -173,7 +179,7 @@ def delayed(port: int, directory: Path, round_trip_s: float, rate: int) -> Itera
 
 @contextmanager
 def source(
-    directory: Path, content: Collection, *, rate: int, round_trip_s: float, certificates: Certificates | None
+    directory: Path, content: Images, *, rate: int, round_trip_s: float, certificates: Certificates | None
 ) -> Iterator[End]:
     """nginx with the blobs as files: ranges, right content types, a cap per connection, TLS."""
     program = need("nginx", "apt-get install nginx-light")
@@ -183,27 +189,67 @@ def source(
         for image in content.images
     ]
     (directory / "tags.map").write_text("".join(tags))
-    port = free_port()
-    conf = directory / "nginx.conf"
-    conf.write_text(
-        _NGINX.format(
-            dir=directory,
-            root=content.root,
-            port=port,
-            user="user root;" if os.geteuid() == 0 else "",
-            ssl="ssl" if certificates else "",
-            tls=_TLS.format(certificates.directory) if certificates else "",
-            rate=f"limit_rate {rate};" if rate else "",
+    with closing(_listen(rate)) as listener:
+        port: int = listener.getsockname()[1]
+        conf = directory / "nginx.conf"
+        conf.write_text(
+            _NGINX.format(
+                dir=directory,
+                root=content.root,
+                port=port,
+                backlog=BACKLOG,
+                user="user root;" if os.geteuid() == 0 else "",
+                ssl="ssl" if certificates else "",
+                tls=_TLS.format(certificates.directory) if certificates else "",
+            )
         )
+        argv = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(conf)]
+        # nginx takes over the sockets of its predecessor by this variable; so we can set options on one.
+        inherited = {"NGINX": f"{listener.fileno()};"}
+        server = Server(argv, port, directory / "log", inherited, listener.fileno())
+    server.wait()  # our own socket has answered so far
+    line = re.compile(
+        r"^(?P<method>[A-Z]+)\t(?P<path>\S+)\t(?P<status>\d+)\t(?P<sent>\d+)\t(?P<connection>\d+)$",
+        re.MULTILINE,
     )
-    argv = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(conf)]
-    line = re.compile(r"^(?P<method>[A-Z]+)\t(?P<path>\S+)\t(?P<status>\d+)\t(?P<sent>\d+)$", re.MULTILINE)
-    server = Server(argv, port, directory / "log")
     try:
         with delayed(port, directory, round_trip_s, 0) as open_port:
             yield End(server, open_port, directory / "access.log", line, _context(certificates))
     finally:
         server.stop()
+
+
+def _listen(rate: int) -> socket.socket:
+    """A listening socket whose connections send at most `rate` bytes a second from their first byte on.
+
+    The kernel paces them. nginx's own `limit_rate` and `proxy_download_rate` let the first second's bytes
+    through at once, for every request or connection anew: many short requests would go uncapped.
+    """
+    listener = socket.socket()
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if rate:
+            listener.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+            # Ten segments are not paced. Loopback's have 64 KiB.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SystemExit(f"benchmarks: no socket for the source, capped at {rate} bytes/s: {error}") from None
+    return listener
+
+
+def measured_rate(end: End, path: str, size: int) -> float:
+    """Bytes a second that one connection gets of a blob of `size` bytes, by ranges of 1 MiB, at most 16."""
+    connection = http.client.HTTPConnection("127.0.0.1", end.port, timeout=60)
+    piece, got = 1 << 20, 0
+    with closing(connection):
+        started = time.perf_counter()
+        for start in range(0, min(size, 16 * piece), piece):
+            connection.request("GET", path, headers={"Range": f"bytes={start}-{start + piece - 1}"})
+            got += len(connection.getresponse().read())
+        return got / (time.perf_counter() - started)
 
 
 @contextmanager
@@ -228,7 +274,9 @@ def target(
         "http": http_,
     }
     (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-    line = re.compile(r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d+) (?P<sent>\d+)')
+    line = re.compile(
+        r'"(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d+) (?P<sent>\d+)(?P<connection>)'
+    )
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         server = Server([program, "serve", str(directory / "config.yml")], port, directory / "log")

@@ -1,47 +1,83 @@
-"""Bar charts as plain SVG."""
+"""Bar charts as plain SVG, readable on light and dark pages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _LABEL, _ROW, _BAR, _TOP = 760, 130, 26, 16, 44
-_OURS, _THEIRS, _FLOOR, _SPREAD = "#d9480f", "#5c7cfa", "#868e96", "#212529"
+_WIDTH, _MARGIN, _LABEL, _ROW, _BAR, _TOP = 860, 16, 128, 24, 14, 64
+_VALUE = 64  # for the number behind a bar
+_PALE = "pale: does not hash what it copies"
+_STYLE = (
+    ".page{fill:#ffffff}.text{fill:#1f2328}.soft{fill:#59636e}.ours{fill:#d9480f}.theirs{fill:#7a8fbf}"
+    ".floor{fill:#8c959f}.pale{opacity:.5}.range{stroke:#1f2328}.axis{stroke:#d1d9e0}"
+    "@media(prefers-color-scheme:dark){"
+    ".page{fill:#0d1117}.text{fill:#f0f6fc}.soft{fill:#9198a1}.ours{fill:#f0743a}.theirs{fill:#5a70a6}"
+    ".floor{fill:#656c76}.range{stroke:#f0f6fc}.axis{stroke:#3d444d}}"
+)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One client: median, and the lowest and highest of its samples."""
+class Bar:
+    """A median with the lowest and the highest of its samples."""
 
-    label: str
     value: float
     low: float
     high: float
 
 
-def bars(title: str, unit: str, rows: Sequence[Row]) -> str:
-    """A horizontal bar for each row, a whisker from its lowest to its highest sample."""
-    height = _TOP + _ROW * len(rows) + 12
-    most = max((row.high for row in rows), default=0.0) or 1.0
-    room = _WIDTH - _LABEL - 90
+@dataclass(frozen=True)
+class Panel:
+    """One measure of all rows; `show` writes a value for people."""
+
+    title: str
+    bars: Sequence[Bar]
+    show: Callable[[float], str]
+
+
+def chart(title: str, rows: Sequence[tuple[str, str]], panels: Sequence[Panel]) -> str:
+    """Panels side by side over common `rows` of (label, classes): ours, theirs or floor, and pale."""
+    height = _TOP + _ROW * len(rows) + _MARGIN
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
         f'viewBox="0 0 {_WIDTH} {height}" font-family="system-ui, sans-serif" font-size="13">',
         f"<title>{escape(title)}</title>",
-        f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="12" y="24" font-size="15" font-weight="600" fill="#212529">{escape(title)}</text>',
+        f"<style>{_STYLE}</style>",
+        f'<rect class="page" width="{_WIDTH}" height="{height}" rx="6"/>',
+        f'<text class="text" x="{_MARGIN}" y="28" font-size="15" font-weight="600">{escape(title)}</text>',
     ]
-    for number, row in enumerate(rows):
-        y = _TOP + _ROW * number
-        middle, base = y + _BAR / 2, y + _BAR / 2 + 5
-        colour = _OURS if row.label.startswith("crossdock") else _FLOOR if row.label == "floor" else _THEIRS
-        end, low, high = (_LABEL + room * value / most for value in (row.value, row.low, row.high))
-        name, left = escape(row.label), _LABEL - 8
-        lines += [
-            f'<text x="{left}" y="{base:.1f}" text-anchor="end" fill="#212529">{name}</text>',
-            f'<rect x="{_LABEL}" y="{y}" width="{end - _LABEL:.1f}" height="{_BAR}" rx="2" fill="{colour}"/>',
-            f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}" stroke="{_SPREAD}"/>',
-            f'<text x="{max(end, high) + 8:.1f}" y="{base:.1f}" fill="#495057">{row.value:.2f} {unit}</text>',
-        ]
+    if any("pale" in kind for _, kind in rows):
+        lines.append(f'<text class="soft" x="{_WIDTH - _MARGIN}" y="28" text-anchor="end">{_PALE}</text>')
+    for number, (label, kind) in enumerate(rows):
+        y = _TOP + _ROW * number + _BAR / 2 + 4.5
+        weight = ' font-weight="600"' if kind.startswith("ours") else ""
+        place = f'x="{_LABEL - 8}" y="{y:.1f}" text-anchor="end"'
+        lines.append(f'<text class="text" {place}{weight}>{escape(label)}</text>')
+    width = (_WIDTH - _LABEL) / len(panels)
+    for number, panel in enumerate(panels):
+        lines += _panel(panel, [kind for _, kind in rows], _LABEL + width * number, width - _VALUE - _MARGIN)
     return "\n".join([*lines, "</svg>", ""])
+
+
+def _panel(panel: Panel, kinds: Sequence[str], left: float, room: float) -> list[str]:
+    most = max((bar.high for bar in panel.bars), default=0.0) or 1.0
+    bottom = _TOP + _ROW * len(panel.bars) - (_ROW - _BAR)
+    lines = [
+        f'<text class="soft" x="{left:.1f}" y="{_TOP - 12}">{escape(panel.title)}</text>',
+        f'<line class="axis" x1="{left:.1f}" x2="{left:.1f}" y1="{_TOP - 4}" y2="{bottom + 4}"/>',
+    ]
+    for number, (bar, kind) in enumerate(zip(panel.bars, kinds, strict=True)):
+        y = _TOP + _ROW * number
+        end, low, high = (left + room * value / most for value in (bar.value, bar.low, bar.high))
+        lines.append(
+            f'<rect class="{kind}" x="{left:.1f}" y="{y}" width="{max(end - left, 1):.1f}" height="{_BAR}"/>'
+        )
+        if high - low > 1:
+            middle = y + _BAR / 2
+            lines.append(
+                f'<path class="range" fill="none" d="M{low:.1f} {middle - 3}v6m0 -3H{high:.1f}m0 -3v6"/>'
+            )
+        place = f'x="{max(end, high) + 6:.1f}" y="{y + _BAR / 2 + 4.5:.1f}"'
+        lines.append(f'<text class="soft" {place}>{escape(panel.show(bar.value))}</text>')
+    return lines

@@ -1,4 +1,8 @@
-"""Every kernel benchmark runs over the compiled kernels and over their twins, so that a table shows both."""
+"""Kernel benchmarks run over the compiled kernels and over their twins, so that a table shows both.
+
+``benchmark.extra_info`` goes into the record: ``bytes`` of one round, and ``by``, who did it, where that is
+not one of the two.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,22 @@ import pytest
 PACKAGES = {"compiled": "crossdock._ext", "pure": "crossdock._kernels"}
 
 
-@pytest.fixture(scope="session", params=list(PACKAGES))
-def kernels(request: pytest.FixtureRequest) -> SimpleNamespace:
+def load(backend: str) -> SimpleNamespace:
     """The kernels of one backend: ``.Arena .Chunks .Sha256``, ``.digest`` and ``.backend``."""
-    package = PACKAGES[request.param]
+    package = PACKAGES[backend]
     buffers, chunks, digest = (import_module(f"{package}.{name}") for name in ("buffers", "chunks", "digest"))
     return SimpleNamespace(
-        backend=request.param, Arena=buffers.Arena, Chunks=chunks.Chunks, Sha256=digest.Sha256, digest=digest
+        backend=backend, Arena=buffers.Arena, Chunks=chunks.Chunks, Sha256=digest.Sha256, digest=digest
     )
+
+
+@pytest.fixture(scope="session", params=list(PACKAGES))
+def kernels(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """Each backend in turn."""
+    return load(request.param)
+
+
+@pytest.fixture(scope="session")
+def compiled() -> SimpleNamespace:
+    """The compiled kernels, for what their twins do not do."""
+    return load("compiled")

@@ -1,4 +1,4 @@
-"""Buffers: what a slot costs to get and give back, and what its first bytes cost."""
+"""Buffers: what a slot costs to get and give back, what its first bytes cost, and its mark (XXH3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 MiB = 1 << 20
 
 
-@pytest.mark.benchmark(group="buffers: acquire and release")
+@pytest.mark.benchmark(group="buffers: a slot taken and given back")
 def test_acquire_release(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
     arena = kernels.Arena(64 * MiB, MiB)
 
@@ -21,7 +21,7 @@ def test_acquire_release(benchmark: BenchmarkFixture, kernels: SimpleNamespace) 
     arena.close()
 
 
-@pytest.mark.benchmark(group="buffers: all 64 slots, out and back")
+@pytest.mark.benchmark(group="buffers: all of 64 slots, taken and given back")
 def test_all_slots(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
     arena = kernels.Arena(64 * MiB, MiB)
 
@@ -36,6 +36,8 @@ def test_all_slots(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> Non
 @pytest.mark.benchmark(group="buffers: a new arena of 64 MiB, every page written once")
 @pytest.mark.parametrize("huge_pages", [True, False], ids=["huge", "ordinary"])
 def test_first_touch(benchmark: BenchmarkFixture, kernels: SimpleNamespace, huge_pages: bool) -> None:
+    pages = "huge" if huge_pages else "ordinary"
+    benchmark.extra_info.update(bytes=64 * MiB, by=f"{kernels.backend}, {pages} pages")
     data = bytes(MiB)
 
     def turn() -> None:
@@ -51,8 +53,9 @@ def test_first_touch(benchmark: BenchmarkFixture, kernels: SimpleNamespace, huge
     benchmark(turn)
 
 
-@pytest.mark.benchmark(group="buffers: mark and check a slot of 1 MiB")
+@pytest.mark.benchmark(group="XXH3: a slot of 1 MiB marked and checked")
 def test_mark(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
+    benchmark.extra_info["bytes"] = 2 * MiB  # read twice
     arena = kernels.Arena(4 * MiB, MiB)
     slot = arena.acquire()
 
