@@ -1,9 +1,9 @@
-"""The choice of the TLS engine of the byte path: rustls, of the wheel ``crossdock-tls``, or Python's `ssl`.
+"""The choice of the TLS engine: rustls, of the wheel ``crossdock-tls``, or Python's `ssl`.
 
 ``CROSSDOCK_TLS`` chooses once, on import: ``auto`` (the default) takes rustls where its wheel is installed
 and falls back to `ssl`, ``rustls`` raises ImportError where it is absent, ``ssl`` never looks for it.
 A wheel of another version than this package was written for counts as absent.
-Control traffic uses `ssl` in any case, and so do hosts that rustls cannot serve; see `transport.tls_door`.
+Hosts that rustls cannot serve are served by `ssl` in any case; see `transport.tls_door`.
 
 This module is on the way of ``crossdock --version``: it imports nothing but the engine.
 """

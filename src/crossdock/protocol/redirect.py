@@ -18,6 +18,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
 from crossdock.errors import RedirectRefused
@@ -33,6 +34,8 @@ Origin = tuple[str, str, int]
 
 # A name or IPv4; or IPv6, with its zone.
 _HOST = re.compile(r"[0-9a-z._-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[0-9a-z._%-]+)?")
+# All of a URL that names its origin, when it is written as nearly all are.
+_PLAIN_START = re.compile(r"https?://[A-Za-z0-9.:_-]+(?=/)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 _UNSPECIFIED, _LOOPBACK = ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1")
@@ -77,6 +80,16 @@ def usable_url(url: str) -> str:
 
 def origin(url: str) -> Origin:
     """Scheme, host and port of an absolute URL. Raises `ValueError` when it has none."""
+    start = _PLAIN_START.match(url)
+    return _origin_of(start[0]) if start is not None else _parse_origin(url)
+
+
+@lru_cache(maxsize=256)
+def _origin_of(start: str) -> Origin:
+    return _parse_origin(start)
+
+
+def _parse_origin(url: str) -> Origin:
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError("not an http or https address")

@@ -1,8 +1,8 @@
 """The client of one registry: authorized, patient and careful where it sends what.
 
-Small requests (`RegistryClient.request`) go over aiohttp, follow redirects and are retried here. Blob bodies
-(`fetch`, `start`) go over the transfer core, one try each: whoever moves the body knows what to do about a
-failure. Both share the host's back-off, the tokens, the TLS settings and the proxies.
+Small requests (`RegistryClient.request`) follow redirects and are retried here. Blob bodies (`fetch`,
+`start`) get one try each: whoever moves the body knows what to do about a failure. Both share the host's
+back-off, its connections, the tokens, the TLS settings and the proxies.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Self
 
-from crossdock.errors import CrossdockError, RedirectRefused, RegistryError, Side
+from crossdock.errors import RedirectRefused, RegistryError, Side
 from crossdock.options import NetworkOptions, RegistryOptions
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop, same_origin
 from crossdock.registry.auth import NONE, Scope
 from crossdock.registry.control import Reply
+from crossdock.registry.headers import AnyHeaders, case_insensitive
 from crossdock.registry.host import REPLY_LIMIT, Host
 from crossdock.registry.hostmemory import HostMemory
-from crossdock.registry.refusal import AnyHeaders, case_insensitive
 from crossdock.registry.retry import Clock, Retrier
 from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request, ResponseHead
 from crossdock.transport.redact import redact_url
@@ -37,7 +37,7 @@ class _Call:
 
     method: str
     scope: Scope
-    headers: Mapping[str, str]
+    headers: Headers
     body: bytes | None
     ok: Collection[int]
     limit: int
@@ -129,10 +129,12 @@ class RegistryClient:
         Raises `RegistryError` by status and codes, `TransportError`, `RedirectRefused`, `LimitExceeded` for a
         body over `limit`, `CredentialsError`.
         """
-        call = _Call(method, scope, headers or {}, body, ok, limit, timeout)
+        call = _Call(method, scope, tuple(headers.items()) if headers else (), body, ok, limit, timeout)
         if not retry:
             return await self._follow(call, target)
-        return await self._retrier.run(f"{method} {redact_url(target)}", lambda: self._follow(call, target))
+        return await self._retrier.run(
+            lambda: f"{method} {redact_url(target)}", lambda: self._follow(call, target)
+        )
 
     async def fetch(
         self, method: str, url: str, *, scope: Scope | None, headers: Headers = ()
@@ -155,10 +157,10 @@ class RegistryClient:
             try:
                 head = await exchange.response()
                 self.throttle(url, head.status, head.headers)
-                demands = case_insensitive(head.headers).getall("WWW-Authenticate", [])
+                demands = case_insensitive(head.headers).getall("WWW-Authenticate")
                 if is_last or not await self._may_improve(allowed, sent, since, head.status, demands):
                     return exchange, head
-                await _drain(exchange)
+                await exchange.read_start(MAX_BODY)  # so that the connection can carry the next try
             except BaseException:
                 exchange.close()
                 raise
@@ -205,30 +207,30 @@ class RegistryClient:
     async def _follow(self, call: _Call, target: str) -> Reply:
         base = await self.base_url()
         url = base + target if target.startswith("/") else target
+        allowed = call.scope if url is not target or same_origin(url, base) else None
         for _ in range(MAX_HOPS + 1):
-            reply = await self._ask(call, url)
+            reply = await self._ask(call, url, allowed)
             if reply.status in call.ok:
                 return reply
             if reply.status not in REDIRECTS or call.method not in _FOLLOWED:
                 raise self.error_from(reply.status, reply.headers, reply.body, call.method, url, call.scope)
-            url = next_hop(url, reply.headers.get("Location", ""), registry_url=base).url
+            hop = next_hop(url, reply.headers.get("Location", ""), registry_url=base)
+            url, allowed = hop.url, call.scope if hop.authorized else None
         raise RedirectRefused(f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects")
 
-    async def _ask(self, call: _Call, url: str) -> Reply:
-        allowed = call.scope if same_origin(url, await self.base_url()) else None
+    async def _ask(self, call: _Call, url: str, allowed: Scope | None) -> Reply:
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
             sent = await self._authorization(allowed)
-            extra = {"Authorization": sent} if sent is not None else {}
             reply = await self._shared.control.send(
                 call.method,
                 url,
-                headers={**call.headers, **extra},
+                headers=_with_auth(call.headers, sent),
                 body=call.body,
                 limit=call.limit,
                 timeout=call.timeout,
             )
-            demands = reply.headers.getall("WWW-Authenticate", [])
+            demands = reply.headers.getall("WWW-Authenticate")
             if is_last or not await self._may_improve(allowed, sent, since, reply.status, demands):
                 return reply
         raise AssertionError("the last try returns")
@@ -251,11 +253,3 @@ def _with_auth(headers: Headers, authorization: str | None) -> Headers:
     if authorization is None:
         return headers
     return (*headers, ("Authorization", authorization))
-
-
-async def _drain(exchange: Exchange) -> None:
-    """Read a refusal's small body away, so that its connection can carry the next try."""
-    try:
-        await exchange.read(MAX_BODY)
-    except CrossdockError:
-        exchange.close()

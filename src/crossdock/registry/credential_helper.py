@@ -19,7 +19,7 @@ from typing import Any
 
 from crossdock.errors import CredentialsError
 from crossdock.options import Credentials
-from crossdock.registry.scheme import os_reason
+from crossdock.transport.reason import os_reason
 
 TIMEOUT_S = (
     60.0  # cloud helpers log in over the network, desktop ones may ask the person to unlock a keychain

@@ -7,8 +7,7 @@ everyone until the time that the server named; requests under way are left alone
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 from crossdock.errors import RateLimited
 from crossdock.protocol.redirect import Origin, origin, show_origin
@@ -30,12 +29,19 @@ class HostGate:
         self._opens_at = 0.0  # on the monotonic clock
         self._refusals = 0  # 429 in a row that named no time
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the concurrent places, once the gate is open."""
-        async with self._slots:
-            await self.wait()
-            yield
+    async def enter(self) -> None:
+        """Take one of the concurrent places, once the gate is open, until `leave`. Raises as `wait`."""
+        await self._slots.acquire()
+        if self._opens_at:
+            try:
+                await self.wait()
+            except BaseException:
+                self._slots.release()
+                raise
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._slots.release()
 
     async def wait(self) -> None:
         """Return when the gate is open. Raises `RateLimited` when it stays closed for too long to wait."""

@@ -12,12 +12,13 @@ from crossdock.registry.control import ControlHttp, Reply
 from crossdock.registry.credentials import CredentialStore
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.gate import Gates
+from crossdock.registry.headers import AnyHeaders, case_insensitive
 from crossdock.registry.hostmemory import HostMemory
 from crossdock.registry.proxies import ProxySettings
-from crossdock.registry.refusal import BUSY, AnyHeaders, case_insensitive, refusal
+from crossdock.registry.refusal import BUSY, refusal
 from crossdock.registry.retry import Clock, Retrier, retry_after
 from crossdock.registry.scheme import choose_scheme, split_host
-from crossdock.registry.tls import TlsContexts, certs_dirs
+from crossdock.registry.tls import FLAG_PREFIX, TlsContexts, certs_dirs
 from crossdock.registry.token import TokenService
 from crossdock.transport.base import HttpClientInterface
 from crossdock.transport.redact import redact_url
@@ -60,14 +61,7 @@ class Host:
         self._tls = TlsContexts(
             options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)
         )
-        self.control = ControlHttp(
-            network=network,
-            tls=self._tls,
-            proxies=self._proxies,
-            gates=self.gates,
-            side=side,
-            user_agent=user_agent,
-        )
+        self.control = ControlHttp(self.transfer_core, self.gates)
         self._transfer = http
         self._owns_transfer = http is None
         self._base = ""
@@ -109,7 +103,11 @@ class Host:
             from crossdock.transport.client import HttpClient
 
             self._transfer = HttpClient(
-                self._network, self._tls.settings_for, self._proxies.proxy_for, self._user_agent
+                self._network,
+                self._tls.settings_for,
+                self._proxies.proxy_for,
+                self._user_agent,
+                FLAG_PREFIX[self._side],
             )
         return self._transfer
 
@@ -126,17 +124,14 @@ class Host:
         return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint)
 
     async def close(self) -> None:
-        """Close every connection that was opened here, also when it is cancelled meanwhile."""
-        try:
-            await self.control.close()
-        finally:
-            if self._owns_transfer and self._transfer is not None:
-                await self._transfer.close()
+        """Close every connection that was opened here."""
+        if self._owns_transfer and self._transfer is not None:
+            await self._transfer.close()
 
     async def _ping(self) -> Sequence[str]:
         url = f"{await self.base_url()}/v2/"
-        reply = await self.control.send("GET", url, headers={}, limit=REPLY_LIMIT)
-        return reply.headers.getall("WWW-Authenticate", []) if reply.status == 401 else ()
+        reply = await self.control.send("GET", url, headers=(), limit=REPLY_LIMIT)
+        return reply.headers.getall("WWW-Authenticate") if reply.status == 401 else ()
 
     async def _ask_token_service(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -144,9 +139,11 @@ class Host:
         bare = urlsplit(url)._replace(query="").geturl()
 
         async def attempt() -> Reply:
-            reply = await self.control.send(method, url, headers=headers, body=body, limit=TOKEN_REPLY_LIMIT)
+            reply = await self.control.send(
+                method, url, headers=tuple(headers.items()), body=body, limit=TOKEN_REPLY_LIMIT
+            )
             if reply.status in _MAY_PASS:
                 raise self.error_from(reply.status, reply.headers, reply.body, method, bare)
             return reply
 
-        return await self._retrier.run(f"{method} {redact_url(bare)}", attempt)
+        return await self._retrier.run(lambda: f"{method} {redact_url(bare)}", attempt)

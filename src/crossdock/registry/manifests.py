@@ -133,7 +133,7 @@ class Manifests:
             path = endpoints.manifest(self._repository, digest, tag)
             with suppress(RegistryError):  # distribution knows no other manifests than by sha256
                 reply = await self._put_at(path, descriptor, data)
-                if tag in map(str.strip, ",".join(reply.headers.getall("OCI-Tag", [])).split(",")):
+                if tag in map(str.strip, ",".join(reply.headers.getall("OCI-Tag")).split(",")):
                     return reply
         return await self._put_at(endpoints.manifest(self._repository, tag), descriptor, data)
 

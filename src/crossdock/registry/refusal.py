@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from urllib.parse import quote, quote_plus
-
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from crossdock.errors import (
     Denied,
@@ -20,9 +18,6 @@ from crossdock.errors import (
 from crossdock.protocol.errorcode import ErrorBody, parse_error
 from crossdock.registry.retry import MAX_RETRY_AFTER_S
 from crossdock.transport.redact import redact_text, redact_url
-
-Headers = CIMultiDictProxy[str]
-AnyHeaders = Mapping[str, str] | Sequence[tuple[str, str]]
 
 BUSY = frozenset({408, 500, 502, 503, 504})
 # Distribution answers 500 to manifests it will never take, with these codes beside UNKNOWN.
@@ -50,13 +45,6 @@ _REASONS = {
     503: "service unavailable",
     504: "gateway timed out",
 }
-
-
-def case_insensitive(headers: AnyHeaders) -> Headers:
-    """Headers of any kind as a multi mapping that ignores case."""
-    if isinstance(headers, CIMultiDictProxy):
-        return headers
-    return CIMultiDictProxy(CIMultiDict(headers))
 
 
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:

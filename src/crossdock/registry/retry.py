@@ -75,7 +75,7 @@ class Retrier:
         self._retries = retries
         self._on_retry = on_retry
 
-    async def run(self, operation: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
+    async def run(self, operation: Callable[[], str], attempt: Callable[[], Awaitable[Result]]) -> Result:
         """The result of `attempt`. An error that is not retryable ends it; the last of several retryable ones
         is raised in `RetriesExhausted`, which no level above repeats again.
         """
@@ -93,10 +93,10 @@ class Retrier:
                     raise _exhausted(failures) from error
             await self._pause(operation, failures)
 
-    async def _pause(self, operation: str, failures: Sequence[CrossdockError]) -> None:
+    async def _pause(self, operation: Callable[[], str], failures: Sequence[CrossdockError]) -> None:
         error = failures[-1]
         if self._on_retry is not None:
-            self._on_retry(operation, str(error))
+            self._on_retry(operation(), str(error))
         if getattr(error, "retry_after", None) is None:  # else the host's gate makes everyone wait
             await self._clock.sleep(self._policy.delay(len(failures) - 1))
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import socket
 import ssl
 
 from crossdock.errors import ConnectFailed, InvalidInput, TimedOut
 from crossdock.options import RegistryOptions
-from crossdock.protocol.errorcode import one_line
 from crossdock.protocol.redirect import is_loopback
+from crossdock.transport.reason import os_reason
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _TLS_RECORDS = frozenset({0x15, 0x16})  # alert, handshake (RFC 8446 section 5.1)
@@ -71,13 +69,6 @@ async def speaks_tls(host: str, port: int, connect_timeout: float) -> bool:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_BOUND_S):
                 await writer.wait_closed()
-
-
-def os_reason(error: OSError) -> str:
-    """What the operating system says: "Connection refused", not asyncio's "Connect call failed (…)"."""
-    if isinstance(error, socket.gaierror | ssl.SSLError) or not error.errno:
-        return one_line(error.strerror or str(error))
-    return os.strerror(error.errno)
 
 
 async def _first_byte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int | None:

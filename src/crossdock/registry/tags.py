@@ -56,7 +56,7 @@ async def pages(
         if received > _TOTAL_LIMIT:
             raise LimitExceeded(f"GET {redact_url(reply.url)}: the list is over {_TOTAL_LIMIT} bytes")
         yield reply
-        following = next_page(reply.headers.getall("Link", []), reply.url)
+        following = next_page(reply.headers.getall("Link"), reply.url)
         if following is None:
             return
         target = next_hop(reply.url, following, registry_url=registry_url).url

@@ -90,6 +90,15 @@ class Answer:
         """Before a sink is attached: what came behind the head is not exactly the body."""
         return self._decoder is not None or len(self._parser.rest) != self._left
 
+    @property
+    def length(self) -> int | None:
+        """Before a sink is attached: the body's length, if its framing says so."""
+        return self._left if self._decoder is None else None
+
+    def whole(self) -> bytes | None:
+        """Before a sink is attached: the body, if it is here and nothing else. It stays where it is."""
+        return None if self.head is None or self.outstanding else bytes(self._parser.rest)
+
     def landed(self, count: int) -> Event:
         """`count` bytes are in `memory`. Raises `ProtocolError`, and what the sink raises."""
         return self._land(count)

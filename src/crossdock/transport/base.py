@@ -44,13 +44,16 @@ class Request:
     """One HTTP/1.1 request. ``Host``, ``User-Agent`` and the framing headers are added by the transport.
 
     ``content_length`` None means no body and no Content-Length header (GET, HEAD); 0 sends
-    ``Content-Length: 0``; above 0, exactly that many bytes must be given to `Exchange.write`.
+    ``Content-Length: 0``; above 0, exactly that many bytes must be given to `Exchange.write`, unless they are
+    in ``body``: then they leave together with the head, and are sent again when a kept connection turns out
+    closed.
     """
 
     method: str
     url: str = field(repr=False)  # absolute, http or https
     headers: Headers = field(default=(), repr=False)  # may hold Authorization
     content_length: int | None = None
+    body: bytes = field(default=b"", repr=False)  # small, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class Exchange(Protocol):
 
     async def response(self, timeout: float | None = None) -> ResponseHead:
         """The final answer's head (1xx are skipped). `timeout` seconds for the first byte, default the
-        options' ``timeout``. Raises `ReadFailed`, `TimedOut`, `ProtocolError`.
+        options' ``timeout``. Raises `ReadFailed`, `TimedOut` (phase ``first byte``, or ``commit`` when a
+        request with a length was given a `timeout`), `ProtocolError`.
         """
 
     async def receive(self, sink: Sink) -> int:
@@ -103,6 +107,12 @@ class Exchange(Protocol):
 
     async def read(self, limit: int) -> bytes:
         """The whole body, at most `limit` bytes (`LimitExceeded` over it), and give the connection back."""
+
+    async def read_start(self, limit: int) -> bytes:
+        """What can be had of the first `limit` bytes of the body, whatever becomes of the rest.
+
+        For answers whose status counts. Raises nothing of the transport.
+        """
 
     def resume(self) -> None:
         """The sink has room again."""
@@ -120,7 +130,8 @@ class HttpClientInterface(Protocol):
         """Take or open a connection to the URL's origin and send the request's head.
 
         A kept connection that turns out closed before any byte of the answer came is replaced once by
-        a new one when the request has no body. Raises `ConnectFailed`, `TlsFailed`, `TimedOut`.
+        a new one when the request has no body, or an idempotent method and a ``body``. Raises
+        `ConnectFailed`, `TlsFailed`, `TimedOut`.
         """
 
     async def close(self) -> None:

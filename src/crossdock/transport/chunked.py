@@ -57,13 +57,13 @@ class ChunkedDecoder:
     def _size_line(self, line: bytes) -> None:
         match = _SIZE.fullmatch(line)
         if match is None:
-            raise ProtocolError(f"not a chunk size: {line[:40]!r}")
+            raise ProtocolError("a chunk begins with a line that is no chunk size")
         self._left = int(match[1], 16)
         self._step = self._chunk_end if self._left else self._trailer_line
 
     def _chunk_end(self, line: bytes) -> None:
         if line:
-            raise ProtocolError(f"a chunk is longer than its size: {line[:40]!r} follows it")
+            raise ProtocolError("a chunk is longer than its size")
         self._step = self._size_line
 
     def _trailer_line(self, line: bytes) -> None:

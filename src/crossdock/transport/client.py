@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import InvalidInput, TransportError
 from crossdock.transport.connect import Connector
 from crossdock.transport.exchange import HttpExchange
-from crossdock.transport.head import RESERVED, encode_request
+from crossdock.transport.head import RESERVED, encode_fields, encode_request_line
 from crossdock.transport.origin import Origin, Proxy, parse_proxy, split_url
 from crossdock.transport.pool import Pool
+from crossdock.transport.redact import redact_url
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
-    from crossdock.transport.base import ProxyFor, Request, TlsFor
+    from crossdock.transport.base import Headers, ProxyFor, Request, TlsFor
     from crossdock.transport.connection import Connection
 
+FIELDS_KEPT = 64  # sets of header fields
 CLOSE_WITHIN = 2.0  # seconds that `close` waits for sockets to be gone
+
+_BOTH_FLAGS = re.compile(r"--src-([a-z-]+) or --dest-\1")
 
 
 class HttpClient:
@@ -30,16 +35,20 @@ class HttpClient:
         tls_for: TlsFor,
         proxy_for: ProxyFor,
         user_agent: str = "crossdock",
+        flags: str = "",
     ) -> None:
+        """`flags`, ``--src`` or ``--dest``, is what hints name; without it they name both."""
         loop = asyncio.get_running_loop()
         self.options = options
         self._proxy_for = proxy_for
         self._user_agent = user_agent
+        self._flags = flags
         self._watchdog = Watchdog(loop, options.timeout)
         self._connector = Connector(loop, options, self._watchdog, tls_for)
         # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
         self._pool = Pool(loop, options.connections_per_host, max(options.commit_timeout, options.timeout))
         self._proxies: dict[tuple[str, str, int], Proxy | None] = {}
+        self._fields: dict[tuple[Origin, Headers], bytes] = {}  # encoded; most requests have those of others
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._pool!r}>"
@@ -49,16 +58,19 @@ class HttpClient:
         scheme, host, port, target = split_url(request.url)
         origin = Origin(scheme, host, port, self._proxy(scheme, host, port))
         head = self._encode(request, origin, target)
-        connection = await self._pool.place(origin)  # from here on a place is held
         try:
-            if connection is None:
-                connection = await self._connect(origin)
-            return HttpExchange(self, request, origin, connection, head)
-        except BaseException:
-            if connection is not None:
-                connection.abort()
-            self.release(origin, connection)
-            raise
+            connection = await self._pool.place(origin)  # from here on a place is held
+            try:
+                if connection is None:
+                    connection = await self._connect(origin)
+                return HttpExchange(self, request, origin, connection, head)
+            except BaseException:
+                if connection is not None:
+                    connection.abort()
+                self.release(origin, connection)
+                raise
+        except TransportError as error:
+            raise self._during(request, error) from error.__cause__
 
     async def replace(self, origin: Origin, dead: Connection) -> Connection:
         """A new connection on the place of `dead`."""
@@ -104,23 +116,46 @@ class HttpClient:
             self._proxies[key] = parse_proxy(url) if url else None
         return self._proxies[key]
 
+    def _during(self, request: Request, error: TransportError) -> TransportError:
+        """`error`, saying which request it ended."""
+        if error.method:
+            return error
+        url = redact_url(request.url)
+        details = {**error.__dict__, "method": request.method, "url": url}
+        if error.hint:
+            details["hint"] = _BOTH_FLAGS.sub(self._own_flags, error.hint)
+        return type(error)(f"{request.method} {url}: {error}", **details)
+
+    def _own_flags(self, match: re.Match[str]) -> str:
+        return f"{self._flags}-{match[1]}" if self._flags else match[0]
+
     def _encode(self, request: Request, origin: Origin, target: str) -> bytes:
-        given = {name.lower() for name, _ in request.headers}
-        if given & RESERVED:
-            raise InvalidInput(
-                f"headers that the transport sets itself: {', '.join(sorted(given & RESERVED))}"
-            )
-        headers = [("Host", origin.authority)]
-        if "user-agent" not in given:
-            headers.append(("User-Agent", self._user_agent))
-        if "accept-encoding" not in given:
-            # Without it a server may compress on the fly, and byte offsets lose their meaning (R1, R11).
-            headers.append(("Accept-Encoding", "identity"))
-        headers += request.headers
-        if request.content_length is not None:
-            headers.append(("Content-Length", str(request.content_length)))
         if origin.proxy is not None and origin.scheme == "http":
             target = f"http://{origin.authority}{target}"
-            if origin.proxy.authorization:
-                headers.append(("Proxy-Authorization", origin.proxy.authorization))
-        return encode_request(request.method, target, headers)
+        key = origin, tuple(request.headers)
+        fields = self._fields.get(key)
+        if fields is None:
+            if len(self._fields) >= FIELDS_KEPT:
+                self._fields.clear()
+            fields = self._fields[key] = self._encode_fields(origin, request.headers)
+        line = encode_request_line(request.method, target)
+        if request.content_length is None:
+            return b"%b%b\r\n" % (line, fields)
+        return b"%b%bContent-Length: %d\r\n\r\n" % (line, fields, request.content_length)
+
+    def _encode_fields(self, origin: Origin, given: Headers) -> bytes:
+        names = {name.lower() for name, _ in given}
+        if names & RESERVED:
+            raise InvalidInput(
+                f"headers that the transport sets itself: {', '.join(sorted(names & RESERVED))}"
+            )
+        headers = [("Host", origin.authority)]
+        if "user-agent" not in names:
+            headers.append(("User-Agent", self._user_agent))
+        if "accept-encoding" not in names:
+            # Without it a server may compress on the fly, and byte offsets lose their meaning (R1, R11).
+            headers.append(("Accept-Encoding", "identity"))
+        headers += given
+        if origin.proxy is not None and origin.scheme == "http" and origin.proxy.authorization:
+            headers.append(("Proxy-Authorization", origin.proxy.authorization))
+        return encode_fields(headers)

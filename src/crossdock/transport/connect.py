@@ -13,8 +13,7 @@ from aiohappyeyeballs.utils import addr_to_addr_infos
 from crossdock.errors import ConnectFailed, TimedOut, TlsFailed
 from crossdock.transport.connection import Connection
 from crossdock.transport.head import encode_request
-from crossdock.transport.tls_connection import TlsConnection
-from crossdock.transport.tls_door import TlsEngines
+from crossdock.transport.reason import os_reason
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
     from crossdock.transport.base import TlsFor
     from crossdock.transport.origin import Origin, Proxy
+    from crossdock.transport.tls_connection import TlsConnection
+    from crossdock.transport.tls_door import TlsEngines
 
 RESOLVED_FOR = 30.0  # seconds; storage hosts answer with other addresses from one minute to the next
 ATTEMPT_DELAY = 0.25  # before the next address is tried beside the last one (RFC 8305 5)
@@ -71,8 +72,7 @@ class Resolver:
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
-            reason = (isinstance(error, OSError) and error.strerror) or str(error)
-            raise ConnectFailed(f"the host name {host} could not be resolved: {reason}") from error
+            raise ConnectFailed(f"the host name {host} could not be resolved: {os_reason(error)}") from error
         if not found:
             raise ConnectFailed(f"the host name {host} has no address")
         return sorted(found, key=lambda address: address[0] != found[0][0])  # families in blocks, order kept
@@ -91,8 +91,17 @@ class Connector:
         self._loop = loop
         self._options = options
         self._watchdog = watchdog
-        self._engines = TlsEngines(tls_for)
+        self._tls_for = tls_for
+        self._known_engines: TlsEngines | None = None
         self._resolver = Resolver(loop)
+
+    @property
+    def _engines(self) -> TlsEngines:
+        if self._known_engines is None:  # imported for the first connection that needs it: a plain copy has none
+            from crossdock.transport.tls_door import TlsEngines
+
+            self._known_engines = TlsEngines(self._tls_for)
+        return self._known_engines
 
     async def connect(self, origin: Origin) -> Connection:
         """A new connection to `origin`. Raises `ConnectFailed`, `TlsFailed`, `TimedOut` (phase connect)."""
@@ -119,18 +128,19 @@ class Connector:
     async def _open(self, origin: Origin, *, by_ssl: bool = False) -> Connection:
         sock = await self._dial(origin)
         connection = Connection(self._loop, self._options, self._watchdog, sock)
+        secure: TlsConnection | None = None
         try:
             if origin.scheme == "https" and origin.proxy is None:
-                connection = self._tls_connection(origin, sock, by_ssl)
+                connection = secure = self._tls_connection(origin, sock, by_ssl)
             await self._loop.create_connection(lambda: connection, sock=sock)
             if origin.scheme == "https" and origin.proxy is not None:
                 await self._open_tunnel(connection, origin, origin.proxy)
                 transport = connection.hand_over()
-                connection = self._tls_connection(origin, sock, by_ssl)
+                connection = secure = self._tls_connection(origin, sock, by_ssl)
                 transport.set_protocol(connection)
                 connection.connection_made(transport)
-            if isinstance(connection, TlsConnection):
-                await connection.handshake()
+            if secure is not None:
+                await secure.handshake()
         except BaseException:
             connection.abort()
             if not connection.connected:
@@ -139,6 +149,8 @@ class Connector:
         return connection
 
     def _tls_connection(self, origin: Origin, sock: socket.socket, by_ssl: bool) -> TlsConnection:
+        from crossdock.transport.tls_connection import TlsConnection
+
         engine = self._engines.engine_for(origin.host, origin.port, by_ssl=by_ssl)
         return TlsConnection(self._loop, self._options, self._watchdog, sock, engine)
 
@@ -151,8 +163,7 @@ class Connector:
             )
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some refused addresses
             self._resolver.forget(host, port)
-            reason = (isinstance(error, OSError) and error.strerror) or str(error)
-            raise ConnectFailed(f"cannot connect to {_place(origin)}: {reason}") from error
+            raise ConnectFailed(f"cannot connect to {_place(origin)}: {os_reason(error)}") from error
         self._resolver.prefer(host, port, sock.family)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,8 @@ _E = TypeVar("_E", bound=TransportError)
 # Bytes given to the loop at once. Plain asyncio before 3.12 copies what the kernel does not take at once, so
 # this bounds that copy; uvloop keeps a reference, and one call a MiB costs nothing.
 WRITE_PIECE = 1 << 20
+
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 # Seconds for the rest of an answer that came before the request was complete.
 EARLY_ANSWER_GRACE = 2.0
@@ -80,6 +83,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._check: Callable[[float], None] | None = None  # called by the watchdog while a coroutine waits
         self._deadline = 0.0
+        self._within = math.inf  # seconds that led to the deadline of a body
         self._error: Exception | None = None  # what broke the exchange
         self._cause: Exception | None = None  # what ended the connection, as the loop told it
         self._answer = Answer()
@@ -161,7 +165,10 @@ class Connection(asyncio.BufferedProtocol):
     # -- one exchange --------------------------------------------------------------------------------------
 
     def begin(self, method: str, url: str, head: bytes, content_length: int | None) -> None:
-        """Send a request's head. `url` is for messages only."""
+        """Send a request's head, and with it a body that is none of `content_length`, the bytes to come.
+
+        `url` is for messages only.
+        """
         self._reset(method, url, content_length)
         if self.state is State.CLOSED:
             self._error = self._failure(ReadFailed, "the connection was closed before the request was sent")
@@ -206,10 +213,29 @@ class Connection(asyncio.BufferedProtocol):
         assert self._answer.head is not None
         return self._answer.head
 
-    async def receive(self, sink: Sink) -> int:
-        """Deliver the body; returns its length. The connection is IDLE or CLOSED afterwards."""
+    @property
+    def body_length(self) -> int | None:
+        """Of the answer whose head is known: what its framing says, before its body is asked for."""
+        return self._answer.length
+
+    def take_body(self) -> bytes | None:
+        """The answer's body, if it has come whole with the head; then the exchange is done."""
+        if self.state is not State.HEAD or self.answered_early:
+            return None
+        body = self._answer.whole()
+        if body is not None:
+            self._done()
+        return body
+
+    async def receive(self, sink: Sink, within: float = math.inf) -> int:
+        """Deliver the body; returns its length. The connection is IDLE or CLOSED afterwards.
+
+        `within` bounds the whole of it, in seconds, besides the low-speed rule.
+        """
         if self._error is not None:
             raise self._error
+        self._within = within
+        self._deadline = self._loop.time() + within
         self._pace = Pace(self._loop.time(), self._options.timeout, self._options.low_speed)
         self._receiving = True
         if self.state is not State.CLOSED:
@@ -336,12 +362,12 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- the end -------------------------------------------------------------------------------------------
 
-    def alive(self, not_before: float) -> bool:
-        """Whether an idle connection may be used: idle since `not_before` at the earliest, and not ended."""
-        if self.state is not State.IDLE or self.idle_since < not_before:
+    def alive(self, now: float, idle_for: float) -> bool:
+        """Whether an idle connection may be used: idle for at most `idle_for` seconds, and not ended."""
+        if self.state is not State.IDLE or now - self.idle_since > idle_for:
             return False
-        try:  # Whatever has come and the loop has not told us yet, most likely it is the end.
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        try:  # Whatever has come and the loop has not told us yet, it is no answer to what comes.
+            self._sock.recv(1, _PEEK)
         except BlockingIOError:
             return True
         except OSError:
@@ -472,7 +498,10 @@ class Connection(asyncio.BufferedProtocol):
             self._break(self._failure(TimedOut, f"no answer within {timeout:g} s", phase=phase))
 
     def _check_body(self, now: float) -> None:
-        if self._pace.too_slow(now, self._answer.delivered):
+        if now >= self._deadline:  # dripped, just fast enough for the low-speed rule
+            what = f"a small answer was not whole after {self._within:g} s"
+            self._break(self._failure(TimedOut, what, phase="low speed"))
+        elif self._pace.too_slow(now, self._answer.delivered):
             slow = f"under {self._options.low_speed} bytes a second for {self._options.timeout:g} s"
             what = f"{slow}, after {self._answer.delivered} bytes of the body"
             self._break(self._failure(TimedOut, what, phase="low speed"))

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from crossdock.errors import LimitExceeded, ReadFailed, TimedOut, WriteFailed
+from crossdock.errors import LimitExceeded, ReadFailed, TransportError, WriteFailed
 from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from crossdock.transport.base import Request, ResponseHead, Sink
     from crossdock.transport.client import HttpClient
     from crossdock.transport.connection import Connection
     from crossdock.transport.origin import Origin
 
-
 READ_PATIENCE = 10  # `timeout`s for the whole of a small answer
+
+_ROOM = 16 * 1024  # bytes taken at once of a small answer
+_IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # may be sent twice (RFC 9110 9.2.2)
 
 
 class HttpExchange:
@@ -47,7 +50,10 @@ class HttpExchange:
 
     def _begin(self) -> None:
         request = self._request
-        self._connection.begin(request.method, request.url, self._head, request.content_length)
+        if request.body:  # one write, one packet
+            self._connection.begin(request.method, request.url, self._head + request.body, None)
+        else:
+            self._connection.begin(request.method, request.url, self._head, request.content_length)
 
     async def write(self, data: memoryview) -> None:
         """As `Exchange.write`."""
@@ -61,7 +67,8 @@ class HttpExchange:
     async def response(self, timeout: float | None = None) -> ResponseHead:
         """As `Exchange.response`."""
         self._check_open(ReadFailed)
-        phase = "first byte" if timeout is None else "commit"
+        commits = timeout is not None and self._request.content_length is not None
+        phase = "commit" if commits else "first byte"
         bound = self._client.options.timeout if timeout is None else timeout
         try:
             try:
@@ -82,9 +89,11 @@ class HttpExchange:
 
     def _died_while_idle(self) -> bool:
         """Whether the server most likely closed the kept connection before the request reached it."""
-        connection = self._connection
+        connection, request = self._connection, self._request
         unanswered = connection.peer_ended and not connection.answer_began
-        return unanswered and connection.exchanges > 1 and not self._request.content_length
+        if not unanswered or connection.exchanges < 2:
+            return False
+        return not request.content_length or (bool(request.body) and request.method in _IDEMPOTENT)
 
     async def receive(self, sink: Sink) -> int:
         """As `Exchange.receive`."""
@@ -96,19 +105,43 @@ class HttpExchange:
 
     async def read(self, limit: int) -> bytes:
         """As `Exchange.read`."""
-        what = f"{self._request.method} {redact_url(self.url)}"
-        sink = _Collector(limit, what)
-        bound = READ_PATIENCE * self._client.options.timeout
+        self._check_open(ReadFailed)
+        body = self._connection.take_body()
+        if body is None:
+            collected = bytearray()
+            await self._collect(collected, limit)
+            return bytes(collected)
+        self.close()
+        if len(body) > limit:
+            raise self._too_long(limit)
+        return body
+
+    async def read_start(self, limit: int) -> bytes:
+        """As `Exchange.read_start`."""
+        collected = bytearray()
         try:
-            async with asyncio.timeout(bound):
-                await self.receive(sink)
-        except TimedOut:
-            raise
-        except TimeoutError:  # dripped, just fast enough for the watchdog
-            raise TimedOut(
-                f"{what}: a small answer was not whole after {bound:g} s", phase="low speed"
-            ) from None
-        return bytes(sink.collected)
+            self._check_open(ReadFailed)
+            await self._collect(collected, limit, is_cut=True)
+        except (TransportError, LimitExceeded):
+            pass
+        return bytes(collected[:limit])
+
+    async def _collect(self, into: bytearray, limit: int, *, is_cut: bool = False) -> None:
+        length = self._connection.body_length
+        if length is not None and length > limit and not is_cut:
+            self.close()
+            raise self._too_long(limit)
+        room = min(_ROOM, limit + 1) if length is None else min(_ROOM, limit + 1, max(length, 1))
+        sink = _Collector(into, room, limit, self._too_long)
+        try:
+            await self._connection.receive(sink, READ_PATIENCE * self._client.options.timeout)
+        finally:
+            self.close()
+
+    def _too_long(self, limit: int) -> LimitExceeded:
+        what = f"{self._request.method} {redact_url(self.url)}"
+        details: dict[str, Any] = {"limit": limit}
+        return LimitExceeded(f"{what}: the answer is over the limit of {limit} bytes", **details)
 
     def resume(self) -> None:
         """As `Exchange.resume`."""
@@ -130,21 +163,20 @@ class HttpExchange:
 
 
 class _Collector:
-    """A sink that keeps a small body whole."""
+    """A sink that keeps a small body, and one byte more than its limit at most."""
 
-    def __init__(self, limit: int, what: str) -> None:
-        self.collected = bytearray()
+    def __init__(
+        self, into: bytearray, room: int, limit: int, too_long: Callable[[int], LimitExceeded]
+    ) -> None:
+        self._collected = into
+        self._room = memoryview(bytearray(room))
         self._limit = limit
-        self._what = what
-        self._room = memoryview(
-            bytearray(min(64 * 1024, limit + 1))
-        )  # one byte over shows that it is too long
+        self._too_long = too_long
 
     def get_buffer(self) -> memoryview:
-        return self._room
+        return self._room[: self._limit + 1 - len(self._collected)]
 
     def received(self, count: int) -> None:
-        self.collected += self._room[:count]
-        if len(self.collected) > self._limit:
-            details: dict[str, Any] = {"limit": self._limit}
-            raise LimitExceeded(f"{self._what}: the answer is longer than {self._limit} bytes", **details)
+        self._collected += self._room[:count]
+        if len(self._collected) > self._limit:
+            raise self._too_long(self._limit)

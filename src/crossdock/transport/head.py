@@ -14,14 +14,18 @@ ends are how bytes of one answer land in another:
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from crossdock.errors import InvalidInput, ProtocolError
 from crossdock.transport.base import Headers, ResponseHead
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 256
+MAX_WORD = 16  # bytes shown of what is no HTTP
 MAX_INTERIM = 16  # 1xx answers before the final one; none but 100 and 103 are known to be sent unasked
 
+# As one pattern over a whole head: most are right, and only a wrong one is looked at line by line.
+_FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -34,18 +38,28 @@ RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding
 
 def encode_request(method: str, target: str, headers: Headers) -> bytes:
     """The bytes of a request head. Raises `InvalidInput` on what could end a line or field early."""
+    return b"%b%b\r\n" % (encode_request_line(method, target), encode_fields(headers))
+
+
+def encode_request_line(method: str, target: str) -> bytes:
+    """The first line with its CRLF. Raises `InvalidInput`."""
     if not _TOKEN.fullmatch(method):
         raise InvalidInput(f"not an HTTP method: {method[:40]!r}")
     if not target or _UNSAFE.search(target):
         raise InvalidInput("a request target must be printable ASCII without spaces")
-    lines = [f"{method} {target} HTTP/1.1"]
+    return f"{method} {target} HTTP/1.1\r\n".encode()
+
+
+def encode_fields(headers: Headers) -> bytes:
+    """Header lines, each with its CRLF. Raises `InvalidInput`."""
+    lines = []
     for name, value in headers:
         if not _TOKEN.fullmatch(name):
             raise InvalidInput(f"not a header name: {name[:40]!r}")
         if not _VALUE.fullmatch(value):
             raise InvalidInput(f"the value of header {name} holds a control or non-Latin-1 character")
-        lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines).encode("latin-1")
 
 
 def parse_response_head(data: bytes) -> ResponseHead:
@@ -58,19 +72,24 @@ def parse_response_head(data: bytes) -> ResponseHead:
     status_line, *lines = text[:-4].split("\r\n")
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise ProtocolError(f"not an HTTP/1.1 status line: {status_line[:60]!r}")
+        raise ProtocolError("the answer does not begin with an HTTP/1.1 status line")
     if len(lines) > MAX_FIELDS:
         raise ProtocolError(f"the answer has more than {MAX_FIELDS} header fields")
-    headers = tuple(_parse_field(line) for line in lines)
+    if not _FIELDS.fullmatch(text, len(status_line) + 2, len(text) - 2):
+        _refuse_fields(lines)
+    headers = []
     by_name: dict[str, str] = {}
-    for name, value in headers:
+    for line in lines:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers.append((name, value))
         by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
     http10 = match[1] == "0"
     chunked = _is_chunked(by_name, http10)
     return ResponseHead(
         status=int(match[2]),
         reason=match[3] or "",
-        headers=headers,
+        headers=tuple(headers),
         content_length=_content_length(by_name),
         by_name=by_name,
         chunked=chunked,
@@ -78,14 +97,15 @@ def parse_response_head(data: bytes) -> ResponseHead:
     )
 
 
-def _parse_field(line: str) -> tuple[str, str]:
-    name, colon, value = line.partition(":")
-    if not colon or not _TOKEN.fullmatch(name):
-        raise ProtocolError(f"not a header field: {line[:60]!r}")
-    value = value.strip(" \t")
-    if not _VALUE.fullmatch(value):
-        raise ProtocolError(f"the value of header {name[:60]} holds a control character")
-    return name.lower(), value
+def _refuse_fields(lines: list[str]) -> NoReturn:
+    """Say what is wrong with them. Nothing is quoted but names: a server may send what it was sent."""
+    for line in lines:
+        name, colon, _ = line.partition(":")
+        if not colon or not _TOKEN.fullmatch(name):
+            raise ProtocolError("a line of the answer's head is no header field")
+        if not _VALUE.fullmatch(line):
+            raise ProtocolError(f"the value of header {name[:60]} holds a control character")
+    raise AssertionError("a head that is refused has a line that is")
 
 
 def _content_length(by_name: dict[str, str]) -> int | None:
@@ -111,7 +131,9 @@ def _is_chunked(by_name: dict[str, str], http10: bool) -> bool:
 
 
 def _keeps_alive(by_name: dict[str, str], http10: bool) -> bool:
-    options = {option.strip(" \t").lower() for option in by_name.get("connection", "").split(",")}
+    if "connection" not in by_name:
+        return not http10
+    options = {option.strip(" \t").lower() for option in by_name["connection"].split(",")}
     return "close" not in options and (not http10 or "keep-alive" in options)
 
 
@@ -183,8 +205,9 @@ class HeadParser:
             if self._filled == MAX_HEAD:
                 raise ProtocolError(f"the answer's head is longer than {MAX_HEAD} bytes")
             if self._filled >= 5 and self._memory[:5] != b"HTTP/":
-                start = bytes(self._memory[: min(self._filled, 40)])
-                raise ProtocolError(f"the answer is not HTTP: it begins with {start!r}")
+                # Its first word may name what speaks here (SSH-2.0-…); more may be what it was sent.
+                word = bytes(self._memory[: min(self._filled, MAX_WORD)]).split()[:1]
+                raise ProtocolError(f"the answer is not HTTP: it begins with {b''.join(word)!r}")
             return None
         self._end = found + 4
         return parse_response_head(bytes(self._view[: self._end]))

@@ -67,7 +67,9 @@ class Pool:
         Raises `TimedOut` (phase pool) when for `patience` seconds nothing moved at the origin.
         """
         self._check_open()
-        state = self._origins.setdefault(origin, _Origin())
+        state = self._origins.get(origin)
+        if state is None:
+            state = self._origins[origin] = _Origin()
         if state.places < self._limit and not state.waiting:
             state.places += 1
         else:
@@ -101,7 +103,7 @@ class Pool:
         while state.idle:
             connection = state.idle.pop()
             connection.on_lost = None
-            if connection.alive(self._loop.time() - IDLE_FOR):
+            if connection.alive(self._loop.time(), IDLE_FOR):
                 state.busy.add(connection)
                 return connection
             connection.close()

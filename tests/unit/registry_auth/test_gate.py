@@ -8,19 +8,19 @@ from email.utils import formatdate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from multidict import CIMultiDict
 
 from crossdock.errors import RateLimited
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.gate import Gates, HostGate
+from crossdock.registry.headers import HeaderView
 from crossdock.registry.retry import MAX_DELAY_S, MAX_RETRY_AFTER_S, RetryPolicy, retry_after
 from unit.registry_auth.scripted import MovedClock
 
 NOW = 1_700_000_000.0
 
 
-def asks(value: str) -> CIMultiDict[str]:
-    return CIMultiDict({"retry-after": value})
+def asks(value: str) -> HeaderView:
+    return HeaderView([("retry-after", value)])
 
 
 @pytest.mark.parametrize(
@@ -86,17 +86,17 @@ async def test_a_shorter_wish_does_not_open_the_gate_early(clock: MovedClock) ->
 async def test_refusals_without_a_time_close_the_gate_longer_each_time(clock: MovedClock) -> None:
     gate = HostGate("r", clock)
     for _ in range(3):
-        gate.saw(429, CIMultiDict())
+        gate.saw(429, HeaderView(()))
         await gate.wait()
-    gate.saw(200, CIMultiDict())
-    gate.saw(429, CIMultiDict())
+    gate.saw(200, HeaderView(()))
+    gate.saw(429, HeaderView(()))
     await gate.wait()
     assert clock.slept == [0.5, 1, 2, 0.5]
 
 
 async def test_a_busy_answer_without_a_time_closes_nothing(clock: MovedClock) -> None:
     gate = HostGate("r", clock)
-    gate.saw(503, CIMultiDict())
+    gate.saw(503, HeaderView(()))
     gate.saw(500, asks("60"))
     await gate.wait()
     assert clock.slept == []
@@ -123,11 +123,12 @@ async def test_places_are_limited_and_given_back(clock: MovedClock) -> None:
 
     async def visit() -> None:
         nonlocal inside, peak
-        async with gate.slot():
-            inside += 1
-            peak = max(peak, inside)
-            await asyncio.sleep(0)
-            inside -= 1
+        await gate.enter()
+        inside += 1
+        peak = max(peak, inside)
+        await asyncio.sleep(0)
+        inside -= 1
+        gate.leave()
 
     await asyncio.gather(*(visit() for _ in range(10)))
     assert (peak, inside) == (2, 0)

@@ -171,7 +171,9 @@ async def test_tls_goes_through_a_tunnel_that_sees_no_credentials_of_ours(
             exchange, head = await client.fetch("GET", "https://registry.test/v2/blob", scope=NONE)
             assert head.status == 200
             await exchange.read(100)
-    assert [head.split("\r\n")[0] for head in proxy.heads] == ["CONNECT registry.test:443 HTTP/1.1"] * 2
+    assert [head.split("\r\n")[0] for head in proxy.heads] == [
+        "CONNECT registry.test:443 HTTP/1.1"
+    ]  # one connection for both
     for head in proxy.heads:
         assert "proxy-authorization: basic" in head.lower()
         assert "/v2/" not in head
@@ -183,7 +185,9 @@ async def test_a_proxy_that_refuses_is_said_to(registry: ScriptedServer, status:
     async with ConnectProxy(registry, status).listening() as proxy:
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
         async with ClientUnderTest("registry.test", environ=environ) as client:
-            with pytest.raises(ConnectFailed, match=f"the proxy answered {status}") as caught:
+            with pytest.raises(
+                ConnectFailed, match=f"the proxy .* refused to connect to .*: {status}"
+            ) as caught:
                 await client.request("GET", "/v2/", scope=NONE)
     assert "s3cret" not in str(caught.value)
     assert ("password" in caught.value.hint) == (status == 407)
@@ -202,6 +206,6 @@ async def test_a_proxy_that_is_not_there_is_said_so(unused_port: int) -> None:
     environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{unused_port}"}
     network = NetworkOptions(retries=0)
     async with ClientUnderTest("registry.test", environ=environ, network=network) as client:
-        with pytest.raises(ConnectFailed, match="the proxy: Connection refused") as caught:
+        with pytest.raises(ConnectFailed, match=r"by the proxy .*: Connection refused") as caught:
             await client.request("GET", "/v2/", scope=NONE)
     assert "s3cret" not in str(caught.value)

@@ -307,7 +307,7 @@ async def test_read_gives_a_small_body_and_refuses_a_longer_one(serve, new_clien
     assert await exchange.read(1000) == BODY[:1000]
     exchange = await client.send(Request("GET", server.url))
     await exchange.response()
-    with pytest.raises(LimitExceeded, match="longer than 999 bytes"):
+    with pytest.raises(LimitExceeded, match="over the limit of 999 bytes"):
         await exchange.read(999)
     assert server.connections == 1
 
