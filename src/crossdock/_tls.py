@@ -49,7 +49,8 @@ def _choose(choice: str) -> ModuleType | None:
                 "or build it from ext/tls with cargo; CROSSDOCK_TLS=ssl works without it, slower"
             ) from error
         return None
-    return crossdock_tls
+    engine: ModuleType = crossdock_tls
+    return engine
 
 
 rustls = _choose(os.environ.get("CROSSDOCK_TLS") or "auto")

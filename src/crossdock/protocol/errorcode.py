@@ -15,6 +15,7 @@ from typing import Any
 MAX_BODY = 64 * 1024  # bytes of an error body worth reading (the same bound as go-containerregistry's)
 MAX_MESSAGE = 200  # characters of the server's own words in an error
 MAX_CODES = 8
+MAX_TITLE_END = 4096  # characters; looking further costs the square of what thousands of tags are long
 
 _EMPTY_WORDS = "unknown error"
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
@@ -55,7 +56,7 @@ def parse_error(body: bytes, hide: Callable[[str], str] = str) -> ErrorBody:
         except (ValueError, RecursionError):
             pass
     if text.startswith("<"):
-        title = _TITLE.search(text)
+        title = _TITLE.search(text, 0, MAX_TITLE_END)
         return ErrorBody(message=one_line(hide(title[1])) if title else "")
     return ErrorBody(message=one_line(hide(text)))
 

@@ -97,7 +97,9 @@ class Connector:
 
     @property
     def _engines(self) -> TlsEngines:
-        if self._known_engines is None:  # imported for the first connection that needs it: a plain copy has none
+        if (
+            self._known_engines is None
+        ):  # imported for the first connection that needs it: a plain copy has none
             from crossdock.transport.tls_door import TlsEngines
 
             self._known_engines = TlsEngines(self._tls_for)

@@ -16,7 +16,8 @@ SHOWN_KEYS = frozenset(
 )
 
 _AUTHORITY = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
+# Of a long word before "://" the end is enough: without a bound, 64 KiB of letters took twenty seconds.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+")
 _PAIR = re.compile(r"(?<=[?&])[^\s\"'<>?&=]+=[^\s\"'<>&]+")
 _AUTHORIZATION = re.compile(r"\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
 
