@@ -120,11 +120,17 @@ class Target(Protocol):
         manifest lists.
         """
 
+    def knows(self, descriptor: Descriptor) -> bool:
+        """Whether this process saw the manifest or blob here, or put it here. Asks nothing."""
+
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether this repository has the manifest under its digest."""
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether this repository has the blob, with the descriptor's size."""
+        """Whether this repository has the blob, with the descriptor's size. Asks nothing if that is known."""
+
+    def other_repository(self, descriptor: Descriptor) -> str | None:
+        """Another repository of this registry that is known to have the blob, to be given to `mount`."""
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """Make the blob of another repository of this registry appear here. False: it must be uploaded.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
+from crossdock.registry.contents import Contents
 
 GiB = 1 << 30
 
@@ -67,6 +68,7 @@ class HostMemory:
         self._may_chunk = self._dialect.may_chunk
         self._trust_range = self._dialect.trust_range
         self._resumes = False
+        self.contents = Contents()
 
     def rules_for(self, size: int) -> UploadRules:
         """How to begin with a blob of `size` bytes."""

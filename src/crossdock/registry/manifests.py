@@ -24,7 +24,7 @@ LIMIT = 4 << 20  # bytes of one manifest; what registries take at least (spec:53
 _ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
 # HEAD is part of the specification, but old registries and proxies refuse it, in these ways.
 _NO_HEAD = frozenset({400, 405, 406, 501})
-_NO_CONTENT = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
+BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
 _PUSHED = (200, 201, 202)  # 202 is Quay's (3.2)
 
 
@@ -187,7 +187,7 @@ def _names_urls(manifest: Manifest) -> bool:
 
 def _advice(error: RegistryError, manifest: Manifest) -> str:
     """What to do about a target that takes no such manifest; empty when that is not what it says."""
-    if _names_urls(manifest) and not _NO_CONTENT.isdisjoint(error.codes):
+    if _names_urls(manifest) and not BLOBS_MISSING.isdisjoint(error.codes):
         return "it names layers by URL: allow them at the target (distribution: validation.manifests.urls)"
     if error.status == 415 and manifest.media_type in (mediatype.DOCKER_MANIFEST, mediatype.DOCKER_LIST):
         return "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)"

@@ -11,7 +11,7 @@ from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
 from crossdock.registry.blobs import RegistryBlob, blob_exists
 from crossdock.registry.client import Scope
-from crossdock.registry.manifests import Manifests
+from crossdock.registry.manifests import BLOBS_MISSING, Manifests
 from crossdock.registry.referrers import list_referrers
 from crossdock.registry.tags import list_tags
 from crossdock.registry.uploads import RegistryUpload
@@ -37,6 +37,7 @@ class RegistryRepository:
         self._scope = (Scope.push if client.side == "target" else Scope.pull)(self._repository)
         self._manifests = Manifests(client, self._repository, self._scope)
         self._memory = client.memory
+        self._contents = client.memory.contents
         self._opened: dict[Digest, Reply] = {}  # sessions that a mount opened, for the blob's upload
 
     @property
@@ -73,12 +74,25 @@ class RegistryRepository:
         return await self._manifests.find(reference)
 
     async def has_manifest(self, descriptor: Descriptor) -> bool:
-        """As `Manifests.exists`. # network"""
-        return await self._manifests.exists(descriptor)
+        """As `Manifests.exists`, unless it is known. # network"""
+        return self.knows(descriptor) or await self._manifests.exists(descriptor)
+
+    def knows(self, descriptor: Descriptor) -> bool:
+        """Whether any copy of this process saw it here, or put it here."""
+        return self._contents.has(self._repository, descriptor)
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
-        """As `blobs.blob_exists`. # network"""
-        return await blob_exists(self._client, self._repository, descriptor, self._scope)
+        """As `blobs.blob_exists`, unless it is known. # network"""
+        if self.knows(descriptor):
+            return True
+        found = await blob_exists(self._client, self._repository, descriptor, self._scope)
+        if found:
+            self._contents.add(self._repository, descriptor)
+        return found
+
+    def other_repository(self, descriptor: Descriptor) -> str | None:
+        """Another repository of the registry that some copy of this process saw the blob in."""
+        return self._contents.elsewhere(self._repository, descriptor)
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """Make a blob of another repository of this registry appear here; False: upload it. # network
@@ -97,9 +111,14 @@ class RegistryRepository:
                 retry=False,
             )
         except (RegistryError, TransportError):
+            self._contents.mounted(False)
             return False
+        self._contents.mounted(reply.status == 201)
         if reply.status == 201:
-            return descriptor.digest.algorithm == "sha256" or await self._is_really_here(descriptor)
+            if descriptor.digest.algorithm != "sha256" and not await self._is_really_here(descriptor):
+                return False
+            self._contents.add(self._repository, descriptor)
+            return True
         unused = self._opened.pop(descriptor.digest, None)
         if reply.headers.get("Location", ""):
             self._opened[descriptor.digest] = reply
@@ -113,7 +132,13 @@ class RegistryRepository:
 
     async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         """As `Manifests.push`. # network"""
-        await self._manifests.push(descriptor, data, tag)
+        try:
+            await self._manifests.push(descriptor, data, tag)
+        except RegistryError as error:
+            if not BLOBS_MISSING.isdisjoint(error.codes):
+                self._contents.forget(self._repository)
+            raise
+        self._contents.add(self._repository, descriptor)
 
     async def _is_really_here(self, descriptor: Descriptor) -> bool:
         """Whether a mount that was answered by 201 worked: distribution 2 and 3 say so of sha512 in vain."""

@@ -112,6 +112,7 @@ class RegistryUpload:
         self._memory.learn(self._upload)
         if self._descriptor.digest.algorithm != "sha256":
             await self._check_kept()
+        self._memory.contents.add(self._repository, self._descriptor)
 
     async def cancel(self) -> None:
         """Drop the session at the target. Never raises an error; bounded in time; nothing after `commit`."""

@@ -104,6 +104,10 @@ class LayoutStore:
         """
         return await in_thread(self._find_manifest, reference)
 
+    def knows(self, descriptor: Descriptor) -> bool:
+        """False: looking costs no more than remembering."""
+        return False
+
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether the manifest's file is there with the descriptor's size."""
         return await self.has_blob(descriptor)
@@ -111,6 +115,10 @@ class LayoutStore:
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the blob's file is there with the descriptor's size."""
         return await in_thread(self.files.size, descriptor.digest) == descriptor.size
+
+    def other_repository(self, descriptor: Descriptor) -> str | None:
+        """None: a layout has no other repositories."""
+        return None
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """False: a layout has no other repositories."""

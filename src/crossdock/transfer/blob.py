@@ -56,6 +56,10 @@ def during(operation: str, side: Side, reference: str) -> Iterator[None]:
         ) from error
 
 
+Underway = dict[tuple[str, str], "asyncio.Future[None]"]
+"""The blobs that some copy is looking after, by target and digest; done when it has, well or not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What every blob move of a process shares."""
@@ -63,6 +67,7 @@ class Workshop:
     supply: Supply
     hashing: HashingService
     paranoid: bool
+    underway: Underway = field(default_factory=dict)
     small: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SMALL_BLOBS_AT_ONCE))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from crossdock.content import Source, Target
 from crossdock.errors import CrossdockError, DigestMismatch, LimitExceeded, SizeMismatch
-from crossdock.events import BlobPlanned, CopyDone, CopyStarted
+from crossdock.events import BlobOutcome, BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
@@ -137,7 +137,7 @@ class ImageCopy:
         present = self._is_found(root)
         if not present and wish.target_tag is None and self._asked != root.digest:
             present = await self._has_manifest(root)
-        await self._copy_successors(root, data, present)
+        await self._copy_successors(root, data, present or self._target.knows(root))
         if not present:
             with during("push manifest to", "target", wish.target_reference):
                 await self._target.push_manifest(root, data, wish.target_tag)  # network
@@ -239,25 +239,42 @@ class ImageCopy:
     # -- blobs -------------------------------------------------------------------------------------------
 
     async def _copy_blob(self, blob: Descriptor, present: bool) -> None:
-        if not present:
-            with during("check blob at", "target", f"{self._target.name}@{blob.digest}"):
-                async with self._checks:
-                    present = await self._target.has_blob(blob)  # network
+        """See to it that the target has the blob, alone among all copies of the process."""
         if present:
             self._tally.blob_done(blob, "skipped")
             return
+        underway, key = self._workshop.underway, (self._target.name, str(blob.digest))
+        while (other := underway.get(key)) is not None:
+            await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
+        underway[key] = done = asyncio.get_running_loop().create_future()
+        try:
+            self._tally.blob_done(blob, await self._bring_blob(blob))
+        finally:
+            del underway[key]
+            done.set_result(None)
+
+    async def _bring_blob(self, blob: Descriptor) -> BlobOutcome:
+        if not self._target.knows(blob):
+            with during("check blob at", "target", f"{self._target.name}@{blob.digest}"):
+                async with self._checks:
+                    present = await self._target.has_blob(blob)  # network
+            if not present:
+                return await self._move_blob(blob)
+        return "skipped"
+
+    async def _move_blob(self, blob: Descriptor) -> BlobOutcome:
         small = blob.size <= self._workshop.supply.budget.slot_size
         async with self._workshop.small if small else self._large:
             if await self._mount(blob):
-                self._tally.blob_done(blob, "mounted")
-                return
+                return "mounted"
             move = SmallMove if small else BlobMove
             await move(blob, self._source, self._target, self._workshop, self._tally).run()
-        self._tally.blob_done(blob, "moved")
+        return "moved"
 
     async def _mount(self, blob: Descriptor) -> bool:
         """Whether another repository of the target's registry gave it. A refusal only costs the upload."""
-        for repository in self._wish.mount_from:
+        known = self._target.other_repository(blob)
+        for repository in self._wish.mount_from or ((known,) if known is not None else ()):
             try:
                 if await self._target.mount(blob, repository):  # network
                     return True

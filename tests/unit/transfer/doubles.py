@@ -111,21 +111,30 @@ class MemoryTarget:
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     elsewhere: dict[str, dict[str, bytes]] = field(default_factory=dict)  # repository → blobs to mount
+    seen: list[str] = field(default_factory=list)  # those whose blobs are known before a mount is tried
     chunk_size: int | None = None
     # Called with (session, bytes about to be taken): may raise.
     on_append: Callable[[MemorySession, int], None] = lambda session, count: None
     on_commit: Callable[[MemorySession], None] = lambda session: None
     sessions: list[MemorySession] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    checks: list[str] = field(default_factory=list)  # digests of the blobs that were looked for
 
     async def find_manifest(self, reference: str) -> bytes | None:
         digest = self.tags.get(reference, reference)
         return self.manifests[digest][1] if digest in self.manifests else None
 
+    def knows(self, descriptor: Descriptor) -> bool:
+        return False
+
+    def other_repository(self, descriptor: Descriptor) -> str | None:
+        return next((name for name in self.seen if descriptor.digest in self.elsewhere[name]), None)
+
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         return descriptor.digest in self.manifests
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
+        self.checks.append(descriptor.digest)
         return descriptor.digest in self.blobs
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:

@@ -219,6 +219,58 @@ async def test_a_blob_is_mounted_when_another_repository_has_it(world: World, wo
     assert tally.bytes["mounted"] == 5000
 
 
+async def test_a_blob_is_mounted_from_where_another_copy_saw_it(world: World, workshop: Workshop) -> None:
+    layer = world.blob(5000)
+    world.source.tags["v1"] = world.image(None, [layer])["digest"]
+    world.target.elsewhere["other"] = {layer["digest"]: world.source.blobs[layer["digest"]]}
+    world.target.seen.append("other")
+    tally = await world.copy(workshop)
+    assert tally.blobs == {"moved": 1, "skipped": 0, "mounted": 1}
+
+
+async def test_copies_at_once_bring_a_shared_blob_once(world: World, workshop: Workshop) -> None:
+    shared = world.blob(400_000)
+    for number in range(4):
+        world.source.tags[f"v{number}"] = world.image(None, [shared])["digest"]
+    tallies = await asyncio.gather(
+        *(world.copy(workshop, source_name=f"v{number}", target_tag=f"v{number}") for number in range(4))
+    )
+    assert sorted(tally.blobs["moved"] for tally in tallies) == [1, 1, 1, 2]
+    assert sum(tally.blobs["skipped"] for tally in tallies) == 3
+    uploads = [session.descriptor.digest for session in world.target.sessions]
+    assert uploads.count(Digest(shared["digest"])) == 1
+    assert_nothing_left(workshop)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_copy_that_fails_or_is_cancelled_leaves_its_blob_to_the_next(
+    cancelled: bool, world: World, workshop: Workshop
+) -> None:
+    shared = world.blob(400_000)
+    world.source.tags["v1"] = world.image(None, [shared])["digest"]
+    world.source.tags["v2"] = world.image(None, [shared])["digest"]
+    reached = asyncio.Event()
+
+    def on_append(session: Any, count: int) -> None:
+        if session.descriptor.digest == shared["digest"] and not reached.is_set():
+            reached.set()
+            if not cancelled:
+                raise UploadRejected("full")
+
+    world.target.on_append = on_append
+    first = asyncio.ensure_future(world.copy(workshop))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(world.copy(workshop, source_name="v2", target_tag="v2"))
+    await reached.wait()
+    if cancelled:
+        first.cancel()
+    await asyncio.wait([first, second])
+    assert first.cancelled() == cancelled
+    assert second.result().blobs["moved"] == 2
+    assert set(world.target.tags) == {"v2"}
+    assert_nothing_left(workshop)
+
+
 async def test_a_foreign_layer_keeps_its_urls_and_is_not_fetched(world: World, workshop: Workshop) -> None:
     foreign = {
         "mediaType": FOREIGN,
