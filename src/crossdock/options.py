@@ -54,7 +54,7 @@ class NetworkOptions:
     commit_timeout: float = 600.0  # the answer to a closing PUT: minutes on large blobs (registries.md U13)
     low_speed: int = 64  # bytes a second over `timeout` under which a body counts as stalled
     retries: int = 5  # tries after the first, per request, without progress between them
-    connections: int | None = None  # source connections; None: 4 to 32, as many as throughput asks for
+    connections: int | None = None  # source connections; None: 1 to 32, as many as throughput asks for
     connections_per_host: int = 64  # bound of the pool; regsync and azcopy stay under it
 
     def __post_init__(self) -> None:

@@ -163,7 +163,7 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
         "--connections",
         type=_checked(NetworkOptions, "connections", _integer),
         metavar="N",
-        help="connections to the source (default: 4 to 32, as many as throughput asks for)",
+        help="connections to the source (default: 1 to 32, as many as throughput asks for)",
     )
     tuning.add_argument(
         "--chunk-size",

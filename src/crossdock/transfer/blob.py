@@ -11,7 +11,7 @@ at or before it for which the digest's state was kept, and bytes the target alre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -33,7 +33,7 @@ from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import stop
 from crossdock.verify import BlobVerifier
 
-QUEUE_PIECES = 2  # hashed and waiting to be sent; more would only delay back-pressure
+QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
 SMALL_BLOBS_AT_ONCE = 32  # of all copies; each is two or three requests that wait, and holds one slot
 KEPT_STATES = 4  # digest states at the last acknowledged boundaries
 
@@ -192,27 +192,32 @@ class BlobMove:
         try:
             while True:
                 with during("fetch blob from", "source", self._source_name):
-                    piece = await reader.next_piece()  # network
-                if piece is None:
+                    pieces = await reader.next_pieces()  # network
+                if not pieces:
                     return
                 try:
-                    await self._hash(piece, verifier, boundary)
-                    await queue.put(piece)
+                    await self._hash(pieces, verifier, boundary)
+                    while pieces:
+                        await queue.put(pieces[0])
+                        del pieces[0]
                 except BaseException:
-                    self._release(piece)
+                    for piece in pieces:
+                        self._release(piece)
                     raise
         except Exception as error:
             await queue.put(error)
 
-    async def _hash(self, piece: Piece, verifier: BlobVerifier, boundary: int | None) -> None:
+    async def _hash(self, pieces: Sequence[Piece], verifier: BlobVerifier, boundary: int | None) -> None:
         if self._workshop.paranoid:
-            piece.slot.mark(piece.slot_stop)
-        await self._workshop.hashing.update(verifier, piece.view)
-        if piece.stop == self._blob.size:
+            for piece in pieces:
+                piece.slot.mark(piece.slot_stop)
+        await self._workshop.hashing.update(verifier, *(piece.view for piece in pieces))
+        stop = pieces[-1].stop
+        if stop == self._blob.size:
             self._check(verifier)
             self._is_verified = True
-        elif boundary is not None and piece.stop % boundary == 0:
-            self._keep_state(piece.stop, verifier)
+        elif boundary is not None and stop % boundary == 0:
+            self._keep_state(stop, verifier)
 
     def _check(self, verifier: BlobVerifier) -> None:
         with during("fetch blob from", "source", self._source_name):

@@ -2,78 +2,110 @@
 
 Rules of the tuner (azcopy's concurrency tuner and aws-c-s3's back-off are the precedents):
 
-1. Start small; growing is quick, and shrinking wastes connections already made.
-2. While connections are what is lacking, double, and keep the step when throughput rose by at least a fifth
-   of what perfect scaling would give. Otherwise go back and stay.
-3. When the target is the bottleneck (the memory budget was full for more than half of the time, twice in a
-   row), use one connection less. More of them would only fill memory.
-4. One connection less when the source refuses (429, 503) or resets.
+1. Start with one connection for each blob: within a machine room it is as fast as most targets. Growing is
+   quick, and shrinking wastes connections already made.
+2. While those who hash and send wait for bytes, and connections are what is lacking, double. Beyond four,
+   keep the step only when throughput rose by at least a fifth of what perfect scaling would give; otherwise
+   go back and stay.
+3. When the target is the bottleneck (bytes wait for it, and nobody for bytes, twice in a row), use one
+   connection less. More of them would only fill memory.
+4. Fewer when the source refuses (429, 503) or resets: by as many as were refused, by half at most.
 5. While it stays, try one step up again from time to time: networks change.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from crossdock.transfer.budget import Budget
 
-START = 4  # hf_xet and azcopy start with 4
+UNJUDGED = 4  # that many connections need no proof; hf_xet and azcopy start with 4
 MOST = 32  # per host; azcopy uses 32 to 300 against storage made for it
-LEAST_WHEN_FULL = 2  # one for the frontier and one behind it
+STARVING = 0.25  # share of the time that a blob waits for bytes, from which on the source is what limits
+HELD = 0.5  # share of the time that nothing is asked for because bytes wait, from which on the target does
 GAIN = 0.2  # azcopy: share of perfect scaling below which a step is not kept
+STEADY = 1.25  # times the observation before, up to which throughput is the basis of a step
 AGAIN_AFTER = 10  # observations without a step, after which rule 5 tries one
-PERIOD_S = 0.2  # of an observation
+PERIOD_S = 0.05  # of an observation while it grows, at least
+PERIOD_BYTES = 2 << 20  # of each connection, that an observation waits for: servers send in bursts
+LONG_PERIOD_S = 0.2  # of an observation at most
 SETTLE_TRIPS = 4  # first-byte times that new connections get before they are judged
 LEAST_PART = 4 << 20  # smaller parts cost more requests than they save memory
+LEAST_TAIL = 1 << 20  # of the last parts, which shrink so that all connections end together
+MOST_NEAR = 16 << 20  # of a part where latency is not what asks for large ones
+NEAR_WINDOW = 32 << 20  # of all parts together there: what lands stays in a cache
+PART_S = 0.02  # that a part takes at least, within the two: it costs some 0.5 ms of CPU
 TRIPS_PER_PART = 4  # part = 4 × latency × rate: a fifth of the time at most is spent waiting
 SMOOTHING = 0.2
+ANSWERS = 16  # the fastest of the last ones tells the latency; the others waited for this process as well
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What happened in one period."""
+    """What happened in one period. Shares are of the time of all blobs under way."""
 
     bytes_per_s: float
     lacking: bool  # someone waited for a connection
-    full: float  # share of the time that someone waited for memory
-    refused: bool
+    starving: float  # share that waited for bytes to hash and send
+    held: float  # share that asked for nothing because enough was here
+    refused: int  # requests that were refused for load, or whose connection broke
 
 
 class Tuner:
     """The rules, without a clock. ``limit`` is how many connections to use."""
 
-    def __init__(self, start: int = START, most: int = MOST) -> None:
+    def __init__(self, start: int = 1, most: int = MOST) -> None:
         self.limit = min(start, most)
+        self.is_rising = True
         self._most = most
+        self._least = 1  # when the target is the bottleneck
         self._before: tuple[int, float] | None = None  # limit and throughput before the step on trial
-        self._rising = True
         self._stayed = 0
-        self._was_full = False
+        self._last = 0.0  # throughput of the last observation while bytes were wanted
+        self._was_held = False
+        self._is_refused = False
+
+    def serve(self, blobs: int) -> None:
+        """So many blobs are under way: each has a connection, unless the source has refused."""
+        self._least = max(1, blobs)
+        if not self._is_refused and self.limit < blobs:
+            self.limit = min(blobs, self._most)
+            self._before = None
 
     def observe(self, seen: Observation) -> bool:
         """Take one observation; True when ``limit`` changed."""
         was = self.limit
-        is_full, was_full = seen.full > 0.5, self._was_full
-        self._was_full = is_full
-        if seen.refused or (is_full and was_full):
-            least = 1 if seen.refused else LEAST_WHEN_FULL
-            self.limit = max(min(least, self.limit), self.limit - 1)
+        is_held = seen.held > HELD and seen.starving < STARVING
+        if seen.refused:
+            self._is_refused = True
+            self.limit = max(1, self.limit // 2, self.limit - seen.refused)
             self._stay()
-        elif seen.lacking and not is_full:
+        elif is_held and self._was_held:
+            self.limit = max(min(self._least, self.limit), self.limit - 1)
+            self._stay()
+        elif seen.lacking and seen.starving > STARVING:
             self._judge(seen.bytes_per_s)
+        self._was_held = is_held
         return self.limit != was
 
     def _judge(self, bytes_per_s: float) -> None:
-        if not self._rising:
+        before_this, self._last = self._last, bytes_per_s
+        if self.limit < UNJUDGED and not self._is_refused:
+            self._step(bytes_per_s)
+            self._before = None
+        elif not self.is_rising:
             self._stayed += 1
             if self._stayed >= AGAIN_AFTER:
-                self._rising = True
+                self.is_rising = True
                 self._step(bytes_per_s)
         elif self._before is None:
-            self._step(bytes_per_s)
+            if bytes_per_s <= before_this * STEADY:  # else it rises by itself, and proves nothing
+                self._step(bytes_per_s)
         else:
             limit, before = self._before
             if bytes_per_s >= before * (1 + GAIN * (self.limit / limit - 1)):
@@ -90,9 +122,41 @@ class Tuner:
         self.limit = min(self._most, self.limit * 2)
 
     def _stay(self) -> None:
-        self._rising = False
+        self.is_rising = False
         self._before = None
         self._stayed = 0
+
+
+class Gauge:
+    """How many blobs are in some state, and the sum of that over time."""
+
+    __slots__ = ("_count", "_since", "_total")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._total = 0.0
+        self._since = 0.0
+
+    def change(self, by: int) -> None:
+        """`by` more are in it."""
+        now = time.monotonic()
+        self._total += self._count * (now - self._since)
+        self._since = now
+        self._count += by
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """One more is in it meanwhile."""
+        self.change(1)
+        try:
+            yield
+        finally:
+            self.change(-1)
+
+    def seconds(self) -> float:
+        """Seconds that all of them together have been in it."""
+        self.change(0)
+        return self._total
 
 
 class Permits:
@@ -102,19 +166,22 @@ class Permits:
     """
 
     def __init__(self, budget: Budget, *, fixed: int | None = None, part_size: int | None = None) -> None:
-        most = max(1, budget.slots // 2)
+        self._most = max(1, budget.slots // 2)
         self._budget = budget
-        self._tuner = None if fixed is not None else Tuner(most=min(MOST, most))
-        self._limit = min(fixed, most) if fixed is not None else min(START, most)
+        self._tuner = None if fixed is not None else Tuner(most=min(MOST, self._most))
+        self._fixed = min(fixed or 1, self._most)
         self._part_size = part_size
         self._used = 0
         self._waiting: deque[tuple[Callable[[], int], asyncio.Future[None]]] = deque()
         self._bytes = 0
-        self._refused = False
+        self._refused = 0
         self._lacking = False
-        self._first_byte_s = 0.0
+        self._first_bytes: deque[float] = deque(maxlen=ANSWERS)
         self._rate = 0.0  # of one connection
-        self.watchers: set[Callable[[float], None]] = set()  # called with the loop's time, once a period
+        self.starving = Gauge()  # blobs that wait for bytes to hash
+        self.held = Gauge()  # blobs that ask for nothing because enough is here
+        self._blobs = Gauge()
+        self._watchers: set[Callable[[float], None]] = set()
 
     @property
     def is_fixed(self) -> bool:
@@ -124,7 +191,7 @@ class Permits:
     @property
     def limit(self) -> int:
         """How many connections may be used at once now."""
-        return self._tuner.limit if self._tuner is not None else self._limit
+        return self._tuner.limit if self._tuner is not None else self._fixed
 
     @property
     def used(self) -> int:
@@ -133,15 +200,50 @@ class Permits:
 
     @property
     def part_size(self) -> int:
-        """Bytes of the next request, a whole number of slots: latency × rate, within the budget."""
+        """Bytes of a request, a whole number of slots: latency × rate, within the budget."""
         slot = self._budget.slot_size
         # Two parts per connection fit the budget: one on its way, one waiting behind the slowest.
         most = max(slot, self._budget.slots * slot // (2 * self.limit))
         if self._part_size is not None:
             wanted = self._part_size
         else:
-            wanted = max(LEAST_PART, int(TRIPS_PER_PART * self._first_byte_s * self._rate))
+            near = min(MOST_NEAR, NEAR_WINDOW // self.limit, int(PART_S * self._rate))
+            wanted = max(LEAST_PART, near, int(TRIPS_PER_PART * self.first_byte_s * self._rate))
         return max(slot, min(wanted, most) // slot * slot)
+
+    def part_of(self, left: int) -> int:
+        """Bytes of the next request, of `left` that its blob has still to ask for: less towards the end."""
+        size = self.part_size
+        connections = self.limit // max(1, len(self._watchers))
+        if self._part_size is None and left < size * connections:
+            slot = self._budget.slot_size
+            least = max(LEAST_TAIL, int(PART_S * self._rate))
+            size = min(size, max(least, left // connections) // slot * slot)
+        return min(size, left)
+
+    @property
+    def enough(self) -> int:
+        """Bytes that may wait to be hashed while more is asked for: what comes in the time of an answer."""
+        least = min(LEAST_PART, self._budget.slots * self._budget.slot_size // 8)
+        return max(least, self.part_size * self.limit // TRIPS_PER_PART)
+
+    def enter(self, watcher: Callable[[float], None]) -> None:
+        """A blob begins. `watcher` is called with the loop's time a few times a second until `leave`."""
+        self._watchers.add(watcher)
+        self._blobs.change(1)
+        self._serve()
+
+    def leave(self, watcher: Callable[[float], None]) -> None:
+        """The blob has ended. Nothing if it had not begun."""
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+            self._blobs.change(-1)
+            self._serve()
+
+    def _serve(self) -> None:
+        if self._tuner is not None:
+            self._tuner.serve(len(self._watchers))
+            self._grant()
 
     async def acquire(self, ahead: Callable[[], int]) -> None:
         """Wait for leave. `ahead` tells how many bytes beyond its frontier the asker has already."""
@@ -172,11 +274,21 @@ class Permits:
 
     def answered(self, seconds: float) -> None:
         """The head of an answer came after `seconds`."""
-        self._first_byte_s += (seconds - self._first_byte_s) * (SMOOTHING if self._first_byte_s else 1.0)
+        self._first_bytes.append(seconds)
+
+    @property
+    def first_byte_s(self) -> float:
+        """Seconds from a request to its answer, 0 before the first."""
+        return min(self._first_bytes, default=0.0)
+
+    def finished(self, count: int, seconds: float) -> None:
+        """A part of `count` bytes took `seconds` from its head to its last byte."""
+        rate = count / max(seconds, 1e-4)
+        self._rate += (rate - self._rate) * (SMOOTHING if self._rate else 1.0)
 
     def refused(self) -> None:
         """The source refused for load, or a connection broke."""
-        self._refused = True
+        self._refused += 1
 
     def _grant(self) -> None:
         while self._waiting and self._used < self.limit:
@@ -186,25 +298,42 @@ class Permits:
                 self._used += 1
                 entry[1].set_result(None)
 
+    # -- observing -----------------------------------------------------------------------------------------
+
     async def watch(self) -> None:
         """Observe, tune and call the watchers until cancelled."""
         loop = asyncio.get_running_loop()
-        settled = loop.time()
         while True:
-            began, full = loop.time(), self._budget.blocked_s()
-            self._bytes, self._refused, self._lacking = 0, False, bool(self._waiting)
-            await asyncio.sleep(PERIOD_S)
-            now = loop.time()
-            for watcher in tuple(self.watchers):
-                watcher(now)
-            seen = Observation(
-                bytes_per_s=self._bytes / (now - began),
-                lacking=self._lacking,
-                full=(self._budget.blocked_s() - full) / (now - began),
-                refused=self._refused,
-            )
-            if self._used:
-                self._rate = seen.bytes_per_s / self._used
-            if self._tuner is not None and began >= settled and self._tuner.observe(seen):
+            seen = await self._observe(loop)
+            if self._tuner is not None and self._tuner.observe(seen):
                 self._grant()
-                settled = now + SETTLE_TRIPS * self._first_byte_s + PERIOD_S / 2
+                await asyncio.sleep(SETTLE_TRIPS * self.first_byte_s + PERIOD_S / 2)
+
+    def look(self, now: float) -> None:
+        """Call the watchers, at loop time `now`."""
+        for watcher in tuple(self._watchers):
+            watcher(now)
+
+    async def _observe(self, loop: asyncio.AbstractEventLoop) -> Observation:
+        """One period; a short one while connections are still added and bytes come."""
+        began = loop.time()
+        gauges = self._blobs, self.starving, self.held
+        before = [gauge.seconds() for gauge in gauges]
+        self._bytes, self._refused, self._lacking = 0, 0, bool(self._waiting)
+        is_rising = self._tuner is not None and self._tuner.is_rising
+        while True:
+            await asyncio.sleep(PERIOD_S if is_rising else LONG_PERIOD_S)
+            now = loop.time()
+            self.look(now)
+            if now - began >= LONG_PERIOD_S or self._bytes >= PERIOD_BYTES * self._used:
+                break
+        blobs_s, starving_s, held_s = (
+            gauge.seconds() - seconds for gauge, seconds in zip(gauges, before, strict=True)
+        )
+        return Observation(
+            bytes_per_s=self._bytes / (now - began),
+            lacking=self._lacking,
+            starving=starving_s / blobs_s if blobs_s else 0.0,
+            held=held_s / blobs_s if blobs_s else 0.0,
+            refused=self._refused,
+        )

@@ -2,13 +2,12 @@
 
 Rules:
 
-1. A blob has at most one buffer here: each is hashed in order, and what waits is bounded by the blobs in
+1. A blob has at most one job here: its buffers are hashed in order, and what waits is bounded by the blobs in
    flight.
-2. The thread takes what is ready, at most as many buffers as the kernel hashes in turn. It never waits for
-   more.
-3. `HashingService.update` returns or raises only when nobody reads the buffer any more. A cancelled one that
+2. The thread takes what is ready, at most as many jobs as the kernel hashes in turn. It never waits for more.
+3. `HashingService.update` returns or raises only when nobody reads the buffers any more. A cancelled one that
    has not been begun is taken out of the queue; one that has been is waited for, a few milliseconds. So the
-   caller may release the slot in any case.
+   caller may release the slots in any case.
 
 One thread, not one for each core: with 8 layers on 2 cores a second one took up to 8 % more CPU in three
 races and was no faster. What waits while the thread is busy fills the lanes: there, seven of ten calls took
@@ -29,15 +28,15 @@ HASH_INLINE = 64 * 1024  # 45 µs of hashing; a hand-over to the thread costs 25
 
 
 class _Job:
-    """One buffer on its way through the thread."""
+    """Buffers of one blob on their way through the thread."""
 
-    __slots__ = ("data", "error", "is_over", "verifier", "waiter")
+    __slots__ = ("buffers", "error", "is_over", "verifier", "waiter")
 
-    def __init__(self, verifier: BlobVerifier, data: memoryview) -> None:
+    def __init__(self, verifier: BlobVerifier, buffers: Sequence[memoryview]) -> None:
         self.verifier = verifier
-        self.data = data
+        self.buffers = buffers
         self.error: BaseException | None = None
-        self.is_over = False  # nobody reads `data` any more; set by the loop's thread only
+        self.is_over = False  # nobody reads the buffers any more; set by the loop's thread only
         self.waiter: asyncio.Future[None] | None = None
 
 
@@ -53,20 +52,21 @@ class HashingService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
-    async def update(self, verifier: BlobVerifier, data: memoryview) -> None:
-        """`verifier.update(data)`, off the event loop unless `data` is small. Raises what that raises.
+    async def update(self, verifier: BlobVerifier, *buffers: memoryview) -> None:
+        """`verifier.update` of each, off the event loop unless they are small. Raises what that raises.
 
-        When it returns or raises, cancelled or not, nobody reads `data` any more. Raises ValueError when
-        another buffer of the same verifier is here.
+        When it returns or raises, cancelled or not, nobody reads the buffers any more. Raises ValueError
+        when others of the same verifier are here.
         """
         if verifier in self._busy:
-            raise ValueError("a verifier is updated by one buffer at a time")
-        if len(data) <= HASH_INLINE:
-            verifier.update(data)
+            raise ValueError("a verifier is updated by one caller at a time")
+        if sum(map(len, buffers)) <= HASH_INLINE:
+            for data in buffers:
+                verifier.update(data)
             return
         self._busy.add(verifier)
         try:
-            await self._hash_in_thread(_Job(verifier, data))
+            await self._hash_in_thread(_Job(verifier, buffers))
         finally:
             self._busy.discard(verifier)
 
@@ -148,7 +148,15 @@ class HashingService:
 
 def _update(jobs: Sequence[_Job]) -> Sequence[BaseException | None]:
     """What each job raised. Nothing ends the thread: a job without an outcome would be awaited for ever."""
+    outcomes: list[BaseException | None] = [None] * len(jobs)
     try:
-        return update_many([(job.verifier, job.data) for job in jobs])
+        for turn in range(max(len(job.buffers) for job in jobs)):
+            places = [
+                place for place, job in enumerate(jobs) if turn < len(job.buffers) and outcomes[place] is None
+            ]
+            updates = [(jobs[place].verifier, jobs[place].buffers[turn]) for place in places]
+            for place, outcome in zip(places, update_many(updates), strict=True):
+                outcomes[place] = outcome
     except BaseException as error:
         return [error] * len(jobs)
+    return outcomes

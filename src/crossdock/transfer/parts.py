@@ -1,7 +1,8 @@
 """A part: one byte range on its way, and the slots its bytes land in.
 
-A part is a `content.ByteSink`. A ranged part owns all its slots before it is asked for. A part that turned
-into a stream (the source ignores ranges) takes slots one by one and makes the source wait when there is none.
+A part is a `content.ByteSink`. A ranged part has all its slots reserved before it is asked for, and draws
+each when the first byte for it comes. A part that turned into a stream (the source ignores ranges) reserves
+one by one beyond that, and makes the source wait when there is none.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Part:
         "_budget",
         "_discard",
         "_on_bytes",
+        "_reserved",
         "_scratch",
         "body",
         "index",
@@ -41,19 +43,20 @@ class Part:
         start: int,
         stop: int,
         budget: Budget,
-        slots: list[Slot],
+        reserved: int,
         on_bytes: Callable[[Part, int], None],
     ) -> None:
         self.index = index
         self.start = start
         self.stop = stop
         self.position = start
-        self.slots: dict[int, Slot] = dict(enumerate(slots))
+        self.slots: dict[int, Slot] = {}  # by number within the part; drawn, and not taken by the consumer
         self.is_stream = False
         self.body: Body | None = None
         self.next_body: Body | None = None  # goes on where `body` is, once that was closed
         self.rescued = False
         self._budget = budget
+        self._reserved = reserved
         self._on_bytes = on_bytes
         self._discard = 0
         self._scratch: bytearray | None = None
@@ -71,9 +74,10 @@ class Part:
         number, offset = divmod(self.position - self.start, size)
         slot = self.slots.get(number)
         if slot is None:
-            slot = self._next_slot(number)
-            if slot is None:
+            if not self._reserved and not self._reserve_more():
                 return None
+            self._reserved -= 1
+            slot = self.slots[number] = self._budget.draw()
         return slot.view[offset : min(size, offset + self.stop - self.position)]
 
     def received(self, count: int) -> None:
@@ -100,15 +104,19 @@ class Part:
             self.body.close()
 
     def become_stream(self, stop: int) -> None:
-        """Take everything up to `stop`; slots beyond the reserved ones are taken as they are needed."""
+        """Take everything up to `stop`; slots beyond those are reserved as they are needed."""
         self.is_stream = True
         self.stop = stop
 
-    def slot_at(self, offset: int) -> tuple[Slot, int, int]:
-        """The slot that holds `offset`, where in it, and the offset in the blob at which the slot ends."""
+    def slot_end(self, offset: int) -> int:
+        """The offset in the blob at which the slot for `offset` ends."""
         size = self._budget.slot_size
-        number, within = divmod(offset - self.start, size)
-        return self.slots[number], within, min(self.stop, self.start + (number + 1) * size)
+        return min(self.stop, offset + size - (offset - self.start) % size)
+
+    def slot_at(self, offset: int) -> tuple[Slot, int]:
+        """The slot that holds `offset`, whose byte is here, and where in it."""
+        number, within = divmod(offset - self.start, self._budget.slot_size)
+        return self.slots[number], within
 
     def take_slot(self, offset: int) -> None:
         """The consumer has the slot that ends before or at `offset`; the part forgets it."""
@@ -125,21 +133,23 @@ class Part:
         slots, self.slots = self.slots, {}
         for slot in slots.values():
             self._budget.release(slot)
+        reserved, self._reserved = self._reserved, 0
+        self._budget.cancel(reserved)
 
-    def _next_slot(self, number: int) -> Slot | None:
+    def _reserve_more(self) -> bool:
+        """Whether the next slot is reserved now; if not, the body is resumed once it is."""
         assert self.is_stream, "a ranged part has reserved every slot it needs"
         if self._asked is not None:
-            return None
-        slot = self._budget.take_one()
-        if slot is not None:
-            self.slots[number] = slot
-            return slot
+            return False
+        if self._budget.reserve_now(1):
+            self._reserved += 1
+            return True
 
-        def deliver(slots: list[Slot]) -> None:
+        def granted() -> None:
             self._asked = None
-            self.slots[number] = slots[0]
+            self._reserved += 1
             if self.body is not None:
                 self.body.resume()
 
-        self._asked = self._budget.ask(1, deliver)
-        return None
+        self._asked = self._budget.ask(1, granted)
+        return False

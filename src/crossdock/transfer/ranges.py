@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.parts import Part
 from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
 from crossdock.transfer.tasks import stop
+
+PIECES_AT_ONCE = 4  # hashed in one turn when they are here: each turn wakes two threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class RangedReader:
         self._given = start
         self._wanted = start
         self._wake: asyncio.Future[None] | None = None
+        self._held: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._issuer: asyncio.Task[None] | None = None
         self._probed = asyncio.Event()
@@ -94,30 +98,33 @@ class RangedReader:
         self._failure: BaseException | None = None
         self._slowness = Slowness(size)
 
-    async def next_piece(self) -> Piece | None:
-        """The next bytes, None after the last. Raises what ended the reading."""
+    async def next_pieces(self) -> list[Piece]:
+        """The next bytes, as far as they are here, at most `PIECES_AT_ONCE`; empty after the last.
+
+        Nothing follows a multiple of the boundary. Raises what ended the reading.
+        """
         if self._issuer is None:
             self._issuer = self._spawn(self._issue())
-            self._supply.permits.watchers.add(self._look_at_frontier)
+            self._supply.permits.enter(self._look_at_frontier)
         while True:
             if self._given == self._size:
-                return None
-            piece = self._cut()
-            if piece is not None:
-                return piece
+                return []
+            pieces: list[Piece] = []
+            while len(pieces) < PIECES_AT_ONCE and (piece := self._cut()) is not None:
+                pieces.append(piece)
+                if piece.stop == self._size or (self._boundary and piece.stop % self._boundary == 0):
+                    break
+            if pieces:
+                return pieces
             if isinstance(self._failure, RangesIgnored):
                 await self._fall_back()
             elif self._failure is not None:
                 raise self._failure
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
+            await self._starve()
 
     async def close(self) -> None:
         """End every request and give back every slot. Safe at any time."""
-        self._supply.permits.watchers.discard(self._look_at_frontier)
+        self._supply.permits.leave(self._look_at_frontier)
         try:
             await stop(*self._tasks)
         finally:
@@ -133,28 +140,34 @@ class RangedReader:
             self._wanted = self._given + 1
             return None
         part = self._parts[0]
-        if part.position == self._given and part.is_stream and self._slot_missing(part):
-            self._wanted = self._given + 1
-            return None
-        slot, within, slot_end = part.slot_at(self._given)
+        slot_end = part.slot_end(self._given)
         wanted = slot_end
         if self._boundary is not None:
             wanted = min(wanted, (self._given // self._boundary + 1) * self._boundary)
         if part.position < wanted:
             self._wanted = wanted
             return None
+        slot, within = part.slot_at(self._given)
         length = wanted - self._given
         ends_slot = wanted == slot_end
         piece = Piece(self._given, slot.view[within : within + length], slot, within + length, ends_slot)
         self._given = wanted
+        if self._held is not None and not self._held.done() and not self._is_enough():
+            self._held.set_result(None)
         if ends_slot:
             part.take_slot(wanted)
         if wanted == part.stop:
             self._parts.popleft()
         return piece
 
-    def _slot_missing(self, part: Part) -> bool:
-        return (self._given - part.start) // self._supply.budget.slot_size not in part.slots
+    async def _starve(self) -> None:
+        """Wait until the bytes that are wanted next are here, or reading has failed."""
+        self._wake = asyncio.get_running_loop().create_future()
+        try:
+            with self._supply.permits.starving.one_more():
+                await self._wake
+        finally:
+            self._wake = None
 
     def _arrived(self, part: Part, count: int) -> None:
         self._supply.permits.received(count)
@@ -188,13 +201,17 @@ class RangedReader:
         """Ask for ranges, lowest first, as fast as permits and slots allow."""
         supply = self._supply
         while not self._is_stream and (index := self._chunks.take()) >= 0:
+            if self._is_enough():
+                await self._hold()
             await supply.permits.acquire(self._ahead)
             try:
                 start, end = self._chunks.bounds(index)
-                if end - start > supply.permits.part_size:
-                    end = start + supply.permits.part_size
+                size = supply.permits.part_of(end - start)
+                if size < end - start:
+                    end = start + size
                     self._chunks.split(index, end)
-                slots = await supply.budget.reserve(-(-(end - start) // supply.budget.slot_size))
+                slots = -(-(end - start) // supply.budget.slot_size)
+                await supply.budget.reserve(slots)
             except BaseException:
                 supply.permits.release()
                 raise
@@ -203,6 +220,19 @@ class RangedReader:
             self._start(part)
             if not self._probed.is_set():
                 await self._probed.wait()
+
+    def _is_enough(self) -> bool:
+        """Whether the target has to take bytes before more of them are of use."""
+        return self._chunks.frontier - self._given > self._supply.permits.enough
+
+    async def _hold(self) -> None:
+        """Wait until the consumer has taken enough."""
+        self._held = asyncio.get_running_loop().create_future()
+        try:
+            with self._supply.permits.held.one_more():
+                await self._held
+        finally:
+            self._held = None
 
     def _start(self, part: Part) -> None:
         """Read the part in a task that owns one permit. A task cancelled before it ran returns it too."""
@@ -230,10 +260,9 @@ class RangedReader:
                 await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
 
     async def _read_once(self, part: Part) -> None:
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
+        asked = time.monotonic()  # finer than the loop's clock, which stands still within a turn
         body = await self._source.open(part.position, part.stop)  # network
-        self._supply.permits.answered(loop.time() - asked)
+        self._supply.permits.answered(time.monotonic() - asked)
         try:
             self._on_requested(body.stop - body.start)
             if body.start > part.position or body.stop < part.stop:
@@ -246,7 +275,7 @@ class RangedReader:
                     raise RangesIgnored
                 self._stream_from(part, body.stop)
             self._probed.set()
-            began = loop.time()
+            began = time.monotonic()
             while True:
                 part.expect(body)
                 try:
@@ -256,7 +285,9 @@ class RangedReader:
                     if part.next_body is None:
                         raise
                 body, part.next_body = part.next_body, None
-            self._slowness.finished(loop.time() - began)
+            seconds = time.monotonic() - began
+            self._slowness.finished(seconds)
+            self._supply.permits.finished(body.stop - body.start, seconds)
         finally:
             part.body = None
             body.close()

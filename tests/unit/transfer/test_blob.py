@@ -254,8 +254,7 @@ async def test_a_silent_part_at_the_frontier_is_asked_for_again_and_goes_on_ther
     while not (target.sessions and target.sessions[0].offset == 3 * PART + PART // 2 and source.live == 1):  # noqa: ASYNC110
         await asyncio.sleep(0)  # until everything rests behind the silent part
     for now in (0.0, 100.0):
-        for watcher in tuple(workshop.supply.permits.watchers):
-            watcher(now)
+        workshop.supply.permits.look(now)
     tally = await moving
     assert (3 * PART + PART // 2, 4 * PART) in source.opened
     assert target.blobs[blob.digest] == data

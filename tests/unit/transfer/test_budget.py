@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from crossdock._kernels import Slot
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.tasks import run_together, stop
 
@@ -15,19 +16,25 @@ def budget() -> Budget:
     return Budget(4 << 20)
 
 
+async def hold(budget: Budget, count: int) -> list[Slot]:
+    await budget.reserve(count)
+    return [budget.draw() for _ in range(count)]
+
+
 async def test_a_reservation_waits_until_it_fits_whole(budget: Budget) -> None:
-    held = await budget.reserve(budget.slots - 1)
+    held = await hold(budget, budget.slots - 1)
     waiting = asyncio.ensure_future(budget.reserve(3))
     await asyncio.sleep(0)
     budget.release(held.pop())
     await asyncio.sleep(0)
     assert not waiting.done()
     budget.release(held.pop())
-    assert len(await waiting) == 3
+    await waiting
+    assert budget.free == 0
 
 
 async def test_a_small_reservation_does_not_overtake_a_large_one(budget: Budget) -> None:
-    held = await budget.reserve(budget.slots)
+    held = await hold(budget, budget.slots)
     large = asyncio.ensure_future(budget.reserve(4))
     await asyncio.sleep(0)
     small = asyncio.ensure_future(budget.reserve(1))
@@ -36,29 +43,51 @@ async def test_a_small_reservation_does_not_overtake_a_large_one(budget: Budget)
         budget.release(held.pop())
     await asyncio.sleep(0)
     assert not small.done()
-    assert budget.take_one() is None
+    assert not budget.reserve_now(1)
     for _ in range(2):
         budget.release(held.pop())
     await large
     await small
 
 
+async def test_what_is_reserved_and_not_drawn_goes_to_the_next(budget: Budget) -> None:
+    await budget.reserve(budget.slots)
+    waiting = asyncio.ensure_future(budget.reserve(2))
+    await asyncio.sleep(0)
+    budget.cancel(1)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    budget.cancel(1)
+    await waiting
+
+
+async def test_the_slot_freed_last_is_drawn_next_whoever_reserved_it(budget: Budget) -> None:
+    await budget.reserve(8)
+    seen = set()
+    for _ in range(8):
+        slot = budget.draw()
+        seen.add(slot.index)
+        budget.release(slot)
+    assert len(seen) == 1
+
+
 async def test_a_cancelled_reservation_lets_the_next_one_in(budget: Budget) -> None:
-    held = await budget.reserve(budget.slots)
+    held = await hold(budget, budget.slots)
     large = asyncio.ensure_future(budget.reserve(budget.slots))
     await asyncio.sleep(0)
     small = asyncio.ensure_future(budget.reserve(1))
     await asyncio.sleep(0)
     budget.release(held.pop())
     large.cancel()
-    assert len(await small) == 1
+    await small
+    assert budget.free == 0
 
 
 @pytest.mark.parametrize("granted_first", [True, False])
 async def test_slots_of_a_reservation_cancelled_while_granted_come_back(
     budget: Budget, granted_first: bool
 ) -> None:
-    held = await budget.reserve(budget.slots)
+    held = await hold(budget, budget.slots)
     waiting = asyncio.ensure_future(budget.reserve(1))
     await asyncio.sleep(0)
     steps = [lambda: budget.release(held.pop()), waiting.cancel]
@@ -69,13 +98,14 @@ async def test_slots_of_a_reservation_cancelled_while_granted_come_back(
     assert budget.free == 1
 
 
-async def test_a_withdrawn_request_is_never_delivered(budget: Budget) -> None:
-    held = await budget.reserve(budget.slots)
-    delivered: list[object] = []
-    request = budget.ask(1, delivered.append)
+async def test_a_withdrawn_request_is_never_granted(budget: Budget) -> None:
+    held = await hold(budget, budget.slots)
+    granted: list[None] = []
+    request = budget.ask(1, lambda: granted.append(None))
     budget.withdraw(request)
     budget.release(held.pop())
-    assert delivered == []
+    assert granted == []
+    assert budget.free == 1
 
 
 async def test_more_than_there_is_is_refused_at_once(budget: Budget) -> None:

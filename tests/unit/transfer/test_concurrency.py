@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -13,53 +14,103 @@ from crossdock.transfer.tasks import stop
 MiB = 1 << 20
 
 
-def seen(rate: float = 0.0, *, lacking: bool = True, full: float = 0.0, refused: bool = False) -> Observation:
-    return Observation(bytes_per_s=rate, lacking=lacking, full=full, refused=refused)
+def seen(
+    rate: float = 0.0, *, lacking: bool = True, starving: float = 1.0, held: float = 0.0, refused: int = 0
+) -> Observation:
+    return Observation(bytes_per_s=rate, lacking=lacking, starving=starving, held=held, refused=refused)
 
 
 def test_connections_double_while_throughput_follows() -> None:
     tuner = Tuner(4, 32)
     limits = []
-    for rate in (100, 200, 400, 800, 800):
+    for rate in (100, 100, 200, 400, 800, 800):
         tuner.observe(seen(rate))
         limits.append(tuner.limit)
-    assert limits == [8, 16, 32, 32, 32]
+    assert limits == [4, 8, 16, 32, 32, 32]
+
+
+def test_throughput_that_rises_by_itself_is_no_basis_for_a_step() -> None:
+    tuner = Tuner(4, 32)
+    for rate in (100, 200, 300, 400):
+        tuner.observe(seen(rate))
+        assert tuner.limit == 4
+    tuner.observe(seen(410))
+    assert tuner.limit == 8
+
+
+def test_the_first_four_connections_need_no_proof() -> None:
+    tuner = Tuner(1, 32)
+    limits = []
+    for _ in range(4):
+        tuner.observe(seen(100))
+        limits.append(tuner.limit)
+    assert limits == [2, 4, 8, 4]
+
+
+def tuner_at_four() -> Tuner:
+    """One that has seen what four connections give: 100."""
+    tuner = Tuner(4, 32)
+    tuner.observe(seen(100))
+    return tuner
 
 
 @pytest.mark.parametrize(("rate", "limit"), [(119, 4), (121, 16)])
 def test_a_step_is_kept_for_a_fifth_of_perfect_scaling(rate: float, limit: int) -> None:
-    tuner = Tuner(4, 32)
+    tuner = tuner_at_four()
     tuner.observe(seen(100))
     assert tuner.limit == 8
     tuner.observe(seen(rate))
     assert tuner.limit == limit
 
 
-def test_nothing_is_learned_while_connections_are_not_what_lacks() -> None:
+@pytest.mark.parametrize("change", [{"lacking": False}, {"starving": 0.2}])
+def test_nothing_is_learned_while_connections_are_not_what_lacks(change: dict[str, Any]) -> None:
     tuner = Tuner(4, 32)
     for _ in range(50):
-        assert not tuner.observe(seen(100, lacking=False))
+        assert not tuner.observe(seen(100, **change))
 
 
-def test_a_full_budget_takes_connections_away_down_to_two() -> None:
-    tuner = Tuner(4, 32)
-    assert not tuner.observe(seen(100, full=0.9)), "once is a hiccup"
+def test_a_target_that_limits_takes_connections_away_down_to_one_a_blob() -> None:
+    tuner = Tuner(8, 32)
+    tuner.serve(3)
+    assert not tuner.observe(seen(100, starving=0, held=0.9)), "once is a hiccup"
     for _ in range(9):
-        tuner.observe(seen(100, full=0.9))
+        tuner.observe(seen(100, starving=0, held=0.9))
+    assert tuner.limit == 3
+
+
+def test_bytes_that_wait_for_the_target_of_one_blob_do_not_hide_that_others_starve() -> None:
+    tuner = Tuner(4, 32)
+    for _ in range(9):
+        tuner.observe(seen(100, starving=0.5, held=0.6, lacking=False))
+    assert tuner.limit == 4
+
+
+def test_refusals_take_away_as_many_connections_but_half_at_most() -> None:
+    tuner = Tuner(32, 32)
+    limits = []
+    for refused in (1, 5, 30, 30, 30, 30, 30):
+        tuner.observe(seen(100, refused=refused))
+        limits.append(tuner.limit)
+    assert limits == [31, 26, 13, 6, 3, 1, 1]
+
+
+def test_what_was_refused_is_not_taken_back_because_a_blob_begins() -> None:
+    tuner = Tuner(4, 32)
+    tuner.observe(seen(100, refused=9))
+    tuner.serve(4)
     assert tuner.limit == 2
 
 
-def test_a_refusal_takes_one_connection_at_a_time_down_to_one() -> None:
-    tuner = Tuner(4, 32)
-    limits = []
-    for _ in range(5):
-        tuner.observe(seen(100, refused=True))
-        limits.append(tuner.limit)
-    assert limits == [3, 2, 1, 1, 1]
+def test_each_blob_brings_a_connection() -> None:
+    tuner = Tuner(1, 32)
+    for blobs in (1, 2, 3, 2):
+        tuner.serve(blobs)
+    assert tuner.limit == 3
 
 
 def test_a_step_is_tried_again_later() -> None:
-    tuner = Tuner(4, 32)
+    tuner = tuner_at_four()
     tuner.observe(seen(100))
     tuner.observe(seen(100))
     assert tuner.limit == 4
@@ -126,7 +177,7 @@ def test_more_connections_than_the_budget_can_feed_are_not_used() -> None:
 async def test_watchers_are_called_while_the_copy_runs() -> None:
     permits = Permits(Budget(64 * MiB))
     called = asyncio.Event()
-    permits.watchers.add(lambda now: called.set())
+    permits.enter(lambda now: called.set())
     watching = asyncio.ensure_future(permits.watch())
     await called.wait()
     await stop(watching)

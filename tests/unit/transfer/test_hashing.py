@@ -173,13 +173,13 @@ async def test_a_failure_of_the_thread_reaches_who_waits_and_the_thread_goes_on(
     verifier.check()
 
 
-async def test_a_blob_has_one_buffer_here_at_a_time(service: HashingService, gate: Gate) -> None:
+async def test_a_blob_has_one_caller_here_at_a_time(service: HashingService, gate: Gate) -> None:
     data = bytes(LARGE)
     verifier = verifier_of(data)
     task = asyncio.ensure_future(service.update(verifier, memoryview(data)))
     await gate.begun.wait()
     for view in (memoryview(data), memoryview(b"small")):
-        with pytest.raises(ValueError, match="one buffer at a time"):
+        with pytest.raises(ValueError, match="one caller at a time"):
             await service.update(verifier, view)
     gate.open.set()
     await task
