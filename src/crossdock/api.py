@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from crossdock.errors import Side
@@ -58,7 +58,8 @@ class CopyResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON, ``digest_changed`` included."""
-        return {**asdict(self), "digest_changed": self.digest_changed}
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**values, "digest_changed": self.digest_changed}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -146,20 +146,22 @@ class PlainDisplay(_LineDisplay):
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event if it deserves a line."""
-        name = "" if copy is None else self._tally.name(copy)
         if isinstance(event, Warned | CopyFailed):
-            self._writer.offer(notice(event, name))
+            self._writer.offer(notice(event, self._name(copy)))
         elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
             self._writer.offer(f"moved {short(event.digest)}  {format_size(event.size)}")
         elif isinstance(event, CopyStarted | CopyDone) and copy is not None:
             if self._eager and isinstance(event, CopyDone):
-                self._writer.offer(f"copied {name}  {event.digest}")
+                self._writer.offer(f"copied {self._name(copy)}  {event.digest}")
         elif isinstance(event, CopyStarted | Retrying) and self._eager:
             self._writer.offer(notice(event))
         elif isinstance(event, CopyStarted | Retrying):
             self._pending = notice(event)
         elif isinstance(event, CopyDone) and self._eager:
             self.tick()
+
+    def _name(self, copy: int | None) -> str:
+        return "" if copy is None else self._tally.name(copy)
 
     def tick(self) -> None:
         """Write the summary line, before it what was started or retried last."""
