@@ -232,6 +232,7 @@ def _listen(rate: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
             # Ten segments are not paced. Loopback's have 64 KiB.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
+        listener.setblocking(False)  # nginx's workers share it, and each would wait in accept for ever
         listener.bind(("127.0.0.1", 0))
         listener.listen(BACKLOG)
     except OSError as error:
