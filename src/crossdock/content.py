@@ -75,6 +75,9 @@ class UploadSession(Protocol):
     def chunk_size(self) -> int | None:
         """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
 
+    def prepare(self) -> None:
+        """The first bytes come soon: ask now for what they need. `append` tells what came of it."""
+
     async def append(self, data: memoryview) -> None:
         """Send the next bytes; returns when `data` may be reused.
 

@@ -178,6 +178,10 @@ class Upload:
                 self.chunked = True  # Cloudflare's registry says so before it answers 413
         self._send_from(0)
 
+    def posted(self) -> None:
+        """A POST with the whole blob was answered by its place (end-4b): there is nothing more to do."""
+        self.step = Done()
+
     def answered(self, status: int, headers: HeaderLookup, sent: int, codes: Collection[str] = ()) -> Verdict:
         """The answer to a `Send` of which `sent` bytes had been written."""
         send = self._current()
@@ -185,10 +189,10 @@ class Upload:
             return self._refused(send, status, headers, sent, codes)
         if sent < send.stop - send.start:  # it took what it cannot have seen
             return self._recover(send, sent)
-        self._follow(headers)
         if send.final:  # 201, and 202 and 204 of some (U6)
             self.step = Done()
             return Verdict.TAKEN
+        self._follow(headers)
         return self._chunk_taken(send, parse_uploaded(headers.get("range", "")))
 
     def broken(self, sent: int) -> Verdict:

@@ -20,6 +20,8 @@ ECR_CHUNK = 10 * MiB  # ECR documents parts of 5 to 10 MiB …
 ECR_CHUNKS = 4200  # … and at most so many; larger parts are the smaller evil for layers over 41 GiB
 RESUMABLE_FROM = 2 * GiB  # U3: what is lost by a break then costs more than the round trips of chunks
 RESUMABLE_CHUNK = 128 * MiB
+WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
+POST_TRIES = 3  # that told nothing, after which the usual way is good enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ class HostMemory:
         self._may_chunk = self._dialect.may_chunk
         self._trust_range = self._dialect.trust_range
         self._resumes = False
+        self._posts: bool | None = None  # whether a whole blob in one POST is taken; None: not known
+        self._post_tries = 0  # that told nothing, the one under way included
+        self._is_trying = False
         self.contents = Contents()
 
     def rules_for(self, size: int) -> UploadRules:
@@ -94,6 +99,32 @@ class HostMemory:
             self._chunk = min(upload.chunk_size, self._chunk or upload.chunk_size)
         self._trust_range = self._trust_range and upload.trust_range
         self._resumes = self._resumes or upload.resumed
+
+    @property
+    def takes_whole_posts(self) -> bool:
+        """The host is known to take a whole blob in one POST."""
+        return self._posts is True
+
+    def may_post_whole(self, size: int) -> bool:
+        """Whether a blob of `size` bytes may go up in one POST. Unknown hosts are tried by one at a time."""
+        if size > WHOLE_POST or self._posts is False:
+            return False
+        return self._posts is True or (not self._is_trying and self._post_tries < POST_TRIES)
+
+    def take_whole_post(self, size: int) -> bool:
+        """As `may_post_whole`; True must be followed by `posted_whole`."""
+        if not self.may_post_whole(size):
+            return False
+        if self._posts is None:
+            self._is_trying = True
+            self._post_tries += 1
+        return True
+
+    def posted_whole(self, taken: bool | None) -> None:
+        """Whether it was taken; None: it broke, or was refused for another reason."""
+        self._is_trying = False
+        if taken is not None:
+            self._posts = taken
 
     def _chunk_for(self, size: int, worth_resuming: bool) -> int:
         if self._chunk is not None:

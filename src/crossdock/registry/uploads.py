@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; a registry drops it by itself in the end
 _OPENED = (200, 201, 202)
+_BINARY = {"Content-Type": "application/octet-stream"}  # zot answers 415 without it
 _ASKED = (200, 202, 204)
 _DROPPED = (200, 202, 204, 404)
 
@@ -68,6 +70,7 @@ class RegistryUpload:
         self._opened = opened
         self._registry_url = ""
         self._opening: asyncio.Task[Reply] | None = None
+        self._is_begun = False  # something was asked of the target
         self._exchange: Exchange | None = None
         self._offset = 0
         self._upload = Upload(
@@ -88,6 +91,12 @@ class RegistryUpload:
         """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
         return self._upload.chunk_size if self._upload.chunked else None
 
+    def prepare(self) -> None:
+        """Ask for the session now: the first bytes are on their way. `append` tells what came of it."""
+        size = self._descriptor.size
+        if self._opened is None and not self._is_begun and not self._memory.may_post_whole(size):
+            self._begin(endpoints.uploads(self._repository, self._descriptor.digest.algorithm), b"", _OPENED)
+
     async def append(self, data: memoryview) -> None:
         """Send the next bytes; `data` may cross the ends of chunks. # network
 
@@ -96,6 +105,8 @@ class RegistryUpload:
         """
         if len(data) > self._descriptor.size - self._offset:
             raise ValueError(f"{len(data)} bytes at {self._offset} are over the size {self._descriptor.size}")
+        if self._is_whole(data) and self._memory.take_whole_post(len(data)) and await self._post_whole(data):
+            return
         while len(data):
             start = self._offset
             await self._append_once(data)
@@ -122,7 +133,8 @@ class RegistryUpload:
         with suppress(CrossdockError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 if self._opening is not None:
-                    self._opened = await self._opening
+                    reply = await self._opening
+                    self._opened = reply if self._is_session(reply) else None
                 if self._opened is not None:  # by a mount, or just now, and never used
                     await self._open()
         for location in (self._upload.location, *self._upload.abandoned):
@@ -177,23 +189,81 @@ class RegistryUpload:
         reply, self._opened = self._opened, None
         if reply is None:
             path = endpoints.uploads(self._repository, self._descriptor.digest.algorithm)
-            reply = await self._post(path)
+            reply = await self._post(path, b"", _OPENED)
         if not reply.headers.get("Location", ""):
             raise ProtocolError(f"POST {redact_url(reply.url)}: an upload was opened without a Location")
         self._upload.opened(reply.headers, reply.url)
 
-    async def _post(self, path: str) -> Reply:
+    def _begin(
+        self, path: str, body: bytes, ok: Collection[int], *, retry: bool = True
+    ) -> asyncio.Task[Reply]:
+        self._is_begun = True
         self._opening = asyncio.ensure_future(
-            self._client.request("POST", path, scope=self._scope, body=b"", ok=_OPENED)
+            self._client.request(
+                "POST",
+                path,
+                scope=self._scope,
+                headers=_BINARY if body else None,
+                body=body,
+                ok=ok,
+                retry=retry,
+            )
         )
+        return self._opening
+
+    async def _post(self, path: str, body: bytes, ok: Collection[int], *, retry: bool = True) -> Reply:
+        opening = self._opening or self._begin(path, body, ok, retry=retry)
         try:
             # Cancelled here, the registry may have opened a session whose Location only the answer tells.
-            reply = await asyncio.shield(self._opening)  # network
-        except NotFound as error:
-            error.hint = "create the repository at the target first: some registries (ECR) never do"
+            reply = await asyncio.shield(opening)  # network
+        except CrossdockError as error:
+            self._opening = None
+            if isinstance(error, NotFound):
+                error.hint = "create the repository at the target first: some registries (ECR) never do"
             raise
         self._opening = None
         return reply
+
+    # -- in one request ------------------------------------------------------------------------------
+
+    def _is_whole(self, data: memoryview) -> bool:
+        """Whether `data` is the blob, and nothing has been asked of the target for it."""
+        return len(data) == self._descriptor.size and not self._is_begun and self._opened is None
+
+    async def _post_whole(self, data: memoryview) -> bool:
+        """POST the blob (end-4b); False: the usual way, in the session that the registry has opened, if any.
+
+        One try. Raises `UploadInterrupted` when it failed in a way that may pass.
+        """
+        taken: bool | None = None  # None: nothing is learned of it
+        try:
+            path = endpoints.single_post(self._repository, self._descriptor.digest)
+            reply = await self._post(path, bytes(data), (201, 202), retry=False)
+            taken = reply.status == 201 and await self._is_kept(reply)
+            if taken:
+                self._offset = len(data)
+                self._upload.posted()
+            elif reply.status == 202 and self._is_session(reply):
+                self._opened = reply
+        except CrossdockError as error:
+            if error.retryable:
+                self._interrupt(error)  # counted as a retry, and fed again the usual way
+            if isinstance(error, RegistryError) and error.status not in (401, 403):
+                taken = False
+        finally:
+            self._memory.posted_whole(taken)
+        return taken is True
+
+    def _is_session(self, reply: Reply) -> bool:
+        """Whether the answer to a POST leads to a session, and not to the blob or nowhere."""
+        location = reply.headers.get("Location", "").partition("?")[0]
+        return bool(location) and not location.endswith(self._descriptor.digest)
+
+    async def _is_kept(self, reply: Reply) -> bool:
+        """Whether a 201 means the blob: some answer it to a POST that they take for the usual one."""
+        if self._is_session(reply):
+            return False
+        return self._memory.takes_whole_posts or await self._look()
 
     async def _finish(self, timeout: float | None, early: int = 0) -> None:
         """Read the answer to the request under way. `early` bytes were written but not counted. # network"""

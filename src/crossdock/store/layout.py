@@ -352,6 +352,9 @@ class LayoutUpload:
         """Bytes taken so far."""
         return self._writer.size
 
+    def prepare(self) -> None:
+        """Nothing: the file is open."""
+
     async def append(self, data: memoryview) -> None:
         """Write the next bytes. Raises `SizeMismatch` past the descriptor's size, `StoreError`."""
         if self.offset + len(data) > self._descriptor.size:

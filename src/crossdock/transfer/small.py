@@ -64,6 +64,7 @@ class SmallMove:
                 permits.release()
             raise
         try:
+            session.prepare()
             try:
                 view = await self._fetch(slot)
             finally:

@@ -50,9 +50,11 @@ async def storage(opened: AsyncExitStack) -> AsyncIterator[ScriptedRegistry]:
 
 @pytest.fixture
 def connect(server: ScriptedRegistry, opened: AsyncExitStack) -> Connect:
-    """Opens repository ``x`` of `server`."""
+    """Opens repository ``x`` of `server`. `posts`: whether it is known to take whole blobs in one POST."""
 
-    def open_repository(side: Side = "target", repository: str = "x", **network: float) -> RegistryRepository:
+    def open_repository(
+        side: Side = "target", repository: str = "x", posts: bool | None = False, **network: float
+    ) -> RegistryRepository:
         client = RegistryClient(
             server.host,
             side=side,
@@ -61,6 +63,7 @@ def connect(server: ScriptedRegistry, opened: AsyncExitStack) -> Connect:
             environ={},
             clock=HastyClock(),
         )
+        client.memory.posted_whole(posts)
         opened.push_async_callback(client.close)
         return RegistryRepository(client, f"{server.host}/{repository}")
 

@@ -39,6 +39,7 @@ DIGEST = f"digest=sha256%3A{BLOB.digest.encoded}"
 OPENED = Answer(202, {"Location": "/u/1?_state=a", "Range": "0-0"})
 PUT = f"/u/1?_state=a&{DIGEST}"
 HEAD = f"/v2/x/blobs/{BLOB.digest}"
+HERE = Answer(200, {"Content-Length": str(len(DATA))})
 
 
 @pytest.fixture
@@ -681,3 +682,55 @@ async def test_sessions_run_beside_each_other(server: ScriptedRegistry, connect:
     parts = [DATA[n * MiB : (n + 1) * MiB] for n in range(8)]
     await asyncio.gather(*(upload(repository, describe(part), part) for part in parts))
     assert {seen.body for seen in server.seen if seen.method == "PUT"} == set(parts)
+
+
+# -- what copies of one process tell each other ------------------------------------------------------
+
+
+async def test_what_was_seen_or_pushed_is_not_looked_for_again(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    repository = connect()
+    other = describe(b"other")
+    place = f"/v2/x/blobs/{other.digest}"
+    server.expect("HEAD", place, Answer(200, {"Content-Length": "5"}))
+    server.expect("POST", POST, OPENED)
+    server.expect("PUT", PUT, Answer(201))
+    assert not repository.knows(other)
+    assert await repository.has_blob(other)
+    assert await repository.has_blob(other)
+    assert await upload(repository) == []
+    assert await repository.has_blob(BLOB)
+    assert repository.knows(BLOB)
+    assert repository.other_repository(BLOB) is None
+
+
+async def test_a_blob_of_one_repository_is_offered_to_the_others(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    first = connect(repository="other/repo")
+    second = RegistryRepository(first._client.for_copy(None), f"{server.host}/x")
+    server.expect("HEAD", f"/v2/other/repo/blobs/{BLOB.digest}", HERE)
+    server.expect("POST", MOUNT, Answer(201))
+    assert await first.has_blob(BLOB)
+    assert not second.knows(BLOB)
+    assert second.other_repository(BLOB) == "other/repo"
+    assert await second.mount(BLOB, "other/repo")
+    assert second.knows(BLOB)
+
+
+async def test_a_manifest_whose_blobs_went_away_makes_the_repository_unknown(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    repository = connect()
+    media_type = "application/vnd.oci.image.index.v1+json"
+    manifest = b'{"schemaVersion":2,"mediaType":"%b","manifests":[]}' % media_type.encode()
+    described = describe(manifest, media_type)
+    refused = Answer(404, {}, b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN"}]}')
+    server.expect("HEAD", f"/v2/x/blobs/{BLOB.digest}", HERE)
+    for _ in range(2):
+        server.expect("PUT", f"/v2/x/manifests/{described.digest}", refused)
+    assert await repository.has_blob(BLOB)
+    with pytest.raises(RegistryError):
+        await repository.push_manifest(described, manifest, None)
+    assert not repository.knows(BLOB)

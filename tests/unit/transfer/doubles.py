@@ -169,6 +169,9 @@ class MemorySession:
     def offset(self) -> int:
         return len(self.data)
 
+    def prepare(self) -> None:
+        assert self.state == "open"
+
     async def append(self, data: memoryview) -> None:
         assert self.state == "open"
         self.target.on_append(self, len(data))
