@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
+use crate::delivery;
 use crate::fault;
 use crate::session::{Memory, Session};
 use crate::verifier::{Identity, Judge, Shared, Traces};
@@ -31,10 +32,9 @@ impl Client {
     #[pyo3(signature = (*, suites, tls13, certificate = None, key = None))]
     fn new(suites: Vec<u16>, tls13: bool, certificate: Option<&[u8]>, key: Option<&[u8]>) -> PyResult<Self> {
         let mut crypto = ring::default_provider();
-        let known = std::mem::take(&mut crypto.cipher_suites);
         crypto.cipher_suites = suites
             .iter()
-            .filter_map(|id| known.iter().find(|suite| u16::from(suite.suite()) == *id))
+            .filter_map(|id| delivery::suites().iter().find(|suite| u16::from(suite.suite()) == *id))
             .copied()
             .collect();
         let mut versions = vec![&TLS12];

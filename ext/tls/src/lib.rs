@@ -3,6 +3,7 @@
 //! No sockets, no threads, no runtime, no clock, no files. Certificates are judged by a callable of the caller.
 
 mod client;
+mod delivery;
 mod fault;
 mod session;
 mod verifier;

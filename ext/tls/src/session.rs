@@ -12,6 +12,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
 
+use crate::delivery;
 use crate::fault;
 use crate::verifier::Shared;
 
@@ -31,22 +32,37 @@ struct Engine {
     closed: bool,
 }
 
+#[derive(PartialEq)]
+enum Stop {
+    /// When `delivery` has no more room.
+    Full,
+    /// Not for plaintext: it is kept.
+    Never,
+}
+
 impl Engine {
-    /// Go on until `out` is full (where it is given), or the session is ready to encrypt and all ciphertext
-    /// is taken, which calls `ready`, or more ciphertext is needed in the middle of the handshake.
-    /// Returns the bytes taken of `ciphertext`, those put into `out`, and what `ready` said.
+    /// Fill `out`. Returns the bytes taken of `ciphertext`, and those put into `out`.
+    fn read(&mut self, ciphertext: &mut [u8], out: &'static mut [u8]) -> Result<(usize, usize), Error> {
+        let rest = self.deliver_rest(out);
+        let room = &mut out[rest..];
+        if room.is_empty() {
+            return Ok((0, rest));
+        }
+        let (outcome, delivered) = delivery::into(room, || self.advance(ciphertext, Stop::Full, |_| ()));
+        Ok((outcome?.0, rest + delivered))
+    }
+
+    /// Go on until the session is ready to encrypt and all ciphertext is taken, which calls `ready`, or more
+    /// ciphertext is needed in the middle of the handshake, or as `stop` says.
+    /// Returns the bytes taken of `ciphertext`, and what `ready` said.
     fn advance<R>(
         &mut self,
         ciphertext: &mut [u8],
-        mut out: Option<&mut [u8]>,
+        stop: Stop,
         mut ready: impl FnMut(Ready<'_>) -> R,
-    ) -> Result<(usize, usize, Option<R>), Error> {
+    ) -> Result<(usize, Option<R>), Error> {
         let mut taken = 0;
-        let mut filled = out.as_deref_mut().map_or(0, |out| self.deliver_rest(out));
         loop {
-            if out.as_ref().is_some_and(|out| filled == out.len()) {
-                return Ok((taken, filled, None));
-            }
             let incoming = &mut ciphertext[taken..];
             let UnbufferedStatus { mut discard, state, .. } = self.connection.process_tls_records(incoming);
             let mut done = None;
@@ -55,11 +71,11 @@ impl Engine {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
                         discard += record.discard;
-                        let room = out.as_deref_mut().map_or(&mut [][..], |out| &mut out[filled..]);
-                        let fits = room.len().min(record.payload.len());
-                        room[..fits].copy_from_slice(&record.payload[..fits]);
-                        filled += fits;
-                        self.rest.extend_from_slice(&record.payload[fits..]);
+                        let delivered = delivery::deliver(record.payload);
+                        self.rest.extend_from_slice(&record.payload[delivered..]);
+                    }
+                    if stop == Stop::Full && delivery::full() {
+                        done = Some(None);
                     }
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
@@ -72,7 +88,7 @@ impl Engine {
             }
             taken += discard;
             if let Some(done) = done {
-                return Ok((taken, filled, done));
+                return Ok((taken, done));
             }
         }
     }
@@ -153,9 +169,6 @@ pub struct Session {
     traces: Shared,
 }
 
-/// What the engine came back with: the bytes delivered, and what `ready` said.
-type Outcome<R> = Result<(usize, Option<R>), Error>;
-
 impl Session {
     pub fn new(connection: UnbufferedClientConnection, memory: Py<Memory>, traces: Shared) -> Self {
         let engine = Engine { connection, rest: Vec::new(), rest_at: 0, said: Vec::new(), closed: false };
@@ -164,23 +177,24 @@ impl Session {
     }
 
     /// Have the engine go on with the ciphertext there is; none is left in the memory afterwards.
-    fn advance<R>(
+    /// `run` returns the bytes it took, and more.
+    fn advance<T>(
         &mut self,
-        run: impl FnOnce(&mut Engine, &mut [u8]) -> Result<(usize, usize, Option<R>), Error>,
-    ) -> Outcome<R> {
+        run: impl FnOnce(&mut Engine, &mut [u8]) -> Result<(usize, T), Error>,
+    ) -> Result<T, Error> {
         let memory = self.memory.get();
         if self.live == 0 {
-            let (taken, filled, said) = run(&mut self.engine, &mut self.held)?;
+            let (taken, outcome) = run(&mut self.engine, &mut self.held)?;
             self.held.drain(..taken);
-            return Ok((filled, said));
+            return Ok(outcome);
         }
         let ciphertext = &mut bytes_of(&memory.buffer)[..self.live];
         self.live = 0;
         let outcome = run(&mut self.engine, ciphertext);
         memory.holder.store(0, Relaxed);
-        let (taken, filled, said) = outcome?;
+        let (taken, outcome) = outcome?;
         self.held.extend_from_slice(&ciphertext[taken..]);
-        Ok((filled, said))
+        Ok(outcome)
     }
 
     /// Queue what rustls said, then turn its fault into an exception.
@@ -216,8 +230,8 @@ impl Session {
             })?;
             Ok(Some(sealed.unbind()))
         };
-        let outcome = self.advance(|engine, ciphertext| engine.advance(ciphertext, None, seal));
-        match self.settle(py, outcome)?.1 {
+        let outcome = self.advance(|engine, ciphertext| engine.advance(ciphertext, Stop::Never, seal));
+        match self.settle(py, outcome)? {
             Some(sealed) => self.outgoing.extend(sealed?),
             None => return Err(fault::plain("the handshake is not complete")),
         }
@@ -276,12 +290,12 @@ impl Session {
     ///
     /// Raises what the judge of certificates raised, and TlsError.
     fn handshake(&mut self, py: Python<'_>) -> PyResult<bool> {
-        let outcome = self.advance(|engine, ciphertext| engine.advance(ciphertext, None, |_| ()));
+        let outcome = self.advance(|engine, ciphertext| engine.advance(ciphertext, Stop::Never, |_| ()));
         let outcome = self.settle(py, outcome);
         if let Some(refusal) = self.traces.lock().unwrap().refusal.take() {
             return Err(refusal);
         }
-        let ready = outcome?.1.is_some();
+        let ready = outcome?.is_some();
         if !ready && self.held.len() >= self.memory.get().buffer.len_bytes() {
             return Err(fault::plain("the server's handshake is too long"));
         }
@@ -294,9 +308,8 @@ impl Session {
             return Err(PyBufferError::new_err("the buffer must be writable and contiguous"));
         }
         let out = bytes_of(&buffer);
-        let outcome =
-            self.advance(|engine, ciphertext| py.detach(|| engine.advance(ciphertext, Some(out), |_| ())));
-        Ok(self.settle(py, outcome)?.0)
+        let outcome = self.advance(|engine, ciphertext| py.detach(|| engine.read(ciphertext, out)));
+        self.settle(py, outcome)
     }
 
     /// Encrypt all of `data`, without the GIL. Raises TlsError.

@@ -82,6 +82,7 @@ class TlsContexts:
     def _base_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
+        context.options |= ssl.OP_NO_RENEGOTIATION  # as Go's clients; rustls has none
         if self._options.ca_file is not None:
             _load_roots(context, self._options.ca_file, f"{self._flag}-ca")
         return context
