@@ -210,7 +210,7 @@ def _unreadable(text: str) -> str:
     """What makes a text no reference at all, before any grammar; empty when nothing does."""
     if not text:
         return "it is empty"
-    if any(character.isspace() for character in text):
+    if text.split() != [text]:
         return "it contains white space"
     if not text.isprintable():
         return "it contains control characters"

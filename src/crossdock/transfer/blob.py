@@ -35,6 +35,7 @@ from crossdock.verify import BlobVerifier
 
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
 SMALL_BLOBS_AT_ONCE = 32  # of all copies; each is two or three requests that wait, and holds one slot
+LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
 KEPT_STATES = 4  # digest states at the last acknowledged boundaries
 
 
@@ -69,6 +70,7 @@ class Workshop:
     paranoid: bool
     underway: Underway = field(default_factory=dict)
     small: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SMALL_BLOBS_AT_ONCE))
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BLOBS_AT_ONCE))
 
 
 def note_interruption(interruption: UploadInterrupted, blob: Descriptor, target: str, tally: Tally) -> None:

@@ -178,10 +178,13 @@ class ImageCopy:
         for blob in blobs:
             if blob.digest not in self._once:
                 self._tally.emit(BlobPlanned(blob.digest, blob.size))
-        work = [self._once_per(below, partial(self._copy_manifest, below, present)) for below in manifests]
         # An index does not stand for what it lists, a manifest does: rule 4.
-        known = present and not manifest.is_index
-        work += [self._once_per(blob, partial(self._copy_blob, blob, known)) for blob in blobs]
+        if present and not manifest.is_index:
+            for blob in blobs:  # nothing to wait for, so no tasks
+                await self._once_per(blob, partial(self._copy_blob, blob, True))
+            return
+        work = [self._once_per(below, partial(self._copy_manifest, below, present)) for below in manifests]
+        work += [self._once_per(blob, partial(self._copy_blob, blob, False)) for blob in blobs]
         await run_together(work)
 
     def _blobs_to_copy(self, found: list[Descriptor]) -> list[Descriptor]:
@@ -263,12 +266,16 @@ class ImageCopy:
         return "skipped"
 
     async def _move_blob(self, blob: Descriptor) -> BlobOutcome:
-        small = blob.size <= self._workshop.supply.budget.slot_size
-        async with self._workshop.small if small else self._large:
-            if await self._mount(blob):
-                return "mounted"
-            move = SmallMove if small else BlobMove
-            await move(blob, self._source, self._target, self._workshop, self._tally).run()
+        if blob.size <= self._workshop.supply.budget.slot_size:
+            async with self._workshop.small:
+                return await self._mount_or(blob, SmallMove)
+        async with self._large, self._workshop.large:
+            return await self._mount_or(blob, BlobMove)
+
+    async def _mount_or(self, blob: Descriptor, move: type[SmallMove | BlobMove]) -> BlobOutcome:
+        if await self._mount(blob):
+            return "mounted"
+        await move(blob, self._source, self._target, self._workshop, self._tally).run()
         return "moved"
 
     async def _mount(self, blob: Descriptor) -> bool:

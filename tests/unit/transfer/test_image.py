@@ -22,10 +22,10 @@ from crossdock.errors import (
 from crossdock.events import BlobDone, BlobPlanned, CopyDone, CopyStarted, Event, ManifestDone
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
-from crossdock.transfer.blob import Workshop
+from crossdock.transfer.blob import LARGE_BLOBS_AT_ONCE, Workshop
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.tally import Tally
-from unit.transfer.doubles import MemorySource, MemoryTarget
+from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import assert_nothing_left
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -399,3 +399,26 @@ async def test_cancelling_at_any_step_leaves_nothing_behind(workshop: Workshop) 
         assert world.source.live == 0
         assert task.cancelled() == ("v1" not in world.target.tags)
         assert_nothing_left(workshop)
+
+
+async def test_copies_at_once_keep_few_large_uploads_open(world: World, workshop: Workshop) -> None:
+    size = 3 * workshop.supply.budget.slot_size
+    images = [world.image(layers=[world.blob(size), world.blob(size)]) for _ in range(LARGE_BLOBS_AT_ONCE)]
+    most = 0
+
+    def count(session: MemorySession, _: int) -> None:
+        nonlocal most
+        opened = [each for each in world.target.sessions if each.state == "open"]
+        most = max(most, sum(each.descriptor.size == size for each in opened))
+
+    world.target.on_append = count
+    for number, image in enumerate(images):
+        world.source.tags[f"v{number}"] = image["digest"]
+    await asyncio.gather(
+        *(
+            world.copy(workshop, source_name=f"v{number}", target_tag=f"v{number}")
+            for number in range(len(images))
+        )
+    )
+    assert world.target.blobs == world.source.blobs
+    assert 1 < most <= LARGE_BLOBS_AT_ONCE
