@@ -14,7 +14,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Location, Reference, parse_location
-from crossdock.options import CopyOptions
+from crossdock.options import CopyOptions, Verify
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.tally import Tally
@@ -31,7 +31,8 @@ class CopyResult:
     """What a copy did. Sizes in bytes; a blob that occurs twice counts once.
 
     ``digest`` is what the target has, ``source_digest`` what the source named: they differ when several
-    platforms made a new index or one platform was taken out of an index.
+    platforms made a new index or one platform was taken out of an index. ``verified`` is what was done of
+    `CopyOptions.verify`: a layout checks nothing, so ``target`` became ``stream``.
     """
 
     source: str
@@ -49,6 +50,7 @@ class CopyResult:
     bytes_requested: int
     retries: int
     seconds: float
+    verified: Verify = "stream"
     warnings: tuple[str, ...] = ()
 
     @property
@@ -166,6 +168,10 @@ async def copy_one(
     started = time.monotonic()
     reading = await places.open(origin, "source", tally.retried)
     writing = await places.open(destination, "target", tally.retried)
+    verified = workshop.verify
+    if verified == "target" and isinstance(destination, LayoutReference):
+        verified = "stream"
+        tally.warn("a layout compares no digests itself: the blobs were hashed here, not by the target")
     wish = _wish(origin, destination, platforms)
     named, root = await ImageCopy(wish, reading, writing, workshop, tally).run()
     if isinstance(destination, LayoutReference) and wish.target_tag is None:
@@ -187,6 +193,7 @@ async def copy_one(
         bytes_requested=tally.bytes_requested,
         retries=tally.retries,
         seconds=time.monotonic() - started,
+        verified=verified,
         warnings=tuple(tally.warnings),
     )
 

@@ -75,6 +75,10 @@ class UploadSession(Protocol):
     def chunk_size(self) -> int | None:
         """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
 
+    @property
+    def checks_digest(self) -> bool:
+        """Whether the target itself compares bytes and digest before the blob exists there."""
+
     def prepare(self) -> None:
         """The first bytes come soon: ask now for what they need. `append` tells what came of it."""
 
@@ -86,7 +90,10 @@ class UploadSession(Protocol):
         """
 
     async def commit(self) -> None:
-        """All bytes are sent and verified by the caller: make the blob exist. Raises as `append` does."""
+        """All bytes are sent, and verified by the caller or left to the target: make the blob exist.
+
+        Raises as `append` does, and `DigestMismatch` when the target says that it has another blob.
+        """
 
     async def cancel(self) -> None:
         """Drop the session at the target. Never raises; bounded in time; nothing after `commit`."""
@@ -122,6 +129,12 @@ class Target(Protocol):
         The caller compares digests. One request, as a HEAD would be, and its answer says as well what the
         manifest lists.
         """
+
+    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        """The manifest's bytes as the target has them, compared. Raises `NotFound`, `ContentError`."""
+
+    def blob(self, descriptor: Descriptor) -> BlobSource:
+        """The blob's bytes as the target has them, to be opened in ranges. Asks nothing yet."""
 
     def knows(self, descriptor: Descriptor) -> bool:
         """Whether this process saw the manifest or blob here, or put it here. Asks nothing."""

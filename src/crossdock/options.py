@@ -8,10 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from crossdock.errors import InvalidOption
 
 MiB = 1 << 20
+
+Verify = Literal["stream", "target", "reread"]
+"""Who makes sure that the target has the right blobs.
+
+``stream``: they are hashed here before their last bytes go out. ``target``: a registry's own comparison with
+the digest of the closing PUT is trusted; only what lands in a layout, or has another digest than sha256, is
+hashed here. ``reread``: as ``stream``, and each blob and manifest that was pushed is read back and compared
+before the tag is written.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +96,14 @@ class CopyOptions:
     platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # every content buffer of the process together
+    verify: Verify = "stream"
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
     environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
 
     def __post_init__(self) -> None:
         if self.chunk_size is not None and self.chunk_size < 64 * 1024:
             raise InvalidOption("chunk size must be at least 64KiB")
+        if self.verify not in get_args(Verify):
+            raise InvalidOption(f"verify must be one of {', '.join(get_args(Verify))}")
         if self.memory < 4 * MiB:
             raise InvalidOption("memory must be at least 4MiB")

@@ -111,7 +111,9 @@ class _Shop:
         budget = Budget(options.memory, debug=options.paranoid)
         permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
         supply = Supply(budget=budget, permits=permits, network=options.network)
-        self.workshop = Workshop(supply=supply, hashing=HashingService(), paranoid=options.paranoid)
+        self.workshop = Workshop(
+            supply=supply, hashing=HashingService(), verify=options.verify, paranoid=options.paranoid
+        )
         self.users = 0
         self._watching = asyncio.ensure_future(permits.watch())
 
@@ -133,7 +135,7 @@ async def open_workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
     that an option allows is allowed once, however many copies are under way.
     """
     loop = asyncio.get_running_loop()
-    key = (loop, options.memory, options.network, options.chunk_size, options.paranoid)
+    key = (loop, options.memory, options.network, options.chunk_size, options.verify, options.paranoid)
     shop = _shops.get(key)
     if shop is None:
         shop = _shops[key] = _Shop(options)

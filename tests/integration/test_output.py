@@ -353,3 +353,34 @@ def test_paranoid_runs_are_exact(
     words = f"{source.host}/{repository}:v1", f"{target.host}/{repository}:v1"
     crossdock.copy(*words, "--paranoid", "--chunk-size", "1MiB")
     assert_holds(target.remote, repository, "v1", graph)
+
+
+@pytest.mark.parametrize(
+    ("verify", "said"), [("stream", None), ("target", "by the target alone"), ("reread", "read back")]
+)
+def test_the_result_says_who_verified(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    verify: str,
+    said: str | None,
+) -> None:
+    layers = [builder.random_layer(9_000_000), builder.random_layer(5_000)]
+    graph = push(source.remote, repository, builder, builder.image(layers), "v1")
+    words = f"{source.host}/{repository}:v1", f"{target.host}/{repository}:v1"
+    done = crossdock.ok("copy", *words, "--verify", verify, "--output", "json")
+    assert done.result["verified"] == verify
+    assert_holds(target.remote, repository, "v1", graph)
+    line = crossdock.ok("copy", *words, "--verify", verify).stdout
+    assert (said or "copied") in line
+    assert ("verified by" in line or "read back" in line) == (said is not None)
+
+
+def test_a_layout_is_no_target_that_verifies(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str], tmp_path: Path
+) -> None:
+    done = crossdock.ok("copy", words[0], f"oci:{tmp_path}/out:v1", "--verify", "target", "--output", "json")
+    assert done.result["verified"] == "stream"
+    assert "hashed here" in done.result["warnings"][0]

@@ -18,6 +18,12 @@ def test_defaults_leave_connections_and_parts_to_what_the_network_shows() -> Non
     assert options.chunk_size is None
 
 
+def test_verify_is_one_of_three() -> None:
+    assert CopyOptions().verify == "stream"
+    with pytest.raises(InvalidOption, match="stream, target, reread"):
+        CopyOptions(verify="never")  # type: ignore[arg-type]
+
+
 def test_credentials_show_the_user_name_alone() -> None:
     shown = repr(Credentials("alice", "pass-1", identity_token="token-2", registry_token="token-3"))
     assert "alice" in shown

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from crossdock.cli import exits
 from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
 from crossdock.cli.units import parse_duration, parse_size
 from crossdock.errors import InvalidInput, InvalidOption, Side
-from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
+from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions, Verify
 
 COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state")
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
@@ -56,7 +56,7 @@ def copy_options(
 
 
 _NETWORK = ("timeout", "retries", "connections")
-_COPY = ("chunk_size", "memory", "paranoid")
+_COPY = ("chunk_size", "memory", "verify", "paranoid")
 
 
 def _registry_options(
@@ -176,6 +176,11 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
         type=_checked(CopyOptions, "memory", parse_size),
         metavar="SIZE",
         help="all content buffers together (default 256MiB)",
+    )
+    tuning.add_argument(
+        "--verify",
+        choices=get_args(Verify),
+        help="stream: hash here (default); target: trust its own check; reread: read it back as well",
     )
     tuning.add_argument(
         "--paranoid", action="store_true", help="check every buffer a second time before it is sent"

@@ -19,7 +19,13 @@ from crossdock.events import BlobDone
 if TYPE_CHECKING:
     from crossdock.api import CopyResult
     from crossdock.many import ManyResult, PairResult, Status
+    from crossdock.options import Verify
 
+_VERIFIED: dict[Verify, str] = {
+    "stream": "",
+    "target": "; the bytes were verified by the target alone",
+    "reread": "; read back and compared",
+}
 STATUSES: tuple[Status, ...] = ("copied", "failed", "cancelled", "not begun")
 
 
@@ -27,6 +33,7 @@ def closing_line(result: CopyResult) -> str:
     """The copy in one line, as a person would paste it into a ticket."""
     counts = _counts(result.as_dict(), result.seconds)
     line = f"copied {result.source} -> {result.target}  {result.digest}  {counts}"
+    line += _VERIFIED[result.verified]
     if result.digest_changed:
         line += f"; chosen by --platform, so the digest is not the source's {result.source_digest}"
     return line

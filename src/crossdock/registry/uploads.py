@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from crossdock.errors import (
     CrossdockError,
+    DigestMismatch,
+    InvalidDigest,
     LimitExceeded,
     NotFound,
     ProtocolError,
@@ -28,6 +30,7 @@ from crossdock.errors import (
     UploadRejected,
 )
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
 from crossdock.protocol import endpoints
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import next_hop
@@ -90,6 +93,11 @@ class RegistryUpload:
     def chunk_size(self) -> int | None:
         """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
         return self._upload.chunk_size if self._upload.chunked else None
+
+    @property
+    def checks_digest(self) -> bool:
+        """Registries compare the bytes with ``digest=`` of the closing PUT; all of them know sha256."""
+        return self._descriptor.digest.algorithm == "sha256"
 
     def prepare(self) -> None:
         """Ask for the session now: the first bytes are on their way. `append` tells what came of it."""
@@ -286,10 +294,27 @@ class RegistryUpload:
             refusal = self._client.error_from(
                 head.status, head.headers, body, send.method, send.url, self._scope
             )
+        elif send.final:
+            self._check_stated(head.get("docker-content-digest"), send.url)
         verdict = self._upload.answered(head.status, head, sent, refusal.codes if refusal else ())
         if head.status == 401 and verdict is Verdict.AGAIN:
             await self._client.renew(self._scope)
         await self._settle(verdict, refusal, early)
+
+    def _check_stated(self, stated: str, url: str) -> None:
+        """Raises `DigestMismatch` when the target names what it took by another digest of the same kind."""
+        expected = self._descriptor.digest
+        try:
+            actual = Digest(stated.strip())
+        except InvalidDigest:  # none, or one that says nothing to us
+            return
+        if actual.algorithm == expected.algorithm and actual != expected:
+            raise DigestMismatch(
+                f"PUT {redact_url(url)}: the target names the blob {expected} as {actual}",
+                hint="the target, or a proxy before it, keeps something else than it was sent",
+                expected=expected,
+                actual=actual,
+            )
 
     # -- mending -------------------------------------------------------------------------------------
 

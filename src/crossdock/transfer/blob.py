@@ -27,6 +27,7 @@ from crossdock.errors import (
 )
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
+from crossdock.options import Verify
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Piece, RangedReader, Supply
 from crossdock.transfer.tally import Tally
@@ -68,9 +69,15 @@ class Workshop:
     supply: Supply
     hashing: HashingService
     paranoid: bool
+    verify: Verify = "stream"
     underway: Underway = field(default_factory=dict)
+    damaged: dict[tuple[str, str], CopyError] = field(default_factory=dict)  # found when read back
     small: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SMALL_BLOBS_AT_ONCE))
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BLOBS_AT_ONCE))
+
+    def trusts(self, session: UploadSession) -> bool:
+        """Whether nobody hashes here what `session` sends."""
+        return self.verify == "target" and session.checks_digest
 
 
 def note_interruption(interruption: UploadInterrupted, blob: Descriptor, target: str, tally: Tally) -> None:
@@ -139,10 +146,13 @@ class BlobMove:
         if self._is_verified and resume_at == self._blob.size:
             return  # the target holds every byte that was verified; only its commit failed
         boundary = session.chunk_size
-        begin = max((offset for offset in self._states if offset <= resume_at), default=0)
-        verifier = BlobVerifier(
-            self._blob, resumable=boundary is not None, state=self._states[begin] if begin else None
-        )
+        if self._workshop.trusts(session):
+            begin, verifier = resume_at, None
+        else:
+            begin = max((offset for offset in self._states if offset <= resume_at), default=0)
+            verifier = BlobVerifier(
+                self._blob, resumable=boundary is not None, state=self._states[begin] if begin else None
+            )
         if self._blob.size == 0:
             self._check(verifier)
             return
@@ -180,13 +190,13 @@ class BlobMove:
             while not queue.empty():
                 item = queue.get_nowait()
                 if isinstance(item, Piece):
-                    self._release(item)
+                    self._workshop.supply.release(item)
             await reader.close()
 
     async def _hash_all(
         self,
         reader: RangedReader,
-        verifier: BlobVerifier,
+        verifier: BlobVerifier | None,
         queue: asyncio.Queue[Piece | BaseException],
         boundary: int | None,
     ) -> None:
@@ -204,26 +214,30 @@ class BlobMove:
                         del pieces[0]
                 except BaseException:
                     for piece in pieces:
-                        self._release(piece)
+                        self._workshop.supply.release(piece)
                     raise
         except Exception as error:
             await queue.put(error)
 
-    async def _hash(self, pieces: Sequence[Piece], verifier: BlobVerifier, boundary: int | None) -> None:
+    async def _hash(
+        self, pieces: Sequence[Piece], verifier: BlobVerifier | None, boundary: int | None
+    ) -> None:
         if self._workshop.paranoid:
             for piece in pieces:
                 piece.slot.mark(piece.slot_stop)
-        await self._workshop.hashing.update(verifier, *(piece.view for piece in pieces))
         stop = pieces[-1].stop
-        if stop == self._blob.size:
-            self._check(verifier)
-            self._is_verified = True
-        elif boundary is not None and stop % boundary == 0:
-            self._keep_state(stop, verifier)
+        if verifier is not None:
+            await self._workshop.hashing.update(verifier, *(piece.view for piece in pieces))
+            if stop == self._blob.size:
+                self._check(verifier)
+            elif boundary is not None and stop % boundary == 0:
+                self._keep_state(stop, verifier)
+        self._is_verified = stop == self._blob.size
 
-    def _check(self, verifier: BlobVerifier) -> None:
-        with during("fetch blob from", "source", self._source_name):
-            verifier.check()
+    def _check(self, verifier: BlobVerifier | None) -> None:
+        if verifier is not None:
+            with during("fetch blob from", "source", self._source_name):
+                verifier.check()
 
     def _keep_state(self, offset: int, verifier: BlobVerifier) -> None:
         if verifier.can_export:
@@ -243,8 +257,4 @@ class BlobMove:
             if self._workshop.paranoid:
                 check_mark(piece.slot, self._blob, self._source_name)
         finally:
-            self._release(piece)
-
-    def _release(self, piece: Piece) -> None:
-        if piece.ends_slot:
-            self._workshop.supply.budget.release(piece.slot)
+            self._workshop.supply.release(piece)

@@ -22,7 +22,14 @@ from functools import partial
 from typing import Any
 
 from crossdock.content import Source, Target
-from crossdock.errors import CrossdockError, DigestMismatch, LimitExceeded, SizeMismatch
+from crossdock.errors import (
+    ContentError,
+    CopyError,
+    CrossdockError,
+    DigestMismatch,
+    LimitExceeded,
+    SizeMismatch,
+)
 from crossdock.events import BlobOutcome, BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -31,6 +38,7 @@ from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
 from crossdock.transfer.blob import BlobMove, Workshop, during
 from crossdock.transfer.platforms import select
+from crossdock.transfer.reread import reread_blob, reread_manifest
 from crossdock.transfer.small import SmallMove
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import both, run_together
@@ -140,7 +148,7 @@ class ImageCopy:
         await self._copy_successors(root, data, present or self._target.knows(root))
         if not present:
             with during("push manifest to", "target", wish.target_reference):
-                await self._target.push_manifest(root, data, wish.target_tag)  # network
+                await self._push(root, data, wish.target_tag)
         self._tally.manifest_done(root, pushed=not present)
 
     # -- the graph ---------------------------------------------------------------------------------------
@@ -159,8 +167,17 @@ class ImageCopy:
         if not present:
             with during("push manifest to", "target", shown):
                 async with self._manifests:
-                    await self._target.push_manifest(descriptor, data, None)  # network
+                    await self._push(descriptor, data, None)
         self._tally.manifest_done(descriptor, pushed=not present)
+
+    async def _push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        """PUT the manifest; under its tag only after it was read back, if it is to be. # network"""
+        if self._workshop.verify == "reread":
+            await self._target.push_manifest(descriptor, data, None)
+            await reread_manifest(descriptor, self._target)
+            if tag is None:
+                return
+        await self._target.push_manifest(descriptor, data, tag)
 
     async def _find_or_fetch(self, descriptor: Descriptor, shown: str) -> tuple[bytes, bool]:
         """The manifest, and whether it is the target's own."""
@@ -249,6 +266,8 @@ class ImageCopy:
         underway, key = self._workshop.underway, (self._target.name, str(blob.digest))
         while (other := underway.get(key)) is not None:
             await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
+        if key in self._workshop.damaged:
+            raise self._workshop.damaged[key]
         underway[key] = done = asyncio.get_running_loop().create_future()
         try:
             self._tally.blob_done(blob, await self._bring_blob(blob))
@@ -276,7 +295,17 @@ class ImageCopy:
         if await self._mount(blob):
             return "mounted"
         await move(blob, self._source, self._target, self._workshop, self._tally).run()
+        if self._workshop.verify == "reread":
+            await self._reread(blob)
         return "moved"
+
+    async def _reread(self, blob: Descriptor) -> None:
+        try:
+            await reread_blob(blob, self._target, self._workshop, self._tally)
+        except CopyError as error:
+            if isinstance(error.cause, ContentError):  # no other copy takes it for what it seems to be
+                self._workshop.damaged[self._target.name, str(blob.digest)] = error
+            raise
 
     async def _mount(self, blob: Descriptor) -> bool:
         """Whether another repository of the target's registry gave it. A refusal only costs the upload."""

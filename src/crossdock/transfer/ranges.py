@@ -44,10 +44,15 @@ class Supply:
     permits: Permits  # source connections
     network: NetworkOptions
 
+    def release(self, piece: Piece) -> None:
+        """Nobody reads the piece any more."""
+        if piece.ends_slot:
+            self.budget.release(piece.slot)
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Contiguous bytes inside one slot. Whoever has the piece releases the slot if ``ends_slot``."""
+    """Contiguous bytes inside one slot. Whoever has the piece gives it to `Supply.release` in the end."""
 
     offset: int
     view: memoryview

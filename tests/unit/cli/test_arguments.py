@@ -34,6 +34,7 @@ def test_without_flags_the_options_are_the_defaults() -> None:
         (["--chunk-size", "4MiB"], {"chunk_size": 4 * MiB}),
         (["--memory", "64MiB"], {"memory": 64 * MiB}),
         (["--paranoid"], {"paranoid": True}),
+        (["--verify", "target"], {"verify": "target"}),
         (["--connections", "3"], {"network": NetworkOptions(connections=3)}),
         (["--timeout", "500ms"], {"network": NetworkOptions(timeout=0.5)}),
         (["--retries", "0"], {"network": NetworkOptions(retries=0)}),

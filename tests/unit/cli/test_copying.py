@@ -19,7 +19,7 @@ from crossdock.cli.report import closing_line
 from crossdock.errors import CopyError, NotFound
 from crossdock.events import BlobDone, Listener
 from crossdock.oci.manifest import parse_manifest
-from crossdock.options import CopyOptions, Credentials
+from crossdock.options import CopyOptions, Credentials, Verify
 from crossdock.testing.images import ImageBuilder, sample_index
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -104,6 +104,18 @@ def test_the_line_says_when_the_digest_is_not_the_sources() -> None:
     )
     assert line.endswith(f"; chosen by --platform, so the digest is not the source's {OTHER}")
     assert "1 manifest, 1 blob moved (431.0 MiB in 0.0 s), 3 skipped, 1 mounted, 1 retry" in line
+
+
+@pytest.mark.parametrize(
+    ("verified", "said"),
+    [("stream", ""), ("target", "; the bytes were verified by the target alone"), ("reread", "; read back")],
+)
+def test_the_line_says_when_the_bytes_were_not_only_hashed_here(verified: Verify, said: str) -> None:
+    from dataclasses import replace
+
+    line = closing_line(replace(RESULT, verified=verified))
+    assert said in line
+    assert line.endswith("retries") == (not said)
 
 
 def test_credentials_of_both_sides_come_from_stdin_source_first(

@@ -9,6 +9,7 @@ import pytest
 from crossdock.errors import (
     ConnectFailed,
     Denied,
+    DigestMismatch,
     NotFound,
     ProtocolError,
     RedirectRefused,
@@ -38,6 +39,8 @@ POST = "/v2/x/blobs/uploads/"
 DIGEST = f"digest=sha256%3A{BLOB.digest.encoded}"
 OPENED = Answer(202, {"Location": "/u/1?_state=a", "Range": "0-0"})
 PUT = f"/u/1?_state=a&{DIGEST}"
+OTHER = str(describe(b"other").digest)
+SHA512 = str(describe(DATA, algorithm="sha512").digest)
 HEAD = f"/v2/x/blobs/{BLOB.digest}"
 HERE = Answer(200, {"Content-Length": str(len(DATA))})
 
@@ -89,6 +92,21 @@ async def test_one_put_carries_the_blob_with_its_length(server: ScriptedRegistry
     assert put.headers["content-type"] == "application/octet-stream"
     assert "content-range" not in put.headers
     assert put.body == DATA
+
+
+@pytest.mark.parametrize(
+    ("stated", "fits"), [(OTHER, False), (str(BLOB.digest), True), (SHA512, True), ("nonsense", True)]
+)
+async def test_a_target_that_names_the_blob_otherwise_is_an_error(
+    stated: str, fits: bool, server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("POST", POST, OPENED)
+    server.expect("PUT", PUT, Answer(201, {"Docker-Content-Digest": stated}))
+    if fits:
+        assert await upload(connect()) == []
+    else:
+        with pytest.raises(DigestMismatch, match="names the blob"):
+            await upload(connect())
 
 
 async def test_an_empty_blob_is_an_empty_put(server: ScriptedRegistry, connect: Connect) -> None:

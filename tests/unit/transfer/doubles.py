@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from crossdock.content import BlobSource, Body, ByteSink, UploadSession
-from crossdock.errors import NotFound, ReadFailed, UploadInterrupted
+from crossdock.errors import NotFound, ReadFailed, UploadInterrupted, UploadRejected
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.verify import verify_bytes
 
 
 @dataclass
@@ -113,12 +114,24 @@ class MemoryTarget:
     elsewhere: dict[str, dict[str, bytes]] = field(default_factory=dict)  # repository → blobs to mount
     seen: list[str] = field(default_factory=list)  # those whose blobs are known before a mount is tried
     chunk_size: int | None = None
+    checks_digest: bool = False
     # Called with (session, bytes about to be taken): may raise.
     on_append: Callable[[MemorySession, int], None] = lambda session, count: None
     on_commit: Callable[[MemorySession], None] = lambda session: None
     sessions: list[MemorySession] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)  # digests of the blobs that were looked for
+
+    # Called with the bytes that are read back: returns those that come.
+    on_read: Callable[[bytes], bytes] = lambda data: data
+
+    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        data = self.on_read(self.manifests[descriptor.digest][1])
+        verify_bytes(data, descriptor)
+        return data
+
+    def blob(self, descriptor: Descriptor) -> BlobSource:
+        return MemoryBlob(MemorySource(), self.on_read(self.blobs[descriptor.digest]))
 
     async def find_manifest(self, reference: str) -> bytes | None:
         digest = self.tags.get(reference, reference)
@@ -162,6 +175,7 @@ class MemorySession:
         self.target, self.descriptor = target, descriptor
         self.data = bytearray()
         self.chunk_size = target.chunk_size
+        self.checks_digest = target.checks_digest
         self.state = "open"
         self.interruptions = 0
 
@@ -187,7 +201,9 @@ class MemorySession:
     async def commit(self) -> None:
         assert self.state == "open"
         self.target.on_commit(self)
-        assert Digest.of(bytes(self.data), self.descriptor.digest.algorithm) == self.descriptor.digest
+        if Digest.of(bytes(self.data), self.descriptor.digest.algorithm) != self.descriptor.digest:
+            assert self.checks_digest, "a wrong blob was complete at a target that does not look"
+            raise UploadRejected("DIGEST_INVALID", status=400)
         self.state = "committed"
         self.target.log.append(f"blob {self.descriptor.digest}")
         self.target.blobs[self.descriptor.digest] = bytes(self.data)

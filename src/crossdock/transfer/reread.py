@@ -1,0 +1,49 @@
+"""Reading back what a target has, after it was pushed and before a tag is written (``--verify reread``)."""
+
+from __future__ import annotations
+
+from crossdock.content import Target
+from crossdock.errors import ContentError
+from crossdock.oci.descriptor import Descriptor
+from crossdock.transfer.blob import Workshop, during
+from crossdock.transfer.ranges import RangedReader
+from crossdock.transfer.tally import Tally
+from crossdock.verify import BlobVerifier
+
+_HINT = "the target keeps other bytes than it was sent and confirmed: look at its storage and proxies"
+
+
+async def reread_blob(blob: Descriptor, target: Target, workshop: Workshop, tally: Tally) -> None:
+    """Read the whole blob from `target` and compare. Raises `CopyError`. # network"""
+    verifier = BlobVerifier(blob)
+    reader = RangedReader(
+        target.blob(blob),
+        blob.size,
+        workshop.supply,
+        on_requested=lambda count: None,  # what is counted is asked of the source
+        on_retry=lambda error: tally.retried("target", "read back blob", str(error)),
+    )
+    with during("read back blob from", "target", f"{target.name}@{blob.digest}"):
+        try:
+            while pieces := await reader.next_pieces():
+                try:
+                    await workshop.hashing.update(verifier, *(piece.view for piece in pieces))
+                finally:
+                    for piece in pieces:
+                        workshop.supply.release(piece)
+            verifier.check()
+        except ContentError as error:
+            error.hint = _HINT
+            raise
+        finally:
+            await reader.close()
+
+
+async def reread_manifest(manifest: Descriptor, target: Target) -> None:
+    """Fetch the manifest from `target` and compare. Raises `CopyError`. # network"""
+    with during("read back manifest from", "target", f"{target.name}@{manifest.digest}"):
+        try:
+            await target.fetch_manifest(manifest)
+        except ContentError as error:
+            error.hint = _HINT
+            raise
