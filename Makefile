@@ -52,7 +52,7 @@ bench-kernels: $(VENV)/dev.stamp ## time the kernels against their twins and has
 bench-smoke: $(VENV)/dev.stamp ## one iteration of every kernel benchmark, to see that it works
 	$(BIN)/pytest -q benchmarks/kernels --benchmark-disable
 
-profile: $(VENV)/dev.stamp ## where the CPU of a copy goes: by kind of work, imports, functions
+profile: $(VENV)/dev.stamp ## where CPU and bytes of a copy go: kinds of work, copies, imports, functions
 	$(BIN)/python -m benchmarks profile
 
 rivals: ## build into rivals/ what the benchmarks race against

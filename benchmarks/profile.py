@@ -1,11 +1,12 @@
-"""Where crossdock's CPU goes: perf by kind of work, imports by package, Python by function.
+"""Where crossdock's CPU and bytes go: kinds of work, copies of bytes, imports, Python by function.
 
-perf samples the CPU clock, so it works in virtual machines; without perf only the last two are shown. What is
-sampled are whole copies by the command as it is installed, against the servers of the race.
+Each is a whole copy of its own, by the command as it is installed, against the servers of the race. Kinds of
+work need perf, which samples the CPU clock and so works in virtual machines; without it the rest is shown.
 """
 
 from __future__ import annotations
 
+import os
 import pstats
 import re
 import shutil
@@ -19,70 +20,38 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.clients import CLIENTS, Job, make_job
+from benchmarks import sampling
+from benchmarks.clients import CLIENTS, FLOOR, Job, make_job
 from benchmarks.content import Images, build
 from benchmarks.measure import spawn, workspace
-from benchmarks.processes import find
-from benchmarks.scenarios import Scenario, Size
-from benchmarks.servers import Certificates, End, make_certificates, source, target
+from benchmarks.scenarios import GiB, Scenario, Size
+from benchmarks.servers import Certificates, make_certificates, source, target
 
-_HZ = 997
 _ROWS = 14
-
-# The first that fits names a sample: in the kernel by the entry that led there, else by the innermost
-# function or its library.
-_KERNEL = (
-    (
-        "kernel: fresh memory (faults, zeroing)",
-        r"page_fault|clear_page|clear_huge_page|sys_(mmap|munmap|madvise|brk|mprotect)",
-    ),
-    ("kernel: receive", r"sys_(recv|read)"),
-    ("kernel: send", r"sys_(send|write)"),
-    ("kernel: process start and end", r"sys_(execve|exit|clone|vfork)|do_exit|exit_mmap"),
-    ("kernel: files", r"sys_(open|stat|newfstat|getdents|lseek|close|pread|readlink)"),
-    ("kernel: waiting, waking", r"sys_(epoll|futex|poll|select)|schedule"),
-    ("kernel: other", r""),
-)
-_USER = (
-    ("SHA-256", r"sha256|SHA256|_ext/digest"),
-    ("TLS: encrypt, decrypt", r"aes|AES|gcm|GCM|ghash|chacha|vaes"),
-    ("TLS: rest of OpenSSL", r"libssl|libcrypto"),
-    ("memory copies", r"mem(cpy|move|set)"),
-    ("event loop (uvloop)", r"uvloop"),
-    ("kernels of crossdock", r"_ext"),
-    ("XXH3", r"xxhash"),
-    ("JSON (msgspec)", r"msgspec"),
-    ("compiled HTTP (aiohttp and its helpers)", r"aiohttp|multidict|yarl|frozenlist|propcache"),
-    ("dynamic loader", r"ld-linux|ld-2"),
-    ("allocator", r"malloc|free|_int_|arena"),
-    ("garbage collector", r"gc_collect|deduce_unreachable|visit_|subtract_refs|_traverse"),
-    ("unmarshalling of .pyc", r"r_object|marshal|r_string|r_ref"),
-    ("Python", r"python|_Py|Py[A-Z]"),
-    ("other", r""),
-)
+_BODY = 0.005  # copies of less than this share of the content are no body bytes
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A running scenario: a job to be copied, and what it is called."""
+    """A running scenario: a job to be copied, and the bytes of blobs that it has to move."""
 
-    title: str
     job: Job
+    blob_bytes: int
 
 
 def profile(scenarios: Sequence[Scenario], size: Size) -> None:
     """Print the profile of crossdock in each of `scenarios`."""
+    lacking = sampling.missing()
+    if lacking:
+        print(f"{lacking}\nCPU by kind of work is left out.")
     for scenario in scenarios:
         print(f"\n== {scenario.name}: {scenario.title}")
         with _content(scenario, size) as (place, content):
             certificates = make_certificates(place / "tls") if scenario.tls else None
-            if find("perf"):
+            steps = (_by_time if lacking else _by_kind, _by_copy, _by_import, _by_function)
+            for step in steps:
                 with _stage(scenario, place, content, certificates) as stage:
-                    _by_kind(stage)
-            with _stage(scenario, place, content, certificates) as stage:
-                _by_import(stage)
-            with _stage(scenario, place, content, certificates) as stage:
-                _by_function(stage)
+                    step(stage)
 
 
 @contextmanager
@@ -90,8 +59,7 @@ def _content(scenario: Scenario, size: Size) -> Iterator[tuple[Path, Images]]:
     workload = scenario.workload(size)
     place = workspace(workload.layer_bytes * 2)
     try:
-        content = build(place / "layout", workload)
-        yield place, content
+        yield place, build(place / "layout", workload)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -100,11 +68,10 @@ def _content(scenario: Scenario, size: Size) -> Iterator[tuple[Path, Images]]:
 def _stage(
     scenario: Scenario, place: Path, content: Images, certificates: Certificates | None
 ) -> Iterator[Stage]:
+    delay = scenario.round_trip_s
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=place)))
-        ends: dict[str, End] = {}
-        delay = scenario.round_trip_s
-        ends["source"] = stack.enter_context(
+        origin = stack.enter_context(
             source(
                 folder / "s",
                 content,
@@ -113,68 +80,80 @@ def _stage(
                 certificates=certificates,
             )
         )
-        ends["target"] = stack.enter_context(
+        end = stack.enter_context(
             target(folder / "t", rate=scenario.target_rate, round_trip_s=delay, certificates=certificates)
         )
         work = folder / "work"
         work.mkdir()
-        job = make_job(work, content, ends["source"], ends["target"], certificates)
+        job = make_job(work, content, origin, end, certificates)
         if scenario.warm:
-            spawn(CLIENTS["crossdock"].command(job), work, job.environ())
-        yield Stage(scenario.title, job)
+            spawn(_command(job), work, job.environ())
+        yield Stage(job, 0 if scenario.warm else content.blob_bytes)
 
 
 def _command(job: Job) -> list[str]:
     return CLIENTS["crossdock"].command(job)
 
 
-def _table(title: str, counts: Mapping[str, float], total: float, unit: str) -> None:
+def _table(title: str, values: Mapping[str, float], total: float, unit: str = "s") -> None:
     print(f"\n{title}")
-    for name, count in sorted(counts.items(), key=lambda item: -item[1])[:_ROWS]:
-        if count >= total * 0.004:
-            print(f"  {count / total:6.1%}  {count:8.3f} {unit}  {name}")
+    for name, value in sorted(values.items(), key=lambda item: -item[1])[:_ROWS]:
+        if value >= total * 0.004:
+            print(f"  {value / total:6.1%}  {value:8.3f} {unit}  {name}")
+
+
+def _print_usage(stage: Stage, usage: Mapping[str, float], note: str = "") -> None:
+    wall_s, user_s, system_s = (usage[name] for name in ("wall_s", "user_s", "system_s"))
+    words = f"wall {wall_s:.2f} s, user {user_s:.2f} s, system {system_s:.2f} s"
+    if stage.blob_bytes >= GiB // 16:
+        words += f"; CPU {(user_s + system_s) * GiB / stage.blob_bytes:.2f} s per GiB"
+    print(f"{words}, {usage['minor_faults']:.0f} page faults{note}")
+
+
+def _by_time(stage: Stage) -> None:
+    _print_usage(stage, spawn(_command(stage.job), stage.job.directory, stage.job.environ()))
 
 
 def _by_kind(stage: Stage) -> None:
     data = stage.job.directory / "perf.data"
-    perf = ["perf", "record", "--quiet", "-o", str(data), "-e", "cpu-clock", "-F", str(_HZ), "-g", "--"]
-    usage = spawn([*perf, *_command(stage.job)], stage.job.directory, stage.job.environ())
-    wall_s, user_s, system_s = (usage[name] for name in ("wall_s", "user_s", "system_s"))
-    print(f"wall {wall_s:.2f} s, user {user_s:.2f} s, system {system_s:.2f} s (under perf)")
-    script = subprocess.run(
-        [find("perf") or "perf", "script", "-i", str(data), "-F", "comm,tid,ip,sym,dso"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    kinds: Counter[str] = Counter()
-    leaves: Counter[str] = Counter()
-    for block in script.split("\n\n"):
-        frames = [line.strip() for line in block.splitlines()[1:] if line.strip()]
-        if frames:
-            kinds[_kind(frames)] += 1
-            leaves[re.sub(r"^[0-9a-f]+ ", "", frames[0])] += 1
-    for counts, title in ((kinds, "CPU by kind of work"), (leaves, "hottest functions")):
-        seconds = {name: count / _HZ for name, count in counts.items()}
-        _table(title, seconds, sum(seconds.values()) or 1.0, "s")
+    argv = [*sampling.recorded(data), *_command(stage.job)]
+    _print_usage(stage, spawn(argv, stage.job.directory, stage.job.environ()), " (under perf)")
+    kinds, leaves = sampling.seconds(data)
+    for values, title in ((kinds, "CPU by kind of work"), (leaves, "hottest functions")):
+        _table(title, values, sum(values.values()) or 1.0)
 
 
-def _kind(frames: Sequence[str]) -> str:
-    leaf = frames[0]
-    if "([kernel" in leaf or ("([unknown])" not in leaf and "[k]" in leaf):
-        inside = " ".join(frame for frame in frames if "([kernel" in frame)
-        return next(name for name, pattern in _KERNEL if re.search(pattern, inside))
-    return next(name for name, pattern in _USER if re.search(pattern, leaf))
-
-
-def _python(argv: Sequence[str], *flags: str) -> list[str]:
-    """`argv` of the command, run by the interpreter with `flags`."""
-    return [sys.executable, *flags, *argv] if argv[0] != "xargs" else list(argv)
+def _by_copy(stage: Stage) -> None:
+    """Bytes that were copied, by those of blobs: what floor/copies.c counted."""
+    if not stage.blob_bytes:
+        return
+    library = FLOOR / "copies.so"
+    here = Path(__file__).parent / "floor"
+    flags = ["-O2", "-Wall", "-Wextra", "-std=gnu11", "-fno-builtin", "-fPIC", "-shared"]
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, *flags, "-o", library, here / "copies.c", "-ldl"], check=True)
+    environ = {**stage.job.environ(), "LD_PRELOAD": str(library)}
+    environ["COPIES"] = str(stage.job.directory / "copies")
+    spawn(_command(stage.job), stage.job.directory, environ)
+    moved: Counter[tuple[str, str]] = Counter()
+    lines = [line for file in stage.job.directory.glob("copies.*") for line in file.read_text().splitlines()]
+    for line in lines:
+        kind, path, function, size, _ = line.split("\t")
+        moved[kind, f"{Path(path).name} {function}".rstrip() if kind == "copy" else ""] += int(size)
+    print("\nbytes copied, by bytes of blobs; hashing, encrypting and decrypting are not among them")
+    names = {"receive": "kernel → process", "send": "process → kernel", "copy": "memcpy in"}
+    for kind, title in names.items():
+        mine = {where: count for (what, where), count in moved.items() if what == kind}
+        for where, count in sorted(mine.items(), key=lambda item: -item[1]):
+            if count >= _BODY * stage.blob_bytes:
+                print(f"  {count / stage.blob_bytes:6.2f}  {title} {where}".rstrip())
+    total = sum(moved.values()) / stage.blob_bytes
+    print(f"  {total:6.2f}  in all")
 
 
 def _by_import(stage: Stage) -> None:
-    argv = _command(stage.job)
-    spawn(_python(argv, "-X", "importtime"), stage.job.directory, stage.job.environ())
+    argv = [sys.executable, "-X", "importtime", *_command(stage.job)]
+    spawn(argv, stage.job.directory, stage.job.environ())
     line = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)
     modules: Counter[str] = Counter()
     for match in line.finditer((stage.job.directory / "output").read_text(errors="replace")):
@@ -189,7 +168,7 @@ def _by_import(stage: Stage) -> None:
     total = sum(packages.values()) or 1
     for counts, title in ((packages, "packages"), (modules, "modules")):
         shares = {name: value / total * cost for name, value in counts.items()}
-        _table(f"share of {title} in that", shares, cost, "s")
+        _table(f"share of {title} in that", shares, cost)
 
 
 def _cpu(stage: Stage, script: str) -> float:
@@ -197,10 +176,22 @@ def _cpu(stage: Stage, script: str) -> float:
     return statistics.median(usage["user_s"] + usage["system_s"] for usage in runs)
 
 
+_PROFILED = """
+import cProfile, runpy, sys, time
+profile = cProfile.Profile(time.thread_time)
+sys.argv = sys.argv[1:]
+try:
+    profile.runcall(runpy.run_path, sys.argv[0], run_name="__main__")
+finally:
+    profile.dump_stats({path!r})
+"""
+
+
 def _by_function(stage: Stage) -> None:
+    """CPU of the event loop's thread; the hashing threads have no Python worth a name."""
     stats_path = stage.job.directory / "stats"
-    argv = _command(stage.job)
-    spawn(_python(argv, "-m", "cProfile", "-o", str(stats_path)), stage.job.directory, stage.job.environ())
+    script = _PROFILED.format(path=str(stats_path))
+    spawn([sys.executable, "-c", script, *_command(stage.job)], stage.job.directory, stage.job.environ())
     stats = pstats.Stats(str(stats_path)).stats  # type: ignore[attr-defined]
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()
@@ -209,6 +200,6 @@ def _by_function(stage: Stage) -> None:
         own[name] += own_s
         total[name] += total_s
     everything = sum(own.values()) or 1.0
-    _table("Python by function, own time under cProfile, waiting included", own, everything, "s")
+    _table("the loop's thread by function, own CPU under cProfile", own, everything)
     ours = {name: value for name, value in total.items() if not name.startswith(("~", "<"))}
-    _table("Python by function, with what it calls", ours, everything, "s")
+    _table("the same with what it calls", ours, everything)
