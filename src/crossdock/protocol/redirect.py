@@ -62,7 +62,8 @@ def next_hop(current_url: str, location: str, *, registry_url: str) -> Hop:
     if len(location) > MAX_LOCATION:
         raise RedirectRefused(f"a Location of {len(location)} characters is over the limit of {MAX_LOCATION}")
     try:
-        url = usable_url(urljoin(current_url, _quoted(location.strip())))
+        location = _quoted(location.strip())
+        url = usable_url(location if _PLAIN_START.match(location) else urljoin(current_url, location))
     except ValueError as error:
         raise RedirectRefused(f"a Location is no usable URL: {error}") from None
     target = origin(url)
@@ -101,6 +102,7 @@ def same_origin(url: str, other: str) -> bool:
     return origin(url) == origin(other)
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether `host` certainly is this machine: ``localhost``, 127.0.0.0/8 or ``::1``."""
     if host.lower().rstrip(".") == "localhost":
@@ -109,6 +111,7 @@ def is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
+@lru_cache(maxsize=256)
 def is_internal(host: str) -> bool:
     """Whether `host` is by its spelling no public address: a private literal or a name of this machine."""
     name = host.lower().rstrip(".")

@@ -50,6 +50,7 @@ _OVERFLOW = 4096  # bytes; where a body lands that goes on after its end
 # What storage says when a signed URL ran out: 403 (S3, Azure, CloudFront), 401, or 400 (GCS: ExpiredToken).
 _EXPIRED = frozenset({400, 401, 403})
 _EXISTS = (200, 204, *sorted(REDIRECTS))
+_EXISTS_OR_NOT = (*_EXISTS, 404)  # which is no error here, and need not be made one
 
 
 async def blob_exists(client: RegistryClient, repository: str, descriptor: Descriptor, scope: Scope) -> bool:
@@ -60,8 +61,10 @@ async def blob_exists(client: RegistryClient, repository: str, descriptor: Descr
     """
     path = endpoints.blob(repository, descriptor.digest)
     try:
-        reply = await client.request("HEAD", path, scope=scope, ok=_EXISTS)
+        reply = await client.request("HEAD", path, scope=scope, ok=_EXISTS_OR_NOT)
     except (NotFound, Unsupported):
+        return False
+    if reply.status == 404:
         return False
     stated = reply.headers.get("Content-Length", "").strip()
     return reply.status != 200 or not stated.isdigit() or int(stated) == descriptor.size

@@ -13,7 +13,7 @@ from crossdock.errors import RateLimited
 from crossdock.protocol.redirect import Origin, origin, show_origin
 from crossdock.registry.retry import MAX_RETRY_AFTER_S, Clock, RetryPolicy, retry_after
 
-CONTROL_CONCURRENCY = 16  # small requests to one host at once; dockerd and skopeo stay under 10
+CONTROL_CONCURRENCY = 32  # small requests to one host at once: half of the pool, the other is for blobs
 
 _THROTTLING = frozenset({429, 503})
 

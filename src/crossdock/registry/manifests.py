@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -78,9 +79,10 @@ class Manifests:
         One over the limit is none that a copy could have put there.
         """
         try:
-            return (await self._request("GET", reference)).body
+            reply = await self._request("GET", reference, ok=(200, 404))
         except (NotFound, LimitExceeded):
             return None
+        return reply.body if reply.status == 200 else None
 
     async def exists(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the manifest under its digest. # network"""
@@ -176,9 +178,11 @@ class Manifests:
             )
         return Descriptor(media_type, digest, len(reply.body))
 
-    async def _request(self, method: str, reference: str) -> Reply:
+    async def _request(self, method: str, reference: str, ok: Collection[int] = (200,)) -> Reply:
         path = endpoints.manifest(self._repository, reference)
-        return await self._client.request(method, path, scope=self._scope, headers=_ACCEPT, limit=LIMIT)
+        return await self._client.request(
+            method, path, scope=self._scope, headers=_ACCEPT, ok=ok, limit=LIMIT
+        )
 
 
 def _names_urls(manifest: Manifest) -> bool:
