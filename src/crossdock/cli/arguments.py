@@ -45,6 +45,8 @@ def copy_options(
 ) -> CopyOptions:
     """What the flags of any subcommand say, as options. Raises `InvalidOption` when they contradict."""
     network = {key: value for key in _NETWORK if (value := getattr(namespace, key, None)) is not None}
+    if "timeout" in network:  # whoever sets a bound means every silence, a commit's too
+        network["commit_timeout"] = network["timeout"]
     rest = {key: value for key in _COPY if (value := getattr(namespace, key, None)) is not None}
     return CopyOptions(
         source=_registry_options(namespace, "source", source),
@@ -281,7 +283,7 @@ def _add_network(parser: _Parser) -> Any:
         "--timeout",
         type=_checked(NetworkOptions, "timeout", parse_duration),
         metavar="TIME",
-        help="give a connection up when nothing moved for so long (default 30s)",
+        help="give a connection up when nothing moved for so long (default 30s; 10m for commits)",
     )
     group.add_argument(
         "--retries",

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
 from crossdock.transport.answer import DONE, FULL, HEAD, MORE, UNASKED, Answer, Event
 from crossdock.transport.redact import redact_text, redact_url
-from crossdock.transport.watchdog import Pace, Watchdog
+from crossdock.transport.watchdog import Pace, Watchdog, unacknowledged
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
@@ -494,6 +494,11 @@ class Connection(asyncio.BufferedProtocol):
             if now >= self._deadline + self._options.timeout:
                 what = "the head of the answer was begun and not ended in time"
                 self._break(self._failure(TimedOut, what, phase="first byte"))
+        elif waiting := unacknowledged(self._sock):
+            # The request is partly still here (megabytes fit into the kernel's buffers), so the peer cannot
+            # be at work on its answer: the wait for that has not begun, and this one has its own bound.
+            self._deadline = now + timeout
+            self._check_taken(now, waiting)
         elif now >= self._deadline:
             self._break(self._failure(TimedOut, f"no answer within {timeout:g} s", phase=phase))
 
@@ -508,7 +513,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _check_write(self, now: float) -> None:
         assert self._transport is not None
-        waiting = self._transport.get_write_buffer_size() + len(self._out or b"")
+        self._check_taken(now, self._transport.get_write_buffer_size() + len(self._out or b""))
+
+    def _check_taken(self, now: float, waiting: int) -> None:
         if waiting != self._drained_at[0]:
             self._drained_at = (waiting, now)
         elif now - self._drained_at[1] >= self._options.timeout:

@@ -36,7 +36,7 @@ def test_without_flags_the_options_are_the_defaults() -> None:
         (["--paranoid"], {"paranoid": True}),
         (["--verify", "target"], {"verify": "target"}),
         (["--connections", "3"], {"network": NetworkOptions(connections=3)}),
-        (["--timeout", "500ms"], {"network": NetworkOptions(timeout=0.5)}),
+        (["--timeout", "500ms"], {"network": NetworkOptions(timeout=0.5, commit_timeout=0.5)}),
         (["--retries", "0"], {"network": NetworkOptions(retries=0)}),
         (["--src-plain-http"], {"source": RegistryOptions(plain_http=True)}),
         (["--dest-plain-http"], {"target": RegistryOptions(plain_http=True)}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -197,6 +198,24 @@ async def test_a_peer_that_takes_nothing_times_out(serve, new_client):
         await exchange.write(memoryview(BODY))
     assert caught.value.phase == "write"
     over.set()
+
+
+async def test_a_peer_that_takes_nothing_of_what_the_kernel_holds_times_out(serve, new_client):
+    """A small body is in the kernel's buffers at once; the patience for an answer is not for its sending."""
+
+    async def deaf(peer: Peer) -> None:
+        peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.writer.transport.pause_reading()
+        await over.wait()
+
+    over = asyncio.Event()
+    server = await serve(deaf)
+    exchange = await put(new_client(timeout=0.2), server.url, 1 << 20)
+    await exchange.write(memoryview(BODY)[: 1 << 20])
+    with pytest.raises(TimedOut, match=r"the peer took nothing for 0\.2 s") as caught:
+        await exchange.response(3600)
+    over.set()
+    assert caught.value.phase == "write"
 
 
 async def test_the_answer_to_a_whole_body_is_not_early(serve, new_client):
