@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.images import Content, ImageBuilder
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry, start_docker_registry
-from support.faults import FaultProxy
 from support.images import add_layout, real_image
 from support.process import ServerProcess
 
@@ -82,12 +82,16 @@ def new_registry(tmp_path: Path, closing: ExitStack) -> Callable[..., DockerRegi
 
 
 @pytest.fixture
-def fault_proxy(closing: ExitStack) -> Callable[[str], FaultProxy]:
-    """Starts a fault proxy before ``host:port``."""
+def fault_proxy(closing: ExitStack) -> Callable[..., FaultProxy]:
+    """Starts a fault proxy before ``host:port``. Requests that no client may send fail the test."""
 
-    def start(upstream: str) -> FaultProxy:
-        proxy = FaultProxy(upstream)
-        closing.callback(proxy.close)
+    def stop(proxy: FaultProxy) -> None:
+        proxy.close()
+        assert proxy.violations == []
+
+    def start(upstream: str, **options: Any) -> FaultProxy:
+        proxy = FaultProxy(upstream, **options)
+        closing.callback(stop, proxy)
         return proxy
 
     return start
@@ -127,12 +131,12 @@ def real_index(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageBuilder, 
 
 
 @pytest.fixture
-def source_faults(source: DockerRegistry, fault_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+def source_faults(source: DockerRegistry, fault_proxy: Callable[..., FaultProxy]) -> FaultProxy:
     """The source behind a fault proxy."""
     return fault_proxy(source.host)
 
 
 @pytest.fixture
-def target_faults(target: DockerRegistry, fault_proxy: Callable[[str], FaultProxy]) -> FaultProxy:
+def target_faults(target: DockerRegistry, fault_proxy: Callable[..., FaultProxy]) -> FaultProxy:
     """The target behind a fault proxy."""
     return fault_proxy(target.host)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Fault
 from crossdock.testing.images import ImageBuilder
 from crossdock.testing.tokens import TokenServer
 from support.command import AUTH, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
-from support.faults import Fault, FaultProxy
 from support.images import Graph, assert_holds, one_layer_image, push
 
 pytestmark = pytest.mark.real
@@ -388,7 +389,7 @@ def test_tokens_that_expire_in_mid_copy_are_renewed(
     content, layer = one_layer_image(builder, 6_000_000)
     graph = push(one.remote, TOKEN_REPOSITORY, builder, content, "v1")
     slow = fault_proxy(one.host)
-    slow.add(Fault(lambda request: request.is_blob_get(layer.digest), times=None, pace=1_200_000))
+    slow.add(Fault(lambda request: request.is_blob_get(layer.digest), times=None, rate=1_200_000))
     secrets.run(
         *("copy", f"{slow.host}/{TOKEN_REPOSITORY}:v1", f"{two.host}/{TOKEN_REPOSITORY}:v1"),
         *("--src-creds-stdin", "--dest-creds-stdin", "--connections", "1", "--chunk-size", "512KiB"),
@@ -455,7 +456,7 @@ def test_a_401_in_the_middle_is_answered_with_a_new_token(
     )
     later = Fault(
         lambda r: r.is_blob_get(layer.digest) and not r.range.startswith("bytes=0-"),
-        answer=(401, {"WWW-Authenticate": challenge}, b"{}"),
+        answer=Answer(401, {"WWW-Authenticate": challenge}, b"{}"),
     )
     proxy.add(later)
     words = f"{proxy.host}/{TOKEN_REPOSITORY}:v1", f"{target.host}/{repository}:v1"

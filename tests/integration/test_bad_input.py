@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Fault
 from crossdock.testing.images import ImageBuilder, sample_index
 from support.command import AUTH, NOT_FOUND, SOURCE, TARGET, USAGE, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
-from support.faults import Fault, FaultProxy, SilentPort
+from support.faults import SilentPort
 from support.images import layout_tags, push
 from support.process import free_port
 
@@ -250,7 +252,7 @@ def test_schema_1_says_what_to_do(
     body = json.dumps({"schemaVersion": 1, "name": repository, "tag": "v1", "fsLayers": [], "history": []})
     proxy = fault_proxy(source.host)
     kind = {"Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}
-    proxy.add(Fault(lambda r: "/manifests/" in r.path, times=None, answer=(200, kind, body.encode())))
+    proxy.add(Fault(lambda r: "/manifests/" in r.path, times=None, answer=Answer(200, kind, body.encode())))
     wanted = f"{proxy.host}/{repository}:v1"
     line = crossdock.fail_copy(
         wanted, f"{target.host}/{repository}:v1", code=SOURCE, naming=["source", wanted]
@@ -285,7 +287,7 @@ def test_a_manifest_that_is_none_is_one_clean_line(
 ) -> None:
     proxy = fault_proxy(source.host)
     kind = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
-    proxy.add(Fault(lambda r: "/manifests/" in r.path, times=None, answer=(200, kind, body)))
+    proxy.add(Fault(lambda r: "/manifests/" in r.path, times=None, answer=Answer(200, kind, body)))
     wanted = f"{proxy.host}/{repository}:v1"
     done = crossdock("copy", wanted, f"{target.host}/{repository}:v1", "--progress", "none", "--retries", "0")
     assert done.code in (SOURCE, VERIFICATION), str(done)

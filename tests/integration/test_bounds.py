@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Fault
 from crossdock.testing.images import ImageBuilder
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
-from support.faults import Fault, FaultProxy
 from support.images import assert_holds, assert_layout_holds, push
 
 pytestmark = pytest.mark.real

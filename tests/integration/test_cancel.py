@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Break, Fault
 from crossdock.testing.images import ImageBuilder
 from support.command import CANCELLED, Crossdock, Finished
 from support.docker_registry import DockerRegistry
-from support.faults import Fault, FaultProxy, wait_set
+from support.faults import wait_set
 from support.images import Graph, layout_tags, one_layer_image, push
 
 pytestmark = pytest.mark.real
@@ -45,7 +47,9 @@ def test_ctrl_c_in_mid_upload_deletes_the_session(
     repository: str,
     image: Graph,
 ) -> None:
-    stall = target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, stall_upload_at=200))
+    stall = target_faults.add(
+        Fault(lambda r: r.is_upload_body(), times=None, breaks=Break("stall", "request", 200))
+    )
     words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the upload to begin")
@@ -67,7 +71,7 @@ def test_ctrl_c_while_the_source_stalls_ends_soon(
     repository: str,
     image: Graph,
 ) -> None:
-    stall = source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, stall_at=100))
+    stall = source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, breaks=Break("stall", at=100)))
     words = f"{source_faults.host}/{repository}:v1", f"{target.host}/{repository}:v1"
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the download to begin")
@@ -85,7 +89,9 @@ def test_ctrl_c_while_the_manifest_is_awaited_ends_soon(
     repository: str,
     image: Graph,
 ) -> None:
-    stall = source_faults.add(Fault(lambda r: "/manifests/" in r.path, times=None, stall_before_answer=True))
+    stall = source_faults.add(
+        Fault(lambda r: "/manifests/" in r.path, times=None, breaks=Break("stall", "request"))
+    )
     words = f"{source_faults.host}/{repository}:v1", f"{target.host}/{repository}:v1"
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the manifest to be asked for")
@@ -101,8 +107,12 @@ def test_a_second_ctrl_c_ends_at_once(
     repository: str,
     image: Graph,
 ) -> None:
-    stall = target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, stall_upload_at=200))
-    cleaning = target_faults.add(Fault(lambda r: r.method == "DELETE", times=None, stall_before_answer=True))
+    stall = target_faults.add(
+        Fault(lambda r: r.is_upload_body(), times=None, breaks=Break("stall", "request", 200))
+    )
+    cleaning = target_faults.add(
+        Fault(lambda r: r.method == "DELETE", times=None, breaks=Break("stall", "request"))
+    )
     words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the upload to begin")
@@ -122,8 +132,10 @@ def test_cleaning_up_is_bounded_when_the_target_is_silent(
     repository: str,
     image: Graph,
 ) -> None:
-    stall = target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, stall_upload_at=200))
-    target_faults.add(Fault(lambda r: r.method == "DELETE", times=None, stall_before_answer=True))
+    stall = target_faults.add(
+        Fault(lambda r: r.is_upload_body(), times=None, breaks=Break("stall", "request", 200))
+    )
+    target_faults.add(Fault(lambda r: r.method == "DELETE", times=None, breaks=Break("stall", "request")))
     words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the upload to begin")
@@ -136,7 +148,9 @@ def test_ctrl_c_into_a_layout_leaves_no_name_and_no_half_blob(
     crossdock: Crossdock, source_faults: FaultProxy, repository: str, image: Graph, tmp_path: Path
 ) -> None:
     layer = max(image.blobs, key=lambda digest: image.blobs[digest])
-    stall = source_faults.add(Fault(lambda r: r.is_blob_get(layer), times=None, stall_at=1_000_000))
+    stall = source_faults.add(
+        Fault(lambda r: r.is_blob_get(layer), times=None, breaks=Break("stall", at=1_000_000))
+    )
     layout = tmp_path / "layout"
     words = f"{source_faults.host}/{repository}:v1", f"oci:{layout}:v1"
     with crossdock.start("copy", *words, "--progress", "none") as running:
@@ -158,7 +172,7 @@ def test_a_cancelled_copy_still_writes_its_report(
     image: Graph,
     tmp_path: Path,
 ) -> None:
-    stall = source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, stall_at=100))
+    stall = source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, breaks=Break("stall", at=100)))
     words = f"{source_faults.host}/{repository}:v1", f"{target.host}/{repository}:v1"
     report = tmp_path / "report.json"
     with crossdock.start("copy", *words, "--progress", "none", "--report", report) as running:

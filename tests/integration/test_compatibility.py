@@ -12,11 +12,13 @@ import pytest
 import trustme
 
 from crossdock.testing import images
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Break, Fault, Seen, drop_headers, set_header
 from crossdock.testing.images import ImageBuilder, sample_index
 from support import nginx
 from support.command import TARGET, Crossdock
 from support.docker_registry import DockerRegistry
-from support.faults import Fault, FaultProxy, Seen, Tunnel, set_header
+from support.faults import Tunnel
 from support.images import Graph, assert_holds, one_layer_image, push
 from support.process import free_port
 
@@ -38,26 +40,19 @@ def is_manifest(request: Seen) -> bool:
 # -- sources -----------------------------------------------------------------------------------------
 
 
-def without(*names: str) -> Callable[[int, list[tuple[str, str]]], tuple[int, list[tuple[str, str]]]]:
-    """A `Fault.head` that drops headers."""
-
-    def rewrite(status: int, headers: list[tuple[str, str]]) -> tuple[int, list[tuple[str, str]]]:
-        return status, [(k, v) for k, v in headers if k.lower() not in names]
-
-    return rewrite
-
-
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(is_manifest, times=None, head=without("docker-content-digest")),
-        Fault(lambda r: is_manifest(r) and r.method == "HEAD", times=None, answer=(405, {}, b"")),
+        Fault(is_manifest, times=None, head=drop_headers("docker-content-digest")),
+        Fault(lambda r: is_manifest(r) and r.method == "HEAD", times=None, answer=Answer(405)),
         Fault(is_manifest, times=None, head=set_header("Content-Type", "application/octet-stream")),
         Fault(is_manifest, times=None, head=set_header("Content-Type", "application/json; charset=utf-8")),
-        Fault(lambda r: r.is_blob_get(), times=None, strip_range=True, head=without("content-length")),
-        Fault(lambda r: r.is_blob_get(), times=None, head=without("docker-content-digest", "accept-ranges")),
+        Fault(lambda r: r.is_blob_get(), times=None, strip_range=True, head=drop_headers("content-length")),
+        Fault(
+            lambda r: r.is_blob_get(), times=None, head=drop_headers("docker-content-digest", "accept-ranges")
+        ),
         Fault(lambda r: r.is_blob_get(), times=None, head=set_header("Connection", "close")),
-        Fault(lambda r: r.path == "/v2/", times=None, answer=(404, {}, b"no ping here")),
+        Fault(lambda r: r.path == "/v2/", times=None, answer=Answer(404, body=b"no ping here")),
     ],
     ids=[
         "no digest header",
@@ -138,16 +133,16 @@ def test_an_upload_location_on_another_loopback_port_works(
 
 def patches(proxy: FaultProxy) -> list[int]:
     """The sizes of the PATCH requests."""
-    return [int(r.headers.get("content-length", 0)) for r in proxy.seen if r.method == "PATCH"]
+    return [r.body_size for r in proxy.seen if r.method == "PATCH"]
 
 
 def refuse_one_request_uploads(proxy: FaultProxy) -> None:
     """413 to every PUT and PATCH of more than 6 MB."""
     proxy.add(
         Fault(
-            lambda r: r.is_upload_body() and int(r.headers.get("content-length", 0)) > 6_000_000,
+            lambda r: r.is_upload_body() and r.body_size > 6_000_000,
             times=None,
-            answer=(413, {}, b""),
+            answer=Answer(413),
         )
     )
 
@@ -174,11 +169,11 @@ def test_the_least_chunk_length_of_a_target_is_honoured(
 @pytest.mark.parametrize(
     "fault",
     [
-        {"reset_upload_at": 1_000_000},
-        {"answer": (416, {}, b"")},
-        {"answer": (404, {}, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')},
-        {"answer": (500, {}, b"")},
-        {"reset": True},
+        {"breaks": Break("reset", "request", 1_000_000)},
+        {"answer": Answer(416)},
+        {"answer": Answer(404, {}, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')},
+        {"answer": Answer(500)},
+        {"breaks": Break("reset", "request")},
     ],
     ids=["cut", "416", "404", "500", "reset"],
 )
@@ -213,7 +208,7 @@ def test_an_old_tag_stays_when_a_copy_fails(
     image: Graph,
 ) -> None:
     old = push(target.remote, repository, builder, builder.helm_chart("old"), "v1")
-    target_faults.add(Fault(lambda r: r.is_upload_start(), times=None, answer=(400, {}, b"")))
+    target_faults.add(Fault(lambda r: r.is_upload_start(), times=None, answer=Answer(400)))
     words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
     crossdock.fail_copy(*words, code=TARGET, naming=["target"])
     assert_holds(target.remote, repository, "v1", old)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from crossdock.testing import images
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Fault
 from crossdock.testing.images import Content, ImageBuilder, sample_index
 from support.command import NOT_FOUND, SCRIPT, Crossdock
 from support.docker_registry import DockerRegistry
-from support.faults import Fault, FaultProxy
 from support.images import Graph, assert_holds, assert_layout_holds, everything, push
 from support.skopeo import copy_all, raw_digest
 
@@ -428,7 +429,7 @@ def test_moving_the_source_tag_in_mid_copy_changes_nothing(
         Fault(
             lambda request: request.is_blob_get(),
             head=lambda status, headers: (status, headers),
-            after=move_the_tag,
+            when_reached=move_the_tag,
         )
     )
     result = crossdock.copy(f"{proxy.host}/{repository}:v1", f"{target.host}/{repository}:v1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,14 +11,12 @@ from pathlib import Path
 import pytest
 
 from crossdock.testing.images import Content, ImageBuilder
-from support import faults, nginx
+from support import nginx
 from support.docker_registry import DockerRegistry, htpasswd_file
-from support.faults import Fault, FaultProxy
 from support.images import (
     assert_holds,
     assert_layout_holds,
     everything,
-    one_layer_image,
     place_sparse_blob,
     push,
     write_sparse,
@@ -100,56 +97,6 @@ def test_body_limit_answers_413(
     refused = remote.request("PATCH", opened.headers["location"], bytes((1 << 20) + 1))
     assert refused.status == 413
     assert remote.push_blob(repository, bytes(1 << 20))
-
-
-def test_fault_proxy_passes_content_unchanged(
-    source: DockerRegistry, repository: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
-    builder = ImageBuilder(seed=1)
-    proxy = fault_proxy(source.host)
-    image, _ = one_layer_image(builder, 300_000)
-    graph = push(Remote(proxy.host), repository, builder, image, "v1")
-    assert_holds(Remote(proxy.host), repository, "v1", graph)
-    assert proxy.count(lambda request: request.is_upload_body()) == 2
-
-
-def test_fault_proxy_breaks_what_it_is_told(
-    source: DockerRegistry, repository: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
-    data = bytes(range(256)) * 1024
-    digest = source.remote.push_blob(repository, data)
-    proxy = fault_proxy(source.host)
-    remote = Remote(proxy.host)
-    path = f"/v2/{repository}/blobs/{digest}"
-
-    def get(**fault: object) -> bytes:
-        proxy.add(Fault(lambda request: request.is_blob_get(digest), **fault))  # type: ignore[arg-type]
-        return remote.request("GET", path, headers={"Range": "bytes=100000-"}).body
-
-    with pytest.raises(http.client.IncompleteRead) as cut:
-        get(truncate_at=70_000)
-    assert len(cut.value.partial) == 70_000
-    with pytest.raises(ConnectionError):
-        get(reset=True)
-    flipped = get(flip_at=170_000)
-    assert flipped[:70_000] == data[100_000:170_000]
-    assert flipped[70_000] == data[170_000] ^ 0xFF
-    assert flipped[70_001:] == data[170_001:]
-    assert get(strip_range=True) == data
-    assert get(answer=faults.busy()) == b"try again"
-    assert get(head=faults.set_header("Content-Range", "bytes 0-0/1")) == data[100_000:]
-    assert get() == data[100_000:]
-
-
-def test_fault_proxy_resets_uploads(
-    target: DockerRegistry, repository: str, fault_proxy: Callable[[str], FaultProxy]
-) -> None:
-    proxy = fault_proxy(target.host)
-    fault = proxy.add(Fault(lambda request: request.is_upload_body(), reset_upload_at=1 << 20))
-    with pytest.raises(ConnectionError):
-        Remote(proxy.host).push_blob(repository, bytes(8 << 20))
-    assert fault.reached.is_set()
-    assert Remote(proxy.host).push_blob(repository, bytes(8 << 20))
 
 
 def test_sparse_blob_is_served_by_the_registry(

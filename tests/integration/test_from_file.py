@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Break, Fault
 from crossdock.testing.images import ImageBuilder
 from support.command import CANCELLED, NOT_FOUND, SOURCE, Crossdock
 from support.docker_registry import DockerRegistry
-from support.faults import Fault, FaultProxy, wait_set
+from support.faults import wait_set
 from support.images import Graph, assert_holds, push
 
 pytestmark = pytest.mark.real
@@ -76,7 +78,7 @@ def test_one_pair_that_fails_leaves_the_others_alone(
         Fault(
             lambda r: r.is_blob_get() and any(digest in r.path for digest in wrong),
             times=None,
-            answer=(404, {}, b""),
+            answer=Answer(404),
         )
     )
     path = list_of(source_faults.host, target.host, repository, tmp_path)
@@ -101,8 +103,8 @@ def test_fail_fast_ends_the_run_with_the_first_failure(
     images: list[Graph],
     tmp_path: Path,
 ) -> None:
-    source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, stall_before_answer=True))
-    source_faults.add(Fault(lambda r: r.path.endswith("/manifests/v3"), times=None, answer=(403, {}, b"")))
+    source_faults.add(Fault(lambda r: r.is_blob_get(), times=None, breaks=Break("stall", "request")))
+    source_faults.add(Fault(lambda r: r.path.endswith("/manifests/v3"), times=None, answer=Answer(403)))
     path = list_of(source_faults.host, target.host, repository, tmp_path)
     done = crossdock("copy", "--from-file", path, "--fail-fast", *QUIET)
     assert "1 of 40 copies failed" in done.stderr
@@ -122,7 +124,9 @@ def test_ctrl_c_cancels_all_and_the_report_says_what_was_done(
     tmp_path: Path,
 ) -> None:
     stall = target_faults.add(
-        Fault(lambda r: r.method == "PUT" and r.path.endswith("/manifests/v3"), stall_before_answer=True)
+        Fault(
+            lambda r: r.method == "PUT" and r.path.endswith("/manifests/v3"), breaks=Break("stall", "request")
+        )
     )
     path = list_of(source.host, target_faults.host, repository, tmp_path)
     report = tmp_path / "report"

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from crossdock.testing import images
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Fault
 from crossdock.testing.images import Content, ImageBuilder
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
-from support.faults import Fault, FaultProxy
 from support.images import assert_holds, one_layer_image, place_sparse_blob, push
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -68,7 +69,7 @@ def test_a_slow_target_does_not_fill_the_memory(
 ) -> None:
     image, layer = one_layer_image(builder, 120 * MIB)
     graph = push(source.remote, repository, builder, image, "v1")
-    target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, pace=30 * MIB))
+    target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, rate=30 * MIB))
     done, peak = crossdock.measured(
         tmp_path / "peak",
         *("copy", f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"),
@@ -92,7 +93,7 @@ def test_a_slow_source_is_waited_for(
     """Three seconds of steady trickle are no stall, even with a timeout of one."""
     image, layer = one_layer_image(builder, 3 * MIB)
     graph = push(source.remote, repository, builder, image, "v1")
-    source_faults.add(Fault(lambda r: r.is_blob_get(layer.digest), times=None, pace=MIB))
+    source_faults.add(Fault(lambda r: r.is_blob_get(layer.digest), times=None, rate=MIB))
     words = f"{source_faults.host}/{repository}:v1", f"{target.host}/{repository}:v1"
     result = crossdock.copy(*words, "--timeout", "1s", "--connections", "1")
     assert result["retries"] == 0

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Seen
 from crossdock.testing.images import Content, ImageBuilder
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
-from support.faults import FaultProxy, Seen
 from support.images import Graph, assert_holds, push
 
 pytestmark = pytest.mark.real

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Break, Fault, error, expired_url, retry_after, set_header
 from crossdock.testing.images import ImageBuilder
 from support import nginx
 from support.command import NOT_FOUND, RATE_LIMIT, SOURCE, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
-from support.faults import Fault, FaultProxy, busy, retry_after, set_header
 from support.images import Graph, assert_holds, one_layer_image, push
 from support.nginx import Nginx
 
@@ -88,7 +89,7 @@ def case(
 
 
 def test_a_body_cut_once_resumes_at_its_own_offset(case: Case) -> None:
-    fault = case.plan(truncate_at=300_000)
+    fault = case.plan(breaks=Break("close", at=300_000))
     result = case.recovers()
     assert fault.reached.is_set()
     assert result["retries"] == 1
@@ -97,23 +98,23 @@ def test_a_body_cut_once_resumes_at_its_own_offset(case: Case) -> None:
 
 
 def test_bodies_cut_every_time_still_arrive_while_each_brings_something(case: Case) -> None:
-    case.plan(times=None, truncate_at=400_000)
+    case.plan(times=None, breaks=Break("close", at=400_000))
     case.recovers("--retries", "2")
 
 
 def test_a_reset_connection_is_asked_again(case: Case) -> None:
-    fault = case.plan(reset=True, times=2)
+    fault = case.plan(breaks=Break("reset", "request"), times=2)
     case.recovers()  # a kept connection that turns out closed is replaced without counting as a retry
     assert fault.reached.is_set()
 
 
 def test_a_busy_server_is_asked_again(case: Case) -> None:
-    case.plan(answer=busy(), times=2)
+    case.plan(answer=error(503), times=2)
     assert case.recovers()["retries"] == 2
 
 
 def test_a_busy_server_is_asked_again_for_manifests_too(case: Case) -> None:
-    fault = case.proxy.add(Fault(lambda r: "/manifests/" in r.path, times=2, answer=busy(502)))
+    fault = case.proxy.add(Fault(lambda r: "/manifests/" in r.path, times=2, answer=error(502)))
     assert case.recovers()["retries"] == 2
     assert fault.reached.is_set()
 
@@ -132,23 +133,19 @@ def test_a_wrong_content_range_is_not_believed(case: Case) -> None:
 
 
 def test_a_200_to_a_later_range_is_never_written_at_its_offset(case: Case) -> None:
-    later = Fault(
-        lambda r: r.is_blob_get(case.layer) and not r.range.startswith("bytes=0-"), strip_range=True
-    )
-    later.times = None
-    case.proxy.add(later)
+    case.plan(nth=2, times=None, strip_range=True)
     case.recovers()
 
 
 def test_a_stalled_body_is_given_up_and_its_part_asked_again(case: Case) -> None:
-    fault = case.plan(stall_at=500_000)
+    fault = case.plan(breaks=Break("stall", at=500_000))
     result = case.recovers("--timeout", "1s")
     assert fault.reached.is_set()
     assert int(str(result["retries"])) >= 1
 
 
 def test_a_silent_answer_is_given_up_and_asked_again(case: Case) -> None:
-    fault = case.plan(stall_at=0)
+    fault = case.plan(breaks=Break("stall", at=0))
     case.recovers("--timeout", "1s")
     assert fault.reached.is_set()
 
@@ -174,7 +171,7 @@ def test_a_source_that_ignores_ranges_is_read_once_as_one_stream(
 def test_a_source_that_ignores_ranges_and_breaks_once_is_recovered(
     case: Case, source: DockerRegistry, tmp_path: Path
 ) -> None:
-    case.plan(strip_range=True, truncate_at=2_500_000)
+    case.plan(strip_range=True, breaks=Break("close", at=2_500_000))
     case.proxy.add(Fault(lambda r: r.is_blob_get(case.layer), times=None, strip_range=True))
     case.recovers()
 
@@ -234,12 +231,10 @@ def test_a_signed_url_that_expires_is_resolved_again(case: Case, source: DockerR
             Fault(
                 lambda r: r.is_blob_get(case.layer),
                 times=None,
-                answer=(307, {"Location": f"http://{storage.host}{path}?sig=x"}, b""),
+                answer=Answer(307, {"Location": f"http://{storage.host}{path}?sig=x"}),
             )
         )
-        for _ in range(2):
-            storage.add(Fault(lambda r: r.is_blob_get(case.layer), strip_range=False))
-        storage.add(Fault(lambda r: r.is_blob_get(case.layer), answer=(403, {}, b"<Error>Expired</Error>")))
+        storage.add(Fault(lambda r: r.is_blob_get(case.layer), nth=3, answer=expired_url()))
         case.command.copy(f"{front.host}/{case.repository}:v1", case.words[1], *SMALL_CHUNKS)
         assert_holds(case.target.remote, case.repository, "v1", case.graph)
         assert front.count(lambda r: r.is_blob_get(case.layer)) == 2
@@ -249,7 +244,7 @@ def test_a_signed_url_that_expires_is_resolved_again(case: Case, source: DockerR
 
 def test_a_redirect_that_never_ends_is_the_sources_fault(case: Case) -> None:
     path = f"http://{case.proxy.host}/v2/{case.repository}/blobs/{case.layer}"
-    case.plan(times=None, answer=(307, {"Location": path}, b""))
+    case.plan(times=None, answer=Answer(307, {"Location": path}))
     case.fails(SOURCE, "--retries", "1")
 
 
@@ -264,7 +259,7 @@ def test_a_corrupted_blob_is_caught_and_nothing_is_committed(case: Case) -> None
 def test_a_corrupted_manifest_is_caught(case: Case) -> None:
     other = case.graph.manifests[case.graph.root][1].replace(b'"schemaVersion":2', b'"schemaVersion":2 ')
     kind = {"Content-Type": case.graph.media_type, "Docker-Content-Digest": case.graph.root}
-    case.proxy.add(Fault(lambda r: "/manifests/" in r.path, times=None, answer=(200, kind, other)))
+    case.proxy.add(Fault(lambda r: "/manifests/" in r.path, times=None, answer=Answer(200, kind, other)))
     case.fails(VERIFICATION)
 
 
@@ -291,22 +286,22 @@ def test_a_blob_that_is_longer_than_promised_is_caught(case: Case, source: Docke
 
 def test_a_blob_that_is_missing_is_not_found(case: Case) -> None:
     body = b'{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}'
-    case.plan(times=None, answer=(404, {"Content-Type": "application/json"}, body))
+    case.plan(times=None, answer=Answer(404, {"Content-Type": "application/json"}, body))
     assert case.layer in case.fails(NOT_FOUND)
 
 
 def test_a_source_that_is_always_cut_short_is_given_up(case: Case) -> None:
-    case.plan(times=None, truncate_at=0)
+    case.plan(times=None, breaks=Break("close", at=0))
     case.fails(SOURCE, "--retries", "1")
 
 
 def test_a_source_that_always_stalls_is_given_up(case: Case) -> None:
-    case.plan(times=None, stall_at=0)
+    case.plan(times=None, breaks=Break("stall", at=0))
     case.fails(SOURCE, "--retries", "1", "--timeout", "500ms")
 
 
 def test_a_source_that_is_always_busy_is_given_up(case: Case) -> None:
-    case.plan(times=None, answer=busy())
+    case.plan(times=None, answer=error(503))
     assert "503" in case.fails(SOURCE, "--retries", "1")
 
 
@@ -317,5 +312,5 @@ def test_a_rate_limit_that_outlasts_the_retries_has_its_own_code(case: Case) -> 
 
 def test_html_for_a_blob_is_not_taken_for_it(case: Case) -> None:
     body = b"<html>please log in</html>"
-    case.plan(times=None, answer=(200, {"Content-Type": "text/html"}, body))
+    case.plan(times=None, answer=Answer(200, {"Content-Type": "text/html"}, body))
     case.fails(VERIFICATION, "--retries", "1")

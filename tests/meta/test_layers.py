@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": {"wiring", "transfer", "store", "oci", "options", "events", "errors"},
     "pairs": {"oci", "errors"},
     "many": {"api", "pairs", "wiring", "transfer", "oci", "options", "events", "errors"},
-    "testing": {"oci", "errors"},
+    "testing": {"transport", "oci", "errors"},
     "cli": {
         "many",
         "pairs",

@@ -1,0 +1,269 @@
+"""What a `FaultProxy` can be told to break, as plain values.
+
+A `Fault` says which requests it is for and what happens to them. Everything is tied to a request and a byte,
+never to a clock, so a test with faults gives the same result every time:
+
+    Fault("GET */blobs/*", nth=2, breaks=Break("reset", at=300_000))  # RST inside the second answer's body
+    Fault("GET */blobs/*", times=None, flip_at=70_000)                # byte 70,000 is wrong whenever it comes
+    Fault("PUT */manifests/*", answer=error(503))                     # once, without asking the registry
+    Fault("GET */blobs/*", head=content_range(shift=1))               # a 206 that lies about its place
+    Fault(lambda seen: seen.range == "bytes=0-9", strip_range=True)   # 200 and everything for one range
+
+Several effects of one fault combine: `strip_range` with `breaks` cuts a whole-blob answer, for example.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+from urllib.parse import urlsplit
+
+HeaderList = list[tuple[str, str]]
+
+How = Literal["close", "cut", "reset", "stall"]
+"""``close``: in order, over TLS after close_notify. ``cut``: FIN alone, over TLS without close_notify.
+``reset``: RST. ``stall``: not one more byte is sent or taken, the connection stays."""
+
+Where = Literal["connect", "handshake", "request", "head", "body", "idle"]
+"""``connect``: the connection was accepted, nothing was read. ``handshake``: the TLS ClientHello has come.
+``request``: inside the request's body. ``head``: the registry has acted; inside the head of its answer.
+``body``: inside the answer's body. ``idle``: after a whole answer, the connection being kept."""
+
+
+@dataclass
+class Seen:
+    """One request as it arrived, and what became of it; the last four fields are filled as it goes."""
+
+    method: str
+    path: str  # path and query as sent; of the query, values that may be secrets are hidden
+    headers: dict[str, str]  # names in lower case; of credentials only the scheme
+    connection: int = 1  # on which connection, the first is 1
+    earlier: int = 0  # requests before it on the same connection
+    at: float = field(default_factory=time.monotonic)  # when, to tell whether a Retry-After was waited for
+    status: int = 0  # as answered; 0: not answered
+    received: int = 0  # bytes of the request's body that were taken
+    sent: int = 0  # bytes of the answer's body that were sent
+    ended: str = ""  # "whole", how the connection was broken, or "left" by the client; empty: under way
+
+    @property
+    def range(self) -> str:
+        """The Range header, or an empty string."""
+        return self.headers.get("range", "")
+
+    @property
+    def body_size(self) -> int:
+        """The request's Content-Length, 0 without one."""
+        return int(self.headers.get("content-length", "0"))
+
+    def is_blob_get(self, digest: str = "") -> bool:
+        """A GET of a blob (of this digest)."""
+        return self.method == "GET" and "/blobs/" in self.path and digest in self.path
+
+    def is_upload_body(self) -> bool:
+        """A PUT or PATCH of an upload session that carries bytes."""
+        carries = self.body_size > 0 or "transfer-encoding" in self.headers
+        return self.method in ("PUT", "PATCH") and "/blobs/uploads/" in self.path and carries
+
+    def is_upload_start(self) -> bool:
+        """The POST that opens an upload session."""
+        return self.method == "POST" and "/blobs/uploads/" in self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where the connection breaks, and how.
+
+    `at` counts the bytes of `where` that still pass: 0 none, -1 all but the last, -2 all but two …, None: as
+    many as the proxy's seed says. Inside a body of unknown size, negative and None count as 0.
+    """
+
+    how: How
+    where: Where = "body"
+    at: int | None = 0
+    in_record: bool = False  # over TLS: begin one more record and leave it incomplete
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer that the registry never gave. Content-Length is added unless `headers` frame the body."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+Matcher = Callable[[Seen], bool]
+Rewrite = Callable[[int, HeaderList], tuple[int, HeaderList]]
+
+
+@dataclass
+class Fault:
+    """What happens to the requests from the `nth` match of `on` on, `times` of them.
+
+    `on` is a function, or a pattern ``METHOD PATH``: methods parted by ``|`` or ``*``, a blank, the path
+    (without query) with ``*``, ``?`` and ``[…]`` as in `fnmatch`. For breaks at ``connect`` and ``handshake``
+    there is no request yet: connections are counted instead and `on` is not looked at.
+    """
+
+    on: str | Matcher = "* *"
+    nth: int = 1
+    times: int | None = 1  # None: always from then on
+    breaks: Break | None = None
+    # Say this instead of asking the registry. Bytes are sent as they are, and then the connection is closed.
+    answer: Answer | bytes | Callable[[Seen], Answer | bytes] | None = None
+    # Bytes of the request's body taken before `answer`; None: all. Short of all, the connection ends with it.
+    answer_after: int | None = 0
+    strip_range: bool = False  # forward without Range: 200 and everything
+    widen: int = 0  # forward with a range that ends so many bytes later: a 206 with more than asked for
+    head: Rewrite | None = None  # rewrites status and headers of the answer; the body is framed as they say
+    flip_at: int | None = None  # invert the byte at this offset, counted from the start of the blob
+    extra: bytes = b""  # sent behind the body
+    rate: float | None = None  # bytes a second, of request and answer bodies alike
+    reached: threading.Event = field(default_factory=threading.Event)  # set when the fault happens
+    when_reached: Callable[[], None] | None = None  # called in the proxy's thread when it happens, before it
+    matched: int = 0  # requests (or connections) that `on` has matched so far
+
+    def __post_init__(self) -> None:
+        if self.nth < 1:
+            raise ValueError("the first request is number 1")
+        if isinstance(self.on, str) and self.on.count(" ") != 1:
+            raise ValueError(f"not METHOD PATH: {self.on!r}")
+
+    @property
+    def before_requests(self) -> bool:
+        """It is for connections, not for requests."""
+        return self.breaks is not None and self.breaks.where in ("connect", "handshake")
+
+    def matches(self, seen: Seen) -> bool:
+        """Whether `on` fits the request."""
+        if callable(self.on):
+            return self.on(seen)
+        methods, path = self.on.split(" ")
+        fits = methods == "*" or seen.method in methods.split("|")
+        return fits and fnmatchcase(seen.path.partition("?")[0], path)
+
+    def take(self) -> bool:
+        """Count one match; whether the fault is for it."""
+        self.matched += 1
+        return self.matched >= self.nth and (self.times is None or self.matched < self.nth + self.times)
+
+    def happens(self) -> None:
+        """The moment has come."""
+        if self.when_reached is not None:
+            self.when_reached()
+        self.reached.set()
+
+
+# -- answers -----------------------------------------------------------------------------------------------
+
+_CODES = {
+    401: "UNAUTHORIZED",
+    403: "DENIED",
+    404: "BLOB_UPLOAD_UNKNOWN",
+    413: "SIZE_INVALID",
+    416: "RANGE_INVALID",
+    429: "TOOMANYREQUESTS",
+}
+
+
+def error(status: int, code: str = "", **headers: str) -> Answer:
+    """A registry's error document (distribution-spec, "Error Codes"); `headers` with ``_`` for ``-``.
+
+    401, 403, 404 (an upload that is unknown), 413, 416 and 429 have their usual code; others, such as 500,
+    502 and 503, are plain text, as a proxy in front of a registry answers.
+    """
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    code = code or _CODES.get(status, "")
+    if not code:
+        return Answer(status, {"Content-Type": "text/plain", **fields}, b"try again")
+    document = {"errors": [{"code": code, "message": code.lower().replace("_", " ")}]}
+    return Answer(status, {"Content-Type": "application/json", **fields}, json.dumps(document).encode())
+
+
+def retry_after(wait: int | str, status: int = 429) -> Answer:
+    """An answer that asks to come back later; `wait`: seconds, or whatever else shall stand there."""
+    return error(status, "TOOMANYREQUESTS", Retry_After=str(wait))
+
+
+def expired_url() -> Answer:
+    """What S3 says when the signature in a URL has run out."""
+    return Answer(403, {"Content-Type": "application/xml"}, b"<Error><Code>AccessDenied</Code></Error>")
+
+
+def redirect(base: str, status: int = 307) -> Callable[[Seen], Answer]:
+    """To the same path under `base` (``https://host:port``), with a query that looks like a permission."""
+
+    def answer(seen: Seen) -> Answer:
+        path = urlsplit(seen.path).path
+        return Answer(status, {"Location": f"{base}{path}?X-Amz-Signature=not-to-be-logged"})
+
+    return answer
+
+
+# -- rewritten heads ---------------------------------------------------------------------------------------
+
+
+def set_header(name: str, value: str, status: int | None = None) -> Rewrite:
+    """Replace one header (and the status)."""
+
+    def rewrite(was: int, headers: HeaderList) -> tuple[int, HeaderList]:
+        return status or was, [*_without(headers, name), (name, value)]
+
+    return rewrite
+
+
+def add_header(name: str, value: str) -> Rewrite:
+    """Add one more header, whether or not there is one of that name."""
+    return lambda status, headers: (status, [*headers, (name, value)])
+
+
+def drop_headers(*names: str) -> Rewrite:
+    """Drop headers; without Content-Length the body ends with the connection."""
+    return lambda status, headers: (status, _without(headers, *names))
+
+
+def as_chunked(status: int, headers: HeaderList) -> tuple[int, HeaderList]:
+    """Frame the body in chunks instead of by its length."""
+    return status, [*_without(headers, "content-length"), ("Transfer-Encoding", "chunked")]
+
+
+def content_length(change: int) -> Rewrite:
+    """State a length that is wrong by `change`; where the body falls short, the connection ends with it."""
+
+    def rewrite(status: int, headers: HeaderList) -> tuple[int, HeaderList]:
+        return status, [
+            (name, str(int(value) + change) if name.lower() == "content-length" else value)
+            for name, value in headers
+        ]
+
+    return rewrite
+
+
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+def content_range(*, shift: int = 0, end: int = 0, total: int = 0) -> Rewrite:
+    """State another Content-Range: moved by `shift`, its end by `end` more, the whole's size by `total`."""
+
+    def rewrite(status: int, headers: HeaderList) -> tuple[int, HeaderList]:
+        def change(match: re.Match[str]) -> str:
+            first, last, size = map(int, match.groups())
+            return f"bytes {first + shift}-{last + shift + end}/{size + total}"
+
+        return status, [
+            (name, _RANGE.sub(change, value) if name.lower() == "content-range" else value)
+            for name, value in headers
+        ]
+
+    return rewrite
+
+
+def _without(headers: HeaderList, *names: str) -> HeaderList:
+    unwanted = {name.lower() for name in names}
+    return [(name, value) for name, value in headers if name.lower() not in unwanted]

@@ -1,0 +1,347 @@
+"""One client connection of a fault proxy: requests in, the registry's answers out, broken as a fault says."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import urlsplit
+
+from crossdock.testing.faults import Answer, Break, Fault, HeaderList, Seen, Where
+from crossdock.testing.wire import MAX_HEAD, BadRequest, Head, Wire, parse_answer, parse_request
+from crossdock.transport.redact import HIDDEN, redact_url
+
+if TYPE_CHECKING:
+    from crossdock.testing.faultproxy import FaultProxy
+
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "upgrade",
+        "te",
+        "trailer",
+        "proxy-connection",
+        "expect",
+    }
+)
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
+_NOTHING = Fault()
+
+
+class Ended(Exception):
+    """The connection was broken or closed as planned."""
+
+
+class Relay:
+    """Serves one connection until it ends."""
+
+    def __init__(self, proxy: FaultProxy, wire: Wire, number: int) -> None:
+        self._proxy = proxy
+        self._wire = wire
+        self._number = number
+        self._fault = _NOTHING
+        self._seen = Seen("", "", {})
+        self._is_read = False  # the request's body has come as a whole
+        self._chance = random.Random()
+
+    async def run(self, tls: ssl.SSLContext | None) -> None:
+        """Serve. Returns when the connection is over; every way to be over is one for a proxy of faults."""
+        try:
+            await self._begin(tls)
+            served = 0
+            while await self._next(served):
+                served += 1
+            await self._wire.close()
+        except (Ended, OSError, ssl.SSLError):
+            pass
+        except BadRequest as error:
+            self._proxy.violations.append(f"{self._seen.method} {self._seen.path}: {error}".strip(" :"))
+            await self._wire.send(_encode(400, "Bad Request", [("Connection", "close")]))
+            await self._wire.close()
+        finally:
+            self._proxy.end(self._seen, "left")
+            self._wire.drop()
+
+    async def _begin(self, tls: ssl.SSLContext | None) -> None:
+        self._use(self._proxy.take_for_connection(), self._number)
+        if self._is_broken_at("connect"):
+            await self._break()
+        if tls is not None:
+            if self._is_broken_at("handshake"):
+                await self._wire.hello()
+                await self._break()
+            await self._wire.accept_tls(tls)
+
+    def _use(self, fault: Fault | None, number: int) -> None:
+        self._fault = fault or _NOTHING
+        self._chance = random.Random(f"{self._proxy.seed} {number} {self._fault.matched}")
+
+    # -- one request ---------------------------------------------------------------------------------------
+
+    async def _next(self, served: int) -> bool:
+        """Serve one request; whether the connection goes on."""
+        wire = self._wire
+        self._seen = Seen("", "", {})
+        data = await wire.until(b"\r\n\r\n", MAX_HEAD)
+        if not data:
+            return False
+        head = parse_request(data)
+        self._check_host(head)
+        shown = {name.lower(): _shown(name.lower(), value) for name, value in head.headers}
+        seen = Seen(head.first, redact_url(head.second), shown, connection=self._number, earlier=served)
+        self._seen = seen
+        self._is_read = not head.length and not head.is_chunked
+        self._use(*self._proxy.take(seen))
+        stop = self._stop_at("request", head.length)
+        if stop == 0:
+            await self._break()
+        body = self._request_body(head, stop)
+        answer = self._fault.answer
+        if answer is not None:
+            goes_on = await self._say(answer(seen) if callable(answer) else answer, body)
+        else:
+            goes_on = await self._forward(head, body)
+        if self._is_broken_at("idle"):
+            await self._break()
+        self._proxy.end(seen, "whole")
+        return goes_on and "close" not in head.get("connection").lower()
+
+    def _check_host(self, head: Head) -> None:
+        place = urlsplit(head.second).netloc if not head.second.startswith("/") else ""
+        host = head.get("host")
+        if place and host != place:
+            raise BadRequest(f"Host {host} and the target {place}")
+        if not place and host not in self._proxy.names:
+            raise BadRequest(f"Host {host} is not this server")
+
+    async def _request_body(self, head: Head, stop: int | None) -> AsyncIterator[bytes]:
+        """The request's body as far as the fault lets it come."""
+        if "100-continue" in head.get("expect").lower() and (head.length or head.is_chunked):
+            await self._wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        async for piece in self._wire.body(head):
+            await self._pace(len(piece))
+            before = self._seen.received
+            if stop is not None and before + len(piece) >= stop:
+                self._seen.received = stop
+                yield piece[: stop - before]
+                await self._break()
+            self._seen.received += len(piece)
+            yield piece
+        self._is_read = True
+
+    # -- an answer of the fault's own ----------------------------------------------------------------------
+
+    async def _say(self, answer: Answer | bytes, body: AsyncIterator[bytes]) -> bool:
+        limit = self._fault.answer_after
+        if limit is None or limit > 0:
+            async for _ in body:
+                if limit is not None and self._seen.received >= limit:
+                    break
+        if isinstance(answer, bytes):
+            self._fault.happens()
+            await self._wire.send(answer)
+            self._proxy.end(self._seen, "close")
+            await self._wire.close()
+            raise Ended
+        headers = list(answer.headers.items())
+        if not _framed(headers):
+            headers.append(("Content-Length", str(len(answer.body))))
+        return await self._answer(answer.status, "", headers, _pieces(answer.body), len(answer.body))
+
+    # -- the registry's answer -----------------------------------------------------------------------------
+
+    async def _forward(self, head: Head, body: AsyncIterator[bytes]) -> bool:
+        reader, writer = await asyncio.open_connection(
+            *self._proxy.upstream_address, limit=MAX_HEAD, ssl=self._proxy.upstream_tls
+        )
+        upstream = Wire(reader, writer)
+        try:
+            await upstream.send(self._request_head(head))
+            await self._pass_on(head, body, upstream)
+            answer = await self._registry_head(upstream)
+            status = int(answer.first)
+            size = answer.length
+            if head.first == "HEAD" or status in (204, 304):
+                pieces = _pieces(b"")
+            elif answer.is_chunked or answer.length is not None:
+                pieces = upstream.body(answer)
+            else:
+                pieces = upstream.rest()
+            kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_BY_HOP]
+            if answer.is_chunked:
+                kept.append(("Transfer-Encoding", "chunked"))
+            return await self._answer(status, answer.second, kept, self._flipped(answer, pieces), size)
+        finally:
+            upstream.drop()
+
+    async def _pass_on(self, head: Head, body: AsyncIterator[bytes], upstream: Wire) -> None:
+        """The request's body to the registry, unless that has had enough of it and closes."""
+        async for piece in body:
+            try:
+                await upstream.send(b"%x\r\n%b\r\n" % (len(piece), piece) if head.is_chunked else piece)
+            except ConnectionError:
+                self._is_read = False
+                return  # its answer tells why
+        if head.is_chunked:
+            await upstream.send(b"0\r\n\r\n")
+
+    async def _registry_head(self, upstream: Wire) -> Head:
+        while True:
+            data = await upstream.until(b"\r\n\r\n", MAX_HEAD)
+            if not data:
+                raise ConnectionResetError("the registry closed the connection without an answer")
+            answer = parse_answer(data)
+            if answer.first >= "200":
+                return answer
+
+    def _request_head(self, head: Head) -> bytes:
+        fault = self._fault
+        lines = [f"{head.first} {head.second} HTTP/1.1"]
+        for name, value in head.headers:
+            if name.lower() == "range":
+                if fault.strip_range:
+                    continue
+                if fault.widen:
+                    value = re.sub(r"\d+$", lambda last: str(int(last[0]) + fault.widen), value)
+            if name.lower() not in _HOP_BY_HOP:
+                lines.append(f"{name}: {value}")
+        if head.is_chunked:
+            lines.append("Transfer-Encoding: chunked")
+        if self._proxy.tls is not None:
+            lines.append("X-Forwarded-Proto: https")  # what docker-registry builds its Locations from
+        return ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode("latin-1")
+
+    async def _flipped(self, answer: Head, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """The body with the fault's one byte inverted."""
+        target = self._fault.flip_at
+        match = re.match(r"bytes (\d+)-", answer.get("content-range"))
+        offset = int(match[1]) if match else 0
+        async for piece in pieces:
+            if target is not None and offset <= target < offset + len(piece):
+                changed = bytearray(piece)
+                changed[target - offset] ^= 0xFF
+                self._fault.happens()
+                yield bytes(changed)
+            else:
+                yield piece
+            offset += len(piece)
+
+    # -- sending -------------------------------------------------------------------------------------------
+
+    async def _answer(
+        self, status: int, reason: str, headers: HeaderList, pieces: AsyncIterable[bytes], size: int | None
+    ) -> bool:
+        """Send an answer; whether the connection can go on. `size`: of the body, None when nobody knows."""
+        fault, wire, seen = self._fault, self._wire, self._seen
+        if fault.head is not None:
+            status, headers = fault.head(status, headers)
+        if fault.head is not None or fault.answer is not None or fault.strip_range or fault.widen:
+            fault.happens()
+        bodyless = seen.method == "HEAD" or status in (204, 304)
+        if not self._is_read or not (bodyless or _framed(headers)):
+            headers = [*headers, ("Connection", "close")]
+        if self._is_read and await wire.is_ahead():
+            raise BadRequest("more was sent before the answer had come (pipelining)")
+        seen.status = status
+        await self._send_up_to(_encode(status, reason, headers), "head")
+        chunked = any(name.lower() == "transfer-encoding" for name, _ in headers)
+        if not bodyless:
+            stop = self._stop_at("body", size)
+            async for piece in pieces:
+                await self._send_body(piece, stop, chunked)
+            if stop is not None and seen.sent <= stop:
+                await self._break()
+            if fault.extra:
+                await self._send_body(fault.extra, None, chunked)
+                fault.happens()
+            if chunked:
+                await wire.send(b"0\r\n\r\n")
+        stated = next((int(v) for n, v in headers if n.lower() == "content-length" and v.isdigit()), 0)
+        short = not bodyless and seen.sent < stated
+        return not short and not any(n.lower() == "connection" and "close" in v.lower() for n, v in headers)
+
+    async def _send_body(self, piece: bytes, stop: int | None, chunked: bool) -> None:
+        seen = self._seen
+        limit = len(piece) if stop is None else min(len(piece), stop - seen.sent)
+        for part in self._paced(piece[:limit]):
+            await self._pace(len(part))
+            await self._wire.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+            seen.sent += len(part)
+        if limit < len(piece):
+            await self._break()
+
+    async def _send_up_to(self, data: bytes, where: Where) -> None:
+        stop = self._stop_at(where, len(data))
+        if stop is None:
+            await self._wire.send(data)
+            return
+        await self._wire.send(data[:stop])
+        await self._break()
+
+    def _paced(self, piece: bytes) -> list[bytes]:
+        """The piece, cut so small that its rate is even."""
+        if self._fault.rate is None or not piece:
+            return [piece] if piece else []
+        step = max(1, int(self._fault.rate / 20))
+        return [piece[at : at + step] for at in range(0, len(piece), step)]
+
+    async def _pace(self, count: int) -> None:
+        if self._fault.rate is not None:
+            if not self._fault.reached.is_set():
+                self._fault.happens()
+            await asyncio.sleep(count / self._fault.rate)
+
+    # -- breaking ------------------------------------------------------------------------------------------
+
+    def _is_broken_at(self, where: Where) -> bool:
+        return self._fault.breaks is not None and self._fault.breaks.where == where
+
+    def _stop_at(self, where: Where, size: int | None) -> int | None:
+        """After how many bytes of `where` the connection breaks; None: not there."""
+        if not self._is_broken_at(where):
+            return None
+        assert self._fault.breaks is not None
+        at = self._fault.breaks.at
+        if at is None:
+            return self._chance.randrange(size + 1) if size else 0
+        if at < 0:
+            return max(0, (size or 0) + at)
+        return at
+
+    async def _break(self) -> NoReturn:
+        plan: Break | None = self._fault.breaks
+        assert plan is not None
+        self._fault.happens()
+        self._proxy.end(self._seen, plan.how)
+        if plan.in_record:
+            await self._wire.begin_record()
+        if plan.how == "stall":
+            await asyncio.Event().wait()  # until the proxy stops
+        elif plan.how == "reset":
+            await self._wire.reset()
+        else:
+            await self._wire.close(notify=plan.how == "close")
+        raise Ended
+
+
+async def _pieces(data: bytes) -> AsyncIterator[bytes]:
+    if data:
+        yield data
+
+
+def _framed(headers: HeaderList) -> bool:
+    return any(name.lower() in ("content-length", "transfer-encoding") for name, _ in headers)
+
+
+def _encode(status: int, reason: str, headers: HeaderList) -> bytes:
+    lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _shown(name: str, value: str) -> str:
+    return f"{value.partition(' ')[0]} {HIDDEN}" if name in _CREDENTIALS else value
