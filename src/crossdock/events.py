@@ -7,19 +7,18 @@ delivered, in order. Sizes and counts are bytes unless said.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 BlobOutcome = Literal["moved", "skipped", "mounted"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """Base of all events."""
 
 
-@dataclass(frozen=True, slots=True)
-class CopyStarted(Event):
+class CopyStarted(Event, frozen=True):
     """The source reference is resolved. ``digest`` is what will be copied."""
 
     source: str
@@ -28,24 +27,21 @@ class CopyStarted(Event):
     media_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlobPlanned(Event):
+class BlobPlanned(Event, frozen=True):
     """A blob was found in the graph for the first time; totals can grow until the walk is over."""
 
     digest: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobStarted(Event):
+class BlobStarted(Event, frozen=True):
     """Bytes of the blob begin to move."""
 
     digest: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobProgress(Event):
+class BlobProgress(Event, frozen=True):
     """``sent`` bytes of the blob have gone to the target so far. Falls when an upload starts again."""
 
     digest: str
@@ -53,8 +49,7 @@ class BlobProgress(Event):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlobDone(Event):
+class BlobDone(Event, frozen=True):
     """The target has the blob."""
 
     digest: str
@@ -62,8 +57,7 @@ class BlobDone(Event):
     outcome: BlobOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestDone(Event):
+class ManifestDone(Event, frozen=True):
     """The target has the manifest; ``pushed`` is False when it was there before."""
 
     digest: str
@@ -71,8 +65,7 @@ class ManifestDone(Event):
     pushed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying(Event):
+class Retrying(Event, frozen=True):
     """A request failed and is tried again. ``reason`` is one line without secrets."""
 
     side: str
@@ -80,23 +73,20 @@ class Retrying(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Warned(Event):
+class Warned(Event, frozen=True):
     """Something the person should know; the copy goes on."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class CopyDone(Event):
+class CopyDone(Event, frozen=True):
     """The tag is written (or the manifest pushed by digest)."""
 
     digest: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class CopyFailed(Event):
+class CopyFailed(Event, frozen=True):
     """One copy of many ended with ``error``; the others go on. A single copy raises its error instead."""
 
     source: str

@@ -93,7 +93,7 @@ def test_the_page_about_output_lists_every_field_and_event() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (`.*) \|$", progress, re.MULTILINE))
     kinds = [value for value in vars(events).values() if isinstance(value, type) and value.__base__ is Event]
     for kind in kinds:
-        document = event_document(kind(*range(len(fields(kind)))), 0)
+        document = event_document(kind(*range(len(kind.__struct_fields__))), 0)
         assert re.findall(r"`(\w+)`", rows.pop(document.pop("event"))) == [*document][1:]
     assert rows == {}
 

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, Protocol, TextIO
 
 from crossdock.cli.failure import error_document, error_line, fold
@@ -209,7 +208,7 @@ def event_document(event: Event, now: float, copy: int | None = None) -> dict[st
     its fields.
     """
     name = _WORD.sub("_", type(event).__name__).lower()
-    values = {each.name: getattr(event, each.name) for each in fields(event)}
+    values = {name: getattr(event, name) for name in event.__struct_fields__}
     if isinstance(event, CopyDone):
         values["seconds"] = round(event.seconds, 3)
     if isinstance(event, CopyFailed):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from crossdock.cli.units import count, format_duration, format_size
 from crossdock.events import (
@@ -51,8 +52,7 @@ class Rate:
         return max(0.0, (total - first) / (now - start)) if now - start >= _SAMPLE_S else 0.0
 
 
-@dataclass(slots=True)
-class MovingBlob:
+class MovingBlob(Struct):
     """A blob under way."""
 
     digest: str

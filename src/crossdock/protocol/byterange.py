@@ -7,7 +7,8 @@ because a wrong range written at the right offset is silent corruption (registri
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _CONTENT_RANGE = re.compile(
     r"\s*(?:bytes[\s=]+)?([0-9]{1,19})\s*-\s*([0-9]{1,19})\s*/\s*([0-9]{1,19}|\*)\s*", re.IGNORECASE
@@ -16,8 +17,7 @@ _UNSATISFIED = re.compile(r"\s*(?:bytes[\s=]+)?\*\s*/\s*([0-9]{1,19})\s*", re.IG
 _UPLOADED = re.compile(r"\s*(?:bytes[\s=]+)?0\s*-\s*(-?[0-9]{1,19})\s*", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class ContentRange:
+class ContentRange(Struct, frozen=True):
     """What a 206 says it carries: ``start``..``stop`` of ``total`` bytes; ``total`` is None for ``*``."""
 
     start: int

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 MAX_BODY = 64 * 1024  # bytes of an error body worth reading (the same bound as go-containerregistry's)
 MAX_MESSAGE = 200  # characters of the server's own words in an error
@@ -26,8 +27,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 NOT_FOUND = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "TAG_UNKNOWN", "NOT_FOUND"})
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorBody:
+class ErrorBody(Struct, frozen=True):
     """``codes`` in upper case, in order; ``message`` one printable line, empty when the body says nothing."""
 
     codes: tuple[str, ...] = ()

@@ -17,9 +17,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from crossdock.errors import RedirectRefused
 
@@ -43,12 +44,14 @@ _UNSPECIFIED, _LOOPBACK = ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::
 _ENDING_IN_V4 = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(Struct, frozen=True):
     """The next address. ``authorized``: it is the registry's own origin, which may see ``Authorization``."""
 
-    url: str = field(repr=False)  # its query may be a permission
+    url: str  # its query may be a permission
     authorized: bool
+
+    def __repr__(self) -> str:
+        return f"<Hop authorized={self.authorized}>"
 
 
 def next_hop(current_url: str, location: str, *, registry_url: str) -> Hop:

@@ -25,10 +25,11 @@ The caller performs `Upload.step`, reports what came of it, and looks at `Upload
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 from urllib.parse import urljoin
+
+from msgspec import Struct
 
 from crossdock.protocol.byterange import content_range_for_chunk, parse_uploaded
 from crossdock.protocol.endpoints import commit_location
@@ -51,8 +52,7 @@ class HeaderLookup(Protocol):
         """The value, or `default`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UploadRules:
+class UploadRules(Struct, frozen=True, kw_only=True):
     """How to go up at one registry, as far as it is known before the first request."""
 
     may_chunk: bool = True  # GHCR, GAR and GCR take no chunks (U4)
@@ -62,37 +62,38 @@ class UploadRules:
     last_in_put: bool = False  # the closing PUT carries the last chunk: ECR answers 500 to an empty one (U11)
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(Struct, frozen=True):
     """POST for a new session."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """One request with the blob's bytes ``start``..``stop``; ``final`` closes the session."""
 
     method: str
-    url: str = field(repr=False)  # its query may be the session's permission
+    url: str  # its query may be the session's permission
     start: int
     stop: int
     final: bool
     headers: tuple[tuple[str, str], ...]
 
+    def __repr__(self) -> str:
+        return f"<Send {self.method} {self.start}-{self.stop}>"
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+
+class Ask(Struct, frozen=True):
     """GET the session's state."""
 
-    url: str = field(repr=False)
+    url: str
+
+    def __repr__(self) -> str:
+        return "<Ask>"
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """HEAD the blob: the closing PUT may have worked although its answer did not say so (U6, U13)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """The target has the blob."""
 
 

@@ -14,7 +14,8 @@ under another name).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from crossdock.errors import Side
 from crossdock.protocol.challenge import Challenge, parse_challenges
@@ -33,8 +34,7 @@ LONG_REQUEST_S = 60.0
 """What must be left of a token that starts an upload; at most half of its life (U14)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """What a request needs rights for. ``entries`` are scopes of the token docs: ``type:name:actions``."""
 
     entries: tuple[str, ...] = ()

@@ -17,9 +17,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
+
+from msgspec import Struct
 
 from crossdock.content import ByteSink
 from crossdock.errors import (
@@ -70,13 +71,15 @@ async def blob_exists(client: RegistryClient, repository: str, descriptor: Descr
     return reply.status != 200 or not stated.isdigit() or int(stated) == descriptor.size
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolved:
+class _Resolved(Struct, frozen=True):
     """Where ranges are read from."""
 
-    url: str = field(repr=False)  # its query may be a permission
+    url: str  # its query may be a permission
     is_authorized: bool  # the registry's own origin, which may see Authorization
     refresh_at: float | None  # on the loop's clock; None: no redirect, so nothing that runs out
+
+    def __repr__(self) -> str:
+        return f"<_Resolved is_authorized={self.is_authorized}>"
 
 
 class RegistryBlob:

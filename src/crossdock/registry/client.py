@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from typing import Self
+
+from msgspec import Struct
 
 from crossdock.errors import RedirectRefused, RegistryError, Side
 from crossdock.options import NetworkOptions, RegistryOptions
@@ -31,8 +32,7 @@ _FOLLOWED = frozenset({"GET", "HEAD"})
 _AUTH_TRIES = (False, False, True)  # bare, with a cached token, with its replacement; True: the last one
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True):
     """What stays the same over the redirects and repetitions of one `RegistryClient.request`."""
 
     method: str

@@ -7,7 +7,8 @@ keeps them from taking it over.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from crossdock.errors import InvalidInput, InvalidOption, ProtocolError
 from crossdock.protocol.errorcode import MAX_BODY, one_line
@@ -21,14 +22,16 @@ JOINED = (
 )  # bytes of a body that leaves in one piece with its head; larger ones go by the kernel's pace
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """A small answer, whole in memory. ``url`` is where it finally came from, not redacted."""
 
     status: int
-    headers: HeaderView = field(repr=False)  # a Location or a cookie may be a secret
-    body: bytes = field(repr=False)
-    url: str = field(repr=False)
+    headers: HeaderView  # a Location or a cookie may be a secret
+    body: bytes
+    url: str
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status}>"
 
 
 class ControlHttp:

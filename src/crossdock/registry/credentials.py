@@ -23,9 +23,10 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from crossdock.errors import CredentialsError, Side
 from crossdock.options import Credentials
@@ -39,8 +40,7 @@ DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
-@dataclass(frozen=True, slots=True)
-class CredentialFile:
+class CredentialFile(Struct, frozen=True):
     """Where to look. ``required``: named by the person as a file, so its absence is an error."""
 
     path: Path

@@ -7,7 +7,7 @@ the rules in 9.2 (U1-U5, U11).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
 from crossdock.registry.contents import Contents
@@ -24,8 +24,7 @@ WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has
 POST_TRIES = 3  # that told nothing, after which the usual way is good enough
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """What a host name tells about uploads."""
 
     may_chunk: bool = True

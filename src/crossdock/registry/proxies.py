@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from crossdock.errors import InvalidOption
 from crossdock.protocol.redirect import is_loopback
 
 
-@dataclass(frozen=True, slots=True)
-class ProxySettings:
+class ProxySettings(Struct, frozen=True):
     """Which proxy a connection goes through. URLs can hold a password, so they are never shown."""
 
-    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)  # by the scheme of the target
+    proxies: Mapping[str, str] = field(default_factory=dict)  # by the scheme of the target
     no_proxy: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<ProxySettings {', '.join(self.proxies)}>"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ProxySettings:

@@ -16,8 +16,9 @@ import random
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from crossdock.errors import InvalidManifest, NotFound, RegistryError
 from crossdock.oci import mediatype
@@ -139,8 +140,7 @@ class FallbackLists:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
+class _List(Struct, frozen=True):
     document: dict[str, Any]  # an image index, unknown fields included
     etag: str
 

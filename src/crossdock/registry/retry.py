@@ -12,10 +12,11 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
+
+from msgspec import Struct
 
 from crossdock.errors import CrossdockError, RetriesExhausted
 
@@ -52,8 +53,7 @@ class Clock:
         return random.random()
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True):
     """Full jitter: anything up to ``first × 2**attempt`` seconds, at most ``cap``."""
 
     clock: Clock

@@ -15,9 +15,10 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from msgspec import Struct
 
 from crossdock.errors import ProtocolError, RedirectRefused, Unauthorized
 from crossdock.options import Credentials
@@ -50,13 +51,15 @@ Ask = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[Reply]]
 """``(method, url, headers, body)`` → the answer, after retries; no redirects followed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A bearer token and its times on the monotonic clock."""
 
-    value: str = field(repr=False)
+    value: str
     minted: float
     expires: float
+
+    def __repr__(self) -> str:
+        return f"<Token {self.minted}-{self.expires}>"
 
     @property
     def lifetime(self) -> float:

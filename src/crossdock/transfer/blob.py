@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source, Target, UploadSession
@@ -62,8 +63,7 @@ Underway = dict[tuple[str, str], "asyncio.Future[None]"]
 """The blobs that some copy is looking after, by target and digest; done when it has, well or not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workshop:
+class Workshop(Struct, frozen=True):
     """What every blob move of a process shares."""
 
     supply: Supply

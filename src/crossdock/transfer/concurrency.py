@@ -20,7 +20,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from crossdock.transfer.budget import Budget
 
@@ -45,8 +46,7 @@ SMOOTHING = 0.2
 ANSWERS = 16  # the fastest of the last ones tells the latency; the others waited for this process as well
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """What happened in one period. Shares are of the time of all blobs under way."""
 
     bytes_per_s: float

@@ -17,9 +17,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from crossdock.content import Source, Target
 from crossdock.errors import (
@@ -49,8 +50,7 @@ CHECKS_AT_ONCE = 16
 LARGE_BLOBS_AT_ONCE = 4  # crane's default for layers; they share the source connections
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What to copy and under which name."""
 
     source_reference: str  # for messages and events: the whole reference as given

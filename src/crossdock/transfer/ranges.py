@@ -20,8 +20,9 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from crossdock._kernels import Chunks, Slot
 from crossdock.content import BlobSource
@@ -36,8 +37,7 @@ from crossdock.transfer.tasks import stop
 PIECES_AT_ONCE = 4  # hashed in one turn when they are here: each turn wakes two threads
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(Struct, frozen=True):
     """What all readers of a process share."""
 
     budget: Budget
@@ -50,8 +50,7 @@ class Supply:
             self.budget.release(piece.slot)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """Contiguous bytes inside one slot. Whoever has the piece gives it to `Supply.release` in the end."""
 
     offset: int

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 Headers = Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
+class TlsSettings(Struct, frozen=True):
     """How to talk TLS with a host, for engines that cannot read everything out of an `ssl.SSLContext`."""
 
     context: ssl.SSLContext
@@ -39,8 +39,7 @@ class Sink(Protocol):
         """The first `count` bytes of the last buffer are filled."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One HTTP/1.1 request. ``Host``, ``User-Agent`` and the framing headers are added by the transport.
 
     ``content_length`` None means no body and no Content-Length header (GET, HEAD); 0 sends
@@ -50,23 +49,28 @@ class Request:
     """
 
     method: str
-    url: str = field(repr=False)  # absolute, http or https
-    headers: Headers = field(default=(), repr=False)  # may hold Authorization
+    url: str  # absolute, http or https
+    headers: Headers = ()  # may hold Authorization
     content_length: int | None = None
-    body: bytes = field(default=b"", repr=False)  # small, whole
+    body: bytes = b""  # small, whole
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method}>"
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
+class ResponseHead(Struct, frozen=True):
     """Status line and headers of an answer. Header names are lower case; order and repeats are kept."""
 
     status: int
     reason: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)  # a Location or a cookie may be a secret
+    headers: tuple[tuple[str, str], ...]  # a Location or a cookie may be a secret
     content_length: int | None = None  # None: chunked, or ends with the connection
-    by_name: dict[str, str] = field(default_factory=dict, repr=False)  # repeats joined by ", "
+    by_name: dict[str, str] = field(default_factory=dict)  # repeats joined by ", "
     chunked: bool = False  # Transfer-Encoding: chunked
     keep_alive: bool = True  # the server means to keep the connection open
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status}>"
 
     def get(self, name: str, default: str = "") -> str:
         """The header's value (name in lower case), repeats joined by ``, ``."""

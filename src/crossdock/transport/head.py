@@ -30,7 +30,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
-_UNSAFE = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
+_UNSAFE = re.compile(r"[^\x21-\x7e]")
 
 # Fields that frame a message or name its place. The transport writes them; from a caller they would lie.
 RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "proxy-authorization"})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from crossdock.errors import InvalidInput
 from crossdock.transport.redact import redact_url
@@ -19,8 +20,7 @@ _PORTS = {"http": 80, "https": 443}
 _PLAIN_URL = re.compile(r"(https?://[A-Za-z0-9.:_-]+)(/[\x21\x22\x24-\x7e]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(Struct, frozen=True):
     """An HTTP proxy. ``authorization`` is the value of Proxy-Authorization, or empty."""
 
     host: str
