@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -31,7 +33,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     # argparse finds positionals between flags only when they are required.
     listed = any(word.partition("=")[0] == "--from-file" for word in arguments)
-    parser = build_parser(listed=listed)
+    only = arguments[0] if arguments and arguments[0] in COMMANDS else ""
+    parser = build_parser(listed=listed, only=only)
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(_about_unknown(unknown), command=f"crossdock {namespace.command}")
@@ -82,11 +85,33 @@ def _registry_options(
 # -- the parser --------------------------------------------------------------------------------------
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse makes one for every flag that is added, and would ask the terminal by `shutil` each time."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+@cache
+def _columns() -> int:
+    """The terminal's width, found as `shutil.get_terminal_size` finds it."""
+    try:
+        columns = int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        columns = 0
+    if columns <= 0:
+        try:
+            columns = os.get_terminal_size(1).columns
+        except OSError:
+            columns = 0
+    return columns or 80
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises instead of leaving the process; never abbreviates; quotes nothing that may be a password."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         if "ignored explicit argument" in message:
@@ -105,8 +130,11 @@ class _Version(argparse.Action):
         raise SystemExit(print_version())
 
 
-def build_parser(*, listed: bool = False) -> argparse.ArgumentParser:
-    """The whole command line; `listed`: the pairs to copy come from a file."""
+def build_parser(*, listed: bool = False, only: str = "") -> argparse.ArgumentParser:
+    """The whole command line, or what is needed of it to parse the command `only`.
+
+    `listed`: the pairs to copy come from a file.
+    """
     parser = _Parser(
         prog="crossdock",
         description="Copies container images and OCI artifacts between registries and layouts, byte-exact.",
@@ -116,12 +144,17 @@ def build_parser(*, listed: bool = False) -> argparse.ArgumentParser:
         "-V", "--version", action=_Version, nargs=0, help="show version and backends, and exit"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_copy(commands, listed=listed)
-    _add_inspect(commands)
-    _add_tags(commands)
-    _add_registry(commands)
-    _add_demo(commands)
-    add_state(commands, _command)
+    adders: dict[str, Callable[[], None]] = {
+        "copy": lambda: _add_copy(commands, listed=listed),
+        "inspect": lambda: _add_inspect(commands),
+        "tags": lambda: _add_tags(commands),
+        "registry": lambda: _add_registry(commands),
+        "demo": lambda: _add_demo(commands),
+        "state": lambda: add_state(commands, _command),
+    }
+    for name, add in adders.items():
+        if not only or name == only:
+            add()
     return parser
 
 

@@ -30,7 +30,6 @@ from msgspec import Struct
 
 from crossdock.errors import CredentialsError, Side
 from crossdock.options import Credentials
-from crossdock.registry.credential_helper import ask_helper
 from crossdock.registry.flight import SingleFlight
 
 MAX_FILE = 8 << 20  # bytes; a config with a thousand logins is under 1 MiB
@@ -129,6 +128,10 @@ class CredentialStore:
         helper = self._helper(config, path)
         if not helper:
             return in_file
+        from crossdock.registry.credential_helper import (
+            ask_helper,
+        )  # few have one; it loads what runs processes
+
         server = DOCKER_HUB_KEY if self._host == DOCKER_HUB else self._host
         try:
             return await ask_helper(helper, server, environ=self._environ, named_by=path) or in_file

@@ -6,7 +6,6 @@ Known are the signatures of S3 (versions 4 and 2), Google Cloud Storage (both), 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlsplit
 
 MARGIN_S = 30.0  # a range that is asked for now must still be allowed to begin
@@ -44,6 +43,8 @@ def expires_at(url: str) -> float | None:
 
 def server_time(date: str, fallback: float) -> float:
     """The ``Date`` of an answer in seconds since the epoch, `fallback` when it has none."""
+    from email.utils import parsedate_to_datetime  # blobs that are redirected need it, and nothing else does
+
     try:
         when = parsedate_to_datetime(date)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

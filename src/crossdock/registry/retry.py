@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from msgspec import Struct
@@ -120,6 +119,8 @@ def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
         return None
     if _SECONDS.fullmatch(value):
         return float(value)
+    from email.utils import parsedate_to_datetime  # seldom needed, and a good part of a start-up
+
     try:
         when = parsedate_to_datetime(value)
     except (ValueError, IndexError, OverflowError):

@@ -8,7 +8,6 @@ ten times the mean part time), ollama (30 s without a byte). Plain arithmetic, w
 from __future__ import annotations
 
 from collections import deque
-from statistics import median
 
 LATER_PARTS_DONE = 2  # that many parts behind a silent one were whole in the meantime
 SILENT_S = 5.0
@@ -52,5 +51,7 @@ class Slowness:
         seconds = now - self._first[1]
         if len(self._durations) < KNOWN_PARTS or seconds < JUDGED_AFTER_S:
             return False
+        from statistics import median  # a copy of small blobs never comes here
+
         rate = (position - self._first[0]) / seconds
         return left > rate * max(TIMES_MEDIAN * median(self._durations), LEAST_LEFT_S)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from crossdock import __version__
+from crossdock import __version__, copy_sync
+from crossdock.cli.child_registry import ChildRegistry
+from crossdock.testing.images import ImageBuilder, sample_index
 
 LOADED = """
 import sys
@@ -66,6 +70,29 @@ def test_version_loads_nothing_but_the_package_its_kernels_and_the_tls_engine(fl
 def test_help_loads_no_network_code(arguments: list[str]) -> None:
     loaded = modules_after(*arguments)
     assert loaded & {"aiohttp", "asyncio", "msgspec", "rich", "ssl", "uvloop", "crossdock.api"} == set()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[str]:
+    """``host:port/repository:tag`` of an image in a plain registry on loopback."""
+    builder = ImageBuilder(tmp_path / "layout", seed=7)
+    builder.tag(sample_index(builder), "v1")
+    registry = ChildRegistry(tmp_path / "root", tmp_path / "log")
+    try:
+        reference = f"{registry.address}/a:v1"
+        copy_sync(f"oci:{tmp_path / 'layout'}:v1", reference)
+        yield reference
+    finally:
+        registry.stop()
+
+
+def test_a_copy_over_plain_http_loads_nothing_that_it_does_not_use(image: str) -> None:
+    loaded = modules_after("copy", image, image.replace("/a:", "/b:"), "--progress", "none")
+    servers_and_displays = {"aiohttp", "multidict", "yarl", "rich", "sqlite3"}
+    seldom = {"email", "statistics", "shutil", "crossdock.registry.credential_helper"}
+    # asyncio and uvloop load `ssl` by themselves; an engine, a context or a judge of certificates is ours.
+    tls = {name for name in loaded if name.startswith(("crossdock.transport.tls", "crossdock_tls"))}
+    assert (loaded & (servers_and_displays | seldom)) | tls == set()
 
 
 def test_the_version_line_names_version_and_backends() -> None:

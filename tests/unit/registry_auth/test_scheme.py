@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -40,6 +41,25 @@ async def test_loopback_without_tls_is_plain(registry: ScriptedServer) -> None:
 
 async def test_loopback_with_tls_is_https_whoever_signed_it(tls_registry: ScriptedServer) -> None:
     assert await chosen(tls_registry.host) == "https"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_the_hello_is_one_that_servers_answer_by_a_handshake(
+    server_tls: ssl.SSLContext, host: str, version: ssl.TLSVersion
+) -> None:
+    server_tls.minimum_version = server_tls.maximum_version = version
+    names: list[str | None] = []
+    server_tls.sni_callback = lambda _, name, __: names.append(name)
+    server_tls.set_alpn_protocols(["http/1.1"])
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = server_tls.wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(scheme._client_hello(host))
+    with pytest.raises(ssl.SSLWantReadError):
+        session.do_handshake()
+    assert outgoing.read(1) == b"\x16"
+    if version is ssl.TLSVersion.TLSv1_2:  # of TLS 1.3 the callback waits for the second hello
+        assert names == ["localhost" if host == "localhost" else None]
 
 
 @contextlib.asynccontextmanager
