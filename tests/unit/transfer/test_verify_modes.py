@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from crossdock.errors import CopyError, DigestMismatch, SizeMismatch, UploadRejected, root_cause
 from crossdock.options import Verify
