@@ -15,7 +15,7 @@ import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from crossdock.transport.watchdog import unacknowledged
+from crossdock.transport.state import unacknowledged
 
 PIECE = 64 * 1024
 MAX_HEAD = 64 * 1024

@@ -9,15 +9,12 @@ Rules:
    the loop has dropped it.
 4. A connection whose exchange did not end exactly where its framing says is closed, never reused.
 
-States: NEW (being set up) → IDLE → SENDING (request body incomplete) → HEAD (answer awaited, or its head
-known and its body not asked for) → BODY → IDLE; CLOSED from everywhere. What was received of an answer before
-the end, head and buffered body, can still be read in CLOSED: peers that refuse an upload answer and reset.
+Its states are told in `state`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import math
 import socket
 from collections.abc import Callable
@@ -26,7 +23,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
 from crossdock.transport.answer import DONE, FULL, HEAD, MORE, UNASKED, Answer, Event
 from crossdock.transport.redact import redact_text, redact_url
-from crossdock.transport.watchdog import Pace, Watchdog, unacknowledged
+from crossdock.transport.state import State, silent, unacknowledged
+from crossdock.transport.watchdog import Pace, Watchdog
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
@@ -38,21 +36,8 @@ _E = TypeVar("_E", bound=TransportError)
 # this bounds that copy; uvloop keeps a reference, and one call a MiB costs nothing.
 WRITE_PIECE = 1 << 20
 
-_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
-
 # Seconds for the rest of an answer that came before the request was complete.
 EARLY_ANSWER_GRACE = 2.0
-
-
-class State(enum.Enum):
-    """What the connection is doing; see the top of the module."""
-
-    NEW = "new"
-    IDLE = "idle"
-    SENDING = "sending"
-    HEAD = "head"
-    BODY = "body"
-    CLOSED = "closed"
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -83,7 +68,6 @@ class Connection(asyncio.BufferedProtocol):
         self._waiter: asyncio.Future[None] | None = None
         self._check: Callable[[float], None] | None = None  # called by the watchdog while a coroutine waits
         self._deadline = 0.0
-        self._within = math.inf  # seconds that led to the deadline of a body
         self._error: Exception | None = None  # what broke the exchange
         self._cause: Exception | None = None  # what ended the connection, as the loop told it
         self._answer = Answer()
@@ -165,10 +149,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- one exchange --------------------------------------------------------------------------------------
 
     def begin(self, method: str, url: str, head: bytes, content_length: int | None) -> None:
-        """Send a request's head, and with it a body that is none of `content_length`, the bytes to come.
-
-        `url` is for messages only.
-        """
+        """Send a request's head, and a small body in the same bytes. `content_length`: of what is to come."""
         self._reset(method, url, content_length)
         if self.state is State.CLOSED:
             self._error = self._failure(ReadFailed, "the connection was closed before the request was sent")
@@ -234,7 +215,6 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self._error is not None:
             raise self._error
-        self._within = within
         self._deadline = self._loop.time() + within
         self._pace = Pace(self._loop.time(), self._options.timeout, self._options.low_speed)
         self._receiving = True
@@ -242,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
             self.state = State.BODY
         self._continue(lambda: self._answer.attach(sink))
         if self._receiving:
-            await self._wait(self._check_body)  # network
+            await self._wait(lambda now: self._check_body(now, within))  # network
         if self._error is not None:
             raise self._error
         return self._answer.delivered
@@ -364,15 +344,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def alive(self, now: float, idle_for: float) -> bool:
         """Whether an idle connection may be used: idle for at most `idle_for` seconds, and not ended."""
-        if self.state is not State.IDLE or now - self.idle_since > idle_for:
-            return False
-        try:  # Whatever has come and the loop has not told us yet, it is no answer to what comes.
-            self._sock.recv(1, _PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return self.state is State.IDLE and now - self.idle_since <= idle_for and silent(self._sock)
 
     def close(self) -> None:
         """Close an idle connection in order."""
@@ -502,9 +474,9 @@ class Connection(asyncio.BufferedProtocol):
         elif now >= self._deadline:
             self._break(self._failure(TimedOut, f"no answer within {timeout:g} s", phase=phase))
 
-    def _check_body(self, now: float) -> None:
+    def _check_body(self, now: float, within: float) -> None:
         if now >= self._deadline:  # dripped, just fast enough for the low-speed rule
-            what = f"a small answer was not whole after {self._within:g} s"
+            what = f"a small answer was not whole after {within:g} s"
             self._break(self._failure(TimedOut, what, phase="low speed"))
         elif self._pace.too_slow(now, self._answer.delivered):
             slow = f"under {self._options.low_speed} bytes a second for {self._options.timeout:g} s"

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from crossdock.errors import ConnectFailed, TimedOut
-from crossdock.transport.connection import State
+from crossdock.transport.state import State
 
 if TYPE_CHECKING:
     from crossdock.transport.connection import Connection

@@ -7,7 +7,8 @@ import socket
 
 from crossdock.errors import TlsFailed
 from crossdock.options import NetworkOptions
-from crossdock.transport.connection import Connection, State
+from crossdock.transport.connection import Connection
+from crossdock.transport.state import State
 from crossdock.transport.tls import PLAINTEXT_PIECE, TlsEngine
 from crossdock.transport.watchdog import Watchdog
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import array
 import asyncio
-import fcntl
-import socket
-import termios
 from typing import Protocol
 
 
@@ -53,16 +49,6 @@ class Watchdog:
             watched.check(now)
         if self._watched:
             self._timer = self._loop.call_later(self._interval, self._tick)
-
-
-def unacknowledged(sock: socket.socket) -> int:
-    """Bytes given to the kernel that the peer's kernel has not taken (tcp(7), SIOCOUTQ)."""
-    count = array.array("i", [0])
-    try:
-        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
-    except (OSError, ValueError):  # closed meanwhile
-        return 0
-    return count[0]
 
 
 class Pace:

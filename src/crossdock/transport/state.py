@@ -1,0 +1,48 @@
+"""What a connection is doing, and what the kernel knows of its socket.
+
+NEW (being set up) → IDLE → SENDING (request body incomplete) → HEAD (answer awaited, or its head known and
+its body not asked for) → BODY → IDLE; CLOSED from everywhere. What was received of an answer before the end,
+head and buffered body, can still be read in CLOSED: peers that refuse an upload answer and reset.
+"""
+
+from __future__ import annotations
+
+import array
+import enum
+import fcntl
+import socket
+import termios
+
+_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
+
+
+class State(enum.Enum):
+    """What a connection is doing; see the top of the module."""
+
+    NEW = "new"
+    IDLE = "idle"
+    SENDING = "sending"
+    HEAD = "head"
+    BODY = "body"
+    CLOSED = "closed"
+
+
+def silent(sock: socket.socket) -> bool:
+    """Whether nothing has come that the loop has not told us yet: neither bytes nor the end."""
+    try:
+        sock.recv(1, _PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes given to the kernel that the peer's kernel has not taken (tcp(7), SIOCOUTQ)."""
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)
+    except (OSError, ValueError):  # closed meanwhile
+        return 0
+    return count[0]
