@@ -50,6 +50,8 @@ def write(paths: Sequence[Path] = ()) -> None:
         lines += _judged(scenario, *used[scenario.name])
     if kernels:
         lines += [_judged_kernel(bar, kernels["kernels"]) for bar in KERNEL_BARS]
+    if any(rec["size"] == "quick" for rec, _ in used.values()):
+        lines += ["", "The bars were set for full sizes; a quick race says whether something moved."]
     lines += ["", *_machines(sources)]
     for scenario in known:
         lines += _section(scenario, *used[scenario.name])
@@ -198,7 +200,7 @@ def _bar_text(bar: Bar) -> str:
         return f"{who}{name} ≤ {_value(bar.measure, bar.at_most)}"
     against = _AGAINST.get(bar.against, bar.against)
     if bar.inverse:
-        return f"{who}{name}: ≥ {1 / bar.at_most:.3g} times better than {against}"
+        return f"{who}{name} of {against} ≥ {1 / bar.at_most:.3g}× ours"
     return f"{who}{name} ≤ {bar.at_most:.3g}× {against}"
 
 
@@ -209,10 +211,8 @@ def _verdict_text(verdict: Verdict) -> str:
     ours = _value(bar.measure, verdict.value)
     if not verdict.rival or bar.measure == "requested":
         return ours
-    both = f"{ours} against {_value(bar.measure, verdict.other)}"
-    if bar.inverse:
-        return f"{1 / verdict.ratio:.2f} times better than {verdict.rival} ({both})"
-    return f"{verdict.ratio:.2f}× {verdict.rival} ({both})"
+    ratio = 1 / verdict.ratio if bar.inverse else verdict.ratio
+    return f"{ratio:.2f}×: {ours}, {verdict.rival} {_value(bar.measure, verdict.other)}"
 
 
 def _value(measure: Measure, value: float) -> str:
