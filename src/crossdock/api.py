@@ -17,8 +17,9 @@ from crossdock.oci.reference import LayoutReference, Location, Reference, parse_
 from crossdock.options import CopyOptions, Verify
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally
-from crossdock.wiring import Places, open_workshop
+from crossdock.wiring import Places, open_resuming, open_workshop
 
 if TYPE_CHECKING:
     from crossdock.store.layout import LayoutStore
@@ -32,7 +33,8 @@ class CopyResult:
 
     ``digest`` is what the target has, ``source_digest`` what the source named: they differ when several
     platforms made a new index or one platform was taken out of an index. ``verified`` is what was done of
-    `CopyOptions.verify`: a layout checks nothing, so ``target`` became ``stream``.
+    `CopyOptions.verify`: a layout checks nothing, so ``target`` became ``stream``. ``bytes_resumed`` are
+    those of ``bytes_moved`` that an earlier process had sent, in ``uploads_resumed`` uploads.
     """
 
     source: str
@@ -48,6 +50,8 @@ class CopyResult:
     bytes_skipped: int
     bytes_mounted: int
     bytes_requested: int
+    bytes_resumed: int
+    uploads_resumed: int
     retries: int
     seconds: float
     verified: Verify = "stream"
@@ -85,14 +89,19 @@ async def copy(
     (``oci:DIR[:tag|@digest]``). `on_event` gets values of `crossdock.events` and must not block.
 
     Raises `InvalidInput` before anything is sent; `CopyError` with operation, side, reference and cause when
-    the copy fails. Then the target has no new tag. Cancelling drops the upload sessions.
+    the copy fails. Then the target has no new tag. Upload sessions are dropped, also when it is cancelled,
+    but for those that the same copy can go on with later (``options.state``; the event `UploadKept` tells).
     """
     options = options or CopyOptions()
     origin, destination = parse_location(source), parse_location(target)
     platforms = tuple(Platform.parse(text) for text in options.platforms)
     tally = Tally(on_event)
-    async with Places(options, tally.retried) as places, open_workshop(options) as workshop:
-        return await copy_one(origin, destination, platforms, places, workshop, tally)
+    async with (
+        Places(options, tally.retried) as places,
+        open_workshop(options) as workshop,
+        open_resuming(options) as resuming,
+    ):
+        return await copy_one(origin, destination, platforms, places, workshop, resuming, tally)
 
 
 async def inspect(reference: str, options: CopyOptions | None = None) -> Inspection:
@@ -162,6 +171,7 @@ async def copy_one(
     platforms: tuple[Platform, ...],
     places: Places,
     workshop: Workshop,
+    resuming: Resuming,
     tally: Tally,
 ) -> CopyResult:
     """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`."""
@@ -173,7 +183,7 @@ async def copy_one(
         verified = "stream"
         tally.warn("a layout compares no digests itself: the blobs were hashed here, not by the target")
     wish = _wish(origin, destination, platforms)
-    named, root = await ImageCopy(wish, reading, writing, workshop, tally).run()
+    named, root = await ImageCopy(wish, reading, writing, workshop, resuming, tally).run()
     if isinstance(destination, LayoutReference) and wish.target_tag is None:
         with during("push manifest to", "target", str(destination)):
             await cast("LayoutStore", writing).add_root(root)  # index.json is how a layout is found
@@ -191,6 +201,8 @@ async def copy_one(
         bytes_skipped=tally.bytes["skipped"],
         bytes_mounted=tally.bytes["mounted"],
         bytes_requested=tally.bytes_requested,
+        bytes_resumed=tally.bytes_resumed,
+        uploads_resumed=tally.uploads_resumed,
         retries=tally.retries,
         seconds=time.monotonic() - started,
         verified=verified,

@@ -72,8 +72,11 @@ class UploadSession(Protocol):
         """Bytes taken so far by `append`."""
 
     @property
-    def chunk_size(self) -> int | None:
-        """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
+    def boundary(self) -> int | None:
+        """Requests end at multiples of it, where the target acknowledges; None: one request for all bytes.
+
+        May change when bytes must be given again.
+        """
 
     @property
     def checks_digest(self) -> bool:
@@ -97,6 +100,54 @@ class UploadSession(Protocol):
 
     async def cancel(self) -> None:
         """Drop the session at the target. Never raises; bounded in time; nothing after `commit`."""
+
+
+class SavedSession(Protocol):
+    """What is known of an upload session that an earlier process left."""
+
+    @property
+    def location(self) -> str:
+        """Its newest URL."""
+
+    @property
+    def acknowledged(self) -> int:
+        """Bytes that the target said it holds."""
+
+    @property
+    def chunk_size(self) -> int:
+        """Bytes of one request."""
+
+    @property
+    def trust_range(self) -> bool:
+        """Whether what this target says it holds can be believed."""
+
+
+class SessionLog(Protocol):
+    """Told how an upload session goes on, before its next request. Must not block, raises nothing."""
+
+    def opened(self, location: str, chunk_size: int, *, trust_range: bool) -> None:
+        """A new session, which holds nothing yet, takes the place of any other."""
+
+    def acknowledged(self, offset: int, location: str, chunk_size: int, *, trust_range: bool) -> None:
+        """The session is at `location` now and holds the bytes before `offset`."""
+
+
+class ResumableSession(UploadSession, Protocol):
+    """A session that another process may go on with."""
+
+    @property
+    def is_between_requests(self) -> bool:
+        """No request is under way: to leave now loses nothing."""
+
+    async def take_up(self) -> tuple[int, str]:
+        """Ask about the saved session, if there is one, before anything else.
+
+        Returns the offset from which bytes are to be given, and what a person should know about it, or
+        nothing. At offset 0 a new session will be opened.
+        """
+
+    async def leave(self) -> None:
+        """End the request under way and keep the session. Never raises; bounded in time."""
 
 
 class Source(Protocol):
@@ -158,8 +209,21 @@ class Target(Protocol):
     async def start_upload(self, descriptor: Descriptor) -> UploadSession:
         """Choose the way up for this blob. The registry is asked when the first bytes are given."""
 
+    @property
+    def resumable(self) -> ResumableTarget | None:
+        """The same target, where an upload can be gone on with by another process, as far as is known."""
+
     async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         """Put the manifest's unchanged bytes, by digest, or under `tag` (and so by digest as well).
 
         Compares the digest that the target answers. Raises `ContentError` when it differs.
         """
+
+
+class ResumableTarget(Protocol):
+    """A target whose upload sessions outlive the process that opened them."""
+
+    async def resumable_upload(
+        self, descriptor: Descriptor, chunk_size: int, log: SessionLog, saved: SavedSession | None
+    ) -> ResumableSession:
+        """As `Target.start_upload`, in requests of `chunk_size` bytes or of what the target permits."""

@@ -49,6 +49,22 @@ class BlobProgress(Event, frozen=True):
     size: int
 
 
+class UploadResumed(Event, frozen=True):
+    """An upload that an earlier process began goes on: ``offset`` bytes need not be sent again."""
+
+    digest: str
+    offset: int
+    size: int
+
+
+class UploadKept(Event, frozen=True):
+    """The blob's copy ended before its end, and the next one goes on at about ``offset``."""
+
+    digest: str
+    offset: int
+    size: int
+
+
 class BlobDone(Event, frozen=True):
     """The target has the blob."""
 

@@ -30,7 +30,7 @@ from crossdock.options import CopyOptions
 from crossdock.pairs import Pair, Pairs
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
-from crossdock.wiring import Places, open_workshop
+from crossdock.wiring import Places, open_resuming, open_workshop
 
 AT_ONCE = 32
 """Images under way at once. Twice the small requests that one host is sent at once (`gate`), for an image
@@ -163,13 +163,17 @@ class ManyCopy:
 
     async def run(self) -> None:
         """Copy what the list says. Raises `InvalidInput` before anything is sent, and CancelledError."""
-        async with Places(self._options) as places, open_workshop(self._options) as workshop:
+        async with (
+            Places(self._options) as places,
+            open_workshop(self._options) as workshop,
+            open_resuming(self._options) as resuming,
+        ):
             for source, target in self._pairs:
                 places.prepare(source, "source")
                 places.prepare(target, "target")
 
             async def copy(pair: Pair, tally: Tally) -> CopyResult:
-                return await copy_one(*pair, self._platforms, places, workshop, tally)
+                return await copy_one(*pair, self._platforms, places, workshop, resuming, tally)
 
             pending = iter(range(len(self._pairs)))
             workers = min(self._at_once, len(self._pairs))

@@ -5,6 +5,7 @@ Sizes are bytes, times seconds. Every default names its reason.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,11 @@ class NetworkOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyOptions:
-    """Everything one copy can be told. The defaults are what the command uses."""
+    """Everything one copy can be told. The defaults are what the command uses, but for `state`.
+
+    With `state` None nothing is written on this machine, and a copy that was killed begins its open uploads
+    anew. `default_state_folder` is what the command uses.
+    """
 
     source: RegistryOptions = RegistryOptions()
     target: RegistryOptions = RegistryOptions()
@@ -97,6 +102,9 @@ class CopyOptions:
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # every content buffer of the process together
     verify: Verify = "stream"
+    state: Path | None = None  # folder of the journal of uploads; None: none is kept
+    resume_above: int = 256 * MiB  # larger blobs go up in requests that another process can go on from
+    upload_chunk: int = 64 * MiB  # bytes of one such request; a kill costs one, and each costs a round trip
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
     environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
 
@@ -107,3 +115,15 @@ class CopyOptions:
             raise InvalidOption(f"verify must be one of {', '.join(get_args(Verify))}")
         if self.memory < 4 * MiB:
             raise InvalidOption("memory must be at least 4MiB")
+        if self.resume_above < 0:
+            raise InvalidOption("resume_above must be 0 or more bytes")
+        if self.upload_chunk < 64 * 1024:
+            raise InvalidOption("upload chunk must be at least 64KiB")
+
+
+def default_state_folder(environ: Mapping[str, str]) -> Path:
+    """``$XDG_STATE_HOME/crossdock``; a relative value is ignored (XDG base directory specification)."""
+    base = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
+    return Path(base) / "crossdock"

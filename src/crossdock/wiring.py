@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from crossdock import __version__
-from crossdock.errors import Side
+from crossdock.errors import JournalUnavailable, Side
 from crossdock.oci.reference import LayoutReference, Location, Reference
-from crossdock.options import CopyOptions
+from crossdock.options import CopyOptions, default_state_folder
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Supply
+from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tasks import stop
 
 if TYPE_CHECKING:
+    from crossdock.journal.journal import Journal
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.repository import RegistryRepository
     from crossdock.store.layout import LayoutStore
+    from crossdock.transfer.resume import UploadRecord
 
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
 
@@ -124,6 +129,80 @@ class _Shop:
         finally:
             self.workshop.hashing.close()
             self.workshop.supply.budget.close()
+
+
+class RunJournal:
+    """The journal of a run, as the engine knows it (`transfer.resume.UploadJournal`).
+
+    Loaded when it is first needed: copies of small blobs do not pay for it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._guard = threading.Lock()
+        self._journal: Journal | None = None
+        self._trouble = ""
+
+    @property
+    def is_open(self) -> bool:
+        """There is something to close."""
+        return self._journal is not None
+
+    def open(self) -> Journal:
+        """Open the file, if it is not. Blocks."""
+        with self._guard:
+            if self._journal is None:
+                from crossdock.journal.journal import Journal
+
+                self._journal = Journal(self._folder, self._note)
+                self._journal.open()
+            return self._journal
+
+    def claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
+        """As `Journal.claim`; `target` is ``host[:port]/repository``. Blocks."""
+        from crossdock.journal.records import UploadKey
+
+        registry, _, repository = target.partition("/")
+        return self.open().claim(UploadKey(registry, repository, digest), size, source)
+
+    def finished(self, kind: Literal["blob", "manifest"], target: str, digest: str, size: int) -> None:
+        """As `Journal.finished`."""
+        if self._journal is not None:
+            self._journal.finished(kind, target, digest, size)
+
+    def take_trouble(self) -> str:
+        """What is wrong with the journal, told once; empty when nothing is."""
+        trouble, self._trouble = self._trouble, ""
+        return trouble
+
+    def close(self) -> None:
+        """As `Journal.close`. Blocks."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def _note(self, error: JournalUnavailable) -> None:
+        self._trouble = f"{error}; the copy goes on without it; {error.hint}"
+
+
+@asynccontextmanager
+async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
+    """What makes large blobs resumable in one run of copies.
+
+    The command's own folder is looked at when there is something to keep. One that somebody chose is opened
+    at once, so that what is wrong with it shows.
+    """
+    sizes = options.resume_above, options.upload_chunk
+    if options.state is None:
+        yield Resuming(*sizes)
+        return
+    journal = RunJournal(options.state)
+    try:
+        if options.state != default_state_folder(os.environ if options.environ is None else options.environ):
+            await asyncio.to_thread(journal.open)
+        yield Resuming(*sizes, journal)
+    finally:
+        if journal.is_open:
+            await asyncio.shield(asyncio.to_thread(journal.close))
 
 
 _shops: dict[tuple[object, ...], _Shop] = {}

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"content", "verify", "oci", "options", "errors"},
     "transfer": {"content", "verify", "_kernels", "oci", "options", "events", "errors"},
     "embedded": {"store", "verify", "oci", "errors"},
-    "wiring": {"transfer", "registry", "store", "oci", "options", "errors", "__init__"},
+    "wiring": {"journal", "transfer", "registry", "store", "oci", "options", "errors", "__init__"},
     "api": {"wiring", "transfer", "store", "oci", "options", "events", "errors"},
     "pairs": {"oci", "errors"},
     "many": {"api", "pairs", "wiring", "transfer", "oci", "options", "events", "errors"},

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from crossdock.errors import InvalidOption
-from crossdock.options import CopyOptions, Credentials, MiB, NetworkOptions, RegistryOptions
+from crossdock.options import (
+    CopyOptions,
+    Credentials,
+    MiB,
+    NetworkOptions,
+    RegistryOptions,
+    default_state_folder,
+)
 
 
 def test_defaults_leave_connections_and_parts_to_what_the_network_shows() -> None:
@@ -80,3 +87,18 @@ def test_options_cannot_change_under_way() -> None:
     options = CopyOptions()
     with pytest.raises(FrozenInstanceError):
         options.memory = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"XDG_STATE_HOME": "/var/s", "HOME": "/h"}, "/var/s/crossdock"),
+        ({"XDG_STATE_HOME": "", "HOME": "/h"}, "/h/.local/state/crossdock"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/crossdock"),
+        ({"HOME": "/h"}, "/h/.local/state/crossdock"),
+    ],
+)
+def test_the_default_folder_follows_the_base_directory_specification(
+    environ: dict[str, str], expected: str
+) -> None:
+    assert default_state_folder(environ) == Path(expected)

@@ -14,7 +14,14 @@ from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
 from crossdock.cli.units import parse_duration, parse_size
 from crossdock.errors import InvalidInput, InvalidOption, Side
-from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions, Verify
+from crossdock.options import (
+    CopyOptions,
+    Credentials,
+    NetworkOptions,
+    RegistryOptions,
+    Verify,
+    default_state_folder,
+)
 
 COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state")
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
@@ -56,12 +63,19 @@ def copy_options(
         target=_registry_options(namespace, "target", target),
         network=NetworkOptions(**network),
         platforms=tuple(getattr(namespace, "platforms", None) or ()),
+        state=_state_folder(namespace),
         **rest,
     )
 
 
+def _state_folder(namespace: argparse.Namespace) -> Path | None:
+    if namespace.command != "copy" or namespace.state == "none":
+        return None
+    return Path(namespace.state) if namespace.state else default_state_folder(os.environ)
+
+
 _NETWORK = ("timeout", "retries", "connections")
-_COPY = ("chunk_size", "memory", "verify", "paranoid")
+_COPY = ("resume_above", "upload_chunk", "chunk_size", "memory", "verify", "paranoid")
 
 
 def _registry_options(
@@ -220,6 +234,7 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
     tuning.add_argument(
         "--paranoid", action="store_true", help="check every buffer a second time before it is sent"
     )
+    _add_resuming(parser)
     output = parser.add_argument_group("output")
     output.add_argument(
         "--progress",
@@ -229,6 +244,29 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
     )
     _add_output(output)
     output.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report, also on failure")
+
+
+def _add_resuming(parser: _Parser) -> None:
+    group = parser.add_argument_group("going on after an interruption")
+    group.add_argument(
+        "--state",
+        type=_folder,
+        metavar="DIR",
+        help="journal of uploads: the same command goes on from it; none: keep none "
+        "(default: crossdock in XDG_STATE_HOME, or in ~/.local/state)",
+    )
+    group.add_argument(
+        "--resume-above",
+        type=_checked(CopyOptions, "resume_above", parse_size),
+        metavar="SIZE",
+        help="blobs over it go up so that they can be resumed, where the registry can (default 256MiB)",
+    )
+    group.add_argument(
+        "--upload-chunk",
+        type=_checked(CopyOptions, "upload_chunk", parse_size),
+        metavar="SIZE",
+        help="of one such request: what an interruption may cost (default 64MiB)",
+    )
 
 
 def _add_inspect(commands: Any) -> None:
@@ -387,6 +425,12 @@ def _file(text: str) -> Path:
             return Path(text)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
+
+
+def _folder(text: str) -> str:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("is no folder")
+    return text
 
 
 def _listen(text: str) -> str:

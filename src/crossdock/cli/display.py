@@ -27,6 +27,7 @@ from crossdock.events import (
     CopyStarted,
     Event,
     Retrying,
+    UploadResumed,
     Warned,
 )
 
@@ -190,6 +191,9 @@ def notice(event: Event, name: str = "") -> str:
             return f"copying {fold(event.source)} -> {fold(event.target)}  {event.digest}"
         case Retrying():
             return f"retrying {event.side} {event.operation}: {fold(event.reason)}"
+        case UploadResumed():
+            sizes = f"{format_size(event.offset)} of {format_size(event.size)}"
+            return f"going on with {short(event.digest)} at {sizes}"
         case Warned():
             return f"warning: {name}: {fold(event.message)}" if name else f"warning: {fold(event.message)}"
         case CopyFailed():

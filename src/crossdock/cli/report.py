@@ -81,8 +81,10 @@ def _counts(values: Mapping[str, Any], seconds: float) -> str:
     moved = f"{count(values['blobs_moved'], 'blob')} moved ({format_size(values['bytes_moved'])}"
     moved += f" in {format_duration(seconds)}"
     if values["bytes_moved"] and seconds > 0:
-        moved += f", {format_size(values['bytes_moved'] / seconds)}/s"
+        moved += f", {format_size((values['bytes_moved'] - values['bytes_resumed']) / seconds)}/s"
     moved += ")"
+    if values["uploads_resumed"]:
+        moved += f", {format_size(values['bytes_resumed'])} of it before this run"
     return ", ".join(
         (
             count(values["manifests"], "manifest"),

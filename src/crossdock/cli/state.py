@@ -16,16 +16,17 @@ from crossdock.cli.failure import fold
 from crossdock.cli.streams import print_json, print_result
 from crossdock.cli.units import count, format_duration, format_size
 from crossdock.errors import InvalidOption, JournalUnavailable, NotFound
-from crossdock.journal.database import JournalDatabase, Pruned, default_folder, open_existing
+from crossdock.journal.database import JournalDatabase, Pruned, open_existing
 from crossdock.journal.journal import EXPIRY_S
 from crossdock.journal.records import Finished, SavedUpload
+from crossdock.options import default_state_folder
 
 _SHOWN_OF_SESSION = 8  # characters of a session's name: on registries without accounts the whole is a key
 
 
 def state(namespace: argparse.Namespace) -> int:
     """List, show or prune; an absent journal is an empty one."""
-    folder = namespace.folder or default_folder(os.environ)
+    folder = namespace.folder or default_state_folder(os.environ)
     try:
         journal = open_existing(folder)
         if journal is None:

@@ -6,7 +6,6 @@ import os
 import shlex
 import stat
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,14 +61,6 @@ class Pruned:
     uploads: int
     finished: int
     in_use: int  # would have gone, but a running copy has them
-
-
-def default_folder(environ: Mapping[str, str]) -> Path:
-    """``$XDG_STATE_HOME/crossdock``; a relative value is ignored (XDG base directory specification)."""
-    base = environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(base):
-        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
-    return Path(base) / "crossdock"
 
 
 def open_existing(folder: Path) -> JournalDatabase | None:

@@ -66,10 +66,14 @@ class Journal:
         call opens the file (some milliseconds; up to `OPEN_TIMEOUT_S` when others lock it): run it in a
         thread.
         """
+        self.open()
+        return self.attempt(lambda: self._claim(key, size, source))
+
+    def open(self) -> None:
+        """Open the file now, to find out whether it can be used. Blocks as `claim` does."""
         with self._guard:
             if self._folder is not None and self._database is None:
                 self._database = self.attempt(self._open)
-        return self.attempt(lambda: self._claim(key, size, source))
 
     def finished(self, kind: FinishedKind, target: str, digest: str, size: int) -> None:
         """Note what this copy brought to `target`, for `crossdock state show`; nothing before a `claim`."""

@@ -9,22 +9,20 @@ registry does not answer at all, opening that session fails and the journal keep
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from crossdock.protocol.byterange import parse_uploaded
-from crossdock.protocol.upload import HeaderLookup
+from crossdock.protocol.headers import HeaderLookup
 
 
-@dataclass(frozen=True, slots=True)
-class GoOn:
+class GoOn(Struct, frozen=True):
     """Send from ``offset`` in the same session, after following its ``Location``; at the size, close it."""
 
     offset: int
     lost: int = 0  # bytes that had been acknowledged and are not there
 
 
-@dataclass(frozen=True, slots=True)
-class StartAgain:
+class StartAgain(Struct, frozen=True):
     """Open a new session. ``announce``: acknowledged bytes are lost, and a person should know."""
 
     reason: str  # as in "the upload must start again: {reason}"

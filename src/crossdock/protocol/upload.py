@@ -20,24 +20,32 @@ The caller performs `Upload.step`, reports what came of it, and looks at `Upload
                       │ └ answered / broken ─> Ask (GET the session) ─┐
                       │                        Look (HEAD the blob)  ─┤ asked / looked
                       └───────────────────────────────────────────────┘  or Open again
+
+A session of an earlier process begins with ``take_up ──> Ask ──taken_up──> Send`` or Open.
+
+Chunks end at multiples of the chunk size, whatever the offset they begin at: there the caller keeps the
+states of the digest that let another process go on. A slow feeder gets shorter ones (`Upload.shorten`), which
+end at multiples of `Upload.boundary`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from enum import Enum, auto
-from typing import Protocol
 from urllib.parse import urljoin
 
 from msgspec import Struct
 
 from crossdock.protocol.byterange import content_range_for_chunk, parse_uploaded
 from crossdock.protocol.endpoints import commit_location
+from crossdock.protocol.headers import HeaderLookup, number
+from crossdock.protocol.resume import GoOn, StartAgain, resumption
 
 MiB = 1 << 20
 
 DEFAULT_CHUNK = 64 * MiB  # U2; containers/image and regclient use far less and pay a round trip for each
 SMALLEST_CHUNK = 4 * MiB  # U2: GHCR's limit, the smallest known; under it the refusal means something else
+MOST_SHORTENED = 16  # times that a chunk may be cut in for a slow feeder
 MANY_BYTES = 32 * MiB  # a break after this much of one request looks like a limit on requests (U2)
 
 SESSION_GONE = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
@@ -45,18 +53,12 @@ SESSION_GONE = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
 WAY_REFUSED = frozenset({400, 405, 411, 413, 415, 416, 417, 501})
 
 
-class HeaderLookup(Protocol):
-    """Headers by name in any case; both `transport.base.ResponseHead` and multidicts are one."""
-
-    def get(self, name: str, default: str, /) -> str:
-        """The value, or `default`."""
-
-
 class UploadRules(Struct, frozen=True, kw_only=True):
     """How to go up at one registry, as far as it is known before the first request."""
 
     may_chunk: bool = True  # GHCR, GAR and GCR take no chunks (U4)
     chunked: bool = False  # begin with chunks
+    may_put: bool = True  # False: one PUT for everything would be refused
     chunk_size: int = DEFAULT_CHUNK  # bytes
     trust_range: bool = True  # False: `Range` of a 2xx stands still though bytes were stored (ECR, U9)
     last_in_put: bool = False  # the closing PUT carries the last chunk: ECR answers 500 to an empty one (U11)
@@ -134,11 +136,11 @@ class Upload:
         self.chunked = rules.chunked
         self.chunk_size = rules.chunk_size
         self._least_chunk = SMALLEST_CHUNK  # or the registry's OCI-Chunk-Min-Length, when that is more
+        self._min_length = 0  # that header
         self.trust_range = rules.trust_range
         self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
         self.chunks_refused = False
         self.chunk_lowered = False  # by a 413, or by the registry's own word
-        self.resumed = False
         self._rules = rules
         self._retries = retries
         self._resolve = resolve
@@ -162,6 +164,47 @@ class Upload:
             return self.step.start
         return self.size if isinstance(self.step, Done) else 0
 
+    @property
+    def boundary(self) -> int | None:
+        """What the ends of chunks are multiples of, but for the blob's end; None: one request for all."""
+        if not self.chunked:
+            return None
+        size = self.chunk_size
+        while size % 2 == 0 and size // 2 >= max(MiB, self.chunk_size // MOST_SHORTENED):
+            size //= 2
+        return size
+
+    # -- a session of an earlier process ---------------------------------------------------------------
+
+    def take_up(self, location: str, acknowledged: int, chunk_size: int, *, trust_range: bool) -> None:
+        """Go on with a session, of which this was known; to be called before any other step."""
+        self.chunked = True
+        self.chunk_size = min(self.chunk_size, chunk_size)
+        self.trust_range = self.trust_range and trust_range
+        self.acknowledged = acknowledged
+        self._location = location
+        self.step = Ask(location)
+
+    def taken_up(self, status: int, headers: HeaderLookup) -> GoOn | StartAgain:
+        """The answer to the `Ask` after `take_up`; status 0 when there was none. The caller announces."""
+        found = resumption(self.acknowledged, self.size, status, headers, trust_range=self.trust_range)
+        if isinstance(found, GoOn):
+            self._follow(headers)
+            self._acknowledge(found.offset)
+        else:
+            self._restart(found.gone)
+            self.lost = False
+        return found
+
+    def shorten(self, most: int) -> None:
+        """Let the next chunk have no more than `most` bytes, or one `boundary` where that is more."""
+        send, boundary = self.step, self.boundary
+        if not isinstance(send, Send) or send.final or boundary is None:
+            return
+        stop = max((send.start + most) // boundary, send.start // boundary + 1) * boundary
+        if send.start + self._min_length <= stop < send.stop:
+            self._send_from(send.start, stop)
+
     # -- answers -------------------------------------------------------------------------------------
 
     def opened(self, headers: HeaderLookup, url: str) -> None:
@@ -169,8 +212,9 @@ class Upload:
         self._location = self._resolve(url, headers.get("location", ""))
         self._stated = None
         self.acknowledged = 0
-        smallest, largest = _number(headers, "oci-chunk-min-length"), _number(headers, "oci-chunk-max-length")
+        smallest, largest = number(headers, "oci-chunk-min-length"), number(headers, "oci-chunk-max-length")
         self._least_chunk = max(SMALLEST_CHUNK, smallest)
+        self._min_length = smallest
         self.chunk_size = max(self.chunk_size, smallest)
         if largest:
             self.chunk_lowered = self.chunk_lowered or largest < self.chunk_size
@@ -272,6 +316,8 @@ class Upload:
     def _refused_for_cause(
         self, send: Send, status: int, headers: HeaderLookup, codes: Collection[str]
     ) -> Verdict:
+        if self.failures and not self._best and self.chunked and self._rules.may_put and not self.put_refused:
+            return self._other_way(status)  # it took no first chunk twice (Artifactory, Nexus: section 3.2)
         if not SESSION_GONE.isdisjoint(codes) or (status == 404 and not codes):
             return self._count_failure() or self._restart(gone=True)
         if not self.chunked:
@@ -360,7 +406,6 @@ class Upload:
         if not 0 < held <= send.stop:
             return self._restart()
         self.lost = self.lost or held < self.acknowledged
-        self.resumed = True
         self._acknowledge(held)
         return Verdict.AGAIN
 
@@ -373,14 +418,19 @@ class Upload:
         self.step = Open()
         return Verdict.AGAIN
 
-    def _send_from(self, offset: int) -> None:
-        stop = min(offset + self.chunk_size, self.size) if self.chunked else self.size
+    def _send_from(self, offset: int, stop: int | None = None) -> None:
+        if stop is None:
+            stop = self._chunk_end(offset) if self.chunked else self.size
         final = not self.chunked or offset == self.size or (self._rules.last_in_put and stop == self.size)
         headers = [("Content-Type", "application/octet-stream")]
         if self.chunked and offset < stop:
             headers.append(("Content-Range", content_range_for_chunk(offset, stop)))
         url = commit_location(self._location, self.digest) if final else self._location
         self.step = Send("PUT" if final else "PATCH", url, offset, stop, final, tuple(headers))
+
+    def _chunk_end(self, offset: int) -> int:
+        end = (offset // self.chunk_size + 1) * self.chunk_size
+        return min(max(end, offset + self._min_length), self.size)
 
     def _follow(self, headers: HeaderLookup) -> None:
         """Every answer may move the session; the newest Location is the one to use (U7)."""
@@ -394,8 +444,3 @@ class Upload:
     def _current(self) -> Send:
         assert isinstance(self.step, Send), f"an answer came while the next step was {self.step}"
         return self.step
-
-
-def _number(headers: HeaderLookup, name: str) -> int:
-    value = headers.get(name, "").strip()
-    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0

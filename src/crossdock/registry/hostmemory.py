@@ -12,14 +12,10 @@ from msgspec import Struct
 from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
 from crossdock.registry.contents import Contents
 
-GiB = 1 << 30
-
 ACR_SINGLE_PUT = 20_000_000  # bytes; ACR answered 413 to larger requests (goharbor/harbor#23015, #23016)
 ACR_CHUNK = 16 * MiB  # under that
 ECR_CHUNK = 10 * MiB  # ECR documents parts of 5 to 10 MiB …
 ECR_CHUNKS = 4200  # … and at most so many; larger parts are the smaller evil for layers over 41 GiB
-RESUMABLE_FROM = 2 * GiB  # U3: what is lost by a break then costs more than the round trips of chunks
-RESUMABLE_CHUNK = 128 * MiB
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
 POST_TRIES = 3  # that told nothing, after which the usual way is good enough
 
@@ -68,20 +64,25 @@ class HostMemory:
         self._chunk: int | None = None
         self._may_chunk = self._dialect.may_chunk
         self._trust_range = self._dialect.trust_range
-        self._resumes = False
         self._posts: bool | None = None  # whether a whole blob in one POST is taken; None: not known
         self._post_tries = 0  # that told nothing, the one under way included
         self._is_trying = False
         self.contents = Contents()
 
-    def rules_for(self, size: int) -> UploadRules:
-        """How to begin with a blob of `size` bytes."""
+    @property
+    def may_resume(self) -> bool:
+        """Whether a session can be gone on with later, as far as is known (registries.md 3.4)."""
+        return self._may_chunk and self._dialect.trust_range
+
+    def rules_for(self, size: int, resumable_chunk: int | None = None) -> UploadRules:
+        """How to begin with a blob of `size` bytes; in chunks of `resumable_chunk` if possible."""
         too_large = self._single_put is not None and size > self._single_put
-        worth_resuming = self._resumes and size > RESUMABLE_FROM
+        resumable = resumable_chunk is not None and self.may_resume
         return UploadRules(
             may_chunk=self._may_chunk,
-            chunked=self._may_chunk and (too_large or worth_resuming),
-            chunk_size=self._chunk_for(size, worth_resuming and not too_large),
+            chunked=self._may_chunk and (too_large or resumable),
+            may_put=not too_large,
+            chunk_size=self._chunk_for(size, resumable_chunk if resumable else None),
             trust_range=self._trust_range,
             last_in_put=self._dialect.last_in_put,
         )
@@ -97,7 +98,6 @@ class HostMemory:
         if upload.chunk_lowered:
             self._chunk = min(upload.chunk_size, self._chunk or upload.chunk_size)
         self._trust_range = self._trust_range and upload.trust_range
-        self._resumes = self._resumes or upload.resumed
 
     @property
     def takes_whole_posts(self) -> bool:
@@ -125,9 +125,11 @@ class HostMemory:
         if taken is not None:
             self._posts = taken
 
-    def _chunk_for(self, size: int, worth_resuming: bool) -> int:
-        if self._chunk is not None:
-            return self._chunk
-        if self._dialect.chunks is not None:
+    def _chunk_for(self, size: int, resumable_chunk: int | None) -> int:
+        if self._dialect.chunks is not None and self._chunk is None:
             return max(self._dialect.chunk, -(-size // self._dialect.chunks))
-        return RESUMABLE_CHUNK if worth_resuming else self._dialect.chunk
+        most = self._chunk or self._dialect.chunk
+        if resumable_chunk is None:
+            return most
+        is_limit = self._chunk is not None or self._dialect.single_put is not None
+        return min(most, resumable_chunk) if is_limit else resumable_chunk

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from crossdock.content import SavedSession, SessionLog
 from crossdock.errors import CrossdockError, RegistryError, TransportError
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -146,6 +147,23 @@ class RegistryRepository:
             return await self.has_blob(descriptor)
         except CrossdockError:
             return False
+
+    @property
+    def resumable(self) -> RegistryRepository | None:
+        """The repository itself, unless its host is known for sessions that cannot be gone on with."""
+        return self if self._memory.may_resume else None
+
+    async def resumable_upload(
+        self, descriptor: Descriptor, chunk_size: int, log: SessionLog, saved: SavedSession | None
+    ) -> RegistryUpload:
+        """As `start_upload`, in chunks; nothing is asked before `RegistryUpload.take_up`."""
+        opened = self._opened.pop(descriptor.digest, None)
+        return RegistryUpload(
+            *(self._client, self._repository, descriptor, self._scope, self._memory, opened),
+            chunk_size=chunk_size,
+            log=log,
+            saved=saved,
+        )
 
     def _upload(self, descriptor: Descriptor, opened: Reply | None) -> RegistryUpload:
         return RegistryUpload(self._client, self._repository, descriptor, self._scope, self._memory, opened)

@@ -17,6 +17,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
+from crossdock.content import SavedSession, SessionLog
 from crossdock.errors import (
     CrossdockError,
     DigestMismatch,
@@ -33,9 +34,12 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.protocol import endpoints
 from crossdock.protocol.errorcode import MAX_BODY
+from crossdock.protocol.headers import HeaderLookup
 from crossdock.protocol.redirect import next_hop
+from crossdock.protocol.resume import StartAgain
 from crossdock.protocol.upload import Ask, Done, Look, Open, Send, Upload, Verdict
 from crossdock.registry.blobs import blob_exists
+from crossdock.registry.pace import Pace
 from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
     from crossdock.transport.base import Exchange
 
 CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; a registry drops it by itself in the end
+_AGAIN = "the upload starts again at byte 0: "
 _OPENED = (200, 201, 202)
 _BINARY = {"Content-Type": "application/octet-stream"}  # zot answers 415 without it
 _ASKED = (200, 202, 204)
@@ -53,7 +58,9 @@ _DROPPED = (200, 202, 204, 404)
 class RegistryUpload:
     """`content.UploadSession` at a registry.
 
-    `opened` is the answer that opened a session already: a mount that became an upload (M1).
+    `opened` is the answer that opened a session already: a mount that became an upload (M1). With
+    `chunk_size` it goes up in chunks, as a `content.ResumableSession`; `log` is told of each, and `saved` is
+    what `take_up` asks about.
     """
 
     def __init__(
@@ -64,6 +71,10 @@ class RegistryUpload:
         scope: Scope,
         memory: HostMemory,
         opened: Reply | None = None,
+        *,
+        chunk_size: int | None = None,
+        log: SessionLog | None = None,
+        saved: SavedSession | None = None,
     ) -> None:
         self._client = client
         self._repository = repository
@@ -76,10 +87,15 @@ class RegistryUpload:
         self._is_begun = False  # something was asked of the target
         self._exchange: Exchange | None = None
         self._offset = 0
+        self._log = log
+        self._saved = saved
+        self._logged = (0, "")  # what the log was told last
+        self._is_busy = False
+        self._pace = Pace()
         self._upload = Upload(
             descriptor.digest,
             descriptor.size,
-            memory.rules_for(descriptor.size),
+            memory.rules_for(descriptor.size, chunk_size),
             retries=client.network.retries,
             resolve=self._resolve,
         )
@@ -90,9 +106,40 @@ class RegistryUpload:
         return self._offset
 
     @property
-    def chunk_size(self) -> int | None:
-        """Bytes of one request, whose ends the target acknowledges; None: one request for the whole blob."""
-        return self._upload.chunk_size if self._upload.chunked else None
+    def boundary(self) -> int | None:
+        """Requests end at multiples of it; None: one request for the whole blob."""
+        return self._upload.boundary
+
+    @property
+    def is_between_requests(self) -> bool:
+        """No request is under way, nor about to be."""
+        return not self._is_busy
+
+    async def take_up(self) -> tuple[int, str]:
+        """Ask about the session that was saved. # network
+
+        Returns the offset to go on from and what to tell about it. Raises nothing of the network: a session
+        that nobody answers for is left for a new one.
+        """
+        saved = self._saved
+        if saved is None:
+            return 0, ""
+        self._registry_url = await self._client.base_url()
+        try:
+            location = self._resolve(self._registry_url, saved.location)  # it comes from a file
+        except TransportError as error:
+            return 0, f"{_AGAIN}{error}"
+        self._upload.take_up(location, saved.acknowledged, saved.chunk_size, trust_range=saved.trust_range)
+        found = self._upload.taken_up(*await self._ask(location))
+        if isinstance(found, StartAgain):
+            return 0, f"{_AGAIN}{found.reason}" if found.announce else ""
+        if self._opened is not None:
+            unused, self._opened = self._opened, None
+            with suppress(TransportError):
+                await self._drop(self._resolve(unused.url, unused.headers.get("Location", "")))
+        self._offset = found.offset
+        self._tell_log()
+        return found.offset, f"{found.lost} bytes that it had are not there any more" if found.lost else ""
 
     @property
     def checks_digest(self) -> bool:
@@ -113,12 +160,17 @@ class RegistryUpload:
         """
         if len(data) > self._descriptor.size - self._offset:
             raise ValueError(f"{len(data)} bytes at {self._offset} are over the size {self._descriptor.size}")
-        if self._is_whole(data) and self._memory.take_whole_post(len(data)) and await self._post_whole(data):
-            return
-        while len(data):
-            start = self._offset
-            await self._append_once(data)
-            data = data[self._offset - start :]
+        self._is_busy = True
+        try:
+            is_whole = self._is_whole(data) and self._memory.take_whole_post(len(data))
+            if is_whole and await self._post_whole(data):
+                return
+            while len(data):
+                start = self._offset
+                await self._append_once(data)
+                data = data[self._offset - start :]
+        finally:
+            self._is_busy = self._exchange is not None
 
     async def commit(self) -> None:
         """Make the blob exist; waits for the answer up to the commit timeout (U13). Raises as `append`."""
@@ -138,21 +190,30 @@ class RegistryUpload:
         self._close_exchange()
         if isinstance(self._upload.step, Done):
             return
+        await self._finish_opening()
+        for location in (self._upload.location, *self._upload.abandoned):
+            await self._drop(location)
+
+    async def leave(self) -> None:
+        """Keep the session, and end what is under way. Never raises an error; bounded in time."""
+        self._close_exchange()
+        await self._finish_opening()
+
+    async def _finish_opening(self) -> None:
+        """Get hold of a session that was opened, or is about to be, and never used. # network"""
         with suppress(CrossdockError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 if self._opening is not None:
                     reply = await self._opening
                     self._opened = reply if self._is_session(reply) else None
-                if self._opened is not None:  # by a mount, or just now, and never used
+                if self._opened is not None:
                     await self._open()
-        for location in (self._upload.location, *self._upload.abandoned):
-            await self._drop(location)
 
     # -- sending -------------------------------------------------------------------------------------
 
     async def _append_once(self, data: memoryview) -> None:
         """Send as much of `data` as the request under way may carry. A failure that was mended returns."""
-        if self._exchange is None and not await self._start():
+        if self._exchange is None and not await self._start(len(data)):
             return
         assert self._exchange is not None
         send = self._sending()
@@ -172,10 +233,14 @@ class RegistryUpload:
         if ends and not send.final:
             await self._finish(None)
 
-    async def _start(self) -> bool:
-        """Open what is needed for the next request. False: it failed, and was mended. # network"""
+    async def _start(self, ready: int = 0) -> bool:
+        """Open what is needed for the next request. False: it failed, and was mended. # network
+
+        `ready` bytes are there to be sent at once.
+        """
         if isinstance(self._upload.step, Open):
             await self._open()
+        self._upload.shorten(self._pace.most(self._offset, ready))
         send = self._sending()
         try:
             self._exchange = await self._client.start(
@@ -201,6 +266,11 @@ class RegistryUpload:
         if not reply.headers.get("Location", ""):
             raise ProtocolError(f"POST {redact_url(reply.url)}: an upload was opened without a Location")
         self._upload.opened(reply.headers, reply.url)
+        if self._log is not None:
+            upload = self._upload
+            self._log.opened(upload.location, upload.chunk_size, trust_range=upload.trust_range)
+            self._logged = (0, upload.location)
+        await self._drop_abandoned()
 
     def _begin(
         self, path: str, body: bytes, ok: Collection[int], *, retry: bool = True
@@ -326,24 +396,37 @@ class RegistryUpload:
             if isinstance(self._upload.step, Look):
                 verdict = self._upload.looked(await self._look())
             else:
-                verdict = await self._ask(self._upload.step.url)
+                verdict = self._upload.asked(*await self._ask(self._upload.step.url))
         self._memory.learn(self._upload)
         if verdict is Verdict.REFUSED:
             self._give_up(error)
-        while self._upload.abandoned:
-            await self._drop(self._upload.abandoned[-1])
-            self._upload.abandoned.pop()
+        self._tell_log()
+        if self._log is None:  # else it is still the one that the log knows, until a new one is open
+            await self._drop_abandoned()
         if self._offset <= self._upload.offset <= self._offset + early:
             self._offset = self._upload.offset
         else:
             self._interrupt(error)
 
-    async def _ask(self, url: str) -> Verdict:
+    def _tell_log(self) -> None:
+        upload = self._upload
+        reached = (upload.acknowledged, upload.location)
+        if self._log is not None and upload.location and reached != self._logged:
+            self._log.acknowledged(*reached, upload.chunk_size, trust_range=upload.trust_range)
+            self._logged = reached
+
+    async def _ask(self, url: str) -> tuple[int, HeaderLookup]:
+        """Status and headers of the session's state; status 0 when there was no answer."""
         try:
             reply = await self._client.request("GET", url, scope=self._scope, ok=_ASKED)  # network
         except CrossdockError as error:
-            return self._upload.asked(getattr(error, "status", 0), {})
-        return self._upload.asked(reply.status, reply.headers)
+            return getattr(error, "status", 0), {}
+        return reply.status, reply.headers
+
+    async def _drop_abandoned(self) -> None:
+        while self._upload.abandoned:
+            await self._drop(self._upload.abandoned[-1])
+            self._upload.abandoned.pop()
 
     async def _check_kept(self) -> None:
         """Raises `UploadRejected` when a blob was accepted and is not there (crane's registry on disk)."""

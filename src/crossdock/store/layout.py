@@ -124,6 +124,10 @@ class LayoutStore:
         """False: a layout has no other repositories."""
         return False
 
+    @property
+    def resumable(self) -> None:
+        """None: a killed copy's temporary file is removed by the next."""
+
     async def start_upload(self, descriptor: Descriptor) -> LayoutUpload:
         """A temporary file in the layout. Raises `StoreError`."""
         writer = await in_thread(self._writer, undo=BlobWriter.discard)
@@ -340,7 +344,7 @@ class FileBody:
 class LayoutUpload:
     """One blob on its way into a layout (`content.UploadSession`)."""
 
-    chunk_size: int | None = None  # one file, whatever its size
+    boundary: int | None = None  # one file, whatever its size
     checks_digest = False  # a file takes any name
 
     def __init__(self, files: BlobFiles, descriptor: Descriptor, writer: BlobWriter) -> None:

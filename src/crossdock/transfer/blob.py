@@ -11,7 +11,7 @@ at or before it for which the digest's state was kept, and bytes the target alre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from msgspec import Struct, field
@@ -25,12 +25,14 @@ from crossdock.errors import (
     CrossdockError,
     Side,
     UploadInterrupted,
+    root_cause,
 )
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Piece, RangedReader, Supply
+from crossdock.transfer.resume import Continuation, Resuming, is_wrong_content
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import stop
 from crossdock.verify import BlobVerifier
@@ -38,7 +40,6 @@ from crossdock.verify import BlobVerifier
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
 SMALL_BLOBS_AT_ONCE = 32  # of all copies; each is two or three requests that wait, and holds one slot
 LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
-KEPT_STATES = 4  # digest states at the last acknowledged boundaries
 
 
 @contextmanager
@@ -105,63 +106,100 @@ def check_mark(slot: Slot, blob: Descriptor, reference: str) -> None:
         ) from error
 
 
+async def tried_again(attempt: Callable[[], Awaitable[None]], blob: Descriptor, tally: Tally) -> None:
+    """Make the attempt; once more when the bytes turn out to be wrong, which damage on the way explains."""
+    try:
+        await attempt()
+    except CopyError as error:
+        if not is_wrong_content(error):
+            raise
+        tally.retried(error.side, f"{error.operation} {error.side}", str(root_cause(error)))
+        tally.progress(blob, 0)
+        await attempt()
+
+
 class BlobMove:
     """One blob on its way from a source to a target."""
 
     def __init__(
-        self, blob: Descriptor, source: Source, target: Target, workshop: Workshop, tally: Tally
+        self,
+        blob: Descriptor,
+        source: Source,
+        target: Target,
+        workshop: Workshop,
+        resuming: Resuming,
+        tally: Tally,
     ) -> None:
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"
         self._target_name = f"{target.name}@{blob.digest}"
-        self._source: BlobSource = source.blob(blob)
+        self._source = source
         self._target = target
         self._workshop = workshop
         self._tally = tally
-        self._states: dict[int, bytes] = {}
+        self._upload = Continuation(blob, self._source_name, target, resuming, tally)
         self._is_verified = False
 
     async def run(self) -> None:
-        """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
+        """Move the blob. Raises `CopyError`; then the upload session is dropped, or kept for the next run."""
+        async with self._upload:
+            self._tally.emit(BlobStarted(self._blob.digest, self._blob.size))
+            await tried_again(self._attempt, self._blob, self._tally)
+
+    async def _attempt(self) -> None:
+        self._is_verified = False
+        source = self._source.blob(self._blob)  # resolved anew when it is tried again
         with during("push blob to", "target", self._target_name):
-            session = await self._target.start_upload(self._blob)
-        self._tally.emit(BlobStarted(self._blob.digest, self._blob.size))
+            session = await self._upload.start()
         try:
-            resume_at = 0
+            with during("push blob to", "target", self._target_name):
+                resume_at = await self._upload.take_up()  # network
             while True:
                 try:
-                    await self._feed(session, resume_at)
+                    await self._feed_until_stopped(source, session, resume_at)
                     with during("push blob to", "target", self._target_name):
                         await session.commit()  # network
+                    self._upload.committed()
                     return
                 except UploadInterrupted as interruption:
                     resume_at = interruption.offset
                     note_interruption(interruption, self._blob, self._target.name, self._tally)
-        except BaseException:
-            await asyncio.shield(session.cancel())  # network, bounded by the session
+        except BaseException as error:
+            await asyncio.shield(self._upload.abandon(session, error))  # network, bounded by the session
             raise
 
-    async def _feed(self, session: UploadSession, resume_at: int) -> None:
+    async def _feed_until_stopped(self, source: BlobSource, session: UploadSession, resume_at: int) -> None:
+        """`_feed`; cancelled, it is given time to come to the end of a request."""
+        feeding = asyncio.ensure_future(self._feed(source, session, resume_at))
+        try:
+            await asyncio.wait({feeding})
+        except asyncio.CancelledError:
+            await self._upload.let_chunk_end(feeding)
+            raise
+        finally:
+            await stop(feeding)
+        feeding.result()
+
+    async def _feed(self, source: BlobSource, session: UploadSession, resume_at: int) -> None:
         """Read, hash and send everything from `resume_at` on; `session` takes its bytes from there."""
-        if self._is_verified and resume_at == self._blob.size:
+        size = self._blob.size
+        if self._is_verified and resume_at == size:
             return  # the target holds every byte that was verified; only its commit failed
-        boundary = session.chunk_size
-        if self._workshop.trusts(session):
-            begin, verifier = resume_at, None
-        else:
-            begin = max((offset for offset in self._states if offset <= resume_at), default=0)
-            verifier = BlobVerifier(
-                self._blob, resumable=boundary is not None, state=self._states[begin] if begin else None
-            )
-        if self._blob.size == 0:
+        boundary = session.boundary
+        begin, verifier = resume_at, None
+        if not self._workshop.trusts(session):
+            begin, state = self._upload.nearest_state(resume_at)
+            verifier = BlobVerifier(self._blob, resumable=boundary is not None, state=state)
+        if begin == size:
             self._check(verifier)
             return
         reader = RangedReader(
-            self._source,
-            self._blob.size,
+            source,
+            size,
             self._workshop.supply,
             start=begin,
             boundary=boundary,
+            limit=self._upload.read_limit(session),
             on_requested=self._tally.requested,
             on_retry=lambda error: self._tally.retried("source", "fetch blob", str(error)),
         )
@@ -169,11 +207,12 @@ class BlobMove:
         hasher = asyncio.ensure_future(self._hash_all(reader, verifier, queue, boundary))
         try:
             sent = begin
-            while sent < self._blob.size:
+            while sent < size and not self._upload.may_stop:
                 item = await queue.get()
                 if isinstance(item, BaseException):
                     raise item
                 await self._send(session, item, resume_at)
+                reader.allow(self._upload.read_limit(session))
                 sent = item.stop
         finally:
             await self._clear(reader, queue, hasher)
@@ -228,22 +267,17 @@ class BlobMove:
         stop = pieces[-1].stop
         if verifier is not None:
             await self._workshop.hashing.update(verifier, *(piece.view for piece in pieces))
-            if stop == self._blob.size:
+            is_last = stop == self._blob.size
+            if is_last:
                 self._check(verifier)
-            elif boundary is not None and stop % boundary == 0:
-                self._keep_state(stop, verifier)
+            if boundary is not None and verifier.can_export and (stop % boundary == 0 or is_last):
+                self._upload.keep_state(stop, verifier.export_state())
         self._is_verified = stop == self._blob.size
 
     def _check(self, verifier: BlobVerifier | None) -> None:
         if verifier is not None:
             with during("fetch blob from", "source", self._source_name):
                 verifier.check()
-
-    def _keep_state(self, offset: int, verifier: BlobVerifier) -> None:
-        if verifier.can_export:
-            self._states[offset] = verifier.export_state()
-            while len(self._states) > KEPT_STATES:
-                del self._states[min(self._states)]
 
     async def _send(self, session: UploadSession, piece: Piece, resume_at: int) -> None:
         try:

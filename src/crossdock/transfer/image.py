@@ -18,7 +18,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -40,6 +40,7 @@ from crossdock.oci.platform import Platform
 from crossdock.transfer.blob import BlobMove, Workshop, during
 from crossdock.transfer.platforms import select
 from crossdock.transfer.reread import reread_blob, reread_manifest
+from crossdock.transfer.resume import Resuming
 from crossdock.transfer.small import SmallMove
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import both, run_together
@@ -66,11 +67,20 @@ class Wish(Struct, frozen=True):
 class ImageCopy:
     """One reference on its way from a source to a target."""
 
-    def __init__(self, wish: Wish, source: Source, target: Target, workshop: Workshop, tally: Tally) -> None:
+    def __init__(
+        self,
+        wish: Wish,
+        source: Source,
+        target: Target,
+        workshop: Workshop,
+        resuming: Resuming,
+        tally: Tally,
+    ) -> None:
         self._wish = wish
         self._source = source
         self._target = target
         self._workshop = workshop
+        self._resuming = resuming
         self._tally = tally
         self._once: dict[str, asyncio.Future[None]] = {}
         self._sizes: dict[str, int] = {}
@@ -149,6 +159,7 @@ class ImageCopy:
         if not present:
             with during("push manifest to", "target", wish.target_reference):
                 await self._push(root, data, wish.target_tag)
+            self._note("manifest", root)
         self._tally.manifest_done(root, pushed=not present)
 
     # -- the graph ---------------------------------------------------------------------------------------
@@ -168,6 +179,7 @@ class ImageCopy:
             with during("push manifest to", "target", shown):
                 async with self._manifests:
                     await self._push(descriptor, data, None)
+            self._note("manifest", descriptor)
         self._tally.manifest_done(descriptor, pushed=not present)
 
     async def _push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
@@ -270,7 +282,10 @@ class ImageCopy:
             raise self._workshop.damaged[key]
         underway[key] = done = asyncio.get_running_loop().create_future()
         try:
-            self._tally.blob_done(blob, await self._bring_blob(blob))
+            outcome = await self._bring_blob(blob)
+            self._tally.blob_done(blob, outcome)
+            if outcome != "skipped":
+                self._note("blob", blob)
         finally:
             del underway[key]
             done.set_result(None)
@@ -287,14 +302,17 @@ class ImageCopy:
     async def _move_blob(self, blob: Descriptor) -> BlobOutcome:
         if blob.size <= self._workshop.supply.budget.slot_size:
             async with self._workshop.small:
-                return await self._mount_or(blob, SmallMove)
+                return await self._mount_or(blob, SmallMove(*self._parts_of(blob), self._tally))
         async with self._large, self._workshop.large:
-            return await self._mount_or(blob, BlobMove)
+            return await self._mount_or(blob, BlobMove(*self._parts_of(blob), self._resuming, self._tally))
 
-    async def _mount_or(self, blob: Descriptor, move: type[SmallMove | BlobMove]) -> BlobOutcome:
+    def _parts_of(self, blob: Descriptor) -> tuple[Descriptor, Source, Target, Workshop]:
+        return blob, self._source, self._target, self._workshop
+
+    async def _mount_or(self, blob: Descriptor, move: SmallMove | BlobMove) -> BlobOutcome:
         if await self._mount(blob):
             return "mounted"
-        await move(blob, self._source, self._target, self._workshop, self._tally).run()
+        await move.run()
         if self._workshop.verify == "reread":
             await self._reread(blob)
         return "moved"
@@ -306,6 +324,10 @@ class ImageCopy:
             if isinstance(error.cause, ContentError):  # no other copy takes it for what it seems to be
                 self._workshop.damaged[self._target.name, str(blob.digest)] = error
             raise
+
+    def _note(self, kind: Literal["blob", "manifest"], brought: Descriptor) -> None:
+        if self._resuming.journal is not None:
+            self._resuming.journal.finished(kind, self._target.name, str(brought.digest), brought.size)
 
     async def _mount(self, blob: Descriptor) -> bool:
         """Whether another repository of the target's registry gave it. A refusal only costs the upload."""

@@ -70,7 +70,11 @@ class RangesIgnored(Exception):
 
 
 class RangedReader:
-    """Bytes ``start``..``size`` of a blob in order. ``boundary``: no piece crosses a multiple of it."""
+    """Bytes ``start``..``size`` of a blob in order.
+
+    ``boundary``: no piece crosses a multiple of it. ``limit``: nothing from there on is asked for until
+    `allow` moves it; a source that ignores ranges does not keep to it.
+    """
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class RangedReader:
         *,
         start: int = 0,
         boundary: int | None = None,
+        limit: int | None = None,
         on_requested: Callable[[int], None],
         on_retry: Callable[[CrossdockError], None],
     ) -> None:
@@ -93,6 +98,8 @@ class RangedReader:
         self._parts: deque[Part] = deque()  # ascending; the first holds `_given`
         self._given = start
         self._wanted = start
+        self._next = start  # where the next range begins
+        self._limit = size if limit is None else limit
         self._wake: asyncio.Future[None] | None = None
         self._held: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -126,6 +133,11 @@ class RangedReader:
                 raise self._failure
             await self._starve()
 
+    def allow(self, limit: int | None) -> None:
+        """Bytes before `limit` may be asked for; None: all."""
+        self._limit = self._size if limit is None else max(limit, self._limit)
+        self._let_go()
+
     async def close(self) -> None:
         """End every request and give back every slot. Safe at any time."""
         self._supply.permits.leave(self._look_at_frontier)
@@ -156,8 +168,7 @@ class RangedReader:
         ends_slot = wanted == slot_end
         piece = Piece(self._given, slot.view[within : within + length], slot, within + length, ends_slot)
         self._given = wanted
-        if self._held is not None and not self._held.done() and not self._is_enough():
-            self._held.set_result(None)
+        self._let_go()
         if ends_slot:
             part.take_slot(wanted)
         if wanted == part.stop:
@@ -205,12 +216,13 @@ class RangedReader:
         """Ask for ranges, lowest first, as fast as permits and slots allow."""
         supply = self._supply
         while not self._is_stream and (index := self._chunks.take()) >= 0:
+            self._next = self._chunks.bounds(index)[0]
             if self._is_enough():
                 await self._hold()
             await supply.permits.acquire(self._ahead)
             try:
                 start, end = self._chunks.bounds(index)
-                size = supply.permits.part_of(end - start)
+                size = min(supply.permits.part_of(end - start), self._limit - start)
                 if size < end - start:
                     end = start + size
                     self._chunks.split(index, end)
@@ -227,7 +239,12 @@ class RangedReader:
 
     def _is_enough(self) -> bool:
         """Whether the target has to take bytes before more of them are of use."""
-        return self._chunks.frontier - self._given > self._supply.permits.enough
+        waiting = self._chunks.frontier - self._given
+        return waiting > self._supply.permits.enough or self._next >= self._limit
+
+    def _let_go(self) -> None:
+        if self._held is not None and not self._held.done() and not self._is_enough():
+            self._held.set_result(None)
 
     async def _hold(self) -> None:
         """Wait until the consumer has taken enough."""

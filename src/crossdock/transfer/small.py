@@ -15,7 +15,7 @@ from crossdock.content import BlobSource, Source, Target, UploadSession
 from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted, UploadInterrupted
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.blob import Workshop, check_mark, during, note_interruption
+from crossdock.transfer.blob import Workshop, check_mark, during, note_interruption, tried_again
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier, verify_bytes
 
@@ -38,10 +38,13 @@ class SmallMove:
 
     async def run(self) -> None:
         """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
+        self._tally.emit(BlobStarted(self._blob.digest, self._blob.size))
+        await tried_again(self._attempt, self._blob, self._tally)
+
+    async def _attempt(self) -> None:
         blob = self._blob
         with during("push blob to", "target", self._target_name):
             session = await self._target.start_upload(blob)
-        self._tally.emit(BlobStarted(blob.digest, blob.size))
         try:
             if blob.size:
                 await self._through_slot(session)

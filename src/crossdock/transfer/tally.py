@@ -30,6 +30,8 @@ class Tally:
     blobs: dict[BlobOutcome, int] = field(default_factory=lambda: {"moved": 0, "skipped": 0, "mounted": 0})
     bytes: dict[BlobOutcome, int] = field(default_factory=lambda: {"moved": 0, "skipped": 0, "mounted": 0})
     bytes_requested: int = 0
+    bytes_resumed: int = 0
+    uploads_resumed: int = 0
     retries: int = 0
     warnings: list[str] = field(default_factory=list)
     _last_progress: dict[str, float] = field(default_factory=dict)
@@ -59,6 +61,11 @@ class Tally:
         if now - self._last_progress.get(blob.digest, 0.0) >= PROGRESS_PERIOD_S:
             self._last_progress[blob.digest] = now
             self.emit(BlobProgress(blob.digest, sent, blob.size))
+
+    def resumed(self, offset: int) -> None:
+        """An upload of an earlier process has come to its end; `offset` bytes were not sent again."""
+        self.bytes_resumed += offset
+        self.uploads_resumed += 1
 
     def blob_done(self, blob: Descriptor, outcome: BlobOutcome) -> None:
         """The target has the blob."""

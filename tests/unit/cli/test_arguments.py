@@ -19,8 +19,15 @@ def options_of(*flags: str) -> CopyOptions:
     return copy_options(parse(["copy", "a", "b", *flags]), None, None)
 
 
-def test_without_flags_the_options_are_the_defaults() -> None:
-    assert options_of() == CopyOptions()
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the command uses by itself."""
+    monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
+    return Path("/var/state/crossdock")
+
+
+def test_without_flags_the_options_are_the_defaults(state: Path) -> None:
+    assert options_of() == CopyOptions(state=state)
 
 
 @pytest.mark.parametrize(
@@ -37,13 +44,17 @@ def test_without_flags_the_options_are_the_defaults() -> None:
         (["--verify", "target"], {"verify": "target"}),
         (["--connections", "3"], {"network": NetworkOptions(connections=3)}),
         (["--timeout", "500ms"], {"network": NetworkOptions(timeout=0.5, commit_timeout=0.5)}),
+        (["--state", "x/y"], {"state": Path("x/y")}),
+        (["--state", "none"], {"state": None}),
+        (["--resume-above", "8MiB"], {"resume_above": 8 * MiB}),
+        (["--upload-chunk", "4MiB"], {"upload_chunk": 4 * MiB}),
         (["--retries", "0"], {"network": NetworkOptions(retries=0)}),
         (["--src-plain-http"], {"source": RegistryOptions(plain_http=True)}),
         (["--dest-plain-http"], {"target": RegistryOptions(plain_http=True)}),
     ],
 )
-def test_each_flag_becomes_its_option(flags: list[str], expected: dict[str, Any]) -> None:
-    assert options_of(*flags) == CopyOptions(**expected)
+def test_each_flag_becomes_its_option(flags: list[str], expected: dict[str, Any], state: Path) -> None:
+    assert options_of(*flags) == CopyOptions(**{"state": state, **expected})
 
 
 def test_files_of_each_side_stay_on_their_side(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ RESULT = CopyResult(
     bytes_skipped=9,
     bytes_mounted=4,
     bytes_requested=432 * MiB,
+    bytes_resumed=0,
+    uploads_resumed=0,
     retries=0,
     seconds=3.1,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossdock.errors import JournalUnavailable
-from crossdock.journal.database import FILE, JournalDatabase, default_folder, open_existing
+from crossdock.journal.database import FILE, JournalDatabase, open_existing
 from crossdock.journal.journal import BUSY_AT_MOST, EXPIRY_S
 from crossdock.journal.records import KEPT_STATES, UploadKey
 from unit.journal.rows import (
@@ -195,21 +195,6 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
         write_chunks(record, 1, 2)
     with a_journal(folder) as journal, claim(journal) as record:
         assert record.saved is not None
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"XDG_STATE_HOME": "/var/s", "HOME": "/h"}, "/var/s/crossdock"),
-        ({"XDG_STATE_HOME": "", "HOME": "/h"}, "/h/.local/state/crossdock"),
-        ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/crossdock"),
-        ({"HOME": "/h"}, "/h/.local/state/crossdock"),
-    ],
-)
-def test_the_default_folder_follows_the_base_directory_specification(
-    environ: dict[str, str], expected: str
-) -> None:
-    assert default_folder(environ) == Path(expected)
 
 
 def test_a_lock_on_the_file_is_waited_out_and_the_next_write_holds_everything(tmp_path: Path) -> None:

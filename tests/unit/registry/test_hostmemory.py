@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from crossdock.protocol.upload import Upload, UploadRules
-from crossdock.registry.hostmemory import ECR_CHUNKS, GiB, HostMemory
+from crossdock.registry.hostmemory import ECR_CHUNKS, HostMemory
 
 MiB = 1 << 20
+GiB = 1 << 30
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ MiB = 1 << 20
         ("eu.gcr.io", GiB, UploadRules(may_chunk=False)),
         ("europe-docker.pkg.dev", GiB, UploadRules(may_chunk=False)),
         ("name.azurecr.io", 20_000_000, UploadRules(chunk_size=16 * MiB)),
-        ("name.azurecr.io", 20_000_001, UploadRules(chunked=True, chunk_size=16 * MiB)),
+        ("name.azurecr.io", 20_000_001, UploadRules(chunked=True, may_put=False, chunk_size=16 * MiB)),
         ("notghcr.io", GiB, UploadRules()),
         ("azurecr.io.example", GiB, UploadRules()),
     ],
@@ -54,7 +55,7 @@ def learned(size: int = GiB, **facts: object) -> HostMemory:
 
 def test_a_413_is_a_limit_of_size_only() -> None:
     memory = learned(put_refused=413, chunk_lowered=True, chunk_size=16 * MiB)
-    assert memory.rules_for(GiB) == UploadRules(chunked=True, chunk_size=16 * MiB)
+    assert memory.rules_for(GiB) == UploadRules(chunked=True, may_put=False, chunk_size=16 * MiB)
     assert not memory.rules_for(GiB - 1).chunked
 
 
@@ -69,10 +70,33 @@ def test_refused_chunks_are_not_tried_again() -> None:
     assert not learned(chunks_refused=True).rules_for(GiB).may_chunk
 
 
-def test_large_blobs_begin_in_chunks_where_resuming_worked() -> None:
-    memory = learned(resumed=True)
-    assert memory.rules_for(3 * GiB) == UploadRules(chunked=True, chunk_size=128 * MiB)
-    assert memory.rules_for(GiB) == UploadRules()
+@pytest.mark.parametrize(
+    ("host", "wanted", "chunk"),
+    [
+        ("registry.example", 64 * MiB, 64 * MiB),
+        ("registry.example", 256 * MiB, 256 * MiB),
+        ("registry.example", MiB, MiB),
+        ("name.azurecr.io", 64 * MiB, 16 * MiB),  # larger requests get 413
+        ("name.azurecr.io", 4 * MiB, 4 * MiB),
+    ],
+)
+def test_what_is_to_be_resumable_goes_up_in_chunks(host: str, wanted: int, chunk: int) -> None:
+    memory = HostMemory(host)
+    assert memory.may_resume
+    rules = memory.rules_for(GiB, wanted)
+    assert (rules.chunked, rules.chunk_size) == (True, chunk)
+
+
+@pytest.mark.parametrize("host", ["ghcr.io", "gcr.io", "europe-docker.pkg.dev", "public.ecr.aws"])
+def test_where_nothing_can_be_resumed_the_way_stays_as_it_is(host: str) -> None:
+    memory = HostMemory(host)
+    assert not memory.may_resume
+    assert memory.rules_for(GiB, 64 * MiB) == memory.rules_for(GiB)
+
+
+def test_what_is_to_be_resumable_keeps_to_what_was_learned() -> None:
+    assert learned(chunk_lowered=True, chunk_size=8 * MiB).rules_for(GiB, 64 * MiB).chunk_size == 8 * MiB
+    assert not learned(chunks_refused=True).may_resume
 
 
 def test_a_range_that_stands_still_is_remembered() -> None:

@@ -157,6 +157,8 @@ class MemoryTarget:
         self.blobs[descriptor.digest] = data
         return True
 
+    resumable = None
+
     async def start_upload(self, descriptor: Descriptor) -> UploadSession:
         session = MemorySession(self, descriptor)
         self.sessions.append(session)
@@ -174,7 +176,7 @@ class MemorySession:
     def __init__(self, target: MemoryTarget, descriptor: Descriptor) -> None:
         self.target, self.descriptor = target, descriptor
         self.data = bytearray()
-        self.chunk_size = target.chunk_size
+        self.boundary = target.chunk_size
         self.checks_digest = target.checks_digest
         self.state = "open"
         self.interruptions = 0

@@ -10,6 +10,7 @@ from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Supply
+from crossdock.transfer.resume import Resuming
 
 
 class QuickNetwork(NetworkOptions):
@@ -34,6 +35,9 @@ def make_workshop(
         hashing=HashingService(),
         paranoid=True,
     )
+
+
+WHOLE = Resuming(above=1 << 62, chunk_size=1 << 26)  # nothing is to be resumed
 
 
 def assert_nothing_left(workshop: Workshop) -> None:

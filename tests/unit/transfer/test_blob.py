@@ -24,7 +24,7 @@ from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import BlobMove, Workshop
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
-from unit.transfer.shop import assert_nothing_left, make_workshop
+from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
 
 SLOT = 4 * (1 << 20) // 32  # the slots of a 4 MiB budget
 PART = 4 * SLOT
@@ -37,7 +37,7 @@ def blob_of(size: int, seed: int = 7) -> tuple[Descriptor, bytes]:
 
 async def move(blob: Descriptor, source: MemorySource, target: MemoryTarget, workshop: Workshop) -> Tally:
     tally = Tally(ignore)
-    await BlobMove(blob, source, target, workshop, tally).run()
+    await BlobMove(blob, source, target, workshop, WHOLE, tally).run()
     assert source.live == 0, "a body was not closed"
     return tally
 
@@ -161,9 +161,23 @@ async def test_a_flipped_byte_is_found_before_the_last_piece_is_sent(
         await move(blob, source, target, workshop)
     assert caught.value.side == "source"
     assert isinstance(root_cause(caught.value), DigestMismatch)
-    [session] = target.sessions
-    assert session.state == "cancelled"
-    assert session.offset < blob.size, "a wrong blob was complete at the target"
+    assert len(target.sessions) == 2, "wrong bytes are asked for once more"
+    for session in target.sessions:
+        assert session.state == "cancelled"
+        assert session.offset < blob.size, "a wrong blob was complete at the target"
+
+
+async def test_bytes_that_were_damaged_on_the_way_are_fetched_again(workshop: Workshop) -> None:
+    blob, data = blob_of(3 * PART)
+    source, target = MemorySource(blobs={blob.digest: data[:-1] + b"?"}), MemoryTarget()
+
+    def mend(session: MemorySession, count: int) -> None:
+        source.blobs[blob.digest] = data
+
+    target.on_append = mend  # what is on its way by then stays damaged
+    await move(blob, source, target, workshop)
+    assert [session.state for session in target.sessions] == ["cancelled", "committed"]
+    assert target.blobs[blob.digest] == data
 
 
 @pytest.mark.parametrize("chunk_size", [SLOT // 2, SLOT, 3 * SLOT + 17])

@@ -18,7 +18,7 @@ from crossdock.transfer.hashing import HASH_INLINE, HashingService
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier, Buffer, update_many
 from unit.transfer.doubles import MemorySource, MemoryTarget
-from unit.transfer.shop import assert_nothing_left, make_workshop
+from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
 
 LARGE = HASH_INLINE + 1
 Updates = Sequence[tuple[BlobVerifier, Buffer]]
@@ -202,7 +202,9 @@ async def test_a_cancelled_move_keeps_its_slot_while_the_thread_reads_it(gate: G
     data = bytes(budget.slot_size)
     blob = Descriptor("application/octet-stream", Digest.of(data), len(data))
     source, target = MemorySource(blobs={blob.digest: data}), MemoryTarget()
-    moving = asyncio.ensure_future(BlobMove(blob, source, target, workshop, Tally(lambda event: None)).run())
+    moving = asyncio.ensure_future(
+        BlobMove(blob, source, target, workshop, WHOLE, Tally(lambda event: None)).run()
+    )
     await gate.begun.wait()
     moving.cancel()
     await settle()

@@ -26,7 +26,7 @@ from crossdock.transfer.blob import LARGE_BLOBS_AT_ONCE, Workshop
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
-from unit.transfer.shop import assert_nothing_left
+from unit.transfer.shop import WHOLE, assert_nothing_left
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -89,7 +89,7 @@ class World:
         }
         tally = Tally(self.events.append)
         wish = Wish(**(fields | changes))
-        self.named, self.root = await ImageCopy(wish, self.source, self.target, workshop, tally).run()
+        self.named, self.root = await ImageCopy(wish, self.source, self.target, workshop, WHOLE, tally).run()
         return tally
 
 

@@ -50,7 +50,7 @@ class World:
         with pytest.raises(CopyError) as caught:
             await self.move(workshop)
         assert self.target.blobs == {}
-        assert [session.state for session in self.target.sessions] == ["cancelled"]
+        assert {session.state for session in self.target.sessions} == {"cancelled"}
         assert self.source.live == 0
         return caught.value
 
@@ -147,6 +147,7 @@ async def test_wrong_bytes_are_never_sent(size: int, make: Make) -> None:
     assert error.side == "source"
     assert isinstance(root_cause(error), DigestMismatch)
     assert taken == []
+    assert len(world.target.sessions) == 2, "wrong bytes are asked for once more"
     assert_nothing_left(workshop)
 
 

@@ -14,7 +14,7 @@ from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier
 from unit.transfer.doubles import MemorySession
-from unit.transfer.shop import assert_nothing_left, make_workshop
+from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
 from unit.transfer.test_image import World
 
 LARGE = 1_500_000  # several slots of the workshop; a small blob fits one
@@ -39,7 +39,7 @@ def world_of(*sizes: int) -> World:
 async def copy(world: World, shop: Workshop, verify: Verify) -> Tally:
     wish = Wish("source", "target", "v1", None, "v1", None, (), ())
     tally = Tally(world.events.append)
-    await ImageCopy(wish, world.source, world.target, replace(shop, verify=verify), tally).run()
+    await ImageCopy(wish, world.source, world.target, replace(shop, verify=verify), WHOLE, tally).run()
     return tally
 
 

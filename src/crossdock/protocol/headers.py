@@ -1,0 +1,18 @@
+"""Headers of answers, as this layer reads them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class HeaderLookup(Protocol):
+    """Headers by name in any case; both `transport.base.ResponseHead` and multidicts are one."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """The value, or `default`."""
+
+
+def number(headers: HeaderLookup, name: str) -> int:
+    """The header's value as a whole number; 0 when there is none, or it is none."""
+    value = headers.get(name, "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0

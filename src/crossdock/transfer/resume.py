@@ -1,0 +1,262 @@
+"""A large blob's upload that another process can go on with, should this one be killed.
+
+One `Continuation` per blob on its way. It is the session's log: what the target acknowledges goes to the
+journal together with the digest's state there, before the next bytes are sent. When the blob begins, it finds
+what an earlier process left; when the blob fails, it decides whether the session stays.
+
+Rules:
+
+1. The journal never fails a copy. Without it, or when another copy has the blob's row, the blob moves in a
+   session of its own, which is dropped when that fails.
+2. What is taken up is believed only as far as the digest of the whole proves it. If that is wrong, at the
+   source's side or at the target's, session and states are forgotten before the blob is tried once more.
+3. Whoever cancels waits for the end of the chunk under way, for `CHUNK_END_S` at most: registries built on
+   distribution 2 lose a session in mid-request (registries.md 3.4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from crossdock.content import ResumableSession, SavedSession, Target, UploadSession
+from crossdock.errors import ContentError, DigestMismatch, RegistryError, UploadRejected, root_cause
+from crossdock.events import UploadKept, UploadResumed
+from crossdock.oci.descriptor import Descriptor
+from crossdock.transfer.tally import Tally
+
+CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; who cannot wait sends a second signal
+KEPT_STATES = 64  # digest states at the last boundaries, 16 of which a chunk has at most
+CHUNKS_AHEAD = 2  # of source bytes past the last acknowledgement: what a kill can cost
+
+
+class SavedUpload(SavedSession, Protocol):
+    """What an earlier process left of a blob's upload."""
+
+    @property
+    def states(self) -> Sequence[bytes]:
+        """States of the digest, at `offsets`."""
+
+    def offsets(self) -> Sequence[int]:
+        """Where they were taken, rising."""
+
+
+class UploadRecord(Protocol):
+    """One blob's row of the journal, which nobody else uses until `close`. Raises nothing, blocks nobody."""
+
+    @property
+    def saved(self) -> SavedUpload | None:
+        """What the row says."""
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether another process would find it."""
+
+    def opened(self, location: str, chunk_size: int, *, trust_range: bool) -> None:
+        """As `content.SessionLog.opened`."""
+
+    def acknowledged(
+        self, offset: int, location: str, state: bytes | None, chunk_size: int, *, trust_range: bool
+    ) -> None:
+        """As `content.SessionLog.acknowledged`, with the digest's state at `offset` where it is known."""
+
+    def forget(self) -> None:
+        """There is nothing to go on with any more."""
+
+    def close(self) -> None:
+        """Let others have the row."""
+
+
+class UploadJournal(Protocol):
+    """What outlives this process. Raises nothing."""
+
+    def claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
+        """The row of a blob on its way to `target`; None: others have it, or there is no journal any more.
+
+        Blocks; to be called in a thread.
+        """
+
+    def finished(self, kind: Literal["blob", "manifest"], target: str, digest: str, size: int) -> None:
+        """Note what this run brought to `target`."""
+
+    def take_trouble(self) -> str:
+        """What is wrong with the journal, told once; empty when nothing is."""
+
+
+class Resuming(Struct, frozen=True):
+    """Which blobs are sent so that they can be gone on with. Sizes are bytes."""
+
+    above: int  # larger blobs, where the target permits
+    chunk_size: int  # of one request
+    journal: UploadJournal | None = None
+
+
+class Continuation:
+    """One blob's upload beyond the life of this process. Use it in an ``async with`` block."""
+
+    def __init__(
+        self, blob: Descriptor, source_name: str, target: Target, resuming: Resuming, tally: Tally
+    ) -> None:
+        self._blob = blob
+        self._source_name = source_name
+        self._target = target
+        self._journal = resuming.journal
+        self._chunk_size = resuming.chunk_size
+        self._tally = tally
+        self._resumable = target.resumable if blob.size > resuming.above else None
+        self._record: UploadRecord | None = None
+        self._session: ResumableSession | None = None
+        self._states: dict[int, bytes] = {}
+        self._is_stopping = False
+        self._resumed_at = 0
+        self.acknowledged_at = 0
+        """Bytes that the target is known to hold."""
+
+    async def __aenter__(self) -> Continuation:
+        if self._resumable is not None and self._journal is not None:
+            self._record = await self._claim(self._journal)
+            self._tell_trouble()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._record is not None:
+            self._record.close()
+
+    async def _claim(self, journal: UploadJournal) -> UploadRecord | None:
+        blob = self._blob
+        claiming = asyncio.ensure_future(
+            asyncio.to_thread(
+                journal.claim, self._target.name, str(blob.digest), blob.size, self._source_name
+            )
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            record = await claiming  # a thread cannot be cancelled; the journal bounds it
+            if record is not None:
+                record.close()
+            raise
+
+    # -- the session -------------------------------------------------------------------------------------
+
+    def read_limit(self, session: UploadSession) -> int | None:
+        """Where reading the source ends for now, so that a kill does not cost more; None: nowhere."""
+        if self._session is None or session.boundary is None:
+            return None
+        return self.acknowledged_at + CHUNKS_AHEAD * self._chunk_size
+
+    async def start(self) -> UploadSession:
+        """The way up for the blob. Raises as `Target.start_upload` does."""
+        self._states.clear()
+        self.acknowledged_at = self._resumed_at = 0
+        if self._resumable is None:
+            return await self._target.start_upload(self._blob)
+        saved = self._record.saved if self._record is not None else None
+        if saved is not None:
+            self._states.update(zip(saved.offsets(), saved.states, strict=True))
+        self._session = await self._resumable.resumable_upload(self._blob, self._chunk_size, self, saved)
+        return self._session
+
+    async def take_up(self) -> int:
+        """Go on with what an earlier process left. Returns the offset from which bytes are to be given."""
+        if self._session is None:
+            return 0
+        offset, word = await self._session.take_up()  # network
+        if word:
+            self._tally.warn(f"upload of {self._blob.digest} to {self._target.name}: {word}")
+        if offset:
+            self._tally.progress(self._blob, offset)
+            self._resumed_at = offset
+            self._tally.emit(UploadResumed(self._blob.digest, offset, self._blob.size))
+        return offset
+
+    def committed(self) -> None:
+        """The target has the blob."""
+        if self._resumed_at:
+            self._tally.resumed(self._resumed_at)
+        if self._record is not None:
+            self._record.forget()
+            self._tell_trouble()
+
+    async def abandon(self, session: UploadSession, error: BaseException) -> None:
+        """The blob has failed by `error`: keep the session for another process, or drop it. # network"""
+        record = self._record
+        if self._session is None or record is None:
+            await session.cancel()
+        elif record.can_resume and not _is_of_content(error):
+            await self._session.leave()
+            self._tally.emit(UploadKept(self._blob.digest, self.acknowledged_at, self._blob.size))
+        else:
+            await session.cancel()
+            record.forget()
+        self._tell_trouble()
+
+    # -- content.SessionLog ------------------------------------------------------------------------------
+
+    def opened(self, location: str, chunk_size: int, *, trust_range: bool) -> None:
+        """A new session, which holds nothing yet."""
+        self.acknowledged_at = self._resumed_at = 0
+        self._chunk_size = chunk_size
+        if self._record is not None:
+            self._record.opened(location, chunk_size, trust_range=trust_range)
+            self._tell_trouble()
+
+    def acknowledged(self, offset: int, location: str, chunk_size: int, *, trust_range: bool) -> None:
+        """The session holds the bytes before `offset`."""
+        self.acknowledged_at = offset
+        self._chunk_size = chunk_size
+        self._resumed_at = min(self._resumed_at, offset)
+        if self._record is not None:
+            state = self._states.get(offset)
+            self._record.acknowledged(offset, location, state, chunk_size, trust_range=trust_range)
+            self._tell_trouble()
+
+    # -- states of the digest ----------------------------------------------------------------------------
+
+    def keep_state(self, offset: int, state: bytes) -> None:
+        """The digest's state after the bytes before `offset`."""
+        self._states[offset] = state
+        while len(self._states) > KEPT_STATES:
+            del self._states[min(self._states)]
+
+    def nearest_state(self, offset: int) -> tuple[int, bytes | None]:
+        """The last state at or before `offset`, behind its own offset; ``(0, None)`` without any."""
+        begin = max((kept for kept in self._states if kept <= offset), default=0)
+        return begin, self._states.get(begin)
+
+    # -- stopping ----------------------------------------------------------------------------------------
+
+    async def let_chunk_end(self, feeding: asyncio.Future[None]) -> None:
+        """Rule 3. `feeding` is what gives bytes to the session; it ends by itself where `may_stop`."""
+        record = self._record
+        if self._session is not None and record is not None and record.can_resume:
+            self._is_stopping = True
+            if not self.may_stop:
+                await asyncio.wait({feeding}, timeout=CHUNK_END_S)
+
+    @property
+    def may_stop(self) -> bool:
+        """Feeding is to end, and ends well here."""
+        return self._is_stopping and self._session is not None and self._session.is_between_requests
+
+    def _tell_trouble(self) -> None:
+        if self._journal is not None and (trouble := self._journal.take_trouble()):
+            self._tally.warn(trouble)
+
+
+def _is_of_content(error: BaseException) -> bool:
+    """Whether what the session holds must be doubted, or the target wants none of it."""
+    return isinstance(root_cause(error), ContentError | UploadRejected) or is_wrong_content(error)
+
+
+def is_wrong_content(error: BaseException) -> bool:
+    """Whether the bytes were not those of the digest, as we or the target found."""
+    cause = root_cause(error)
+    refused = isinstance(cause, RegistryError) and "DIGEST_INVALID" in cause.codes
+    return refused or isinstance(cause, DigestMismatch)
