@@ -247,8 +247,7 @@ class Permits:
 
     async def acquire(self, ahead: Callable[[], int]) -> None:
         """Wait for leave. `ahead` tells how many bytes beyond its frontier the asker has already."""
-        if self._used < self.limit and not self._waiting:
-            self._used += 1
+        if self.acquire_now():
             return
         self._lacking = True
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -262,6 +261,13 @@ class Permits:
             elif entry in self._waiting:
                 self._waiting.remove(entry)
             raise
+
+    def acquire_now(self) -> bool:
+        """Take a leave that nobody waits for, if there is one."""
+        if self._used >= self.limit or self._waiting:
+            return False
+        self._used += 1
+        return True
 
     def release(self) -> None:
         """Give the leave back."""
@@ -321,11 +327,13 @@ class Permits:
         before = [gauge.seconds() for gauge in gauges]
         self._bytes, self._refused, self._lacking = 0, 0, bool(self._waiting)
         is_rising = self._tuner is not None and self._tuner.is_rising
+        is_judged = self.limit >= UNJUDGED
         while True:
             await asyncio.sleep(PERIOD_S if is_rising else LONG_PERIOD_S)
             now = loop.time()
             self.look(now)
-            if now - began >= LONG_PERIOD_S or self._bytes >= PERIOD_BYTES * self._used:
+            wanted = PERIOD_BYTES * self._used if is_judged else 1
+            if now - began >= LONG_PERIOD_S or self._bytes >= wanted:
                 break
         blobs_s, starving_s, held_s = (
             gauge.seconds() - seconds for gauge, seconds in zip(gauges, before, strict=True)

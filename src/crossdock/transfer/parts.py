@@ -7,6 +7,7 @@ one by one beyond that, and makes the source wait when there is none.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from crossdock._kernels import Slot
@@ -21,6 +22,7 @@ class Part:
 
     __slots__ = (
         "_asked",
+        "_began",
         "_budget",
         "_discard",
         "_on_bytes",
@@ -30,6 +32,7 @@ class Part:
         "index",
         "is_stream",
         "next_body",
+        "opening",
         "position",
         "rescued",
         "slots",
@@ -52,9 +55,11 @@ class Part:
         self.position = start
         self.slots: dict[int, Slot] = {}  # by number within the part; drawn, and not taken by the consumer
         self.is_stream = False
+        self.opening: asyncio.Task[Body] | None = None
         self.body: Body | None = None
         self.next_body: Body | None = None  # goes on where `body` is, once that was closed
         self.rescued = False
+        self._began = (start, 0.0)  # position and time at which `body` began
         self._budget = budget
         self._reserved = reserved
         self._on_bytes = on_bytes
@@ -70,6 +75,8 @@ class Part:
             if self._scratch is None:
                 self._scratch = bytearray(DISCARD_SIZE)
             return memoryview(self._scratch)[: min(self._discard, DISCARD_SIZE)]
+        if self.position == self.stop:  # cut; what the body has beyond is not wanted
+            return None
         size = self._budget.slot_size
         number, offset = divmod(self.position - self.start, size)
         slot = self.slots.get(number)
@@ -96,12 +103,38 @@ class Part:
         """Bytes will come from `body`; those before ``position`` are read and thrown away."""
         self.body = body
         self._discard = self.position - body.start
+        self._began = (self.position, asyncio.get_running_loop().time())
 
     def go_on_with(self, body: Body) -> None:
-        """Give up the body that is too slow; its reader takes `body` instead, at the first missing byte."""
+        """Give up the answer that is too slow; its reader takes `body` instead, at the first missing byte."""
         self.next_body = body
         if self.body is not None:
             self.body.close()
+        elif self.opening is not None:
+            self.opening.cancel()
+
+    def pace(self, now: float) -> tuple[int, float]:
+        """Bytes that `body` has brought so far, and in how many seconds, at loop time `now`."""
+        position, began = self._began
+        return self.position - position, now - began
+
+    def splits_at(self) -> int:
+        """Where a second connection could take over: between two slots, at half of what is left or before.
+
+        At `stop` when there is nothing to be taken over: the slot that bytes may be landing in stays whole.
+        """
+        size = self._budget.slot_size
+        middle = (self.position + self.stop) // 2
+        at = middle - (middle - self.start) % size
+        return at if at >= self.slot_end(self.position) else min(self.stop, self.slot_end(self.position))
+
+    def cut(self, at: int) -> int:
+        """End at the slot boundary `at`; returns how many reserved slots are the caller's now."""
+        size = self._budget.slot_size
+        count = -(-(self.stop - self.start) // size) - (at - self.start) // size
+        self.stop = at
+        self._reserved -= count
+        return count
 
     def become_stream(self, stop: int) -> None:
         """Take everything up to `stop`; slots beyond those are reserved as they are needed."""

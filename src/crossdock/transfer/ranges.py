@@ -9,8 +9,10 @@ Rules:
 3. A part holds its connection permit from before its slots are reserved until its last byte, failures
    included. So whoever holds slots that are not full can always go on (see `budget.py`).
 4. A part that breaks is asked again from its own first missing byte (R10).
-5. A part at the frontier that is far slower than the others is asked for a second time from where it is, on
-   another connection, which goes on in its place (`slowness.py`).
+5. A part at the frontier that is far slower than the others, or silent, is asked for a second time from where
+   it is, on another connection, which goes on in its place (`slowness.py`).
+6. When nothing is left to ask for and connections are, the part with the largest rest is cut in two, and the
+   second half asked for on another one. The first answer is given up where it was cut.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 from msgspec import Struct
 
 from crossdock._kernels import Chunks, Slot
-from crossdock.content import BlobSource
+from crossdock.content import BlobSource, Body
 from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted, TransportError
 from crossdock.options import NetworkOptions
 from crossdock.transfer.budget import Budget
@@ -116,7 +118,7 @@ class RangedReader:
         """
         if self._issuer is None:
             self._issuer = self._spawn(self._issue())
-            self._supply.permits.enter(self._look_at_frontier)
+            self._supply.permits.enter(self._look)
         while True:
             if self._given == self._size:
                 return []
@@ -140,7 +142,7 @@ class RangedReader:
 
     async def close(self) -> None:
         """End every request and give back every slot. Safe at any time."""
-        self._supply.permits.leave(self._look_at_frontier)
+        self._supply.permits.leave(self._look)
         try:
             await stop(*self._tasks)
         finally:
@@ -186,6 +188,8 @@ class RangedReader:
 
     def _arrived(self, part: Part, count: int) -> None:
         self._supply.permits.received(count)
+        if part.position == part.stop and part.body is not None and part.body.stop > part.stop:
+            asyncio.get_running_loop().call_soon(part.body.close)  # cut; not from within its own callback
         if self._chunks.advance(part.index, count) >= self._wanted:
             self._wake_up()
 
@@ -282,7 +286,8 @@ class RangedReader:
 
     async def _read_once(self, part: Part) -> None:
         asked = time.monotonic()  # finer than the loop's clock, which stands still within a turn
-        body = await self._source.open(part.position, part.stop)  # network
+        before = part.position
+        body = await self._open(part)
         self._supply.permits.answered(time.monotonic() - asked)
         try:
             self._on_requested(body.stop - body.start)
@@ -303,12 +308,14 @@ class RangedReader:
                     await body.receive(part)  # network
                     break
                 except TransportError:
+                    if part.position == part.stop:
+                        break
                     if part.next_body is None:
                         raise
                 body, part.next_body = part.next_body, None
             seconds = time.monotonic() - began
             self._slowness.finished(seconds)
-            self._supply.permits.finished(body.stop - body.start, seconds)
+            self._supply.permits.finished(part.position - before, seconds)
         finally:
             part.body = None
             body.close()
@@ -316,10 +323,49 @@ class RangedReader:
                 part.next_body.close()
                 part.next_body = None
 
+    async def _open(self, part: Part) -> Body:
+        """The answer to a request for what the part lacks, or the one that a rescue got first. # network"""
+        part.opening = asyncio.ensure_future(self._source.open(part.position, part.stop))
+        try:
+            return await part.opening
+        except asyncio.CancelledError:
+            if not part.opening.cancelled() and part.opening.exception() is None:
+                part.opening.result().close()
+            task, body = asyncio.current_task(), part.next_body
+            if body is None or task is None or task.cancelling():
+                raise
+            part.next_body = None
+            return body
+        finally:
+            part.opening = None
+
+    def _look(self, now: float) -> None:
+        """Rules 5 and 6, called a few times a second."""
+        self._look_at_frontier(now)
+        if self._issuer is not None and self._issuer.done() and self._failure is None:
+            while self._split_largest_rest(now):
+                pass
+
+    def _split_largest_rest(self, now: float) -> bool:
+        permits = self._supply.permits
+        able = [part for part in self._parts if part.body is not None and not part.is_stream]
+        part = max(able, key=lambda part: part.stop - part.position, default=None)
+        if part is None or permits.limit == permits.used:
+            return False
+        at, end, left = part.splits_at(), part.stop, part.stop - part.position
+        if at == end or not self._slowness.is_worth_splitting(left, *part.pace(now), permits.first_byte_s):
+            return False
+        if not self._slowness.may_repeat(end - at) or not permits.acquire_now():
+            return False
+        self._chunks.split(part.index, at)
+        tail = Part(self._chunks.take(), at, end, self._supply.budget, part.cut(at), self._arrived)
+        self._parts.insert(self._parts.index(part) + 1, tail)
+        self._start(tail)
+        return True
+
     def _look_at_frontier(self, now: float) -> None:
-        """Rule 5, called a few times a second."""
         part = self._parts[0] if self._parts else None
-        if part is None or part.rescued or part.is_stream or part.body is None:
+        if part is None or part.rescued or part.is_stream or not (part.body or part.opening):
             return
         later = sum(other.position == other.stop for other in self._parts) >= LATER_PARTS_DONE
         if self._slowness.is_hopeless(part.index, part.position, part.stop, now, later):
@@ -333,7 +379,8 @@ class RangedReader:
         except CrossdockError:
             return  # the connection at work goes on, and is asked again when it breaks
         self._on_requested(body.stop - body.start)
-        if part.body is not None and body.start <= part.position < part.stop == body.stop:
+        is_needed = part.body is not None or part.opening is not None
+        if is_needed and body.start <= part.position < part.stop == body.stop:
             part.go_on_with(body)
         else:
             body.close()

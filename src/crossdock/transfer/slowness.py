@@ -1,8 +1,9 @@
-"""When a part at the frontier is so slow that asking for its rest a second time is worth the bytes.
+"""When bytes are worth asking for a second time: a part at the frontier that is slow, and the end game.
 
-Everything behind the frontier waits in memory for it, so one slow connection in thirty decides the end.
-Precedents: AWS guidance (retry the slowest requests hard, on a new connection), azcopy (chunkedFileWriter.go:
-ten times the mean part time), ollama (30 s without a byte). Plain arithmetic, without a clock.
+Everything behind the frontier waits in memory for it, so one slow connection in thirty decides the end. When
+nothing is left to ask for, the largest rest of a part decides it. Precedents: AWS guidance (retry the slowest
+requests hard, on a new connection), azcopy (chunkedFileWriter.go: ten times the mean part time), ollama (30 s
+without a byte), aria2 (splits what is left). Plain arithmetic, without a clock.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from collections import deque
 
 LATER_PARTS_DONE = 2  # that many parts behind a silent one were whole in the meantime
 SILENT_S = 5.0
+SILENT_ALONE_S = 10.0  # when no others can be compared with; a third of the default timeout
 LEAST_LEFT_S = 3.0  # a rest that comes within this is not worth a new connection
 TIMES_MEDIAN = 2.0
 JUDGED_AFTER_S = 1.0  # slow start and a burst at the beginning say nothing
 KNOWN_PARTS = 3  # durations needed before one can be called slow
-EXTRA_SHARE = 0.05  # of the blob's bytes that may be asked for twice
+EXTRA_SHARE = 0.05  # of the blob's bytes that may be asked for twice while they may still come
+LEAST_SPLIT_S = 0.25  # a rest that comes within this is not worth a connection in the end game
+SPLIT_TRIPS = 4  # nor one that comes within so many answers
 
 
 class Slowness:
@@ -38,14 +42,28 @@ class Slowness:
             return False
         if position != self._last[0]:
             self._last = (position, now)
-        left = stop - position
-        if not 0 < left <= self._allowance:
+        if position >= stop:
             return False
-        silent = now - self._last[1] >= SILENT_S and later_parts_done
-        if silent or self._is_slow(left, position, now):
-            self._allowance -= left
+        # A silent part would be asked again anyway, when it runs into the timeout: that costs no more bytes.
+        if now - self._last[1] >= (SILENT_S if later_parts_done else SILENT_ALONE_S):
             return True
-        return False
+        return self._is_slow(stop - position, position, now) and self.may_repeat(stop - position)
+
+    def may_repeat(self, count: int) -> bool:
+        """Whether `count` bytes more may be asked for twice. Counts them as asked."""
+        if count > self._allowance:
+            return False
+        self._allowance -= count
+        return True
+
+    @staticmethod
+    def is_worth_splitting(left: int, received: int, seconds: float, first_byte_s: float) -> bool:
+        """Whether a second connection brings the end nearer, when one has `left` bytes to go.
+
+        So far it had `received` in `seconds`.
+        """
+        least_s = max(LEAST_SPLIT_S, SPLIT_TRIPS * first_byte_s)
+        return seconds > least_s and left * seconds > received * least_s
 
     def _is_slow(self, left: int, position: int, now: float) -> bool:
         seconds = now - self._first[1]

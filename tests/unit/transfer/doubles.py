@@ -28,6 +28,9 @@ class MemorySource:
     ignore_range_from: int | None = None  # the open call from which on ranges are ignored
     opened: list[tuple[int, int]] = field(default_factory=list)
     live: int = 0
+    pause_at: tuple[int, int] | None = None  # likewise, until `go_on` is set
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    silent: set[int] = field(default_factory=set)  # open calls by number that get no answer
     # (start of a body, offset) at which it stalls until it is closed
     stall_at: tuple[int, int] | None = None
 
@@ -55,6 +58,8 @@ class MemoryBlob:
         number = len(owner.opened)
         owner.opened.append((start, stop))
         await asyncio.sleep(0)
+        if number in owner.silent:
+            await asyncio.Event().wait()
         limit = owner.on_open(start, stop, number)
         ignores = not owner.ranged or (
             owner.ignore_range_from is not None and number >= owner.ignore_range_from
@@ -79,13 +84,20 @@ class MemoryBody:
             if self.owner.stall_at == (self.start, position):
                 await self._closing.wait()
                 raise ReadFailed("closed by this side")
+            if self.owner.pause_at == (self.start, position):
+                await self.owner.go_on.wait()
             buffer = sink.get_buffer()
             if buffer is None:
                 self._room.clear()
                 await self._room.wait()
+                if self._closed:
+                    raise ReadFailed("closed by this side")
                 continue
             assert len(buffer), "a sink must never offer an empty buffer"
-            count = min(len(buffer), self.owner.piece, end - position)
+            stops = [
+                at for start, at in filter(None, (self.owner.stall_at, self.owner.pause_at)) if at > position
+            ]
+            count = min(len(buffer), self.owner.piece, end - position, *(at - position for at in stops))
             buffer[:count] = self.data[position : position + count]
             sink.received(count)
             position += count
@@ -100,6 +112,7 @@ class MemoryBody:
         if not self._closed:
             self._closed = True
             self._closing.set()
+            self._room.set()
             self.owner.live -= 1
 
 

@@ -276,6 +276,70 @@ async def test_a_silent_part_at_the_frontier_is_asked_for_again_and_goes_on_ther
     assert tally.bytes_requested == blob.size + PART // 2
 
 
+async def rests(source: MemorySource, target: MemoryTarget, offset: int, live: int, opened: int = 0) -> None:
+    """Until the target has the bytes before `offset`, and `live` of at least `opened` answers move."""
+    while not (  # noqa: ASYNC110
+        target.sessions
+        and target.sessions[0].offset == offset
+        and source.live == live
+        and len(source.opened) >= opened
+    ):
+        await asyncio.sleep(0)
+
+
+async def test_a_part_at_the_frontier_without_any_answer_is_asked_for_again(workshop: Workshop) -> None:
+    blob, data = blob_of(40 * PART)
+    source, target = MemorySource(blobs={blob.digest: data}, silent={2}), MemoryTarget()
+    moving = asyncio.ensure_future(move(blob, source, target, workshop))
+    await rests(source, target, 2 * PART, 0)
+    for now in (0.0, 100.0):
+        workshop.supply.permits.look(now)
+    tally = await moving
+    assert source.opened.count((2 * PART, 3 * PART)) == 2
+    assert target.blobs[blob.digest] == data
+    assert tally.retries == 0
+
+
+@pytest.mark.parametrize("stalls_at", [0, 1000, SLOT, 2 * SLOT + 5])
+async def test_the_last_part_is_cut_when_connections_are_idle(stalls_at: int, workshop: Workshop) -> None:
+    blob, data = blob_of(40 * PART)
+    last = 39 * PART
+    source, target = MemorySource(blobs={blob.digest: data}), MemoryTarget()
+    source.stall_at = (last, last + stalls_at)
+    moving = asyncio.ensure_future(move(blob, source, target, workshop))
+    sent = last + stalls_at // SLOT * SLOT
+    await rests(source, target, sent, 1)
+    workshop.supply.permits.look(asyncio.get_running_loop().time() + 1.0)
+    await rests(source, target, sent, 1, opened=41)
+    middle = last + (stalls_at // SLOT + 1) * SLOT
+    tails = [(start, stop) for start, stop in source.opened if start > last]
+    assert tails[0][1] == blob.size
+    assert tails[0][0] in (last + 2 * SLOT, middle)
+    source.stall_at = None
+    for now in (10.0, 100.0):  # what the first half still lacks comes by the rule for silent parts
+        workshop.supply.permits.look(asyncio.get_running_loop().time() + now)
+    tally = await moving
+    assert target.blobs[blob.digest] == data
+    assert tally.retries == 0
+    assert tally.bytes_requested <= blob.size * 1.05
+
+
+async def test_an_answer_that_goes_on_beyond_the_cut_is_given_up_there(workshop: Workshop) -> None:
+    blob, data = blob_of(40 * PART)
+    last = 39 * PART
+    source, target = MemorySource(blobs={blob.digest: data}), MemoryTarget()
+    source.pause_at = (last, last + 1000)
+    moving = asyncio.ensure_future(move(blob, source, target, workshop))
+    await rests(source, target, last, 1)
+    workshop.supply.permits.look(asyncio.get_running_loop().time() + 1.0)
+    source.go_on.set()
+    tally = await moving
+    assert source.opened[-2:] == [(last + 2 * SLOT, blob.size), (last + SLOT, last + 2 * SLOT)]
+    assert target.blobs[blob.digest] == data
+    assert tally.retries == 0
+    assert tally.bytes_requested == blob.size + 3 * SLOT
+
+
 async def test_many_blobs_share_a_budget_smaller_than_one_of_them() -> None:
     workshop = make_workshop(memory=4 << 20, connections=2, part_slots=16)
     blobs = [blob_of(5 * PART + number, number) for number in range(6)]

@@ -18,9 +18,10 @@ def watched(size: int = 1000 * MiB, durations: tuple[float, ...] = ()) -> Slowne
 
 
 @pytest.mark.parametrize(
-    ("later", "seconds", "expected"), [(True, 6, True), (False, 6, False), (True, 4, False)]
+    ("later", "seconds", "expected"),
+    [(True, 6, True), (False, 6, False), (True, 4, False), (False, 11, True)],
 )
-def test_silence_counts_only_when_others_were_faster(later: bool, seconds: int, expected: bool) -> None:
+def test_silence_counts_sooner_when_others_were_faster(later: bool, seconds: int, expected: bool) -> None:
     assert watched().is_hopeless(7, 0, 8 * MiB, seconds, later_parts_done=later) is expected
 
 
@@ -49,8 +50,27 @@ def test_a_part_is_slow_by_the_median_of_the_others(
 
 def test_no_more_than_a_twentieth_of_the_blob_is_asked_twice() -> None:
     slowness = Slowness(320 * MiB)
+    for _ in range(3):
+        slowness.finished(1.0)
     asked = 0
     for index in range(10):
         slowness.is_hopeless(index, 0, 8 * MiB, 0.0, later_parts_done=True)
-        asked += slowness.is_hopeless(index, 0, 8 * MiB, 100.0, later_parts_done=True)
+        asked += slowness.is_hopeless(index, 1, 8 * MiB, 2.0, later_parts_done=True)
     assert asked == 2
+    assert not slowness.may_repeat(MiB)
+
+
+@pytest.mark.parametrize(
+    ("left", "received", "seconds", "first_byte_s", "expected"),
+    [
+        (4 * MiB, MiB, 1.0, 0.0, True),  # four seconds to go
+        (4 * MiB, MiB, 1.0, 1.0, False),  # a new answer takes a second
+        (4 * MiB, 40 * MiB, 1.0, 0.0, False),  # a tenth of a second
+        (4 * MiB, 0, 1.0, 0.0, True),  # for ever
+        (4 * MiB, 0, 0.1, 0.0, False),  # nothing can be said yet
+    ],
+)
+def test_a_rest_is_split_when_it_takes_longer_than_a_new_connection(
+    left: int, received: int, seconds: float, first_byte_s: float, expected: bool
+) -> None:
+    assert Slowness.is_worth_splitting(left, received, seconds, first_byte_s) is expected
