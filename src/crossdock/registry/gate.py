@@ -67,7 +67,7 @@ class HostGate:
         asked = retry_after(headers, self._clock.wall())
         if asked is not None:
             self.close_for(asked)
-        elif status == 429:
+        elif status == 429 and self._opens_at <= self._clock.monotonic():  # else sent before it was closed
             self.close_for(self._policy.delay(self._refusals))
             self._refusals += 1
 

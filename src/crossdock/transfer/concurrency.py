@@ -10,7 +10,8 @@ Rules of the tuner (azcopy's concurrency tuner and aws-c-s3's back-off are the p
 3. When the target is the bottleneck (bytes wait for it, and nobody for bytes, twice in a row), use one
    connection less. More of them would only fill memory.
 4. Fewer when the source refuses (429, 503) or resets: by as many as were refused, by half at most.
-5. While it stays, try one step up again from time to time: networks change.
+5. While it stays, try one step up again from time to time: networks change. A source that has refused is
+   asked for one connection more at a time.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ class Tuner:
             self._stay()
             return
         self._before = (self.limit, bytes_per_s)
-        self.limit = min(self._most, self.limit * 2)
+        self.limit = min(self._most, self.limit + 1 if self._is_refused else self.limit * 2)
 
     def _stay(self) -> None:
         self.is_rising = False
@@ -172,10 +173,13 @@ class Permits:
         self._fixed = min(fixed or 1, self._most)
         self._part_size = part_size
         self._used = 0
+        self._idle = 0  # of those: of holders that ask nothing of the source now
+        self._parked: list[tuple[Callable[[], int], asyncio.Future[None]]] = []
         self._waiting: deque[tuple[Callable[[], int], asyncio.Future[None]]] = deque()
         self._bytes = 0
         self._refused = 0
         self._lacking = False
+        self._is_starving = False  # in the last period
         self._first_bytes: deque[float] = deque(maxlen=ANSWERS)
         self._rate = 0.0  # of one connection
         self.starving = Gauge()  # blobs that wait for bytes to hash
@@ -223,9 +227,13 @@ class Permits:
 
     @property
     def enough(self) -> int:
-        """Bytes that may wait to be hashed while more is asked for: what comes in the time of an answer."""
+        """Bytes that may wait to be hashed while more is asked for.
+
+        What comes in the time of an answer; a whole round of parts where the source limits, because parts
+        that were asked for together come together.
+        """
         least = min(LEAST_PART, self._budget.slots * self._budget.slot_size // 8)
-        return max(least, self.part_size * self.limit // TRIPS_PER_PART)
+        return max(least, self.part_size * self.limit // (1 if self._is_starving else TRIPS_PER_PART))
 
     def enter(self, watcher: Callable[[float], None]) -> None:
         """A blob begins. `watcher` is called with the loop's time a few times a second until `leave`."""
@@ -269,10 +277,55 @@ class Permits:
         self._used += 1
         return True
 
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """A holder asks nothing of the source meanwhile."""
+        self._idle += 1
+        self._grant()
+        try:
+            yield
+        finally:
+            self._idle -= 1
+
+    async def resume(self, ahead: Callable[[], int]) -> None:
+        """A holder that was refused waits until fewer than `limit` ask the source; the most behind is first.
+
+        It keeps its leave, for it has slots. Those who hold leave and wait for slots do not count: so one can
+        always go on.
+        """
+        if self._used - self._idle <= self.limit:
+            return
+        entry = (ahead, asyncio.get_running_loop().create_future())
+        self._parked.append(entry)
+        self._idle += 1
+        self._grant()
+        try:
+            await entry[1]
+        except asyncio.CancelledError:
+            if entry in self._parked:
+                self._parked.remove(entry)
+                self._idle -= 1
+            raise
+
     def release(self) -> None:
         """Give the leave back."""
         self._used -= 1
         self._grant()
+
+    def _grant(self) -> None:
+        """Serve those who wait: first those who hold leave already."""
+        while self._parked and self._used - self._idle < self.limit:
+            entry = min(self._parked, key=lambda entry: entry[0]())
+            self._parked.remove(entry)
+            self._idle -= 1
+            if not entry[1].done():
+                entry[1].set_result(None)
+        while self._waiting and self._used < self.limit:
+            entry = min(self._waiting, key=lambda entry: entry[0]())
+            self._waiting.remove(entry)
+            if not entry[1].done():
+                self._used += 1
+                entry[1].set_result(None)
 
     def received(self, count: int) -> None:
         """`count` bytes came from the source."""
@@ -296,14 +349,6 @@ class Permits:
         """The source refused for load, or a connection broke."""
         self._refused += 1
 
-    def _grant(self) -> None:
-        while self._waiting and self._used < self.limit:
-            entry = min(self._waiting, key=lambda entry: entry[0]())
-            self._waiting.remove(entry)
-            if not entry[1].done():
-                self._used += 1
-                entry[1].set_result(None)
-
     # -- observing -----------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
@@ -311,6 +356,7 @@ class Permits:
         loop = asyncio.get_running_loop()
         while True:
             seen = await self._observe(loop)
+            self._is_starving = seen.starving > STARVING
             if self._tuner is not None and self._tuner.observe(seen):
                 self._grant()
                 await asyncio.sleep(SETTLE_TRIPS * self.first_byte_s + PERIOD_S / 2)

@@ -231,7 +231,8 @@ class RangedReader:
                     end = start + size
                     self._chunks.split(index, end)
                 slots = -(-(end - start) // supply.budget.slot_size)
-                await supply.budget.reserve(slots)
+                with supply.permits.idle():
+                    await supply.budget.reserve(slots)
             except BaseException:
                 supply.permits.release()
                 raise
@@ -282,7 +283,9 @@ class RangedReader:
                     ) from error
                 self._supply.permits.refused()
                 self._on_retry(error)
-                await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
+                with self._supply.permits.idle():
+                    await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
+                await self._supply.permits.resume(lambda: part.position - self._given)
 
     async def _read_once(self, part: Part) -> None:
         asked = time.monotonic()  # finer than the loop's clock, which stands still within a turn

@@ -83,6 +83,15 @@ async def test_a_shorter_wish_does_not_open_the_gate_early(clock: MovedClock) ->
     assert sum(clock.slept) == 60
 
 
+async def test_refusals_of_what_was_sent_together_count_once(clock: MovedClock) -> None:
+    gate = HostGate("r.example", clock)
+    for _ in range(30):
+        gate.saw(429, HeaderView(()))
+    before = clock.monotonic()
+    await gate.wait()
+    assert clock.monotonic() - before <= 1.0
+
+
 async def test_refusals_without_a_time_close_the_gate_longer_each_time(clock: MovedClock) -> None:
     gate = HostGate("r", clock)
     for _ in range(3):

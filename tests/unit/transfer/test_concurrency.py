@@ -152,6 +152,43 @@ async def test_a_cancelled_wait_gives_its_leave_back(granted_first: bool) -> Non
     await permits.acquire(lambda: 0)
 
 
+async def test_refused_holders_go_on_one_by_one_the_most_behind_first() -> None:
+    permits = Permits(Budget(64 * MiB), fixed=1)
+    permits._used = 4  # as many as were allowed before the source refused
+    order: list[str] = []
+
+    async def go_on(name: str, ahead: int) -> None:
+        await permits.resume(lambda: ahead)
+        order.append(name)
+
+    going = [asyncio.ensure_future(go_on(*row)) for row in (("last", 9), ("front", 0), ("middle", 4))]
+    await asyncio.sleep(0)
+    assert order == []
+    permits.release()
+    for expected in (["front"], ["front", "middle"], ["front", "middle", "last"]):
+        await asyncio.sleep(0)
+        assert order == expected
+        permits.release()
+    await asyncio.gather(*going)
+
+
+async def test_who_waits_for_slots_does_not_keep_a_refused_holder_from_going_on() -> None:
+    permits = Permits(Budget(64 * MiB), fixed=1)
+    permits._used = 2
+    with permits.idle():
+        await asyncio.wait_for(permits.resume(lambda: 0), 5)
+
+
+async def test_a_refused_holder_that_is_cancelled_leaves_no_trace() -> None:
+    permits = Permits(Budget(64 * MiB), fixed=1)
+    permits._used = 3
+    waiting = asyncio.ensure_future(permits.resume(lambda: 0))
+    other = asyncio.ensure_future(permits.resume(lambda: 1))
+    await asyncio.sleep(0)
+    await stop(waiting, other)
+    assert (permits._idle, permits._parked) == (0, [])
+
+
 @pytest.mark.parametrize(
     ("memory", "fixed", "asked", "expected"),
     [
