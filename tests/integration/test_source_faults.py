@@ -155,6 +155,29 @@ def test_a_gzip_label_on_a_range_is_not_decoded(case: Case) -> None:
     case.recovers()
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_source_that_refuses_more_connections_is_asked_by_fewer(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+    status: int,
+) -> None:
+    image = builder.image([builder.random_layer(4_000_000 + number) for number in range(6)])
+    graph = push(source.remote, repository, builder, image, "v1")
+    front = nginx.start_connection_limit(tmp_path / "nginx", f"http://{source.host}", 1, status)
+    try:
+        result = crossdock.copy(f"{front.host}/{repository}:v1", f"{target.host}/{repository}:v1")
+        refused = [entry for entry in front.accesses() if entry["status"] == status]
+    finally:
+        front.stop()
+    assert_holds(target.remote, repository, "v1", graph)
+    assert 0 < len(refused) < 30
+    assert result["bytes_requested"] == graph.blob_bytes
+
+
 def test_a_source_that_ignores_ranges_is_read_once_as_one_stream(
     case: Case, source: DockerRegistry, tmp_path: Path, closing: ExitStack
 ) -> None:

@@ -83,6 +83,18 @@ def start_range_stripper(directory: Path, upstream: str) -> Nginx:
     return start_proxy(directory, upstream, 'proxy_set_header Range ""; proxy_hide_header Accept-Ranges;')
 
 
+def start_connection_limit(directory: Path, upstream: str, connections: int, status: int) -> Nginx:
+    """A source that serves so many blobs at once, slowly, and answers `status` to whoever asks for more."""
+    port = free_port()
+    server = f"""
+    limit_conn_zone $server_port zone=all:1m;
+    server {{ listen 127.0.0.1:{port};
+        location / {{ proxy_pass {upstream}; }}
+        location ~ /blobs/ {{ proxy_pass {upstream}; limit_rate 16m;
+            limit_conn all {connections}; limit_conn_status {status}; }} }}"""
+    return start_nginx(directory, server, (port,))
+
+
 def start_body_limit(directory: Path, upstream: str, limit: str = "20m") -> Nginx:
     """A target whose proxy answers 413 to larger bodies."""
     return start_proxy(directory, upstream, f"client_max_body_size {limit};")
