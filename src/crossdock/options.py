@@ -79,6 +79,14 @@ class NetworkOptions:
         if self.connections is not None and not 1 <= self.connections <= 256:
             raise InvalidOption("connections must be between 1 and 256")
 
+    @property
+    def least_progress(self) -> int:
+        """Bytes that a broken try must have brought to be no failure in a row: fewer are those of a stall.
+
+        Without it a source that gives a byte and breaks would be asked for ever, a byte at a time.
+        """
+        return max(1, round(self.low_speed * self.timeout))
+
     def backoff_s(self, failures: int, chance: float) -> float:
         """Seconds to wait after `failures` failures in a row: exponential, at most 30 s, with full jitter.
 

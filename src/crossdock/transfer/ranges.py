@@ -274,7 +274,7 @@ class RangedReader:
             except CrossdockError as error:
                 if not error.retryable:
                     raise
-                if part.position > before:
+                if part.position - before >= self._supply.network.least_progress:
                     failures.clear()
                 failures.append(error)
                 if len(failures) > self._supply.network.retries:

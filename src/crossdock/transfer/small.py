@@ -85,16 +85,18 @@ class SmallMove:
         landing = _Landing(slot.view[: self._blob.size])
         network = self._workshop.supply.network
         failures: list[CrossdockError] = []
+        best = 0  # bytes that were here at once; a source without ranges begins again at 0
         with during("fetch blob from", "source", self._source_name):
             source = self._source.blob(self._blob)
-            while (before := landing.filled) < self._blob.size:
+            while landing.filled < self._blob.size:
                 try:
                     await self._fetch_once(source, landing)
                 except CrossdockError as error:
                     if not error.retryable:
                         raise
-                    if landing.filled > before:
+                    if landing.filled - best >= network.least_progress:
                         failures.clear()
+                    best = max(best, landing.filled)
                     failures.append(error)
                     if len(failures) > network.retries:
                         raise RetriesExhausted(

@@ -137,6 +137,16 @@ async def test_progress_between_failures_starts_the_count_anew(workshop: Worksho
     assert target.blobs[blob.digest] == data
 
 
+async def test_a_trickle_that_breaks_is_no_progress(workshop: Workshop) -> None:
+    """A byte a try would take as many tries as there are bytes: days, each of them within its bounds."""
+    blob, data = blob_of(PART)
+    source, target = MemorySource(blobs={blob.digest: data}, on_open=lambda *a: 100), MemoryTarget()
+    with pytest.raises(CopyError) as caught:
+        await move(blob, source, target, workshop)
+    assert isinstance(caught.value.cause, RetriesExhausted)
+    assert source.opened == [(start, PART) for start in (0, 100, 200, 300)]
+
+
 async def test_a_final_refusal_is_not_tried_again(workshop: Workshop) -> None:
     blob, data = blob_of(PART)
 

@@ -116,6 +116,24 @@ async def test_progress_gives_the_retries_back(world: World, make: Make) -> None
     assert len(world.source.opened) == 10
 
 
+async def test_a_trickle_that_breaks_is_no_progress(world: World, workshop: Workshop) -> None:
+    world.source.on_open = lambda start, stop, number: 100
+    error = await world.fail(workshop)
+    assert isinstance(error.__cause__, RetriesExhausted)
+    assert [start for start, _ in world.source.opened] == [0, 100, 200, 300]
+
+
+async def test_a_source_without_ranges_that_breaks_now_here_now_there_is_given_up(
+    world: World, workshop: Workshop
+) -> None:
+    """Each second try is ahead of the one before it, and none is ahead of all."""
+    world.source.ranged = False
+    world.source.on_open = lambda start, stop, number: 45_000 if number % 2 else 30_000
+    error = await world.fail(workshop)
+    assert isinstance(error.__cause__, RetriesExhausted)
+    assert len(world.source.opened) == 2 + 3
+
+
 async def test_a_blob_that_never_comes_is_given_up(world: World, workshop: Workshop) -> None:
     world.source.on_open = lambda start, stop, number: 0
     error = await world.fail(workshop)
