@@ -77,8 +77,9 @@ class Session:
     def write(self, data: memoryview) -> None:
         """Encrypt all of `data`, with the GIL released. Raises TlsError."""
 
-    def take(self) -> bytes:
-        """The ciphertext to be sent, in order; empty when there is none."""
+    def take(self) -> bytes | memoryview:
+        """The ciphertext to be sent, in order; empty when there is none. A view's memory is used again when
+        the view and all that was made of it is gone."""
 
     def close(self) -> None:
         """Say close_notify. Raises TlsError."""

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use rustls::client::{Resumption, UnbufferedClientConnection};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, kx_group};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
@@ -31,7 +32,9 @@ impl Client {
     #[new]
     #[pyo3(signature = (*, suites, tls13, certificate = None, key = None))]
     fn new(suites: Vec<u16>, tls13: bool, certificate: Option<&[u8]>, key: Option<&[u8]>) -> PyResult<Self> {
-        let mut crypto = ring::default_provider();
+        let mut crypto = aws_lc_rs::default_provider();
+        // No groups of 1 KiB and more: a ClientHello of one packet is what every server and middlebox has seen.
+        crypto.kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
         crypto.cipher_suites = suites
             .iter()
             .filter_map(|id| delivery::suites().iter().find(|suite| u16::from(suite.suite()) == *id))

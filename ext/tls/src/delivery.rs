@@ -13,7 +13,7 @@ use rustls::crypto::cipher::{
     AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, KeyBlockShape, MessageDecrypter,
     MessageEncrypter, Tls12AeadAlgorithm, Tls13AeadAlgorithm, UnsupportedOperationError,
 };
-use rustls::crypto::{CipherSuiteCommon, ring};
+use rustls::crypto::{CipherSuiteCommon, aws_lc_rs};
 use rustls::{
     ConnectionTrafficSecrets, ContentType, Error, SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite,
 };
@@ -174,6 +174,6 @@ fn delivering(suite: &SupportedCipherSuite) -> SupportedCipherSuite {
 /// The cipher suites of the provider, in its order of preference.
 pub fn suites() -> &'static [SupportedCipherSuite] {
     static SUITES: LazyLock<Vec<SupportedCipherSuite>> =
-        LazyLock::new(|| ring::ALL_CIPHER_SUITES.iter().map(delivering).collect());
+        LazyLock::new(|| aws_lc_rs::ALL_CIPHER_SUITES.iter().map(delivering).collect());
     &SUITES
 }

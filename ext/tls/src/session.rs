@@ -1,5 +1,6 @@
 //! One TLS client session; ciphertext passes through memory that sessions share.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::buffer::PyBuffer;
@@ -129,6 +130,11 @@ fn append(said: &mut Vec<u8>, mut encode: impl FnMut(&mut [u8]) -> Result<usize,
     }
 }
 
+/// Ciphertext of this size and more is sent from memory that is used again.
+const WORTH_KEEPING: usize = 64 << 10;
+const SPARE_SIZE: usize = 320 << 10;
+const SPARES: usize = 4;
+
 /// Memory that takes the ciphertext of many sessions in turn, so that it stays in the processor's cache.
 #[pyclass(frozen, module = "crossdock_tls")]
 pub struct Memory {
@@ -136,6 +142,23 @@ pub struct Memory {
     view: Py<PyAny>,
     /// The session whose ciphertext is in it, 0: none.
     holder: AtomicUsize,
+    /// For ciphertext to be sent; in use as long as anybody else refers to it.
+    spares: Mutex<Vec<Py<PyByteArray>>>,
+}
+
+impl Memory {
+    /// `SPARE_SIZE` bytes that nobody else uses.
+    fn spare<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyByteArray>> {
+        let mut spares = self.spares.lock().unwrap();
+        if let Some(idle) = spares.iter().find(|spare| refers_nobody_else(spare)) {
+            return Ok(idle.bind(py).clone());
+        }
+        let new = PyByteArray::new_with(py, SPARE_SIZE, |_| Ok(()))?;
+        if spares.len() < SPARES {
+            spares.push(new.clone().unbind());
+        }
+        Ok(new)
+    }
 }
 
 #[pymethods]
@@ -148,7 +171,7 @@ impl Memory {
         let bytes = py.get_type::<PyByteArray>().call1((size,))?;
         let buffer = PyBuffer::get(&bytes)?;
         let view = PyMemoryView::from(&bytes)?.into_any().unbind();
-        Ok(Self { buffer, view, holder: AtomicUsize::new(0) })
+        Ok(Self { buffer, view, holder: AtomicUsize::new(0), spares: Mutex::default() })
     }
 }
 
@@ -165,7 +188,7 @@ pub struct Session {
     /// Ciphertext that was looked at and not taken: part of a record, or more when there was no room.
     held: Vec<u8>,
     /// Ciphertext in the order of sending.
-    outgoing: Vec<Py<PyBytes>>,
+    outgoing: Vec<Py<PyAny>>,
     traces: Shared,
 }
 
@@ -203,31 +226,35 @@ impl Session {
             self.engine.last_words();
         }
         if !self.engine.said.is_empty() {
-            self.outgoing.push(PyBytes::new(py, &self.engine.said).unbind());
+            self.outgoing.push(PyBytes::new(py, &self.engine.said).into_any().unbind());
             self.engine.said.clear();
         }
         outcome.map_err(|error| fault::raised(&error))
     }
 
-    /// Have `encrypt` write what it needs into a new bytes object, without the GIL.
+    /// Have `encrypt` write what it needs into memory of Python, without the GIL.
     fn encrypt(
         &mut self,
         py: Python<'_>,
         encrypt: impl Fn(&mut Ready<'_>, &mut [u8]) -> Result<usize, EncryptError> + Sync,
     ) -> PyResult<()> {
-        let seal = |mut traffic: Ready<'_>| {
+        let memory = self.memory.clone_ref(py);
+        let seal = |mut traffic: Ready<'_>| -> PyResult<Option<Py<PyAny>>> {
             let size = match encrypt(&mut traffic, &mut []) {
                 Ok(_) => return Ok(None),
                 Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => required_size,
                 Err(EncryptError::EncryptExhausted) => return Err(fault::plain("the keys are used up")),
             };
-            let sealed = PyBytes::new_with(py, size, |space| {
-                let written = py.detach(|| encrypt(&mut traffic, space));
-                match written {
-                    Ok(written) if written == size => Ok(()),
-                    _ => Err(fault::plain("the ciphertext has another size than was said")),
-                }
-            })?;
+            let mut fill = |space: &mut [u8]| match py.detach(|| encrypt(&mut traffic, space)) {
+                Ok(written) if written == size => Ok(()),
+                _ => Err(fault::plain("the ciphertext has another size than was said")),
+            };
+            if !(WORTH_KEEPING..=SPARE_SIZE).contains(&size) {
+                return Ok(Some(PyBytes::new_with(py, size, fill)?.into_any().unbind()));
+            }
+            let spare = memory.get().spare(py)?;
+            fill(&mut bytes_of(&PyBuffer::get(&spare)?)[..size])?;
+            let sealed = PyMemoryView::from(&spare)?.get_item(PySlice::new(py, 0, size as isize, 1))?;
             Ok(Some(sealed.unbind()))
         };
         let outcome = self.advance(|engine, ciphertext| engine.advance(ciphertext, Stop::Never, seal));
@@ -321,12 +348,12 @@ impl Session {
         self.encrypt(py, |traffic, space| traffic.encrypt(plain, space))
     }
 
-    /// The ciphertext to be sent, in order; empty when there is none.
+    /// The ciphertext to be sent, in order; empty when there is none. Its memory is used again once it is let go.
     fn take<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let mut pieces = std::mem::take(&mut self.outgoing);
         match (pieces.pop(), pieces.is_empty()) {
             (None, _) => Ok(PyBytes::new(py, b"").into_any()),
-            (Some(only), true) => Ok(only.into_bound(py).into_any()),
+            (Some(only), true) => Ok(only.into_bound(py)),
             (Some(last), false) => {
                 pieces.push(last);
                 PyBytes::new(py, b"").call_method1("join", (pieces,))
@@ -338,6 +365,12 @@ impl Session {
     fn close(&mut self, py: Python<'_>) -> PyResult<()> {
         self.encrypt(py, |traffic, space| traffic.queue_close_notify(space))
     }
+}
+
+/// Views refer to what they show, and the loop refers to the view that it has not sent.
+fn refers_nobody_else(object: &Py<PyByteArray>) -> bool {
+    // SAFETY: the object is alive, for we refer to it.
+    unsafe { pyo3::ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
 /// The memory of a buffer.

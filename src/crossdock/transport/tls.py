@@ -37,13 +37,15 @@ class TlsEngine(Protocol):
         """Go as far as the received bytes allow; True when the session is ready."""
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill `buffer` with plaintext as far as there is any; 0: more ciphertext is needed, or `closed`."""
+        """Fill `buffer` with plaintext as far as there is any. Less than it holds: more ciphertext is needed,
+        or the session is `closed`."""
 
     def write(self, data: memoryview) -> None:
         """Encrypt all of `data`."""
 
-    def take(self) -> bytes:
-        """The ciphertext to be sent, in order; empty when there is none."""
+    def take(self) -> bytes | memoryview:
+        """The ciphertext to be sent, in order; empty when there is none. Hold no view longer than needed: its
+        memory is used again when it is gone."""
 
     def close(self) -> None:
         """Say close_notify. Never raises."""

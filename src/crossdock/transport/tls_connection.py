@@ -61,13 +61,14 @@ class TlsConnection(Connection):
     def _decrypt(self) -> None:
         engine, answer = self._engine, self._answer
         while not self._held and self.state is not State.CLOSED:
-            count = engine.read_into(answer.memory)
+            memory = answer.memory
+            count = engine.read_into(memory)
             if count:
                 super().buffer_updated(count)
-            elif engine.closed:
-                self.eof_received()
-                return
-            else:
+            if count < len(memory) and not self._held:  # else there may be more, or none that may be taken
+                if engine.closed:
+                    self.eof_received()
+                    return
                 break
         self._flush()  # answers to key updates
 

@@ -84,7 +84,7 @@ class RustlsEngine:
         # Called for every piece of a body: nothing may stand between.
         self.get_buffer: Callable[[], memoryview] = session.get_buffer
         self.received: Callable[[int], None] = session.received
-        self.take: Callable[[], bytes] = session.take
+        self.take: Callable[[], bytes | memoryview] = session.take
 
     @property
     def closed(self) -> bool:

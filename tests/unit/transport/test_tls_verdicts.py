@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crossdock.errors import TransportError
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.real
 HOST = "registry.crossdock.example"
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed448.Ed448PrivateKey
 
 
 @dataclass
@@ -188,8 +188,12 @@ CASES = {
     "suite that rustls lacks, unknown CA": Case(
         issue("", (HOST,), STRANGER), "unable to get local issuer", directives=CBC, engine="ssl"
     ),
-    "key that rustls lacks": Case(
+    # OpenSSL's servers want the curve of their key among the groups that the client offers.
+    "group that rustls lacks": Case(
         issue("", (HOST,), ROOT, key=ec.generate_private_key(ec.SECP521R1())), "", engine="ssl"
+    ),
+    "key that rustls lacks": Case(
+        issue("", (HOST,), ROOT, key=ed448.Ed448PrivateKey.generate()), "", engine="ssl"
     ),
     "TLS 1.1": Case(
         issue("", (HOST,), ROOT), "protocol version",
