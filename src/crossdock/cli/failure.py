@@ -15,6 +15,7 @@ from crossdock.errors import (
     Denied,
     NotFound,
     RateLimited,
+    RedirectRefused,
     ServerBusy,
     TimedOut,
     TlsFailed,
@@ -94,6 +95,8 @@ def next_step(error: BaseException) -> str:
             return "check host and port, and whether the registry runs"
         case TlsFailed():
             return f"give its CA with --{flag}-ca, or --{flag}-plain-http if it does not speak TLS"
+        case RedirectRefused():
+            return "tell who runs that registry: it sends clients where they must not go"
         case TimedOut():
             return "try again, or allow more with --timeout"
         case TransportError() | ServerBusy():

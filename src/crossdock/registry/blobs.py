@@ -92,6 +92,8 @@ class RegistryBlob:
         self._scope = scope
         self._resolved: _Resolved | None = None
         self._resolving = asyncio.Lock()
+        self._resolutions = 0  # begun so far
+        self._unresolved: TransportError | None = None  # what ended the last one
         self._wrong = 0  # 206s in a row that were not what was asked
         self._ranges = True
 
@@ -137,8 +139,12 @@ class RegistryBlob:
         """One answer, where from, and whether that was resolved just now. `refused` must not be asked."""
         resolved = self._resolved
         if resolved is None or resolved is refused or self._is_stale(resolved):
+            begun = self._resolutions
             async with self._resolving:
                 if self._resolved is resolved:
+                    if self._unresolved is not None and self._resolutions > begun:
+                        # Begun while we waited. Thirty tasks that time out one after the other take minutes.
+                        raise self._unresolved
                     return *await self._resolve(wanted), True  # whose answer is this range's own
                 resolved = self._resolved
                 assert resolved is not None
@@ -146,6 +152,16 @@ class RegistryBlob:
 
     async def _resolve(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
         """Follow the registry's redirects to an answer, and remember where it came from if it is of use."""
+        self._resolutions += 1
+        try:
+            resolved = await self._follow(wanted)
+        except TransportError as error:
+            self._unresolved = error
+            raise
+        self._unresolved = None
+        return resolved
+
+    async def _follow(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
         registry_url = await self._client.base_url()
         url, is_authorized, is_redirected = urljoin(registry_url, self._path), True, False
         for _ in range(MAX_HOPS + 1):
@@ -153,7 +169,10 @@ class RegistryBlob:
             if head.status not in REDIRECTS:
                 break
             await _read_away(exchange)
-            hop = next_hop(url, head.get("location"), registry_url=registry_url)
+            try:
+                hop = next_hop(url, head.get("location"), registry_url=registry_url)
+            except RedirectRefused as error:
+                raise RedirectRefused(f"GET {redact_url(url)}: {error}") from None
             url, is_authorized, is_redirected = hop.url, hop.authorized, True
         else:
             raise RedirectRefused(f"GET {redact_url(url)}: more than {MAX_HOPS} redirects for one blob")
@@ -224,14 +243,15 @@ class RegistryBlob:
         given = parse_content_range(stated)
         if given is not None and given.total not in (None, self._descriptor.size):
             raise self._other_size(given.total or 0, url)
-        fits = head.content_length in (None, stop - start)
+        is_multipart = head.get("content-type").lower().startswith("multipart/")  # RFC 9110 section 14.6
+        fits = head.content_length in (None, stop - start) and not is_multipart
         if given is not None and (given.start, given.stop) == (start, stop) and fits:
             self._wrong = 0
             return
         self._wrong += 1
         if self._wrong >= WRONG_RANGES:
             self._ranges = False
-        length = "" if fits else f" and {head.content_length} bytes"
+        length = "" if fits else f" and {'multipart' if is_multipart else head.content_length} bytes"
         raise ProtocolError(
             f"GET {redact_url(url)}: bytes {start}-{stop - 1} were asked for, "
             f"answered was {one_line(stated) or 'no Content-Range'}{length}",

@@ -35,6 +35,7 @@ def test_the_line_has_operation_side_reference_cause_and_next_step() -> None:
         (errors.ConnectFailed("refused"), "host and port"),
         (errors.TlsFailed("untrusted"), "--dest-ca"),
         (errors.TimedOut("first byte"), "--timeout"),
+        (errors.RedirectRefused("to file:"), "who runs that registry"),
         (errors.ReadFailed("reset"), "try again"),
         (errors.ServerBusy("503"), "try again"),
     ],

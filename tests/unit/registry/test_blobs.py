@@ -148,6 +148,46 @@ async def test_eight_ranges_resolve_an_expired_url_once(
     assert generation == 2
 
 
+async def test_a_failure_to_resolve_is_shared_by_all_that_waited_for_it(
+    server: ScriptedRegistry, storage: ScriptedRegistry, connect: Connect
+) -> None:
+    """Each would meet the same, one after the other: with silence instead of a refusal that takes minutes."""
+
+    async def registry(seen: Seen) -> Answer:
+        if len(server.seen) == 1:
+            return Answer(307, {"Location": f"{storage.url}/g1"})
+        return Answer(307, {"Location": "ftp://storage.invalid/"})
+
+    async def store(seen: Seen) -> Answer:
+        return part(seen) if seen.range == (0, 1000) else Answer(403)
+
+    server.handler, storage.handler = registry, store
+    blob = connect("source").blob(BLOB)
+    await read(blob, 0, 1000)
+    opened = [blob.open(n * 1000, (n + 1) * 1000) for n in range(1, 9)]
+    failures = await asyncio.gather(*opened, return_exceptions=True)
+    assert all(isinstance(failure, RedirectRefused) for failure in failures)
+    assert str(failures[0]).startswith(f"GET {server.url}{PATH}: a Location is no usable URL")
+    assert len(server.seen) < 1 + 8
+    with pytest.raises(RedirectRefused):
+        await blob.open(1000, 2000)  # a later try asks again
+    assert len(server.seen) > 2
+
+
+async def test_a_multipart_206_is_not_taken_for_the_bytes_in_it(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    async def registry(seen: Seen) -> Answer:
+        answer = part(seen)
+        return Answer(
+            206, {**answer.headers, "Content-Type": "multipart/byteranges; boundary=x"}, answer.body
+        )
+
+    server.handler = registry
+    with pytest.raises(ProtocolError, match="multipart"):
+        await connect("source").blob(BLOB).open(1000, 2000)
+
+
 async def test_a_url_that_is_refused_when_fresh_is_an_error(
     server: ScriptedRegistry, storage: ScriptedRegistry, connect: Connect
 ) -> None:
