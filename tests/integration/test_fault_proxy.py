@@ -489,6 +489,13 @@ def test_careless_requests_are_refused_and_noted(request_: str, words: str, lax:
     assert words in violation
 
 
+def test_a_planned_function_that_raises_is_noted(lax: Front) -> None:
+    lax.proxy.add(Fault(answer=lambda seen: Answer(200, {"X": "\N{HORIZONTAL ELLIPSIS}"})))
+    request = f"GET /v2/ HTTP/1.1\r\nHost: {lax.proxy.host}\r\n\r\n"
+    assert lax.raw(request.encode())[0] == b""
+    assert "the fault failed: UnicodeEncodeError" in lax.proxy.violations[0]
+
+
 def test_closing_ends_stalls_and_threads(source: DockerRegistry) -> None:
     with FaultProxy(source.host) as proxy:
         stall = proxy.add(Fault(breaks=Break("stall", "request")))

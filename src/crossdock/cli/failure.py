@@ -16,6 +16,7 @@ from crossdock.errors import (
     NotFound,
     RateLimited,
     RedirectRefused,
+    RegistryError,
     ServerBusy,
     TimedOut,
     TlsFailed,
@@ -101,6 +102,8 @@ def next_step(error: BaseException) -> str:
             return "try again, or allow more with --timeout"
         case TransportError() | ServerBusy():
             return "try again: what has arrived is not moved twice"
+        case RegistryError():
+            return "ask who runs that registry: its log may tell why"
     return ""
 
 

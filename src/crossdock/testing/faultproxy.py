@@ -10,8 +10,9 @@ It stands before a real registry or file server, so everything but the fault is 
 
 It runs in a thread of its own with an event loop of its own, and can be used from any code, asynchronous or
 not. What it saw is in `seen`; what a client did against the rules of HTTP/1.1 in `violations`: such a request
-is answered with 400 and its connection closed. Every request goes to the registry over a connection of its
-own; bodies are streamed. Secrets (credentials, permissions in a query) are passed on and not recorded.
+is answered with 400 and its connection closed. A planned function that raises is noted there, too. Every
+request goes to the registry over a connection of its own; bodies are streamed. Secrets (credentials,
+permissions in a query) are passed on and not recorded.
 """
 
 from __future__ import annotations

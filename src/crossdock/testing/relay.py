@@ -63,6 +63,10 @@ class Relay:
             self._proxy.violations.append(f"{self._seen.method} {self._seen.path}: {error}".strip(" :"))
             await self._wire.send(_encode(400, "Bad Request", [("Connection", "close")]))
             await self._wire.close()
+        except Exception as error:  # in a function that a test planned
+            self._proxy.violations.append(
+                f"{self._seen.method} {self._seen.path}: the fault failed: {error!r}"
+            )
         finally:
             self._proxy.end(self._seen, "left")
             self._wire.drop()

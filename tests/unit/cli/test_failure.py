@@ -38,6 +38,7 @@ def test_the_line_has_operation_side_reference_cause_and_next_step() -> None:
         (errors.RedirectRefused("to file:"), "who runs that registry"),
         (errors.ReadFailed("reset"), "try again"),
         (errors.ServerBusy("503"), "try again"),
+        (errors.RegistryError("410"), "its log"),
     ],
 )
 def test_an_error_that_gives_no_next_step_gets_that_of_its_class(cause: CrossdockError, words: str) -> None:
