@@ -12,7 +12,7 @@ import threading
 import pytest
 import trustme
 
-from crossdock.errors import ReadFailed, TimedOut, TlsFailed, TransportError
+from crossdock.errors import ReadFailed, TimedOut, TlsFailed
 from crossdock.options import NetworkOptions
 from crossdock.transport.base import Request
 from crossdock.transport.client import HttpClient
@@ -212,10 +212,18 @@ async def test_a_silent_server_is_given_up_within_the_connect_timeout(stack, new
     assert caught.value.phase == "connect"
 
 
-async def test_bytes_that_are_not_records_break_the_exchange(stack, client_tls, server_tls):
-    """A proxy in the middle that turns one bit."""
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("turns a bit", r"the TLS session with 127\.0\.0\.1 broke"),
+        ("ends", rf"the body ended after \d+ of {len(BODY)} bytes"),
+        ("resets", rf"the body ended after \d+ of {len(BODY)} bytes"),
+    ],
+)
+async def test_a_fault_inside_a_record_is_never_the_end_of_a_body(stack, client_tls, server_tls, fault, said):
+    """A proxy in the middle that does not know about records."""
 
-    async def corrupting(peer: Peer) -> None:
+    async def faulty(peer: Peer) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
 
         async def up() -> None:
@@ -226,22 +234,29 @@ async def test_bytes_that_are_not_records_break_the_exchange(stack, client_tls, 
         seen = 0
         try:
             while data := await reader.read(65536):
-                if seen < 100_000 <= seen + len(data):
-                    data = data[:-1] + bytes([data[-1] ^ 1])
+                at = 100_000 - seen
                 seen += len(data)
-                await peer.send(data)
+                if not 0 <= at < len(data):
+                    await peer.send(data)
+                elif fault == "turns a bit":
+                    await peer.send(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+                else:
+                    await peer.send(data[:at])
+                    if fault == "resets":
+                        peer.reset()
+                    return
         finally:
             writer.close()
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
 
     upstream = await stack.enter_async_context(Server(always(ok(BODY)), server_tls))
-    server = await stack.enter_async_context(Server(corrupting))
+    server = await stack.enter_async_context(Server(faulty))
     client = HttpClient(NetworkOptions(), lambda host, port: client_tls, lambda *origin: None)
     stack.push_async_callback(client.close)
-    with pytest.raises(TransportError, match=r"the TLS session with 127\.0\.0\.1 broke") as caught:
+    with pytest.raises(ReadFailed, match=said) as caught:
         await get(client, f"https://127.0.0.1:{server.port}")
-    assert isinstance(caught.value, ReadFailed)
+    assert caught.value.retryable
 
 
 def test_an_engine_gives_the_same_plaintext_for_every_size_of_buffer(client_tls, server_tls, engine):

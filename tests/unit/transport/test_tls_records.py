@@ -144,6 +144,22 @@ def test_what_is_written_is_what_the_server_reads(wire: Wire) -> None:
     assert got == b"".join(BODY[:size] for size in sizes)
 
 
+def test_ciphertext_that_waits_to_be_sent_is_not_written_over(wire: Wire) -> None:
+    """Memory to send from is used again, but not while the loop holds it."""
+    wire.shake()
+    for waiting in (8, 1, 3):
+        held = []
+        for number in range(waiting):
+            wire.engine.write(memoryview(BODY)[number : number + 100_000])
+            held.append(wire.engine.take())
+        for ciphertext in held:
+            wire.to_server.write(ciphertext)
+        got = bytearray()
+        while len(got) < waiting * 100_000:
+            got += wire.server.read(1 << 20)
+        assert got == b"".join(BODY[number : number + 100_000] for number in range(waiting))
+
+
 def test_plaintext_that_nobody_asked_for_waits_while_we_write(wire: Wire) -> None:
     """A full sink: ciphertext has come, and a request's body goes on."""
     wire.shake()
