@@ -1,10 +1,11 @@
 """Every error crossdock raises, on one screen.
 
-An error says what failed, where, and what to do next. Three attributes drive behaviour:
+An error says what failed, where, and what to do next. Four attributes drive behaviour:
 
 - ``retryable``: the same request may succeed when sent again (the server was busy, a connection broke).
   Only transport and registry code sets it; loops that try again read it and nothing else.
 - ``hint``: what the person reading should do next, or an empty string.
+- ``how_to_resume``: how to go on with what an interrupted copy left, or an empty string; set by the command.
 - ``side``: only on `CopyError`, the edge where a lower error meets the copy that it ended.
 
 Messages never hold a secret: URLs are redacted before they reach an error (`transport.redact`).
@@ -33,6 +34,7 @@ class CrossdockError(Exception):
 
     retryable: bool = False
     hint: str = ""
+    how_to_resume: str = ""
 
     def __init__(
         self, message: str, *, hint: str = "", retryable: bool | None = None, **details: Any

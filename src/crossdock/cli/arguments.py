@@ -47,6 +47,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UsageError(_about_unknown(unknown), command=f"crossdock {namespace.command}")
     if namespace.command == "copy" and (problem := _problem_of_copy(namespace)):
         raise UsageError(problem, command="crossdock copy")
+    namespace.words = list(arguments)  # what to run again
     return namespace
 
 

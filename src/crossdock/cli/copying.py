@@ -12,9 +12,10 @@ from crossdock.cli.display import open_display
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import ReportFile, closing_line
+from crossdock.cli.resuming import how_to_resume
 from crossdock.cli.streams import print_json, print_result, read_credentials
 from crossdock.cli.tally import Tally
-from crossdock.errors import Cancelled, InvalidInput, Side, StoreError
+from crossdock.errors import Cancelled, CrossdockError, InvalidInput, Side, StoreError
 from crossdock.events import Event
 from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions
@@ -34,6 +35,8 @@ def copy(namespace: argparse.Namespace) -> int:
         try:
             result = copy_with_display(namespace.source, namespace.target, options, namespace.progress, tally)
         except BaseException as error:
+            if isinstance(error, CrossdockError):
+                error.how_to_resume = how_to_resume(tally.kept, namespace)
             with suppress(StoreError):  # the copy's own error is the one to show
                 report.failure(namespace.source, namespace.target, error, tally)
             raise

@@ -153,7 +153,7 @@ class PlainDisplay(_LineDisplay):
         elif isinstance(event, CopyStarted | CopyDone) and copy is not None:
             if self._eager and isinstance(event, CopyDone):
                 self._writer.offer(f"copied {self._name(copy)}  {event.digest}")
-        elif isinstance(event, CopyStarted | Retrying) and self._eager:
+        elif isinstance(event, CopyStarted | Retrying | UploadResumed) and self._eager:
             self._writer.offer(notice(event))
         elif isinstance(event, CopyStarted | Retrying):
             self._pending = notice(event)

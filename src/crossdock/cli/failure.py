@@ -46,9 +46,10 @@ def error_line(error: BaseException) -> str:
     text = fold(str(cause)) or ("cancelled" if code is ExitCode.CANCELLED else type(cause).__name__)
     if isinstance(error, CopyError):
         text = f"{fold(error.operation)} {error.side} {fold(error.reference)}: {text}"
-    hint = find_hint(error) or next_step(error)
-    if hint and hint not in text:
-        text = f"{text}; {hint}"
+    resume = fold(getattr(error, "how_to_resume", ""))
+    for more in (find_hint(error) or next_step(error), resume):
+        if more and more not in text:
+            text = f"{text}; {more}"
     return f"crossdock: {text}"
 
 

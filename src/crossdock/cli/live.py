@@ -17,7 +17,7 @@ from rich.text import Text
 from crossdock.cli.display import notice, short
 from crossdock.cli.tally import Counts, MovingBlob
 from crossdock.cli.units import format_duration, format_size
-from crossdock.events import CopyFailed, Event, Retrying, Warned
+from crossdock.events import CopyFailed, Event, Retrying, UploadResumed, Warned
 
 _FRAME_S = 0.125
 _MOST_BARS = 12
@@ -48,7 +48,7 @@ class LiveDisplay:
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Keep what is to be printed above the bars; the bars themselves read the tally."""
-        if isinstance(event, Retrying | Warned | CopyFailed):
+        if isinstance(event, Retrying | UploadResumed | Warned | CopyFailed):
             self._notices.append(notice(event, "" if copy is None else self._tally.name(copy)))
 
     def close(self) -> None:

@@ -12,9 +12,10 @@ from crossdock.cli.failure import traceback_text
 from crossdock.cli.listing import read_pairs
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import ReportFile, closing_lines, many_document
+from crossdock.cli.resuming import how_to_resume
 from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import ManyTally
-from crossdock.errors import Cancelled, CopiesFailed, StoreError
+from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, StoreError
 from crossdock.events import CopyFailed, Event
 from crossdock.many import ManyCopy, ManyResult
 
@@ -52,6 +53,8 @@ def copy_list(namespace: argparse.Namespace) -> int:
             _print(result, namespace.output)
             report.many(result, tally, None)
             return ExitCode.DONE
+        if isinstance(error, CrossdockError):
+            error.how_to_resume = how_to_resume(tally.kept, namespace)
         with suppress(StoreError):  # the run's own error is the one to show
             report.many(result, tally, error)
         if isinstance(error, Cancelled | CopiesFailed):

@@ -21,6 +21,8 @@ from crossdock.events import (
     Event,
     ManifestDone,
     Retrying,
+    UploadKept,
+    UploadResumed,
 )
 
 _WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
@@ -41,6 +43,10 @@ class Rate:
             self._samples.clear()
         if not self._samples or now - self._samples[-1][0] >= _SAMPLE_S:
             self._samples.append((now, total))
+
+    def skip(self, by: int) -> None:
+        """The total has grown by what was not moved now."""
+        self._samples = deque(((at, total + by) for at, total in self._samples), self._samples.maxlen)
 
     def per_s(self, total: int) -> float:
         """The rate up to `total` now; 0.0 before it can be told."""
@@ -86,6 +92,7 @@ class Tally:
         self.planned: dict[str, int] = {}  # digest → size
         self.moving: dict[str, MovingBlob] = {}
         self.done: dict[str, BlobDone] = {}
+        self.kept: list[UploadKept] = []
         self.manifests = 0
         self.retries = 0
         self.bytes_done = 0  # of blobs that the target has, however it came to them
@@ -111,6 +118,10 @@ class Tally:
                 self.manifests += 1
             case Retrying():
                 self.retries += 1
+            case UploadResumed(digest, offset):
+                self._resume(digest, offset)
+            case UploadKept():
+                self.kept.append(event)
             case CopyStarted():
                 self.started = event
 
@@ -165,6 +176,13 @@ class Tally:
         blob.rate.add(sent)
         self.rate.add(self.bytes_moved)
 
+    def _resume(self, digest: str, offset: int) -> None:
+        blob = self.moving[digest]  # it was started
+        self.rate.skip(offset - blob.sent)
+        blob.rate.skip(offset - blob.sent)
+        self._in_flight += offset - blob.sent
+        blob.sent = offset
+
     def _finish(self, digest: str, size: int, event: BlobDone) -> None:
         blob = self.moving.pop(digest, None)
         self._in_flight -= blob.sent if blob else 0
@@ -193,6 +211,7 @@ class ManyTally:
         self._clock = clock
         self._running: dict[int, Tally] = {}
         self._blobs: dict[int, list[BlobDone]] = {}
+        self.kept: list[UploadKept] = []
         self.copied = 0
         self.failed = 0
         self.retries = 0
@@ -219,6 +238,8 @@ class ManyTally:
             self._end(copy, tally)
         else:
             self.retries += kind is Retrying
+            if isinstance(event, UploadKept):
+                self.kept.append(event)
             tally(event)
 
     def blobs(self, copy: int) -> list[BlobDone]:

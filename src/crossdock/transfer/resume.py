@@ -171,9 +171,9 @@ class Continuation:
         if word:
             self._tally.warn(f"upload of {self._blob.digest} to {self._target.name}: {word}")
         if offset:
-            self._tally.progress(self._blob, offset)
             self._resumed_at = offset
             self._tally.emit(UploadResumed(self._blob.digest, offset, self._blob.size))
+            self._tally.progress(self._blob, offset)
         return offset
 
     def committed(self) -> None:
