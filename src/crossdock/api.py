@@ -176,6 +176,8 @@ async def copy_one(
 ) -> CopyResult:
     """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`."""
     started = time.monotonic()
+    if resuming.journal is not None and (trouble := resuming.journal.take_trouble()):
+        tally.warn(trouble)
     reading = await places.open(origin, "source", tally.retried)
     writing = await places.open(destination, "target", tally.retried)
     verified = workshop.verify

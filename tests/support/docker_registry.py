@@ -126,10 +126,14 @@ def start_docker_registry(
     auth: dict[str, Any] | None = None,
     validation: dict[str, Any] | None = None,
     address: str = "127.0.0.1",
+    program: str | None = None,
     **remote: Any,
 ) -> DockerRegistry:
-    """Start with deletion allowed and the access log on; `http`, `auth` and `validation` join its config."""
-    program = require("docker-registry")
+    """Start with deletion allowed and the access log on; `http`, `auth` and `validation` join its config.
+
+    `program` is another version than Debian's.
+    """
+    program = program or require("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port(address)
     config: dict[str, Any] = {

@@ -18,6 +18,8 @@ STOP_TIMEOUT_S = 10.0
 
 SETTLING = "/v2/settling-"  # requests of `settle`; no test counts them
 
+RIVALS = Path(__file__).parents[2] / "rivals"
+
 PACKAGE_OF = {
     "docker-registry": "docker-registry",
     "skopeo": "skopeo",
@@ -38,6 +40,14 @@ def require(tool: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+def find_distribution() -> str:
+    """The path of distribution 3, as ``make rivals`` builds it or on PATH; a skip without it, also in CI."""
+    found = shutil.which("registry", path=f"{RIVALS}:{os.environ.get('PATH', os.defpath)}")
+    if found is None:
+        pytest.skip("distribution 3 is not here: make rivals builds it")
+    return found
 
 
 def free_port(address: str = "127.0.0.1") -> int:
