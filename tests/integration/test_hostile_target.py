@@ -1,0 +1,215 @@
+"""Targets that break, lose answers, stall or speak bad HTTP, as tables of fault and place.
+
+One copy meets the same fault in every place of a push: the checks, the opening of a session, a small upload,
+a large one, the manifest. It ends in time, with everything at the target once and right and no session left,
+or with one line that names operation, side and reference, and no tag.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Break, Fault, Seen, error, retry_after, set_header
+from crossdock.testing.images import ImageBuilder
+from support.command import AUTH, RATE_LIMIT, TARGET, Crossdock, Finished
+from support.docker_registry import DockerRegistry
+from support.images import Graph, assert_holds, one_layer_image, push
+
+pytestmark = pytest.mark.real
+
+LAYER = 1_500_000
+FLAGS = ("--memory", "4MiB", "--chunk-size", "128KiB", "--timeout", "1s")
+BOUND_S = 40.0  # of one run, on a machine that is busy with other things
+
+PLACES: dict[str, Callable[[Seen], bool]] = {
+    "manifest check": lambda seen: seen.method in ("GET", "HEAD") and "/manifests/" in seen.path,
+    "blob check": lambda seen: seen.method == "HEAD" and "/blobs/sha256:" in seen.path,
+    "session": lambda seen: seen.is_upload_start() and not seen.body_size,
+    "small upload": lambda seen: seen.is_upload_body() and seen.body_size < 10_000,
+    "large upload": lambda seen: seen.is_upload_body() and seen.body_size > 10_000,
+    "manifest": lambda seen: seen.method == "PUT" and "/manifests/" in seen.path,
+}
+
+
+@dataclass
+class Scene:
+    """An image in the source; its target behind a fault proxy."""
+
+    command: Crossdock
+    source: DockerRegistry
+    proxy: FaultProxy
+    target: DockerRegistry
+    repository: str
+    graph: Graph
+    flags: tuple[str, ...]
+    faults: dict[str, Fault] = field(default_factory=dict)
+
+    def plan(self, place: str, **fault: Any) -> None:
+        """A fault for the requests of this place."""
+        self.faults[place] = self.proxy.add(Fault(PLACES[place], **fault))
+
+    def run(self, *flags: str) -> Finished:
+        """The copy, bounded."""
+        words = f"{self.source.host}/{self.repository}:v1", f"{self.proxy.host}/{self.repository}:v1"
+        how = (*FLAGS, *self.flags, "--progress", "none", "--output", "json", *flags)
+        done = self.command("copy", *words, *how, timeout=BOUND_S)
+        assert "Traceback" not in done.stdout + done.stderr, str(done)
+        return done
+
+    def recovers(self, retries: int, *, sessions: int = 0) -> None:
+        """The copy meets every fault; what the target has is right; it has at most `sessions` open."""
+        done = self.run("--retries", "3")
+        assert done.code == 0, str(done)
+        assert_holds(self.target.remote, self.repository, "v1", self.graph)
+        assert {place: fault.reached.is_set() for place, fault in self.faults.items()} == dict.fromkeys(
+            self.faults, True
+        )
+        assert len(self.target.forgotten_sessions(self.repository)) <= sessions
+        assert done.result["retries"] >= retries, done.stdout
+
+    def fails(self, code: int, *flags: str) -> str:
+        """The copy fails in one clear line; no tag was written."""
+        done = self.run("--retries", "1", *flags)
+        assert (done.code, done.stdout) == (code, ""), str(done)
+        for words in ("target", f"{self.proxy.host}/{self.repository}", "; "):
+            assert words in done.error, done.error
+        assert self.target.remote.tags(self.repository) == []
+        return done.error
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A private certificate authority."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def scene_over(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    fault_proxy: Callable[..., FaultProxy],
+    authority: trustme.CA,
+    tmp_path: Path,
+) -> Callable[[str], Scene]:
+    """Pushes the image and starts the proxy, over ``plain`` HTTP or ``tls``."""
+
+    def make(way: str) -> Scene:
+        image, _ = one_layer_image(builder, LAYER)
+        graph = push(source.remote, repository, builder, image, "v1")
+        context: ssl.SSLContext | None = None
+        flags: tuple[str, ...] = ()
+        if way == "tls":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            authority.issue_cert("127.0.0.1").configure_cert(context)
+            authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+            flags = ("--dest-ca", str(tmp_path / "ca.pem"))
+        proxy = fault_proxy(target.host, tls=context)
+        return Scene(crossdock, source, proxy, target, repository, graph, flags)
+
+    return make
+
+
+@pytest.fixture
+def scene(scene_over: Callable[[str], Scene]) -> Scene:
+    """Over plain HTTP."""
+    return scene_over("plain")
+
+
+@pytest.fixture(params=["plain", "tls"])
+def either(request: pytest.FixtureRequest, scene_over: Callable[[str], Scene]) -> Scene:
+    """With and without TLS."""
+    return scene_over(request.param)
+
+
+# -- once: recovered from ------------------------------------------------------------------------------------
+
+BEFORE: dict[str, dict[str, Any]] = {
+    "closes instead of answering": {"breaks": Break("close", "request")},
+    "resets instead of answering": {"breaks": Break("reset", "request")},
+    "says nothing": {"breaks": Break("stall", "request")},
+    "is busy": {"answer": error(503), "answer_after": None},
+    "is busy before the body has come": {"answer": error(503)},
+    "limits the rate": {"answer": retry_after(1), "answer_after": None},
+    "talks no HTTP": {"answer": b"220 mail.invalid ESMTP\r\n"},
+}
+LOST: dict[str, Break] = {
+    "closes": Break("close", "head"),
+    "resets": Break("reset", "head"),
+    "stalls": Break("stall", "head"),
+    "closes inside the head": Break("close", "head", 20),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_a_target_that_fails_once_in_every_place(name: str, scene: Scene) -> None:
+    for place in PLACES:
+        scene.plan(place, **BEFORE[name])
+    scene.recovers(3)
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_target_whose_answer_is_lost_once_in_every_place(name: str, either: Scene) -> None:
+    """What was asked has happened. Of a session whose address was lost nobody can know: it stays."""
+    for place in PLACES:
+        either.plan(place, breaks=LOST[name])
+    either.recovers(1, sessions=2)  # looking whether it has happened is no second try
+
+
+@pytest.mark.parametrize("at", [1, 700_000, -1])
+@pytest.mark.parametrize("how", ["reset", "stall"])
+def test_an_upload_that_breaks_at_its_byte(how: Any, at: int, either: Scene) -> None:
+    either.plan("large upload", breaks=Break(how, "request", at))
+    either.recovers(1)
+
+
+def test_kept_connections_that_end_while_idle_are_replaced(either: Scene) -> None:
+    either.proxy.add(Fault("* *", times=None, breaks=Break("close", "idle")))
+    either.recovers(0)
+
+
+# -- always: said plainly ------------------------------------------------------------------------------------
+
+ENDLESS: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "a silent check": ("blob check", {"breaks": Break("stall", "request")}, TARGET, "no answer"),
+    "no session": ("session", {"breaks": Break("reset", "request")}, TARGET, "POST"),
+    "a session without address": ("session", {"answer": Answer(202)}, TARGET, "Location"),
+    "a session in a file": (
+        "session",
+        {"head": set_header("Location", "file:///tmp/x")},
+        TARGET,
+        "neither http nor https",
+    ),
+    "an upload that is cut": ("large upload", {"breaks": Break("reset", "request", 9)}, TARGET, "push blob"),
+    "an upload that nobody takes": ("large upload", {"breaks": Break("stall", "request", 9)}, TARGET, "1 s"),
+    "a commit without answer": ("large upload", {"breaks": Break("stall", "request", -1)}, TARGET, "1 s"),
+    "a refusal in mid-upload": (
+        "large upload",
+        {"answer": error(400, "SIZE_INVALID")},
+        TARGET,
+        "SIZE_INVALID",
+    ),
+    "a refusal of the writer": ("large upload", {"answer": error(403)}, AUTH, "403"),
+    "a limit for years": ("session", {"answer": retry_after(10**9)}, RATE_LIMIT, "1000000000 s"),
+    "a manifest that is lost": ("manifest", {"breaks": Break("close", "request")}, TARGET, "push manifest"),
+    "a manifest that is refused": ("manifest", {"answer": error(500)}, TARGET, "500"),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_fault_that_never_ends_is_one_clear_line(name: str, scene: Scene) -> None:
+    place, fault, code, words = ENDLESS[name]
+    scene.plan(place, times=None, **fault)
+    line = scene.fails(code)
+    assert words in line
+    assert "_state=" not in line.replace("_state=…", "")
