@@ -103,27 +103,26 @@ class Tally:
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
-        match event:
-            case BlobProgress(digest, sent, size):
-                self._progress(digest, sent, size)
-            case BlobPlanned(digest, size):
-                if digest not in self.planned:
-                    self.planned[digest] = size
-                    self.bytes_planned += size
-            case BlobStarted(digest, size):
-                self._progress(digest, 0, size)
-            case BlobDone(digest, size):
-                self._finish(digest, size, event)
-            case ManifestDone():
-                self.manifests += 1
-            case Retrying():
-                self.retries += 1
-            case UploadResumed(digest, offset):
-                self._resume(digest, offset)
-            case UploadKept():
-                self.kept.append(event)
-            case CopyStarted():
-                self.started = event
+        if type(event) is BlobPlanned:  # the commonest first: fifteen events an image, thousands of images
+            if event.digest not in self.planned:
+                self.planned[event.digest] = event.size
+                self.bytes_planned += event.size
+        elif type(event) is BlobDone:
+            self._finish(event)
+        elif type(event) is BlobProgress:
+            self._progress(event.digest, event.sent, event.size)
+        elif type(event) is BlobStarted:
+            self._progress(event.digest, 0, event.size)
+        elif type(event) is ManifestDone:
+            self.manifests += 1
+        elif type(event) is Retrying:
+            self.retries += 1
+        elif type(event) is UploadResumed:
+            self._resume(event.digest, event.offset)
+        elif type(event) is UploadKept:
+            self.kept.append(event)
+        elif type(event) is CopyStarted:
+            self.started = event
 
     @property
     def bytes_so_far(self) -> int:
@@ -183,14 +182,18 @@ class Tally:
         self._in_flight += offset - blob.sent
         blob.sent = offset
 
-    def _finish(self, digest: str, size: int, event: BlobDone) -> None:
+    def _finish(self, event: BlobDone) -> None:
+        digest = event.digest
         blob = self.moving.pop(digest, None)
-        self._in_flight -= blob.sent if blob else 0
+        if blob is not None:
+            self._in_flight -= blob.sent
         if digest not in self.done:
             self.done[digest] = event
-            self.bytes_done += size
-            self._moved += size if event.outcome == "moved" else 0
-        self.rate.add(self.bytes_moved)
+            self.bytes_done += event.size
+            if event.outcome == "moved":
+                self._moved += event.size
+        if blob is not None:
+            self.rate.add(self.bytes_moved)
 
 
 class ManyTally:
@@ -223,22 +226,23 @@ class ManyTally:
         tally = self._running.get(copy)
         if tally is None:
             tally = self._running[copy] = Tally(self._clock)
-        kind = type(event)  # compared by hand: fifteen events an image, thousands of images
-        if kind is BlobProgress or kind is BlobDone:
-            before = tally.bytes_moved
-            tally(event)
-            if tally.bytes_moved != before:
-                self.bytes_moved += tally.bytes_moved - before
-                self.rate.add(self.bytes_moved)
-        elif kind is CopyDone:
+        kind = type(event)
+        if kind is CopyDone:
             self.copied += 1
             self._end(copy, tally)
         elif kind is CopyFailed:
             self.failed += 1
             self._end(copy, tally)
+        elif kind is BlobProgress or (type(event) is BlobDone and event.outcome == "moved"):
+            before = tally.bytes_moved
+            tally(event)
+            if tally.bytes_moved != before:
+                self.bytes_moved += tally.bytes_moved - before
+                self.rate.add(self.bytes_moved)
         else:
-            self.retries += kind is Retrying
-            if isinstance(event, UploadKept):
+            if kind is Retrying:
+                self.retries += 1
+            elif type(event) is UploadKept:
                 self.kept.append(event)
             tally(event)
 

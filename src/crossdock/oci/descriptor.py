@@ -6,7 +6,6 @@ documents are copied as bytes and never written back from these values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -20,20 +19,22 @@ from crossdock.oci.text import quote
 MAX_SIZE = (1 << 63) - 1  # descriptor.md: "size int64"
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(msgspec.Struct, frozen=True):
     """Content by digest. Equal when all fields are; hashed by its digest."""
 
     media_type: str  # empty when the document leaves it out, which only matters for manifests
     digest: Digest
     size: int  # bytes
     urls: tuple[str, ...] = ()  # other places of a foreign layer
-    annotations: dict[str, str] | None = field(default=None, repr=False)
+    annotations: dict[str, str] | None = None
     platform: Platform | None = None
     artifact_type: str | None = None
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Descriptor({self.media_type!r}, {self.digest!r}, {self.size})"  # the rest may be long
 
     @property
     def is_index(self) -> bool:
@@ -119,13 +120,13 @@ def to_platform(wire: PlatformJson | None) -> Platform | None:
 def to_descriptor(wire: DescriptorJson) -> Descriptor:
     """The value of a checked descriptor."""
     return Descriptor(
-        media_type=wire.media_type or "",
-        digest=wire.digest,
-        size=wire.size,
-        urls=tuple(wire.urls or ()),
-        annotations=wire.annotations,
-        platform=to_platform(wire.platform),
-        artifact_type=wire.artifact_type,
+        wire.media_type or "",
+        wire.digest,
+        wire.size,
+        tuple(wire.urls or ()),
+        wire.annotations,
+        to_platform(wire.platform),
+        wire.artifact_type,
     )
 
 

@@ -49,8 +49,7 @@ class Limits:
     entries: int = 10_000  # descriptors in all lists together; Docker's layers end at 127
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """What a manifest refers to. Lists are in the document's order; absent and null lists are empty."""
 
     media_type: str  # one of the five types understood
@@ -169,6 +168,8 @@ def _load(data: bytes, depth: int) -> dict[str, Any]:
         raise InvalidManifest(f"invalid manifest: not JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidManifest("invalid manifest: not a JSON object")
+    if data.count(b"{") + data.count(b"[") <= depth:
+        return document  # too few to be nested deeper
     level: list[Any] = [document]
     for _ in range(depth):
         level = [child for value in level for child in _children(value) if isinstance(child, dict | list)]
@@ -182,11 +183,11 @@ def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"key {quote(key)} is given twice")
-        found[key] = value
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+        raise ValueError(f"key {quote(twice)} is given twice")
     return found
 
 

@@ -46,12 +46,12 @@ def bare(media_type: str | None) -> str:
 
 def is_index(media_type: str | None) -> bool:
     """Whether a document of this type lists manifests: an OCI index or a Docker manifest list."""
-    return bare(media_type) in _INDEXES
+    return media_type in _INDEXES or bare(media_type) in _INDEXES
 
 
 def is_manifest(media_type: str | None) -> bool:
     """Whether content of this type is a manifest of any kind, an index included, and not a blob."""
-    return bare(media_type) in _MANIFESTS
+    return media_type in _MANIFESTS or bare(media_type) in _MANIFESTS
 
 
 def is_schema1(media_type: str | None) -> bool:

@@ -7,7 +7,7 @@ back-off, its connections, the tokens, the TLS settings and the proxies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from typing import Self
 
@@ -157,8 +157,7 @@ class RegistryClient:
             try:
                 head = await exchange.response()
                 self.throttle(url, head.status, head.headers)
-                demands = case_insensitive(head.headers).getall("WWW-Authenticate")
-                if is_last or not await self._may_improve(allowed, sent, since, head.status, demands):
+                if is_last or not await self._may_improve(allowed, sent, since, head.status, head.headers):
                     return exchange, head
                 await exchange.read_start(MAX_BODY)  # so that the connection can carry the next try
             except BaseException:
@@ -230,8 +229,7 @@ class RegistryClient:
                 limit=call.limit,
                 timeout=call.timeout,
             )
-            demands = reply.headers.getall("WWW-Authenticate")
-            if is_last or not await self._may_improve(allowed, sent, since, reply.status, demands):
+            if is_last or not await self._may_improve(allowed, sent, since, reply.status, reply.headers):
                 return reply
         raise AssertionError("the last try returns")
 
@@ -239,13 +237,14 @@ class RegistryClient:
         return None if scope is None else await self._shared.auth().authorization(scope)
 
     async def _may_improve(
-        self, scope: Scope | None, sent: str | None, since: float, status: int, demands: Sequence[str]
+        self, scope: Scope | None, sent: str | None, since: float, status: int, headers: AnyHeaders
     ) -> bool:
         if scope is None:
             return False
         if status != 401:
             self._shared.auth().was_let_in()
             return False
+        demands = case_insensitive(headers).getall("WWW-Authenticate")
         return await self._shared.auth().improve(scope, sent, since, demands)
 
 

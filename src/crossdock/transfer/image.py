@@ -82,7 +82,7 @@ class ImageCopy:
         self._workshop = workshop
         self._resuming = resuming
         self._tally = tally
-        self._once: dict[str, asyncio.Future[None]] = {}
+        self._once: dict[str, asyncio.Future[None] | None] = {}  # None: there was nothing to wait for
         self._sizes: dict[str, int] = {}
         self._manifest_bytes = 0
         self._asked = ""  # the name that the target was asked for at the beginning
@@ -201,26 +201,32 @@ class ImageCopy:
     async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> None:
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = parse_manifest(data, descriptor.media_type)
-        successors = manifest.successors()
-        manifests = [below for below in successors if _is_manifest_of(manifest, below)]
-        blobs = self._blobs_to_copy([below for below in successors if not _is_manifest_of(manifest, below)])
+        manifests, found = _split(manifest)
+        blobs = self._blobs_to_copy(found)
         for blob in blobs:
             if blob.digest not in self._once:
                 self._tally.emit(BlobPlanned(blob.digest, blob.size))
         # An index does not stand for what it lists, a manifest does: rule 4.
         if present and not manifest.is_index:
-            for blob in blobs:  # nothing to wait for, so no tasks
-                await self._once_per(blob, partial(self._copy_blob, blob, True))
+            for blob in blobs:
+                self._skip(blob)
             return
         work = [self._once_per(below, partial(self._copy_manifest, below, present)) for below in manifests]
-        work += [self._once_per(blob, partial(self._copy_blob, blob, False)) for blob in blobs]
+        work += [self._once_per(blob, partial(self._copy_blob, blob)) for blob in blobs]
         await run_together(work)
+
+    def _skip(self, blob: Descriptor) -> None:
+        """Count a blob that the target has because it has the manifest."""
+        self._check_size(blob)
+        if blob.digest not in self._once:
+            self._once[blob.digest] = None
+            self._tally.blob_done(blob, "skipped")
 
     def _blobs_to_copy(self, found: list[Descriptor]) -> list[Descriptor]:
         """The blobs to copy, largest first: the largest decides the end, and starts earliest."""
         blobs = []
         for blob in found:
-            if is_foreign_layer(blob.media_type) and blob.urls:
+            if blob.urls and is_foreign_layer(blob.media_type):
                 self._tally.warn(
                     f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied"
                 )
@@ -230,17 +236,11 @@ class ImageCopy:
 
     async def _once_per(self, descriptor: Descriptor, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` if nobody has begun it for this digest; else wait for who has."""
-        if self._sizes.setdefault(descriptor.digest, descriptor.size) != descriptor.size:
-            with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
-                sizes = self._sizes[descriptor.digest], descriptor.size
-                raise SizeMismatch(
-                    f"its manifests list {descriptor.digest} with {sizes[0]} and with {sizes[1]} bytes",
-                    expected=sizes[0],
-                    received=sizes[1],
-                )
-        begun = self._once.get(descriptor.digest)
-        if begun is not None:
-            await asyncio.shield(begun)
+        self._check_size(descriptor)
+        if descriptor.digest in self._once:
+            begun = self._once[descriptor.digest]
+            if begun is not None:
+                await asyncio.shield(begun)
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._once[descriptor.digest] = done
@@ -250,6 +250,17 @@ class ImageCopy:
             done.cancel()  # whoever waits is cancelled with us: the first failure ends the whole copy
             raise
         done.set_result(None)
+
+    def _check_size(self, descriptor: Descriptor) -> None:
+        """Raise `CopyError` when another manifest of the copy lists it with another size."""
+        size = self._sizes.setdefault(descriptor.digest, descriptor.size)
+        if size != descriptor.size:
+            with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
+                raise SizeMismatch(
+                    f"its manifests list {descriptor.digest} with {size} and with {descriptor.size} bytes",
+                    expected=size,
+                    received=descriptor.size,
+                )
 
     async def _fetch(self, descriptor: Descriptor) -> bytes:
         with during("fetch manifest from", "source", f"{self._source.name}@{descriptor.digest}"):
@@ -270,11 +281,8 @@ class ImageCopy:
 
     # -- blobs -------------------------------------------------------------------------------------------
 
-    async def _copy_blob(self, blob: Descriptor, present: bool) -> None:
+    async def _copy_blob(self, blob: Descriptor) -> None:
         """See to it that the target has the blob, alone among all copies of the process."""
-        if present:
-            self._tally.blob_done(blob, "skipped")
-            return
         underway, key = self._workshop.underway, (self._target.name, str(blob.digest))
         while (other := underway.get(key)) is not None:
             await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
@@ -345,6 +353,12 @@ def _is_content_of(data: bytes, digest: Digest) -> bool:
     return Digest.of(data, digest.algorithm) == digest
 
 
-def _is_manifest_of(parent: Manifest, below: Descriptor) -> bool:
-    """Whether `below` is a manifest of its own. BuildKit's cache index lists layers among its manifests."""
-    return parent.is_index and (not below.media_type or is_manifest(below.media_type))
+def _split(parent: Manifest) -> tuple[list[Descriptor], list[Descriptor]]:
+    """Its manifests and its blobs. BuildKit's cache index lists layers among its manifests."""
+    if not parent.is_index:
+        return [], list(parent.successors())
+    manifests: list[Descriptor] = []
+    blobs: list[Descriptor] = []
+    for below in parent.successors():
+        (manifests if not below.media_type or is_manifest(below.media_type) else blobs).append(below)
+    return manifests, blobs
