@@ -45,7 +45,8 @@ class Digest(str):
         """The digest of `data`. Raises `InvalidDigest` for an unknown algorithm."""
         if algorithm not in _HEX_DIGITS:
             raise InvalidDigest(_unknown(algorithm))
-        return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+        text = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+        return super().__new__(cls, text)  # valid by how it is made
 
     @property
     def algorithm(self) -> str:

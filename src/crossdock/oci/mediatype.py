@@ -41,6 +41,8 @@ when a type is missing (registries.md 8.1). Schema 1 comes last, to be recognise
 
 def bare(media_type: str | None) -> str:
     """The type without parameters, in lower case: ``Text/Plain; charset=utf-8`` → ``text/plain``."""
+    if media_type in _MANIFESTS:
+        return media_type
     return (media_type or "").partition(";")[0].strip().lower()
 
 

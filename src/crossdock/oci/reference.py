@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from crossdock.errors import InvalidDigest, InvalidReference
 from crossdock.oci.digest import ALGORITHMS, Digest
@@ -243,6 +244,7 @@ def _problem(registry: str, repository: str, tag: str | None) -> str:
     return ""
 
 
+@lru_cache(maxsize=64)  # a list of thousands names a handful
 def _registry_problem(registry: str) -> str:
     parts = _REGISTRY.fullmatch(registry)
     if not parts:

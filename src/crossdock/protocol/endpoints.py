@@ -9,6 +9,7 @@ Paths keep ``/`` and ``:`` as they are; values of a query are quoted in full, as
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 
@@ -75,6 +76,7 @@ def referrers(repository: str, digest: str, artifact_type: str | None = None) ->
     return _with_query(f"{_repository(repository)}/referrers/{quote(digest, safe=':')}", query)
 
 
+@lru_cache(maxsize=256)  # an image asks a dozen times for the same
 def _repository(name: str) -> str:
     return f"/v2/{quote(name, safe='/')}"
 

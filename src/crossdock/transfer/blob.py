@@ -11,8 +11,7 @@ at or before it for which the digest's state was kept, and bytes the target alre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct, field
 
@@ -39,25 +38,33 @@ from crossdock.verify import BlobVerifier
 
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
 SMALL_BLOBS_AT_ONCE = 32  # of all copies; each is two or three requests that wait, and holds one slot
+_SAID = (CopyError, Cancelled, UploadInterrupted)  # say what they ended, or are no failure
 LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
 
 
-@contextmanager
-def during(operation: str, side: Side, reference: str) -> Iterator[None]:
-    """Turn a lower error into the `CopyError` that says which operation and side it ended."""
-    try:
-        yield
-    except (CopyError, Cancelled, UploadInterrupted):
-        raise
-    except CrossdockError as error:
-        raise CopyError(
-            f"{operation} {side} {reference}: {error}",
-            hint=error.hint,
-            operation=operation,
-            side=side,
-            reference=reference,
-            cause=error,
-        ) from error
+class during:
+    """In a ``with`` block: turn a lower error into the `CopyError` that says what it ended, and where."""
+
+    __slots__ = ("_operation", "_reference", "_side")
+
+    def __init__(self, operation: str, side: Side, reference: str) -> None:
+        self._operation = operation
+        self._side = side
+        self._reference = reference
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, CrossdockError) and not isinstance(error, _SAID):
+            raise CopyError(
+                f"{self._operation} {self._side} {self._reference}: {error}",
+                hint=error.hint,
+                operation=self._operation,
+                side=self._side,
+                reference=self._reference,
+                cause=error,
+            ) from error
 
 
 Underway = dict[tuple[str, str], "asyncio.Future[None]"]
