@@ -66,7 +66,7 @@ class NetworkOptions:
     low_speed: int = 64  # bytes a second over `timeout` under which a body counts as stalled
     retries: int = 5  # tries after the first, per request, without progress between them
     connections: int | None = None  # source connections; None: 1 to 32, as many as throughput asks for
-    connections_per_host: int = 64  # bound of the pool; regsync and azcopy stay under it
+    connections_per_host: int = 96  # bound of the pool; azcopy uses up to 300
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "timeout", "commit_timeout"):

@@ -2,6 +2,10 @@
 
 A 429 is about the client, not about the request that happened to get it. Whoever sees one closes the gate for
 everyone until the time that the server named; requests under way are left alone (A2).
+
+How many may run at once grows while requests wait, by one for each answer: for a host far away it is what
+limits. One that refuses for load gets half as many, and from then on one more for as many answers as may run
+at once (additive increase, multiplicative decrease, as TCP does).
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from crossdock.errors import RateLimited
 from crossdock.protocol.redirect import Origin, origin, show_origin
 from crossdock.registry.retry import MAX_RETRY_AFTER_S, Clock, RetryPolicy, retry_after
 
-CONTROL_CONCURRENCY = 32  # small requests to one host at once: half of the pool, the other is for blobs
+CONTROL_CONCURRENCY = 32  # small requests to one host at once, to begin with: a third of the pool
+MOST_CONTROL_CONCURRENCY = 64  # two thirds of it: the rest is for blobs
+LEAST_CONTROL_CONCURRENCY = 4
 
 _THROTTLING = frozenset({429, 503})
 
@@ -26,6 +32,11 @@ class HostGate:
         self._clock = clock
         self._policy = RetryPolicy(clock)
         self._slots = asyncio.Semaphore(concurrency)
+        self._limit = concurrency
+        self._surplus = 0  # places that `leave` takes away, since the limit fell
+        self._answers = 0  # good ones since the limit changed
+        self._excused = 0  # answers still to come to what was sent before the limit fell
+        self._was_refused = False
         self._opens_at = 0.0  # on the monotonic clock
         self._refusals = 0  # 429 in a row that named no time
 
@@ -36,12 +47,15 @@ class HostGate:
             try:
                 await self.wait()
             except BaseException:
-                self._slots.release()
+                self.leave()
                 raise
 
     def leave(self) -> None:
         """Give the place back."""
-        self._slots.release()
+        if self._surplus:
+            self._surplus -= 1
+        else:
+            self._slots.release()
 
     async def wait(self) -> None:
         """Return when the gate is open. Raises `RateLimited` when it stays closed for too long to wait."""
@@ -60,16 +74,39 @@ class HostGate:
         self._opens_at = max(self._opens_at, self._clock.monotonic() + seconds)
 
     def saw(self, status: int, headers: Mapping[str, str]) -> None:
-        """Learn from an answer: its ``Retry-After``, or a 429 without one."""
+        """Learn from an answer: its ``Retry-After``, or a 429 without one; and how many to send at once."""
+        excused = self._excused > 0
+        self._excused -= excused
         if status not in _THROTTLING:
             self._refusals = 0
+            self._grow()
             return
+        if not excused:
+            self._shrink()
         asked = retry_after(headers, self._clock.wall())
         if asked is not None:
             self.close_for(asked)
         elif status == 429 and self._opens_at <= self._clock.monotonic():  # else sent before it was closed
             self.close_for(self._policy.delay(self._refusals))
             self._refusals += 1
+
+    def _grow(self) -> None:
+        self._answers += 1
+        needed = self._limit if self._was_refused else 1
+        if self._answers < needed or self._limit >= MOST_CONTROL_CONCURRENCY or not self._slots.locked():
+            return
+        self._answers = 0
+        self._limit += 1
+        if self._surplus:
+            self._surplus -= 1
+        else:
+            self._slots.release()
+
+    def _shrink(self) -> None:
+        lower = max(min(self._limit, LEAST_CONTROL_CONCURRENCY), self._limit // 2)
+        self._surplus += self._limit - lower
+        self._answers, self._excused, self._was_refused = 0, self._limit, True
+        self._limit = lower
 
 
 class Gates:

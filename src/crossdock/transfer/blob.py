@@ -37,7 +37,7 @@ from crossdock.transfer.tasks import stop
 from crossdock.verify import BlobVerifier
 
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
-SMALL_BLOBS_AT_ONCE = 32  # of all copies; each is two or three requests that wait, and holds one slot
+SMALL_BLOBS_AT_ONCE = 64  # of all copies; each is two or three requests that wait, and holds one slot
 _SAID = (CopyError, Cancelled, UploadInterrupted)  # say what they ended, or are no failure
 LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crossdock.transport.origin import Origin
 
 IDLE_FOR = 50.0  # seconds an idle connection is kept; nginx closes after 75, many load balancers after 60
-IDLE_LIMIT = 64  # idle connections in all
+IDLE_LIMIT = 96  # idle connections in all
 
 
 class _Origin:

@@ -31,7 +31,7 @@ from crossdock.errors import (
 )
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.registry.client import NONE, RegistryClient, Scope
-from crossdock.registry.gate import CONTROL_CONCURRENCY
+from crossdock.registry.gate import MOST_CONTROL_CONCURRENCY
 from unit.registry_auth.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
 PULL = Scope.pull("x")
@@ -330,9 +330,9 @@ async def test_small_requests_to_a_host_are_bounded(registry: ScriptedServer) ->
     registry.handler = handler
     async with ClientUnderTest(registry.host) as client:
         await asyncio.gather(
-            *(client.request("GET", "/v2/", scope=NONE) for _ in range(CONTROL_CONCURRENCY * 3))
+            *(client.request("GET", "/v2/", scope=NONE) for _ in range(MOST_CONTROL_CONCURRENCY * 3))
         )
-    assert peak <= CONTROL_CONCURRENCY
+    assert peak <= MOST_CONTROL_CONCURRENCY
 
 
 async def test_fetch_does_not_follow_and_shares_the_back_off(

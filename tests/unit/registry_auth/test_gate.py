@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from crossdock.errors import RateLimited
 from crossdock.registry.flight import SingleFlight
-from crossdock.registry.gate import Gates, HostGate
+from crossdock.registry.gate import (
+    CONTROL_CONCURRENCY,
+    LEAST_CONTROL_CONCURRENCY,
+    MOST_CONTROL_CONCURRENCY,
+    Gates,
+    HostGate,
+)
 from crossdock.registry.headers import HeaderView
 from crossdock.registry.retry import MAX_DELAY_S, MAX_RETRY_AFTER_S, RetryPolicy, retry_after
 from unit.registry_auth.scripted import MovedClock
@@ -195,3 +201,69 @@ async def test_a_cancelled_waiter_leaves_and_the_last_takes_the_work_along() -> 
     await asyncio.wait([second])
     assert ended.is_set()
     assert len(asyncio.all_tasks()) == 1
+
+
+class Crowd:
+    """More requests than a gate lets in at once; `answer` ends some that are inside."""
+
+    def __init__(self, requests: int) -> None:
+        self.gate = HostGate("http://r", MovedClock())
+        self.inside = 0
+        self.tasks = [asyncio.ensure_future(self._enter()) for _ in range(requests)]
+
+    async def _enter(self) -> None:
+        await self.gate.enter()
+        self.inside += 1
+
+    async def answer(self, status: int, number: int = 1) -> int:
+        """The number that is inside afterwards."""
+        for _ in range(number):
+            self.inside -= 1
+            self.gate.leave()
+            await asyncio.sleep(0)
+            self.gate.saw(status, HeaderView([("retry-after", "0")] if status == 429 else []))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return self.inside
+
+    async def leave(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+async def test_a_gate_lets_more_in_while_requests_wait_up_to_its_bound() -> None:
+    crowd = Crowd(requests=1000)
+    await asyncio.sleep(0)
+    assert crowd.inside == CONTROL_CONCURRENCY
+    assert await crowd.answer(200, 3) == CONTROL_CONCURRENCY + 3
+    assert await crowd.answer(200, 200) == MOST_CONTROL_CONCURRENCY
+    await crowd.leave()
+
+
+async def test_a_gate_that_nobody_waits_at_stays_as_it_is() -> None:
+    crowd = Crowd(requests=2)
+    await asyncio.sleep(0)
+    await crowd.answer(200, 2)
+    crowd.tasks += [asyncio.ensure_future(crowd._enter()) for _ in range(1000)]
+    await asyncio.sleep(0)
+    assert crowd.inside == CONTROL_CONCURRENCY
+    await crowd.leave()
+
+
+async def test_refusals_that_came_together_halve_a_gate_once_and_then_it_grows_slowly() -> None:
+    crowd = Crowd(requests=1000)
+    await asyncio.sleep(0)
+    half = CONTROL_CONCURRENCY // 2
+    assert await crowd.answer(429, half + 1) == half
+    assert await crowd.answer(429, half) == half  # sent before it was halved
+    assert await crowd.answer(200, half - 1) == half
+    assert await crowd.answer(200) == half + 1
+    await crowd.leave()
+
+
+async def test_a_gate_is_never_closed_by_refusals_alone() -> None:
+    crowd = Crowd(requests=1000)
+    await asyncio.sleep(0)
+    assert await crowd.answer(429, 300) == LEAST_CONTROL_CONCURRENCY
+    await crowd.leave()
