@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
 
 from msgspec import Struct
 
@@ -163,7 +162,7 @@ class RegistryBlob:
 
     async def _follow(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
         registry_url = await self._client.base_url()
-        url, is_authorized, is_redirected = urljoin(registry_url, self._path), True, False
+        url, is_authorized, is_redirected = registry_url + self._path, True, False
         for _ in range(MAX_HOPS + 1):
             exchange, head = await self._fetch(url, is_authorized, wanted)
             if head.status not in REDIRECTS:
