@@ -76,20 +76,20 @@ class Front:
         """All that a bare socket receives, and how it ended: ``eof``, ``reset``, ``silence`` or ``cut``."""
         request = request or f"GET {self.path} HTTP/1.1\r\nHost: {self.proxy.host}\r\n\r\n".encode()
         received = bytearray()
-        with socket.create_connection(("127.0.0.1", self.proxy.port), timeout=1) as connection:
-            read, write = connection.recv, connection.sendall
-            if self.tls is not None:
-                read, write = tls_client(connection, self.tls)
-            try:
+        try:  # connecting may meet the reset already
+            with socket.create_connection(("127.0.0.1", self.proxy.port), timeout=1) as connection:
+                read, write = connection.recv, connection.sendall
+                if self.tls is not None:
+                    read, write = tls_client(connection, self.tls)
                 write(request)
                 while data := read(65536):
                     received += data
-            except ConnectionResetError:
-                return bytes(received), "reset"
-            except TimeoutError:
-                return bytes(received), "silence"
-            except EOFError:
-                return bytes(received), "cut"
+        except ConnectionResetError:
+            return bytes(received), "reset"
+        except TimeoutError:
+            return bytes(received), "silence"
+        except EOFError:
+            return bytes(received), "cut"
         return bytes(received), "eof"
 
 
