@@ -33,7 +33,7 @@ from crossdock.transfer.tasks import run_together
 from crossdock.wiring import Places, open_resuming, open_workshop
 
 AT_ONCE = 32
-"""Images under way at once: as many as the small requests that one host is sent at once at first (`gate`). More
+"""Images under way at once: as many as the small requests that one host is sent at first (`gate`). More would
 open connections that a near host does not need. What moves bytes has bounds of its own."""
 GIVE_UP_AFTER_S = 60.0
 GIVE_UP_AFTER_COPIES = 8
