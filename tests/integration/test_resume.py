@@ -97,7 +97,7 @@ def overwrite(passage: Passage, row: SavedUpload) -> None:
 def test_a_failed_copy_keeps_its_session_and_says_what_to_paste(kind: str, passage: Passage) -> None:
     done = stop_between_chunks(passage)
     assert "12.0 MiB of 22.0 MiB" in done.error
-    pasted = done.error.partition("run: crossdock ")[2].partition(" (")[0]
+    pasted = done.error.partition("run again: crossdock ")[2].partition(" (")[0]
     again = passage.command(*shlex.split(pasted))
     assert again.code == 0, str(again)
     result = again.result
@@ -130,7 +130,7 @@ def test_a_source_that_fails_for_good_leaves_the_session_too(passage: Passage) -
     )
     done = passage.command(*passage.words, "--retries", "0", "--chunk-size", "4MiB")
     assert done.code == SOURCE, str(done)
-    assert "to go on at" in done.error
+    assert "to resume at" in done.error
     passage.source.faults.clear()
     assert run_again(passage)["uploads_resumed"] == 1
     assert passage.sent_again() <= CHUNK
@@ -149,7 +149,7 @@ def test_a_signal_lets_the_chunk_end_and_the_copy_goes_on_later(
         done = running.finish()
     assert done.code == CANCELLED, str(done)
     assert "cancelled" in done.error
-    assert "to go on at 12.0 MiB of 22.0 MiB, run: crossdock copy" in done.error
+    assert "to resume at 12.0 MiB of 22.0 MiB, run again: crossdock copy" in done.error
     result = run_again(passage)
     assert (result["uploads_resumed"], result["bytes_resumed"]) == (1, 3 * CHUNK)
     assert passage.sent_again() == 0
@@ -213,7 +213,7 @@ def test_without_state_nothing_is_written_and_no_session_stays(passage: Passage)
     words = ("copy", *passage.references, *RESUMING, "--state", "none", "--progress", "none")
     done = passage.command(*words, "--retries", "0")
     assert done.code == TARGET, str(done)
-    assert "to go on" not in done.error
+    assert "to resume" not in done.error
     assert list(passage.command.home.iterdir()) == []
     opened = passage.target.count(lambda seen: seen.is_upload_start())
     deleted = passage.target.count(lambda seen: seen.method == "DELETE")

@@ -18,4 +18,4 @@ def how_to_resume(kept: Sequence[UploadKept], namespace: argparse.Namespace) -> 
     more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
     command = shlex.join(["crossdock", *namespace.words])
     state = f" --state {shlex.quote(namespace.state)}" if namespace.state else ""
-    return f"to go on at {sizes}{more}, run: {command} (what is kept: crossdock state list{state})"
+    return f"to resume at {sizes}{more}, run again: {command} (what is kept: crossdock state list{state})"

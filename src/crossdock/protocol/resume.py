@@ -43,7 +43,7 @@ def resumption(
             return GoOn(acknowledged) if announce else StartAgain("it holds nothing yet", False)
         return _from_range(acknowledged, size, headers)
     if status in (404, 410):
-        return StartAgain("the target no longer knows it", announce, gone=True)
+        return StartAgain("the target no longer knows the old one", announce, gone=True)
     if status == 416 or (400 <= status < 500 and headers.get("location", "")):
         found = _from_range(acknowledged, size, headers)
         if isinstance(found, GoOn):

@@ -46,6 +46,7 @@ MiB = 1 << 20
 DEFAULT_CHUNK = 64 * MiB  # U2; containers/image and regclient use far less and pay a round trip for each
 SMALLEST_CHUNK = 4 * MiB  # U2: GHCR's limit, the smallest known; under it the refusal means something else
 MOST_SHORTENED = 16  # times that a chunk may be cut in for a slow feeder
+LEAST_PROGRESS = MiB  # of a request that failed, for it not to count as a failure; else a trickle never ends
 MANY_BYTES = 32 * MiB  # a break after this much of one request looks like a limit on requests (U2)
 
 SESSION_GONE = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
@@ -406,7 +407,9 @@ class Upload:
         if not 0 < held <= send.stop:
             return self._restart()
         self.lost = self.lost or held < self.acknowledged
+        failures = self.failures if held < min(self._best + LEAST_PROGRESS, send.stop) else 0
         self._acknowledge(held)
+        self.failures = failures
         return Verdict.AGAIN
 
     def _restart(self, gone: bool = False) -> Verdict:

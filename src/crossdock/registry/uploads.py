@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from crossdock.transport.base import Exchange
 
 CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; a registry drops it by itself in the end
-_AGAIN = "the upload starts again at byte 0: "
+_AGAIN = "the upload starts again at byte 0, in a new session: "
 _OPENED = (200, 201, 202)
 _BINARY = {"Content-Type": "application/octet-stream"}  # zot answers 415 without it
 _ASKED = (200, 202, 204)

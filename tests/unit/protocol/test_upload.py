@@ -267,6 +267,15 @@ def test_a_lost_session_starts_again_from_zero_announced(code: str, status: int)
     assert upload.abandoned == []  # there is nothing to delete
 
 
+def test_a_target_that_takes_a_few_bytes_of_each_request_is_given_up() -> None:
+    upload = begin(CHUNKED, retries=2)
+    for held in (200, 400):
+        assert upload.broken(200) is AGAIN
+        assert upload.asked(204, {"range": f"0-{held - 1}"}) is AGAIN
+        assert sending(upload).start == held
+    assert upload.broken(200) is REFUSED
+
+
 def test_a_session_lost_at_the_same_place_every_time_ends() -> None:
     upload = begin(CHUNKED, retries=2)
     verdicts = []
