@@ -120,7 +120,8 @@ async def tried_again(attempt: Callable[[], Awaitable[None]], blob: Descriptor, 
     except CopyError as error:
         if not is_wrong_content(error):
             raise
-        tally.retried(error.side, f"{error.operation} {error.side}", str(root_cause(error)))
+        operation = "fetch blob" if error.side == "source" else "push blob"
+        tally.retried(error.side, operation, str(root_cause(error)))
         tally.progress(blob, 0)
         await attempt()
 

@@ -191,7 +191,8 @@ class Continuation:
             await session.cancel()
         elif record.can_resume and not _is_of_content(error):
             await self._session.leave()
-            self._tally.emit(UploadKept(self._blob.digest, self.acknowledged_at, self._blob.size))
+            offset = record.saved.acknowledged if record.saved is not None else 0
+            self._tally.emit(UploadKept(self._blob.digest, offset, self._blob.size))
         else:
             await session.cancel()
             record.forget()
