@@ -197,7 +197,7 @@ class BlobMove:
         begin, verifier = resume_at, None
         if not self._workshop.trusts(session):
             begin, state = self._upload.nearest_state(resume_at)
-            verifier = BlobVerifier(self._blob, resumable=boundary is not None, state=state)
+            verifier = BlobVerifier(self._blob, resumable=self._upload.keeps_states(session), state=state)
         if begin == size:
             self._check(verifier)
             return

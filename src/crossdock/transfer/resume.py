@@ -23,6 +23,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from crossdock._kernels import BACKEND
 from crossdock.content import ResumableSession, SavedSession, Target, UploadSession
 from crossdock.errors import ContentError, DigestMismatch, RegistryError, UploadRejected, root_cause
 from crossdock.events import UploadKept, UploadResumed
@@ -93,6 +94,9 @@ class Resuming(Struct, frozen=True):
     above: int  # larger blobs, where the target permits
     chunk_size: int  # of one request
     journal: UploadJournal | None = None
+    # The pure kernels hash a thousand times slower when the state is to be exported. Without states, what was
+    # sent is read and hashed again, and not sent.
+    keeps_states: bool = BACKEND == "compiled"
 
 
 class Continuation:
@@ -106,6 +110,7 @@ class Continuation:
         self._target = target
         self._journal = resuming.journal
         self._chunk_size = resuming.chunk_size
+        self._keeps_states = resuming.keeps_states
         self._tally = tally
         self._resumable = target.resumable if blob.size > resuming.above else None
         self._record: UploadRecord | None = None
@@ -158,7 +163,7 @@ class Continuation:
         if self._resumable is None:
             return await self._target.start_upload(self._blob)
         saved = self._record.saved if self._record is not None else None
-        if saved is not None:
+        if saved is not None and self._keeps_states:
             self._states.update(zip(saved.offsets(), saved.states, strict=True))
         self._session = await self._resumable.resumable_upload(self._blob, self._chunk_size, self, saved)
         return self._session
@@ -219,6 +224,10 @@ class Continuation:
             self._tell_trouble()
 
     # -- states of the digest ----------------------------------------------------------------------------
+
+    def keeps_states(self, session: UploadSession) -> bool:
+        """Whether the digest is to be made so that `keep_state` can have its states."""
+        return self._keeps_states and session.boundary is not None
 
     def keep_state(self, offset: int, state: bytes) -> None:
         """The digest's state after the bytes before `offset`."""

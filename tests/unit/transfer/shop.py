@@ -37,7 +37,7 @@ def make_workshop(
     )
 
 
-WHOLE = Resuming(above=1 << 62, chunk_size=1 << 26)  # nothing is to be resumed
+WHOLE = Resuming(above=1 << 62, chunk_size=1 << 26, keeps_states=True)  # nothing is to be resumed
 
 
 def assert_nothing_left(workshop: Workshop) -> None:

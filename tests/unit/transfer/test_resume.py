@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,9 +20,11 @@ from crossdock.transfer.blob import BlobMove, Workshop
 from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
+from unit.transfer.shop import assert_nothing_left, make_workshop
 
-SLOT = 4 * (1 << 20) // 32  # the slots of a 4 MiB budget
-CHUNK = 4 * SLOT
+MEMORY = 1 << 20
+SLOT = 1 << 16  # of such a budget
+CHUNK = 2 * SLOT
 SIZE = 5 * CHUNK + 17
 
 
@@ -194,8 +197,8 @@ class World:
         self.events: list[Event] = []
         self.tally = Tally(self.events.append)
 
-    async def move(self, workshop: Workshop, above: int = CHUNK) -> None:
-        resuming = Resuming(above, CHUNK, self.journal)
+    async def move(self, workshop: Workshop, above: int = CHUNK, keeps_states: bool = True) -> None:
+        resuming = Resuming(above, CHUNK, self.journal, keeps_states)
         await BlobMove(self.blob, self.source, self.target, workshop, resuming, self.tally).run()
         assert self.target.blobs[self.blob.digest] == self.data
 
@@ -234,6 +237,15 @@ class World:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+async def workshop() -> AsyncIterator[Workshop]:
+    shop = make_workshop(memory=MEMORY, part_slots=2)
+    yield shop
+    assert_nothing_left(shop)
+    shop.hashing.close()
+    shop.supply.budget.close()
 
 
 async def test_a_blob_goes_on_from_the_last_state_and_sends_what_is_missing(
@@ -303,6 +315,14 @@ async def test_a_digest_without_states_is_read_whole_and_sent_in_part(workshop: 
     world = World("sha512")
     await world.interrupt(workshop, 3 * CHUNK)
     await world.move(workshop)
+    assert (world.read_from, world.session.sent) == (0, SIZE - 3 * CHUNK)
+
+
+async def test_where_states_cost_too_much_it_is_read_whole_and_sent_in_part(
+    world: World, workshop: Workshop
+) -> None:
+    await world.interrupt(workshop, 3 * CHUNK)
+    await world.move(workshop, keeps_states=False)
     assert (world.read_from, world.session.sent) == (0, SIZE - 3 * CHUNK)
 
 
