@@ -62,7 +62,7 @@ class HostGate:
         while (left := self._opens_at - self._clock.monotonic()) > 0:
             if left > MAX_RETRY_AFTER_S:
                 raise RateLimited(
-                    f"{self._name} asked to be left alone for another {left:.0f} s",
+                    f"{self._name} asks to wait another {left:.0f} s",
                     hint="try again after that time",
                     retryable=False,
                     retry_after=left,

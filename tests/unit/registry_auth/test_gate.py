@@ -121,7 +121,7 @@ async def test_too_long_a_wait_is_an_error_at_once(clock: MovedClock) -> None:
     gate = HostGate("https://r.example", clock)
     gate.saw(429, asks("21600"))
     with pytest.raises(
-        RateLimited, match=r"https://r\.example asked to be left alone for another 21600 s"
+        RateLimited, match=r"https://r\.example asks to wait another 21600 s"
     ) as caught:
         await gate.wait()
     assert not caught.value.retryable
