@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from crossdock.testing.faultproxy import FaultProxy
@@ -17,6 +18,10 @@ from support.command import Crossdock
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.images import add_layout, real_image
 from support.process import ServerProcess
+
+# A machine that is busy is no counterexample: no test asserts a time.
+hypothesis.settings.register_profile("crossdock", deadline=None)
+hypothesis.settings.load_profile("crossdock")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -120,9 +120,7 @@ async def test_a_busy_answer_without_a_time_closes_nothing(clock: MovedClock) ->
 async def test_too_long_a_wait_is_an_error_at_once(clock: MovedClock) -> None:
     gate = HostGate("https://r.example", clock)
     gate.saw(429, asks("21600"))
-    with pytest.raises(
-        RateLimited, match=r"https://r\.example asks to wait another 21600 s"
-    ) as caught:
+    with pytest.raises(RateLimited, match=r"https://r\.example asks to wait another 21600 s") as caught:
         await gate.wait()
     assert not caught.value.retryable
     assert caught.value.retry_after == 21600
