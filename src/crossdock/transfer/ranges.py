@@ -18,7 +18,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -28,11 +27,12 @@ from msgspec import Struct
 
 from crossdock._kernels import Chunks, Slot
 from crossdock.content import BlobSource, Body
-from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted, TransportError
+from crossdock.errors import CrossdockError, ProtocolError, TransportError
 from crossdock.options import NetworkOptions
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.parts import Part
+from crossdock.transfer.patience import Patience
 from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
 from crossdock.transfer.tasks import stop
 
@@ -266,25 +266,17 @@ class RangedReader:
 
     async def _read(self, part: Part) -> None:
         """Fill the part, asking again where it broke."""
-        failures: list[CrossdockError] = []
+        patience = Patience(self._supply.network)
         while part.position < part.stop:
             before = part.position
             try:
                 await self._read_once(part)
             except CrossdockError as error:
-                if not error.retryable:
-                    raise
-                if part.position - before >= self._supply.network.least_progress:
-                    failures.clear()
-                failures.append(error)
-                if len(failures) > self._supply.network.retries:
-                    raise RetriesExhausted(
-                        f"{error} (tried {len(failures)} times)", hint=error.hint, attempts=tuple(failures)
-                    ) from error
+                delay_s = patience.lost(error, part.position - before)
                 self._supply.permits.refused()
                 self._on_retry(error)
                 with self._supply.permits.idle():
-                    await asyncio.sleep(self._supply.network.backoff_s(len(failures), random.random()))
+                    await asyncio.sleep(delay_s)
                 await self._supply.permits.resume(lambda: part.position - self._given)
 
     async def _read_once(self, part: Part) -> None:

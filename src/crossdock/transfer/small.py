@@ -8,14 +8,14 @@ pieces, a queue, a second task, states of the digest) a blob does not need that 
 from __future__ import annotations
 
 import asyncio
-import random
 
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source, Target, UploadSession
-from crossdock.errors import CrossdockError, ProtocolError, RetriesExhausted, UploadInterrupted
+from crossdock.errors import CrossdockError, ProtocolError, UploadInterrupted
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.blob import Workshop, check_mark, during, note_interruption, tried_again
+from crossdock.transfer.patience import Patience
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier, verify_bytes
 
@@ -83,8 +83,7 @@ class SmallMove:
     async def _fetch(self, slot: Slot) -> memoryview:
         """The whole blob, in `slot`; asked again from where it broke."""
         landing = _Landing(slot.view[: self._blob.size])
-        network = self._workshop.supply.network
-        failures: list[CrossdockError] = []
+        patience = Patience(self._workshop.supply.network)
         best = 0  # bytes that were here at once; a source without ranges begins again at 0
         with during("fetch blob from", "source", self._source_name):
             source = self._source.blob(self._blob)
@@ -92,21 +91,11 @@ class SmallMove:
                 try:
                     await self._fetch_once(source, landing)
                 except CrossdockError as error:
-                    if not error.retryable:
-                        raise
-                    if landing.filled - best >= network.least_progress:
-                        failures.clear()
+                    delay_s = patience.lost(error, landing.filled - best)
                     best = max(best, landing.filled)
-                    failures.append(error)
-                    if len(failures) > network.retries:
-                        raise RetriesExhausted(
-                            f"{error} (tried {len(failures)} times)",
-                            hint=error.hint,
-                            attempts=tuple(failures),
-                        ) from error
                     self._workshop.supply.permits.refused()
                     self._tally.retried("source", "fetch blob", str(error))
-                    await asyncio.sleep(network.backoff_s(len(failures), random.random()))
+                    await asyncio.sleep(delay_s)
         return landing.view
 
     async def _fetch_once(self, source: BlobSource, landing: _Landing) -> None:

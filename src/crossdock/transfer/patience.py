@@ -1,0 +1,35 @@
+"""How often a source is asked again for the same bytes, and after how long."""
+
+from __future__ import annotations
+
+import random
+
+from crossdock.errors import CrossdockError, RetriesExhausted
+from crossdock.options import NetworkOptions
+
+
+class Patience:
+    """The failures in a row of one part of a blob."""
+
+    def __init__(self, network: NetworkOptions) -> None:
+        self._network = network
+        self._failures: list[CrossdockError] = []
+
+    def lost(self, error: CrossdockError, progress: int) -> float:
+        """Seconds to wait before the next try. `progress`: bytes that this try brought further.
+
+        Under `NetworkOptions.least_progress` they count as none, so a trickle ends as a silence does. Raises
+        `error` when it cannot pass, `RetriesExhausted` when it was the last that `NetworkOptions.retries`
+        allows without progress in between.
+        """
+        if not error.retryable:
+            raise error
+        failures = self._failures
+        if progress >= self._network.least_progress:
+            failures.clear()
+        failures.append(error)
+        if len(failures) > self._network.retries:
+            raise RetriesExhausted(
+                f"{error} (tried {len(failures)} times)", hint=error.hint, attempts=tuple(failures)
+            ) from error
+        return self._network.backoff_s(len(failures), random.random())
