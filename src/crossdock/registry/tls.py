@@ -46,15 +46,12 @@ class TlsContexts:
         self._common: TlsSettings | None = None
         self._settings: dict[tuple[str, int], TlsSettings] = {}
 
-    def context_for(self, host: str, port: int) -> ssl.SSLContext:
-        """The context for connections to `host` and `port`; the same object every time.
+    def settings_for(self, host: str, port: int) -> TlsSettings:
+        """For connections to `host` and `port`, the same object every time: the context, and the client
+        certificates that were loaded into it.
 
         Raises `InvalidOption` when a certificate or key cannot be loaded; the message names the file.
         """
-        return self.settings_for(host, port).context
-
-    def settings_for(self, host: str, port: int) -> TlsSettings:
-        """The context as `context_for`, and the client certificates that were loaded into it."""
         key = (host.lower(), port)
         settings = self._settings.get(key)
         if settings is None:

@@ -48,7 +48,7 @@ from crossdock.transfer.tasks import both, run_together
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
 MANIFEST_BYTES = 256 << 20  # of one graph: a manifest stays in memory until all below it is copied
 CHECKS_AT_ONCE = 16
-LARGE_BLOBS_AT_ONCE = 4  # crane's default for layers; they share the source connections
+LARGE_BLOBS_OF_A_COPY = 4  # crane's default for layers; they share the source connections
 
 
 class Wish(Struct, frozen=True):
@@ -89,7 +89,7 @@ class ImageCopy:
         self._found: bytes | None = None  # and the manifest that it had there
         self._manifests = asyncio.Semaphore(MANIFESTS_AT_ONCE)
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._large = asyncio.Semaphore(LARGE_BLOBS_AT_ONCE)
+        self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
 
     async def run(self) -> tuple[Descriptor, Descriptor]:
         """Copy it. Returns the descriptor the source named and the one the target has now."""

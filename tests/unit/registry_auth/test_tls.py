@@ -146,10 +146,10 @@ def test_contexts_are_made_once_and_shared_where_nothing_differs(
 ) -> None:
     cert, key = client_pair(authority, tmp_path)
     found = contexts(ca_file=ca, cert_file=cert, key_file=key)
-    own = found.context_for("r.example", 443)
-    assert own is found.context_for("R.example", 443)
-    cdn = found.context_for("cdn.example", 443)
-    assert cdn is found.context_for("other.example", 8443)
+    own = found.settings_for("r.example", 443).context
+    assert own is found.settings_for("R.example", 443).context
+    cdn = found.settings_for("cdn.example", 443).context
+    assert cdn is found.settings_for("other.example", 8443).context
     assert cdn is not own
     for context in (own, cdn):
         assert context.verify_mode is ssl.CERT_REQUIRED
@@ -161,7 +161,7 @@ def test_the_default_port_may_be_left_out_of_the_directorys_name(
 ) -> None:
     (tmp_path / "r.example").mkdir()
     found = contexts(tmp_path)
-    assert found.context_for("r.example", 443) is not found.context_for("cdn.example", 443)
+    assert found.settings_for("r.example", 443).context is not found.settings_for("cdn.example", 443).context
 
 
 def test_the_persons_own_directories_come_first() -> None:
@@ -198,7 +198,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, authority: trustme.
     ]
     for options, words in cases:
         with pytest.raises(InvalidOption, match=words):
-            contexts(**options).context_for("r.example", 443)
+            contexts(**options).settings_for("r.example", 443)
 
 
 def test_a_client_certificate_without_its_key_is_named(tmp_path: Path, authority: trustme.CA) -> None:
@@ -206,4 +206,4 @@ def test_a_client_certificate_without_its_key_is_named(tmp_path: Path, authority
     directory.mkdir()
     client_pair(authority, directory)[1].unlink()
     with pytest.raises(InvalidOption, match=r"client.cert has no key client.key"):
-        contexts(tmp_path).context_for("r.example", 443)
+        contexts(tmp_path).settings_for("r.example", 443)
