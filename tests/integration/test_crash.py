@@ -10,17 +10,14 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crossdock.testing.faults import Break, Fault, Seen, error
-from crossdock.testing.images import ImageBuilder
-from support.command import Crossdock, Finished
-from support.docker_registry import DockerRegistry
-from support.interrupted import CHUNK, KINDS, LAYER, MIB, TO_THE_BYTE, Passage, make_passage, start_target
+from support.command import Finished
+from support.interrupted import CHUNK, KINDS, LAYER, MIB, TO_THE_BYTE, Passage
 from support.skopeo import copy_all
 
 pytestmark = pytest.mark.real
@@ -29,21 +26,6 @@ SEEDS = range(20 if os.environ.get("CROSSDOCK_LONG") else 4)
 KILLED = -signal.SIGKILL
 
 Kill = Callable[[], None]
-
-
-@pytest.fixture
-def passage(
-    kind: str,
-    crossdock: Crossdock,
-    source: DockerRegistry,
-    repository: str,
-    builder: ImageBuilder,
-    tmp_path: Path,
-    closing: ExitStack,
-) -> Passage:
-    """A copy to a registry of the kind."""
-    host = start_target(kind, tmp_path / "target", closing)
-    return make_passage(crossdock, source, host, repository, builder, tmp_path / "state", closing)
 
 
 def run_and_kill(passage: Passage, plan: Callable[[Kill], None]) -> Finished:

@@ -131,12 +131,6 @@ def front(source: DockerRegistry, repository: str, fault_proxy: Callable[..., Fa
     return Front(fault_proxy(source.host, seed=7), f"/v2/{repository}/blobs/{digest}")
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A private certificate authority."""
-    return trustme.CA()
-
-
 @pytest.fixture
 def secure(
     source: DockerRegistry, repository: str, fault_proxy: Callable[..., FaultProxy], authority: trustme.CA

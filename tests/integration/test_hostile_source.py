@@ -7,14 +7,11 @@ side, the digest and what to do, and no tag.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import (
@@ -114,12 +111,6 @@ class Scene:
         return done.error
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A private certificate authority."""
-    return trustme.CA()
-
-
 @pytest.fixture
 def scene_over(
     crossdock: Crossdock,
@@ -127,9 +118,7 @@ def scene_over(
     target: DockerRegistry,
     repository: str,
     builder: ImageBuilder,
-    fault_proxy: Callable[..., FaultProxy],
-    authority: trustme.CA,
-    tmp_path: Path,
+    proxy_over: Callable[[str, str, str], tuple[FaultProxy, tuple[str, ...]]],
 ) -> Callable[[str], Scene]:
     """Pushes the image and starts the proxy, over ``plain`` HTTP or ``tls``."""
 
@@ -137,14 +126,7 @@ def scene_over(
         layers = {place: builder.random_layer(SIZES[place]) for place in PLACES}
         graph = push(source.remote, repository, builder, builder.image([*layers.values()]), "v1")
         data = {layer.digest: builder.read(layer) for layer in layers.values()}
-        context: ssl.SSLContext | None = None
-        flags: tuple[str, ...] = ()
-        if way == "tls":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            authority.issue_cert("127.0.0.1").configure_cert(context)
-            authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-            flags = ("--src-ca", str(tmp_path / "ca.pem"))
-        proxy = fault_proxy(source.host, tls=context)
+        proxy, flags = proxy_over(way, source.host, "--src-ca")
         return Scene(crossdock, proxy, target, repository, graph, layers, data, flags)
 
     return make

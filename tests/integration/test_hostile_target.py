@@ -7,14 +7,11 @@ or with one line that names operation, side and reference, and no tag.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import Answer, Break, Fault, Seen, error, retry_after, set_header
@@ -85,12 +82,6 @@ class Scene:
         return done.error
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """A private certificate authority."""
-    return trustme.CA()
-
-
 @pytest.fixture
 def scene_over(
     crossdock: Crossdock,
@@ -98,23 +89,14 @@ def scene_over(
     target: DockerRegistry,
     repository: str,
     builder: ImageBuilder,
-    fault_proxy: Callable[..., FaultProxy],
-    authority: trustme.CA,
-    tmp_path: Path,
+    proxy_over: Callable[[str, str, str], tuple[FaultProxy, tuple[str, ...]]],
 ) -> Callable[[str], Scene]:
     """Pushes the image and starts the proxy, over ``plain`` HTTP or ``tls``."""
 
     def make(way: str) -> Scene:
         image, _ = one_layer_image(builder, LAYER)
         graph = push(source.remote, repository, builder, image, "v1")
-        context: ssl.SSLContext | None = None
-        flags: tuple[str, ...] = ()
-        if way == "tls":
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            authority.issue_cert("127.0.0.1").configure_cert(context)
-            authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-            flags = ("--dest-ca", str(tmp_path / "ca.pem"))
-        proxy = fault_proxy(target.host, tls=context)
+        proxy, flags = proxy_over(way, target.host, "--dest-ca")
         return Scene(crossdock, source, proxy, target, repository, graph, flags)
 
     return make

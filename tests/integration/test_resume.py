@@ -6,7 +6,6 @@ import json
 import shlex
 import signal
 import sqlite3
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,7 @@ import pytest
 from crossdock.journal.database import FILE, JournalDatabase
 from crossdock.journal.records import SavedUpload
 from crossdock.testing.faults import Break, Fault, error
-from crossdock.testing.images import ImageBuilder
-from support.command import CANCELLED, SOURCE, TARGET, Crossdock, Finished
-from support.docker_registry import DockerRegistry
+from support.command import CANCELLED, SOURCE, TARGET, Finished
 from support.faults import wait_set
 from support.interrupted import (
     CHUNK,
@@ -26,8 +23,6 @@ from support.interrupted import (
     RESUMING,
     TO_THE_BYTE,
     Passage,
-    make_passage,
-    start_target,
 )
 from support.process import require
 from support.push import Remote
@@ -39,21 +34,6 @@ pytestmark = pytest.mark.real
 def kind() -> str:
     """The target of tests that do not say another."""
     return "embedded"
-
-
-@pytest.fixture
-def passage(
-    kind: str,
-    crossdock: Crossdock,
-    source: DockerRegistry,
-    repository: str,
-    builder: ImageBuilder,
-    tmp_path: Path,
-    closing: ExitStack,
-) -> Passage:
-    """A copy to a registry of the kind."""
-    host = start_target(kind, tmp_path / "target", closing)
-    return make_passage(crossdock, source, host, repository, builder, tmp_path / "state", closing)
 
 
 def stop_between_chunks(passage: Passage, offset: int = 3 * CHUNK) -> Finished:
