@@ -137,8 +137,9 @@ LOST: dict[str, Break] = {
 def test_a_target_that_fails_once_in_every_place(name: str, scene: Scene) -> None:
     for place in PLACES:
         scene.plan(place, **BEFORE[name])
-    # A kept connection that is gone before its answer is replaced, which is no retry.
-    scene.recovers(2 if "instead of answering" in name else 3)
+    # A kept connection that is gone before its answer is replaced, which is no retry; how many of the
+    # requests meet one depends on which connection was free first.
+    scene.recovers(1 if "instead of answering" in name else 3)
 
 
 @pytest.mark.parametrize("name", LOST)
