@@ -35,10 +35,13 @@ format: $(VENV)/dev.stamp ## format the code and mend what ruff can
 dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install of the wheel
 	scripts/dist
 
+# Tests wait more than they work: more workers than processors. A worker and its servers take some 300 MB.
+WORKERS := 4
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 pytest: $(VENV)/dev.stamp ## all tests compiled, kernel and unit tests pure, TLS without its engine
-	CROSSDOCK_KERNELS=compiled $(BIN)/pytest tests
-	CROSSDOCK_KERNELS=pure $(BIN)/pytest tests/kernels tests/unit
-	CROSSDOCK_TLS=ssl $(BIN)/pytest tests/integration/test_tls.py
+	CROSSDOCK_KERNELS=compiled $(PYTEST) tests
+	CROSSDOCK_KERNELS=pure $(PYTEST) tests/kernels tests/unit
+	CROSSDOCK_TLS=ssl $(PYTEST) tests/integration/test_tls.py
 
 BENCH := quick
 bench: $(VENV)/dev.stamp ## race the rivals and write the report; BENCH=full SCENARIO="layer small" RUNS=9 choose

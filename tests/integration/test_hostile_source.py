@@ -30,13 +30,15 @@ from crossdock.testing.faults import (
 from crossdock.testing.images import Content, ImageBuilder
 from support.command import NOT_FOUND, RATE_LIMIT, SOURCE, VERIFICATION, Crossdock, Finished
 from support.docker_registry import DockerRegistry
+from support.faults import patience
 from support.images import Graph, assert_holds, push
 
 pytestmark = pytest.mark.real
 
 CHUNK = 128 << 10
 PARTS = 5
-FLAGS = ("--chunk-size", "128KiB", "--memory", "4MiB", "--connections", "4", "--timeout", "500ms")
+QUIET = ("--progress", "none", "--output", "json")
+FLAGS = ("--chunk-size", "128KiB", "--memory", "4MiB", "--connections", "4")
 BOUND_S = 40.0  # of one run, on a machine that is busy with other things
 
 PLACES = ("small", "one part", "first part", "frontier", "later part", "last part")
@@ -82,7 +84,7 @@ class Scene:
     def run(self, *flags: str) -> Finished:
         """The copy, bounded."""
         words = f"{self.proxy.host}/{self.repository}:v1", f"{self.target.host}/{self.repository}:v1"
-        how = (*FLAGS, *self.flags, "--progress", "none", "--output", "json", *flags)
+        how = (*FLAGS, *QUIET, *patience(self.proxy, "500ms"), *self.flags, *flags)
         done = self.command("copy", *words, *how, timeout=BOUND_S)
         assert "Traceback" not in done.stdout + done.stderr, str(done)
         return done

@@ -18,12 +18,14 @@ from crossdock.testing.faults import Answer, Break, Fault, Seen, error, retry_af
 from crossdock.testing.images import ImageBuilder
 from support.command import AUTH, RATE_LIMIT, TARGET, Crossdock, Finished
 from support.docker_registry import DockerRegistry
+from support.faults import patience
 from support.images import Graph, assert_holds, one_layer_image, push
 
 pytestmark = pytest.mark.real
 
 LAYER = 1_500_000
-FLAGS = ("--memory", "4MiB", "--chunk-size", "128KiB", "--timeout", "1s")
+QUIET = ("--progress", "none", "--output", "json")
+FLAGS = ("--memory", "4MiB", "--chunk-size", "128KiB")
 BOUND_S = 40.0  # of one run, on a machine that is busy with other things
 
 PLACES: dict[str, Callable[[Seen], bool]] = {
@@ -56,7 +58,7 @@ class Scene:
     def run(self, *flags: str) -> Finished:
         """The copy, bounded."""
         words = f"{self.source.host}/{self.repository}:v1", f"{self.proxy.host}/{self.repository}:v1"
-        how = (*FLAGS, *self.flags, "--progress", "none", "--output", "json", *flags)
+        how = (*FLAGS, *QUIET, *patience(self.proxy, "1s"), *self.flags, *flags)
         done = self.command("copy", *words, *how, timeout=BOUND_S)
         assert "Traceback" not in done.stdout + done.stderr, str(done)
         return done

@@ -9,6 +9,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from crossdock.testing.faultproxy import FaultProxy
+
 _PIECE = 64 * 1024
 
 
@@ -108,3 +110,17 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
             target.sendall(piece)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)
+
+
+def patience(proxy: FaultProxy, impatient: str) -> tuple[str, str]:
+    """``--timeout`` for a copy through `proxy`: short where silence is planned, which has to be waited out.
+
+    Else long: on a machine that is busy an answer may well take a second.
+    """
+    silent = any(
+        fault.rate is not None
+        or fault.head is not None  # which may promise more bytes than come
+        or (fault.breaks is not None and fault.breaks.how == "stall")
+        for fault in proxy.faults
+    )
+    return "--timeout", impatient if silent else "15s"

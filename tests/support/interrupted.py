@@ -27,7 +27,7 @@ KINDS = ("docker-registry-2.8", *TO_THE_BYTE)
 
 
 def start_target(kind: str, directory: Path, closing: ExitStack) -> str:
-    """A registry of the kind; its ``host:port``. Skips the test where distribution 3 was not built."""
+    """A registry of the kind; its ``host:port``."""
     if kind == "embedded":
         port = free_port()
         host = f"127.0.0.1:{port}"

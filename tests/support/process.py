@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -36,26 +37,42 @@ def require(tool: str) -> str:
     found = shutil.which(tool, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if found is not None:
         return found
-    reason = f"{tool} is not installed: apt-get install {PACKAGE_OF.get(tool, tool)}"
+    _missing(f"{tool} is not installed: apt-get install {PACKAGE_OF.get(tool, tool)}")
+
+
+def find_distribution() -> str:
+    """The path of distribution 3: of ``rivals/``, or on PATH. Missing: as for `require`."""
+    found = shutil.which("registry", path=f"{RIVALS}:{os.environ.get('PATH', os.defpath)}")
+    return found or _missing("distribution 3 is not here: scripts/rivals registry builds it")
+
+
+def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
 
 
-def find_distribution() -> str:
-    """The path of distribution 3, as ``make rivals`` builds it or on PATH; a skip without it, also in CI."""
-    found = shutil.which("registry", path=f"{RIVALS}:{os.environ.get('PATH', os.defpath)}")
-    if found is None:
-        pytest.skip("distribution 3 is not here: make rivals builds it")
-    return found
+# Below the ports that Linux and Debian give to clients (ip_local_port_range begins at 32768): a connection of
+# another test would take one of those between its choice and its use.
+_PORTS = range(10_000, 32_000)
+_SHARE = 1_000  # ports of one worker of pytest-xdist, so that workers do not meet
+_next_port = os.getpid()  # runs at the same time begin in different places
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nothing listens on, which this process has not been given before."""
+    global _next_port
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) * _SHARE % len(_PORTS)
+    for _ in range(_SHARE):
+        _next_port += 1
+        port = _PORTS[share + _next_port % _SHARE]
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError(f"no port of {_PORTS[share]} to {_PORTS[share] + _SHARE - 1} is free")
 
 
 def listening(port: int, address: str = "127.0.0.1") -> bool:

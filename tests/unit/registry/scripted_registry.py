@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -128,6 +129,8 @@ class ScriptedRegistry:
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        # Accepted sockets inherit it: what nobody reads must not vanish in the kernel's growing buffers.
+        self._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 << 10)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
