@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import hashlib
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
