@@ -34,7 +34,8 @@ class CopyResult:
     ``digest`` is what the target has, ``source_digest`` what the source named: they differ when several
     platforms made a new index or one platform was taken out of an index. ``verified`` is what was done of
     `CopyOptions.verify`: a layout checks nothing, so ``target`` became ``stream``. ``bytes_resumed`` are
-    those of ``bytes_moved`` that an earlier process had sent, in ``uploads_resumed`` uploads.
+    those of ``bytes_moved`` that an earlier process had sent, in ``uploads_resumed`` uploads;
+    ``bytes_spooled`` came from the spool and were not asked of the source.
     """
 
     source: str
@@ -51,6 +52,7 @@ class CopyResult:
     bytes_mounted: int
     bytes_requested: int
     bytes_resumed: int
+    bytes_spooled: int
     uploads_resumed: int
     retries: int
     seconds: float
@@ -176,7 +178,7 @@ async def copy_one(
 ) -> CopyResult:
     """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`."""
     started = time.monotonic()
-    if resuming.journal is not None and (trouble := resuming.journal.take_trouble()):
+    for trouble in resuming.take_trouble():
         tally.warn(trouble)
     reading = await places.open(origin, "source", tally.retried)
     writing = await places.open(destination, "target", tally.retried)
@@ -204,6 +206,7 @@ async def copy_one(
         bytes_mounted=tally.bytes["mounted"],
         bytes_requested=tally.bytes_requested,
         bytes_resumed=tally.bytes_resumed,
+        bytes_spooled=tally.bytes_spooled,
         uploads_resumed=tally.uploads_resumed,
         retries=tally.retries,
         seconds=time.monotonic() - started,

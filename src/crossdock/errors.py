@@ -223,6 +223,10 @@ class JournalUnavailable(StoreError):
     busy: bool = False
 
 
+class SpoolUnavailable(StoreError):
+    """The spool of source bytes cannot be used; a copy goes on without it."""
+
+
 class CredentialsError(CrossdockError):
     """A credential file or helper could not be used. Never holds the credential."""
 

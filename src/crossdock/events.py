@@ -65,6 +65,14 @@ class UploadKept(Event, frozen=True):
     size: int
 
 
+class BlobSpooled(Event, frozen=True):
+    """The blob's copy ended before its end; ``kept`` bytes of it are in the spool, for the next one."""
+
+    digest: str
+    kept: int
+    size: int
+
+
 class BlobDone(Event, frozen=True):
     """The target has the blob."""
 

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from crossdock.errors import InvalidOption
 
 MiB = 1 << 20
+GiB = 1 << 30
 
 Verify = Literal["stream", "target", "reread"]
 """Who makes sure that the target has the right blobs.
@@ -113,6 +114,8 @@ class CopyOptions:
     state: Path | None = None  # folder of the journal of uploads; None: none is kept
     resume_above: int = 256 * MiB  # larger blobs go up in requests that another process can go on from
     upload_chunk: int = 64 * MiB  # bytes of one such request; a kill costs one, and each costs a round trip
+    spool: Path | None = None  # folder for what was read of blobs over `resume_above`; None: nothing is kept
+    spool_size: int = 16 * GiB  # bytes in it, at most; the largest layers seen in use have some 10 GiB
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
     environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
 
@@ -127,6 +130,8 @@ class CopyOptions:
             raise InvalidOption("resume_above must be 0 or more bytes")
         if self.upload_chunk < 64 * 1024:
             raise InvalidOption("upload chunk must be at least 64KiB")
+        if self.spool_size < 4 * MiB:
+            raise InvalidOption("spool size must be at least 4MiB")
 
 
 def default_state_folder(environ: Mapping[str, str]) -> Path:

@@ -10,8 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from msgspec.structs import replace
+
 from crossdock import __version__
-from crossdock.errors import JournalUnavailable, Side
+from crossdock.errors import JournalUnavailable, Side, SpoolUnavailable
 from crossdock.oci.reference import LayoutReference, Location, Reference
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.transfer.blob import Workshop, during
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from crossdock.registry.repository import RegistryRepository
     from crossdock.store.layout import LayoutStore
     from crossdock.transfer.resume import UploadRecord
+    from crossdock.transfer.spooling import SpooledBlob
 
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
 
@@ -184,6 +187,32 @@ class RunJournal:
         self._trouble = f"{error}; the copy goes on without it; {error.hint}"
 
 
+class RunSpool:
+    """The spool of a run, as the engine knows it (`transfer.spooling.BlobSpool`).
+
+    Opened at once, so that what is wrong with a folder that somebody chose shows. It blocks, as its calls do.
+    """
+
+    def __init__(self, folder: Path, cap: int) -> None:
+        from crossdock.spool.spool import Spool
+
+        self._troubles: list[str] = []
+        self._spool = Spool(folder, cap, self._note)
+        self._spool.open()
+
+    def claim(self, digest: str, size: int) -> SpooledBlob | None:
+        """As `Spool.claim`."""
+        return self._spool.claim(digest, size)
+
+    def take_trouble(self) -> list[str]:
+        """What is wrong with the spool, each told once. Does not block."""
+        troubles, self._troubles = self._troubles, []
+        return troubles
+
+    def _note(self, error: SpoolUnavailable) -> None:
+        self._troubles.append(f"{error}; the copy goes on; {error.hint}")
+
+
 @asynccontextmanager
 async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
     """What makes large blobs resumable in one run of copies.
@@ -191,15 +220,18 @@ async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
     The command's own folder is looked at when there is something to keep. One that somebody chose is opened
     at once, so that what is wrong with it shows.
     """
-    sizes = options.resume_above, options.upload_chunk
+    spool = None
+    if options.spool is not None:
+        spool = await asyncio.to_thread(RunSpool, options.spool, options.spool_size)
+    resuming = Resuming(options.resume_above, options.upload_chunk, spool=spool)
     if options.state is None:
-        yield Resuming(*sizes)
+        yield resuming
         return
     journal = RunJournal(options.state)
     try:
         if options.state != default_state_folder(os.environ if options.environ is None else options.environ):
             await asyncio.to_thread(journal.open)
-        yield Resuming(*sizes, journal)
+        yield replace(resuming, journal=journal)
     finally:
         if journal.is_open:
             await asyncio.shield(asyncio.to_thread(journal.close))

@@ -76,7 +76,10 @@ def _state_folder(namespace: argparse.Namespace) -> Path | None:
 
 
 _NETWORK = ("timeout", "retries", "connections")
-_COPY = ("resume_above", "upload_chunk", "chunk_size", "memory", "verify", "paranoid")
+_COPY = (
+    *("resume_above", "upload_chunk", "spool", "spool_size"),
+    *("chunk_size", "memory", "verify", "paranoid"),
+)
 
 
 def _registry_options(
@@ -267,6 +270,18 @@ def _add_resuming(parser: _Parser) -> None:
         type=_checked(CopyOptions, "upload_chunk", parse_size),
         metavar="SIZE",
         help="of one such request: what an interruption may cost (default 64MiB)",
+    )
+    group.add_argument(
+        "--spool",
+        type=lambda text: Path(_folder(text)),
+        metavar="DIR",
+        help="keep there what was read of such blobs: where a target begins anew, the source need not",
+    )
+    group.add_argument(
+        "--spool-size",
+        type=_checked(CopyOptions, "spool_size", parse_size),
+        metavar="SIZE",
+        help="all that is kept there together, the oldest goes first (default 16GiB)",
     )
 
 

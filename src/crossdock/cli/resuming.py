@@ -1,4 +1,4 @@
-"""What to tell a person whose copy ended with uploads that can be gone on with."""
+"""What to tell a person whose copy ended with something that the next one can go on with."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ import shlex
 from collections.abc import Sequence
 
 from crossdock.cli.units import format_size
-from crossdock.events import UploadKept
+from crossdock.events import BlobSpooled, UploadKept
 
 
-def how_to_resume(kept: Sequence[UploadKept], namespace: argparse.Namespace) -> str:
+def how_to_resume(kept: Sequence[UploadKept | BlobSpooled], namespace: argparse.Namespace) -> str:
     """The command to paste, and where it goes on; empty when nothing was kept."""
     if not kept:
         return ""
-    sizes = ", ".join(f"{format_size(each.offset)} of {format_size(each.size)}" for each in kept[:3])
-    more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
+    uploads = [each for each in kept if isinstance(each, UploadKept)]
+    spooled = sum(each.kept for each in kept if isinstance(each, BlobSpooled))
+    where = [f"at {_places(uploads)}"] if uploads else []
+    where += [f"with {format_size(spooled)} from the spool"] if spooled else []
     command = shlex.join(["crossdock", *namespace.words])
-    state = f" --state {shlex.quote(namespace.state)}" if namespace.state else ""
-    return f"to resume at {sizes}{more}, run again: {command} (what is kept: crossdock state list{state})"
+    listing = ["crossdock", "state", "list"]
+    listing += ["--state", namespace.state] if namespace.state and uploads else []
+    listing += ["--spool", str(namespace.spool)] if spooled else []
+    return f"to resume {', '.join(where)}, run again: {command} (what is kept: {shlex.join(listing)})"
+
+
+def _places(uploads: Sequence[UploadKept]) -> str:
+    sizes = ", ".join(f"{format_size(each.offset)} of {format_size(each.size)}" for each in uploads[:3])
+    return sizes + (f" and {len(uploads) - 3} more" if len(uploads) > 3 else "")

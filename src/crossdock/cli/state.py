@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,9 @@ from crossdock.journal.database import JournalDatabase, Pruned, open_existing
 from crossdock.journal.journal import EXPIRY_S
 from crossdock.journal.records import Finished, SavedUpload
 from crossdock.options import default_state_folder
+from crossdock.spool.folder import Kept, SpoolFolder, unavailable
+from crossdock.spool.folder import Pruned as PrunedFiles
+from crossdock.spool.folder import open_existing as open_spool
 
 _SHOWN_OF_SESSION = 8  # characters of a session's name: on registries without accounts the whole is a key
 
@@ -39,10 +42,12 @@ def state(namespace: argparse.Namespace) -> int:
 
 def _list(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int:
     uploads = [] if journal is None else [_summary(journal, saved) for saved in journal.uploads()]
+    with _spool(namespace) as folder:
+        spooled = [] if folder is None else [_spooled(kept) for kept in reversed(folder.files())]
     if namespace.output == "json":
-        print_json({"journal": _path(journal), "uploads": uploads})
-    elif uploads:
-        print_result("\n".join(_line(upload) for upload in uploads))
+        print_json({"journal": _path(journal), "uploads": uploads, "spooled": spooled})
+    elif lines := [*map(_line, uploads), *map(_spooled_line, spooled)]:
+        print_result("\n".join(lines))
     return ExitCode.DONE
 
 
@@ -66,17 +71,32 @@ def _prune(journal: JournalDatabase | None, namespace: argparse.Namespace) -> in
     age = EXPIRY_S if namespace.older_than is None else namespace.older_than
     before = float("inf") if namespace.everything else time.time() - age
     pruned = Pruned(0, 0, 0) if journal is None else journal.prune(before)
+    with _spool(namespace) as folder:
+        spooled = PrunedFiles(0, 0, 0) if folder is None else folder.prune(before)
+    in_use = pruned.in_use + spooled.in_use
     if namespace.output == "json":
-        document = {"uploads": pruned.uploads, "finished": pruned.finished, "in_use": pruned.in_use}
-        print_json({"journal": _path(journal), **document})
+        document = {"uploads": pruned.uploads, "finished": pruned.finished, "spooled": spooled.files}
+        print_json({"journal": _path(journal), **document, "in_use": in_use})
     else:
         text = f"forgot {count(pruned.uploads, 'upload')} and {count(pruned.finished, 'finished item')}"
-        kept = f"; {count(pruned.in_use, 'upload')} of running copies stayed" if pruned.in_use else ""
-        print_result(text + kept)
+        files = f", removed {count(spooled.files, 'spooled blob')}" if namespace.spool else ""
+        kept = f"; {in_use} of running copies stayed" if in_use else ""
+        print_result(text + files + kept)
     return ExitCode.DONE
 
 
 _ACTIONS = {"list": _list, "show": _show, "prune": _prune}
+
+
+@contextmanager
+def _spool(namespace: argparse.Namespace) -> Iterator[SpoolFolder | None]:
+    """The spool that was named; None when there is none."""
+    path = namespace.spool
+    try:
+        yield None if path is None else open_spool(path)
+    except OSError as error:
+        named = unavailable(path, error)
+        raise InvalidOption(str(named), hint=named.hint) from error
 
 
 # -- words -----------------------------------------------------------------------------------------------
@@ -88,9 +108,22 @@ def _summary(journal: JournalDatabase, saved: SavedUpload) -> dict[str, Any]:
         "digest": saved.key.digest,
         "size": saved.size,
         "offset": saved.acknowledged,
-        "age": round(max(0.0, time.time() - saved.updated), 3),  # a clock may have been set back
+        "age": _age(saved.updated),
         "in_use": journal.in_use(saved.key),
     }
+
+
+def _spooled(kept: Kept) -> dict[str, Any]:
+    return {
+        "digest": fold(kept.digest),
+        "bytes": kept.used,
+        "age": _age(kept.written),
+        "in_use": kept.in_use,
+    }
+
+
+def _age(written: float) -> float:
+    return round(max(0.0, time.time() - written), 3)  # a clock may have been set back
 
 
 def _details(journal: JournalDatabase, saved: SavedUpload) -> dict[str, Any]:
@@ -122,6 +155,12 @@ def _line(upload: dict[str, Any]) -> str:
     age = f"{format_duration(upload['age'])} ago"
     running = "  in use" if upload["in_use"] else ""
     return f"{upload['target']}@{upload['digest']}  {part}  {age}{running}"
+
+
+def _spooled_line(spooled: dict[str, Any]) -> str:
+    running = "  in use" if spooled["in_use"] else ""
+    age = f"{format_duration(spooled['age'])} ago"
+    return f"spooled {spooled['digest']}  {format_size(spooled['bytes'])}  {age}{running}"
 
 
 def _paragraphs(details: Iterable[dict[str, Any]]) -> Iterable[str]:

@@ -22,10 +22,12 @@ def add_state(commands: Any, command: Callable[..., Any]) -> None:
         "this machine: nothing is sent, and registries remove their half of an upload by themselves.",
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _action(actions, command, "list", "list the open uploads, one a line, the newest first")
+    listing = _action(actions, command, "list", "list the open uploads, one a line, the newest first")
     show = _action(actions, command, "show", "show all that is known of open uploads, and what runs finished")
     show.add_argument("digest", metavar="DIGEST", nargs="?", help="only this blob; its first digits suffice")
     prune = _action(actions, command, "prune", "forget old uploads; those of running copies stay")
+    for action in (listing, prune):
+        action.add_argument("--spool", type=Path, metavar="DIR", help="the blobs in this spool as well")
     which = prune.add_mutually_exclusive_group()
     which.add_argument(
         "--older-than",

@@ -14,6 +14,7 @@ from crossdock.events import (
     BlobDone,
     BlobPlanned,
     BlobProgress,
+    BlobSpooled,
     BlobStarted,
     CopyDone,
     CopyFailed,
@@ -24,6 +25,9 @@ from crossdock.events import (
     UploadKept,
     UploadResumed,
 )
+
+Kept = UploadKept | BlobSpooled
+"""What a copy that ended early leaves for the next one."""
 
 _WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
 _SAMPLE_S = 0.25
@@ -92,7 +96,7 @@ class Tally:
         self.planned: dict[str, int] = {}  # digest → size
         self.moving: dict[str, MovingBlob] = {}
         self.done: dict[str, BlobDone] = {}
-        self.kept: list[UploadKept] = []
+        self.kept: list[Kept] = []
         self.manifests = 0
         self.retries = 0
         self.bytes_done = 0  # of blobs that the target has, however it came to them
@@ -119,7 +123,7 @@ class Tally:
             self.retries += 1
         elif type(event) is UploadResumed:
             self._resume(event.digest, event.offset)
-        elif type(event) is UploadKept:
+        elif type(event) is UploadKept or type(event) is BlobSpooled:
             self.kept.append(event)
         elif type(event) is CopyStarted:
             self.started = event
@@ -214,7 +218,7 @@ class ManyTally:
         self._clock = clock
         self._running: dict[int, Tally] = {}
         self._blobs: dict[int, list[BlobDone]] = {}
-        self.kept: list[UploadKept] = []
+        self.kept: list[Kept] = []
         self.copied = 0
         self.failed = 0
         self.retries = 0
@@ -242,7 +246,7 @@ class ManyTally:
         else:
             if kind is Retrying:
                 self.retries += 1
-            elif type(event) is UploadKept:
+            elif type(event) is UploadKept or type(event) is BlobSpooled:
                 self.kept.append(event)
             tally(event)
 

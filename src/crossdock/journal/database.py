@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossdock.errors import JournalUnavailable
-from crossdock.journal.locks import BlobLock, is_taken, take_lock
 from crossdock.journal.records import Finished, SavedUpload, UploadKey, from_row, to_row
+from crossdock.locks import BlobLock, is_taken, take_lock
 
 if TYPE_CHECKING:
     import sqlite3

@@ -23,8 +23,8 @@ from typing import TypeVar
 
 from crossdock.errors import JournalUnavailable
 from crossdock.journal.database import JournalDatabase
-from crossdock.journal.locks import BlobLock
 from crossdock.journal.records import KEPT_STATES, Finished, FinishedKind, SavedUpload, UploadKey
+from crossdock.locks import BlobLock
 
 T = TypeVar("T")
 

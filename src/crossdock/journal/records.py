@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crossdock._kernels import Sha256
+from crossdock.locks import number_of
 
 KEPT_STATES = 8  # digest states at the last acknowledged offsets: the registry may hold less than it said
 CHECK_SIZE = 16  # bytes of SHA-256; against damage, not against an enemy
@@ -30,8 +31,7 @@ class UploadKey:
 
     def number(self) -> int:
         """A number of 62 bits that stands for the key; equal keys have equal ones."""
-        text = "\0".join((self.registry, self.repository, self.digest)).encode()
-        return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 2
+        return number_of(self.registry, self.repository, self.digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,8 +32,9 @@ from crossdock.options import Verify
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Piece, RangedReader, Supply
 from crossdock.transfer.resume import Continuation, Resuming, is_wrong_content
+from crossdock.transfer.spooling import Reader, Spooling
 from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import stop
+from crossdock.transfer.tasks import ended, stop
 from crossdock.verify import BlobVerifier
 
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
@@ -146,11 +147,12 @@ class BlobMove:
         self._workshop = workshop
         self._tally = tally
         self._upload = Continuation(blob, self._source_name, target, resuming, tally)
+        self._spooling = Spooling(blob, resuming, tally)
         self._is_verified = False
 
     async def run(self) -> None:
         """Move the blob. Raises `CopyError`; then the upload session is dropped, or kept for the next run."""
-        async with self._upload:
+        async with self._upload, self._spooling:
             self._tally.emit(BlobStarted(self._blob.digest, self._blob.size))
             await tried_again(self._attempt, self._blob, self._tally)
 
@@ -168,13 +170,18 @@ class BlobMove:
                     with during("push blob to", "target", self._target_name):
                         await session.commit()  # network
                     self._upload.committed()
+                    await self._spooling.committed()
                     return
                 except UploadInterrupted as interruption:
                     resume_at = interruption.offset
                     note_interruption(interruption, self._blob, self._target.name, self._tally)
         except BaseException as error:
-            await asyncio.shield(self._upload.abandon(session, error))  # network, bounded by the session
+            await asyncio.shield(self._abandon(session, error))  # network, bounded by the session
             raise
+
+    async def _abandon(self, session: UploadSession, error: BaseException) -> None:
+        await self._upload.abandon(session, error)
+        await self._spooling.failed(error)
 
     async def _feed_until_stopped(self, source: BlobSource, session: UploadSession, resume_at: int) -> None:
         """`_feed`; cancelled, it is given time to come to the end of a request."""
@@ -201,15 +208,13 @@ class BlobMove:
         if begin == size:
             self._check(verifier)
             return
-        reader = RangedReader(
-            source,
-            size,
+        limit = self._upload.read_limit(session)
+        reader = self._spooling.reader(
+            lambda start, most: self._open_source(source, start, boundary, most),
             self._workshop.supply,
-            start=begin,
-            boundary=boundary,
-            limit=self._upload.read_limit(session),
-            on_requested=self._tally.requested,
-            on_retry=lambda error: self._tally.retried("source", "fetch blob", str(error)),
+            begin,
+            boundary,
+            limit,
         )
         queue: asyncio.Queue[Piece | BaseException] = asyncio.Queue(QUEUE_PIECES)
         hasher = asyncio.ensure_future(self._hash_all(reader, verifier, queue, boundary))
@@ -225,9 +230,23 @@ class BlobMove:
         finally:
             await self._clear(reader, queue, hasher)
 
+    def _open_source(
+        self, source: BlobSource, start: int, boundary: int | None, limit: int | None
+    ) -> RangedReader:
+        return RangedReader(
+            source,
+            self._blob.size,
+            self._workshop.supply,
+            start=start,
+            boundary=boundary,
+            limit=limit,
+            on_requested=self._tally.requested,
+            on_retry=lambda error: self._tally.retried("source", "fetch blob", str(error)),
+        )
+
     async def _clear(
         self,
-        reader: RangedReader,
+        reader: Reader,
         queue: asyncio.Queue[Piece | BaseException],
         hasher: asyncio.Future[None],
     ) -> None:
@@ -242,7 +261,7 @@ class BlobMove:
 
     async def _hash_all(
         self,
-        reader: RangedReader,
+        reader: Reader,
         verifier: BlobVerifier | None,
         queue: asyncio.Queue[Piece | BaseException],
         boundary: int | None,
@@ -273,8 +292,14 @@ class BlobMove:
             for piece in pieces:
                 piece.slot.mark(piece.slot_stop)
         stop = pieces[-1].stop
+        keeping = self._spooling.keep(pieces)
+        try:
+            if verifier is not None:
+                await self._workshop.hashing.update(verifier, *(piece.view for piece in pieces))
+        finally:
+            if keeping is not None:
+                await ended(keeping)
         if verifier is not None:
-            await self._workshop.hashing.update(verifier, *(piece.view for piece in pieces))
             is_last = stop == self._blob.size
             if is_last:
                 self._check(verifier)

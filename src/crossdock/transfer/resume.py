@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from msgspec import Struct
 
@@ -29,6 +29,9 @@ from crossdock.errors import ContentError, DigestMismatch, RegistryError, Upload
 from crossdock.events import UploadKept, UploadResumed
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.tally import Tally
+
+if TYPE_CHECKING:
+    from crossdock.transfer.spooling import BlobSpool
 
 CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; who cannot wait sends a second signal
 KEPT_STATES = 64  # digest states at the last boundaries, 16 of which a chunk has at most
@@ -97,6 +100,14 @@ class Resuming(Struct, frozen=True):
     # The pure kernels hash a thousand times slower when the state is to be exported. Without states, what was
     # sent is read and hashed again, and not sent.
     keeps_states: bool = BACKEND == "compiled"
+    spool: BlobSpool | None = None
+
+    def take_trouble(self) -> list[str]:
+        """What is wrong with journal and spool, each told once."""
+        troubles = [] if self.spool is None else self.spool.take_trouble()
+        if self.journal is not None and (trouble := self.journal.take_trouble()):
+            troubles.append(trouble)
+        return troubles
 
 
 class Continuation:

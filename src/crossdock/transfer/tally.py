@@ -31,6 +31,7 @@ class Tally:
     bytes: dict[BlobOutcome, int] = field(default_factory=lambda: {"moved": 0, "skipped": 0, "mounted": 0})
     bytes_requested: int = 0
     bytes_resumed: int = 0
+    bytes_spooled: int = 0
     uploads_resumed: int = 0
     retries: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -66,6 +67,10 @@ class Tally:
         """An upload of an earlier process has come to its end; `offset` bytes were not sent again."""
         self.bytes_resumed += offset
         self.uploads_resumed += 1
+
+    def spooled(self, count: int) -> None:
+        """`count` bytes came from the spool, and were not asked of the source."""
+        self.bytes_spooled += count
 
     def blob_done(self, blob: Descriptor, outcome: BlobOutcome) -> None:
         """The target has the blob."""

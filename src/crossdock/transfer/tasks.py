@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -62,3 +62,21 @@ async def stop(*tasks: asyncio.Future[Any] | None) -> None:
                 task.exception()
     if cancelled:
         raise asyncio.CancelledError
+
+
+async def in_thread(action: Callable[[], T]) -> T:
+    """The result of `action`, run in a thread; cancelled, its end is awaited all the same."""
+    return await ended(asyncio.ensure_future(asyncio.to_thread(action)))
+
+
+async def ended(running: asyncio.Future[T]) -> T:
+    """The result of what runs in a thread and cannot be cancelled; cancelled, its end is awaited first."""
+    cancelled: asyncio.CancelledError | None = None
+    while not running.done():
+        try:
+            await asyncio.wait({running})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return running.result()

@@ -40,6 +40,7 @@ RESULT = CopyResult(
     bytes_mounted=4,
     bytes_requested=432 * MiB,
     bytes_resumed=0,
+    bytes_spooled=0,
     uploads_resumed=0,
     retries=0,
     seconds=3.1,

@@ -115,7 +115,7 @@ def test_prune_forgets_what_is_old_and_not_in_use(folder: Path, capsys: pytest.C
     )
     with a_journal(folder, clock=lambda: 3000.0) as journal, claim(journal, OTHER):
         found = document(capsys, "prune", "--state", str(folder))
-    assert found == {"journal": str(folder / FILE), "uploads": 1, "finished": 1, "in_use": 1}
+    assert found == {"journal": str(folder / FILE), "uploads": 1, "finished": 1, "spooled": 0, "in_use": 1}
     text = state(capsys, "prune", "--all", "--state", str(folder))
     assert text == "forgot 1 upload and 0 finished items\n"
     assert state(capsys, "list", "--state", str(folder)) == ""

@@ -109,7 +109,8 @@ while added < 60:
             with record:
                 done = record.saved.acknowledged // CHUNK if record.saved else 0
                 write_chunks(record, done + 1, done + 1)
-                added += 1
+                row = journal.database.read(key)  # as before, when the file was locked for too long
+                added += row is not None and row.acknowledged == (done + 1) * CHUNK
                 alone.unlink()
 print(added, refused)
 """

@@ -1,4 +1,4 @@
-"""One lock for each blob on its way: who holds it may use the blob's row.
+"""Locks between processes, one for each number: a blob on its way has a number, and its row or file a lock.
 
 Open file description locks (fcntl(2), ``F_OFD_SETLK``) on single bytes of one file: the kernel lets go when
 the holder dies in whatever way, so no lock is ever stale and nothing has to be removed. Two copies inside one
@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import struct
 from pathlib import Path
 
 # struct flock with 64-bit offsets: type, whence, start, length, pid, which must be 0; then its padding.
 _FLOCK = struct.Struct("@hhqqi0q")
+
+
+def number_of(*words: str) -> int:
+    """A number of 62 bits that stands for the words; equal ones have equal numbers."""
+    return int.from_bytes(hashlib.sha256("\0".join(words).encode()).digest()[:8], "big") >> 2
 
 
 class BlobLock:
