@@ -72,7 +72,10 @@ class Session:
         """
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill `buffer` with plaintext as far as there is any, with the GIL released. Raises TlsError."""
+        """Fill `buffer` with plaintext as far as there is any, with the GIL released. Raises TlsError.
+
+        Memory behind the plaintext may be cleared. After a TlsError the session raises it ever after.
+        """
 
     def write(self, data: memoryview) -> None:
         """Encrypt all of `data`, with the GIL released. Raises TlsError."""

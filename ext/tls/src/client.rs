@@ -13,9 +13,9 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, SupportedProtocolVersion};
 
-use crate::delivery;
 use crate::fault;
 use crate::session::{Memory, Session};
+use crate::suites;
 use crate::verifier::{Identity, Judge, Shared, Traces};
 
 /// Cipher suites, versions and the client certificate. Immutable; may be used by any thread.
@@ -37,7 +37,7 @@ impl Client {
         crypto.kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
         crypto.cipher_suites = suites
             .iter()
-            .filter_map(|id| delivery::suites().iter().find(|suite| u16::from(suite.suite()) == *id))
+            .filter_map(|id| suites::all().iter().find(|suite| u16::from(suite.suite()) == *id))
             .copied()
             .collect();
         let mut versions = vec![&TLS12];

@@ -1,22 +1,23 @@
-//! Plaintext goes from where it was decrypted straight into the memory of the caller.
+//! Plaintext goes straight into the memory of the caller.
 //!
 //! rustls hands over each record in a vector of its own: an allocation, a copy into it, and another one out of it. So
-//! its cipher suites are wrapped. The provider opens every record as ever, in place; application data is then moved
-//! to the caller's memory as far as there is room, all but its last byte, which goes the usual way: rustls refuses
-//! peers that send one empty record after another, and shall go on to count. All else, keys, nonces, alerts, limits,
-//! the order of messages, is done by rustls and its provider.
+//! its cipher suites are wrapped, and application data is moved to the caller's memory as far as there is room, all
+//! but its last byte, which goes the usual way: rustls refuses peers that send one empty record after another, and
+//! shall go on to count. Records of AES-GCM in TLS 1.3 are opened into that memory, all others in place and copied.
+//! All else, keys, numbers, alerts, limits, the order of messages, is done by rustls and its provider.
 
 use std::cell::RefCell;
-use std::sync::LazyLock;
 
+use aws_lc_rs::aead::{self, Aad, LessSafeKey, UnboundKey};
 use rustls::crypto::cipher::{
-    AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, KeyBlockShape, MessageDecrypter,
-    MessageEncrypter, Tls12AeadAlgorithm, Tls13AeadAlgorithm, UnsupportedOperationError,
+    AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, Nonce, make_tls13_aad,
 };
-use rustls::crypto::{CipherSuiteCommon, aws_lc_rs};
-use rustls::{
-    ConnectionTrafficSecrets, ContentType, Error, SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite,
-};
+use rustls::{CipherSuite, ContentType, Error};
+
+use crate::suites;
+
+/// Plaintext of the largest record, and its type (RFC 8446 5.4).
+const LARGEST: usize = (1 << 14) + 1;
 
 /// The caller's memory.
 #[derive(Default)]
@@ -73,15 +74,36 @@ pub fn full() -> bool {
     ROOM.with_borrow(|room| room.left.is_empty())
 }
 
-struct Delivering(Box<dyn MessageDecrypter>);
+/// Opens the records that come in.
+pub enum Delivering {
+    /// AES-GCM of TLS 1.3: out of the ciphertext into the caller's memory.
+    Direct(LessSafeKey, Iv),
+    /// The provider, in place; from there the plaintext is copied.
+    Provider(Box<dyn MessageDecrypter>),
+}
+
+impl Delivering {
+    /// None when it is for the provider to open them.
+    pub fn direct(suite: CipherSuite, key: &AeadKey, iv: &Iv) -> Option<Self> {
+        let key = UnboundKey::new(suites::gcm_of_tls13(suite)?, key.as_ref()).ok()?;
+        Some(Self::Direct(LessSafeKey::new(key), Iv::copy(iv.as_ref())))
+    }
+}
 
 impl MessageDecrypter for Delivering {
     fn decrypt<'a>(
         &mut self,
-        message: InboundOpaqueMessage<'a>,
+        mut message: InboundOpaqueMessage<'a>,
         number: u64,
     ) -> Result<InboundPlainMessage<'a>, Error> {
-        let mut plain = self.0.decrypt(message, number)?;
+        let mut plain = match self {
+            Self::Provider(provider) => provider.decrypt(message, number)?,
+            Self::Direct(key, iv) => {
+                let left = open(key, &Nonce::new(iv, number), &mut message.payload)?;
+                message.payload.truncate(left);
+                message.into_tls13_unpadded_message()?
+            }
+        };
         if let (ContentType::ApplicationData, [beginning @ .., _]) = (plain.typ, plain.payload) {
             ROOM.with_borrow_mut(|room| {
                 if !room.owed {
@@ -94,86 +116,36 @@ impl MessageDecrypter for Delivering {
     }
 }
 
-struct Tls13(&'static dyn Tls13AeadAlgorithm);
-
-impl Tls13AeadAlgorithm for Tls13 {
-    fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
-        self.0.encrypter(key, iv)
-    }
-
-    fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
-        Box::new(Delivering(self.0.decrypter(key, iv)))
-    }
-
-    fn key_len(&self) -> usize {
-        self.0.key_len()
-    }
-
-    fn extract_keys(
-        &self,
-        key: AeadKey,
-        iv: Iv,
-    ) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
-        self.0.extract_keys(key, iv)
-    }
-}
-
-struct Tls12(&'static dyn Tls12AeadAlgorithm);
-
-impl Tls12AeadAlgorithm for Tls12 {
-    fn encrypter(&self, key: AeadKey, iv: &[u8], extra: &[u8]) -> Box<dyn MessageEncrypter> {
-        self.0.encrypter(key, iv, extra)
-    }
-
-    fn decrypter(&self, key: AeadKey, iv: &[u8]) -> Box<dyn MessageDecrypter> {
-        Box::new(Delivering(self.0.decrypter(key, iv)))
-    }
-
-    fn key_block_shape(&self) -> KeyBlockShape {
-        self.0.key_block_shape()
-    }
-
-    fn extract_keys(
-        &self,
-        key: AeadKey,
-        iv: &[u8],
-        explicit: &[u8],
-    ) -> Result<ConnectionTrafficSecrets, UnsupportedOperationError> {
-        self.0.extract_keys(key, iv, explicit)
-    }
-}
-
-/// `suite` with its plaintext delivered by `into`. It lives as long as the process: call it once for each suite.
-fn delivering(suite: &SupportedCipherSuite) -> SupportedCipherSuite {
-    let common = |it: &CipherSuiteCommon| CipherSuiteCommon {
-        suite: it.suite,
-        hash_provider: it.hash_provider,
-        confidentiality_limit: it.confidentiality_limit,
-    };
-    match suite {
-        SupportedCipherSuite::Tls12(it) => {
-            SupportedCipherSuite::Tls12(Box::leak(Box::new(Tls12CipherSuite {
-                common: common(&it.common),
-                prf_provider: it.prf_provider,
-                kx: it.kx,
-                sign: it.sign,
-                aead_alg: Box::leak(Box::new(Tls12(it.aead_alg))),
-            })))
+/// Open a record of TLS 1.3 into the room if it is sure to fit, else in place.
+///
+/// Returns how many bytes at the beginning of `payload` are plaintext with type and padding: all of it, or what
+/// the room does not keep.
+fn open(key: &LessSafeKey, nonce: &Nonce, payload: &mut [u8]) -> Result<usize, Error> {
+    let (nonce, aad) =
+        (aead::Nonce::assume_unique_for_key(nonce.0), Aad::from(make_tls13_aad(payload.len())));
+    let size = payload.len().checked_sub(key.algorithm().tag_len()).ok_or(Error::DecryptError)?;
+    ROOM.with_borrow_mut(|room| {
+        if room.owed || !(1..=LARGEST).contains(&size) || size > room.left.len() {
+            return match key.open_in_place(nonce, aad, payload) {
+                Ok(plain) => Ok(plain.len()),
+                Err(_) => Err(Error::DecryptError),
+            };
         }
-        SupportedCipherSuite::Tls13(it) => {
-            SupportedCipherSuite::Tls13(Box::leak(Box::new(Tls13CipherSuite {
-                common: common(&it.common),
-                hkdf_provider: it.hkdf_provider,
-                aead_alg: Box::leak(Box::new(Tls13(it.aead_alg))),
-                quic: None,
-            })))
+        let (ciphertext, tag) = payload.split_at(size);
+        let plain = &mut room.left[..size];
+        if key.open_separate_gather(nonce, aad, ciphertext, tag, plain).is_err() {
+            plain.fill(0);
+            return Err(Error::DecryptError);
         }
-    }
-}
-
-/// The cipher suites of the provider, in its order of preference.
-pub fn suites() -> &'static [SupportedCipherSuite] {
-    static SUITES: LazyLock<Vec<SupportedCipherSuite>> =
-        LazyLock::new(|| aws_lc_rs::ALL_CIPHER_SUITES.iter().map(delivering).collect());
-    &SUITES
+        let end = plain.iter().rposition(|byte| *byte != 0).unwrap_or(0); // the type; zeros are padding
+        let is_data = plain[end] == u8::from(ContentType::ApplicationData);
+        let kept = if is_data { end.saturating_sub(1) } else { 0 };
+        let rest = &mut plain[kept..];
+        let left = rest.len();
+        payload[..left].copy_from_slice(rest);
+        rest.fill(0);
+        room.left = &mut std::mem::take(&mut room.left)[kept..];
+        room.owed = kept > 0;
+        Ok(left)
+    })
 }

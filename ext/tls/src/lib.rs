@@ -5,7 +5,9 @@
 mod client;
 mod delivery;
 mod fault;
+mod sealing;
 mod session;
+mod suites;
 mod verifier;
 
 use pyo3::prelude::*;

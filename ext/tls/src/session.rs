@@ -15,6 +15,7 @@ use rustls::unbuffered::{
 
 use crate::delivery;
 use crate::fault;
+use crate::sealing;
 use crate::verifier::Shared;
 
 /// The largest record on the wire: header, 2^14 bytes, expansion (RFC 5246 6.2.3).
@@ -31,6 +32,8 @@ struct Engine {
     /// What rustls itself has to say: handshake, alerts, key updates.
     said: Vec<u8>,
     closed: bool,
+    /// What broke the session: rustls must not be asked again.
+    fault: Option<Error>,
 }
 
 #[derive(PartialEq)]
@@ -62,12 +65,23 @@ impl Engine {
         stop: Stop,
         mut ready: impl FnMut(Ready<'_>) -> R,
     ) -> Result<(usize, Option<R>), Error> {
+        if let Some(fault) = &self.fault {
+            return Err(fault.clone());
+        }
         let mut taken = 0;
         loop {
             let incoming = &mut ciphertext[taken..];
             let UnbufferedStatus { mut discard, state, .. } = self.connection.process_tls_records(incoming);
             let mut done = None;
-            match state? {
+            let state = match state {
+                Ok(state) => state,
+                Err(fault) => {
+                    self.last_words(&mut ciphertext[taken + discard..]);
+                    self.fault = Some(fault.clone());
+                    return Err(fault);
+                }
+            };
+            match state {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record?;
@@ -106,10 +120,11 @@ impl Engine {
         fits
     }
 
-    /// After a fault: the alert that tells the peer.
-    fn last_words(&mut self) {
+    /// After a fault: the alert that tells the peer. rustls insists on seeing the ciphertext that it has not
+    /// discarded, and takes nothing more of it.
+    fn last_words(&mut self, ciphertext: &mut [u8]) {
         while let UnbufferedStatus { state: Ok(ConnectionState::EncodeTlsData(mut data)), .. } =
-            self.connection.process_tls_records(&mut [])
+            self.connection.process_tls_records(ciphertext)
         {
             append(&mut self.said, |space| data.encode(space));
         }
@@ -194,7 +209,8 @@ pub struct Session {
 
 impl Session {
     pub fn new(connection: UnbufferedClientConnection, memory: Py<Memory>, traces: Shared) -> Self {
-        let engine = Engine { connection, rest: Vec::new(), rest_at: 0, said: Vec::new(), closed: false };
+        let engine =
+            Engine { connection, rest: Vec::new(), rest_at: 0, said: Vec::new(), closed: false, fault: None };
         let id = SESSIONS.fetch_add(1, Relaxed);
         Self { engine, id, memory, live: 0, held: Vec::new(), outgoing: Vec::new(), traces }
     }
@@ -222,9 +238,6 @@ impl Session {
 
     /// Queue what rustls said, then turn its fault into an exception.
     fn settle<T>(&mut self, py: Python<'_>, outcome: Result<T, Error>) -> PyResult<T> {
-        if outcome.is_err() {
-            self.engine.last_words();
-        }
         if !self.engine.said.is_empty() {
             self.outgoing.push(PyBytes::new(py, &self.engine.said).into_any().unbind());
             self.engine.said.clear();
@@ -239,23 +252,30 @@ impl Session {
         encrypt: impl Fn(&mut Ready<'_>, &mut [u8]) -> Result<usize, EncryptError> + Sync,
     ) -> PyResult<()> {
         let memory = self.memory.clone_ref(py);
-        let seal = |mut traffic: Ready<'_>| -> PyResult<Option<Py<PyAny>>> {
+        let seal = |mut traffic: Ready<'_>| -> PyResult<Vec<Py<PyAny>>> {
             let size = match encrypt(&mut traffic, &mut []) {
-                Ok(_) => return Ok(None),
+                Ok(_) => return Ok(vec![]),
                 Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => required_size,
                 Err(EncryptError::EncryptExhausted) => return Err(fault::plain("the keys are used up")),
             };
-            let mut fill = |space: &mut [u8]| match py.detach(|| encrypt(&mut traffic, space)) {
-                Ok(written) if written == size => Ok(()),
-                _ => Err(fault::plain("the ciphertext has another size than was said")),
-            };
             if !(WORTH_KEEPING..=SPARE_SIZE).contains(&size) {
-                return Ok(Some(PyBytes::new_with(py, size, fill)?.into_any().unbind()));
+                let fill = |space: &mut [u8]| match py.detach(|| encrypt(&mut traffic, space)) {
+                    Ok(written) if written == size => Ok(()),
+                    _ => Err(fault::plain("the ciphertext has another size than was said")),
+                };
+                return Ok(vec![PyBytes::new_with(py, size, fill)?.into_any().unbind()]);
             }
             let spare = memory.get().spare(py)?;
-            fill(&mut bytes_of(&PyBuffer::get(&spare)?)[..size])?;
-            let sealed = PyMemoryView::from(&spare)?.get_item(PySlice::new(py, 0, size as isize, 1))?;
-            Ok(Some(sealed.unbind()))
+            let space = &mut bytes_of(&PyBuffer::get(&spare)?)[..size];
+            let (said, sealed) = py
+                .detach(|| sealing::into(space, |rest| encrypt(&mut traffic, rest)))
+                .map_err(|_| fault::plain("the keys are used up"))?;
+            let view = PyMemoryView::from(&spare)?.get_item(PySlice::new(py, 0, sealed as isize, 1))?;
+            let mut pieces = vec![view.unbind()];
+            if !said.is_empty() {
+                pieces.insert(0, PyBytes::new(py, &said).into_any().unbind());
+            }
+            Ok(pieces)
         };
         let outcome = self.advance(|engine, ciphertext| engine.advance(ciphertext, Stop::Never, seal));
         match self.settle(py, outcome)? {
