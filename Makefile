@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
-.PHONY: help demo test build check format dist pytest bench bench-kernels bench-smoke profile rivals clean
+.PHONY: help demo test build check format dist pytest fuzz bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,11 @@ pytest: $(VENV)/dev.stamp ## all tests compiled, kernel and unit tests pure, TLS
 	CROSSDOCK_KERNELS=pure $(PYTEST) tests/kernels tests/unit
 	CROSSDOCK_TLS=ssl $(PYTEST) tests/integration/test_tls.py
 
+SECONDS := 60
+fuzz: $(VENV)/dev.stamp ## the parsers under atheris, SECONDS=60 each; TARGETS="head link" choose, tests/fuzz/targets.py has them
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet 'atheris>=3'
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(SECONDS) $(TARGETS)
+
 BENCH := quick
 bench: $(VENV)/dev.stamp ## race the rivals and write the report; BENCH=full SCENARIO="layer small" RUNS=9 choose
 	$(BIN)/python -m benchmarks run --size $(BENCH) $(SCENARIO:%=--scenario %) $(RUNS:%=--runs %)
@@ -63,7 +68,7 @@ rivals: ## build into rivals/ what the benchmarks race against
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf $(VENV) build dist ext/tls/target src/*.egg-info src/crossdock/_ext/*.so
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .fuzz
 
 # The stamps lie in the environment, so that removing it rebuilds it.
 $(VENV)/run.stamp: $(SOURCES)

@@ -15,6 +15,8 @@ from crossdock.cli.units import format_size
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import CopyOptions
 
+_LONGEST_INTEGER = 1000  # digits; sys.set_int_max_str_digits allows no bound below 640, and begins with 4300
+
 
 def inspect(namespace: argparse.Namespace) -> int:
     """Print what a reference names."""
@@ -28,7 +30,7 @@ def inspect(namespace: argparse.Namespace) -> int:
                 "digest": found.digest,
                 "media_type": found.media_type,
                 "size": found.size,
-                "manifest": json.loads(found.raw),
+                "manifest": json.loads(found.raw, parse_int=_integer),
             }
         )
     else:
@@ -68,6 +70,11 @@ def _describe(found: api.Inspection) -> list[str]:
     ):
         lines += [f"{name:<12}{_line(entry)}" for entry in entries if entry is not None]
     return lines
+
+
+def _integer(digits: str) -> int | str:
+    """The number; as text when Python's ``int`` would refuse it for its length."""
+    return int(digits) if len(digits) < _LONGEST_INTEGER else digits
 
 
 def _line(descriptor: Descriptor) -> str:

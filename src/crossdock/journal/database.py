@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossdock.errors import JournalUnavailable
-from crossdock.journal.records import Finished, SavedUpload, UploadKey, from_row, to_row
+from crossdock.journal.records import Finished, SavedUpload, UploadKey, finished_from_row, from_row, to_row
 from crossdock.locks import BlobLock, is_taken, take_lock
 
 if TYPE_CHECKING:
@@ -198,16 +198,17 @@ class JournalDatabase:
         self._execute(f"DELETE FROM finished WHERE id <= (SELECT max(id) FROM finished) - {FINISHED_ROWS}")
 
     def finished(self) -> list[Finished]:
-        """What was finished, the oldest first."""
-        names = ("run", "kind", "target", "digest", "size", "at")
-        rows = self._execute(f"SELECT {', '.join(names)} FROM finished ORDER BY id")
-        return [Finished(**dict(zip(names, row, strict=True))) for row in rows]
+        """What was finished, the oldest first; rows that are damaged are left out."""
+        rows = self._execute("SELECT run, kind, target, digest, size, at FROM finished ORDER BY id")
+        return [done for done in map(finished_from_row, rows) if done is not None]
 
     def prune(self, before: float) -> Pruned:
         """Remove what was last written before `before` (seconds since 1970), unless a running copy has it."""
         removed = in_use = 0
         old = "SELECT registry, repository, digest FROM upload WHERE updated < ?"
         for columns in self._execute(old, before):
+            if not all(isinstance(column, str) for column in columns):
+                continue  # damaged: no key of ours finds it
             key = UploadKey(*columns)
             lock = self.lock(key)
             if lock is None:

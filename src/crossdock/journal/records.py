@@ -13,6 +13,8 @@ from crossdock.locks import number_of
 KEPT_STATES = 8  # digest states at the last acknowledged offsets: the registry may hold less than it said
 CHECK_SIZE = 16  # bytes of SHA-256; against damage, not against an enemy
 
+_YEAR_10000 = 253_402_300_800.0  # seconds since 1970; datetime knows no later one
+
 FinishedKind = Literal["blob", "manifest"]
 
 
@@ -121,6 +123,18 @@ def from_row(row: tuple[Any, ...]) -> SavedUpload | None:
         updated=updated,
         pid=pid,
     )
+
+
+def finished_from_row(row: tuple[Any, ...]) -> Finished | None:
+    """The value of a row of finished content; None when it is damaged so that it cannot be shown.
+
+    Such rows are for people alone and have no check.
+    """
+    run, kind, target, digest, size, at = row
+    texts = all(isinstance(text, str) for text in (run, target, digest)) and kind in ("blob", "manifest")
+    if not texts or not isinstance(size, int) or not isinstance(at, float) or not 0 <= at < _YEAR_10000:
+        return None
+    return Finished(run=run, kind=kind, target=target, digest=digest, size=size, at=at)
 
 
 def _usable(packed: bytes, acknowledged: int) -> Iterable[bytes]:

@@ -12,6 +12,7 @@ refused (the OCI advisory on manifest confusion, GHSA-77vh-xpmg-72qh): one with 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -185,8 +186,8 @@ def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
 def _object_of_unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+        times = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in times.items() if count > 1)
         raise ValueError(f"key {quote(twice)} is given twice")
     return found
 

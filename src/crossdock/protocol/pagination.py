@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urljoin
 
-_LINK = re.compile(r"<([^>]*)>((?:[^,\"<]|\"(?:[^\"\\]|\\.)*\")*)", re.DOTALL)
-_REL = re.compile(r";\s*rel\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;,\"]+))", re.IGNORECASE)
+# A quoted string without an end takes in all that follows, and no target holds "<": so no text is looked at
+# again from each of its characters.
+_LINK = re.compile(r"<([^<>]*)>((?:[^,\"<]|\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z))*)", re.DOTALL)
+_PARAMETER = re.compile(r";\s*([\w-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)(?:\"|\\?\Z)|([^\s;,\"]*))", re.DOTALL)
 
 
 def next_page(links: Iterable[str], url: str) -> str | None:
@@ -22,8 +24,10 @@ def next_page(links: Iterable[str], url: str) -> str | None:
     """
     for value in links:
         for target, parameters in _LINK.findall(value):
-            relation = _REL.search(parameters)  # of several `rel` the first counts (RFC 8288 section 3.3)
-            if relation and "next" in (relation[1] or relation[2] or "").lower().split():
+            found = _PARAMETER.findall(parameters)
+            # Of several `rel` the first counts (RFC 8288 section 3.3).
+            relation = next((quoted or bare for name, quoted, bare in found if name.lower() == "rel"), "")
+            if "next" in relation.lower().split():
                 try:
                     page = urljoin(url, target.strip())
                 except ValueError:

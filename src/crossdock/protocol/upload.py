@@ -218,6 +218,8 @@ class Upload:
         self._min_length = smallest
         self.chunk_size = max(self.chunk_size, smallest)
         if largest:
+            # Less would take for ever; who means it answers 413, which ends the upload.
+            largest = max(largest, MiB)
             self.chunk_lowered = self.chunk_lowered or largest < self.chunk_size
             self.chunk_size = min(self.chunk_size, largest)
             if self.size > largest and self._rules.may_chunk and not self.chunks_refused:
@@ -407,7 +409,8 @@ class Upload:
         if not 0 < held <= send.stop:
             return self._restart()
         self.lost = self.lost or held < self.acknowledged
-        failures = self.failures if held < min(self._best + LEAST_PROGRESS, send.stop) else 0
+        progress = held > self._best and held >= min(self._best + LEAST_PROGRESS, send.stop)
+        failures = 0 if progress else self.failures
         self._acknowledge(held)
         self.failures = failures
         return Verdict.AGAIN

@@ -172,7 +172,7 @@ def read_config(file: CredentialFile) -> Mapping[str, Any] | None:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise CredentialsError(f"credential file {path} is not valid JSON: {place}") from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no UTF-8, a number of thousands of digits, too deep
         raise CredentialsError(f"credential file {path} is not valid JSON") from None
     if not isinstance(document, dict):
         raise CredentialsError(f"credential file {path} is not a JSON object")

@@ -271,3 +271,19 @@ def test_no_message_holds_a_location(tmp_path: Path) -> None:
     warning = run_without_it(tmp_path)
     assert "damaged" in str(warning)
     assert SECRET not in f"{warning!r} {warning} {warning.hint}"
+
+
+def test_rows_of_other_types_than_were_written_are_left_out(tmp_path: Path) -> None:
+    """One bit of a record's header makes a blob of a text; SQLite finds nothing wrong with that."""
+    make(tmp_path)
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("UPDATE upload SET registry = CAST(registry AS BLOB)")
+    columns = "(run, kind, target, digest, size, at)"
+    connection.execute(f"INSERT INTO finished {columns} VALUES (x'00', 'blob', 't', 'd', 1, 1.0)")
+    connection.execute(f"INSERT INTO finished {columns} VALUES ('r', 'blob', 't', 'd', 1, 1e300)")
+    connection.commit()
+    connection.close()
+    database = JournalDatabase(tmp_path)
+    assert (database.uploads(), database.finished()) == ([], [])
+    assert database.prune(1e9).uploads == 0
+    database.close()

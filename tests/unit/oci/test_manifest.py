@@ -394,3 +394,10 @@ def test_a_damaged_manifest_is_a_manifest_or_a_content_error(data: st.DataObject
     for _ in range(data.draw(st.integers(1, 3))):
         document[data.draw(st.integers(0, len(document) - 1))] = data.draw(st.integers(0, 255))
     check_any(bytes(document), None)
+
+
+def test_a_key_given_twice_among_very_many_is_found_in_one_pass() -> None:
+    """Comparing each with all before it would take hours."""
+    keys = ",".join(f'"{number}":0' for number in range(300_000))
+    with pytest.raises(InvalidManifest, match="'299999' is given twice"):
+        parse_manifest(f'{{{keys},"299999":0}}'.encode())

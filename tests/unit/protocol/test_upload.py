@@ -411,6 +411,27 @@ def test_a_success_before_all_bytes_were_sent_is_no_success() -> None:
     assert isinstance(upload.step, Open)
 
 
+def test_a_session_that_is_lost_again_and_again_ends_although_its_first_chunk_is_held() -> None:
+    upload = begin(UploadRules(chunked=True))
+    for _ in range(20):
+        if isinstance(upload.step, Open):
+            upload.opened({"location": "/s"}, POST_URL)
+        send = sending(upload)
+        if upload.broken(0) is REFUSED:  # the first chunk of each session is there all the same …
+            return
+        if upload.asked(204, {"range": f"0-{send.stop - 1}"}) is REFUSED:
+            return
+        if isinstance(upload.step, Send) and answer(upload, 404) is REFUSED:  # … and then the session is gone
+            return
+    raise AssertionError("the dialogue does not end")
+
+
+def test_a_chunk_limit_of_a_few_bytes_is_not_obeyed() -> None:
+    upload = Upload(DIGEST, SIZE, UploadRules(), retries=3)
+    upload.opened({"location": "/s", "oci-chunk-max-length": "5"}, POST_URL)
+    assert sending(upload).stop == min(SIZE, MiB)
+
+
 # -- in general --------------------------------------------------------------------------------------
 
 

@@ -156,6 +156,7 @@ async def test_a_file_without_the_host_leads_to_the_next(tmp_path: Path) -> None
 
 SECRET = "hunter2-hunter2"
 DAMAGED = [
+    ("a number too long for int", '{"auths": {"x": ' + "1" * 5000 + "}}", "not valid JSON"),
     ("no JSON", '{"auths": {"x": ' + SECRET, "not valid JSON: line 1"),
     ("no object", json.dumps([SECRET]), "not a JSON object"),
     ("auths is no object", {"auths": [SECRET]}, '"auths" is not an object'),
