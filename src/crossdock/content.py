@@ -27,6 +27,36 @@ class ByteSink(Protocol):
         """The first `count` bytes of the last buffer are filled. Offered once, in order."""
 
 
+class Pipe(Protocol):
+    """Bytes that stay in the kernel on their way from one socket to another."""
+
+    @property
+    def room(self) -> int:
+        """How many more bytes it takes."""
+
+    def __len__(self) -> int:
+        """How many bytes are in it."""
+
+    def fill(self, socket: int, most: int) -> int:
+        """Move up to `most` bytes here; 0: the socket has none now, or ``room`` became 0. Raises OSError."""
+
+    def put(self, data: memoryview) -> int:
+        """Copy the first bytes of `data` here; returns how many, fewer when ``room`` has become 0."""
+
+    def drain(self, socket: int) -> int:
+        """Move bytes into the socket; 0: it takes none now. Raises OSError."""
+
+    def take(self, count: int) -> bytes:
+        """Copy the first bytes out, `count` of them or all."""
+
+
+class PipeSink(ByteSink, Protocol):
+    """A sink that can do without some bytes. Bodies that cannot leave bytes in the kernel need not know."""
+
+    def get_pipe(self) -> Pipe | None:
+        """Where the next bytes go, with room; None: where `get_buffer` says. Told by `received` as well."""
+
+
 class Body(Protocol):
     """One answer's bytes on their way: exactly ``start``..``stop`` of the blob, in order."""
 
@@ -92,6 +122,10 @@ class UploadSession(Protocol):
         object. Raises another error when the upload is over for good.
         """
 
+    @property
+    def piped(self) -> PipedSession | None:
+        """The same session, if it now takes bytes that stay in the kernel."""
+
     async def commit(self) -> None:
         """All bytes are sent, and verified by the caller or left to the target: make the blob exist.
 
@@ -100,6 +134,13 @@ class UploadSession(Protocol):
 
     async def cancel(self) -> None:
         """Drop the session at the target. Never raises; bounded in time; nothing after `commit`."""
+
+
+class PipedSession(Protocol):
+    """A session whose target is reached by a socket that bytes can be moved into."""
+
+    async def append_pipe(self, pipe: Pipe) -> None:
+        """As `UploadSession.append`, everything in `pipe`. What is left in it after an error is of no use."""
 
 
 class SavedSession(Protocol):

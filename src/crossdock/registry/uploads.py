@@ -17,11 +17,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from crossdock.content import SavedSession, SessionLog
+from crossdock.content import Pipe, SavedSession, SessionLog
 from crossdock.errors import (
     CrossdockError,
-    DigestMismatch,
-    InvalidDigest,
     LimitExceeded,
     NotFound,
     ProtocolError,
@@ -31,7 +29,6 @@ from crossdock.errors import (
     UploadRejected,
 )
 from crossdock.oci.descriptor import Descriptor
-from crossdock.oci.digest import Digest
 from crossdock.protocol import endpoints
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.headers import HeaderLookup
@@ -39,6 +36,7 @@ from crossdock.protocol.redirect import next_hop
 from crossdock.protocol.resume import StartAgain
 from crossdock.protocol.upload import Ask, Done, Look, Open, Send, Upload, Verdict
 from crossdock.registry.blobs import blob_exists
+from crossdock.registry.kept import check_kept, check_stated
 from crossdock.registry.pace import Pace
 from crossdock.transport.redact import redact_url
 
@@ -91,6 +89,7 @@ class RegistryUpload:
         self._saved = saved
         self._logged = (0, "")  # what the log was told last
         self._is_busy = False
+        self._is_plain = False
         self._pace = Pace()
         self._upload = Upload(
             descriptor.digest,
@@ -172,6 +171,31 @@ class RegistryUpload:
         finally:
             self._is_busy = self._exchange is not None
 
+    @property
+    def piped(self) -> RegistryUpload | None:
+        """This, when the last request went by a plain connection."""
+        return self if self._is_plain else None
+
+    async def append_pipe(self, pipe: Pipe) -> None:
+        """As `append`, everything in `pipe`. # network
+
+        What has left it cannot be given twice: where `append` would do that, it is asked for again.
+        """
+        start, count = self._offset, len(pipe)
+        self._is_busy = True
+        try:
+            while self._exchange is None and not await self._start(count):
+                pass
+            if count <= self._sending().stop - start:
+                await self._append_once(pipe)
+        finally:
+            self._is_busy = self._exchange is not None
+        if self._offset != start:
+            return
+        if len(pipe) < count:
+            self._interrupt(None)
+        await self.append(memoryview(pipe.take(count)))
+
     async def commit(self) -> None:
         """Make the blob exist; waits for the answer up to the commit timeout (U13). Raises as `append`."""
         if self._offset != self._descriptor.size:
@@ -182,7 +206,7 @@ class RegistryUpload:
             await self._finish(self._client.network.commit_timeout)
         self._memory.learn(self._upload)
         if self._descriptor.digest.algorithm != "sha256":
-            await self._check_kept()
+            await check_kept(self._client, self._repository, self._descriptor, self._scope)
         self._memory.contents.add(self._repository, self._descriptor)
 
     async def cancel(self) -> None:
@@ -211,25 +235,26 @@ class RegistryUpload:
 
     # -- sending -------------------------------------------------------------------------------------
 
-    async def _append_once(self, data: memoryview) -> None:
+    async def _append_once(self, data: memoryview | Pipe) -> None:
         """Send as much of `data` as the request under way may carry. A failure that was mended returns."""
         if self._exchange is None and not await self._start(len(data)):
             return
         assert self._exchange is not None
         send = self._sending()
-        piece = data[: send.stop - self._offset]
+        piece = data[: send.stop - self._offset] if isinstance(data, memoryview) else data
+        size = len(piece)
         try:
             await self._exchange.write(piece)  # network
         except TransportError as error:
             self._close_exchange()
             await self._settle(self._upload.broken(self._offset - send.start), error)
             return
-        ends = self._offset + len(piece) == send.stop
+        ends = self._offset + size == send.stop
         if self._exchange.answered_early:
             # An answer to the last piece can overtake its write; the digest decides whether all was there.
-            await self._finish(None, len(piece) if ends else 0)
+            await self._finish(None, size if ends else 0)
             return
-        self._offset += len(piece)
+        self._offset += size
         if ends and not send.final:
             await self._finish(None)
 
@@ -255,6 +280,7 @@ class RegistryUpload:
                 raise
             await self._settle(self._upload.broken(0), error)
             return False
+        self._is_plain = self._exchange.is_plain
         return True
 
     async def _open(self) -> None:
@@ -365,26 +391,11 @@ class RegistryUpload:
                 head.status, head.headers, body, send.method, send.url, self._scope
             )
         elif send.final:
-            self._check_stated(head.get("docker-content-digest"), send.url)
+            check_stated(self._descriptor.digest, head.get("docker-content-digest"), send.url)
         verdict = self._upload.answered(head.status, head, sent, refusal.codes if refusal else ())
         if head.status == 401 and verdict is Verdict.AGAIN:
             await self._client.renew(self._scope)
         await self._settle(verdict, refusal, early)
-
-    def _check_stated(self, stated: str, url: str) -> None:
-        """Raises `DigestMismatch` when the target names what it took by another digest of the same kind."""
-        expected = self._descriptor.digest
-        try:
-            actual = Digest(stated.strip())
-        except InvalidDigest:  # none, or one that says nothing to us
-            return
-        if actual.algorithm == expected.algorithm and actual != expected:
-            raise DigestMismatch(
-                f"PUT {redact_url(url)}: the target names the blob {expected} as {actual}",
-                hint="the target, or a proxy before it, keeps something else than it was sent",
-                expected=expected,
-                actual=actual,
-            )
 
     # -- mending -------------------------------------------------------------------------------------
 
@@ -427,15 +438,6 @@ class RegistryUpload:
         while self._upload.abandoned:
             await self._drop(self._upload.abandoned[-1])
             self._upload.abandoned.pop()
-
-    async def _check_kept(self) -> None:
-        """Raises `UploadRejected` when a blob was accepted and is not there (crane's registry on disk)."""
-        if not await blob_exists(self._client, self._repository, self._descriptor, self._scope):  # network
-            algorithm = self._descriptor.digest.algorithm
-            raise UploadRejected(
-                f"the target accepted {self._descriptor.digest} and does not have it",
-                hint=f"it seems not to keep blobs with {algorithm} digests",
-            )
 
     async def _look(self) -> bool:
         try:

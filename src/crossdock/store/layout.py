@@ -346,6 +346,7 @@ class LayoutUpload:
 
     boundary: int | None = None  # one file, whatever its size
     checks_digest = False  # a file takes any name
+    piped = None  # bytes are written to a file in a thread
 
     def __init__(self, files: BlobFiles, descriptor: Descriptor, writer: BlobWriter) -> None:
         self._files = files

@@ -30,7 +30,9 @@ from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
 from crossdock.transfer.hashing import HashingService
-from crossdock.transfer.ranges import Piece, RangedReader, Supply
+from crossdock.transfer.parts import PipedPiece
+from crossdock.transfer.pipes import IS_AVAILABLE, Pipes
+from crossdock.transfer.ranges import AnyPiece, Piece, RangedReader, Supply
 from crossdock.transfer.resume import Continuation, Resuming, is_wrong_content
 from crossdock.transfer.spooling import Reader, Spooling
 from crossdock.transfer.tally import Tally
@@ -209,14 +211,15 @@ class BlobMove:
             self._check(verifier)
             return
         limit = self._upload.read_limit(session)
+        pipes = self._pipes(session) if verifier is None else None
         reader = self._spooling.reader(
-            lambda start, most: self._open_source(source, start, boundary, most),
+            lambda start, most: self._open_source(source, start, boundary, most, pipes),
             self._workshop.supply,
             begin,
             boundary,
             limit,
         )
-        queue: asyncio.Queue[Piece | BaseException] = asyncio.Queue(QUEUE_PIECES)
+        queue: asyncio.Queue[AnyPiece | BaseException] = asyncio.Queue(QUEUE_PIECES)
         hasher = asyncio.ensure_future(self._hash_all(reader, verifier, queue, boundary))
         try:
             sent = begin
@@ -231,7 +234,7 @@ class BlobMove:
             await self._clear(reader, queue, hasher)
 
     def _open_source(
-        self, source: BlobSource, start: int, boundary: int | None, limit: int | None
+        self, source: BlobSource, start: int, boundary: int | None, limit: int | None, pipes: Pipes | None
     ) -> RangedReader:
         return RangedReader(
             source,
@@ -240,14 +243,21 @@ class BlobMove:
             start=start,
             boundary=boundary,
             limit=limit,
+            pipes=pipes,
             on_requested=self._tally.requested,
             on_retry=lambda error: self._tally.retried("source", "fetch blob", str(error)),
         )
 
+    def _pipes(self, session: UploadSession) -> Pipes | None:
+        """The way for bytes that nobody here reads."""
+        if not IS_AVAILABLE or self._workshop.paranoid or self._spooling.keeps:
+            return None
+        return Pipes(lambda: session.piped is not None, self._workshop.supply.permits.held)
+
     async def _clear(
         self,
         reader: Reader,
-        queue: asyncio.Queue[Piece | BaseException],
+        queue: asyncio.Queue[AnyPiece | BaseException],
         hasher: asyncio.Future[None],
     ) -> None:
         try:
@@ -255,7 +265,7 @@ class BlobMove:
         finally:
             while not queue.empty():
                 item = queue.get_nowait()
-                if isinstance(item, Piece):
+                if not isinstance(item, BaseException):
                     self._workshop.supply.release(item)
             await reader.close()
 
@@ -263,14 +273,14 @@ class BlobMove:
         self,
         reader: Reader,
         verifier: BlobVerifier | None,
-        queue: asyncio.Queue[Piece | BaseException],
+        queue: asyncio.Queue[AnyPiece | BaseException],
         boundary: int | None,
     ) -> None:
         """Hash the pieces in order and queue each to be sent; a failure is queued behind them."""
         try:
             while True:
                 with during("fetch blob from", "source", self._source_name):
-                    pieces = await reader.next_pieces()  # network
+                    pieces = list(await reader.next_pieces())  # network
                 if not pieces:
                     return
                 try:
@@ -286,16 +296,17 @@ class BlobMove:
             await queue.put(error)
 
     async def _hash(
-        self, pieces: Sequence[Piece], verifier: BlobVerifier | None, boundary: int | None
+        self, pieces: Sequence[AnyPiece], verifier: BlobVerifier | None, boundary: int | None
     ) -> None:
+        landed = [piece for piece in pieces if isinstance(piece, Piece)]  # all, where somebody reads them
         if self._workshop.paranoid:
-            for piece in pieces:
+            for piece in landed:
                 piece.slot.mark(piece.slot_stop)
         stop = pieces[-1].stop
-        keeping = self._spooling.keep(pieces)
+        keeping = self._spooling.keep(landed)
         try:
             if verifier is not None:
-                await self._workshop.hashing.update(verifier, *(piece.view for piece in pieces))
+                await self._workshop.hashing.update(verifier, *(piece.view for piece in landed))
         finally:
             if keeping is not None:
                 await ended(keeping)
@@ -312,8 +323,13 @@ class BlobMove:
             with during("fetch blob from", "source", self._source_name):
                 verifier.check()
 
-    async def _send(self, session: UploadSession, piece: Piece, resume_at: int) -> None:
+    async def _send(self, session: UploadSession, piece: AnyPiece, resume_at: int) -> None:
         try:
+            if isinstance(piece, PipedPiece):
+                with during("push blob to", "target", self._target_name):
+                    await piece.pipe_to(session)  # network
+                self._tally.progress(self._blob, piece.stop)
+                return
             view = piece.view
             if piece.offset < resume_at:
                 view = view[min(len(view), resume_at - piece.offset) :]

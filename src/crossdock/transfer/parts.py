@@ -3,18 +3,50 @@
 A part is a `content.ByteSink`. A ranged part has all its slots reserved before it is asked for, and draws
 each when the first byte for it comes. A part that turned into a stream (the source ignores ranges) reserves
 one by one beyond that, and makes the source wait when there is none.
+
+At the frontier bytes may go into pipes instead (`pipes.py`), each for a slot that is not drawn, or for a part
+of one: what is left of that goes into another pipe, or into the slot after all.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
+from msgspec import Struct
+
 from crossdock._kernels import Slot
-from crossdock.content import Body
+from crossdock.content import Body, UploadSession
 from crossdock.transfer.budget import Budget, Request
+from crossdock.transfer.pipes import Pipe, Pipes
 
 DISCARD_SIZE = 1 << 18
+
+
+class PipedPiece(Struct, frozen=True):
+    """Contiguous bytes ``offset``..``stop`` inside one pipe."""
+
+    offset: int
+    stop: int
+    pipe: Pipe
+    ends_slot: bool  # a slot was reserved for it and the pipes before it, and is not drawn
+
+    async def pipe_to(self, session: UploadSession) -> None:
+        """Give the bytes to `session`. Raises as `UploadSession.append` does. # network"""
+        piped = session.piped
+        if piped is not None:
+            await piped.append_pipe(self.pipe)
+        else:  # its connection broke, or is another one now
+            await session.append(memoryview(self.pipe.take(len(self.pipe))))
+
+
+class PartPipes(Struct, frozen=True):
+    """What a part needs to use pipes."""
+
+    pipes: Pipes
+    is_frontier: Callable[[Part], bool]
+    boundary: int | None = None  # no piece crosses a multiple of it
 
 
 class Part:
@@ -24,8 +56,12 @@ class Part:
         "_asked",
         "_began",
         "_budget",
+        "_credited",
         "_discard",
+        "_filling",
+        "_is_waiting",
         "_on_bytes",
+        "_pipes",
         "_reserved",
         "_scratch",
         "body",
@@ -33,6 +69,7 @@ class Part:
         "is_stream",
         "next_body",
         "opening",
+        "piped",
         "position",
         "rescued",
         "slots",
@@ -48,6 +85,7 @@ class Part:
         budget: Budget,
         reserved: int,
         on_bytes: Callable[[Part, int], None],
+        pipes: PartPipes | None = None,
     ) -> None:
         self.index = index
         self.start = start
@@ -66,8 +104,70 @@ class Part:
         self._discard = 0
         self._scratch: bytearray | None = None
         self._asked: Request | None = None
+        self.piped: deque[PipedPiece] = deque()  # not taken by the consumer
+        self._pipes = pipes
+        self._filling: tuple[int, Pipe] | None = None  # and the offset of its first byte
+        self._credited = -1  # the number of the slot that pipes stand for, whose reservation is ours still
+        self._is_waiting = False  # for a pipe
 
     # -- as a sink ---------------------------------------------------------------------------------------
+
+    def get_pipe(self) -> Pipe | None:
+        """The pipe for the next bytes; None: `get_buffer` tells where they go."""
+        if self._filling is not None:
+            pipe = self._filling[1]
+            if pipe.room:
+                return pipe
+            self._seal()
+            self._on_bytes(self, 0)
+        return None if self._pipes is None or self._discard else self._next_pipe(self._pipes)
+
+    def _next_pipe(self, by: PartPipes) -> Pipe | None:
+        position = self.position
+        if position == self.stop or self._number(position) in self.slots or not by.is_frontier(self):
+            return None
+        stop = self.slot_end(position)
+        if by.boundary is not None:
+            stop = min(stop, (position // by.boundary + 1) * by.boundary)
+        pipe = by.pipes.open(stop - position)
+        if pipe is None:
+            self._is_waiting = by.pipes.wait(self._pipe_released)
+        elif self._is_credited():
+            self._filling = (position, pipe)
+        else:
+            pipe.release()
+            pipe = None
+        return pipe
+
+    def _pipe_released(self) -> None:
+        self._is_waiting = False
+        if self.body is not None:
+            self.body.resume()
+
+    def _number(self, offset: int) -> int:
+        return (offset - self.start) // self._budget.slot_size
+
+    def _is_credited(self) -> bool:
+        """Whether a reservation for the slot of the next bytes is ours."""
+        number = self._number(self.position)
+        if number != self._credited:
+            if not self._reserved and not self._reserve_more():
+                return False
+            self._reserved -= 1
+            self._credited = number
+        return True
+
+    def _seal(self) -> None:
+        """No more bytes go into the pipe that is being filled."""
+        assert self._filling is not None
+        (offset, pipe), self._filling = self._filling, None
+        if offset == self.position:
+            pipe.release()
+            return
+        ends_slot = self.slot_end(self.position - 1) == self.position
+        if ends_slot:
+            self._credited = -1
+        self.piped.append(PipedPiece(offset, self.position, pipe, ends_slot))
 
     def get_buffer(self) -> memoryview | None:
         """Memory up to the end of the current slot, or of the part."""
@@ -75,15 +175,18 @@ class Part:
             if self._scratch is None:
                 self._scratch = bytearray(DISCARD_SIZE)
             return memoryview(self._scratch)[: min(self._discard, DISCARD_SIZE)]
-        if self.position == self.stop:  # cut; what the body has beyond is not wanted
+        if self.position == self.stop or self._is_waiting:  # cut, and what the body has beyond is not wanted
             return None
+        if self._filling is not None:  # its body was the last that could use pipes
+            self._seal()
+            self._on_bytes(self, 0)
         size = self._budget.slot_size
         number, offset = divmod(self.position - self.start, size)
         slot = self.slots.get(number)
         if slot is None:
-            if not self._reserved and not self._reserve_more():
+            if not self._is_credited():
                 return None
-            self._reserved -= 1
+            self._credited = -1
             slot = self.slots[number] = self._budget.draw()
         return slot.view[offset : min(size, offset + self.stop - self.position)]
 
@@ -95,6 +198,8 @@ class Part:
                 self._scratch = None
             return
         self.position += count
+        if self._filling is not None and (not self._filling[1].room or self.position == self.stop):
+            self._seal()
         self._on_bytes(self, count)
 
     # -- for the reader ----------------------------------------------------------------------------------
@@ -147,9 +252,13 @@ class Part:
         return min(self.stop, offset + size - (offset - self.start) % size)
 
     def slot_at(self, offset: int) -> tuple[Slot, int]:
-        """The slot that holds `offset`, whose byte is here, and where in it."""
+        """The slot that holds `offset`, whose byte is here and in no pipe, and where in it."""
         number, within = divmod(offset - self.start, self._budget.slot_size)
         return self.slots[number], within
+
+    def is_filling_from(self, offset: int) -> bool:
+        """Whether the byte at `offset` is the first of a pipe that is being filled."""
+        return self._filling is not None and self._filling[0] == offset
 
     def take_slot(self, offset: int) -> None:
         """The consumer has the slot that ends before or at `offset`; the part forgets it."""
@@ -166,7 +275,14 @@ class Part:
         slots, self.slots = self.slots, {}
         for slot in slots.values():
             self._budget.release(slot)
-        reserved, self._reserved = self._reserved, 0
+        if self._filling is not None:
+            self._seal()
+        reserved, self._reserved = self._reserved + (self._credited >= 0), 0
+        self._credited = -1
+        while self.piped:
+            piece = self.piped.popleft()
+            piece.pipe.release()
+            reserved += piece.ends_slot
         self._budget.cancel(reserved)
 
     def _reserve_more(self) -> bool:

@@ -31,8 +31,9 @@ from crossdock.errors import CrossdockError, ProtocolError, TransportError
 from crossdock.options import NetworkOptions
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
-from crossdock.transfer.parts import Part
+from crossdock.transfer.parts import Part, PartPipes, PipedPiece
 from crossdock.transfer.patience import Patience
+from crossdock.transfer.pipes import Pipes
 from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
 from crossdock.transfer.tasks import stop
 
@@ -46,9 +47,13 @@ class Supply(Struct, frozen=True):
     permits: Permits  # source connections
     network: NetworkOptions
 
-    def release(self, piece: Piece) -> None:
+    def release(self, piece: Piece | PipedPiece) -> None:
         """Nobody reads the piece any more."""
-        if piece.ends_slot:
+        if isinstance(piece, PipedPiece):
+            piece.pipe.release()
+            if piece.ends_slot:
+                self.budget.cancel(1)
+        elif piece.ends_slot:
             self.budget.release(piece.slot)
 
 
@@ -67,6 +72,9 @@ class Piece(Struct, frozen=True):
         return self.offset + len(self.view)
 
 
+AnyPiece = Piece | PipedPiece
+
+
 class RangesIgnored(Exception):
     """A later part was answered with the whole blob."""
 
@@ -75,7 +83,8 @@ class RangedReader:
     """Bytes ``start``..``size`` of a blob in order.
 
     ``boundary``: no piece crosses a multiple of it. ``limit``: nothing from there on is asked for until
-    `allow` moves it; a source that ignores ranges does not keep to it.
+    `allow` moves it; a source that ignores ranges does not keep to it. ``pipes``: bytes at the frontier may
+    stay in the kernel; the reader closes them.
     """
 
     def __init__(
@@ -87,6 +96,7 @@ class RangedReader:
         start: int = 0,
         boundary: int | None = None,
         limit: int | None = None,
+        pipes: Pipes | None = None,
         on_requested: Callable[[int], None],
         on_retry: Callable[[CrossdockError], None],
     ) -> None:
@@ -94,6 +104,8 @@ class RangedReader:
         self._size = size
         self._supply = supply
         self._boundary = boundary
+        self._pipes = pipes
+        self._part_pipes = None if pipes is None else PartPipes(pipes, self._is_frontier, boundary)
         self._on_requested = on_requested
         self._on_retry = on_retry
         self._chunks = Chunks(start, size, max(1, size - start))  # cut when parts are asked for
@@ -111,7 +123,7 @@ class RangedReader:
         self._failure: BaseException | None = None
         self._slowness = Slowness(size)
 
-    async def next_pieces(self) -> list[Piece]:
+    async def next_pieces(self) -> list[AnyPiece]:
         """The next bytes, as far as they are here, at most `PIECES_AT_ONCE`; empty after the last.
 
         Nothing follows a multiple of the boundary. Raises what ended the reading.
@@ -122,7 +134,7 @@ class RangedReader:
         while True:
             if self._given == self._size:
                 return []
-            pieces: list[Piece] = []
+            pieces: list[AnyPiece] = []
             while len(pieces) < PIECES_AT_ONCE and (piece := self._cut()) is not None:
                 pieces.append(piece)
                 if piece.stop == self._size or (self._boundary and piece.stop % self._boundary == 0):
@@ -149,15 +161,28 @@ class RangedReader:
             for part in self._parts:
                 part.drop()
             self._parts.clear()
+            if self._pipes is not None:
+                self._pipes.close()
 
     # -- frontier ----------------------------------------------------------------------------------------
 
-    def _cut(self) -> Piece | None:
-        """The piece at the frontier, once it reaches the end of a slot, a part or a boundary."""
+    def _is_frontier(self, part: Part) -> bool:
+        """Whether the next byte of the part is the first that is missing."""
+        return part.position == self._chunks.frontier
+
+    def _cut(self) -> AnyPiece | None:
+        """The piece at the frontier, once it reaches the end of a slot, a pipe, a part or a boundary."""
         if not self._parts:
             self._wanted = self._given + 1
             return None
         part = self._parts[0]
+        if part.piped and part.piped[0].offset == self._given:
+            piped = part.piped.popleft()
+            self._passed(part, piped.stop)
+            return piped
+        if part.is_filling_from(self._given):
+            self._wanted = part.stop
+            return None
         slot_end = part.slot_end(self._given)
         wanted = slot_end
         if self._boundary is not None:
@@ -169,13 +194,17 @@ class RangedReader:
         length = wanted - self._given
         ends_slot = wanted == slot_end
         piece = Piece(self._given, slot.view[within : within + length], slot, within + length, ends_slot)
-        self._given = wanted
-        self._let_go()
         if ends_slot:
             part.take_slot(wanted)
-        if wanted == part.stop:
-            self._parts.popleft()
+        self._passed(part, wanted)
         return piece
+
+    def _passed(self, part: Part, given: int) -> None:
+        """The consumer has everything before `given`."""
+        self._given = given
+        self._let_go()
+        if given == part.stop:
+            self._parts.popleft()
 
     async def _starve(self) -> None:
         """Wait until the bytes that are wanted next are here, or reading has failed."""
@@ -190,7 +219,7 @@ class RangedReader:
         self._supply.permits.received(count)
         if part.position == part.stop and part.body is not None and part.body.stop > part.stop:
             asyncio.get_running_loop().call_soon(part.body.close)  # cut; not from within its own callback
-        if self._chunks.advance(part.index, count) >= self._wanted:
+        if self._chunks.advance(part.index, count) >= self._wanted or part.piped:
             self._wake_up()
 
     def _wake_up(self) -> None:
@@ -236,7 +265,7 @@ class RangedReader:
             except BaseException:
                 supply.permits.release()
                 raise
-            part = Part(index, start, end, supply.budget, slots, self._arrived)
+            part = Part(index, start, end, supply.budget, slots, self._arrived, self._part_pipes)
             self._parts.append(part)
             self._start(part)
             if not self._probed.is_set():
@@ -353,7 +382,8 @@ class RangedReader:
         if not self._slowness.may_repeat(end - at) or not permits.acquire_now():
             return False
         self._chunks.split(part.index, at)
-        tail = Part(self._chunks.take(), at, end, self._supply.budget, part.cut(at), self._arrived)
+        index, slots = self._chunks.take(), part.cut(at)
+        tail = Part(index, at, end, self._supply.budget, slots, self._arrived, self._part_pipes)
         self._parts.insert(self._parts.index(part) + 1, tail)
         self._start(tail)
         return True

@@ -17,7 +17,7 @@ from typing import Protocol
 from crossdock._kernels import Slot
 from crossdock.events import BlobSpooled
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.ranges import PIECES_AT_ONCE, Piece, RangedReader, Supply
+from crossdock.transfer.ranges import PIECES_AT_ONCE, AnyPiece, Piece, RangedReader, Supply
 from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming, is_wrong_content
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import ended, in_thread
@@ -67,7 +67,7 @@ class BlobSpool(Protocol):
 class Reader(Protocol):
     """As `ranges.RangedReader`."""
 
-    async def next_pieces(self) -> list[Piece]:
+    async def next_pieces(self) -> Sequence[AnyPiece]:
         """The next bytes."""
 
     def allow(self, limit: int | None) -> None:
@@ -128,6 +128,11 @@ class Spooling:
             chunk_size=self._chunk_size,
             on_given=self._tally.spooled,
         )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a spool that has room for the blob: then its bytes are read here."""
+        return self._kept is not None
 
     def keep(self, pieces: Sequence[Piece]) -> asyncio.Future[None] | None:
         """Keep the pieces, in a thread; until what is returned is done, somebody reads them."""
@@ -192,7 +197,7 @@ class SpooledReader:
         self._source: RangedReader | None = None
         self._hole_stop = size
 
-    async def next_pieces(self) -> list[Piece]:
+    async def next_pieces(self) -> Sequence[AnyPiece]:
         """As `RangedReader.next_pieces`."""
         while self._position < self._size:
             if self._source is None and self._kept.has(self._position):
@@ -205,13 +210,13 @@ class SpooledReader:
             if self._source is None:
                 self._hole_stop = self._kept.next_kept(self._position)
                 self._source = self._open_source(self._position, self._allowed())
-            pieces = await self._source.next_pieces()
-            self._position = pieces[-1].stop
+            read = await self._source.next_pieces()
+            self._position = read[-1].stop
             if self._position >= self._hole_stop:
                 await self._close_source()
             else:
                 self._source.allow(self._allowed())
-            return pieces
+            return read
         return []
 
     def allow(self, limit: int | None) -> None:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from crossdock.errors import ProtocolError, ReadFailed
 from crossdock.transport.chunked import ChunkedDecoder, UntilClose
 from crossdock.transport.head import MAX_INTERIM, HeadParser
+from crossdock.transport.piping import BESIDE, fill, no_pipe
 
 if TYPE_CHECKING:
-    from crossdock.transport.base import ResponseHead, Sink
+    from crossdock.transport.base import Pipe, ResponseHead, Sink
 
 
 class Event(enum.Enum):
@@ -56,6 +57,8 @@ class Answer:
         self.exact = True  # the body has an end of its own, and nothing came behind it
         self._interim = 0
         self._sink: Sink | None = None
+        self._socket = -1  # bytes may be moved from there into the sink's pipes
+        self._get_pipe: Callable[[], Pipe | None] = no_pipe
         self._ended = self._ended_well = False  # no more input will come; because the peer said so
         self._decoder: ChunkedDecoder | UntilClose | None = None  # None: framed by its length
         self._left = 0  # framed by length: body bytes not yet received, or not yet taken from the parser
@@ -103,14 +106,20 @@ class Answer:
         """`count` bytes are in `memory`. Raises `ProtocolError`, and what the sink raises."""
         return self._land(count)
 
-    def attach(self, sink: Sink) -> Event:
-        """Deliver the body to `sink` from here on. The head must be known."""
+    def attach(self, sink: Sink, socket: int = -1) -> Event:
+        """Deliver the body to `sink` from here on. The head must be known.
+
+        With `socket`, from which `memory` is filled as it is, bytes may go into the sink's pipes.
+        """
         rest = self._parser.rest
         if self._decoder is None:
             self._payload, self._raw = rest[: self._left], rest[self._left :]
             self._left -= len(self._payload)
         else:
             self._raw = rest
+        if self._decoder is None and socket >= 0:
+            self._socket = socket
+            self._get_pipe = getattr(sink, "get_pipe", no_pipe)
         self._sink = sink
         return self.proceed()
 
@@ -139,6 +148,7 @@ class Answer:
     def forget(self) -> None:
         """Drop the sink and everything buffered; nothing is expected."""
         self._sink = None
+        self._get_pipe = no_pipe
         self._raw = self._payload = self._nothing
         self.memory, self._land = self._parser.memory, self._land_unasked
 
@@ -192,6 +202,11 @@ class Answer:
             return self._aim()
         return self._finish()
 
+    def _land_beside(self, count: int) -> Event:
+        self._left -= count
+        self._payload = self.memory[:count]
+        return self.proceed()
+
     def _land_encoded(self, count: int) -> Event:
         self._raw = self._parser.memory[:count]
         return self.proceed()
@@ -200,6 +215,15 @@ class Answer:
 
     def _aim(self) -> Event:
         assert self._sink is not None
+        while (pipe := self._get_pipe()) is not None:
+            if self._fill(pipe, self._sink):
+                continue
+            if not self._left:
+                return self._finish()
+            # The loop tells of more bytes by receiving some of them.
+            self.memory = self._parser.memory[: min(BESIDE, self._left)]
+            self._land = self._land_beside
+            return MORE
         self._land = self._land_body
         room = self._sink.get_buffer()
         if room is None:
@@ -208,17 +232,35 @@ class Answer:
         self.memory = room if len(room) <= self._left else room[: self._left]
         return MORE
 
+    def _fill(self, pipe: Pipe, sink: Sink) -> bool:
+        """Move what the socket has; True: the pipe is full, and more may be there."""
+        count = 1
+        while count and pipe.room and self._left:
+            count = fill(pipe, self._socket, self._left)
+            self.delivered += count
+            self._left -= count
+            if count:
+                sink.received(count)
+        return self._left > 0 and not pipe.room
+
     def _copy(self) -> bool:
         assert self._sink is not None
+        pipe = self._get_pipe()
+        if pipe is not None:
+            self._delivered(pipe.put(self._payload), self._sink)
+            return True
         room = self._sink.get_buffer()
         if room is None:
             return False
         count = min(len(room), len(self._payload))
         room[:count] = self._payload[:count]
+        self._delivered(count, self._sink)
+        return True
+
+    def _delivered(self, count: int, sink: Sink) -> None:
         self.delivered += count
         self._payload = self._payload[count:]
-        self._sink.received(count)
-        return True
+        sink.received(count)
 
     def _decode(self) -> bool:
         """Find more payload in what was received."""

@@ -39,6 +39,29 @@ class Sink(Protocol):
         """The first `count` bytes of the last buffer are filled."""
 
 
+class Pipe(Protocol):
+    """Bytes that stay in the kernel between two sockets; structurally `content.Pipe`."""
+
+    @property
+    def room(self) -> int:
+        """How many more bytes it takes."""
+
+    def __len__(self) -> int:
+        """How many bytes are in it."""
+
+    def fill(self, socket: int, most: int) -> int:
+        """Move up to `most` bytes here; 0: the socket has none now, or ``room`` became 0. Raises OSError."""
+
+    def put(self, data: memoryview) -> int:
+        """Copy the first bytes of `data` here; returns how many, fewer when ``room`` has become 0."""
+
+    def drain(self, socket: int) -> int:
+        """Move bytes into the socket; 0: it takes none now. Raises OSError."""
+
+    def take(self, count: int) -> bytes:
+        """Copy the first bytes out, `count` of them or all."""
+
+
 class Request(Struct, frozen=True):
     """One HTTP/1.1 request. ``Host``, ``User-Agent`` and the framing headers are added by the transport.
 
@@ -84,8 +107,12 @@ class Exchange(Protocol):
     def url(self) -> str:
         """The request's URL, as sent; redact before showing."""
 
-    async def write(self, data: memoryview) -> None:
-        """Send the next body bytes; returns when `data` may be reused.
+    @property
+    def is_plain(self) -> bool:
+        """Whether bytes can go between pipes and its socket: no TLS is between."""
+
+    async def write(self, data: memoryview | Pipe) -> None:
+        """Send the next body bytes; returns when `data` may be reused, or the pipe is empty.
 
         When the server answers before the body is complete, writing stops and returns early with
         ``answered_early`` set: read the head by `response`. Raises `WriteFailed`, `TimedOut`.
@@ -103,6 +130,8 @@ class Exchange(Protocol):
 
     async def receive(self, sink: Sink) -> int:
         """Deliver the whole body into `sink`; returns its length and gives the connection back.
+
+        A sink that has ``get_pipe`` as well (`content.PipeSink`) gets bytes into pipes where that can be.
 
         Raises `ReadFailed` (ended early; with a Content-Length or chunked framing this is never taken for
         the end), `TimedOut` (phase ``low speed``: under ``low_speed`` bytes a second over ``timeout``

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection, one exchange at a time.
+"""One HTTP/1.1 connection, one exchange at a time. Its states are told in `state`.
 
 Rules:
 
@@ -8,8 +8,6 @@ Rules:
 3. Memory given to `write` is given back only when the kernel has all of it, or the socket is shut down and
    the loop has dropped it.
 4. A connection whose exchange did not end exactly where its framing says is closed, never reused.
-
-Its states are told in `state`.
 """
 
 from __future__ import annotations
@@ -22,22 +20,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
 from crossdock.transport.answer import DONE, FULL, HEAD, MORE, UNASKED, Answer, Event
+from crossdock.transport.piping import drain
 from crossdock.transport.redact import redact_text, redact_url
-from crossdock.transport.state import State, silent, unacknowledged
+from crossdock.transport.state import State, left_over, silent, unacknowledged
 from crossdock.transport.watchdog import Pace, Watchdog
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
-    from crossdock.transport.base import ResponseHead, Sink
+    from crossdock.transport.base import Pipe, ResponseHead, Sink
 
 _E = TypeVar("_E", bound=TransportError)
 
 # Bytes given to the loop at once. Plain asyncio before 3.12 copies what the kernel does not take at once, so
 # this bounds that copy; uvloop keeps a reference, and one call a MiB costs nothing.
 WRITE_PIECE = 1 << 20
-
-# Seconds for the rest of an answer that came before the request was complete.
-EARLY_ANSWER_GRACE = 2.0
+EARLY_ANSWER_GRACE = 2.0  # seconds for the rest of an answer that came before the request was complete
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -54,6 +51,7 @@ class Connection(asyncio.BufferedProtocol):
         sock: socket.socket,
     ) -> None:
         self.state = State.NEW
+        self.is_plain = True  # the socket carries what `Answer` sees: bytes may go between it and pipes
         self.idle_since = 0.0
         self.exchanges = 0  # begun on this connection; all but the first are a reuse
         self.moved = 0  # bytes received and given to the loop: progress, as the pool sees it
@@ -81,7 +79,7 @@ class Connection(asyncio.BufferedProtocol):
         self._method = method
         self._url = url
         self._body_size = self._unsent = content_length or 0  # `_unsent`: not yet given to `write`
-        self._out: memoryview | None = None  # given to `write`, not yet to the loop
+        self._out: memoryview | Pipe | None = None  # given to `write`, not yet to the loop
         self._draining = False  # a write is not in the kernel as a whole
         self._drained_at = (0, 0.0)  # bytes waiting, and since when it is that many
         self._receiving = False  # the answer has a sink and is not done
@@ -160,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
         self._watchdog.add(self)
         self._send(memoryview(head))
 
-    async def write(self, data: memoryview) -> None:
+    async def write(self, data: memoryview | Pipe) -> None:
         """Send body bytes; returns when `data` may be reused, early when the peer has answered."""
         if len(data) > self._unsent:
             raise InvalidInput(f"{len(data)} body bytes given where {self._unsent} are left of the request")
@@ -220,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receiving = True
         if self.state is not State.CLOSED:
             self.state = State.BODY
-        self._continue(lambda: self._answer.attach(sink))
+        self._continue(lambda: self._answer.attach(sink, self._sock.fileno() if self.is_plain else -1))
         if self._receiving:
             await self._wait(lambda now: self._check_body(now, within))  # network
         if self._error is not None:
@@ -231,7 +229,9 @@ class Connection(asyncio.BufferedProtocol):
         """The sink has room again."""
         if self._receiving and self._held:
             self._pace.release(self._loop.time())
+            before = self._answer.delivered
             self._continue(self._answer.proceed)
+            self.moved += self._answer.delivered - before
 
     def finish(self) -> None:
         """End the exchange: IDLE when nothing of it is outstanding, else CLOSED. Safe in any state."""
@@ -336,9 +336,14 @@ class Connection(asyncio.BufferedProtocol):
                     self.state = State.HEAD
                 self._wake()
                 return
-            piece, self._out = self._out[:WRITE_PIECE], self._out[WRITE_PIECE:]
-            self.moved += len(piece)
-            self._send(piece)
+            if isinstance(self._out, memoryview):
+                piece, self._out = self._out[:WRITE_PIECE], self._out[WRITE_PIECE:]
+                self.moved += len(piece)
+            else:
+                count, piece = drain(self._out, self._sock.fileno())
+                self.moved += count
+            if piece:
+                self._send(piece)
 
     # -- the end -------------------------------------------------------------------------------------------
 
@@ -431,14 +436,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _salvage(self) -> None:
         """Read what the kernel still holds: an answer that came before the reset that our write ran into."""
-        try:
-            while self.state is not State.CLOSED and not self._held:
-                count = self._sock.recv_into(self.get_buffer(-1))
-                if not count:
-                    return
-                self.buffer_updated(count)
-        except OSError:
-            pass  # nothing more to be had
+        while self.state is not State.CLOSED and not self._held:
+            if not (count := left_over(self._sock, self.get_buffer(-1))):
+                return
+            self.buffer_updated(count)
 
     # -- waiting -------------------------------------------------------------------------------------------
 

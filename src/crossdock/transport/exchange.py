@@ -10,7 +10,7 @@ from crossdock.transport.redact import redact_url
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crossdock.transport.base import Request, ResponseHead, Sink
+    from crossdock.transport.base import Pipe, Request, ResponseHead, Sink
     from crossdock.transport.client import HttpClient
     from crossdock.transport.connection import Connection
     from crossdock.transport.origin import Origin
@@ -55,9 +55,16 @@ class HttpExchange:
         else:
             self._connection.begin(request.method, request.url, self._head, request.content_length)
 
-    async def write(self, data: memoryview) -> None:
+    @property
+    def is_plain(self) -> bool:
+        """As `Exchange.is_plain`."""
+        return self._connection.is_plain
+
+    async def write(self, data: memoryview | Pipe) -> None:
         """As `Exchange.write`."""
         self._check_open(WriteFailed)
+        if not isinstance(data, memoryview) and not self.is_plain:
+            data = memoryview(data.take(len(data)))
         try:
             await self._connection.write(data)
         except BaseException:

@@ -46,3 +46,11 @@ def unacknowledged(sock: socket.socket) -> int:
     except (OSError, ValueError):  # closed meanwhile
         return 0
     return count[0]
+
+
+def left_over(sock: socket.socket, memory: memoryview) -> int:
+    """Receive bytes that the kernel still holds of a connection that is over; 0: no more are to be had."""
+    try:
+        return sock.recv_into(memory)
+    except OSError:
+        return 0

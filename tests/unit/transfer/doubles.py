@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from crossdock.content import BlobSource, Body, ByteSink, UploadSession
+from crossdock.content import BlobSource, Body, ByteSink, Pipe, UploadSession
 from crossdock.errors import NotFound, ReadFailed, UploadInterrupted, UploadRejected
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -33,6 +33,7 @@ class MemorySource:
     silent: set[int] = field(default_factory=set)  # open calls by number that get no answer
     # (start of a body, offset) at which it stalls until it is closed
     stall_at: tuple[int, int] | None = None
+    pipes: bool = False  # bytes go into the sink's pipes where it has some
 
     async def resolve(self, reference: str) -> Descriptor:
         digest = self.tags.get(reference, reference)
@@ -86,19 +87,26 @@ class MemoryBody:
                 raise ReadFailed("closed by this side")
             if self.owner.pause_at == (self.start, position):
                 await self.owner.go_on.wait()
-            buffer = sink.get_buffer()
-            if buffer is None:
+            pipe = getattr(sink, "get_pipe")() if self.owner.pipes else None  # noqa: B009
+            buffer = None if pipe is not None else sink.get_buffer()
+            if pipe is None and buffer is None:
                 self._room.clear()
                 await self._room.wait()
                 if self._closed:
                     raise ReadFailed("closed by this side")
                 continue
-            assert len(buffer), "a sink must never offer an empty buffer"
             stops = [
                 at for start, at in filter(None, (self.owner.stall_at, self.owner.pause_at)) if at > position
             ]
-            count = min(len(buffer), self.owner.piece, end - position, *(at - position for at in stops))
-            buffer[:count] = self.data[position : position + count]
+            most = min(self.owner.piece, end - position, *(at - position for at in stops))
+            if pipe is not None:
+                count = pipe.put(memoryview(self.data)[position : position + most])
+                if not count:
+                    continue
+            else:
+                assert len(buffer), "a sink must never offer an empty buffer"
+                count = min(len(buffer), most)
+                buffer[:count] = self.data[position : position + count]
             sink.received(count)
             position += count
             await asyncio.sleep(0)
@@ -128,6 +136,8 @@ class MemoryTarget:
     seen: list[str] = field(default_factory=list)  # those whose blobs are known before a mount is tried
     chunk_size: int | None = None
     checks_digest: bool = False
+    pipes: bool = False  # takes bytes by pipes
+    piped: int = 0  # bytes that came so
     # Called with (session, bytes about to be taken): may raise.
     on_append: Callable[[MemorySession, int], None] = lambda session, count: None
     on_commit: Callable[[MemorySession], None] = lambda session: None
@@ -206,6 +216,18 @@ class MemorySession:
         self.target.on_append(self, len(data))
         await asyncio.sleep(0)
         self.data += data
+
+    @property
+    def piped(self) -> MemorySession | None:
+        return self if self.target.pipes else None
+
+    async def append_pipe(self, pipe: Pipe) -> None:
+        count = len(pipe)
+        self.target.on_append(self, count)
+        await asyncio.sleep(0)
+        self.data += pipe.take(count)
+        assert not len(pipe)
+        self.target.piped += count
 
     def interrupt(self, offset: int, *, announce: bool = False) -> None:
         """Lose everything from `offset` on, as a target that asks for it again."""
