@@ -375,9 +375,14 @@ def test_a_token_server_that_refuses_is_exit_code_3(
     assert "wrong-word" not in line
 
 
+IN_CHUNKS = ("--resume-above", "1MiB", "--upload-chunk", "512KiB")
+
+
+@pytest.mark.parametrize("flags", [(), IN_CHUNKS], ids=["whole", "in chunks"])
 @pytest.mark.parametrize("announced", [None, 300.0, 0.0], ids=["announced", "lied about", "not announced"])
 def test_tokens_that_expire_in_mid_copy_are_renewed(
     announced: float | None,
+    flags: tuple[str, ...],
     secrets: Secrets,
     start_tokens: StartToken,
     token_registry: Callable[[str, TokenServer], DockerRegistry],
@@ -392,7 +397,7 @@ def test_tokens_that_expire_in_mid_copy_are_renewed(
     slow.add(Fault(lambda request: request.is_blob_get(layer.digest), times=None, rate=1_200_000))
     secrets.run(
         *("copy", f"{slow.host}/{TOKEN_REPOSITORY}:v1", f"{two.host}/{TOKEN_REPOSITORY}:v1"),
-        *("--src-creds-stdin", "--dest-creds-stdin", "--connections", "1", "--chunk-size", "512KiB"),
+        *("--src-creds-stdin", "--dest-creds-stdin", "--connections", "1", "--chunk-size", "512KiB", *flags),
         stdin=f"{LOGIN}\n{LOGIN}\n",
     )
     assert_holds(two.remote, TOKEN_REPOSITORY, "v1", graph)

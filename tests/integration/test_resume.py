@@ -8,6 +8,7 @@ import signal
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,14 @@ def run_again(passage: Passage) -> dict[str, object]:
     return result
 
 
+def paste(passage: Passage, done: Finished) -> dict[str, Any]:
+    """Run what a shell makes of the words that the copy ended with; its result."""
+    pasted = done.error.partition("run again: crossdock ")[2].partition(" (")[0]
+    result = passage.command.ok(*shlex.split(pasted)).result
+    passage.check()
+    return result
+
+
 def saved(passage: Passage) -> list[SavedUpload]:
     """The rows of the journal."""
     database = JournalDatabase(passage.state)
@@ -77,10 +86,7 @@ def overwrite(passage: Passage, row: SavedUpload) -> None:
 def test_a_failed_copy_keeps_its_session_and_says_what_to_paste(kind: str, passage: Passage) -> None:
     done = stop_between_chunks(passage)
     assert "12.0 MiB of 22.0 MiB" in done.error
-    pasted = done.error.partition("run again: crossdock ")[2].partition(" (")[0]
-    again = passage.command(*shlex.split(pasted))
-    assert again.code == 0, str(again)
-    result = again.result
+    result = paste(passage, done)
     assert (result["uploads_resumed"], result["bytes_resumed"]) == (1, 3 * CHUNK)
     assert result["bytes_moved"] >= LAYER
     passage.check()
@@ -130,7 +136,7 @@ def test_a_signal_lets_the_chunk_end_and_the_copy_goes_on_later(
     assert done.code == CANCELLED, str(done)
     assert "cancelled" in done.error
     assert "to resume at 12.0 MiB of 22.0 MiB, run again: crossdock copy" in done.error
-    result = run_again(passage)
+    result = paste(passage, done)
     assert (result["uploads_resumed"], result["bytes_resumed"]) == (1, 3 * CHUNK)
     assert passage.sent_again() == 0
 
@@ -328,6 +334,25 @@ def test_the_session_of_another_blob_is_refused_and_the_blob_begun_anew(passage:
     overwrite(passage, replace(row, location=location))
     result = run_again(passage)
     assert result["retries"] == 1
+
+
+YEAR = 365.25 * 24 * 3600
+
+
+@pytest.mark.parametrize("years", [-60, -1, 1, 1000], ids=lambda years: f"{years} years")
+def test_a_clock_that_jumped_costs_at_most_the_resumption(years: int, passage: Passage) -> None:
+    stop_between_chunks(passage)
+    (row,) = saved(passage)
+    then = row.updated + years * YEAR
+    overwrite(passage, replace(row, created=then, updated=then))
+    for action in ("list", "show"):
+        shown = passage.command.ok("state", action, "--state", passage.state, "--output", "json").result
+        assert [upload["digest"] for upload in shown["uploads"]] == [passage.layer]
+        passage.command.ok("state", action, "--state", passage.state)
+    passage.command.ok("state", "prune", "--older-than", "100000d", "--state", passage.state)
+    result = run_again(passage)
+    assert result["uploads_resumed"] == (1 if years > 0 else 0), "a row seems old, or of the future"
+    assert saved(passage) == []
 
 
 def test_a_location_that_is_none_is_not_asked(passage: Passage) -> None:

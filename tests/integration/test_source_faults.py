@@ -286,6 +286,13 @@ def test_a_corrupted_manifest_is_caught(case: Case) -> None:
     case.fails(VERIFICATION)
 
 
+def test_a_manifest_that_is_wrong_once_is_fetched_again(case: Case) -> None:
+    other = case.graph.manifests[case.graph.root][1].replace(b'"schemaVersion":2', b'"schemaVersion":3')
+    kind = {"Content-Type": case.graph.media_type, "Docker-Content-Digest": case.graph.root}
+    case.proxy.add(Fault("GET */manifests/*", answer=Answer(200, kind, other)))
+    assert case.recovers()["retries"] == 1
+
+
 def test_a_source_that_states_another_total_size_is_caught(case: Case) -> None:
     def lie(status: int, headers: list[tuple[str, str]]) -> tuple[int, list[tuple[str, str]]]:
         return status, [(k, v.replace(f"/{LAYER}", f"/{LAYER + 1}")) for k, v in headers]

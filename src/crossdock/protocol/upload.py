@@ -141,6 +141,7 @@ class Upload:
         self.trust_range = rules.trust_range
         self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
         self.chunks_refused = False
+        self.cut_chunk_lost = False  # with its whole session, as distribution 2 does (section 3.4)
         self.chunk_lowered = False  # by a 413, or by the registry's own word
         self._rules = rules
         self._retries = retries
@@ -247,6 +248,10 @@ class Upload:
         """A `Send` of which `sent` bytes had been written got no answer."""
         return self._recover(self._current(), sent)
 
+    def left(self) -> Verdict:
+        """The caller gave up a `Send` of a chunk, having no more bytes for too long. Costs no try."""
+        return self._ask(self._current())
+
     def asked(self, status: int, headers: HeaderLookup) -> Verdict:
         """The answer to an `Ask`; status 0 when there was none."""
         assert self._sent is not None
@@ -254,6 +259,7 @@ class Upload:
         if self._stated is not None:
             return self._doubt_settled(self._sent, self._stated, held)
         if held is None:
+            self.cut_chunk_lost = self.cut_chunk_lost or status == 404
             return self._restart(gone=status == 404)
         self._follow(headers)
         return self._go_to(self._sent, held)

@@ -7,8 +7,8 @@ back-off, its connections, the tokens, the TLS settings and the proxies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Self
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Self, TypeVar
 
 from msgspec import Struct
 
@@ -26,6 +26,8 @@ from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Req
 from crossdock.transport.redact import redact_url
 
 __all__ = ["NONE", "RegistryClient", "Reply", "Scope"]
+
+T = TypeVar("T")
 
 _FOLLOWED = frozenset({"GET", "HEAD"})
 _AUTH_TRIES = (False, False, True)  # bare, with a cached token, with its replacement; True: the last one
@@ -135,6 +137,10 @@ class RegistryClient:
         return await self._retrier.run(
             lambda: f"{method} {redact_url(target)}", lambda: self._follow(call, target)
         )
+
+    async def once_more(self, operation: Callable[[], str], attempt: Callable[[], Awaitable[T]]) -> T:
+        """As `Retrier.once_more`."""
+        return await self._retrier.once_more(operation, attempt)
 
     async def fetch(
         self, method: str, url: str, *, scope: Scope | None, headers: Headers = ()

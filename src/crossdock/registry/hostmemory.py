@@ -68,6 +68,8 @@ class HostMemory:
         self._post_tries = 0  # that told nothing, the one under way included
         self._is_trying = False
         self.contents = Contents()
+        self.keeps_cut_chunks = True
+        """A session outlives a chunk that was cut, as far as is known."""
 
     @property
     def may_resume(self) -> bool:
@@ -95,6 +97,8 @@ class HostMemory:
             self._single_put = min(limit, self._single_put if self._single_put is not None else limit)
         if upload.chunks_refused and not upload.put_refused:
             self._may_chunk = False
+        if upload.cut_chunk_lost:
+            self.keeps_cut_chunks = False
         if upload.chunk_lowered:
             self._chunk = min(upload.chunk_size, self._chunk or upload.chunk_size)
         self._trust_range = self._trust_range and upload.trust_range

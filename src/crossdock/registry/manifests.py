@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from crossdock.errors import DigestMismatch, InvalidDigest, LimitExceeded, NotFound, RegistryError
@@ -53,10 +54,12 @@ class Manifests:
         else:
             if (found := self._from_head(reference, reply)) is not None:
                 return found
-        return await self._resolve_by_get(reference)
+        return await self._client.once_more(
+            lambda: f"fetch manifest {reference}", partial(self._resolve_by_get, reference)
+        )
 
     async def fetch(self, descriptor: Descriptor) -> bytes:
-        """The manifest's bytes, size and digest verified. # network
+        """The manifest's bytes, size and digest verified; asked for once more when they are wrong. # network
 
         Raises `NotFound`, `ContentError` (`LimitExceeded` over 4 MiB) and what requests raise.
         """
@@ -65,6 +68,11 @@ class Manifests:
                 f"manifest {descriptor.digest} has {descriptor.size} bytes, over the limit of {LIMIT}",
                 limit=LIMIT,
             )
+        return await self._client.once_more(
+            lambda: f"fetch manifest {descriptor.digest}", partial(self._fetch_once, descriptor)
+        )
+
+    async def _fetch_once(self, descriptor: Descriptor) -> bytes:
         reply = await self._request("GET", descriptor.digest)
         data = reply.body
         # Harbor's HEAD may state another length than its GET (2.2); then the digest alone is the proof.

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from crossdock.errors import CrossdockError, RetriesExhausted
+from crossdock.errors import CrossdockError, DigestMismatch, RetriesExhausted, SizeMismatch
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
@@ -91,6 +91,17 @@ class Retrier:
                         raise
                     raise _exhausted(failures) from error
             await self._pause(operation, failures)
+
+    async def once_more(
+        self, operation: Callable[[], str], attempt: Callable[[], Awaitable[Result]]
+    ) -> Result:
+        """The result of `attempt`, made a second time when it met wrong bytes: they may be damage."""
+        try:
+            return await attempt()
+        except (DigestMismatch, SizeMismatch) as error:
+            if self._on_retry is not None:
+                self._on_retry(operation(), str(error))
+        return await attempt()
 
     async def _pause(self, operation: Callable[[], str], failures: Sequence[CrossdockError]) -> None:
         error = failures[-1]

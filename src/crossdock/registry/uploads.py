@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,7 +20,6 @@ from crossdock.content import Pipe, SavedSession, SessionLog
 from crossdock.errors import (
     CrossdockError,
     LimitExceeded,
-    NotFound,
     ProtocolError,
     RegistryError,
     TransportError,
@@ -29,15 +27,13 @@ from crossdock.errors import (
     UploadRejected,
 )
 from crossdock.oci.descriptor import Descriptor
-from crossdock.protocol import endpoints
 from crossdock.protocol.errorcode import MAX_BODY
-from crossdock.protocol.headers import HeaderLookup
 from crossdock.protocol.redirect import next_hop
 from crossdock.protocol.resume import StartAgain
 from crossdock.protocol.upload import Ask, Done, Look, Open, Send, Upload, Verdict
-from crossdock.registry.blobs import blob_exists
 from crossdock.registry.kept import check_kept, check_stated
-from crossdock.registry.pace import Pace
+from crossdock.registry.pace import PATIENCE, Idle, Pace
+from crossdock.registry.uploadrequests import CANCEL_TIMEOUT_S, UploadRequests, checked
 from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
@@ -45,12 +41,7 @@ if TYPE_CHECKING:
     from crossdock.registry.hostmemory import HostMemory
     from crossdock.transport.base import Exchange
 
-CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; a registry drops it by itself in the end
 _AGAIN = "the upload starts again at byte 0, in a new session: "
-_OPENED = (200, 201, 202)
-_BINARY = {"Content-Type": "application/octet-stream"}  # zot answers 415 without it
-_ASKED = (200, 202, 204)
-_DROPPED = (200, 202, 204, 404)
 
 
 class RegistryUpload:
@@ -81,8 +72,7 @@ class RegistryUpload:
         self._memory = memory
         self._opened = opened
         self._registry_url = ""
-        self._opening: asyncio.Task[Reply] | None = None
-        self._is_begun = False  # something was asked of the target
+        self._requests = UploadRequests(client, repository, descriptor, scope)
         self._exchange: Exchange | None = None
         self._offset = 0
         self._log = log
@@ -90,7 +80,9 @@ class RegistryUpload:
         self._logged = (0, "")  # what the log was told last
         self._is_busy = False
         self._is_plain = False
-        self._pace = Pace()
+        self._pace = Pace(client.network.timeout)
+        self._idle = Idle(PATIENCE * client.network.timeout, self._leave_chunk)
+        self._left: int | None = None  # bytes of a chunk that was given up for want of more
         self._upload = Upload(
             descriptor.digest,
             descriptor.size,
@@ -129,13 +121,13 @@ class RegistryUpload:
         except TransportError as error:
             return 0, f"{_AGAIN}{error}"
         self._upload.take_up(location, saved.acknowledged, saved.chunk_size, trust_range=saved.trust_range)
-        found = self._upload.taken_up(*await self._ask(location))
+        found = self._upload.taken_up(*await self._requests.ask(location))
         if isinstance(found, StartAgain):
             return 0, f"{_AGAIN}{found.reason}" if found.announce else ""
         if self._opened is not None:
             unused, self._opened = self._opened, None
             with suppress(TransportError):
-                await self._drop(self._resolve(unused.url, unused.headers.get("Location", "")))
+                await self._requests.drop(self._resolve(unused.url, unused.headers.get("Location", "")))
         self._offset = found.offset
         self._tell_log()
         return found.offset, f"{found.lost} bytes that it had are not there any more" if found.lost else ""
@@ -148,8 +140,8 @@ class RegistryUpload:
     def prepare(self) -> None:
         """Ask for the session now: the first bytes are on their way. `append` tells what came of it."""
         size = self._descriptor.size
-        if self._opened is None and not self._is_begun and not self._memory.may_post_whole(size):
-            self._begin(endpoints.uploads(self._repository, self._descriptor.digest.algorithm), b"", _OPENED)
+        if self._opened is None and not self._requests.is_begun and not self._memory.may_post_whole(size):
+            self._requests.prepare()
 
     async def append(self, data: memoryview) -> None:
         """Send the next bytes; `data` may cross the ends of chunks. # network
@@ -216,7 +208,7 @@ class RegistryUpload:
             return
         await self._finish_opening()
         for location in (self._upload.location, *self._upload.abandoned):
-            await self._drop(location)
+            await self._requests.drop(location)
 
     async def leave(self) -> None:
         """Keep the session, and end what is under way. Never raises an error; bounded in time."""
@@ -227,9 +219,7 @@ class RegistryUpload:
         """Get hold of a session that was opened, or is about to be, and never used. # network"""
         with suppress(CrossdockError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                if self._opening is not None:
-                    reply = await self._opening
-                    self._opened = reply if self._is_session(reply) else None
+                self._opened = await self._requests.late_answer() or self._opened
                 if self._opened is not None:
                     await self._open()
 
@@ -243,6 +233,7 @@ class RegistryUpload:
         send = self._sending()
         piece = data[: send.stop - self._offset] if isinstance(data, memoryview) else data
         size = len(piece)
+        self._idle.ends()
         try:
             await self._exchange.write(piece)  # network
         except TransportError as error:
@@ -257,12 +248,17 @@ class RegistryUpload:
         self._offset += size
         if ends and not send.final:
             await self._finish(None)
+        elif not send.final and self._memory.keeps_cut_chunks:
+            self._idle.begins()
 
     async def _start(self, ready: int = 0) -> bool:
         """Open what is needed for the next request. False: it failed, and was mended. # network
 
         `ready` bytes are there to be sent at once.
         """
+        if self._left is not None:
+            await self._go_on_after(self._left)
+            return False
         if isinstance(self._upload.step, Open):
             await self._open()
         self._upload.shorten(self._pace.most(self._offset, ready))
@@ -283,14 +279,26 @@ class RegistryUpload:
         self._is_plain = self._exchange.is_plain
         return True
 
+    def _leave_chunk(self) -> None:
+        """Called when bytes are awaited for too long: an open request would be cut, sooner or later."""
+        self._left = self._offset - self._sending().start
+        self._close_exchange()
+        self._is_busy = False
+
+    async def _go_on_after(self, sent: int) -> None:
+        """There are bytes again after `_leave_chunk`, which had sent so many."""
+        self._left = None
+        send, waited_s = self._sending(), self._client.network.timeout * PATIENCE
+        error = TransportError(
+            f"{send.method} {redact_url(send.url)}: given up after {sent} of {send.stop - send.start} bytes:"
+            f" the source kept it waiting for {waited_s:g} s"
+        )
+        await self._settle(self._upload.left(), error)
+
     async def _open(self) -> None:
         self._registry_url = await self._client.base_url()
         reply, self._opened = self._opened, None
-        if reply is None:
-            path = endpoints.uploads(self._repository, self._descriptor.digest.algorithm)
-            reply = await self._post(path, b"", _OPENED)
-        if not reply.headers.get("Location", ""):
-            raise ProtocolError(f"POST {redact_url(reply.url)}: an upload was opened without a Location")
+        reply = checked(reply) if reply is not None else await self._requests.open()
         self._upload.opened(reply.headers, reply.url)
         if self._log is not None:
             upload = self._upload
@@ -298,41 +306,11 @@ class RegistryUpload:
             self._logged = (0, upload.location)
         await self._drop_abandoned()
 
-    def _begin(
-        self, path: str, body: bytes, ok: Collection[int], *, retry: bool = True
-    ) -> asyncio.Task[Reply]:
-        self._is_begun = True
-        self._opening = asyncio.ensure_future(
-            self._client.request(
-                "POST",
-                path,
-                scope=self._scope,
-                headers=_BINARY if body else None,
-                body=body,
-                ok=ok,
-                retry=retry,
-            )
-        )
-        return self._opening
-
-    async def _post(self, path: str, body: bytes, ok: Collection[int], *, retry: bool = True) -> Reply:
-        opening = self._opening or self._begin(path, body, ok, retry=retry)
-        try:
-            # Cancelled here, the registry may have opened a session whose Location only the answer tells.
-            reply = await asyncio.shield(opening)  # network
-        except CrossdockError as error:
-            self._opening = None
-            if isinstance(error, NotFound):
-                error.hint = "create the repository at the target first: some registries (ECR) never do"
-            raise
-        self._opening = None
-        return reply
-
     # -- in one request ------------------------------------------------------------------------------
 
     def _is_whole(self, data: memoryview) -> bool:
         """Whether `data` is the blob, and nothing has been asked of the target for it."""
-        return len(data) == self._descriptor.size and not self._is_begun and self._opened is None
+        return len(data) == self._descriptor.size and not self._requests.is_begun and self._opened is None
 
     async def _post_whole(self, data: memoryview) -> bool:
         """POST the blob (end-4b); False: the usual way, in the session that the registry has opened, if any.
@@ -341,13 +319,12 @@ class RegistryUpload:
         """
         taken: bool | None = None  # None: nothing is learned of it
         try:
-            path = endpoints.single_post(self._repository, self._descriptor.digest)
-            reply = await self._post(path, bytes(data), (201, 202), retry=False)
+            reply = await self._requests.post_whole(bytes(data))
             taken = reply.status == 201 and await self._is_kept(reply)
             if taken:
                 self._offset = len(data)
                 self._upload.posted()
-            elif reply.status == 202 and self._is_session(reply):
+            elif reply.status == 202 and self._requests.leads_to_session(reply):
                 self._opened = reply
         except CrossdockError as error:
             if error.retryable:
@@ -358,16 +335,11 @@ class RegistryUpload:
             self._memory.posted_whole(taken)
         return taken is True
 
-    def _is_session(self, reply: Reply) -> bool:
-        """Whether the answer to a POST leads to a session, and not to the blob or nowhere."""
-        location = reply.headers.get("Location", "").partition("?")[0]
-        return bool(location) and not location.endswith(self._descriptor.digest)
-
     async def _is_kept(self, reply: Reply) -> bool:
         """Whether a 201 means the blob: some answer it to a POST that they take for the usual one."""
-        if self._is_session(reply):
+        if self._requests.leads_to_session(reply):
             return False
-        return self._memory.takes_whole_posts or await self._look()
+        return self._memory.takes_whole_posts or await self._requests.look()
 
     async def _finish(self, timeout: float | None, early: int = 0) -> None:
         """Read the answer to the request under way. `early` bytes were written but not counted. # network"""
@@ -405,9 +377,9 @@ class RegistryUpload:
             await asyncio.sleep(self._client.network.backoff_s(self._upload.failures, random.random()))
         while verdict is not Verdict.REFUSED and isinstance(self._upload.step, Ask | Look):
             if isinstance(self._upload.step, Look):
-                verdict = self._upload.looked(await self._look())
+                verdict = self._upload.looked(await self._requests.look())
             else:
-                verdict = self._upload.asked(*await self._ask(self._upload.step.url))
+                verdict = self._upload.asked(*await self._requests.ask(self._upload.step.url))
         self._memory.learn(self._upload)
         if verdict is Verdict.REFUSED:
             self._give_up(error)
@@ -426,24 +398,10 @@ class RegistryUpload:
             self._log.acknowledged(*reached, upload.chunk_size, trust_range=upload.trust_range)
             self._logged = reached
 
-    async def _ask(self, url: str) -> tuple[int, HeaderLookup]:
-        """Status and headers of the session's state; status 0 when there was no answer."""
-        try:
-            reply = await self._client.request("GET", url, scope=self._scope, ok=_ASKED)  # network
-        except CrossdockError as error:
-            return getattr(error, "status", 0), {}
-        return reply.status, reply.headers
-
     async def _drop_abandoned(self) -> None:
         while self._upload.abandoned:
-            await self._drop(self._upload.abandoned[-1])
+            await self._requests.drop(self._upload.abandoned[-1])
             self._upload.abandoned.pop()
-
-    async def _look(self) -> bool:
-        try:
-            return await blob_exists(self._client, self._repository, self._descriptor, self._scope)  # network
-        except CrossdockError:
-            return False
 
     def _interrupt(self, cause: CrossdockError | None) -> NoReturn:
         self._offset = self._upload.offset
@@ -469,17 +427,8 @@ class RegistryUpload:
             error.hint = "see the target's log for its reason"
         raise error
 
-    async def _drop(self, location: str) -> None:
-        """DELETE a session (U17); its failure changes nothing. # network"""
-        if not location:
-            return
-        with suppress(CrossdockError, TimeoutError):
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await self._client.request(
-                    "DELETE", location, scope=self._scope, ok=_DROPPED, timeout=CANCEL_TIMEOUT_S, retry=False
-                )
-
     def _close_exchange(self) -> None:
+        self._idle.reset()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close()

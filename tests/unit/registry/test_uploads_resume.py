@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from crossdock.errors import ServerBusy
+from crossdock.errors import ServerBusy, UploadInterrupted
 from crossdock.registry.repository import RegistryRepository
 from crossdock.registry.uploads import RegistryUpload
 from unit.registry.scripted_registry import Answer, Connect, ScriptedRegistry, Seen, content, describe
@@ -214,6 +214,72 @@ async def test_to_leave_deletes_nothing_and_ends_the_request(
     await reading.wait()
     await session.leave()
     assert [seen.method for seen in server.seen] == ["POST", "PATCH"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are given up after 50 ms without bytes."""
+    monkeypatch.setattr("crossdock.registry.uploads.PATIENCE", 0.005)
+
+
+class CutChunk:
+    """Takes the first MiB of a chunk, and sees the connection end."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def __call__(self, seen: Seen) -> None:
+        try:
+            await seen.read(MiB)
+            with pytest.raises(asyncio.IncompleteReadError):
+                await seen.read()
+        finally:
+            self.ended.set()
+
+
+async def test_a_chunk_that_waits_for_bytes_is_given_up_and_gone_on_with(
+    server: ScriptedRegistry, connect: Connect, log: Log, impatient: None
+) -> None:
+    cut = CutChunk()
+    server.expect("POST", POST, OPENED)
+    server.expect("PATCH", "/u/1?s=0", cut)
+    server.expect("GET", "/u/1?s=0", Answer(204, {"Location": "/u/1?s=1", "Range": f"0-{MiB - 1}"}))
+    for number, stop in ((1, CHUNK), (2, 2 * CHUNK), (3, len(DATA))):
+        place = {"Location": f"/u/1?s={number + 1}", "Range": f"0-{stop - 1}"}
+        server.expect("PATCH", f"/u/1?s={number}", Answer(202, place))
+    server.expect("PUT", f"/u/1?s=4&{DIGEST}", Answer(201))
+    repository = connect()
+    session = await begin(repository, log)
+    await session.append(memoryview(DATA)[:MiB])
+    await cut.ended.wait()
+    assert session.is_between_requests
+    assert [seen.method for seen in server.seen] == ["POST", "PATCH"], "nothing is asked without bytes"
+    await feed(session, MiB)
+    assert ("acknowledged", MiB, "/u/1?s=1", 3) in log.lines
+    assert b"".join(seen.body for seen in server.seen if seen.method == "PATCH") == DATA
+
+
+async def test_where_a_cut_chunk_ended_the_session_no_other_one_is_given_up(
+    server: ScriptedRegistry, connect: Connect, log: Log, impatient: None
+) -> None:
+    cut = CutChunk()
+    server.expect("POST", POST, OPENED)
+    server.expect("PATCH", "/u/1?s=0", cut)
+    server.expect("GET", "/u/1?s=0", Answer(404))
+    server.expect("POST", POST, Answer(202, {"Location": "/u/2"}))
+    for _ in range(3):
+        server.expect("PATCH", "/u/2", Answer(202))
+    server.expect("PUT", f"/u/2?{DIGEST}", Answer(201))
+    session = await begin(connect(), log)
+    await session.append(memoryview(DATA)[:MiB])
+    await cut.ended.wait()
+    with pytest.raises(UploadInterrupted, match="from byte 0") as interrupted:
+        await session.append(memoryview(DATA)[MiB : 2 * MiB])
+    assert "the source kept it waiting" in str(interrupted.value.cause)
+    await session.append(memoryview(DATA)[:MiB])
+    for _ in range(20):  # time-outs
+        await asyncio.sleep(0.005)
+    await feed(session, MiB)
 
 
 @pytest.mark.parametrize("location", ["ftp://127.0.0.1/u/9", "http://u:p@127.0.0.1/u/9", "http://[/u/9"])
