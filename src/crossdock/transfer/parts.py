@@ -25,12 +25,12 @@ DISCARD_SIZE = 1 << 18
 
 
 class PipedPiece(Struct, frozen=True):
-    """Contiguous bytes ``offset``..``stop`` inside one pipe."""
+    """Contiguous bytes ``offset``..``stop`` inside one pipe, at most a slot's, wherever they begin."""
 
     offset: int
     stop: int
     pipe: Pipe
-    ends_slot: bool  # a slot was reserved for it and the pipes before it, and is not drawn
+    slots: int  # that were reserved for it and the pipes before it, and are not drawn
 
     async def pipe_to(self, session: UploadSession) -> None:
         """Give the bytes to `session`. Raises as `UploadSession.append` does. # network"""
@@ -126,17 +126,19 @@ class Part:
         position = self.position
         if position == self.stop or self._number(position) in self.slots or not by.is_frontier(self):
             return None
+        if not self._is_credited():
+            return None
+        # Pipes are full after so many pages, some not whole: ending at slots they would end in small ones.
         stop = self.slot_end(position)
+        if self._reserved:
+            stop = min(self.stop, position + self._budget.slot_size)
         if by.boundary is not None:
             stop = min(stop, (position // by.boundary + 1) * by.boundary)
         pipe = by.pipes.open(stop - position)
         if pipe is None:
             self._is_waiting = by.pipes.wait(self._pipe_released)
-        elif self._is_credited():
-            self._filling = (position, pipe)
         else:
-            pipe.release()
-            pipe = None
+            self._filling = (position, pipe)
         return pipe
 
     def _pipe_released(self) -> None:
@@ -164,10 +166,13 @@ class Part:
         if offset == self.position:
             pipe.release()
             return
-        ends_slot = self.slot_end(self.position - 1) == self.position
-        if ends_slot:
+        slots = self._number(self.position - 1) - self._credited
+        self._reserved -= slots
+        self._credited += slots
+        if self.slot_end(self.position - 1) == self.position:
+            slots += 1
             self._credited = -1
-        self.piped.append(PipedPiece(offset, self.position, pipe, ends_slot))
+        self.piped.append(PipedPiece(offset, self.position, pipe, slots))
 
     def get_buffer(self) -> memoryview | None:
         """Memory up to the end of the current slot, or of the part."""
@@ -226,12 +231,13 @@ class Part:
     def splits_at(self) -> int:
         """Where a second connection could take over: between two slots, at half of what is left or before.
 
-        At `stop` when there is nothing to be taken over: the slot that bytes may be landing in stays whole.
+        At `stop` when there is nothing to be taken over: what bytes may be landing in stays whole.
         """
         size = self._budget.slot_size
         middle = (self.position + self.stop) // 2
         at = middle - (middle - self.start) % size
-        return at if at >= self.slot_end(self.position) else min(self.stop, self.slot_end(self.position))
+        room = 1 if self._filling is None else max(1, self._filling[1].room)
+        return max(at, self.slot_end(self.position + room - 1))
 
     def cut(self, at: int) -> int:
         """End at the slot boundary `at`; returns how many reserved slots are the caller's now."""
@@ -282,7 +288,7 @@ class Part:
         while self.piped:
             piece = self.piped.popleft()
             piece.pipe.release()
-            reserved += piece.ends_slot
+            reserved += piece.slots
         self._budget.cancel(reserved)
 
     def _reserve_more(self) -> bool:

@@ -9,7 +9,7 @@ Rules:
 
 1. Only the part at the frontier uses pipes, so what is in them can always be sent. Parts behind it land in
    slots.
-2. The slot that a pipe stands for stays reserved until the pipe is empty: the budget counts its bytes.
+2. The slots that pipes stand for stay reserved until those are empty: the budget counts their bytes.
 3. A blob has few pipes. When all are full the target limits, and the source has to wait. A blob without any
    (the kernel bounds what one user's pipes hold) goes by its slots.
 """

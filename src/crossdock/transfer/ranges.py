@@ -51,8 +51,7 @@ class Supply(Struct, frozen=True):
         """Nobody reads the piece any more."""
         if isinstance(piece, PipedPiece):
             piece.pipe.release()
-            if piece.ends_slot:
-                self.budget.cancel(1)
+            self.budget.cancel(piece.slots)
         elif piece.ends_slot:
             self.budget.release(piece.slot)
 
