@@ -6,6 +6,7 @@ import json
 import shlex
 import signal
 import sqlite3
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,24 @@ def test_a_journal_that_may_not_grow_does_not_end_the_copy(passage: Passage) -> 
     passage.check()
     (warning,) = result["warnings"]
     assert str(passage.state / FILE) in warning
+
+
+@pytest.mark.parametrize("free_kib", [0, 24, 64])
+def test_a_journal_on_a_full_disk_does_not_end_the_copy(free_kib: int, passage: Passage) -> None:
+    if subprocess.run([require("unshare"), "-m", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this user may make no mount namespace")
+    passage.state.mkdir()
+    state = shlex.quote(str(passage.state))
+    script = (
+        f"mount -t tmpfs -o size=128k none {state} && head -c {128 - free_kib}k /dev/zero > {state}/other;"
+        ' exec "$@"'
+    )
+    prefix = (require("unshare"), "-m", "sh", "-c", script, "sh")
+    result = passage.command.ok(*passage.words, prefix=prefix).result
+    passage.check()
+    (warning,) = result["warnings"]
+    assert str(passage.state / FILE) in warning
+    assert "no space is left" in warning.lower() or "No space left" in warning
 
 
 def test_two_processes_that_copy_the_same_blob_both_succeed(passage: Passage) -> None:
