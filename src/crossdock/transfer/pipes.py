@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import termios
@@ -30,6 +31,8 @@ MOST_PIPES = 12
 
 # Linux has had all of it since 2.6.35; no other system has.
 IS_AVAILABLE = hasattr(os, "splice") and hasattr(fcntl, "F_SETPIPE_SZ")
+# What sandboxes answer that know the call and not these files, or forbid it.
+_REFUSED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK if IS_AVAILABLE else 0
 
 
@@ -60,6 +63,12 @@ class Pipe:
             # One word for two things: the socket is empty, or the pipe has no place for another page.
             if self._size and _readable(socket):
                 self.room = 0
+            return 0
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                raise
+            self.room = 0
+            self._owner.give_up()
             return 0
         self._size += count
         self.room -= count
@@ -142,6 +151,10 @@ class Pipes:
         else:
             self._free.append(pipe)
         self._go_on()
+
+    def give_up(self) -> None:
+        """Open no more pipes: this kernel has splice(2) and does not do it. Bytes go by slots."""
+        self._most = 0
 
     def close(self) -> None:
         """Nothing is received any more. Pipes in use end when they are released."""

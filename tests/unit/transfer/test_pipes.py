@@ -176,6 +176,22 @@ def test_where_the_kernel_gives_no_more_pipes_there_are_none(monkeypatch: pytest
     pipes.close()
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
+def test_where_the_kernel_does_not_splice_bytes_go_by_slots(
+    pipes: Pipes, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*args: object, **options: object) -> int:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(module.os, "splice", refuse)
+    pipe = opened(pipes, 10)
+    assert pipe.fill(pair[1].fileno(), 10) == 0
+    assert pipe.room == 0
+    pipe.release()
+    assert pipes.open(10) is None
+    assert not pipes.wait(lambda: None), "there will be none"
+
+
 # -- through the engine --------------------------------------------------------------------------------------
 
 
