@@ -18,7 +18,7 @@ from benchmarks.servers import Certificates, End
 
 CROSSDOCK = str(Path(sys.executable).with_name("crossdock"))
 FLOOR = ROOT / "build" / "benchmarks"  # where measure.build_floor puts its programs
-READS = 4  # times that a layer is read in one process, so that its start counts for less
+READERS, READS = 4, 3  # connections, and times that each reads a layer: so that the start counts for little
 SPAWN_PROCESSES = 4  # of clients that copy one image a process
 
 
@@ -173,15 +173,15 @@ def _floor(job: Job) -> list[str]:
 
 
 def _read(job: Job) -> list[str]:
-    """crossdock's transport alone: see reads.py."""
-    argv = [sys.executable, str(ROOT / "benchmarks" / "reads.py"), str(job.ca)]
-    return [*argv, *_layer_url(job), str(READS)]
+    """crossdock's transport alone: see move.py."""
+    argv = [sys.executable, str(ROOT / "benchmarks" / "move.py"), "read", str(job.ca)]
+    return [*argv, *_layer_url(job), str(READERS), str(READS)]
 
 
 def _curl(job: Job) -> list[str]:
     (url, _) = _layer_url(job)
     argv = ["curl", "--silent", "--fail", "--cacert", str(job.ca)]
-    return [*argv, *(["--output", os.devnull, url] * READS)]
+    return [*argv, *(["--output", os.devnull, url] * READERS * READS)]
 
 
 def _layer_url(job: Job) -> tuple[str, str]:

@@ -146,7 +146,7 @@ SCENARIOS = (
     ),
     Scenario(
         "read-tls",
-        "one layer over TLS, only read, four times",
+        "one layer over TLS, only read, twelve times",
         Workload(1, 1, 256 * MiB, rounds=3),
         Workload(1, 1, GiB, rounds=5),
         ("rustls", "ssl", "curl"),
