@@ -86,9 +86,9 @@ def test_between_chunks_a_silent_source_keeps_no_request_open(kind: str, passage
 
 @pytest.mark.parametrize("kind", ["docker-registry-2.8", "embedded"])
 def test_chunks_get_shorter_behind_a_slow_source(kind: str, passage: Passage) -> None:
-    passage.source.add(Fault(lambda seen: seen.is_blob_get(passage.layer), times=None, rate=2.5 * MIB))
+    passage.source.add(Fault(lambda seen: seen.is_blob_get(passage.layer), times=None, rate=2 * MIB))
     with start(passage) as running:
         finished(running, passage)
     chunks = [seen for seen in passage.target.seen if passage.is_chunk(seen)]
-    assert all(seen.body_size <= 3 * MIB for seen in chunks[1:])
+    assert sum(seen.body_size < CHUNK for seen in chunks) > len(chunks) / 2
     assert sum(seen.body_size for seen in chunks) == LAYER

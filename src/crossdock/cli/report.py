@@ -85,6 +85,8 @@ def _counts(values: Mapping[str, Any], seconds: float) -> str:
     moved += ")"
     if values["uploads_resumed"]:
         moved += f", {format_size(values['bytes_resumed'])} of it before this run"
+    if values["bytes_spooled"]:
+        moved += f", {format_size(values['bytes_spooled'])} from the spool"
     return ", ".join(
         (
             count(values["manifests"], "manifest"),

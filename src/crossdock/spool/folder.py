@@ -75,20 +75,17 @@ class SpoolFolder:
         """The file of a blob whose lock the caller holds; None when there is no room for one."""
         path = self.path / _name(digest)
         descriptor = self._open(path)
+        kept = None
         try:
             kept = SpoolFile.open(descriptor, size, self._cap)
             if kept is None:
                 os.ftruncate(descriptor, 0)
                 kept = self._create(descriptor, size)
-        except BaseException:
-            os.close(descriptor)
-            if not path.stat().st_size:
+            return kept
+        finally:
+            if kept is None:
+                os.close(descriptor)
                 self.remove(digest)
-            raise
-        if kept is None:
-            os.close(descriptor)
-            self.remove(digest)
-        return kept
 
     def remove(self, digest: str) -> None:
         """Remove the file of a blob whose lock the caller holds."""
