@@ -9,8 +9,12 @@ Paths keep ``/`` and ``:`` as they are; values of a query are quoted in full, as
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+# Digests, tags, and nearly all names: `quote` would give them back as they are, ten times slower.
+_PLAIN = re.compile(r"[A-Za-z0-9._:-]*")
 
 
 def base() -> str:
@@ -20,7 +24,7 @@ def base() -> str:
 
 def blob(repository: str, digest: str) -> str:
     """end-2 (GET, HEAD) and end-10 (DELETE): one blob."""
-    return f"{_repository(repository)}/blobs/{quote(digest, safe=':')}"
+    return f"{_repository(repository)}/blobs/{_quoted(digest)}"
 
 
 def manifest(repository: str, reference: str, tag: str | None = None) -> str:
@@ -28,7 +32,7 @@ def manifest(repository: str, reference: str, tag: str | None = None) -> str:
 
     `tag` is end-7b: pushed by digest and tagged at once, by registries that answer ``OCI-Tag``.
     """
-    path = f"{_repository(repository)}/manifests/{quote(reference, safe=':')}"
+    path = f"{_repository(repository)}/manifests/{_quoted(reference)}"
     return _with_query(path, {} if tag is None else {"tag": tag})
 
 
@@ -73,12 +77,17 @@ def mount(repository: str, digest: str, from_repository: str) -> str:
 def referrers(repository: str, digest: str, artifact_type: str | None = None) -> str:
     """end-12a, end-12b: manifests whose ``subject`` is `digest`."""
     query = {} if artifact_type is None else {"artifactType": artifact_type}
-    return _with_query(f"{_repository(repository)}/referrers/{quote(digest, safe=':')}", query)
+    return _with_query(f"{_repository(repository)}/referrers/{_quoted(digest)}", query)
 
 
 @lru_cache(maxsize=256)  # an image asks a dozen times for the same
 def _repository(name: str) -> str:
     return f"/v2/{quote(name, safe='/')}"
+
+
+def _quoted(word: str) -> str:
+    """A digest or tag as it stands in a path."""
+    return word if _PLAIN.fullmatch(word) else quote(word, safe=":")
 
 
 def _with_query(path: str, query: dict[str, str]) -> str:

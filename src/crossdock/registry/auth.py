@@ -89,6 +89,11 @@ class Authenticator:
         self._wider: dict[Scope, tuple[str, ...]] = {}
         self._flights: SingleFlight[Token] = SingleFlight()
 
+    @property
+    def is_demanding(self) -> bool:
+        """The registry has said what it wants to see."""
+        return self._challenge is not None
+
     async def authorization(self, scope: Scope, *, for_long: bool = False) -> str | None:
         """The header's value for a request that starts now; None: nothing is demanded, or nothing is known.
 

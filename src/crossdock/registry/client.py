@@ -105,7 +105,7 @@ class RegistryClient:
 
     async def base_url(self) -> str:
         """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
-        return await self._shared.base_url()
+        return self._shared.known_base or await self._shared.base_url()
 
     async def request(
         self,
@@ -155,7 +155,7 @@ class RegistryClient:
         allowed = scope if same_origin(url, base) else None
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
-            sent = await self._authorization(allowed)
+            sent = None if allowed is None else await self._authorization(allowed)
             await self._shared.gates.of(url).wait()
             exchange = await self._shared.transfer_core().send(
                 Request(method, url, _with_auth(headers, sent))
@@ -163,7 +163,10 @@ class RegistryClient:
             try:
                 head = await exchange.response()
                 self.throttle(url, head.status, head.headers)
-                if is_last or not await self._may_improve(allowed, sent, since, head.status, head.headers):
+                if head.status != 401 or allowed is None:
+                    self._was_let_in(allowed)
+                    return exchange, head
+                if is_last or not await self._improve(allowed, sent, since, head.headers):
                     return exchange, head
                 await exchange.read_start(MAX_BODY)  # so that the connection can carry the next try
             except BaseException:
@@ -210,7 +213,7 @@ class RegistryClient:
     # -- one try -------------------------------------------------------------------------------------
 
     async def _follow(self, call: _Call, target: str) -> Reply:
-        base = await self.base_url()
+        base = self._shared.known_base or await self._shared.base_url()
         url = base + target if target.startswith("/") else target
         allowed = call.scope if url is not target or same_origin(url, base) else None
         for _ in range(MAX_HOPS + 1):
@@ -226,7 +229,7 @@ class RegistryClient:
     async def _ask(self, call: _Call, url: str, allowed: Scope | None) -> Reply:
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
-            sent = await self._authorization(allowed)
+            sent = None if allowed is None else await self._authorization(allowed)
             reply = await self._shared.control.send(
                 call.method,
                 url,
@@ -235,21 +238,22 @@ class RegistryClient:
                 limit=call.limit,
                 timeout=call.timeout,
             )
-            if is_last or not await self._may_improve(allowed, sent, since, reply.status, reply.headers):
+            if reply.status != 401 or allowed is None:
+                self._was_let_in(allowed)
+                return reply
+            if is_last or not await self._improve(allowed, sent, since, reply.headers):
                 return reply
         raise AssertionError("the last try returns")
 
-    async def _authorization(self, scope: Scope | None) -> str | None:
-        return None if scope is None else await self._shared.auth().authorization(scope)
+    async def _authorization(self, scope: Scope) -> str | None:
+        auth = self._shared.auth()
+        return await auth.authorization(scope) if auth.is_demanding else None
 
-    async def _may_improve(
-        self, scope: Scope | None, sent: str | None, since: float, status: int, headers: AnyHeaders
-    ) -> bool:
-        if scope is None:
-            return False
-        if status != 401:
+    def _was_let_in(self, scope: Scope | None) -> None:
+        if scope is not None:
             self._shared.auth().was_let_in()
-            return False
+
+    async def _improve(self, scope: Scope, sent: str | None, since: float, headers: AnyHeaders) -> bool:
         demands = case_insensitive(headers).getall("WWW-Authenticate")
         return await self._shared.auth().improve(scope, sent, since, demands)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 
 class HeaderView(Mapping[str, str]):
@@ -26,6 +27,14 @@ class HeaderView(Mapping[str, str]):
             if other == name:
                 return value
         raise KeyError(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The header's first value, or `default`."""
+        name = name.lower()
+        for other, value in self._pairs:
+            if other == name:
+                return value
+        return default
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict(self._pairs))

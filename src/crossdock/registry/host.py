@@ -64,18 +64,18 @@ class Host:
         self.control = ControlHttp(self.transfer_core, self.gates)
         self._transfer = http
         self._owns_transfer = http is None
-        self._base = ""
+        self.known_base = ""  # of `base_url`, once it is decided
         self._base_flight: SingleFlight[str] = SingleFlight()
         self._auth: Authenticator | None = None
 
     async def base_url(self) -> str:
         """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
-        if not self._base:
+        if not self.known_base:
             scheme = await self._base_flight.run(
                 "base", lambda: choose_scheme(self.name, self._options, self._network.connect_timeout)
             )
-            self._base = f"{scheme}://{self.name}"
-        return self._base
+            self.known_base = f"{scheme}://{self.name}"
+        return self.known_base
 
     @property
     def known_auth(self) -> Authenticator | None:
@@ -91,7 +91,7 @@ class Host:
                 store=CredentialStore(
                     self.name, given=self._options.credentials, environ=self._environ, side=self._side
                 ),
-                tokens=TokenService(self._base, self._ask_token_service, self.clock),
+                tokens=TokenService(self.known_base, self._ask_token_service, self.clock),
                 clock=self.clock,
                 ping=self._ping,
             )

@@ -10,7 +10,7 @@ from crossdock.errors import InvalidInput, TransportError
 from crossdock.transport.connect import Connector
 from crossdock.transport.exchange import HttpExchange
 from crossdock.transport.head import RESERVED, encode_fields, encode_request_line
-from crossdock.transport.origin import Origin, Proxy, parse_proxy, split_url
+from crossdock.transport.origin import Origin, parse_proxy, split_url
 from crossdock.transport.pool import Pool
 from crossdock.transport.redact import redact_url
 from crossdock.transport.watchdog import Watchdog
@@ -47,7 +47,7 @@ class HttpClient:
         self._connector = Connector(loop, options, self._watchdog, tls_for)
         # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
         self._pool = Pool(loop, options.connections_per_host, max(options.commit_timeout, options.timeout))
-        self._proxies: dict[tuple[str, str, int], Proxy | None] = {}
+        self._origins: dict[tuple[str, str, int], Origin] = {}
         self._fields: dict[tuple[Origin, Headers], bytes] = {}  # encoded; most requests have those of others
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class HttpClient:
     async def send(self, request: Request) -> HttpExchange:
         """As `HttpClientInterface.send`. Raises `InvalidInput` for what cannot be sent as HTTP."""
         scheme, host, port, target = split_url(request.url)
-        origin = Origin(scheme, host, port, self._proxy(scheme, host, port))
+        origin = self._origin(scheme, host, port)
         head = self._encode(request, origin, target)
         try:
             connection = await self._pool.place(origin)  # from here on a place is held
@@ -109,12 +109,13 @@ class HttpClient:
             raise
         return connection
 
-    def _proxy(self, scheme: str, host: str, port: int) -> Proxy | None:
+    def _origin(self, scheme: str, host: str, port: int) -> Origin:
         key = scheme, host, port
-        if key not in self._proxies:
+        origin = self._origins.get(key)
+        if origin is None:
             url = self._proxy_for(*key)
-            self._proxies[key] = parse_proxy(url) if url else None
-        return self._proxies[key]
+            origin = self._origins[key] = Origin(*key, parse_proxy(url) if url else None)
+        return origin
 
     def _during(self, request: Request, error: TransportError) -> TransportError:
         """`error`, saying which request it ended."""

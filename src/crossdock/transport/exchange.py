@@ -128,6 +128,10 @@ class HttpExchange:
         collected = bytearray()
         try:
             self._check_open(ReadFailed)
+            body = self._connection.take_body()
+            if body is not None:
+                self.close()
+                return body[:limit]
             await self._collect(collected, limit, is_cut=True)
         except (TransportError, LimitExceeded):
             pass
