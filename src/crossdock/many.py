@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Literal
 
+from msgspec import Struct
+
 from crossdock.api import CopyResult, copy_one, refuse_running_loop, run
 from crossdock.errors import (
     CopiesFailed,
@@ -223,8 +225,7 @@ class ManyCopy:
         return PairResult(source=source, target=target, status=status)
 
 
-@dataclass(slots=True)
-class _Silence:
+class _Silence(Struct):
     """A registry that let every copy fail lately: since when, how many, and how the last one ended."""
 
     since: float

@@ -25,12 +25,13 @@ from crossdock.errors import (
     root_cause,
 )
 
+# `re` compiles them when they are first used: most copies do not fail.
 # user:password@ after a scheme; a tag before @sha256:… is no password.
-_USERINFO = re.compile(r"(?<=//)[^/\s@]*@(?!sha\d+:)")
+_USERINFO = r"(?<=//)[^/\s@]*@(?!sha\d+:)"
 # Controls, line ends, and what turns the direction of writing.
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
-_BREAKS = re.compile(rf"[{_UNPRINTABLE}]+")
-_QUERY = re.compile(r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]+")
+_BREAKS = rf"[{_UNPRINTABLE}]+"
+_QUERY = r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]+"
 
 
 def error_line(error: BaseException) -> str:
@@ -112,11 +113,11 @@ def traceback_text(error: BaseException) -> str:
     """The traceback, for ``--debug``: errors of libraries hold whole URLs, so no query of one is shown."""
     import traceback
 
-    text = _QUERY.sub(r"\1?…", "".join(traceback.format_exception(error)))
+    text = re.sub(_QUERY, r"\1?…", "".join(traceback.format_exception(error)))
     return "\n".join(fold(line, strip=False) for line in text.splitlines())
 
 
 def fold(text: str, *, strip: bool = True) -> str:
     """`text` on one line, without terminal controls and without passwords inside URLs."""
-    line = _USERINFO.sub("", _BREAKS.sub(" ", text))
+    line = re.sub(_USERINFO, "", re.sub(_BREAKS, " ", text))
     return line.strip() if strip else line.rstrip()

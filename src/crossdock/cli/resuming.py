@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Sequence
 
 from crossdock.cli.units import format_size
@@ -14,6 +13,8 @@ def how_to_resume(kept: Sequence[UploadKept | BlobSpooled], namespace: argparse.
     """The command to paste, and where it goes on; empty when nothing was kept."""
     if not kept:
         return ""
+    import shlex
+
     uploads = [each for each in kept if isinstance(each, UploadKept)]
     spooled = sum(each.kept for each in kept if isinstance(each, BlobSpooled))
     where = [f"at {_places(uploads)}"] if uploads else []

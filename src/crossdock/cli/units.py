@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE | re.ASCII)
-_DURATION = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)?", re.ASCII)
+# `re` compiles them when they are first used: most commands name neither.
+_SIZE = r"(?ai)(\d{1,18}(?:\.\d{1,9})?)\s*(?:([kmgt])(i?)b?|b)?"
+_DURATION = r"(?a)(\d{1,18}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)?"
 _POWER = {"k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -15,7 +16,7 @@ def parse_size(text: str) -> int:
 
     Raises ValueError saying what is accepted.
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a size (examples: 16MiB, 64KiB, 1GiB, 2MB, 1000)")
     number, unit, binary = match.groups()
@@ -29,7 +30,7 @@ def parse_size(text: str) -> int:
 
 def parse_duration(text: str) -> float:
     """Seconds: ``30s``, ``500ms``, ``2m``, ``1h``, ``7d``, or a bare number. Raises ValueError."""
-    match = _DURATION.fullmatch(text.strip())
+    match = re.fullmatch(_DURATION, text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a duration (examples: 30s, 500ms, 2m, 1h)")
     number, unit = match.groups()

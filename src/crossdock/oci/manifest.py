@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 import msgspec
@@ -41,8 +40,7 @@ _OWN_FIELDS: dict[Kind, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on one document, so that a hostile one costs little."""
 
     size: int = 4 << 20  # bytes; what registries accept at least (distribution-spec, "Pushing Manifests")

@@ -7,13 +7,16 @@ one form as containerd does: ``linux/aarch64``, ``linux/arm64`` and ``linux/arm6
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from crossdock.errors import InvalidOption
 from crossdock.oci.text import quote
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-_PLATFORM = re.compile(rf"(?P<os>{_PART})/(?P<architecture>{_PART})(?:/(?P<variant>{_PART}))?")
+# `re` compiles it when it is first used: most copies choose no platform.
+_PLATFORM = rf"(?P<os>{_PART})/(?P<architecture>{_PART})(?:/(?P<variant>{_PART}))?"
 
 _OS = {"macos": "darwin"}
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386"}
@@ -23,8 +26,7 @@ _NUMBERED = re.compile(r"v?([0-9]+(?:\.[1-9][0-9]*)?)(?:\.0)?")
 _UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(Struct, frozen=True):
     """An operating system and processor. An index may state more than the first three; nothing is made up."""
 
     os: str
@@ -36,7 +38,7 @@ class Platform:
     @classmethod
     def parse(cls, text: str) -> Platform:
         """The platform written as ``os/architecture[/variant]``, normalised. Raises `InvalidOption`."""
-        parts = _PLATFORM.fullmatch(text)
+        parts = re.fullmatch(_PLATFORM, text)
         if not parts:
             hint = "write os/architecture[/variant], for example linux/arm64"
             raise InvalidOption(f"{quote(text)} is not a platform", hint=hint)

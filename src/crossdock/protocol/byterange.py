@@ -10,11 +10,10 @@ import re
 
 from msgspec import Struct
 
-_CONTENT_RANGE = re.compile(
-    r"\s*(?:bytes[\s=]+)?([0-9]{1,19})\s*-\s*([0-9]{1,19})\s*/\s*([0-9]{1,19}|\*)\s*", re.IGNORECASE
-)
-_UNSATISFIED = re.compile(r"\s*(?:bytes[\s=]+)?\*\s*/\s*([0-9]{1,19})\s*", re.IGNORECASE)
-_UPLOADED = re.compile(r"\s*(?:bytes[\s=]+)?0\s*-\s*(-?[0-9]{1,19})\s*", re.IGNORECASE)
+# `re` compiles them when they are first used: copies of small blobs have no ranges.
+_CONTENT_RANGE = r"(?i)\s*(?:bytes[\s=]+)?([0-9]{1,19})\s*-\s*([0-9]{1,19})\s*/\s*([0-9]{1,19}|\*)\s*"
+_UNSATISFIED = r"(?i)\s*(?:bytes[\s=]+)?\*\s*/\s*([0-9]{1,19})\s*"
+_UPLOADED = r"(?i)\s*(?:bytes[\s=]+)?0\s*-\s*(-?[0-9]{1,19})\s*"
 
 
 class ContentRange(Struct, frozen=True):
@@ -34,7 +33,7 @@ def range_header(start: int, stop: int) -> str:
 
 def parse_content_range(value: str) -> ContentRange | None:
     """``Content-Range`` of a 206, with or without its unit; None when it says no range."""
-    match = _CONTENT_RANGE.fullmatch(value)
+    match = re.fullmatch(_CONTENT_RANGE, value)
     if match is None:
         return None
     first, last, total = match.groups()
@@ -45,7 +44,7 @@ def parse_content_range(value: str) -> ContentRange | None:
 
 def unsatisfied_total(value: str) -> int | None:
     """The size that a 416 states by ``Content-Range: bytes */size``."""
-    match = _UNSATISFIED.fullmatch(value)
+    match = re.fullmatch(_UNSATISFIED, value)
     return int(match[1]) if match else None
 
 
@@ -65,7 +64,7 @@ def parse_uploaded(value: str) -> int | None:
     ``0-0`` is what distribution answers for an empty session as well as for one byte. It is read as 0: a
     session that holds one byte is not worth keeping.
     """
-    match = _UPLOADED.fullmatch(value)
+    match = re.fullmatch(_UPLOADED, value)
     if match is None:
         return None
     last = int(match[1])

@@ -15,12 +15,12 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
-from crossdock.registry.referrers import FallbackLists
 from crossdock.transport.redact import redact_url
 from crossdock.verify import verify_bytes
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.referrers import FallbackLists
 
 LIMIT = 4 << 20  # bytes of one manifest; what registries take at least (spec:538)
 _ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
@@ -37,7 +37,7 @@ class Manifests:
         self._client = client
         self._repository = repository
         self._scope = scope
-        self._fallback = FallbackLists(client, repository, scope)
+        self._fallback: FallbackLists | None = None
         self._sizes_by_head: set[Digest] = set()
 
     async def resolve(self, reference: str) -> Descriptor:
@@ -117,7 +117,15 @@ class Manifests:
             raise
         _compare_stated(reply, descriptor.digest, data)
         if manifest.subject is not None and not reply.headers.get("OCI-Subject", ""):
-            await self._fallback.add(manifest, descriptor)
+            await self._fallback_lists().add(manifest, descriptor)
+
+    def _fallback_lists(self) -> FallbackLists:
+        """One for all pushes, which wait for each other there. Loaded for the first that needs it: few do."""
+        if self._fallback is None:
+            from crossdock.registry.referrers import FallbackLists
+
+            self._fallback = FallbackLists(self._client, self._repository, self._scope)
+        return self._fallback
 
     async def _put_patiently(
         self, descriptor: Descriptor, data: bytes, tag: str | None, *, names_urls: bool

@@ -13,8 +13,6 @@ from crossdock.protocol import endpoints
 from crossdock.registry.blobs import RegistryBlob, blob_exists
 from crossdock.registry.client import Scope
 from crossdock.registry.manifests import BLOBS_MISSING, Manifests
-from crossdock.registry.referrers import list_referrers
-from crossdock.registry.tags import list_tags
 from crossdock.registry.uploads import RegistryUpload
 
 if TYPE_CHECKING:
@@ -62,10 +60,14 @@ class RegistryRepository:
 
     async def tags(self) -> list[str]:
         """As `tags.list_tags`. # network"""
+        from crossdock.registry.tags import list_tags  # no part of a copy
+
         return await list_tags(self._client, self._repository, self._scope)
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""
+        from crossdock.registry.referrers import list_referrers  # no part of a copy
+
         return await list_referrers(self._client, self._repository, digest, self._scope, artifact_type)
 
     # -- content.Target ------------------------------------------------------------------------------

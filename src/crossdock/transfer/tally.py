@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from crossdock.errors import Side
 from crossdock.events import (
@@ -21,8 +22,7 @@ from crossdock.oci.descriptor import Descriptor
 PROGRESS_PERIOD_S = 0.1  # per blob; faster than an eye, slow enough to cost nothing
 
 
-@dataclass
-class Tally:
+class Tally(Struct):
     """The figures of one copy. A blob counts once, however often it occurs."""
 
     listener: Listener

@@ -15,11 +15,12 @@ SHOWN_KEYS = frozenset(
     {"digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "digest-algorithm"}
 )
 
-_AUTHORITY = re.compile(r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?")
+# `re` compiles them when they are first used: most copies show no URL.
+_AUTHORITY = r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?"
 # Of a long word before "://" the end is enough: without a bound, 64 KiB of letters took twenty seconds.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+")
-_PAIR = re.compile(r"(?<=[?&])[^\s\"'<>?&=]+=[^\s\"'<>&]+")
-_AUTHORIZATION = re.compile(r"\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE)
+_URL = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+"
+_PAIR = r"(?<=[?&])[^\s\"'<>?&=]+=[^\s\"'<>&]+"
+_AUTHORIZATION = r"(?i)\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/-]{8,}=*"
 
 
 def redact_url(url: str) -> str:
@@ -33,7 +34,7 @@ def redact_url(url: str) -> str:
     if separator:
         authority, slash, path = rest.partition("/")
         authority = authority.rpartition("@")[2]
-        if not _AUTHORITY.fullmatch(authority):  # such as a password that was not percent-encoded
+        if not re.fullmatch(_AUTHORITY, authority):  # such as a password that was not percent-encoded
             authority = HIDDEN
         base = f"{scheme}://{authority}{slash}{path}"
     if not question:
@@ -50,6 +51,6 @@ def _redact_pair(pair: str) -> str:
 
 def redact_text(text: str) -> str:
     """`text` with every URL, query and Authorization in it redacted; for words of servers and libraries."""
-    text = _URL.sub(lambda match: redact_url(match[0]), text)
-    text = _PAIR.sub(lambda match: _redact_pair(match[0]), text)
-    return _AUTHORIZATION.sub(rf"\1\2{HIDDEN}", text)
+    text = re.sub(_URL, lambda match: redact_url(match[0]), text)
+    text = re.sub(_PAIR, lambda match: _redact_pair(match[0]), text)
+    return re.sub(_AUTHORIZATION, rf"\1\2{HIDDEN}", text)
