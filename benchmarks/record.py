@@ -36,7 +36,9 @@ class Record:
     `partial`: clients were chosen by hand; such a record is no part of the report.
     """
 
-    def __init__(self, size: Size | Literal["kernels"], path: Path | None, *, partial: bool = False) -> None:
+    def __init__(
+        self, size: Size | Literal["kernels", "resume"], path: Path | None, *, partial: bool = False
+    ) -> None:
         commit = _git("rev-parse", "HEAD")
         started = now()
         name = f"{started.replace(':', '')}-{commit[:10]}-{size}.json"

@@ -105,7 +105,7 @@ def fault_proxy(closing: ExitStack) -> Callable[..., FaultProxy]:
 @pytest.fixture
 def repository(request: pytest.FixtureRequest) -> str:
     """A repository name that no other test uses."""
-    return "it/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:100]
+    return "it/" + re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:100].strip("-")
 
 
 @pytest.fixture

@@ -1,0 +1,183 @@
+"""What resuming costs and gives: the journal's CPU, and how soon a killed copy moves bytes again.
+
+    python -m benchmarks.resume [--size quick|full] [--runs N]
+
+A layer goes from nginx to distribution 3 with the command's own chunks of 64 MiB.
+
+*Journal*: the CPU of exactly the calls that such a copy makes, in a fresh process (import SQLite, open,
+claim, one row a chunk with the digest's state, forget, close), against the CPU of the whole command.
+*Resume*: the command is killed with SIGKILL in the middle of the layer and run again; what counts is the time
+from before that process is started to its first bytes at the target.
+
+Both bars are of issue 5. A record is written, which the report leaves alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.clients import CROSSDOCK, Job, make_job
+from benchmarks.content import build
+from benchmarks.measure import spawn, workspace
+from benchmarks.processes import ROOT
+from benchmarks.record import Record
+from benchmarks.scenarios import GiB, MiB, Workload
+from benchmarks.servers import source, target
+from crossdock._kernels import Sha256
+from crossdock.journal.journal import Journal
+from crossdock.journal.records import UploadKey
+from crossdock.protocol.upload import DEFAULT_CHUNK
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Fault, Seen
+
+SIZES = {"quick": GiB, "full": 4 * GiB}  # bytes of the layer
+_NO_LIMIT = 1e12  # bytes a second: the proxy only tells when the first ones come
+BARS = {"journal_share": 0.01, "resume_s": 2.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.resume")
+    parser.add_argument("--size", choices=SIZES, default="quick")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    size = SIZES[options.size]
+    place = workspace(2 * size)
+    record = Record("resume", None, partial=True)
+    try:
+        samples = measure(place, size, options.runs)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    medians = {name: statistics.median(values) for name, values in samples.items()}
+    share = medians["journal_cpu_s"] / medians["copy_cpu_s"]
+    record.document["resume"] = {"layer": size, "bars": BARS, "samples": samples, "journal_share": share}
+    record.write()
+    print(f"journal {medians['journal_cpu_s'] * 1e3:.1f} ms of CPU, {share:.2%} of the copy's; bar 1 %")
+    print(f"resumed bytes move after {medians['resume_s']:.2f} s; bar 2 s")
+    print(record.path)
+
+
+def measure(place: Path, size: int, runs: int) -> dict[str, list[float]]:
+    """Samples of the journal's CPU, the copy's CPU and the time until a resumed copy moves bytes; seconds."""
+    samples: dict[str, list[float]] = {"journal_cpu_s": [], "copy_cpu_s": [], "resume_s": [], "load": []}
+    content = build(place / "layout", Workload(images=1, layers=1, layer_size=size, rounds=runs))
+    with ExitStack() as stack:
+        origin = stack.enter_context(source(place / "s", content, rate=0, round_trip_s=0, certificates=None))
+        for run in range(runs):
+            samples["load"].append(os.getloadavg()[0])
+            samples["journal_cpu_s"].append(journal_cpu(place / f"state-{run}", size))
+            for kind in ("copy", "resume"):
+                with (
+                    target(place / f"t-{kind}", rate=0, round_trip_s=0, certificates=None) as end,
+                    tempfile.TemporaryDirectory(dir=place) as directory,
+                ):
+                    job = make_job(Path(directory), content, origin, end, None)
+                    if kind == "copy":
+                        used = spawn(command(job), job.directory, job.environ())
+                        samples["copy_cpu_s"].append(used["user_s"] + used["system_s"])
+                    else:
+                        samples["resume_s"].append(resume(job, size))
+    return samples
+
+
+def command(job: Job) -> list[str]:
+    """The copy as people type it, but for where the journal lies."""
+    (pair,) = job.pairs()
+    return [CROSSDOCK, "copy", "--progress", "none", "--state", str(job.directory / "state"), *pair]
+
+
+def journal_cpu(folder: Path, size: int) -> float:
+    """CPU seconds of what a copy of a layer of `size` bytes asks of the journal, in a process of its own."""
+    words = [sys.executable, "-c", _JOURNAL, str(folder), str(size)]
+    return float(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+_JOURNAL = (
+    "import sys; from benchmarks.resume import use_journal as use; print(use(sys.argv[1], int(sys.argv[2])))"
+)
+
+
+def use_journal(folder: str, size: int) -> float:
+    """As `journal_cpu`, in this process."""
+    digest = Sha256()
+    digest.update(bytes(MiB))
+    key = UploadKey("registry.example", "bench/image", "sha256:" + "ab" * 32)
+    location = "https://registry.example/v2/bench/image/blobs/uploads/" + "x" * 300
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    began = time.process_time()
+    journal = Journal(Path(folder), fail)
+    record = journal.claim(key, size, f"source.example/bench/image@{key.digest}")
+    assert record is not None
+    record.opened(location, DEFAULT_CHUNK)
+    for offset in range(DEFAULT_CHUNK, size + 1, DEFAULT_CHUNK):
+        record.acknowledged(offset, location, digest.export_state(), DEFAULT_CHUNK)
+    record.forget()
+    record.close()
+    journal.finished("blob", key.target, key.digest, size)
+    journal.close()
+    return time.process_time() - began
+
+
+def resume(job: Job, size: int) -> float:
+    """Kill a copy in the middle, run it again; seconds from its start to its first bytes at the target."""
+    proxy = FaultProxy(f"127.0.0.1:{job.target}")
+    through = replace(job, target=int(proxy.host.rpartition(":")[2]))
+    killed, moved = threading.Event(), threading.Event()
+    times: list[float] = []
+
+    def stamp() -> None:
+        times.append(time.monotonic())
+        moved.set()
+
+    try:
+        proxy.add(Fault(_chunk_at(size // 2), rate=_NO_LIMIT, when_reached=killed.set))
+        first = _start(through)
+        if not killed.wait(300):
+            raise RuntimeError("the copy did not reach its middle")
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        proxy.settle()
+        proxy.faults.clear()
+        proxy.add(Fault(_chunk_at(None), rate=_NO_LIMIT, when_reached=stamp))
+        began = time.monotonic()
+        second = _start(through)
+        if second.wait(300) != 0 or not moved.is_set():
+            raise RuntimeError("the copy was not resumed")
+        return times[0] - began
+    finally:
+        proxy.close()
+
+
+def _chunk_at(offset: int | None) -> Callable[[Seen], bool]:
+    """Matches the chunk that holds the byte at `offset`; None: any."""
+
+    def matches(seen: Seen) -> bool:
+        if seen.method != "PATCH":
+            return False
+        first, _, last = seen.headers["content-range"].partition("-")
+        return offset is None or int(first) <= offset <= int(last)
+
+    return matches
+
+
+def _start(job: Job) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command(job), env=job.environ(), cwd=job.directory, start_new_session=True)
+
+
+if __name__ == "__main__":
+    main()
