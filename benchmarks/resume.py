@@ -65,13 +65,20 @@ def main() -> None:
     record.document["resume"] = {"layer": size, "bars": BARS, "samples": samples, "journal_share": share}
     record.write()
     print(f"journal {medians['journal_cpu_s'] * 1e3:.1f} ms of CPU, {share:.2%} of the copy's; bar 1 %")
-    print(f"resumed bytes move after {medians['resume_s']:.2f} s; bar 2 s")
+    after = f"{medians['resume_s']:.2f} s and {medians['resume_cpu_s']:.2f} s of CPU"
+    print(f"resumed bytes move after {after}; bar 2 s")
     print(record.path)
 
 
 def measure(place: Path, size: int, runs: int) -> dict[str, list[float]]:
     """Samples of the journal's CPU, the copy's CPU and the time until a resumed copy moves bytes; seconds."""
-    samples: dict[str, list[float]] = {"journal_cpu_s": [], "copy_cpu_s": [], "resume_s": [], "load": []}
+    samples: dict[str, list[float]] = {
+        "journal_cpu_s": [],
+        "copy_cpu_s": [],
+        "resume_s": [],
+        "resume_cpu_s": [],
+    }
+    samples["load"] = []
     content = build(place / "layout", Workload(images=1, layers=1, layer_size=size, rounds=runs))
     with ExitStack() as stack:
         origin = stack.enter_context(source(place / "s", content, rate=0, round_trip_s=0, certificates=None))
@@ -88,7 +95,9 @@ def measure(place: Path, size: int, runs: int) -> dict[str, list[float]]:
                         used = spawn(command(job), job.directory, job.environ())
                         samples["copy_cpu_s"].append(used["user_s"] + used["system_s"])
                     else:
-                        samples["resume_s"].append(resume(job, size))
+                        seconds, cpu_seconds = resume(job, size)
+                        samples["resume_s"].append(seconds)
+                        samples["resume_cpu_s"].append(cpu_seconds)
     return samples
 
 
@@ -133,15 +142,18 @@ def use_journal(folder: str, size: int) -> float:
     return time.process_time() - began
 
 
-def resume(job: Job, size: int) -> float:
-    """Kill a copy in the middle, run it again; seconds from its start to its first bytes at the target."""
+def resume(job: Job, size: int) -> tuple[float, float]:
+    """Kill a copy in the middle, run it again; seconds from its start to its first bytes at the target.
+
+    The second number is the CPU that it had used until then, which tells more on a machine that is busy.
+    """
     proxy = FaultProxy(f"127.0.0.1:{job.target}")
     through = replace(job, target=int(proxy.host.rpartition(":")[2]))
     killed, moved = threading.Event(), threading.Event()
     times: list[float] = []
 
     def stamp() -> None:
-        times.append(time.monotonic())
+        times.extend((time.monotonic(), _cpu_of(second.pid)))
         moved.set()
 
     try:
@@ -158,7 +170,7 @@ def resume(job: Job, size: int) -> float:
         second = _start(through)
         if second.wait(300) != 0 or not moved.is_set():
             raise RuntimeError("the copy was not resumed")
-        return times[0] - began
+        return times[0] - began, times[1]
     finally:
         proxy.close()
 
@@ -173,6 +185,12 @@ def _chunk_at(offset: int | None) -> Callable[[Seen], bool]:
         return offset is None or int(first) <= offset <= int(last)
 
     return matches
+
+
+def _cpu_of(pid: int) -> float:
+    """User and system seconds so far; proc(5), fields 14 and 15 of ``stat``."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
