@@ -276,6 +276,20 @@ def test_a_target_that_takes_a_few_bytes_of_each_request_is_given_up() -> None:
     assert upload.broken(200) is REFUSED
 
 
+@pytest.mark.parametrize("status", [416, 500])
+def test_a_closing_put_that_always_fails_ends_though_the_session_has_everything(status: int) -> None:
+    upload = after_chunks(SIZE // CHUNK, retries=3)
+    for failures in range(4):
+        verdict = answer(upload, status)
+        if isinstance(upload.step, Look):
+            verdict = upload.looked(False)
+        if failures < 3:
+            assert verdict is AGAIN
+            assert upload.asked(204, {"range": f"0-{SIZE - 1}"}) is AGAIN
+            assert sending(upload).final
+    assert verdict is REFUSED
+
+
 def test_a_session_lost_at_the_same_place_every_time_ends() -> None:
     upload = begin(CHUNKED, retries=2)
     verdicts = []
