@@ -21,6 +21,8 @@ JOINED = (
     64 * 1024
 )  # bytes of a body that leaves in one piece with its head; larger ones go by the kernel's pace
 
+_SAID_BY_HEAD = frozenset({201, 202, 204})  # of an upload or a manifest: whatever becomes of the body
+
 
 class Reply(Struct, frozen=True):
     """A small answer, whole in memory. ``url`` is where it finally came from, not redacted."""
@@ -110,6 +112,6 @@ async def _read(exchange: Exchange, method: str, status: int, headers: HeaderVie
                 f"{method} {redact_url(exchange.url)}: answered in {one_line(encoding)} though identity was"
                 " asked for"
             )
-    if status >= 400:
+    if status >= 400 or status in _SAID_BY_HEAD:
         return await exchange.read_start(MAX_BODY)
     return await exchange.read(limit)

@@ -9,7 +9,14 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from crossdock.errors import DigestMismatch, InvalidDigest, LimitExceeded, NotFound, RegistryError
+from crossdock.errors import (
+    DigestMismatch,
+    InvalidDigest,
+    LimitExceeded,
+    NotFound,
+    RegistryError,
+    Unsupported,
+)
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -27,6 +34,7 @@ _ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
 # HEAD is part of the specification, but old registries and proxies refuse it, in these ways.
 _NO_HEAD = frozenset({400, 405, 406, 501})
 BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
+_MAY_PASS = BLOBS_MISSING | {"DIGEST_INVALID"}
 _PUSHED = (200, 201, 202)  # 202 is Quay's (3.2)
 
 
@@ -115,7 +123,6 @@ class Manifests:
         except RegistryError as error:
             error.hint = error.hint or _advice(error, manifest)
             raise
-        _compare_stated(reply, descriptor.digest, data)
         if manifest.subject is not None and not reply.headers.get("OCI-Subject", ""):
             await self._fallback_lists().add(manifest, descriptor)
 
@@ -130,17 +137,25 @@ class Manifests:
     async def _put_patiently(
         self, descriptor: Descriptor, data: bytes, tag: str | None, *, names_urls: bool
     ) -> Reply:
-        """PUT, and once more when blobs that were seen there are said to be unknown.
+        """PUT, and once more when the target had, or kept, something else than was sent.
 
-        Distribution 2 reads an empty link while another client pushes the same blob to the repository.
+        Damage on the way shows so; and distribution 2 reads an empty link, and calls a blob unknown, while
+        another client pushes the same blob to the repository.
         """
         try:
-            return await self._put(descriptor, data, tag)
+            return await self._put_unchanged(descriptor, data, tag)
+        except DigestMismatch:
+            pass
         except RegistryError as error:
-            if names_urls or "MANIFEST_BLOB_UNKNOWN" not in error.codes:
+            if names_urls or isinstance(error, Unsupported) or _MAY_PASS.isdisjoint(error.codes):
                 raise
         await asyncio.sleep(self._client.network.backoff_s(1, random.random()))
-        return await self._put(descriptor, data, tag)
+        return await self._put_unchanged(descriptor, data, tag)
+
+    async def _put_unchanged(self, descriptor: Descriptor, data: bytes, tag: str | None) -> Reply:
+        reply = await self._put(descriptor, data, tag)
+        _compare_stated(reply, descriptor.digest, data)
+        return reply
 
     async def _put(self, descriptor: Descriptor, data: bytes, tag: str | None) -> Reply:
         """PUT by tag or by digest. A tag alone would make the registry name the bytes by sha256."""

@@ -25,7 +25,14 @@ from msgspec import Struct
 
 from crossdock._kernels import BACKEND
 from crossdock.content import ResumableSession, SavedSession, Target, UploadSession
-from crossdock.errors import ContentError, DigestMismatch, RegistryError, UploadRejected, root_cause
+from crossdock.errors import (
+    ContentError,
+    DigestMismatch,
+    RegistryError,
+    SizeMismatch,
+    UploadRejected,
+    root_cause,
+)
 from crossdock.events import UploadKept, UploadResumed
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.tally import Tally
@@ -277,7 +284,7 @@ def _is_of_content(error: BaseException) -> bool:
 
 
 def is_wrong_content(error: BaseException) -> bool:
-    """Whether the bytes were not those of the digest, as we or the target found."""
+    """Whether the bytes were not those of the descriptor, as we or the target found."""
     cause = root_cause(error)
     refused = isinstance(cause, RegistryError) and "DIGEST_INVALID" in cause.codes
-    return refused or isinstance(cause, DigestMismatch)
+    return refused or isinstance(cause, DigestMismatch | SizeMismatch)

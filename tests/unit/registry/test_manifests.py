@@ -238,10 +238,29 @@ async def test_the_bytes_are_pushed_unchanged(
 async def test_a_target_that_made_something_else_of_it_is_caught(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
-    server.expect("PUT", TAG, Answer(201, {"Docker-Content-Digest": Digest.of(b"converted")}))
+    for _ in range(2):  # what happens once is damage on the way
+        server.expect("PUT", TAG, Answer(201, {"Docker-Content-Digest": Digest.of(b"converted")}))
     with pytest.raises(DigestMismatch) as changed:
         await connect().push_manifest(MANIFEST, DATA, "v1")
     assert "byte-exact" in changed.value.hint
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        Answer(201, {"Docker-Content-Digest": Digest.of(b"with a wrong bit")}),
+        Answer(400, {}, b'{"errors":[{"code":"DIGEST_INVALID"}]}'),
+        Answer(400, {}, b'{"errors":[{"code":"MANIFEST_INVALID"}]}'),
+    ],
+    ids=["kept", "of a digest", "of a tag"],
+)
+async def test_a_manifest_that_was_damaged_on_the_way_is_pushed_again(
+    server: ScriptedRegistry, connect: Connect, damaged: Answer
+) -> None:
+    """Where the target kept it, the tag stands for the wrong bytes until then."""
+    server.expect("PUT", TAG, damaged)
+    server.expect("PUT", TAG, Answer(201, {"Docker-Content-Digest": MANIFEST.digest}))
+    await connect().push_manifest(MANIFEST, DATA, "v1")
 
 
 async def test_a_refused_type_says_so(server: ScriptedRegistry, connect: Connect) -> None:

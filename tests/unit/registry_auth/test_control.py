@@ -190,3 +190,18 @@ async def test_small_requests_and_blobs_share_connections() -> None:
             body, _ = await client.fetch("GET", f"http://{wire.host}/v2/x", scope=Scope.pull("x"))
             assert await body.read(10) == b"ok"
     assert wire.connections == 1
+
+
+@pytest.mark.parametrize("status", [201, 202, 204])
+async def test_what_a_head_alone_says_stands_though_its_body_breaks(status: int) -> None:
+    """Else the Location of an upload session would be lost, and the session left open."""
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %d\r\nLocation: /here\r\nContent-Length: 10\r\n\r\nab" % status)
+        await writer.drain()
+        writer.write_eof()
+
+    async with Wire(cut).listening() as wire, client_of(wire) as client:
+        reply = await client.request("POST", "/v2/", scope=NONE, body=b"", ok=(status,))
+    assert reply.headers.get("Location") == "/here"
