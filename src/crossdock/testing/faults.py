@@ -30,10 +30,11 @@ How = Literal["close", "cut", "reset", "stall"]
 """``close``: in order, over TLS after close_notify. ``cut``: FIN alone, over TLS without close_notify.
 ``reset``: RST. ``stall``: not one more byte is sent or taken, the connection stays."""
 
-Where = Literal["connect", "handshake", "request", "head", "body", "idle"]
-"""``connect``: the connection was accepted, nothing was read. ``handshake``: the TLS ClientHello has come.
-``request``: inside the request's body. ``head``: the registry has acted; inside the head of its answer.
-``body``: inside the answer's body. ``idle``: after a whole answer, the connection being kept."""
+Where = Literal["connect", "handshake", "request", "head", "body", "blob", "idle"]
+"""``connect``: the connection was accepted, nothing was read. ``handshake``: the TLS ClientHello has come;
+inside the server's part. ``request``: inside the request's body. ``head``: the registry has acted; inside the
+head of its answer. ``body``: inside the answer's body. ``blob``: the same, in answers that hold the byte,
+counted from the start of the blob. ``idle``: after a whole answer, the connection being kept."""
 
 
 @dataclass
@@ -122,11 +123,17 @@ class Fault:
     strip_range: bool = False  # forward without Range: 200 and everything
     widen: int = 0  # forward with a range that ends so many bytes later: a 206 with more than asked for
     head: Rewrite | None = None  # rewrites status and headers of the answer; the body is framed as they say
-    flip_at: int | None = None  # invert the byte at this offset, counted from the start of the blob
+    flip_at: int | None = None  # flip a bit of the byte at this offset, counted from the start of the blob
+    rate: float | None = None  # bytes a second
+    # Of `flip_at` and `rate`. ``body``: request and answer bodies alike. ``head``: the answer's, for `rate`.
+    # ``handshake``: the server's part of it; connections are counted, not requests.
+    within: Literal["handshake", "head", "body"] = "body"
     extra: bytes = b""  # sent behind the body
-    rate: float | None = None  # bytes a second, of request and answer bodies alike
+    passes: int | None = None  # only so much of the request's body, framed as if it were all
     reached: threading.Event = field(default_factory=threading.Event)  # set when the fault happens
-    when_reached: Callable[[], None] | None = None  # called in the proxy's thread when it happens, before it
+    when_reached: Callable[[], object] | None = (
+        None  # called in the proxy's thread when it happens, before it
+    )
     matched: int = 0  # requests (or connections) that `on` has matched so far
 
     def __post_init__(self) -> None:
@@ -138,7 +145,9 @@ class Fault:
     @property
     def before_requests(self) -> bool:
         """It is for connections, not for requests."""
-        return self.breaks is not None and self.breaks.where in ("connect", "handshake")
+        if self.breaks is None:
+            return self.within == "handshake"
+        return self.breaks.where in ("connect", "handshake")
 
     def matches(self, seen: Seen) -> bool:
         """Whether `on` fits the request."""

@@ -47,6 +47,7 @@ class Relay:
         self._fault = _NOTHING
         self._seen = Seen("", "", {})
         self._is_read = False  # the request's body has come as a whole
+        self._begins_at = 0  # in the blob: what the answer begins with
         self._chance = random.Random()
 
     async def run(self, tls: ssl.SSLContext | None) -> None:
@@ -76,10 +77,23 @@ class Relay:
         if self._is_broken_at("connect"):
             await self._break()
         if tls is not None:
-            if self._is_broken_at("handshake"):
+            if self._stop_at("handshake", None) == 0:
                 await self._wire.hello()
                 await self._break()
-            await self._wire.accept_tls(tls)
+            await self._wire.accept_tls(tls, self._shake if self._fault.before_requests else None)
+
+    async def _shake(self, data: bytes) -> None:
+        """The server's next words of the TLS handshake."""
+        fault = self._fault
+        if fault.flip_at is not None and fault.flip_at < len(data):
+            data = _flip(data, fault.flip_at)
+            fault.happens()
+        stop = self._stop_at("handshake", None)
+        for part in self._paced(data[:stop], "handshake"):
+            await self._pace(len(part), "handshake")
+            await self._wire.send_raw(part)
+        if stop is not None:
+            await self._break()
 
     def _use(self, fault: Fault | None, number: int) -> None:
         self._fault = fault or _NOTHING
@@ -128,7 +142,7 @@ class Relay:
         if "100-continue" in head.get("expect").lower() and (head.length or head.is_chunked):
             await self._wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         async for piece in self._wire.body(head):
-            await self._pace(len(piece))
+            await self._pace(len(piece), "body")
             before = self._seen.received
             if stop is not None and before + len(piece) >= stop:
                 self._seen.received = stop
@@ -179,13 +193,20 @@ class Relay:
             kept = [(name, value) for name, value in answer.headers if name.lower() not in _HOP_BY_HOP]
             if answer.is_chunked:
                 kept.append(("Transfer-Encoding", "chunked"))
-            return await self._answer(status, answer.second, kept, self._flipped(answer, pieces), size)
+            begins = re.match(r"bytes (\d+)-", answer.get("content-range"))
+            self._begins_at = int(begins[1]) if begins else 0
+            if not (head.length or head.is_chunked):  # else it was the request's that was flipped
+                pieces = self._flipped(self._begins_at, pieces)
+            return await self._answer(status, answer.second, kept, pieces, size)
         finally:
             upstream.drop()
 
     async def _pass_on(self, head: Head, body: AsyncIterator[bytes], upstream: Wire) -> None:
         """The request's body to the registry, unless that has had enough of it and closes."""
-        async for piece in body:
+        if self._fault.passes is not None:
+            self._fault.happens()
+        first = re.match(r"(\d+)-", head.get("content-range"))
+        async for piece in self._flipped(int(first[1]) if first else 0, self._shortened(body)):
             try:
                 await upstream.send(b"%x\r\n%b\r\n" % (len(piece), piece) if head.is_chunked else piece)
             except ConnectionError:
@@ -193,6 +214,13 @@ class Relay:
                 return  # its answer tells why
         if head.is_chunked:
             await upstream.send(b"0\r\n\r\n")
+
+    async def _shortened(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        left = self._fault.passes
+        async for piece in body:
+            yield piece[:left]
+            if left is not None:
+                left = max(0, left - len(piece))
 
     async def _registry_head(self, upstream: Wire) -> Head:
         while True:
@@ -212,6 +240,8 @@ class Relay:
                     continue
                 if fault.widen:
                     value = re.sub(r"\d+$", lambda last: str(int(last[0]) + fault.widen), value)
+            if name.lower() == "content-length" and fault.passes is not None:
+                value = str(min(int(value), fault.passes))
             if name.lower() not in _HOP_BY_HOP:
                 lines.append(f"{name}: {value}")
         if head.is_chunked:
@@ -220,17 +250,13 @@ class Relay:
             lines.append("X-Forwarded-Proto: https")  # what docker-registry builds its Locations from
         return ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode("latin-1")
 
-    async def _flipped(self, answer: Head, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """The body with the fault's one byte inverted."""
-        target = self._fault.flip_at
-        match = re.match(r"bytes (\d+)-", answer.get("content-range"))
-        offset = int(match[1]) if match else 0
+    async def _flipped(self, offset: int, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+        """A body that begins at `offset` of its blob, with the fault's one bit flipped."""
+        place = self._fault.flip_at
         async for piece in pieces:
-            if target is not None and offset <= target < offset + len(piece):
-                changed = bytearray(piece)
-                changed[target - offset] ^= 0xFF
+            if place is not None and offset <= place < offset + len(piece):
                 self._fault.happens()
-                yield bytes(changed)
+                yield _flip(piece, place - offset)
             else:
                 yield piece
             offset += len(piece)
@@ -255,7 +281,7 @@ class Relay:
         await self._send_up_to(_encode(status, reason, headers), "head")
         chunked = any(name.lower() == "transfer-encoding" for name, _ in headers)
         if not bodyless:
-            stop = self._stop_at("body", size)
+            stop = self._stop_in_body(size)
             async for piece in pieces:
                 await self._send_body(piece, stop, chunked)
             if stop is not None and seen.sent <= stop:
@@ -272,8 +298,8 @@ class Relay:
     async def _send_body(self, piece: bytes, stop: int | None, chunked: bool) -> None:
         seen = self._seen
         limit = len(piece) if stop is None else min(len(piece), stop - seen.sent)
-        for part in self._paced(piece[:limit]):
-            await self._pace(len(part))
+        for part in self._paced(piece[:limit], "body"):
+            await self._pace(len(part), "body")
             await self._wire.send(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
             seen.sent += len(part)
         if limit < len(piece):
@@ -281,21 +307,21 @@ class Relay:
 
     async def _send_up_to(self, data: bytes, where: Where) -> None:
         stop = self._stop_at(where, len(data))
-        if stop is None:
-            await self._wire.send(data)
-            return
-        await self._wire.send(data[:stop])
-        await self._break()
+        for part in self._paced(data[:stop], where):
+            await self._pace(len(part), where)
+            await self._wire.send(part)
+        if stop is not None:
+            await self._break()
 
-    def _paced(self, piece: bytes) -> list[bytes]:
+    def _paced(self, piece: bytes, where: Where) -> list[bytes]:
         """The piece, cut so small that its rate is even."""
-        if self._fault.rate is None or not piece:
+        if self._fault.rate is None or self._fault.within != where or not piece:
             return [piece] if piece else []
         step = max(1, int(self._fault.rate / 20))
         return [piece[at : at + step] for at in range(0, len(piece), step)]
 
-    async def _pace(self, count: int) -> None:
-        if self._fault.rate is not None:
+    async def _pace(self, count: int, where: Where) -> None:
+        if self._fault.rate is not None and self._fault.within == where:
             if not self._fault.reached.is_set():
                 self._fault.happens()
             await asyncio.sleep(count / self._fault.rate)
@@ -317,6 +343,14 @@ class Relay:
             return max(0, (size or 0) + at)
         return at
 
+    def _stop_in_body(self, size: int | None) -> int | None:
+        """After how many bytes of the answer's body the connection breaks; None: not there."""
+        if not self._is_broken_at("blob"):
+            return self._stop_at("body", size)
+        assert self._fault.breaks is not None
+        stop = (self._fault.breaks.at or 0) - self._begins_at
+        return stop if stop >= 0 and (size is None or stop < size) else None
+
     async def _break(self) -> NoReturn:
         plan: Break | None = self._fault.breaks
         assert plan is not None
@@ -336,6 +370,10 @@ class Relay:
 async def _pieces(data: bytes) -> AsyncIterator[bytes]:
     if data:
         yield data
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    return b"%b%c%b" % (data[:at], data[at] ^ 1, data[at + 1 :])
 
 
 def _framed(headers: HeaderList) -> bool:

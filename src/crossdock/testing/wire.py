@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from crossdock.transport.state import unacknowledged
@@ -126,23 +126,35 @@ class Wire:
         """Wait for the first bytes of the TLS handshake."""
         self._in.write(await self._reader.read(PIECE))
 
-    async def accept_tls(self, context: ssl.SSLContext) -> None:
-        """Make the session, as the server. Raises `ssl.SSLError`, `ConnectionError`."""
+    async def accept_tls(
+        self, context: ssl.SSLContext, send: Callable[[bytes], Awaitable[None]] | None = None
+    ) -> None:
+        """Make the session, as the server; `send` may spoil its words and `send_raw` them.
+
+        Raises `ssl.SSLError`, `ConnectionError`.
+        """
         self._tls = context.wrap_bio(self._in, self._out, server_side=True)
         while True:
             try:
                 self._tls.do_handshake()
                 break
             except ssl.SSLWantReadError:
-                await self._flush()
+                await self._flush(send)
                 data = await self._reader.read(PIECE)
                 if not data:
                     raise ConnectionResetError("the client left during the handshake") from None
                 self._in.write(data)
-        await self._flush()
+        await self._flush(send)
 
-    async def _flush(self) -> None:
+    async def _flush(self, send: Callable[[bytes], Awaitable[None]] | None = None) -> None:
         data = self._out.read()
+        if data and send is not None:
+            await send(data)
+        else:
+            await self.send_raw(data)
+
+    async def send_raw(self, data: bytes) -> None:
+        """Past TLS, as it is; returns when the kernel has it."""
         if data:
             self._writer.write(data)
         await self._writer.drain()
