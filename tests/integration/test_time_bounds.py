@@ -56,7 +56,7 @@ AT_TARGET: dict[str, Where] = {
     "whether the blob is there": silent("HEAD", "/blobs/{}"),
     "the session": silent("POST", "/blobs/uploads/"),
     "inside a chunk": silent_chunk(Break("stall", "request", 77)),
-    "the manifest's answer": silent("PUT", "/manifests/v1"),
+    "the manifest": silent("PUT", "/manifests/v1", Break("stall", "request")),
 }
 
 
@@ -84,6 +84,13 @@ def test_a_commit_without_an_answer_is_looked_after(passage: Passage) -> None:
     fault = passage.target.add(Fault(passage.is_commit, times=None, breaks=UNANSWERED))
     passage.command.ok(*passage.words, *BOUNDS)
     assert fault.matched == 1
+    passage.check()
+
+
+def test_a_manifest_without_an_answer_is_looked_after(passage: Passage) -> None:
+    fault = passage.target.add(silent("PUT", "/manifests/v1")(passage))
+    passage.command.ok(*passage.words, *BOUNDS)
+    assert fault.matched == 1 + RETRIES
     passage.check()
 
 

@@ -10,12 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from crossdock.errors import (
+    CrossdockError,
     DigestMismatch,
     InvalidDigest,
     LimitExceeded,
     NotFound,
     RegistryError,
+    TransportError,
     Unsupported,
+    root_cause,
 )
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
@@ -118,12 +121,16 @@ class Manifests:
         Raises `ContentError` when the target answers another digest, `RegistryError` when it refuses.
         """
         manifest = parse_manifest(data, descriptor.media_type)
+        reply: Reply | None = None
         try:
             reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
-        except RegistryError as error:
-            error.hint = error.hint or _advice(error, manifest)
-            raise
-        if manifest.subject is not None and not reply.headers.get("OCI-Subject", ""):
+        except CrossdockError as error:
+            if isinstance(error, RegistryError):
+                error.hint = error.hint or _advice(error, manifest)
+            # Without an answer it may have worked, as a closing PUT may.
+            if not isinstance(root_cause(error), TransportError) or not await self._means(tag, descriptor):
+                raise
+        if manifest.subject is not None and (reply is None or not reply.headers.get("OCI-Subject", "")):
             await self._fallback_lists().add(manifest, descriptor)
 
     def _fallback_lists(self) -> FallbackLists:
@@ -179,6 +186,13 @@ class Manifests:
             body=data,
             ok=_PUSHED,
         )
+
+    async def _means(self, tag: str | None, descriptor: Descriptor) -> bool:
+        """Whether the tag, or the digest, leads to the manifest. # network"""
+        try:
+            return _is(await self.find(tag or descriptor.digest) or b"", descriptor.digest)
+        except CrossdockError:
+            return False
 
     # -- resolving -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from crossdock.errors import (
     LimitExceeded,
     NotFound,
     ProtocolError,
+    ReadFailed,
     RegistryError,
     SizeMismatch,
     Unauthorized,
@@ -261,6 +262,20 @@ async def test_a_manifest_that_was_damaged_on_the_way_is_pushed_again(
     server.expect("PUT", TAG, damaged)
     server.expect("PUT", TAG, Answer(201, {"Docker-Content-Digest": MANIFEST.digest}))
     await connect().push_manifest(MANIFEST, DATA, "v1")
+
+
+@pytest.mark.parametrize("found", [DATA, b"another", None], ids=["it", "another", "none"])
+async def test_a_push_without_an_answer_worked_if_the_tag_leads_to_it(
+    server: ScriptedRegistry, connect: Connect, found: bytes | None
+) -> None:
+    server.expect("PUT", TAG, None)
+    server.expect("GET", TAG, Answer(404) if found is None else Answer(200, {}, found))
+    push = connect(retries=0).push_manifest(MANIFEST, DATA, "v1")
+    if found == DATA:
+        await push
+    else:
+        with pytest.raises(ReadFailed):
+            await push
 
 
 async def test_a_refused_type_says_so(server: ScriptedRegistry, connect: Connect) -> None:
