@@ -314,6 +314,56 @@ def test_an_upload_whose_answer_is_lost_has_happened(front: Front, repository: s
     assert Remote(front.proxy.host).has_blob(repository, digest)
 
 
+@pytest.mark.parametrize(("range_", "passed"), [("60000-", 10_000), ("70000-", 0), ("70001-", SIZE - 70_001)])
+def test_a_byte_of_the_blob_is_a_place_in_any_range(range_: str, passed: int, front: Front) -> None:
+    front.plan(times=None, breaks=Break("reset", "blob", 70_000))
+    received, end = front.raw(
+        f"GET {front.path} HTTP/1.1\r\nHost: {front.proxy.host}\r\nRange: bytes={range_}\r\n\r\n".encode()
+    )
+    assert len(body_of(received)) == passed
+    assert end == ("silence" if passed > 70_000 else "reset")
+
+
+def test_a_handshake_ends_at_its_byte(secure: Front) -> None:
+    cut = secure.proxy.add(Fault(breaks=Break("reset", "handshake", 100)))
+    assert secure.raw() == (b"", "reset")
+    assert cut.reached.is_set()
+    assert secure.get().body == DATA
+
+
+def test_a_handshake_is_spoilt_or_trickles(secure: Front) -> None:
+    secure.proxy.add(Fault(flip_at=700, within="handshake"))
+    with pytest.raises(ssl.SSLError):
+        secure.raw()
+    secure.proxy.add(Fault(rate=1.0, within="handshake"))
+    assert secure.raw() == (b"", "silence")
+    assert secure.get().body == DATA
+
+
+def test_a_head_trickles(front: Front) -> None:
+    front.plan(rate=0.9, within="head")
+    received, end = front.raw()
+    assert len(received) < len("HTTP/1.1")
+    assert end == "silence"
+
+
+@pytest.mark.parametrize(
+    ("fault", "stored"),
+    [({"flip_at": 3}, b"untouched"[:3] + b"n" + b"uched"), ({"passes": 5}, b"untou")],
+    ids=["flipped", "shortened"],
+)
+def test_a_requests_body_arrives_damaged(
+    fault: dict[str, int], stored: bytes, front: Front, repository: str
+) -> None:
+    front.proxy.add(Fault("PUT */blobs/uploads/*", **fault))  # type: ignore[arg-type]
+    remote = Remote(front.proxy.host)
+    location = remote.request("POST", f"/v2/{repository}/blobs/uploads/", b"").headers["location"]
+    digest = "sha256:" + hashlib.sha256(stored).hexdigest()
+    kind = {"Content-Type": "application/octet-stream"}
+    assert remote.request("PUT", f"{location}&digest={digest}", b"untouched", kind).status == 201
+    assert remote.blob(repository, digest) == stored
+
+
 # -- what is said ------------------------------------------------------------------------------------------
 
 

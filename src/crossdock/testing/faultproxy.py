@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -146,6 +147,7 @@ class FaultProxy:
     def end(self, seen: Seen, how: str) -> None:
         """The request has ended; the first way it is said to have counts."""
         with self._ended:
+            seen.ended_at = seen.ended_at or time.monotonic()
             seen.ended = seen.ended or how
             self._ended.notify_all()
 

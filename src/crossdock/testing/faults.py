@@ -39,7 +39,7 @@ counted from the start of the blob. ``idle``: after a whole answer, the connecti
 
 @dataclass
 class Seen:
-    """One request as it arrived, and what became of it; the last four fields are filled as it goes."""
+    """One request as it arrived, and what became of it; the last five fields are filled as it goes."""
 
     method: str
     path: str  # path and query as sent; of the query, values that may be secrets are hidden
@@ -47,6 +47,7 @@ class Seen:
     connection: int = 1  # on which connection, the first is 1
     earlier: int = 0  # requests before it on the same connection
     at: float = field(default_factory=time.monotonic)  # when, to tell whether a Retry-After was waited for
+    ended_at: float = 0.0  # when it ended, on the same clock
     status: int = 0  # as answered; 0: not answered
     received: int = 0  # bytes of the request's body that were taken
     sent: int = 0  # bytes of the answer's body that were sent
