@@ -20,7 +20,14 @@ from crossdock.cli.display import event_document
 from crossdock.events import Event
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/output.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/output.md",
+    "docs/faults.md",
+)
 README = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -1,0 +1,132 @@
+"""docs/faults.md from the table: ``PYTHONPATH=tests .venv/bin/python -m grid.document > docs/faults.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from crossdock import errors
+from crossdock.cli.exits import exit_code
+from crossdock.cli.failure import find_hint, next_step
+from crossdock.errors import CopyError, Side
+from grid.cells import CELLS, FAULTS, IN_CHUNKS, KINDS, PLACES, SIDES, Cell, Fails, NotApplicable, Recovers
+
+_HEAD = """\
+# What a copy does when something breaks
+
+This page is written from the table that `tests/grid` runs: every fault at every place, between two
+registries. A cell is the class of `crossdock.errors` that ends the copy **if the fault never ends**; if it
+happens once, the copy goes on and is right to the byte. With a **!** the copy ends at the first occurrence.
+*ok*: it does not end even then. A dash: cannot be, see [below](#what-cannot-be).
+
+Whatever ended a copy: the line on stderr names the side, the host, the digest or tag and what to do next,
+and holds no secret; the target's tag is what it was; no upload session is left open whose address arrived,
+except where the upload can be resumed and the line says how; no task, buffer, socket or file is left. How
+often something is tried again is `--retries`, how long a silence may last `--timeout`.
+
+Where only the answer to the PUT of a blob or a manifest is lost, the target is asked whether it has it:
+then that was no failure. Content that is wrong (size, digest) is asked for, or sent, once more.
+"""
+
+
+def document() -> str:
+    """The page."""
+    return "\n".join(
+        [
+            _HEAD,
+            *_tables(),
+            *_meanings("Places", "place", PLACES),
+            *_meanings("Faults", "fault", FAULTS),
+            *_endings(),
+            *_not_applicable(),
+        ]
+    )
+
+
+def _tables() -> Iterator[str]:
+    yield from _table("Source", PLACES, lambda cell: cell.side == "source")
+    yield from _table("Target", PLACES, lambda cell: cell.side == "target" and not cell.in_chunks)
+    yield from _table("Target, for a blob that goes up in chunks", IN_CHUNKS, lambda cell: cell.in_chunks)
+
+
+def _table(title: str, places: Collection[str], chosen: Callable[[Cell], bool]) -> Iterator[str]:
+    cells = {(cell.fault, cell.place): cell for cell in CELLS if chosen(cell)}
+    yield f"## {title}\n"
+    yield _row("", *places)
+    yield _row("---", *("---" for _ in places))
+    for fault in FAULTS:
+        yield _row(fault, *(_word(cells[fault, place]) for place in places))
+    yield ""
+
+
+def _word(cell: Cell) -> str:
+    match cell.outcome:
+        case NotApplicable():
+            return "–"
+        case Recovers():
+            return "*ok*"
+        case Fails(kind, at_once):
+            return ("! " if at_once else "") + kind.replace("|", ", ")
+
+
+def _meanings(title: str, what: str, meanings: dict[str, str]) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield _row(what, "meaning")
+    yield _row("---", "---")
+    yield from (_row(name, meaning) for name, meaning in meanings.items())
+    yield ""
+
+
+def _endings() -> Iterator[str]:
+    yield "## How a copy ends\n"
+    yield _row("class", "exit code, source", "exit code, target", "what to do, unless the error knows better")
+    yield _row("---", "---", "---", "---")
+    for kind in dict.fromkeys("|".join(KINDS.values()).split("|")):
+        edges = [_edge(kind, side) for side in SIDES]
+        codes = [str(exit_code(edge).value) for edge in edges]
+        steps = dict.fromkeys(find_hint(edge) or next_step(edge) for edge in edges)
+        yield _row(kind, *codes, " / ".join(steps))
+    yield ""
+
+
+def _edge(kind: str, side: Side) -> CopyError:
+    cause = getattr(errors, kind)("")
+    edge = CopyError("", operation="", side=side, reference="", cause=cause)
+    edge.__cause__ = cause
+    return edge
+
+
+def _not_applicable() -> Iterator[str]:
+    yield "## What cannot be\n"
+    yield _row("reason", "cells")
+    yield _row("---", "---")
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for cell in CELLS:
+        if isinstance(cell.outcome, NotApplicable):
+            name = f"{cell.way}, {cell.fault}"
+            where = reasons.setdefault(cell.outcome.reason, {}).setdefault(name, [])
+            where.append(cell.place)
+    for reason, by_fault in reasons.items():
+        by_places: dict[str, list[str]] = {}
+        for fault, places in by_fault.items():
+            by_places.setdefault(", ".join(places), []).append(fault)
+        yield _row(reason, "; ".join(f"{_sides(faults)}: {places}" for places, faults in by_places.items()))
+
+
+def _sides(faults: list[str]) -> str:
+    """``source: drop, reset`` from names that each begin with their side."""
+    by_side: dict[str, list[str]] = {}
+    for name in faults:
+        side, fault = name.split(", ", 1)
+        by_side.setdefault(side, []).append(fault)
+    return " and ".join(
+        f"{side} {'any fault' if len(names) == len(FAULTS) else ', '.join(names)}"
+        for side, names in by_side.items()
+    )
+
+
+def _row(*words: str) -> str:
+    return "| " + " | ".join(words) + " |"
+
+
+if __name__ == "__main__":
+    print(document())
