@@ -1,4 +1,4 @@
-"""Targets that break, lose answers, stall or speak bad HTTP, as tables of fault and place.
+"""Targets that break, lose answers, stall or speak bad HTTP in several places of one copy; see `tests/grid`.
 
 One copy meets the same fault in every place of a push: the checks, the opening of a session, a small upload,
 a large one, the manifest. It ends in time, with everything at the target once and right and no session left,
@@ -16,7 +16,7 @@ import pytest
 from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import Answer, Break, Fault, Seen, error, retry_after, set_header
 from crossdock.testing.images import ImageBuilder
-from support.command import AUTH, RATE_LIMIT, TARGET, Crossdock, Finished
+from support.command import RATE_LIMIT, TARGET, Crossdock, Finished
 from support.docker_registry import DockerRegistry
 from support.faults import patience
 from support.images import Graph, assert_holds, one_layer_image, push
@@ -152,13 +152,6 @@ def test_a_target_whose_answer_is_lost_once_in_every_place(name: str, either: Sc
     either.recovers(1, sessions=2)  # looking whether it has happened is no second try
 
 
-@pytest.mark.parametrize("at", [1, 700_000, -1])
-@pytest.mark.parametrize("how", ["reset", "stall"])
-def test_an_upload_that_breaks_at_its_byte(how: Any, at: int, either: Scene) -> None:
-    either.plan("large upload", breaks=Break(how, "request", at))
-    either.recovers(1)
-
-
 def test_kept_connections_that_end_while_idle_are_replaced(either: Scene) -> None:
     either.proxy.add(Fault("* *", times=None, breaks=Break("close", "idle")))
     either.recovers(0)
@@ -168,7 +161,6 @@ def test_kept_connections_that_end_while_idle_are_replaced(either: Scene) -> Non
 
 ENDLESS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "a silent check": ("blob check", {"breaks": Break("stall", "request")}, TARGET, "no answer"),
-    "no session": ("session", {"breaks": Break("reset", "request")}, TARGET, "POST"),
     "a session without address": ("session", {"answer": Answer(202)}, TARGET, "Location"),
     "a session in a file": (
         "session",
@@ -176,19 +168,13 @@ ENDLESS: dict[str, tuple[str, dict[str, Any], int, str]] = {
         TARGET,
         "neither http nor https",
     ),
-    "an upload that is cut": ("large upload", {"breaks": Break("reset", "request", 9)}, TARGET, "push blob"),
-    "an upload that nobody takes": ("large upload", {"breaks": Break("stall", "request", 9)}, TARGET, "1 s"),
-    "a commit without answer": ("large upload", {"breaks": Break("stall", "request", -1)}, TARGET, "1 s"),
     "a refusal in mid-upload": (
         "large upload",
         {"answer": error(400, "SIZE_INVALID")},
         TARGET,
         "SIZE_INVALID",
     ),
-    "a refusal of the writer": ("large upload", {"answer": error(403)}, AUTH, "403"),
     "a limit for years": ("session", {"answer": retry_after(10**9)}, RATE_LIMIT, "1000000000 s"),
-    "a manifest that is lost": ("manifest", {"breaks": Break("close", "request")}, TARGET, "push manifest"),
-    "a manifest that is refused": ("manifest", {"answer": error(500)}, TARGET, "500"),
 }
 
 

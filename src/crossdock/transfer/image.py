@@ -265,11 +265,7 @@ class ImageCopy:
     async def _fetch(self, descriptor: Descriptor) -> bytes:
         with during("fetch manifest from", "source", f"{self._source.name}@{descriptor.digest}"):
             async with self._manifests:
-                try:
-                    data = await self._source.fetch_manifest(descriptor)  # network
-                except (DigestMismatch, SizeMismatch) as error:  # as of a blob: damage on the way explains it
-                    self._tally.retried("source", "fetch manifest", str(error))
-                    data = await self._source.fetch_manifest(descriptor)  # network
+                data = await self._source.fetch_manifest(descriptor)  # network
             self._count(data)
             return data
 
