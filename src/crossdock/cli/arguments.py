@@ -58,6 +58,7 @@ def copy_options(
     network = {key: value for key in _NETWORK if (value := getattr(namespace, key, None)) is not None}
     if "timeout" in network:  # whoever sets a bound means every silence, a commit's too
         network["commit_timeout"] = network["timeout"]
+        network["connect_timeout"] = min(network["timeout"], NetworkOptions().connect_timeout)
     rest = {key: value for key in _COPY if (value := getattr(namespace, key, None)) is not None}
     return CopyOptions(
         source=_registry_options(namespace, "source", source),

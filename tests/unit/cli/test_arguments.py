@@ -43,7 +43,11 @@ def test_without_flags_the_options_are_the_defaults(state: Path) -> None:
         (["--paranoid"], {"paranoid": True}),
         (["--verify", "target"], {"verify": "target"}),
         (["--connections", "3"], {"network": NetworkOptions(connections=3)}),
-        (["--timeout", "500ms"], {"network": NetworkOptions(timeout=0.5, commit_timeout=0.5)}),
+        (
+            ["--timeout", "500ms"],
+            {"network": NetworkOptions(timeout=0.5, commit_timeout=0.5, connect_timeout=0.5)},
+        ),
+        (["--timeout", "1h"], {"network": NetworkOptions(timeout=3600, commit_timeout=3600)}),
         (["--state", "x/y"], {"state": Path("x/y")}),
         (["--state", "none"], {"state": None}),
         (["--resume-above", "8MiB"], {"resume_above": 8 * MiB}),
