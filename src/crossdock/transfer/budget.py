@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from crossdock._kernels import Arena, Slot
+from crossdock.errors import InvalidOption
 
 SLOT_SIZE = 1 << 20  # hashed and sent in one call each: 1,000 calls a second at 1 GiB/s, still warm in cache
 
@@ -34,8 +35,12 @@ class Budget:
     """Slots for content, at most `memory` bytes of them, reserved first come, first served."""
 
     def __init__(self, memory: int, *, debug: bool = False) -> None:
+        """Raises `InvalidOption` when the system does not have `memory` bytes of address space."""
         self.slot_size = min(SLOT_SIZE, max(1 << 16, memory // 32))
-        self._arena = Arena(memory // self.slot_size * self.slot_size, self.slot_size, debug=debug)
+        try:
+            self._arena = Arena(memory // self.slot_size * self.slot_size, self.slot_size, debug=debug)
+        except MemoryError as error:
+            raise InvalidOption(f"memory: {error}", hint="give less with --memory") from error
         self._reserved = 0  # slots promised and not drawn yet; never more than the arena has free
         self._queue: deque[Request] = deque()
         self._blocked = 0.0  # seconds that someone waited, up to `_blocked_since`

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from crossdock.content import Target
-from crossdock.errors import ContentError
+from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.ranges import Piece, RangedReader
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier
 
-_HINT = "the target keeps other bytes than it was sent and confirmed: look at its storage and proxies"
+_HINT = "the target does not keep what it was sent and confirmed: look at its storage and proxies"
 
 
 async def reread_blob(blob: Descriptor, target: Target, workshop: Workshop, tally: Tally) -> None:
@@ -33,7 +33,7 @@ async def reread_blob(blob: Descriptor, target: Target, workshop: Workshop, tall
                     for piece in pieces:
                         workshop.supply.release(piece)
             verifier.check()
-        except ContentError as error:
+        except (ContentError, NotFound) as error:
             error.hint = _HINT
             raise
         finally:
@@ -45,6 +45,6 @@ async def reread_manifest(manifest: Descriptor, target: Target) -> None:
     with during("read back manifest from", "target", f"{target.name}@{manifest.digest}"):
         try:
             await target.fetch_manifest(manifest)
-        except ContentError as error:
+        except (ContentError, NotFound) as error:
             error.hint = _HINT
             raise

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from crossdock._kernels import Slot
+from crossdock.errors import InvalidOption
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.tasks import run_together, stop
 
@@ -111,6 +112,11 @@ async def test_a_withdrawn_request_is_never_granted(budget: Budget) -> None:
 async def test_more_than_there_is_is_refused_at_once(budget: Budget) -> None:
     with pytest.raises(ValueError, match="arena"):
         await budget.reserve(budget.slots + 1)
+
+
+def test_more_memory_than_the_system_has_is_the_fault_of_the_option() -> None:
+    with pytest.raises(InvalidOption, match="memory"):
+        Budget(1 << 60)
 
 
 async def test_the_first_failure_ends_the_others_and_is_raised_as_it_is() -> None:
