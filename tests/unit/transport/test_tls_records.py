@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 import pytest
 import trustme
 
-from crossdock.errors import ReadFailed, TransportError
+from crossdock.errors import ReadFailed, TlsFailed, TransportError
 from crossdock.transport.tls import TlsEngine
 from crossdock.transport.tls_door import TlsEngines
+from crossdock.transport.tls_judge import _server_flight as server_flight
 from support.process import free_port
 from unit.transport.engines import ENGINES, use_engine
 from unit.transport.wire import pattern
@@ -218,6 +219,26 @@ def test_a_bit_that_turns_is_found_wherever_it_is(wire: Wire, at: int) -> None:
     else:
         pytest.fail("nobody saw it")
     assert wire.received == b""
+
+
+def test_a_fault_among_handshake_messages_of_one_record_is_an_error_as_any_other(
+    client_tls: ssl.SSLContext, authority: trustme.CA
+) -> None:
+    engine = TlsEngines(lambda host, port: client_tls).engine_for("127.0.0.1", 443)
+    assert not engine.handshake()
+    suite = next(suite["id"] & 0xFFFF for suite in client_tls.get_ciphers() if suite["protocol"] == "TLSv1.2")
+    chain = [ssl.PEM_cert_to_DER_cert(authority.cert_pem.bytes().decode())]
+    hello = server_flight([], suite)
+    certificates = server_flight(chain, suite)[len(hello) - 7 :]
+    record = hello[5:-7] + 3 * certificates  # the second is one too many, with a third still to be looked at
+    engine.take()
+    buffer = engine.get_buffer()
+    flight = b"\x16\x03\x03" + len(record).to_bytes(2, "big") + record
+    buffer[: len(flight)] = flight
+    engine.received(len(flight))
+    with pytest.raises(TlsFailed):
+        engine.handshake()
+    assert engine.take()[:1] == b"\x15"  # the peer is told by an alert
 
 
 def test_what_follows_close_notify_is_nobodys(wire: Wire) -> None:
