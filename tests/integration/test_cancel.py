@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import Break, Fault
 from crossdock.testing.images import ImageBuilder
 from support.command import CANCELLED, Crossdock, Finished
-from support.docker_registry import DockerRegistry
+from support.docker_registry import DockerRegistry, start_docker_registry
 from support.faults import wait_set
 from support.images import Graph, layout_tags, one_layer_image, push
+from support.process import find_distribution
 
 pytestmark = pytest.mark.real
 
@@ -62,6 +64,26 @@ def test_ctrl_c_in_mid_upload_deletes_the_session(
     assert deleted == opened
     assert target.remote.tags(repository) == []
     assert target.forgotten_sessions(repository) == []
+
+
+def test_distribution_3_keeps_no_session_of_a_cancelled_copy(
+    crossdock: Crossdock, source: DockerRegistry, repository: str, image: Graph, tmp_path: Path
+) -> None:
+    # It keeps the bytes of a request that was cut, and answers 416 to a DELETE that does not know of them.
+    with ExitStack() as closing:
+        target = start_docker_registry(tmp_path / "target", program=find_distribution())
+        closing.callback(target.stop)
+        faults = FaultProxy(target.host)
+        closing.callback(faults.close)
+        stall = faults.add(
+            Fault(lambda r: r.is_upload_body(), times=None, breaks=Break("stall", "request", 5_000_000))
+        )
+        words = f"{source.host}/{repository}:v1", f"{faults.host}/{repository}:v1"
+        with crossdock.start("copy", *words, "--progress", "none") as running:
+            wait_set(stall.reached, "the upload to begin")
+            running.interrupt()
+            is_clean(running.finish())
+        assert target.upload_sessions() == []
 
 
 def test_ctrl_c_while_the_source_stalls_ends_soon(

@@ -27,7 +27,6 @@ class StartAgain(Struct, frozen=True):
 
     reason: str  # as in "the upload must start again: {reason}"
     announce: bool
-    gone: bool = False  # the old session is no more; else it is to be deleted (U17)
 
 
 def resumption(
@@ -43,7 +42,7 @@ def resumption(
             return GoOn(acknowledged) if announce else StartAgain("it holds nothing yet", False)
         return _from_range(acknowledged, size, headers)
     if status in (404, 410):
-        return StartAgain("the target no longer knows the old one", announce, gone=True)
+        return StartAgain("the target no longer knows the old one", announce)
     if status == 416 or (400 <= status < 500 and headers.get("location", "")):
         found = _from_range(acknowledged, size, headers)
         if isinstance(found, GoOn):

@@ -194,7 +194,7 @@ class Upload:
             self._follow(headers)
             self._acknowledge(found.offset)
         else:
-            self._restart(found.gone)
+            self._restart()
             self.lost = False
         return found
 
@@ -260,7 +260,7 @@ class Upload:
             return self._doubt_settled(self._sent, self._stated, held)
         if held is None:
             self.cut_chunk_lost = self.cut_chunk_lost or status == 404
-            return self._restart(gone=status == 404)
+            return self._restart()
         self._follow(headers)
         return self._go_to(self._sent, held)
 
@@ -328,7 +328,7 @@ class Upload:
         if self.failures and not self._best and self.chunked and self._rules.may_put and not self.put_refused:
             return self._other_way(status)  # it took no first chunk twice (Artifactory, Nexus: section 3.2)
         if not SESSION_GONE.isdisjoint(codes) or (status == 404 and not codes):
-            return self._count_failure() or self._restart(gone=True)
+            return self._count_failure() or self._restart()
         if not self.chunked:
             return self._other_way(status) if status in WAY_REFUSED else Verdict.REFUSED
         held = parse_uploaded(headers.get("range", ""))
@@ -421,8 +421,8 @@ class Upload:
         self.failures = failures
         return Verdict.AGAIN
 
-    def _restart(self, gone: bool = False) -> Verdict:
-        if self._location and not gone:
+    def _restart(self) -> Verdict:
+        if self._location:  # also one that is said to be gone: a proxy may have said it
             self.abandoned.append(self._location)
         self.lost = self.lost or self.acknowledged > 0
         self.acknowledged = 0

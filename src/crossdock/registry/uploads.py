@@ -20,6 +20,7 @@ from crossdock.content import Pipe, SavedSession, SessionLog
 from crossdock.errors import (
     CrossdockError,
     LimitExceeded,
+    NotFound,
     ProtocolError,
     RegistryError,
     TransportError,
@@ -423,6 +424,8 @@ class RegistryUpload:
             error.hint = "the bytes changed on the way, or the target keeps something else: try again"
         elif status == 413:
             error.hint = "raise the limit on request bodies of the target or of the proxy in front of it"
+        elif isinstance(error, NotFound):
+            error.hint = "the target loses upload sessions: its instances must share storage and secret"
         elif isinstance(error, UploadRejected) and not error.hint:
             error.hint = "see the target's log for its reason"
         raise error

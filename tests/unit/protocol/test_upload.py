@@ -264,7 +264,7 @@ def test_a_lost_session_starts_again_from_zero_announced(code: str, status: int)
     assert answer(upload, status, code) is AGAIN
     assert isinstance(upload.step, Open)
     assert upload.lost
-    assert upload.abandoned == []  # there is nothing to delete
+    assert upload.abandoned  # a proxy may have said it of one that the registry still has
 
 
 def test_a_target_that_takes_a_few_bytes_of_each_request_is_given_up() -> None:

@@ -365,6 +365,7 @@ async def test_a_lost_session_starts_again_announced(
     server.expect("POST", POST, OPENED)
     server.expect("PATCH", "/u/1?_state=a", Answer(202))
     server.expect("PATCH", "/u/1?_state=a", gone)
+    server.expect("DELETE", "/u/1?_state=a", gone)
     server.expect("POST", POST, Answer(202, {"Location": "/u/2"}))
     for _ in range(3):
         server.expect("PATCH", "/u/2", Answer(202))
@@ -382,8 +383,9 @@ async def test_a_session_that_is_always_lost_ends_with_the_real_error(
         return OPENED if seen.method == "POST" else gone
 
     server.handler = registry
-    with pytest.raises(RegistryError, match="BLOB_UPLOAD_UNKNOWN"):
+    with pytest.raises(RegistryError, match="BLOB_UPLOAD_UNKNOWN") as failed:
         await upload(connect())
+    assert "instances" in failed.value.hint  # and not how to list tags
     assert sum(seen.method == "PATCH" for seen in server.seen) == 3  # the first and two retries
 
 
@@ -752,3 +754,17 @@ async def test_a_manifest_whose_blobs_went_away_makes_the_repository_unknown(
     with pytest.raises(RegistryError):
         await repository.push_manifest(described, manifest, None)
     assert not repository.knows(BLOB)
+
+
+async def test_a_session_that_holds_other_bytes_than_its_url_says_is_deleted_by_its_newest_one(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    # Distribution 3 after a request that was cut: 416 to the DELETE, and the session stays for a week.
+    server.expect("POST", POST, OPENED)
+    server.expect("DELETE", "/u/1?_state=a", Answer(416))
+    server.expect("GET", "/u/1?_state=a", Answer(204, {"Location": "/u/1?_state=b", "Range": "0-99"}))
+    server.expect("DELETE", "/u/1?_state=b", Answer(204))
+    session = await connect().start_upload(BLOB)
+    session.prepare()
+    await session.cancel()
+    assert server.seen[-1].target == "/u/1?_state=b"

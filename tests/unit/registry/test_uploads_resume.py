@@ -135,6 +135,7 @@ async def test_a_session_that_is_gone_is_told_and_replaced(
 ) -> None:
     server.expect("GET", "/u/9?s=old", Answer(404))
     server.expect("POST", POST, OPENED)
+    server.expect("DELETE", "/u/9?s=old", Answer(404))
     for _ in range(3):
         server.expect("PATCH", "/u/1?s=0", Answer(202))
     server.expect("PUT", f"/u/1?s=0&{DIGEST}", Answer(201))
@@ -267,6 +268,7 @@ async def test_where_a_cut_chunk_ended_the_session_no_other_one_is_given_up(
     server.expect("PATCH", "/u/1?s=0", cut)
     server.expect("GET", "/u/1?s=0", Answer(404))
     server.expect("POST", POST, Answer(202, {"Location": "/u/2"}))
+    server.expect("DELETE", "/u/1?s=0", Answer(404))
     for _ in range(3):
         server.expect("PATCH", "/u/2", Answer(202))
     server.expect("PUT", f"/u/2?{DIGEST}", Answer(201))
