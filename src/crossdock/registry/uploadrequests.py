@@ -24,7 +24,7 @@ _BINARY = {"Content-Type": "application/octet-stream"}  # zot answers 415 withou
 _ASKED = (200, 202, 204)
 _DROPPED = (200, 202, 204, 404)
 _STALE = 416  # distribution 3, to a DELETE by another `_state` than that of the bytes it holds: ask for it
-_DROP_TRIES = 3  # a request that was cut may still be on its way into the session
+_DROP_PAUSES_S = (0.1, 0.4, 1.0)  # a request that was cut may still be on its way into the session
 
 
 class UploadRequests:
@@ -75,14 +75,18 @@ class UploadRequests:
 
     async def drop(self, location: str) -> None:
         """DELETE a session (U17); its failure changes nothing. # network"""
+        if not location:
+            return
         with suppress(CrossdockError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                for _ in range(_DROP_TRIES if location else 0):
+                for pause in _DROP_PAUSES_S:
                     if (await self._tidy("DELETE", location, (*_DROPPED, _STALE))).status != _STALE:
                         return
+                    await asyncio.sleep(pause)
                     newest = (await self._tidy("GET", location, _ASKED)).headers.get("Location", "")
                     registry_url = await self._client.base_url()
                     location = next_hop(location, newest, registry_url=registry_url).url
+                await self._tidy("DELETE", location, _DROPPED)
 
     async def _tidy(self, method: str, url: str, ok: Collection[int]) -> Reply:
         return await self._client.request(
