@@ -4,9 +4,9 @@ Rules of the tuner (azcopy's concurrency tuner and aws-c-s3's back-off are the p
 
 1. Start with one connection for each blob: within a machine room it is as fast as most targets. Growing is
    quick, and shrinking wastes connections already made.
-2. While those who hash and send wait for bytes, and connections are what is lacking, double. Beyond four,
-   keep the step only when throughput rose by at least a fifth of what perfect scaling would give; otherwise
-   go back and stay.
+2. While those who hash and send wait for bytes, and connections are what is lacking, double; quadruple after
+   a step that scaled as it should. Beyond four, keep the step only when throughput rose by at least half of
+   what perfect scaling would give, or by a fifth in the mean of two observations; otherwise go back and stay.
 3. When the target is the bottleneck (bytes wait for it, and nobody for bytes, twice in a row), use one
    connection less. More of them would only fill memory.
 4. Fewer when the source refuses (429, 503) or resets: by as many as were refused, by half at most.
@@ -31,7 +31,9 @@ MOST = 32  # per host; azcopy uses 32 to 300 against storage made for it
 STARVING = 0.25  # share of the time that a blob waits for bytes, from which on the source is what limits
 HELD = 0.5  # share of the time that nothing is asked for because bytes wait, from which on the target does
 GAIN = 0.2  # azcopy: share of perfect scaling below which a step is not kept
-STEADY = 1.25  # times the observation before, up to which throughput is the basis of a step
+CLEAR = 0.5  # share of it, and of the time that is waited, which no accident of one period explains
+PERFECT = 0.8  # share of it from which on a source is taken to give each connection as much as the first
+STEADY = 1.25  # times what was to be expected, up to which throughput is the basis of a step
 AGAIN_AFTER = 10  # observations without a step, after which rule 5 tries one
 PERIOD_S = 0.05  # of an observation while it grows, at least
 PERIOD_BYTES = 2 << 20  # of each connection, that an observation waits for: servers send in bursts
@@ -40,8 +42,10 @@ SETTLE_TRIPS = 4  # first-byte times that new connections get before they are ju
 LEAST_PART = 4 << 20  # smaller parts cost more requests than they save memory
 LEAST_TAIL = 1 << 20  # of the last parts, which shrink so that all connections end together
 MOST_NEAR = 16 << 20  # of a part where latency is not what asks for large ones
-NEAR_WINDOW = 32 << 20  # of all parts together there: what lands stays in a cache
-PART_S = 0.02  # that a part takes at least, within the two: it costs some 0.5 ms of CPU
+NEAR_WINDOW = 32 << 20  # of all parts there, when several land at once for one blob: it stays in a cache
+PART_S = 0.1  # that a part takes at least, within the two: it costs some 0.5 ms of CPU
+TAIL_S = 0.02  # that a part takes at least towards the end
+LANDED_SLOTS = 2  # of one blob where the source is near: one to be hashed next, one behind it
 TRIPS_PER_PART = 4  # part = 4 × latency × rate: a fifth of the time at most is spent waiting
 SMOOTHING = 0.2
 ANSWERS = 16  # the fastest of the last ones tells the latency; the others waited for this process as well
@@ -66,8 +70,10 @@ class Tuner:
         self._most = most
         self._least = 1  # when the target is the bottleneck
         self._before: tuple[int, float] | None = None  # limit and throughput before the step on trial
+        self._doubtful: float | None = None  # throughput after it, which was looked at once
         self._stayed = 0
         self._last = 0.0  # throughput of the last observation while bytes were wanted
+        self._was_starving = False
         self._was_held = False
         self._is_refused = False
 
@@ -82,6 +88,7 @@ class Tuner:
         """Take one observation; True when ``limit`` changed."""
         was = self.limit
         is_held = seen.held > HELD and seen.starving < STARVING
+        is_starving = seen.lacking and seen.starving > STARVING
         if seen.refused:
             self._is_refused = True
             self.limit = max(1, self.limit // 2, self.limit - seen.refused)
@@ -89,38 +96,47 @@ class Tuner:
         elif is_held and self._was_held:
             self.limit = max(min(self._least, self.limit), self.limit - 1)
             self._stay()
-        elif seen.lacking and seen.starving > STARVING:
+        elif is_starving and (seen.starving > CLEAR or self._was_starving):
             self._judge(seen.bytes_per_s)
         self._was_held = is_held
+        self._was_starving = is_starving
         return self.limit != was
 
     def _judge(self, bytes_per_s: float) -> None:
         before_this, self._last = self._last, bytes_per_s
-        if self.limit < UNJUDGED and not self._is_refused:
-            self._step(bytes_per_s)
-            self._before = None
-        elif not self.is_rising:
+        if not self.is_rising:
             self._stayed += 1
             if self._stayed >= AGAIN_AFTER:
                 self.is_rising = True
-                self._step(bytes_per_s)
-        elif self._before is None:
-            if bytes_per_s <= before_this * STEADY:  # else it rises by itself, and proves nothing
-                self._step(bytes_per_s)
-        else:
-            limit, before = self._before
-            if bytes_per_s >= before * (1 + GAIN * (self.limit / limit - 1)):
-                self._step(bytes_per_s)
-            else:
-                self.limit = limit
-                self._stay()
+                self._step(max(bytes_per_s, before_this))
+        elif self.limit < UNJUDGED and not self._is_refused:
+            self._step(bytes_per_s)
+        elif self._before is not None:
+            self._judge_step(*self._before, bytes_per_s)
+        elif bytes_per_s <= before_this * STEADY:  # else it rises by itself, and proves nothing
+            self._step(max(bytes_per_s, before_this))
 
-    def _step(self, bytes_per_s: float) -> None:
+    def _judge_step(self, limit: int, before: float, bytes_per_s: float) -> None:
+        perfect = before * (self.limit / limit - 1)  # that much more
+        if bytes_per_s > (before + perfect) * STEADY:
+            self._before = None  # it rises by itself
+        elif bytes_per_s >= before + CLEAR * perfect:
+            self._step(bytes_per_s, 4 if bytes_per_s >= before + PERFECT * perfect else 2)
+        elif self._doubtful is None and bytes_per_s >= before + GAIN * perfect:
+            self._doubtful = bytes_per_s
+        elif self._doubtful is not None and (bytes_per_s + self._doubtful) / 2 >= before + GAIN * perfect:
+            self._step((bytes_per_s + self._doubtful) / 2)
+        else:
+            self.limit = max(limit, min(self.limit, UNJUDGED))
+            self._stay()
+
+    def _step(self, bytes_per_s: float, factor: int = 2) -> None:
         if self.limit >= self._most:
             self._stay()
             return
         self._before = (self.limit, bytes_per_s)
-        self.limit = min(self._most, self.limit + 1 if self._is_refused else self.limit * 2)
+        self._doubtful = None
+        self.limit = min(self._most, self.limit + 1 if self._is_refused else self.limit * factor)
 
     def _stay(self) -> None:
         self.is_rising = False
@@ -211,29 +227,47 @@ class Permits:
         if self._part_size is not None:
             wanted = self._part_size
         else:
-            near = min(MOST_NEAR, NEAR_WINDOW // self.limit, int(PART_S * self._rate))
+            near = min(MOST_NEAR, int(PART_S * self._rate))
+            if self.share > 1:
+                near = min(near, NEAR_WINDOW // self.limit)
             wanted = max(LEAST_PART, near, int(TRIPS_PER_PART * self.first_byte_s * self._rate))
         return max(slot, min(wanted, most) // slot * slot)
 
     def part_of(self, left: int) -> int:
         """Bytes of the next request, of `left` that its blob has still to ask for: less towards the end."""
         size = self.part_size
-        connections = self.limit // max(1, len(self._watchers))
-        if self._part_size is None and left < size * connections:
+        if self._part_size is None and left < size * self.share:
             slot = self._budget.slot_size
-            least = max(LEAST_TAIL, int(PART_S * self._rate))
-            size = min(size, max(least, left // connections) // slot * slot)
+            least = max(LEAST_TAIL, int(TAIL_S * self._rate))
+            size = min(size, max(least, left // self.share) // slot * slot)
         return min(size, left)
 
     @property
     def enough(self) -> int:
-        """Bytes that may wait to be hashed while more is asked for.
+        """Bytes of one blob that may wait to be hashed while more of it is asked for.
 
-        What comes in the time of an answer; a whole round of parts where the source limits, because parts
+        What comes in the time of an answer; a whole round of its parts where the source limits, because parts
         that were asked for together come together.
         """
         least = min(LEAST_PART, self._budget.slots * self._budget.slot_size // 8)
-        return max(least, self.part_size * self.limit // (1 if self._is_starving else TRIPS_PER_PART))
+        return max(least, self.part_size * self.share // (1 if self._is_starving else TRIPS_PER_PART))
+
+    @property
+    def landed(self) -> int:
+        """Bytes of one blob that may wait to be hashed while more of it lands at the frontier.
+
+        What comes in the time of some answers, so that none is waited for; as much as for `enough` where
+        other connections bring bytes behind the frontier.
+        """
+        if self.share > 1:
+            return self.enough
+        least = LANDED_SLOTS * self._budget.slot_size
+        return max(least, int(TRIPS_PER_PART * self.first_byte_s * self._rate))
+
+    @property
+    def share(self) -> int:
+        """How many of the connections are those of one blob."""
+        return max(1, self.limit // max(1, len(self._watchers)))
 
     def enter(self, watcher: Callable[[float], None]) -> None:
         """A blob begins. `watcher` is called with the loop's time a few times a second until `leave`."""

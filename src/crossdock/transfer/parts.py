@@ -2,7 +2,8 @@
 
 A part is a `content.ByteSink`. A ranged part has all its slots reserved before it is asked for, and draws
 each when the first byte for it comes. A part that turned into a stream (the source ignores ranges) reserves
-one by one beyond that, and makes the source wait when there is none.
+one by one beyond that, and makes the source wait when there is none. Any part makes it wait before a slot
+that its reader has no use for yet.
 
 At the frontier bytes may go into pipes instead (`pipes.py`), each for a slot that is not drawn, or for a part
 of one: what is left of that goes into another pipe, or into the slot after all.
@@ -60,6 +61,7 @@ class Part:
         "_discard",
         "_filling",
         "_is_waiting",
+        "_is_wanted",
         "_on_bytes",
         "_pipes",
         "_reserved",
@@ -75,6 +77,7 @@ class Part:
         "slots",
         "start",
         "stop",
+        "waited_s",
     )
 
     def __init__(
@@ -85,6 +88,7 @@ class Part:
         budget: Budget,
         reserved: int,
         on_bytes: Callable[[Part, int], None],
+        is_wanted: Callable[[Part], bool],
         pipes: PartPipes | None = None,
     ) -> None:
         self.index = index
@@ -97,10 +101,12 @@ class Part:
         self.body: Body | None = None
         self.next_body: Body | None = None  # goes on where `body` is, once that was closed
         self.rescued = False
+        self.waited_s = 0.0  # of the time that `body` has had, in which its next slot was not wanted
         self._began = (start, 0.0)  # position and time at which `body` began
         self._budget = budget
         self._reserved = reserved
         self._on_bytes = on_bytes
+        self._is_wanted = is_wanted
         self._discard = 0
         self._scratch: bytearray | None = None
         self._asked: Request | None = None
@@ -189,7 +195,7 @@ class Part:
         number, offset = divmod(self.position - self.start, size)
         slot = self.slots.get(number)
         if slot is None:
-            if not self._is_credited():
+            if not self._is_wanted(self) or not self._is_credited():
                 return None
             self._credited = -1
             slot = self.slots[number] = self._budget.draw()
@@ -213,6 +219,7 @@ class Part:
         """Bytes will come from `body`; those before ``position`` are read and thrown away."""
         self.body = body
         self._discard = self.position - body.start
+        self.waited_s = 0.0
         self._began = (self.position, asyncio.get_running_loop().time())
 
     def go_on_with(self, body: Body) -> None:
@@ -226,7 +233,7 @@ class Part:
     def pace(self, now: float) -> tuple[int, float]:
         """Bytes that `body` has brought so far, and in how many seconds, at loop time `now`."""
         position, began = self._began
-        return self.position - position, now - began
+        return self.position - position, now - began - self.waited_s
 
     def splits_at(self) -> int:
         """Where a second connection could take over: between two slots, at half of what is left or before.

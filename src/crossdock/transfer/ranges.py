@@ -11,7 +11,9 @@ Rules:
 4. A part that breaks is asked again from its own first missing byte (R10).
 5. A part at the frontier that is far slower than the others, or silent, is asked for a second time from where
    it is, on another connection, which goes on in its place (`slowness.py`).
-6. When nothing is left to ask for and connections are, the part with the largest rest is cut in two, and the
+6. A part at the frontier makes the source wait while enough of its bytes wait to be hashed. Those on their
+   way stay in the kernel, and few slots are touched: fresh memory and cold memory cost more than waiting.
+7. When nothing is left to ask for and connections are, the part with the largest rest is cut in two, and the
    second half asked for on another one. The first answer is given up where it was cut.
 """
 
@@ -115,6 +117,9 @@ class RangedReader:
         self._limit = size if limit is None else limit
         self._wake: asyncio.Future[None] | None = None
         self._held: asyncio.Future[None] | None = None
+        self._paused: tuple[Part, float] | None = None  # and since when
+        self._is_held = False  # as the permits were told
+        self._is_fed = False  # bytes waited for the consumer since it last waited for them
         self._tasks: set[asyncio.Task[None]] = set()
         self._issuer: asyncio.Task[None] | None = None
         self._probed = asyncio.Event()
@@ -139,6 +144,7 @@ class RangedReader:
                 if piece.stop == self._size or (self._boundary and piece.stop % self._boundary == 0):
                     break
             if pieces:
+                self._go_on()
                 return pieces
             if isinstance(self._failure, RangesIgnored):
                 await self._fall_back()
@@ -162,6 +168,8 @@ class RangedReader:
             self._parts.clear()
             if self._pipes is not None:
                 self._pipes.close()
+            self._paused = None
+            self._tell_held()
 
     # -- frontier ----------------------------------------------------------------------------------------
 
@@ -208,17 +216,47 @@ class RangedReader:
     async def _starve(self) -> None:
         """Wait until the bytes that are wanted next are here, or reading has failed."""
         self._wake = asyncio.get_running_loop().create_future()
+        self._is_fed = False
+        self._let_go()
         try:
             with self._supply.permits.starving.one_more():
                 await self._wake
         finally:
             self._wake = None
 
+    @property
+    def _waiting(self) -> int:
+        """Bytes that the consumer could take."""
+        return self._chunks.frontier - self._given
+
+    def _is_wanted(self, part: Part) -> bool:
+        """Rule 6: whether `part` may fill one more slot now. If not, `_go_on` resumes it."""
+        if not self._is_frontier(part) or self._waiting <= self._supply.permits.landed:
+            return True
+        if self._paused is None:
+            self._paused = part, asyncio.get_running_loop().time()
+            self._is_fed = True
+            self._tell_held()
+        return False
+
+    def _go_on(self) -> None:
+        """Resume the part that waits, if the consumer has taken enough."""
+        if self._paused is None or self._waiting > self._supply.permits.landed:
+            return
+        (part, since), self._paused = self._paused, None
+        part.waited_s += asyncio.get_running_loop().time() - since
+        self._tell_held()
+        if part.body is not None:
+            part.body.resume()
+
     def _arrived(self, part: Part, count: int) -> None:
         self._supply.permits.received(count)
-        if part.position == part.stop and part.body is not None and part.body.stop > part.stop:
-            asyncio.get_running_loop().call_soon(part.body.close)  # cut; not from within its own callback
-        if self._chunks.advance(part.index, count) >= self._wanted or part.piped:
+        frontier = self._chunks.advance(part.index, count)
+        if part.position == part.stop:
+            self._let_go()
+            if part.body is not None and part.body.stop > part.stop:
+                asyncio.get_running_loop().call_soon(part.body.close)  # cut; not from within its own callback
+        if frontier >= self._wanted or part.piped:
             self._wake_up()
 
     def _wake_up(self) -> None:
@@ -264,7 +302,8 @@ class RangedReader:
             except BaseException:
                 supply.permits.release()
                 raise
-            part = Part(index, start, end, supply.budget, slots, self._arrived, self._part_pipes)
+            pipes = self._part_pipes
+            part = Part(index, start, end, supply.budget, slots, self._arrived, self._is_wanted, pipes)
             self._parts.append(part)
             self._start(part)
             if not self._probed.is_set():
@@ -272,8 +311,11 @@ class RangedReader:
 
     def _is_enough(self) -> bool:
         """Whether the target has to take bytes before more of them are of use."""
-        waiting = self._chunks.frontier - self._given
-        return waiting > self._supply.permits.enough or self._next >= self._limit
+        if self._next >= self._limit:
+            return True
+        if self._is_fed and self._supply.permits.share == 1 and self._parts:
+            return self._parts[-1].position < self._parts[-1].stop
+        return self._waiting > self._supply.permits.enough
 
     def _let_go(self) -> None:
         if self._held is not None and not self._held.done() and not self._is_enough():
@@ -282,11 +324,17 @@ class RangedReader:
     async def _hold(self) -> None:
         """Wait until the consumer has taken enough."""
         self._held = asyncio.get_running_loop().create_future()
+        self._tell_held()
         try:
-            with self._supply.permits.held.one_more():
-                await self._held
+            await self._held
         finally:
             self._held = None
+            self._tell_held()
+
+    def _tell_held(self) -> None:
+        is_held = self._held is not None or self._paused is not None
+        self._supply.permits.held.change(is_held - self._is_held)
+        self._is_held = is_held
 
     def _start(self, part: Part) -> None:
         """Read the part in a task that owns one permit. A task cancelled before it ran returns it too."""
@@ -363,7 +411,7 @@ class RangedReader:
             part.opening = None
 
     def _look(self, now: float) -> None:
-        """Rules 5 and 6, called a few times a second."""
+        """Rules 5 and 7, called a few times a second."""
         self._look_at_frontier(now)
         if self._issuer is not None and self._issuer.done() and self._failure is None:
             while self._split_largest_rest(now):
@@ -373,7 +421,7 @@ class RangedReader:
         permits = self._supply.permits
         able = [part for part in self._parts if part.body is not None and not part.is_stream]
         part = max(able, key=lambda part: part.stop - part.position, default=None)
-        if part is None or permits.limit == permits.used:
+        if part is None or self._paused is not None or permits.limit == permits.used:
             return False
         at, end, left = part.splits_at(), part.stop, part.stop - part.position
         if at == end or not self._slowness.is_worth_splitting(left, *part.pace(now), permits.first_byte_s):
@@ -382,13 +430,17 @@ class RangedReader:
             return False
         self._chunks.split(part.index, at)
         index, slots = self._chunks.take(), part.cut(at)
-        tail = Part(index, at, end, self._supply.budget, slots, self._arrived, self._part_pipes)
+        pipes = self._part_pipes
+        tail = Part(index, at, end, self._supply.budget, slots, self._arrived, self._is_wanted, pipes)
         self._parts.insert(self._parts.index(part) + 1, tail)
         self._start(tail)
         return True
 
     def _look_at_frontier(self, now: float) -> None:
         part = self._parts[0] if self._parts else None
+        if self._paused is not None:
+            self._slowness.forget()
+            return
         if part is None or part.rescued or part.is_stream or not (part.body or part.opening):
             return
         later = sum(other.position == other.stop for other in self._parts) >= LATER_PARTS_DONE

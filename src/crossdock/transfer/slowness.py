@@ -35,6 +35,10 @@ class Slowness:
         """A part took `seconds` from its head to its last byte."""
         self._durations.append(seconds)
 
+    def forget(self) -> None:
+        """What was seen of the frontier says nothing: the source was not what it waited for."""
+        self._index = -1
+
     def is_hopeless(self, index: int, position: int, stop: int, now: float, later_parts_done: bool) -> bool:
         """Whether the part `index`, at `position` of ``stop``, should be asked again. Counts it as asked."""
         if index != self._index:

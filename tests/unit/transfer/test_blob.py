@@ -22,6 +22,8 @@ from crossdock.events import ignore
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import BlobMove, Workshop
+from crossdock.transfer.concurrency import LANDED_SLOTS
+from crossdock.transfer.ranges import RangedReader
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
@@ -348,6 +350,29 @@ async def test_an_answer_that_goes_on_beyond_the_cut_is_given_up_there(workshop:
     assert target.blobs[blob.digest] == data
     assert tally.retries == 0
     assert tally.bytes_requested == blob.size + 3 * SLOT
+
+
+@pytest.mark.parametrize("ranged", [True, False])
+async def test_a_source_that_is_faster_than_the_target_is_made_to_wait(ranged: bool) -> None:
+    workshop = make_workshop(connections=1, part_slots=8)
+    supply = workshop.supply
+    blob, data = blob_of(40 * SLOT)
+    source = MemorySource(blobs={blob.digest: data}, ranged=ranged, piece=SLOT)
+    reader = RangedReader(
+        source.blob(blob), blob.size, supply, on_requested=lambda count: None, on_retry=pytest.fail
+    )
+    read = b""
+    while pieces := await reader.next_pieces():
+        for _ in range(100):
+            await asyncio.sleep(0)  # the source does what it may
+        assert supply.budget.slots - supply.budget._arena.free <= len(pieces) + LANDED_SLOTS + 1
+        for piece in pieces:
+            read += piece.view
+            supply.release(piece)
+    assert read == data
+    await reader.close()
+    assert_nothing_left(workshop)
+    supply.budget.close()
 
 
 async def test_many_blobs_share_a_budget_smaller_than_one_of_them() -> None:

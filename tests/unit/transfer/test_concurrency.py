@@ -23,10 +23,36 @@ def seen(
 def test_connections_double_while_throughput_follows() -> None:
     tuner = Tuner(4, 32)
     limits = []
-    for rate in (100, 100, 200, 400, 800, 800):
+    for rate in (100, 100, 170, 290, 290):
         tuner.observe(seen(rate))
         limits.append(tuner.limit)
-    assert limits == [4, 8, 16, 32, 32, 32]
+    assert limits == [4, 8, 16, 32, 16]
+
+
+def test_connections_are_four_times_as_many_after_a_step_that_scaled_as_it_should() -> None:
+    tuner = Tuner(1, 32)
+    limits = []
+    for rate in (25, 50, 100, 400, 800):
+        tuner.observe(seen(rate))
+        limits.append(tuner.limit)
+    assert limits == [2, 4, 16, 32, 32]
+
+
+def test_throughput_that_rises_more_than_a_step_explains_proves_nothing() -> None:
+    tuner = Tuner(1, 32)
+    for rate in (25, 50, 400):
+        tuner.observe(seen(rate))
+        assert tuner.limit <= 4
+    tuner.observe(seen(400))
+    assert tuner.limit == 8
+
+
+def test_a_moment_without_bytes_is_no_reason_for_another_connection() -> None:
+    tuner = Tuner(1, 32)
+    for starving in (0.4, 0.1, 0.4, 0.1):
+        assert not tuner.observe(seen(100, starving=starving))
+    tuner.observe(seen(100, starving=0.4))
+    assert tuner.observe(seen(100, starving=0.4))
 
 
 def test_throughput_that_rises_by_itself_is_no_basis_for_a_step() -> None:
@@ -44,7 +70,7 @@ def test_the_first_four_connections_need_no_proof() -> None:
     for _ in range(4):
         tuner.observe(seen(100))
         limits.append(tuner.limit)
-    assert limits == [2, 4, 8, 4]
+    assert limits == [2, 4, 4, 4]
 
 
 def tuner_at_four() -> Tuner:
@@ -54,13 +80,19 @@ def tuner_at_four() -> Tuner:
     return tuner
 
 
-@pytest.mark.parametrize(("rate", "limit"), [(119, 4), (121, 16)])
-def test_a_step_is_kept_for_a_fifth_of_perfect_scaling(rate: float, limit: int) -> None:
+@pytest.mark.parametrize(
+    ("rates", "limits"),
+    [((119,), [4]), ((151,), [16]), ((130, 105), [8, 4]), ((130, 115), [8, 16])],
+)
+def test_a_step_is_kept_for_half_of_perfect_scaling_or_twice_for_a_fifth(
+    rates: tuple[float, ...], limits: list[int]
+) -> None:
     tuner = tuner_at_four()
     tuner.observe(seen(100))
     assert tuner.limit == 8
-    tuner.observe(seen(rate))
-    assert tuner.limit == limit
+    for rate, limit in zip(rates, limits, strict=True):
+        tuner.observe(seen(rate))
+        assert tuner.limit == limit
 
 
 @pytest.mark.parametrize("change", [{"lacking": False}, {"starving": 0.2}])
