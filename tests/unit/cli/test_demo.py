@@ -56,7 +56,8 @@ def test_the_demo_copies_compares_and_copies_again_and_removes_its_files(tmp_pat
 def test_a_demo_that_is_stopped_takes_its_registries_and_files_along(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start(tmp_path, "demo", "--size", "1MiB")
+    # So large that it is not done before a busy machine has delivered the signal.
+    process = start(tmp_path, "demo", "--size", "512MiB")
     assert process.stdout is not None
     addresses = re.findall(r"127\.0\.0\.1:\d+", process.stdout.readline())
     assert len(addresses) == 2
