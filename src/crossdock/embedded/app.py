@@ -16,6 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from crossdock.embedded import blobs, listing, manifests
+from crossdock.embedded.acr import metadata
 from crossdock.embedded.answers import Refused, json_answer
 from crossdock.embedded.bodies import PeerGone
 from crossdock.embedded.repositories import UPLOADS_FOLDER, Repositories
@@ -60,6 +61,8 @@ class Registry:
 
     async def _dispatch(self, request: web.Request, asked: Route) -> web.StreamResponse:
         name, argument = asked.name, asked.argument
+        if asked.endpoint.startswith("acr-"):
+            return await metadata.answer(self, request, asked)
         match asked.endpoint, request.method:
             case "base", _:
                 return json_answer({})

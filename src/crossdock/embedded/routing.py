@@ -1,4 +1,4 @@
-"""From a path to an endpoint of the distribution specification. Pure: no server, no store."""
+"""From a path to an endpoint: the distribution specification's, or ``/acr/v1``. Pure: no server, no store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,22 @@ from typing import Literal
 
 from crossdock.embedded.answers import Refused
 
-Endpoint = Literal["base", "catalog", "blob", "uploads", "upload", "manifest", "tags", "referrers"]
+Endpoint = Literal[
+    "base",
+    "catalog",
+    "blob",
+    "uploads",
+    "upload",
+    "manifest",
+    "tags",
+    "referrers",
+    "acr-catalog",
+    "acr-repository",
+    "acr-manifests",
+    "acr-manifest",
+    "acr-tags",
+    "acr-tag",
+]
 
 # distribution-spec, "Pulling manifests"
 NAME = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
@@ -24,6 +39,12 @@ METHODS: dict[Endpoint, tuple[str, ...]] = {
     "manifest": ("GET", "HEAD", "PUT", "DELETE"),
     "tags": ("GET",),
     "referrers": ("GET",),
+    "acr-catalog": ("GET",),
+    "acr-repository": ("GET",),
+    "acr-manifests": ("GET",),
+    "acr-manifest": ("GET",),
+    "acr-tags": ("GET",),
+    "acr-tag": ("GET", "DELETE"),
 }
 
 # Tried in this order, names greedy: a repository may itself be called `blobs` or `a/tags/list`.
@@ -36,6 +57,13 @@ _PATTERNS: tuple[tuple[re.Pattern[str], Endpoint], ...] = (
     (re.compile(r"/v2/(?P<name>.+)/blobs/(?P<argument>[^/]+)"), "blob"),
     (re.compile(r"/v2/(?P<name>.+)/manifests/(?P<argument>[^/]+)"), "manifest"),
     (re.compile(r"/v2/(?P<name>.+)/referrers/(?P<argument>[^/]+)"), "referrers"),
+    # No part of a name begins with an underscore.
+    (re.compile(r"/acr/v1/_catalog/?"), "acr-catalog"),
+    (re.compile(r"/acr/v1/(?P<name>.+)/_manifests/?"), "acr-manifests"),
+    (re.compile(r"/acr/v1/(?P<name>.+)/_manifests/(?P<argument>[^/]+)"), "acr-manifest"),
+    (re.compile(r"/acr/v1/(?P<name>.+)/_tags/?"), "acr-tags"),
+    (re.compile(r"/acr/v1/(?P<name>.+)/_tags/(?P<argument>[^/]+)"), "acr-tag"),
+    (re.compile(r"/acr/v1/(?P<name>[a-z0-9].*)"), "acr-repository"),
 )
 
 

@@ -1,0 +1,1 @@
+"""What Azure's registries have besides the distribution specification."""

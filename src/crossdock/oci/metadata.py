@@ -1,0 +1,121 @@
+"""Entries of the metadata API of Azure's registries (``/acr/v1``), as JSON objects.
+
+The fields are those of Azure.ContainerRegistry 2021-07-01, and ``mediaType`` and ``configMediaType``, which
+Azure's documents show besides. What is not known is left out, as in these documents ``tags`` of an untagged
+manifest, and ``architecture`` and ``os`` of what is no image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import Manifest
+
+Entry = dict[str, Any]
+
+CONFIG_LIMIT = 1 << 20  # bytes of a config worth reading for its platform; real ones have a few KiB
+_CREATED = "org.opencontainers.image.created"  # image-spec annotations.md
+
+
+class ImageConfig(msgspec.Struct, frozen=True):
+    """What a listing tells of an image's config; None is what it does not say."""
+
+    architecture: str | None = None
+    os: str | None = None
+    created: str | None = None  # RFC 3339, as it stands there
+
+
+def changeable_attributes() -> Entry:
+    """The locks of something that has none."""
+    return {"deleteEnabled": True, "writeEnabled": True, "readEnabled": True, "listEnabled": True}
+
+
+def has_platform(config: Descriptor | None) -> bool:
+    """Whether the config is an image's, of a size that is read for a listing."""
+    if config is None or config.size > CONFIG_LIMIT:
+        return False
+    return mediatype.bare(config.media_type) in (mediatype.OCI_CONFIG, mediatype.DOCKER_CONFIG)
+
+
+def read_config(data: bytes) -> ImageConfig:
+    """The config in `data`; an empty one for what is no config. Raises nothing."""
+    try:
+        return msgspec.json.decode(data, type=ImageConfig)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return ImageConfig()
+
+
+def image_size(manifest: Manifest) -> int:
+    """Bytes of config, layers and blobs, each once; 0 for an index, whose children have the bytes."""
+    config = (manifest.config,) if manifest.config else ()
+    return sum({each.digest: each.size for each in (*config, *manifest.layers, *manifest.blobs)}.values())
+
+
+def timestamp(nanoseconds: int) -> str:
+    """A time since the epoch as the service writes it: UTC, seven digits behind the point."""
+    moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 1_000_000_000 // 100:07d}Z"
+
+
+def created_time(manifest: Manifest, config: ImageConfig) -> str | None:
+    """When the image says that it was made."""
+    return config.created or (manifest.annotations or {}).get(_CREATED)
+
+
+def manifest_entry(
+    descriptor: Descriptor,
+    manifest: Manifest | None,
+    *,
+    size: int,
+    config: ImageConfig,
+    tags: Sequence[str],
+    time: str | None,
+) -> Entry:
+    """The entry of one manifest. `manifest` None: it could not be read; `time` is both of its times."""
+    entry: Entry = {"digest": str(descriptor.digest), "imageSize": size}
+    if time is not None:
+        entry |= {"createdTime": time, "lastUpdateTime": time}
+    if config.architecture:
+        entry["architecture"] = config.architecture
+    if config.os:
+        entry["os"] = config.os
+    media_type = descriptor.media_type or (manifest.media_type if manifest else "")
+    if media_type:
+        entry["mediaType"] = media_type
+    if manifest is not None and manifest.config is not None and manifest.config.media_type:
+        entry["configMediaType"] = manifest.config.media_type
+    if manifest is not None and manifest.manifests:
+        entry["references"] = [_reference(child) for child in manifest.manifests]
+    if tags:
+        entry["tags"] = list(tags)
+    return {**entry, "changeableAttributes": changeable_attributes()}
+
+
+def tag_entry(name: str, digest: Digest, time: str | None) -> Entry:
+    """The entry of one tag."""
+    entry: Entry = {"name": name, "digest": str(digest)}
+    if time is not None:
+        entry |= {"createdTime": time, "lastUpdateTime": time}
+    return {**entry, "signed": False, "changeableAttributes": changeable_attributes()}
+
+
+def tags_by_digest(tags: Iterable[tuple[str, Digest]]) -> dict[Digest, list[str]]:
+    """The names of each manifest, sorted."""
+    found: dict[Digest, list[str]] = {}
+    for name, digest in sorted(tags):
+        found.setdefault(digest, []).append(name)
+    return found
+
+
+def _reference(child: Descriptor) -> Entry:
+    entry: Entry = {"digest": str(child.digest)}
+    if child.platform is not None:
+        entry |= {"architecture": child.platform.architecture, "os": child.platform.os}
+    return entry
