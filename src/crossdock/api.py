@@ -186,7 +186,7 @@ async def copy_one(
     if verified == "target" and isinstance(destination, LayoutReference):
         verified = "stream"
         tally.warn("a layout compares no digests itself: the blobs were hashed here, not by the target")
-    wish = _wish(origin, destination, platforms)
+    wish = _wish(origin, destination, platforms, places.options)
     named, root = await ImageCopy(wish, reading, writing, workshop, resuming, tally).run()
     if isinstance(destination, LayoutReference) and wish.target_tag is None:
         with during("push manifest to", "target", str(destination)):
@@ -224,7 +224,9 @@ def _name_of(location: Location) -> str:
     return location.tag or (str(location.digest) if location.digest else "")
 
 
-def _wish(origin: Location, destination: Location, platforms: tuple[Platform, ...]) -> Wish:
+def _wish(
+    origin: Location, destination: Location, platforms: tuple[Platform, ...], options: CopyOptions
+) -> Wish:
     mount_from: tuple[str, ...] = ()
     if (
         isinstance(origin, Reference)
@@ -242,4 +244,5 @@ def _wish(origin: Location, destination: Location, platforms: tuple[Platform, ..
         target_digest=Digest(destination.digest) if destination.digest else None,
         platforms=platforms,
         mount_from=mount_from,
+        copies_foreign=options.foreign_layers == "copy",
     )

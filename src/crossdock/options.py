@@ -25,6 +25,13 @@ hashed here. ``reread``: as ``stream``, and each blob and manifest that was push
 before the tag is written.
 """
 
+ForeignLayers = Literal["keep", "copy"]
+"""What becomes of layers that a registry need not have, because their descriptor lists URLs.
+
+``keep``: the URLs stay in the manifest and no byte is copied. ``copy``: the bytes are fetched from the source
+or from those URLs, without credentials, and pushed as well; the manifest is the same, URLs included.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -108,6 +115,9 @@ class CopyOptions:
     target: RegistryOptions = RegistryOptions()
     network: NetworkOptions = NetworkOptions()
     platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
+    foreign_layers: ForeignLayers = (
+        "keep"  # their licences may forbid to distribute them (image-spec layer.md)
+    )
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # every content buffer of the process together
     verify: Verify = "stream"
@@ -124,6 +134,8 @@ class CopyOptions:
             raise InvalidOption("chunk size must be at least 64KiB")
         if self.verify not in get_args(Verify):
             raise InvalidOption(f"verify must be one of {', '.join(get_args(Verify))}")
+        if self.foreign_layers not in get_args(ForeignLayers):
+            raise InvalidOption(f"foreign_layers must be one of {', '.join(get_args(ForeignLayers))}")
         if self.memory < 4 * MiB:
             raise InvalidOption("memory must be at least 4MiB")
         if self.resume_above < 0:

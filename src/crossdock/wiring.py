@@ -43,7 +43,7 @@ class Places:
     """
 
     def __init__(self, options: CopyOptions, on_retry: OnRetry | None = None) -> None:
-        self._options = options
+        self.options = options
         self._on_retry = on_retry
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str], LayoutStore] = {}
@@ -100,7 +100,7 @@ class Places:
     def _new_client(self, host: str, side: Side) -> RegistryClient:
         from crossdock.registry.client import RegistryClient
 
-        options, told = self._options, self._on_retry
+        options, told = self.options, self._on_retry
         return RegistryClient(
             host,
             side=side,

@@ -17,6 +17,7 @@ from crossdock.errors import InvalidInput, InvalidOption, Side
 from crossdock.options import (
     CopyOptions,
     Credentials,
+    ForeignLayers,
     NetworkOptions,
     RegistryOptions,
     Verify,
@@ -79,7 +80,7 @@ def _state_folder(namespace: argparse.Namespace) -> Path | None:
 _NETWORK = ("timeout", "retries", "connections")
 _COPY = (
     *("resume_above", "upload_chunk", "spool", "spool_size"),
-    *("chunk_size", "memory", "verify", "paranoid"),
+    *("chunk_size", "memory", "verify", "paranoid", "foreign_layers"),
 )
 
 
@@ -209,6 +210,11 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
         action="append",
         metavar="OS/ARCH[/VARIANT]",
         help="copy only this platform of an index; repeatable: several make a filtered index, new digest",
+    )
+    parser.add_argument(
+        "--foreign-layers",
+        choices=get_args(ForeignLayers),
+        help="keep: leave them at their URLs (default); copy: fetch them, without credentials, and push them",
     )
     _add_registry_side(parser, "source", "src")
     _add_registry_side(parser, "target", "dest")

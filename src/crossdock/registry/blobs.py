@@ -84,8 +84,18 @@ class _Resolved(Struct, frozen=True):
 class RegistryBlob:
     """`content.BlobSource` of one blob in one repository."""
 
-    def __init__(self, client: RegistryClient, repository: str, descriptor: Descriptor, scope: Scope) -> None:
+    def __init__(
+        self,
+        client: RegistryClient,
+        repository: str,
+        descriptor: Descriptor,
+        scope: Scope,
+        *,
+        url: str = "",
+    ) -> None:
+        """`url` is where else the blob is (`foreign`); neither it nor its redirects see ``Authorization``."""
         self._client = client
+        self._url = url
         self._path = endpoints.blob(repository, descriptor.digest)
         self._descriptor = descriptor
         self._scope = scope
@@ -163,6 +173,8 @@ class RegistryBlob:
     async def _follow(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
         registry_url = await self._client.base_url()
         url, is_authorized, is_redirected = registry_url + self._path, True, False
+        if self._url:
+            url, is_authorized = self._elsewhere(url, registry_url), False
         for _ in range(MAX_HOPS + 1):
             exchange, head = await self._fetch(url, is_authorized, wanted)
             if head.status not in REDIRECTS:
@@ -172,7 +184,7 @@ class RegistryBlob:
                 hop = next_hop(url, head.get("location"), registry_url=registry_url)
             except RedirectRefused as error:
                 raise RedirectRefused(f"GET {redact_url(url)}: {error}") from None
-            url, is_authorized, is_redirected = hop.url, hop.authorized, True
+            url, is_authorized, is_redirected = hop.url, hop.authorized and not self._url, True
         else:
             raise RedirectRefused(f"GET {redact_url(url)}: more than {MAX_HOPS} redirects for one blob")
         refresh_at = None
@@ -183,6 +195,13 @@ class RegistryBlob:
         if head.status in (200, 206):
             self._resolved = resolved
         return exchange, head, resolved
+
+    def _elsewhere(self, path: str, registry_url: str) -> str:
+        """The layer's own URL, by the rules of redirects: the registry served the manifest that names it."""
+        try:
+            return next_hop(path, self._url, registry_url=registry_url).url
+        except RedirectRefused as error:
+            raise RedirectRefused(f"the layer's URL {redact_url(self._url)} is not asked: {error}") from None
 
     async def _fetch(self, url: str, is_authorized: bool, wanted: str) -> tuple[Exchange, ResponseHead]:
         headers = [("Accept-Encoding", "identity")]  # offsets have no meaning in encoded bytes (2.3)

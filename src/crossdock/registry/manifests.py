@@ -237,7 +237,10 @@ def _names_urls(manifest: Manifest) -> bool:
 def _advice(error: RegistryError, manifest: Manifest) -> str:
     """What to do about a target that takes no such manifest; empty when that is not what it says."""
     if _names_urls(manifest) and not BLOBS_MISSING.isdisjoint(error.codes):
-        return "it names layers by URL: allow them at the target (distribution: validation.manifests.urls)"
+        return (
+            "it names layers by URL, which only the target's settings can permit "
+            "(distribution: validation.manifests.urls.allow)"
+        )
     if error.status == 415 and manifest.media_type in (mediatype.DOCKER_MANIFEST, mediatype.DOCKER_LIST):
         return "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)"
     return ""

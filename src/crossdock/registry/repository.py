@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossdock.content import SavedSession, SessionLog
+from crossdock.content import BlobSource, SavedSession, SessionLog
 from crossdock.errors import CrossdockError, RegistryError, TransportError
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.oci.mediatype import is_foreign_layer
 from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
 from crossdock.registry.blobs import RegistryBlob, blob_exists
@@ -54,8 +55,16 @@ class RegistryRepository:
         """As `Manifests.fetch`. # network"""
         return await self._manifests.fetch(descriptor)
 
-    def blob(self, descriptor: Descriptor) -> RegistryBlob:
-        """The blob's bytes, to be opened in ranges. Asks nothing yet."""
+    def blob(self, descriptor: Descriptor) -> BlobSource:
+        """The blob's bytes, to be opened in ranges. Asks nothing yet.
+
+        A source's foreign layer is looked for at its URLs as well; a target's is read to see it there.
+        """
+        is_source = self._client.side == "source"
+        if is_source and descriptor.urls and is_foreign_layer(descriptor.media_type):
+            from crossdock.registry.foreign import ForeignBlob  # few images have such layers
+
+            return ForeignBlob(self._client, self._repository, descriptor, self._scope)
         return RegistryBlob(self._client, self._repository, descriptor, self._scope)
 
     async def tags(self) -> list[str]:

@@ -62,6 +62,7 @@ class Wish(Struct, frozen=True):
     target_digest: Digest | None
     platforms: tuple[Platform, ...]
     mount_from: tuple[str, ...]  # other repositories of the target's registry that may have the blobs
+    copies_foreign: bool = False  # foreign layers are fetched and pushed like others; else their URLs serve
 
 
 class ImageCopy:
@@ -206,11 +207,13 @@ class ImageCopy:
         for blob in blobs:
             if blob.digest not in self._once:
                 self._tally.emit(BlobPlanned(blob.digest, blob.size))
-        # An index does not stand for what it lists, a manifest does: rule 4.
+        # An index does not stand for what it lists, a manifest does: rule 4. Registries do not ask for
+        # foreign layers.
         if present and not manifest.is_index:
             for blob in blobs:
-                self._skip(blob)
-            return
+                if not _is_foreign(blob):
+                    self._skip(blob)
+            blobs = [blob for blob in blobs if _is_foreign(blob)]
         work = [self._once_per(below, partial(self._copy_manifest, below, present)) for below in manifests]
         work += [self._once_per(blob, partial(self._copy_blob, blob)) for blob in blobs]
         await run_together(work)
@@ -226,9 +229,10 @@ class ImageCopy:
         """The blobs to copy, largest first: the largest decides the end, and starts earliest."""
         blobs = []
         for blob in found:
-            if blob.urls and is_foreign_layer(blob.media_type):
+            if _is_foreign(blob) and not self._wish.copies_foreign:
                 self._tally.warn(
-                    f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied"
+                    f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied; "
+                    "--foreign-layers copy copies them"
                 )
             else:
                 blobs.append(blob)
@@ -347,6 +351,11 @@ class ImageCopy:
             except CrossdockError as error:
                 self._tally.retried("target", "mount blob", str(error))
         return False
+
+
+def _is_foreign(blob: Descriptor) -> bool:
+    """Whether the blob may be at its URLs alone."""
+    return bool(blob.urls) and is_foreign_layer(blob.media_type)
 
 
 def _is_content_of(data: bytes, digest: Digest) -> bool:

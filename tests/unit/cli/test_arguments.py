@@ -34,6 +34,7 @@ def test_without_flags_the_options_are_the_defaults(state: Path) -> None:
     ("flags", "expected"),
     [
         (["--platform", "linux/amd64"], {"platforms": ("linux/amd64",)}),
+        (["--foreign-layers", "copy"], {"foreign_layers": "copy"}),
         (
             ["--platform", "linux/amd64", "--platform=linux/arm/v7"],
             {"platforms": ("linux/amd64", "linux/arm/v7")},

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from crossdock.errors import Side
-from crossdock.options import RegistryOptions
+from crossdock.options import Credentials, RegistryOptions
 from crossdock.registry.client import RegistryClient
 from crossdock.registry.repository import RegistryRepository
 from crossdock.registry.retry import Clock
@@ -53,12 +53,16 @@ def connect(server: ScriptedRegistry, opened: AsyncExitStack) -> Connect:
     """Opens repository ``x`` of `server`. `posts`: whether it is known to take whole blobs in one POST."""
 
     def open_repository(
-        side: Side = "target", repository: str = "x", posts: bool | None = False, **network: float
+        side: Side = "target",
+        repository: str = "x",
+        posts: bool | None = False,
+        credentials: Credentials | None = None,
+        **network: float,
     ) -> RegistryRepository:
         client = RegistryClient(
             server.host,
             side=side,
-            options=RegistryOptions(plain_http=True),
+            options=RegistryOptions(plain_http=True, credentials=credentials),
             network=PatientNetwork(**{"retries": 2, "timeout": 10.0, **network}),  # type: ignore[arg-type]
             environ={},
             clock=HastyClock(),
