@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from crossdock.errors import InvalidOption
 
@@ -56,12 +56,36 @@ class RegistryOptions:
     cert_file: Path | None = None  # client certificate, sent to the registry itself, never across a redirect
     key_file: Path | None = None  # its key; None: in cert_file
     plain_http: bool | None = None  # None: only on loopback, when the port does not speak TLS
+    helper: str = ""  # NAME of docker-credential-NAME, asked instead of the files when `credentials` is None
 
     def __post_init__(self) -> None:
         if self.key_file is not None and self.cert_file is None:
             raise InvalidOption("a client key was given without its certificate")
         if self.plain_http and self.ca_file is not None:
             raise InvalidOption("plain HTTP and a CA file contradict each other")
+
+    def over(self, other: RegistryOptions) -> RegistryOptions:
+        """These options, and those of `other` where these say nothing."""
+        knows_tls = self.ca_file is not None or self.plain_http is not None
+        knows_who = self.credentials is not None or self.helper
+        return RegistryOptions(
+            credentials=self.credentials if knows_who else other.credentials,
+            helper=self.helper if knows_who else other.helper,
+            ca_file=self.ca_file if knows_tls else other.ca_file,
+            plain_http=self.plain_http if knows_tls else other.plain_http,
+            cert_file=self.cert_file or other.cert_file,
+            key_file=self.key_file if self.cert_file else other.key_file,
+        )
+
+
+class Registries(Protocol):
+    """What is known of single registries; `crossdock.inventory` reads it from a file."""
+
+    def options_for(self, registry: str, environ: Mapping[str, str]) -> RegistryOptions | None:
+        """How to speak to the ``host[:port]`` of a reference; None: nothing is known."""
+
+    def served_at(self, host: str, port: int) -> tuple[str, int] | None:
+        """Where connections for host and port of a URL go, as curl's ``--connect-to``; None: there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +151,7 @@ class CopyOptions:
     spool: Path | None = None  # folder for what was read of blobs over `resume_above`; None: nothing is kept
     spool_size: int = 16 * GiB  # bytes in it, at most; the largest layers seen in use have some 10 GiB
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
+    registries: Registries | None = None  # of single ones; what `source` and `target` say goes before it
     environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
 
     def __post_init__(self) -> None:

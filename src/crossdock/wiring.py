@@ -57,11 +57,14 @@ class Places:
                 stack.push_async_callback(client.close)
 
     def client(self, location: Reference, side: Side) -> RegistryClient:
-        """The client of the reference's registry. No I/O. Raises `InvalidInput`, `InvalidOption`."""
+        """The client of the reference's registry. No network.
+
+        Raises `InvalidInput`, `InvalidOption`, and `CredentialsError` for a secret that cannot be read.
+        """
         key = (side, location.api_host)
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = self._new_client(location.api_host, side)
+            client = self._clients[key] = self._new_client(location, side)
         return client
 
     def prepare(self, location: Location, side: Side) -> None:
@@ -97,16 +100,22 @@ class Places:
             self._stores.setdefault(key, store)
         return self._stores[key]
 
-    def _new_client(self, host: str, side: Side) -> RegistryClient:
+    def _new_client(self, location: Reference, side: Side) -> RegistryClient:
         from crossdock.registry.client import RegistryClient
 
         options, told = self.options, self._on_retry
+        environ = os.environ if options.environ is None else options.environ
+        own = options.source if side == "source" else options.target
+        registries = options.registries
+        if registries and (known := registries.options_for(location.registry, environ)) is not None:
+            own = own.over(known)
         return RegistryClient(
-            host,
+            location.api_host,
             side=side,
-            options=options.source if side == "source" else options.target,
+            options=own,
             network=options.network,
-            environ=os.environ if options.environ is None else options.environ,
+            environ=environ,
+            served_at=registries.served_at if registries else None,
             on_retry=(lambda operation, reason: told(side, operation, reason)) if told else None,
             user_agent=f"crossdock/{__version__}",
         )

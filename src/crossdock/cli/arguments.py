@@ -14,6 +14,7 @@ from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
 from crossdock.cli.units import parse_duration, parse_size
 from crossdock.errors import InvalidInput, InvalidOption, Side
+from crossdock.inventory.find import open_inventory
 from crossdock.options import (
     CopyOptions,
     Credentials,
@@ -66,6 +67,7 @@ def copy_options(
         target=_registry_options(namespace, "target", target),
         network=NetworkOptions(**network),
         platforms=tuple(getattr(namespace, "platforms", None) or ()),
+        registries=open_inventory(getattr(namespace, "inventory", None), os.environ),
         state=_state_folder(namespace),
         **rest,
     )
@@ -384,6 +386,12 @@ def _add_network(parser: _Parser) -> Any:
         type=_checked(NetworkOptions, "retries", _integer),
         metavar="N",
         help="tries after the first, per request (default 5)",
+    )
+    group.add_argument(
+        "--inventory",
+        metavar="FILE",
+        help="registries, their credentials, and hosts that are served elsewhere "
+        "(default: CROSSDOCK_INVENTORY, or crossdock/inventory.yaml in XDG_CONFIG_HOME)",
     )
     return group
 

@@ -6,7 +6,8 @@ request forgery) or collect credentials. The rules:
 - ``Authorization`` goes to the registry's own origin (scheme, host, port) and to no other.
 - HTTPS never turns into plain HTTP, except from loopback to loopback.
 - A literal address that is not public (private, loopback, link-local …) is refused when it names another
-  host, unless the registry itself is on such an address: a registry on the internet has no business inside.
+  host, unless the registry itself is on such an address, or is served on one by somebody's choice (`inside`):
+  a registry on the internet has no business inside.
 - No user information, no other scheme than http and https, at most `MAX_HOPS` in a row.
 
 Only the origin of an address appears in errors: paths and queries of signed URLs are secrets.
@@ -54,7 +55,7 @@ class Hop(Struct, frozen=True):
         return f"<Hop authorized={self.authorized}>"
 
 
-def next_hop(current_url: str, location: str, *, registry_url: str) -> Hop:
+def next_hop(current_url: str, location: str, *, registry_url: str, inside: bool = False) -> Hop:
     """Where `location`, answered by `current_url` on behalf of the registry at `registry_url`, leads.
 
     Serves redirects, upload Locations and next pages alike. The URL's query is kept byte for byte, because
@@ -70,7 +71,7 @@ def next_hop(current_url: str, location: str, *, registry_url: str) -> Hop:
     except ValueError as error:
         raise RedirectRefused(f"a Location is no usable URL: {error}") from None
     target = origin(url)
-    _check(origin(current_url), target, origin(registry_url))
+    _check(origin(current_url), target, origin(registry_url), inside)
     return Hop(url, target == origin(registry_url))
 
 
@@ -131,12 +132,12 @@ def show_origin(of: Origin) -> str:
     return f"{scheme}://{name}" if port == DEFAULT_PORTS[scheme] else f"{scheme}://{name}:{port}"
 
 
-def _check(current: Origin, target: Origin, registry: Origin) -> None:
+def _check(current: Origin, target: Origin, registry: Origin, inside: bool) -> None:
     local = is_loopback(current[1]) and is_loopback(target[1])
     if current[0] == "https" and target[0] == "http" and not local:
         raise RedirectRefused(f"{show_origin(current)} redirects to plain HTTP at {show_origin(target)}")
     foreign = target[1] not in (registry[1], current[1])
-    if foreign and is_internal(target[1]) and not is_internal(registry[1]):
+    if foreign and is_internal(target[1]) and not (inside or is_internal(registry[1])):
         raise RedirectRefused(
             f"{show_origin(current)} redirects to the internal address {show_origin(target)}"
         )

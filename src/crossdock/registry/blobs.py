@@ -181,7 +181,9 @@ class RegistryBlob:
                 break
             await _read_away(exchange)
             try:
-                hop = next_hop(url, head.get("location"), registry_url=registry_url)
+                hop = next_hop(
+                    url, head.get("location"), registry_url=registry_url, inside=self._client.is_inside
+                )
             except RedirectRefused as error:
                 raise RedirectRefused(f"GET {redact_url(url)}: {error}") from None
             url, is_authorized, is_redirected = hop.url, hop.authorized and not self._url, True

@@ -22,7 +22,14 @@ from crossdock.registry.headers import AnyHeaders, case_insensitive
 from crossdock.registry.host import REPLY_LIMIT, Host
 from crossdock.registry.hostmemory import HostMemory
 from crossdock.registry.retry import Clock, Retrier
-from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request, ResponseHead
+from crossdock.transport.base import (
+    Exchange,
+    Headers,
+    HttpClientInterface,
+    Request,
+    ResponseHead,
+    ServedAt,
+)
 from crossdock.transport.redact import redact_url
 
 __all__ = ["NONE", "RegistryClient", "Reply", "Scope"]
@@ -58,14 +65,16 @@ class RegistryClient:
         environ: Mapping[str, str],
         on_retry: Callable[[str, str], None] | None = None,
         http: HttpClientInterface | None = None,
+        served_at: ServedAt | None = None,
         user_agent: str = "crossdock",
         clock: Clock | None = None,
     ) -> None:
         """`host` is the API host with an optional port; `environ` stands for the process's environment.
 
         `on_retry` is told ``(operation, reason)`` before a request is sent again. `http` is a transfer core
-        that the caller owns; without it one is made when first needed. No I/O happens here. Raises
-        `InvalidOption` for a proxy that cannot be used, `InvalidInput` for a host that is none.
+        that the caller owns; without it one is made when first needed, which connects as `served_at`
+        says. No I/O happens here. Raises `InvalidOption` for a proxy that cannot be used, `InvalidInput` for
+        a host that is none.
         """
         clock = clock or Clock()
         self.host = host
@@ -81,6 +90,7 @@ class RegistryClient:
             environ=environ,
             on_retry=on_retry,
             http=http,
+            served_at=served_at,
             user_agent=user_agent,
             clock=clock,
         )
@@ -102,6 +112,11 @@ class RegistryClient:
     def memory(self) -> HostMemory:
         """What was learned of the host's way of taking uploads, by all of its clients."""
         return self._shared.memory
+
+    @property
+    def is_inside(self) -> bool:
+        """The registry is served on an internal address: its redirects may lead to such ones."""
+        return self._shared.is_inside
 
     async def base_url(self) -> str:
         """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
@@ -222,7 +237,7 @@ class RegistryClient:
                 return reply
             if reply.status not in REDIRECTS or call.method not in _FOLLOWED:
                 raise self.error_from(reply.status, reply.headers, reply.body, call.method, url, call.scope)
-            hop = next_hop(url, reply.headers.get("Location", ""), registry_url=base)
+            hop = next_hop(url, reply.headers.get("Location", ""), registry_url=base, inside=self.is_inside)
             url, allowed = hop.url, call.scope if hop.authorized else None
         raise RedirectRefused(f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects")
 

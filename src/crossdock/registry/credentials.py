@@ -1,9 +1,8 @@
 """Who we are at a registry: the first of these places that knows the host.
 
-1. The caller's own (`RegistryOptions.credentials`; the command's flags).
+1. The caller's own (`RegistryOptions.credentials`, then its ``helper``; the command's flags, the inventory).
 2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN``; ``_TARGET_`` for
-the
-   other side.
+   the other side.
 3. Files named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_CONFIG/config.json``.
 4. Files in their usual places, in skopeo's order: ``$XDG_RUNTIME_DIR/containers/auth.json``,
    ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config`` when unset), ``~/.docker/config.json``.
@@ -82,11 +81,18 @@ class CredentialStore:
     """Finds the credentials of one side for one registry; every answer is found once and kept."""
 
     def __init__(
-        self, host: str, *, given: Credentials | None, environ: Mapping[str, str], side: Side
+        self,
+        host: str,
+        *,
+        given: Credentials | None,
+        environ: Mapping[str, str],
+        side: Side,
+        helper: str = "",
     ) -> None:
-        """`host` with its port, as in references. No I/O."""
+        """`host` with its port, as in references; `helper` is asked first. No I/O."""
         self._host = DOCKER_HUB if host.lower() in HUB_NAMES else host.lower()
         self._given = given
+        self._first_helper = helper
         self._environ = environ
         self._side = side
         self._found: dict[str, Credentials | None] = {}
@@ -112,6 +118,8 @@ class CredentialStore:
     async def _search(self, repository: str) -> Credentials | None:
         if self._given is not None:
             return self._given
+        if self._first_helper and (found := await self._ask(self._first_helper, Path("the inventory"))):
+            return found
         if (found := from_environ(self._environ, self._side)) is not None:
             return found
         for file in credential_files(self._environ):
@@ -128,17 +136,19 @@ class CredentialStore:
         helper = self._helper(config, path)
         if not helper:
             return in_file
-        from crossdock.registry.credential_helper import (
-            ask_helper,
-        )  # few have one; it loads what runs processes
-
-        server = DOCKER_HUB_KEY if self._host == DOCKER_HUB else self._host
         try:
-            return await ask_helper(helper, server, environ=self._environ, named_by=path) or in_file
+            return await self._ask(helper, path) or in_file
         except CredentialsError:
             if in_file is None:
                 raise
             return in_file  # a helper of another machine (credsStore: desktop) beside a usable entry
+
+    async def _ask(self, helper: str, named_by: Path) -> Credentials | None:
+        # few have one; it loads what runs processes
+        from crossdock.registry.credential_helper import ask_helper
+
+        server = DOCKER_HUB_KEY if self._host == DOCKER_HUB else self._host
+        return await ask_helper(helper, server, environ=self._environ, named_by=named_by)
 
     def _helper(self, config: Mapping[str, Any], path: Path) -> str:
         helpers = _mapping(config, "credHelpers", path)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from crossdock.errors import RegistryError, Side
 from crossdock.options import MiB, NetworkOptions, RegistryOptions
+from crossdock.protocol.redirect import is_internal
 from crossdock.registry.auth import NONE, Authenticator, Scope
 from crossdock.registry.control import ControlHttp, Reply
 from crossdock.registry.credentials import CredentialStore
@@ -17,10 +18,10 @@ from crossdock.registry.hostmemory import HostMemory
 from crossdock.registry.proxies import ProxySettings
 from crossdock.registry.refusal import BUSY, refusal
 from crossdock.registry.retry import Clock, Retrier, retry_after
-from crossdock.registry.scheme import choose_scheme, split_host
+from crossdock.registry.scheme import choose_scheme, place_of, split_host
 from crossdock.registry.tls import FLAG_PREFIX, TlsContexts, certs_dirs
 from crossdock.registry.token import TokenService
-from crossdock.transport.base import HttpClientInterface
+from crossdock.transport.base import HttpClientInterface, ServedAt
 from crossdock.transport.redact import redact_url
 
 REPLY_LIMIT = 4 * MiB  # bytes; the distribution specification asks registries to take manifests of this size
@@ -42,6 +43,7 @@ class Host:
         environ: Mapping[str, str],
         on_retry: Callable[[str, str], None] | None,
         http: HttpClientInterface | None,
+        served_at: ServedAt | None,
         user_agent: str,
         clock: Clock,
     ) -> None:
@@ -63,6 +65,8 @@ class Host:
         )
         self.control = ControlHttp(self.transfer_core, self.gates)
         self._transfer = http
+        self._served_at = served_at
+        self.is_inside = is_internal(place_of(name, port or 443, served_at)[0])
         self._owns_transfer = http is None
         self.known_base = ""  # of `base_url`, once it is decided
         self._base_flight: SingleFlight[str] = SingleFlight()
@@ -72,7 +76,10 @@ class Host:
         """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
         if not self.known_base:
             scheme = await self._base_flight.run(
-                "base", lambda: choose_scheme(self.name, self._options, self._network.connect_timeout)
+                "base",
+                lambda: choose_scheme(
+                    self.name, self._options, self._network.connect_timeout, self._served_at
+                ),
             )
             self.known_base = f"{scheme}://{self.name}"
         return self.known_base
@@ -89,9 +96,15 @@ class Host:
                 self.name,
                 side=self._side,
                 store=CredentialStore(
-                    self.name, given=self._options.credentials, environ=self._environ, side=self._side
+                    self.name,
+                    given=self._options.credentials,
+                    environ=self._environ,
+                    side=self._side,
+                    helper=self._options.helper,
                 ),
-                tokens=TokenService(self.known_base, self._ask_token_service, self.clock),
+                tokens=TokenService(
+                    self.known_base, self._ask_token_service, self.clock, inside=self.is_inside
+                ),
                 clock=self.clock,
                 ping=self._ping,
             )
@@ -108,6 +121,7 @@ class Host:
                 self._proxies.proxy_for,
                 self._user_agent,
                 FLAG_PREFIX[self._side],
+                self._served_at,
             )
         return self._transfer
 

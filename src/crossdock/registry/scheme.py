@@ -16,6 +16,7 @@ import re
 from crossdock.errors import ConnectFailed, InvalidInput, TimedOut
 from crossdock.options import RegistryOptions
 from crossdock.protocol.redirect import is_loopback
+from crossdock.transport.base import ServedAt
 from crossdock.transport.reason import os_reason
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
@@ -35,19 +36,29 @@ def split_host(host: str) -> tuple[str, int | None]:
     return match[1] or match[2], port
 
 
-async def choose_scheme(host: str, options: RegistryOptions, connect_timeout: float) -> str:
+async def choose_scheme(
+    host: str, options: RegistryOptions, connect_timeout: float, served_at: ServedAt | None = None
+) -> str:
     """``https`` or ``http`` for the registry at `host`. # network, on loopback only
+
+    What counts is where the registry is served.
 
     Raises `ConnectFailed` or `TimedOut` when a loopback port that must be tried does not accept connections.
     """
     if options.plain_http:
         return "http"
     given_tls = options.ca_file is not None or options.cert_file is not None
-    name, port = split_host(host)
+    name, own_port = split_host(host)
+    # Without a port, plain HTTP would mean 80 and HTTPS 443: only one of them can be listening as meant.
+    name, port = place_of(name, own_port or 443, served_at)
     if options.plain_http is False or given_tls or not is_loopback(name):
         return "https"
-    # Without a port, plain HTTP would mean 80 and HTTPS 443: only one of them can be listening as meant.
-    return "https" if await speaks_tls(name, port or 443, connect_timeout) else "http"
+    return "https" if await speaks_tls(name, port, connect_timeout) else "http"
+
+
+def place_of(host: str, port: int, served_at: ServedAt | None) -> tuple[str, int]:
+    """Where `host` and `port` are served."""
+    return (served_at(host, port) if served_at else None) or (host, port)
 
 
 async def speaks_tls(host: str, port: int, connect_timeout: float) -> bool:

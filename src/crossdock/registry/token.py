@@ -67,12 +67,13 @@ class Token(Struct, frozen=True):
         return self.expires - self.minted
 
 
-def check_realm(realm: str, registry_url: str) -> str:
+def check_realm(realm: str, registry_url: str, *, inside: bool = False) -> str:
     """The URL of `realm`, if a registry may send our credentials there. Raises `RedirectRefused` when not.
 
     A registry spoken to over HTTPS has no plain-HTTP realm, except from loopback to loopback. A registry in
     plain HTTP was asked for or is loopback; loopback ones have plain realms on loopback alone. A realm on
-    an internal address literal needs a registry that is internal itself or has the same host.
+    an internal address literal needs a registry that is internal itself, is served `inside`, or has the same
+    host.
     """
     try:
         url = usable_url(realm)
@@ -86,7 +87,7 @@ def check_realm(realm: str, registry_url: str) -> str:
             f"{show_origin(registry)} names a token service over plain HTTP, {show_origin(place)}: "
             "no credentials are sent there"
         )
-    if host != registry[1] and is_internal(host) and not is_internal(registry[1]):
+    if host != registry[1] and is_internal(host) and not (inside or is_internal(registry[1])):
         raise RedirectRefused(
             f"{show_origin(registry)} names a token service on an internal address, {show_origin(place)}"
         )
@@ -96,10 +97,12 @@ def check_realm(realm: str, registry_url: str) -> str:
 class TokenService:
     """Asks the token service of one registry."""
 
-    def __init__(self, registry_url: str, ask: Ask, clock: Clock) -> None:
+    def __init__(self, registry_url: str, ask: Ask, clock: Clock, *, inside: bool = False) -> None:
+        """`inside`: the registry is served on an internal address, whatever its name."""
         self._registry_url = registry_url
         self._ask = ask
         self._clock = clock
+        self._inside = inside
 
     async def fetch(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None, hint: str
@@ -109,7 +112,7 @@ class TokenService:
         Raises `Unauthorized` when the service refuses (with `hint`), `RedirectRefused` for a realm that
         must not be asked, `ProtocolError` for an answer without a token, and what the transport raises.
         """
-        realm = check_realm(challenge.get("realm"), self._registry_url)
+        realm = check_realm(challenge.get("realm"), self._registry_url, inside=self._inside)
         service = challenge.get("service")
         minted = self._clock.monotonic()
         who = credentials or Credentials()

@@ -29,6 +29,11 @@ ProxyFor = Callable[[str, str, int], str | None]
 """``(scheme, host, port)`` → the proxy's URL (``http://[user:password@]host:port``), or None: go direct."""
 
 
+ServedAt = Callable[[str, int], tuple[str, int] | None]
+"""``(host, port)`` of a URL → the host and port to connect to, or None: those. Names in TLS and in requests
+stay those of the URL, as with curl's ``--connect-to``."""
+
+
 class Sink(Protocol):
     """Where body bytes land; structurally `content.ByteSink`."""
 

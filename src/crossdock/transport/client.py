@@ -17,7 +17,7 @@ from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
-    from crossdock.transport.base import Headers, ProxyFor, Request, TlsFor
+    from crossdock.transport.base import Headers, ProxyFor, Request, ServedAt, TlsFor
     from crossdock.transport.connection import Connection
 
 FIELDS_KEPT = 64  # sets of header fields
@@ -36,13 +36,18 @@ class HttpClient:
         proxy_for: ProxyFor,
         user_agent: str = "crossdock",
         flags: str = "",
+        served_at: ServedAt | None = None,
     ) -> None:
-        """`flags`, ``--src`` or ``--dest``, is what hints name; without it they name both."""
+        """`flags`, ``--src`` or ``--dest``, is what hints name; without it they name both.
+
+        What is `served_at` another address is connected to there, by no proxy.
+        """
         loop = asyncio.get_running_loop()
         self.options = options
         self._proxy_for = proxy_for
         self._user_agent = user_agent
         self._flags = flags
+        self._served_at = served_at
         self._watchdog = Watchdog(loop, options.timeout)
         self._connector = Connector(loop, options, self._watchdog, tls_for)
         # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
@@ -113,8 +118,9 @@ class HttpClient:
         key = scheme, host, port
         origin = self._origins.get(key)
         if origin is None:
-            url = self._proxy_for(*key)
-            origin = self._origins[key] = Origin(*key, parse_proxy(url) if url else None)
+            place = self._served_at(host, port) if self._served_at else None
+            url = self._proxy_for(*key) if place is None else None
+            origin = self._origins[key] = Origin(*key, parse_proxy(url) if url else None, place)
         return origin
 
     def _during(self, request: Request, error: TransportError) -> TransportError:

@@ -157,7 +157,7 @@ class Connector:
         return TlsConnection(self._loop, self._options, self._watchdog, sock, engine)
 
     async def _dial(self, origin: Origin) -> socket.socket:
-        host, port = (origin.proxy.host, origin.proxy.port) if origin.proxy else (origin.host, origin.port)
+        host, port = origin.address
         addresses = await self._resolver.resolve(host, port)
         try:
             sock = await aiohappyeyeballs.start_connection(  # network
@@ -187,11 +187,13 @@ class Connector:
             )
 
     def _forget(self, origin: Origin) -> None:
-        place = origin.proxy or origin
-        self._resolver.forget(place.host, place.port)
+        self._resolver.forget(*origin.address)
 
 
 def _place(origin: Origin) -> str:
+    if origin.served_at is not None:
+        host, port = origin.served_at
+        return f"{origin.host_and_port} at {host}:{port}"
     if origin.proxy is None:
         return origin.host_and_port
     return f"{origin.host_and_port} by the proxy {origin.proxy.host}:{origin.proxy.port}"

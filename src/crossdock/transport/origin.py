@@ -32,12 +32,13 @@ class Proxy(Struct, frozen=True):
 
 
 class Origin(NamedTuple):
-    """What connections may be shared for: scheme, host, port, and the proxy on the way."""
+    """What connections may be shared for: scheme, host, port, the proxy on the way, or another address."""
 
     scheme: str
     host: str  # lower case, no brackets
     port: int
     proxy: Proxy | None = None
+    served_at: tuple[str, int] | None = None
 
     @property
     def authority(self) -> str:
@@ -49,6 +50,13 @@ class Origin(NamedTuple):
     def host_and_port(self) -> str:
         """``host:port``, always with the port, as CONNECT needs it and messages show it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that the socket is connected to."""
+        if self.proxy is not None:
+            return self.proxy.host, self.proxy.port
+        return self.served_at or (self.host, self.port)
 
 
 def split_url(url: str) -> tuple[str, str, int, str]:

@@ -1,0 +1,1 @@
+"""The inventory: which registries there are, who we are there, and where names are served. No network."""

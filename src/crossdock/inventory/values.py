@@ -1,0 +1,209 @@
+"""What an inventory says, as frozen values, and how entries of it are found."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from crossdock.errors import CredentialsError, InvalidInput
+from crossdock.oci.text import quote
+from crossdock.options import Credentials, RegistryOptions
+
+ACR_SUFFIX = ".azurecr.io"
+MAX_SECRET = 1 << 20  # bytes of a file; JSON keys of clouds have some 4,000
+
+_RESOURCE_ID = re.compile(
+    r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
+    r"/providers/Microsoft\.ContainerRegistry/registries/(?P<name>[^/]+)/?",
+    re.IGNORECASE,
+)
+_HUB_NAMES = ("docker.io", "registry-1.docker.io", "index.docker.io")
+
+
+class ResourceId(Struct, frozen=True):
+    """A registry by its Azure resource ID."""
+
+    subscription: str
+    resource_group: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> ResourceId | None:
+        """The parts of a registry's resource ID, whose words may be in any case; None when `text` is none."""
+        match = _RESOURCE_ID.fullmatch(text)
+        return cls(match["subscription"], match["group"], match["name"]) if match else None
+
+    def __str__(self) -> str:
+        return (
+            f"/subscriptions/{self.subscription}/resourceGroups/{self.resource_group}"
+            f"/providers/Microsoft.ContainerRegistry/registries/{self.name}"
+        )
+
+
+class EntryCredentials(Struct, frozen=True):
+    """Where an entry's secret is. Paths are absolute, or relative to the working directory."""
+
+    username: str = ""
+    password_env: str = ""
+    password_file: Path | None = None
+    token_file: Path | None = None
+    helper: str = ""
+
+    def read(self, whose: str, environ: Mapping[str, str]) -> Credentials | None:
+        """The credentials, read now; None: a helper has to be asked.
+
+        Raises `CredentialsError` when variable or file is missing or empty; `whose` names the entry there.
+        """
+        if self.helper:
+            return None
+        if self.token_file is not None:
+            return Credentials(password=_secret_in(self.token_file, whose))
+        if self.password_file is not None:
+            return Credentials(username=self.username, password=_secret_in(self.password_file, whose))
+        password = environ.get(self.password_env, "")
+        if not password:
+            raise CredentialsError(
+                f"{whose}: the environment has no {self.password_env}, which should hold the password",
+                hint=f"set {self.password_env}",
+            )
+        return Credentials(username=self.username, password=password)
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One registry of the inventory; `ENTRY_DEFAULTS` are the service's own."""
+
+    name: str
+    login_server: str  # host[:port] of its references, lower case
+    subscription: str = ""  # empty: not known
+    resource_group: str = ""
+    location: str = ""
+    credentials: EntryCredentials | None = None
+    ca_file: Path | None = None
+    plain_http: bool = False
+    public_network_access: Literal["Enabled", "Disabled"] = "Enabled"
+    network_rule_bypass_options: Literal["AzureServices", "None"] = "AzureServices"
+    export_policy: Literal["enabled", "disabled"] = "enabled"
+    place: str = ""  # file:line, for messages
+
+    @property
+    def resource_id(self) -> str:
+        """Its Azure resource ID; empty when subscription or group are not known."""
+        if not (self.subscription and self.resource_group):
+            return ""
+        return str(ResourceId(self.subscription, self.resource_group, self.name))
+
+    def options(self, environ: Mapping[str, str]) -> RegistryOptions:
+        """How to speak to it; secrets are read now. Raises `CredentialsError`."""
+        who = self.credentials
+        whose = f"{self.place}: registry {self.name}" if self.place else f"registry {self.name}"
+        return RegistryOptions(
+            credentials=who.read(whose, environ) if who else None,
+            helper=who.helper if who else "",
+            ca_file=self.ca_file,
+            plain_http=True if self.plain_http else None,
+        )
+
+
+class Inventory(Struct, frozen=True):
+    """The registries that are known by name, and the hosts that are served elsewhere."""
+
+    registries: tuple[Entry, ...] = ()
+    hosts: Mapping[str, str] = {}  # host[:port], lower case → host[:port]
+    place: str = ""  # the file, for messages
+
+    def find(self, text: str, *, subscription: str = "", resource_group: str = "") -> Entry | None:
+        """The entry that `text` names by name, login server or resource ID; None when there is none.
+
+        ``NAME.azurecr.io`` names what has that name, wherever it is served. `subscription` and
+        `resource_group` choose among entries of one name; an entry that does not say its own fits every one,
+        unless another says just that. Raises `InvalidInput` when several entries fit.
+        """
+        if (by_id := ResourceId.parse(text)) is not None:
+            found = self.named(by_id.name)
+            subscription, resource_group = by_id.subscription, by_id.resource_group
+        else:
+            found = self.named(text)
+        found = _narrowed(_narrowed(found, "subscription", subscription), "resource_group", resource_group)
+        if len(found) > 1:
+            raise InvalidInput(
+                f"More than one registries were found by {text}: {', '.join(each.place for each in found)}",
+                hint="choose by --subscription and --resource-group, or name it by its resource ID",
+            )
+        return found[0] if found else None
+
+    def named(self, text: str) -> tuple[Entry, ...]:
+        """All entries of this name or login server."""
+        wanted = text.lower()
+        found = tuple(each for each in self.registries if each.login_server == wanted)
+        if not found:
+            bare = wanted.removesuffix(ACR_SUFFIX)
+            found = tuple(each for each in self.registries if each.name.lower() == bare)
+        return found
+
+    # -- crossdock.options.Registries -----------------------------------------------------------------
+
+    def options_for(self, registry: str, environ: Mapping[str, str]) -> RegistryOptions | None:
+        """How to speak to the ``host[:port]`` of a reference; None when no entry serves it.
+
+        Raises `CredentialsError`, and `InvalidInput` when entries with one login server differ.
+        """
+        found = [each for each in self.registries if each.login_server == registry.lower()]
+        if len({(each.credentials, each.ca_file, each.plain_http) for each in found}) > 1:
+            raise InvalidInput(
+                f"{registry} is the login server of several registries with other credentials: "
+                f"{', '.join(each.place for each in found)}",
+                hint="name the registry by its resource ID, or give the entries different login servers",
+            )
+        return found[0].options(environ) if found else None
+
+    def served_at(self, host: str, port: int) -> tuple[str, int] | None:
+        """Where connections for `host` and `port` of a URL go; None: there.
+
+        Docker Hub's API has another name than its images: what holds for docker.io holds for it as well.
+        """
+        if not self.hosts:
+            return None
+        name = host.lower().strip("[]")
+        names = [name, *(_HUB_NAMES if name in _HUB_NAMES else ())]
+        for each in names:
+            literal = f"[{each}]" if ":" in each else each
+            place = self.hosts.get(f"{literal}:{port}") or self.hosts.get(literal)
+            if place is not None:
+                return _split(place, port)
+        return None
+
+
+def _narrowed(
+    entries: tuple[Entry, ...], field: Literal["subscription", "resource_group"], wanted: str
+) -> tuple[Entry, ...]:
+    """The entries whose field is `wanted`, else those that do not say; all of them when nothing is wanted."""
+    if not wanted:
+        return entries
+    exact = tuple(each for each in entries if getattr(each, field).lower() == wanted.lower())
+    return exact or tuple(each for each in entries if not getattr(each, field))
+
+
+def _split(place: str, port: int) -> tuple[str, int]:
+    host, colon, own = place.rpartition(":")
+    if not colon or place.endswith("]"):
+        return place.strip("[]"), port
+    return host.strip("[]"), int(own)
+
+
+def _secret_in(path: Path, whose: str) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_SECRET + 1)
+    except OSError as error:
+        raise CredentialsError(f"{whose}: {quote(str(path))} cannot be read: {error.strerror}") from None
+    try:
+        text = data.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(data) > MAX_SECRET or "\0" in text:
+        raise CredentialsError(f"{whose}: {quote(str(path))} does not hold one secret in UTF-8")
+    return text

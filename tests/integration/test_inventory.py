@@ -1,0 +1,119 @@
+"""``crossdock copy --inventory``: names served on this machine, entries with credentials and TLS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+
+from crossdock.testing.images import ImageBuilder
+from crossdock.testing.tokens import TokenServer
+from support.command import AUTH, USAGE, Crossdock
+from support.docker_registry import DockerRegistry, htpasswd_file
+from support.images import assert_holds, one_layer_image, push
+
+pytestmark = pytest.mark.real
+
+
+def inventory(folder: Path, **document: object) -> Path:
+    path = folder / "inventory.yaml"
+    path.write_text(json.dumps(document))  # JSON is YAML
+    return path
+
+
+def test_names_of_both_sides_are_served_on_this_machine(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    content, _ = one_layer_image(builder, 3_000_000)
+    repository = "library/mapped-names"
+    graph = push(source.remote, repository, builder, content, "latest")
+    path = inventory(
+        tmp_path, hosts={"docker.io": source.host, "myregistry.azurecr.io": target.host}, registries=[]
+    )
+    result = crossdock.copy("mapped-names", "myregistry.azurecr.io/mapped:v1", "--inventory", path)
+    assert result["target"] == "myregistry.azurecr.io/mapped:v1"
+    assert_holds(target.remote, "mapped", "v1", graph)
+    again = crossdock.copy(
+        "mapped-names", "myregistry.azurecr.io/mapped:v1", env={"CROSSDOCK_INVENTORY": str(path)}
+    )
+    assert again["bytes_moved"] == 0
+
+
+def test_a_token_service_at_a_mapped_name_gets_the_entrys_credentials(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    content, _ = one_layer_image(builder, 30_000)
+    with TokenServer(users={"ann": "s3cret"}) as tokens:
+        auth = tokens.registry_auth(tmp_path)
+        registry = new_registry("private", auth=auth, bearer=lambda: tokens.mint(["repository:app:*"]))
+        graph = push(registry.remote, "app", builder, content, "v1")
+        entry = {
+            "name": "private",
+            "login_server": "private.example",
+            "credentials": {"username": "ann", "password_env": "PW"},
+        }
+        path = inventory(tmp_path, registries=[entry], hosts={"private.example": registry.host})
+        arguments = ("private.example/app:v1", f"oci:{tmp_path / 'out'}:v1", "--inventory", str(path))
+        result = crossdock.copy(*arguments, env={"PW": "s3cret"})
+        assert result["digest"] == graph.root
+        crossdock.fail_copy(*arguments, code=AUTH, naming=["PW", f"{path}:1"])
+        crossdock.fail_copy(*arguments, code=AUTH, naming=["private.example"], env={"PW": "wr0ng"})
+
+
+def test_tls_is_checked_for_the_name_in_the_reference(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    authority: trustme.CA,
+    tmp_path: Path,
+) -> None:
+    certificate = authority.issue_cert("named.example")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    both = str(tmp_path / "both.pem")
+    registry = new_registry("tls", http={"tls": {"certificate": both, "key": both}})
+    entry = {"name": "named", "login_server": "named.example", "tls": {"ca": "ca.pem"}}
+    hosts = {"named.example": registry.host, "other.example": registry.host}
+    path = inventory(tmp_path, registries=[entry], hosts=hosts)
+    builder = ImageBuilder(tmp_path / "layout")
+    content, _ = one_layer_image(builder, 30_000)
+    builder.tag(content, "v1")
+    origin = f"oci:{builder.root}:v1"
+    crossdock.copy(origin, "named.example/app:v1", "--inventory", path)
+    crossdock.fail_copy(origin, "other.example/app:v1", "--inventory", path, code=6, naming=["other.example"])
+
+
+def test_a_wrong_inventory_ends_the_command_with_its_line(crossdock: Crossdock, tmp_path: Path) -> None:
+    path = tmp_path / "inventory.yaml"
+    path.write_text("registries: []\nhost: {}\n")
+    crossdock.fail_copy(
+        "a.example/x", "b.example/x", "--inventory", path, code=USAGE, naming=[f"{path}:2:", "'host'"]
+    )
+
+
+def test_passwords_of_htpasswd_come_from_a_file_beside_the_inventory(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    users = htpasswd_file(tmp_path / "htpasswd", "ann", "pw")
+    registry = new_registry("private", auth={"htpasswd": {"realm": "x", "path": str(users)}}, basic="ann:pw")
+    (tmp_path / "pw").write_text("pw\n")
+    credentials = {"username": "ann", "password_file": "pw"}
+    path = inventory(
+        tmp_path, registries=[{"name": "any", "login_server": registry.host, "credentials": credentials}]
+    )
+    content, _ = one_layer_image(builder, 30_000)
+    graph = push(registry.remote, "app", builder, content, "v1")
+    crossdock.copy(f"{registry.host}/app:v1", f"{registry.host}/other:v1", "--inventory", path)
+    assert_holds(registry.remote, "other", "v1", graph)
