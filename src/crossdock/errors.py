@@ -167,8 +167,16 @@ class Unauthorized(RegistryError):
     """401, or the token service refused: credentials are missing or wrong."""
 
 
+class TokenExpired(Unauthorized):
+    """A token that was given to us has run out, by its own words; only whoever gave it has a new one."""
+
+
 class Denied(RegistryError):
     """403: the credentials are known and not enough."""
+
+
+class WrongScope(Unauthorized, Denied):
+    """A 401 to credentials that are good, but not for this repository or action."""
 
 
 class NotFound(RegistryError, LookupError):

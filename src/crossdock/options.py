@@ -39,12 +39,13 @@ class Credentials:
 
     ``identity_token`` is an OAuth2 refresh token (docker's ``identitytoken``); with it ``username`` may be
     empty. ``registry_token`` is a ready bearer token (docker's ``registrytoken``), sent as it is.
-    """
+    ``access_token`` is one of Entra ID, which Azure registries exchange for their own."""
 
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
+    access_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +57,12 @@ class RegistryOptions:
     cert_file: Path | None = None  # client certificate, sent to the registry itself, never across a redirect
     key_file: Path | None = None  # its key; None: in cert_file
     plain_http: bool | None = None  # None: only on loopback, when the port does not speak TLS
-    helper: str = ""  # NAME of docker-credential-NAME, asked instead of the files when `credentials` is None
+    helper: str = ""
+    """NAME of docker-credential-NAME, asked instead of the files when `credentials` is None.
+
+    ``azure-identity`` and ``azure-cli`` ask that package for an access token: a managed identity, a service
+    principal of the environment, or az's own login (`registry.azure`).
+    """
 
     def __post_init__(self) -> None:
         if self.key_file is not None and self.cert_file is None:

@@ -17,7 +17,7 @@ URL = f"https://storage.example/blob?X-Amz-Signature={SECRET}"
 @pytest.mark.parametrize(
     "value",
     [
-        Credentials("ann", SECRET, SECRET, SECRET),
+        Credentials("ann", SECRET, SECRET, SECRET, SECRET),
         Token(SECRET, 0.0, 1.0),
         Hop(URL, authorized=False),
         Send("PUT", URL, 0, 1, final=True, headers=()),

@@ -17,19 +17,27 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from crossdock.errors import Side
+from crossdock.errors import RegistryError, Side, TokenExpired, WrongScope
+from crossdock.options import Credentials
+from crossdock.protocol import webtoken
+from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge, parse_challenges
 from crossdock.registry.credentials import HUB_NAMES, CredentialStore
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.retry import Clock
 from crossdock.registry.tls import FLAG_PREFIX
-from crossdock.registry.token import Token, TokenService, basic
+from crossdock.registry.token import TokenService
+from crossdock.registry.tokenanswer import Token, basic
 
 _SPOKEN = ("bearer", "basic")  # in order of preference
 _REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay then gives no token at all (A1)
 
 EXPIRY_MARGIN_S = 5.0
 """A token this close to its end is replaced; at most a tenth of its life, so that short ones get used."""
+AZURE_HINT = (
+    "get a new one with az account get-access-token --resource https://containerregistry.azure.net, "
+    "and see that its owner has a role there"
+)
 LONG_REQUEST_S = 60.0
 """What must be left of a token that starts an upload; at most half of its life (U14)."""
 
@@ -52,6 +60,11 @@ class Scope(Struct, frozen=True):
         if mount_from is not None and mount_from != repository:
             entries.append(f"repository:{mount_from}:pull")
         return cls(tuple(entries), repository)
+
+    @classmethod
+    def metadata(cls, repository: str) -> Scope:
+        """Read what an Azure registry knows of a repository's manifests and tags."""
+        return cls((f"repository:{repository}:metadata_read",), repository)
 
     @classmethod
     def catalog(cls) -> Scope:
@@ -109,7 +122,7 @@ class Authenticator:
         if credentials is not None and credentials.registry_token:
             return f"Bearer {credentials.registry_token}"
         if challenge.scheme == "basic":
-            return basic(credentials.username, credentials.password) or None if credentials else None
+            return _basic_of(credentials) or None if credentials else None
         token = self._tokens.get(scope)
         if token is None or not self._is_fresh(token, for_long=for_long):
             token = await self._flights.run(scope, lambda: self._mint(scope, challenge))
@@ -155,14 +168,48 @@ class Authenticator:
                 f"no credentials for {self._host} were found: docker login {self._host}, "
                 f"or give {self._flag}-creds-stdin"
             )
+        refusal = self._service.exchange.refusal(credentials.access_token)
+        if refusal is not None:
+            return f"{refusal}; {AZURE_HINT}"
+        if credentials.access_token:
+            return f"{self._host} was asked with an access token: {AZURE_HINT}"
         who = f"user {credentials.username!r}" if credentials.username else "the token"
         return f"{self._host} was asked as {who}: check its password and rights"
+
+    def judge(
+        self, status: int, scope: Scope, headers: Sequence[str]
+    ) -> tuple[type[RegistryError], str] | None:
+        """What a 401 to a token of ours means, and what to do; None when nothing more is known of it.
+
+        `headers`: its ``WWW-Authenticate``. A registry says ``insufficient_scope`` (RFC 6750) when the
+        token is good for less; one that a service issued may say so itself, in its ``access``.
+        """
+        credentials = self._store.known(scope.repository)
+        if status != 401 or credentials is None:
+            return None
+        given = credentials.registry_token or credentials.access_token
+        token = self._tokens.get(scope)
+        if credentials.registry_token or (token is not None and token.value == given):
+            ago = webtoken.expired_s(given, self._clock.wall())
+            return (TokenExpired, f"the token expired {ago:.0f} s ago: get a new one") if ago else None
+        if token is None:
+            return None
+        missing = webtoken.missing(token.value, scope.entries)
+        challenges = parse_challenges(headers)
+        if not missing and all(each.get("error") != "insufficient_scope" for each in challenges):
+            return None
+        who = f"user {credentials.username!r}" if credentials.username else "the token"
+        rights = " ".join(missing or scope.entries)
+        return WrongScope, f"{who} has no right to {rights}: give it that right, or use other credentials"
 
     def secrets(self) -> Iterator[str]:
         """Everything that must never be shown."""
         for credentials in self._store.all_known():
             yield from (credentials.password, credentials.identity_token, credentials.registry_token)
+            yield credentials.access_token
             yield basic(credentials.username, credentials.password).removeprefix("Basic ")
+            yield basic(NULL_USER, credentials.access_token).removeprefix("Basic ")
+        yield from self._service.exchange.secrets()
         for token in self._tokens.values():
             yield token.value
 
@@ -199,6 +246,12 @@ class Authenticator:
         token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
         self._tokens[scope] = token
         return token
+
+
+def _basic_of(credentials: Credentials) -> str:
+    if credentials.access_token:
+        return basic(NULL_USER, credentials.access_token)
+    return basic(credentials.username, credentials.password)
 
 
 def _without_refused(entry: str) -> str:

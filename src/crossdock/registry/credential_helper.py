@@ -32,9 +32,9 @@ _TOKEN_USER = "<token>"  # noqa: S105 - the protocol's word
 
 
 async def ask_helper(
-    name: str, server: str, *, environ: Mapping[str, str], named_by: Path, timeout: float = TIMEOUT_S
+    name: str, server: str, *, environ: Mapping[str, str], named_by: Path | str, timeout: float = TIMEOUT_S
 ) -> Credentials | None:
-    """What the helper knows about `server`; None: nothing. `named_by` is the file that named the helper.
+    """What the helper knows about `server`; None: nothing. `named_by` is the file (or who) that named it.
 
     Raises `CredentialsError` when the helper is missing, fails, is too slow or answers nonsense.
     """

@@ -1,8 +1,9 @@
 """Who we are at a registry: the first of these places that knows the host.
 
 1. The caller's own (`RegistryOptions.credentials`, then its ``helper``; the command's flags, the inventory).
-2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN``; ``_TARGET_`` for
-   the other side.
+2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN`` or
+   ``_ACCESS_TOKEN`` (of Entra ID, for Azure registries); else the helper ``_CREDENTIAL_HELPER``; ``_TARGET_``
+   for the other side.
 3. Files named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_CONFIG/config.json``.
 4. Files in their usual places, in skopeo's order: ``$XDG_RUNTIME_DIR/containers/auth.json``,
    ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config`` when unset), ``~/.docker/config.json``.
@@ -35,6 +36,8 @@ MAX_FILE = 8 << 20  # bytes; a config with a thousand logins is under 1 MiB
 
 DOCKER_HUB = "index.docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+AZURE_HELPERS = {"azure-identity": "DefaultAzureCredential", "azure-cli": "AzureCliCredential"}
+"""What can be named instead of a helper, and the class of the package ``azure-identity`` behind it."""
 HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
@@ -69,12 +72,18 @@ def from_environ(environ: Mapping[str, str], side: Side) -> Credentials | None:
     username = environ.get(f"{prefix}USERNAME", "")
     password = environ.get(f"{prefix}PASSWORD", "")
     identity_token = environ.get(f"{prefix}IDENTITY_TOKEN", "")
-    if not (username or password or identity_token):
+    access_token = environ.get(f"{prefix}ACCESS_TOKEN", "")
+    if not (username or password or identity_token or access_token):
         return None
-    if not identity_token and not (username and password):
+    if not (identity_token or access_token) and not (username and password):
         present, absent = ("USERNAME", "PASSWORD") if username else ("PASSWORD", "USERNAME")
         raise CredentialsError(f"{prefix}{present} is set but {prefix}{absent} is not")
-    return Credentials(username=username, password=password, identity_token=identity_token)
+    return Credentials(
+        username=username,
+        password=password,
+        identity_token=identity_token,
+        access_token=access_token,
+    )
 
 
 class CredentialStore:
@@ -118,9 +127,13 @@ class CredentialStore:
     async def _search(self, repository: str) -> Credentials | None:
         if self._given is not None:
             return self._given
-        if self._first_helper and (found := await self._ask(self._first_helper, Path("the inventory"))):
+        if self._first_helper and (found := await self._ask_named(self._first_helper, "the inventory")):
             return found
         if (found := from_environ(self._environ, self._side)) is not None:
+            return found
+        variable = f"CROSSDOCK_{self._side.upper()}_CREDENTIAL_HELPER"
+        helper = self._environ.get(variable, "")
+        if helper and (found := await self._ask_named(helper, variable)):
             return found
         for file in credential_files(self._environ):
             config = read_config(file)
@@ -143,7 +156,14 @@ class CredentialStore:
                 raise
             return in_file  # a helper of another machine (credsStore: desktop) beside a usable entry
 
-    async def _ask(self, helper: str, named_by: Path) -> Credentials | None:
+    async def _ask_named(self, helper: str, named_by: str) -> Credentials | None:
+        if helper in AZURE_HELPERS:
+            from crossdock.registry.azure import ask_azure
+
+            return Credentials(access_token=await ask_azure(helper))
+        return await self._ask(helper, named_by)
+
+    async def _ask(self, helper: str, named_by: Path | str) -> Credentials | None:
         # few have one; it loads what runs processes
         from crossdock.registry.credential_helper import ask_helper
 

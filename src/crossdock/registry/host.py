@@ -131,11 +131,16 @@ class Host:
         """The error for an answer that refuses, whichever way it came."""
         hint = ""
         secrets: tuple[str, ...] = ()
+        kind = None
+        view = case_insensitive(headers)
         if self._auth is not None:
             secrets = tuple(self._auth.secrets())
             hint = self._auth.hint(status, scope)
-        asked = retry_after(case_insensitive(headers), self.clock.wall())
-        return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint)
+            judged = self._auth.judge(status, scope, view.getall("WWW-Authenticate"))
+            if judged is not None:
+                kind, hint = judged
+        asked = retry_after(view, self.clock.wall())
+        return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint, kind=kind)
 
     async def close(self) -> None:
         """Close every connection that was opened here."""

@@ -65,19 +65,22 @@ def refusal(
     retry_after: float | None = None,
     secrets: Iterable[str] = (),
     hint: str = "",
+    kind: type[RegistryError] | None = None,
 ) -> RegistryError:
-    """The error for an answer: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``."""
+    """The error for an answer: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``.
+
+    `kind` is its class where more is known than status and codes tell.
+    """
     known = tuple(secrets)
     said = parse_error(body, lambda text: hide_secrets(text, known))
     shown_url = redact_url(url)
     words = said.message or _REASONS.get(status, "unexpected answer")
     codes = f" {', '.join(said.codes)}" if said.codes else ""
-    kind = _kind(method, url, status, said)
     retryable = None
     if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:
         retryable = False
         words += f" (the server asks to wait {retry_after:.0f} s)"
-    return kind(
+    return (kind or _kind(method, url, status, said))(
         f"{method} {shown_url}: {status}{codes}: {words}",
         hint=PROXY_HINT if status == 407 else hint,
         retryable=retryable,

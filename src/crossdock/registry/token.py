@@ -6,22 +6,19 @@ tried once (A1). ``expires_in`` is believed as it stands, and is 60 s when missi
 docs): a token that lives shorter than promised costs one refresh, while one that is thought to live longer
 than it does would cost the request that carries it.
 
+The password of `NULL_USER` is a refresh token of an Azure registry. Access tokens go by `exchange`.
+
 Credentials go to the realm and nowhere else. Which realm a registry may name is `check_realm`.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from dataclasses import replace
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from msgspec import Struct
-
-from crossdock.errors import ProtocolError, RedirectRefused, Unauthorized
+from crossdock.errors import RedirectRefused
 from crossdock.options import Credentials
+from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge
 from crossdock.protocol.redirect import (
     MAX_HOPS,
@@ -35,36 +32,11 @@ from crossdock.protocol.redirect import (
     usable_url,
 )
 from crossdock.registry.control import Reply
-from crossdock.registry.refusal import refusal
+from crossdock.registry.exchange import FORM_HEADERS, REFUSED_FORM, Ask, TokenExchange
 from crossdock.registry.retry import Clock
-from crossdock.transport.redact import redact_url
+from crossdock.registry.tokenanswer import Token, basic, parse_token, refused
 
 CLIENT_ID = "crossdock"
-DEFAULT_LIFETIME_S = 60.0
-MAX_LIFETIME_S = 86_400.0  # of what a service may promise; the day after, one more request is no loss
-MAX_TOKEN = 64 * 1024  # characters; cloud registries issue up to 8 KiB
-
-_HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
-_OTHER_FORM = frozenset({400, 401, 404, 405})
-
-Ask = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[Reply]]
-"""``(method, url, headers, body)`` → the answer, after retries; no redirects followed."""
-
-
-class Token(Struct, frozen=True):
-    """A bearer token and its times on the monotonic clock."""
-
-    value: str
-    minted: float
-    expires: float
-
-    def __repr__(self) -> str:
-        return f"<Token {self.minted}-{self.expires}>"
-
-    @property
-    def lifetime(self) -> float:
-        """Seconds from asking to expiry."""
-        return self.expires - self.minted
 
 
 def check_realm(realm: str, registry_url: str, *, inside: bool = False) -> str:
@@ -103,33 +75,44 @@ class TokenService:
         self._ask = ask
         self._clock = clock
         self._inside = inside
+        self.exchange = TokenExchange(registry_url, ask, self._ask_with_basic, clock, inside=inside)
 
     async def fetch(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None, hint: str
     ) -> Token:
         """A new token for `scopes`. # network
 
-        Raises `Unauthorized` when the service refuses (with `hint`), `RedirectRefused` for a realm that
-        must not be asked, `ProtocolError` for an answer without a token, and what the transport raises.
+        Raises `Unauthorized` (`TokenExpired`) or `Denied` (`WrongScope`) when the service refuses, with
+        `hint`, `RedirectRefused` for a realm that must not be asked, `ProtocolError` for an answer without a
+        token, and what the transport raises.
         """
         realm = check_realm(challenge.get("realm"), self._registry_url, inside=self._inside)
         service = challenge.get("service")
         minted = self._clock.monotonic()
         who = credentials or Credentials()
+        if who.access_token:
+            return await self.exchange.fetch(realm, service, scopes, who.access_token, hint)
+        if who.username == NULL_USER and not who.identity_token:
+            who = replace(who, identity_token=who.password)
         by_post = bool(who.identity_token)
         reply = await self._send(realm, service, scopes, who, by_post)
-        if reply.status in _OTHER_FORM and (by_post or (who.password and reply.status in (404, 405))):
-            reply = await self._send(realm, service, scopes, who, not by_post)
+        if reply.status in REFUSED_FORM and (by_post or (who.password and reply.status in (404, 405))):
+            by_post = not by_post
+            reply = await self._send(realm, service, scopes, who, by_post)
         if reply.status != 200:
-            raise _refused(reply, "POST" if by_post else "GET", who, hint)
-        return _parse(reply, minted)
+            raise refused(reply, "POST" if by_post else "GET", who, hint, now=self._clock.wall())
+        return parse_token(reply, minted)
 
     async def _send(
         self, realm: str, service: str, scopes: tuple[str, ...], who: Credentials, by_post: bool
     ) -> Reply:
         if by_post:
-            headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-            return await self._ask("POST", realm, headers, _oauth_form(service, scopes, who))
+            return await self._ask("POST", realm, FORM_HEADERS, _oauth_form(service, scopes, who))
+        return await self._ask_with_basic(realm, service, scopes, who)
+
+    async def _ask_with_basic(
+        self, realm: str, service: str, scopes: tuple[str, ...], who: Credentials
+    ) -> Reply:
         return await self._get(_with_query(realm, _query(service, scopes, who)), who)
 
     async def _get(self, url: str, who: Credentials) -> Reply:
@@ -148,11 +131,6 @@ class TokenService:
                     "no credentials are sent there"
                 )
         raise RedirectRefused(f"the token service {show_origin(origin(first))} redirects without end")
-
-
-def basic(username: str, secret: str) -> str:
-    """The value of a Basic ``Authorization`` (RFC 7617, UTF-8), or an empty string without a secret."""
-    return f"Basic {b64encode(f'{username}:{secret}'.encode()).decode()}" if secret else ""
 
 
 def _query(service: str, scopes: tuple[str, ...], who: Credentials) -> list[tuple[str, str]]:
@@ -175,38 +153,3 @@ def _with_query(realm: str, query: list[tuple[str, str]]) -> str:
     parts = urlsplit(realm)
     joined = "&".join(filter(None, (parts.query, urlencode(query))))
     return urlunsplit(parts._replace(query=joined, fragment=""))
-
-
-def _refused(reply: Reply, method: str, who: Credentials, hint: str) -> Unauthorized:
-    """Never NotFound: a missing token service must not be taken for a missing manifest."""
-    sent = basic(who.username, who.password or who.identity_token).removeprefix("Basic ")
-    secrets = (who.password, who.identity_token, sent)
-    url = urlunsplit(urlsplit(reply.url)._replace(query=""))
-    error = refusal(method, url, reply.status, reply.body, secrets=secrets)
-    if who.username:
-        asked = f"user {who.username!r}"
-    else:
-        asked = "an identity token" if who.identity_token else "an anonymous request"
-    return Unauthorized(
-        f"the token service refused {asked}: {error}",
-        hint=hint,
-        status=error.status,
-        codes=error.codes,
-        method=error.method,
-        url=error.url,
-    )
-
-
-def _parse(reply: Reply, minted: float) -> Token:
-    try:
-        answer: Any = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        answer = None
-    fields = answer if isinstance(answer, dict) else {}
-    value = fields.get("token") or fields.get("access_token")
-    if not isinstance(value, str) or len(value) > MAX_TOKEN or not _HEADER_SAFE.fullmatch(value):
-        raise ProtocolError(f"the token service {redact_url(reply.url)} answered 200 without a usable token")
-    lifetime = fields.get("expires_in")
-    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not lifetime > 0:
-        lifetime = DEFAULT_LIFETIME_S
-    return Token(value, minted, minted + float(min(lifetime, MAX_LIFETIME_S)))

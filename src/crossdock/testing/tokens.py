@@ -128,7 +128,7 @@ class TokenServer:
         self._loop = loop = asyncio.new_event_loop()
         try:
             app = web.Application()
-            app.router.add_route("*", "/token", self._answer)
+            self._add_routes(app)
             runner = web.AppRunner(app, access_log=None)
             loop.run_until_complete(runner.setup())
             try:
@@ -145,6 +145,9 @@ class TokenServer:
             self._ready.set()
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+    def _add_routes(self, app: web.Application) -> None:
+        app.router.add_route("*", "/token", self._answer)
 
     # -- what a registry needs -----------------------------------------------------------------------
 
