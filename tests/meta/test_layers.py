@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wiring": {"journal", "spool", "transfer", "registry", "store", "oci", "options", "errors", "__init__"},
     "api": {"wiring", "transfer", "store", "oci", "options", "events", "errors"},
     "inventory": {"oci", "options", "errors"},
+    "acr": {"wiring", "transfer", "registry", "oci", "options", "errors"},
     "pairs": {"oci", "errors"},
     "many": {"api", "pairs", "wiring", "transfer", "oci", "options", "events", "errors"},
     "testing": {"transport", "oci", "errors"},

@@ -8,7 +8,7 @@ manifest, and ``architecture`` and ``os`` of what is no image.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ Entry = dict[str, Any]
 
 CONFIG_LIMIT = 1 << 20  # bytes of a config worth reading for its platform; real ones have a few KiB
 _CREATED = "org.opencontainers.image.created"  # image-spec annotations.md
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
@@ -60,13 +61,20 @@ def image_size(manifest: Manifest) -> int:
 
 def timestamp(nanoseconds: int) -> str:
     """A time since the epoch as the service writes it: UTC, seven digits behind the point."""
-    moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 1_000_000_000 // 100:07d}Z"
+    moment = _EPOCH + timedelta(seconds=nanoseconds // 1_000_000_000)
+    return f"{moment.replace(tzinfo=None).isoformat()}.{nanoseconds % 1_000_000_000 // 100:07d}Z"
 
 
-def created_time(manifest: Manifest, config: ImageConfig) -> str | None:
-    """When the image says that it was made."""
-    return config.created or (manifest.annotations or {}).get(_CREATED)
+def created_time(manifest: Manifest, config: ImageConfig) -> int | None:
+    """When config or annotations say the image was made, in ns since the epoch; None: they do not."""
+    for text in (config.created, (manifest.annotations or {}).get(_CREATED)):
+        try:
+            moment = datetime.fromisoformat(text or "")
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+        except (ValueError, OverflowError):
+            continue
+    return None
 
 
 def manifest_entry(
@@ -76,12 +84,10 @@ def manifest_entry(
     size: int,
     config: ImageConfig,
     tags: Sequence[str],
-    time: str | None,
+    time: int | None,
 ) -> Entry:
-    """The entry of one manifest. `manifest` None: it could not be read; `time` is both of its times."""
-    entry: Entry = {"digest": str(descriptor.digest), "imageSize": size}
-    if time is not None:
-        entry |= {"createdTime": time, "lastUpdateTime": time}
+    """The entry of one manifest. `manifest` None: it could not be read; `time` in ns is both of its times."""
+    entry: Entry = {"digest": str(descriptor.digest), "imageSize": size, **_times(time)}
     if config.architecture:
         entry["architecture"] = config.architecture
     if config.os:
@@ -98,11 +104,9 @@ def manifest_entry(
     return {**entry, "changeableAttributes": changeable_attributes()}
 
 
-def tag_entry(name: str, digest: Digest, time: str | None) -> Entry:
-    """The entry of one tag."""
-    entry: Entry = {"name": name, "digest": str(digest)}
-    if time is not None:
-        entry |= {"createdTime": time, "lastUpdateTime": time}
+def tag_entry(name: str, digest: Digest, time: int | None) -> Entry:
+    """The entry of one tag; `time` as for a manifest."""
+    entry: Entry = {"name": name, "digest": str(digest), **_times(time)}
     return {**entry, "signed": False, "changeableAttributes": changeable_attributes()}
 
 
@@ -112,6 +116,12 @@ def tags_by_digest(tags: Iterable[tuple[str, Digest]]) -> dict[Digest, list[str]
     for name, digest in sorted(tags):
         found.setdefault(digest, []).append(name)
     return found
+
+
+def _times(time: int | None) -> Entry:
+    if time is None:
+        return {}
+    return {"createdTime": timestamp(time), "lastUpdateTime": timestamp(time)}
 
 
 def _reference(child: Descriptor) -> Entry:

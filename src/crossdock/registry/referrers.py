@@ -55,18 +55,28 @@ async def list_referrers(
     Filtered here as well, because a registry need not filter (``OCI-Filters-Applied``). No list is an empty
     list. Raises `RegistryError`, `TransportError`, `InvalidManifest` for a list that is no index.
     """
+    found = await referrers_by_api(client, repository, digest, scope, artifact_type)
+    if found is None:
+        return await _by_tag(client, repository, digest, scope, artifact_type)
+    return found
+
+
+async def referrers_by_api(
+    client: RegistryClient, repository: str, digest: Digest, scope: Scope, artifact_type: str | None = None
+) -> list[Descriptor] | None:
+    """As `list_referrers`, by the API alone; None: the registry has none. # network"""
     found: dict[Digest, Descriptor] = {}
     target = endpoints.referrers(repository, digest, artifact_type)
     try:
         async for reply in pages(client, target, scope, headers={"Accept": mediatype.OCI_INDEX}):
             if not found and mediatype.bare(reply.headers.get("Content-Type")) != mediatype.OCI_INDEX:
-                return await _by_tag(client, repository, digest, scope, artifact_type)  # a web page's 200
+                return None  # a web page's 200
             for entry in parse_manifest(reply.body, mediatype.OCI_INDEX).manifests:
                 found[entry.digest] = entry
     except RegistryError as error:
         if error.status not in _NO_API or found:
             raise
-        return await _by_tag(client, repository, digest, scope, artifact_type)
+        return None
     return _filtered(found.values(), artifact_type)
 
 

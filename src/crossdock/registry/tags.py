@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crossdock.errors import LimitExceeded, ProtocolError
@@ -31,7 +31,7 @@ async def list_tags(client: RegistryClient, repository: str, scope: Scope) -> li
     """
     tags: dict[str, None] = {}  # a page may begin with the last tag of the one before it
     async for reply in pages(client, endpoints.tags(repository, PAGE), scope):
-        listed = _document(reply).get("tags")
+        listed = document_of(reply).get("tags")
         if listed is not None and not isinstance(listed, list):
             raise ProtocolError(f"GET {redact_url(reply.url)}: the answer has no list of tags")
         for tag in listed or ():
@@ -42,7 +42,7 @@ async def list_tags(client: RegistryClient, repository: str, scope: Scope) -> li
 
 async def pages(
     client: RegistryClient, target: str, scope: Scope, *, headers: Mapping[str, str] | None = None
-) -> AsyncIterator[Reply]:
+) -> AsyncGenerator[Reply, None]:
     """Every page from `target` on, by ``Link``; the header decides, not a short page. # network
 
     Raises `ProtocolError` when a page names one that was there before, `LimitExceeded` after `MAX_PAGES`.
@@ -68,7 +68,8 @@ async def pages(
     raise LimitExceeded(f"GET {redact_url(target)}: over {MAX_PAGES} pages", limit=MAX_PAGES)
 
 
-def _document(reply: Reply) -> dict[str, Any]:
+def document_of(reply: Reply) -> dict[str, Any]:
+    """The JSON object in an answer. Raises `ProtocolError` when it is none."""
     try:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):

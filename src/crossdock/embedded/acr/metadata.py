@@ -109,7 +109,7 @@ class _Listing:
     def tags(self, names: Iterable[str]) -> list[Entry]:
         tagged = self._tagged()
         return [
-            tag_entry(name, digest, timestamp(self._time(digest)))
+            tag_entry(name, digest, self._time(digest))
             for name in names
             if (digest := tagged.get(name)) is not None
         ]
@@ -150,7 +150,7 @@ class _Listing:
             size=self._size(manifest) if manifest else 0,
             config=self._config(manifest),
             tags=tags,
-            time=timestamp(self._time(descriptor.digest)),
+            time=self._time(descriptor.digest),
         )
 
     def _read(self, descriptor: Descriptor) -> Manifest | None:

@@ -1,0 +1,1 @@
+"""What `az acr` does, against any registry."""

@@ -1,0 +1,190 @@
+"""What a registry knows of its content, as ``az acr`` lists it.
+
+Over ``/acr/v1`` where the registry has it; its entries come out as they came in. Elsewhere over the
+distribution API: the tagged manifests and what they lead to (`registry.walk`), in entries of the same fields.
+That API does not say when something was pushed. So there both times say when the image was made, as it states
+itself; of an index that states nothing, when the newest of its images was. What has no time comes last in an
+order by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from crossdock.oci.digest import Digest
+from crossdock.oci.metadata import (
+    Entry,
+    ImageConfig,
+    created_time,
+    image_size,
+    manifest_entry,
+    tag_entry,
+    tags_by_digest,
+)
+from crossdock.oci.reference import Reference
+from crossdock.options import CopyOptions
+from crossdock.transfer.blob import during
+from crossdock.wiring import Places
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient
+    from crossdock.registry.metadata import Order
+    from crossdock.registry.walk import Seen, Walk
+
+
+async def list_repositories(registry: str, options: CopyOptions, *, top: int | None = None) -> list[str]:
+    """The repositories of ``host[:port]``, in the registry's order, the first `top` of them. # network
+
+    As for all of this module, the options' source side counts. Raises `InvalidReference` for what is no host,
+    `CopyError` with what failed.
+    """
+    from crossdock.registry import metadata
+
+    async with _opened(Reference(registry, "catalog"), options, "list repositories of", registry) as client:
+        return await metadata.list_repositories(client, top)
+
+
+async def list_manifests(
+    repository: Reference, options: CopyOptions, *, order: Order | None = None, top: int | None = None
+) -> list[Entry]:
+    """An entry for each manifest, by digest or by time, the first `top` of them. # network
+
+    Raises `CopyError` with what failed.
+    """
+    from crossdock.registry import metadata, walk
+
+    async with _opened(repository, options, "list manifests of") as client:
+        entries = await metadata.manifest_entries(client, repository.repository, order, top)
+        if entries is not None:
+            return entries
+        walking = walk.Walk(client, repository.repository)
+        roots = await walking.tags()
+        seen = await walking.manifests(roots.values(), referrers=True)
+        facts, shown = await _choose(walking, seen, {digest: digest for digest in seen}, order, top)
+        names = tags_by_digest((name, each.digest) for name, each in roots.items())
+        return [facts.entry(seen[digest], names.get(digest, [])) for digest in map(Digest, shown)]
+
+
+async def list_tags(
+    repository: Reference, options: CopyOptions, *, order: Order | None = None, top: int | None = None
+) -> list[Entry]:
+    """An entry for each tag, by name or by time, the first `top` of them. # network
+
+    Raises `CopyError` with what failed.
+    """
+    from crossdock.registry import metadata, walk
+
+    async with _opened(repository, options, "list tags of") as client:
+        entries = await metadata.tag_entries(client, repository.repository, order, top)
+        if entries is not None:
+            return entries
+        walking = walk.Walk(client, repository.repository)
+        roots = await walking.tags()
+        seen = await walking.manifests(roots.values(), referrers=False)
+        tags = {name: each.digest for name, each in roots.items() if each.digest in seen}
+        facts, shown = await _choose(walking, seen, tags, order, top)
+        return [tag_entry(name, tags[name], facts.time(tags[name])) for name in shown]
+
+
+async def list_tag_names(
+    repository: Reference, options: CopyOptions, *, order: Order | None = None, top: int | None = None
+) -> list[str]:
+    """As `list_tags`, names alone: without an order they cost any registry no more than a list. # network"""
+    from crossdock.registry import metadata, tags
+    from crossdock.registry.auth import Scope
+
+    if order is not None:
+        return _names(await list_tags(repository, options, order=order, top=top))
+    async with _opened(repository, options, "list tags of") as client:
+        entries = await metadata.tag_entries(client, repository.repository, order, top)
+        if entries is not None:
+            return _names(entries)
+        scope = Scope.pull(repository.repository)
+        return sorted(await tags.list_tags(client, repository.repository, scope))[:top]
+
+
+def _names(entries: Iterable[Entry]) -> list[str]:
+    return [name for entry in entries if isinstance(name := entry.get("name"), str)]
+
+
+class _Facts(Struct, frozen=True):
+    """What was seen of a repository: its manifests, and the configs that were read of them."""
+
+    seen: Mapping[Digest, Seen]
+    configs: Mapping[Digest, ImageConfig]
+
+    def entry(self, one: Seen, tags: list[str]) -> Entry:
+        digest = one.descriptor.digest
+        return manifest_entry(
+            one.descriptor,
+            one.manifest,
+            size=self.size(digest),
+            config=self.configs.get(digest, ImageConfig()),
+            tags=tags,
+            time=self.time(digest),
+        )
+
+    def size(self, digest: Digest) -> int:
+        """Bytes of what the manifest refers to; of an index, of all its images."""
+        inside = (self.seen[each].manifest for each in _contained(self.seen, [digest]))
+        return sum(image_size(manifest) for manifest in inside if manifest is not None)
+
+    def time(self, digest: Digest) -> int | None:
+        """When the image was made; of an index that does not say, when its newest image was."""
+        own = self._created(digest)
+        if own is not None:
+            return own
+        inside = (self._created(each) for each in _contained(self.seen, [digest]))
+        return max((time for time in inside if time is not None), default=None)
+
+    def _created(self, digest: Digest) -> int | None:
+        manifest = self.seen[digest].manifest
+        return created_time(manifest, self.configs.get(digest, ImageConfig())) if manifest else None
+
+
+async def _choose(
+    walking: Walk,
+    seen: Mapping[Digest, Seen],
+    listed: Mapping[str, Digest],
+    order: Order | None,
+    top: int | None,
+) -> tuple[_Facts, list[str]]:
+    """Which of `listed` to show, by name or by their manifests' time, and the facts for that. # network"""
+    names = sorted(listed)
+    if order is None:
+        names = names[:top]
+    wanted = _contained(seen, [listed[name] for name in names])
+    facts = _Facts(seen, await walking.configs(seen[digest] for digest in wanted))
+    if order is not None:
+        times = {name: facts.time(listed[name]) for name in names}
+        dated = [(time, name) for name, time in times.items() if time is not None]
+        dated.sort(reverse=order == "timedesc")
+        names = [name for _, name in dated] + [name for name in names if times[name] is None]
+    return facts, names[:top]
+
+
+def _contained(seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> set[Digest]:
+    """`digests` and what is inside of those that are indexes, as far as it was seen."""
+    found: set[Digest] = set()
+    pending = list(digests)
+    while pending:
+        digest = pending.pop()
+        if digest in seen and digest not in found:
+            found.add(digest)
+            manifest = seen[digest].manifest
+            pending += [child.digest for child in manifest.manifests] if manifest else ()
+    return found
+
+
+@asynccontextmanager
+async def _opened(
+    repository: Reference, options: CopyOptions, operation: str, place: str = ""
+) -> AsyncIterator[RegistryClient]:
+    async with Places(options) as places:
+        client = places.client(repository, "source")
+        with during(operation, "source", place or repository.locator):
+            yield client

@@ -1,0 +1,159 @@
+"""Everything that the tags of a repository lead to, for a registry that lists only tags.
+
+A tag leads to its manifest, an index to its children, a manifest to its subject and, where the registry has
+the referrers API, to what refers to it. Where it has not, referrers are listed under tags of their own
+(distribution-spec, "Referrers Tag Schema"), which are walked like any other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+
+from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.metadata import CONFIG_LIMIT, ImageConfig, has_platform, read_config
+from crossdock.protocol import endpoints
+from crossdock.registry.auth import Scope
+from crossdock.registry.manifests import Manifests
+from crossdock.registry.referrers import referrers_by_api
+from crossdock.registry.tags import list_tags
+from crossdock.verify import verify_bytes
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+IN_FLIGHT = 16  # questions at once
+MOST_MANIFESTS = 200_000  # a registry that goes on for longer makes them up; each takes some KiB here
+
+
+class Seen(Struct, frozen=True):
+    """A manifest that is there. ``manifest`` None: it is not understood, such as Docker's schema 1."""
+
+    descriptor: Descriptor
+    manifest: Manifest | None
+
+
+class Walk:
+    """One repository. `tags` first, then `manifests`, then `configs` of those that matter."""
+
+    def __init__(self, client: RegistryClient, repository: str) -> None:
+        self._client = client
+        self._repository = repository
+        self._scope = Scope.pull(repository)
+        self._manifests = Manifests(client, repository, self._scope)
+        self._has_referrers = True  # until the registry says no
+
+    async def tags(self) -> dict[str, Descriptor]:
+        """The manifest of each tag. # network
+
+        Raises `NotFound` for a repository that is not there, and what requests raise.
+        """
+        names = await list_tags(self._client, self._repository, self._scope)
+        found = await in_flight(names, self._resolve)
+        return {name: descriptor for name, descriptor in found if descriptor is not None}
+
+    async def manifests(self, roots: Iterable[Descriptor], *, referrers: bool) -> dict[Digest, Seen]:
+        """`roots` and what they lead to, with `referrers` or without; what is not there is not. # network
+
+        Raises `LimitExceeded` over `MOST_MANIFESTS`, `ContentError` for wrong bytes, and what requests raise.
+        """
+        seen: dict[Digest, Seen] = {}
+        met: set[Digest] = set()
+        level = {each.digest: each for each in roots}
+        while level:
+            met |= level.keys()
+            if len(met) > MOST_MANIFESTS:
+                raise LimitExceeded(f"{self._repository} has over {MOST_MANIFESTS} manifests")
+            found = await in_flight(level.values(), lambda each: self._visit(each, referrers))
+            level = {}
+            for one, others in found:
+                if one is not None:
+                    seen[one.descriptor.digest] = one
+                level |= {other.digest: other for other in others if other.digest not in met}
+        return seen
+
+    async def configs(self, images: Iterable[Seen]) -> dict[Digest, ImageConfig]:
+        """What the configs of images say, by the digests of their manifests. # network"""
+        wanted = [
+            (each.descriptor.digest, each.manifest.config)
+            for each in images
+            if each.manifest is not None and each.manifest.config is not None
+            if has_platform(each.manifest.config)
+        ]
+        return dict(await in_flight(wanted, lambda each: self._config(*each)))
+
+    async def _resolve(self, tag: str) -> tuple[str, Descriptor | None]:
+        """None for a tag that was deleted since it was listed."""
+        try:
+            return tag, await self._manifests.resolve(tag)
+        except NotFound:
+            return tag, None
+        except InvalidManifest:
+            return tag, await self._as_stated(tag)
+
+    async def _as_stated(self, tag: str) -> Descriptor:
+        """What the registry says of a document that is not understood. Raises `InvalidDigest` for nothing."""
+        path = endpoints.manifest(self._repository, tag)
+        headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
+        reply = await self._client.request("HEAD", path, scope=self._scope, headers=headers)
+        size = reply.headers.get("Content-Length", "")
+        digest = Digest(reply.headers.get("Docker-Content-Digest", "").strip())
+        media_type = mediatype.bare(reply.headers.get("Content-Type"))
+        return Descriptor(media_type, digest, int(size) if size.isdecimal() else 0)
+
+    async def _visit(self, descriptor: Descriptor, referrers: bool) -> tuple[Seen | None, list[Descriptor]]:
+        """The manifest, None when it is not there, and what it leads to."""
+        if not mediatype.is_manifest(descriptor.media_type):
+            return Seen(descriptor, None), []  # by `_as_stated`
+        try:
+            data = await self._manifests.fetch(descriptor)
+            manifest = parse_manifest(data, descriptor.media_type)
+        except NotFound:  # a child or subject that was never brought here
+            return None, []
+        except (InvalidManifest, LimitExceeded):
+            return Seen(descriptor, None), []
+        others = [each for each in manifest.manifests if mediatype.is_manifest(each.media_type)]
+        if manifest.subject is not None:
+            others.append(manifest.subject)
+        if referrers and self._has_referrers:
+            listed = await referrers_by_api(self._client, self._repository, descriptor.digest, self._scope)
+            self._has_referrers = listed is not None
+            others += listed or ()
+        return Seen(descriptor, manifest), others
+
+    async def _config(self, digest: Digest, config: Descriptor) -> tuple[Digest, ImageConfig]:
+        path = endpoints.blob(self._repository, config.digest)
+        try:
+            reply = await self._client.request("GET", path, scope=self._scope, limit=CONFIG_LIMIT)
+        except NotFound:
+            return digest, ImageConfig()
+        verify_bytes(reply.body, config)
+        return digest, read_config(reply.body)
+
+
+async def in_flight(items: Iterable[A], work: Callable[[A], Awaitable[B]]) -> list[B]:
+    """`work` of every item, `IN_FLIGHT` at once, in no order. The first failure ends the others."""
+    waiting, done = iter(items), list[B]()
+
+    async def take() -> None:
+        for item in waiting:
+            done.append(await work(item))
+
+    takers = [asyncio.ensure_future(take()) for _ in range(IN_FLIGHT)]
+    try:
+        await asyncio.gather(*takers)
+    finally:
+        for taker in takers:
+            taker.cancel()
+        await asyncio.gather(*takers, return_exceptions=True)
+    return done
