@@ -326,6 +326,9 @@ def _add_registry(commands: Any) -> None:
     )
     parser.add_argument("--cert", type=_file, metavar="FILE", help="serve HTTPS with this certificate")
     parser.add_argument("--key", type=_file, metavar="FILE", help="its key, unless it is in the same file")
+    parser.add_argument(
+        "--users", type=_file, metavar="FILE", help="JSON of those who may use it, as Azure's registries ask"
+    )
 
 
 def _add_demo(commands: Any) -> None:

@@ -1,7 +1,8 @@
 """The embedded registry as an aiohttp application: distribution-spec 1.1 over OCI layouts.
 
-For the demo, for tests, and to serve layouts where there is no other registry. It has no accounts: whoever
-reaches its port may read, write and delete. See `repositories` for how content lies on disk.
+For the demo, for tests, and to serve layouts where there is no other registry. Without a file of users
+(`acr.accounts`) whoever reaches its port may read, write and delete. See `repositories` for how content lies
+on disk.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -24,6 +26,9 @@ from crossdock.embedded.routing import Route, route
 from crossdock.embedded.uploads import Uploads
 from crossdock.errors import ContentError, StoreError
 
+if TYPE_CHECKING:
+    from crossdock.embedded.acr.access import Access
+
 log = logging.getLogger(__name__)
 
 API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
@@ -34,14 +39,20 @@ DRAINED = 1 << 20  # bytes of a refused body that are read, so that the connecti
 class Registry:
     """The state behind the application."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, access: Access | None = None) -> None:
+        self.access = access  # None: whoever reaches the port may do everything
         self.repositories = Repositories(root)
         self.uploads = Uploads(root / UPLOADS_FOLDER)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request; errors in the specification's form."""
         try:
-            return await self._dispatch(request, route(request.method, request.path))
+            if self.access is not None and request.path.startswith("/oauth2/"):
+                return await self.access.oauth2(request)
+            asked = route(request.method, request.path)
+            if self.access is not None:
+                await self.access.admit(request, asked)
+            return await self._dispatch(request, asked)
         except Refused as refused:
             return await self._refuse(request, refused)
         except PeerGone:
@@ -110,14 +121,23 @@ class Registry:
         return answer
 
 
-def make_app(root: Path) -> web.Application:
-    """The registry over the layouts in folder `root`, which is made when missing. Raises OSError."""
-    registry = Registry(root)
+def make_app(root: Path, users: Path | None = None) -> web.Application:
+    """The registry over the layouts in folder `root`, which is made when missing.
+
+    `users`: the file of those who may use it (`acr.accounts`). Raises OSError, `InvalidOption`.
+    """
+    registry = Registry(root, _access(users) if users is not None else None)
     app = web.Application(handler_args={"auto_decompress": False, "read_bufsize": READ_BUFFER})
     app.router.add_route("*", "/{path:.*}", registry.handle)
     app.on_response_prepare.append(_name_the_api)
     app.cleanup_ctx.append(lambda app: _sweeping(registry.uploads))
     return app
+
+
+def _access(users: Path) -> Access:
+    from crossdock.embedded.acr.access import Access  # open registries do not pay for it
+
+    return Access(users)
 
 
 async def _name_the_api(request: web.Request, response: web.StreamResponse) -> None:

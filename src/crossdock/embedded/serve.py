@@ -53,13 +53,15 @@ async def serve(
     *,
     on_ready: Callable[[int], None],
     ssl_context: ssl.SSLContext | None = None,
+    users: Path | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve the layouts under `root` until SIGINT or SIGTERM comes, or `stop` is set.
 
     `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free.
-    Requests under way get `GRACE` seconds to end. With `stop` no signal is listened for. Raises `StoreError`
-    when `root` cannot be used or the address is taken.
+    `users`: the file of those who may use it; without it all may. Requests under way get `GRACE` seconds to
+    end. With `stop` no signal is listened for. Raises `StoreError` when `root` or `users` cannot be used or
+    the address is taken, `InvalidOption` for what `users` says.
     """
     from aiohttp import web
 
@@ -67,7 +69,9 @@ async def serve(
 
     stopping = stop or _stopped_by_signal()
     try:
-        app = make_app(root)
+        app = make_app(root, users)
+    except StoreError:
+        raise
     except OSError as error:
         raise StoreError(f"cannot serve {root}: {error.strerror or error}") from error
     runner = web.AppRunner(
@@ -98,6 +102,7 @@ def run(
     *,
     cert: str | None = None,
     key: str | None = None,
+    users: Path | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; blocking, in an event loop of its own.
@@ -116,7 +121,12 @@ def run(
         # Threads wait for disks and locks here, so there may be more of them than processors.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         await serve(
-            Path(root), host, port, on_ready=lambda port: ready(f"{shown}:{port}"), ssl_context=context
+            Path(root),
+            host,
+            port,
+            on_ready=lambda port: ready(f"{shown}:{port}"),
+            ssl_context=context,
+            users=users,
         )
 
     uvloop.run(serve_here())

@@ -23,6 +23,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ def from_environ(environ: Mapping[str, str], side: Side) -> Credentials | None:
     )
 
 
+def as_token(given: Credentials) -> Credentials:
+    """A password that the caller gives without a user name is an access token, as az takes it."""
+    if not given.password or given.username:
+        return given
+    return replace(given, password="", access_token=given.access_token or given.password)
+
+
 class CredentialStore:
     """Finds the credentials of one side for one registry; every answer is found once and kept."""
 
@@ -126,7 +134,7 @@ class CredentialStore:
 
     async def _search(self, repository: str) -> Credentials | None:
         if self._given is not None:
-            return self._given
+            return as_token(self._given)
         if self._first_helper and (found := await self._ask_named(self._first_helper, "the inventory")):
             return found
         if (found := from_environ(self._environ, self._side)) is not None:

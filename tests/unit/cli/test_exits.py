@@ -27,6 +27,8 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.InvalidDigest: ExitCode.USAGE,
     errors.InvalidOption: ExitCode.USAGE,
     errors.Unauthorized: ExitCode.AUTH,
+    errors.TokenExpired: ExitCode.AUTH,
+    errors.WrongScope: ExitCode.AUTH,
     errors.Denied: ExitCode.AUTH,
     errors.CredentialsError: ExitCode.AUTH,
     errors.NotFound: ExitCode.NOT_FOUND,

@@ -79,16 +79,26 @@ class running:
     """Serve `root` while the block runs."""
 
     def __init__(
-        self, root: Path, context: ssl.SSLContext | None = None, trust: ssl.SSLContext | bool = True
+        self,
+        root: Path,
+        context: ssl.SSLContext | None = None,
+        trust: ssl.SSLContext | bool = True,
+        users: Path | None = None,
     ):
-        self.root, self.context, self.trust = root, context, trust
+        self.root, self.context, self.trust, self.users = root, context, trust, users
 
     async def __aenter__(self) -> Served:
         self.stop = asyncio.Event()
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(
             serve(
-                self.root, "127.0.0.1", 0, on_ready=ready.set_result, ssl_context=self.context, stop=self.stop
+                self.root,
+                "127.0.0.1",
+                0,
+                on_ready=ready.set_result,
+                ssl_context=self.context,
+                users=self.users,
+                stop=self.stop,
             )
         )
         await asyncio.wait([ready, self.task], return_when=asyncio.FIRST_COMPLETED)

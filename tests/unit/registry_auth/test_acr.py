@@ -69,10 +69,13 @@ def shown(error: BaseException) -> str:
     return "".join([*traceback.format_exception(error), repr(error), repr(vars(error))])
 
 
-async def test_an_access_token_is_exchanged_once_and_redeemed_per_scope(identity: AcrIdentity) -> None:
+@pytest.mark.parametrize("given", [Credentials(access_token=ENTRA), Credentials(password=ENTRA)])
+async def test_an_access_token_is_exchanged_once_and_redeemed_per_scope(
+    identity: AcrIdentity, given: Credentials
+) -> None:
     async with (
         AcrLike(identity) as registry,
-        ClientUnderTest(registry.host, credentials=Credentials(access_token=ENTRA)) as client,
+        ClientUnderTest(registry.host, credentials=given) as client,
     ):
         assert await get(client) == b"in"
         await get(client, PUSH)

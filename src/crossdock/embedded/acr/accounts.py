@@ -1,0 +1,135 @@
+"""Who may do what here: the file that ``crossdock registry --users FILE`` names.
+
+It is JSON, for tests and labs: passwords stand in it as they are::
+
+    {
+      "users": [
+        {"name": "ci", "password": "…", "scopes": ["repository:team/*:pull,push,metadata_read"]},
+        {"name": "ann", "access_tokens": ["…"]}
+      ],
+      "anonymous": ["repository:public/*:pull"],
+      "access_token_s": 4500,
+      "refresh_token_s": 10800
+    }
+
+Scopes are those of the token protocol; ``*`` stands for any text in a name, and for every action. Without
+``scopes`` a user may do everything. ``access_tokens`` are the tokens of Entra ID that are exchanged for the
+user's refresh token. The file is read anew when it has changed: a password that is gone is refused from then
+on, a token that was given lives to its end, as at Azure.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from crossdock.errors import InvalidOption, StoreError
+
+log = logging.getLogger(__name__)
+
+EVERYTHING = ("repository:*:*", "registry:catalog:*")
+
+Seconds = Annotated[int, Meta(ge=1)]
+
+
+class Account(Struct, frozen=True, forbid_unknown_fields=True):
+    """One user. Never printed: ``repr`` shows the name alone."""
+
+    name: str
+    password: str = ""
+    access_tokens: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = EVERYTHING
+
+    def __repr__(self) -> str:
+        return f"<Account {self.name}>"
+
+
+class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the file says. Lives are seconds; the defaults are Azure's, 75 minutes and 3 hours."""
+
+    users: tuple[Account, ...] = ()
+    anonymous: tuple[str, ...] = ()
+    access_token_s: Seconds = 4500
+    refresh_token_s: Seconds = 10_800
+
+    def named(self, name: str) -> Account | None:
+        """The user of this name; the empty name is nobody."""
+        if not name:
+            return Account("", scopes=self.anonymous)
+        return next((each for each in self.users if each.name == name), None)
+
+    def with_password(self, name: str, password: str) -> Account | None:
+        """The user of this name, if that is the password."""
+        user = self.named(name) if name and password else None
+        return user if user is not None and _is_same(user.password, password) else None
+
+    def with_access_token(self, token: str) -> Account | None:
+        """Whose access token it is."""
+        owners = (user for user in self.users for each in user.access_tokens if _is_same(each, token))
+        return next(owners, None)
+
+
+class AccountsFile:
+    """The file behind `Accounts`."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads it. Raises `InvalidOption` for what it says, `StoreError` when it cannot be read."""
+        self._path = path
+        self._stamp, self._accounts = self._read()
+
+    def current(self) -> Accounts:
+        """What it says now; a file that became unusable stands as it was. Blocks."""
+        try:
+            if _stamp(self._path) != self._stamp:
+                self._stamp, self._accounts = self._read()
+        except (InvalidOption, OSError) as error:
+            log.error("the users stay as they were: %s", error)
+        return self._accounts
+
+    def _read(self) -> tuple[tuple[int, ...], Accounts]:
+        try:
+            stamp = _stamp(self._path)
+            content = self._path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"users file {self._path} cannot be read: {error.strerror}") from None
+        try:
+            accounts = msgspec.json.decode(content, type=Accounts)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # its words name places, no values
+            raise InvalidOption(f"users file {self._path}: {error}") from None
+        for scope in (*accounts.anonymous, *(each for user in accounts.users for each in user.scopes)):
+            if not all(split_scope(scope)):
+                raise InvalidOption(
+                    f"users file {self._path}: {scope!r} is no scope", hint="give TYPE:NAME:ACTION,ACTION"
+                )
+        return stamp, accounts
+
+
+def split_scope(scope: str) -> tuple[str, str, tuple[str, ...]]:
+    """Type, name and actions of ``repository:team/app:pull,push``; empty parts where it is no scope."""
+    kind, _, rest = scope.partition(":")
+    name, _, actions = rest.rpartition(":")
+    return kind, name, tuple(filter(None, actions.split(",")))
+
+
+def granted(held: Iterable[str], asked: str) -> tuple[str, ...]:
+    """Which actions of the scope `asked` are among the scopes `held`."""
+    kind, name, actions = split_scope(asked)
+    patterns = [each for each in map(split_scope, held) if each[0] == kind and fnmatchcase(name, each[1])]
+    allowed = {action for _, _, has in patterns for action in has}
+    return tuple(action for action in actions if "*" in allowed or action in allowed)
+
+
+def _is_same(secret: str, given: str) -> bool:
+    return bool(secret) and hmac.compare_digest(secret.encode(), given.encode())
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
