@@ -35,7 +35,9 @@ class CopyResult:
     platforms made a new index or one platform was taken out of an index. ``verified`` is what was done of
     `CopyOptions.verify`: a layout checks nothing, so ``target`` became ``stream``. ``bytes_resumed`` are
     those of ``bytes_moved`` that an earlier process had sent, in ``uploads_resumed`` uploads;
-    ``bytes_spooled`` came from the spool and were not asked of the source.
+    ``bytes_spooled`` came from the spool and were not asked of the source. ``referrers`` counts what is
+    attached to the manifests, ``referrers_copied`` what of it the target did not have; ``manifests`` counts
+    them as well.
     """
 
     source: str
@@ -57,6 +59,8 @@ class CopyResult:
     retries: int
     seconds: float
     verified: Verify = "stream"
+    referrers: int = 0
+    referrers_copied: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -198,6 +202,8 @@ async def copy_one(
         source_digest=named.digest,
         media_type=root.media_type,
         manifests=tally.manifests,
+        referrers=tally.referrers,
+        referrers_copied=tally.referrers_copied,
         blobs_moved=tally.blobs["moved"],
         blobs_skipped=tally.blobs["skipped"],
         blobs_mounted=tally.blobs["mounted"],
@@ -244,5 +250,7 @@ def _wish(
         target_digest=Digest(destination.digest) if destination.digest else None,
         platforms=platforms,
         mount_from=mount_from,
+        referrers=bool(options.referrers),
+        requires_referrers=options.referrers is True,
         copies_foreign=options.foreign_layers == "copy",
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
 
 
 class ByteSink(Protocol):
@@ -207,6 +208,9 @@ class Source(Protocol):
     def blob(self, descriptor: Descriptor) -> BlobSource:
         """The blob's bytes, to be opened in ranges. Asks nothing yet."""
 
+    async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        """The manifests whose subject is `digest`, and the tags by which clients attach others to it."""
+
 
 class Target(Protocol):
     """A repository (or layout) that content is copied to."""
@@ -259,6 +263,12 @@ class Target(Protocol):
 
         Compares the digest that the target answers. Raises `ContentError` when it differs.
         """
+
+    async def referrers(self, digest: Digest) -> list[Descriptor]:
+        """The manifests whose subject is `digest`, as the target lists them."""
+
+    async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
+        """As `push_manifest` without a tag, of a manifest with a subject: it is found by that afterwards."""
 
 
 class ResumableTarget(Protocol):

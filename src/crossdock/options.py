@@ -145,9 +145,10 @@ class CopyOptions:
     target: RegistryOptions = RegistryOptions()
     network: NetworkOptions = NetworkOptions()
     platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
-    foreign_layers: ForeignLayers = (
-        "keep"  # their licences may forbid to distribute them (image-spec layer.md)
+    referrers: bool | None = (
+        None  # signatures, SBOMs, …; None: no, True: and fail if they cannot be looked for
     )
+    foreign_layers: ForeignLayers = "keep"  # licences may forbid to distribute them (image-spec layer.md)
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # every content buffer of the process together
     verify: Verify = "stream"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from crossdock.cli import exits
+from crossdock.cli.contentarguments import add_content
 from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
 from crossdock.cli.units import parse_duration, parse_size
@@ -18,7 +19,6 @@ from crossdock.inventory.find import open_inventory
 from crossdock.options import (
     CopyOptions,
     Credentials,
-    ForeignLayers,
     NetworkOptions,
     RegistryOptions,
     Verify,
@@ -82,7 +82,7 @@ def _state_folder(namespace: argparse.Namespace) -> Path | None:
 _NETWORK = ("timeout", "retries", "connections")
 _COPY = (
     *("resume_above", "upload_chunk", "spool", "spool_size"),
-    *("chunk_size", "memory", "verify", "paranoid", "foreign_layers"),
+    *("chunk_size", "memory", "verify", "paranoid", "referrers", "foreign_layers"),
 )
 
 
@@ -213,11 +213,7 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
         metavar="OS/ARCH[/VARIANT]",
         help="copy only this platform of an index; repeatable: several make a filtered index, new digest",
     )
-    parser.add_argument(
-        "--foreign-layers",
-        choices=get_args(ForeignLayers),
-        help="keep: leave them at their URLs (default); copy: fetch them, without credentials, and push them",
-    )
+    add_content(parser)
     _add_registry_side(parser, "source", "src")
     _add_registry_side(parser, "target", "dest")
     tuning = _add_network(parser)

@@ -89,7 +89,8 @@ def _counts(values: Mapping[str, Any], seconds: float) -> str:
         moved += f", {format_size(values['bytes_spooled'])} from the spool"
     return ", ".join(
         (
-            count(values["manifests"], "manifest"),
+            count(values["manifests"], "manifest")
+            + (f" with {count(values['referrers'], 'referrer')}" if values["referrers"] else ""),
             moved,
             f"{values['blobs_skipped']} skipped",
             f"{values['blobs_mounted']} mounted",

@@ -1,4 +1,4 @@
-"""What is known of a registry's way of taking uploads: by its host name, and by what happened before.
+"""What is known of a registry's ways, most of all with uploads: by its name, and by what happened before.
 
 Nothing is stored: every process learns anew. All repositories and copies of one host share one memory
 (`host.Host`), so the 413 of the first large blob is the only one. Known dialects are in registries.md 3.2,
@@ -7,16 +7,20 @@ the rules in 9.2 (U1-U5, U11).
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from msgspec import Struct
 
 from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
 from crossdock.registry.contents import Contents
+from crossdock.registry.flight import SingleFlight
 
 ACR_SINGLE_PUT = 20_000_000  # bytes; ACR answered 413 to larger requests (goharbor/harbor#23015, #23016)
 ACR_CHUNK = 16 * MiB  # under that
 ECR_CHUNK = 10 * MiB  # ECR documents parts of 5 to 10 MiB …
 ECR_CHUNKS = 4200  # … and at most so many; larger parts are the smaller evil for layers over 41 GiB
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
+LISTED_REPOSITORIES = 64  # whose tags of digests are kept: twice the copies that run at once
 POST_TRIES = 3  # that told nothing, after which the usual way is good enough
 
 
@@ -68,8 +72,19 @@ class HostMemory:
         self._post_tries = 0  # that told nothing, the one under way included
         self._is_trying = False
         self.contents = Contents()
+        self.has_referrers: bool | None = None
+        """It has the referrers API (end-12); None: nobody has asked."""
+        self.digest_tags: OrderedDict[str, frozenset[str] | None] = OrderedDict()
+        """Of a repository, the tags that are made of digests (`attached`); None: they cannot be listed."""
+        self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
         self.keeps_cut_chunks = True
         """A session outlives a chunk that was cut, as far as is known."""
+
+    def note_digest_tags(self, repository: str, tags: frozenset[str] | None) -> None:
+        """Keep them for the other copies of the run; those that were listed first are forgotten first."""
+        self.digest_tags[repository] = tags
+        if len(self.digest_tags) > LISTED_REPOSITORIES:
+            self.digest_tags.popitem(last=False)
 
     @property
     def may_resume(self) -> bool:

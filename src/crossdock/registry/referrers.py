@@ -48,17 +48,26 @@ def fallback_tag(subject: Digest) -> str:
 
 
 async def list_referrers(
-    client: RegistryClient, repository: str, digest: Digest, scope: Scope, artifact_type: str | None = None
+    client: RegistryClient,
+    repository: str,
+    digest: Digest,
+    scope: Scope,
+    artifact_type: str | None = None,
+    *,
+    may_have_tag: bool = True,
 ) -> list[Descriptor]:
     """Descriptors of the manifests whose subject is `digest`; by the API, else by the fallback tag. # network
 
     Filtered here as well, because a registry need not filter (``OCI-Filters-Applied``). No list is an empty
-    list. Raises `RegistryError`, `TransportError`, `InvalidManifest` for a list that is no index.
+    list. A host without the API is not asked for it again, nor for a fallback tag without `may_have_tag`.
+    Raises `RegistryError`, `TransportError`, `InvalidManifest` for a list that is no index.
     """
-    found = await referrers_by_api(client, repository, digest, scope, artifact_type)
-    if found is None:
-        return await _by_tag(client, repository, digest, scope, artifact_type)
-    return found
+    if client.memory.has_referrers is not False:
+        found = await referrers_by_api(client, repository, digest, scope, artifact_type)
+        client.memory.has_referrers = client.memory.has_referrers or found is not None
+        if found is not None:
+            return found
+    return await _by_tag(client, repository, digest, scope, artifact_type) if may_have_tag else []
 
 
 async def referrers_by_api(

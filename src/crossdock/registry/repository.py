@@ -75,9 +75,15 @@ class RegistryRepository:
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""
-        from crossdock.registry.referrers import list_referrers  # no part of a copy
+        from crossdock.registry.referrers import list_referrers  # not of every copy
 
         return await list_referrers(self._client, self._repository, digest, self._scope, artifact_type)
+
+    async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        """As `attached.find_attached`. # network"""
+        from crossdock.registry.attached import find_attached  # not of every copy
+
+        return await find_attached(self._client, self._repository, digest, self._scope)
 
     # -- content.Target ------------------------------------------------------------------------------
 
@@ -151,6 +157,10 @@ class RegistryRepository:
                 self._contents.forget(self._repository)
             raise
         self._contents.add(self._repository, descriptor)
+
+    async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
+        """As `push_manifest`, which lists it at its subject where the registry does not. # network"""
+        await self.push_manifest(descriptor, data, None)
 
     async def _is_really_here(self, descriptor: Descriptor) -> bool:
         """Whether a mount that was answered by 201 worked: distribution 2 and 3 say so of sha512 in vain."""

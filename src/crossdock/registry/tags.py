@@ -31,13 +31,16 @@ async def list_tags(client: RegistryClient, repository: str, scope: Scope) -> li
     """
     tags: dict[str, None] = {}  # a page may begin with the last tag of the one before it
     async for reply in pages(client, endpoints.tags(repository, PAGE), scope):
-        listed = document_of(reply).get("tags")
-        if listed is not None and not isinstance(listed, list):
-            raise ProtocolError(f"GET {redact_url(reply.url)}: the answer has no list of tags")
-        for tag in listed or ():
-            if isinstance(tag, str) and not _DIGEST_SHAPED.fullmatch(tag):
-                tags[tag] = None
+        tags |= dict.fromkeys(tags_of_page(reply))
     return list(tags)
+
+
+def tags_of_page(reply: Reply) -> list[str]:
+    """The tags of one answer. Raises `ProtocolError` when it is no list of tags."""
+    listed = document_of(reply).get("tags")
+    if listed is not None and not isinstance(listed, list):
+        raise ProtocolError(f"GET {redact_url(reply.url)}: the answer has no list of tags")
+    return [tag for tag in listed or () if isinstance(tag, str) and not _DIGEST_SHAPED.fullmatch(tag)]
 
 
 async def pages(

@@ -26,6 +26,7 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
+from crossdock.store.attached import Attached
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.files import explain, in_thread
 from crossdock.store.indexfile import (
@@ -57,6 +58,7 @@ class LayoutStore:
         self._prepared = False
         self.files = BlobFiles(self.path)
         self.index = IndexFile(self.path)
+        self._attached = Attached(self._read_manifest)
         if not create or self.index.exists():
             self.index.entries()
         elif self.path.exists() and not self.path.is_dir():
@@ -94,6 +96,12 @@ class LayoutStore:
     def blob(self, descriptor: Descriptor) -> LayoutBlob:
         """The blob's file, to be opened in ranges."""
         return LayoutBlob(self.files, descriptor)
+
+    async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        """The listed manifests whose subject is `digest`, and the tags that are made of it."""
+        return await in_thread(
+            lambda: (self._referrers(digest), self._attached.tags(self._entries(), digest))
+        )
 
     # -- target --------------------------------------------------------------------------------------
 
@@ -140,6 +148,15 @@ class LayoutStore:
         """
         await in_thread(self._push_manifest, descriptor, data, tag)
 
+    async def referrers(self, digest: Digest) -> list[Descriptor]:
+        """The listed manifests whose subject is `digest`."""
+        return await in_thread(self._referrers, digest)
+
+    async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
+        """Store the manifest and list it in the index, where its subject is looked for."""
+        await self.push_manifest(descriptor, data, None)
+        await self.add_root(descriptor)
+
     async def add_root(self, descriptor: Descriptor) -> None:
         """List a stored manifest that has no tag, unless it is listed. Raises `StoreError`."""
         entry = await in_thread(self._entry_of, descriptor)
@@ -150,6 +167,9 @@ class LayoutStore:
     def _entries(self) -> list[Entry]:
         """What the index lists; nothing when the layout is still to be made."""
         return [] if self._create and not self.index.exists() else self.index.entries()
+
+    def _referrers(self, digest: Digest) -> list[Descriptor]:
+        return self._attached.referrers(self._entries(), digest)
 
     def _resolve(self, reference: str) -> Descriptor:
         entries = self._entries()
@@ -169,8 +189,15 @@ class LayoutStore:
         raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(entries)}")
 
     def _only(self, entries: list[Entry]) -> Entry:
-        """The one manifest that has tags, or the one that there is: what lost its tag does not count."""
-        candidates = [entry for entry in entries if name_of(entry)] or entries
+        """The one manifest that has tags, or the one that there is: what lost its tag does not count.
+
+        Nor does what is about another manifest, nor a tag of a digest.
+        """
+        named = [entry for entry in entries if not (name_of(entry) or "").startswith("sha256-")]
+        candidates = [entry for entry in named if name_of(entry)] or named
+        if len({entry["digest"] for entry in candidates}) > 1:
+            candidates = [each for each in candidates if not self._attached.has_subject(each)] or candidates
+        candidates = candidates or entries
         if len({entry["digest"] for entry in candidates}) == 1:
             return candidates[0]
         if not entries:

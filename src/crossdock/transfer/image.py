@@ -5,6 +5,7 @@ Rules:
 1. The source's tag is resolved to a digest once, at the start. Moving it meanwhile changes nothing.
 2. Blobs before the manifest that names them, manifests before their index, the tag at the very end
    (registries.md M2). So a copy that fails has moved no tag.
+   Signatures and other referrers come between the root and its tag (`referrers`).
 3. Bytes of manifests are pushed as they were fetched. Only a choice of several platforms makes a new index.
 4. A manifest that the target repository has stands for its blobs: registries refuse one without them. An
    index does not stand for its manifests (registries store sparse indexes), so those are asked for.
@@ -62,6 +63,8 @@ class Wish(Struct, frozen=True):
     target_digest: Digest | None
     platforms: tuple[Platform, ...]
     mount_from: tuple[str, ...]  # other repositories of the target's registry that may have the blobs
+    referrers: bool = False  # what refers to its manifests is copied, too
+    requires_referrers: bool = False  # and not being able to look for them ends the copy
     copies_foreign: bool = False  # foreign layers are fetched and pushed like others; else their URLs serve
 
 
@@ -83,6 +86,8 @@ class ImageCopy:
         self._workshop = workshop
         self._resuming = resuming
         self._tally = tally
+        self._subjects: list[Descriptor] = []  # manifests for which referrers are still to be looked for
+        self._unpushed: tuple[Descriptor, bytes] | None = None  # the root, until the target has it
         self._once: dict[str, asyncio.Future[None] | None] = {}  # None: there was nothing to wait for
         self._sizes: dict[str, int] = {}
         self._manifest_bytes = 0
@@ -123,7 +128,7 @@ class ImageCopy:
         self._asked = wish.target_tag or wish.target_digest or unchanged or ""
         if not self._asked:
             return await self._resolve()
-        named, self._found = await both(self._resolve(), self._find(self._asked, wish.target_reference))
+        named, self._found = await both(self._resolve(), self.find(self._asked, wish.target_reference))
         return named
 
     async def _resolve(self) -> Descriptor:
@@ -139,8 +144,8 @@ class ImageCopy:
                 )
             return named
 
-    async def _find(self, name: str, shown: str) -> bytes | None:
-        """The manifest that the target has under a tag or digest."""
+    async def find(self, name: str, shown: str) -> bytes | None:
+        """The manifest that the target has under a tag or digest; errors call it `shown`. # network"""
         with during("resolve", "target", shown):
             async with self._manifests:
                 data = await self._target.find_manifest(name)  # network
@@ -155,13 +160,59 @@ class ImageCopy:
         wish = self._wish
         present = self._is_found(root)
         if not present and wish.target_tag is None and self._asked != root.digest:
-            present = await self._has_manifest(root)
+            present = await self.has_manifest(root)
         await self._copy_successors(root, data, present or self._target.knows(root))
         if not present:
+            self._unpushed = root, data
+        if wish.referrers:
+            await self._copy_referrers()
+        if not present and (self._unpushed or wish.target_tag):
             with during("push manifest to", "target", wish.target_reference):
                 await self._push(root, data, wish.target_tag)
+        if not present:
             self._note("manifest", root)
         self._tally.manifest_done(root, pushed=not present)
+
+    # -- what refers to it: the engine's part of `referrers.ReferrersCopy` ---------------------------------
+
+    async def _copy_referrers(self) -> None:
+        from crossdock.transfer.referrers import ReferrersCopy  # not of every copy
+
+        required = self._wish.requires_referrers
+        copy = ReferrersCopy(self, self._source, self._target, self._tally, required=required)
+        await copy.run(self.take_subjects())
+
+    def take_subjects(self) -> list[Descriptor]:
+        """The manifests that were copied, or found, since this was called last."""
+        taken, self._subjects = self._subjects, []
+        return taken
+
+    async def bring_root(self) -> None:
+        """See to it that the target has the root, under its digest: some refuse referrers of what they lack.
+
+        Not to be called twice at once. # network
+        """
+        if self._unpushed is not None:
+            with during("push manifest to", "target", self._wish.target_reference):
+                await self._push(*self._unpushed, None)
+            self._unpushed = None
+
+    async def copy_attached(self, found: Descriptor, tag: str | None, present: bool) -> None:
+        """Copy a referrer, or what `tag` names, with everything below it. # network
+
+        `present`: the target has it and lists it so.
+        """
+        if present and not found.is_index:
+            self._subjects.append(found)
+        else:
+            data = await self._fetch(found)
+            await self._copy_successors(found, data, present)
+            if not present:
+                with during("push manifest to", "target", f"{self._target.name}@{found.digest}"):
+                    async with self._manifests:
+                        await self._push(found, data, tag, refers=tag is None)
+                self._note("manifest", found)
+        self._tally.manifest_done(found, pushed=not present)
 
     # -- the graph ---------------------------------------------------------------------------------------
 
@@ -174,7 +225,7 @@ class ImageCopy:
         if expected:
             data, present = await self._find_or_fetch(descriptor, shown)
         else:
-            data, present = await both(self._fetch(descriptor), self._has_manifest(descriptor))
+            data, present = await both(self._fetch(descriptor), self.has_manifest(descriptor))
         await self._copy_successors(descriptor, data, present)
         if not present:
             with during("push manifest to", "target", shown):
@@ -183,18 +234,23 @@ class ImageCopy:
             self._note("manifest", descriptor)
         self._tally.manifest_done(descriptor, pushed=not present)
 
-    async def _push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
-        """PUT the manifest; under its tag only after it was read back, if it is to be. # network"""
+    async def _push(
+        self, descriptor: Descriptor, data: bytes, tag: str | None, *, refers: bool = False
+    ) -> None:
+        """PUT the manifest; where it is found only after it was read back, if it is to be. # network"""
         if self._workshop.verify == "reread":
             await self._target.push_manifest(descriptor, data, None)
             await reread_manifest(descriptor, self._target)
-            if tag is None:
+            if tag is None and not refers:
                 return
-        await self._target.push_manifest(descriptor, data, tag)
+        if refers:
+            await self._target.push_referrer(descriptor, data)
+        else:
+            await self._target.push_manifest(descriptor, data, tag)
 
     async def _find_or_fetch(self, descriptor: Descriptor, shown: str) -> tuple[bytes, bool]:
         """The manifest, and whether it is the target's own."""
-        found = await self._find(descriptor.digest, shown)
+        found = await self.find(descriptor.digest, shown)
         if found is not None and _is_content_of(found, descriptor.digest):
             return found, True
         return await self._fetch(descriptor), False
@@ -202,6 +258,7 @@ class ImageCopy:
     async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> None:
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = parse_manifest(data, descriptor.media_type)
+        self._subjects.append(descriptor)
         manifests, found = _split(manifest)
         blobs = self._blobs_to_copy(found)
         for blob in blobs:
@@ -278,7 +335,8 @@ class ImageCopy:
         if self._manifest_bytes > MANIFEST_BYTES:
             raise LimitExceeded(f"the manifests of one copy are over the limit of {MANIFEST_BYTES} bytes")
 
-    async def _has_manifest(self, descriptor: Descriptor) -> bool:
+    async def has_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether the target has it under its digest. # network"""
         with during("check manifest at", "target", f"{self._target.name}@{descriptor.digest}"):
             async with self._manifests:
                 return await self._target.has_manifest(descriptor)  # network

@@ -27,6 +27,8 @@ class Tally(Struct):
 
     listener: Listener
     manifests: int = 0
+    referrers: int = 0
+    referrers_copied: int = 0
     blobs: dict[BlobOutcome, int] = field(default_factory=lambda: {"moved": 0, "skipped": 0, "mounted": 0})
     bytes: dict[BlobOutcome, int] = field(default_factory=lambda: {"moved": 0, "skipped": 0, "mounted": 0})
     bytes_requested: int = 0
@@ -83,3 +85,8 @@ class Tally(Struct):
         """The target has the manifest."""
         self.manifests += 1
         self.emit(ManifestDone(manifest.digest, manifest.media_type, pushed))
+
+    def referrer_done(self, *, pushed: bool) -> None:
+        """The target has what is attached to one of the manifests, and lists it so."""
+        self.referrers += 1
+        self.referrers_copied += pushed

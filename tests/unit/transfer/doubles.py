@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -35,6 +36,11 @@ class MemorySource:
     stall_at: tuple[int, int] | None = None
     pipes: bool = False  # bytes go into the sink's pipes where it has some
 
+    attachments: dict[str, tuple[list[Descriptor], list[str]]] = field(default_factory=dict)
+
+    async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        return self.attachments.get(digest, ([], []))
+
     async def resolve(self, reference: str) -> Descriptor:
         digest = self.tags.get(reference, reference)
         if digest not in self.manifests:
@@ -43,6 +49,8 @@ class MemorySource:
         return Descriptor(media_type=media_type, digest=Digest(digest), size=len(data))
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        if descriptor.digest not in self.manifests:
+            raise NotFound(f"no {descriptor.digest}")
         return self.manifests[descriptor.digest][1]
 
     def blob(self, descriptor: Descriptor) -> BlobSource:
@@ -186,6 +194,16 @@ class MemoryTarget:
         session = MemorySession(self, descriptor)
         self.sessions.append(session)
         return session
+
+    listed: dict[str, list[Descriptor]] = field(default_factory=dict)  # by subject
+
+    async def referrers(self, digest: Digest) -> list[Descriptor]:
+        return self.listed.get(digest, [])
+
+    async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
+        await self.push_manifest(descriptor, data, None)
+        subject = json.loads(data)["subject"]["digest"]
+        self.listed.setdefault(subject, []).append(descriptor)
 
     async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         assert Digest.of(data) == descriptor.digest

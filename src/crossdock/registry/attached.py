@@ -1,0 +1,95 @@
+"""What is attached to a manifest at a source: its referrers, and the tags that cosign makes of its digest.
+
+Such a tag is ``sha256-<hex>`` with ``.sig``, ``.att``, ``.sbom`` or another word after it. They are found in
+the repository's list of tags, which is asked for once a run, from ``sha256-`` on: digests' tags come first
+then, and the list is left at the first tag behind them. Servers differ: zot answers 404 to a ``last`` that is
+no tag, so the list is asked for from its beginning there; distribution 2 sends all tags at once, in no order.
+Where the list cannot be had within `MAX_PAGES`, cosign's three names are asked for.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from crossdock.errors import NotFound, ProtocolError, RegistryError
+from crossdock.oci import mediatype
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.protocol import endpoints
+from crossdock.registry.referrers import fallback_tag, list_referrers
+from crossdock.registry.tags import PAGE, pages, tags_of_page
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Scope
+
+MAX_PAGES = 10
+COSIGN = ("sig", "att", "sbom")
+_FIRST, _BEHIND = "sha256-", "sha256."  # "." follows "-" in ASCII: all tags of digests are between them
+
+
+async def find_attached(
+    client: RegistryClient, repository: str, digest: Digest, scope: Scope
+) -> tuple[list[Descriptor], list[str]]:
+    """The referrers of `digest`, and the tags that name what is attached to it. # network
+
+    Raises as `referrers.list_referrers` does.
+    """
+    stem = fallback_tag(digest)
+    listed = await _digest_tags(client, repository, scope)
+    if listed is None:
+        named = [f"{stem}.{word}" for word in COSIGN]
+        named = [tag for tag in named if await _exists(client, repository, tag, scope)]
+    else:
+        named = sorted(tag for tag in listed if tag.startswith(f"{stem}."))
+    may_have_tag = listed is None or stem in listed
+    return await list_referrers(client, repository, digest, scope, may_have_tag=may_have_tag), named
+
+
+async def _digest_tags(client: RegistryClient, repository: str, scope: Scope) -> frozenset[str] | None:
+    """All tags that are made of digests, asked for once; None: they cannot be had."""
+    memory = client.memory
+    if repository not in memory.digest_tags:
+        found = await memory.listing.run(repository, lambda: _list(client, repository, scope))
+        memory.note_digest_tags(repository, found)
+        return found
+    return memory.digest_tags[repository]
+
+
+async def _list(client: RegistryClient, repository: str, scope: Scope) -> frozenset[str] | None:
+    for last in (_FIRST, None):
+        try:
+            return await _list_from(client, repository, last, scope)
+        except NotFound:
+            continue
+        except (RegistryError, ProtocolError) as error:
+            if error.retryable:
+                raise
+            return None
+    return frozenset()  # a repository without tags is unknown to distribution 2
+
+
+async def _list_from(
+    client: RegistryClient, repository: str, last: str | None, scope: Scope
+) -> frozenset[str] | None:
+    found: set[str] = set()
+    count = 0
+    async with aclosing(pages(client, endpoints.tags(repository, PAGE, last), scope)) as replies:
+        async for reply in replies:
+            tags = tags_of_page(reply)
+            found.update(tag for tag in tags if tag.startswith(_FIRST))
+            in_order = all(one <= other for one, other in pairwise(tags))
+            if last is not None and tags and in_order and tags[0] >= _FIRST and tags[-1] >= _BEHIND:
+                break
+            count += 1
+            if count >= MAX_PAGES:
+                return None
+    return frozenset(found)
+
+
+async def _exists(client: RegistryClient, repository: str, tag: str, scope: Scope) -> bool:
+    headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
+    path = endpoints.manifest(repository, tag)
+    reply = await client.request("HEAD", path, scope=scope, headers=headers, ok=(200, 404))
+    return reply.status == 200

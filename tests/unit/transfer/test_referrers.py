@@ -1,0 +1,179 @@
+"""What refers to the manifests of a copy: found, copied before the tag, bounded, and warned of."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from crossdock.content import Source
+from crossdock.errors import CopyError, RegistryError
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.transfer.blob import Workshop
+from unit.transfer.test_image import OCI_MANIFEST, World
+
+COPYING = {"referrers": True}
+
+
+class Signed(World):
+    """A world whose manifests can be referred to."""
+
+    def attach(self, subject: dict[str, Any], tag: str = "") -> dict[str, Any]:
+        """A referrer of `subject`, by its field or by a tag of its digest."""
+        config = self.blob(0, "application/vnd.oci.empty.v1+json", b"{}")
+        fields = {} if tag else {"subject": {name: subject[name] for name in ("mediaType", "digest", "size")}}
+        entry = self.document(
+            OCI_MANIFEST,
+            config=config,
+            layers=[self.blob(40, "application/x")],
+            n=len(self.source.manifests),
+            **fields,
+        )
+        referrers, tags = self.source.attachments.setdefault(subject["digest"], ([], []))
+        if tag:
+            self.source.tags[tag] = entry["digest"]
+            tags.append(tag)
+        else:
+            referrers.append(Descriptor(OCI_MANIFEST, Digest(entry["digest"]), entry["size"]))
+        return entry
+
+
+@pytest.fixture
+def world() -> Signed:
+    return Signed()
+
+
+def order(world: World, *digests: str) -> list[int]:
+    return [world.target.log.index(f"manifest {name}") for name in digests]
+
+
+async def test_referrers_of_the_root_and_its_children_come_before_the_tag(
+    world: Signed, workshop: Workshop
+) -> None:
+    child = world.image("linux/amd64")
+    root = world.index(child)
+    world.source.tags["v1"] = root["digest"]
+    of_root, of_child = world.attach(root), world.attach(child)
+    signature = world.attach(of_child)
+    named = world.attach(child, "sha256-x.sig")
+    tally = await world.copy(workshop, **COPYING)
+    steps = order(world, root["digest"], of_child["digest"], signature["digest"], "v1")
+    assert steps == sorted(steps)
+    assert world.target.log[-1] == "manifest v1"
+    assert world.target.manifests.keys() == world.source.manifests.keys()
+    assert world.target.blobs == world.source.blobs
+    assert world.target.tags == {"v1": root["digest"], "sha256-x.sig": named["digest"]}
+    assert [each.digest for each in world.target.listed[root["digest"]]] == [of_root["digest"]]
+    assert (tally.referrers, tally.referrers_copied, tally.manifests) == (4, 4, 6)
+
+
+async def test_without_the_wish_nothing_is_looked_for(world: Signed, workshop: Workshop) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    world.attach(image)
+    tally = await world.copy(workshop)
+    assert list(world.target.manifests) == [image["digest"]]
+    assert tally.referrers == 0
+
+
+async def test_a_signature_that_came_later_is_brought_to_an_image_that_is_there(
+    world: Signed, workshop: Workshop
+) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    await world.copy(workshop, **COPYING)
+    late = world.attach(image)
+    world.attach(image, "sha256-x.sig")
+    before = len(world.target.log)
+    tally = await world.copy(workshop, **COPYING)
+    assert (tally.referrers, tally.referrers_copied) == (2, 2)
+    assert "manifest v1" not in world.target.log[before:]
+    assert world.target.listed[image["digest"]][0].digest == late["digest"]
+    again = await world.copy(workshop, **COPYING)
+    assert (again.referrers, again.referrers_copied) == (2, 0)
+
+
+async def test_a_referrer_that_the_target_has_and_does_not_list_is_listed(
+    world: Signed, workshop: Workshop
+) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    world.attach(image)
+    await world.copy(workshop, **COPYING)
+    world.target.listed.clear()
+    assert (await world.copy(workshop, **COPYING)).referrers_copied == 1
+    assert world.target.listed[image["digest"]]
+
+
+async def test_an_untagged_root_is_pushed_once(world: Signed, workshop: Workshop) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    world.attach(image)
+    await world.copy(workshop, target_tag=None, **COPYING)
+    assert world.target.log.count(f"manifest {image['digest']}") == 1
+    assert world.target.tags == {}
+
+
+async def test_what_cannot_be_looked_for_is_warned_of_or_an_error(world: Signed, workshop: Workshop) -> None:
+    async def attached(digest: Digest) -> Any:
+        raise RegistryError("403 DENIED", status=403)
+
+    world.source.attached = attached  # type: ignore[method-assign]
+    world.source.tags["v1"] = world.image()["digest"]
+    with pytest.raises(CopyError, match=r"look for referrers of source .*DENIED") as raised:
+        await world.copy(workshop, requires_referrers=True, **COPYING)
+    assert "--no-referrers" in raised.value.hint
+    assert world.target.tags == {}
+    tally = await world.copy(workshop, **COPYING)
+    assert "signatures" in tally.warnings[0]
+    assert set(world.target.tags) == {"v1"}
+
+
+async def test_a_list_that_names_what_is_gone_is_warned_of(world: Signed, workshop: Workshop) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    gone, kept = world.attach(image), world.attach(image)
+    del world.source.manifests[gone["digest"]]
+    tally = await world.copy(workshop, **COPYING)
+    assert gone["digest"] in tally.warnings[0]
+    assert kept["digest"] in world.target.manifests
+    assert (tally.referrers, set(world.target.tags)) == (1, {"v1"})
+
+
+async def test_a_referrer_that_cannot_be_copied_leaves_the_tag_unwritten(
+    world: Signed, workshop: Workshop
+) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    referrer = world.attach(image)
+    document = json.loads(world.source.manifests[referrer["digest"]][1])
+    world.source.blobs[document["layers"][0]["digest"]] = b"other bytes, of this length: exactly 40."
+    with pytest.raises(CopyError) as raised:
+        await world.copy(workshop, **COPYING)
+    assert "--no-referrers" in raised.value.hint
+    assert world.target.tags == {}
+
+
+async def test_a_chain_without_end_is_left_with_a_warning(world: Signed, workshop: Workshop) -> None:
+    last = world.image()
+    world.source.tags["v1"] = last["digest"]
+    for _ in range(9):
+        last = world.attach(last)
+    tally = await world.copy(workshop, **COPYING)
+    assert tally.referrers == 4
+    assert "4 steps" in tally.warnings[0]
+
+
+async def test_tags_that_name_each_other_end(world: Signed, workshop: Workshop) -> None:
+    one, other = world.image(), world.image()
+    world.source.tags |= {"v1": one["digest"], "a.sig": other["digest"], "b.sig": one["digest"]}
+    world.source.attachments = {one["digest"]: ([], ["a.sig"]), other["digest"]: ([], ["b.sig"])}
+    tally = await world.copy(workshop, **COPYING)
+    assert (tally.referrers, tally.warnings) == (2, [])
+
+
+def test_the_double_is_a_source(world: Signed) -> None:
+    source: Source = world.source
+    assert source.name
