@@ -239,6 +239,14 @@ class CredentialsError(CrossdockError):
     """A credential file or helper could not be used. Never holds the credential."""
 
 
+class PolicyRefused(CrossdockError):
+    """A registry's own settings forbid what was asked; nothing was sent."""
+
+
+class TagExists(CrossdockError):
+    """A target tag means something else already and must not be moved; nothing was copied."""
+
+
 class Cancelled(CrossdockError):
     """The copy was cancelled by its caller; nothing was tagged."""
 

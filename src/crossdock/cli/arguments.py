@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from crossdock.cli import exits
+from crossdock.cli.acrarguments import GROUPS, add_acr
+from crossdock.cli.argumentvalues import checked, folder, integer, listen, minimum, platform, readable_file
 from crossdock.cli.contentarguments import add_content
 from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
@@ -25,7 +27,7 @@ from crossdock.options import (
     default_state_folder,
 )
 
-COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state")
+COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state", "acr")
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
 
 
@@ -142,6 +144,8 @@ class _Parser(argparse.ArgumentParser):
             message = f"no such command; there are {', '.join(COMMANDS)}"
         if message.startswith("argument ACTION: invalid choice"):
             message = f"no such action; there are {', '.join(ACTIONS)}"
+        if message.startswith("argument GROUP: invalid choice"):
+            message = f"no such group; there are {', '.join(GROUPS)}"
         raise UsageError(message, command=self.prog)
 
 
@@ -173,6 +177,7 @@ def build_parser(*, listed: bool = False, only: str = "") -> argparse.ArgumentPa
         "registry": lambda: _add_registry(commands),
         "demo": lambda: _add_demo(commands),
         "state": lambda: add_state(commands, _command),
+        "acr": lambda: add_acr(commands, _command, _add_network),
     }
     for name, add in adders.items():
         if not only or name == only:
@@ -208,7 +213,7 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
     parser.add_argument(
         "--platform",
         dest="platforms",
-        type=_platform,
+        type=platform,
         action="append",
         metavar="OS/ARCH[/VARIANT]",
         help="copy only this platform of an index; repeatable: several make a filtered index, new digest",
@@ -219,19 +224,19 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
     tuning = _add_network(parser)
     tuning.add_argument(
         "--connections",
-        type=_checked(NetworkOptions, "connections", _integer),
+        type=checked(NetworkOptions, "connections", integer),
         metavar="N",
         help="connections to the source (default: 1 to 32, as many as throughput asks for)",
     )
     tuning.add_argument(
         "--chunk-size",
-        type=_checked(CopyOptions, "chunk_size", parse_size),
+        type=checked(CopyOptions, "chunk_size", parse_size),
         metavar="SIZE",
         help="bytes of one ranged request (default: from 4MiB up, by latency and rate)",
     )
     tuning.add_argument(
         "--memory",
-        type=_checked(CopyOptions, "memory", parse_size),
+        type=checked(CopyOptions, "memory", parse_size),
         metavar="SIZE",
         help="all content buffers together (default 256MiB)",
     )
@@ -259,32 +264,32 @@ def _add_resuming(parser: _Parser) -> None:
     group = parser.add_argument_group("going on after an interruption")
     group.add_argument(
         "--state",
-        type=_folder,
+        type=folder,
         metavar="DIR",
         help="journal of uploads: the same command goes on from it; none: keep none "
         "(default: crossdock in XDG_STATE_HOME, or in ~/.local/state)",
     )
     group.add_argument(
         "--resume-above",
-        type=_checked(CopyOptions, "resume_above", parse_size),
+        type=checked(CopyOptions, "resume_above", parse_size),
         metavar="SIZE",
         help="blobs over it go up so that they can be resumed, where the registry can (default 256MiB)",
     )
     group.add_argument(
         "--upload-chunk",
-        type=_checked(CopyOptions, "upload_chunk", parse_size),
+        type=checked(CopyOptions, "upload_chunk", parse_size),
         metavar="SIZE",
         help="of one such request: what an interruption may cost (default 64MiB)",
     )
     group.add_argument(
         "--spool",
-        type=lambda text: Path(_folder(text)),
+        type=lambda text: Path(folder(text)),
         metavar="DIR",
         help="keep there what was read of such blobs: where a target begins anew, the source need not",
     )
     group.add_argument(
         "--spool-size",
-        type=_checked(CopyOptions, "spool_size", parse_size),
+        type=checked(CopyOptions, "spool_size", parse_size),
         metavar="SIZE",
         help="all that is kept there together, the oldest goes first (default 16GiB)",
     )
@@ -315,15 +320,22 @@ def _add_registry(commands: Any) -> None:
     )
     parser.add_argument(
         "--listen",
-        type=_listen,
+        type=listen,
         default="127.0.0.1:5000",
         metavar="HOST:PORT",
         help="address to listen on; port 0 takes a free one (default 127.0.0.1:5000)",
     )
-    parser.add_argument("--cert", type=_file, metavar="FILE", help="serve HTTPS with this certificate")
-    parser.add_argument("--key", type=_file, metavar="FILE", help="its key, unless it is in the same file")
     parser.add_argument(
-        "--users", type=_file, metavar="FILE", help="JSON of those who may use it, as Azure's registries ask"
+        "--cert", type=readable_file, metavar="FILE", help="serve HTTPS with this certificate"
+    )
+    parser.add_argument(
+        "--key", type=readable_file, metavar="FILE", help="its key, unless it is in the same file"
+    )
+    parser.add_argument(
+        "--users",
+        type=readable_file,
+        metavar="FILE",
+        help="JSON of those who may use it, as Azure's registries ask",
     )
 
 
@@ -337,7 +349,7 @@ def _add_demo(commands: Any) -> None:
     )
     parser.add_argument(
         "--size",
-        type=_minimum(parse_size, 1 << 20, "1MiB"),
+        type=minimum(parse_size, 1 << 20, "1MiB"),
         default=300 << 20,
         metavar="SIZE",
         help="size of the largest layer (default 300MiB)",
@@ -363,7 +375,7 @@ def _add_registry_side(parser: _Parser, side: Side, prefix: str) -> None:
         ("cert", "client certificate"),
         ("key", "its key, unless it is in the same file"),
     ):
-        group.add_argument(*names(name), dest=f"{side}_{name}", type=_file, metavar="FILE", help=text)
+        group.add_argument(*names(name), dest=f"{side}_{name}", type=readable_file, metavar="FILE", help=text)
     group.add_argument(
         *names("plain-http"),
         dest=f"{side}_plain_http",
@@ -376,13 +388,13 @@ def _add_network(parser: _Parser) -> Any:
     group = parser.add_argument_group("network and memory")
     group.add_argument(
         "--timeout",
-        type=_checked(NetworkOptions, "timeout", parse_duration),
+        type=checked(NetworkOptions, "timeout", parse_duration),
         metavar="TIME",
         help="give a connection up when nothing moved for so long (default 30s; 10m for commits)",
     )
     group.add_argument(
         "--retries",
-        type=_checked(NetworkOptions, "retries", _integer),
+        type=checked(NetworkOptions, "retries", integer),
         metavar="N",
         help="tries after the first, per request (default 5)",
     )
@@ -401,76 +413,7 @@ def _add_output(group: Any) -> None:
     )
 
 
-# -- values ------------------------------------------------------------------------------------------
-
-
-def _checked(options: type[Any], name: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A converter whose value the options class itself accepts, so that a limit is written down once."""
-
-    def value_of(text: str) -> Any:
-        try:
-            value = convert(text)
-            options(**{name: value})
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        return value
-
-    return value_of
-
-
-def _minimum(convert: Callable[[str], int], least: int, words: str) -> Callable[[str], int]:
-    def value_of(text: str) -> int:
-        try:
-            value = convert(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {words}")
-        return value
-
-    return value_of
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a whole number") from None
-
-
-def _platform(text: str) -> str:
-    from crossdock.oci.platform import Platform
-
-    try:
-        Platform.parse(text)
-    except InvalidOption as error:
-        raise argparse.ArgumentTypeError(f"{error}; {error.hint}" if error.hint else str(error)) from None
-    return text
-
-
-def _file(text: str) -> Path:
-    """A file that can be read, found out now rather than in the middle of a copy."""
-    try:
-        with open(text, "rb"):
-            return Path(text)
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
-
-
-def _folder(text: str) -> str:
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("is no folder")
-    return text
-
-
-def _listen(text: str) -> str:
-    from crossdock.embedded.serve import parse_listen
-
-    try:
-        parse_listen(text)
-    except InvalidOption as error:
-        raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from None
-    return text
+# -- what is wrong ----------------------------------------------------------------------------------
 
 
 def _problem_of_copy(namespace: argparse.Namespace) -> str:

@@ -17,6 +17,7 @@ _MODULES = {
     "registry": "crossdock.cli.serving",
     "demo": "crossdock.cli.demo",
     "state": "crossdock.cli.state",
+    "acr": "crossdock.cli.acr",
 }
 
 

@@ -15,7 +15,9 @@ from crossdock.errors import (
     InvalidManifest,
     LimitExceeded,
     NotFound,
+    PolicyRefused,
     RateLimited,
+    TagExists,
     Unauthorized,
     root_cause,
 )
@@ -34,6 +36,8 @@ class ExitCode(IntEnum):
     VERIFICATION = 7
     RATE_LIMIT = 8
     DIFFERENT = 9
+    POLICY = 10
+    CONFLICT = 11
     CANCELLED = 130
 
     @property
@@ -53,6 +57,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.VERIFICATION: "content is not what its digest or size promised",
     ExitCode.RATE_LIMIT: "a registry's rate limit outlasted every retry",
     ExitCode.DIFFERENT: "copies of a list failed in different ways; when all fail alike, it is their code",
+    ExitCode.POLICY: "a registry's policy forbids the import",
+    ExitCode.CONFLICT: "a target tag exists with other content, and --force was not given",
     ExitCode.CANCELLED: "cancelled",
 }
 
@@ -72,6 +78,10 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.AUTH
         case NotFound():
             return ExitCode.NOT_FOUND
+        case PolicyRefused():
+            return ExitCode.POLICY
+        case TagExists():
+            return ExitCode.CONFLICT
         case RateLimited():
             return ExitCode.RATE_LIMIT
         case ContentError() if not isinstance(cause, InvalidManifest | LimitExceeded):

@@ -115,6 +115,20 @@ def read_credentials(flag: str) -> Credentials:
     return Credentials(username=username, password=password)
 
 
+def read_secret(flag: str) -> str:
+    """The first line of stdin. Raises `UsageError` naming `flag`, never quoting the line."""
+    line = sys.stdin.buffer.readline(_MAX_LINE)
+    if len(line) == _MAX_LINE:
+        raise UsageError(f"{flag}: the line is longer than {_MAX_LINE} bytes")
+    try:
+        text = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise UsageError(f"{flag}: the line is not UTF-8") from None
+    if not text:
+        raise UsageError(f"{flag}: stdin has no line for it")
+    return text
+
+
 class LineWriter:
     """Writes lines from a thread of its own, so that whoever offers one never waits and never fails.
 

@@ -32,6 +32,8 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.Denied: ExitCode.AUTH,
     errors.CredentialsError: ExitCode.AUTH,
     errors.NotFound: ExitCode.NOT_FOUND,
+    errors.PolicyRefused: ExitCode.POLICY,
+    errors.TagExists: ExitCode.CONFLICT,
     errors.RateLimited: ExitCode.RATE_LIMIT,
     errors.ContentError: ExitCode.VERIFICATION,
     errors.DigestMismatch: ExitCode.VERIFICATION,
@@ -98,6 +100,8 @@ def test_the_numbers_are_an_interface() -> None:
         "VERIFICATION": 7,
         "RATE_LIMIT": 8,
         "DIFFERENT": 9,
+        "POLICY": 10,
+        "CONFLICT": 11,
         "CANCELLED": 130,
     }
 

@@ -1,0 +1,192 @@
+"""The import: look at both sides first, then copy through the library, tags last.
+
+1. The source's tag is resolved once; with tag and digest they must agree.
+2. Without force a target tag that means something else ends the import before any byte is copied. One that
+   means the same already is success.
+3. With several targets the content comes first: into each repository once, by digest, mounted from the one
+   before where the registry can. Then the tags. So an import that fails leaves no new tag.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from crossdock.acr.limits import check_limits
+from crossdock.acr.plan import ImportPlan
+from crossdock.api import CopyResult, copy_one
+from crossdock.content import Source
+from crossdock.errors import DigestMismatch, NotFound, TagExists
+from crossdock.events import Listener, ignore
+from crossdock.many import SUMS
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.platform import Platform
+from crossdock.oci.reference import Reference
+from crossdock.options import CopyOptions
+from crossdock.transfer.blob import during
+from crossdock.transfer.platforms import select
+from crossdock.transfer.tally import Tally
+from crossdock.transfer.tasks import run_together
+from crossdock.wiring import Places, open_resuming, open_workshop
+
+
+class TargetState(Struct, frozen=True):
+    """One target, and the digest that its tag had before: empty when there was none."""
+
+    reference: Reference
+    before: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportResult:
+    """What an import did, or would do (``dry_run``). Sizes in bytes."""
+
+    plan: ImportPlan
+    source_digest: str
+    digest: str
+    media_type: str
+    targets: tuple[TargetState, ...]
+    copies: tuple[CopyResult, ...]
+    seconds: float
+    dry_run: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON. ``before`` is null for a tag that is new and for a target without tag."""
+        targets = [
+            {
+                "reference": str(each.reference),
+                "repository": each.reference.repository,
+                "tag": each.reference.tag,
+                "digest": self.digest,
+                "before": each.before or None,
+            }
+            for each in self.targets
+        ]
+        sums = {name: sum(getattr(each, name) for each in self.copies) for name in SUMS}
+        warnings = dict.fromkeys(warning for each in self.copies for warning in each.warnings)
+        return {
+            "registry": self.plan.target_entry.login_server,
+            "source": str(self.plan.source),
+            "source_digest": self.source_digest,
+            "digest": self.digest,
+            "digest_changed": self.digest != self.source_digest,
+            "media_type": self.media_type,
+            "mode": "Force" if self.plan.force else "NoForce",
+            "targets": targets,
+            **sums,
+            "seconds": self.seconds,
+            "warnings": list(warnings),
+            "dry_run": self.dry_run,
+        }
+
+
+async def run_import(
+    plan: ImportPlan,
+    options: CopyOptions,
+    *,
+    on_event: Listener = ignore,
+    dry_run: bool = False,
+    strict_limits: bool = False,
+) -> ImportResult:
+    """Import what `plan` says; `options` are those of `plan.plan_options`. # network
+
+    `strict_limits`: the service's own, see `limits`. Raises `TagExists` and `CopyError`; then no target
+    has a new tag, unless tagging itself failed half-way.
+    """
+    started = time.monotonic()
+    platforms = tuple(Platform.parse(text) for text in options.platforms)
+    tally = Tally(on_event)
+    async with AsyncExitStack() as stack:
+        places = await stack.enter_async_context(Places(options, tally.retried))
+        source = await places.open(plan.source, "source", tally.retried)
+        named = await _resolve(plan.source, source)
+        with during("fetch manifest from", "source", str(plan.source)):
+            data = await source.fetch_manifest(named)  # network
+        root, data = await select(named, data, platforms, source)
+        targets = await _look_at(plan.targets, places, tally)
+        if not plan.force:
+            _refuse_conflicts(targets, root)
+        if strict_limits:
+            await check_limits(plan.source, source, root, data)
+        copies: list[CopyResult] = []
+        if not dry_run:
+            workshop = await stack.enter_async_context(open_workshop(options))
+            resuming = await stack.enter_async_context(open_resuming(options))
+            # By digest: whatever becomes of the tag meanwhile, all targets get the same.
+            origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
+            for destination in _steps(plan.targets):
+                # Each copy counts for itself.
+                counts = Tally(on_event)
+                copies.append(
+                    await copy_one(origin, destination, platforms, places, workshop, resuming, counts)
+                )
+    return ImportResult(
+        plan=plan,
+        source_digest=named.digest,
+        digest=root.digest,
+        media_type=root.media_type,
+        targets=targets,
+        copies=tuple(copies),
+        seconds=time.monotonic() - started,
+        dry_run=dry_run,
+    )
+
+
+def _steps(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    """The copies to make, in order: several targets get their content before the first tag."""
+    if len(targets) == 1:
+        return targets
+    contents = dict.fromkeys(Reference(each.registry, each.repository) for each in targets)
+    return (*contents, *(each for each in targets if each.tag is not None))
+
+
+async def _resolve(reference: Reference, source: Source) -> Descriptor:
+    with during("resolve", "source", str(reference)):
+        named = await source.resolve(reference.tag or str(reference.digest))  # network
+        if reference.digest is not None and named.digest != reference.digest:
+            raise DigestMismatch(
+                f"{reference.tag} is {named.digest}, not {reference.digest}",
+                hint="the tag has moved: drop the tag to import the digest, or the digest to import the tag",
+                expected=str(reference.digest),
+                actual=str(named.digest),
+            )
+        return named
+
+
+async def _look_at(
+    references: tuple[Reference, ...], places: Places, tally: Tally
+) -> tuple[TargetState, ...]:
+    """What each target's tag means now."""
+    before: dict[Reference, str] = {}
+
+    async def look(reference: Reference, tag: str) -> None:
+        target = await places.open(reference, "target", tally.retried)
+        with during("resolve", "target", str(reference)):
+            try:
+                before[reference] = (await target.resolve(tag)).digest  # network
+            except NotFound:
+                pass
+
+    work = [partial(look, each, each.tag) for each in references if each.tag is not None]
+    waits: list[Coroutine[Any, Any, None]] = [each() for each in work]
+    await run_together(waits)
+    return tuple(TargetState(each, before.get(each, "")) for each in references)
+
+
+def _refuse_conflicts(targets: tuple[TargetState, ...], root: Descriptor) -> None:
+    taken = [each for each in targets if each.before not in ("", root.digest)]
+    if not taken:
+        return
+    texts = []
+    for each in taken:
+        name = f"{each.reference.repository}:{each.reference.tag}"
+        texts.append(
+            f"{name} Tag {name} already exists in target registry ({each.before}, not {root.digest})."
+        )
+    raise TagExists(" ".join(texts), hint="nothing was copied; --force overwrites the tag")

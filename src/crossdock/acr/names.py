@@ -1,0 +1,108 @@
+"""The names that ``az acr import`` takes, with its checks and their texts."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from crossdock.errors import InvalidInput
+from crossdock.inventory.values import ACR_SUFFIX
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import DEFAULT_TAG, Reference
+
+NAME_RULE = "Registry names may contain only alpha numeric characters and must be between 5 and 50 characters"
+WRONG_SUFFIX = (
+    f"The login server suffix is not valid for the current cloud. Please try again using '{ACR_SUFFIX}'."
+)
+NO_SOURCE = (
+    "Source cannot be found. Please provide a valid image and source registry or a fully qualified source."
+)
+NOT_QUALIFIED = "Login server of the registry is not valid because it is not a fully qualified domain name."
+REGIONAL = (
+    "ACR imports do not support regional endpoint selection. "
+    "This import will use the source registry's home region."
+)
+
+_NAME = re.compile(r"[a-zA-Z0-9-]{5,50}")
+_HASHED = re.compile(r"-[a-z0-9]+$")  # the label that a registry's DNS name scope adds
+_REGIONAL = re.compile(r"([^.]+)\.[^.]+\.geo(\.azurecr\.io)")
+
+
+def registry_name(text: str) -> tuple[str, str]:
+    """The registry name in what ``--name`` says, and a warning or an empty string.
+
+    A login server of the cloud stands for its name. Raises `InvalidInput` with the texts of checks 1 to 4.
+    """
+    name, warning = text, ""
+    if "." in text:
+        if not text.lower().endswith(ACR_SUFFIX):
+            raise InvalidInput(WRONG_SUFFIX)
+        name = _HASHED.sub("", text[: -len(ACR_SUFFIX)])
+        warning = f"Registry name is '{name}'. The following suffix '{ACR_SUFFIX}' is automatically omitted."
+    elif "-" in text:
+        raise InvalidInput(NAME_RULE)
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(NAME_RULE)
+    return name, warning
+
+
+def split_source(text: str) -> tuple[str, str]:
+    """Registry and image of a fully qualified ``--source``. Raises `InvalidInput` (checks 10 and 11)."""
+    registry, slash, image = text.partition("/")
+    if not slash or not registry:
+        raise InvalidInput(NO_SOURCE, hint="write LOGIN_SERVER/REPOSITORY[:TAG|@DIGEST], or give --registry")
+    if "." not in registry:
+        raise InvalidInput(NOT_QUALIFIED, hint="127.0.0.1:5000 is one for a registry on this machine")
+    return registry, image
+
+
+def home_of(registry: str) -> str:
+    """The login server behind a regional endpoint; empty when it is none (check 12)."""
+    match = _REGIONAL.fullmatch(registry.lower())
+    return match[1] + match[2] if match else ""
+
+
+class SourceImage(Struct, frozen=True):
+    """What ``sourceImage`` names. With tag and digest the tag must point at the digest."""
+
+    repository: str
+    tag: str | None
+    digest: Digest | None
+
+    @classmethod
+    def parse(cls, text: str) -> SourceImage:
+        """``repo``, ``repo:tag``, ``repo@digest`` or ``repo:tag@digest``. Raises `InvalidReference`."""
+        named = Reference.parse(f"registry.invalid/{text}", default_tag=None)
+        return cls(named.repository, named.tag, named.digest)
+
+    def at(self, registry: str) -> Reference:
+        """The same in a registry: Docker Hub's short names are completed, a missing tag is ``latest``."""
+        text = f"{self.repository}{f':{self.tag}' if self.tag else ''}"
+        return Reference.parse(f"{registry}/{text}{f'@{self.digest}' if self.digest else ''}")
+
+
+def default_target(image: str) -> str:
+    """The target tag of an import that names none: the source's image, without its digest."""
+    return image.partition("@")[0]
+
+
+def target_tag(text: str, source: SourceImage, login_server: str) -> Reference:
+    """The target in ``repo[:tag]`` of ``targetTags``; a missing tag is the source's, else ``latest``.
+
+    Raises `InvalidInput` for a target with a digest, and `InvalidReference`.
+    """
+    named = Reference.parse(f"registry.invalid/{text}", default_tag=source.tag or DEFAULT_TAG)
+    if named.digest is not None:
+        raise InvalidInput("a target tag has a digest", hint="give --repository for a target without a tag")
+    return Reference(login_server, named.repository, named.tag)
+
+
+def untagged_target(text: str, login_server: str) -> Reference:
+    """The target of one entry of ``untaggedTargetRepositories``. Raises `InvalidInput`."""
+    named = Reference.parse(f"registry.invalid/{text}", default_tag=None)
+    if named.tag is not None or named.digest is not None:
+        raise InvalidInput(
+            f"--repository takes a repository, {text!r} has a tag or digest", hint="give it as --image"
+        )
+    return Reference(login_server, named.repository)

@@ -1,0 +1,67 @@
+"""``importImage``'s body as a value (``ImportImageParameters``, api-version 2019-05-01 and later)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from crossdock.errors import InvalidInput
+from crossdock.options import Credentials
+
+Mode = Literal["NoForce", "Force"]
+
+
+class SourceCredentials(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Who to be at the source. Without a user name the password is a token."""
+
+    password: str
+    username: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SourceCredentials(username={self.username!r})"
+
+    def plain(self) -> Credentials:
+        """The same for the library."""
+        return Credentials(username=self.username or "", password=self.password)
+
+
+class ImportSource(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Where the image comes from: exactly one of ``resource_id`` and ``registry_uri``."""
+
+    source_image: str
+    resource_id: str | None = None
+    registry_uri: str | None = None
+    credentials: SourceCredentials | None = None
+
+
+class ImportRequest(Struct, frozen=True, rename="camel"):
+    """One import. Empty lists are left out of the body; neither list means the source's own name."""
+
+    source: ImportSource
+    target_tags: tuple[str, ...] = ()
+    untagged_target_repositories: tuple[str, ...] = ()
+    mode: Mode = "NoForce"
+
+    @classmethod
+    def from_json(cls, body: bytes) -> ImportRequest:
+        """The request in a body; members that are not known are passed over. Raises `InvalidInput`."""
+        try:
+            request = msgspec.json.decode(body, type=cls)
+        except msgspec.DecodeError as error:
+            raise InvalidInput(f"the body is no import: {error}") from None
+        source = request.source
+        if (source.resource_id is None) == (source.registry_uri is None):
+            raise InvalidInput("the source must have exactly one of resourceId and registryUri")
+        if source.credentials is not None and source.registry_uri is None:
+            raise InvalidInput("credentials go with registryUri only")
+        return request
+
+    def to_json(self) -> bytes:
+        """The body, as the clients of the service send it. It holds the password."""
+        body = {"source": self.source, "targetTags": self.target_tags}
+        members: dict[str, object] = {name: value for name, value in body.items() if value}
+        if self.untagged_target_repositories:
+            members["untaggedTargetRepositories"] = self.untagged_target_repositories
+        return msgspec.json.encode({**members, "mode": self.mode})

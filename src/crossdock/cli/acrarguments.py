@@ -1,0 +1,111 @@
+"""The flags of ``crossdock acr``, those of ``az acr`` with the same names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from crossdock.cli.argumentvalues import platform
+from crossdock.cli.contentarguments import add_content
+
+GROUPS = ("import", "manifest", "repository")
+
+
+def add_acr(commands: Any, command: Callable[..., Any], shared: Callable[[Any], None]) -> None:
+    """Add the group; `command` makes a parser, `shared` adds the flags of the network to it."""
+    parser = command(
+        commands,
+        "acr",
+        "what `az acr` does to registries, against any registry",
+        "Takes the commands and flags of `az acr`. --name and --registry are names of the inventory, or of\n"
+        "Azure's registries: myregistry without an entry is myregistry.azurecr.io.",
+    )
+    groups = parser.add_subparsers(dest="group", metavar="GROUP", required=True)
+    _add_import(groups, command, shared)
+
+
+def add_common(parser: Any) -> None:
+    """What every command of the group takes, as az's does."""
+    parser.add_argument("-g", "--resource-group", default="", metavar="NAME", help="resource group of --name")
+    parser.add_argument("--subscription", default="", metavar="ID", help="subscription of --name")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("json", "table", "none"),
+        help="what stdout holds (default: nothing after an import, as az; else json)",
+    )
+    parser.add_argument("--only-show-errors", action="store_true", help="no warnings")
+    parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)  # az's; there is no more
+
+
+def _add_import(groups: Any, command: Callable[..., Any], shared: Callable[[Any], None]) -> None:
+    parser = command(
+        groups,
+        "import",
+        "import an image into a registry",
+        "Copies an image into the registry --name, byte-exact, from any registry. Where a target tag exists\n"
+        "with other content nothing is copied, unless --force is given.",
+    )
+    parser.add_argument("-n", "--name", required=True, metavar="NAME", help="target registry")
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="IMAGE",
+        help="LOGIN_SERVER/REPOSITORY[:TAG][@DIGEST]; with --registry without the login server",
+    )
+    parser.add_argument(
+        "-t",
+        "--image",
+        dest="images",
+        action="append",
+        default=[],
+        metavar="REPOSITORY[:TAG]",
+        help="target; repeatable (default: the source's name)",
+    )
+    parser.add_argument(
+        "--repository",
+        dest="repositories",
+        action="append",
+        default=[],
+        metavar="REPOSITORY",
+        help="target that gets the manifest by its digest and no tag; repeatable",
+    )
+    parser.add_argument(
+        "-r", "--registry", default="", metavar="REGISTRY", help="source: name, login server or resource ID"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite tags")
+    parser.add_argument("--no-wait", action="store_true", help="go on in the background")
+    parser.add_argument(
+        "--platform",
+        dest="platforms",
+        type=platform,
+        action="append",
+        metavar="OS/ARCH[/VARIANT]",
+        help="only this platform of an index; repeatable: several make a filtered index, new digest",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="look at both sides and copy nothing")
+    parser.add_argument(
+        "--strict-limits", action="store_true", help="refuse over 50 manifests or a layer over 2 GiB"
+    )
+    add_content(parser)
+    who = parser.add_argument_group("credentials at the source")
+    who.add_argument("-u", "--username", default="", metavar="USER", help="user name")
+    who.add_argument(
+        "-p",
+        "--password",
+        default="",
+        metavar="SECRET",
+        help="password, or a token without --username; shows in the process list: better the next, "
+        "or CROSSDOCK_SOURCE_PASSWORD",
+    )
+    who.add_argument("--password-stdin", action="store_true", help="read it from the first line of stdin")
+    shared(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--progress",
+        choices=("auto", "plain", "json", "none"),
+        default="auto",
+        help="on stderr: live on a terminal, else plain lines; json: one event a line (default auto)",
+    )
+    add_common(parser)

@@ -1,0 +1,129 @@
+"""``crossdock acr import``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+
+from crossdock.acr.command import NO_WAIT, ImportWords, check_words
+from crossdock.acr.importing import ImportResult, run_import
+from crossdock.acr.plan import ImportPlan, make_plan, plan_options
+from crossdock.cli.acr import warn
+from crossdock.cli.arguments import UsageError, copy_options
+from crossdock.cli.display import open_display
+from crossdock.cli.exits import ExitCode
+from crossdock.cli.loop import run_until_done
+from crossdock.cli.streams import print_json, print_result, read_secret
+from crossdock.cli.tally import Tally
+from crossdock.errors import Cancelled
+from crossdock.events import Event
+from crossdock.inventory.values import Inventory
+from crossdock.options import CopyOptions, default_state_folder
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Import what the flags say. Nothing is sent before all that can be checked here was."""
+    options = copy_options(namespace, None, None)
+    inventory = options.registries
+    if not isinstance(inventory, Inventory):
+        inventory = Inventory()
+    checked = check_words(_words(namespace), inventory)
+    warn(namespace, *checked.warnings)
+    plan = make_plan(checked)
+    options = replace(options, state=default_state_folder(os.environ))
+    options = plan_options(plan, options, inventory, os.environ)
+    if namespace.no_wait:
+        warn(namespace, NO_WAIT)
+        if _leave_in_background():
+            return ExitCode.DONE
+    result = _import_with_display(namespace, plan, options)
+    _print(result, namespace.output)
+    return ExitCode.DONE
+
+
+def _words(namespace: argparse.Namespace) -> ImportWords:
+    username, password = namespace.username, namespace.password
+    if namespace.password_stdin:
+        if password:
+            raise UsageError(
+                "--password and --password-stdin contradict each other", command="crossdock acr import"
+            )
+        password = read_secret("--password-stdin")
+    elif not password and not namespace.registry:  # a registry that is named as such has its own
+        password = os.environ.get("CROSSDOCK_SOURCE_PASSWORD", "")
+        if password:
+            username = username or os.environ.get("CROSSDOCK_SOURCE_USERNAME", "")
+    return ImportWords(
+        name=namespace.name,
+        source=namespace.source,
+        images=tuple(namespace.images),
+        repositories=tuple(namespace.repositories),
+        registry=namespace.registry,
+        username=username,
+        password=password,
+        force=namespace.force,
+        resource_group=namespace.resource_group,
+        subscription=namespace.subscription,
+    )
+
+
+def _leave_in_background() -> bool:
+    """Go on in a process of its own, which has no terminal and no streams; True in the one that was called.
+
+    By fork, so that no secret passes through arguments or files. No thread and no loop exists yet.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return True
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    return False
+
+
+def _import_with_display(
+    namespace: argparse.Namespace, plan: ImportPlan, options: CopyOptions
+) -> ImportResult:
+    tally = Tally()
+    display = open_display(namespace.progress, tally)
+
+    def listen(event: Event) -> None:
+        tally(event)
+        display(event)
+
+    work = run_import(
+        plan,
+        options,
+        on_event=listen,
+        dry_run=namespace.dry_run,
+        strict_limits=namespace.strict_limits,
+    )
+    try:
+        return run_until_done(work, before_abort=display.restore)
+    except Cancelled as error:
+        raise Cancelled(f"import of {plan.source} was cancelled") from error
+    finally:
+        display.close()
+
+
+def _print(result: ImportResult, output: str | None) -> None:
+    document = result.as_dict()
+    if output == "json":
+        print_json(document)
+    elif output == "table":
+        print_result("\n".join(_table(document["targets"])))
+
+
+def _table(targets: list[dict[str, str | None]]) -> list[str]:
+    """Columns as az prints them."""
+    rows = [("Repository", "Tag", "Digest")]
+    rows += [(each["repository"] or "", each["tag"] or "", each["digest"] or "") for each in targets]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    rows.insert(1, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

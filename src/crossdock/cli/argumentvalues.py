@@ -1,0 +1,85 @@
+"""Values of flags: each converter raises `argparse.ArgumentTypeError` with words for a person."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from crossdock.errors import InvalidOption
+
+
+def checked(options: type[Any], name: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A converter whose value the options class itself accepts, so that a limit is written down once."""
+
+    def value_of(text: str) -> Any:
+        try:
+            value = convert(text)
+            options(**{name: value})
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return value
+
+    return value_of
+
+
+def minimum(convert: Callable[[str], int], least: int, words: str) -> Callable[[str], int]:
+    """A converter for numbers from `least` on, which is `words` for a person."""
+
+    def value_of(text: str) -> int:
+        try:
+            value = convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {words}")
+        return value
+
+    return value_of
+
+
+def integer(text: str) -> int:
+    """A whole number. Raises ValueError."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def platform(text: str) -> str:
+    """A platform, checked."""
+    from crossdock.oci.platform import Platform
+
+    try:
+        Platform.parse(text)
+    except InvalidOption as error:
+        raise argparse.ArgumentTypeError(f"{error}; {error.hint}" if error.hint else str(error)) from None
+    return text
+
+
+def readable_file(text: str) -> Path:
+    """A file that can be read, found out now rather than in the middle of a copy."""
+    try:
+        with open(text, "rb"):
+            return Path(text)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
+
+
+def folder(text: str) -> str:
+    """A folder's path, which need not exist."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("is no folder")
+    return text
+
+
+def listen(text: str) -> str:
+    """An address to listen on, checked."""
+    from crossdock.embedded.serve import parse_listen
+
+    try:
+        parse_listen(text)
+    except InvalidOption as error:
+        raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from None
+    return text

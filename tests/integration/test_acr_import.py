@@ -1,0 +1,369 @@
+"""``crossdock acr import``: the commands of ``az acr import``'s documentation, unchanged, on this machine.
+
+The names are those of the documentation; an inventory and its host map say that they are served here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossdock.testing.images import ImageBuilder, sample_index
+from support.command import AUTH, NOT_FOUND, TARGET, USAGE, Crossdock, Finished
+from support.docker_registry import DockerRegistry, htpasswd_file
+from support.images import Graph, assert_holds, one_layer_image, push
+
+pytestmark = pytest.mark.real
+
+POLICY, CONFLICT = 10, 11
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
+SOURCE_SUBSCRIPTION = "11111111-1111-1111-1111-111111111111"
+RESOURCE_ID = (
+    f"/subscriptions/{SOURCE_SUBSCRIPTION}/resourceGroups/sourceResourceGroup/providers/"
+    "Microsoft.ContainerRegistry/registries/sourceRegistry"
+)
+SECRET = "s3cr3t/Pa:ss-W0rd"
+
+
+@dataclass
+class Cloud:
+    """Registries of this machine under the documentation's names."""
+
+    crossdock: Crossdock
+    folder: Path
+    public: DockerRegistry  # docker.io and mcr.microsoft.com
+    azure: DockerRegistry  # mysourceregistry, sourceRegistry
+    private: DockerRegistry  # a private registry with a password
+    target: DockerRegistry  # myregistry
+    source_settings: dict[str, Any] = field(default_factory=dict)
+    target_settings: dict[str, Any] = field(default_factory=dict)
+
+    def inventory(self) -> Path:
+        """The file, as the settings are now."""
+        source = {"subscription": SOURCE_SUBSCRIPTION, **self.source_settings}
+        document = {
+            "registries": [
+                {
+                    "name": "myregistry",
+                    "login_server": self.target.host,
+                    "subscription": SUBSCRIPTION,
+                    "resource_group": "MyResourceGroup",
+                    **self.target_settings,
+                },
+                {"name": "mysourceregistry", "login_server": "mysourceregistry.azurecr.io", **source},
+                {
+                    "name": "sourceRegistry",
+                    "login_server": self.azure.host,
+                    "resource_group": "sourceResourceGroup",
+                    **source,
+                },
+            ],
+            "hosts": {
+                "docker.io": self.public.host,
+                "mcr.microsoft.com": self.public.host,
+                "mysourceregistry.azurecr.io": self.azure.host,
+                "docker-private.example": self.private.host,
+            },
+        }
+        path = self.folder / "inventory.yaml"
+        path.write_text(json.dumps(document, indent=1))
+        return path
+
+    def _words(self, words: tuple[str, ...]) -> tuple[str | Path, ...]:
+        return ("acr", "import", *words, "--inventory", self.inventory())
+
+    def run(self, *words: str, **how: Any) -> Finished:
+        """An import that must succeed."""
+        return self.crossdock.ok(*self._words(words), **how)
+
+    def fail(self, *words: str, code: int, naming: tuple[str, ...] = (), **how: Any) -> str:
+        """An import that must fail; the line."""
+        return self.crossdock.fail(*self._words(words), code=code, naming=naming, **how)
+
+
+@pytest.fixture
+def cloud(crossdock: Crossdock, new_registry: Callable[..., DockerRegistry], tmp_path: Path) -> Cloud:
+    users = htpasswd_file(tmp_path / "htpasswd", "ann", SECRET)
+    auth = {"htpasswd": {"realm": "here", "path": str(users)}}
+    private = new_registry("private", auth=auth, basic=f"ann:{SECRET}")
+    return Cloud(
+        crossdock, tmp_path, new_registry("public"), new_registry("azure"), private, new_registry("target")
+    )
+
+
+def put(registry: DockerRegistry, repository: str, tag: str, seed: int = 1, *, index: bool = False) -> Graph:
+    builder = ImageBuilder(seed=seed)
+    content = sample_index(builder) if index else one_layer_image(builder, 100_000)[0]
+    return push(registry.remote, repository, builder, content, tag)
+
+
+# -- the documentation's examples ------------------------------------------------------------------------
+
+
+def test_docker_hubs_hello_world(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest", index=True)
+    done = cloud.run(
+        *("--name", "myregistry", "--source", "docker.io/library/hello-world:latest"),
+        *("--image", "hello-world:latest"),
+    )
+    assert done.stdout == ""
+    assert_holds(cloud.target.remote, "hello-world", "latest", graph)
+
+
+def test_docker_hubs_library_needs_not_be_written(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/nats", "2")
+    cloud.run("-n", "myregistry", "--source", "docker.io/nats:2")
+    assert_holds(cloud.target.remote, "nats", "2", graph)
+
+
+def test_a_digest_into_a_repository_leaves_no_tag(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest")
+    cloud.run(
+        *("--name", "myregistry", "--source", f"docker.io/library/hello-world@{graph.root}"),
+        *("--repository", "hello-world"),
+    )
+    assert_holds(cloud.target.remote, "hello-world", graph.root, graph)
+    tags = cloud.target.remote.request("GET", "/v2/hello-world/tags/list")
+    assert tags.status == 404 or json.loads(tags.body)["tags"] is None
+
+
+def test_a_digest_without_image_is_tagged_latest(cloud: Cloud) -> None:
+    graph = put(cloud.azure, "aci-helloworld", "v1")
+    cloud.run("-n", "myregistry", "--source", f"mysourceregistry.azurecr.io/aci-helloworld@{graph.root}")
+    assert_holds(cloud.target.remote, "aci-helloworld", "latest", graph)
+
+
+def test_docker_hub_with_credentials(cloud: Cloud) -> None:
+    graph = put(cloud.private, "tensorflow/tensorflow", "latest-gpu")
+    cloud.run(
+        *("--name", "myregistry", "--source", "docker-private.example/tensorflow/tensorflow:latest-gpu"),
+        *("--image", "tensorflow:latest-gpu", "--username", "ann", "--password", SECRET),
+    )
+    assert_holds(cloud.target.remote, "tensorflow", "latest-gpu", graph)
+
+
+def test_the_microsoft_container_registry(cloud: Cloud) -> None:
+    graph = put(cloud.public, "windows/servercore", "ltsc2019")
+    cloud.run(
+        *("--name", "myregistry", "--source", "mcr.microsoft.com/windows/servercore:ltsc2019"),
+        *("--image", "servercore:ltsc2019"),
+    )
+    assert_holds(cloud.target.remote, "servercore", "ltsc2019", graph)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--source", "mysourceregistry.azurecr.io/aci-helloworld:latest"),
+        ("--source", "aci-helloworld:latest", "--registry", "mysourceregistry"),
+        ("--source", "aci-helloworld:latest", "-r", "mysourceregistry.azurecr.io"),
+        ("--source", "aci-helloworld:latest", "--registry", RESOURCE_ID),
+        ("--source", "sourceRegistry.azurecr.io/aci-helloworld:latest", "--registry", RESOURCE_ID),
+        ("--source", "mysourceregistry.azurecr.io/aci-helloworld:latest", "-r", "mysourceregistry"),
+        ("--source", "sourceregistry.azurecr.io/aci-helloworld:latest"),
+    ],
+)
+def test_another_registry_of_azure_by_each_of_its_names(cloud: Cloud, words: tuple[str, ...]) -> None:
+    graph = put(cloud.azure, "aci-helloworld", "latest")
+    cloud.run("--name", "myregistry", *words)
+    assert_holds(cloud.target.remote, "aci-helloworld", "latest", graph)
+
+
+def test_several_targets_get_the_content_once_and_their_tags_last(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest")
+    done = cloud.run(
+        *("-n", "myregistry", "-g", "myresourcegroup", "--subscription", SUBSCRIPTION),
+        *("--source", "docker.io/library/hello-world:latest", "-t", "a:1", "-t", "b:2", "-t", "a:3"),
+        *("--repository", "c", "--repository", "d", "-o", "json"),
+    )
+    for repository, reference in (("a", "1"), ("b", "2"), ("a", "3"), ("c", graph.root), ("d", graph.root)):
+        assert_holds(cloud.target.remote, repository, reference, graph)
+    fetched = [
+        each.path for each in cloud.public.accesses() if each.method == "GET" and "/blobs/" in each.path
+    ]
+    assert len(fetched) == len(set(fetched)) == len(graph.blobs)
+    puts = [
+        each.path for each in cloud.target.accesses() if each.method == "PUT" and "/manifests/" in each.path
+    ]
+    assert all("sha256" in path for path in puts[:4])
+    assert [path.rpartition("/")[2] for path in puts[4:]] == ["1", "2", "3"]
+    assert [each["reference"].rpartition("/")[2] for each in done.result["targets"]] == [
+        *("a:1", "b:2", "a:3", "c", "d")
+    ]
+    assert done.result["digest"] == done.result["source_digest"] == graph.root
+
+
+# -- force, and what is there already --------------------------------------------------------------------
+
+
+def test_a_tag_with_other_content_ends_the_import_before_anything_is_uploaded(cloud: Cloud) -> None:
+    old = put(cloud.target, "b", "2", seed=9)
+    graph = put(cloud.public, "library/hello-world", "latest")
+    mark = cloud.target.mark()
+    words = ("-n", "myregistry", "--source", "docker.io/library/hello-world:latest", "-t", "a:1", "-t", "b:2")
+    cloud.fail(*words, code=CONFLICT, naming=("b:2 Tag b:2 already exists in target registry", "--force"))
+    assert {each.method for each in cloud.target.accesses(mark)} <= {"GET", "HEAD"}
+    assert not [each for each in cloud.public.accesses() if each.method == "GET" and "/blobs/" in each.path]
+    assert_holds(cloud.target.remote, "b", "2", old)
+    cloud.run(*words, "--force")
+    assert_holds(cloud.target.remote, "b", "2", graph)
+    assert_holds(cloud.target.remote, "a", "1", graph)
+
+
+def test_a_tag_with_the_same_digest_is_success_and_moves_nothing(cloud: Cloud) -> None:
+    put(cloud.public, "library/hello-world", "latest", index=True)
+    words = ("-n", "myregistry", "--source", "docker.io/library/hello-world:latest", "-o", "json")
+    assert cloud.run(*words).result["targets"][0]["before"] is None
+    mark = cloud.target.mark()
+    again = cloud.run(*words).result
+    assert again["bytes_moved"] == 0
+    assert again["targets"][0]["before"] == again["digest"]
+    assert {each.method for each in cloud.target.accesses(mark)} <= {"GET", "HEAD"}
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest")
+    words = (
+        "-n",
+        "myregistry",
+        "--source",
+        "docker.io/library/hello-world:latest",
+        "--dry-run",
+        "-o",
+        "json",
+    )
+    result = cloud.run(*words).result
+    assert result["dry_run"]
+    assert result["targets"][0]["digest"] == graph.root
+    assert {each.method for each in cloud.target.accesses()} <= {"GET", "HEAD"}
+
+
+def test_no_wait_returns_and_the_import_goes_on(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest")
+    done = cloud.run("-n", "myregistry", "--source", "docker.io/library/hello-world:latest", "--no-wait")
+    assert done.stdout == ""
+    assert "Import has started. Due to no-wait option, failures will not be reflected." in done.stderr
+    deadline = time.monotonic() + 60
+    while cloud.target.remote.manifest("library/hello-world", "latest").status != 200:
+        assert time.monotonic() < deadline, "the import did not go on"
+    assert_holds(cloud.target.remote, "library/hello-world", "latest", graph)
+
+
+def test_a_platform_is_taken_out_of_an_index(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest", index=True)
+    words = ("-n", "myregistry", "--source", "docker.io/library/hello-world:latest", "-o", "json")
+    result = cloud.run(*words, "--platform", "linux/amd64", "-t", "a:1", "--repository", "b").result
+    assert result["source_digest"] == graph.root
+    assert result["digest_changed"]
+    for repository, reference in (("a", "1"), ("b", result["digest"])):
+        assert cloud.target.remote.manifest(repository, reference).status == 200
+
+
+def test_tag_and_digest_must_agree(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "1")
+    other = put(cloud.public, "library/hello-world", "2", seed=2)
+    source = f"docker.io/library/hello-world:1@{graph.root}"
+    cloud.run("-n", "myregistry", "--source", source)
+    assert_holds(cloud.target.remote, "library/hello-world", "1", graph)
+    wrong = source.replace(graph.root, other.root)
+    cloud.fail("-n", "myregistry", "--source", wrong, "--force", code=7, naming=("the tag has moved",))
+
+
+# -- limits ----------------------------------------------------------------------------------------------
+
+
+def test_fifty_manifests_are_within_the_services_limit_and_one_more_is_not(cloud: Cloud) -> None:
+    builder = ImageBuilder(seed=5)
+    layer = builder.random_layer(1000)
+    images = [builder.image([layer], "linux/amd64", os_version=str(number)) for number in range(51)]
+    for number in (50, 51):
+        push(cloud.public.remote, "library/many", builder, builder.index(images[:number]), str(number))
+    words = ("-n", "myregistry", "--strict-limits", "--source")
+    cloud.run(*words, "docker.io/many:50")
+    mark = cloud.target.mark()
+    cloud.fail(*words, "docker.io/many:51", code=5, naming=("more than 50 manifests",))
+    assert {each.method for each in cloud.target.accesses(mark)} <= {"GET", "HEAD"}
+    cloud.run("-n", "myregistry", "--source", "docker.io/many:51")
+
+
+# -- policies --------------------------------------------------------------------------------------------
+
+
+def test_a_source_with_a_disabled_export_policy_is_not_imported_from(cloud: Cloud) -> None:
+    put(cloud.azure, "app", "v1")
+    cloud.source_settings = {"export_policy": "disabled"}
+    words = ("-n", "myregistry", "--source", "app:v1", "-r", RESOURCE_ID)
+    cloud.fail(*words, code=POLICY, naming=("sourceRegistry", "export policy"))
+    pull = (f"{cloud.azure.host}/app:v1", f"oci:{cloud.folder / 'pulled'}:v1")
+    cloud.crossdock.copy(*pull, "--inventory", cloud.inventory())
+
+
+def test_a_source_without_public_access_is_imported_by_its_resource_id_alone(cloud: Cloud) -> None:
+    graph = put(cloud.azure, "app", "v1")
+    cloud.source_settings = {"public_network_access": "Disabled"}
+    by_server = ("-n", "myregistry", "--source", "sourceRegistry.azurecr.io/app:v1")
+    cloud.fail(*by_server, code=POLICY, naming=("public network access", "resource ID"))
+    cloud.fail(*by_server, "-u", "u", "-p", "p", code=POLICY, naming=("public network access",))
+    cloud.run("-n", "myregistry", "--source", "app:v1", "-r", RESOURCE_ID)
+    assert_holds(cloud.target.remote, "app", "v1", graph)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_restricted_registry_without_trusted_services_takes_part_in_no_import(
+    cloud: Cloud, side: str
+) -> None:
+    put(cloud.azure, "app", "v1")
+    closed = {"public_network_access": "Disabled", "network_rule_bypass_options": "None"}
+    setattr(cloud, f"{side}_settings", closed)
+    words = ("-n", "myregistry", "--source", "app:v1", "-r", RESOURCE_ID)
+    cloud.fail(*words, code=POLICY, naming=(f"the {side} registry", "trusted services"))
+    setattr(cloud, f"{side}_settings", {**closed, "network_rule_bypass_options": "AzureServices"})
+    cloud.run(*words)
+
+
+# -- what is refused, and secrets ------------------------------------------------------------------------
+
+
+def test_a_wrong_password_a_missing_image_and_an_absent_target_have_their_exit_codes(cloud: Cloud) -> None:
+    put(cloud.private, "app", "v1")
+    words = ("-n", "myregistry", "--source", "docker-private.example/app:v1")
+    cloud.fail(*words, code=AUTH, naming=("docker-private.example",))
+    cloud.fail(*words, "-u", "ann", "-p", "wr0ng", code=AUTH, naming=("ann",))
+    cloud.fail("-n", "myregistry", "--source", "docker.io/none:1", code=NOT_FOUND, naming=("none",))
+    put(cloud.public, "library/hello-world", "latest")
+    cloud.target.stop()
+    words = ("-n", "myregistry", "--source", "docker.io/hello-world")
+    cloud.fail(*words, "--retries", "0", code=TARGET, naming=(cloud.target.host,))
+
+
+def test_a_registry_in_another_group_or_subscription_is_not_the_one_that_was_meant(cloud: Cloud) -> None:
+    words = ("-n", "myregistry", "--source", "docker.io/hello-world")
+    cloud.fail(*words, "--subscription", "other", code=USAGE, naming=("could not be found in subscription",))
+    cloud.fail(*words, "-g", "other", code=USAGE, naming=("The resource with name 'myregistry'",))
+
+
+@pytest.mark.parametrize("way", ["argument", "stdin", "environment"])
+def test_a_password_comes_three_ways_and_is_shown_nowhere(cloud: Cloud, way: str) -> None:
+    graph = put(cloud.private, "app", "v1")
+    words: tuple[str, ...] = ("-n", "myregistry", "--source", "docker-private.example/app:v1", "-u", "ann")
+    how: dict[str, Any] = {}
+    if way == "argument":
+        words += ("-p", SECRET)
+    elif way == "stdin":
+        words += ("--password-stdin",)
+        how = {"stdin": f"{SECRET}\n"}
+    else:
+        how = {"env": {"CROSSDOCK_SOURCE_PASSWORD": SECRET}}
+    done = cloud.run(*words, "-o", "json", "--progress", "json", **how)
+    assert_holds(cloud.target.remote, "app", "v1", graph)
+    texts = [done.stdout, done.stderr]
+    texts += [each.process.log.read_text(errors="replace") for each in (cloud.private, cloud.target)]
+    kept = [path for path in cloud.crossdock.home.rglob("*") if path.is_file()]
+    texts += [path.read_bytes().decode(errors="replace") for path in kept]
+    assert not [text for text in texts if SECRET in text]
