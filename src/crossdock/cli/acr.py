@@ -8,7 +8,11 @@ from importlib import import_module
 from crossdock.cli.streams import print_error
 
 # Each module's function `run` takes the namespace and returns an exit code.
-_MODULES = {"import": "crossdock.cli.acrimport"}
+_MODULES = {
+    "import": "crossdock.cli.acrimport",
+    "manifest": "crossdock.cli.acrlisting",
+    "repository": "crossdock.cli.acrlisting",
+}
 
 
 def acr(namespace: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from crossdock.cli.acrlistingarguments import add_manifest, add_repository
 from crossdock.cli.argumentvalues import platform
 from crossdock.cli.contentarguments import add_content
 
@@ -23,6 +24,8 @@ def add_acr(commands: Any, command: Callable[..., Any], shared: Callable[[Any], 
     )
     groups = parser.add_subparsers(dest="group", metavar="GROUP", required=True)
     _add_import(groups, command, shared)
+    add_manifest(groups, command, shared)
+    add_repository(groups, command, shared)
 
 
 def add_common(parser: Any) -> None:
