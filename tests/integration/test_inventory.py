@@ -70,6 +70,26 @@ def test_a_token_service_at_a_mapped_name_gets_the_entrys_credentials(
         crossdock.fail_copy(*arguments, code=AUTH, naming=["private.example"], env={"PW": "wr0ng"})
 
 
+def test_a_realm_at_a_mapped_name_is_asked_where_that_is_served(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    content, _ = one_layer_image(builder, 30_000)
+    with TokenServer(users={"ann": "s3cret"}) as tokens:
+        auth = tokens.registry_auth(tmp_path)
+        auth["token"]["realm"] = "http://auth.docker.io/token"
+        registry = new_registry("hub", auth=auth, bearer=lambda: tokens.mint(["repository:library/app:*"]))
+        graph = push(registry.remote, "library/app", builder, content, "v1")
+        hosts = {"docker.io": registry.host, "auth.docker.io": f"127.0.0.1:{tokens.port}"}
+        path = inventory(tmp_path, hosts=hosts)
+        login = {"CROSSDOCK_SOURCE_USERNAME": "ann", "CROSSDOCK_SOURCE_PASSWORD": "s3cret"}
+        words = ("docker.io/app:v1", f"oci:{tmp_path / 'out'}:v1", "--inventory", str(path))
+        assert crossdock.copy(*words, env=login)["digest"] == graph.root
+        assert {each.user for each in tokens.requests} == {"ann"}
+
+
 def test_tls_is_checked_for_the_name_in_the_reference(
     crossdock: Crossdock,
     new_registry: Callable[..., DockerRegistry],

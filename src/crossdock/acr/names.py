@@ -24,6 +24,7 @@ REGIONAL = (
     "This import will use the source registry's home region."
 )
 
+_OTHERS = "registries with other names have them in the inventory"
 _NAME = re.compile(r"[a-zA-Z0-9-]{5,50}")
 _HASHED = re.compile(r"-[a-z0-9]+$")  # the label that a registry's DNS name scope adds
 _REGIONAL = re.compile(r"([^.]+)\.[^.]+\.geo(\.azurecr\.io)")
@@ -37,13 +38,11 @@ def registry_name(text: str) -> tuple[str, str]:
     name, warning = text, ""
     if "." in text:
         if not text.lower().endswith(ACR_SUFFIX):
-            raise InvalidInput(WRONG_SUFFIX)
+            raise InvalidInput(WRONG_SUFFIX, hint=_OTHERS)
         name = _HASHED.sub("", text[: -len(ACR_SUFFIX)])
         warning = f"Registry name is '{name}'. The following suffix '{ACR_SUFFIX}' is automatically omitted."
-    elif "-" in text:
-        raise InvalidInput(NAME_RULE)
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(NAME_RULE)
+    if ("-" in text and not warning) or not _NAME.fullmatch(name):
+        raise InvalidInput(NAME_RULE, hint=_OTHERS)
     return name, warning
 
 

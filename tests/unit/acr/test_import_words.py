@@ -1,0 +1,312 @@
+"""The words of an import: az's checks in their order with their texts, and the body they become."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crossdock.acr.command import NO_PASSWORD, NO_SOURCE_REGISTRY, Checked, ImportWords, check_words
+from crossdock.acr.names import NAME_RULE, NO_SOURCE, NOT_QUALIFIED, REGIONAL, WRONG_SUFFIX
+from crossdock.acr.plan import make_plan, plan_options
+from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
+from crossdock.errors import InvalidInput, PolicyRefused
+from crossdock.inventory.values import Entry, EntryCredentials, Inventory, ResourceId
+from crossdock.options import CopyOptions, Credentials
+
+ONE, TWO = "sub-one", "sub-two"
+SOURCE_ID = str(ResourceId(TWO, "rg2", "mysourceregistry"))
+TARGET = Entry(name="myregistry", login_server="127.0.0.1:5001", subscription=ONE, resource_group="rg")
+SOURCE = Entry(
+    name="mysourceregistry",
+    login_server="mysourceregistry.azurecr.io",
+    subscription=TWO,
+    resource_group="rg2",
+)
+INVENTORY = Inventory(
+    (
+        TARGET,
+        SOURCE,
+        Entry(name="twins", login_server="127.0.0.1:1", subscription="sub-a", place="i:1"),
+        Entry(name="twins", login_server="127.0.0.1:2", subscription="sub-b", place="i:2"),
+        Entry(name="my-lab", login_server="lab.example:5000"),
+    ),
+    {"docker.io": "127.0.0.1:5002"},
+)
+DIGEST = "sha256:" + "ab" * 32
+
+
+def check(name: str = "myregistry", source: str = "docker.io/library/x:1", **words: object) -> Checked:
+    return check_words(ImportWords(name=name, source=source, **words), INVENTORY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ({"name": "my-registry", "username": "u"}, NAME_RULE),
+        ({"name": "myregistry.example.com", "username": "u"}, WRONG_SUFFIX),
+        ({"name": "four"}, NAME_RULE),
+        ({"name": "x" * 51}, NAME_RULE),
+        ({"username": "u", "source": "x", "resource_group": "no"}, NO_PASSWORD),
+        ({"username": "u", "password": "p", "registry": "mysourceregistry"}, "contradict each other"),
+        ({"password": "p", "registry": SOURCE_ID}, "contradict each other"),
+        ({"resource_group": "no", "source": "x"}, "The resource with name 'myregistry' and type"),
+        ({"subscription": TWO, "source": "x"}, f"could not be found in subscription '{TWO}'"),
+        ({"name": "twins", "source": "x"}, "More than one registries were found by twins"),
+        ({"registry": "mysourceregistry", "subscription": ONE, "source": "x"}, NO_SOURCE_REGISTRY),
+        ({"registry": "twins", "source": "x"}, NO_SOURCE_REGISTRY),
+        ({"registry": "twins", "source": "x"}, "More than one registries were found by twins"),
+        ({"registry": "no/name", "source": "x"}, NO_SOURCE_REGISTRY),
+        ({"source": "hello-world"}, NO_SOURCE),
+        ({"source": "/hello-world"}, NO_SOURCE),
+        ({"source": "localhost:5000/x"}, NOT_QUALIFIED),
+        ({"source": "library/hello-world"}, NOT_QUALIFIED),
+    ],
+)
+def test_the_first_check_that_fails_says_its_text(words: dict[str, str], text: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        check(**words)  # type: ignore[arg-type]
+    assert text in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "server", "warned"),
+    [
+        ("myregistry", "127.0.0.1:5001", False),
+        ("MyRegistry", "127.0.0.1:5001", False),
+        ("127.0.0.1:5001", "127.0.0.1:5001", False),
+        ("myregistry.azurecr.io", "127.0.0.1:5001", True),
+        ("myregistry-hash1.azurecr.io", "127.0.0.1:5001", True),
+        (str(ResourceId(ONE, "RG", "myregistry")), "127.0.0.1:5001", False),
+        ("my-lab", "lab.example:5000", False),
+        ("unlisted", "unlisted.azurecr.io", False),
+        ("Unlisted.azurecr.io", "unlisted.azurecr.io", True),
+    ],
+)
+def test_a_target_is_found_by_its_names(name: str, server: str, warned: bool) -> None:
+    checked = check(name)
+    assert checked.target.login_server == server
+    assert ("is automatically omitted" in " ".join(checked.warnings)) is warned
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        (
+            {"source": "docker.io/library/hello-world:latest"},
+            {"registryUri": "docker.io", "sourceImage": "library/hello-world:latest"},
+        ),
+        (
+            {"source": f"docker.io/library/hello-world@{DIGEST}"},
+            {"registryUri": "docker.io", "sourceImage": f"library/hello-world@{DIGEST}"},
+        ),
+        (
+            {"source": "127.0.0.1:5000/lib/a:1"},
+            {"registryUri": "127.0.0.1:5000", "sourceImage": "lib/a:1"},
+        ),
+        (
+            {"source": "docker.io/a/b", "username": "u", "password": "p"},
+            {
+                "registryUri": "docker.io",
+                "sourceImage": "a/b",
+                "credentials": {"password": "p", "username": "u"},
+            },
+        ),
+        (
+            {"source": "docker.io/a/b", "password": "TOKEN"},
+            {"registryUri": "docker.io", "sourceImage": "a/b", "credentials": {"password": "TOKEN"}},
+        ),
+        (
+            {"source": "mysourceregistry.azurecr.io/aci:latest"},
+            {"resourceId": SOURCE_ID, "sourceImage": "aci:latest"},
+        ),
+        (
+            {"source": "mysourceregistry.azurecr.io/aci:latest", "password": "p"},
+            {
+                "registryUri": "mysourceregistry.azurecr.io",
+                "sourceImage": "aci:latest",
+                "credentials": {"password": "p"},
+            },
+        ),
+        (
+            {"source": "aci:latest", "registry": "mysourceregistry"},
+            {"resourceId": SOURCE_ID, "sourceImage": "aci:latest"},
+        ),
+        (
+            {"source": "aci:latest", "registry": "mysourceregistry.azurecr.io"},
+            {"resourceId": SOURCE_ID, "sourceImage": "aci:latest"},
+        ),
+        (
+            {"source": "MySourceRegistry.azurecr.io/aci:latest", "registry": "mysourceregistry"},
+            {"resourceId": SOURCE_ID, "sourceImage": "aci:latest"},
+        ),
+        (
+            {"source": "mysourceregistry.azurecr.io/aci:latest", "registry": SOURCE_ID},
+            {"resourceId": SOURCE_ID, "sourceImage": "aci:latest"},
+        ),
+        (
+            {"source": "aci:latest", "registry": str(ResourceId("s", "g", "unlisted"))},
+            {"resourceId": str(ResourceId("s", "g", "unlisted")), "sourceImage": "aci:latest"},
+        ),
+    ],
+)
+def test_the_source_becomes_the_body_that_az_sends(words: dict[str, str], source: dict[str, object]) -> None:
+    body = json.loads(check(**words).request.to_json())  # type: ignore[arg-type]
+    assert body == {"source": source, "mode": "NoForce"}
+
+
+def test_targets_and_force_become_the_body_that_az_sends() -> None:
+    request = check(images=("a:1", "b:2"), repositories=("c", "d"), force=True).request
+    body = json.loads(request.to_json())
+    assert body.pop("source")
+    assert body == {
+        "targetTags": ["a:1", "b:2"],
+        "untaggedTargetRepositories": ["c", "d"],
+        "mode": "Force",
+    }
+    assert ImportRequest.from_json(request.to_json()) == request
+
+
+@pytest.mark.parametrize(
+    ("source", "warning"),
+    [
+        ("mysourceregistry.westus.geo.azurecr.io/aci:1", REGIONAL),
+        ("mysourceregistry.azurecr.io/aci:1", None),
+    ],
+)
+def test_a_regional_endpoint_is_its_registry(source: str, warning: str | None) -> None:
+    checked = check(source=source)
+    assert checked.request.source.resource_id == SOURCE_ID
+    assert checked.warnings == ((warning,) if warning else ())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"source":{"sourceImage":"x"}}',
+        b'{"source":{"sourceImage":"x","registryUri":"a.b","resourceId":"/s"}}',
+        b'{"source":{"sourceImage":"x","resourceId":"/s","credentials":{"password":"p"}}}',
+        b'{"source":{"sourceImage":"x","registryUri":"a.b","credentials":{"username":"p"}}}',
+        b'{"source":{"sourceImage":"x","registryUri":"a.b"},"mode":"force"}',
+    ],
+)
+def test_a_body_that_is_no_import_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        ImportRequest.from_json(body)
+
+
+# -- plans -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "images", "repositories", "reads", "writes"),
+    [
+        ("docker.io/nats:2", (), (), "docker.io/library/nats:2", ["nats:2"]),
+        ("docker.io/library/x", (), (), "docker.io/library/x:latest", ["library/x:latest"]),
+        ("reg.example/aci:7", ("a", "b:1"), (), "reg.example/aci:7", ["a:7", "b:1"]),
+        (f"reg.example/aci@{DIGEST}", (), (), f"reg.example/aci@{DIGEST}", ["aci:latest"]),
+        (f"reg.example/aci@{DIGEST}", (), ("h",), f"reg.example/aci@{DIGEST}", ["h"]),
+        (f"reg.example/aci:7@{DIGEST}", (), (), f"reg.example/aci:7@{DIGEST}", ["aci:7"]),
+        ("reg.example/aci:7", ("a:1", "a:1"), ("a", "a"), "reg.example/aci:7", ["a:1", "a"]),
+    ],
+)
+def test_defaults_of_targets(
+    source: str, images: tuple[str, ...], repositories: tuple[str, ...], reads: str, writes: list[str]
+) -> None:
+    plan = make_plan(check(source=source, images=images, repositories=repositories))
+    assert str(plan.source) == reads
+    assert [str(each).removeprefix("127.0.0.1:5001/") for each in plan.targets] == writes
+
+
+@pytest.mark.parametrize(
+    ("images", "repositories"),
+    [((f"a@{DIGEST}",), ()), (("A:1",), ()), (("a:",), ()), ((), ("a:1",)), ((), (f"a@{DIGEST}",))],
+)
+def test_targets_that_are_none_are_refused(images: tuple[str, ...], repositories: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInput):
+        make_plan(check(images=images, repositories=repositories))
+
+
+def test_each_side_gets_its_entrys_options_and_the_callers_credentials_go_first() -> None:
+    who = EntryCredentials(username="u", password_env="PW")
+    target = Entry(name="twins", login_server="a.example", credentials=who, plain_http=True)
+    source = Entry(name="source", login_server="b.example", credentials=who)
+    inventory = Inventory((target, source), {"docker.io": "127.0.0.1:1"})
+    words = ImportWords(name="twins", source="b.example/x:1")
+    options = plan_options(
+        make_plan(check_words(words, inventory)), CopyOptions(), inventory, {"PW": "secret"}
+    )
+    assert options.source.credentials == options.target.credentials == Credentials("u", "secret")
+    assert options.target.plain_http
+    assert options.registries is not None
+    assert options.registries.served_at("docker.io", 443) == ("127.0.0.1", 1)
+    words = ImportWords(name="twins", source="b.example/x:1", username="me", password="mine")
+    plan = make_plan(check_words(words, Inventory((source,))))
+    options = plan_options(plan, CopyOptions(), inventory, {})  # the entry's own secret is not needed
+    assert options.source.credentials == Credentials("me", "mine")
+    assert options.target.credentials is None
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    words = ImportWords(name="myregistry", source="docker.io/x/y", username="u", password="s3cret")
+    checked = check_words(words, INVENTORY)
+    shown = [repr(words), repr(checked), repr(make_plan(checked)), repr(SourceCredentials("s3cret"))]
+    assert not [text for text in shown if "s3cret" in text]
+
+
+# -- policies --------------------------------------------------------------------------------------------
+
+CLOSED = {"public_network_access": "Disabled"}
+SHUT = {**CLOSED, "network_rule_bypass_options": "None"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "by_id", "by_server"),
+    [
+        ({}, {}, "", ""),
+        ({"export_policy": "disabled"}, {}, "export policy", "export policy"),
+        ({}, {"export_policy": "disabled"}, "", ""),
+        (CLOSED, {}, "", "by its resource ID"),
+        ({}, CLOSED, "", ""),
+        (SHUT, {}, "trusted services", "trusted services"),
+        ({}, SHUT, "trusted services", "trusted services"),
+        ({"network_rule_bypass_options": "None"}, {}, "", ""),
+    ],
+)
+def test_policies_allow_or_refuse(
+    source: dict[str, str], target: dict[str, str], by_id: str, by_server: str
+) -> None:
+    entries = (
+        Entry(name="myregistry", login_server="t.example", **target),  # type: ignore[arg-type]
+        Entry(  # type: ignore[misc]
+            name="sourceone",
+            login_server="sourceone.azurecr.io",
+            subscription="s",
+            resource_group="g",
+            **source,  # type: ignore[arg-type]
+        ),
+    )
+    for words, refused in (
+        (ImportWords(name="myregistry", source="a:1", registry=entries[1].resource_id), by_id),
+        (ImportWords(name="myregistry", source="a:1", registry="sourceone"), by_id),
+        (ImportWords(name="myregistry", source="sourceone.azurecr.io/a:1"), by_server),
+        (ImportWords(name="myregistry", source="sourceone.azurecr.io/a:1", password="p"), by_server),
+    ):
+        checked = check_words(words, Inventory(entries))
+        if not refused:
+            make_plan(checked)
+            continue
+        with pytest.raises(PolicyRefused) as raised:
+            make_plan(checked)
+        assert refused in f"{raised.value} {raised.value.hint}"
+
+
+def test_a_source_names_exactly_one_place() -> None:
+    source = ImportSource(source_image="x", registry_uri="a.example")
+    assert json.loads(ImportRequest(source=source).to_json()) == {
+        "source": {"sourceImage": "x", "registryUri": "a.example"},
+        "mode": "NoForce",
+    }
