@@ -152,3 +152,24 @@ def test_names_that_mean_nothing_are_refused_before_anything_is_asked(crossdock:
     crossdock.fail(*listing, "127.0.0.1:1/app", "-u", "me", code=USAGE, naming=["Please provide password."])
     crossdock.fail(*listing, "127.0.0.1:1/app", "--top", "0", code=USAGE, naming=["from 1"])
     crossdock.fail(*listing, "127.0.0.1:1/app", "--retries", "0", code=SOURCE, naming=["list manifests of"])
+
+
+def test_a_scope_that_is_missing_is_named_and_is_no_missing_api(
+    crossdock: Crossdock, tmp_path: Path, closing: ExitStack
+) -> None:
+    fill(tmp_path / "root")
+    users = {
+        "users": [
+            {"name": "reader", "password": SECRET, "scopes": ["repository:team/*:metadata_read"]},
+            {"name": "puller", "password": SECRET, "scopes": ["repository:team/*:pull"]},
+        ]
+    }
+    served = start_embedded(tmp_path, tmp_path / "root", closing, users=users)
+    words = "acr", "manifest", "list-metadata", f"{served.host}/team/app", "-p", SECRET, "-u"
+    assert len(json.loads(crossdock.ok(*words, "reader").stdout)) == 3
+    crossdock.fail(*words, "puller", code=AUTH, naming=["list manifests of", served.host])
+    crossdock.fail(
+        *("acr", "repository", "list", "-n", served.host, "-u", "reader", "-p", SECRET),
+        code=AUTH,
+        naming=["list repositories of"],
+    )

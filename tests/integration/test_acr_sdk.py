@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,28 @@ def served(tmp_path: Path, closing: ExitStack) -> Embedded:
     return start_embedded(tmp_path, tmp_path / "root", closing, tls=True)
 
 
-def client_of(sdk: Any, served: Embedded, closing: ExitStack) -> Any:
+def client_of(sdk: Any, served: Embedded, closing: ExitStack, credential: Any = None) -> Any:
     client = sdk.ContainerRegistryClient(
-        f"https://{served.host}", None, connection_verify=str(served.ca_file), retry_total=0
+        f"https://{served.host}",
+        credential,
+        audience="https://containerregistry.azure.net",
+        connection_verify=str(served.ca_file),
+        retry_total=0,
     )
     return closing.enter_context(client)
+
+
+class EntraCredential:
+    """Who has an access token of Entra ID."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def get_token(self, *scopes: str, **_: Any) -> Any:
+        from azure.core.credentials import AccessToken
+
+        assert scopes == ("https://containerregistry.azure.net/.default",)
+        return AccessToken(self.token, int(time.time()) + 3600)
 
 
 def test_250_manifests_and_tags_are_three_pages(sdk: Any, served: Embedded, closing: ExitStack) -> None:
@@ -94,3 +112,32 @@ def test_what_is_missing_or_not_possible_is_said_so(sdk: Any, served: Embedded, 
         client.update_repository_properties("app", can_write=False)
     assert refused.value.status_code == 405
     client.delete_tag("app", "missing")  # no error, says its documentation
+
+
+def test_an_identity_lists_what_its_scopes_permit(sdk: Any, tmp_path: Path, closing: ExitStack) -> None:
+    from azure.core.exceptions import ClientAuthenticationError
+
+    users = {
+        "users": [
+            {"name": "all", "access_tokens": ["entra-all"]},
+            {"name": "pull", "access_tokens": ["entra-pull"], "scopes": ["repository:*:pull"]},
+        ],
+        "anonymous": ["repository:public:metadata_read"],
+    }
+    for name in ("private", "public"):
+        builder = ImageBuilder(tmp_path / "root" / name)
+        builder.tag(builder.image([builder.random_layer(10)]), "v1")
+    served = start_embedded(tmp_path, tmp_path / "root", closing, tls=True, users=users)
+
+    def tags(name: str, credential: Any = None) -> list[str]:
+        client = client_of(sdk, served, closing, credential)
+        return [tag.name for tag in client.list_tag_properties(name)]
+
+    assert tags("private", EntraCredential("entra-all")) == ["v1"]
+    assert list(client_of(sdk, served, closing, EntraCredential("entra-all")).list_repository_names()) == [
+        *("private", "public"),
+    ]
+    assert tags("public") == ["v1"]
+    for credential in (EntraCredential("entra-pull"), EntraCredential("entra-unknown"), None):
+        with pytest.raises(ClientAuthenticationError):
+            tags("private", credential)

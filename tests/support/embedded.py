@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
 
@@ -29,10 +31,23 @@ class Embedded:
         return Remote(self.host, ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None)
 
 
-def start_embedded(folder: Path, root: Path, closing: ExitStack, *, tls: bool = False) -> Embedded:
-    """Serve `root` on loopback until `closing` ends; logs and certificates go to `folder`."""
+def start_embedded(
+    folder: Path,
+    root: Path,
+    closing: ExitStack,
+    *,
+    tls: bool = False,
+    users: dict[str, Any] | None = None,
+) -> Embedded:
+    """Serve `root` on loopback until `closing` ends; logs and certificates go to `folder`.
+
+    `users` is the document of ``--users``; without it all may do everything.
+    """
     port = free_port()
     words = [*MODULE, "registry", "--root", str(root), "--listen", f"127.0.0.1:{port}"]
+    if users is not None:
+        (folder / f"users-{port}.json").write_text(json.dumps(users))
+        words += ["--users", str(folder / f"users-{port}.json")]
     ca_file = None
     if tls:
         authority, ca_file = trustme.CA(), folder / f"ca-{port}.pem"

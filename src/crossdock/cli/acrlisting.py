@@ -16,6 +16,7 @@ from crossdock.cli.acroutput import check_query, print_answer
 from crossdock.cli.arguments import UsageError, copy_options
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
+from crossdock.cli.reading import integer
 from crossdock.cli.streams import print_bytes, read_secret
 from crossdock.inventory.values import Inventory
 from crossdock.oci.reference import Reference
@@ -59,7 +60,7 @@ def _list_metadata(namespace: argparse.Namespace, options: CopyOptions) -> Any:
 def _show(namespace: argparse.Namespace, options: CopyOptions) -> Any:
     reference = _reference(namespace, options, *_named(namespace), default_tag="latest")
     found = run_until_done(api.inspect(str(reference), options))
-    return found.raw if namespace.raw else json.loads(found.raw)
+    return found.raw if namespace.raw else json.loads(found.raw, parse_int=integer)
 
 
 def _list(namespace: argparse.Namespace, options: CopyOptions) -> Any:

@@ -30,7 +30,7 @@ def inspect(namespace: argparse.Namespace) -> int:
                 "digest": found.digest,
                 "media_type": found.media_type,
                 "size": found.size,
-                "manifest": json.loads(found.raw, parse_int=_integer),
+                "manifest": json.loads(found.raw, parse_int=integer),
             }
         )
     else:
@@ -72,7 +72,7 @@ def _describe(found: api.Inspection) -> list[str]:
     return lines
 
 
-def _integer(digits: str) -> int | str:
+def integer(digits: str) -> int | str:
     """The number; as text when Python's ``int`` would refuse it for its length."""
     return int(digits) if len(digits) < _LONGEST_INTEGER else digits
 
