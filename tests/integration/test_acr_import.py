@@ -265,6 +265,16 @@ def test_a_platform_is_taken_out_of_an_index(cloud: Cloud) -> None:
         assert cloud.target.remote.manifest(repository, reference).status == 200
 
 
+def test_formats_of_stdout(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/app", "1")
+    words = ("-n", "myregistry", "--source", "docker.io/app:1", "-t", "app:1", "--only-show-errors")
+    shown = {name: cloud.run(*words, "-o", name).stdout for name in ("none", "table", "tsv", "json")}
+    assert shown["none"] == ""
+    assert shown["tsv"] == f"app\t1\t{graph.root}\n"
+    assert shown["table"].splitlines()[::2] == ["Repository  Tag  Digest", f"app         1    {graph.root}"]
+    assert json.loads(shown["json"])["digest"] == graph.root
+
+
 def test_tag_and_digest_must_agree(cloud: Cloud) -> None:
     graph = put(cloud.public, "library/hello-world", "1")
     other = put(cloud.public, "library/hello-world", "2", seed=2)
@@ -333,7 +343,8 @@ def test_a_restricted_registry_without_trusted_services_takes_part_in_no_import(
 def test_a_wrong_password_a_missing_image_and_an_absent_target_have_their_exit_codes(cloud: Cloud) -> None:
     put(cloud.private, "app", "v1")
     words = ("-n", "myregistry", "--source", "docker-private.example/app:v1")
-    cloud.fail(*words, code=AUTH, naming=("docker-private.example",))
+    line = cloud.fail(*words, code=AUTH, naming=("docker-private.example", "inventory"))
+    assert "--src-" not in line
     cloud.fail(*words, "-u", "ann", "-p", "wr0ng", code=AUTH, naming=("ann",))
     cloud.fail("-n", "myregistry", "--source", "docker.io/none:1", code=NOT_FOUND, naming=("none",))
     put(cloud.public, "library/hello-world", "latest")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
+from crossdock.cli.failure import find_hint, next_step
 from crossdock.cli.streams import print_error
+from crossdock.errors import CrossdockError
 
 # Each module's function `run` takes the namespace and returns an exit code.
 _MODULES = {
@@ -15,9 +17,27 @@ _MODULES = {
 }
 
 
+# Flags of the other commands that errors name, and what there is in their place.
+_INSTEAD = {
+    "--src-creds-stdin": "credentials in the inventory or as flags",
+    "--dest-creds-stdin": "credentials in the inventory",
+    "--src-ca": "tls.ca in the inventory",
+    "--dest-ca": "tls.ca in the inventory",
+    "--src-plain-http": "tls.plain_http there",
+    "--dest-plain-http": "tls.plain_http there",
+}
+
+
 def acr(namespace: argparse.Namespace) -> int:
-    """Run the command of the group."""
-    return int(import_module(_MODULES[namespace.group]).run(namespace))
+    """Run the command of the group. What errors advise is said with its own flags."""
+    try:
+        return int(import_module(_MODULES[namespace.group]).run(namespace))
+    except CrossdockError as error:
+        advice = find_hint(error) or next_step(error)
+        for flag, instead in _INSTEAD.items():
+            advice = advice.replace(flag, instead)
+        error.hint = advice
+        raise
 
 
 def warn(namespace: argparse.Namespace, *texts: str) -> None:

@@ -6,11 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from crossdock.cli.acrlistingarguments import add_manifest, add_repository
+from crossdock.cli.acrlistingarguments import FORMATS, add_manifest, add_repository
 from crossdock.cli.argumentvalues import platform
 from crossdock.cli.contentarguments import add_content
-
-GROUPS = ("import", "manifest", "repository")
 
 
 def add_acr(commands: Any, command: Callable[..., Any], shared: Callable[[Any], None]) -> None:
@@ -28,15 +26,15 @@ def add_acr(commands: Any, command: Callable[..., Any], shared: Callable[[Any], 
     add_repository(groups, command, shared)
 
 
-def add_common(parser: Any) -> None:
-    """What every command of the group takes, as az's does."""
+def _add_common(parser: Any) -> None:
+    """What every command of az takes."""
     parser.add_argument("-g", "--resource-group", default="", metavar="NAME", help="resource group of --name")
     parser.add_argument("--subscription", default="", metavar="ID", help="subscription of --name")
     parser.add_argument(
         "-o",
         "--output",
-        choices=("json", "table", "none"),
-        help="what stdout holds (default: nothing after an import, as az; else json)",
+        choices=FORMATS,
+        help="what stdout holds (default: nothing, as of az)",
     )
     parser.add_argument("--only-show-errors", action="store_true", help="no warnings")
     parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)  # az's; there is no more
@@ -111,4 +109,4 @@ def _add_import(groups: Any, command: Callable[..., Any], shared: Callable[[Any]
         default="auto",
         help="on stderr: live on a terminal, else plain lines; json: one event a line (default auto)",
     )
-    add_common(parser)
+    _add_common(parser)

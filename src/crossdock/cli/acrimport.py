@@ -112,16 +112,21 @@ def _import_with_display(
 
 def _print(result: ImportResult, output: str | None) -> None:
     document = result.as_dict()
-    if output == "json":
+    if output in ("json", "jsonc"):
         print_json(document)
     elif output == "table":
         print_result("\n".join(_table(document["targets"])))
+    elif output == "tsv":
+        print_result("\n".join("\t".join(row) for row in _rows(document["targets"])))
+
+
+def _rows(targets: list[dict[str, str | None]]) -> list[tuple[str, str, str]]:
+    return [(each["repository"] or "", each["tag"] or "", each["digest"] or "") for each in targets]
 
 
 def _table(targets: list[dict[str, str | None]]) -> list[str]:
     """Columns as az prints them."""
-    rows = [("Repository", "Tag", "Digest")]
-    rows += [(each["repository"] or "", each["tag"] or "", each["digest"] or "") for each in targets]
+    rows = [("Repository", "Tag", "Digest"), *_rows(targets)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     rows.insert(1, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
     return [

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from crossdock.cli import exits
-from crossdock.cli.acrarguments import GROUPS, add_acr
 from crossdock.cli.argumentvalues import checked, folder, integer, listen, minimum, platform, readable_file
 from crossdock.cli.contentarguments import add_content
 from crossdock.cli.main import print_version
@@ -145,7 +144,7 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("argument ACTION: invalid choice"):
             message = f"no such action; there are {', '.join(ACTIONS)}"
         if message.startswith("argument GROUP: invalid choice"):
-            message = f"no such group; there are {', '.join(GROUPS)}"
+            message = "no such group; `crossdock acr --help` lists them"
         raise UsageError(message, command=self.prog)
 
 
@@ -177,7 +176,7 @@ def build_parser(*, listed: bool = False, only: str = "") -> argparse.ArgumentPa
         "registry": lambda: _add_registry(commands),
         "demo": lambda: _add_demo(commands),
         "state": lambda: add_state(commands, _command),
-        "acr": lambda: add_acr(commands, _command, _add_network),
+        "acr": lambda: _add_acr(commands),
     }
     for name, add in adders.items():
         if not only or name == only:
@@ -293,6 +292,12 @@ def _add_resuming(parser: _Parser) -> None:
         metavar="SIZE",
         help="all that is kept there together, the oldest goes first (default 16GiB)",
     )
+
+
+def _add_acr(commands: Any) -> None:
+    from crossdock.cli.acrarguments import add_acr  # many flags, which no other command has
+
+    add_acr(commands, _command, _add_network)
 
 
 def _add_inspect(commands: Any) -> None:
