@@ -166,6 +166,29 @@ def test_helpers_by_name_managed_identity_and_azs_login(
     assert copied(crossdock, acr, tmp_path, {**env, **path}).code == 0
 
 
+@pytest.mark.parametrize("how", ["token_file: token", "helper: azure-identity"])
+def test_an_inventory_names_the_identity_of_a_registry_that_is_served_elsewhere(
+    crossdock: Crossdock,
+    start: Start,
+    image: Callable[[Acr], Graph],
+    closing: ExitStack,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    acr = start()
+    image(acr)
+    env = {}
+    if how.startswith("helper"):
+        pytest.importorskip("azure.identity")
+        env = closing.enter_context(ManagedIdentity("s3cret-entra")).environ
+    (tmp_path / "token").write_text("s3cret-entra\n")
+    inventory = tmp_path / "inventory.yaml"
+    entry = f"{{name: mysource, credentials: {{{how}}}}}"
+    inventory.write_text(f"registries: [{entry}]\nhosts: {{mysource.azurecr.io: '{acr.host}'}}\n")
+    words = ("copy", f"mysource.azurecr.io/{REPOSITORY}:v1", f"oci:{tmp_path}/layout:v1")
+    without_secrets(crossdock.ok(*words, "--inventory", inventory, env=env), acr.log.read_text())
+
+
 @pytest.mark.parametrize("env", [ACCESS, SCOPED], ids=["access token", "password"])
 def test_tokens_of_three_seconds_are_renewed_in_mid_copy(
     crossdock: Crossdock,

@@ -29,6 +29,7 @@ PAGES = (
     "docs/faults.md",
     "docs/inventory.md",
     "docs/acr-import.md",
+    "docs/identities.md",
 )
 BELOW = ("acr import",)  # commands of groups whose flags the pages name
 OTHERS = ("--connect-to", "--query")  # curl's and az's

@@ -4,11 +4,11 @@ Nothing is sent before the registry demands it. The first 401 (or, when that has
 ``GET /v2/``) says how: Basic with the credentials, or a bearer token per scope. Tokens are cached until
 shortly before they expire, and tasks that need the same one wait for one request.
 
-After a 401 the client asks `Authenticator.improve` whether the same request may fare better. It may, once, in
-three cases: nothing was sent yet, another task has a newer token already, or the token was older than this
-request and is replaced now. A token that was made for this very request and is refused is the registry's last
-word, unless its new challenge names a scope that was not asked for (a mirror that keeps its repositories
-under another name).
+After a 401 the client asks `Authenticator.improve` whether the same request may fare better. It may, once,
+in four cases: nothing was sent yet, another task has a newer token already, the token was older than this
+request and is replaced now, or a credential helper gives something else by now. A token that was made for
+this very request and is refused is the registry's last word, unless its new challenge names a scope that was
+not asked for (a mirror that keeps its repositories under another name).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from crossdock.errors import RegistryError, Side, TokenExpired, WrongScope
+from crossdock.errors import RegistryError, Side, TokenExpired, Unauthorized, WrongScope
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER
@@ -142,7 +142,8 @@ class Authenticator:
             return current is not None
         token = self._tokens.get(scope)
         if token is None or current != f"Bearer {token.value}":
-            return False  # Basic, or a token that was given to us ready-made
+            # Basic, or a token that was given to us ready-made.
+            return await self._store.renew(scope.repository)
         if token.minted >= since and not widened:
             return False
         self.forget(scope)
@@ -243,7 +244,13 @@ class Authenticator:
     async def _mint(self, scope: Scope, challenge: Challenge) -> Token:
         credentials = await self._store.find(scope.repository)
         scopes = scope.entries + self._wider.get(scope, ())
-        token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
+        try:
+            token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
+        except Unauthorized as error:
+            if isinstance(error, WrongScope) or not await self._store.renew(scope.repository):
+                raise
+            credentials = await self._store.find(scope.repository)
+            token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
         self._tokens[scope] = token
         return token
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,8 @@ class CredentialStore:
         self._environ = environ
         self._side = side
         self._found: dict[str, Credentials | None] = {}
+        self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
+        self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
 
     async def find(self, repository: str) -> Credentials | None:
@@ -124,24 +126,39 @@ class CredentialStore:
             self._found[repository] = await self._flights.run(repository, lambda: self._search(repository))
         return self._found[repository]
 
+    async def renew(self, repository: str) -> bool:
+        """Ask helpers again for credentials that are refused now. Whether there are others than before.
+
+        What cloud helpers give lives for an hour to half a day; a run of many copies may take longer. Raises
+        as `find` does.
+        """
+        if not any(self._answers.values()):
+            return False
+        old = self._found.get(repository)
+        self._answers.clear()
+        new = await self._flights.run(repository, lambda: self._search(repository))
+        self._past += filter(None, self._found.values())
+        self._found = {repository: new}
+        return new != old
+
     def known(self, repository: str) -> Credentials | None:
         """What `find` found before."""
         return self._found.get(repository)
 
     def all_known(self) -> Iterator[Credentials]:
         """Every credential found so far."""
-        return (found for found in self._found.values() if found is not None)
+        return filter(None, (*self._past, *self._found.values()))
 
     async def _search(self, repository: str) -> Credentials | None:
         if self._given is not None:
             return as_token(self._given)
-        if self._first_helper and (found := await self._ask_named(self._first_helper, "the inventory")):
+        if self._first_helper and (found := await self._ask_first(self._first_helper, "the inventory")):
             return found
         if (found := from_environ(self._environ, self._side)) is not None:
             return found
         variable = f"CROSSDOCK_{self._side.upper()}_CREDENTIAL_HELPER"
         helper = self._environ.get(variable, "")
-        if helper and (found := await self._ask_named(helper, variable)):
+        if helper and (found := await self._ask_first(helper, variable)):
             return found
         for file in credential_files(self._environ):
             config = read_config(file)
@@ -164,19 +181,33 @@ class CredentialStore:
                 raise
             return in_file  # a helper of another machine (credsStore: desktop) beside a usable entry
 
-    async def _ask_named(self, helper: str, named_by: str) -> Credentials | None:
-        if helper in AZURE_HELPERS:
-            from crossdock.registry.azure import ask_azure
+    async def _ask_first(self, helper: str, named_by: str) -> Credentials | None:
+        """A helper that was named for this side or registry, and not in a file of docker's."""
+        if helper not in AZURE_HELPERS:
+            return await self._ask(helper, named_by)
+        from crossdock.registry.azure import ask_azure
 
+        async def ask() -> Credentials:
             return Credentials(access_token=await ask_azure(helper))
-        return await self._ask(helper, named_by)
+
+        return await self._once(helper, ask)
 
     async def _ask(self, helper: str, named_by: Path | str) -> Credentials | None:
         # few have one; it loads what runs processes
         from crossdock.registry.credential_helper import ask_helper
 
         server = DOCKER_HUB_KEY if self._host == DOCKER_HUB else self._host
-        return await ask_helper(helper, server, environ=self._environ, named_by=named_by)
+        return await self._once(
+            helper, lambda: ask_helper(helper, server, environ=self._environ, named_by=named_by)
+        )
+
+    async def _once(
+        self, helper: str, ask: Callable[[], Coroutine[Any, Any, Credentials | None]]
+    ) -> Credentials | None:
+        """The helper's answer, which is the same for all repositories."""
+        if helper not in self._answers:
+            self._answers[helper] = await self._flights.run(("helper", helper), ask)
+        return self._answers[helper]
 
     def _helper(self, config: Mapping[str, Any], path: Path) -> str:
         helpers = _mapping(config, "credHelpers", path)

@@ -313,6 +313,14 @@ def test_a_users_file_that_says_nothing_usable_is_named(tmp_path: Path, text: st
         AccountsFile(tmp_path / "none.json")
 
 
+def test_the_documented_file_is_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "identities.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("    ")]
+    path = tmp_path / "users.json"
+    path.write_text("\n".join(lines))
+    assert [user.name for user in AccountsFile(path).current().users] == ["ci", "ann"]
+
+
 def test_users_show_no_secret(users: Path) -> None:
     assert "s3cret" not in repr(AccountsFile(users).current())
 

@@ -315,6 +315,53 @@ async def test_a_helper_by_name_is_asked_for_its_host(
     assert {each.user for each in identity.requests} == {user}
 
 
+async def test_a_helper_is_asked_again_when_what_it_gave_is_refused(
+    identity: AcrIdentity, tmp_path: Path, clock: MovedClock
+) -> None:
+    environ = helper_in(tmp_path, "gcr", json.dumps({"Username": "ci", "Secret": "s3cret-pw"}))
+    async with (
+        AcrLike(identity) as registry,
+        ClientUnderTest(registry.host, helper="gcr", environ=environ, clock=clock) as client,
+    ):
+        await get(client)
+        await get(client, Scope.pull("y"))
+        identity.users["ci"] = "s3cret-new"
+        helper_in(tmp_path, "gcr", json.dumps({"Username": "ci", "Secret": "s3cret-new"}))
+        clock.now += 100
+        await get(client)
+        await get(client, Scope.pull("y"))
+        assert (tmp_path / "asked").read_text().count("get") == 2
+        identity.users["ci"] = "s3cret-gone"
+        clock.now += 100
+        with pytest.raises(Unauthorized) as caught:
+            await get(client)
+        assert (tmp_path / "asked").read_text().count("get") == 3
+    assert "s3cret" not in shown(caught.value)
+
+
+async def test_a_helper_is_asked_again_where_basic_is_refused(
+    registry: ScriptedServer, tmp_path: Path
+) -> None:
+    good = "old"
+
+    def handler(request: web.Request) -> web.Response:
+        expected = base64.b64encode(f"AWS:{good}".encode()).decode()
+        is_good = request.headers.get("Authorization") == f"Basic {expected}"
+        return web.Response(text="in") if is_good else demand('Basic realm="r"')
+
+    registry.handler = handler
+    environ = helper_in(tmp_path, "ecr-login", json.dumps({"Username": "AWS", "Secret": "old"}))
+    async with ClientUnderTest(registry.host, helper="ecr-login", environ=environ) as client:
+        await get(client)
+        helper_in(tmp_path, "ecr-login", json.dumps({"Username": "AWS", "Secret": "new"}))
+        good = "new"
+        assert await get(client) == b"in"
+        good = "newer"
+        with pytest.raises(Unauthorized):
+            await get(client)
+    assert (tmp_path / "asked").read_text().count("get") == 3
+
+
 async def test_a_helper_of_the_environment_is_asked(identity: AcrIdentity, tmp_path: Path) -> None:
     environ = helper_in(tmp_path, "ecr-login", json.dumps({"Username": "ci", "Secret": "s3cret-pw"}))
     environ["CROSSDOCK_SOURCE_CREDENTIAL_HELPER"] = "ecr-login"

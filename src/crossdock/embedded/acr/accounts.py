@@ -1,21 +1,10 @@
 """Who may do what here: the file that ``crossdock registry --users FILE`` names.
 
-It is JSON, for tests and labs: passwords stand in it as they are::
-
-    {
-      "users": [
-        {"name": "ci", "password": "…", "scopes": ["repository:team/*:pull,push,metadata_read"]},
-        {"name": "ann", "access_tokens": ["…"]}
-      ],
-      "anonymous": ["repository:public/*:pull"],
-      "access_token_s": 4500,
-      "refresh_token_s": 10800
-    }
-
-Scopes are those of the token protocol; ``*`` stands for any text in a name, and for every action. Without
-``scopes`` a user may do everything. ``access_tokens`` are the tokens of Entra ID that are exchanged for the
-user's refresh token. The file is read anew when it has changed: a password that is gone is refused from then
-on, a token that was given lives to its end, as at Azure.
+It is JSON, for tests and labs: passwords stand in it as they are (docs/identities.md shows one). Scopes are
+those of the token protocol; ``*`` stands for any text in a name, and for every action. Without ``scopes`` a
+user may do everything. ``access_tokens`` are the tokens of Entra ID that are exchanged for the user's
+refresh token. The file is read anew when it has changed: a password that is gone is refused from then on, a
+token that was given lives to its end, as at Azure.
 """
 
 from __future__ import annotations
