@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from crossdock.testing.images import ImageBuilder, sample_index
-from support.command import AUTH, NOT_FOUND, TARGET, USAGE, Crossdock, Finished
+from support.command import AUTH, MODULE, NOT_FOUND, TARGET, USAGE, Crossdock, Finished
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.images import Graph, assert_holds, one_layer_image, push
+from support.process import ServerProcess, free_port, listening
+from support.push import Remote
 
 pytestmark = pytest.mark.real
 
@@ -378,3 +381,79 @@ def test_a_password_comes_three_ways_and_is_shown_nowhere(cloud: Cloud, way: str
     kept = [path for path in cloud.crossdock.home.rglob("*") if path.is_file()]
     texts += [path.read_bytes().decode(errors="replace") for path in kept]
     assert not [text for text in texts if SECRET in text]
+
+
+# -- registries of Azure's as the embedded one is --------------------------------------------------------
+
+
+@pytest.fixture
+def embedded(closing: ExitStack, tmp_path: Path) -> tuple[str, Graph]:
+    """Its host and an image ``team/app:v1``; ann has an access token, bob a token for another repository."""
+    users = {
+        "users": [
+            {"name": "admin", "password": "s3cret-admin"},
+            {"name": "ann", "access_tokens": ["s3cret-entra"], "scopes": ["repository:team/*:pull"]},
+            {"name": "bob", "password": "s3cret-bob", "scopes": ["repository:other:pull"]},
+        ]
+    }
+    (tmp_path / "users.json").write_text(json.dumps(users))
+    port = free_port()
+    words = ("registry", "--root", str(tmp_path / "root"), "--listen", f"127.0.0.1:{port}")
+    server = ServerProcess(
+        f"crossdock registry :{port}",
+        [*MODULE, *words, "--users", str(tmp_path / "users.json")],
+        tmp_path / "embedded.log",
+        lambda: listening(port),
+    )
+    closing.callback(server.stop)
+    builder = ImageBuilder(seed=3)
+    remote = Remote(f"127.0.0.1:{port}", basic="admin:s3cret-admin")
+    return f"127.0.0.1:{port}", push(remote, "team/app", builder, one_layer_image(builder, 50_000)[0], "v1")
+
+
+def test_an_access_token_without_user_name_imports_across_tenants(
+    cloud: Cloud, embedded: tuple[str, Graph]
+) -> None:
+    host, graph = embedded
+    words = ("-n", "myregistry", "--source", f"{host}/team/app:v1", "-t", "app:v1")
+    done = cloud.run(*words, "-p", "s3cret-entra", "--progress", "plain")
+    assert_holds(cloud.target.remote, "app", "v1", graph)
+    log = (cloud.folder / "embedded.log").read_text()
+    assert "s3cret-entra" not in done.stderr + log
+    again = ("-n", "myregistry", "--source", f"{host}/team/app:v1", "-t", "again:v1")
+    cloud.fail(*again, "-p", "wr0ng", code=AUTH, naming=(host,))
+
+
+def test_a_token_of_another_repository_is_said_to_be_one(cloud: Cloud, embedded: tuple[str, Graph]) -> None:
+    words = ("-n", "myregistry", "--source", f"{embedded[0]}/team/app:v1", "-u", "bob", "-p", "s3cret-bob")
+    line = cloud.fail(*words, code=AUTH, naming=("bob", "team/app"))
+    assert "s3cret" not in line
+
+
+def test_an_import_into_such_a_registry(cloud: Cloud, embedded: tuple[str, Graph]) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest", index=True)
+    cloud.target_settings = {
+        "login_server": embedded[0],
+        "credentials": {"username": "admin", "password_env": "TARGET_PASSWORD"},
+    }
+    words = ("-n", "myregistry", "--source", "docker.io/library/hello-world", "--repository", "untagged")
+    cloud.run(*words, "-t", "hello:1", env={"TARGET_PASSWORD": "s3cret-admin"})
+    remote = Remote(embedded[0], basic="admin:s3cret-admin")
+    assert_holds(remote, "hello", "1", graph)
+    assert_holds(remote, "untagged", graph.root, graph)
+
+
+def test_referrers_come_along_when_they_are_asked_for(cloud: Cloud, embedded: tuple[str, Graph]) -> None:
+    builder = ImageBuilder(seed=4)
+    image = one_layer_image(builder, 1000)[0]
+    signature = builder.artifact("application/vnd.example.signature", subject=image)
+    remote = Remote(embedded[0], basic="admin:s3cret-admin")
+    push(remote, "team/signed", builder, image, "v1")
+    push(remote, "team/signed", builder, signature)
+    words = ("-n", "myregistry", "--source", f"{embedded[0]}/team/signed:v1", "-u", "admin")
+    how = {"env": {"CROSSDOCK_SOURCE_PASSWORD": "s3cret-admin"}}
+    cloud.run(*words, "-t", "plain:v1", "--no-referrers", **how)
+    assert cloud.target.remote.manifest("plain", signature.digest).status == 404
+    result = cloud.run(*words, "-t", "signed:v1", "--referrers", "-o", "json", **how).result
+    assert result["referrers_copied"] == 1
+    assert cloud.target.remote.manifest("signed", signature.digest).status == 200
