@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ def find_inventory(named: str | None, environ: Mapping[str, str]) -> Path | None
             return None
         base = f"{environ['HOME']}/.config"
     usual = Path(base, "crossdock", "inventory.yaml")
-    return usual if usual.is_file() else None
+    return usual if os.path.isfile(usual) else None  # a folder that may not be looked into has none
 
 
 def open_inventory(named: str | None, environ: Mapping[str, str]) -> Inventory | None:
