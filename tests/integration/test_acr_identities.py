@@ -314,3 +314,24 @@ def test_the_forms_on_the_wire_are_those_of_the_service(
         assert asked == [("POST", "/oauth2/exchange", 200), ("POST", "/oauth2/token", 200)]
     else:
         assert asked == [("GET", "/oauth2/token", 200)]
+
+
+def test_an_import_takes_a_token_without_a_user_name(
+    crossdock: Crossdock, start: Start, image: Callable[[Acr], Graph], tmp_path: Path
+) -> None:
+    acr, target = start("source"), start("target")
+    graph = image(acr)
+    inventory = tmp_path / "inventory.yaml"
+    entry = "{name: mytarget, credentials: {username: admin, password_env: ADMIN_PASSWORD}}"
+    hosts = f"{{mysource.azurecr.io: '{acr.host}', mytarget.azurecr.io: '{target.host}'}}"
+    inventory.write_text(f"registries: [{entry}]\nhosts: {hosts}\n")
+    source = f"mysource.azurecr.io/{REPOSITORY}:v1"
+    words = ("acr", "import", "-n", "mytarget", "--source", source, "-t", "copy:v1", "--inventory", inventory)
+    env = {"ADMIN_PASSWORD": "s3cret-admin"}
+    done = crossdock.ok(*words, "--password-stdin", stdin="s3cret-entra\n", env=env)
+    without_secrets(done, acr.log.read_text(), target.log.read_text())
+    assert_holds(target.remote, "copy", "v1", graph)
+    crossdock.ok(*words, env={**env, "CROSSDOCK_SOURCE_PASSWORD": "s3cret-entra"})
+    refused = crossdock(*words, "--password-stdin", stdin="s3cret-unknown\n", env=env)
+    assert refused.code == AUTH, str(refused)
+    assert "/oauth2/exchange: 401" in without_secrets(refused).stderr

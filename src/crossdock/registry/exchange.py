@@ -46,6 +46,7 @@ class TokenExchange:
         self._clock = clock
         self._refresh: dict[str, str] = {}  # by access token; that one itself where nothing is exchanged
         self._refusals: dict[str, RegistryError] = {}  # of exchanges, by access token
+        self._taken: set[str] = set()  # access tokens that turned out to be refresh tokens
         self._flights: SingleFlight[str] = SingleFlight()
 
     async def fetch(
@@ -68,15 +69,16 @@ class TokenExchange:
             if refresh == access_token:
                 raise self._refusals[access_token]
             reply = await self._redeem(realm, service, scopes, refresh)
+        if reply.status != 200 and refresh == access_token:
+            as_password = Credentials(username=NULL_USER, password=access_token)
+            reply = await self._ask_with_basic(realm, service, scopes, as_password)
         if reply.status == 200:
+            if refresh == access_token:
+                self._taken.add(access_token)
             return parse_token(reply, minted)
         if refresh != access_token:
             raise self._without_right(reply, scopes, refresh)
-        reply = await self._ask_with_basic(
-            realm, service, scopes, Credentials(username=NULL_USER, password=access_token)
-        )
-        if reply.status == 200:
-            return parse_token(reply, minted)
+        self._taken.discard(access_token)
         if reply.status not in REFUSED_FORM:
             raise refused(reply, "GET", who, hint, now=self._clock.wall())
         if webtoken.expired_s(access_token, self._clock.wall()):
@@ -84,8 +86,8 @@ class TokenExchange:
         return Token(access_token, minted, minted + DEFAULT_LIFETIME_S)
 
     def refusal(self, access_token: str) -> RegistryError | None:
-        """Why it was not exchanged."""
-        return self._refusals.get(access_token)
+        """Why it was not exchanged, unless it was taken in another way."""
+        return None if access_token in self._taken else self._refusals.get(access_token)
 
     def secrets(self) -> Iterator[str]:
         """What was got by exchange."""

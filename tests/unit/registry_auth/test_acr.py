@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from crossdock.errors import CredentialsError, RedirectRefused, TokenExpired, Unauthorized, WrongScope
+from crossdock.errors import CredentialsError, Denied, RedirectRefused, TokenExpired, Unauthorized, WrongScope
 from crossdock.options import Credentials
 from crossdock.registry.client import Scope
 from crossdock.testing.acr import NULL_USER, AcrIdentity, ManagedIdentity
-from unit.registry_auth.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand
+from unit.registry_auth.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
 PULL, PUSH = Scope.pull("x"), Scope.push("x")
 ENTRA = "s3cret-entra-token"
@@ -144,6 +144,10 @@ async def test_what_is_not_exchanged_is_tried_as_a_refresh_token(
     given = Credentials(access_token="s3cret-own-refresh")
     async with AcrLike(identity) as registry, ClientUnderTest(registry.host, credentials=given) as client:
         assert await get(client) == b"in"
+        registry.handler = lambda request: refuse(403, "DENIED", "not for you")
+        with pytest.raises(Denied) as caught:
+            await get(client)
+        assert "/oauth2/exchange" not in caught.value.hint
     assert [each.status for each in identity.wire] == [401 if exchanges else 404, 200]
     assert identity.wire[1].fields()["refresh_token"] == "s3cret-own-refresh"
 
