@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Fault
 from crossdock.testing.images import ImageBuilder
 from crossdock.testing.tokens import TokenServer
 from support.command import AUTH, USAGE, Crossdock
@@ -137,3 +139,24 @@ def test_passwords_of_htpasswd_come_from_a_file_beside_the_inventory(
     graph = push(registry.remote, "app", builder, content, "v1")
     crossdock.copy(f"{registry.host}/app:v1", f"{registry.host}/other:v1", "--inventory", path)
     assert_holds(registry.remote, "other", "v1", graph)
+
+
+def test_a_redirect_to_a_mapped_name_is_followed_to_where_that_is_served(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    fault_proxy: Callable[..., FaultProxy],
+    builder: ImageBuilder,
+    repository: str,
+    tmp_path: Path,
+) -> None:
+    proxy = fault_proxy(source.host, hostname="mapped.example")
+    served = f"127.0.0.1:{proxy.host.rpartition(':')[2]}"
+    content, layer = one_layer_image(builder, 3_000_000)
+    graph = push(source.remote, repository, builder, content, "v1")
+    path = f"/v2/{repository}/blobs/{layer.digest}"
+    redirect = Answer(307, {"Location": f"http://storage.example{path}?sig=x"})
+    proxy.add(Fault(on=f"GET {path}", times=None, answer=redirect))
+    hosts = {proxy.host: served, "storage.example": source.host}
+    file = inventory(tmp_path, hosts=hosts)
+    arguments = (f"{proxy.host}/{repository}:v1", f"oci:{tmp_path / 'out'}:v1", "--inventory", str(file))
+    assert crossdock.copy(*arguments)["digest"] == graph.root
