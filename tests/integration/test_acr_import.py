@@ -117,6 +117,10 @@ def test_docker_hubs_hello_world(cloud: Cloud) -> None:
     )
     assert done.stdout == ""
     assert_holds(cloud.target.remote, "hello-world", "latest", graph)
+    pulls = [
+        each.path for each in cloud.public.accesses() if each.method == "GET" and "/manifests/" in each.path
+    ]
+    assert len(pulls) == len(graph.manifests)  # a registry may count them against a limit
 
 
 def test_docker_hubs_library_needs_not_be_written(cloud: Cloud) -> None:

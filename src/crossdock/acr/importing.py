@@ -105,15 +105,16 @@ async def run_import(
     async with AsyncExitStack() as stack:
         places = await stack.enter_async_context(Places(options, tally.retried))
         source = await places.open(plan.source, "source", tally.retried)
-        named = await _resolve(plan.source, source)
-        with during("fetch manifest from", "source", str(plan.source)):
-            data = await source.fetch_manifest(named)  # network
-        root, data = await select(named, data, platforms, source)
+        root = named = await _resolve(plan.source, source)
+        if platforms or strict_limits:  # a GET may count against a limit on pulls
+            with during("fetch manifest from", "source", str(plan.source)):
+                data = await source.fetch_manifest(named)  # network
+            root, data = await select(named, data, platforms, source)
+            if strict_limits:
+                await check_limits(plan.source, source, root, data)
         targets = await _look_at(plan.targets, places, tally)
         if not plan.force:
             _refuse_conflicts(targets, root)
-        if strict_limits:
-            await check_limits(plan.source, source, root, data)
         copies: list[CopyResult] = []
         if not dry_run:
             workshop = await stack.enter_async_context(open_workshop(options))
