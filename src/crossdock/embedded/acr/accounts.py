@@ -71,20 +71,21 @@ class AccountsFile:
     def __init__(self, path: Path) -> None:
         """Reads it. Raises `InvalidOption` for what it says, `StoreError` when it cannot be read."""
         self._path = path
-        self._stamp, self._accounts = self._read()
+        self._stamp: tuple[int, ...] = ()
+        self._accounts = self._read()
 
     def current(self) -> Accounts:
-        """What it says now; a file that became unusable stands as it was. Blocks."""
+        """What it says now; a file that became unusable stands as it was, which is logged once. Blocks."""
         try:
             if _stamp(self._path) != self._stamp:
-                self._stamp, self._accounts = self._read()
+                self._accounts = self._read()
         except (InvalidOption, OSError) as error:
             log.error("the users stay as they were: %s", error)
         return self._accounts
 
-    def _read(self) -> tuple[tuple[int, ...], Accounts]:
+    def _read(self) -> Accounts:
         try:
-            stamp = _stamp(self._path)
+            self._stamp = _stamp(self._path)  # before the content: a change in between is seen next time
             content = self._path.read_bytes()
         except OSError as error:
             raise StoreError(f"users file {self._path} cannot be read: {error.strerror}") from None
@@ -97,7 +98,7 @@ class AccountsFile:
                 raise InvalidOption(
                     f"users file {self._path}: {scope!r} is no scope", hint="give TYPE:NAME:ACTION,ACTION"
                 )
-        return stamp, accounts
+        return accounts
 
 
 def split_scope(scope: str) -> tuple[str, str, tuple[str, ...]]:
