@@ -5,6 +5,7 @@ The names are those of the documentation; an inventory and its host map say that
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Fault
 from crossdock.testing.images import ImageBuilder, sample_index
 from support.command import AUTH, MODULE, NOT_FOUND, TARGET, USAGE, Crossdock, Finished
 from support.docker_registry import DockerRegistry, htpasswd_file
@@ -461,3 +464,35 @@ def test_referrers_come_along_when_they_are_asked_for(cloud: Cloud, embedded: tu
     result = cloud.run(*words, "-t", "signed:v1", "--referrers", "-o", "json", **how).result
     assert result["referrers_copied"] == 1
     assert cloud.target.remote.manifest("signed", signature.digest).status == 200
+
+
+def test_an_import_that_fails_half_way_leaves_no_new_tag(
+    cloud: Cloud, fault_proxy: Callable[..., FaultProxy]
+) -> None:
+    put(cloud.public, "library/hello-world", "latest")
+    proxy = fault_proxy(cloud.target.host)
+    proxy.add(Fault(on="PUT /v2/b/manifests/*", times=None, answer=Answer(403)))
+    cloud.target_settings = {"login_server": proxy.host}
+    words = ("-n", "myregistry", "--source", "docker.io/hello-world", "-t", "a:1", "-t", "b:2")
+    cloud.fail(*words, code=AUTH, naming=(f"{proxy.host}/b",))
+    for repository, tag in (("a", "1"), ("b", "2")):
+        assert cloud.target.remote.manifest(repository, tag).status == 404
+
+
+def test_a_traceback_shows_no_password(cloud: Cloud) -> None:
+    put(cloud.private, "app", "v1")
+    words = (
+        "-n",
+        "myregistry",
+        "--source",
+        "docker-private.example/app:v1",
+        "-u",
+        "ann",
+        "-p",
+        "wr0ng-s3cret",
+    )
+    done = cloud.crossdock("acr", "import", *words, "--debug", "--inventory", cloud.inventory())
+    assert done.code == AUTH
+    assert "Traceback" in done.stderr
+    encoded = base64.b64encode(b"ann:wr0ng-s3cret").decode()
+    assert not [secret for secret in ("wr0ng-s3cret", encoded) if secret in done.stderr + done.stdout]
