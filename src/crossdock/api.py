@@ -107,7 +107,8 @@ async def copy(
         open_workshop(options) as workshop,
         open_resuming(options) as resuming,
     ):
-        return await copy_one(origin, destination, platforms, places, workshop, resuming, tally)
+        parts = (places, workshop, resuming, tally)
+        return await copy_one(origin, destination, platforms, *parts, is_alone=True)
 
 
 async def inspect(reference: str, options: CopyOptions | None = None) -> Inspection:
@@ -179,8 +180,13 @@ async def copy_one(
     workshop: Workshop,
     resuming: Resuming,
     tally: Tally,
+    *,
+    is_alone: bool = False,
 ) -> CopyResult:
-    """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`."""
+    """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`.
+
+    `is_alone`: it is no copy of a list, so referrers are copied unless they are not wanted.
+    """
     started = time.monotonic()
     for trouble in resuming.take_trouble():
         tally.warn(trouble)
@@ -190,7 +196,7 @@ async def copy_one(
     if verified == "target" and isinstance(destination, LayoutReference):
         verified = "stream"
         tally.warn("a layout compares no digests itself: the blobs were hashed here, not by the target")
-    wish = _wish(origin, destination, platforms, places.options)
+    wish = _wish(origin, destination, platforms, places.options, is_alone)
     named, root = await ImageCopy(wish, reading, writing, workshop, resuming, tally).run()
     if isinstance(destination, LayoutReference) and wish.target_tag is None:
         with during("push manifest to", "target", str(destination)):
@@ -231,7 +237,11 @@ def _name_of(location: Location) -> str:
 
 
 def _wish(
-    origin: Location, destination: Location, platforms: tuple[Platform, ...], options: CopyOptions
+    origin: Location,
+    destination: Location,
+    platforms: tuple[Platform, ...],
+    options: CopyOptions,
+    is_alone: bool,
 ) -> Wish:
     mount_from: tuple[str, ...] = ()
     if (
@@ -250,7 +260,7 @@ def _wish(
         target_digest=Digest(destination.digest) if destination.digest else None,
         platforms=platforms,
         mount_from=mount_from,
-        referrers=bool(options.referrers),
+        referrers=is_alone if options.referrers is None else options.referrers,
         requires_referrers=options.referrers is True,
         copies_foreign=options.foreign_layers == "copy",
     )

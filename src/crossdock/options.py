@@ -137,6 +137,10 @@ class NetworkOptions:
 class CopyOptions:
     """Everything one copy can be told. The defaults are what the command uses, but for `state`.
 
+    `referrers` None copies what refers to the manifests in a copy of one reference, with a warning where it
+    cannot be looked for, and not in a list of copies: there it would double the requests of images that are
+    at the target already. With True it is copied, or the copy fails.
+
     With `state` None nothing is written on this machine, and a copy that was killed begins its open uploads
     anew. `default_state_folder` is what the command uses.
     """
@@ -145,9 +149,7 @@ class CopyOptions:
     target: RegistryOptions = RegistryOptions()
     network: NetworkOptions = NetworkOptions()
     platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
-    referrers: bool | None = (
-        None  # signatures, SBOMs, …; None: no, True: and fail if they cannot be looked for
-    )
+    referrers: bool | None = None  # what refers to the manifests, too: see above
     foreign_layers: ForeignLayers = "keep"  # licences may forbid to distribute them (image-spec layer.md)
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # every content buffer of the process together

@@ -496,3 +496,18 @@ def test_a_traceback_shows_no_password(cloud: Cloud) -> None:
     assert "Traceback" in done.stderr
     encoded = base64.b64encode(b"ann:wr0ng-s3cret").decode()
     assert not [secret for secret in ("wr0ng-s3cret", encoded) if secret in done.stderr + done.stdout]
+
+
+def test_signatures_come_along_before_the_tag_unless_they_are_not_wanted(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest")
+    signature = f"{graph.root.replace(':', '-')}.sig"
+    signed = put(cloud.public, "library/hello-world", signature, seed=2)
+    words = ("--name", "myregistry", "--source", "docker.io/library/hello-world:latest", "--image")
+    cloud.run(*words, "plain:v1", "--no-referrers")
+    assert cloud.target.remote.tags("plain") == ["v1"]
+    cloud.run(*words, "signed:v1")
+    assert_holds(cloud.target.remote, "signed", signature, signed)
+    puts = [
+        each.path for each in cloud.target.accesses() if each.method == "PUT" and "/signed/m" in each.path
+    ]
+    assert [path.rpartition("/")[2] for path in puts][-2:] == [signature, "v1"]

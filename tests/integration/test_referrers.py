@@ -110,11 +110,11 @@ def test_everything_attached_arrives_and_a_second_copy_finds_it(
     source, target = start(here, "source"), start(there, "target")
     signed.push(source, repository)
     names = (f"{source}/{repository}:v1", f"{target}/{repository}:v1")
-    result = crossdock.copy(*names, "--referrers")
+    result = crossdock.copy(*names)
     signed.assert_at(target, repository)
     assert (result["referrers"], result["referrers_copied"], result["manifests"]) == (4, 4, 7)
     assert result["warnings"] == []
-    again = crossdock.copy(*names, "--referrers")
+    again = crossdock.copy(*names)
     assert (again["referrers"], again["referrers_copied"], again["blobs_moved"]) == (4, 0, 0)
 
 
@@ -167,14 +167,22 @@ def test_layouts_carry_them_both_ways(
     signed.assert_at(target, repository)
 
 
-def test_without_the_flag_or_with_its_opposite_only_the_image_is_copied(
-    crossdock: Crossdock, start: Callable[[str, str], str], repository: str, signed: Signed
+def test_with_the_opposite_flag_or_in_a_list_only_the_image_is_copied(
+    crossdock: Crossdock,
+    start: Callable[[str, str], str],
+    repository: str,
+    signed: Signed,
+    tmp_path: Path,
 ) -> None:
     source, target = start(API, "source"), start(API, "target")
     signed.push(source, repository)
     result = crossdock.copy(f"{source}/{repository}:v1", f"{target}/{repository}:v1", "--no-referrers")
     assert (result["referrers"], result["manifests"]) == (0, 3)
-    assert Remote(target).tags(repository) == ["v1"]
+    pairs = tmp_path / "pairs"
+    pairs.write_text(f"{source}/{repository}:v1 {target}/{repository}/listed:v1\n")
+    crossdock.ok("copy", "--from-file", pairs, "--progress", "none")
+    for copied in (repository, f"{repository}/listed"):
+        assert Remote(target).tags(copied) == ["v1"]
 
 
 @pytest.mark.parametrize(("kind", "cost"), [("docker-registry-2.8", 2), ("distribution-3", 2), (API, 2)])

@@ -124,9 +124,8 @@ async def run_import(
             for destination in _steps(plan.targets):
                 # Each copy counts for itself.
                 counts = Tally(on_event)
-                copies.append(
-                    await copy_one(origin, destination, platforms, places, workshop, resuming, counts)
-                )
+                parts = (places, workshop, resuming, counts)
+                copies.append(await copy_one(origin, destination, platforms, *parts, is_alone=True))
     return ImportResult(
         plan=plan,
         source_digest=named.digest,

@@ -13,7 +13,8 @@ def add_content(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--referrers",
         action=argparse.BooleanOptionalAction,
-        help="copy signatures, SBOMs and whatever else refers to the manifests",
+        help="copy signatures, SBOMs and whatever else refers to the manifests, or fail if that cannot be "
+        "looked for (default: yes, with a warning instead; not with --from-file)",
     )
     parser.add_argument(
         "--foreign-layers",
