@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +23,11 @@ from support.process import ServerProcess
 # A machine that is busy is no counterexample: no test asserts a time.
 hypothesis.settings.register_profile("crossdock", deadline=None)
 hypothesis.settings.load_profile("crossdock")
+
+# A shell starts what it puts into the background with SIGINT ignored, and commands that tests interrupt
+# would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
