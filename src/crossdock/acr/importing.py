@@ -10,10 +10,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -21,8 +19,7 @@ from msgspec import Struct
 from crossdock.acr.limits import check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.api import CopyResult, copy_one
-from crossdock.content import Source
-from crossdock.errors import DigestMismatch, NotFound, TagExists
+from crossdock.errors import NotFound, TagExists
 from crossdock.events import Listener, ignore
 from crossdock.many import SUMS
 from crossdock.oci.descriptor import Descriptor
@@ -30,6 +27,7 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import during
+from crossdock.transfer.image import resolve
 from crossdock.transfer.platforms import select
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
@@ -105,7 +103,9 @@ async def run_import(
     async with AsyncExitStack() as stack:
         places = await stack.enter_async_context(Places(options, tally.retried))
         source = await places.open(plan.source, "source", tally.retried)
-        root = named = await _resolve(plan.source, source)
+        root = named = await resolve(
+            source, str(plan.source), plan.source.tag or str(plan.source.digest), plan.source.digest, "import"
+        )
         if platforms or strict_limits:  # a GET may count against a limit on pulls
             with during("fetch manifest from", "source", str(plan.source)):
                 data = await source.fetch_manifest(named)  # network
@@ -146,19 +146,6 @@ def _steps(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
     return (*contents, *(each for each in targets if each.tag is not None))
 
 
-async def _resolve(reference: Reference, source: Source) -> Descriptor:
-    with during("resolve", "source", str(reference)):
-        named = await source.resolve(reference.tag or str(reference.digest))  # network
-        if reference.digest is not None and named.digest != reference.digest:
-            raise DigestMismatch(
-                f"{reference.tag} is {named.digest}, not {reference.digest}",
-                hint="the tag has moved: drop the tag to import the digest, or the digest to import the tag",
-                expected=str(reference.digest),
-                actual=str(named.digest),
-            )
-        return named
-
-
 async def _look_at(
     references: tuple[Reference, ...], places: Places, tally: Tally
 ) -> tuple[TargetState, ...]:
@@ -173,9 +160,7 @@ async def _look_at(
             except NotFound:
                 pass
 
-    work = [partial(look, each, each.tag) for each in references if each.tag is not None]
-    waits: list[Coroutine[Any, Any, None]] = [each() for each in work]
-    await run_together(waits)
+    await run_together(look(each, each.tag) for each in references if each.tag is not None)
     return tuple(TargetState(each, before.get(each, "")) for each in references)
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from importlib import import_module
 
+from crossdock.cli.arguments import UsageError
 from crossdock.cli.failure import find_hint, next_step
-from crossdock.cli.streams import print_error
+from crossdock.cli.streams import print_error, read_secret
 from crossdock.errors import CrossdockError
+from crossdock.inventory.values import Inventory
+from crossdock.options import CopyOptions
 
 # Each module's function `run` takes the namespace and returns an exit code.
 _MODULES = {
@@ -45,3 +48,17 @@ def warn(namespace: argparse.Namespace, *texts: str) -> None:
     if not namespace.only_show_errors:
         for text in texts:
             print_error(f"WARNING: {text}")
+
+
+def given_password(namespace: argparse.Namespace, command: str) -> str:
+    """The password of the flags, or of stdin. Raises `UsageError`, which names `command`."""
+    if not namespace.password_stdin:
+        return str(namespace.password)
+    if namespace.password:
+        raise UsageError("--password and --password-stdin contradict each other", command=command)
+    return read_secret("--password-stdin")
+
+
+def inventory_of(options: CopyOptions) -> Inventory:
+    """The inventory that was found, or an empty one."""
+    return options.registries if isinstance(options.registries, Inventory) else Inventory()

@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from crossdock.cli.acrlistingarguments import FORMATS, add_manifest, add_repository
-from crossdock.cli.argumentvalues import platform
-from crossdock.cli.contentarguments import add_content
+from crossdock.cli.acrlistingarguments import FORMATS, add_credentials, add_manifest, add_repository
+from crossdock.cli.contentarguments import add_content, add_progress
 
 
 def add_acr(commands: Any, command: Callable[..., Any], shared: Callable[[Any], None]) -> None:
@@ -77,36 +76,14 @@ def _add_import(groups: Any, command: Callable[..., Any], shared: Callable[[Any]
     )
     parser.add_argument("--force", action="store_true", help="overwrite tags")
     parser.add_argument("--no-wait", action="store_true", help="go on in the background")
-    parser.add_argument(
-        "--platform",
-        dest="platforms",
-        type=platform,
-        action="append",
-        metavar="OS/ARCH[/VARIANT]",
-        help="only this platform of an index; repeatable: several make a filtered index, new digest",
-    )
     parser.add_argument("--dry-run", action="store_true", help="look at both sides and copy nothing")
     parser.add_argument(
         "--strict-limits", action="store_true", help="refuse over 50 manifests or a layer over 2 GiB"
     )
     add_content(parser)
     who = parser.add_argument_group("credentials at the source")
-    who.add_argument("-u", "--username", default="", metavar="USER", help="user name")
-    who.add_argument(
-        "-p",
-        "--password",
-        default="",
-        metavar="SECRET",
-        help="password, or a token without --username; shows in the process list: better the next, "
-        "or CROSSDOCK_SOURCE_PASSWORD",
-    )
-    who.add_argument("--password-stdin", action="store_true", help="read it from the first line of stdin")
+    add_credentials(who, "user name")
     shared(parser)
     output = parser.add_argument_group("output")
-    output.add_argument(
-        "--progress",
-        choices=("auto", "plain", "json", "none"),
-        default="auto",
-        help="on stderr: live on a terminal, else plain lines; json: one event a line (default auto)",
-    )
+    add_progress(output)
     _add_common(parser)

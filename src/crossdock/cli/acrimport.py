@@ -10,25 +10,23 @@ from dataclasses import replace
 from crossdock.acr.command import NO_WAIT, ImportWords, check_words
 from crossdock.acr.importing import ImportResult, run_import
 from crossdock.acr.plan import ImportPlan, make_plan, plan_options
-from crossdock.cli.acr import warn
-from crossdock.cli.arguments import UsageError, copy_options
+from crossdock.cli.acr import given_password, inventory_of, warn
+from crossdock.cli.acroutput import columns
+from crossdock.cli.arguments import copy_options
 from crossdock.cli.display import open_display
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
-from crossdock.cli.streams import print_json, print_result, read_secret
+from crossdock.cli.streams import print_json, print_result
 from crossdock.cli.tally import Tally
 from crossdock.errors import Cancelled
 from crossdock.events import Event
-from crossdock.inventory.values import Inventory
 from crossdock.options import CopyOptions, default_state_folder
 
 
 def run(namespace: argparse.Namespace) -> int:
     """Import what the flags say. Nothing is sent before all that can be checked here was."""
     options = copy_options(namespace, None, None)
-    inventory = options.registries
-    if not isinstance(inventory, Inventory):
-        inventory = Inventory()
+    inventory = inventory_of(options)
     checked = check_words(_words(namespace), inventory)
     warn(namespace, *checked.warnings)
     plan = make_plan(checked)
@@ -44,14 +42,8 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _words(namespace: argparse.Namespace) -> ImportWords:
-    username, password = namespace.username, namespace.password
-    if namespace.password_stdin:
-        if password:
-            raise UsageError(
-                "--password and --password-stdin contradict each other", command="crossdock acr import"
-            )
-        password = read_secret("--password-stdin")
-    elif not password and not namespace.registry:  # a registry that is named as such has its own
+    username, password = namespace.username, given_password(namespace, "crossdock acr import")
+    if not password and not namespace.registry:  # a registry that is named as such has its own
         password = os.environ.get("CROSSDOCK_SOURCE_PASSWORD", "")
         if password:
             username = username or os.environ.get("CROSSDOCK_SOURCE_USERNAME", "")
@@ -115,20 +107,10 @@ def _print(result: ImportResult, output: str | None) -> None:
     if output in ("json", "jsonc"):
         print_json(document)
     elif output == "table":
-        print_result("\n".join(_table(document["targets"])))
+        print_result("\n".join(columns([("Repository", "Tag", "Digest"), *_rows(document["targets"])])))
     elif output == "tsv":
         print_result("\n".join("\t".join(row) for row in _rows(document["targets"])))
 
 
 def _rows(targets: list[dict[str, str | None]]) -> list[tuple[str, str, str]]:
     return [(each["repository"] or "", each["tag"] or "", each["digest"] or "") for each in targets]
-
-
-def _table(targets: list[dict[str, str | None]]) -> list[str]:
-    """Columns as az prints them."""
-    rows = [("Repository", "Tag", "Digest"), *_rows(targets)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    rows.insert(1, ("-" * widths[0], "-" * widths[1], "-" * widths[2]))
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]

@@ -12,13 +12,13 @@ from crossdock import api
 from crossdock.acr import metadata
 from crossdock.acr.command import NO_PASSWORD
 from crossdock.acr.registries import login_server
+from crossdock.cli.acr import given_password, inventory_of
 from crossdock.cli.acroutput import check_query, print_answer
 from crossdock.cli.arguments import UsageError, copy_options
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.reading import integer
-from crossdock.cli.streams import print_bytes, read_secret
-from crossdock.inventory.values import Inventory
+from crossdock.cli.streams import print_bytes
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
 
@@ -104,10 +104,9 @@ def _reference(
 
 
 def _login_server(namespace: argparse.Namespace, options: CopyOptions, registry: str) -> str:
-    inventory = options.registries
     return login_server(
         registry,
-        inventory if isinstance(inventory, Inventory) else Inventory(),
+        inventory_of(options),
         subscription=namespace.subscription,
         resource_group=namespace.resource_group,
     )
@@ -119,12 +118,8 @@ def _order(namespace: argparse.Namespace) -> Any:
 
 def _options(namespace: argparse.Namespace) -> CopyOptions:
     options = copy_options(namespace, None, None)
-    username, password = namespace.username, namespace.password
     command = f"crossdock acr {namespace.group} {namespace.verb}"
-    if namespace.password_stdin:
-        if password:
-            raise UsageError("--password and --password-stdin contradict each other", command=command)
-        password = read_secret("--password-stdin")
+    username, password = namespace.username, given_password(namespace, command)
     if not password:
         if username:
             raise UsageError(NO_PASSWORD, hint="add --password-stdin", command=command)

@@ -59,6 +59,20 @@ def _add_registry(parser: Any, *flags: str, required: bool) -> None:
     parser.add_argument(*flags, dest="registry", default="", required=required, metavar="REGISTRY", help=text)
 
 
+def add_credentials(group: Any, whose: str) -> None:
+    """Add ``--username``, ``--password`` and ``--password-stdin``; `whose` explains the first."""
+    group.add_argument("-u", "--username", default="", metavar="USER", help=whose)
+    group.add_argument(
+        "-p",
+        "--password",
+        default="",
+        metavar="SECRET",
+        help="password, or a token without --username; shows in the process list: better the next, "
+        "or CROSSDOCK_SOURCE_PASSWORD",
+    )
+    group.add_argument("--password-stdin", action="store_true", help="read it from the first line of stdin")
+
+
 def _add_order(parser: Any) -> None:
     parser.add_argument("--orderby", choices=ORDERS, help="by time instead of by name")
     _add_top(parser)
@@ -70,16 +84,7 @@ def _add_top(parser: Any) -> None:
 
 def _add_common(parser: Any, shared: Shared) -> None:
     who = parser.add_argument_group("registry")
-    who.add_argument("-u", "--username", default="", metavar="USER", help="user name there")
-    who.add_argument(
-        "-p",
-        "--password",
-        default="",
-        metavar="SECRET",
-        help="password, or a token without --username; shows in the process list: better the next, "
-        "or CROSSDOCK_SOURCE_PASSWORD",
-    )
-    who.add_argument("--password-stdin", action="store_true", help="read it from the first line of stdin")
+    add_credentials(who, "user name there")
     who.add_argument("-g", "--resource-group", default="", metavar="NAME", help="its resource group")
     who.add_argument("--subscription", default="", metavar="ID", help="its subscription")
     shared(parser)

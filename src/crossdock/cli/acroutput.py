@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from crossdock.cli.failure import fold
@@ -25,6 +26,16 @@ def print_answer(found: Any, output: str, query: str | None) -> None:
         print_result("\n".join((_table if output == "table" else _tsv)(found)))
 
 
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with a row each, the first underlined, as az prints them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in lines
+    ]
+
+
 def _jmespath(query: str) -> Any:
     try:
         import jmespath
@@ -45,12 +56,7 @@ def _table(found: Any) -> list[str]:
     names = dict.fromkeys(name for row in objects for name, value in row.items() if not _is_nested(value))
     cells = [[name[:1].upper() + name[1:] for name in names]]
     cells += [[_cell(row.get(name)) for name in names] for row in objects]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    cells.insert(1, ["-" * width for width in widths])
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    return columns(cells)
 
 
 def _tsv(found: Any) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from crossdock.cli import exits
-from crossdock.cli.argumentvalues import checked, folder, integer, listen, minimum, platform, readable_file
-from crossdock.cli.contentarguments import add_content
+from crossdock.cli.argumentvalues import checked, folder, integer, listen, minimum, readable_file
+from crossdock.cli.contentarguments import add_content, add_progress
 from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
 from crossdock.cli.units import parse_duration, parse_size
@@ -209,14 +209,6 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
     parser.add_argument(
         "--fail-fast", action="store_true", help="end with the first copy of the list that fails"
     )
-    parser.add_argument(
-        "--platform",
-        dest="platforms",
-        type=platform,
-        action="append",
-        metavar="OS/ARCH[/VARIANT]",
-        help="copy only this platform of an index; repeatable: several make a filtered index, new digest",
-    )
     add_content(parser)
     _add_registry_side(parser, "source", "src")
     _add_registry_side(parser, "target", "dest")
@@ -249,12 +241,7 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
     )
     _add_resuming(parser)
     output = parser.add_argument_group("output")
-    output.add_argument(
-        "--progress",
-        choices=("auto", "plain", "json", "none"),
-        default="auto",
-        help="on stderr: live on a terminal, else plain lines; json: one event a line (default auto)",
-    )
+    add_progress(output)
     _add_output(output)
     output.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report, also on failure")
 

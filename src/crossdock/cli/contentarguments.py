@@ -1,15 +1,24 @@
-"""The flags that say what is copied besides the image itself."""
+"""Flags that `copy` and `acr import` share: what is copied, and how that is shown."""
 
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+from typing import Any, get_args
 
+from crossdock.cli.argumentvalues import platform
 from crossdock.options import ForeignLayers
 
 
 def add_content(parser: argparse.ArgumentParser) -> None:
-    """Add ``--referrers`` and ``--foreign-layers``, whose names are those of `CopyOptions`."""
+    """Add ``--platform``, ``--referrers`` and ``--foreign-layers``: what of the source is copied."""
+    parser.add_argument(
+        "--platform",
+        dest="platforms",
+        type=platform,
+        action="append",
+        metavar="OS/ARCH[/VARIANT]",
+        help="copy only this platform of an index; repeatable: several make a filtered index, new digest",
+    )
     parser.add_argument(
         "--referrers",
         action=argparse.BooleanOptionalAction,
@@ -20,4 +29,14 @@ def add_content(parser: argparse.ArgumentParser) -> None:
         "--foreign-layers",
         choices=get_args(ForeignLayers),
         help="keep: leave them at their URLs (default); copy: fetch them, without credentials, and push them",
+    )
+
+
+def add_progress(group: Any) -> None:
+    """Add ``--progress``."""
+    group.add_argument(
+        "--progress",
+        choices=("auto", "plain", "json", "none"),
+        default="auto",
+        help="on stderr: live on a terminal, else plain lines; json: one event a line (default auto)",
     )

@@ -100,15 +100,9 @@ def read_credentials(flag: str) -> Credentials:
 
     Raises `UsageError` naming `flag`, never quoting the line.
     """
-    line = sys.stdin.buffer.readline(_MAX_LINE)
-    if not line:
+    text = _read_line(flag)
+    if text is None:
         raise UsageError(f"{flag}: stdin has no line for it; give one user:password line for each such flag")
-    if len(line) == _MAX_LINE:
-        raise UsageError(f"{flag}: the line is longer than {_MAX_LINE} bytes")
-    try:
-        text = line.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise UsageError(f"{flag}: the line is not UTF-8") from None
     username, colon, password = text.partition(":")
     if not colon or not username:
         raise UsageError(f"{flag}: the line is not user:password")
@@ -117,16 +111,21 @@ def read_credentials(flag: str) -> Credentials:
 
 def read_secret(flag: str) -> str:
     """The first line of stdin. Raises `UsageError` naming `flag`, never quoting the line."""
+    text = _read_line(flag)
+    if not text:
+        raise UsageError(f"{flag}: stdin has no line for it")
+    return text
+
+
+def _read_line(flag: str) -> str | None:
+    """The next line of stdin without its end; None when there is none. Raises `UsageError`."""
     line = sys.stdin.buffer.readline(_MAX_LINE)
     if len(line) == _MAX_LINE:
         raise UsageError(f"{flag}: the line is longer than {_MAX_LINE} bytes")
     try:
-        text = line.decode().rstrip("\r\n")
+        return line.decode().rstrip("\r\n") if line else None
     except UnicodeDecodeError:
         raise UsageError(f"{flag}: the line is not UTF-8") from None
-    if not text:
-        raise UsageError(f"{flag}: stdin has no line for it")
-    return text
 
 
 class LineWriter:

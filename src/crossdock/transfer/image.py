@@ -133,16 +133,7 @@ class ImageCopy:
 
     async def _resolve(self) -> Descriptor:
         wish = self._wish
-        with during("resolve", "source", wish.source_reference):
-            named = await self._source.resolve(wish.source_name)  # network
-            if wish.source_digest is not None and named.digest != wish.source_digest:
-                raise DigestMismatch(
-                    f"{wish.source_name} is {named.digest}, not {wish.source_digest}",
-                    hint="the tag has moved: drop the tag to copy the digest, or the digest to copy the tag",
-                    expected=str(wish.source_digest),
-                    actual=str(named.digest),
-                )
-            return named
+        return await resolve(self._source, wish.source_reference, wish.source_name, wish.source_digest)
 
     async def find(self, name: str, shown: str) -> bytes | None:
         """The manifest that the target has under a tag or digest; errors call it `shown`. # network"""
@@ -409,6 +400,25 @@ class ImageCopy:
             except CrossdockError as error:
                 self._tally.retried("target", "mount blob", str(error))
         return False
+
+
+async def resolve(
+    source: Source, reference: str, name: str, digest: str | None, doing: str = "copy"
+) -> Descriptor:
+    """What `name`, a tag or digest, means at the source; with `digest` it must be that. # network
+
+    Errors call it `reference`. Raises `DigestMismatch` when tag and digest do not agree.
+    """
+    with during("resolve", "source", reference):
+        named = await source.resolve(name)  # network
+        if digest is not None and named.digest != digest:
+            raise DigestMismatch(
+                f"{name} is {named.digest}, not {digest}",
+                hint=f"the tag has moved: drop it to {doing} the digest, or the digest to {doing} the tag",
+                expected=digest,
+                actual=named.digest,
+            )
+        return named
 
 
 def _is_foreign(blob: Descriptor) -> bool:
