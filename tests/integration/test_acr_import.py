@@ -1,6 +1,6 @@
-"""``crossdock acr import``: the commands of ``az acr import``'s documentation, unchanged, on this machine.
+"""``crossdock acr import``: targets, force, limits, policies, refusals.
 
-The names are those of the documentation; an inventory and its host map say that they are served here.
+The documentation's own commands are in `test_acr_examples`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import pytest
 
 from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import Answer, Fault
-from crossdock.testing.images import ImageBuilder, sample_index
-from support.command import AUTH, MODULE, NOT_FOUND, TARGET, USAGE, Crossdock, Finished
+from crossdock.testing.images import ImageBuilder
+from support.cloud import CONFLICT, POLICY, RESOURCE_ID, SUBSCRIPTION, Cloud, put
+from support.command import AUTH, MODULE, NOT_FOUND, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.images import Graph, assert_holds, one_layer_image, push
 from support.process import ServerProcess, free_port, listening
@@ -27,70 +27,7 @@ from support.push import Remote
 
 pytestmark = pytest.mark.real
 
-POLICY, CONFLICT = 10, 11
-SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
-SOURCE_SUBSCRIPTION = "11111111-1111-1111-1111-111111111111"
-RESOURCE_ID = (
-    f"/subscriptions/{SOURCE_SUBSCRIPTION}/resourceGroups/sourceResourceGroup/providers/"
-    "Microsoft.ContainerRegistry/registries/sourceRegistry"
-)
 SECRET = "s3cr3t/Pa:ss-W0rd"
-
-
-@dataclass
-class Cloud:
-    """Registries of this machine under the documentation's names."""
-
-    crossdock: Crossdock
-    folder: Path
-    public: DockerRegistry  # docker.io and mcr.microsoft.com
-    azure: DockerRegistry  # mysourceregistry, sourceRegistry
-    private: DockerRegistry  # a private registry with a password
-    target: DockerRegistry  # myregistry
-    source_settings: dict[str, Any] = field(default_factory=dict)
-    target_settings: dict[str, Any] = field(default_factory=dict)
-
-    def inventory(self) -> Path:
-        """The file, as the settings are now."""
-        source = {"subscription": SOURCE_SUBSCRIPTION, **self.source_settings}
-        document = {
-            "registries": [
-                {
-                    "name": "myregistry",
-                    "login_server": self.target.host,
-                    "subscription": SUBSCRIPTION,
-                    "resource_group": "MyResourceGroup",
-                    **self.target_settings,
-                },
-                {"name": "mysourceregistry", "login_server": "mysourceregistry.azurecr.io", **source},
-                {
-                    "name": "sourceRegistry",
-                    "login_server": self.azure.host,
-                    "resource_group": "sourceResourceGroup",
-                    **source,
-                },
-            ],
-            "hosts": {
-                "docker.io": self.public.host,
-                "mcr.microsoft.com": self.public.host,
-                "mysourceregistry.azurecr.io": self.azure.host,
-                "docker-private.example": self.private.host,
-            },
-        }
-        path = self.folder / "inventory.yaml"
-        path.write_text(json.dumps(document, indent=1))
-        return path
-
-    def _words(self, words: tuple[str, ...]) -> tuple[str | Path, ...]:
-        return ("acr", "import", *words, "--inventory", self.inventory())
-
-    def run(self, *words: str, **how: Any) -> Finished:
-        """An import that must succeed."""
-        return self.crossdock.ok(*self._words(words), **how)
-
-    def fail(self, *words: str, code: int, naming: tuple[str, ...] = (), **how: Any) -> str:
-        """An import that must fail; the line."""
-        return self.crossdock.fail(*self._words(words), code=code, naming=naming, **how)
 
 
 @pytest.fixture
@@ -103,13 +40,7 @@ def cloud(crossdock: Crossdock, new_registry: Callable[..., DockerRegistry], tmp
     )
 
 
-def put(registry: DockerRegistry, repository: str, tag: str, seed: int = 1, *, index: bool = False) -> Graph:
-    builder = ImageBuilder(seed=seed)
-    content = sample_index(builder) if index else one_layer_image(builder, 100_000)[0]
-    return push(registry.remote, repository, builder, content, tag)
-
-
-# -- the documentation's examples ------------------------------------------------------------------------
+# -- names and targets --------------------------------------------------------------------------------------
 
 
 def test_docker_hubs_hello_world(cloud: Cloud) -> None:
@@ -132,39 +63,10 @@ def test_docker_hubs_library_needs_not_be_written(cloud: Cloud) -> None:
     assert_holds(cloud.target.remote, "nats", "2", graph)
 
 
-def test_a_digest_into_a_repository_leaves_no_tag(cloud: Cloud) -> None:
-    graph = put(cloud.public, "library/hello-world", "latest")
-    cloud.run(
-        *("--name", "myregistry", "--source", f"docker.io/library/hello-world@{graph.root}"),
-        *("--repository", "hello-world"),
-    )
-    assert_holds(cloud.target.remote, "hello-world", graph.root, graph)
-    tags = cloud.target.remote.request("GET", "/v2/hello-world/tags/list")
-    assert tags.status == 404 or json.loads(tags.body)["tags"] is None
-
-
 def test_a_digest_without_image_is_tagged_latest(cloud: Cloud) -> None:
     graph = put(cloud.azure, "aci-helloworld", "v1")
     cloud.run("-n", "myregistry", "--source", f"mysourceregistry.azurecr.io/aci-helloworld@{graph.root}")
     assert_holds(cloud.target.remote, "aci-helloworld", "latest", graph)
-
-
-def test_docker_hub_with_credentials(cloud: Cloud) -> None:
-    graph = put(cloud.private, "tensorflow/tensorflow", "latest-gpu")
-    cloud.run(
-        *("--name", "myregistry", "--source", "docker-private.example/tensorflow/tensorflow:latest-gpu"),
-        *("--image", "tensorflow:latest-gpu", "--username", "ann", "--password", SECRET),
-    )
-    assert_holds(cloud.target.remote, "tensorflow", "latest-gpu", graph)
-
-
-def test_the_microsoft_container_registry(cloud: Cloud) -> None:
-    graph = put(cloud.public, "windows/servercore", "ltsc2019")
-    cloud.run(
-        *("--name", "myregistry", "--source", "mcr.microsoft.com/windows/servercore:ltsc2019"),
-        *("--image", "servercore:ltsc2019"),
-    )
-    assert_holds(cloud.target.remote, "servercore", "ltsc2019", graph)
 
 
 @pytest.mark.parametrize(
