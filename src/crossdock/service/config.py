@@ -1,0 +1,195 @@
+"""The service's settings, ``--config FILE``: YAML, checked at start with the line of each mistake.
+
+`config_schema.json` is what is checked (see `crossdock.yamlfile`). There are no secrets in the file: static
+tokens stand there as hashes, the key for credentials is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from crossdock.errors import InvalidInput
+from crossdock.oci.text import quote
+from crossdock.webtokens.values import Issuer
+from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
+
+Action = Literal["importImage", "read", "pull"]
+
+_HINT = "docs/service.md lists the keys"
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+class StaticToken(Struct, frozen=True, kw_only=True):
+    """A token that was given to somebody, by its hash."""
+
+    name: str
+    sha256: str  # hexadecimal, lower case
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """Whose tokens count. Neither: nobody's."""
+
+    issuers: tuple[Issuer, ...] = ()
+    tokens: tuple[StaticToken, ...] = ()
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """Actions on the registries whose name or login server fits one of the patterns."""
+
+    actions: tuple[Action, ...]
+    registries: tuple[str, ...]
+
+
+class PrincipalSettings(Struct, frozen=True, kw_only=True):
+    """What one principal may do."""
+
+    id: str
+    issuer: str = ""  # empty: a static token of this name, or else whoever the only issuer calls so
+    roles: tuple[Role, ...]
+
+
+class Sources(Struct, frozen=True, kw_only=True):
+    """Where may be imported from, besides the registries of the inventory."""
+
+    allow: tuple[str, ...] = ()  # lower case: HOST, HOST:PORT, *.DOMAIN, *
+    private_addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much at once, and for how long."""
+
+    imports: int = 4
+    imports_per_registry: int = 2
+    queue: int = 1000
+    manifests_per_image: int = 50  # 0: no limit
+    requests_per_minute: int = 600  # of one principal
+    memory: int = 256 << 20  # bytes, for blobs under way
+    keep_results_days: int = 7
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """The whole file."""
+
+    identity: Identity | None = None
+    principals: tuple[PrincipalSettings, ...] = ()
+    sources: Sources = Sources()
+    limits: Limits = Limits()
+    state: Path | None = None
+    key_file: Path | None = None
+    key_env: str = ""
+    place: str = ""  # the file, for messages
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of the file."""
+    text = (files("crossdock.service") / "config_schema.json").read_text("utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings in the file. Relative paths in it start at its folder. Blocks.
+
+    Raises `InvalidInput` with ``file:line`` for what the schema does not allow and for what contradicts
+    itself, and for a file that cannot be read.
+    """
+    return parse_settings(read_bytes(path, _kind()), str(path), path.parent)
+
+
+def parse_settings(data: bytes, place: str, folder: Path) -> Settings:
+    """As `read_settings`, of bytes; `place` is how messages name the file."""
+    document = read_document(data, place, _kind())
+    if document is None:
+        return Settings(place=place)
+    if "key_file" in document and "key_env" in document:
+        raise _wrong(place, document["key_env"], "key_file and key_env contradict each other")
+    given: dict[str, Any] = {}
+    if "identity" in document:
+        given["identity"] = _identity(document["identity"].value, place, folder)
+    if "principals" in document:
+        identity = given.get("identity") or Identity()
+        given["principals"] = tuple(_principals(document["principals"], identity, place))
+    if "sources" in document:
+        given["sources"] = _sources(document["sources"].value, place)
+    if "limits" in document:
+        limits = plain(document["limits"])
+        if "memory" in limits:
+            limits["memory"] = int(limits["memory"][:-3]) * _UNITS[limits["memory"][-3:]]
+        given["limits"] = Limits(**limits)
+    for key in ("state", "key_file"):
+        if key in document:
+            given[key] = folder / document[key].value
+    return Settings(**given, key_env=plain(document.get("key_env", "")), place=place)
+
+
+def _kind() -> Kind:
+    return Kind("the settings", _HINT, schema())
+
+
+def _identity(found: Mapping[str, Found], place: str, folder: Path) -> Identity:
+    issuers: dict[str, Issuer] = {}
+    for each in found["issuers"].value if "issuers" in found else ():
+        said = plain(each)
+        if said["issuer"] in issuers:
+            raise _wrong(place, each, f"issuer {quote(said['issuer'])} stands there twice")
+        issuers[said["issuer"]] = Issuer(
+            issuer=said["issuer"],
+            audiences=tuple(said["audiences"]),
+            jwks_uri=said.get("jwks_uri", ""),
+            ca_file=folder / said["ca"] if "ca" in said else None,
+        )
+    tokens: dict[str, StaticToken] = {}
+    for each in found["tokens"].value if "tokens" in found else ():
+        said = plain(each)
+        token = StaticToken(name=said["name"], sha256=said["sha256"].lower())
+        if token.name in tokens:
+            raise _wrong(place, each, f"token {quote(token.name)} stands there twice")
+        if any(token.sha256 == other.sha256 for other in tokens.values()):
+            raise _wrong(place, each, f"token {quote(token.name)} has the hash of another one")
+        tokens[token.name] = token
+    return Identity(issuers=tuple(issuers.values()), tokens=tuple(tokens.values()))
+
+
+def _principals(found: Found, identity: Identity, place: str) -> Iterator[PrincipalSettings]:
+    known: set[tuple[str, str]] = set()
+    issuers = {each.issuer for each in identity.issuers}
+    tokens = {each.name for each in identity.tokens}
+    for each in found.value:
+        said = plain(each)
+        name, issuer = said["id"], said.get("issuer", "")
+        if (name, issuer) in known:
+            raise _wrong(place, each, f"principal {quote(name)} stands there twice")
+        if issuer and issuer not in issuers:
+            raise _wrong(place, each.value["issuer"], f"{quote(issuer)} is none of identity.issuers")
+        if not issuer and name not in tokens and len(issuers) > 1:
+            raise _wrong(place, each, f"principal {quote(name)} has no issuer, and there are several")
+        known.add((name, issuer))
+        roles = tuple(
+            Role(actions=tuple(role["actions"]), registries=tuple(role["registries"]))
+            for role in said["roles"]
+        )
+        yield PrincipalSettings(id=name, issuer=issuer, roles=roles)
+
+
+def _sources(found: Mapping[str, Found], place: str) -> Sources:
+    networks = []
+    for each in found["private_addresses"].value if "private_addresses" in found else ():
+        try:
+            networks.append(ip_network(each.value))
+        except ValueError as error:  # "10.0.0.1/8 has host bits set": its words are good
+            raise _wrong(place, each, f"sources.private_addresses: {error}") from None
+    allow = tuple(each.value.lower() for each in found["allow"].value) if "allow" in found else ()
+    return Sources(allow=allow, private_addresses=tuple(networks))
+
+
+def _wrong(place: str, found: Found, problem: str) -> InvalidInput:
+    return InvalidInput(f"{place}:{found.line}: {problem}", hint=_HINT)
