@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,7 +113,14 @@ class ServerProcess:
 
     running: list[ServerProcess] = []  # noqa: RUF012 - one list on purpose: the failure report reads it
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        ready: Callable[[], bool],
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as stream:
@@ -122,7 +129,11 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env={"PATH": os.environ.get("PATH", os.defpath), "OTEL_TRACES_EXPORTER": "none"},
+                env={
+                    "PATH": os.environ.get("PATH", os.defpath),
+                    "OTEL_TRACES_EXPORTER": "none",
+                    **(env or {}),
+                },
             )
         ServerProcess.running.append(self)
         try:

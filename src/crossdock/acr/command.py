@@ -10,6 +10,8 @@ from crossdock.acr.names import REGIONAL, home_of, registry_name, split_source
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
 from crossdock.errors import InvalidInput, InvalidOption
 from crossdock.inventory.values import ACR_SUFFIX, Entry, Inventory, ResourceId
+from crossdock.oci.reference import Reference
+from crossdock.oci.text import quote
 
 NO_PASSWORD = "Authentication failed. Please provide password."  # noqa: S105 - a message
 NO_SOURCE_REGISTRY = (
@@ -71,6 +73,26 @@ def check_words(words: ImportWords, inventory: Inventory) -> Checked:
         mode="Force" if words.force else "NoForce",
     )
     return Checked(request=request, target=target, source=entry, warnings=tuple(warnings))
+
+
+def check_request(request: ImportRequest, target: Entry, inventory: Inventory) -> Checked:
+    """An import that came as a body, with the registries that it means. Raises `InvalidInput`.
+
+    A source by resource ID has to be in the inventory; one by address need not.
+    """
+    source = request.source
+    if source.resource_id is not None:
+        entry = inventory.find(source.resource_id)
+        if entry is None or ResourceId.parse(source.resource_id) is None:
+            raise InvalidInput(
+                f"The source registry {quote(source.resource_id)} could not be found.",
+                hint="give the resource ID of a registry that the inventory has, or registryUri",
+            )
+        return Checked(request=request, target=target, source=entry)
+    assert source.registry_uri is not None
+    registry = Reference(source.registry_uri, "name").registry  # checked
+    known = _preferred(registry, target.subscription, inventory) if inventory.named(registry) else None
+    return Checked(request=request, target=target, source=known)
 
 
 def read_name(text: str, inventory: Inventory, warnings: list[str]) -> str:

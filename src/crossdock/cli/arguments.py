@@ -26,7 +26,7 @@ from crossdock.options import (
     default_state_folder,
 )
 
-COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state", "acr")
+COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state", "acr", "serve")
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
 
 
@@ -177,6 +177,7 @@ def build_parser(*, listed: bool = False, only: str = "") -> argparse.ArgumentPa
         "demo": lambda: _add_demo(commands),
         "state": lambda: add_state(commands, _command),
         "acr": lambda: _add_acr(commands),
+        "serve": lambda: _add_serve(commands),
     }
     for name, add in adders.items():
         if not only or name == only:
@@ -285,6 +286,12 @@ def _add_acr(commands: Any) -> None:
     from crossdock.cli.acrarguments import add_acr  # many flags, which no other command has
 
     add_acr(commands, _command, _add_network)
+
+
+def _add_serve(commands: Any) -> None:
+    from crossdock.cli.servearguments import add_serve
+
+    add_serve(commands, _command)
 
 
 def _add_inspect(commands: Any) -> None:

@@ -76,7 +76,7 @@ def folder(text: str) -> str:
 
 def listen(text: str) -> str:
     """An address to listen on, checked."""
-    from crossdock.embedded.serve import parse_listen
+    from crossdock.listening import parse_listen
 
     try:
         parse_listen(text)

@@ -18,6 +18,7 @@ _MODULES = {
     "demo": "crossdock.cli.demo",
     "state": "crossdock.cli.state",
     "acr": "crossdock.cli.acr",
+    "serve": "crossdock.cli.serve",
 }
 
 

@@ -7,8 +7,8 @@ import pytest
 from crossdock.embedded.answers import Refused
 from crossdock.embedded.ranges import Unsatisfiable, asked_range, chunk_range
 from crossdock.embedded.routing import Route, is_name, is_tag, route
-from crossdock.embedded.serve import is_loopback, parse_listen
 from crossdock.errors import InvalidOption
+from crossdock.listening import is_loopback, parse_listen
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""The flags of ``crossdock serve``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from crossdock.cli.argumentvalues import folder, listen, readable_file
+
+
+def add_serve(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
+    """Add the command to the subparsers."""
+    parser = command(commands, "serve", "serve imports as Azure's registries do, to az, SDKs and curl")
+    parser.add_argument(
+        "--inventory",
+        metavar="FILE",
+        help="the registries (default: CROSSDOCK_INVENTORY, or crossdock/inventory.yaml in XDG_CONFIG_HOME)",
+    )
+    parser.add_argument(
+        "--listen",
+        type=listen,
+        default="127.0.0.1:8443",
+        metavar="HOST:PORT",
+        help="address to listen on; port 0 takes a free one (default 127.0.0.1:8443)",
+    )
+    parser.add_argument(
+        "--cert", type=readable_file, metavar="FILE", help="serve HTTPS with this certificate"
+    )
+    parser.add_argument(
+        "--key", type=readable_file, metavar="FILE", help="its key, unless it is in the same file"
+    )
+    parser.add_argument(
+        "--state",
+        type=lambda text: Path(folder(text)),
+        metavar="DIR",
+        help="what accepted imports are kept in (default: crossdock/service in XDG_STATE_HOME)",
+    )

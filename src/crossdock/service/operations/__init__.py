@@ -1,0 +1,1 @@
+"""Imports that were accepted: kept, queued, run and told about."""

@@ -1,0 +1,93 @@
+"""What the parts of the service hand to each other."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from crossdock.acr.request import ImportRequest
+from crossdock.inventory.values import ResourceId
+
+State = Literal["Accepted", "Running", "Succeeded", "Failed", "Canceled"]
+"""How far an import is. ``Canceled`` is ARM's spelling."""
+
+ENDED: frozenset[State] = frozenset({"Succeeded", "Failed", "Canceled"})
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """Who is calling. `id` is what settings and logs know; the empty one is nobody in particular."""
+
+    id: str
+    name: str = ""
+    tenant: str = ""
+
+
+ANYBODY = Principal(id="anonymous")
+"""The caller of a service that has no identity settings, which listens on loopback only."""
+
+
+class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the causes in an ARM error: a phase, the registry and URL it was about, the status."""
+
+    code: str
+    message: str
+    target: str = ""
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """An error as ARM says it: ``{"error": {"code", "message", "target", "details"}}`` with `status`.
+
+    Never 408, 429 or 5xx for an import that failed: clients repeat polls on these (contract, 2.4).
+    """
+
+    status: int
+    code: str
+    message: str
+    target: str = ""
+    details: tuple[Detail, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The body."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.target:
+            error["target"] = self.target
+        error["details"] = [
+            {"code": each.code, "message": each.message, "target": each.target} for each in self.details
+        ]
+        error["additionalInfo"] = []
+        return {"error": error}
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """One import as it was asked for and allowed. `request` may hold the caller's secret."""
+
+    registry: ResourceId  # the target, complete
+    request: ImportRequest
+    principal: Principal
+    request_id: str = ""  # x-ms-client-request-id: the same again is the same import
+    client: str = ""  # address, for the audit log
+
+
+class Progress(Struct, kw_only=True):
+    """How far a running import is. Sizes in bytes, rates in bytes a second."""
+
+    manifests: dict[str, str] = field(default_factory=dict)  # repo:tag or repo@digest → Pending, Succeeded
+    bytes: int = 0
+    total: int = 0
+    rate: float = 0.0
+    blob: str = ""  # a digest that moves now
+
+
+class Operation(Struct, kw_only=True):
+    """An accepted import. Times are seconds since the epoch, 0 for what has not come yet."""
+
+    id: str
+    order: Order
+    state: State = "Accepted"
+    created: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    progress: Progress = field(default_factory=Progress)
+    result: dict[str, Any] | None = None  # `ImportResult.as_dict`
+    problem: Problem | None = None

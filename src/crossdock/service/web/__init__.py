@@ -1,0 +1,1 @@
+"""The service's HTTP: Azure Resource Manager's paths, and our own."""
