@@ -146,6 +146,16 @@ class RedirectRefused(TransportError):
     retryable = False
 
 
+class AddressRefused(TransportError):
+    """A host leads to an address that the caller's `options.AddressGuard` does not allow; it was not asked.
+
+    ``.rule`` is the rule's name, which the message has as well.
+    """
+
+    retryable = False
+    rule: str = ""
+
+
 # -- answered and refused ----------------------------------------------------------------------------
 
 
@@ -241,6 +251,12 @@ class CredentialsError(CrossdockError):
 
 class PolicyRefused(CrossdockError):
     """A registry's own settings forbid what was asked; nothing was sent."""
+
+
+class SourceNotAllowed(PolicyRefused):
+    """The source is none of the registries that may be imported from. ``.rule`` as in `AddressRefused`."""
+
+    rule: str = ""
 
 
 class TagExists(CrossdockError):

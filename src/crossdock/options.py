@@ -6,7 +6,7 @@ Sizes are bytes, times seconds. Every default names its reason.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -94,6 +94,18 @@ class Registries(Protocol):
         """Where connections for host and port of a URL go, as curl's ``--connect-to``; None: there."""
 
 
+class AddressGuard(Protocol):
+    """Says which addresses may be connected to, where strangers name hosts (`crossdock.service.guard`)."""
+
+    def check(self, host: str, port: int, addresses: Sequence[str], *, registry: str) -> None:
+        """Raise `AddressRefused` when there must be no connection to `host` and `port` of a URL.
+
+        `addresses` are all that the host leads to, one of which is connected to without another look-up;
+        none when a proxy does the looking up. `registry` is the ``host[:port]`` on whose behalf it is asked:
+        its own address, or one that it named in a redirect, a Location, a challenge, a link or a layer's URL.
+        """
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkOptions:
     """Bounds on every wait and on the number of sockets."""
@@ -161,6 +173,7 @@ class CopyOptions:
     spool_size: int = 16 * GiB  # bytes in it, at most; the largest layers seen in use have some 10 GiB
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
     registries: Registries | None = None  # of single ones; what `source` and `target` say goes before it
+    guard: AddressGuard | None = None  # None: every address may be connected to
     environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
 
     def __post_init__(self) -> None:

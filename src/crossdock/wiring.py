@@ -117,6 +117,7 @@ class Places:
             environ=environ,
             served_at=registries.served_at if registries else None,
             on_retry=(lambda operation, reason: told(side, operation, reason)) if told else None,
+            guard=options.guard,
             user_agent=f"crossdock/{__version__}",
         )
 

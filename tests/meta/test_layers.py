@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "listening",
         "transfer",
         "wiring",
+        "protocol",
         "oci",
         "options",
         "events",

@@ -24,6 +24,11 @@ _RESOURCE_ID = re.compile(
 _HUB_NAMES = ("docker.io", "registry-1.docker.io", "index.docker.io")
 
 
+def hub_names(host: str) -> tuple[str, ...]:
+    """`host`, and Docker Hub's other names when it is one of them."""
+    return (host, *_HUB_NAMES) if host in _HUB_NAMES else (host,)
+
+
 class ResourceId(Struct, frozen=True):
     """A registry by its Azure resource ID."""
 
@@ -168,8 +173,7 @@ class Inventory(Struct, frozen=True):
         if not self.hosts:
             return None
         name = host.lower().strip("[]")
-        names = [name, *(_HUB_NAMES if name in _HUB_NAMES else ())]
-        for each in names:
+        for each in hub_names(name):
             literal = f"[{each}]" if ":" in each else each
             place = self.hosts.get(f"{literal}:{port}") or self.hosts.get(literal)
             if place is not None:

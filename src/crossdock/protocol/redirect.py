@@ -15,15 +15,14 @@ Only the origin of an address appears in errors: paths and queries of signed URL
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 from functools import lru_cache
 from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
 from msgspec import Struct
 
 from crossdock.errors import RedirectRefused
+from crossdock.protocol.addresses import Rule, literal, rule_of
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_HOPS = 10  # as net/http in Go; real registries need one or two
@@ -40,9 +39,6 @@ _HOST = re.compile(r"[0-9a-z._-]+|[0-9a-f.]*:[0-9a-f:.]*(?:%[0-9a-z._%-]+)?")
 _PLAIN_START = re.compile(r"https?://[A-Za-z0-9.:_-]+(?=/)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
-_UNSPECIFIED, _LOOPBACK = ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1")
-# RFC 4291 section 2.5.5.1 (compatible), RFC 6052 section 2.1 (NAT64)
-_ENDING_IN_V4 = (ipaddress.IPv6Network("::/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
 
 class Hop(Struct, frozen=True):
@@ -111,8 +107,7 @@ def is_loopback(host: str) -> bool:
     """Whether `host` certainly is this machine: ``localhost``, 127.0.0.0/8 or ``::1``."""
     if host.lower().rstrip(".") == "localhost":
         return True
-    address = _address(host)
-    return address is not None and address.is_loopback
+    return _rule_of_literal(host) == "loopback-address"
 
 
 @lru_cache(maxsize=256)
@@ -121,8 +116,12 @@ def is_internal(host: str) -> bool:
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    address = _address(host)
-    return address is not None and (not address.is_global or address.is_multicast)
+    return bool(_rule_of_literal(host))
+
+
+def internal_rule(host: str) -> Rule:
+    """The rule by which `host` is internal, for messages."""
+    return _rule_of_literal(host) or "loopback-address"
 
 
 def show_origin(of: Origin) -> str:
@@ -140,6 +139,7 @@ def _check(current: Origin, target: Origin, registry: Origin, inside: bool) -> N
     if foreign and is_internal(target[1]) and not (inside or is_internal(registry[1])):
         raise RedirectRefused(
             f"{show_origin(current)} redirects to the internal address {show_origin(target)}"
+            f" ({internal_rule(target[1])})"
         )
 
 
@@ -169,22 +169,6 @@ def _quoted(location: str) -> str:
     return quote(location, safe="!#$%&'()*+,/:;=?@[]~\\")
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The literal address that `host` spells, in every way that the resolver takes (127.1, 0x7f000001)."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0].rstrip("."))
-    except ValueError:
-        try:
-            return ipaddress.IPv4Address(socket.inet_aton(host.rstrip(".")))
-        except OSError:
-            return None
-    return _embedded_v4(address) or address
-
-
-def _embedded_v4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address leads to: mapped, compatible, 6to4, or translated by NAT64."""
-    if isinstance(address, ipaddress.IPv4Address) or address in (_UNSPECIFIED, _LOOPBACK):
-        return None
-    if any(address in block for block in _ENDING_IN_V4):
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return address.ipv4_mapped or address.sixtofour
+def _rule_of_literal(host: str) -> Rule:
+    address = literal(host)
+    return "" if address is None else rule_of(address)

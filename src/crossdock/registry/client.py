@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 from msgspec import Struct
 
 from crossdock.errors import RedirectRefused, RegistryError, Side
-from crossdock.options import NetworkOptions, RegistryOptions
+from crossdock.options import AddressGuard, NetworkOptions, RegistryOptions
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop, same_origin
 from crossdock.registry.auth import NONE, Scope
@@ -68,13 +68,14 @@ class RegistryClient:
         served_at: ServedAt | None = None,
         user_agent: str = "crossdock",
         clock: Clock | None = None,
+        guard: AddressGuard | None = None,
     ) -> None:
         """`host` is the API host with an optional port; `environ` stands for the process's environment.
 
         `on_retry` is told ``(operation, reason)`` before a request is sent again. `http` is a transfer core
         that the caller owns; without it one is made when first needed, which connects as `served_at`
-        says. No I/O happens here. Raises `InvalidOption` for a proxy that cannot be used, `InvalidInput` for
-        a host that is none.
+        says and asks `guard` before each connection. No I/O happens here. Raises `InvalidOption` for a proxy
+        that cannot be used, `InvalidInput` for a host that is none.
         """
         clock = clock or Clock()
         self.host = host
@@ -93,6 +94,7 @@ class RegistryClient:
             served_at=served_at,
             user_agent=user_agent,
             clock=clock,
+            guard=guard,
         )
         self._owns_host = True
 

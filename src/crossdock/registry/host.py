@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from urllib.parse import urlsplit
 
 from crossdock.errors import RegistryError, Side
-from crossdock.options import MiB, NetworkOptions, RegistryOptions
+from crossdock.options import AddressGuard, MiB, NetworkOptions, RegistryOptions
 from crossdock.protocol.redirect import is_internal
 from crossdock.registry.auth import NONE, Authenticator, Scope
 from crossdock.registry.control import ControlHttp, Reply
@@ -46,6 +47,7 @@ class Host:
         served_at: ServedAt | None,
         user_agent: str,
         clock: Clock,
+        guard: AddressGuard | None,
     ) -> None:
         """As `client.RegistryClient`. `on_retry` is told about the token service alone."""
         name, port = split_host(host)
@@ -66,6 +68,7 @@ class Host:
         self.control = ControlHttp(self.transfer_core, self.gates)
         self._transfer = http
         self._served_at = served_at
+        self._check = partial(guard.check, registry=host) if guard is not None else None
         self.is_inside = is_internal(place_of(name, port or 443, served_at)[0])
         self._owns_transfer = http is None
         self.known_base = ""  # of `base_url`, once it is decided
@@ -78,7 +81,7 @@ class Host:
             scheme = await self._base_flight.run(
                 "base",
                 lambda: choose_scheme(
-                    self.name, self._options, self._network.connect_timeout, self._served_at
+                    self.name, self._options, self._network.connect_timeout, self._served_at, self._check
                 ),
             )
             self.known_base = f"{scheme}://{self.name}"
@@ -122,6 +125,7 @@ class Host:
                 self._user_agent,
                 FLAG_PREFIX[self._side],
                 self._served_at,
+                self._check,
             )
         return self._transfer
 

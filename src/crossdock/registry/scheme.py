@@ -15,8 +15,9 @@ import re
 
 from crossdock.errors import ConnectFailed, InvalidInput, TimedOut
 from crossdock.options import RegistryOptions
+from crossdock.protocol.addresses import literal
 from crossdock.protocol.redirect import is_loopback
-from crossdock.transport.base import ServedAt
+from crossdock.transport.base import CheckAddresses, ServedAt
 from crossdock.transport.reason import os_reason
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
@@ -37,22 +38,29 @@ def split_host(host: str) -> tuple[str, int | None]:
 
 
 async def choose_scheme(
-    host: str, options: RegistryOptions, connect_timeout: float, served_at: ServedAt | None = None
+    host: str,
+    options: RegistryOptions,
+    connect_timeout: float,
+    served_at: ServedAt | None = None,
+    check: CheckAddresses | None = None,
 ) -> str:
     """``https`` or ``http`` for the registry at `host`. # network, on loopback only
 
     What counts is where the registry is served.
 
-    Raises `ConnectFailed` or `TimedOut` when a loopback port that must be tried does not accept connections.
+    Raises `ConnectFailed` or `TimedOut` when a loopback port that must be tried does not accept connections,
+    and what `check` does.
     """
     if options.plain_http:
         return "http"
     given_tls = options.ca_file is not None or options.cert_file is not None
-    name, own_port = split_host(host)
+    own_name, own_port = split_host(host)
     # Without a port, plain HTTP would mean 80 and HTTPS 443: only one of them can be listening as meant.
-    name, port = place_of(name, own_port or 443, served_at)
+    name, port = place_of(own_name, own_port or 443, served_at)
     if options.plain_http is False or given_tls or not is_loopback(name):
         return "https"
+    if check is not None:
+        check(own_name, own_port or 443, ["127.0.0.1" if literal(name) is None else name])
     return "https" if await speaks_tls(name, port, connect_timeout) else "http"
 
 

@@ -23,6 +23,7 @@ from crossdock.protocol.challenge import Challenge
 from crossdock.protocol.redirect import (
     MAX_HOPS,
     REDIRECTS,
+    internal_rule,
     is_internal,
     is_loopback,
     next_hop,
@@ -62,6 +63,7 @@ def check_realm(realm: str, registry_url: str, *, inside: bool = False) -> str:
     if host != registry[1] and is_internal(host) and not (inside or is_internal(registry[1])):
         raise RedirectRefused(
             f"{show_origin(registry)} names a token service on an internal address, {show_origin(place)}"
+            f" ({internal_rule(host)})"
         )
     return url
 

@@ -60,7 +60,8 @@ class Sources(Struct, frozen=True, kw_only=True):
     """Where may be imported from, besides the registries of the inventory."""
 
     allow: tuple[str, ...] = ()  # lower case: HOST, HOST:PORT, *.DOMAIN, *
-    private_addresses: tuple[IPv4Network | IPv6Network, ...] = ()
+    private_addresses: tuple[IPv4Network | IPv6Network, ...] = ()  # taken for public
+    trust_proxy: bool = False  # names may be left to a proxy, which looks them up where nobody checks
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -187,8 +188,9 @@ def _sources(found: Mapping[str, Found], place: str) -> Sources:
             networks.append(ip_network(each.value))
         except ValueError as error:  # "10.0.0.1/8 has host bits set": its words are good
             raise _wrong(place, each, f"sources.private_addresses: {error}") from None
+    trust_proxy = plain(found["trust_proxy"]) if "trust_proxy" in found else False
     allow = tuple(each.value.lower() for each in found["allow"].value) if "allow" in found else ()
-    return Sources(allow=allow, private_addresses=tuple(networks))
+    return Sources(allow=allow, private_addresses=tuple(networks), trust_proxy=trust_proxy)
 
 
 def _wrong(place: str, found: Found, problem: str) -> InvalidInput:

@@ -34,6 +34,10 @@ ServedAt = Callable[[str, int], tuple[str, int] | None]
 stay those of the URL, as with curl's ``--connect-to``."""
 
 
+CheckAddresses = Callable[[str, int, Sequence[str]], None]
+"""``(host, port, addresses)``: raises `AddressRefused`; as `options.AddressGuard.check`, for one registry."""
+
+
 class Sink(Protocol):
     """Where body bytes land; structurally `content.ByteSink`."""
 

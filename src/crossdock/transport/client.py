@@ -17,7 +17,7 @@ from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
-    from crossdock.transport.base import Headers, ProxyFor, Request, ServedAt, TlsFor
+    from crossdock.transport.base import CheckAddresses, Headers, ProxyFor, Request, ServedAt, TlsFor
     from crossdock.transport.connection import Connection
 
 FIELDS_KEPT = 64  # sets of header fields
@@ -37,10 +37,12 @@ class HttpClient:
         user_agent: str = "crossdock",
         flags: str = "",
         served_at: ServedAt | None = None,
+        check: CheckAddresses | None = None,
     ) -> None:
         """`flags`, ``--src`` or ``--dest``, is what hints name; without it they name both.
 
         What is `served_at` another address is connected to there, by no proxy.
+        `check` is asked before every connection.
         """
         loop = asyncio.get_running_loop()
         self.options = options
@@ -49,7 +51,7 @@ class HttpClient:
         self._flags = flags
         self._served_at = served_at
         self._watchdog = Watchdog(loop, options.timeout)
-        self._connector = Connector(loop, options, self._watchdog, tls_for)
+        self._connector = Connector(loop, options, self._watchdog, tls_for, check)
         # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
         self._pool = Pool(loop, options.connections_per_host, max(options.commit_timeout, options.timeout))
         self._origins: dict[tuple[str, str, int], Origin] = {}

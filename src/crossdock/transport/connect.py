@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aiohappyeyeballs.types import AddrInfoType
 
     from crossdock.options import NetworkOptions
-    from crossdock.transport.base import TlsFor
+    from crossdock.transport.base import CheckAddresses, TlsFor
     from crossdock.transport.origin import Origin, Proxy
     from crossdock.transport.tls_connection import TlsConnection
     from crossdock.transport.tls_door import TlsEngines
@@ -87,8 +87,10 @@ class Connector:
         options: NetworkOptions,
         watchdog: Watchdog,
         tls_for: TlsFor,
+        check: CheckAddresses | None = None,
     ) -> None:
         self._loop = loop
+        self._check = check
         self._options = options
         self._watchdog = watchdog
         self._tls_for = tls_for
@@ -106,7 +108,10 @@ class Connector:
         return self._known_engines
 
     async def connect(self, origin: Origin) -> Connection:
-        """A new connection to `origin`. Raises `ConnectFailed`, `TlsFailed`, `TimedOut` (phase connect)."""
+        """A new connection to `origin`.
+
+        Raises `ConnectFailed`, `TlsFailed`, `TimedOut` (phase connect), `AddressRefused`.
+        """
         try:
             async with asyncio.timeout(self._options.connect_timeout):
                 return await self._connect(origin)
@@ -158,7 +163,12 @@ class Connector:
 
     async def _dial(self, origin: Origin) -> socket.socket:
         host, port = origin.address
+        if self._check is not None and origin.proxy is not None:
+            self._check(origin.host, origin.port, ())
         addresses = await self._resolver.resolve(host, port)
+        if self._check is not None and origin.proxy is None:
+            # These very addresses are connected to below: what the name means next does not count.
+            self._check(origin.host, origin.port, [str(address[4][0]) for address in addresses])
         try:
             sock = await aiohappyeyeballs.start_connection(  # network
                 addresses, happy_eyeballs_delay=ATTEMPT_DELAY, loop=self._loop

@@ -33,6 +33,7 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.CredentialsError: ExitCode.AUTH,
     errors.NotFound: ExitCode.NOT_FOUND,
     errors.PolicyRefused: ExitCode.POLICY,
+    errors.SourceNotAllowed: ExitCode.POLICY,
     errors.TagExists: ExitCode.CONFLICT,
     errors.RateLimited: ExitCode.RATE_LIMIT,
     errors.ContentError: ExitCode.VERIFICATION,

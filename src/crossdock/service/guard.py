@@ -1,0 +1,178 @@
+"""Which registries may be imported from, and which addresses may be connected to on their behalf.
+
+The service fetches what strangers name. The operator names registries too: those of the inventory and the
+hosts of its `hosts`, wherever they are. Nobody else leads the service to an address that is not public
+(`protocol.addresses`): no source of the allow list, and no redirect, Location, realm, link or layer's URL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from crossdock.errors import AddressRefused, InvalidInput, SourceNotAllowed
+from crossdock.inventory.values import Inventory, hub_names
+from crossdock.protocol.addresses import METADATA_NAMES, Address, embedded_v4, literal, rule_of
+from crossdock.service.config import Sources
+
+Place = tuple[str, int]  # host, lower case, IPv6 without brackets; and port
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_STANDARD_PORTS = (443, 80)  # of a name without port: which of them is decided when it is asked
+
+
+class SourceGuard:
+    """`options.AddressGuard`, and the say on sources. No I/O."""
+
+    def __init__(self, sources: Sources, inventory: Inventory) -> None:
+        self._sources = sources
+        self._inventory = inventory
+        servers = [each.login_server for each in inventory.registries]
+        self._registries = frozenset(_places([*servers, *inventory.hosts]))
+        self._named = self._registries | frozenset(_places(inventory.hosts.values()))
+
+    def check_source(self, registry: str) -> None:
+        """Return when the ``host[:port]`` of a request's ``registryUri`` may be imported from.
+
+        Raises `InvalidInput` when it is no host, `SourceNotAllowed` when it is neither of the inventory nor
+        allowed, or is an address that is not public (rule ``source-not-allowed``, or the address's own).
+        """
+        host, port = split_registry(registry)
+        if self._inventory.named(registry.lower()) or self._is_registry(host, port):
+            return
+        if rule := self._spelled_rule(host):
+            raise SourceNotAllowed(
+                f"{registry} may not be imported from ({rule}): it is no public address",
+                hint="the operator can put the registry into the inventory, or its network into"
+                " sources.private_addresses",
+                rule=rule,
+            )
+        if not any(_fits(pattern, name, port) for pattern in self._sources.allow for name in hub_names(host)):
+            raise SourceNotAllowed(
+                f"{registry} may not be imported from (source-not-allowed): it is neither in the inventory"
+                " nor in sources.allow",
+                hint="the operator can add it to one of them",
+                rule="source-not-allowed",
+            )
+
+    def check(self, host: str, port: int, addresses: Sequence[str], *, registry: str) -> None:
+        """As `options.AddressGuard.check`.
+
+        Addresses that are not public are for hosts that the operator named: what a registry or host of the
+        inventory names of the inventory, and what `hosts` sends elsewhere, whoever names it. One address
+        that is refused makes the host refused.
+        """
+        name = host.lower().strip("[]").rstrip(".")
+        is_named = self._is_named(name, port, registry)
+        if name in METADATA_NAMES and not is_named:
+            raise self._refused(registry, host, port, "", "metadata-address")
+        spelled = [literal(host)] if not addresses else [literal(each) for each in addresses]
+        for address in spelled:
+            if address is None:
+                self._check_unseen(host, port, registry, is_named)
+            elif (rule := self._rule(address)) and (rule == "metadata-address" or not is_named):
+                raise self._refused(registry, host, port, str(address), rule)
+
+    def _check_unseen(self, host: str, port: int, registry: str, is_named: bool) -> None:
+        """For a name that a proxy looks up."""
+        if not (is_named or self._sources.trust_proxy):
+            raise AddressRefused(
+                f"{_shown(host, port)} would be looked up by a proxy, where its address cannot be checked"
+                " (unchecked-proxy)",
+                hint="the operator can set sources.trust_proxy if the proxy itself keeps clients out of"
+                " private networks, or list the host in NO_PROXY",
+                rule="unchecked-proxy",
+            )
+
+    def _spelled_rule(self, host: str) -> str:
+        """The rule that refuses `host` whatever its name service says; empty when that has to be asked."""
+        if host in METADATA_NAMES:
+            return "metadata-address"
+        if f".{host}".endswith(".localhost"):  # RFC 6761 section 6.3
+            host = "127.0.0.1"
+        address = literal(host)
+        return "" if address is None else self._rule(address)
+
+    def _rule(self, address: Address) -> str:
+        """The rule that refuses `address`; empty when it is public, or its network is allowed."""
+        rule = rule_of(address)
+        if not rule:
+            return ""
+        inner = embedded_v4(address)
+        for each in (address, inner) if inner is not None else (address,):
+            for network in self._sources.private_addresses:
+                # Whoever allows 169.254.0.0/16 does not mean the credentials of the machine.
+                is_meant = rule != "metadata-address" or network.num_addresses == 1
+                if is_meant and each.version == network.version and each in network:
+                    return ""
+        return rule
+
+    def _is_named(self, host: str, port: int, registry: str) -> bool:
+        if self._inventory.served_at(host, port) is not None:
+            return True
+        own_host, own_port = split_registry(registry)
+        return self._is_registry(own_host, own_port) and (_canonical(host), port) in self._named
+
+    def _is_registry(self, host: str, port: int | None) -> bool:
+        ports = _STANDARD_PORTS if port is None else (port,)
+        return any((_canonical(name), each) in self._registries for name in hub_names(host) for each in ports)
+
+    def _refused(self, registry: str, host: str, port: int, address: str, rule: str) -> AddressRefused:
+        leads = f", which leads to {address}" if address and address != host.strip("[]") else ""
+        return AddressRefused(
+            f"no connection is made to {_shown(host, port)}{leads}, for {registry} ({rule})",
+            hint="the operator can put the host into the inventory, or its network into"
+            " sources.private_addresses",
+            rule=rule,
+        )
+
+
+def split_registry(registry: str) -> tuple[str, int | None]:
+    """Host (lower case, without brackets and final dot) and port of a ``host[:port]``.
+
+    Raises `InvalidInput` for all else, names outside ASCII among it: they may become other ones by
+    normalization (127。0。0。1).
+    """
+    match = _HOST.fullmatch(registry)
+    if match is None:
+        raise InvalidInput(f"{registry[:300]!r} is no host[:port] of a registry")
+    host = match[1].lower().strip("[]").removesuffix(".")
+    port = int(match[2]) if match[2] else None
+    is_name = ":" in host or (len(host) < 254 and all(map(_LABEL.fullmatch, host.split("."))))
+    if not is_name or (":" in host and literal(host) is None) or port == 0 or (port or 0) > 65535:
+        raise InvalidInput(f"{registry[:300]!r} is no host[:port] of a registry")
+    return host, port
+
+
+def _canonical(host: str) -> str:
+    """`host`, and an address in its usual spelling."""
+    address = literal(host)
+    return host if address is None else str(embedded_v4(address) or address)
+
+
+def _places(texts: Iterable[str]) -> Iterator[Place]:
+    for text in texts:
+        host, port = split_registry(text)
+        for name in hub_names(host):
+            yield from ((_canonical(name), each) for each in ((port,) if port else _STANDARD_PORTS))
+
+
+def _fits(pattern: str, host: str, port: int | None) -> bool:
+    """Whether a pattern of `sources.allow` means the host. Without a port it means that of HTTPS."""
+    if pattern == "*":
+        return True
+    if pattern.startswith("["):
+        name, _, wanted = pattern[1:].partition("]")
+        wanted = wanted.removeprefix(":")
+    else:
+        name, _, wanted = pattern.partition(":")
+    if (port or 443) != int(wanted or 443):
+        return False
+    if name.startswith("*."):
+        return host.endswith(name[1:]) and literal(host) is None
+    return _canonical(host) == _canonical(name)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
