@@ -98,6 +98,7 @@ MAY_USE_ASYNCIO = {
     "registry",
     "store",
     "transfer",
+    "webtokens",
     "embedded",
     "listening",
     "wiring",
