@@ -161,7 +161,7 @@ async def test_an_embedded_key_or_its_place_plays_no_part() -> None:
         "k1",
         None,
     ],
-    ids=str,
+    ids=["weak", "enc", "alg", "kind", "oct", "damaged", "kid", "no kind", "text", "nothing"],
 )
 def test_keys_that_must_not_be_used_are_passed_over(entry: Any) -> None:
     assert [key.kid for key in read_keys({"keys": [entry, public(rsa_key(), "good")]})] == ["good"]
