@@ -22,6 +22,7 @@ from crossdock.transfer.tally import Tally
 from crossdock.wiring import Places, open_resuming, open_workshop
 
 if TYPE_CHECKING:
+    from crossdock.content import Source
     from crossdock.store.layout import LayoutStore
 
 T = TypeVar("T")
@@ -182,15 +183,17 @@ async def copy_one(
     tally: Tally,
     *,
     is_alone: bool = False,
+    reading: Source | None = None,
 ) -> CopyResult:
     """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`.
 
-    `is_alone`: it is no copy of a list, so referrers are copied unless they are not wanted.
+    `is_alone`: it is no copy of a list, so referrers are copied unless they are not wanted. `reading`:
+    `origin` as the caller has opened it, whose retries the caller counts.
     """
     started = time.monotonic()
     for trouble in resuming.take_trouble():
         tally.warn(trouble)
-    reading = await places.open(origin, "source", tally.retried)
+    reading = reading or await places.open(origin, "source", tally.retried)
     writing = await places.open(destination, "target", tally.retried)
     verified = workshop.verify
     if verified == "target" and isinstance(destination, LayoutReference):

@@ -381,6 +381,60 @@ def test_an_import_that_fails_half_way_leaves_no_new_tag(
         assert cloud.target.remote.manifest(repository, tag).status == 404
 
 
+def test_a_tag_that_cannot_be_overwritten_leaves_all_tags_as_they_were(
+    cloud: Cloud, fault_proxy: Callable[..., FaultProxy]
+) -> None:
+    put(cloud.public, "library/hello-world", "latest", index=True)
+    old = {name: put(cloud.target, name, "1", seed) for seed, name in enumerate(("old", "locked"), 7)}
+    proxy = fault_proxy(cloud.target.host)
+    proxy.add(Fault(on="PUT /v2/locked/manifests/1", times=None, answer=Answer(405)))
+    cloud.target_settings = {"login_server": proxy.host}
+    tags = ("-t", "new:1", "-t", "old:1", "-t", "locked:1")
+    line = cloud.fail(
+        *("-n", "myregistry", "--source", "docker.io/hello-world", *tags, "--force"),
+        code=TARGET,
+        naming=(f"{proxy.host}/locked:1", "no tag was changed"),
+    )
+    assert "new:1" not in line
+    for name, graph in old.items():
+        assert_holds(cloud.target.remote, name, "1", graph)
+    assert cloud.target.remote.tags("new") == []
+
+
+def test_new_tags_are_taken_back_by_their_names_or_named(
+    cloud: Cloud, embedded: tuple[str, Graph], fault_proxy: Callable[..., FaultProxy]
+) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest")
+    words = ("-n", "myregistry", "--source", "docker.io/hello-world", "-t", "a:1", "-t", "b:2")
+
+    def fail(host: str) -> str:
+        proxy = fault_proxy(host)
+        proxy.add(Fault(on="PUT /v2/b/manifests/2", times=None, answer=Answer(403)))
+        cloud.target_settings |= {"login_server": proxy.host}
+        return cloud.fail(*words, "--progress", "none", code=AUTH, env={"TARGET_PASSWORD": "s3cret-admin"})
+
+    # Distribution 2 deletes no tag by its name.
+    assert "a:1 was tagged before and stays" in fail(cloud.target.host)
+    assert_holds(cloud.target.remote, "a", "1", graph)
+    cloud.target_settings = {"credentials": {"username": "admin", "password_env": "TARGET_PASSWORD"}}
+    assert "no tag was changed" in fail(embedded[0])
+    remote = Remote(embedded[0], basic="admin:s3cret-admin")
+    assert remote.tags("a") == []
+    assert_holds(remote, "a", graph.root, graph)
+
+
+def test_several_targets_ask_the_source_for_each_manifest_once(cloud: Cloud) -> None:
+    graph = put(cloud.public, "library/hello-world", "latest", index=True)
+    mark = cloud.public.mark()
+    tags = [word for number in range(5) for word in ("-t", f"repo{number % 2}:{number}")]
+    cloud.run("-n", "myregistry", "--source", "docker.io/hello-world", *tags, "--repository", "untagged")
+    asked = [each.path for each in cloud.public.accesses(mark) if each.path != "/v2/"]
+    assert len(asked) == len(set(asked))
+    assert sum("/manifests/" in path for path in asked) == len(graph.manifests) + 1  # the tag was resolved
+    for number in range(5):
+        assert_holds(cloud.target.remote, f"repo{number % 2}", str(number), graph)
+
+
 def test_a_traceback_shows_no_password(cloud: Cloud) -> None:
     put(cloud.private, "app", "v1")
     words = (

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "webtokens": {"errors"},
     "embedded": {"listening", "store", "verify", "oci", "errors"},
     "wiring": {"journal", "spool", "transfer", "registry", "store", "oci", "options", "errors", "__init__"},
-    "api": {"wiring", "transfer", "store", "oci", "options", "events", "errors"},
+    "api": {"wiring", "transfer", "store", "content", "oci", "options", "events", "errors"},
     "yamlfile": {"oci", "errors"},
     "inventory": {"yamlfile", "oci", "options", "errors"},
     "pairs": {"oci", "errors"},

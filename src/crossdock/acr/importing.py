@@ -4,7 +4,8 @@
 2. Without force a target tag that means something else ends the import before any byte is copied. One that
    means the same already is success.
 3. With several targets the content comes first: into each repository once, by digest, mounted from the one
-   before where the registry can. Then the tags. So an import that fails leaves no new tag.
+   before where the registry can. The source is asked once. Then the tags, see `tagging`. So an import that
+   fails leaves no new tag.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import Struct
-
+from crossdock.acr.kept import KeptSource
 from crossdock.acr.limits import check_limits
 from crossdock.acr.plan import ImportPlan
+from crossdock.acr.tagging import TargetState, write_tags
 from crossdock.api import CopyResult, copy_one
 from crossdock.errors import NotFound, TagExists
 from crossdock.events import Listener, ignore
@@ -34,13 +35,6 @@ from crossdock.transfer.tasks import run_together
 from crossdock.wiring import Places, open_resuming, open_workshop
 
 
-class TargetState(Struct, frozen=True):
-    """One target, and the digest that its tag had before: empty when there was none."""
-
-    reference: Reference
-    before: str
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportResult:
     """What an import did, or would do (``dry_run``). Sizes in bytes."""
@@ -51,6 +45,7 @@ class ImportResult:
     media_type: str
     targets: tuple[TargetState, ...]
     copies: tuple[CopyResult, ...]
+    retries: int  # beside those of the copies
     seconds: float
     dry_run: bool
 
@@ -67,6 +62,7 @@ class ImportResult:
             for each in self.targets
         ]
         sums = {name: sum(getattr(each, name) for each in self.copies) for name in SUMS}
+        sums["retries"] += self.retries
         warnings = dict.fromkeys(warning for each in self.copies for warning in each.warnings)
         return {
             "registry": self.plan.target_entry.login_server,
@@ -95,7 +91,7 @@ async def run_import(
     """Import what `plan` says; `options` are those of `plan.plan_options`. # network
 
     `strict_limits`: the service's own, see `limits`. Raises `TagExists` and `CopyError`; then no target
-    has a new tag, unless tagging itself failed half-way.
+    has a new tag, or the error's hint says which one has.
     """
     started = time.monotonic()
     platforms = tuple(Platform.parse(text) for text in options.platforms)
@@ -121,11 +117,18 @@ async def run_import(
             resuming = await stack.enter_async_context(open_resuming(options))
             # By digest: whatever becomes of the tag meanwhile, all targets get the same.
             origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
-            for destination in _steps(plan.targets):
+            kept = KeptSource(source, named)
+            for destination in _contents(plan.targets):
                 # Each copy counts for itself.
                 counts = Tally(on_event)
                 parts = (places, workshop, resuming, counts)
-                copies.append(await copy_one(origin, destination, platforms, *parts, is_alone=True))
+                copies.append(
+                    await copy_one(origin, destination, platforms, *parts, is_alone=True, reading=kept)
+                )
+            if len(targets) > 1:
+                with during("fetch manifest from", "source", str(plan.source)):
+                    root, data = await select(named, await kept.fetch_manifest(named), platforms, kept)
+                await write_tags(targets, root, data, places, tally)
     return ImportResult(
         plan=plan,
         source_digest=named.digest,
@@ -133,35 +136,35 @@ async def run_import(
         media_type=root.media_type,
         targets=targets,
         copies=tuple(copies),
+        retries=tally.retries,
         seconds=time.monotonic() - started,
         dry_run=dry_run,
     )
 
 
-def _steps(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
-    """The copies to make, in order: several targets get their content before the first tag."""
+def _contents(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
+    """The copies to make: the only target, or the repository of each without a tag."""
     if len(targets) == 1:
         return targets
-    contents = dict.fromkeys(Reference(each.registry, each.repository) for each in targets)
-    return (*contents, *(each for each in targets if each.tag is not None))
+    return tuple(dict.fromkeys(Reference(each.registry, each.repository) for each in targets))
 
 
 async def _look_at(
     references: tuple[Reference, ...], places: Places, tally: Tally
 ) -> tuple[TargetState, ...]:
     """What each target's tag means now."""
-    before: dict[Reference, str] = {}
+    found: dict[Reference, Descriptor] = {}
 
     async def look(reference: Reference, tag: str) -> None:
         target = await places.open(reference, "target", tally.retried)
         with during("resolve", "target", str(reference)):
             try:
-                before[reference] = (await target.resolve(tag)).digest  # network
+                found[reference] = await target.resolve(tag)  # network
             except NotFound:
                 pass
 
     await run_together(look(each, each.tag) for each in references if each.tag is not None)
-    return tuple(TargetState(each, before.get(each, "")) for each in references)
+    return tuple(TargetState(each, found.get(each)) for each in references)
 
 
 def _refuse_conflicts(targets: tuple[TargetState, ...], root: Descriptor) -> None:

@@ -62,6 +62,11 @@ class Scope(Struct, frozen=True):
         return cls(tuple(entries), repository)
 
     @classmethod
+    def delete(cls, repository: str) -> Scope:
+        """Remove tags of a repository."""
+        return cls((f"repository:{repository}:delete",), repository)
+
+    @classmethod
     def metadata(cls, repository: str) -> Scope:
         """Read what an Azure registry knows of a repository's manifests and tags."""
         return cls((f"repository:{repository}:metadata_read",), repository)

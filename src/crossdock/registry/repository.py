@@ -158,6 +158,18 @@ class RegistryRepository:
             raise
         self._contents.add(self._repository, descriptor)
 
+    async def delete_tag(self, tag: str) -> None:
+        """DELETE the tag, and not what it means; there may be none. # network
+
+        Raises `RegistryError` where that is refused, as by distribution 2, which deletes by digest alone.
+        """
+        await self._client.request(
+            "DELETE",
+            endpoints.manifest(self._repository, tag),
+            scope=Scope.delete(self._repository),
+            ok=(200, 202, 204, 404),
+        )
+
     async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
         """As `push_manifest`, which lists it at its subject where the registry does not. # network"""
         await self.push_manifest(descriptor, data, None)

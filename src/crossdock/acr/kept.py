@@ -1,0 +1,51 @@
+"""A source that is asked once for what several targets get."""
+
+from __future__ import annotations
+
+from crossdock.content import BlobSource, Source
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+
+MOST_BYTES = 32 << 20  # of manifests; those over it are fetched again for each target
+
+
+class KeptSource:
+    """`Source` over another: manifests, and what is attached to them, are remembered. Blobs are not."""
+
+    def __init__(self, source: Source, root: Descriptor) -> None:
+        """`root` is what the import's source was resolved to."""
+        self._source = source
+        self._root = root
+        self._manifests: dict[Digest, bytes] = {}
+        self._room = MOST_BYTES
+        self._attached: dict[Digest, tuple[list[Descriptor], list[str]]] = {}
+
+    @property
+    def name(self) -> str:
+        """As the source itself is called."""
+        return self._source.name
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """As `Source.resolve`; the root is known. # network"""
+        return self._root if reference == self._root.digest else await self._source.resolve(reference)
+
+    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        """As `Source.fetch_manifest`. # network, the first time"""
+        data = self._manifests.get(descriptor.digest)
+        if data is None or len(data) != descriptor.size:
+            data = await self._source.fetch_manifest(descriptor)
+            if descriptor.digest not in self._manifests and len(data) <= self._room:
+                self._room -= len(data)
+                self._manifests[descriptor.digest] = data
+        return data
+
+    def blob(self, descriptor: Descriptor) -> BlobSource:
+        """As `Source.blob`."""
+        return self._source.blob(descriptor)
+
+    async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        """As `Source.attached`. # network, the first time"""
+        found = self._attached.get(digest)
+        if found is None:
+            found = self._attached[digest] = await self._source.attached(digest)
+        return found
