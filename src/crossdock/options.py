@@ -97,12 +97,13 @@ class Registries(Protocol):
 class AddressGuard(Protocol):
     """Says which addresses may be connected to, where strangers name hosts (`crossdock.service.guard`)."""
 
-    def check(self, host: str, port: int, addresses: Sequence[str], *, registry: str) -> None:
+    def check(self, host: str, port: int, addresses: Sequence[str] | None, *, registry: str) -> None:
         """Raise `AddressRefused` when there must be no connection to `host` and `port` of a URL.
 
-        `addresses` are all that the host leads to, one of which is connected to without another look-up;
-        none when a proxy does the looking up. `registry` is the ``host[:port]`` on whose behalf it is asked:
-        its own address, or one that it named in a redirect, a Location, a challenge, a link or a layer's URL.
+        `addresses` are all that the host leads to, one of which is connected to without another look-up.
+        None: it will be looked up, if that is allowed. Empty: a proxy will look it up. `registry` is the
+        ``host[:port]`` on whose behalf it is asked: for its own address, or for one that it named in a
+        redirect, a Location, a challenge, a link or a layer's URL.
         """
 
 

@@ -56,7 +56,7 @@ class SourceGuard:
                 rule="source-not-allowed",
             )
 
-    def check(self, host: str, port: int, addresses: Sequence[str], *, registry: str) -> None:
+    def check(self, host: str, port: int, addresses: Sequence[str] | None, *, registry: str) -> None:
         """As `options.AddressGuard.check`.
 
         Addresses that are not public are for hosts that the operator named: what a registry or host of the
@@ -64,19 +64,10 @@ class SourceGuard:
         that is refused makes the host refused.
         """
         name = host.lower().strip("[]").rstrip(".")
-        is_named = self._is_named(name, port, registry)
+        is_named = self._inventory.served_at(host, port) is not None or self._is_known(name, port, registry)
         if name in METADATA_NAMES and not is_named:
             raise self._refused(registry, host, port, "", "metadata-address")
-        spelled = [literal(host)] if not addresses else [literal(each) for each in addresses]
-        for address in spelled:
-            if address is None:
-                self._check_unseen(host, port, registry, is_named)
-            elif (rule := self._rule(address)) and (rule == "metadata-address" or not is_named):
-                raise self._refused(registry, host, port, str(address), rule)
-
-    def _check_unseen(self, host: str, port: int, registry: str, is_named: bool) -> None:
-        """For a name that a proxy looks up."""
-        if not (is_named or self._sources.trust_proxy):
+        if addresses == () and literal(host) is None and not (is_named or self._sources.trust_proxy):
             raise AddressRefused(
                 f"{_shown(host, port)} would be looked up by a proxy, where its address cannot be checked"
                 " (unchecked-proxy)",
@@ -84,6 +75,14 @@ class SourceGuard:
                 " private networks, or list the host in NO_PROXY",
                 rule="unchecked-proxy",
             )
+        for text in addresses or (host,):
+            address = literal(text)
+            if address is not None:
+                rule = self._rule(address)
+            else:  # a name to be looked up, or an address of no form that we know
+                rule = "reserved-address" if addresses else ""
+            if rule == "metadata-address" or (rule and not is_named):
+                raise self._refused(registry, host, port, text, rule)
 
     def _spelled_rule(self, host: str) -> str:
         """The rule that refuses `host` whatever its name service says; empty when that has to be asked."""
@@ -108,9 +107,8 @@ class SourceGuard:
                     return ""
         return rule
 
-    def _is_named(self, host: str, port: int, registry: str) -> bool:
-        if self._inventory.served_at(host, port) is not None:
-            return True
+    def _is_known(self, host: str, port: int, registry: str) -> bool:
+        """Whether `registry` is the operator's, and the place one that the operator wrote down."""
         own_host, own_port = split_registry(registry)
         return self._is_registry(own_host, own_port) and (_canonical(host), port) in self._named
 

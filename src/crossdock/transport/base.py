@@ -34,7 +34,7 @@ ServedAt = Callable[[str, int], tuple[str, int] | None]
 stay those of the URL, as with curl's ``--connect-to``."""
 
 
-CheckAddresses = Callable[[str, int, Sequence[str]], None]
+CheckAddresses = Callable[[str, int, Sequence[str] | None], None]
 """``(host, port, addresses)``: raises `AddressRefused`; as `options.AddressGuard.check`, for one registry."""
 
 

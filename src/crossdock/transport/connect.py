@@ -163,8 +163,8 @@ class Connector:
 
     async def _dial(self, origin: Origin) -> socket.socket:
         host, port = origin.address
-        if self._check is not None and origin.proxy is not None:
-            self._check(origin.host, origin.port, ())
+        if self._check is not None:
+            self._check(origin.host, origin.port, None if origin.proxy is None else ())
         addresses = await self._resolver.resolve(host, port)
         if self._check is not None and origin.proxy is None:
             # These very addresses are connected to below: what the name means next does not count.

@@ -119,7 +119,7 @@ def test_no_source_is_an_address_that_is_not_public(host: str, rule: str) -> Non
 @pytest.mark.parametrize(("host", "rule"), LITERALS)
 def test_no_connection_is_made_to_an_address_that_is_not_public(host: str, rule: str) -> None:
     address = str(literal(host))
-    for name, addresses in ((host, (address,)), ("dns.example", (address,)), (host, ())):
+    for name, addresses in ((host, (address,)), ("dns.example", (address,)), (host, ()), (host, None)):
         with pytest.raises(AddressRefused, match=rf"\({rule}\)") as refused:
             guard(allow=("*",)).check(name, 443, addresses, registry="public.example")
         assert refused.value.rule == rule
@@ -131,6 +131,7 @@ def test_public_addresses_pass(host: str) -> None:
     guard(allow=("*",)).check_source(bracketed(host))
     guard().check("dns.example", 443, (host,), registry="public.example")
     guard().check(host, 443, (), registry="public.example")
+    guard().check("dns.example", 443, None, registry="public.example")
 
 
 @pytest.mark.parametrize("addresses", [("8.8.8.8", "10.0.0.1"), ("10.0.0.1", "8.8.8.8"), ("8.8.8.8", "::1")])
@@ -155,6 +156,8 @@ def test_what_is_no_address_is_refused() -> None:
 def test_names_of_metadata_services_are_refused_wherever_they_lead(host: str) -> None:
     with pytest.raises(SourceNotAllowed, match="metadata-address"):
         guard(allow=("*",)).check_source(host)
+    with pytest.raises(AddressRefused, match="metadata-address"):
+        guard().check(host, 80, None, registry="cloud.azurecr.io")
     with pytest.raises(AddressRefused, match="metadata-address"):
         guard().check(host, 80, ("8.8.8.8",), registry="cloud.azurecr.io")
 
