@@ -34,7 +34,7 @@ class StaticToken(Struct, frozen=True, kw_only=True):
     sha256: str  # hexadecimal, lower case
 
 
-class Identity(Struct, frozen=True, kw_only=True):
+class IdentitySettings(Struct, frozen=True, kw_only=True):
     """Whose tokens count. Neither: nobody's."""
 
     issuers: tuple[Issuer, ...] = ()
@@ -79,7 +79,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Settings(Struct, frozen=True, kw_only=True):
     """The whole file."""
 
-    identity: Identity | None = None
+    identity: IdentitySettings | None = None
     principals: tuple[PrincipalSettings, ...] = ()
     sources: Sources = Sources()
     limits: Limits = Limits()
@@ -117,7 +117,7 @@ def parse_settings(data: bytes, place: str, folder: Path) -> Settings:
     if "identity" in document:
         given["identity"] = _identity(document["identity"].value, place, folder)
     if "principals" in document:
-        identity = given.get("identity") or Identity()
+        identity = given.get("identity") or IdentitySettings()
         given["principals"] = tuple(_principals(document["principals"], identity, place))
     if "sources" in document:
         given["sources"] = _sources(document["sources"].value, place)
@@ -136,7 +136,7 @@ def _kind() -> Kind:
     return Kind("the settings", _HINT, schema())
 
 
-def _identity(found: Mapping[str, Found], place: str, folder: Path) -> Identity:
+def _identity(found: Mapping[str, Found], place: str, folder: Path) -> IdentitySettings:
     issuers: dict[str, Issuer] = {}
     for each in found["issuers"].value if "issuers" in found else ():
         said = plain(each)
@@ -157,10 +157,10 @@ def _identity(found: Mapping[str, Found], place: str, folder: Path) -> Identity:
         if any(token.sha256 == other.sha256 for other in tokens.values()):
             raise _wrong(place, each, f"token {quote(token.name)} has the hash of another one")
         tokens[token.name] = token
-    return Identity(issuers=tuple(issuers.values()), tokens=tuple(tokens.values()))
+    return IdentitySettings(issuers=tuple(issuers.values()), tokens=tuple(tokens.values()))
 
 
-def _principals(found: Found, identity: Identity, place: str) -> Iterator[PrincipalSettings]:
+def _principals(found: Found, identity: IdentitySettings, place: str) -> Iterator[PrincipalSettings]:
     known: set[tuple[str, str]] = set()
     issuers = {each.issuer for each in identity.issuers}
     tokens = {each.name for each in identity.tokens}

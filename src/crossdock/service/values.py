@@ -16,11 +16,13 @@ ENDED: frozenset[State] = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who is calling. `id` is what settings and logs know; the empty one is nobody in particular."""
+    """Who is calling. `id` is what settings and logs know."""
 
     id: str
     name: str = ""
     tenant: str = ""
+    issuer: str = ""  # of a JSON web token; empty for a static one
+    others: tuple[str, ...] = ()  # what settings may call it besides `id`
 
 
 ANYBODY = Principal(id="anonymous")

@@ -25,7 +25,13 @@ class Verifier:
 
     def __init__(self, issuers: Iterable[Issuer]) -> None:
         """Nothing is fetched yet. Raises `InvalidInput` when a CA file cannot be used."""
-        self._issuers = {each.issuer: (each, IssuerKeys(each)) for each in issuers}
+        self._issuers: dict[str, tuple[Issuer, IssuerKeys]] = {}
+        for each in issuers:
+            self.add(each)
+
+    def add(self, issuer: Issuer) -> None:
+        """From now on the tokens of this issuer count, too. Raises as `__init__`."""
+        self._issuers[issuer.issuer] = (issuer, IssuerKeys(issuer))
 
     async def claims(self, token: str) -> Mapping[str, Any]:
         """What a token says that one of the issuers signed for one of its audiences, and that lives now.

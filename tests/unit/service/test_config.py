@@ -10,7 +10,7 @@ import pytest
 
 from crossdock.errors import InvalidInput
 from crossdock.service.config import (
-    Identity,
+    IdentitySettings,
     Limits,
     PrincipalSettings,
     Role,
@@ -58,7 +58,7 @@ def read(text: str) -> Settings:
 
 def test_all_keys_are_read() -> None:
     assert read(WHOLE) == Settings(
-        identity=Identity(
+        identity=IdentitySettings(
             issuers=(
                 Issuer(
                     issuer=LOGIN,
@@ -184,7 +184,7 @@ def published(name: str = "") -> Any:
     ("name", "struct", "elsewhere"),
     [
         ("", Settings, {"place"}),
-        ("identity", Identity, set()),
+        ("identity", IdentitySettings, set()),
         ("token", StaticToken, set()),
         ("principal", PrincipalSettings, set()),
         ("role", Role, set()),

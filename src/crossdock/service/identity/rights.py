@@ -1,0 +1,96 @@
+"""What a principal may do with which registries of the inventory. The texts are Azure Resource Manager's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from crossdock.inventory.values import Entry
+from crossdock.service.config import Action, PrincipalSettings
+from crossdock.service.identity.tokens import Refused
+from crossdock.service.values import ANYBODY, Principal, Problem
+
+PROVIDER_ACTIONS: dict[Action, str] = {
+    "importImage": "Microsoft.ContainerRegistry/registries/importImage/action",
+    "read": "Microsoft.ContainerRegistry/registries/read",
+    "pull": "Microsoft.ContainerRegistry/registries/pull/read",
+}
+_LINKED: dict[Action, str] = {"importImage": "importImage/action", "read": "read", "pull": "pull/read"}
+
+
+class Rights:
+    """Who may do what. Nobody but `ANYBODY`, who is there without identity settings alone, may all."""
+
+    def __init__(self, principals: Iterable[PrincipalSettings]) -> None:
+        self._principals = tuple(principals)
+
+    def may(self, principal: Principal, action: Action, registry: Entry) -> bool:
+        """Whether the principal has the right."""
+        if principal is ANYBODY:
+            return True
+        return any(
+            action in role.actions and any(_fits(pattern, registry) for pattern in role.registries)
+            for each in self._principals
+            if _is(each, principal)
+            for role in each.roles
+        )
+
+    def check(self, principal: Principal, action: Action, registry: Entry) -> None:
+        """Raise `Refused` (403 ``AuthorizationFailed``) unless the principal has the right."""
+        if not self.may(principal, action, registry):
+            message = (
+                f"{_client(principal)} does not have authorization to perform action "
+                f"'{PROVIDER_ACTIONS[action]}' over scope '{_scope(registry)}' or the scope is invalid. "
+                "If access was recently granted, please refresh your credentials."
+            )
+            raise _forbidden("AuthorizationFailed", message)
+
+    def check_import(self, principal: Principal, target: Entry, source: Entry | None) -> None:
+        """Raise `Refused` (403) unless the principal may import to `target`, and read and pull from `source`.
+
+        `source` is the registry of the inventory that is read with the service's own credentials; None when
+        it is another, or the caller brings credentials. Its refusal is a ``LinkedAuthorizationFailed``.
+        """
+        self.check(principal, "importImage", target)
+        if source is None:
+            return
+        missing: tuple[Action, ...] = tuple(
+            action for action in ("read", "pull") if not self.may(principal, action, source)
+        )
+        if missing:
+            message = (
+                f"{_client(principal)} has permission to perform action "
+                f"'{PROVIDER_ACTIONS['importImage']}' on scope '{_scope(target)}'; however, it does not have "
+                f"permission to perform action '{_LINKED[missing[0]]}' on the linked scope(s) "
+                f"'{_scope(source)}'."
+            )
+            raise _forbidden("LinkedAuthorizationFailed", message)
+
+
+def _is(settings: PrincipalSettings, principal: Principal) -> bool:
+    """Whether the settings mean this principal.
+
+    Without an issuer they may mean whoever the only issuer calls so: several need it to be named
+    (`crossdock.service.config`), and a static token's name is refused to others (`Identity`).
+    """
+    if settings.issuer and settings.issuer != principal.issuer:
+        return False
+    return settings.id == principal.id or settings.id in principal.others
+
+
+def _fits(pattern: str, registry: Entry) -> bool:
+    """Whether name or login server are of the pattern, where ``*`` alone is special."""
+    plain = pattern.lower().replace("[", "[[]")  # an address of IPv6 is no set of characters
+    return any(fnmatchcase(name.lower(), plain) for name in (registry.name, registry.login_server))
+
+
+def _client(principal: Principal) -> str:
+    return f"The client '{principal.name or principal.id}' with object id '{principal.id}'"
+
+
+def _scope(registry: Entry) -> str:
+    return registry.resource_id or registry.login_server
+
+
+def _forbidden(code: str, message: str) -> Refused:
+    return Refused(Problem(status=403, code=code, message=message), {})
