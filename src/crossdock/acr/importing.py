@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crossdock.acr.kept import KeptSource
-from crossdock.acr.limits import check_limits
+from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
 from crossdock.api import CopyResult, copy_one
@@ -86,12 +86,12 @@ async def run_import(
     *,
     on_event: Listener = ignore,
     dry_run: bool = False,
-    strict_limits: bool = False,
+    limits: ImageLimits = NO_LIMITS,
 ) -> ImportResult:
     """Import what `plan` says; `options` are those of `plan.plan_options`. # network
 
-    `strict_limits`: the service's own, see `limits`. Raises `TagExists` and `CopyError`; then no target
-    has a new tag, or the error's hint says which one has.
+    Raises `TagExists` and `CopyError`, over `LimitExceeded` for an image that is over one of `limits`; then
+    no target has a new tag, or the error's hint says which one has.
     """
     started = time.monotonic()
     platforms = tuple(Platform.parse(text) for text in options.platforms)
@@ -102,12 +102,12 @@ async def run_import(
         root = named = await resolve(
             source, str(plan.source), plan.source.tag or str(plan.source.digest), plan.source.digest, "import"
         )
-        if platforms or strict_limits:  # a GET may count against a limit on pulls
+        kept = KeptSource(source, named)
+        if platforms or limits.concern(named.media_type):  # a GET may count against a limit on pulls
             with during("fetch manifest from", "source", str(plan.source)):
-                data = await source.fetch_manifest(named)  # network
-            root, data = await select(named, data, platforms, source)
-            if strict_limits:
-                await check_limits(plan.source, source, root, data)
+                data = await kept.fetch_manifest(named)  # network
+            root, data = await select(named, data, platforms, kept)
+            await check_limits(plan.source, kept, root, data, limits)
         targets = await _look_at(plan.targets, places, tally)
         if not plan.force:
             _refuse_conflicts(targets, root)
@@ -117,7 +117,6 @@ async def run_import(
             resuming = await stack.enter_async_context(open_resuming(options))
             # By digest: whatever becomes of the tag meanwhile, all targets get the same.
             origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
-            kept = KeptSource(source, named)
             for destination in _contents(plan.targets):
                 # Each copy counts for itself.
                 counts = Tally(on_event)

@@ -1,23 +1,46 @@
-"""The limits that the service documents, for who wants to find out before it does: ``--strict-limits``."""
+"""Limits on what is imported, found out before anything is copied."""
 
 from __future__ import annotations
+
+from msgspec import Struct
 
 from crossdock.content import Source
 from crossdock.errors import LimitExceeded
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import parse_manifest
-from crossdock.oci.mediatype import is_manifest
+from crossdock.oci.mediatype import is_index, is_manifest
 from crossdock.oci.reference import Reference
 from crossdock.options import GiB
 from crossdock.transfer.blob import during
 
-MOST_MANIFESTS = 50  # below an image's index; the document does not say that the index counts
-LARGEST_LAYER = 2 * GiB
+
+class ImageLimits(Struct, frozen=True, kw_only=True):
+    """What one image may have. None: as many, or as much, as it likes."""
+
+    manifests: int | None = None  # below its index; Azure's document does not say that the index counts
+    layer: int | None = None  # bytes of its largest blob
+    hint: str = ""  # what to do about an image that is over a limit
+
+    def concern(self, media_type: str) -> bool:
+        """Whether a manifest of this type has to be read to find out."""
+        return self.layer is not None or (self.manifests is not None and is_index(media_type))
 
 
-async def check_limits(reference: Reference, source: Source, root: Descriptor, data: bytes) -> None:
-    """Raise `CopyError` over `LimitExceeded` when the image below `root` is over a limit. # network"""
+NO_LIMITS = ImageLimits()
+DOCUMENTED = ImageLimits(
+    manifests=50, layer=2 * GiB, hint="leave --strict-limits out: crossdock itself has no such limit"
+)
+"""Those that the service documents, for who wants to find out before it does: ``--strict-limits``."""
+
+
+async def check_limits(
+    reference: Reference, source: Source, root: Descriptor, data: bytes, limits: ImageLimits
+) -> None:
+    """Raise `CopyError` over `LimitExceeded` when the image below `root` is over one of `limits`. # network
+
+    Manifests that are listed twice count once. `data` is the manifest of `root`.
+    """
     with during("check limits of", "source", str(reference)):
         found: set[Digest] = set()
         pending = [(root, data)]
@@ -25,14 +48,15 @@ async def check_limits(reference: Reference, source: Source, root: Descriptor, d
             descriptor, document = pending.pop()
             below = list(parse_manifest(document, descriptor.media_type).successors())
             for blob in below:
-                if not is_manifest(blob.media_type) and blob.size > LARGEST_LAYER:
-                    raise _over(f"{blob.digest} has {blob.size} bytes, more than {LARGEST_LAYER}")
+                if limits.layer is not None and not is_manifest(blob.media_type) and blob.size > limits.layer:
+                    raise _over(f"{blob.digest} has {blob.size} bytes, more than {limits.layer}", limits)
             new = [each for each in below if is_manifest(each.media_type) and each.digest not in found]
             found |= {each.digest for each in new}
-            if len(found) > MOST_MANIFESTS:
-                raise _over(f"the image has more than {MOST_MANIFESTS} manifests")
-            pending += [(each, await source.fetch_manifest(each)) for each in new]  # network
+            if limits.manifests is not None and len(found) > limits.manifests:
+                raise _over(f"the image has more than {limits.manifests} manifests", limits)
+            telling = [each for each in new if limits.concern(each.media_type)]
+            pending += [(each, await source.fetch_manifest(each)) for each in telling]  # network
 
 
-def _over(problem: str) -> LimitExceeded:
-    return LimitExceeded(problem, hint="leave --strict-limits out: crossdock itself has no such limit")
+def _over(problem: str, limits: ImageLimits) -> LimitExceeded:
+    return LimitExceeded(problem, hint=limits.hint)

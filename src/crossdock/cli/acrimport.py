@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from crossdock.acr.command import NO_WAIT, ImportWords, check_words
 from crossdock.acr.importing import ImportResult, run_import
+from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
 from crossdock.acr.plan import ImportPlan, make_plan, plan_options
 from crossdock.cli.acr import given_password, inventory_of, warn
 from crossdock.cli.acroutput import columns
@@ -92,7 +93,7 @@ def _import_with_display(
         options,
         on_event=listen,
         dry_run=namespace.dry_run,
-        strict_limits=namespace.strict_limits,
+        limits=DOCUMENTED if namespace.strict_limits else NO_LIMITS,
     )
     try:
         return run_until_done(work, before_abort=display.restore)

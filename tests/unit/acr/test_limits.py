@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from crossdock.acr.limits import LARGEST_LAYER, MOST_MANIFESTS, check_limits
+from crossdock.acr.limits import DOCUMENTED, ImageLimits, check_limits
 from crossdock.errors import CopyError, LimitExceeded
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.testing.images import Content, ImageBuilder
 
+LARGEST_LAYER = 2 << 30
 REFERENCE = Reference("registry.example", "app", "v1")
 
 
@@ -28,10 +29,10 @@ class BuiltSource:
         return self._builder.read(str(descriptor.digest))
 
 
-async def check(builder: ImageBuilder, content: Content) -> list[str]:
+async def check(builder: ImageBuilder, content: Content, limits: ImageLimits = DOCUMENTED) -> list[str]:
     source = BuiltSource(builder)
     root = Descriptor(media_type=content.media_type, digest=Digest(content.digest), size=content.size)
-    await check_limits(REFERENCE, source, root, builder.read(content))  # type: ignore[arg-type]
+    await check_limits(REFERENCE, source, root, builder.read(content), limits)  # type: ignore[arg-type]
     return source.fetched
 
 
@@ -39,7 +40,7 @@ async def check(builder: ImageBuilder, content: Content) -> list[str]:
 async def test_fifty_manifests_and_one_more(more: int, works: bool) -> None:
     builder = ImageBuilder()
     layer = builder.random_layer(10)
-    count = MOST_MANIFESTS + more
+    count = 50 + more
     images = [builder.image([layer], "linux/amd64", os_version=str(number)) for number in range(count)]
     index = builder.index([*images, *images])
     if works:
@@ -69,3 +70,21 @@ async def test_a_layer_of_two_gibibytes_and_a_byte_more(more: int, works: bool) 
         await check(builder, image)
     assert isinstance(raised.value.cause, LimitExceeded)
     assert str(LARGEST_LAYER + 1) in str(raised.value)
+
+
+async def test_a_limit_on_manifests_reads_indexes_alone() -> None:
+    builder = ImageBuilder()
+    layer = builder.random_layer(10)
+    images = [builder.image([layer], "linux/amd64", os_version=str(number)) for number in range(3)]
+    inner = builder.index(images)
+    outer = builder.index([inner, images[0]])
+    assert await check(builder, outer, ImageLimits(manifests=4)) == [inner.digest]
+    with pytest.raises(CopyError, match="more than 3 manifests"):
+        await check(builder, outer, ImageLimits(manifests=3))
+
+
+def test_which_manifests_have_to_be_read() -> None:
+    index, image = "application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"
+    assert [ImageLimits(manifests=50).concern(each) for each in (index, image)] == [True, False]
+    assert [ImageLimits(layer=1).concern(each) for each in (index, image)] == [True, True]
+    assert not ImageLimits().concern(index)
