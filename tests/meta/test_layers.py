@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "options": {"errors"},
     "events": set(),
+    "counts": {"events"},
     "oci": {"errors"},
     "_ext": set(),
     "_kernels": {"_ext"},
@@ -54,6 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": {
         "acr",
         "api",
+        "counts",
+        "locks",
         "webtokens",
         "inventory",
         "journal",
@@ -69,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "testing": {"transport", "oci", "errors"},
     "cli": {
+        "counts",
         "many",
         "pairs",
         "api",

@@ -11,9 +11,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from crossdock.acr.kept import KeptSource
 from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
@@ -27,12 +30,35 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
-from crossdock.transfer.blob import during
+from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import resolve
 from crossdock.transfer.platforms import select
+from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
 from crossdock.wiring import Places, open_resuming, open_workshop
+
+
+class FoundSource(Struct, frozen=True):
+    """What the source of an import is, before anything is copied."""
+
+    digest: str  # what its tag means
+    root: Descriptor
+    manifests: tuple[Descriptor, ...]  # below the root, as far as limits asked for them; each once
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """How one of the many imports of a service differs from one that a person started.
+
+    `workshop` and `resuming` are those of all imports of the process. `digest` is what an earlier run of this
+    import found the tag to mean; empty in the first one. `on_found` is awaited before anything is copied.
+    """
+
+    workshop: Workshop
+    resuming: Resuming
+    digest: str
+    on_found: Callable[[FoundSource], Awaitable[None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +113,7 @@ async def run_import(
     on_event: Listener = ignore,
     dry_run: bool = False,
     limits: ImageLimits = NO_LIMITS,
+    serving: Serving | None = None,
 ) -> ImportResult:
     """Import what `plan` says; `options` are those of `plan.plan_options`. # network
 
@@ -99,25 +126,30 @@ async def run_import(
     async with AsyncExitStack() as stack:
         places = await stack.enter_async_context(Places(options, tally.retried))
         source = await places.open(plan.source, "source", tally.retried)
-        root = named = await resolve(
-            source, str(plan.source), plan.source.tag or str(plan.source.digest), plan.source.digest, "import"
-        )
+        wanted = (serving.digest if serving else "") or plan.source.tag or str(plan.source.digest)
+        root = named = await resolve(source, str(plan.source), wanted, plan.source.digest, "import")
         kept = KeptSource(source, named)
+        below: list[Descriptor] = []
         if platforms or limits.concern(named.media_type):  # a GET may count against a limit on pulls
             with during("fetch manifest from", "source", str(plan.source)):
                 data = await kept.fetch_manifest(named)  # network
             root, data = await select(named, data, platforms, kept)
-            await check_limits(plan.source, kept, root, data, limits)
+            below = await check_limits(plan.source, kept, root, data, limits)
+        if serving is not None:
+            await serving.on_found(FoundSource(named.digest, root, tuple(below)))
         targets = await _look_at(plan.targets, places, tally)
         if not plan.force:
             _refuse_conflicts(targets, root)
         copies: list[CopyResult] = []
         if not dry_run:
-            workshop = await stack.enter_async_context(open_workshop(options))
-            resuming = await stack.enter_async_context(open_resuming(options))
+            if serving is not None:
+                workshop, resuming = serving.workshop, serving.resuming
+            else:
+                workshop = await stack.enter_async_context(open_workshop(options))
+                resuming = await stack.enter_async_context(open_resuming(options))
             # By digest: whatever becomes of the tag meanwhile, all targets get the same.
             origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
-            for destination in _contents(plan.targets):
+            for destination in contents(plan.targets):
                 # Each copy counts for itself.
                 counts = Tally(on_event)
                 parts = (places, workshop, resuming, counts)
@@ -141,7 +173,7 @@ async def run_import(
     )
 
 
-def _contents(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
+def contents(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
     """The copies to make: the only target, or the repository of each without a tag."""
     if len(targets) == 1:
         return targets

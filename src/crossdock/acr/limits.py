@@ -36,13 +36,14 @@ DOCUMENTED = ImageLimits(
 
 async def check_limits(
     reference: Reference, source: Source, root: Descriptor, data: bytes, limits: ImageLimits
-) -> None:
-    """Raise `CopyError` over `LimitExceeded` when the image below `root` is over one of `limits`. # network
+) -> list[Descriptor]:
+    """The manifests below `root`, as far as they had to be looked for, each once. # network
 
-    Manifests that are listed twice count once. `data` is the manifest of `root`.
+    Raises `CopyError` over `LimitExceeded` when the image is over one of `limits`. `data` is the manifest of
+    `root`.
     """
     with during("check limits of", "source", str(reference)):
-        found: set[Digest] = set()
+        found: dict[Digest, Descriptor] = {}
         pending = [(root, data)]
         while pending:
             descriptor, document = pending.pop()
@@ -51,11 +52,12 @@ async def check_limits(
                 if limits.layer is not None and not is_manifest(blob.media_type) and blob.size > limits.layer:
                     raise _over(f"{blob.digest} has {blob.size} bytes, more than {limits.layer}", limits)
             new = [each for each in below if is_manifest(each.media_type) and each.digest not in found]
-            found |= {each.digest for each in new}
+            found |= {each.digest: each for each in new}
             if limits.manifests is not None and len(found) > limits.manifests:
                 raise _over(f"the image has more than {limits.manifests} manifests", limits)
             telling = [each for each in new if limits.concern(each.media_type)]
             pending += [(each, await source.fetch_manifest(each)) for each in telling]  # network
+    return list(found.values())
 
 
 def _over(problem: str, limits: ImageLimits) -> LimitExceeded:

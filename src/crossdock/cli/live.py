@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from crossdock.cli.display import notice, short
-from crossdock.cli.tally import Counts, MovingBlob
+from crossdock.cli.tally import Counts
 from crossdock.cli.units import format_duration, format_size
+from crossdock.counts import MovingBlob
 from crossdock.events import CopyFailed, Event, Retrying, UploadResumed, Warned
 
 _FRAME_S = 0.125

@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -108,6 +108,8 @@ class Resuming(Struct, frozen=True):
     # sent is read and hashed again, and not sent.
     keeps_states: bool = BACKEND == "compiled"
     spool: BlobSpool | None = None
+    keeps: Callable[[], bool] = lambda: True
+    """Whether anybody will go on with a blob that fails now; asked then. If not, its session is dropped."""
 
     def take_trouble(self) -> list[str]:
         """What is wrong with journal and spool, each told once."""
@@ -129,6 +131,7 @@ class Continuation:
         self._journal = resuming.journal
         self._chunk_size = resuming.chunk_size
         self._keeps_states = resuming.keeps_states
+        self._keeps = resuming.keeps
         self._tally = tally
         self._resumable = target.resumable if blob.size > resuming.above else None
         self._record: UploadRecord | None = None
@@ -212,7 +215,7 @@ class Continuation:
         record = self._record
         if self._session is None or record is None:
             await session.cancel()
-        elif record.can_resume and not _is_of_content(error):
+        elif record.can_resume and self._keeps() and not _is_of_content(error):
             await self._session.leave()
             offset = record.saved.acknowledged if record.saved is not None else 0
             self._tally.emit(UploadKept(self._blob.digest, offset, self._blob.size))
@@ -263,7 +266,7 @@ class Continuation:
     async def let_chunk_end(self, feeding: asyncio.Future[None]) -> None:
         """Rule 3. `feeding` is what gives bytes to the session; it ends by itself where `may_stop`."""
         record = self._record
-        if self._session is not None and record is not None and record.can_resume:
+        if self._session is not None and record is not None and record.can_resume and self._keeps():
             self._is_stopping = True
             if not self.may_stop:
                 await asyncio.wait({feeding}, timeout=CHUNK_END_S)

@@ -18,7 +18,8 @@ from crossdock.cli.display import (
     open_display,
 )
 from crossdock.cli.live import LiveDisplay
-from crossdock.cli.tally import ManyTally, Rate, Tally
+from crossdock.cli.tally import ManyTally, Tally
+from crossdock.counts import Rate
 from crossdock.errors import NotFound
 from crossdock.events import (
     BlobDone,
