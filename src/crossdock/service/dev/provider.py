@@ -71,6 +71,8 @@ class Declined(Exception):
             "timestamp": now,
             "trace_id": trace,
             "correlation_id": correlation,
+            "statusCode": status,  # these two are App Service's
+            "message": description,
         }
 
 
@@ -116,7 +118,8 @@ class Provider:
             "name": "crossdock",
             "portal": self.base,
             "authentication": {
-                "loginEndpoint": self.base,
+                # Where it ends so, MSAL does not ask login.microsoftonline.com whether the host is known.
+                "loginEndpoint": f"{self.base}/adfs",
                 "audiences": [self.base, ARM_AUDIENCES[0]],
                 "tenant": self.who.tenant,
                 "identityProvider": "AAD",
@@ -132,10 +135,10 @@ class Provider:
             },
         }
 
-    def configuration(self, tenant: str) -> Mapping[str, Any]:
-        """The OpenID configuration of a tenant. Raises `Declined`."""
+    def configuration(self, tenant: str, prefix: str = "") -> Mapping[str, Any]:
+        """The OpenID configuration of a tenant; `prefix`: of its path. Raises `Declined`."""
         self._check_tenant(tenant)
-        place = f"{self.base}/{tenant}"
+        place = f"{self.base}{prefix}/{tenant}"
         return {
             "issuer": self._issuer,
             "authorization_endpoint": f"{place}/oauth2/v2.0/authorize",

@@ -23,7 +23,9 @@ def routes(provider: Provider) -> list[web.RouteDef]:
         return _json(provider.metadata())
 
     async def configuration(request: web.Request) -> web.Response:
-        return _answer(lambda: provider.configuration(request.match_info["tenant"]))
+        prefix = "/adfs" if request.path.startswith("/adfs/") else ""
+        tenant = request.match_info["tenant"]
+        return _answer(lambda: provider.configuration(tenant, "" if tenant == "adfs" else prefix))
 
     async def keys(request: web.Request) -> web.Response:
         return _json(provider.key_set())
@@ -48,15 +50,18 @@ def routes(provider: Provider) -> list[web.RouteDef]:
         header = request.headers.get("X-IDENTITY-HEADER", "")
         return _answer(lambda: provider.by_machine(header, dict(request.query)))
 
-    return [
-        web.get("/metadata/endpoints", metadata),
-        web.get("/{tenant}/v2.0/.well-known/openid-configuration", configuration),
-        web.get("/{tenant}/.well-known/openid-configuration", configuration),
-        web.get("/{tenant}/discovery/v2.0/keys", keys),
-        web.post("/{tenant}/oauth2/v2.0/token", token),
-        web.post("/{tenant}/oauth2/token", token),
-        web.get(MSI_PATH, machine),
+    tenants = [  # az drops the tenant behind /adfs, others do not
+        route
+        for place in ("/{tenant}", "/adfs/{tenant}")
+        for route in (
+            web.get(f"{place}/v2.0/.well-known/openid-configuration", configuration),
+            web.get(f"{place}/.well-known/openid-configuration", configuration),
+            web.get(f"{place}/discovery/v2.0/keys", keys),
+            web.post(f"{place}/oauth2/v2.0/token", token),
+            web.post(f"{place}/oauth2/token", token),
+        )
     ]
+    return [web.get("/metadata/endpoints", metadata), web.get(MSI_PATH, machine), *tenants]
 
 
 def _answer(make: Callable[[], Mapping[str, Any]]) -> web.Response:
