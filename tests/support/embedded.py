@@ -52,7 +52,10 @@ def start_embedded(
     if tls:
         authority, ca_file = trustme.CA(), folder / f"ca-{port}.pem"
         authority.cert_pem.write_to_path(str(ca_file))
-        leaf, both = authority.issue_cert("localhost", "127.0.0.1"), folder / f"server-{port}.pem"
+        leaf, both = (
+            authority.issue_cert("localhost", "127.0.0.1", "*.azurecr.io"),
+            folder / f"server-{port}.pem",
+        )
         leaf.private_key_and_cert_chain_pem.write_to_path(str(both))
         words += ["--cert", str(both)]
     log = folder / f"log-{port}"
