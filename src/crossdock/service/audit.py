@@ -1,0 +1,153 @@
+"""The audit log: one line of JSON for each import that is accepted, refused or has ended.
+
+A line is ASCII without control characters, whatever strangers wrote, so none can forge another. Values are
+bounded. No secret is in it: of a request's credentials nothing, and a password that stands elsewhere is
+blotted out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from crossdock.acr.request import ImportRequest
+from crossdock.service.values import Operation, Order, Principal, Problem, State
+
+Result = Literal["accepted", "refused", "succeeded", "failed", "canceled"]
+
+LONGEST = 512  # characters of one value; names of registries and images have up to some 400
+MOST_TARGETS = 50  # that are named; more are counted
+_ENDS: Mapping[State, Result] = {"Succeeded": "succeeded", "Failed": "failed", "Canceled": "canceled"}
+_DIGEST = re.compile(r"sha\d+:")
+_SHORTEST_SECRET = 4  # characters; what is shorter stands in ordinary words
+
+
+def refused_line(
+    problem: Problem,
+    *,
+    now: float,
+    principal: Principal | None = None,
+    client: str = "",
+    registry: str = "",
+    request: ImportRequest | None = None,
+    request_id: str = "",
+) -> str:
+    """An import that was not begun. What was not known by then is left out; `registry` is the target's
+    resource ID, or the path that was asked for."""
+    return _line(
+        now, "refused", principal, client, request_id, registry, request, problem=problem, operation=""
+    )
+
+
+def accepted_line(order: Order, operation: str, *, now: float) -> str:
+    """An import that will be run; `operation` is its id."""
+    return _of_order(order, operation, now, "accepted", None, None)
+
+
+def ended_line(operation: Operation, *, now: float) -> str:
+    """An import whose state is one of `values.ENDED`."""
+    return _of_order(
+        operation.order, operation.id, now, _ENDS[operation.state], operation.problem, operation.result
+    )
+
+
+def _of_order(
+    order: Order,
+    operation: str,
+    now: float,
+    result: Result,
+    problem: Problem | None,
+    outcome: Mapping[str, Any] | None,
+) -> str:
+    return _line(
+        now,
+        result,
+        order.principal,
+        order.client,
+        order.request_id,
+        str(order.registry),
+        order.request,
+        problem=problem,
+        operation=operation,
+        outcome=outcome,
+    )
+
+
+def _line(
+    now: float,
+    result: Result,
+    principal: Principal | None,
+    client: str,
+    request_id: str,
+    registry: str,
+    request: ImportRequest | None,
+    *,
+    problem: Problem | None,
+    operation: str,
+    outcome: Mapping[str, Any] | None = None,
+) -> str:
+    fields: dict[str, Any] = {
+        "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "audit": "importImage",
+        "result": result,
+    }
+    if principal is not None:
+        fields["who"] = principal.id
+        fields |= {key: text for key in ("name", "tenant") if (text := getattr(principal, key))}
+    given = {"client": client, "operation": operation, "request_id": request_id, "registry": registry}
+    fields |= {key: text for key, text in given.items() if text}
+    if request is not None:
+        fields |= _asked(request)
+    if problem is not None:
+        fields |= {"status": problem.status, "code": problem.code, "error": problem.message}
+    for key in ("digest", "bytes_moved", "seconds"):
+        if outcome is not None and key in outcome:
+            fields[key] = outcome[key]
+    secret = request.source.credentials.password if request and request.source.credentials else ""
+    return _encoded({key: _clean(value, secret) for key, value in fields.items()})
+
+
+def _asked(request: ImportRequest) -> dict[str, Any]:
+    source = request.source
+    registry = _without_userinfo(source.resource_id or source.registry_uri or "")
+    targets = [*request.target_tags, *(f"{each} (untagged)" for each in request.untagged_target_repositories)]
+    fields: dict[str, Any] = {
+        "from": f"{registry} {_without_userinfo(source.source_image)}",
+        "to": targets[:MOST_TARGETS],
+        "mode": request.mode,
+    }
+    if len(targets) > MOST_TARGETS:
+        fields["to_in_all"] = len(targets)
+    if source.credentials is not None:
+        fields["with_credentials"] = True
+    return fields
+
+
+def _without_userinfo(text: str) -> str:
+    """`text` without what stands before an ``@`` in each part of its path, but for names of digests."""
+    parts = []
+    for part in text.split("/"):
+        name, _, digest = part.rpartition("@")
+        if _DIGEST.match(digest):
+            parts.append(f"{name.rpartition('@')[2]}@{digest}")
+        else:
+            parts.append(digest)
+    return "/".join(parts)
+
+
+def _clean(value: Any, secret: str) -> Any:
+    if isinstance(value, list):
+        return [_clean(each, secret) for each in value]
+    if not isinstance(value, str):
+        return value
+    if len(secret) >= _SHORTEST_SECRET:
+        value = value.replace(secret, "…")
+    return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
+
+
+def _encoded(fields: Mapping[str, Any]) -> str:
+    # What JSON may leave as it is, and a terminal does not: DEL. All else outside ASCII is escaped.
+    return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f")

@@ -1,0 +1,49 @@
+"""How many requests each principal may make. Sans I/O: the caller brings the time.
+
+A token bucket for each, kept as the one moment at which it will be full again (the generic cell rate
+algorithm, ITU-T I.371). A bucket that is full says nothing, so forgetting it changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+MOST_KEYS = 10_000  # principals; each takes some 200 bytes
+
+
+class Verdict(NamedTuple):
+    """Whether a request may be made now, and when to come again if not."""
+
+    allowed: bool
+    retry_after_s: float  # 0 when allowed
+
+
+class RateLimit:
+    """`per_minute` requests of each key, and as many at once after a minute of silence.
+
+    Of more than `most_keys` keys, those seen longest ago are forgotten: they may have their burst again.
+    """
+
+    def __init__(self, per_minute: int, *, most_keys: int = MOST_KEYS) -> None:
+        self._interval_s = 60.0 / per_minute
+        self._slack_s = 60.0 - self._interval_s
+        self._most_keys = most_keys
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many keys are remembered."""
+        return len(self._full_at)
+
+    def take(self, key: str, now: float) -> Verdict:
+        """Count one request of `key` at `now`, seconds of a clock that never goes back. A refused one
+        does not count."""
+        full_at = max(self._full_at.get(key, now), now)
+        wait = full_at - self._slack_s - now
+        if wait > 1e-9:  # rounding
+            return Verdict(allowed=False, retry_after_s=wait)
+        self._full_at[key] = full_at + self._interval_s
+        self._full_at.move_to_end(key)
+        if len(self._full_at) > self._most_keys:
+            self._full_at.popitem(last=False)
+        return Verdict(allowed=True, retry_after_s=0.0)
