@@ -1,4 +1,4 @@
-"""Helm charts and ORAS artifacts: pushed to the embedded registry in each way that clients push, then imported.
+"""Helm charts and ORAS artifacts: pushed to the embedded registry in each way that clients do, and imported.
 
 `Pusher` sends what helm 3.16 was seen to send to it; the others have the other token flow and ways to upload.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from crossdock.testing.images import ImageBuilder, sample_index
 from support.command import Crossdock, Finished
@@ -21,14 +21,6 @@ RESOURCE_ID = (
 )
 
 
-class Served(Protocol):
-    """Anything with a place."""
-
-    @property
-    def host(self) -> str:
-        """``host:port``."""
-
-
 @dataclass
 class Cloud:
     """Registries of this machine under the documentation's names."""
@@ -41,6 +33,7 @@ class Cloud:
     target: DockerRegistry  # myregistry
     source_settings: dict[str, Any] = field(default_factory=dict)
     target_settings: dict[str, Any] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)  # more of them, or others
 
     def inventory(self) -> Path:
         """The file, as the settings are now."""
@@ -67,6 +60,7 @@ class Cloud:
                 "mcr.microsoft.com": self.public.host,
                 "mysourceregistry.azurecr.io": self.azure.host,
                 "docker-private.example": self.private.host,
+                **self.hosts,
             },
         }
         path = self.folder / "inventory.yaml"

@@ -255,6 +255,8 @@ class RegistryBlob:
         error = self._client.error_from(head.status, head.headers, text, "GET", exchange.url, self._scope)
         if not used.is_authorized:  # it never saw our credentials, so they are not what is wrong
             error.hint = "the registry sent us there: try again, or ask who runs it"
+        elif head.status == 416:
+            error.hint = "the registry refuses a range of its own blob: it may not be RFC 7233 compliant"
         raise error
 
     def _check_range(self, url: str, head: ResponseHead, start: int, stop: int) -> None:
