@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 1024
 OPEN_FILES = 65_536
+IDLE = 3630.0  # seconds; aiohttp's own, longer than proxies keep connections
+CONNECTIONS = 16_384  # each may take three of OPEN_FILES
+HANDSHAKE = 10.0  # seconds for TLS
 
 
 def is_loopback(host: str) -> bool:
@@ -53,11 +56,14 @@ async def serve_app(
     stopping: asyncio.Event,
     ssl_context: ssl.SSLContext | None = None,
     grace: float,
+    idle: float = IDLE,
+    connections: int = CONNECTIONS,
 ) -> None:
     """Serve `app` until `stopping` is set; requests under way then get `grace` seconds to end.
 
-    `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free. Raises
-    `StoreError` when the address is taken.
+    `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free. A
+    connection is closed on which no whole head of a request has come for `idle` seconds; while there are
+    `connections`, new ones are closed at once. Raises `StoreError` when the address is taken.
     """
     from aiohttp import web
 
@@ -66,21 +72,40 @@ async def serve_app(
         access_log=None,
         handle_signals=False,
         shutdown_timeout=grace,
+        keepalive_timeout=idle,
     )
     await runner.setup()
+    server = None
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=ssl_context, backlog=BACKLOG)
+        door = runner.server
+        assert door is not None, "it is made by setup()"
         try:
-            await site.start()
+            server = await asyncio.get_running_loop().create_server(
+                lambda: door() if len(door.connections) < connections else _Closed(),
+                host,
+                port,
+                ssl=ssl_context,
+                ssl_handshake_timeout=HANDSHAKE if ssl_context else None,
+                backlog=BACKLOG,
+            )
         except OSError as error:
             raise StoreError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
                 hint="give another address with --listen; port 0 takes a free one",
             ) from error
-        on_ready(runner.addresses[0][1])
+        on_ready(server.sockets[0].getsockname()[1])
         await stopping.wait()
     finally:
+        if server is not None:
+            server.close()
         await runner.cleanup()
+
+
+class _Closed(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def shown_address(host: str, port: int) -> str:

@@ -69,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "options",
         "events",
         "errors",
+        "__init__",
     },
     "testing": {"transport", "oci", "errors"},
     "cli": {

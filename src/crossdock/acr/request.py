@@ -13,7 +13,7 @@ from crossdock.options import Credentials
 Mode = Literal["NoForce", "Force"]
 
 
-class SourceCredentials(Struct, frozen=True, rename="camel", omit_defaults=True):
+class SourceCredentials(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Who to be at the source. Without a user name the password is a token."""
 
     password: str
@@ -27,7 +27,7 @@ class SourceCredentials(Struct, frozen=True, rename="camel", omit_defaults=True)
         return Credentials(username=self.username or "", password=self.password)
 
 
-class ImportSource(Struct, frozen=True, rename="camel", omit_defaults=True):
+class ImportSource(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Where the image comes from: exactly one of ``resource_id`` and ``registry_uri``."""
 
     source_image: str
@@ -36,7 +36,7 @@ class ImportSource(Struct, frozen=True, rename="camel", omit_defaults=True):
     credentials: SourceCredentials | None = None
 
 
-class ImportRequest(Struct, frozen=True, rename="camel"):
+class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """One import. Empty lists are left out of the body; neither list means the source's own name."""
 
     source: ImportSource
@@ -46,7 +46,8 @@ class ImportRequest(Struct, frozen=True, rename="camel"):
 
     @classmethod
     def from_json(cls, body: bytes) -> ImportRequest:
-        """The request in a body; members that are not known are passed over. Raises `InvalidInput`."""
+        """The request in a body. Raises `InvalidInput`, for members that are not known too: one that is
+        misspelled would be an import other than was meant."""
         try:
             request = msgspec.json.decode(body, type=cls)
         except msgspec.DecodeError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+from importlib.util import find_spec
 
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.streams import print_result
@@ -12,12 +12,22 @@ from crossdock.errors import InvalidOption, StoreError
 from crossdock.inventory.find import open_inventory
 from crossdock.options import default_state_folder
 
+NEEDED = ("cryptography", "jwt", "prometheus_client")
+
 
 def serve(namespace: argparse.Namespace) -> int:
     """Serve imports until SIGINT or SIGTERM; prints the URL once connections are accepted."""
+    if any(find_spec(each) is None for each in NEEDED):
+        raise InvalidOption(
+            "crossdock serve needs packages that are not installed",
+            hint="install crossdock[service]",
+        )
+    from crossdock.service.config import Settings, read_settings
+    from crossdock.service.logs import log_json
     from crossdock.service.run import ServiceOptions, run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_json()
+    settings = read_settings(namespace.config) if namespace.config else Settings()
     inventory = open_inventory(namespace.inventory, os.environ)
     if inventory is None:
         raise InvalidOption("the service needs an inventory", hint="give --inventory FILE")
@@ -26,7 +36,8 @@ def serve(namespace: argparse.Namespace) -> int:
         listen=namespace.listen,
         cert=namespace.cert,
         key=namespace.key,
-        state=namespace.state or default_state_folder(os.environ) / "service",
+        state=namespace.state or settings.state or default_state_folder(os.environ) / "service",
+        settings=settings,
     )
     try:
         run(options, os.environ, lambda url: print_result(f"serving imports at {url}"))

@@ -19,6 +19,12 @@ def add_serve(commands: Any, command: Callable[..., argparse.ArgumentParser]) ->
         help="the registries (default: CROSSDOCK_INVENTORY, or crossdock/inventory.yaml in XDG_CONFIG_HOME)",
     )
     parser.add_argument(
+        "--config",
+        type=lambda text: Path(readable_file(text)),
+        metavar="FILE",
+        help="the settings: identities, rights, sources, limits (docs/service.md)",
+    )
+    parser.add_argument(
         "--listen",
         type=listen,
         default="127.0.0.1:8443",

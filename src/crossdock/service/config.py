@@ -86,6 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state: Path | None = None
     key_file: Path | None = None
     key_env: str = ""
+    public_url: str = ""  # what clients call the service; empty: as they say in Host
     place: str = ""  # the file, for messages
 
 
@@ -129,7 +130,10 @@ def parse_settings(data: bytes, place: str, folder: Path) -> Settings:
     for key in ("state", "key_file"):
         if key in document:
             given[key] = folder / document[key].value
-    return Settings(**given, key_env=plain(document.get("key_env", "")), place=place)
+    for key in ("key_env", "public_url"):
+        if key in document:
+            given[key] = document[key].value.rstrip("/")
+    return Settings(**given, place=place)
 
 
 def _kind() -> Kind:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,12 +23,21 @@ from crossdock.listening import (
     stopped_by_signal,
 )
 from crossdock.options import CopyOptions
+from crossdock.service.config import Settings
+from crossdock.service.guard import SourceGuard
+from crossdock.service.identity.rights import Rights
+from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
-from crossdock.service.web.app import Service, make_app
+from crossdock.service.web.app import make_app
+from crossdock.service.web.metrics import Metrics
+from crossdock.service.web.service import Service
+from crossdock.transfer.tasks import stop
 
 log = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
+IDLE = 75.0  # seconds for the head of a request, and between requests: more than pollers wait
+CONNECTIONS = 2000
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "crossdock"
 
@@ -40,6 +50,7 @@ class ServiceOptions(Struct, frozen=True, kw_only=True):
     cert: Path | None = None
     key: Path | None = None
     state: Path
+    settings: Settings = Settings()
 
 
 def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[str], None]) -> None:
@@ -49,32 +60,89 @@ def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[st
     """
     import uvloop
 
+    host, _ = parse_listen(options.listen)
+    _check(options, host)
+    allow_many_files()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(options, environ, ready))
+
+
+def _check(options: ServiceOptions, host: str) -> None:
+    """Raise `InvalidOption` where strangers could use the service or read what is sent to it."""
+    if is_loopback(host):
+        if options.settings.identity is None:
+            log.warning("no identity settings: whoever reaches %s may import", options.listen)
+        return
+    if options.settings.identity is None:
+        raise InvalidOption(
+            f"anybody could import: without identity settings the service is for loopback, not for {host}",
+            hint="give --config FILE with identity settings, or listen on 127.0.0.1",
+        )
+    if options.cert is None:
+        raise InvalidOption(
+            f"tokens would be sent in clear: HTTPS is needed to listen on {host}",
+            hint="give --cert FILE and --key FILE, or listen on 127.0.0.1 behind a proxy that has them",
+        )
+
+
+async def _serve(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[str], None]) -> None:
     host, port = parse_listen(options.listen)
-    if not is_loopback(host):
-        raise InvalidOption("anybody could import: without identity settings the service is for loopback")
-    log.warning("no identity settings: whoever reaches %s may import", options.listen)
     context = server_tls(
         str(options.cert) if options.cert else None, str(options.key) if options.key else None
     )
-    allow_many_files()
+    settings = options.settings
     inventory = complete(options.inventory)
-
-    async def serve_here() -> None:
-        copying = CopyOptions(state=options.state)
-        async with Imports(inventory, copying, environ) as imports:
-            scheme = "https" if context else "http"
-            await serve_app(
-                make_app(Service(inventory, imports)),
+    guard = SourceGuard(settings.sources, inventory)
+    copying = CopyOptions(state=options.state, guard=guard)
+    stopped, closing = stopped_by_signal(), asyncio.Event()
+    scheme = "https" if context else "http"
+    async with Imports(inventory, copying, environ, at_once=settings.limits.imports) as imports:
+        service = Service(
+            inventory=inventory,
+            imports=imports,
+            identity=Identity(settings.identity),
+            rights=Rights(settings.principals),
+            guard=guard,
+            metrics=Metrics(),
+            public_url=settings.public_url,
+            hosts=_hosts(host, settings),
+        )
+        serving = asyncio.create_task(
+            serve_app(
+                make_app(service),
                 host,
                 port,
                 on_ready=lambda port: ready(f"{scheme}://{shown_address(host, port)}"),
-                stopping=stopped_by_signal(),
+                stopping=closing,
                 ssl_context=context,
                 grace=GRACE,
+                idle=IDLE,
+                connections=CONNECTIONS,
             )
+        )
+        try:
+            await _first(stopped, serving)
+            log.info("stopping")
+            service.is_stopping = True
+            await imports.stop()  # what runs is kept for the next start; polls are answered meanwhile
+            closing.set()
+            await serving
+        finally:
+            await stop(serving)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_here())
+
+async def _first(stopped: asyncio.Event, serving: asyncio.Task[None]) -> None:
+    """Wait until the service is told to stop, or cannot serve."""
+    waiting = asyncio.create_task(stopped.wait())
+    await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+
+
+def _hosts(host: str, settings: Settings) -> frozenset[str]:
+    """The names that an anonymous service answers to, besides loopback's; none for one with identities."""
+    if settings.identity is not None:
+        return frozenset()
+    return frozenset({host.lower(), (urlsplit(settings.public_url).hostname or host).lower()})
 
 
 def complete(inventory: Inventory) -> Inventory:

@@ -45,6 +45,10 @@ class Imports:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End what runs; results can still be asked for."""
         for task in list(self._tasks.values()):
             await stop(task)
 

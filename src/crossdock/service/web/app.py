@@ -1,180 +1,169 @@
-"""The service as an aiohttp application."""
+"""The service as an aiohttp application: every request goes through `handle`, whatever it asks for."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+import time
+from collections.abc import Mapping
+from typing import Any, cast
 
-import msgspec
 from aiohttp import web
 
-from crossdock.acr.command import check_request
-from crossdock.acr.plan import make_plan
-from crossdock.acr.request import ImportRequest
 from crossdock.errors import CrossdockError
-from crossdock.inventory.values import Entry, Inventory, ResourceId
-from crossdock.service.operations.imports import Imports
+from crossdock.listening import is_loopback
+from crossdock.service.identity.tokens import Refused
 from crossdock.service.problems import problem_of
-from crossdock.service.values import ANYBODY, Order, Problem
-from crossdock.service.web import arm
+from crossdock.service.values import Principal, Problem
+from crossdock.service.web import documents, imports, page, registries
+from crossdock.service.web.answers import common_headers, json_answer
+from crossdock.service.web.imports import MAX_BODY
+from crossdock.service.web.metrics import Metrics
+from crossdock.service.web.refusal import refuse
+from crossdock.service.web.routing import Endpoint, Match, allowed, find_route
+from crossdock.service.web.service import Call, Handler, Service
 
 log = logging.getLogger(__name__)
 
-MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
-RETRY_AFTER = "1"  # seconds, a whole number (contract, 2.4)
-
-Handler = Callable[[web.Request, dict[str, str]], Awaitable[web.Response]]
-
-
-class Refusal(Exception):
-    """A request that ends in an ARM error."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
-
-
-class Service:
-    """What the handlers need."""
-
-    def __init__(self, inventory: Inventory, imports: Imports) -> None:
-        self.inventory = inventory
-        self.imports = imports
-        registry = r"/subscriptions/(?P<subscription>[^/]+)/resourceGroups/(?P<group>[^/]+)"
-        provider = rf"/providers/{re.escape(arm.PROVIDER)}"
-        self._routes: list[tuple[str, re.Pattern[str], Handler]] = [
-            (method, re.compile(pattern + "/?", re.IGNORECASE), handler)
-            for method, pattern, handler in (
-                ("GET", "/subscriptions", self.subscriptions),
-                ("GET", "/subscriptions/(?P<subscription>[^/]+)/resources", self.resources),
-                ("GET", f"/subscriptions/(?P<subscription>[^/]+){provider}/registries", self.registries),
-                ("GET", f"{registry}{provider}/registries", self.registries),
-                ("GET", f"{registry}{provider}/registries/(?P<name>[^/]+)", self.registry),
-                ("POST", f"{registry}{provider}/registries/(?P<name>[^/]+)/importImage", self.import_image),
-                (
-                    "GET",
-                    f"/subscriptions/(?P<subscription>[^/]+){provider}/locations/[^/]+"
-                    "/operationResults/(?P<operation>[^/]+)",
-                    self.result,
-                ),
-            )
-        ]
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer any request; errors as ARM's."""
-        try:
-            for method, pattern, handler in self._routes:
-                if (found := pattern.fullmatch(request.path)) and method == request.method:
-                    return await handler(request, found.groupdict())
-            _refuse(404, "InvalidResourceType", f"nothing answers {request.method} {request.path}")
-        except Refusal as refusal:
-            return _json(refusal.problem.as_dict(), refusal.problem.status)
-        except CrossdockError as error:
-            problem = problem_of(error)
-            return _json(problem.as_dict(), problem.status)
-
-    # -- registries ----------------------------------------------------------------------------------
-
-    async def subscriptions(self, request: web.Request, path: dict[str, str]) -> web.Response:
-        """Every subscription of the inventory."""
-        known = dict.fromkeys(each.subscription for each in self.inventory.registries)
-        return _json(
-            {
-                "value": [
-                    {
-                        "id": f"/subscriptions/{each}",
-                        "subscriptionId": each,
-                        "displayName": each,
-                        "state": "Enabled",
-                    }
-                    for each in known
-                ]
-            }
-        )
-
-    async def resources(self, request: web.Request, path: dict[str, str]) -> web.Response:
-        """The registries as resources; the filter may ask for their type alone."""
-        found = arm.registries_of(self.inventory, path["subscription"])
-        keys = ("id", "name", "type", "location")
-        return _json({"value": [{key: arm.registry_document(each)[key] for key in keys} for each in found]})
-
-    async def registries(self, request: web.Request, path: dict[str, str]) -> web.Response:
-        """The registries of a subscription or group."""
-        found = arm.registries_of(self.inventory, path["subscription"], path.get("group", ""))
-        return _json({"value": [arm.registry_document(each) for each in found]})
-
-    async def registry(self, request: web.Request, path: dict[str, str]) -> web.Response:
-        """One registry."""
-        return _json(arm.registry_document(self._entry(path)))
-
-    def _entry(self, path: dict[str, str]) -> Entry:
-        wanted = ResourceId(path["subscription"], path["group"], path["name"])
-        entry = arm.find_registry(self.inventory, wanted)
-        if entry is None:
-            raise Refusal(arm.not_found(wanted))
-        return entry
-
-    # -- imports -------------------------------------------------------------------------------------
-
-    async def import_image(self, request: web.Request, path: dict[str, str]) -> web.Response:
-        """Accept an import: 202 and where its result will be."""
-        target = self._entry(path)
-        body = await _body(request)
-        wanted = ImportRequest.from_json(body)
-        make_plan(check_request(wanted, target, self.inventory))  # what can be refused now is
-        order = Order(
-            registry=ResourceId(target.subscription, target.resource_group, target.name),
-            request=wanted,
-            principal=ANYBODY,
-            request_id=request.headers.get("x-ms-client-request-id", ""),
-            client=request.remote or "",
-        )
-        operation = await self.imports.submit(order)
-        return self._accepted(request, arm.result_path(operation, target.location))
-
-    async def result(self, request: web.Request, path: dict[str, str]) -> web.Response:
-        """How far an import is, or how it ended."""
-        operation = self.imports.find(arm.result_id(path["operation"]))
-        if operation is None or operation.order.registry.subscription.lower() != path["subscription"].lower():
-            _refuse(404, "OperationNotFound", "there is no such operation, or it is too old")
-        if operation.problem is not None:
-            return _json(operation.problem.as_dict(), operation.problem.status)
-        document = arm.result_document(operation)
-        if operation.state == "Succeeded":
-            return _json(document)
-        return self._accepted(request, request.path, document)
-
-    def _accepted(
-        self, request: web.Request, path: str, document: dict[str, Any] | None = None
-    ) -> web.Response:
-        version = request.query.get("api-version", "")
-        location = f"{request.scheme}://{request.host}{path}" + (f"?api-version={version}" if version else "")
-        answer = _json(document, 202) if document is not None else web.Response(status=202)
-        answer.headers.update({"Location": location, "Retry-After": RETRY_AFTER})
-        return answer
+HANDLERS: Mapping[Endpoint, Handler] = {
+    "subscriptions": registries.subscriptions,
+    "subscription": registries.subscription,
+    "resources": registries.resources,
+    "provider": registries.provider,
+    "register": registries.register,
+    "registries": registries.registries,
+    "registry": registries.registry,
+    "importImage": imports.import_image,
+    "operationResults": imports.operation_results,
+    "imports": imports.list_imports,
+    "import": imports.one_import,
+    "openapi": documents.openapi,
+    "schema": documents.schema,
+    "health": documents.health,
+    "ready": documents.ready,
+    "metrics": documents.metrics,
+    "page": page.page,
+    "page-style": page.style,
+    "page-script": page.script,
+}
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+NOBODY = Principal(id="")
 
 
 def make_app(service: Service) -> web.Application:
     """The application."""
-    app = web.Application(client_max_size=MAX_BODY)
-    app.router.add_route("*", "/{path:.*}", service.handle)
-    return app
+
+    @web.middleware
+    async def handle(request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.match_info.http_exception is None:  # a route that was added: not of this service
+            return cast(web.StreamResponse, await handler(request))
+        return await _Exchange(service, request).answer()
+
+    return web.Application(middlewares=[handle], client_max_size=MAX_BODY)
 
 
-async def _body(request: web.Request) -> bytes:
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        _refuse(413, "RequestEntityTooLarge", f"the body is over {MAX_BODY} bytes")
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, service: Service, request: web.Request) -> None:
+        self._service = service
+        self._request = request
+        self._match: Match | None = find_route(request.rel_url.raw_path)
+        self._principal = NOBODY
+        self._problem: Problem | None = None
+
+    async def answer(self) -> web.StreamResponse:
+        """What goes out, counted and logged once. Errors are ARM's."""
+        started = time.perf_counter()
+        is_arm = self._match is not None and self._match.route.is_arm
+        headers = common_headers(self._request.headers, is_arm=is_arm)
+        try:
+            answer = await self._handled()
+        except Refused as refused:
+            answer = self._failed(refused.problem, refused.headers)
+        except CrossdockError as error:
+            answer = self._failed(problem_of(error))
+        except Exception as error:  # a bug: the client learns nothing of it, the log where it is
+            log.error("the service failed at a request", exc_info=error)
+            answer = self._failed(Problem(status=500, code="InternalServerError", message="Internal error."))
+        for name, value in headers.items():
+            answer.headers.setdefault(name, value)
+        route = self._match.route.template if self._match else Metrics.NO_ROUTE
+        seconds = time.perf_counter() - started
+        self._service.metrics.answered(self._request.method, route, answer.status, seconds)
+        self._log(answer.status, seconds, route, headers["x-ms-request-id"])
+        return answer
+
+    async def _handled(self) -> web.StreamResponse:
+        request, service, match = self._request, self._service, self._match
+        self._check_origin()
+        if match is None:
+            # Whoever may not ask learns nothing of what there is.
+            self._principal = await service.identity.authenticate(request.headers.get("Authorization"))
+            refuse(404, "InvalidResourceType", f"Nothing answers at {request.rel_url.raw_path[:300]}.")
+        if request.method not in allowed(match.route):
+            raise Refused(
+                Problem(
+                    status=405,
+                    code="MethodNotAllowed",
+                    message=f"{match.route.template} answers {', '.join(allowed(match.route))}.",
+                ),
+                {"Allow": ", ".join(allowed(match.route))},
+            )
+        self._principal = await self._caller(match)
+        call = Call(request, self._principal, match.values, self._base())
+        return await HANDLERS[match.route.endpoint](service, call)
+
+    async def _caller(self, match: Match) -> Principal:
+        identity, sent = self._service.identity, self._request.headers.get("Authorization")
+        match match.route.guarded:
+            case "open":
+                return NOBODY
+            case "page":
+                return await page.authenticate(identity, sent)
+            case _:
+                return await identity.authenticate(sent)
+
+    def _check_origin(self) -> None:
+        """Keep other sites' pages out, which a browser on this machine may show.
+
+        Without identities what counts is who can reach the service: a name that somebody else's DNS leads
+        here is refused, and so is whatever a page of another site asks for besides reading, which it cannot.
+        """
+        request, service = self._request, self._service
+        name = _name_of(request.host)
+        if service.hosts and name not in service.hosts and not is_loopback(name):
+            refuse(421, "MisdirectedRequest", "The service is not known by the name in the Host header.")
+        origin = request.headers.get("Origin", "")
+        if origin and request.method not in SAFE_METHODS and origin != self._base():
+            refuse(403, "CrossOriginRequest", "Pages of other sites may not use the service.")
+
+    def _base(self) -> str:
+        # X-Forwarded-* is what any client may write; whoever has a proxy in front sets public_url.
+        return self._service.public_url or f"{self._request.scheme}://{self._request.host}"
+
+    def _failed(self, problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+        self._problem = problem
+        return json_answer(problem.as_dict(), problem.status, headers)
+
+    def _log(self, status: int, seconds: float, route: str, request_id: str) -> None:
+        fields: dict[str, Any] = {
+            "method": self._request.method[:16],
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 6),
+            "principal": self._principal.id,
+            "client": self._request.remote or "",
+            "request_id": request_id,
+        }
+        if self._problem is not None:
+            fields |= {"code": self._problem.code, "problem": self._problem.message}
+            level = logging.ERROR if status >= 500 and status != 503 else logging.WARNING
+        else:
+            level = logging.DEBUG if self._request.method in SAFE_METHODS else logging.INFO
+        log.log(level, "request", extra={"fields": fields})
 
 
-def _refuse(status: int, code: str, message: str) -> NoReturn:
-    raise Refusal(Problem(status=status, code=code, message=message))
-
-
-def _json(document: Any, status: int = 200) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(document), status=status, content_type="application/json", charset="utf-8"
-    )
+def _name_of(host: str) -> str:
+    """The name in a Host header, without its port."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and not host.endswith("]") else host
+    return name.strip("[]").lower()

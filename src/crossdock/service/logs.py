@@ -1,0 +1,45 @@
+"""The service's log: one JSON object a line, on standard error.
+
+``time`` (RFC 3339), ``level``, ``logger``, ``message``, then the members that an event has besides, given as
+``extra={"fields": …}``; ``error`` with a traceback's frames where something unexpected was raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            line |= {name: value for name, value in fields.items() if name not in line}
+        if record.exc_info and record.exc_info[0] is not None:
+            # Frames and the class: the words may hold what a client sent.
+            line["error"] = record.exc_info[0].__name__
+            frames = traceback.extract_tb(record.exc_info[2])
+            line["frames"] = [f"{each.filename}:{each.lineno} {each.name}" for each in frames]
+        return msgspec.json.encode(line, enc_hook=str).decode()
+
+
+def log_json(level: int = logging.INFO) -> None:
+    """Let every logger of the process write such lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler])

@@ -1,0 +1,136 @@
+"""An import as our own ``/imports`` says it, without secrets; and the JSON schema of that."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from crossdock.service.values import Operation, State
+from crossdock.service.web import arm
+
+SCHEMA_ID = "urn:crossdock:import:1"
+
+
+def import_document(operation: Operation, base: str) -> dict[str, Any]:
+    """The import of `operation`; `base` is the URL of the service. Sizes are bytes."""
+    order, progress = operation.order, operation.progress
+    request = order.request
+    # Only what the schema names: credentials are no part of it.
+    source = {"sourceImage": request.source.source_image}
+    if request.source.resource_id is not None:
+        source["resourceId"] = request.source.resource_id
+    if request.source.registry_uri is not None:
+        source["registryUri"] = request.source.registry_uri
+    return {
+        "id": operation.id,
+        "url": f"{base}/imports/{operation.id}",
+        "operationUrl": base + arm.result_path(operation, ""),
+        "state": operation.state,
+        "registry": str(order.registry),
+        "source": source,
+        "targetTags": list(request.target_tags),
+        "untaggedTargetRepositories": list(request.untagged_target_repositories),
+        "mode": request.mode,
+        "principal": order.principal.name or order.principal.id,
+        "requestId": order.request_id,
+        "created": timestamp(operation.created),
+        "started": timestamp(operation.started),
+        "ended": timestamp(operation.ended),
+        "seconds": seconds_of(operation),
+        "progress": {
+            "bytes": progress.bytes,
+            "total": progress.total,
+            "rate": progress.rate,
+            "blob": progress.blob,
+            "manifests": dict(progress.manifests),
+        },
+        "result": operation.result,
+        "error": operation.problem.as_dict()["error"] if operation.problem is not None else None,
+    }
+
+
+def seconds_of(operation: Operation) -> float:
+    """How long the import ran, or has been running."""
+    if not operation.started:
+        return 0.0
+    return max((operation.ended or time.time()) - operation.started, 0.0)
+
+
+def timestamp(seconds: float) -> str | None:
+    """Seconds since the epoch as RFC 3339; None for 0, what has not come yet."""
+    if not seconds:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _object(properties: dict[str, Any], *optional: str) -> dict[str, Any]:
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+_TEXT = {"type": "string"}
+_TEXTS = {"type": "array", "items": _TEXT}
+_TIME = {"type": ["string", "null"], "format": "date-time"}
+_COUNT = {"type": "integer", "minimum": 0}
+_AMOUNT = {"type": "number", "minimum": 0}
+
+ERROR_SCHEMA: dict[str, Any] = _object(
+    {
+        "code": {"type": "string", "minLength": 1},
+        "message": {"type": "string", "minLength": 1},
+        "target": _TEXT,
+        "details": {
+            "type": "array",
+            "items": _object({"code": _TEXT, "message": _TEXT, "target": _TEXT}),
+        },
+        "additionalInfo": {"type": "array"},
+    },
+    "target",
+)
+
+IMPORT_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "$id": SCHEMA_ID,
+    "title": "an import of crossdock's import service",
+    "description": "Sizes are bytes. Times are RFC 3339, null for what has not come yet.",
+    **_object(
+        {
+            "id": {"type": "string", "format": "uuid"},
+            "url": {"type": "string", "format": "uri"},
+            "operationUrl": {"description": "What Azure's clients poll.", "type": "string", "format": "uri"},
+            "state": {"type": "string", "enum": list(get_args(State))},
+            "registry": {"description": "The target's Azure resource ID.", "type": "string"},
+            "source": _object(
+                {"sourceImage": _TEXT, "resourceId": _TEXT, "registryUri": _TEXT}, "resourceId", "registryUri"
+            ),
+            "targetTags": _TEXTS,
+            "untaggedTargetRepositories": _TEXTS,
+            "mode": {"type": "string", "enum": ["NoForce", "Force"]},
+            "principal": {"description": "Who asked for it.", "type": "string"},
+            "requestId": {"description": "The x-ms-client-request-id of the POST.", "type": "string"},
+            "created": _TIME,
+            "started": _TIME,
+            "ended": _TIME,
+            "seconds": _AMOUNT,
+            "progress": _object(
+                {
+                    "bytes": {"description": "Moved so far.", **_COUNT},
+                    "total": {"description": "Of all blobs found so far.", **_COUNT},
+                    "rate": _AMOUNT,
+                    "blob": {"description": "The digest that moves now.", "type": "string"},
+                    "manifests": {
+                        "description": "REPO:TAG or REPO@DIGEST to its state.",
+                        "type": "object",
+                        "additionalProperties": {"type": "string"},
+                    },
+                }
+            ),
+            "result": {
+                "description": "What crossdock acr import --json says, once it has succeeded.",
+                "type": ["object", "null"],
+            },
+            "error": {"anyOf": [ERROR_SCHEMA, {"type": "null"}]},
+        }
+    ),
+}

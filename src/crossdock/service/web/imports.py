@@ -1,0 +1,140 @@
+"""``importImage`` and its results, and our own list of imports."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, get_args
+
+from aiohttp import web
+
+from crossdock.acr.command import check_request
+from crossdock.acr.plan import make_plan
+from crossdock.acr.request import ImportRequest
+from crossdock.errors import InvalidInput
+from crossdock.inventory.values import Entry, ResourceId
+from crossdock.service.values import Operation, Order, Principal, State
+from crossdock.service.web import arm
+from crossdock.service.web.answers import client_request_id, json_answer
+from crossdock.service.web.importdocument import import_document
+from crossdock.service.web.paging import next_link, page_of
+from crossdock.service.web.refusal import refuse
+from crossdock.service.web.registries import find_entry
+from crossdock.service.web.service import Call, Service, is_own
+
+MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
+BODY_TIMEOUT = 30.0  # seconds for all of it
+RETRY_AFTER = "1"  # seconds, a whole number (contract, 2.4)
+
+
+async def import_image(service: Service, call: Call) -> web.Response:
+    """Accept an import: 202 and where its result will be. What can be refused now is."""
+    target = find_entry(service, call)
+    service.rights.check(call.principal, "importImage", target)
+    if service.is_stopping:
+        refuse(503, "ServiceStopping", "The service is stopping and takes no new imports; try again soon.")
+    body = await _body(call.request)
+    try:
+        wanted = ImportRequest.from_json(body)
+    except InvalidInput as error:
+        refuse(400, "InvalidRequestContent", f"The request content was invalid: {error}.", target="request")
+    checked = check_request(wanted, target, service.inventory)
+    if wanted.source.registry_uri is not None:
+        service.guard.check_source(wanted.source.registry_uri)
+    # One of the inventory is read with the service's own credentials, unless the caller brought theirs.
+    linked = checked.source if wanted.source.credentials is None else None
+    service.rights.check_import(call.principal, target, linked)
+    make_plan(checked)
+    order = Order(
+        registry=ResourceId(target.subscription, target.resource_group, target.name),
+        request=wanted,
+        principal=call.principal,
+        request_id=client_request_id(call.request.headers),
+        client=call.request.remote or "",
+    )
+    operation = await service.imports.submit(order)
+    return _accepted(call, operation, target)
+
+
+async def operation_results(service: Service, call: Call) -> web.Response:
+    """How far an import is, or how it ended: 202, 200, or its error (contract, 2.4)."""
+    operation = service.imports.find(arm.result_id(call.values["operationId"]))
+    subscription = call.values["subscriptionId"].lower()
+    if operation is None or operation.order.registry.subscription.lower() != subscription:
+        refuse(404, "OperationNotFound", "There is no such operation, or its result is no longer kept.")
+    target = _seen(service, call.principal, operation)
+    if operation.problem is not None:
+        return json_answer(operation.problem.as_dict(), operation.problem.status)
+    document = arm.result_document(operation)
+    if operation.state == "Succeeded":
+        return json_answer(document)
+    return _accepted(call, operation, target, document)
+
+
+async def list_imports(service: Service, call: Call) -> web.Response:
+    """The imports that the caller may know of, the newest first."""
+    state = call.query.get("state", "")
+    if state not in ("", *get_args(State)):
+        refuse(
+            400,
+            "InvalidQueryParameter",
+            f"The query parameter state is none of {', '.join(get_args(State))}.",
+            target="state",
+        )
+    found = [
+        each
+        for each in service.imports.all()
+        if state in ("", each.state) and service.may_see(call.principal, each)
+    ]
+    page, following = page_of(found, call.query, top="top", skip="skip")
+    documents = [import_document(each, call.base) for each in page]
+    return json_answer({"value": documents, **next_link(call.url(), following)})
+
+
+async def one_import(service: Service, call: Call) -> web.Response:
+    """One import; DELETE cancels it. One that has ended stays as it is."""
+    operation = service.imports.find(arm.import_id(call.values["importId"]))
+    if operation is None:
+        refuse(404, "ImportNotFound", "There is no such import, or it is no longer kept.")
+    target = _seen(service, call.principal, operation)
+    if call.request.method == "DELETE":
+        if target is not None and not is_own(operation, call.principal):
+            service.rights.check(call.principal, "importImage", target)
+        operation = await service.imports.cancel(operation.id) or operation
+    return json_answer(import_document(operation, call.base))
+
+
+def _seen(service: Service, principal: Principal, operation: Operation) -> Entry | None:
+    """The target of an import that the caller may know of, if it is still there. Raises `Refused`."""
+    target = service.inventory.find(str(operation.order.registry))
+    if not service.may_see(principal, operation):
+        if target is None:
+            refuse(403, "AuthorizationFailed", "The import is another's, and its registry is gone.")
+        service.rights.check(principal, "read", target)
+    return target
+
+
+def _accepted(
+    call: Call, operation: Operation, target: Entry | None, document: dict[str, Any] | None = None
+) -> web.Response:
+    version = call.query.get("api-version", "")
+    where = call.base + arm.result_path(operation, target.location if target else "", version)
+    answer = json_answer(document, 202) if document is not None else web.Response(status=202)
+    answer.headers.update(
+        {
+            "Location": where,
+            "Retry-After": RETRY_AFTER,
+            "x-ms-operation-identifier": arm.operation_identifier(operation, target),
+        }
+    )
+    return answer
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        refuse(413, "RequestEntityTooLarge", f"The body is over {MAX_BODY} bytes.")
+    except TimeoutError:
+        # Not 408, on which clients send the POST again.
+        refuse(400, "RequestBodyTimeout", f"The body did not arrive within {BODY_TIMEOUT:g} seconds.")

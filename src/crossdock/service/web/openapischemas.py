@@ -1,0 +1,143 @@
+"""The bodies of the API, for its OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crossdock.service.web.importdocument import ERROR_SCHEMA, IMPORT_SCHEMA
+
+_TEXT = {"type": "string"}
+_LINK = {"description": "The next page; absent on the last one.", "type": "string", "format": "uri"}
+
+
+def ref(name: str) -> dict[str, str]:
+    """A schema by its name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list_of(name: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["value"],
+        "properties": {"value": {"type": "array", "items": ref(name)}, "nextLink": _LINK},
+    }
+
+
+_RESOURCE: dict[str, Any] = {
+    "id": _TEXT,
+    "name": _TEXT,
+    "type": {"type": "string", "const": "Microsoft.ContainerRegistry/registries"},
+    "location": _TEXT,
+    "tags": {"type": "object", "additionalProperties": _TEXT},
+    "sku": {"type": "object", "required": ["name"], "properties": {"name": _TEXT, "tier": _TEXT}},
+}
+
+SCHEMAS: dict[str, Any] = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": ERROR_SCHEMA},
+        "additionalProperties": False,
+    },
+    "Subscription": {
+        "type": "object",
+        "required": ["id", "subscriptionId", "displayName", "state"],
+        "properties": {
+            "id": _TEXT,
+            "subscriptionId": _TEXT,
+            "tenantId": _TEXT,
+            "displayName": _TEXT,
+            "state": _TEXT,
+        },
+    },
+    "SubscriptionList": _list_of("Subscription"),
+    "Resource": {"type": "object", "required": ["id", "name", "type", "location"], "properties": _RESOURCE},
+    "ResourceList": _list_of("Resource"),
+    "Registry": {
+        "type": "object",
+        "required": ["id", "name", "type", "location", "sku", "properties"],
+        "properties": {
+            **_RESOURCE,
+            "properties": {
+                "type": "object",
+                "required": ["loginServer", "provisioningState"],
+                "properties": {
+                    "loginServer": _TEXT,
+                    "creationDate": {"type": "string", "format": "date-time"},
+                    "provisioningState": _TEXT,
+                    "adminUserEnabled": {"type": "boolean"},
+                    "publicNetworkAccess": {"enum": ["Enabled", "Disabled"]},
+                    "networkRuleBypassOptions": {"enum": ["AzureServices", "None"]},
+                    "policies": {"type": "object"},
+                },
+            },
+        },
+    },
+    "RegistryList": _list_of("Registry"),
+    "Provider": {
+        "type": "object",
+        "required": ["id", "namespace", "registrationState", "resourceTypes"],
+        "properties": {
+            "id": _TEXT,
+            "namespace": _TEXT,
+            "registrationState": _TEXT,
+            "registrationPolicy": _TEXT,
+            "resourceTypes": {"type": "array", "items": {"type": "object"}},
+        },
+    },
+    "ImportImageParameters": {
+        "description": "Azure's body of importImage. Other members are refused.",
+        "type": "object",
+        "required": ["source"],
+        "additionalProperties": False,
+        "properties": {
+            "source": {
+                "type": "object",
+                "required": ["sourceImage"],
+                "additionalProperties": False,
+                "oneOf": [{"required": ["resourceId"]}, {"required": ["registryUri"]}],
+                "properties": {
+                    "resourceId": {"description": "Of a registry of the inventory.", **_TEXT},
+                    "registryUri": {"description": "HOST[:PORT]", **_TEXT},
+                    "sourceImage": {"description": "REPO, REPO:TAG or REPO@DIGEST", **_TEXT},
+                    "credentials": {
+                        "description": "With registryUri. A password alone is a token.",
+                        "type": "object",
+                        "required": ["password"],
+                        "additionalProperties": False,
+                        "properties": {"username": _TEXT, "password": _TEXT},
+                    },
+                },
+            },
+            "targetTags": {
+                "description": "REPO[:TAG]; neither list: as the source is called.",
+                "type": "array",
+                "items": _TEXT,
+            },
+            "untaggedTargetRepositories": {"type": "array", "items": _TEXT},
+            "mode": {"type": "string", "enum": ["NoForce", "Force"], "default": "NoForce"},
+        },
+    },
+    "OperationResult": {
+        "description": "A member for each manifest, by REPO:TAG or REPO@DIGEST, besides these two.",
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": {"enum": ["Accepted", "Succeeded"]},
+            "crossdock": {
+                "type": "object",
+                "properties": {
+                    "state": _TEXT,
+                    "bytes": {"type": "integer"},
+                    "total": {"type": "integer"},
+                    "rate": {"type": "number"},
+                    "blob": _TEXT,
+                },
+            },
+        },
+        "additionalProperties": {"type": "string"},
+    },
+    "Import": {key: value for key, value in IMPORT_SCHEMA.items() if key not in ("$schema", "$id")},
+    "ImportList": _list_of("Import"),
+    "Status": {"type": "object", "required": ["status"], "properties": {"status": _TEXT}},
+}

@@ -1,0 +1,211 @@
+"""The status page at ``/``: imports that run and that ended lately. A script asks for it again."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from importlib.resources import files
+
+from aiohttp import web
+
+from crossdock import __version__
+from crossdock.service.identity.tokens import Identity, Refused
+from crossdock.service.values import ENDED, Operation, Principal
+from crossdock.service.web.importdocument import seconds_of, timestamp
+from crossdock.service.web.service import Call, Service
+
+SHOWN = 50  # imports that have ended
+WAITING = 200  # imports that have not
+CHALLENGE = 'Basic realm="crossdock: any user, a token as password", charset="UTF-8"'
+REFRESH_S = 5  # without scripts
+
+# Nothing but this page's own style and script, from this service.
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+async def authenticate(identity: Identity, authorization: str | None) -> Principal:
+    """The caller of the page. A browser can send no token but as the password of ``Basic``, for any user.
+
+    `Basic` counts here alone: what a browser sends by itself must not start anything. Raises `Refused`.
+    """
+    kind, _, rest = (authorization or "").strip().partition(" ")
+    if kind.lower() == "basic":
+        authorization = f"Bearer {_password(rest)}"
+    try:
+        return await identity.authenticate(authorization)
+    except Refused as refused:
+        if refused.problem.status != 401:
+            raise
+        raise Refused(refused.problem, {"WWW-Authenticate": CHALLENGE}) from None
+
+
+def _password(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+async def page(service: Service, call: Call) -> web.Response:
+    """The page, with the imports that the caller may know of."""
+    seen = [each for each in service.imports.all() if service.may_see(call.principal, each)]
+    who = "" if service.identity.is_open else call.principal.name or call.principal.id
+    html = render_page(seen, who=who, is_stopping=service.is_stopping)
+    headers = {
+        "Content-Security-Policy": POLICY,
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+    return web.Response(text=html, content_type="text/html", charset="utf-8", headers=headers)
+
+
+async def style(service: Service, call: Call) -> web.Response:
+    """The page's style sheet."""
+    return web.Response(text=_asset("page.css"), content_type="text/css", charset="utf-8")
+
+
+async def script(service: Service, call: Call) -> web.Response:
+    """The page's script."""
+    return web.Response(text=_asset("page.js"), content_type="text/javascript", charset="utf-8")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("crossdock.service.web") / name).read_text("utf-8")
+
+
+def render_page(operations: Sequence[Operation], *, who: str = "", is_stopping: bool = False) -> str:
+    """The HTML of imports, the newest first. Whatever clients named is escaped."""
+    states: Counter[str] = Counter(each.state for each in operations)
+    open_ = [each for each in operations if each.state not in ENDED]
+    # What runs comes before what waits.
+    open_.sort(key=lambda each: (each.state != "Running", each.created))
+    ended = sorted((each for each in operations if each.state in ENDED), key=lambda each: -each.ended)
+    counts = "".join(
+        f'<li class="{state.lower()}"><b>{states[state]}</b> {label}</li>'
+        for state, label in (
+            ("Running", "running"),
+            ("Accepted", "waiting"),
+            ("Succeeded", "succeeded"),
+            ("Failed", "failed"),
+            ("Canceled", "cancelled"),
+        )
+    )
+    notice = '<p class="notice" role="status">The service is stopping.</p>' if is_stopping else ""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><title>crossdock imports</title>'
+        '<link rel="icon" href="data:,"><link rel="stylesheet" href="page.css">'
+        f'<noscript><meta http-equiv="refresh" content="{REFRESH_S}"></noscript>'
+        '<script src="page.js" defer></script></head><body>'
+        f'<header><h1>crossdock <span>imports</span></h1><p id="live">{_signature(who)}</p></header>'
+        f'<main id="imports">{notice}<ul class="counts" aria-label="Imports by state">{counts}</ul>'
+        f"{_section('Now', open_[:WAITING], 'Nothing is being imported.', len(open_) - WAITING)}"
+        f"{_section('Ended', ended[:SHOWN], 'No import has ended yet.', len(ended) - SHOWN)}"
+        '</main><footer><a href="imports">imports as JSON</a> <a href="openapi.json">OpenAPI</a> '
+        f'<a href="metrics">metrics</a> <span>version {escape(__version__)}</span></footer></body></html>\n'
+    )
+
+
+def _signature(who: str) -> str:
+    return f"signed in as {escape(who)}" if who else ""
+
+
+def _section(title: str, operations: Sequence[Operation], empty: str, more: int) -> str:
+    name = title.lower()
+    if not operations:
+        words = f'<p class="empty">{empty}</p>'
+        return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2>{words}</section>'
+    rest = f'<p class="empty">and {more} more</p>' if more > 0 else ""
+    rows = "".join(map(_row, operations))
+    return (
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2><div class="scroll" tabindex="0" '
+        f'role="region" aria-labelledby="{name}"><table><thead><tr><th scope="col">State</th>'
+        '<th scope="col">From and to</th><th scope="col">Progress</th><th scope="col">Time</th>'
+        f"</tr></thead><tbody>{rows}</tbody></table></div>{rest}</section>"
+    )
+
+
+def _row(operation: Operation) -> str:
+    state = operation.state
+    began = timestamp(operation.created) or ""
+    return (
+        f'<tr class="{state.lower()}" id="i-{escape(operation.id)}">'
+        f'<td><span class="state">{state}</span></td>'
+        f'<th scope="row">{_names(operation)}{_error(operation)}</th><td>{_progress(operation)}</td>'
+        f'<td class="time"><span>{_duration(seconds_of(operation))}</span>'
+        f'<time datetime="{began}">{began[:19].replace("T", " ")} UTC</time></td></tr>'
+    )
+
+
+def _names(operation: Operation) -> str:
+    order = operation.order
+    request = order.request
+    origin = request.source.registry_uri or (request.source.resource_id or "").rpartition("/")[2]
+    tags = [*request.target_tags, *(f"{each} (no tag)" for each in request.untagged_target_repositories)]
+    targets = "".join(f"<span>{escape(order.registry.name)}/{escape(each)}</span>" for each in tags)
+    return (
+        f'<span class="source">{escape(origin)}/{escape(request.source.source_image)}</span>'
+        f'<span class="targets">{targets or f"<span>{escape(order.registry.name)}</span>"}</span>'
+    )
+
+
+def _error(operation: Operation) -> str:
+    problem = operation.problem
+    if problem is None:
+        return ""
+    details = "".join(f"<li>{escape(each.message)}</li>" for each in problem.details)
+    return (
+        f'<details class="error"><summary>{escape(problem.code)}</summary><p>{escape(problem.message)}</p>'
+        f"{f'<ul>{details}</ul>' if details else ''}</details>"
+    )
+
+
+def _progress(operation: Operation) -> str:
+    progress = operation.progress
+    match operation.state:
+        case "Accepted":
+            return '<span class="amount">waiting</span>'
+        case "Running":
+            label = f'aria-label="Bytes moved of {escape(operation.order.request.source.source_image)}"'
+            if not progress.total:
+                return f'<progress {label}></progress><span class="amount">looking</span>'
+            moved = min(progress.bytes, progress.total)
+            rate = f", {_bytes(progress.rate)}/s" if progress.rate else ""
+            percent = 100 * moved // progress.total
+            return (
+                f'<progress {label} max="{progress.total}" value="{moved}"></progress><span class="amount">'
+                f"{percent}%, {_bytes(moved)} of {_bytes(progress.total)}{rate}</span>{_blob(progress.blob)}"
+            )
+        case _:
+            return f'<span class="amount">{_bytes(progress.bytes)}</span>'
+
+
+def _blob(digest: str) -> str:
+    return f'<code title="{escape(digest)}">{escape(digest[:19])}</code>' if digest else ""
+
+
+def _bytes(amount: float) -> str:
+    size = float(amount)
+    for unit in _UNITS:
+        if size < 1024 or unit == _UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError("the last unit returns")
+
+
+def _duration(seconds: float) -> str:
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -1,0 +1,88 @@
+"""Long lists in pages, and the filters of Azure's lists. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import urlencode
+
+from crossdock.service.identity.tokens import Refused
+from crossdock.service.values import Problem
+
+PAGE = 200  # entries of one answer unless fewer are asked for
+FILTERS = ("resourceType", "name", "resourceGroup", "location")
+
+_Item = TypeVar("_Item")
+_TERM = re.compile(r"\s*\(?\s*([A-Za-z]+)\s+eq\s+'((?:[^']|'')*)'\s*\)?\s*", re.IGNORECASE)
+_AND = re.compile(r"\s+and\s+(?=(?:[^']*'[^']*')*[^']*$)", re.IGNORECASE)
+
+
+def page_of(
+    items: Sequence[_Item], query: Mapping[str, str], *, top: str = "$top", skip: str = "$skiptoken"
+) -> tuple[Sequence[_Item], dict[str, str] | None]:
+    """The page that `query` asks for, and the query of the next one; None when this is the last.
+
+    `top` and `skip` name its parameters: how many at most, and where the page before ended.
+    """
+    size = min(_number(query, top, PAGE), PAGE)
+    if size == 0:
+        raise _wrong(top, query[top])
+    start = _number(query, skip, 0)
+    rest = {name: value for name, value in query.items() if name != skip}
+    following = start + size
+    return items[start:following], {**rest, skip: str(following)} if following < len(items) else None
+
+
+def next_link(url: str, query: Mapping[str, str] | None) -> dict[str, str]:
+    """``nextLink`` as a member of the answer, if there is a next page; `url` has no query."""
+    return {} if query is None else {"nextLink": f"{url}?{urlencode(query)}"}
+
+
+def read_filter(text: str) -> dict[str, str]:
+    """``$filter`` of a list of resources: ``name eq 'a' and resourceType eq 'b'`` by its fields.
+
+    Fields in their usual case, values in lower case. Raises `Refused` for anything else than `FILTERS`
+    joined by ``and``.
+    """
+    found: dict[str, str] = {}
+    if not text.strip():
+        return found
+    usual = {each.lower(): each for each in FILTERS}
+    for term in _AND.split(text):
+        match = _TERM.fullmatch(term)
+        field = usual.get(match[1].lower()) if match else None
+        if match is None or field is None:
+            raise Refused(
+                Problem(
+                    status=400,
+                    code="InvalidFilterInQueryString",
+                    message="Invalid $filter specified in the query string: it may compare "
+                    f"{', '.join(FILTERS)} with a quoted text by eq, joined by and",
+                    target="$filter",
+                ),
+                {},
+            )
+        found[field] = match[2].replace("''", "'").lower()
+    return found
+
+
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise _wrong(name, text)
+    return int(text)
+
+
+def _wrong(name: str, text: str) -> Refused:
+    return Refused(
+        Problem(
+            status=400,
+            code="InvalidQueryParameter",
+            message=f"The query parameter {name} is no whole number in its range: {text[:40]!r}",
+            target=name,
+        ),
+        {},
+    )

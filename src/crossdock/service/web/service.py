@@ -1,0 +1,70 @@
+"""What the handlers share: the parts of the service, and one request's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from aiohttp import web
+from msgspec import Struct
+
+from crossdock.inventory.values import Entry, Inventory
+from crossdock.service.guard import SourceGuard
+from crossdock.service.identity.rights import Rights
+from crossdock.service.identity.tokens import Identity
+from crossdock.service.operations.imports import Imports
+from crossdock.service.values import Operation, Principal
+from crossdock.service.web.metrics import Metrics
+
+
+class Service(Struct, kw_only=True):
+    """The parts of a running service."""
+
+    inventory: Inventory
+    imports: Imports
+    identity: Identity
+    rights: Rights
+    guard: SourceGuard
+    metrics: Metrics
+    public_url: str = ""  # what clients call it, without the last slash; empty: as they say in Host
+    hosts: frozenset[str] = frozenset()  # the only names it answers to; empty: any
+    is_stopping: bool = False
+
+    def readable(self, principal: Principal) -> list[Entry]:
+        """The registries that the caller may read."""
+        return [each for each in self.inventory.registries if self.rights.may(principal, "read", each)]
+
+    def may_see(self, principal: Principal, operation: Operation) -> bool:
+        """Whether the caller may know of an import: it is theirs, or they may read its target."""
+        if self.identity.is_open or is_own(operation, principal):
+            return True
+        entry = self.inventory.find(str(operation.order.registry))
+        return entry is not None and self.rights.may(principal, "read", entry)
+
+
+def is_own(operation: Operation, principal: Principal) -> bool:
+    """Whether the principal asked for the import."""
+    asked = operation.order.principal
+    return (asked.id, asked.issuer) == (principal.id, principal.issuer)
+
+
+class Call(NamedTuple):
+    """One request, its caller, and what stands in the places of its path."""
+
+    request: web.Request
+    principal: Principal
+    values: Mapping[str, str]
+    base: str  # the URL of the service, without the last slash
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query's parameters; the first of several with one name."""
+        return self.request.query
+
+    def url(self) -> str:
+        """The URL of this request without its query."""
+        return f"{self.base}{self.request.rel_url.raw_path}"
+
+
+Handler = Callable[[Service, Call], Awaitable[web.StreamResponse]]
+Document = dict[str, Any]
