@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from crossdock.errors import JournalUnavailable
 from crossdock.journal.records import Finished, SavedUpload, UploadKey, finished_from_row, from_row, to_row
+from crossdock.journal.sqlitefile import SqliteFile, Trouble, words_of
 from crossdock.locks import BlobLock, is_taken, take_lock
-
-if TYPE_CHECKING:
-    import sqlite3
 
 FILE = "journal.sqlite3"
 LOCK_FILE = "uploads.lock"
 VERSION = 1  # PRAGMA user_version
-OPEN_TIMEOUT_S = 2.0  # for locks of other processes while opening, which happens off the event loop
 WRITE_TIMEOUT_S = 0.05  # for them while a copy runs: its event loop waits
 FINISHED_ROWS = 10_000  # the oldest go first
 
@@ -48,11 +42,6 @@ _PUT = (
 )
 _KEYED = "WHERE registry = ? AND repository = ? AND digest = ?"
 
-# Closing any descriptor of a file drops this process's POSIX locks on it, SQLite's among them
-# (sqlite.org/howtocorrupt.html 2.2). So files are made by one thread at a time, and never opened by us once
-# they exist.
-_opening = threading.Lock()
-
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
@@ -70,7 +59,7 @@ def open_existing(folder: Path) -> JournalDatabase | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unavailable(folder / FILE, _words(error)) from error
+        raise _unavailable(folder / FILE, words_of(error)) from error
     return JournalDatabase(folder)
 
 
@@ -84,74 +73,13 @@ class JournalDatabase:
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / FILE
         self._locks = self.path.with_name(LOCK_FILE)
-        self._guard = threading.Lock()
-        try:
-            import sqlite3
-        except ImportError as error:
-            raise _unavailable(self.path, f"this Python has no sqlite3 ({error})") from error
-        self._sqlite3 = sqlite3
-        self._connection: sqlite3.Connection | None = None
-        with _opening:
-            try:
-                _prepare(self.path)
-                self._connection = sqlite3.connect(
-                    f"{self.path.as_uri()}?mode=rw",
-                    uri=True,
-                    timeout=OPEN_TIMEOUT_S,
-                    isolation_level=None,
-                    check_same_thread=False,
-                )
-                self._set_up(self._connection)
-            except JournalUnavailable:
-                self.close()
-                raise
-            except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: NUL in the folder's name
-                self.close()
-                raise self._explain(error) from error
-
-    def _set_up(self, connection: sqlite3.Connection) -> None:
-        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # the row's check will tell
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        version = _version(connection)
-        if version > VERSION:
-            raise _unavailable(
-                self.path,
-                f"it was written by a newer crossdock (version {version} of the journal, not {VERSION})",
-                hint=f"use that crossdock, or forget what can be resumed: {_removal(self.path)}",
-            )
-        if version < VERSION:
-            self._create(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise self._damaged(str(verdict))
-        connection.execute(f"PRAGMA busy_timeout = {int(WRITE_TIMEOUT_S * 1000)}")
-
-    def _create(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")  # of several that start together, one writes
-        try:
-            if _version(connection) == 0:
-                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-                    raise self._damaged("it is a database of something else")
-                for statement in _SCHEMA:
-                    connection.execute(statement)
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        pragmas = ("synchronous = NORMAL", f"busy_timeout = {int(WRITE_TIMEOUT_S * 1000)}")
+        self._file = SqliteFile(self.path, _SCHEMA, VERSION, self._trouble, pragmas=pragmas)
+        self._execute = self._file.execute
 
     def close(self) -> None:
         """Give the file back. Safe to call twice; raises nothing."""
-        with self._guard:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.close()
-            except self._sqlite3.Error:
-                pass  # the rows are written; what the last one to close tidies up is done by the next
+        self._file.close()
 
     # -- uploads -----------------------------------------------------------------------------------------
 
@@ -160,14 +88,14 @@ class JournalDatabase:
         try:
             return take_lock(self._locks, key.number())
         except OSError as error:
-            raise self._explain(error) from error
+            raise self._trouble("other", words_of(error)) from error
 
     def in_use(self, key: UploadKey) -> bool:
         """Whether a running copy has the row."""
         try:
             return is_taken(self._locks, key.number())
         except OSError as error:
-            raise self._explain(error) from error
+            raise self._trouble("other", words_of(error)) from error
 
     def read(self, key: UploadKey) -> SavedUpload | None:
         """The row of `key`; None when there is none or it is damaged."""
@@ -224,62 +152,18 @@ class JournalDatabase:
             self._execute("DELETE FROM finished WHERE at < ?", before)
         return Pruned(removed, finished, in_use)
 
-    # -- one statement, and what can be wrong with it ----------------------------------------------------
-
-    def _execute(self, statement: str, *values: Any) -> list[Any]:
-        with self._guard:
-            if self._connection is None:
-                raise _unavailable(self.path, "it is closed")
-            try:
-                return self._connection.execute(statement, values).fetchall()
-            except (self._sqlite3.Error, ValueError, OverflowError) as error:  # such as text that is no UTF-8
-                raise self._explain(error) from error
-
-    def _explain(self, error: Exception) -> JournalUnavailable:
-        if isinstance(error, OSError):
-            return _unavailable(self.path, _words(error))
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the rest is detail
-        sqlite3 = self._sqlite3
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return _unavailable(
-                self.path,
-                "another process keeps it locked",
-                hint="wait until it has ended, or choose another folder with --state",
-                busy=True,
-            )
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
-            return self._damaged(str(error))
-        if code == sqlite3.SQLITE_FULL:
-            return _unavailable(self.path, "no space is left", hint="free space there")
-        return _unavailable(self.path, str(error))
-
-    def _damaged(self, reason: str) -> JournalUnavailable:
-        hint = f"forget what can be resumed: {_removal(self.path)}"
-        return _unavailable(self.path, f"it is damaged ({reason})", hint=hint)
-
-
-def _prepare(path: Path) -> None:
-    """Make folder and file where they are missing, for their owner alone. Raises OSError."""
-    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700, exist_ok=True)
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        found = os.lstat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise _unavailable(path, "it is not a regular file") from None
-        if stat.S_IMODE(found.st_mode) != 0o600:
-            os.chmod(path, 0o600)
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _words(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
+    def _trouble(self, kind: Trouble, reason: str) -> JournalUnavailable:
+        """What is wrong with the file, and what to do."""
+        forget = f"forget what can be resumed: {_removal(self.path)}"
+        if kind == "damaged":
+            reason = f"it is damaged ({reason})"
+        hint = {
+            "busy": "wait until it has ended, or choose another folder with --state",
+            "damaged": forget,
+            "full": "free space there",
+            "newer": f"use that crossdock, or {forget}",
+        }.get(kind, "")
+        return _unavailable(self.path, reason, hint=hint, busy=kind == "busy")
 
 
 def _removal(path: Path) -> str:

@@ -233,7 +233,7 @@ def test_a_lock_that_stays_switches_the_journal_off_with_one_warning(tmp_path: P
 
 
 def test_a_lock_while_opening_ends_in_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossdock.journal.database.OPEN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("crossdock.journal.sqlitefile.OPEN_TIMEOUT_S", 0.01)
     with a_journal(tmp_path) as journal:
         claim(journal).close()
     blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)

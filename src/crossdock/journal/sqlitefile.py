@@ -1,0 +1,176 @@
+"""A SQLite file of our own: made for its owner alone, opened with care, troubles said in words."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import sqlite3
+
+OPEN_TIMEOUT_S = 2.0  # for locks of other processes while opening, which happens off the event loop
+
+Trouble = Literal["busy", "damaged", "full", "newer", "other"]
+Statement = tuple[str, Sequence[Any]]
+
+# Closing any descriptor of a file drops this process's POSIX locks on it, SQLite's among them
+# (sqlite.org/howtocorrupt.html 2.2). So files are made by one thread at a time, and never opened by us once
+# they exist.
+_opening = threading.Lock()
+
+
+class SqliteFile:
+    """One open file. May be used from several threads, one call at a time.
+
+    Every method raises what `trouble` makes of a kind of trouble and its reason. A damaged file is left as it
+    is. Folders that are missing are made (0700, the file 0600).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Sequence[str],
+        version: int,
+        trouble: Callable[[Trouble, str], Exception],
+        *,
+        pragmas: Sequence[str],
+    ) -> None:
+        """`schema` makes the tables and sets ``user_version`` to `version`. Blocks."""
+        self.path = path
+        self._version = version
+        self._trouble = trouble
+        self._guard = threading.Lock()
+        try:
+            import sqlite3
+        except ImportError as error:
+            raise trouble("other", f"this Python has no sqlite3 ({error})") from error
+        self._sqlite3 = sqlite3
+        self._connection: sqlite3.Connection | None = None
+        with _opening:
+            try:
+                _prepare(path)
+                self._connection = sqlite3.connect(
+                    f"{path.as_uri()}?mode=rw",
+                    uri=True,
+                    timeout=OPEN_TIMEOUT_S,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+                self._set_up(self._connection, schema, pragmas)
+            except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: NUL in the folder's name
+                self.close()
+                raise self._explain(error) from error
+            except BaseException:
+                self.close()
+                raise
+
+    def _set_up(self, connection: sqlite3.Connection, schema: Sequence[str], pragmas: Sequence[str]) -> None:
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # the row's check will tell
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        version = _version(connection)
+        if version > self._version:
+            raise self._trouble(
+                "newer", f"it was written by a newer crossdock (version {version}, not {self._version})"
+            )
+        if version < self._version:
+            self._create(connection, schema)
+        connection.execute("PRAGMA journal_mode = WAL")
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise self._trouble("damaged", str(verdict))
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    def _create(self, connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+        connection.execute("BEGIN IMMEDIATE")  # of several that start together, one writes
+        try:
+            if _version(connection) == 0:
+                if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                    raise self._trouble("damaged", "it is a database of something else")
+                for statement in schema:
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def execute(self, statement: str, *values: Any) -> list[Any]:
+        """The rows of one statement, which is a transaction of its own."""
+        with self._guard:
+            try:
+                return self._open().execute(statement, values).fetchall()
+            except (self._sqlite3.Error, ValueError, OverflowError) as error:  # such as text that is no UTF-8
+                raise self._explain(error) from error
+
+    def execute_all(self, statements: Sequence[Statement]) -> None:
+        """All of them in one transaction, or none."""
+        with self._guard:
+            connection = self._open()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement, values in statements:
+                    connection.execute(statement, values)
+                connection.execute("COMMIT")
+            except (self._sqlite3.Error, ValueError, OverflowError) as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise self._explain(error) from error
+
+    def close(self) -> None:
+        """Give the file back. Safe to call twice; raises nothing."""
+        with self._guard:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except self._sqlite3.Error:
+                pass  # the rows are written; what the last one to close tidies up is done by the next
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise self._trouble("other", "it is closed")
+        return self._connection
+
+    def _explain(self, error: Exception) -> Exception:
+        if isinstance(error, OSError):
+            return self._trouble("other", words_of(error))
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the rest is detail
+        sqlite3 = self._sqlite3
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return self._trouble("busy", "another process keeps it locked")
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+            return self._trouble("damaged", str(error))
+        if code == sqlite3.SQLITE_FULL:
+            return self._trouble("full", "no space is left")
+        return self._trouble("other", str(error))
+
+
+def words_of(error: OSError) -> str:
+    """The system's words for what is wrong."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _prepare(path: Path) -> None:
+    """Make folder and file where they are missing, for their owner alone. Raises OSError."""
+    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("it is not a regular file") from None
+        if stat.S_IMODE(found.st_mode) != 0o600:
+            os.chmod(path, 0o600)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
