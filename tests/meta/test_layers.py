@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"content", "verify", "oci", "options", "errors"},
     "transfer": {"content", "verify", "_kernels", "oci", "options", "events", "errors"},
     "webtokens": {"errors"},
-    "embedded": {"listening", "store", "verify", "oci", "errors"},
+    "embedded": {"webtokens", "listening", "store", "verify", "oci", "errors"},
     "wiring": {"journal", "spool", "transfer", "registry", "store", "oci", "options", "errors", "__init__"},
     "api": {"wiring", "transfer", "store", "content", "oci", "options", "events", "errors"},
     "yamlfile": {"oci", "errors"},

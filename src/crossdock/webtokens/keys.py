@@ -96,7 +96,13 @@ class IssuerKeys:
                 self._keys = read_keys(issuer.keys)
             except ValueError as error:
                 raise InvalidInput(f"the keys of {issuer.issuer}: {error}") from None
-        elif issuer.ca_file is not None:
+            return
+        for url in (issuer.issuer, issuer.jwks_uri or issuer.issuer):
+            if not _is_safe(url):
+                raise InvalidInput(
+                    f"keys of issuer {issuer.issuer!r} need URLs with https and without a user"
+                )
+        if issuer.ca_file is not None:
             self._tls = _trusting(issuer)
 
     async def find(self, kid: str, algorithm: str) -> Key:

@@ -303,6 +303,15 @@ def test_a_token_that_was_changed_is_none(change: Callable[[str], str]) -> None:
         ('{"users": [{"name": "a", "password": 7}]}', r"\$.users\[0\].password"),
         ('{"access_token_s": 0}', "access_token_s"),
         ('{"anonymous": ["pull"]}', "is no scope"),
+        ('{"issuers": [{"issuer": "https://a"}]}', "scopes"),
+        ('{"issuers": [{"issuer": "https://a", "scopes": ["pull"]}]}', "is no scope"),
+        ('{"issuers": [{"issuer": "https://a", "scopes": [], "audiences": []}]}', "audiences"),
+        ('{"issuers": [{"issuer": "http://a", "scopes": []}]}', "need URLs with https"),
+        ('{"issuers": [{"issuer": "https://a", "scopes": [], "jwks_uri": "https://u:p@a"}]}', "need URLs"),
+        (
+            '{"issuers": [{"issuer": "https://a", "scopes": [], "ca": "none.pem"}]}',
+            r"none\.pem cannot be read",
+        ),
     ],
 )
 def test_a_users_file_that_says_nothing_usable_is_named(tmp_path: Path, text: str, naming: str) -> None:
@@ -315,12 +324,18 @@ def test_a_users_file_that_says_nothing_usable_is_named(tmp_path: Path, text: st
         AccountsFile(tmp_path / "none.json")
 
 
-def test_the_documented_file_is_read(tmp_path: Path) -> None:
+def test_the_documented_files_are_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "identities.md").read_text()
-    lines = [line for line in page.splitlines() if line.startswith("    ")]
+    lines = "\n".join(line for line in page.splitlines() if line.startswith("    "))
     path = tmp_path / "users.json"
-    path.write_text("\n".join(lines))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    users, issuers = lines.replace("\n    {", "\0    {").split("\0")
+    path.write_text(users)
     assert [user.name for user in AccountsFile(path).current().users] == ["ci", "ann"]
+    path.write_text(issuers)
+    file = AccountsFile(path)
+    assert [each.issuer for each in file.current().issuers] == ["https://localhost:8443/TENANT"]
+    assert file.verifier is not None
 
 
 def test_users_show_no_secret(users: Path) -> None:

@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -22,6 +22,10 @@ from crossdock.embedded.answers import Refused, json_answer
 from crossdock.embedded.bodies import PeerGone
 from crossdock.embedded.routing import Route
 from crossdock.store.files import in_thread
+from crossdock.webtokens.values import TokenRefused
+
+if TYPE_CHECKING:
+    from crossdock.webtokens.verify import Verifier
 
 NULL_USER = "00000000-0000-0000-0000-000000000000"
 """The user name that says: the password is a refresh or access token."""
@@ -49,12 +53,10 @@ class Access:
         if request.path == "/oauth2/exchange" and request.method == "POST":
             form = await _form(request)
             _expect(form, service, "access_token")
-            user = accounts.with_access_token(form.get("access_token", ""))
-            if user is None:
-                raise _unauthorized("the access token is not one of a user of this registry")
+            name, more = await _exchanged(form.get("access_token", ""), accounts, self._file.verifier)
             life = accounts.refresh_token_s
             return json_answer(
-                {"refresh_token": self._signer.token("refresh_token", service, user.name, life)}
+                {"refresh_token": self._signer.token("refresh_token", service, name, life, **more)}
             )
         if request.path == "/oauth2/token" and request.method == "POST":
             form = await _form(request)
@@ -91,7 +93,10 @@ class Access:
 
     def _by_refresh_token(self, accounts: Accounts, token: str, service: str) -> Account:
         said = self._signer.claims(token, "refresh_token", service)
-        user = accounts.named(said["sub"]) if said and said["sub"] else None
+        user = None
+        if said and said["sub"]:
+            is_theirs = "idp" in said
+            user = accounts.of_issuer(said["idp"], said["sub"]) if is_theirs else accounts.named(said["sub"])
         if user is None:
             raise _unauthorized("the refresh token has expired, or is none of this registry")
         return user
@@ -140,6 +145,25 @@ class Access:
         name, password = _decoded(authorization)
         said = self._signer.claims(password, "access_token", service) if name == NULL_USER else None
         return _held(said) if said else self._by_password(accounts, name, password, service).scopes
+
+
+async def _exchanged(token: str, accounts: Accounts, verifier: Verifier | None) -> tuple[str, dict[str, str]]:
+    """Whose access token it is, and what a refresh token says of them besides. Raises `Refused`."""
+    user = accounts.with_access_token(token)
+    if user is not None:
+        return user.name, {}
+    if verifier is None:
+        raise _unauthorized("the access token is not one of a user of this registry")
+    try:
+        said = await verifier.claims(token)
+    except TokenRefused as refused:
+        if refused.reason == "unavailable":
+            raise Refused("UNKNOWN", str(refused), status=503) from None
+        raise _unauthorized(str(refused)) from None
+    name = said.get("oid") or said.get("sub")
+    if not isinstance(name, str) or not name:
+        raise _unauthorized("the access token has neither oid nor sub")
+    return name, {"idp": said["iss"]}
 
 
 def needed_scopes(method: str, asked: Route, mount_from: str = "") -> tuple[str, ...]:

@@ -4,7 +4,8 @@ It is JSON, for tests and labs: passwords stand in it as they are (docs/identiti
 those of the token protocol; ``*`` stands for any text in a name, and for every action. Without ``scopes`` a
 user may do everything. ``access_tokens`` are the tokens of Entra ID that are exchanged for the user's
 refresh token. The file is read anew when it has changed: a password that is gone is refused from then on, a
-token that was given lives to its end, as at Azure.
+token that was given lives to its end, as at Azure. ``issuers`` are identity providers, whose tokens are
+verified and exchanged as well: the bearer has the scopes that stand there.
 """
 
 from __future__ import annotations
@@ -13,17 +14,24 @@ import hmac
 import logging
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
-from crossdock.errors import InvalidOption, StoreError
+from crossdock.errors import InvalidInput, InvalidOption, StoreError
+
+if TYPE_CHECKING:
+    from crossdock.webtokens.verify import Verifier
 
 log = logging.getLogger(__name__)
 
 EVERYTHING = ("repository:*:*", "registry:catalog:*")
+
+AUDIENCE = "https://containerregistry.azure.net"
+"""What az and Azure's SDKs ask a token for before they come to a registry."""
 
 Seconds = Annotated[int, Meta(ge=1)]
 
@@ -40,10 +48,21 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True):
         return f"<Account {self.name}>"
 
 
+class Provider(Struct, frozen=True, forbid_unknown_fields=True):
+    """An identity provider, and what every bearer of one of its tokens may do."""
+
+    issuer: str
+    scopes: tuple[str, ...]
+    audiences: Annotated[tuple[str, ...], Meta(min_length=1)] = (AUDIENCE,)
+    jwks_uri: str = ""
+    ca: str = ""  # a file with CA certificates; relative to the users file's folder
+
+
 class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     """What the file says. Lives are seconds; the defaults are Azure's, 75 minutes and 3 hours."""
 
     users: tuple[Account, ...] = ()
+    issuers: tuple[Provider, ...] = ()
     anonymous: tuple[str, ...] = ()
     access_token_s: Seconds = 4500
     refresh_token_s: Seconds = 10_800
@@ -64,6 +83,11 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
         owners = (user for user in self.users for each in user.access_tokens if _is_same(each, token))
         return next(owners, None)
 
+    def of_issuer(self, issuer: str, name: str) -> Account | None:
+        """The bearer of an identity provider's token, if the provider counts."""
+        provider = next((each for each in self.issuers if each.issuer == issuer), None)
+        return Account(name, scopes=provider.scopes) if provider is not None else None
+
 
 class AccountsFile:
     """The file behind `Accounts`."""
@@ -73,15 +97,48 @@ class AccountsFile:
         self._path = path
         self._stamp: tuple[int, ...] = ()
         self._accounts = self._read()
+        self._verifier = self._verifying(self._accounts)
+
+    @property
+    def verifier(self) -> Verifier | None:
+        """Who verifies the tokens of its issuers, if there are any."""
+        return self._verifier
 
     def current(self) -> Accounts:
         """What it says now; a file that became unusable stands as it was, which is logged once. Blocks."""
         try:
             if _stamp(self._path) != self._stamp:
-                self._accounts = self._read()
-        except (InvalidOption, OSError) as error:
+                accounts = self._read()
+                if accounts.issuers != self._accounts.issuers:  # else what was fetched of them is kept
+                    self._verifier = self._verifying(accounts)
+                self._accounts = accounts
+        except (InvalidInput, OSError) as error:
             log.error("the users stay as they were: %s", error)
         return self._accounts
+
+    def _verifying(self, accounts: Accounts) -> Verifier | None:
+        if not accounts.issuers:
+            return None
+        try:
+            from crossdock.webtokens.values import Issuer
+            from crossdock.webtokens.verify import Verifier
+        except ImportError:
+            raise InvalidOption(
+                f"users file {self._path}: issuers need packages that are not installed",
+                hint="pip install 'crossdock[service]'",
+            ) from None
+        try:
+            return Verifier(
+                Issuer(
+                    issuer=each.issuer,
+                    audiences=each.audiences,
+                    jwks_uri=each.jwks_uri,
+                    ca_file=self._path.parent / each.ca if each.ca else None,
+                )
+                for each in accounts.issuers
+            )
+        except InvalidInput as error:
+            raise InvalidOption(f"users file {self._path}: {error}") from None
 
     def _read(self) -> Accounts:
         try:
@@ -93,7 +150,8 @@ class AccountsFile:
             accounts = msgspec.json.decode(content, type=Accounts)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # its words name places, no values
             raise InvalidOption(f"users file {self._path}: {error}") from None
-        for scope in (*accounts.anonymous, *(each for user in accounts.users for each in user.scopes)):
+        held = [each.scopes for each in accounts.users] + [each.scopes for each in accounts.issuers]
+        for scope in chain(accounts.anonymous, *held):
             if not all(split_scope(scope)):
                 raise InvalidOption(
                     f"users file {self._path}: {scope!r} is no scope", hint="give TYPE:NAME:ACTION,ACTION"
