@@ -1,20 +1,20 @@
-"""The audit log: one line of JSON for each import that is accepted, refused or has ended.
+"""The audit log: a line for each import that is accepted, refused or has ended: who, what, from, to, result.
 
-A line is ASCII without control characters, whatever strangers wrote, so none can forge another. Values are
-bounded. No secret is in it: of a request's credentials nothing, and a password that stands elsewhere is
-blotted out.
+The lines are those of `logs`, which nobody can forge whatever they send. Values are bounded. No secret is in
+them: of a request's credentials nothing, and a password that stands elsewhere is blotted out.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from crossdock.acr.request import ImportRequest
 from crossdock.service.values import Operation, Order, Principal, Problem, State
+
+log = logging.getLogger("crossdock.audit")
 
 Result = Literal["accepted", "refused", "succeeded", "failed", "canceled"]
 
@@ -25,45 +25,45 @@ _DIGEST = re.compile(r"sha\d+:")
 _SHORTEST_SECRET = 4  # characters; what is shorter stands in ordinary words
 
 
-def refused_line(
+def write(fields: Mapping[str, Any]) -> None:
+    """Log one line."""
+    log.info("importImage", extra={"fields": fields})
+
+
+def refused(
     problem: Problem,
     *,
-    now: float,
     principal: Principal | None = None,
     client: str = "",
     registry: str = "",
     request: ImportRequest | None = None,
     request_id: str = "",
-) -> str:
+) -> dict[str, Any]:
     """An import that was not begun. What was not known by then is left out; `registry` is the target's
     resource ID, or the path that was asked for."""
-    return _line(
-        now, "refused", principal, client, request_id, registry, request, problem=problem, operation=""
-    )
+    return _fields("refused", principal, client, request_id, registry, request, problem=problem, operation="")
 
 
-def accepted_line(order: Order, operation: str, *, now: float) -> str:
+def accepted(order: Order, operation: str) -> dict[str, Any]:
     """An import that will be run; `operation` is its id."""
-    return _of_order(order, operation, now, "accepted", None, None)
+    return _of_order(order, operation, "accepted", None, None)
 
 
-def ended_line(operation: Operation, *, now: float) -> str:
+def ended(operation: Operation) -> dict[str, Any]:
     """An import whose state is one of `values.ENDED`."""
     return _of_order(
-        operation.order, operation.id, now, _ENDS[operation.state], operation.problem, operation.result
+        operation.order, operation.id, _ENDS[operation.state], operation.problem, operation.result
     )
 
 
 def _of_order(
     order: Order,
     operation: str,
-    now: float,
     result: Result,
     problem: Problem | None,
     outcome: Mapping[str, Any] | None,
-) -> str:
-    return _line(
-        now,
+) -> dict[str, Any]:
+    return _fields(
         result,
         order.principal,
         order.client,
@@ -76,8 +76,7 @@ def _of_order(
     )
 
 
-def _line(
-    now: float,
+def _fields(
     result: Result,
     principal: Principal | None,
     client: str,
@@ -88,15 +87,11 @@ def _line(
     problem: Problem | None,
     operation: str,
     outcome: Mapping[str, Any] | None = None,
-) -> str:
-    fields: dict[str, Any] = {
-        "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "audit": "importImage",
-        "result": result,
-    }
+) -> dict[str, Any]:
+    fields: dict[str, Any] = {"result": result}
     if principal is not None:
         fields["who"] = principal.id
-        fields |= {key: text for key in ("name", "tenant") if (text := getattr(principal, key))}
+        fields |= {key: text for key in ("name", "tenant", "issuer") if (text := getattr(principal, key))}
     given = {"client": client, "operation": operation, "request_id": request_id, "registry": registry}
     fields |= {key: text for key, text in given.items() if text}
     if request is not None:
@@ -107,7 +102,7 @@ def _line(
         if outcome is not None and key in outcome:
             fields[key] = outcome[key]
     secret = request.source.credentials.password if request and request.source.credentials else ""
-    return _encoded({key: _clean(value, secret) for key, value in fields.items()})
+    return {key: _clean(value, secret) for key, value in fields.items()}
 
 
 def _asked(request: ImportRequest) -> dict[str, Any]:
@@ -146,8 +141,3 @@ def _clean(value: Any, secret: str) -> Any:
     if len(secret) >= _SHORTEST_SECRET:
         value = value.replace(secret, "…")
     return value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
-
-
-def _encoded(fields: Mapping[str, Any]) -> str:
-    # What JSON may leave as it is, and a terminal does not: DEL. All else outside ASCII is escaped.
-    return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).replace("\x7f", "\\u007f")

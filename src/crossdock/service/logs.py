@@ -1,4 +1,4 @@
-"""The service's log: one JSON object a line, on standard error.
+"""The service's log: one JSON object a line, in ASCII, on standard error.
 
 ``time`` (RFC 3339), ``level``, ``logger``, ``message``, then the members that an event has besides, given as
 ``extra={"fields": …}``; ``error`` with a traceback's frames where something unexpected was raised.
@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import traceback
 from datetime import UTC, datetime
 from typing import Any
-
-import msgspec
 
 
 class JsonLines(logging.Formatter):
@@ -35,7 +34,9 @@ class JsonLines(logging.Formatter):
             line["error"] = record.exc_info[0].__name__
             frames = traceback.extract_tb(record.exc_info[2])
             line["frames"] = [f"{each.filename}:{each.lineno} {each.name}" for each in frames]
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        # ASCII, so that no control of a terminal and no lone surrogate is left of what strangers wrote. JSON
+        # itself leaves DEL alone.
+        return json.dumps(line, default=str, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def log_json(level: int = logging.INFO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crossdock.errors import (
+    AddressRefused,
     Cancelled,
     ContentError,
     CopyError,
@@ -15,6 +16,7 @@ from crossdock.errors import (
     PolicyRefused,
     RateLimited,
     RegistryError,
+    SourceNotAllowed,
     TagExists,
     TransportError,
     Unauthorized,
@@ -26,6 +28,7 @@ from crossdock.service.values import Detail, Problem
 _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (Cancelled, 409, "OperationCanceled"),
     (TagExists, 409, "TagAlreadyExists"),
+    (SourceNotAllowed, 403, "SourceNotAllowed"),
     (PolicyRefused, 403, "RegistryPolicyForbids"),
     (LimitExceeded, 400, "LimitExceeded"),
     (InvalidInput, 400, "InvalidParameters"),
@@ -35,6 +38,7 @@ _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (NotFound, 400, "ManifestUnknown"),
     (RateLimited, 400, "TooManyRequests"),
     (ContentError, 400, "ContentInvalid"),
+    (AddressRefused, 400, "AddressNotAllowed"),
     (TransportError, 400, "RegistryUnreachable"),
     (RegistryError, 400, "RegistryError"),
     (CrossdockError, 400, "ImportFailed"),
