@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import Answer, Fault
@@ -185,6 +186,21 @@ def test_formats_of_stdout(cloud: Cloud) -> None:
     assert shown["tsv"] == f"app\t1\t{graph.root}\n"
     assert shown["table"].splitlines()[::2] == ["Repository  Tag  Digest", f"app         1    {graph.root}"]
     assert json.loads(shown["json"])["digest"] == graph.root
+    in_yaml = cloud.run(*words, "-o", "yaml").stdout
+    assert in_yaml.startswith("blobs_mounted: 0\n")
+    assert yaml.safe_load(in_yaml)["targets"][0]["digest"] == graph.root
+
+
+def test_a_query_chooses_from_what_is_printed_and_prints_nothing_by_itself(cloud: Cloud) -> None:
+    pytest.importorskip("jmespath")
+    graph = put(cloud.public, "library/app", "1")
+    words = ("-n", "myregistry", "--source", "docker.io/app:1", "--query")
+    assert cloud.run(*words, "digest").stdout == ""
+    assert cloud.run(*words, "targets[].[tag, digest]", "-o", "tsv").stdout == f"1\t{graph.root}\n"
+    assert json.loads(cloud.run(*words, "targets[0].before", "-o", "json").stdout) == graph.root
+    mark = cloud.target.mark()
+    cloud.fail(*words, "[?", code=USAGE, naming=("--query is no JMESPath expression",))
+    assert cloud.target.accesses(mark) == []
 
 
 def test_tag_and_digest_must_agree(cloud: Cloud) -> None:

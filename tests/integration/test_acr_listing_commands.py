@@ -93,6 +93,7 @@ def test_other_formats_are_those_of_az(crossdock: Crossdock, served: Embedded) -
     assert crossdock.ok(*where, "-o", "tsv").stdout == "t0\nt1\nt2\n"
     assert crossdock.ok(*where, "-o", "table").stdout == "Result\n------\nt0\nt1\nt2\n".replace(" ", "")
     assert crossdock.ok(*where, "-o", "none").stdout == ""
+    assert crossdock.ok(*where, "-o", "yaml").stdout == "- t0\n- t1\n- t2\n"
     assert json.loads(crossdock.ok(*where, "-o", "jsonc").stdout) == ["t0", "t1", "t2"]
     table = crossdock.ok(*where, "--detail", "-o", "table").stdout.splitlines()
     assert table[0].split() == ["Name", "Digest", "CreatedTime", "LastUpdateTime", "Signed"]

@@ -6,7 +6,13 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from crossdock.cli.acrlistingarguments import FORMATS, add_credentials, add_manifest, add_repository
+from crossdock.cli.acrlistingarguments import (
+    FORMATS,
+    add_credentials,
+    add_manifest,
+    add_query,
+    add_repository,
+)
 from crossdock.cli.contentarguments import add_content, add_progress
 
 
@@ -35,6 +41,7 @@ def _add_common(parser: Any) -> None:
         choices=FORMATS,
         help="what stdout holds (default: nothing, as of az)",
     )
+    add_query(parser)
     parser.add_argument("--only-show-errors", action="store_true", help="no warnings")
     parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)  # az's; there is no more
 

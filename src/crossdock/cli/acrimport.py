@@ -12,12 +12,12 @@ from crossdock.acr.importing import ImportResult, run_import
 from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
 from crossdock.acr.plan import ImportPlan, make_plan, plan_options
 from crossdock.cli.acr import given_password, inventory_of, warn
-from crossdock.cli.acroutput import columns
+from crossdock.cli.acroutput import check_query, columns, print_answer
 from crossdock.cli.arguments import copy_options
 from crossdock.cli.display import open_display
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
-from crossdock.cli.streams import print_json, print_result
+from crossdock.cli.streams import print_result
 from crossdock.cli.tally import Tally
 from crossdock.errors import Cancelled
 from crossdock.events import Event
@@ -26,6 +26,8 @@ from crossdock.options import CopyOptions, default_state_folder
 
 def run(namespace: argparse.Namespace) -> int:
     """Import what the flags say. Nothing is sent before all that can be checked here was."""
+    if namespace.query is not None:
+        check_query(namespace.query)
     options = copy_options(namespace, None, None)
     inventory = inventory_of(options)
     checked = check_words(_words(namespace), inventory)
@@ -38,7 +40,7 @@ def run(namespace: argparse.Namespace) -> int:
         if _leave_in_background():
             return ExitCode.DONE
     result = _import_with_display(namespace, plan, options)
-    _print(result, namespace.output)
+    _print(result, namespace.output, namespace.query)
     return ExitCode.DONE
 
 
@@ -103,14 +105,15 @@ def _import_with_display(
         display.close()
 
 
-def _print(result: ImportResult, output: str | None) -> None:
+def _print(result: ImportResult, output: str | None, query: str | None) -> None:
+    """Without ``--output`` nothing is printed, as by az. Tables are of the targets."""
     document = result.as_dict()
-    if output in ("json", "jsonc"):
-        print_json(document)
-    elif output == "table":
+    if output == "table" and query is None:
         print_result("\n".join(columns([("Repository", "Tag", "Digest"), *_rows(document["targets"])])))
-    elif output == "tsv":
+    elif output == "tsv" and query is None:
         print_result("\n".join("\t".join(row) for row in _rows(document["targets"])))
+    elif output is not None:
+        print_answer(document, output, query)
 
 
 def _rows(targets: list[dict[str, str | None]]) -> list[tuple[str, str, str]]:

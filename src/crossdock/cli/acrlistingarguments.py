@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-FORMATS = ("json", "jsonc", "table", "tsv", "none")
+FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")
 ORDERS = ("time_asc", "time_desc")
 
 Command = Callable[..., Any]
@@ -90,9 +90,14 @@ def _add_common(parser: Any, shared: Shared) -> None:
     shared(parser)
     output = parser.add_argument_group("output")
     output.add_argument("-o", "--output", choices=FORMATS, default="json", help="of stdout (default json)")
-    output.add_argument("--query", metavar="JMESPATH", help="what of it; needs the package jmespath")
+    add_query(output)
     output.add_argument("--only-show-errors", action="store_true", help=argparse.SUPPRESS)
     output.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)  # az's; there is no more
+
+
+def add_query(parser: Any) -> None:
+    """What every command of az takes to print a part of its answer."""
+    parser.add_argument("--query", metavar="JMESPATH", help="what of it; needs the package jmespath")
 
 
 def _count(text: str) -> int:

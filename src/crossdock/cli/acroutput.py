@@ -1,4 +1,4 @@
-"""What the listings of ``crossdock acr`` print, in the formats of ``az``."""
+"""What ``crossdock acr`` prints, in the formats of ``az``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def print_answer(found: Any, output: str, query: str | None) -> None:
         found = _jmespath(query).search(found)
     if output in ("json", "jsonc"):  # the colours of az's jsonc are for terminals
         print_result(json.dumps(found, indent=2))
+    elif output in ("yaml", "yamlc"):
+        import yaml  # here: nobody else pays for it
+
+        print_result(yaml.safe_dump(found, default_flow_style=False, allow_unicode=True).rstrip("\n"))
     elif output in ("table", "tsv") and found not in (None, [], {}):
         print_result("\n".join((_table if output == "table" else _tsv)(found)))
 
