@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossdock.cli.failure import fold
+from crossdock.cli.reading import integer
 from crossdock.cli.streams import print_result
 from crossdock.errors import InvalidOption
 
@@ -18,6 +19,8 @@ def check_query(query: str) -> None:
 
 def print_answer(found: Any, output: str, query: str | None) -> None:
     """Print what `query` leaves of `found`, which is JSON, in the format `output`."""
+    if query is not None or output in ("yaml", "yamlc"):
+        found = json.loads(json.dumps(found), parse_int=integer)  # digests are strings of their own class
     if query is not None:
         found = _jmespath(query).search(found)
     if output in ("json", "jsonc"):  # the colours of az's jsonc are for terminals
