@@ -28,6 +28,7 @@ from crossdock.service.guard import SourceGuard
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
+from crossdock.service.rate import RateLimit
 from crossdock.service.web.app import make_app
 from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.service import Service
@@ -103,6 +104,7 @@ async def _serve(options: ServiceOptions, environ: Mapping[str, str], ready: Cal
             identity=Identity(settings.identity),
             rights=Rights(settings.principals),
             guard=guard,
+            rate=RateLimit(settings.limits.requests_per_minute),
             metrics=Metrics(),
             public_url=settings.public_url,
             hosts=_hosts(host, settings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,12 +12,13 @@ from aiohttp import web
 
 from crossdock.errors import CrossdockError
 from crossdock.listening import is_loopback
+from crossdock.service import audit
 from crossdock.service.identity.tokens import Refused
 from crossdock.service.problems import problem_of
 from crossdock.service.values import Principal, Problem
 from crossdock.service.web import documents, imports, page, registries
-from crossdock.service.web.answers import common_headers, json_answer
-from crossdock.service.web.imports import MAX_BODY
+from crossdock.service.web.answers import client_request_id, common_headers, json_answer
+from crossdock.service.web.imports import ASKED, MAX_BODY
 from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.refusal import refuse
 from crossdock.service.web.routing import Endpoint, Match, allowed, find_route
@@ -110,6 +112,7 @@ class _Exchange:
                 {"Allow": ", ".join(allowed(match.route))},
             )
         self._principal = await self._caller(match)
+        self._check_rate(match)
         call = Call(request, self._principal, match.values, self._base())
         return await HANDLERS[match.route.endpoint](service, call)
 
@@ -122,6 +125,15 @@ class _Exchange:
                 return await page.authenticate(identity, sent)
             case _:
                 return await identity.authenticate(sent)
+
+    def _check_rate(self, match: Match) -> None:
+        """Polls do not count: we say how often they come, and clients give up when one is refused."""
+        if match.route.guarded == "open" or match.route.endpoint == "operationResults":
+            return
+        who = f"{self._principal.issuer} {self._principal.id}"
+        allowed, wait = self._service.rate.take(who, time.monotonic())
+        if not allowed:
+            refuse(429, "TooManyRequests", f"Too many requests; try again in {math.ceil(wait)} s.")
 
     def _check_origin(self) -> None:
         """Keep other sites' pages out, which a browser on this machine may show.
@@ -143,7 +155,22 @@ class _Exchange:
 
     def _failed(self, problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
         self._problem = problem
+        if self._match is not None and self._match.route.endpoint == "importImage":
+            self._audit(problem)
         return json_answer(problem.as_dict(), problem.status, headers)
+
+    def _audit(self, problem: Problem) -> None:
+        request = self._request
+        audit.write(
+            audit.refused(
+                problem,
+                principal=self._principal if self._principal is not NOBODY else None,
+                client=request.remote or "",
+                registry=request.path.rpartition("/")[0],
+                request=request.get(ASKED),
+                request_id=client_request_id(request.headers),
+            )
+        )
 
     def _log(self, status: int, seconds: float, route: str, request_id: str) -> None:
         fields: dict[str, Any] = {

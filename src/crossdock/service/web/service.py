@@ -13,6 +13,7 @@ from crossdock.service.guard import SourceGuard
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
+from crossdock.service.rate import RateLimit
 from crossdock.service.values import Operation, Principal
 from crossdock.service.web.metrics import Metrics
 
@@ -25,6 +26,7 @@ class Service(Struct, kw_only=True):
     identity: Identity
     rights: Rights
     guard: SourceGuard
+    rate: RateLimit
     metrics: Metrics
     public_url: str = ""  # what clients call it, without the last slash; empty: as they say in Host
     hosts: frozenset[str] = frozenset()  # the only names it answers to; empty: any
