@@ -249,6 +249,10 @@ class CredentialsError(CrossdockError):
     """A credential file or helper could not be used. Never holds the credential."""
 
 
+class CredentialsLost(CredentialsError):
+    """What an import was given to log in with was not kept, or cannot be decrypted, after a restart."""
+
+
 class PolicyRefused(CrossdockError):
     """A registry's own settings forbid what was asked; nothing was sent."""
 
@@ -265,6 +269,14 @@ class TagExists(CrossdockError):
 
 class Cancelled(CrossdockError):
     """The copy was cancelled by its caller; nothing was tagged."""
+
+
+class QueueFull(CrossdockError):
+    """The service has as many imports waiting as it may have; nothing was accepted."""
+
+
+class Stopping(CrossdockError):
+    """The service is being stopped and accepts nothing any more."""
 
 
 class RetriesExhausted(CrossdockError):

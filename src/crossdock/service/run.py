@@ -97,7 +97,7 @@ async def _serve(options: ServiceOptions, environ: Mapping[str, str], ready: Cal
     copying = CopyOptions(state=options.state, guard=guard)
     stopped, closing = stopped_by_signal(), asyncio.Event()
     scheme = "https" if context else "http"
-    async with Imports(inventory, copying, environ, at_once=settings.limits.imports) as imports:
+    async with Imports(inventory, copying, environ, settings) as imports:
         service = Service(
             inventory=inventory,
             imports=imports,

@@ -93,3 +93,4 @@ class Operation(Struct, kw_only=True):
     progress: Progress = field(default_factory=Progress)
     result: dict[str, Any] | None = None  # `ImportResult.as_dict`
     problem: Problem | None = None
+    source_digest: str = ""  # what the source's tag meant when it was looked at, once

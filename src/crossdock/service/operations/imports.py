@@ -1,4 +1,10 @@
-"""Accepted imports and the tasks that run them."""
+"""Accepted imports: on disk before anybody is told, run when it is their turn, gone on with after a restart.
+
+- What was accepted and has not ended waits again after a restart, in its old order, and goes on through the
+  journal of uploads. What the source's tag means is found out once: later runs take that digest.
+- All imports of the process share the memory for blobs and the journal.
+- A stop leaves imports as they are in the store, and what they uploaded at the target; a cancel drops both.
+"""
 
 from __future__ import annotations
 
@@ -6,128 +12,365 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import msgspec
+from msgspec.structs import replace as changed
 
 from crossdock.acr.command import check_request
-from crossdock.acr.importing import run_import
-from crossdock.acr.plan import make_plan, plan_options
-from crossdock.errors import Cancelled
-from crossdock.events import BlobPlanned, BlobStarted, Event
+from crossdock.acr.importing import FoundSource, ImportResult, Serving, run_import
+from crossdock.acr.limits import ImageLimits
+from crossdock.acr.plan import ImportPlan, make_plan, plan_options
+from crossdock.errors import Cancelled, CredentialsLost, CrossdockError, InvalidInput, StoreError, TimedOut
+from crossdock.errors import Stopping as ServiceStopping
+from crossdock.events import Event, Retrying
 from crossdock.inventory.values import Inventory
 from crossdock.options import CopyOptions
+from crossdock.service import audit
+from crossdock.service.config import Settings
+from crossdock.service.operations.following import Following
+from crossdock.service.operations.queue import FairQueue, Job
+from crossdock.service.operations.saving import PERIOD_S, Saving
+from crossdock.service.operations.secrets import Sealer, read_key
+from crossdock.service.operations.store import (
+    OperationStore,
+    Unfinished,
+    added,
+    updated,
+    without_credentials,
+)
 from crossdock.service.problems import problem_of
-from crossdock.service.values import ENDED, Operation, Order
-from crossdock.transfer.tasks import stop
+from crossdock.service.values import ENDED, Operation, Order, Progress
+from crossdock.wiring import open_resuming, open_workshop
 
 log = logging.getLogger(__name__)
 
+STALL_S = (
+    3600.0  # without any event: longer than the engine's own bounds, a commit of 600 s asked for 6 times
+)
+STOP_S = 20.0  # for running imports to come to a point that the journal knows
+SHORTEST_KEEP_S = 3600.0  # a result has to be there when it is asked for
+RECENT = 1000  # imports that have ended, in memory besides on disk: what lists and pages show
+DAY_S = 86_400.0
+
 
 class Imports:
-    """All imports of one service. Use it in an ``async with`` block."""
+    """All imports of one service. Use it in an ``async with`` block.
+
+    Entering raises `StoreError` when the state folder cannot be used, or another service has it, and
+    `InvalidOption` for a bad key.
+    """
 
     def __init__(
         self,
         inventory: Inventory,
         options: CopyOptions,
         environ: Mapping[str, str],
-        *,
-        at_once: int = 4,
+        settings: Settings | None = None,
     ) -> None:
+        """`options` are those of every copy; their `state` is the folder of journal and imports."""
+        assert options.state is not None
+        self._folder = options.state
+        self._settings = settings or Settings()
+        limits = self._settings.limits
+        self._keep_s = max(limits.keep_results_days * DAY_S, SHORTEST_KEEP_S)
         self._inventory = inventory
-        self._options = options
+        self._options = replace(options, memory=limits.memory)
         self._environ = environ
-        self._slots = asyncio.Semaphore(at_once)
-        self._operations: dict[str, Operation] = {}
-        self._by_request: dict[tuple[str, str], str] = {}
+        self._image_limits = ImageLimits(
+            manifests=limits.manifests_per_image or None,
+            hint="import its platforms one by one, or have the operator raise limits.manifests_per_image",
+        )
+        self._queue = FairQueue(
+            at_once=limits.imports, per_registry=limits.imports_per_registry, length=limits.queue
+        )
+        self._active: dict[str, Operation] = {}  # accepted and not ended, or ended and not yet on disk
+        self._recent: dict[str, Operation] = {}  # of those that have ended, the oldest first
+        self._marks: dict[bytes, str] = {}  # of the active ones
+        self._arriving: dict[bytes | object, asyncio.Task[Operation]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._unwanted: set[str] = set()
+        self._is_stopping = False
 
     async def __aenter__(self) -> Imports:
+        settings = self._settings
+        async with AsyncExitStack() as stack:
+            key = await asyncio.to_thread(read_key, settings.key_file, settings.key_env, self._environ)
+            self._store = await asyncio.to_thread(OperationStore, self._folder)
+            stack.callback(self._store.close)
+            self._sealer = await asyncio.to_thread(Sealer, key, self._store.salt)
+            self._saving = await stack.enter_async_context(Saving(self._store, self._keep_s))
+            self._workshop = await stack.enter_async_context(open_workshop(self._options))
+            self._resuming = await stack.enter_async_context(open_resuming(self._options))
+            for operation in reversed(self._store.newest(RECENT)):
+                if operation.state in ENDED:
+                    self._recent[operation.id] = operation
+            stack.push_async_callback(self.stop)
+            for unfinished in self._store.unfinished():
+                self._restore(unfinished)
+            self._stack = stack.pop_all()
+        self._start_ready()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.stop()
+        await self._stack.aclose()
 
-    async def stop(self) -> None:
-        """End what runs; results can still be asked for."""
-        for task in list(self._tasks.values()):
-            await stop(task)
+    # -- what the web asks for ---------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """How many imports wait for their turn."""
+        return self._queue.waiting
+
+    @property
+    def running(self) -> int:
+        """How many imports run."""
+        return self._queue.running
 
     async def submit(self, order: Order) -> Operation:
-        """The operation of this order: a new one, or that of the same order posted before."""
-        key = (order.principal.id, order.request_id)
-        if order.request_id and (known := self._by_request.get(key)):
-            operation = self._operations[known]
-            if operation.order.request == order.request and operation.order.registry == order.registry:
-                return operation
-        operation = Operation(id=self._new_id(order.request_id), order=order, created=time.time())
-        self._operations[operation.id] = operation
-        if order.request_id:
-            self._by_request[key] = operation.id
-        task = asyncio.create_task(self._run(operation))
-        self._tasks[operation.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(operation.id, None))
-        return operation
+        """The operation of this order: a new one, or that of the same order posted before.
+
+        It is on disk. Raises `Stopping`, `QueueFull` and `StoreError`, and what `make_plan` raises.
+        """
+        if self._is_stopping:
+            raise ServiceStopping("the service is being stopped", hint="post the import again in a minute")
+        mark = self._mark(order)
+        if mark is not None and mark not in self._arriving:
+            known = self._marks.get(mark)
+            found = self._active.get(known) if known else self._store.find_marked(mark)
+            if found is not None:
+                return found
+        key = mark or object()
+        task = self._arriving.get(key)
+        if task is None:
+            registries = _registries(self._plan(order))
+            self._queue.check_room(len(self._arriving))
+            task = self._arriving[key] = asyncio.create_task(self._accept(order, registries, mark))
+            task.add_done_callback(lambda done: self._arrived(key, done))
+        return await asyncio.shield(task)  # a caller that goes away takes nothing back
 
     def find(self, operation_id: str) -> Operation | None:
-        """The operation of this id."""
-        return self._operations.get(operation_id.lower())
+        """The operation of this id. Raises `StoreError`."""
+        wanted = operation_id.lower()
+        found = self._active.get(wanted) or self._recent.get(wanted) or self._store.find(wanted)
+        return found if found is not None and self._is_kept(found) else None
 
     def all(self) -> list[Operation]:
-        """Every operation that is known, the newest first."""
-        return sorted(self._operations.values(), key=lambda each: -each.created)
+        """Every operation that has not ended and the `RECENT` ones that ended last, the newest first."""
+        found = [*filter(self._is_kept, self._recent.values()), *self._active.values()]
+        return sorted(found, key=lambda each: -each.created)
 
     async def cancel(self, operation_id: str) -> Operation | None:
-        """Stop the import if it has not ended, and wait until it has."""
+        """Stop the import if it has not ended, and wait until it has; what it uploaded is dropped."""
         operation = self.find(operation_id)
-        task = self._tasks.get(operation_id.lower())
-        if operation is not None and task is not None:
-            await stop(task)
-            if operation.state not in ENDED:
-                self._end(operation, Cancelled("the import was cancelled"))
+        if operation is None or operation.state in ENDED:
+            return operation
+        is_first = operation.id not in self._unwanted
+        self._unwanted.add(operation.id)
+        task = self._tasks.get(operation.id)
+        if task is None:
+            task = self._begin(operation, self._end(operation, Cancelled("the import was cancelled")))
+        elif is_first:
+            task.cancel()
+        await asyncio.wait({task})
         return operation
 
+    async def stop(self) -> None:
+        """Take nothing more, and stop what runs where the journal knows it; in the store it stays as it is.
+
+        What is stored can still be asked for.
+        """
+        self._is_stopping = True
+        await asyncio.gather(*self._arriving.values(), return_exceptions=True)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_S)
+            if late:
+                log.warning("%d imports did not stop within %g s", len(late), STOP_S)
+
+    def _is_kept(self, operation: Operation) -> bool:
+        return operation.ended == 0 or operation.ended >= time.time() - self._keep_s
+
+    # -- coming --------------------------------------------------------------------------------------------
+
+    def _mark(self, order: Order) -> bytes | None:
+        """What equal requests of one principal have in common; None when this one has no id."""
+        if not order.request_id:
+            return None
+        return self._sealer.mark(
+            order.principal.issuer.encode(),
+            order.principal.id.encode(),
+            order.request_id.encode(),
+            str(order.registry).lower().encode(),
+            msgspec.json.encode(order.request),
+            is_secret=order.request.source.credentials is not None,
+        )
+
+    def _plan(self, order: Order) -> ImportPlan:
+        target = self._inventory.find(str(order.registry))
+        if target is None:
+            raise InvalidInput("the service's inventory does not have the target registry any more")
+        return make_plan(check_request(order.request, target, self._inventory))
+
+    async def _accept(self, order: Order, registries: frozenset[str], mark: bytes | None) -> Operation:
+        operation = Operation(id=self._new_id(order.request_id), order=order, created=time.time())
+        self._active[operation.id] = operation
+        credentials = order.request.source.credentials
+        sealed = self._sealer.seal(operation.id, credentials) if credentials is not None else None
+        try:
+            await self._saving.save(added(operation, mark, credentials is not None, sealed))
+        except BaseException:
+            del self._active[operation.id]
+            raise
+        if mark is not None:
+            self._marks[mark] = operation.id
+        audit.write(audit.accepted(order, operation.id))
+        if operation.state not in ENDED:  # cancelled meanwhile
+            self._queue.add(_job(operation, registries))
+            self._start_ready()
+        return operation
+
+    def _arrived(self, key: bytes | object, task: asyncio.Task[Operation]) -> None:
+        del self._arriving[key]
+        if not task.cancelled():
+            task.exception()  # whoever posted it may have gone
+
     def _new_id(self, request_id: str) -> str:
+        """The request's own id when it is a GUID that no operation has (contract, 2.3)."""
         try:
             wanted = str(uuid.UUID(request_id))
         except ValueError:
-            wanted = ""
-        return wanted if wanted and wanted not in self._operations else str(uuid.uuid4())
+            return str(uuid.uuid4())
+        return wanted if self.find(wanted) is None else str(uuid.uuid4())
+
+    def _restore(self, unfinished: Unfinished) -> None:
+        """Let what an earlier process did not end wait again; end it when that cannot be."""
+        operation, order = unfinished.operation, unfinished.operation.order
+        operation.state = "Accepted"
+        operation.progress.rate, operation.progress.blob = 0.0, ""
+        self._active[operation.id] = operation
+        if unfinished.mark is not None:
+            self._marks[unfinished.mark] = operation.id
+        try:
+            if unfinished.has_credentials:
+                credentials = self._sealer.open(operation.id, unfinished.sealed)
+                source = changed(order.request.source, credentials=credentials)
+                operation.order = changed(order, request=changed(order.request, source=source))
+            registries = _registries(self._plan(operation.order))
+        except CrossdockError as error:
+            if isinstance(error, CredentialsLost):
+                log.warning("import %s ends: %s", operation.id, error)
+            self._begin(operation, self._end(operation, error))
+        else:
+            self._queue.add(_job(operation, registries))
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def _start_ready(self) -> None:
+        while not self._is_stopping and (job := self._queue.start_next()) is not None:
+            operation = self._active[job.id]
+            self._begin(operation, self._run(operation))
+
+    def _begin(self, operation: Operation, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._tasks[operation.id] = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._tasks.pop(operation.id, None))
+        return task
 
     async def _run(self, operation: Operation) -> None:
-        order = operation.order
+        operation.state, operation.started = "Running", operation.started or time.time()
+        self._saving.note(operation)
         try:
-            async with self._slots:
-                operation.state, operation.started = "Running", time.time()
-                target = self._inventory.find(str(order.registry))
-                assert target is not None, "it was found when the order came"
-                plan = make_plan(check_request(order.request, target, self._inventory))
-                options = plan_options(plan, self._options, self._inventory, self._environ)
-                result = await run_import(plan, options, on_event=_follow(operation))
-            operation.result = result.as_dict()
-            operation.state, operation.ended = "Succeeded", time.time()
+            result = await self._import(operation)
         except asyncio.CancelledError:
-            self._end(operation, Cancelled("the import was cancelled"))
-            raise
+            if operation.id not in self._unwanted:
+                self._saving.note(operation)
+                raise  # the service stops
+            await self._end(operation, Cancelled("the import was cancelled"))
         except Exception as error:
-            self._end(operation, error)
+            if not isinstance(error, CrossdockError):
+                log.exception("import %s failed", operation.id)
+            await self._end(operation, error)
+        else:
+            operation.result = result.as_dict()
+            await self._end(operation, None)
 
-    def _end(self, operation: Operation, error: BaseException) -> None:
-        operation.problem = problem_of(
-            error, registry=str(operation.order.registry), operation=f"registries-{operation.id}"
+    async def _import(self, operation: Operation) -> ImportResult:
+        plan = self._plan(operation.order)
+        options = plan_options(plan, self._options, self._inventory, self._environ)
+        operation.progress = Progress()
+        following = Following(operation.progress, plan)
+
+        async def found(source: FoundSource) -> None:
+            following.found(source)
+            if not operation.source_digest:
+                operation.source_digest = source.digest
+                await self._saving.save(updated(operation))
+
+        serving = Serving(
+            workshop=self._workshop,
+            resuming=changed(self._resuming, keeps=lambda: operation.id not in self._unwanted),
+            digest=operation.source_digest,
+            on_found=found,
         )
-        operation.state = "Canceled" if isinstance(error, Cancelled) else "Failed"
+        now = asyncio.get_running_loop().time
+        bound = asyncio.timeout(STALL_S)
+
+        def listen(event: Event) -> None:
+            following(event)
+            self._saving.note(operation)
+            if type(event) is not Retrying and not bound.expired():
+                bound.reschedule(now() + STALL_S)
+
+        try:
+            async with bound:
+                result = await run_import(
+                    plan, options, on_event=listen, limits=self._image_limits, serving=serving
+                )
+        except TimeoutError as error:
+            if bound.expired():
+                raise TimedOut(f"nothing moved for {STALL_S:g} s", phase="import") from error
+            raise
+        following.all_done()
+        return result
+
+    async def _end(self, operation: Operation, error: BaseException | None) -> None:
+        """The import has ended; it is on disk when this returns, or the service stops."""
+        if error is not None:
+            operation.problem = problem_of(
+                error, registry=str(operation.order.registry), operation=f"registries-{operation.id}"
+            )
+        operation.state = (
+            "Succeeded" if error is None else "Canceled" if isinstance(error, Cancelled) else "Failed"
+        )
         operation.ended = time.time()
+        audit.write(audit.ended(operation))
+        operation.order = without_credentials(operation.order)
+        self._queue.remove(operation.id)
+        self._start_ready()
+        while True:
+            try:
+                await self._saving.save(updated(operation))
+                break
+            except StoreError:
+                if self._is_stopping:
+                    break  # it runs once more, and finds everything there
+                await asyncio.sleep(PERIOD_S)
+        self._active.pop(operation.id, None)
+        self._recent[operation.id] = operation
+        while len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._unwanted.discard(operation.id)
+        self._marks = {mark: each for mark, each in self._marks.items() if each != operation.id}
 
 
-def _follow(operation: Operation) -> Callable[[Event], None]:
-    """A listener that keeps the operation's progress."""
-    progress = operation.progress
+def _job(operation: Operation, registries: frozenset[str]) -> Job:
+    principal = operation.order.principal
+    return Job(operation.id, f"{principal.issuer} {principal.id}", registries)
 
-    def listen(event: Event) -> None:
-        match event:
-            case BlobPlanned():
-                progress.total += event.size
-            case BlobStarted():
-                progress.blob = str(event.digest)
 
-    return listen
+def _registries(plan: ImportPlan) -> frozenset[str]:
+    return frozenset((plan.source.registry, plan.target_entry.login_server))

@@ -1,0 +1,70 @@
+"""How far an import is, from what the engine tells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import islice
+
+from crossdock.acr.importing import FoundSource
+from crossdock.acr.plan import ImportPlan
+from crossdock.counts import CopyCounts
+from crossdock.events import CopyStarted, Event, ManifestDone
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.reference import Reference
+from crossdock.service.values import Progress
+
+MOST_ENTRIES = 1000  # of manifests, in one answer
+
+
+class Following:
+    """Keeps the `Progress` of one import. A listener of the engine's events.
+
+    The entries are those of the contract, 2.3: ``repository:tag`` for each tag of a single manifest,
+    ``repository@digest`` for each manifest of an index, in each repository.
+    """
+
+    def __init__(
+        self, progress: Progress, plan: ImportPlan, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._progress = progress
+        self._targets = {str(each): each for each in plan.targets}
+        self._counts = CopyCounts(clock)
+        self._repository = ""  # of the copy under way
+
+    def found(self, source: FoundSource) -> None:
+        """The source is known: nothing of it is copied yet."""
+        targets = self._targets.values()
+        below: tuple[Descriptor, ...] = (source.root, *source.manifests) if source.manifests else ()
+        tags = () if below else (_tagged(each) for each in targets if each.tag)
+        digests = below or (source.root,)
+        repositories = dict.fromkeys(each.repository for each in targets if below or not each.tag)
+        entries = (*tags, *(f"{where}@{each.digest}" for where in repositories for each in digests))
+        self._progress.manifests = dict.fromkeys(islice(entries, MOST_ENTRIES), "Pending")
+
+    def __call__(self, event: Event) -> None:
+        """Note one event."""
+        counts, progress = self._counts, self._progress
+        counts(event)
+        if type(event) is CopyStarted:
+            self._repository = event.target.partition("/")[2].partition("@")[0].partition(":")[0]
+        elif type(event) is ManifestDone:
+            self._done(f"{self._repository}@{event.digest}")
+        progress.bytes = counts.bytes_so_far
+        progress.total = counts.bytes_planned
+        progress.rate = counts.rate.per_s(counts.bytes_moved)
+        progress.blob = next(iter(counts.moving), "")
+
+    def all_done(self) -> None:
+        """The import has succeeded."""
+        for entry in self._progress.manifests:
+            self._done(entry)
+        self._progress.rate, self._progress.blob = 0.0, ""
+
+    def _done(self, entry: str) -> None:
+        if entry in self._progress.manifests:
+            self._progress.manifests[entry] = "Succeeded"
+
+
+def _tagged(reference: Reference) -> str:
+    return f"{reference.repository}:{reference.tag}"

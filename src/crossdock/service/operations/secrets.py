@@ -1,0 +1,133 @@
+"""Credentials of imports that wait or run: encrypted in the store, or in memory alone when there is no key.
+
+AES-256-GCM with a random nonce, bound to the import's id. The key is 32 bytes in base64 or hexadecimal, or a
+passphrase, of which scrypt makes one with the salt of the state folder. The same key marks what makes two
+requests the same: a hash without key would let whoever reads the store try passwords.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from crossdock.acr.request import SourceCredentials
+from crossdock.errors import CredentialsLost, InvalidOption
+
+KEY_BYTES = 32
+SHORTEST_PASSPHRASE = 20  # characters
+MAX_KEY_FILE = 4096  # bytes
+_NONCE = 12
+_FORBIDDEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO  # a group may read: systemd and Kubernetes need it
+_SCRYPT = {"n": 1 << 15, "r": 8, "p": 1, "maxmem": 64 << 20, "dklen": KEY_BYTES}
+_POST_AGAIN = "post the import again, with its credentials"
+
+
+def read_key(key_file: Path | None, key_env: str, environ: Mapping[str, str]) -> str:
+    """The text of the key; empty when none is set. Blocks.
+
+    Raises `InvalidOption` for a file that cannot be read, holds no key, or is open to others.
+    """
+    if key_file is not None:
+        place = f"key_file {key_file}"
+        try:
+            with key_file.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                data = file.read(MAX_KEY_FILE + 1)
+        except OSError as error:
+            raise InvalidOption(f"{place} cannot be read: {error.strerror}") from None
+        if mode & _FORBIDDEN:
+            raise InvalidOption(
+                f"{place} has the mode {stat.S_IMODE(mode):o}: others can read or change it",
+                hint=f"chmod 600 {key_file}",
+            )
+        try:
+            text = data.decode() if len(data) <= MAX_KEY_FILE else ""
+        except UnicodeDecodeError:
+            text = ""
+    elif key_env:
+        place, text = f"key_env {key_env}", environ.get(key_env, "")
+    else:
+        return ""
+    text = text.strip()
+    if not (_key_bytes(text) or len(text) >= SHORTEST_PASSPHRASE):
+        raise InvalidOption(
+            f"{place} does not hold a key: 32 bytes in base64 or hexadecimal, or a passphrase of"
+            f" {SHORTEST_PASSPHRASE} characters and more",
+            hint="make one with: openssl rand -base64 32",
+        )
+    return text
+
+
+class Sealer:
+    """Encrypts credentials, and tells whether requests are the same. ``repr`` shows nothing of the key."""
+
+    def __init__(self, key: str, salt: bytes) -> None:
+        """`key` as `read_key` gives it; `salt` belongs to the state folder. Takes 0.1 s for a passphrase."""
+        self.keeps = bool(key)
+        """Whether another process with the same key can open what this one sealed."""
+        master = os.urandom(KEY_BYTES)
+        if key:
+            master = _key_bytes(key) or hashlib.scrypt(key.encode(), salt=salt, **_SCRYPT)
+        self._key = hmac.digest(master, b"credentials" + salt, "sha256")
+        self._marking = hmac.digest(master, b"requests" + salt, "sha256")
+
+    def seal(self, operation_id: str, credentials: SourceCredentials) -> bytes | None:
+        """What may be kept on disk; None without a key."""
+        if not self.keeps:
+            return None
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = os.urandom(_NONCE)
+        plain = msgspec.json.encode(credentials)
+        return nonce + AESGCM(self._key).encrypt(nonce, plain, operation_id.encode())
+
+    def open(self, operation_id: str, sealed: bytes | None) -> SourceCredentials:
+        """The credentials. Raises `CredentialsLost`, with what the operator and the caller can do."""
+        if sealed is None:
+            raise CredentialsLost(
+                "the service was restarted and had no key to keep the credentials of this import",
+                hint=f"{_POST_AGAIN}; the operator can set key_file, so that they outlive a restart",
+            )
+        if not self.keeps:
+            raise CredentialsLost(
+                "the service was restarted without the key of this import's credentials",
+                hint=_POST_AGAIN,
+            )
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        try:
+            plain = AESGCM(self._key).decrypt(sealed[:_NONCE], sealed[_NONCE:], operation_id.encode())
+        except (InvalidTag, ValueError):  # ValueError: cut short
+            raise CredentialsLost(
+                "the service was restarted with another key than that of this import's credentials",
+                hint=_POST_AGAIN,
+            ) from None
+        return msgspec.json.decode(plain, type=SourceCredentials)
+
+    def mark(self, *parts: bytes, is_secret: bool) -> bytes:
+        """32 bytes that equal parts have in common; `is_secret`: not to be guessed without the key."""
+        text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return hmac.digest(self._marking, text, "sha256") if is_secret else hashlib.sha256(text).digest()
+
+
+def _key_bytes(text: str) -> bytes:
+    """The 32 bytes that `text` spells; empty when it is something else."""
+    if re.fullmatch(r"[0-9A-Fa-f]{64}", text):
+        return bytes.fromhex(text)
+    try:
+        found = base64.b64decode(
+            text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True
+        )
+    except (binascii.Error, ValueError):
+        return b""
+    return found if len(found) == KEY_BYTES else b""

@@ -1,0 +1,202 @@
+"""Accepted imports on disk: one row each, in one SQLite file of the state folder.
+
+A row holds no secret in the clear: the order is kept without its credentials, those are kept encrypted until
+the import ends (`secrets`), and SQLite overwrites what it deletes. Blocks; see `saving` for who calls it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from crossdock.errors import StoreError
+from crossdock.journal.sqlitefile import SqliteFile, Statement, Trouble
+from crossdock.locks import take_lock
+from crossdock.service.values import ENDED, Operation, Order, Problem, Progress
+
+FILE = "operations.sqlite3"
+LOCK_FILE = "service.lock"
+VERSION = 1  # PRAGMA user_version
+KEPT_RESULTS = 10_000  # of imports that have ended; the oldest go first
+SALT_BYTES = 16
+
+_SCHEMA = (
+    """CREATE TABLE operation (
+        id TEXT PRIMARY KEY, mark BLOB, "order" BLOB NOT NULL, has_credentials INTEGER NOT NULL, sealed BLOB,
+        created REAL NOT NULL, state TEXT NOT NULL, started REAL NOT NULL, ended REAL NOT NULL,
+        source_digest TEXT NOT NULL, progress BLOB NOT NULL, result BLOB NOT NULL, problem BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX by_mark ON operation (mark) WHERE mark IS NOT NULL",
+    "CREATE INDEX by_created ON operation (created)",
+    "CREATE INDEX by_ended ON operation (ended)",
+    "CREATE TABLE salt (bytes BLOB NOT NULL)",
+    f"INSERT INTO salt VALUES (randomblob({SALT_BYTES}))",
+    f"PRAGMA user_version = {VERSION}",
+)
+_WHOLE = 'id, "order", created, state, started, ended, source_digest, progress, result, problem'
+_ADD = f"INSERT INTO operation VALUES ({', '.join('?' * 13)})"
+_UPDATE = (
+    "UPDATE operation SET state = ?, started = ?, ended = ?, source_digest = ?, progress = ?, result = ?,"
+    " problem = ? WHERE id = ?"
+)
+_FORGET = "UPDATE operation SET sealed = NULL WHERE id = ? AND sealed IS NOT NULL"
+_DURABLE = ("synchronous = FULL", "secure_delete = ON")  # a 202 is a promise, also over a power cut
+
+
+class Unfinished(Struct, frozen=True):
+    """An import that an earlier process accepted and did not end."""
+
+    operation: Operation
+    mark: bytes | None
+    has_credentials: bool  # which the order lacks
+    sealed: bytes | None
+
+
+class OperationStore:
+    """The imports of one state folder, which one service has at a time.
+
+    Every method raises `StoreError`. `write` may be called in another thread than the rest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder.absolute() / FILE
+        self._file = self._open_file()
+        try:
+            self._lock = take_lock(self.path.with_name(LOCK_FILE), 0)
+            if self._lock is None:
+                raise StoreError(
+                    f"another service uses the state folder {folder}",
+                    hint="stop it, or give this one a folder of its own with --state",
+                )
+            # Reads do not wait for a write that waits for the disk.
+            self._reading = self._open_file()
+            ((self.salt,),) = self._reading.execute("SELECT bytes FROM salt")
+        except OSError as error:
+            self._file.close()
+            if isinstance(error, StoreError):
+                raise
+            raise self._trouble("other", error.strerror or str(error)) from error
+
+    def close(self) -> None:
+        """Give the folder back. Raises nothing."""
+        self._reading.close()
+        self._file.close()  # the last one writes back and removes the log, with what was deleted in it
+        if self._lock is not None:
+            self._lock.release()
+
+    def unfinished(self) -> list[Unfinished]:
+        """What is to be run again, in the order in which it came. Rows that are damaged are left out."""
+        rows = self._reading.execute(
+            f"SELECT mark, has_credentials, sealed, {_WHOLE} FROM operation WHERE ended = 0 ORDER BY created"
+        )
+        found = []
+        for mark, has_credentials, sealed, *columns in rows:
+            operation = _operation(columns)
+            if operation is not None:
+                found.append(Unfinished(operation, mark, bool(has_credentials), sealed))
+        return found
+
+    def find(self, operation_id: str) -> Operation | None:
+        """The import of this id."""
+        rows = self._reading.execute(f"SELECT {_WHOLE} FROM operation WHERE id = ?", operation_id)
+        return _operation(rows[0]) if rows else None
+
+    def find_marked(self, mark: bytes) -> Operation | None:
+        """The import of the same request."""
+        rows = self._reading.execute(f"SELECT {_WHOLE} FROM operation WHERE mark = ?", mark)
+        return _operation(rows[0]) if rows else None
+
+    def newest(self, most: int) -> list[Operation]:
+        """The imports that came last, the newest first."""
+        rows = self._reading.execute(f"SELECT {_WHOLE} FROM operation ORDER BY created DESC LIMIT ?", most)
+        return [each for each in map(_operation, rows) if each is not None]
+
+    def write(self, statements: Sequence[Statement]) -> None:
+        """All of `added`, `updated` and `outdated`, or none. What was written outlives a power cut."""
+        self._file.execute_all(statements)
+
+    def _open_file(self) -> SqliteFile:
+        return SqliteFile(self.path, _SCHEMA, VERSION, self._trouble, pragmas=_DURABLE)
+
+    def _trouble(self, kind: Trouble, reason: str) -> StoreError:
+        move = f"mv {shlex.quote(str(self.path))} {shlex.quote(f'{self.path}.damaged')}"
+        hint = {
+            "busy": "stop what uses it besides this service",
+            "damaged": f"go on without the imports that it holds: {move}",
+            "full": "free space there",
+            "newer": "use that crossdock, or give this one a folder of its own with --state",
+        }.get(kind, "check who owns the folder and whether it may be written, or choose another with --state")
+        if kind == "damaged":
+            reason = f"it is damaged ({reason})"
+        return StoreError(f"the imports in {self.path} cannot be used: {reason}", hint=hint)
+
+
+def added(
+    operation: Operation, mark: bytes | None, has_credentials: bool, sealed: bytes | None
+) -> list[Statement]:
+    """A new row; of the order's credentials it has `sealed` alone."""
+    order = msgspec.json.encode(without_credentials(operation.order))
+    head = (operation.id, mark, order, has_credentials, sealed, operation.created)
+    return [(_ADD, (*head, *_moving(operation)))]
+
+
+def updated(operation: Operation) -> list[Statement]:
+    """The row as the import is now; the credentials of one that has ended are gone."""
+    statements: list[Statement] = [(_UPDATE, (*_moving(operation), operation.id))]
+    if operation.state in ENDED:
+        statements.append((_FORGET, (operation.id,)))
+    return statements
+
+
+def outdated(before: float, most: int = KEPT_RESULTS) -> list[Statement]:
+    """Without what ended before `before` (seconds since 1970), and without the oldest above `most`."""
+    oldest = "SELECT ended FROM operation WHERE ended > 0 ORDER BY ended DESC LIMIT 1 OFFSET ?"
+    return [
+        ("DELETE FROM operation WHERE ended > 0 AND ended < ?", (before,)),
+        (f"DELETE FROM operation WHERE ended > 0 AND ended <= ({oldest})", (most,)),
+    ]
+
+
+def without_credentials(order: Order) -> Order:
+    """The order as it may be written down."""
+    source = replace(order.request.source, credentials=None)
+    return replace(order, request=replace(order.request, source=source))
+
+
+def _moving(operation: Operation) -> tuple[Any, ...]:
+    return (
+        operation.state,
+        operation.started,
+        operation.ended,
+        operation.source_digest,
+        *(msgspec.json.encode(each) for each in (operation.progress, operation.result, operation.problem)),
+    )
+
+
+def _operation(columns: Sequence[Any]) -> Operation | None:
+    """The row's import; None when the row is damaged."""
+    operation_id, order, created, state, started, ended, source_digest, progress, result, problem = columns
+    try:
+        return msgspec.convert(
+            {
+                "id": operation_id,
+                "order": msgspec.json.decode(order, type=Order),
+                "created": created,
+                "state": state,
+                "started": started,
+                "ended": ended,
+                "source_digest": source_digest,
+                "progress": msgspec.json.decode(progress, type=Progress),
+                "result": msgspec.json.decode(result),
+                "problem": msgspec.json.decode(problem, type=Problem | None),
+            },
+            Operation,
+        )
+    except (msgspec.MsgspecError, TypeError):
+        return None
