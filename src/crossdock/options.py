@@ -90,6 +90,9 @@ class Registries(Protocol):
     def options_for(self, registry: str, environ: Mapping[str, str]) -> RegistryOptions | None:
         """How to speak to the ``host[:port]`` of a reference; None: nothing is known."""
 
+    def home_of(self, registry: str) -> str:
+        """The ``host[:port]`` to ask for that of a reference: itself, unless it is another name for it."""
+
     def served_at(self, host: str, port: int) -> tuple[str, int] | None:
         """Where connections for host and port of a URL go, as curl's ``--connect-to``; None: there."""
 

@@ -61,6 +61,9 @@ class Places:
 
         Raises `InvalidInput`, `InvalidOption`, and `CredentialsError` for a secret that cannot be read.
         """
+        registries = self.options.registries
+        if registries and (home := registries.home_of(location.registry)) != location.registry:
+            location = Reference(home, location.repository)
         key = (side, location.api_host)
         client = self._clients.get(key)
         if client is None:

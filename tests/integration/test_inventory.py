@@ -160,3 +160,52 @@ def test_a_redirect_to_a_mapped_name_is_followed_to_where_that_is_served(
     file = inventory(tmp_path, hosts=hosts)
     arguments = (f"{proxy.host}/{repository}:v1", f"oci:{tmp_path / 'out'}:v1", "--inventory", str(file))
     assert crossdock.copy(*arguments)["digest"] == graph.root
+
+
+def test_a_name_at_azure_is_the_entrys_login_server(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    users = htpasswd_file(tmp_path / "htpasswd", "ann", "pw")
+    registry = new_registry("private", auth={"htpasswd": {"realm": "x", "path": str(users)}}, basic="ann:pw")
+    content, _ = one_layer_image(builder, 30_000)
+    graph = push(registry.remote, "app", builder, content, "v1")
+    mine = {"name": "myRegistry", "login_server": registry.host, "subscription": "a"}
+    mine["credentials"] = {"username": "ann", "password_env": "PW"}
+    path = inventory(tmp_path, registries=[mine])
+    names = ("myregistry.azurecr.io/app:v1", "myregistry.azurecr.io/other:v1")
+    crossdock.copy(*names, "--inventory", path, env={"PW": "pw"})
+    assert_holds(registry.remote, "other", "v1", graph)
+    tags = crossdock.ok("tags", "myregistry.azurecr.io/app", "--inventory", path, env={"PW": "pw"})
+    assert tags.stdout == "v1\n"
+    other = {**mine, "login_server": "127.0.0.1:1", "subscription": "b"}
+    path = inventory(tmp_path, registries=[mine, other])
+    crossdock.fail_copy(*names, "--inventory", path, code=USAGE, naming=["one of several registries"])
+    hosts = {"myregistry.azurecr.io": registry.host}
+    logins = {f"CROSSDOCK_{side}_USERNAME": "ann" for side in ("SOURCE", "TARGET")}
+    logins |= {f"CROSSDOCK_{side}_PASSWORD": "pw" for side in ("SOURCE", "TARGET")}
+    path = inventory(tmp_path, registries=[mine, other], hosts=hosts)
+    crossdock.copy(*names, "--inventory", path, env=logins)
+
+
+def test_an_https_realm_at_a_name_that_is_mapped_to_a_port_without_tls(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    content, _ = one_layer_image(builder, 30_000)
+    with TokenServer(users={"ann": "s3cret"}) as tokens:
+        auth = tokens.registry_auth(tmp_path)
+        auth["token"]["realm"] = "https://auth.docker.io/token"  # as Docker Hub says it
+        registry = new_registry("hub", auth=auth, bearer=lambda: tokens.mint(["repository:library/app:*"]))
+        push(registry.remote, "library/app", builder, content, "v1")
+        hosts = {"docker.io": registry.host, "auth.docker.io": f"127.0.0.1:{tokens.port}"}
+        path = inventory(tmp_path, hosts=hosts)
+        login = {"CROSSDOCK_SOURCE_USERNAME": "ann", "CROSSDOCK_SOURCE_PASSWORD": "s3cret"}
+        words = ("docker.io/app:v1", f"oci:{tmp_path / 'out'}:v1", "--inventory", str(path))
+        line = crossdock.fail_copy(*words, env=login, code=5, naming=["auth.docker.io does not speak TLS"])
+        assert "s3cret" not in line
+        assert tokens.requests == []

@@ -165,6 +165,23 @@ class Inventory(Struct, frozen=True):
             )
         return found[0].options(environ) if found else None
 
+    def home_of(self, registry: str) -> str:
+        """The login server of the entry that ``NAME.azurecr.io`` means; else `registry` itself.
+
+        It is itself where ``hosts`` says where it is, or an entry has it as its login server. Raises
+        `InvalidInput` when entries of one name have different ones.
+        """
+        if not registry.endswith(ACR_SUFFIX) or self.served_at(registry, 443) is not None:
+            return registry
+        found = self.named(registry)
+        servers = {each.login_server for each in found}
+        if len(servers) > 1:
+            raise InvalidInput(
+                f"{registry} is one of several registries: {', '.join(each.place for each in found)}",
+                hint="write the login server of the one that is meant",
+            )
+        return servers.pop() if servers else registry
+
     def served_at(self, host: str, port: int) -> tuple[str, int] | None:
         """Where connections for `host` and `port` of a URL go; None: there.
 
