@@ -38,7 +38,10 @@ principals:
   - id: ci
     roles: [{{actions: [importImage, read, pull], registries: [myregistry, "*"]}}]
   - {{id: 0000, issuer: "{LOGIN}", roles: []}}
-sources: {{allow: [docker.io, "*.Example.com", "127.0.0.1:5000"], private_addresses: ["10.0.0.0/8", "::1"]}}
+sources:
+  allow: [docker.io, "*.Example.com", "127.0.0.1:5000"]
+  private_addresses: ["10.0.0.0/8", "::1"]
+  trust_proxy: true
 limits:
   imports: 8
   imports_per_registry: 3
@@ -79,6 +82,7 @@ def test_all_keys_are_read() -> None:
         sources=Sources(
             allow=("docker.io", "*.example.com", "127.0.0.1:5000"),
             private_addresses=(ip_network("10.0.0.0/8"), ip_network("::1")),
+            trust_proxy=True,
         ),
         limits=Limits(
             imports=8,
