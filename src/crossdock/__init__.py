@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from crossdock.errors import CopyError, CrossdockError
     from crossdock.events import Event
     from crossdock.many import ManyResult, PairResult, copy_many, copy_many_sync
+    from crossdock.mirroring.run import MirrorResult, mirror, mirror_sync
     from crossdock.oci.descriptor import Descriptor
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
@@ -32,6 +33,7 @@ _HOME = {
     "Descriptor": "oci.descriptor",
     "Event": "events",
     "ManyResult": "many",
+    "MirrorResult": "mirroring.run",
     "NetworkOptions": "options",
     "PairResult": "many",
     "Reference": "oci.reference",
@@ -40,6 +42,8 @@ _HOME = {
     "copy_many": "many",
     "copy_many_sync": "many",
     "copy_sync": "api",
+    "mirror": "mirroring.run",
+    "mirror_sync": "mirroring.run",
 }
 
 __all__ = [
@@ -51,6 +55,7 @@ __all__ = [
     "Descriptor",
     "Event",
     "ManyResult",
+    "MirrorResult",
     "NetworkOptions",
     "PairResult",
     "Reference",
@@ -59,6 +64,8 @@ __all__ = [
     "copy_many",
     "copy_many_sync",
     "copy_sync",
+    "mirror",
+    "mirror_sync",
 ]
 
 

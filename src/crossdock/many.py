@@ -41,7 +41,7 @@ GIVE_UP_AFTER_S = 60.0
 GIVE_UP_AFTER_COPIES = 8
 
 ManyListener = Callable[[int, Event], None]
-Status = Literal["copied", "failed", "cancelled", "not begun"]
+Status = Literal["copied", "unchanged", "failed", "cancelled", "not begun"]
 _Copy = Callable[[Pair, Tally], Awaitable[CopyResult]]
 
 SUMS = tuple(each.name for each in fields(CopyResult) if each.type == "int")
@@ -51,6 +51,7 @@ SUMS = tuple(each.name for each in fields(CopyResult) if each.type == "int")
 class PairResult:
     """How one pair ended: with a result, with an error, or with neither when the run ended before it.
 
+    Only `mirror` tells ``unchanged``, which has a result too, from ``copied``.
     ``error`` holds no traceback: the one in the event `CopyFailed` does.
     """
 
@@ -196,7 +197,7 @@ class ManyCopy:
             if error is not None:
                 pair = self._pairs[index]
                 self._on_event(index, CopyFailed(str(pair[0]), str(pair[1]), error))
-                self._ended[index] = _without_traceback(error)
+                self._ended[index] = without_traceback(error)
                 if self._fail_fast:
                     raise _FailedFast
                 await asyncio.sleep(0)  # a copy that fails without waiting lets the others go on
@@ -294,7 +295,7 @@ def _hosts(pair: Pair) -> Iterator[tuple[tuple[Side, str], Reference]]:
             yield (side, location.api_host), location
 
 
-def _without_traceback(error: Exception) -> Exception:
+def without_traceback(error: Exception) -> Exception:
     """`error`, fit to be kept: its tracebacks, and those of what is chained to it, hold whole stacks."""
     found: list[BaseException | None] = [error]
     seen: set[int] = set()

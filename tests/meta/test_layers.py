@@ -39,6 +39,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inventory": {"yamlfile", "oci", "options", "errors"},
     "pairs": {"oci", "errors"},
     "many": {"api", "pairs", "wiring", "transfer", "oci", "options", "events", "errors"},
+    "mirroring": {
+        "many",
+        "api",
+        "wiring",
+        "registry",
+        "transfer",
+        "oci",
+        "options",
+        "events",
+        "errors",
+    },
     "acr": {
         "many",
         "api",
@@ -75,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "counts",
         "many",
+        "mirroring",
         "pairs",
         "api",
         "acr",
@@ -93,7 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_tls",
         "__init__",
     },
-    "__init__": {"many", "api", "errors", "events", "options", "oci"},
+    "__init__": {"many", "mirroring", "api", "errors", "events", "options", "oci"},
     "__main__": {"cli"},
 }
 
@@ -109,6 +121,7 @@ MAY_USE_ASYNCIO = {
     "wiring",
     "api",
     "many",
+    "mirroring",
     "service",
     "testing",
     "cli",

@@ -25,6 +25,7 @@ PUBLIC = {
     "Descriptor",
     "Event",
     "ManyResult",
+    "MirrorResult",
     "NetworkOptions",
     "PairResult",
     "Reference",
@@ -33,6 +34,8 @@ PUBLIC = {
     "copy_many",
     "copy_many_sync",
     "copy_sync",
+    "mirror",
+    "mirror_sync",
 }
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 MODULES = sorted(path for path in SRC.rglob("*.py") if "_ext" not in path.parts)

@@ -28,6 +28,7 @@ PAGES = (
     "docs/output.md",
     "docs/faults.md",
     "docs/inventory.md",
+    "docs/mirror.md",
     "docs/acr-import.md",
     "docs/identities.md",
 )

@@ -266,5 +266,5 @@ def test_errors_that_are_kept_hold_no_stacks() -> None:
     exhausted = RetriesExhausted("gave up", attempts=tuple(attempts))
     exhausted.__cause__ = attempts[-1]
     error = refused("source", exhausted)
-    many._without_traceback(error)
+    many.without_traceback(error)
     assert [each.__traceback__ for each in (error, exhausted, *attempts)] == [None] * 5

@@ -18,7 +18,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from crossdock.acr.kept import KeptSource
 from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
@@ -32,6 +31,7 @@ from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import resolve
+from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.platforms import select
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally

@@ -26,7 +26,7 @@ from crossdock.options import (
     default_state_folder,
 )
 
-COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state", "acr", "serve")
+COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state", "acr", "serve", "mirror")
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
 
 
@@ -75,7 +75,7 @@ def copy_options(
 
 
 def _state_folder(namespace: argparse.Namespace) -> Path | None:
-    if namespace.command != "copy" or namespace.state == "none":
+    if namespace.command not in ("copy", "mirror") or namespace.state == "none":
         return None
     return Path(namespace.state) if namespace.state else default_state_folder(os.environ)
 
@@ -178,6 +178,7 @@ def build_parser(*, listed: bool = False, only: str = "") -> argparse.ArgumentPa
         "state": lambda: add_state(commands, _command),
         "acr": lambda: _add_acr(commands),
         "serve": lambda: _add_serve(commands),
+        "mirror": lambda: _add_mirror(commands),
     }
     for name, add in adders.items():
         if not only or name == only:
@@ -210,6 +211,17 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
     parser.add_argument(
         "--fail-fast", action="store_true", help="end with the first copy of the list that fails"
     )
+    _add_copying(parser)
+
+
+def _add_mirror(commands: Any) -> None:
+    from crossdock.cli.mirrorarguments import add_mirror
+
+    add_mirror(commands, _command, _add_copying)
+
+
+def _add_copying(parser: _Parser) -> None:
+    """The flags of how to copy, which one copy and many have."""
     add_content(parser)
     _add_registry_side(parser, "source", "src")
     _add_registry_side(parser, "target", "dest")

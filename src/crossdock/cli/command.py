@@ -19,6 +19,7 @@ _MODULES = {
     "state": "crossdock.cli.state",
     "acr": "crossdock.cli.acr",
     "serve": "crossdock.cli.serve",
+    "mirror": "crossdock.cli.mirroring",
 }
 
 

@@ -31,7 +31,7 @@ STATUSES: tuple[Status, ...] = ("copied", "failed", "cancelled", "not begun")
 
 def closing_line(result: CopyResult) -> str:
     """The copy in one line, as a person would paste it into a ticket."""
-    counts = _counts(result.as_dict(), result.seconds)
+    counts = counts_of(result.as_dict(), result.seconds)
     line = f"copied {result.source} -> {result.target}  {result.digest}  {counts}"
     line += _VERIFIED[result.verified]
     if result.digest_changed:
@@ -44,7 +44,7 @@ def closing_lines(result: ManyResult) -> Iterator[str]:
     for each in result.copies:
         if each.result is not None:
             yield closing_line(each.result)
-    counts = _counts(result.totals(), result.seconds)
+    counts = counts_of(result.totals(), result.seconds)
     yield f"copied {result.count('copied')} of {len(result.copies)}  {counts}"
 
 
@@ -57,9 +57,9 @@ def many_document(
     """
     yield '{\n  "copies": ['
     for index, each in enumerate(result.copies):
-        document = _pair_document(each)
+        document = pair_document(each)
         if tally is not None:
-            document["blobs"] = _blobs(tally.blobs(index))
+            document["blobs"] = blob_documents(tally.blobs(index))
         yield f"{',' if index else ''}\n    {json.dumps(document)}"
     counts = {status.replace(" ", "_"): result.count(status) for status in STATUSES}
     rest = {
@@ -71,13 +71,15 @@ def many_document(
     yield "\n  ]," + json.dumps(rest, indent=2).removeprefix("{") + "\n"
 
 
-def _pair_document(each: PairResult) -> dict[str, Any]:
+def pair_document(each: PairResult) -> dict[str, Any]:
+    """The JSON object of one copy of many."""
     values = each.result.as_dict() if each.result is not None else {}
     error = error_document(each.error) if each.error is not None else None
     return {"source": each.source, "target": each.target, "status": each.status, **values, "error": error}
 
 
-def _counts(values: Mapping[str, Any], seconds: float) -> str:
+def counts_of(values: Mapping[str, Any], seconds: float) -> str:
+    """``3 manifests, 2 blobs moved (…), …`` of one copy's figures, or of sums."""
     moved = f"{count(values['blobs_moved'], 'blob')} moved ({format_size(values['bytes_moved'])}"
     moved += f" in {format_duration(seconds)}"
     if values["bytes_moved"] and seconds > 0:
@@ -125,19 +127,20 @@ class ReportFile:
 
     def success(self, result: CopyResult, tally: Tally) -> None:
         """Write what was done. Raises `StoreError` when that fails."""
-        self._write(_whole({**result.as_dict(), **_common(tally), "error": None}))
+        self.write(_whole({**result.as_dict(), **_common(tally), "error": None}))
 
     def failure(self, source: str, target: str, error: BaseException, tally: Tally) -> None:
         """Write how far the copy came and why it ended. Raises `StoreError` when that fails."""
         document = {"source": source, "target": target, **_common(tally), "error": error_document(error)}
-        self._write(_whole(document))
+        self.write(_whole(document))
 
     def many(self, result: ManyResult, tally: ManyTally, error: BaseException | None) -> None:
         """Write what became of each pair, and what ended the run. Raises `StoreError` when that fails."""
-        ended = {**_versions(), "error": error_document(error) if error is not None else None}
-        self._write(many_document(result, tally=tally, common=ended))
+        ended = {**versions(), "error": error_document(error) if error is not None else None}
+        self.write(many_document(result, tally=tally, common=ended))
 
-    def _write(self, parts: Iterable[str]) -> None:
+    def write(self, parts: Iterable[str]) -> None:
+        """Write pieces of the document. Raises `StoreError` when that fails."""
         if self._file is None:
             return
         try:
@@ -149,16 +152,18 @@ class ReportFile:
 
 
 def _common(tally: Tally) -> dict[str, Any]:
-    return {**_versions(), "blobs": _blobs(tally.done.values())}
+    return {**versions(), "blobs": blob_documents(tally.done.values())}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What made a report."""
     from crossdock import _kernels
 
     return {"version": __version__, "kernels": _kernels.BACKEND}
 
 
-def _blobs(done: Iterable[BlobDone]) -> list[dict[str, Any]]:
+def blob_documents(done: Iterable[BlobDone]) -> list[dict[str, Any]]:
+    """The blobs that a target has, for a report."""
     return [{"digest": each.digest, "size": each.size, "outcome": each.outcome} for each in done]
 
 

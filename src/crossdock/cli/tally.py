@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from crossdock.cli.units import count, format_duration, format_size
@@ -34,6 +34,16 @@ class Counts(Protocol):
 
     def name(self, copy: int) -> str:
         """``SOURCE -> TARGET`` of one copy of many."""
+
+
+class PairNames(Protocol):
+    """The pairs of a run: those that are known, whose number may grow."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, index: int, /) -> tuple[object, object]:
+        """Source and target of a copy that is not done."""
 
 
 class Tally(CopyCounts):
@@ -73,7 +83,7 @@ class ManyTally:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[object, object]],
+        pairs: PairNames,
         *,
         keeps_blobs: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -119,6 +129,11 @@ class ManyTally:
         """The blobs that the target of this copy has; none unless they are kept."""
         running = self._running.get(copy)
         return list(running.done.values()) if running is not None else self._blobs.get(copy, [])
+
+    def forget(self, copy: int) -> None:
+        """Keep nothing of this copy any more."""
+        self._running.pop(copy, None)
+        self._blobs.pop(copy, None)
 
     def summary(self) -> str:
         """``57 of 200 copies, 2 failed, 431.2 MiB moved, 139.0 MiB/s``."""

@@ -13,7 +13,7 @@ class KeptSource:
     """`Source` over another: manifests, and what is attached to them, are remembered. Blobs are not."""
 
     def __init__(self, source: Source, root: Descriptor) -> None:
-        """`root` is what the import's source was resolved to."""
+        """`root` is what the source was resolved to."""
         self._source = source
         self._root = root
         self._manifests: dict[Digest, bytes] = {}

@@ -1,0 +1,1 @@
+"""All that one registry holds, copied to others: names and patterns, the listing, the run."""

@@ -1,0 +1,124 @@
+"""What is mirrored: a place in a registry, and patterns of what is wanted there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from msgspec import Struct
+
+from crossdock.errors import InvalidInput
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import DOCKER_HUB, Reference
+from crossdock.oci.text import quote
+
+_WILD = frozenset("*?[")
+_LIST = re.compile(r"sha256-([0-9a-f]{64})")  # of a sha512 it has but a part
+
+
+class Namespace(Struct, frozen=True):
+    """``HOST[:PORT][/PREFIX]``: the repositories of a registry, or those below a prefix."""
+
+    registry: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Namespace:
+        """The namespace that `text` names. Raises `InvalidInput`."""
+        host, _, prefix = text.removeprefix("docker://").removesuffix("/").partition("/")
+        if not ("." in host or ":" in host or host.lower() != host or host == "localhost"):
+            raise InvalidInput(
+                f"{quote(text)} names no registry",
+                hint="a registry is HOST[:PORT], with /PREFIX for a part of it, or a name of the inventory",
+            )
+        registry = Reference.parse(f"{host}/any/repository").registry
+        found = cls(registry, prefix)
+        found.reference("repository")
+        return found
+
+    def reference(self, name: str, tag: str | None = None, digest: Digest | None = None) -> Reference:
+        """Content of the repository `name` below the prefix. Raises `InvalidInput` for what is no name."""
+        repository = f"{self.prefix}/{name}" if self.prefix else name
+        return Reference(self.registry, repository, tag, digest)
+
+    def name_of(self, repository: str) -> str | None:
+        """The repository's name below the prefix; None when it is elsewhere."""
+        if not self.prefix:
+            return repository
+        start = f"{self.prefix}/"
+        return (
+            repository[len(start) :]
+            if len(repository) > len(start) and repository.startswith(start)
+            else None
+        )
+
+    def overlaps(self, other: Namespace) -> bool:
+        """Whether a repository can be in both."""
+        if self.registry.lower() != other.registry.lower():
+            return False
+        mine, theirs = (f"{each.prefix}/" if each.prefix else "" for each in (self, other))
+        return mine.startswith(theirs) or theirs.startswith(mine)
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.prefix}" if self.prefix else self.registry
+
+
+class Selection(Struct, frozen=True):
+    """Patterns as a shell's: ``*``, which takes slashes too, ``?`` and ``[a-z]``. None at all: everything."""
+
+    repositories: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    def named(self, source: Namespace) -> list[str] | None:
+        """The repositories, when they are named without patterns; None: the catalog has to be asked.
+
+        Raises `InvalidInput` for what is no repository's name.
+        """
+        if not self.repositories or any(_WILD.intersection(each) for each in self.repositories):
+            return None
+        names = list(dict.fromkeys(_full(source, each) for each in self.repositories))
+        for name in names:
+            source.reference(name)
+        return [name for name in names if not _matches(name, self.exclude)]
+
+    def wants_repository(self, name: str) -> bool:
+        """Whether the repository of this name below the prefix is wanted."""
+        return (not self.repositories or _matches(name, self.repositories)) and not _matches(
+            name, self.exclude
+        )
+
+    def wants_tag(self, tag: str) -> bool:
+        """Whether the tag is wanted."""
+        return not self.tags or _matches(tag, self.tags)
+
+
+def listed_subject(tag: str) -> Digest | None:
+    """The subject of a list of referrers under `tag` (distribution-spec, "Referrers Tag Schema")."""
+    parts = _LIST.fullmatch(tag)
+    return Digest(f"sha256:{parts[1]}") if parts is not None else None
+
+
+def check(source: Namespace, targets: Iterable[Namespace]) -> None:
+    """Raise `InvalidInput` for places that hold a part of each other, and for no target."""
+    places = [source]
+    for target in targets:
+        for other in places:
+            if target.overlaps(other):
+                raise InvalidInput(
+                    f"{target} and {other} hold the same repositories",
+                    hint="mirror to another registry, or beside it: HOST/one to HOST/other",
+                )
+        places.append(target)
+    if len(places) < 2:
+        raise InvalidInput("there is no target")
+
+
+def _full(source: Namespace, name: str) -> str:
+    is_official = source.registry == DOCKER_HUB and not source.prefix and "/" not in name
+    return f"library/{name}" if is_official else name
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, each) for each in patterns)

@@ -1,0 +1,193 @@
+"""One tag, or one manifest without a tag, on its way to one target."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct
+
+from crossdock.api import CopyResult, copy_one
+from crossdock.errors import CrossdockError, InvalidManifest, NotFound, Side
+from crossdock.events import BlobDone, CopyDone, CopyStarted, Event, Listener, ManifestDone
+from crossdock.mirroring.names import Selection, listed_subject
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import parse_manifest
+from crossdock.oci.platform import Platform
+from crossdock.oci.reference import Reference
+from crossdock.transfer.blob import Workshop, during
+from crossdock.transfer.kept import KeptSource
+from crossdock.transfer.resume import Resuming
+from crossdock.transfer.tally import Tally
+from crossdock.wiring import OnRetry, Places
+
+if TYPE_CHECKING:
+    from crossdock.registry.repository import RegistryRepository
+
+_NOTHING: dict[str, Any] = {each.name: 0 for each in fields(CopyResult) if each.type == "int"}
+
+
+class Resolved(Struct):
+    """What the source names, and what was read of it, asked for once for all targets."""
+
+    source: Reference
+    named: Descriptor | None = None
+    kept: KeptSource | None = None
+    has_attached: bool | None = None
+    tally: Tally | None = None  # of the copy under way
+
+    def retried(self, side: Side, operation: str, reason: str) -> None:
+        """A request to the source is sent again: the copy under way is told."""
+        if self.tally is not None:
+            self.tally.retried(side, operation, reason)
+
+
+class PairCopy:
+    """Copies over places that the caller owns. What the target has already costs one HEAD there."""
+
+    def __init__(self, places: Places, workshop: Workshop, resuming: Resuming, selection: Selection) -> None:
+        self._places = places
+        self._workshop = workshop
+        self._resuming = resuming
+        self._filters_tags = bool(selection.tags)
+        self._platforms = tuple(Platform.parse(text) for text in places.options.platforms)
+        self._referrers = places.options.referrers is not False
+
+    async def copy(self, resolved: Resolved, target: Reference, tally: Tally) -> tuple[CopyResult, bool]:
+        """Make `target` what `resolved` is; whether that changed anything there. Raises `CopyError`."""
+        started = time.monotonic()
+        resolved.tally = tally
+        reading = await self._open(resolved.source, "source", resolved.retried)
+        writing = await self._open(target, "target", tally.retried)
+        if resolved.named is None:
+            source = resolved.source
+            with during("resolve", "source", str(source)):
+                resolved.named = await reading.resolve(source.tag or str(source.digest))
+        named = resolved.named
+        kept = resolved.kept = resolved.kept or KeptSource(reading, named)
+        origin, shown = replace(resolved.source, tag=None, digest=named.digest), str(target)
+        if not self._platforms:
+            there = await self._there(writing, target, named)
+            if there == named.digest and not await self._may_have_attached(resolved, kept):
+                return self._unchanged(resolved, target, tally, started), False
+            if there is not None and (subject := listed_subject(target.tag or "")) is not None:
+                adds, drops = await self._compare(kept, writing, named, target)
+                if drops and not adds:
+                    return self._unchanged(resolved, target, tally, started), False
+                if drops:  # the target's own entries stay: the engine adds those that are missing
+                    origin = replace(origin, digest=subject)
+                    target = replace(target, tag=None, digest=subject)
+        watch = _Watch(tally.listener)
+        tally.listener = watch
+        result = await copy_one(
+            origin,
+            target,
+            self._platforms,
+            self._places,
+            self._workshop,
+            self._resuming,
+            tally,
+            is_alone=True,
+            reading=kept,
+        )
+        return replace(result, source=str(resolved.source), target=shown), watch.changed
+
+    async def _open(self, reference: Reference, side: Side, on_retry: OnRetry) -> RegistryRepository:
+        return cast("RegistryRepository", await self._places.open(reference, side, on_retry))
+
+    async def _there(
+        self, writing: RegistryRepository, target: Reference, named: Descriptor
+    ) -> Digest | None:
+        """What the target has under the name; None: nothing, or nothing that is understood. # network"""
+        with during("resolve", "target", str(target)):
+            try:
+                if target.tag is not None:
+                    return (await writing.resolve(target.tag)).digest
+                return named.digest if await writing.has_manifest(named) else None
+            except (NotFound, InvalidManifest):
+                return None
+
+    async def _may_have_attached(self, resolved: Resolved, kept: KeptSource) -> bool:
+        """Whether there may be signatures and the like at the source that the target must be asked for.
+
+        One question to the referrers API at most, for all targets. Without the API they have tags, which are
+        copied as such unless patterns leave them out. Of an index all manifests may have some. # network
+        """
+        if resolved.has_attached is None:
+            resolved.has_attached = self._referrers and await self._look(resolved, kept)
+        return resolved.has_attached
+
+    async def _look(self, resolved: Resolved, kept: KeptSource) -> bool:
+        named = resolved.named
+        assert named is not None
+        memory = self._places.client(resolved.source, "source").memory
+        if memory.has_referrers is not False:
+            try:
+                referrers, tags = await kept.attached(named.digest)
+            except CrossdockError:
+                return True  # the copy will tell
+            if memory.has_referrers:
+                return named.is_index or bool(referrers or (self._filters_tags and tags))
+        if not self._filters_tags:
+            return False
+        listed = memory.digest_tags.get(resolved.source.repository)
+        if listed is None or named.is_index:
+            return listed is None or bool(listed)
+        from crossdock.registry.referrers import fallback_tag
+
+        stem = fallback_tag(named.digest)
+        return any(tag.startswith(stem) for tag in listed)
+
+    async def _compare(
+        self, kept: KeptSource, writing: RegistryRepository, named: Descriptor, target: Reference
+    ) -> tuple[bool, bool]:
+        """Of a list of referrers: whether the source's has entries that the target's has not, and the other
+        way round. What is no list at the target has none. # network
+        """
+        with during("fetch manifest from", "source", f"{kept.name}@{named.digest}"):
+            ours = _entries(await kept.fetch_manifest(named))
+        with during("fetch manifest from", "target", str(target)):
+            theirs = _entries(await writing.find_manifest(target.tag or "") or b"")
+        return not ours <= theirs, not theirs <= ours
+
+    def _unchanged(self, resolved: Resolved, target: Reference, tally: Tally, started: float) -> CopyResult:
+        named, source = resolved.named, str(resolved.source)
+        assert named is not None
+        seconds = time.monotonic() - started
+        tally.emit(CopyStarted(source, str(target), named.digest, named.media_type))
+        tally.emit(CopyDone(named.digest, seconds))
+        figures = {**_NOTHING, "manifests": 1, "retries": tally.retries}
+        return CopyResult(
+            source=source,
+            target=str(target),
+            digest=named.digest,
+            source_digest=named.digest,
+            media_type=named.media_type,
+            seconds=seconds,
+            warnings=tuple(tally.warnings),
+            **figures,
+        )
+
+
+class _Watch:
+    """Hands events on, and notes whether the target got anything."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.changed = False
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, ManifestDone):
+            self.changed = self.changed or event.pushed
+        elif isinstance(event, BlobDone):
+            self.changed = self.changed or event.outcome != "skipped"
+        self._listener(event)
+
+
+def _entries(data: bytes) -> frozenset[str]:
+    try:
+        return frozenset(each.digest for each in parse_manifest(data, None).manifests)
+    except InvalidManifest:
+        return frozenset()

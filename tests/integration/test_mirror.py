@@ -1,0 +1,355 @@
+"""``crossdock mirror`` between registries: everything arrives, and the second run has nothing to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from crossdock.testing.faultproxy import FaultProxy
+from crossdock.testing.faults import Answer, Break, Fault
+from crossdock.testing.images import Content, ImageBuilder
+from support.command import AUTH, NOT_FOUND, USAGE, Crossdock
+from support.docker_registry import DockerRegistry, htpasswd_file
+from support.embedded import start_embedded
+from support.faults import wait_set
+from support.images import push
+from support.nginx import start_proxy
+from support.push import Remote
+
+pytestmark = pytest.mark.real
+
+REPOSITORIES = 30
+QUIET = ("--output", "json", "--progress", "none")
+INDEX = "application/vnd.oci.image.index.v1+json"
+SIGNATURE = "application/vnd.example.signature"
+
+State = dict[str, dict[str, str]]
+
+
+def attach(
+    remote: Remote, repository: str, builder: ImageBuilder, subject: Content, *, count: int = 1
+) -> str:
+    """Referrers of `subject` with their list in the fallback tag, which is returned."""
+    entries = []
+    for _ in range(count):
+        referrer = builder.artifact(SIGNATURE, [builder.random_layer(300)], subject=subject)
+        push(remote, repository, builder, referrer)
+        entries.append({**referrer.document(), "artifactType": SIGNATURE})
+    tag = subject.digest.replace(":", "-")
+    # Not as this project would write it: what is mirrored has other authors.
+    data = json.dumps({"manifests": entries, "mediaType": INDEX, "schemaVersion": 2}, indent=1).encode()
+    remote.push_manifest(repository, data, INDEX, tag)
+    return tag
+
+
+def fill(remote: Remote, prefix: str, builder: ImageBuilder, repositories: int = REPOSITORIES) -> None:
+    """Repositories ``PREFIX/r0``, ``PREFIX/group/r1``, … with an image and an index; the first is signed."""
+    shared = builder.random_layer(20_000)
+    for number in range(repositories):
+        name = f"{prefix}/{'group/' if number % 2 else ''}r{number}"
+        image = builder.image([shared, builder.random_layer(2000)])
+        index = builder.index([image, builder.image([shared, builder.random_layer(500)], "linux/arm64")])
+        push(remote, name, builder, image, "v1")
+        push(remote, name, builder, index, "v2")
+        push(remote, name, builder, index, "latest")
+        if number == 0:
+            attach(remote, name, builder, image)
+            cosign = builder.image([builder.random_layer(200)])
+            push(remote, name, builder, cosign, index.digest.replace(":", "-") + ".sig")
+
+
+def state_of(remote: Remote, prefix: str = "") -> State:
+    """Repository, below the prefix → tag → digest."""
+    start = f"{prefix}/" if prefix else ""
+    catalog = remote.request("GET", "/v2/_catalog?n=1000").json()["repositories"]
+    return {
+        name.removeprefix(start): {
+            tag: remote.manifest(name, tag).headers["docker-content-digest"] for tag in remote.tags(name)
+        }
+        for name in catalog
+        if name.startswith(start)
+    }
+
+
+@pytest.fixture
+def state(source: DockerRegistry, repository: str, builder: ImageBuilder) -> State:
+    """What is below `repository` at the source."""
+    fill(source.remote, repository, builder)
+    return state_of(source.remote, repository)
+
+
+def test_everything_arrives_and_a_second_run_asks_for_each_tag_once(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    state: State,
+    tmp_path: Path,
+) -> None:
+    places = f"{source.host}/{repository}", f"{target.host}/copy/{repository}"
+    copies = sum(map(len, state.values()))
+    assert copies == 3 * REPOSITORIES + 2
+    first = crossdock.ok("mirror", *places, *QUIET, "--report", tmp_path / "report").result
+    assert state_of(target.remote, f"copy/{repository}") == state
+    assert first["totals"]["repositories"] == REPOSITORIES
+    assert first["totals"]["tags"] == first["totals"]["copies"] == copies
+    assert first["totals"]["failed"] == 0
+    assert first["not_copied"] == []
+    assert {each["source"] for each in first["copies"]} == {
+        f"{places[0]}/{name}:{tag}" for name, tags in state.items() for tag in tags
+    }
+    report = json.loads((tmp_path / "report").read_text())
+    assert sum(len(each["blobs"]) for each in report["copies"]) > copies
+    assert report["error"] is None
+
+    marks = source.mark(), target.mark()
+    again = crossdock.ok("mirror", *places, *QUIET).result["totals"]
+    assert (again["unchanged"], again["copied"], again["bytes_moved"]) == (copies, 0, 0)
+    asked = [each for each in target.accesses(marks[1]) if "/manifests/" in each.path]
+    assert {each.method for each in asked} == {"HEAD"}
+    assert len(asked) == copies
+    asked = [each for each in source.accesses(marks[0]) if "/manifests/" in each.path]
+    assert ([each.method for each in asked], len(asked)) == (["HEAD"] * copies, copies)
+
+
+def test_two_targets_get_everything(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    new_registry: Callable[..., DockerRegistry],
+    repository: str,
+    state: State,
+) -> None:
+    other = new_registry("other")
+    places = f"{source.host}/{repository}", f"{target.host}/{repository}", other.host
+    done = crossdock.ok("mirror", *places, "--progress", "none")
+    assert state_of(target.remote, repository) == state_of(other.remote) == state
+    last = done.stdout.splitlines()[-1]
+    copies = 2 * sum(map(len, state.values()))
+    assert last.startswith(f"mirrored 30 repositories, {copies // 2} tags to 2 registries: ")
+    again = crossdock.ok("mirror", *places, "--progress", "none").stdout.splitlines()
+    assert len(again) == 1
+    assert f"0 copied, {copies} unchanged, 0 failed" in again[0]
+
+
+def test_patterns_choose_and_a_dry_run_lists_what_from_file_takes(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    state: State,
+    tmp_path: Path,
+) -> None:
+    places = f"{source.host}/{repository}", f"{target.host}/{repository}"
+    words = ("--repository", "group/*", "--repository", "r1?", "--exclude", "*9", "--tags", "v*")
+    before = target.mark()
+    listing = crossdock.ok("mirror", *places, *words, "--dry-run").stdout
+    assert target.accesses(before) == []
+    wanted = {
+        f"{name}:{tag}"
+        for name in state
+        if (name.startswith("group/") or (name.startswith("r1") and len(name) == 3)) and name[-1] != "9"
+        for tag in ("v1", "v2")
+    }
+    assert set(listing.splitlines()) == {f"{places[0]}/{each} {places[1]}/{each}" for each in wanted}
+    crossdock.ok("copy", "--from-file", "-", "--progress", "none", stdin=listing)
+    totals = crossdock.ok("mirror", *places, *words, *QUIET).result["totals"]
+    assert (totals["unchanged"], totals["copied"]) == (len(wanted), 0)
+
+
+def test_what_a_target_attached_itself_stays(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    image = builder.image([builder.random_layer(900)])
+    push(source.remote, f"{repository}/a", builder, image, "v1")
+    places = f"{source.host}/{repository}", f"{target.host}/{repository}"
+    crossdock.ok("mirror", *places, *QUIET)
+    tag = attach(source.remote, f"{repository}/a", builder, image, count=2)
+    attach(target.remote, f"{repository}/a", builder, image)
+
+    def listed(remote: Remote) -> set[str]:
+        return {each["digest"] for each in remote.manifest(f"{repository}/a", tag).json()["manifests"]}
+
+    ours, theirs = listed(source.remote), listed(target.remote)
+    assert not ours & theirs
+    crossdock.ok("mirror", *places, *QUIET)
+    assert listed(target.remote) == ours | theirs
+    assert crossdock.ok("mirror", *places, *QUIET).result["totals"]["unchanged"] == 2
+
+
+def test_signatures_that_come_later_are_found_by_the_referrers_api(
+    crossdock: Crossdock, closing: ExitStack, target: DockerRegistry, tmp_path: Path, builder: ImageBuilder
+) -> None:
+    source = start_embedded(tmp_path, tmp_path / "root", closing)
+    image = builder.image([builder.random_layer(900)])
+    push(source.remote, "late/a", builder, image, "v1")
+    places = source.host, target.host
+    crossdock.ok("mirror", *places, *QUIET)
+    assert crossdock.ok("mirror", *places, *QUIET).result["totals"]["unchanged"] == 1
+    referrer = builder.artifact(SIGNATURE, [builder.random_layer(300)], subject=image)
+    push(source.remote, "late/a", builder, referrer)
+    assert crossdock.ok("mirror", *places, *QUIET).result["totals"]["copied"] == 1
+    assert target.remote.manifest("late/a", referrer.digest).status == 200
+    assert crossdock.ok("mirror", *places, *QUIET).result["totals"]["unchanged"] == 1
+    assert crossdock.ok("mirror", *places, "--no-referrers", *QUIET).result["totals"]["unchanged"] == 1
+
+
+def test_manifests_without_a_tag_come_along_where_they_can_be_listed(
+    crossdock: Crossdock,
+    closing: ExitStack,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    tmp_path: Path,
+    builder: ImageBuilder,
+) -> None:
+    azure = start_embedded(tmp_path, tmp_path / "root", closing)
+    image, loose = (builder.image([builder.random_layer(900)]) for _ in range(2))
+    push(azure.remote, f"{repository}/a", builder, image, "v1")
+    push(azure.remote, f"{repository}/a", builder, loose)
+    crossdock.ok("mirror", azure.host, target.host, *QUIET)
+    assert target.remote.manifest(f"{repository}/a", loose.digest).status == 404
+    crossdock.ok("mirror", azure.host, target.host, "--untagged", *QUIET)
+    assert target.remote.manifest(f"{repository}/a", loose.digest).status == 200
+    assert target.remote.tags(f"{repository}/a") == ["v1"]
+    again = crossdock.ok("mirror", azure.host, target.host, "--untagged", *QUIET).result["totals"]
+    assert (again["unchanged"], again["copied"]) == (2, 0)
+    push(source.remote, f"{repository}/a", builder, image, "v1")
+    words = "mirror", f"{source.host}/{repository}", f"{target.host}/else", "--untagged"
+    crossdock.fail(*words, code=5, naming=["no API", "leave --untagged away"])
+
+
+def test_a_broken_repository_leaves_the_others_alone(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    repository: str,
+    state: State,
+) -> None:
+    source_faults.add(Fault(lambda r: "/r2/tags/list" in r.path, times=None, answer=Answer(403)))
+    source_faults.add(Fault(lambda r: r.path.endswith("/r4/manifests/v1"), times=None, answer=Answer(404)))
+    places = f"{source_faults.host}/{repository}", f"{target.host}/{repository}"
+    done = crossdock("mirror", *places, *QUIET)
+    assert done.code == 9, str(done)
+    totals, lines = done.result["totals"], done.stderr.splitlines()
+    assert (totals["failed"], totals["repositories"]) == (2, REPOSITORIES)
+    assert len(lines) == 3
+    assert "2 of 90 copies failed" in lines[-1]
+    assert sorted(done.result["not_copied"]) == [
+        f"{places[0]}/r2 {places[1]}/r2",
+        f"{places[0]}/r4:v1 {places[1]}/r4:v1",
+    ]
+    there = state_of(target.remote, repository)
+    missing = {name: tags for name, tags in state.items() if there.get(name) != tags}
+    assert set(missing) == {"r2", "r4"}
+    assert set(there["r4"]) == {"v2", "latest"}
+    fast = crossdock("mirror", *places, "--fail-fast", *QUIET)
+    assert fast.result["totals"]["failed"] >= 1
+
+
+def test_a_catalog_that_is_refused_needs_names(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    closing: ExitStack,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    push(source.remote, f"{repository}/a", builder, builder.helm_chart(), "v1")
+    front = start_proxy(
+        tmp_path / "nginx",
+        f"http://{source.host}",
+        "proxy_set_header Host $http_host; } location /v2/_catalog { return 403;",
+    )
+    closing.callback(front.stop)
+    places = f"{front.host}/{repository}", f"{target.host}/{repository}"
+    for words in ((), ("--repository", "a*")):
+        naming = ["list repositories of source", "by --repository"]
+        crossdock.fail("mirror", *places, *words, code=AUTH, naming=naming)
+    crossdock.ok("mirror", *places, "--repository", "a", *QUIET)
+    assert state_of(target.remote, repository) == state_of(source.remote, repository)
+    missing = crossdock("mirror", *places, "--repository", "none", *QUIET)
+    assert missing.code == NOT_FOUND, str(missing)
+
+
+def test_both_sides_take_credentials_and_names_of_the_inventory(
+    crossdock: Crossdock,
+    new_registry: Callable[..., DockerRegistry],
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    registries, entries = [], []
+    for name in ("here", "there"):
+        path = htpasswd_file(tmp_path / f"htpasswd-{name}", name, f"pw-{name}")
+        auth = {"htpasswd": {"realm": name, "path": str(path)}}
+        registries.append(new_registry(name, auth=auth, basic=f"{name}:pw-{name}"))
+        entries.append(
+            {
+                "name": f"registry{name}",
+                "login_server": registries[-1].host,
+                "credentials": {"username": name, "password_env": f"PW_{name.upper()}"},
+            }
+        )
+    here, there = registries
+    (tmp_path / "inventory.yaml").write_text(json.dumps({"registries": entries}))
+    fill(here.remote, repository, builder, 2)
+    flags = ("--inventory", tmp_path / "inventory.yaml", *QUIET)
+    secrets = {"PW_HERE": "pw-here", "PW_THERE": "pw-there"}
+    crossdock.ok("mirror", "registryhere", f"registrythere/{repository}", *flags, env=secrets)
+    assert state_of(there.remote, f"{repository}") == state_of(here.remote)
+    stdin = "here:pw-here\nthere:pw-there\n"
+    words = (here.host, f"{there.host}/again", "--src-creds-stdin", "--dest-creds-stdin", *QUIET)
+    crossdock.ok("mirror", *words, stdin=stdin)
+    assert state_of(there.remote, "again") == state_of(here.remote)
+    crossdock.fail("mirror", here.host, there.host, code=AUTH, naming=["list repositories of source"])
+
+
+def test_after_a_kill_the_same_command_goes_on(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    state: State,
+) -> None:
+    places = f"{source.host}/{repository}", f"{target_faults.host}/{repository}"
+    stall = target_faults.add(
+        Fault(lambda r: r.method == "PUT" and "/r20/manifests/" in r.path, breaks=Break("stall", "request"))
+    )
+    with crossdock.start("mirror", *places, "--progress", "none") as running:
+        wait_set(stall.reached, "a manifest to be pushed")
+        os.kill(running.pid, signal.SIGKILL)
+        running.finish()
+    target_faults.settle()
+    target_faults.faults.clear()
+    crossdock.ok("mirror", *places, *QUIET)
+    assert state_of(target.remote, repository) == state
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (("127.0.0.1:1/a", "127.0.0.1:1/a"), "hold the same repositories"),
+        (("127.0.0.1:1", "127.0.0.1:1/backup"), "hold the same repositories"),
+        (("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2/x"), "hold the same repositories"),
+        (("nowhere", "127.0.0.1:1"), "names no registry"),
+        (("127.0.0.1:1/a:tag", "127.0.0.1:2"), "invalid reference"),
+    ],
+)
+def test_places_that_cannot_be_mirrored_are_refused(
+    crossdock: Crossdock, places: tuple[str, ...], words: str
+) -> None:
+    crossdock.fail("mirror", *places, code=USAGE, naming=[words])
