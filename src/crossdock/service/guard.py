@@ -66,7 +66,7 @@ class SourceGuard:
         name = host.lower().strip("[]").rstrip(".")
         is_named = self._inventory.served_at(host, port) is not None or self._is_known(name, port, registry)
         if name in METADATA_NAMES and not is_named:
-            raise self._refused(registry, host, port, "", "metadata-address")
+            raise self._refused(registry, host, port, "metadata-address")
         if addresses == () and literal(host) is None and not (is_named or self._sources.trust_proxy):
             raise AddressRefused(
                 f"{_shown(host, port)} would be looked up by a proxy, where its address cannot be checked"
@@ -82,7 +82,7 @@ class SourceGuard:
             else:  # a name to be looked up, or an address of no form that we know
                 rule = "reserved-address" if addresses else ""
             if rule == "metadata-address" or (rule and not is_named):
-                raise self._refused(registry, host, port, text, rule)
+                raise self._refused(registry, host, port, rule)
 
     def _spelled_rule(self, host: str) -> str:
         """The rule that refuses `host` whatever its name service says; empty when that has to be asked."""
@@ -116,10 +116,10 @@ class SourceGuard:
         ports = _STANDARD_PORTS if port is None else (port,)
         return any((_canonical(name), each) in self._registries for name in hub_names(host) for each in ports)
 
-    def _refused(self, registry: str, host: str, port: int, address: str, rule: str) -> AddressRefused:
-        leads = f", which leads to {address}" if address and address != host.strip("[]") else ""
+    def _refused(self, registry: str, host: str, port: int, rule: str) -> AddressRefused:
+        # The address itself stays here: callers shall not ask our name service through us.
         return AddressRefused(
-            f"no connection is made to {_shown(host, port)}{leads}, for {registry} ({rule})",
+            f"no connection is made to {_shown(host, port)} on behalf of {registry} ({rule})",
             hint="the operator can put the host into the inventory, or its network into"
             " sources.private_addresses",
             rule=rule,

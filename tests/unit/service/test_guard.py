@@ -140,6 +140,12 @@ def test_one_private_address_of_several_makes_the_name_refused(addresses: tuple[
         guard().check("dns.example", 443, addresses, registry="public.example")
 
 
+def test_a_refusal_does_not_tell_where_a_name_leads() -> None:
+    with pytest.raises(AddressRefused) as refused:
+        guard().check("dns.example", 443, ("10.11.12.13",), registry="public.example")
+    assert "10.11" not in str(refused.value)
+
+
 def test_a_zone_does_not_hide_an_address() -> None:
     with pytest.raises(AddressRefused, match="link-local-address"):
         guard().check("dns.example", 443, ("fe80::1%eth0",), registry="public.example")
