@@ -38,6 +38,8 @@ def serve(namespace: argparse.Namespace) -> int:
         key=namespace.key,
         state=namespace.state or settings.state or default_state_folder(os.environ) / "service",
         settings=settings,
+        is_dev=namespace.dev,
+        dev_info=namespace.dev_info,
     )
     try:
         run(options, os.environ, lambda url: print_result(f"serving imports at {url}"))

@@ -38,6 +38,17 @@ def add_serve(commands: Any, command: Callable[..., argparse.ArgumentParser]) ->
         "--key", type=readable_file, metavar="FILE", help="its key, unless it is in the same file"
     )
     parser.add_argument(
+        "--dev",
+        action="store_true",
+        help="for tests: make a certificate authority and an identity provider, to which az can log in",
+    )
+    parser.add_argument(
+        "--dev-info",
+        type=Path,
+        metavar="FILE",
+        help="write how to log in there to this file, as JSON, once connections are accepted",
+    )
+    parser.add_argument(
         "--state",
         type=lambda text: Path(folder(text)),
         metavar="DIR",

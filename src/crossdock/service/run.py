@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -34,6 +35,9 @@ from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.service import Service
 from crossdock.transfer.tasks import stop
 
+if TYPE_CHECKING:
+    from crossdock.service.dev.cloud import DevCloud
+
 log = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
@@ -52,6 +56,8 @@ class ServiceOptions(Struct, frozen=True, kw_only=True):
     key: Path | None = None
     state: Path
     settings: Settings = Settings()
+    is_dev: bool = False  # with a certificate and identities of its own making, besides those of the settings
+    dev_info: Path | None = None  # where it writes how to log in there
 
 
 def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[str], None]) -> None:
@@ -62,10 +68,32 @@ def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[st
     import uvloop
 
     host, _ = parse_listen(options.listen)
+    cloud = _cloud(options, host)
+    if cloud is not None:
+        cert, key = cloud.certificates.cert, cloud.certificates.key
+        options = replace(options, cert=cert, key=key, settings=cloud.added_to(options.settings))
     _check(options, host)
     allow_many_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options, environ, ready))
+        runner.run(_serve(options, cloud, environ, ready))
+
+
+def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
+    """The development cloud, if it is wanted. What an earlier one wrote of itself is gone then."""
+    if not options.is_dev:
+        if options.dev_info is not None:
+            raise InvalidOption("--dev-info says how to log in to the development cloud", hint="add --dev")
+        return None
+    if options.cert is not None or options.key is not None:
+        raise InvalidOption("--dev makes a certificate itself", hint="leave --cert and --key out, or --dev")
+    from crossdock.service.dev.cloud import DevCloud
+
+    if options.dev_info is not None:
+        try:
+            options.dev_info.unlink(missing_ok=True)
+        except OSError as error:
+            raise InvalidOption(f"{options.dev_info} cannot be replaced: {error.strerror}") from None
+    return DevCloud(options.state / "dev", host)
 
 
 def _check(options: ServiceOptions, host: str) -> None:
@@ -86,7 +114,12 @@ def _check(options: ServiceOptions, host: str) -> None:
         )
 
 
-async def _serve(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[str], None]) -> None:
+async def _serve(
+    options: ServiceOptions,
+    cloud: DevCloud | None,
+    environ: Mapping[str, str],
+    ready: Callable[[str], None],
+) -> None:
     host, port = parse_listen(options.listen)
     context = server_tls(
         str(options.cert) if options.cert else None, str(options.key) if options.key else None
@@ -109,12 +142,23 @@ async def _serve(options: ServiceOptions, environ: Mapping[str, str], ready: Cal
             public_url=settings.public_url,
             hosts=_hosts(host, settings),
         )
+        app = make_app(service)
+        if cloud is not None:
+            app.add_routes(cloud.routes())
+
+        def on_ready(port: int) -> None:
+            if cloud is not None:
+                cloud.open(port, service.identity)
+                if options.dev_info is not None:
+                    cloud.write_info(options.dev_info, inventory)
+            ready(f"{scheme}://{shown_address(host, port)}")
+
         serving = asyncio.create_task(
             serve_app(
-                make_app(service),
+                app,
                 host,
                 port,
-                on_ready=lambda port: ready(f"{scheme}://{shown_address(host, port)}"),
+                on_ready=on_ready,
                 stopping=closing,
                 ssl_context=context,
                 grace=GRACE,

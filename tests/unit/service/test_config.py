@@ -177,6 +177,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read_settings(tmp_path / "none.yaml")
 
 
+def test_the_documented_settings_are_read() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "service-identities.md").read_text()
+    first = page[page.index("    identity:") : page.index("## Tokens")]
+    settings = parse_settings(first.encode(), "page", Path("/etc/crossdock"))
+    assert settings.identity is not None
+    assert [each.name for each in settings.identity.tokens] == ["ci"]
+    assert [role.registries for role in settings.principals[0].roles] == [
+        ("myregistry",),
+        ("team*", "registry.example.com:5000"),
+    ]
+
+
 # -- the published schema --------------------------------------------------------------------------------
 
 

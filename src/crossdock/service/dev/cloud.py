@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from crossdock.inventory.values import Inventory
-from crossdock.service.config import PrincipalSettings, Role
+from crossdock.service.config import IdentitySettings, PrincipalSettings, Role, Settings
 from crossdock.service.dev.authority import make_certificates
 from crossdock.service.dev.files import write_private
 from crossdock.service.dev.provider import Provider
@@ -28,6 +29,14 @@ class DevCloud:
         self._host = "localhost" if host in ("", "0.0.0.0", "::") else host  # nobody connects to these
         self.certificates = make_certificates(folder, [self._host])
         self._provider = Provider(folder)
+
+    def added_to(self, settings: Settings) -> Settings:
+        """The settings with the identities of this cloud, who may do everything, besides their own."""
+        return replace(
+            settings,
+            identity=settings.identity or IdentitySettings(),
+            principals=(*settings.principals, *self.principals()),
+        )
 
     def principals(self) -> tuple[PrincipalSettings, ...]:
         """The application and the managed identity, who may do everything."""

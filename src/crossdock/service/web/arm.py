@@ -123,12 +123,12 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9@._:-]", "_", text)[:128]
 
 
-def subscription_document(subscription: str) -> dict[str, Any]:
-    """A subscription (contract, 3.1)."""
+def subscription_document(subscription: str, tenant: str) -> dict[str, Any]:
+    """A subscription, for a caller of `tenant` (contract, 3.1)."""
     return {
         "id": f"/subscriptions/{subscription}",
         "subscriptionId": subscription,
-        "tenantId": TENANT,
+        "tenantId": tenant or TENANT,
         "displayName": subscription,
         "state": "Enabled",
     }

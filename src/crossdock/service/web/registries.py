@@ -16,12 +16,14 @@ from crossdock.service.web.service import Call, Document, Service
 
 async def subscriptions(service: Service, call: Call) -> web.Response:
     """Every subscription of the inventory."""
-    return json_answer({"value": [arm.subscription_document(each) for each in _subscriptions(service)]})
+    tenant = call.principal.tenant
+    known = [arm.subscription_document(each, tenant) for each in _subscriptions(service)]
+    return json_answer({"value": known})
 
 
 async def subscription(service: Service, call: Call) -> web.Response:
     """One subscription."""
-    return json_answer(arm.subscription_document(_subscription(service, call)))
+    return json_answer(arm.subscription_document(_subscription(service, call), call.principal.tenant))
 
 
 async def resources(service: Service, call: Call) -> web.Response:
