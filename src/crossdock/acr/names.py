@@ -6,7 +6,7 @@ import re
 
 from msgspec import Struct
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import InvalidInput, InvalidReference
 from crossdock.inventory.values import ACR_SUFFIX
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import DEFAULT_TAG, Reference
@@ -24,6 +24,7 @@ REGIONAL = (
     "This import will use the source registry's home region."
 )
 
+_SOMEWHERE = "registry.invalid/"
 _OTHERS = "registries with other names have them in the inventory"
 _NAME = re.compile(r"[a-zA-Z0-9-]{5,50}")
 _HASHED = re.compile(r"-[a-z0-9]+$")  # the label that a registry's DNS name scope adds
@@ -52,7 +53,10 @@ def split_source(text: str) -> tuple[str, str]:
     if not slash or not registry:
         raise InvalidInput(NO_SOURCE, hint="write LOGIN_SERVER/REPOSITORY[:TAG|@DIGEST], or give --registry")
     if "." not in registry:
-        raise InvalidInput(NOT_QUALIFIED, hint="127.0.0.1:5000 is one for a registry on this machine")
+        hint = "127.0.0.1:5000 is one for a registry on this machine"
+        if image.startswith("/") and registry.endswith(":"):
+            hint = f"leave {registry}// out"
+        raise InvalidInput(NOT_QUALIFIED, hint=hint)
     return registry, image
 
 
@@ -72,7 +76,7 @@ class SourceImage(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> SourceImage:
         """``repo``, ``repo:tag``, ``repo@digest`` or ``repo:tag@digest``. Raises `InvalidReference`."""
-        named = Reference.parse(f"registry.invalid/{text}", default_tag=None)
+        named = _read(text, None)
         return cls(named.repository, named.tag, named.digest)
 
     def at(self, registry: str) -> Reference:
@@ -91,15 +95,23 @@ def target_tag(text: str, source: SourceImage, login_server: str) -> Reference:
 
     Raises `InvalidInput` for a target with a digest, and `InvalidReference`.
     """
-    named = Reference.parse(f"registry.invalid/{text}", default_tag=source.tag or DEFAULT_TAG)
+    named = _read(text, source.tag or DEFAULT_TAG)
     if named.digest is not None:
         raise InvalidInput("a target tag has a digest", hint="give --repository for a target without a tag")
     return Reference(login_server, named.repository, named.tag)
 
 
+def _read(text: str, default_tag: str | None) -> Reference:
+    """The reference that `text` would be at some registry. Raises `InvalidReference` with `text` alone."""
+    try:
+        return Reference.parse(f"{_SOMEWHERE}{text}", default_tag=default_tag)
+    except InvalidReference as error:
+        raise InvalidReference(str(error).replace(_SOMEWHERE, "", 1), hint=error.hint) from None
+
+
 def untagged_target(text: str, login_server: str) -> Reference:
     """The target of one entry of ``untaggedTargetRepositories``. Raises `InvalidInput`."""
-    named = Reference.parse(f"registry.invalid/{text}", default_tag=None)
+    named = _read(text, None)
     if named.tag is not None or named.digest is not None:
         raise InvalidInput(
             f"--repository takes a repository, {text!r} has a tag or digest", hint="give it as --image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -226,8 +227,24 @@ def test_defaults_of_targets(
     [((f"a@{DIGEST}",), ()), (("A:1",), ()), (("a:",), ()), ((), ("a:1",)), ((), (f"a@{DIGEST}",))],
 )
 def test_targets_that_are_none_are_refused(images: tuple[str, ...], repositories: tuple[str, ...]) -> None:
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput) as raised:
         make_plan(check(images=images, repositories=repositories))
+    assert "registry.invalid" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "words", [{"source": "docker.io/App:1"}, {"images": ("App:1",)}, {"repositories": ("App:1",)}]
+)
+def test_a_name_that_is_none_is_quoted_as_it_was_written(words: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=r"^invalid reference 'App:1': "):
+        make_plan(check(**words))
+
+
+@pytest.mark.parametrize("scheme", ["https://", "docker://"])
+def test_a_scheme_before_the_source_is_said_to_be_one(scheme: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        check(source=f"{scheme}docker.io/library/hello-world")
+    assert (str(raised.value), raised.value.hint) == (NOT_QUALIFIED, f"leave {scheme} out")
 
 
 def test_each_side_gets_its_entrys_options_and_the_callers_credentials_go_first() -> None:
