@@ -50,7 +50,7 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         misspelled would be an import other than was meant."""
         try:
             request = msgspec.json.decode(body, type=cls)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInput(f"the body is no import: {error}") from None
         source = request.source
         if (source.resource_id is None) == (source.registry_uri is None):

@@ -38,6 +38,7 @@ from crossdock.service.operations.store import (
     OperationStore,
     Unfinished,
     added,
+    outdated,
     updated,
     without_credentials,
 )
@@ -161,6 +162,10 @@ class Imports:
         """Every operation that has not ended and the `RECENT` ones that ended last, the newest first."""
         found = [*filter(self._is_kept, self._recent.values()), *self._active.values()]
         return sorted(found, key=lambda each: -each.created)
+
+    async def check(self) -> None:
+        """Raise `StoreError` unless imports can be kept now."""
+        await self._saving.save(outdated(0))  # older than which none is
 
     async def cancel(self, operation_id: str) -> Operation | None:
         """Stop the import if it has not ended, and wait until it has; what it uploaded is dropped."""

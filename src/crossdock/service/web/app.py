@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from crossdock.errors import CrossdockError
+from crossdock.errors import CrossdockError, QueueFull, Stopping, StoreError
 from crossdock.listening import is_loopback
 from crossdock.service import audit
 from crossdock.service.identity.tokens import Refused
@@ -18,7 +18,7 @@ from crossdock.service.problems import problem_of
 from crossdock.service.values import Principal, Problem
 from crossdock.service.web import documents, imports, page, registries
 from crossdock.service.web.answers import client_request_id, common_headers, json_answer
-from crossdock.service.web.imports import ASKED, MAX_BODY
+from crossdock.service.web.imports import MAX_BODY
 from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.refusal import refuse
 from crossdock.service.web.routing import Endpoint, Match, allowed, find_route
@@ -47,6 +47,12 @@ HANDLERS: Mapping[Endpoint, Handler] = {
     "page-style": page.style,
     "page-script": page.script,
 }
+# What ends requests and never imports, which may not fail with these (contract, 2.4).
+_OWN: tuple[tuple[type[CrossdockError], int, str], ...] = (
+    (Stopping, 503, "ServiceStopping"),
+    (QueueFull, 429, "TooManyImports"),
+    (StoreError, 503, "StorageUnavailable"),
+)
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 NOBODY = Principal(id="")
 
@@ -72,6 +78,7 @@ class _Exchange:
         self._match: Match | None = find_route(request.rel_url.raw_path)
         self._principal = NOBODY
         self._problem: Problem | None = None
+        self._call: Call | None = None
 
     async def answer(self) -> web.StreamResponse:
         """What goes out, counted and logged once. Errors are ARM's."""
@@ -83,7 +90,7 @@ class _Exchange:
         except Refused as refused:
             answer = self._failed(refused.problem, refused.headers)
         except CrossdockError as error:
-            answer = self._failed(problem_of(error))
+            answer = self._failed(_problem_of(error))
         except Exception as error:  # a bug: the client learns nothing of it, the log where it is
             log.error("the service failed at a request", exc_info=error)
             answer = self._failed(Problem(status=500, code="InternalServerError", message="Internal error."))
@@ -113,8 +120,8 @@ class _Exchange:
             )
         self._principal = await self._caller(match)
         self._check_rate(match)
-        call = Call(request, self._principal, match.values, self._base())
-        return await HANDLERS[match.route.endpoint](service, call)
+        self._call = Call(request, self._principal, match.values, self._base())
+        return await HANDLERS[match.route.endpoint](service, self._call)
 
     async def _caller(self, match: Match) -> Principal:
         identity, sent = self._service.identity, self._request.headers.get("Authorization")
@@ -155,7 +162,11 @@ class _Exchange:
 
     def _failed(self, problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
         self._problem = problem
-        if self._match is not None and self._match.route.endpoint == "importImage":
+        if (
+            self._match is not None
+            and self._match.route.endpoint == "importImage"
+            and self._request.method == "POST"
+        ):
             self._audit(problem)
         return json_answer(problem.as_dict(), problem.status, headers)
 
@@ -167,7 +178,7 @@ class _Exchange:
                 principal=self._principal if self._principal is not NOBODY else None,
                 client=request.remote or "",
                 registry=request.path.rpartition("/")[0],
-                request=request.get(ASKED),
+                request=self._call.asked if self._call is not None else None,
                 request_id=client_request_id(request.headers),
             )
         )
@@ -188,6 +199,14 @@ class _Exchange:
         else:
             level = logging.DEBUG if self._request.method in SAFE_METHODS else logging.INFO
         log.log(level, "request", extra={"fields": fields})
+
+
+def _problem_of(error: CrossdockError) -> Problem:
+    """An error of a request. 503 where the same may succeed soon, which clients try by themselves."""
+    status, code = next(((status, code) for kind, status, code in _OWN if isinstance(error, kind)), (0, ""))
+    if not status:
+        return problem_of(error)
+    return Problem(status=status, code=code, message=f"{error}; {error.hint}" if error.hint else str(error))
 
 
 def _name_of(host: str) -> str:

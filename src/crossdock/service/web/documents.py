@@ -32,6 +32,7 @@ async def ready(service: Service, call: Call) -> web.Response:
     """Imports are taken: the service is not stopping and can keep them."""
     if service.is_stopping:
         refuse(503, "ServiceStopping", "The service is stopping.")
+    await service.imports.check()
     return json_answer({"status": "ready"})
 
 

@@ -12,7 +12,6 @@ from crossdock.acr.plan import make_plan
 from crossdock.acr.request import ImportRequest
 from crossdock.errors import InvalidInput
 from crossdock.inventory.values import Entry, ResourceId
-from crossdock.service import audit
 from crossdock.service.values import Operation, Order, Principal, State
 from crossdock.service.web import arm
 from crossdock.service.web.answers import client_request_id, json_answer
@@ -23,7 +22,6 @@ from crossdock.service.web.registries import find_entry
 from crossdock.service.web.service import Call, Service, is_own
 
 MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
-ASKED = "crossdock.import"  # where a request keeps the import that it asks for, once that is read
 BODY_TIMEOUT = 30.0  # seconds for all of it
 RETRY_AFTER = "1"  # seconds, a whole number (contract, 2.4)
 
@@ -39,7 +37,7 @@ async def import_image(service: Service, call: Call) -> web.Response:
         wanted = ImportRequest.from_json(body)
     except InvalidInput as error:
         refuse(400, "InvalidRequestContent", f"The request content was invalid: {error}.", target="request")
-    call.request[ASKED] = wanted
+    call.asked = wanted
     checked = check_request(wanted, target, service.inventory)
     if wanted.source.registry_uri is not None:
         service.guard.check_source(wanted.source.registry_uri)
@@ -55,7 +53,6 @@ async def import_image(service: Service, call: Call) -> web.Response:
         client=call.request.remote or "",
     )
     operation = await service.imports.submit(order)
-    audit.write(audit.accepted(order, operation.id))
     return _accepted(call, operation, target)
 
 

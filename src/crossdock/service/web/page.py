@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -108,8 +109,8 @@ def render_page(operations: Sequence[Operation], *, who: str = "", is_stopping: 
         '<script src="page.js" defer></script></head><body>'
         f'<header><h1>crossdock <span>imports</span></h1><p id="live">{_signature(who)}</p></header>'
         f'<main id="imports">{notice}<ul class="counts" aria-label="Imports by state">{counts}</ul>'
-        f"{_section('Now', open_[:WAITING], 'Nothing is being imported.', len(open_) - WAITING)}"
-        f"{_section('Ended', ended[:SHOWN], 'No import has ended yet.', len(ended) - SHOWN)}"
+        f"{_section('Now', 'Progress', open_[:WAITING], 'Nothing is being imported.', len(open_) - WAITING)}"
+        f"{_section('Ended', 'Moved', ended[:SHOWN], 'No import has ended yet.', len(ended) - SHOWN)}"
         '</main><footer><a href="imports">imports as JSON</a> <a href="openapi.json">OpenAPI</a> '
         f'<a href="metrics">metrics</a> <span>version {escape(__version__)}</span></footer></body></html>\n'
     )
@@ -119,7 +120,7 @@ def _signature(who: str) -> str:
     return f"signed in as {escape(who)}" if who else ""
 
 
-def _section(title: str, operations: Sequence[Operation], empty: str, more: int) -> str:
+def _section(title: str, amounts: str, operations: Sequence[Operation], empty: str, more: int) -> str:
     name = title.lower()
     if not operations:
         words = f'<p class="empty">{empty}</p>'
@@ -129,7 +130,7 @@ def _section(title: str, operations: Sequence[Operation], empty: str, more: int)
     return (
         f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2><div class="scroll" tabindex="0" '
         f'role="region" aria-labelledby="{name}"><table><thead><tr><th scope="col">State</th>'
-        '<th scope="col">From and to</th><th scope="col">Progress</th><th scope="col">Time</th>'
+        f'<th scope="col">From and to</th><th scope="col">{amounts}</th><th scope="col">Time</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div>{rest}</section>"
     )
 
@@ -137,11 +138,12 @@ def _section(title: str, operations: Sequence[Operation], empty: str, more: int)
 def _row(operation: Operation) -> str:
     state = operation.state
     began = timestamp(operation.created) or ""
+    seconds = seconds_of(operation) if state != "Accepted" else max(time.time() - operation.created, 0)
     return (
         f'<tr class="{state.lower()}" id="i-{escape(operation.id)}">'
         f'<td><span class="state">{state}</span></td>'
         f'<th scope="row">{_names(operation)}{_error(operation)}</th><td>{_progress(operation)}</td>'
-        f'<td class="time"><span>{_duration(seconds_of(operation))}</span>'
+        f'<td class="time"><span>{_duration(seconds)}</span>'
         f'<time datetime="{began}">{began[:19].replace("T", " ")} UTC</time></td></tr>'
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 from msgspec import Struct
 
+from crossdock.acr.request import ImportRequest
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.service.guard import SourceGuard
 from crossdock.service.identity.rights import Rights
@@ -50,13 +51,14 @@ def is_own(operation: Operation, principal: Principal) -> bool:
     return (asked.id, asked.issuer) == (principal.id, principal.issuer)
 
 
-class Call(NamedTuple):
+class Call(Struct):
     """One request, its caller, and what stands in the places of its path."""
 
     request: web.Request
     principal: Principal
     values: Mapping[str, str]
     base: str  # the URL of the service, without the last slash
+    asked: ImportRequest | None = None  # what its body says, once that is read
 
     @property
     def query(self) -> Mapping[str, str]:
