@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from crossdock import CopyOptions, PairResult, mirror_sync
 from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import Answer, Break, Fault
 from crossdock.testing.images import Content, ImageBuilder
-from support.command import AUTH, NOT_FOUND, USAGE, Crossdock
+from support.command import AUTH, CANCELLED, NOT_FOUND, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import start_embedded
 from support.faults import wait_set
@@ -337,6 +338,52 @@ def test_after_a_kill_the_same_command_goes_on(
     target_faults.faults.clear()
     crossdock.ok("mirror", *places, *QUIET)
     assert state_of(target.remote, repository) == state
+
+
+def test_ctrl_c_says_what_was_done_and_what_was_not(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    state: State,
+    tmp_path: Path,
+) -> None:
+    stall = target_faults.add(
+        Fault(lambda r: r.method == "PUT" and "/r20/manifests/" in r.path, breaks=Break("stall", "request"))
+    )
+    places = f"{source.host}/{repository}", f"{target_faults.host}/{repository}"
+    report = tmp_path / "report"
+    with crossdock.start("mirror", *places, "--report", report, "--progress", "none") as running:
+        wait_set(stall.reached, "a manifest to be pushed")
+        running.interrupt()
+        done = running.finish()
+    assert done.code == CANCELLED, str(done)
+    document = json.loads(report.read_text())
+    totals = document["totals"]
+    assert done.error == (
+        f"crossdock: cancelled when {totals['copied']} of {totals['copies']} copies were done"
+    )
+    assert totals["cancelled"] >= 1
+    assert len(document["copies"]) == totals["copies"]
+    assert len(document["not_copied"]) == totals["cancelled"] + totals["not_begun"]
+
+
+def test_the_library_tells_of_each_copy(
+    source: DockerRegistry, target: DockerRegistry, repository: str, builder: ImageBuilder
+) -> None:
+    fill(source.remote, repository, builder, 2)
+    places = f"{source.host}/{repository}", f"{target.host}/{repository}"
+    told: dict[int, str] = {}
+
+    def note(index: int, result: PairResult) -> None:
+        told[index] = result.status
+
+    result = mirror_sync(*places, CopyOptions(), tags=["v*"], on_result=note)
+    assert told == dict.fromkeys(range(4), "copied")
+    assert (result.copied, result.unchanged, result.failure) == (4, 0, None)
+    assert result.totals["blobs_moved"] > 0
+    again = mirror_sync(places[0], [places[1]], repositories=["r0"], tags=["v1"])
+    assert (again.repositories, again.tags, again.copied, again.unchanged) == (1, 1, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 from crossdock.cli.failure import error_document
 from crossdock.cli.report import blob_documents, closing_line, counts_of, pair_document, versions
 from crossdock.cli.units import count
+from crossdock.errors import StoreError
 from crossdock.events import BlobDone
 from crossdock.many import PairResult
 from crossdock.mirroring.run import MirrorResult
@@ -34,12 +35,18 @@ class Ledger:
         self._lines.close()
 
     def add(self, result: PairResult, blobs: Sequence[BlobDone]) -> None:
-        """Note how one copy ended."""
-        if self._keeps_documents:
-            shown = json.dumps(pair_document(result))
-            self._documents.write(f"{shown}\t{json.dumps(blob_documents(blobs))}\n")
-        if result.status == "copied" and result.result is not None and not self._is_json:
-            self._lines.write(closing_line(result.result) + "\n")
+        """Note how one copy ended. Raises `StoreError` when the temporary file cannot be written."""
+        try:
+            if self._keeps_documents:
+                shown = json.dumps(pair_document(result))
+                self._documents.write(f"{shown}\t{json.dumps(blob_documents(blobs))}\n")
+            if result.status == "copied" and result.result is not None and not self._is_json:
+                self._lines.write(closing_line(result.result) + "\n")
+        except OSError as error:
+            raise StoreError(
+                f"cannot keep the results in {tempfile.gettempdir()}: {error.strerror}",
+                hint="make room there, or set TMPDIR to another folder",
+            ) from None
 
     def finish(self, result: MirrorResult) -> None:
         """Note what the end of the run left."""

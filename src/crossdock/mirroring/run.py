@@ -42,6 +42,7 @@ ResultListener = Callable[[int, PairResult], None]
 class MirrorResult:
     """How a mirror ended. A copy is one tag, or one manifest without tag, for one target.
 
+    ``tags`` counts what the source has of both, or of what the patterns leave, as far as it was listed.
     ``copies`` were listed before the end: ``copied`` of them were pushed, in whole or in part, ``unchanged``
     were there before. ``failures`` are the first 10,000 that failed, ``unfinished`` those that the end of the
     run left. ``totals`` are sums over all results, sizes in bytes, as those of `ManyResult`.
