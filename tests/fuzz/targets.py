@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from crossdock.oci import mediatype
-from fuzz import documents, wire
+from fuzz import documents, identities, wire
 
 _DIGEST = "sha256:" + "ab" * 32
 _OTHER = "sha256:" + "cd" * 32
@@ -266,6 +266,85 @@ TARGETS: dict[str, Target] = {
             "405",
             "0-0",
             "0-8388607",
+        ],
+    ),
+    "access token": Target(
+        identities.token,
+        [
+            identities.TOKEN,
+            b'{"alg":"RS256","kid":"k1"}\n' + json.dumps(identities.GOOD).encode(),
+            b'{"alg":"none"}\n{"iss":"https://login.example.com/T"}',
+        ],
+        (
+            *_JSON_WORDS,
+            ".",
+            "=",
+            "-",
+            "\n",
+            '"alg"',
+            '"kid"',
+            '"b64"',
+            '"crit"',
+            '"iss"',
+            '"HS256"',
+            '"ES256"',
+        ),
+    ),
+    "claims": Target(
+        identities.signed_claims,
+        _json(identities.GOOD, {**identities.GOOD, "oid": "o", "appid": "a", "idtyp": "app", "scp": "s"}),
+        (*_JSON_WORDS, '"aud"', '"exp"', '"nbf"', '"iat"', '"sub"', '"oid"', '"azp"', '"tid"', "Infinity"),
+    ),
+    "key set": Target(
+        identities.key_set,
+        _json(
+            identities.KNOWN.keys,
+            {"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "use": "sig"}]},
+        ),
+        (*_JSON_WORDS, '"kty"', '"RSA"', '"n"', '"e"', '"AQAB"', '"crv"', '"use"', '"alg"', '"keys"', '"d"'),
+    ),
+    "settings": Target(
+        identities.settings,
+        [
+            b"identity:\n  tokens:\n  - {name: a, sha256: " + b"ab" * 32 + b"}\nlimits: {imports: 4}\n",
+            b"principals:\n- id: a\n  roles:\n  - {actions: [read], registries: ['*']}\nkey_env: A\n",
+            b"sources: {allow: [docker.io], private_addresses: [10.0.0.0/8]}\nstate: var\n",
+            b"registries:\n- {name: a, login_server: 'a:1', tls: {ca: x}}\nhosts: {a: 'b:1'}\n",
+        ],
+        [
+            *(
+                "\n",
+                " ",
+                ":",
+                "- ",
+                "{",
+                "}",
+                "[",
+                "]",
+                "'",
+                '"',
+                "&a",
+                "*a",
+                "!!int",
+                "<<",
+                "? ",
+                "|",
+                "#",
+                "\t",
+                "%",
+            ),
+            *("null", "true", "1e3", "-1", "0", "\x00", "\ufeff", "---", "..."),
+            *(
+                "limits",
+                "identity",
+                "sources",
+                "principals",
+                "registries",
+                "hosts",
+                "memory",
+                "256MiB",
+                "::1/128",
+            ),
         ],
     ),
 }
