@@ -21,6 +21,7 @@ BACKLOG = 1024
 OPEN_FILES = 65_536
 IDLE = 3630.0  # seconds; aiohttp's own, longer than proxies keep connections
 CONNECTIONS = 16_384  # each may take three of OPEN_FILES
+FIELD_SIZE = 8190  # bytes, aiohttp's own
 HANDSHAKE = 10.0  # seconds for TLS
 
 
@@ -58,12 +59,14 @@ async def serve_app(
     grace: float,
     idle: float = IDLE,
     connections: int = CONNECTIONS,
+    field_size: int = FIELD_SIZE,
 ) -> None:
     """Serve `app` until `stopping` is set; requests under way then get `grace` seconds to end.
 
     `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free. A
     connection is closed on which no whole head of a request has come for `idle` seconds; while there are
-    `connections`, new ones are closed at once. Raises `StoreError` when the address is taken.
+    `connections`, new ones are closed at once. A header field may have `field_size` bytes. Raises
+    `StoreError` when the address is taken.
     """
     from aiohttp import web
 
@@ -73,6 +76,7 @@ async def serve_app(
         handle_signals=False,
         shutdown_timeout=grace,
         keepalive_timeout=idle,
+        max_field_size=field_size,
     )
     await runner.setup()
     server = None

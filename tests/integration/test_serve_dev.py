@@ -128,6 +128,13 @@ def test_rights_are_those_of_the_settings(cloud: DevService, registries: dict[st
     assert LIMITED not in cloud.log.read_text()
 
 
+def test_a_token_with_many_groups_is_read(cloud: DevService) -> None:
+    status, _, error = cloud.ask("GET", "/subscriptions", headers=bearer("x" * 14_000))
+    assert (status, error["error"]["code"]) == (401, "InvalidAuthenticationToken")
+    status, _, _ = cloud.ask("GET", "/subscriptions", headers=bearer("x" * 20_000))
+    assert status == 400
+
+
 def test_az_sees_its_own_tenant(cloud: DevService) -> None:
     status, _, said = cloud.ask("GET", "/subscriptions?api-version=2022-12-01", headers=bearer(cloud.token()))
     assert (status, said["value"][0]["tenantId"]) == (200, cloud.info["tenant"])

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
 IDLE = 75.0  # seconds for the head of a request, and between requests: more than pollers wait
 CONNECTIONS = 2000
+FIELD_SIZE = 16 * 1024  # bytes of a header: a token of Entra ID with its 200 groups has some 12 KiB
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "crossdock"
 
@@ -164,6 +165,7 @@ async def _serve(
                 grace=GRACE,
                 idle=IDLE,
                 connections=CONNECTIONS,
+                field_size=FIELD_SIZE,
             )
         )
         try:
