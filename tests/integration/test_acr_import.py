@@ -17,11 +17,12 @@ import pytest
 import yaml
 
 from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Fault
+from crossdock.testing.faults import Answer, Break, Fault
 from crossdock.testing.images import ImageBuilder
 from support.cloud import CONFLICT, POLICY, RESOURCE_ID, SUBSCRIPTION, Cloud, put
-from support.command import AUTH, MODULE, NOT_FOUND, TARGET, USAGE, Crossdock
+from support.command import AUTH, CANCELLED, MODULE, NOT_FOUND, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
+from support.faults import wait_set
 from support.images import Graph, assert_holds, one_layer_image, push
 from support.process import ServerProcess, free_port, listening
 from support.push import Remote
@@ -417,6 +418,25 @@ def test_a_tag_that_cannot_be_overwritten_leaves_all_tags_as_they_were(
     assert cloud.target.remote.tags("new") == []
 
 
+def test_ctrl_c_between_two_tags_leaves_them_as_they_were(
+    cloud: Cloud, fault_proxy: Callable[..., FaultProxy]
+) -> None:
+    put(cloud.public, "library/hello-world", "latest")
+    old = put(cloud.target, "old", "1", seed=7)
+    proxy = fault_proxy(cloud.target.host)
+    stall = proxy.add(Fault(on="PUT /v2/new/manifests/1", breaks=Break("stall", "request", 10)))
+    cloud.target_settings = {"login_server": proxy.host}
+    words = ("acr", "import", "-n", "myregistry", "--source", "docker.io/hello-world", "--force")
+    words += ("-t", "old:1", "-t", "new:1", "--progress", "none", "--inventory", str(cloud.inventory()))
+    with cloud.crossdock.start(*words) as running:
+        wait_set(stall.reached, "the second tag")
+        running.interrupt()
+        done = running.finish()
+    assert (done.code, done.stdout) == (CANCELLED, "")
+    assert_holds(cloud.target.remote, "old", "1", old)
+    assert cloud.target.remote.tags("new") == []
+
+
 def test_new_tags_are_taken_back_by_their_names_or_named(
     cloud: Cloud, embedded: tuple[str, Graph], fault_proxy: Callable[..., FaultProxy]
 ) -> None:
@@ -430,7 +450,7 @@ def test_new_tags_are_taken_back_by_their_names_or_named(
         return cloud.fail(*words, "--progress", "none", code=AUTH, env={"TARGET_PASSWORD": "s3cret-admin"})
 
     # Distribution 2 deletes no tag by its name.
-    assert "a:1 was tagged before and stays" in fail(cloud.target.host)
+    assert "tagged before, and still there: a:1" in fail(cloud.target.host)
     assert_holds(cloud.target.remote, "a", "1", graph)
     cloud.target_settings = {"credentials": {"username": "admin", "password_env": "TARGET_PASSWORD"}}
     assert "no tag was changed" in fail(embedded[0])

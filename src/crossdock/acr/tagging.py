@@ -58,7 +58,7 @@ async def write_tags(
             names = ", ".join(f"{each.reference.repository}:{each.reference.tag}" for each in left)
             tally.warn(f"{names}: tagged before the import failed, and could not be undone")
         if isinstance(error, CrossdockError):
-            error.hint = f"{names} was tagged before and stays" if left else "no tag was changed"
+            error.hint = f"tagged before, and still there: {names}" if left else "no tag was changed"
         raise
 
 
