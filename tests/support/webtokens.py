@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -69,9 +70,14 @@ class KeyServer:
         self.status = 200
         self.body: bytes | None = None
         self.location = ""
+        self.hold: asyncio.Event | None = None  # nothing is answered before
+        self.waiting = asyncio.Event()  # for `hold`
 
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        if self.hold is not None:
+            self.waiting.set()
+            await self.hold.wait()
         if self.location:
             return web.Response(status=302, headers={"Location": self.location})
         if request.path.endswith("openid-configuration"):

@@ -110,7 +110,12 @@ class IssuerKeys:
 
         Raises `TokenRefused`: ``key`` when there is none, ``unavailable`` when nobody can tell.
         """
-        if self._issuer.keys is None and not self._is_fresh():
+        # While somebody fetches them, keys that still stand are good enough for others.
+        if (
+            self._issuer.keys is None
+            and not self._is_fresh()
+            and (self._too_old() or not self._lock.locked())
+        ):
             await self._refresh()
         key = self._known(kid, algorithm)
         if key is None and self._issuer.keys is None:

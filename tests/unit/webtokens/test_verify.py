@@ -268,6 +268,31 @@ async def test_known_keys_stand_for_a_day_while_the_issuer_is_down(
     assert "answered 503" in caplog.text
 
 
+async def test_nobody_waits_for_keys_that_somebody_fetches_while_known_ones_stand(server: KeyServer) -> None:
+    clock = Clock()
+    found = fetching(server, clock, jwks_uri=f"{server.url}/keys")
+    await found.find("k1", "RS256")
+    clock.now += keys.FRESH_S
+    server.hold = asyncio.Event()
+    slow = asyncio.create_task(found.find("k1", "RS256"))
+    await server.waiting.wait()
+    assert (await found.find("k1", "RS256")).kid == "k1"
+    assert not slow.done()
+    server.hold.set()
+    assert (await slow).kid == "k1"
+
+
+async def test_an_issuer_that_never_answers_is_given_up(
+    server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "TIMEOUT_S", 0.05)
+    server.hold = asyncio.Event()
+    with pytest.raises(TokenRefused, match="did not answer") as caught:
+        await fetching(server, Clock()).find("k1", "RS256")
+    assert caught.value.reason == "unavailable"
+    server.hold.set()
+
+
 BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"status": 500}, "answered 500"),
     ({"status": 404}, "answered 404"),
