@@ -225,3 +225,17 @@ def test_another_reader_of_the_schema_agrees() -> None:
     for wrong in ({"listen": "x"}, {"limits": {"imports": 0}}, {"identity": {"tokens": []}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(wrong, schema())
+
+
+def test_the_documentation_has_every_key_and_default() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    said = " ".join(row[0] for row in rows)
+    for name in ("", *("identity", "issuer", "token", "principal", "role", "sources", "limits")):
+        for key in published(name):
+            assert key in said, key
+    defaults = {row[0].removeprefix("| ").strip("`"): row[1] for row in rows}
+    for key in published("limits"):
+        default = getattr(Limits(), key)
+        assert defaults[f"limits.{key}"] == ("256MiB" if key == "memory" else str(default))
+    assert Limits().memory == 256 << 20
