@@ -152,6 +152,18 @@ class ServerProcess:
         every = self.log.read_text(errors="replace").splitlines()
         return "\n".join([line[:240] for line in every if "response completed" not in line][-lines:])
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the process as a power cut would (SIGKILL)."""
+        if self in ServerProcess.running:
+            ServerProcess.running.remove(self)
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End the process, politely first. Safe to call twice."""
         if self in ServerProcess.running:

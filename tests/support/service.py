@@ -6,7 +6,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ class Service:
     ca: Path
     process: ServerProcess
     log: Path
+    start: Callable[[], ServerProcess]
+
+    def restart(self) -> None:
+        """Start it again where it was, after it has ended."""
+        self.process = self.start()
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
@@ -78,5 +83,8 @@ def start_service(folder: Path, inventory: Mapping[str, Any], *words: str | Path
         *map(str, words),
     ]
     log = folder / "service.log"
-    process = ServerProcess("crossdock serve", command, log, lambda: listening(port), {"HOME": str(folder)})
-    return Service(f"https://127.0.0.1:{port}", folder / "ca.pem", process, log)
+
+    def start() -> ServerProcess:
+        return ServerProcess("crossdock serve", command, log, lambda: listening(port), {"HOME": str(folder)})
+
+    return Service(f"https://127.0.0.1:{port}", folder / "ca.pem", start(), log, start)

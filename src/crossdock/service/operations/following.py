@@ -53,7 +53,7 @@ class Following:
         progress.bytes = counts.bytes_so_far
         progress.total = counts.bytes_planned
         progress.rate = counts.rate.per_s(counts.bytes_moved)
-        progress.blob = next(iter(counts.moving), "")
+        progress.blob = str(next(iter(counts.moving), ""))
 
     def all_done(self) -> None:
         """The import has succeeded."""

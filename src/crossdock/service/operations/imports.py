@@ -300,7 +300,7 @@ class Imports:
                 log.exception("import %s failed", operation.id)
             await self._end(operation, error)
         else:
-            operation.result = result.as_dict()
+            operation.result = msgspec.to_builtins(result.as_dict(), enc_hook=str)  # digests have a class
             await self._end(operation, None)
 
     async def _import(self, operation: Operation) -> ImportResult:
@@ -312,7 +312,7 @@ class Imports:
         async def found(source: FoundSource) -> None:
             following.found(source)
             if not operation.source_digest:
-                operation.source_digest = source.digest
+                operation.source_digest = str(source.digest)
                 await self._saving.save(updated(operation))
 
         serving = Serving(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from crossdock.errors import StoreError
 from crossdock.journal.sqlitefile import Statement
@@ -87,28 +87,35 @@ class Saving:
         noted: dict[str, Operation] = {}
         if with_noted:
             noted, self._noted = self._noted, {}
-        statements = [each for operation in noted.values() for each in updated(operation)]
-        statements += [each for group, _ in waiting for each in group]
-        if with_noted and self._now() - self._cleaned >= CLEANING_S:
-            self._cleaned = self._now()
-            statements += outdated(self._now() - self._keep_s)
-        if not statements:
-            return
         try:
-            await ended(asyncio.ensure_future(asyncio.to_thread(self._store.write, statements)))
+            await self._write_all(waiting, noted, cleans=with_noted)
         except StoreError as error:
-            self._failed(error, waiting, noted)
+            self._failed(error, waiting)
+            self._noted = {**noted, **self._noted}
+        except Exception as error:  # a bug: whoever waits learns of it, and the others are served
+            log.exception("imports were not written")
+            self._failed(StoreError(f"the imports cannot be written: {type(error).__name__}"), waiting)
         else:
             self._is_failing = False
             for _, done in waiting:
                 if not done.done():
                     done.set_result(None)
 
-    def _failed(self, error: StoreError, waiting: Sequence[_Waiting], noted: dict[str, Operation]) -> None:
+    async def _write_all(
+        self, waiting: Sequence[_Waiting], noted: Mapping[str, Operation], *, cleans: bool
+    ) -> None:
+        statements = [each for operation in noted.values() for each in updated(operation)]
+        statements += [each for group, _ in waiting for each in group]
+        if cleans and self._now() - self._cleaned >= CLEANING_S:
+            self._cleaned = self._now()
+            statements += outdated(self._now() - self._keep_s)
+        if statements:
+            await ended(asyncio.ensure_future(asyncio.to_thread(self._store.write, statements)))
+
+    def _failed(self, error: StoreError, waiting: Sequence[_Waiting]) -> None:
         if not self._is_failing:
             log.error("%s; %s", error, error.hint)
         self._is_failing = True
-        self._noted = {**noted, **self._noted}
         for _, done in waiting:
             if not done.done():
                 done.set_exception(StoreError(str(error), hint=error.hint))
