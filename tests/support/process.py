@@ -26,6 +26,7 @@ PACKAGE_OF = {
     "skopeo": "skopeo",
     "nginx": "nginx-light",
     "umoci": "umoci",
+    "chromium": "chromium",
     "htpasswd": "apache2-utils",
     "unshare": "util-linux",
     "prlimit": "util-linux",

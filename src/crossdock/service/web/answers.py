@@ -17,7 +17,7 @@ CLIENT_REQUEST_ID = "x-ms-client-request-id"
 def json_answer(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """`document` as ``application/json``."""
     return web.Response(
-        body=msgspec.json.encode(document),
+        body=msgspec.json.encode(document, enc_hook=str),  # digests are texts of a class of their own
         status=status,
         content_type="application/json",
         charset="utf-8",

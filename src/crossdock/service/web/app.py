@@ -53,6 +53,7 @@ _OWN: tuple[tuple[type[CrossdockError], int, str], ...] = (
     (QueueFull, 429, "TooManyImports"),
     (StoreError, 503, "StorageUnavailable"),
 )
+POLLED: frozenset[Endpoint] = frozenset({"operationResults", "import"})
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 NOBODY = Principal(id="")
 
@@ -135,7 +136,8 @@ class _Exchange:
 
     def _check_rate(self, match: Match) -> None:
         """Polls do not count: we say how often they come, and clients give up when one is refused."""
-        if match.route.guarded == "open" or match.route.endpoint == "operationResults":
+        is_poll = match.route.endpoint in POLLED and self._request.method in SAFE_METHODS
+        if match.route.guarded == "open" or is_poll:
             return
         who = f"{self._principal.issuer} {self._principal.id}"
         allowed, wait = self._service.rate.take(who, time.monotonic())
