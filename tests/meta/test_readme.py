@@ -31,6 +31,7 @@ PAGES = (
     "docs/mirror.md",
     "docs/acr-import.md",
     "docs/identities.md",
+    "docs/service.md",
 )
 BELOW = ("acr import",)  # commands of groups whose flags the pages name
 OTHERS = ("--connect-to", "--query")  # curl's and az's
