@@ -68,9 +68,14 @@ def start_devcloud(
         (folder / "settings.yaml").write_text(json.dumps(settings))
         command += ["--config", str(folder / "settings.yaml")]
     log = folder / "service.log"
-    process = ServerProcess("crossdock serve --dev", command, log, info.exists, {"HOME": str(folder)})
-    closing.callback(process.stop)
+
+    def start() -> ServerProcess:
+        process = ServerProcess("crossdock serve --dev", command, log, info.exists, {"HOME": str(folder)})
+        closing.callback(process.stop)
+        return process
+
+    process = start()
     said = json.loads(info.read_text())
-    started = DevService(said["arm"], Path(said["ca"]), process, log)
+    started = DevService(said["arm"], Path(said["ca"]), process, log, start)
     started.info, started.port = said, port
     return started
