@@ -121,7 +121,7 @@ def make_yard(
     folder: Path,
     closing: ExitStack,
 ) -> Yard:
-    entry = {"subscription": SUBSCRIPTION, "resource_group": GROUP}
+    entry = {"subscription": SUBSCRIPTION, "resource_group": GROUP, "tls": {"plain_http": True}}
     inventory = {
         "registries": [
             {"name": "myregistry", "login_server": faults.host, **entry},
