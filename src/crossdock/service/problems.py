@@ -18,6 +18,7 @@ from crossdock.errors import (
     QueueFull,
     RateLimited,
     RegistryError,
+    RetriesExhausted,
     SourceNotAllowed,
     Stopping,
     StoreError,
@@ -27,6 +28,7 @@ from crossdock.errors import (
     root_cause,
 )
 from crossdock.service.values import Detail, Problem
+from crossdock.service.words import in_service_words, service_hint
 
 # The first class that fits decides. No status here is one on which clients repeat polls.
 _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
@@ -53,33 +55,60 @@ _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
 )
 
 
-def problem_of(error: BaseException, *, registry: str = "", operation: str = "") -> Problem:
-    """What ended an import, for ARM. `registry` is the target's resource ID, `operation` the import's own.
+_REPEATED = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses on which clients repeat a poll: no import ends with one (contract, 2.4)."""
+_ATTEMPTS_SHOWN = 3
 
-    The message is the whole story; the detail names phase and side apart, for programs.
+
+def problem_of(error: BaseException, *, registry: str = "", operation: str = "") -> Problem:
+    """What ended an import, or kept it from being accepted, for ARM.
+
+    `registry` is the target's resource ID and `operation` the import's own, ``registries-GUID``: without it a
+    request was refused, and the status may be one on which clients try again. The message is the whole story;
+    the details name phase, registry, URL and status apart. Nothing of an error that is none of ours is told.
     """
     cause = root_cause(error)
     status, code = next(
         ((status, code) for kind, status, code in _TABLE if isinstance(cause, kind)), (400, "InternalError")
     )
-    words = str(error) if isinstance(error, CrossdockError) else "internal error"
-    if isinstance(cause, CrossdockError) and cause.hint:
-        words = f"{words}; {cause.hint}"
+    if operation and status in _REPEATED:
+        status = 400
+    words = in_service_words(str(error)) if isinstance(error, CrossdockError) else "internal error"
+    hints = [each.hint for each in (error, cause) if isinstance(each, CrossdockError)]
+    for hint in dict.fromkeys(map(service_hint, hints)):
+        words += f"; {hint}" if hint else ""
     message = f"Operation {operation} failed. Resource {registry} {words}" if operation else words
-    details: tuple[Detail, ...] = ()
+    target, details = "request", []
     if isinstance(error, CopyError):
-        url = getattr(cause, "url", "")
-        answered = getattr(cause, "status", 0)
-        said = ", ".join(
-            part
-            for part in (
-                f"phase: {error.operation}",
-                f"side: {error.side}",
-                f"reference: {error.reference}",
-                f"url: {url}" if url else "",
-                f"status: {answered}" if answered else "",
-            )
-            if part
-        )
-        details = (Detail(code=code, message=said, target=error.side),)
-    return Problem(status=status, code=code, message=message, target="request", details=details)
+        target = error.reference
+        details.append(_detail(code, error, cause))
+        details += [
+            Detail(code=code, message=in_service_words(str(each)), target=error.reference)
+            for each in _attempts(error)[-_ATTEMPTS_SHOWN:]
+        ]
+    return Problem(status=status, code=code, message=message, target=target, details=tuple(details))
+
+
+def _detail(code: str, error: CopyError, cause: BaseException) -> Detail:
+    """Where it ended: ``phase: …, side: …, registry: …, reference: …, url: …, status: …``."""
+    facts = {
+        "phase": error.operation,
+        "side": error.side,
+        "registry": error.reference.partition("/")[0],
+        "reference": error.reference,
+        "url": getattr(cause, "url", ""),
+        "status": getattr(cause, "status", 0),
+        "rule": getattr(cause, "rule", ""),
+    }
+    said = ", ".join(f"{name}: {value}" for name, value in facts.items() if value)
+    return Detail(code=code, message=said, target=error.reference)
+
+
+def _attempts(error: BaseException) -> tuple[CrossdockError, ...]:
+    """What was tried before it was given up; none when it was not tried again."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, RetriesExhausted):
+            return found.attempts
+        found = found.__cause__
+    return ()

@@ -1,0 +1,212 @@
+"""What ends an import, as ARM says it: a code and a status for every class, no flags of the command."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from crossdock import errors
+from crossdock.errors import (
+    CopyError,
+    CrossdockError,
+    NotFound,
+    QueueFull,
+    RateLimited,
+    RetriesExhausted,
+    ServerBusy,
+    Side,
+    StoreError,
+    TagExists,
+)
+from crossdock.service.problems import problem_of
+from crossdock.service.words import in_service_words, service_hint
+
+CLASSES = sorted(
+    {
+        each
+        for each in vars(errors).values()
+        if inspect.isclass(each) and issubclass(each, CrossdockError) and each.__module__ == errors.__name__
+    },
+    key=lambda each: each.__name__,
+)
+REGISTRY = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerRegistry/registries/R"
+OPERATION = "registries-6f6c1f4e-0000-4000-8000-000000000000"
+REPEATED = {408, 429, 500, 502, 503, 504}
+
+CODES = {
+    "AddressRefused": (400, "AddressNotAllowed"),
+    "Cancelled": (409, "OperationCanceled"),
+    "ConnectFailed": (400, "RegistryUnreachable"),
+    "ContentError": (400, "ContentInvalid"),
+    "CopiesFailed": (400, "ImportFailed"),
+    "CopyError": (400, "ImportFailed"),
+    "CredentialsError": (400, "RegistryCredentials"),
+    "CredentialsLost": (400, "CredentialsLost"),
+    "CrossdockError": (400, "ImportFailed"),
+    "Denied": (400, "RegistryDenied"),
+    "DigestMismatch": (400, "ContentInvalid"),
+    "InvalidDigest": (400, "InvalidParameters"),
+    "InvalidInput": (400, "InvalidParameters"),
+    "InvalidManifest": (400, "ContentInvalid"),
+    "InvalidOption": (400, "InvalidParameters"),
+    "InvalidReference": (400, "InvalidParameters"),
+    "JournalUnavailable": (400, "ServiceStorage"),
+    "LimitExceeded": (400, "LimitExceeded"),
+    "NotFound": (400, "ManifestUnknown"),
+    "PolicyRefused": (403, "RegistryPolicyForbids"),
+    "ProtocolError": (400, "RegistryUnreachable"),
+    "QueueFull": (400, "TooManyImports"),
+    "RateLimited": (400, "TooManyRequests"),
+    "ReadFailed": (400, "RegistryUnreachable"),
+    "RedirectRefused": (400, "RegistryUnreachable"),
+    "RegistryError": (400, "RegistryError"),
+    "RetriesExhausted": (400, "ImportFailed"),
+    "ServerBusy": (400, "RegistryError"),
+    "SizeMismatch": (400, "ContentInvalid"),
+    "SourceNotAllowed": (403, "SourceNotAllowed"),
+    "SpoolUnavailable": (400, "ServiceStorage"),
+    "Stopping": (400, "ServiceStopping"),
+    "StoreError": (400, "ServiceStorage"),
+    "TagExists": (409, "TagAlreadyExists"),
+    "TimedOut": (400, "RegistryUnreachable"),
+    "TlsFailed": (400, "RegistryUnreachable"),
+    "TokenExpired": (400, "RegistryUnauthorized"),
+    "TransportError": (400, "RegistryUnreachable"),
+    "Unauthorized": (400, "RegistryUnauthorized"),
+    "Unsupported": (400, "RegistryError"),
+    "UploadInterrupted": (400, "ImportFailed"),
+    "UploadRejected": (400, "RegistryError"),
+    "WriteFailed": (400, "RegistryUnreachable"),
+    "WrongScope": (400, "RegistryUnauthorized"),
+}
+
+
+def wrapped(cause: CrossdockError, side: Side = "source") -> CopyError:
+    error = CopyError(
+        f"fetch {side} registry.example/a:b: {cause}",
+        operation="fetch",
+        side=side,
+        reference="registry.example/a:b",
+        cause=cause,
+    )
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda each: each.__name__)
+def test_every_class_has_a_code_and_a_status_that_ends_a_poll(kind: type[CrossdockError]) -> None:
+    where = {"operation": "fetch", "side": "source", "reference": "registry.example/a:b"}
+    error = kind("what failed", hint="do this", **(where if kind is CopyError else {}))
+    problem = problem_of(error, registry=REGISTRY, operation=OPERATION)
+    assert (problem.status, problem.code) == CODES[kind.__name__]
+    assert problem.status not in REPEATED
+    assert problem.message == f"Operation {OPERATION} failed. Resource {REGISTRY} what failed; do this"
+    if not issubclass(kind, CopyError | RetriesExhausted):
+        inside = problem_of(wrapped(error), registry=REGISTRY, operation=OPERATION)
+        assert (inside.status, inside.code, inside.target) == (
+            *CODES[kind.__name__],
+            "registry.example/a:b",
+        )
+
+
+def test_the_detail_names_phase_registry_url_and_status() -> None:
+    cause = NotFound("no such manifest", status=404, url="https://registry.example/v2/a/manifests/b")
+    (detail,) = problem_of(wrapped(cause), registry=REGISTRY, operation=OPERATION).details
+    assert detail.message == (
+        "phase: fetch, side: source, registry: registry.example, reference: registry.example/a:b, "
+        "url: https://registry.example/v2/a/manifests/b, status: 404"
+    )
+    assert (detail.code, detail.target) == ("ManifestUnknown", "registry.example/a:b")
+
+
+def test_the_last_tries_are_details() -> None:
+    tries = tuple(ServerBusy(f"try {number}", status=503) for number in range(6))
+    given_up = RetriesExhausted("try 5 (gave up after 6 tries)", attempts=tries)
+    given_up.__cause__ = tries[-1]
+    error = wrapped(given_up)
+    problem = problem_of(error, registry=REGISTRY, operation=OPERATION)
+    assert (problem.status, problem.code) == (400, "RegistryError")
+    assert [each.message for each in problem.details][1:] == ["try 3", "try 4", "try 5"]
+
+
+def test_a_request_that_is_refused_may_have_a_status_to_try_again_on() -> None:
+    assert problem_of(QueueFull("full")).status == 429
+    assert problem_of(StoreError("no space")).status == 503
+    assert problem_of(RateLimited("slow down")).status == 400  # a registry's
+
+
+def test_nothing_is_told_of_an_error_that_is_none_of_ours() -> None:
+    problem = problem_of(RuntimeError("/etc/passwd"), registry=REGISTRY, operation=OPERATION)
+    assert (problem.code, problem.message) == (
+        "InternalError",
+        f"Operation {OPERATION} failed. Resource {REGISTRY} internal error",
+    )
+
+
+def test_a_conflict_has_the_words_of_the_contract_and_of_the_service() -> None:
+    error = TagExists(
+        "a:b Tag a:b already exists in target registry.",
+        hint="nothing was copied; --force overwrites the tag",
+    )
+    message = problem_of(error, registry=REGISTRY, operation=OPERATION).message
+    assert "Resource " + REGISTRY + " a:b Tag a:b already exists in target registry." in message
+    assert message.endswith("; nothing was copied; the mode Force overwrites the tag")
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (
+            "no credentials for h were found: docker login h, or give --src-creds-stdin",
+            "no credentials for h were found: give source.credentials in the request, or have the operator"
+            " give the source registry's credentials in the inventory",
+        ),
+        (
+            "no credentials for h were found: docker login h, or give --dest-creds-stdin",
+            "no credentials for h were found: the operator can give the target registry's credentials in the"
+            " inventory",
+        ),
+        (
+            "if the certificate is of a private CA, give the CA by --src-ca or --dest-ca",
+            "if the certificate is of a private CA, the operator can give the CA in the inventory (tls.ca)",
+        ),
+        (
+            "if this registry speaks plain HTTP, say so by --dest-plain-http",
+            "if this registry speaks plain HTTP, the operator can say so in the inventory (tls.plain_http)",
+        ),
+        ("give one --platform or none", ""),
+        ("get a new one with az account get-access-token --resource https://x, and see",) * 2,
+        (
+            "logged in, h may allow more: docker login h",
+            "logged in, h may allow more: give credentials for h",
+        ),
+    ],
+)
+def test_hints_speak_of_the_request_and_the_inventory(said: str, wanted: str) -> None:
+    assert service_hint(said) == wanted
+
+
+def strings_with_flags() -> list[str]:
+    """Every text of the layers below the command that names one of its flags."""
+    root = Path(errors.__file__).parent
+    layers = ("acr", "inventory", "oci", "registry", "transport", "transfer", "protocol")
+    trees = [ast.parse(path.read_text()) for layer in layers for path in (root / layer).rglob("*.py")]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    hints = [each.value for call in calls for each in call.keywords if each.arg == "hint"]
+    texts = [str(each.value) for each in hints if isinstance(each, ast.Constant)]
+    return [text for text in texts if re.search(r"(?<![\w-])--[a-z]", text)]
+
+
+# What only the command can be told, or meet: a caller of the service gets no hint there.
+OF_THE_COMMAND = re.compile(r"--(platform|memory|strict-limits|no-referrers|password-stdin|source|username)")
+
+
+@pytest.mark.parametrize("hint", strings_with_flags())
+def test_no_hint_of_the_library_keeps_a_flag(hint: str) -> None:
+    said = service_hint(hint)
+    assert said or OF_THE_COMMAND.search(hint), "service.words needs a phrase for it"
+    assert in_service_words(said) == said
