@@ -185,6 +185,7 @@ class Running(NamedTuple):
 
     async def ask(self, method: str, path: str, **how: Any) -> tuple[int, Any]:
         context = ssl.create_default_context(cafile=self.verify)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # Python 3.13's default
         async with (
             aiohttp.ClientSession() as session,
             session.request(method, self.info["arm"] + path, ssl=context, **how) as answer,
