@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
-.PHONY: help demo test build check format dist pytest fuzz bench bench-kernels bench-smoke profile rivals clean
+.PHONY: help demo az-demo test build check format dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -12,12 +12,13 @@ help: ## list the targets
 demo: $(VENV)/run.stamp ## copy a real image between two registries on this machine
 	$(BIN)/crossdock demo
 
-test: $(VENV)/dev.stamp ## everything CI runs: check, dist, pytest
+test: $(VENV)/dev.stamp ## everything CI runs: check, dist, pytest, test-az
 	scripts/tools
 	scripts/tls $(VENV) --required
 	$(MAKE) check
 	$(MAKE) dist
 	$(MAKE) pytest
+	$(MAKE) test-az
 	$(MAKE) bench-smoke
 
 build: $(VENV)/dev.stamp ## a virtual environment with the compiled kernels and all tools
@@ -39,9 +40,14 @@ dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install o
 WORKERS := 4
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
 pytest: $(VENV)/dev.stamp ## all tests compiled, kernel and unit tests pure, TLS without its engine
-	CROSSDOCK_KERNELS=compiled $(PYTEST) tests
+	CROSSDOCK_KERNELS=compiled $(PYTEST) tests --ignore=tests/az
 	CROSSDOCK_KERNELS=pure $(PYTEST) tests/kernels tests/unit
 	CROSSDOCK_TLS=ssl $(PYTEST) tests/integration/test_tls.py
+
+# A process for each of the three files: each has a cloud and a login of its own.
+test-az: $(VENV)/dev.stamp ## the real az, installed by scripts/az, drives the service
+	scripts/az
+	$(BIN)/pytest -n 3 --dist loadfile tests/az
 
 SECONDS := 60
 fuzz: $(VENV)/dev.stamp ## the parsers under atheris, SECONDS=60 each; TARGETS="head link" choose, tests/fuzz/targets.py has them
@@ -68,7 +74,7 @@ rivals: ## build into rivals/ what the benchmarks race against
 
 clean: ## remove what was built, the virtual environment too
 	rm -rf $(VENV) build dist ext/tls/target src/*.egg-info src/crossdock/_ext/*.so
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .fuzz
+	rm -rf .az .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .fuzz
 
 # The stamps lie in the environment, so that removing it rebuilds it.
 $(VENV)/run.stamp: $(SOURCES)

@@ -24,6 +24,7 @@ class Embedded:
     root: Path
     process: ServerProcess
     ca_file: Path | None = None  # of the authority, when it speaks TLS
+    users_file: Path | None = None  # read anew when it changes
 
     @property
     def remote(self) -> Remote:
@@ -45,10 +46,11 @@ def start_embedded(
     """
     port = free_port()
     words = [*MODULE, "registry", "--root", str(root), "--listen", f"127.0.0.1:{port}"]
+    users_file = ca_file = None
     if users is not None:
-        (folder / f"users-{port}.json").write_text(json.dumps(users))
-        words += ["--users", str(folder / f"users-{port}.json")]
-    ca_file = None
+        users_file = folder / f"users-{port}.json"
+        users_file.write_text(json.dumps(users))
+        words += ["--users", str(users_file)]
     if tls:
         authority, ca_file = trustme.CA(), folder / f"ca-{port}.pem"
         authority.cert_pem.write_to_path(str(ca_file))
@@ -61,4 +63,4 @@ def start_embedded(
     log = folder / f"log-{port}"
     server = ServerProcess(f"crossdock registry :{port}", words, log, lambda: listening(port))
     closing.callback(server.stop)
-    return Embedded(f"{'localhost' if tls else '127.0.0.1'}:{port}", root, server, ca_file)
+    return Embedded(f"{'localhost' if tls else '127.0.0.1'}:{port}", root, server, ca_file, users_file)

@@ -19,7 +19,8 @@ STOP_TIMEOUT_S = 10.0
 
 SETTLING = "/v2/settling-"  # requests of `settle`; no test counts them
 
-RIVALS = Path(__file__).parents[2] / "rivals"
+_ROOT = Path(__file__).parents[2]
+RIVALS = _ROOT / "rivals"
 
 PACKAGE_OF = {
     "docker-registry": "docker-registry",
@@ -45,6 +46,12 @@ def find_distribution() -> str:
     """The path of distribution 3: of ``rivals/``, or on PATH. Missing: as for `require`."""
     found = shutil.which("registry", path=f"{RIVALS}:{os.environ.get('PATH', os.defpath)}")
     return found or _missing("distribution 3 is not here: scripts/rivals registry builds it")
+
+
+def find_az() -> str:
+    """The path of the real az. Missing: as for `require`."""
+    found = _ROOT / ".az/bin/az"
+    return str(found) if found.exists() else _missing("az is not here: scripts/az installs it")
 
 
 def _missing(reason: str) -> NoReturn:

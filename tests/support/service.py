@@ -88,3 +88,31 @@ def start_service(folder: Path, inventory: Mapping[str, Any], *words: str | Path
         return ServerProcess("crossdock serve", command, log, lambda: listening(port), {"HOME": str(folder)})
 
     return Service(f"https://127.0.0.1:{port}", folder / "ca.pem", start(), log, start)
+
+
+def start_dev_service(
+    folder: Path,
+    inventory: Mapping[str, Any],
+    environment: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> Service:
+    """Start ``crossdock serve --dev``; ``info.json`` in `folder` says how to log in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "inventory.yaml").write_text(json.dumps(inventory))
+    (folder / "settings.yaml").write_text(json.dumps(settings))
+    info, log = folder / "info.json", folder / "service.log"
+    command = [
+        *(*MODULE, "serve", "--dev", "--dev-info", str(info)),
+        *("--inventory", str(folder / "inventory.yaml")),
+        *("--config", str(folder / "settings.yaml")),
+        *("--listen", f"localhost:{free_port()}"),
+        *("--state", str(folder / "state")),
+    ]
+
+    def start() -> ServerProcess:
+        home = {"HOME": str(folder), **environment}
+        return ServerProcess("crossdock serve --dev", command, log, info.exists, home)
+
+    process = start()
+    said = json.loads(info.read_text())
+    return Service(said["arm"], Path(said["ca"]), process, log, start)

@@ -1,0 +1,1 @@
+"""The unmodified az drives the service; ``make test-az`` runs these."""
