@@ -44,3 +44,10 @@ def log_json(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler])
+    # What it calls errors are requests that are no HTTP: whoever can connect may send them.
+    logging.getLogger("aiohttp.server").addFilter(_as_warning)
+
+
+def _as_warning(record: logging.LogRecord) -> bool:
+    record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True

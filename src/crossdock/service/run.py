@@ -170,7 +170,8 @@ async def _serve(
         )
         try:
             await _first(stopped, serving)
-            log.info("stopping")
+            if stopped.is_set():
+                log.info("stopping")
             service.is_stopping = True
             await imports.stop()  # what runs is kept for the next start; polls are answered meanwhile
             closing.set()

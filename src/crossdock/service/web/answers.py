@@ -33,6 +33,7 @@ def common_headers(asked: Mapping[str, str], *, is_arm: bool) -> dict[str, str]:
     """
     request_id = str(uuid.uuid4())
     headers = {
+        "Server": "crossdock",
         "x-ms-request-id": request_id,
         "Cache-Control": "no-cache",
         "X-Content-Type-Options": "nosniff",

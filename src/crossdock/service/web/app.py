@@ -53,7 +53,8 @@ _OWN: tuple[tuple[type[CrossdockError], int, str], ...] = (
     (QueueFull, 429, "TooManyImports"),
     (StoreError, 503, "StorageUnavailable"),
 )
-POLLED: frozenset[Endpoint] = frozenset({"operationResults", "import"})
+# What clients ask for again and again by themselves.
+POLLED: frozenset[Endpoint] = frozenset({"operationResults", "import", "page"})
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 NOBODY = Principal(id="")
 

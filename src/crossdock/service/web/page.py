@@ -13,6 +13,7 @@ from importlib.resources import files
 from aiohttp import web
 
 from crossdock import __version__
+from crossdock.acr.names import default_target
 from crossdock.service.identity.tokens import Identity, Refused
 from crossdock.service.values import ENDED, Operation, Principal
 from crossdock.service.web.importdocument import seconds_of, timestamp
@@ -25,7 +26,7 @@ REFRESH_S = 5  # without scripts
 
 # Nothing but this page's own style and script, from this service.
 POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -153,10 +154,12 @@ def _names(operation: Operation) -> str:
     request = order.request
     origin = request.source.registry_uri or (request.source.resource_id or "").rpartition("/")[2]
     tags = [*request.target_tags, *(f"{each} (no tag)" for each in request.untagged_target_repositories)]
+    if not tags:
+        tags = [default_target(request.source.source_image)]
     targets = "".join(f"<span>{escape(order.registry.name)}/{escape(each)}</span>" for each in tags)
     return (
         f'<span class="source">{escape(origin)}/{escape(request.source.source_image)}</span>'
-        f'<span class="targets">{targets or f"<span>{escape(order.registry.name)}</span>"}</span>'
+        f'<span class="targets">{targets}</span>'
     )
 
 
