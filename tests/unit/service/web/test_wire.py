@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -117,3 +118,23 @@ async def test_a_chunked_body_over_the_limit_is_413() -> None:
     async with client_of(make_service()) as client:
         answer = await client.post(IMPORT, data=endless())
         assert (answer.status, (await answer.json())["error"]["code"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_a_client_that_waits_for_leave_to_send_its_body_gets_it() -> None:
+    body = b'{"source": {"registryUri": "docker.io", "sourceImage": "library/x"}}'
+    head = (
+        f"POST {IMPORT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+        "Expect: 100-continue\r\n\r\n"
+    ).encode()
+    async with served() as port, connected(port) as streams:
+        assert await asked(streams, head) == b"HTTP/1.1 100 Continue\r\n"
+        await streams[0].readline()
+        assert await asked(streams, body) == b"HTTP/1.1 202 Accepted\r\n"
+
+
+async def test_a_small_body_that_unpacks_to_a_large_one_is_413() -> None:
+    async with client_of(make_service()) as client:
+        answer = await client.post(
+            IMPORT, data=gzip.compress(b" " * (1 << 24)), headers={"Content-Encoding": "gzip"}
+        )
+        assert answer.status == 413
