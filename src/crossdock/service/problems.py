@@ -50,7 +50,7 @@ _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (RegistryError, 400, "RegistryError"),
     (QueueFull, 429, "TooManyImports"),
     (Stopping, 503, "ServiceStopping"),
-    (StoreError, 503, "ServiceStorage"),
+    (StoreError, 503, "StorageUnavailable"),
     (CrossdockError, 400, "ImportFailed"),
 )
 

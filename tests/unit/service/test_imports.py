@@ -1,0 +1,210 @@
+"""Accepted imports in one process, with the import itself replaced: accept, queue, end, cancel, restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossdock.acr.importing import FoundSource, Serving
+from crossdock.acr.plan import ImportPlan
+from crossdock.acr.request import ImportRequest, ImportSource
+from crossdock.errors import NotFound, QueueFull, Stopping
+from crossdock.inventory.values import Entry, Inventory, ResourceId
+from crossdock.oci.descriptor import Descriptor
+from crossdock.options import CopyOptions
+from crossdock.service.config import Limits, Settings
+from crossdock.service.operations import imports as module
+from crossdock.service.operations.imports import Imports
+from crossdock.service.values import ENDED, Operation, Order, Principal
+
+TARGET = Entry(name="target", login_server="target.example", subscription="s", resource_group="g")
+DIGEST = "sha256:" + "0" * 64
+
+
+class Result:
+    def as_dict(self) -> dict[str, Any]:
+        return {"digest": DIGEST}
+
+
+class Runs:
+    """Takes the place of `run_import`: notes what is run, and ends it as it is told."""
+
+    def __init__(self) -> None:
+        self.plans: list[str] = []
+        self.pinned: list[str] = []
+        self.hold = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def __call__(self, plan: ImportPlan, options: Any, *, serving: Serving, **_: Any) -> Result:
+        self.plans.append(str(plan.targets[0]))
+        self.pinned.append(serving.digest)
+        root = Descriptor("application/vnd.oci.image.manifest.v1+json", DIGEST, 2)  # type: ignore[arg-type]
+        await serving.on_found(FoundSource(DIGEST, root, ()))
+        await self.hold.wait()
+        if self.error is not None:
+            raise self.error
+        return Result()
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    made = Runs()
+    monkeypatch.setattr(module, "run_import", made)
+    return made
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., Any]:
+    """Opens the imports of one folder."""
+
+    @asynccontextmanager
+    async def opened(entries: tuple[Entry, ...] = (TARGET,), **limits: int) -> AsyncIterator[Imports]:
+        settings = Settings(limits=Limits(memory=8 << 20, **limits))
+        copying = CopyOptions(state=tmp_path)
+        async with Imports(Inventory(registries=entries), copying, {}, settings) as imports:
+            yield imports
+
+    return opened
+
+
+def order(tag: str, who: str = "ci", request_id: str = "", force: bool = False) -> Order:
+    return Order(
+        registry=ResourceId("s", "g", "target"),
+        request=ImportRequest(
+            source=ImportSource("a:b", registry_uri=f"{tag}.example"),
+            target_tags=(f"a:{tag}",),
+            mode="Force" if force else "NoForce",
+        ),
+        principal=Principal(id=who),
+        request_id=request_id,
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what changes has no event
+            await asyncio.sleep(0.001)
+
+
+async def ended(imports: Imports, operation: Operation) -> Operation:
+    await until(lambda: operation.state in ENDED)
+    return operation
+
+
+async def test_an_import_ends_with_its_result_and_every_manifest(start: Any, runs: Runs) -> None:
+    async with start() as imports:
+        operation = await imports.submit(order("x"))
+        await until(lambda: operation.progress.manifests == {"a:x": "Pending"})
+        assert operation.source_digest == DIGEST
+        runs.hold.set()
+        await ended(imports, operation)
+        assert (operation.state, operation.result) == ("Succeeded", {"digest": DIGEST})
+        assert operation.progress.manifests == {"a:x": "Succeeded"}
+        assert imports.find(operation.id.upper()) is operation
+
+
+async def test_a_bug_ends_the_import_and_tells_nothing(
+    start: Any, runs: Runs, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs.error = RuntimeError("of the service's own")
+    runs.hold.set()
+    async with start() as imports:
+        operation = await ended(imports, await imports.submit(order("x")))
+    assert operation.problem is not None
+    assert (operation.state, operation.problem.code) == ("Failed", "InternalError")
+    assert "service's own" not in operation.problem.message
+    assert f"import {operation.id} failed" in caplog.text
+
+
+async def test_an_import_that_stands_still_fails_with_the_reason(
+    start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STALL_S", 0.05)
+    async with start() as imports:
+        operation = await ended(imports, await imports.submit(order("x")))
+    assert operation.problem is not None
+    assert "nothing moved for 0.05 s" in operation.problem.message
+
+
+async def test_what_is_over_the_queue_is_refused(start: Any, runs: Runs) -> None:
+    async with start(imports=1, queue=1) as imports:
+        await imports.submit(order("x"))
+        await imports.submit(order("y"))
+        with pytest.raises(QueueFull):
+            await imports.submit(order("z"))
+        assert (imports.running, imports.waiting, len(imports.all())) == (1, 1, 2)
+
+
+async def test_equal_requests_at_the_same_moment_are_one_import(start: Any, runs: Runs) -> None:
+    async with start() as imports:
+        same = await asyncio.gather(*(imports.submit(order("x", request_id="r")) for _ in range(5)))
+        assert len({each.id for each in same}) == 1
+        others = [
+            await imports.submit(order("x", request_id="r", who="other")),
+            await imports.submit(order("x", request_id="r", force=True)),
+            await imports.submit(order("y", request_id="r")),
+        ]
+        assert len({each.id for each in [*same, *others]}) == 4
+
+
+async def test_a_cancel_ends_what_runs_and_what_waits(start: Any, runs: Runs) -> None:
+    async with start(imports=1) as imports:
+        first, second = [await imports.submit(order(tag)) for tag in ("x", "y")]
+        await until(lambda: len(runs.plans) == 1)
+        for each in (second, first):
+            await asyncio.gather(imports.cancel(each.id), imports.cancel(each.id))
+            assert each.state == "Canceled"
+            assert each.problem is not None
+            assert each.problem.code == "OperationCanceled"
+        assert (imports.running, imports.waiting, len(runs.plans)) == (0, 0, 1)
+        assert await imports.cancel("unknown") is None
+    async with start() as imports:
+        assert [each.state for each in imports.all()] == ["Canceled", "Canceled"]
+
+
+async def test_a_stop_leaves_imports_for_the_next_start_with_what_the_tag_meant(
+    start: Any, runs: Runs
+) -> None:
+    async with start(imports=1) as imports:
+        first, second = [await imports.submit(order(tag)) for tag in ("x", "y")]
+        await until(lambda: first.source_digest == DIGEST)
+        await imports.stop()
+        assert (first.state, second.state) == ("Running", "Accepted")
+        with pytest.raises(Stopping):
+            await imports.submit(order("z"))
+    runs.hold.set()
+    async with start(imports=1) as imports:
+        for each in (first, second):
+            found = imports.find(each.id)
+            assert found is not None
+            await ended(imports, found)
+            assert found.state == "Succeeded"
+    assert runs.plans == ["target.example/a:x", "target.example/a:x", "target.example/a:y"]
+    assert runs.pinned == ["", DIGEST, ""]
+
+
+async def test_a_target_that_left_the_inventory_ends_what_waited_for_it(start: Any, runs: Runs) -> None:
+    async with start() as imports:
+        operation = await imports.submit(order("x"))
+    async with start(entries=()) as imports:
+        found = imports.find(operation.id)
+        assert found is not None
+        await ended(imports, found)
+        assert found.problem is not None
+        assert "inventory does not have the target registry any more" in found.problem.message
+
+
+async def test_a_failure_keeps_its_reason_over_a_restart(start: Any, runs: Runs) -> None:
+    runs.error = NotFound("no such manifest")
+    runs.hold.set()
+    async with start() as imports:
+        operation = await ended(imports, await imports.submit(order("x")))
+    async with start() as imports:
+        assert imports.find(operation.id) == operation
+        assert imports.all() == [operation]
+    assert len(runs.plans) == 1
