@@ -81,11 +81,7 @@ async def list_imports(service: Service, call: Call) -> web.Response:
             f"The query parameter state is none of {', '.join(get_args(State))}.",
             target="state",
         )
-    found = [
-        each
-        for each in service.imports.all()
-        if state in ("", each.state) and service.may_see(call.principal, each)
-    ]
+    found = [each for each in service.seen_by(call.principal) if state in ("", each.state)]
     page, following = page_of(found, call.query, top="top", skip="skip")
     documents = [import_document(each, call.base) for each in page]
     return json_answer({"value": documents, **next_link(call.url(), following)})

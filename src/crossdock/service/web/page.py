@@ -57,7 +57,7 @@ def _password(encoded: str) -> str:
 
 async def page(service: Service, call: Call) -> web.Response:
     """The page, with the imports that the caller may know of."""
-    seen = [each for each in service.imports.all() if service.may_see(call.principal, each)]
+    seen = service.seen_by(call.principal)
     who = "" if service.identity.is_open else call.principal.name or call.principal.id
     html = render_page(seen, who=who, is_stopping=service.is_stopping)
     headers = {

@@ -37,6 +37,17 @@ class Service(Struct, kw_only=True):
         """The registries that the caller may read."""
         return [each for each in self.inventory.registries if self.rights.may(principal, "read", each)]
 
+    def seen_by(self, principal: Principal) -> list[Operation]:
+        """The imports that the caller may know of, the newest first; as `may_see`, for all at once."""
+        if self.identity.is_open:
+            return self.imports.all()
+        readable = {each.resource_id.lower() for each in self.readable(principal)}
+        return [
+            each
+            for each in self.imports.all()
+            if is_own(each, principal) or str(each.order.registry).lower() in readable
+        ]
+
     def may_see(self, principal: Principal, operation: Operation) -> bool:
         """Whether the caller may know of an import: it is theirs, or they may read its target."""
         if self.identity.is_open or is_own(operation, principal):
