@@ -1,0 +1,94 @@
+"""The entries of a poll: which there are, and when each is done (contract, 2.3)."""
+
+from __future__ import annotations
+
+import pytest
+
+from crossdock.acr.importing import FoundSource
+from crossdock.acr.plan import ImportPlan
+from crossdock.events import BlobDone, BlobPlanned, BlobProgress, BlobStarted, CopyStarted, ManifestDone
+from crossdock.inventory.values import Entry
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import Reference
+from crossdock.service.operations.following import MOST_ENTRIES, Following
+from crossdock.service.values import Progress
+
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+HOST = "target.example"
+
+
+def descriptor(number: int) -> Descriptor:
+    return Descriptor(IMAGE, Digest(f"sha256:{number:064x}"), 100)
+
+
+def following(*targets: Reference) -> tuple[Following, Progress]:
+    progress = Progress()
+    plan = ImportPlan(
+        source=Reference("source.example", "a", "b"),
+        targets=targets,
+        force=False,
+        source_entry=None,
+        target_entry=Entry(name="target", login_server=HOST),
+        credentials=None,
+    )
+    return Following(progress, plan, clock=lambda: 0.0), progress
+
+
+ROOT = descriptor(0)
+TAGGED, OTHER, UNTAGGED = Reference(HOST, "a", "b"), Reference(HOST, "a", "c"), Reference(HOST, "d")
+
+
+@pytest.mark.parametrize(
+    ("targets", "below", "entries"),
+    [
+        ((TAGGED,), (), ["a:b"]),
+        ((TAGGED, OTHER), (), ["a:b", "a:c"]),
+        ((UNTAGGED,), (), [f"d@{ROOT.digest}"]),
+        ((TAGGED, UNTAGGED), (), ["a:b", f"d@{ROOT.digest}"]),
+        ((TAGGED, OTHER), (descriptor(1),), [f"a@{ROOT.digest}", f"a@{descriptor(1).digest}"]),
+        (
+            (TAGGED, UNTAGGED),
+            (descriptor(1),),
+            [f"{r}@{d.digest}" for r in "ad" for d in (ROOT, descriptor(1))],
+        ),
+    ],
+)
+def test_there_is_an_entry_for_each_tag_or_each_manifest(
+    targets: tuple[Reference, ...], below: tuple[Descriptor, ...], entries: list[str]
+) -> None:
+    follows, progress = following(*targets)
+    assert progress.manifests == {}
+    follows.found(FoundSource(ROOT.digest, ROOT, below))
+    assert progress.manifests == dict.fromkeys(entries, "Pending")
+    follows.all_done()
+    assert progress.manifests == dict.fromkeys(entries, "Succeeded")
+
+
+def test_a_manifest_is_done_in_the_repository_that_is_being_copied_to() -> None:
+    follows, progress = following(TAGGED, UNTAGGED)
+    below = descriptor(1)
+    follows.found(FoundSource(ROOT.digest, ROOT, (below,)))
+    follows(CopyStarted("source.example/a:b", f"{HOST}/d", ROOT.digest, IMAGE))
+    follows(ManifestDone(below.digest, IMAGE, True))
+    assert [key for key, value in progress.manifests.items() if value == "Succeeded"] == [f"d@{below.digest}"]
+
+
+def test_bytes_total_and_the_blob_that_moves_are_kept() -> None:
+    follows, progress = following(TAGGED)
+    for event in (
+        BlobPlanned("x", 100),
+        BlobPlanned("y", 50),
+        BlobStarted("x", 100),
+        BlobProgress("x", 40, 100),
+    ):
+        follows(event)
+    assert (progress.bytes, progress.total, progress.blob) == (40, 150, "x")
+    follows(BlobDone("x", 100, "moved"))
+    assert (progress.bytes, progress.total, progress.blob) == (100, 150, "")
+
+
+def test_an_answer_has_a_bounded_number_of_entries() -> None:
+    follows, progress = following(*(Reference(HOST, f"r{number}") for number in range(60)))
+    follows.found(FoundSource(ROOT.digest, ROOT, tuple(descriptor(number) for number in range(1, 50))))
+    assert len(progress.manifests) == MOST_ENTRIES
