@@ -12,6 +12,10 @@ help: ## list the targets
 demo: $(VENV)/run.stamp ## copy a real image between two registries on this machine
 	$(BIN)/crossdock demo
 
+az-demo: $(VENV)/dev.stamp ## a cloud on this machine, and the documentation's commands by the real az
+	scripts/az
+	@$(BIN)/python scripts/az_demo.py
+
 test: $(VENV)/dev.stamp ## everything CI runs: check, dist, pytest, test-az
 	scripts/tools
 	scripts/tls $(VENV) --required
@@ -44,7 +48,7 @@ pytest: $(VENV)/dev.stamp ## all tests compiled, kernel and unit tests pure, TLS
 	CROSSDOCK_KERNELS=pure $(PYTEST) tests/kernels tests/unit
 	CROSSDOCK_TLS=ssl $(PYTEST) tests/integration/test_tls.py
 
-# A process for each of the three files: each has a cloud and a login of its own.
+# A file of tests stays in one process: each process has a cloud and a login of its own.
 test-az: $(VENV)/dev.stamp ## the real az, installed by scripts/az, drives the service
 	scripts/az
 	$(BIN)/pytest -n 3 --dist loadfile tests/az
