@@ -167,6 +167,32 @@ async def test_a_cancel_ends_what_runs_and_what_waits(start: Any, runs: Runs) ->
         assert [each.state for each in imports.all()] == ["Canceled", "Canceled"]
 
 
+async def test_a_cancel_ends_what_has_just_begun(start: Any, runs: Runs) -> None:
+    async with start(imports=1) as imports:
+        first, second = [await imports.submit(order(tag)) for tag in ("x", "y")]
+        imports._queue.remove(first.id)
+        imports._start_ready()
+        await imports.cancel(second.id)
+        assert (second.state, len(runs.plans)) == ("Canceled", 1)
+        await imports.cancel(first.id)
+        assert (imports.running, imports.waiting) == (0, 0)
+
+
+async def test_a_result_whose_time_is_over_is_run_again(
+    start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "6f6c1f4e-0000-4000-8000-000000000000"
+    runs.hold.set()
+    async with start() as imports:
+        first = await ended(imports, await imports.submit(order("x", request_id=own)))
+        assert await imports.submit(order("x", request_id=own)) == first
+        await until(lambda: not imports._active)  # it is on disk
+        monkeypatch.setattr(imports, "_keep_s", -1.0)
+        assert imports.find(own) is None
+        again = await ended(imports, await imports.submit(order("x", request_id=own)))
+        assert (again.id, len(runs.plans)) == (own, 2)
+
+
 async def test_a_stop_leaves_imports_for_the_next_start_with_what_the_tag_meant(
     start: Any, runs: Runs
 ) -> None:

@@ -141,7 +141,7 @@ class Imports:
         if mark is not None and mark not in self._arriving:
             known = self._marks.get(mark)
             found = self._active.get(known) if known else self._store.find_marked(mark)
-            if found is not None:
+            if found is not None and self._is_kept(found):
                 return found
         key = mark or object()
         task = self._arriving.get(key)
@@ -180,6 +180,9 @@ class Imports:
         elif is_first:
             task.cancel()
         await asyncio.wait({task})
+        if operation.state not in ENDED and not self._is_stopping:  # it had not come to its first step
+            task = self._begin(operation, self._end(operation, Cancelled("the import was cancelled")))
+            await asyncio.wait({task})
         return operation
 
     async def stop(self) -> None:
@@ -229,12 +232,12 @@ class Imports:
         try:
             await self._saving.save(added(operation, mark, credentials is not None, sealed))
         except BaseException:
-            del self._active[operation.id]
+            self._active.pop(operation.id, None)
             raise
-        if mark is not None:
-            self._marks[mark] = operation.id
         audit.write(audit.accepted(order, operation.id))
         if operation.state not in ENDED:  # cancelled meanwhile
+            if mark is not None:
+                self._marks[mark] = operation.id
             self._queue.add(_job(operation, registries))
             self._start_ready()
         return operation
@@ -250,7 +253,8 @@ class Imports:
             wanted = str(uuid.UUID(request_id))
         except ValueError:
             return str(uuid.uuid4())
-        return wanted if self.find(wanted) is None else str(uuid.uuid4())
+        is_free = wanted not in self._active and self.find(wanted) is None
+        return wanted if is_free else str(uuid.uuid4())
 
     def _restore(self, unfinished: Unfinished) -> None:
         """Let what an earlier process did not end wait again; end it when that cannot be."""

@@ -40,7 +40,8 @@ _SCHEMA = (
     f"PRAGMA user_version = {VERSION}",
 )
 _WHOLE = 'id, "order", created, state, started, ended, source_digest, progress, result, problem'
-_ADD = f"INSERT INTO operation VALUES ({', '.join('?' * 13)})"
+# Instead of a row that is damaged, or whose time is over.
+_ADD = f"INSERT OR REPLACE INTO operation VALUES ({', '.join('?' * 13)})"
 _UPDATE = (
     "UPDATE operation SET state = ?, started = ?, ended = ?, source_digest = ?, progress = ?, result = ?,"
     " problem = ? WHERE id = ?"
