@@ -31,6 +31,7 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.WrongScope: ExitCode.AUTH,
     errors.Denied: ExitCode.AUTH,
     errors.CredentialsError: ExitCode.AUTH,
+    errors.CredentialsLost: ExitCode.AUTH,
     errors.NotFound: ExitCode.NOT_FOUND,
     errors.PolicyRefused: ExitCode.POLICY,
     errors.SourceNotAllowed: ExitCode.POLICY,
