@@ -79,7 +79,7 @@ def test_every_flag_named_exists(page: str) -> None:
 def test_every_target_link_and_path_named_exists(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    for target in re.findall(r"(?:`|^ {4})make ([a-z]+)", text, re.MULTILINE):
+    for target in re.findall(r"(?:`|^ {4})make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     links = re.findall(r"\]\(([^)#:]+)\)", text)
     paths = re.findall(r"`((?:src|tests|docs|ext|scripts)/[\w./]+)`", text)
