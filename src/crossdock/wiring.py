@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from crossdock.store.layout import LayoutStore
     from crossdock.transfer.resume import UploadRecord
     from crossdock.transfer.spooling import SpooledBlob
+
+JOURNAL_AGAIN_S = 60.0  # a service outlives a full disk
 
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
 
@@ -158,6 +162,7 @@ class RunJournal:
         self._guard = threading.Lock()
         self._journal: Journal | None = None
         self._trouble = ""
+        self._again_at = math.inf  # when a journal that went off is tried again; `time.monotonic`
 
     @property
     def is_open(self) -> bool:
@@ -165,8 +170,10 @@ class RunJournal:
         return self._journal is not None
 
     def open(self) -> Journal:
-        """Open the file, if it is not. Blocks."""
+        """Open the file, if it is not, or if it has been off for `JOURNAL_AGAIN_S`. Blocks."""
         with self._guard:
+            if time.monotonic() >= self._again_at:
+                self._journal, self._again_at = None, math.inf
             if self._journal is None:
                 from crossdock.journal.journal import Journal
 
@@ -193,11 +200,13 @@ class RunJournal:
 
     def close(self) -> None:
         """As `Journal.close`. Blocks."""
+        self._again_at = math.inf
         if self._journal is not None:
             self._journal.close()
 
     def _note(self, error: JournalUnavailable) -> None:
         self._trouble = f"{error}; the copy goes on without it; {error.hint}"
+        self._again_at = time.monotonic() + JOURNAL_AGAIN_S
 
 
 class RunSpool:
