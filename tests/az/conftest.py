@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from crossdock.embedded.acr.accounts import EVERYTHING
+from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.images import ImageBuilder
 from support.az import Az, log_in, make_az
 from support.docker_registry import DockerRegistry, start_docker_registry
@@ -32,6 +33,7 @@ class Cloud:
     sources: Sources
     target: Embedded  # myregistry
     plain: DockerRegistry  # plainregistry
+    faults: FaultProxy  # before it: faultyregistry
 
     @property
     def remote(self) -> Remote:
@@ -58,22 +60,23 @@ def running_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         target = start_embedded(folder, folder / "target", stack, tls=True, users=USERS)
         plain = start_docker_registry(folder / "plain", validation=FOREIGN)
         stack.callback(plain.stop)
+        faults = stack.enter_context(FaultProxy(plain.host))
         (folder / "registries.pem").write_text(_pem(target) + _pem(sources.azure))
         service = start_dev_service(
             folder / "service",
-            _inventory(sources, target, plain),
+            _inventory(sources, target, plain, faults),
             {"IDENTITY": IDENTITY, "SSL_CERT_FILE": str(folder / "registries.pem")},
             # docker.io's token service says that it is at 127.0.0.1.
             {"sources": {"private_addresses": ["127.0.0.1/32"]}},
         )
-        stack.callback(service.process.stop)
+        stack.callback(lambda: service.process.stop())  # whichever it is then
         info = json.loads((folder / "service/info.json").read_text())
         bundle = folder / "bundle.pem"
         bundle.write_text((folder / "registries.pem").read_text() + Path(info["ca"]).read_text())
         az = make_az(folder / "home", bundle)
         log_in(az, info)
         _let_in(info, target, sources.azure)
-        yield Cloud(az, info, service, sources, target, plain)
+        yield Cloud(az, info, service, sources, target, plain, faults)
 
 
 @pytest.fixture
@@ -88,7 +91,9 @@ def az(cloud: Cloud) -> Az:
     return cloud.az
 
 
-def _inventory(sources: Sources, target: Embedded, plain: DockerRegistry) -> dict[str, Any]:
+def _inventory(
+    sources: Sources, target: Embedded, plain: DockerRegistry, faults: FaultProxy
+) -> dict[str, Any]:
     who = {"credentials": {"username": "identity", "password_env": "IDENTITY"}}
     document = sources.inventory(
         {"login_server": target.host, "tls": {"ca": str(target.ca_file)}, "location": "westeurope", **who}
@@ -97,6 +102,7 @@ def _inventory(sources: Sources, target: Embedded, plain: DockerRegistry) -> dic
     rest = {"subscription": SUBSCRIPTION, "resource_group": "rest"}
     document["registries"] += [
         {"name": "plainregistry", "login_server": plain.host, **rest},
+        {"name": "faultyregistry", "login_server": faults.host, **rest},
         # Under Azure's own names, which az finds among its registries, and may not be reached from outside.
         {**theirs, **rest, "name": "closedregistry", "login_server": "closedregistry.azurecr.io"}
         | {"public_network_access": "Disabled"},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from az.conftest import Cloud
+from crossdock.testing.faults import Break, Fault
+from crossdock.testing.images import ImageBuilder
 from crossdock.testing.tokens import ANONYMOUS
 from support.documentation import (
     EXAMPLES,
@@ -18,7 +22,7 @@ from support.documentation import (
     PRINCIPAL,
     assert_imported,
 )
-from support.images import assert_holds
+from support.images import assert_holds, one_layer_image, push
 
 HELLO = "--source docker.io/library/hello-world:latest"
 
@@ -217,6 +221,26 @@ def test_no_wait_returns_and_the_import_goes_on(cloud: Cloud) -> None:
         assert time.monotonic() < deadline, "the import did not go on"
         time.sleep(0.05)
     assert_imported(cloud.remote, "sourcerepository:sourcetag", cloud.sources.graphs["sourcerepository"])
+
+
+def test_az_waits_through_a_kill_and_a_restart_of_the_service(cloud: Cloud) -> None:
+    builder = ImageBuilder(seed=33)
+    graph = push(cloud.plain.remote, "killed", builder, one_layer_image(builder, 300_000)[0], "v1")
+    reached = threading.Event()
+    stall = Break("stall", "head", 0)
+    cloud.faults.add(Fault("GET */blobs/*", breaks=stall, times=None, when_reached=reached.set))
+    with ThreadPoolExecutor(1) as pool:
+        words = "az acr import -n myregistry -r faultyregistry --source killed:v1"
+        running = pool.submit(cloud.az.run, words)
+        try:
+            assert reached.wait(30), running.result(60)
+            cloud.service.process.kill()
+        finally:
+            cloud.faults.faults.clear()
+        cloud.service.restart()
+        done = running.result(120)
+    assert (done.code, done.stdout) == (0, ""), done
+    assert_holds(cloud.remote, "killed", "v1", graph)
 
 
 def test_the_script_that_moves_a_registrys_content_to_another_region(cloud: Cloud) -> None:

@@ -111,6 +111,7 @@ def start_dev_service(
 
     def start() -> ServerProcess:
         home = {"HOME": str(folder), **environment}
+        info.unlink(missing_ok=True)  # of one before
         return ServerProcess("crossdock serve --dev", command, log, info.exists, home)
 
     process = start()
