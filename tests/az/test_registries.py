@@ -11,6 +11,8 @@ from support.az import Az, make_az
 from support.documentation import EXAMPLES, OTHER_SUBSCRIPTION, SUBSCRIPTION
 from support.images import Graph
 
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
 
 @pytest.fixture(scope="module")
 def hello(running_cloud: Cloud) -> Graph:
@@ -67,6 +69,26 @@ def test_the_metadata_of_manifests_is_listed(running_cloud: Cloud, hello: Graph)
     )
     assert {each["digest"] for each in listed} == set(hello.manifests)
     assert [each["tags"] for each in listed if each["digest"] == hello.root] == [["latest"]]
+
+
+def test_az_follows_the_pages_of_250_manifests(running_cloud: Cloud) -> None:
+    remote = running_cloud.remote
+    config = {"mediaType": "application/vnd.oci.empty.v1+json", "size": 2}
+    config |= {"digest": remote.push_blob("pages", b"{}")}
+    manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": [config]}
+    pushed = {
+        remote.push_manifest(
+            "pages", json.dumps(manifest | {"annotations": {"n": str(n)}}).encode(), OCI_MANIFEST
+        )
+        for n in range(250)
+    }
+    listed = running_cloud.az.json("az acr manifest list-metadata -r myregistry -n pages")
+    assert len(listed) == len(pushed) == 250
+    assert {each["digest"] for each in listed} == pushed
+    newest = running_cloud.az.json(
+        "az acr manifest list-metadata -r myregistry -n pages --orderby time_desc --top 3"
+    )
+    assert len(newest) == 3
 
 
 def test_a_manifest_is_shown(running_cloud: Cloud, hello: Graph) -> None:
