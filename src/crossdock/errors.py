@@ -264,7 +264,12 @@ class SourceNotAllowed(PolicyRefused):
 
 
 class TagExists(CrossdockError):
-    """A target tag means something else already and must not be moved; nothing was copied."""
+    """A target tag means something else already and must not be moved; nothing was copied.
+
+    ``.references`` are those tags, as ``host[:port]/repository:tag``.
+    """
+
+    references: tuple[str, ...] = ()
 
 
 class Cancelled(CrossdockError):

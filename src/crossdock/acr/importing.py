@@ -208,4 +208,8 @@ def _refuse_conflicts(targets: tuple[TargetState, ...], root: Descriptor) -> Non
         texts.append(
             f"{name} Tag {name} already exists in target registry ({each.before}, not {root.digest})."
         )
-    raise TagExists(" ".join(texts), hint="nothing was copied; --force overwrites the tag")
+    raise TagExists(
+        " ".join(texts),
+        hint="nothing was copied; --force overwrites the tag",
+        references=tuple(str(each.reference) for each in taken),
+    )

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from crossdock.errors import CrossdockError
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -61,6 +63,9 @@ class SqliteFile:
                     check_same_thread=False,
                 )
                 self._set_up(self._connection, schema, pragmas)
+            except CrossdockError:  # said already; it may be an OSError as well
+                self.close()
+                raise
             except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: NUL in the folder's name
                 self.close()
                 raise self._explain(error) from error

@@ -248,7 +248,8 @@ def _problem(registry: str, repository: str, tag: str | None) -> str:
 def _registry_problem(registry: str) -> str:
     parts = _REGISTRY.fullmatch(registry)
     if not parts:
-        return f"{quote(registry)} is not a registry's host[:port]"
+        before, at, host = registry.rpartition("@")  # what stands before it may be a password
+        return f"{quote(f'***@{host}' if at and before else registry)} is not a registry's host[:port]"
     if parts["port"] and not 0 < int(parts["port"][:9]) < 1 << 16:
         return f"{quote(parts['port'])} is not a port"
     if parts["ipv6"]:

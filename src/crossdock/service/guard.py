@@ -134,13 +134,19 @@ def split_registry(registry: str) -> tuple[str, int | None]:
     """
     match = _HOST.fullmatch(registry)
     if match is None:
-        raise InvalidInput(f"{registry[:300]!r} is no host[:port] of a registry")
+        raise _no_host(registry)
     host = match[1].lower().strip("[]").removesuffix(".")
     port = int(match[2]) if match[2] else None
     is_name = ":" in host or (len(host) < 254 and all(map(_LABEL.fullmatch, host.split("."))))
     if not is_name or (":" in host and literal(host) is None) or port == 0 or (port or 0) > 65535:
-        raise InvalidInput(f"{registry[:300]!r} is no host[:port] of a registry")
+        raise _no_host(registry)
     return host, port
+
+
+def _no_host(registry: str) -> InvalidInput:
+    before, at, host = registry.rpartition("@")  # what stands before it may be a password
+    shown = f"***@{host}" if at and before else registry
+    return InvalidInput(f"{shown[:300]!r} is no host[:port] of a registry")
 
 
 def _canonical(host: str) -> str:

@@ -86,7 +86,17 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
             Detail(code=code, message=in_service_words(str(each)), target=error.reference)
             for each in _attempts(error)[-_ATTEMPTS_SHOWN:]
         ]
+    elif isinstance(error, TagExists) and error.references:
+        target = error.references[0]
+        details += [_conflict(code, each) for each in error.references]
     return Problem(status=status, code=code, message=message, target=target, details=tuple(details))
+
+
+def _conflict(code: str, reference: str) -> Detail:
+    """A tag that is there already, in the words of `_detail`."""
+    registry = reference.partition("/")[0]
+    said = f"phase: resolve, side: target, registry: {registry}, reference: {reference}"
+    return Detail(code=code, message=said, target=reference)
 
 
 def _detail(code: str, error: CopyError, cause: BaseException) -> Detail:

@@ -300,3 +300,10 @@ def test_any_location_reads_back_from_its_text_or_is_an_invalid_reference(text: 
         assert parse_location(shown) == location
         assert isinstance(location, LayoutReference) == text.startswith("oci:")
     assert shown.isprintable()
+
+
+def test_a_password_before_a_host_is_in_no_part_of_the_message() -> None:
+    with pytest.raises(InvalidReference) as raised:
+        Reference.parse("user:secret@registry.example/repository:tag")
+    assert "***@registry.example" in str(raised.value)
+    assert "secret" not in str(raised.value)

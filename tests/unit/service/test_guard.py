@@ -209,6 +209,13 @@ def test_what_is_no_host_is_no_source(registry: str) -> None:
         guard(allow=("*",)).check_source(registry)
 
 
+def test_a_password_before_the_host_is_not_repeated() -> None:
+    with pytest.raises(InvalidInput, match="is no host") as raised:
+        guard(allow=("*",)).check_source("user:secret@registry.example")
+    assert "***@registry.example" in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "registry",
     [

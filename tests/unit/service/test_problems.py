@@ -157,6 +157,16 @@ def test_a_conflict_has_the_words_of_the_contract_and_of_the_service() -> None:
     assert message.endswith("; nothing was copied; the mode Force overwrites the tag")
 
 
+def test_a_conflict_names_phase_registry_and_every_tag_that_is_there() -> None:
+    error = TagExists("two tags", references=("h:5000/a:b", "h:5000/c:d"))
+    problem = problem_of(error, registry=REGISTRY, operation=OPERATION)
+    assert problem.target == "h:5000/a:b"
+    assert [(each.message, each.target) for each in problem.details] == [
+        ("phase: resolve, side: target, registry: h:5000, reference: h:5000/a:b", "h:5000/a:b"),
+        ("phase: resolve, side: target, registry: h:5000, reference: h:5000/c:d", "h:5000/c:d"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("said", "wanted"),
     [

@@ -137,6 +137,20 @@ def test_a_damaged_file_is_left_and_said_so(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_bytes() == b"no database" * 1000
 
 
+def test_what_to_do_about_a_file_that_is_damaged_inside_is_said_as_well(tmp_path: Path) -> None:
+    store = OperationStore(tmp_path)
+    for number in range(50):
+        put(store, operation(f"waits{number}", 1.0))
+    store.close()
+    with (tmp_path / FILE).open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(StoreError) as raised:
+        OperationStore(tmp_path)
+    assert str(raised.value).count("cannot be used") == 1
+    assert raised.value.hint.startswith("go on without the imports that it holds: mv ")
+
+
 def test_a_damaged_row_is_passed_over(tmp_path: Path) -> None:
     store = OperationStore(tmp_path)
     for name in ("one", "two", "three"):

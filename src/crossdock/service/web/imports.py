@@ -38,9 +38,9 @@ async def import_image(service: Service, call: Call) -> web.Response:
     except InvalidInput as error:
         refuse(400, "InvalidRequestContent", f"The request content was invalid: {error}.", target="request")
     call.asked = wanted
-    checked = check_request(wanted, target, service.inventory)
     if wanted.source.registry_uri is not None:
         service.guard.check_source(wanted.source.registry_uri)
+    checked = check_request(wanted, target, service.inventory)
     # One of the inventory is read with the service's own credentials, unless the caller brought theirs.
     linked = checked.source if wanted.source.credentials is None else None
     service.rights.check_import(call.principal, target, linked)

@@ -326,6 +326,14 @@ async def test_the_services_own_credentials_at_a_source_need_rights_there(source
         assert (await client.post(IMPORT, json={"source": source}, headers=bearer("ci"))).status == 202
 
 
+async def test_an_address_that_no_reference_could_spell_is_refused_by_its_rule_all_the_same() -> None:
+    source = {"registryUri": "[::ffff:169.254.169.254]:80", "sourceImage": "x"}
+    async with client_of(make_service()) as client:
+        answer = await client.post(IMPORT, json={"source": source})
+        assert answer.status == 403
+        assert "(metadata-address)" in (await answer.json())["error"]["message"]
+
+
 async def test_the_callers_own_credentials_need_no_right_at_the_source() -> None:
     source = {"registryUri": "source.example.com", "sourceImage": "x", "credentials": {"password": "p"}}
     async with client_of(make_service(identities=True)) as client:
