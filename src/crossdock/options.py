@@ -70,10 +70,15 @@ class RegistryOptions:
         if self.plain_http and self.ca_file is not None:
             raise InvalidOption("plain HTTP and a CA file contradict each other")
 
+    @property
+    def knows_who(self) -> bool:
+        """Whether they say who asks, or which helper knows."""
+        return self.credentials is not None or bool(self.helper)
+
     def over(self, other: RegistryOptions) -> RegistryOptions:
         """These options, and those of `other` where these say nothing."""
         knows_tls = self.ca_file is not None or self.plain_http is not None
-        knows_who = self.credentials is not None or self.helper
+        knows_who = self.knows_who
         return RegistryOptions(
             credentials=self.credentials if knows_who else other.credentials,
             helper=self.helper if knows_who else other.helper,
@@ -87,8 +92,13 @@ class RegistryOptions:
 class Registries(Protocol):
     """What is known of single registries; `crossdock.inventory` reads it from a file."""
 
-    def options_for(self, registry: str, environ: Mapping[str, str]) -> RegistryOptions | None:
-        """How to speak to the ``host[:port]`` of a reference; None: nothing is known."""
+    def options_for(
+        self, registry: str, environ: Mapping[str, str], *, with_credentials: bool = True
+    ) -> RegistryOptions | None:
+        """How to speak to the ``host[:port]`` of a reference; None: nothing is known.
+
+        Without credentials where the caller has others: a secret that is not needed need not be there.
+        """
 
     def home_of(self, registry: str) -> str:
         """The ``host[:port]`` to ask for that of a reference: itself, unless it is another name for it."""

@@ -114,8 +114,10 @@ class Places:
         environ = os.environ if options.environ is None else options.environ
         own = options.source if side == "source" else options.target
         registries = options.registries
-        if registries and (known := registries.options_for(location.registry, environ)) is not None:
-            own = own.over(known)
+        known = registries and registries.options_for(
+            location.registry, environ, with_credentials=not own.knows_who
+        )
+        own = own.over(known) if known else own
         return RegistryClient(
             location.api_host,
             side=side,

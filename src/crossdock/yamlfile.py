@@ -1,8 +1,7 @@
 """Files that people write: YAML, checked against a JSON schema. Whatever is wrong is said with file and line.
 
 The schema is published, and what checks is a reader of the part of JSON Schema that such files use: the two
-cannot differ. YAML's own types play no part: a scalar is a text, unless the schema asks for a boolean or an
-integer, so that a subscription or a name of digits needs no quotes.
+take the same files. So a number or a date where a text is wanted needs quotes.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ _SHOWN_TYPES = {
     "boolean": "true or false",
     "integer": "a whole number",
 }
+_NO_TEXTS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -170,7 +170,10 @@ class _Reader:
         if "enum" in wanted and text not in wanted["enum"]:
             raise self._wrong(node, f"{name} must be {' or '.join(wanted['enum'])}")
         if "pattern" in wanted and not re.search(wanted["pattern"], text):
-            raise self._wrong(node, f"{name} is not of the form {wanted['pattern']}")
+            form = wanted.get("title", wanted["pattern"])
+            raise self._wrong(node, f"{name} is not of the form {form}")
+        if node.tag in _NO_TEXTS:
+            raise self._wrong(node, f"{name} must be a text: put it in quotes")
         return text
 
     def _integer(self, node: Any, wanted: Mapping[str, Any], name: str) -> int:

@@ -133,6 +133,7 @@ def test_a_registry_without_the_api_asks_for_its_password(
         crossdock.ok(*words, "-u", "me", "--password-stdin", stdin=f"{SECRET}\n"),
         crossdock.ok(*words, "-u", "me", "-p", SECRET),
         crossdock.ok(*words, "--inventory", known, env=env),
+        crossdock.ok(*words, "--inventory", known, "-u", "me", "-p", SECRET),  # APP_PASSWORD is not needed
     ]
     for run in runs:
         assert [each["digest"] for each in json.loads(run.stdout)] == [graph.root]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from msgspec import Struct
-from msgspec.structs import replace as changed
 
 from crossdock.acr.command import Checked
 from crossdock.acr.names import SourceImage, default_target, target_tag, untagged_target
@@ -62,17 +61,11 @@ def plan_options(
     `CredentialsError`.
     """
     own = RegistryOptions(credentials=plan.credentials)
-    known = plan.source_entry
-    if known is not None and plan.credentials is not None:
-        known = _without_credentials(known)
+    entry = plan.source_entry
+    known = entry.options(environ, with_credentials=not own.knows_who) if entry else RegistryOptions()
     return replace(
         options,
-        source=own.over(known.options(environ) if known else RegistryOptions()).over(options.source),
+        source=own.over(known).over(options.source),
         target=plan.target_entry.options(environ).over(options.target),
         registries=Inventory(hosts=inventory.hosts, place=inventory.place),
     )
-
-
-def _without_credentials(entry: Entry) -> Entry:
-    """The entry for who has credentials of their own: its secret need not be there."""
-    return changed(entry, credentials=None)

@@ -48,9 +48,6 @@ def parse_inventory(data: bytes, place: str, folder: Path) -> Inventory:
     _check_distinct(entries)
     hosts: dict[str, str] = {}
     for name, served in document["hosts"].value.items() if "hosts" in document else ():
-        for text, line in ((name, served.key_line), (served.value, served.line)):
-            if not _has_port(text):
-                raise InvalidInput(f"{place}:{line}: hosts: {quote(text)} has no port between 1 and 65535")
         if name.lower() in hosts:
             raise InvalidInput(f"{place}:{served.key_line}: hosts: {quote(name)} stands there twice")
         hosts[name.lower()] = served.value
@@ -64,8 +61,6 @@ def _kind() -> Kind:
 def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
     plain = {key: each.value for key, each in found.items() if key not in ("credentials", "tls")}
     login_server = plain.pop("login_server", f"{plain['name']}{ACR_SUFFIX}").lower()
-    if not _has_port(login_server):
-        raise InvalidInput(f"{place}: login_server has no port between 1 and 65535")
     tls = {key: each.value for key, each in found["tls"].value.items()} if "tls" in found else {}
     if tls.get("plain_http") and "ca" in tls:
         at = f"{place.rpartition(':')[0]}:{found['tls'].line}"
@@ -102,9 +97,3 @@ def _check_distinct(entries: tuple[Entry, ...]) -> None:
 def _distinguishing(entry: Entry) -> Iterator[str]:
     for text in (entry.name, entry.subscription, entry.resource_group):
         yield text.lower()
-
-
-def _has_port(text: str) -> bool:
-    """Whether the port of ``host[:port]``, if there is one, can be one."""
-    _, colon, port = text.rpartition(":")
-    return not colon or text.endswith("]") or 0 < int(port) < 1 << 16

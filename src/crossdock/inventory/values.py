@@ -101,9 +101,9 @@ class Entry(Struct, frozen=True, kw_only=True):
             return ""
         return str(ResourceId(self.subscription, self.resource_group, self.name))
 
-    def options(self, environ: Mapping[str, str]) -> RegistryOptions:
-        """How to speak to it; secrets are read now. Raises `CredentialsError`."""
-        who = self.credentials
+    def options(self, environ: Mapping[str, str], *, with_credentials: bool = True) -> RegistryOptions:
+        """How to speak to it; its secret is read now, if at all. Raises `CredentialsError`."""
+        who = self.credentials if with_credentials else None
         whose = f"{self.place}: registry {self.name}" if self.place else f"registry {self.name}"
         return RegistryOptions(
             credentials=who.read(whose, environ) if who else None,
@@ -151,7 +151,9 @@ class Inventory(Struct, frozen=True):
 
     # -- crossdock.options.Registries -----------------------------------------------------------------
 
-    def options_for(self, registry: str, environ: Mapping[str, str]) -> RegistryOptions | None:
+    def options_for(
+        self, registry: str, environ: Mapping[str, str], *, with_credentials: bool = True
+    ) -> RegistryOptions | None:
         """How to speak to the ``host[:port]`` of a reference; None when no entry serves it.
 
         Raises `CredentialsError`, and `InvalidInput` when entries with one login server differ.
@@ -163,7 +165,7 @@ class Inventory(Struct, frozen=True):
                 f"{', '.join(each.place for each in found)}",
                 hint="name the registry by its resource ID, or give the entries different login servers",
             )
-        return found[0].options(environ) if found else None
+        return found[0].options(environ, with_credentials=with_credentials) if found else None
 
     def home_of(self, registry: str) -> str:
         """The login server of the entry that ``NAME.azurecr.io`` means; else `registry` itself.

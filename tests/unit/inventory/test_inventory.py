@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_an_empty_file_is_an_empty_inventory() -> None:
         ("registries:\n  - name: a\n    export_policy: off\n", 3, "enabled or disabled"),
         ("registries:\n  - name: a\n    public_network_access: enabled\n", 3, "Enabled or Disabled"),
         ("registries:\n  - name: a\n    login_server: https://a.example\n", 3, "login_server is not"),
-        ("registries:\n  - name: a\n    login_server: a.example:99999\n", 2, "port"),
+        ("registries:\n  - name: a\n    login_server: a.example:99999\n", 3, "port"),
         ("registries:\n  - name: a\n    credentials: {username: u}\n", 3, "credentials must have"),
         (
             "registries:\n  - name: a\n    credentials: {username: u, password_env: A, helper: h}\n",
@@ -90,7 +91,10 @@ def test_an_empty_file_is_an_empty_inventory() -> None:
         ("registries:\n  - name: a\n\n  - name: A\n", 4, "is the one of inv.yaml:2 again"),
         ("registries:\n  - name: a\n    name: b\n", 3, "'name' twice"),
         ("hosts:\n  docker.io: 5002/x\n", 2, "not of the form"),
-        ("hosts:\n  docker.io: 127.0.0.1:0\n", 2, "no port"),
+        ("hosts:\n  docker.io: 127.0.0.1:0\n", 2, "the port from 1 to 65535"),
+        ("hosts:\n  docker.io: 5002\n", 2, "put it in quotes"),
+        ("registries:\n  - name: a\n    subscription: 1234\n", 3, "put it in quotes"),
+        ("registries:\n  - name: a\n    credentials: {helper: ../h}\n", 3, "not of the form"),
         ("hosts:\n  docker.io/library: 127.0.0.1:1\n", 2, "a key of hosts"),
         ("hosts:\n  a.example: b\n  A.example: c\n", 3, "twice"),
         ("hosts: [\n", 2, "not YAML"),
@@ -108,6 +112,21 @@ def test_what_is_wrong_is_said_with_its_line(text: str, line: int, words: str) -
 def test_what_is_no_text_is_refused_by_the_files_name(data: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"inv\.yaml"):
         parse_inventory(data, "inv.yaml", Path())
+
+
+@pytest.mark.parametrize(
+    "port", [0, 1, 9, 80, 9999, 10000, 59999, 60000, 64999, 65000, 65535, 65536, 70000, 100000]
+)
+def test_the_schema_itself_says_what_a_port_is(port: int) -> None:
+    form = schema()["$defs"]["host"]["pattern"]
+    assert (re.search(form, f"a.example:{port}") is not None) is (1 <= port <= 65535)
+
+
+def test_a_secret_is_not_read_for_who_has_credentials_of_their_own() -> None:
+    inventory = read("registries:\n  - name: a\n    credentials: {username: u, password_env: P}\n")
+    assert inventory.options_for("a.azurecr.io", {}, with_credentials=False) == RegistryOptions()
+    with pytest.raises(CredentialsError, match="no P"):
+        inventory.options_for("a.azurecr.io", {})
 
 
 def test_the_schema_is_a_schema_of_each_value() -> None:
