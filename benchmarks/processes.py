@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -80,6 +81,11 @@ class Server:
         raise RuntimeError(
             f"{self._program} does not listen on {self.port}: {self.log.read_text(errors='replace')[-2000:]}"
         )
+
+    def peak_rss(self) -> int:
+        """Bytes of memory that the process has had at most; proc(5), VmHWM."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
     def stop(self) -> None:
         """End the process, politely first."""

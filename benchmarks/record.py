@@ -37,7 +37,11 @@ class Record:
     """
 
     def __init__(
-        self, size: Size | Literal["kernels", "resume"], path: Path | None, *, partial: bool = False
+        self,
+        size: Size | Literal["kernels", "resume", "service"],
+        path: Path | None,
+        *,
+        partial: bool = False,
     ) -> None:
         commit = _git("rev-parse", "HEAD")
         started = now()
