@@ -12,6 +12,7 @@ How one blob moves::
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from crossdock.oci.descriptor import Descriptor
@@ -243,6 +244,14 @@ class Target(Protocol):
 
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """Another repository of this registry that is known to have the blob, to be given to `mount`."""
+
+    def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
+        """The block that brings a blob, which this repository does not have, from the registry `source`.
+
+        Entered when no other copy of the run is bringing it from there into a repository of this registry;
+        then it can be mounted (`other_repository`). Not waited for where mounts are refused. The caller holds
+        nothing that another copy needs.
+        """
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """Make the blob of another repository of this registry appear here. False: it must be uploaded.

@@ -441,6 +441,28 @@ def test_a_mount_asks_for_pull_on_the_other_repository(
     assert_holds(registry.remote, f"{TOKEN_REPOSITORY}/other", "v1", graph)
 
 
+def test_copies_of_a_run_mount_what_they_share_with_tokens_for_both_repositories(
+    secrets: Secrets,
+    start_tokens: StartToken,
+    token_registry: Callable[[str, TokenServer], DockerRegistry],
+    source: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    server = start_tokens(users={USER: PASSWORD})
+    closed = token_registry("closed", server)
+    content, _ = one_layer_image(builder, 100_000)
+    names = [f"{TOKEN_REPOSITORY}/{number}" for number in range(4)]
+    path = tmp_path / "list"
+    path.write_text("".join(f"{source.host}/{repository}:v1 {closed.host}/{name}:v1\n" for name in names))
+    graph = push(source.remote, repository, builder, content, "v1")
+    words = "copy", "--from-file", str(path), "--dest-creds-stdin"
+    totals = json.loads(secrets.run(*words, stdin=f"{LOGIN}\n"))["totals"]
+    assert (totals["copied"], totals["retries"]) == (len(names), 0)
+    assert (totals["bytes_moved"], totals["bytes_mounted"]) == (graph.blob_bytes, 3 * graph.blob_bytes)
+
+
 def test_a_401_in_the_middle_is_answered_with_a_new_token(
     secrets: Secrets,
     start_tokens: StartToken,

@@ -9,7 +9,7 @@ import pytest
 
 from crossdock.testing.faultproxy import FaultProxy
 from crossdock.testing.faults import Answer, Break, Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock.testing.images import Content, ImageBuilder
 from support.command import CANCELLED, NOT_FOUND, SOURCE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.faults import wait_set
@@ -162,3 +162,78 @@ def test_a_source_that_is_down_fails_its_pairs_and_no_other(
     done = crossdock("copy", "--from-file", path, "--retries", "0", *QUIET)
     assert done.code == SOURCE, str(done)
     assert [each["status"] for each in done.result["copies"]] == ["failed", "copied"]
+
+
+SHARED = 12  # repositories, all with one image
+
+
+@pytest.fixture
+def shared(source: DockerRegistry, repository: str, builder: ImageBuilder) -> list[Content]:
+    """Two layers, one of them of several slots, that the images of all repositories share."""
+    layers = [builder.random_layer(20_000), builder.random_layer(2_000_000)]
+    for number in range(SHARED):
+        image = builder.image([*layers, builder.random_layer(500)])
+        push(source.remote, f"{repository}/r{number}", builder, image, "v1")
+    return layers
+
+
+def shared_list(source: str, target: str, repository: str) -> str:
+    """The list that copies them, one to each repository."""
+    names = [f"{repository}/r{number}:v1" for number in range(SHARED)]
+    return "".join(f"{source}/{name} {target}/{name}\n" for name in names)
+
+
+def bytes_read(source: DockerRegistry, mark: int, layer: Content) -> int:
+    """Of the layer, from the source."""
+    accesses = source.accesses(mark)
+    return sum(each.size for each in accesses if each.method == "GET" and layer.digest in each.path)
+
+
+def test_a_layer_that_many_repositories_need_is_read_once(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    shared: list[Content],
+) -> None:
+    mark = source.mark()
+    text = shared_list(source.host, target.host, repository)
+    totals = crossdock.ok("copy", "--from-file", "-", *QUIET, stdin=text).result["totals"]
+    assert [bytes_read(source, mark, layer) for layer in shared] == [layer.size for layer in shared]
+    assert totals["blobs_mounted"] == len(shared) * (SHARED - 1)
+    assert totals["blobs_moved"] == len(shared) + 2 * SHARED  # a config and a layer of its own each
+    assert totals["bytes_requested"] == totals["bytes_moved"]
+
+
+def test_a_copy_that_fails_with_a_shared_layer_leaves_it_to_one_other(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    shared: list[Content],
+) -> None:
+    mark, small = source.mark(), shared[0]
+    refusal = Fault(
+        lambda r: r.is_upload_body() and small.digest.partition(":")[2] in r.path, answer=Answer(403)
+    )
+    target_faults.add(refusal)
+    text = shared_list(source.host, target_faults.host, repository)
+    totals = crossdock("copy", "--from-file", "-", *QUIET, stdin=text).result["totals"]
+    assert refusal.reached.is_set()
+    assert (totals["failed"], totals["copied"]) == (1, SHARED - 1)
+    assert bytes_read(source, mark, small) == 2 * small.size
+
+
+@pytest.mark.parametrize("status", [202, 405])
+def test_a_target_that_does_not_mount_gets_all_uploads(
+    status: int,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    shared: list[Content],
+) -> None:
+    target_faults.add(Fault(lambda r: "mount=" in r.path, times=None, answer=Answer(status)))
+    text = shared_list(source.host, target_faults.host, repository)
+    totals = crossdock.ok("copy", "--from-file", "-", *QUIET, stdin=text).result["totals"]
+    assert totals["blobs_moved"] == SHARED * (len(shared) + 2)

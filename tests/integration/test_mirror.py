@@ -96,6 +96,7 @@ def test_everything_arrives_and_a_second_run_asks_for_each_tag_once(
     places = f"{source.host}/{repository}", f"{target.host}/copy/{repository}"
     copies = sum(map(len, state.values()))
     assert copies == 3 * REPOSITORIES + 2
+    begin = source.mark()
     first = crossdock.ok("mirror", *places, *QUIET, "--report", tmp_path / "report").result
     assert state_of(target.remote, f"copy/{repository}") == state
     assert first["totals"]["repositories"] == REPOSITORIES
@@ -105,6 +106,9 @@ def test_everything_arrives_and_a_second_run_asks_for_each_tag_once(
     assert {each["source"] for each in first["copies"]} == {
         f"{places[0]}/{name}:{tag}" for name, tags in state.items() for tag in tags
     }
+    read = [each.path for each in source.accesses(begin) if each.method == "GET" and "/blobs/" in each.path]
+    digests = [path.rpartition("/")[2] for path in read]
+    assert len(digests) == len(set(digests)), "one repository brings a layer, the others mount it"
     report = json.loads((tmp_path / "report").read_text())
     assert sum(len(each["blobs"]) for each in report["copies"]) > copies
     assert report["error"] is None

@@ -2,11 +2,18 @@
 
 Nothing is asked twice, and what is known of one repository can be mounted into another. Known is what was
 true a moment ago: a registry that deletes meanwhile refuses the manifest, and `forget` follows.
+
+What several repositories need at once is brought into one of them while the others wait (`turn`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from msgspec import Struct
 
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -14,14 +21,23 @@ from crossdock.oci.digest import Digest
 MOST_DIGESTS = 20_000  # of some 400 bytes each; those used longest ago are forgotten
 MOST_REPOSITORIES = 8  # of one digest
 REFUSALS = 3  # mounts in a row that the registry refused, after which none is tried
+WAITS = 2  # for copies that fail to bring a blob; more would add up to hours where a source is silent
+
+
+class _Arrival(Struct, frozen=True):
+    """A blob that is being brought into a repository."""
+
+    repository: str
+    ended: asyncio.Future[None]
 
 
 class Contents:
-    """Digests, their sizes, and the repositories that have them."""
+    """Digests, their sizes, and the repositories that have them, or soon will."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Digest, tuple[int, dict[str, None]]] = OrderedDict()
         self._refused = 0
+        self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
 
     def add(self, repository: str, descriptor: Descriptor) -> None:
         """The repository has it."""
@@ -49,6 +65,40 @@ class Contents:
     def mounted(self, worked: bool) -> None:
         """What came of a mount."""
         self._refused = 0 if worked else self._refused + 1
+        if self._refused >= REFUSALS:  # there is nothing to wait for
+            for arrival in self._arrivals.values():
+                if not arrival.ended.done():
+                    arrival.ended.set_result(None)
+
+    @asynccontextmanager
+    async def turn(self, repository: str, descriptor: Descriptor, source: str) -> AsyncIterator[None]:
+        """The block that brings a blob into the repository, which does not have it.
+
+        Entered at once, unless another copy is bringing the blob from the registry `source` into a repository
+        from which it can be mounted then: it is entered when that one has ended, well or not. Nobody waits
+        where the last mount was refused. Whoever waits must hold nothing that a copy needs to get on. What is
+        noted of a block that fails is forgotten.
+        """
+        key = descriptor.digest, source
+        waits = 0
+        while waits < WAITS and not self._refused and (arrival := self._arrivals.get(key)) is not None:
+            if self.elsewhere(repository, descriptor) not in (None, arrival.repository):
+                break
+            await asyncio.shield(arrival.ended)
+            waits += 1
+        own = None
+        if key not in self._arrivals and self.elsewhere(repository, descriptor) is None:
+            own = self._arrivals[key] = _Arrival(repository, asyncio.get_running_loop().create_future())
+        try:
+            yield
+        except BaseException:
+            self._known.get(descriptor.digest, (0, {}))[1].pop(repository, None)
+            raise
+        finally:
+            if own is not None:
+                del self._arrivals[key]
+                if not own.ended.done():
+                    own.ended.set_result(None)
 
     def forget(self, repository: str) -> None:
         """What was known of the repository is not true any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from crossdock.content import BlobSource, SavedSession, SessionLog
@@ -111,6 +112,10 @@ class RegistryRepository:
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """Another repository of the registry that some copy of this process saw the blob in."""
         return self._contents.elsewhere(self._repository, descriptor)
+
+    def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
+        """As `Contents.turn`."""
+        return self._contents.turn(self._repository, descriptor, source)
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """Make a blob of another repository of this registry appear here; False: upload it. # network

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from crossdock.content import ByteSink
@@ -127,6 +128,10 @@ class LayoutStore:
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """None: a layout has no other repositories."""
         return None
+
+    def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
+        """At once: a layout has no other repositories."""
+        return nullcontext()
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """False: a layout has no other repositories."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -357,8 +358,15 @@ class ImageCopy:
                 async with self._checks:
                     present = await self._target.has_blob(blob)  # network
             if not present:
-                return await self._move_blob(blob)
+                async with self._turn(blob):
+                    return await self._move_blob(blob)
         return "skipped"
+
+    def _turn(self, blob: Descriptor) -> AbstractAsyncContextManager[None]:
+        if self._wish.mount_from:  # it is in the target's registry already
+            return nullcontext()
+        # By the source's registry: one that is slow or silent keeps no copy waiting that reads elsewhere.
+        return self._target.turn(blob, self._source.name.partition("/")[0])
 
     async def _move_blob(self, blob: Descriptor) -> BlobOutcome:
         if blob.size <= self._workshop.supply.budget.slot_size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from crossdock.content import BlobSource, Body, ByteSink, Pipe, UploadSession
@@ -180,6 +181,9 @@ class MemoryTarget:
     async def has_blob(self, descriptor: Descriptor) -> bool:
         self.checks.append(descriptor.digest)
         return descriptor.digest in self.blobs
+
+    def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         data = self.elsewhere.get(from_repository, {}).get(descriptor.digest)
