@@ -10,6 +10,7 @@ import json
 import logging
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -29,7 +30,8 @@ MAX_KEYS = 100
 TIMEOUT_S = 10.0  # of one document
 FRESH_S = 3600.0  # after which keys are fetched anew when one is needed
 STALE_S = 24 * 3600.0  # until when they stand while they cannot be fetched
-PAUSE_S = 60.0  # between two fetches because of a key that is not there
+PAUSE_S = 60.0  # in which so many fetches may be made because of a key that is not there:
+FETCHES = 3  # an issuer that changes its keys right after they were read is believed, too
 PAUSE_AFTER_FAILURE_S = 5.0
 RSA_BITS = range(2048, 8193)
 
@@ -89,6 +91,7 @@ class IssuerKeys:
         self._keys: tuple[Key, ...] = ()
         self._fetched: float | None = None  # when, by the clock
         self._tried_until = clock()  # no fetch before
+        self._recent: deque[float] = deque(maxlen=FETCHES)  # when keys were fetched
         self._lock = asyncio.Lock()
         self._tls: ssl.SSLContext | None = None
         if issuer.keys is not None:
@@ -142,7 +145,10 @@ class IssuerKeys:
     async def _refresh(self) -> None:
         """Fetch, unless that was tried just now. Raises `TokenRefused` when there is nothing to stand on."""
         failed = "they could not be fetched just now"
+        before = self._fetched
         async with self._lock:
+            if self._fetched != before:  # somebody did meanwhile
+                return
             if self._clock() >= self._tried_until:
                 try:
                     async with asyncio.timeout(2 * TIMEOUT_S):
@@ -153,7 +159,9 @@ class IssuerKeys:
                     log.warning("the keys of %s could not be fetched: %s", self._issuer.issuer, failed)
                 else:
                     self._fetched = self._clock()
-                    self._tried_until = self._fetched + PAUSE_S
+                    self._recent.append(self._fetched)
+                    if len(self._recent) == FETCHES:
+                        self._tried_until = self._recent[0] + PAUSE_S
                     return
             if self._too_old():
                 raise TokenRefused(

@@ -13,12 +13,13 @@ import pytest
 from crossdock.acr.importing import FoundSource, Serving
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.request import ImportRequest, ImportSource
-from crossdock.errors import NotFound, QueueFull, Stopping
+from crossdock.errors import NotFound, QueueFull, Stopping, StoreError
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import CopyOptions
 from crossdock.service.config import Limits, Settings
 from crossdock.service.operations import imports as module
+from crossdock.service.operations import patience
 from crossdock.service.operations.imports import Imports
 from crossdock.service.values import ENDED, Operation, Order, Principal
 
@@ -39,10 +40,13 @@ class Runs:
         self.pinned: list[str] = []
         self.hold = asyncio.Event()
         self.error: Exception | None = None
+        self.answers = True
 
     async def __call__(self, plan: ImportPlan, options: Any, *, serving: Serving, **_: Any) -> Result:
         self.plans.append(str(plan.targets[0]))
         self.pinned.append(serving.digest)
+        if not self.answers:
+            await asyncio.Event().wait()
         root = Descriptor("application/vnd.oci.image.manifest.v1+json", DIGEST, 2)  # type: ignore[arg-type]
         await serving.on_found(FoundSource(DIGEST, root, ()))
         await self.hold.wait()
@@ -131,6 +135,23 @@ async def test_an_import_that_stands_still_fails_with_the_reason(
     assert "nothing moved for 0.05 s" in operation.problem.message
 
 
+async def test_a_silent_registry_keeps_no_import_from_another_waiting(
+    start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
+    async with start(imports=1, imports_per_registry=1) as imports:
+        runs.answers = False
+        silent = await imports.submit(order("x"))
+        await until(lambda: len(runs.plans) == 1)
+        runs.answers = True
+        runs.hold.set()
+        other = await imports.submit(order("y"))
+        await ended(imports, other)
+        assert (silent.state, other.state) == ("Running", "Succeeded")
+        await imports.cancel(silent.id)
+        assert (imports.running, silent.state) == (0, "Canceled")
+
+
 async def test_what_is_over_the_queue_is_refused(start: Any, runs: Runs) -> None:
     async with start(imports=1, queue=1) as imports:
         await imports.submit(order("x"))
@@ -212,6 +233,28 @@ async def test_a_stop_leaves_imports_for_the_next_start_with_what_the_tag_meant(
             assert found.state == "Succeeded"
     assert runs.plans == ["target.example/a:x", "target.example/a:x", "target.example/a:y"]
     assert runs.pinned == ["", DIGEST, ""]
+
+
+async def test_a_stop_does_not_wait_for_ever_for_a_disk_that_hangs(
+    start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start() as imports:
+        hangs = asyncio.Event()
+
+        async def save(_: Any) -> None:
+            await hangs.wait()
+            raise StoreError("the disk is gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "STOP_S", 0.01)
+            patch.setattr(imports._saving, "save", save)
+            posted = asyncio.ensure_future(imports.submit(order("x")))
+            await until(lambda: bool(imports._arriving))
+            await imports.stop()
+            assert not posted.done()
+        hangs.set()
+        with pytest.raises(StoreError):
+            await posted
 
 
 async def test_a_target_that_left_the_inventory_ends_what_waited_for_it(start: Any, runs: Runs) -> None:

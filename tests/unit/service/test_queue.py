@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.errors import QueueFull
-from crossdock.service.operations.queue import FairQueue, Job
+from crossdock.service.operations.queue import MOST_ASIDE, FairQueue, Job
 
 
 def job(name: str, *registries: str) -> Job:
@@ -125,3 +125,43 @@ def test_limits_hold_and_everything_runs_once(
     assert queue.waiting == 0
     alike = [each for each in order if jobs[each] == (jobs[order[0]][0], jobs[order[0]][1])]
     assert alike == sorted(alike, key=lambda name: int(name[1:]))  # of one principal and its registries
+
+
+def test_a_job_that_is_set_aside_counts_for_the_registry_that_is_silent_and_no_other() -> None:
+    queue = FairQueue(at_once=2, per_registry=1, length=100)
+    for each in (job("A1", "silent", "target"), job("B1", "source", "target"), job("B2", "silent", "other")):
+        queue.add(each)
+    assert started(queue) == ["A1"]
+    queue.set_aside("A1", frozenset({"silent"}))
+    assert started(queue) == ["B1"]
+    queue.take_back("A1")
+    queue.remove("B1")
+    assert started(queue) == []
+    queue.remove("A1")
+    assert started(queue) == ["B2"]
+
+
+def test_not_everything_can_be_set_aside() -> None:
+    queue = FairQueue(at_once=1, per_registry=100, length=100)
+    for number in range(MOST_ASIDE + 2):
+        queue.add(job(f"A{number}", "silent"))
+    for number in range(MOST_ASIDE + 1):
+        assert started(queue) == [f"A{number}"]
+        queue.set_aside(f"A{number}", frozenset({"silent"}))
+    assert started(queue) == []
+    queue.remove("A0")
+    queue.set_aside(f"A{MOST_ASIDE}", frozenset({"silent"}))
+    assert started(queue) == [f"A{MOST_ASIDE + 1}"]
+
+
+def test_what_has_ended_is_neither_set_aside_nor_taken_back() -> None:
+    queue = FairQueue(at_once=1, per_registry=1, length=100)
+    queue.add(job("A1", "silent"))
+    assert started(queue) == ["A1"]
+    queue.set_aside("A1", frozenset())
+    queue.remove("A1")
+    queue.take_back("A1")
+    queue.set_aside("A1", frozenset())
+    queue.add(job("A2", "silent"))
+    queue.add(job("A3", "silent"))
+    assert started(queue) == ["A2"]

@@ -31,6 +31,7 @@ from crossdock.options import CopyOptions
 from crossdock.service import audit
 from crossdock.service.config import Settings
 from crossdock.service.operations.following import Following
+from crossdock.service.operations.patience import Patience
 from crossdock.service.operations.queue import FairQueue, Job
 from crossdock.service.operations.saving import PERIOD_S, Saving
 from crossdock.service.operations.secrets import Sealer, read_key
@@ -191,12 +192,13 @@ class Imports:
         What is stored can still be asked for.
         """
         self._is_stopping = True
-        await asyncio.gather(*self._arriving.values(), return_exceptions=True)
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=STOP_S)
+        # Those that are arriving are not cancelled: the disk has them, or they are told that it has not.
+        waited = {*tasks, *self._arriving.values()}
+        if waited:
+            _, late = await asyncio.wait(waited, timeout=STOP_S)
             if late:
                 log.warning("%d imports did not stop within %g s", len(late), STOP_S)
 
@@ -313,7 +315,17 @@ class Imports:
         operation.progress = Progress()
         following = Following(operation.progress, plan)
 
+        def set_aside() -> None:
+            progress, places = operation.progress, (plan.source.registry, plan.target_entry.login_server)
+            # Until something has come of the source its target has not been asked for much, and vice versa.
+            silent = places[:1] if not progress.manifests else places[1:] if not progress.bytes else places
+            self._queue.set_aside(operation.id, frozenset(silent))
+            self._start_ready()
+
+        patience = Patience(set_aside, lambda: self._queue.take_back(operation.id))
+
         async def found(source: FoundSource) -> None:
+            patience.note()
             following.found(source)
             if not operation.source_digest:
                 operation.source_digest = str(source.digest)
@@ -333,12 +345,14 @@ class Imports:
             self._saving.note(operation)
             if type(event) is not Retrying and not bound.expired():
                 bound.reschedule(now() + STALL_S)
+                patience.note()
 
         try:
-            async with bound:
-                result = await run_import(
-                    plan, options, on_event=listen, limits=self._image_limits, serving=serving
-                )
+            with patience:
+                async with bound:
+                    result = await run_import(
+                        plan, options, on_event=listen, limits=self._image_limits, serving=serving
+                    )
         except TimeoutError as error:
             if bound.expired():
                 raise TimedOut(f"nothing moved for {STALL_S:g} s", phase="import") from error

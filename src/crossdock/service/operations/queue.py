@@ -2,7 +2,7 @@
 
 Principals take turns, whoever was served last waits longest. Each one's imports begin in the order in which
 they came, but for those whose registry has as many as it may: they are passed over until it has fewer, and
-keep nobody waiting.
+keep nobody waiting. Nor does a job that runs and is set aside, because a registry does not answer it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections import Counter
 from msgspec import Struct
 
 from crossdock.errors import QueueFull
+
+MOST_ASIDE = 8  # for each that may run at once
 
 
 class Job(Struct, frozen=True):
@@ -32,6 +34,7 @@ class FairQueue:
         self._length = length
         self._waiting: dict[str, dict[str, Job]] = {}  # principal → id → job; whose turn it is comes first
         self._running: dict[str, Job] = {}
+        self._aside: dict[str, frozenset[str]] = {}  # of the running: the registries it still counts for
         self._busy: Counter[str] = Counter()
 
     @property
@@ -49,7 +52,8 @@ class FairQueue:
 
         One that could run at once needs no place to wait in.
         """
-        if self.waiting + self.running + coming >= self._length + self._at_once:
+        at_work = self.running - len(self._aside)
+        if self.waiting + at_work + coming >= self._length + self._at_once:
             raise QueueFull(
                 f"{self.waiting + coming} imports are waiting, and the service takes no more for now",
                 hint="post it again when some of them have ended",
@@ -61,7 +65,7 @@ class FairQueue:
 
     def start_next(self) -> Job | None:
         """The job whose turn it is, which runs from now on; None when none may."""
-        if len(self._running) >= self._at_once:
+        if len(self._running) - len(self._aside) >= self._at_once:
             return None
         for principal, jobs in self._waiting.items():
             job = next((each for each in jobs.values() if self._may_run(each)), None)
@@ -79,7 +83,7 @@ class FairQueue:
         """The job has ended, or is not to run."""
         job = self._running.pop(job_id, None)
         if job is not None:
-            self._busy.subtract(job.registries)
+            self._busy.subtract(self._aside.pop(job_id, job.registries))
             self._busy = +self._busy
             return
         for principal, jobs in self._waiting.items():
@@ -87,6 +91,24 @@ class FairQueue:
                 if not jobs:
                     del self._waiting[principal]
                 return
+
+    def set_aside(self, job_id: str, silent: frozenset[str]) -> None:
+        """The running job waits for one of `silent`, and counts for these alone from now on.
+
+        Not when very many do already: what waits for registries has to have an end, too.
+        """
+        job = self._running.get(job_id)
+        if job is None or job_id in self._aside or len(self._aside) >= MOST_ASIDE * self._at_once:
+            return
+        self._aside[job_id] = job.registries & silent
+        self._busy.subtract(job.registries - silent)
+        self._busy = +self._busy
+
+    def take_back(self, job_id: str) -> None:
+        """The job goes on and counts as before, though there may be one too many for a while."""
+        silent = self._aside.pop(job_id, None)
+        if silent is not None:
+            self._busy.update(self._running[job_id].registries - silent)
 
     def _may_run(self, job: Job) -> bool:
         return all(self._busy[registry] < self._per_registry for registry in job.registries)
