@@ -34,7 +34,14 @@ PAGES = (
     "docs/service.md",
 )
 BELOW = ("acr import",)  # commands of groups whose flags the pages name
-OTHERS = ("--connect-to", "--query")  # curl's and az's
+OTHERS = (
+    "--connect-to",
+    "--query",
+    "--out",
+    "--verbose",
+    "--acquire-policy-token",
+    "--change-reference",
+)  # curl, az
 README = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from crossdock.cli.acrlistingarguments import (
@@ -12,6 +12,7 @@ from crossdock.cli.acrlistingarguments import (
     add_manifest,
     add_query,
     add_repository,
+    add_without_effect,
 )
 from crossdock.cli.contentarguments import add_content, add_progress
 
@@ -26,9 +27,10 @@ def add_acr(commands: Any, command: Callable[..., Any], shared: Callable[[Any], 
         "Azure's registries: myregistry without an entry is myregistry.azurecr.io.",
     )
     groups = parser.add_subparsers(dest="group", metavar="GROUP", required=True)
-    _add_import(groups, command, shared)
-    add_manifest(groups, command, shared)
-    add_repository(groups, command, shared)
+    command_of_az = partial(command, allow_abbrev=True)  # scripts say --out table
+    _add_import(groups, command_of_az, shared)
+    add_manifest(groups, command_of_az, shared)
+    add_repository(groups, command_of_az, shared)
 
 
 def _add_common(parser: Any) -> None:
@@ -38,12 +40,13 @@ def _add_common(parser: Any) -> None:
     parser.add_argument(
         "-o",
         "--output",
+        type=str.lower,
         choices=FORMATS,
         help="what stdout holds (default: nothing, as of az)",
     )
     add_query(parser)
     parser.add_argument("--only-show-errors", action="store_true", help="no warnings")
-    parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)  # az's; there is no more
+    add_without_effect(parser)
 
 
 def _add_import(groups: Any, command: Callable[..., Any], shared: Callable[[Any], None]) -> None:

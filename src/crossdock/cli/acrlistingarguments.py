@@ -74,7 +74,7 @@ def add_credentials(group: Any, whose: str) -> None:
 
 
 def _add_order(parser: Any) -> None:
-    parser.add_argument("--orderby", choices=ORDERS, help="by time instead of by name")
+    parser.add_argument("--orderby", type=str.lower, choices=ORDERS, help="by time instead of by name")
     _add_top(parser)
 
 
@@ -89,10 +89,19 @@ def _add_common(parser: Any, shared: Shared) -> None:
     who.add_argument("--subscription", default="", metavar="ID", help="its subscription")
     shared(parser)
     output = parser.add_argument_group("output")
-    output.add_argument("-o", "--output", choices=FORMATS, default="json", help="of stdout (default json)")
+    output.add_argument(
+        *("-o", "--output"), type=str.lower, choices=FORMATS, default="json", help="of stdout (default json)"
+    )
     add_query(output)
     output.add_argument("--only-show-errors", action="store_true", help=argparse.SUPPRESS)
-    output.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)  # az's; there is no more
+    add_without_effect(output)
+
+
+def add_without_effect(parser: Any) -> None:
+    """Flags of every command of az that ask for what there is not: more logging, and Azure's policies."""
+    parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--acquire-policy-token", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--change-reference", help=argparse.SUPPRESS)
 
 
 def add_query(parser: Any) -> None:

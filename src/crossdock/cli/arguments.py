@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -131,14 +132,16 @@ def _columns() -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of leaving the process; never abbreviates; quotes nothing that may be a password."""
+    """Raises instead of leaving the process; quotes no possible password; abbreviates as az alone."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
+    def __init__(self, allow_abbrev: bool = False, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=allow_abbrev, formatter_class=_Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         if "ignored explicit argument" in message:
             message = message.partition(" ignored explicit argument")[0] + " takes no value"
+        if message.startswith("ambiguous option: "):  # may be --pass=SECRET
+            message = re.sub(r"=.* could match", " could match", message, flags=re.DOTALL)
         if message.startswith("argument COMMAND: invalid choice"):
             message = f"no such command; there are {', '.join(COMMANDS)}"
         if message.startswith("argument ACTION: invalid choice"):
@@ -186,9 +189,11 @@ def build_parser(*, listed: bool = False, only: str = "") -> argparse.ArgumentPa
     return parser
 
 
-def _command(commands: Any, name: str, summary: str, description: str = "") -> _Parser:
+def _command(commands: Any, name: str, summary: str, description: str = "", **settings: Any) -> _Parser:
     text = description or summary[0].upper() + summary[1:] + "."
-    parser: _Parser = commands.add_parser(name, help=summary, description=text, epilog=exits.table())
+    parser: _Parser = commands.add_parser(
+        name, help=summary, description=text, epilog=exits.table(), **settings
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -202,3 +202,48 @@ def test_a_list_stands_in_for_source_and_target() -> None:
 def test_what_contradicts_a_list_is_a_usage_error(words: list[str], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         parse(["copy", *words])
+
+
+def test_flags_of_az_may_be_cut_short_and_choices_be_in_capitals_as_az_takes_them() -> None:
+    got = parse(
+        [
+            "acr",
+            "import",
+            "-n",
+            "a",
+            "--sour",
+            "b",
+            "--im",
+            "c",
+            "--forc",
+            "--no-w",
+            "--res",
+            "g",
+            "--out",
+            "TSV",
+        ]
+    )
+    assert (got.source, got.images, got.resource_group, got.output) == ("b", ["c"], "g", "tsv")
+    assert got.force
+    assert got.no_wait
+    got = parse(
+        ["acr", "repository", "show-tags", "-n", "a", "--repo", "b", "--order", "Time_Desc", "--out", "Table"]
+    )
+    assert (got.orderby, got.output) == ("time_desc", "table")
+
+
+def test_policy_flags_of_az_are_taken() -> None:
+    extra = "--acquire-policy-token", "--change-reference", "x", "--verbose"
+    assert parse(["acr", "import", "-n", "a", "--source", "b", *extra]).source == "b"
+    assert parse(["acr", "repository", "list", "-n", "a", *extra]).registry == "a"
+
+
+def test_a_flag_cut_too_short_does_not_tell_its_value() -> None:
+    with pytest.raises(UsageError, match="could match --password, --password-stdin") as caught:
+        parse(["acr", "import", "-n", "a", "--source", "b", "--pass=s3cret\n=x could match"])
+    assert "s3cret" not in str(caught.value)
+
+
+def test_flags_of_other_commands_are_never_cut_short() -> None:
+    with pytest.raises(UsageError, match="unknown flag --out"):
+        parse(["copy", "a", "b", "--out", "json"])

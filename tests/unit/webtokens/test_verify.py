@@ -50,13 +50,17 @@ async def refused(verifier: Verifier, token: str) -> TokenRefused:
         sign(claims(ISSUER), ec_key(), "e1", "ES256"),
         sign(claims(ISSUER), ec_key(), None, "ES256"),
         sign(claims(ISSUER, aud=["https://third.example", "https://other.example"])),
-        sign(claims(ISSUER, exp=NOW - 30)),
-        sign(claims(ISSUER, nbf=NOW + 30)),
         sign(claims(ISSUER, nbf=None)),
     ],
-    ids=["rs256", "ps256", "es256", "no kid", "one of audiences", "late clock", "early clock", "no nbf"],
+    ids=["rs256", "ps256", "es256", "no kid", "one of audiences", "no nbf"],
 )
 async def test_a_token_of_the_issuer_for_the_audience_counts(token: str) -> None:
+    assert (await given().claims(token))["sub"] == "the-sub"
+
+
+@pytest.mark.parametrize(("claim", "off_s"), [("exp", -30), ("nbf", 30)])
+async def test_clocks_may_differ_by_half_a_minute(claim: str, off_s: int) -> None:
+    token = sign(claims(ISSUER, **{claim: int(time.time()) + off_s}))  # here: collection may be long ago
     assert (await given().claims(token))["sub"] == "the-sub"
 
 
