@@ -10,7 +10,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlencode
 
-from crossdock.errors import ProtocolError, RegistryError
+from crossdock.errors import NotFound, ProtocolError, RegistryError
 from crossdock.registry.auth import Scope
 from crossdock.registry.tags import document_of, pages
 from crossdock.transport.redact import redact_url
@@ -50,7 +50,11 @@ async def list_repositories(client: RegistryClient, top: int | None = None) -> l
     Raises `NotFound` where there is no catalog, `ProtocolError` for an answer that is none.
     """
     path = f"/v2/_catalog?{urlencode({'n': _size(top)})}"
-    return await _read(client, path, Scope.catalog(), "repositories", str, top)
+    try:
+        return await _read(client, path, Scope.catalog(), "repositories", str, top)
+    except NotFound as error:
+        error.hint = "this registry has no catalog: its repositories have to be known by name"
+        raise
 
 
 async def _entries(

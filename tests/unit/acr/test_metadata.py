@@ -209,6 +209,18 @@ async def test_repositories_come_page_by_page(tmp_path: Path) -> None:
         assert await list_repositories(host, OPTIONS, top=2) == names[:2]
 
 
+async def test_a_registry_without_a_catalog_is_said_to_have_none(tmp_path: Path) -> None:
+    def none(request: web.Request) -> web.Response | None:
+        return web.Response(status=404) if request.path == "/v2/_catalog" else None
+
+    async with serving(tmp_path, none) as (host, _):
+        with pytest.raises(CopyError) as raised:
+            await list_repositories(host, OPTIONS)
+    cause = root_cause(raised.value)
+    assert isinstance(cause, NotFound)
+    assert "no catalog" in cause.hint
+
+
 async def test_so_many_are_asked_for_at_once_and_a_failure_ends_all() -> None:
     running = most = 0
 
