@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,6 +172,16 @@ async def test_equal_requests_at_the_same_moment_are_one_import(start: Any, runs
             await imports.submit(order("y", request_id="r")),
         ]
         assert len({each.id for each in [*same, *others]}) == 4
+
+
+async def test_a_full_disk_is_found_before_an_import_is_posted(
+    start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start() as imports:
+        await imports.check()
+        monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=4095))
+        with pytest.raises(StoreError, match="no space is left"):
+            await imports.check()
 
 
 async def test_a_cancel_ends_what_runs_and_what_waits(start: Any, runs: Runs) -> None:

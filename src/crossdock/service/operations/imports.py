@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 import uuid
 from collections.abc import Coroutine, Mapping
@@ -39,7 +40,7 @@ from crossdock.service.operations.store import (
     OperationStore,
     Unfinished,
     added,
-    outdated,
+    touched,
     updated,
     without_credentials,
 )
@@ -55,6 +56,7 @@ STALL_S = (
 STOP_S = 20.0  # for running imports to come to a point that the journal knows
 SHORTEST_KEEP_S = 3600.0  # a result has to be there when it is asked for
 RECENT = 1000  # imports that have ended, in memory besides on disk: what lists and pages show
+LEAST_FREE = 1 << 20  # bytes of the state folder's disk: a row and its log take up to 600 KiB
 DAY_S = 86_400.0
 
 
@@ -166,7 +168,10 @@ class Imports:
 
     async def check(self) -> None:
         """Raise `StoreError` unless imports can be kept now."""
-        await self._saving.save(outdated(0))  # older than which none is
+        await self._saving.save(touched())
+        # A small write may find room where the next import does not.
+        if (await asyncio.to_thread(shutil.disk_usage, self._folder)).free < LEAST_FREE:
+            raise StoreError(f"no space is left in {self._folder}", hint="free space there")
 
     async def cancel(self, operation_id: str) -> Operation | None:
         """Stop the import if it has not ended, and wait until it has; what it uploaded is dropped."""
