@@ -15,6 +15,7 @@ from crossdock.errors import InvalidInput
 from crossdock.oci.text import quote
 
 MAX_FILE = 4 << 20  # bytes; ten thousand entries
+MOST_MISTAKES = 20  # that one message names
 MAX_DEPTH = 8  # of nested nodes; the schemas have up to six
 
 _BOOLEANS = {"true": True, "false": False}
@@ -60,12 +61,18 @@ def read_bytes(path: Path, kind: Kind) -> bytes:
 def read_document(data: bytes, place: str, kind: Kind) -> dict[str, Found] | None:
     """The document's members, checked; None when there is none. `place` is how messages name the file.
 
-    Members of mappings and lists are `Found`, scalars are plain. Raises `InvalidInput` with ``file:line``.
+    Members of mappings and lists are `Found`, scalars are plain. Raises `InvalidInput` with ``file:line`` of
+    each mistake.
     """
     root = _compose(data, place, kind.name)
     if root is None:
         return None
-    document: dict[str, Found] = _Reader(place, kind).read(root, kind.schema, kind.name)
+    reader = _Reader(place, kind)
+    document: dict[str, Found] = reader.read(root, kind.schema, kind.name)
+    if reader.mistakes:
+        more = len(reader.mistakes) - MOST_MISTAKES
+        said = [str(each) for each in reader.mistakes[:MOST_MISTAKES]]
+        raise InvalidInput("; ".join(said) + (f"; and {more} more" if more > 0 else ""), hint=kind.hint)
     return document
 
 
@@ -101,6 +108,7 @@ class _Reader:
     def __init__(self, place: str, kind: Kind) -> None:
         self._place = place
         self._kind = kind
+        self.mistakes: list[InvalidInput] = []  # the value of each is None
 
     def read(self, node: Any, wanted: Mapping[str, Any], name: str, depth: int = 0) -> Any:
         """The value of `node`: members of mappings and lists as `Found`, scalars as they are."""
@@ -118,10 +126,18 @@ class _Reader:
                 raise self._wrong(node, f"{name} must not be empty")
             each = wanted["items"]
             return [
-                Found(self.read(item, each, f"{name}[{index}]", depth + 1), _line(item))
+                Found(self._member(item, each, f"{name}[{index}]", depth + 1), _line(item))
                 for index, item in enumerate(node.value)
             ]
         return self._scalar(node, wanted, name)
+
+    def _member(self, node: Any, wanted: Mapping[str, Any], name: str, depth: int) -> Any:
+        """As `read`; a mistake is kept, so that those of its neighbours are found as well."""
+        try:
+            return self.read(node, wanted, name, depth)
+        except InvalidInput as error:
+            self.mistakes.append(error)
+            return None
 
     def _mapping(self, node: Any, wanted: Mapping[str, Any], name: str, depth: int) -> dict[str, Found]:
         found: dict[str, Found] = {}
@@ -134,13 +150,16 @@ class _Reader:
                 raise self._wrong(key_node, f"{name} has the key {quote(key)} twice")
             below = properties.get(key, others)
             if not below:
-                raise self._wrong(
-                    key_node, f"{name} has an unknown key {quote(key)}; known are {', '.join(properties)}"
+                self.mistakes.append(
+                    self._wrong(
+                        key_node, f"{name} has an unknown key {quote(key)}; known are {', '.join(properties)}"
+                    )
                 )
+                continue
             if "propertyNames" in wanted:
                 self._scalar(key_node, self._resolved(wanted["propertyNames"]), f"a key of {name}")
             shown = key if depth == 0 else f"{name}.{key}"
-            value = self.read(value_node, below, shown, depth + 1)
+            value = self._member(value_node, below, shown, depth + 1)
             found[key] = Found(value, _line(value_node), _line(key_node))
         for key in wanted.get("required", ()):
             if key not in found:

@@ -239,3 +239,17 @@ def test_the_documentation_has_every_key_and_default() -> None:
         default = getattr(Limits(), key)
         assert defaults[f"limits.{key}"] == ("256MiB" if key == "memory" else str(default))
     assert Limits().memory == 256 << 20
+
+
+def test_each_of_several_mistakes_is_said_with_its_line() -> None:
+    text = b"limits:\n  imports: x\n  queue: -1\nfoo: 1\nsources:\n  allow: ['http://x', y.example, '#']\n"
+    with pytest.raises(InvalidInput) as raised:
+        parse_settings(text, "page", Path("/"))
+    said = [each.partition(": ")[0] for each in str(raised.value).split("; ") if each.startswith("page:")]
+    assert said == ["page:2", "page:3", "page:4", "page:6", "page:6"]
+
+
+def test_of_very_many_mistakes_some_are_said_and_the_others_counted() -> None:
+    text = b"".join(b"key%d: 1\n" % number for number in range(100))
+    with pytest.raises(InvalidInput, match=r"and 80 more$"):
+        parse_settings(text, "page", Path("/"))
