@@ -73,15 +73,15 @@ async def operation_results(service: Service, call: Call) -> web.Response:
 
 async def list_imports(service: Service, call: Call) -> web.Response:
     """The imports that the caller may know of, the newest first."""
-    state = call.query.get("state", "")
-    if state not in ("", *get_args(State)):
+    state = call.query.get("state")
+    if state is not None and state not in get_args(State):
         refuse(
             400,
             "InvalidQueryParameter",
             f"The query parameter state is none of {', '.join(get_args(State))}.",
             target="state",
         )
-    found = [each for each in service.seen_by(call.principal) if state in ("", each.state)]
+    found = [each for each in service.seen_by(call.principal) if state in (None, each.state)]
     page, following = page_of(found, call.query, top="top", skip="skip")
     documents = [import_document(each, call.base) for each in page]
     return json_answer({"value": documents, **next_link(call.url(), following)})

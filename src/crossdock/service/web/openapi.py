@@ -8,6 +8,7 @@ from typing import Any, get_args
 from crossdock import __version__
 from crossdock.service.values import State
 from crossdock.service.web import openapischemas as schemas
+from crossdock.service.web.paging import FILTERS
 from crossdock.service.web.routing import ROUTES, Endpoint, Route
 
 _PLACES = {
@@ -186,7 +187,8 @@ def _parameters(route: Route, method: str) -> list[dict[str, Any]]:
         found.append(_query("$skiptoken", start, "As nextLink has it."))
     if route.endpoint == "resources":
         words = "resourceType, name, resourceGroup or location, compared by eq, joined by and."
-        found.append(_query("$filter", {"type": "string"}, words))
+        term = f"({'|'.join(FILTERS)}) eq '[^']*'"
+        found.append(_query("$filter", {"type": "string", "pattern": f"^({term}( and {term})*)?$"}, words))
     if route.endpoint == "imports":
         found.append(_query("state", {"type": "string", "enum": list(get_args(State))}, "Of this state."))
         found.append(_query("top", size, "How many at most."))

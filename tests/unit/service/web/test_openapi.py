@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
@@ -9,6 +11,7 @@ from openapi_spec_validator import validate
 from crossdock.service.values import ANYBODY, Problem, State
 from crossdock.service.web.importdocument import IMPORT_SCHEMA, import_document
 from crossdock.service.web.openapi import openapi_document
+from crossdock.service.web.paging import read_filter
 from crossdock.service.web.routing import ROUTES
 from unit.service.web.test_page import operation
 
@@ -31,6 +34,15 @@ def test_operation_ids_are_unique_and_errors_have_a_body() -> None:
         for status, answer in each["responses"].items():
             if status == "default" or status >= "400":
                 assert "application/json" in answer["content"], (each["operationId"], status)
+
+
+def test_the_filter_of_the_document_takes_what_is_read() -> None:
+    parameters = DOCUMENT["paths"]["/subscriptions/{subscriptionId}/resources"]["get"]["parameters"]
+    (pattern,) = (each["schema"]["pattern"] for each in parameters if each["name"] == "$filter")
+    for text in ("", "name eq 'a'", "resourceType eq 'b/c' and name eq 'a'"):
+        assert re.search(pattern, text)
+        read_filter(text)
+    assert not re.search(pattern, "name ne 'a'")
 
 
 @pytest.mark.parametrize("state", ["Accepted", "Running", "Succeeded", "Failed", "Canceled"])

@@ -229,6 +229,7 @@ FAILURES: list[tuple[str, str, str, Any, int, str]] = [
     ),
     ("an unknown import", "GET", f"/imports/{CLIENTS_ID}", None, 404, "ImportNotFound"),
     ("no import", "DELETE", "/imports/x", None, 404, "ImportNotFound"),
+    ("an empty state", "GET", "/imports?state=", None, 400, "InvalidQueryParameter"),
     ("an unknown state", "GET", "/imports?state=Done", None, 400, "InvalidQueryParameter"),
     ("a size that is none", "GET", "/imports?top=x", None, 400, "InvalidQueryParameter"),
     ("a filter that is none", "GET", f"{BASE}/resources?$filter=x", None, 400, "InvalidFilterInQueryString"),
