@@ -31,7 +31,7 @@ TIMEOUT_S = 10.0  # of one document
 FRESH_S = 3600.0  # after which keys are fetched anew when one is needed
 STALE_S = 24 * 3600.0  # until when they stand while they cannot be fetched
 PAUSE_S = 60.0  # in which so many fetches may be made because of a key that is not there:
-FETCHES = 3  # an issuer that changes its keys right after they were read is believed, too
+FETCHES = 10  # an issuer that changes its keys right after they were read is believed, too
 PAUSE_AFTER_FAILURE_S = 5.0
 RSA_BITS = range(2048, 8193)
 

@@ -225,7 +225,7 @@ async def test_a_jwks_uri_of_the_settings_is_asked_alone(server: KeyServer) -> N
     assert server.asked == ["/mine"]
 
 
-async def test_an_unknown_key_is_looked_for_again_but_not_more_often_than_thrice_a_minute(
+async def test_an_unknown_key_is_looked_for_again_but_not_more_than_ten_times_a_minute(
     server: KeyServer,
 ) -> None:
     clock = Clock()
@@ -233,14 +233,14 @@ async def test_an_unknown_key_is_looked_for_again_but_not_more_often_than_thrice
     await found.find("k1", "RS256")
     server.keys.append(public(rsa_key("new"), "k2"))
     assert (await found.find("k2", "RS256")).kid == "k2"
-    for _ in range(5):
+    for _ in range(15):
         with pytest.raises(TokenRefused, match="does not have"):
             await found.find("k3", "RS256")
-    assert len(server.asked) == keys.FETCHES == 3
+    assert len(server.asked) == keys.FETCHES
     server.keys.append(public(rsa_key("newer"), "k3"))
     clock.now += keys.PAUSE_S
     assert (await found.find("k3", "RS256")).kid == "k3"
-    assert len(server.asked) == 4
+    assert len(server.asked) == keys.FETCHES + 1
 
 
 async def test_a_key_that_is_gone_is_refused_when_the_keys_were_fetched_anew(server: KeyServer) -> None:
