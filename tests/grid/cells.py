@@ -58,6 +58,7 @@ FAULTS = {
 
 KINDS = {
     "read": "ReadFailed",
+    "open": "ReadFailed|ConnectFailed",  # a reset may come before connect(2) has returned
     "write": "WriteFailed|ReadFailed",  # which one, the kernel's buffers decide
     "time": "TimedOut",
     "tls": "TlsFailed",
@@ -132,7 +133,7 @@ class Cell:
 #               connect  TLS      request  head     first    middle   last     commit   manifest tag
 SOURCE = """
 drop            read     tls      read     read     read     read     read     -commit  read     read
-reset           read     tls      read     read     read     read     read     -commit  read     read
+reset           open     tls      read     read     read     read     read     -commit  read     read
 stall           time     time     time     time     time     time     time     -commit  time     time
 truncate        -bytes   tls      -bytes   size     proto    proto    proto    -commit  size     json
 flip a bit      -bytes   tls      -bytes   digest   digest   digest   digest   -commit  digest   -bytes
@@ -156,7 +157,7 @@ cancellation    !cancel  !cancel  !cancel  !cancel  !cancel  !cancel  !cancel  -
 
 TARGET = """
 drop            read     tls      read     read     write    write    write    ok       ok       read
-reset           read     tls      read     read     write    write    write    ok       ok       read
+reset           open     tls      read     read     write    write    write    ok       ok       read
 stall           time     time     time     time     time     time     time     ok       ok       time
 truncate        -bytes   tls      -bytes   -bytes   reject   reject   reject   -bytes   refuse   refuse
 flip a bit      -bytes   tls      -bytes   -bytes   reject   reject   reject   -bytes   refuse   refuse

@@ -218,7 +218,9 @@ def test_a_tag_that_moves_while_the_service_is_down_changes_nothing(
     first = push(yard.source.remote, repository, builder, one_layer_image(builder, 200_000)[0], "v1")
     reached = threading.Event()
     yard.faults.add(
-        Fault("POST */blobs/uploads/*", breaks=Break("stall", "head", 0), when_reached=reached.set)
+        Fault(
+            "POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None, when_reached=reached.set
+        )
     )
     location = yard.post(f"{repository}:v1", f"{repository}:v1")
     assert reached.wait(30)
@@ -236,7 +238,9 @@ def test_sigterm_leaves_a_running_import_for_the_next_start(
     graph = push(yard.source.remote, repository, builder, one_layer_image(builder, 200_000)[0], "v1")
     reached = threading.Event()
     yard.faults.add(
-        Fault("POST */blobs/uploads/*", breaks=Break("stall", "head", 0), when_reached=reached.set)
+        Fault(
+            "POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None, when_reached=reached.set
+        )
     )
     location = yard.post(f"{repository}:v1", f"{repository}:v1")
     assert reached.wait(30)
@@ -327,7 +331,9 @@ def test_credentials_of_imports_that_wait_outlive_the_service_with_its_key_alone
     yard = make_yard(source, target, fault_proxy(target.host), settings, tmp_path, closing)
     reached = threading.Event()
     yard.faults.add(
-        Fault("POST */blobs/uploads/*", breaks=Break("stall", "head", 0), when_reached=reached.set)
+        Fault(
+            "POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None, when_reached=reached.set
+        )
     )
     credentials = {"username": "ci", "password": SECRET}
     location = yard.post(f"{repository}:v1", f"{repository}:v1", credentials=credentials)
