@@ -24,6 +24,7 @@ from crossdock.errors import (
     Unauthorized,
     root_cause,
 )
+from crossdock.oci.text import with_more
 
 # `re` compiles them when they are first used: most copies do not fail.
 # user:password@ after a scheme; a tag before @sha256:… is no password.
@@ -50,7 +51,7 @@ def error_line(error: BaseException) -> str:
     resume = fold(getattr(error, "how_to_resume", ""))
     for more in (find_hint(error) or next_step(error), resume):
         if more and more not in text:
-            text = f"{text}; {more}"
+            text = with_more(text, more)
     return f"crossdock: {text}"
 
 

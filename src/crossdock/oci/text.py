@@ -1,4 +1,4 @@
-"""How text that came from outside is shown in messages: quoted, on one line, bounded."""
+"""How texts are shown in messages: what came from outside quoted, on one line, bounded."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def quote(text: str) -> str:
         half = _LONGEST // 2
         text = f"{text[:half]}…{text[-half:]}"
     return repr(text)
+
+
+def with_more(text: str, more: str) -> str:
+    """A message and what to do next: behind a semicolon, or a sentence of its own behind a sentence."""
+    return f"{text} {more[:1].upper()}{more[1:]}" if text.endswith(".") else f"{text}; {more}"

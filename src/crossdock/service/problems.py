@@ -27,6 +27,7 @@ from crossdock.errors import (
     Unauthorized,
     root_cause,
 )
+from crossdock.oci.text import with_more
 from crossdock.service.values import Detail, Problem
 from crossdock.service.words import in_service_words, service_hint
 
@@ -76,7 +77,7 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
     words = in_service_words(str(error)) if isinstance(error, CrossdockError) else "internal error"
     hints = [each.hint for each in (error, cause) if isinstance(each, CrossdockError)]
     for hint in dict.fromkeys(map(service_hint, hints)):
-        words += f"; {hint}" if hint else ""
+        words = with_more(words, hint) if hint else words
     message = f"Operation {operation} failed. Resource {registry} {words}" if operation else words
     target, details = "request", []
     if isinstance(error, CopyError):
