@@ -154,7 +154,7 @@ def test_a_conflict_has_the_words_of_the_contract_and_of_the_service() -> None:
     )
     message = problem_of(error, registry=REGISTRY, operation=OPERATION).message
     assert "Resource " + REGISTRY + " a:b Tag a:b already exists in target registry." in message
-    assert message.endswith("; Nothing was copied; the mode Force overwrites the tag")
+    assert message.endswith(" Nothing was copied; the mode Force overwrites the tag")
 
 
 def test_a_conflict_names_phase_registry_and_every_tag_that_is_there() -> None:
