@@ -134,6 +134,11 @@ def make_yard(
     return Yard(service, source, target, faults)
 
 
+def stall_uploads(yard: Yard) -> Fault:
+    """No upload is answered until the faults are cleared."""
+    return yard.faults.add(Fault("POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None))
+
+
 def big_image(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Graph:
     place_sparse_blob(source, repository, BIG, BIG_DIGEST)
     image = builder.image([Content(images.OCI_LAYER, BIG_DIGEST, BIG)])
@@ -196,14 +201,9 @@ def test_imports_that_wait_and_run_go_on_after_a_kill(
     yard: Yard, repository: str, builder: ImageBuilder
 ) -> None:
     graph = push(yard.source.remote, repository, builder, one_layer_image(builder, 300_000)[0], "v1")
-    reached = threading.Event()
-    yard.faults.add(
-        Fault(
-            "POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None, when_reached=reached.set
-        )
-    )
+    stalled = stall_uploads(yard)
     locations = [yard.post(f"{repository}:v1", f"{repository}:n{number}") for number in range(6)]
-    assert reached.wait(30)
+    assert stalled.reached.wait(30)
     yard.service.process.kill()
     yard.faults.faults.clear()
     yard.service.restart()
@@ -216,14 +216,9 @@ def test_a_tag_that_moves_while_the_service_is_down_changes_nothing(
     yard: Yard, repository: str, builder: ImageBuilder
 ) -> None:
     first = push(yard.source.remote, repository, builder, one_layer_image(builder, 200_000)[0], "v1")
-    reached = threading.Event()
-    yard.faults.add(
-        Fault(
-            "POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None, when_reached=reached.set
-        )
-    )
+    stalled = stall_uploads(yard)
     location = yard.post(f"{repository}:v1", f"{repository}:v1")
-    assert reached.wait(30)
+    assert stalled.reached.wait(30)
     yard.service.process.kill()
     yard.faults.faults.clear()
     push(yard.source.remote, repository, builder, one_layer_image(builder, 100_000)[0], "v1")
@@ -236,14 +231,9 @@ def test_sigterm_leaves_a_running_import_for_the_next_start(
     yard: Yard, repository: str, builder: ImageBuilder
 ) -> None:
     graph = push(yard.source.remote, repository, builder, one_layer_image(builder, 200_000)[0], "v1")
-    reached = threading.Event()
-    yard.faults.add(
-        Fault(
-            "POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None, when_reached=reached.set
-        )
-    )
+    stalled = stall_uploads(yard)
     location = yard.post(f"{repository}:v1", f"{repository}:v1")
-    assert reached.wait(30)
+    assert stalled.reached.wait(30)
     yard.service.process.stop()
     yard.faults.faults.clear()
     yard.service.restart()
@@ -329,15 +319,10 @@ def test_credentials_of_imports_that_wait_outlive_the_service_with_its_key_alone
         settings["key_file"] = str(tmp_path / "key")
         write_key(tmp_path / "key")
     yard = make_yard(source, target, fault_proxy(target.host), settings, tmp_path, closing)
-    reached = threading.Event()
-    yard.faults.add(
-        Fault(
-            "POST */blobs/uploads/*", breaks=Break("stall", "head", 0), times=None, when_reached=reached.set
-        )
-    )
+    stalled = stall_uploads(yard)
     credentials = {"username": "ci", "password": SECRET}
     location = yard.post(f"{repository}:v1", f"{repository}:v1", credentials=credentials)
-    assert reached.wait(30)
+    assert stalled.reached.wait(30)
     assert_nowhere(SECRET, tmp_path / "service")
     yard.service.process.kill()
     yard.faults.faults.clear()

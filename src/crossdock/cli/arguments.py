@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from crossdock.cli import exits
-from crossdock.cli.argumentvalues import checked, folder, integer, listen, minimum, readable_file
+from crossdock.cli.argumentvalues import checked, folder, integer, minimum, readable_file
 from crossdock.cli.contentarguments import add_content, add_progress
 from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
@@ -330,23 +330,13 @@ def _add_tags(commands: Any) -> None:
 
 
 def _add_registry(commands: Any) -> None:
+    from crossdock.cli.listenarguments import add_listening
+
     parser = _command(commands, "registry", "serve an OCI layout as a registry")
     parser.add_argument(
         "--root", type=Path, required=True, metavar="DIR", help="folder that holds the content"
     )
-    parser.add_argument(
-        "--listen",
-        type=listen,
-        default="127.0.0.1:5000",
-        metavar="HOST:PORT",
-        help="address to listen on; port 0 takes a free one (default 127.0.0.1:5000)",
-    )
-    parser.add_argument(
-        "--cert", type=readable_file, metavar="FILE", help="serve HTTPS with this certificate"
-    )
-    parser.add_argument(
-        "--key", type=readable_file, metavar="FILE", help="its key, unless it is in the same file"
-    )
+    add_listening(parser, "127.0.0.1:5000")
     parser.add_argument(
         "--users",
         type=readable_file,

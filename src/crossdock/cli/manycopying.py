@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 from crossdock.cli.copying import read_options
-from crossdock.cli.display import open_display
+from crossdock.cli.display import Display, open_display
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import traceback_text
 from crossdock.cli.listing import read_pairs
@@ -17,7 +19,7 @@ from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import ManyTally
 from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, StoreError
 from crossdock.events import CopyFailed, Event
-from crossdock.many import ManyCopy, ManyResult
+from crossdock.many import ManyCopy, ManyListener, ManyResult
 
 
 def copy_list(namespace: argparse.Namespace) -> int:
@@ -30,36 +32,60 @@ def copy_list(namespace: argparse.Namespace) -> int:
         tally = ManyTally(pairs, keeps_blobs=namespace.report is not None)
         display = open_display(namespace.progress, tally)
 
-        def listen(copy: int, event: Event) -> None:
-            tally(event, copy)
-            display(event, copy)
-            if namespace.debug and isinstance(event, CopyFailed):
-                print_error(traceback_text(event.error))
-
+        listen = listener(namespace, tally, display)
         many = ManyCopy(pairs, options, on_event=listen, fail_fast=namespace.fail_fast)
-        error: BaseException | None = None
-        try:
-            run_until_done(many.run(), before_abort=display.restore)
-        except BaseException as raised:
-            error = raised
-        finally:
-            display.close()
+        error = run_with_display(many.run(), display)
         result = many.result()
         if isinstance(error, Cancelled):
             error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")
         elif error is None:
             error = result.failure
-        if error is None:
-            _print(result, namespace.output)
-            report.many(result, tally, None)
-            return ExitCode.DONE
         if isinstance(error, CrossdockError):
             error.how_to_resume = how_to_resume(tally.kept, namespace)
-        with suppress(StoreError):  # the run's own error is the one to show
-            report.many(result, tally, error)
-        if isinstance(error, Cancelled | CopiesFailed):
-            _print(result, namespace.output)
-        raise error
+        return close_run(
+            error,
+            show=lambda: _print(result, namespace.output),
+            keep=lambda: report.many(result, tally, error),
+        )
+
+
+def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) -> ManyListener:
+    """What a run tells its events to: tally and display; with ``--debug`` what failed shows its traceback."""
+
+    def listen(copy: int, event: Event) -> None:
+        tally(event, copy)
+        display(event, copy)
+        if namespace.debug and isinstance(event, CopyFailed):
+            print_error(traceback_text(event.error))
+
+    return listen
+
+
+def run_with_display(work: Coroutine[Any, Any, None], display: Display) -> BaseException | None:
+    """Run it, close the display; what ended the run, None when it came to its end."""
+    try:
+        run_until_done(work, before_abort=display.restore)
+    except BaseException as raised:
+        return raised
+    finally:
+        display.close()
+    return None
+
+
+def close_run(error: BaseException | None, *, show: Callable[[], None], keep: Callable[[], None]) -> int:
+    """Show the result and keep the report; raise `error`, also when that cannot be kept.
+
+    What ended for another reason than copies that failed or a cancel has no result to show.
+    """
+    if error is None:
+        show()
+        keep()
+        return ExitCode.DONE
+    with suppress(StoreError):  # the run's own error is the one to show
+        keep()
+    if isinstance(error, Cancelled | CopiesFailed):
+        show()
+    raise error
 
 
 def _print(result: ManyResult, output: str) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
 
 from crossdock.cli.arguments import UsageError
 from crossdock.cli.copying import read_options
 from crossdock.cli.display import open_display
 from crossdock.cli.exits import ExitCode
-from crossdock.cli.failure import traceback_text
 from crossdock.cli.loop import run_until_done
+from crossdock.cli.manycopying import close_run, listener, run_with_display
 from crossdock.cli.mirrorreport import Ledger
 from crossdock.cli.report import ReportFile
 from crossdock.cli.resuming import how_to_resume
-from crossdock.cli.streams import print_error, print_parts, print_result
+from crossdock.cli.streams import print_parts, print_result
 from crossdock.cli.tally import ManyTally
-from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, InvalidInput, StoreError
-from crossdock.events import CopyFailed, Event
+from crossdock.errors import Cancelled, CrossdockError, InvalidInput
 from crossdock.inventory.values import Inventory
 from crossdock.many import PairResult
 from crossdock.mirroring.names import Namespace, Selection
@@ -37,24 +35,12 @@ def mirror(namespace: argparse.Namespace) -> int:
         tally = ManyTally(mirroring.window, keeps_blobs=namespace.report is not None)
         display = open_display(namespace.progress, tally)
 
-        def listen(copy: int, event: Event) -> None:
-            tally(event, copy)
-            display(event, copy)
-            if namespace.debug and isinstance(event, CopyFailed):
-                print_error(traceback_text(event.error))
-
         def keep(copy: int, result: PairResult) -> None:
             ledger.add(result, tally.blobs(copy))
             tally.forget(copy)
 
-        mirroring.on_event, mirroring.on_result = listen, keep
-        error: BaseException | None = None
-        try:
-            run_until_done(mirroring.run(), before_abort=display.restore)
-        except BaseException as raised:
-            error = raised
-        finally:
-            display.close()
+        mirroring.on_event, mirroring.on_result = listener(namespace, tally, display), keep
+        error = run_with_display(mirroring.run(), display)
         return _close(namespace, mirroring.result(), tally, error, ledger, report)
 
 
@@ -72,17 +58,13 @@ def _close(
     elif error is None:
         error = result.failure
     ledger.finish(result)
-    if error is None:
-        print_parts(ledger.shown(result))
-        report.write(ledger.report(result, None))
-        return ExitCode.DONE
     if isinstance(error, CrossdockError):
         error.how_to_resume = how_to_resume(tally.kept, namespace)
-    with suppress(StoreError):  # the run's own error is the one to show
-        report.write(ledger.report(result, error))
-    if isinstance(error, Cancelled | CopiesFailed):
-        print_parts(ledger.shown(result))
-    raise error
+    return close_run(
+        error,
+        show=lambda: print_parts(ledger.shown(result)),
+        keep=lambda: report.write(ledger.report(result, error)),
+    )
 
 
 def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:

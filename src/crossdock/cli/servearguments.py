@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crossdock.cli.argumentvalues import folder, listen, readable_file
+from crossdock.cli.argumentvalues import folder, readable_file
+from crossdock.cli.listenarguments import add_listening
 
 
 def add_serve(commands: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -20,23 +21,11 @@ def add_serve(commands: Any, command: Callable[..., argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--config",
-        type=lambda text: Path(readable_file(text)),
+        type=readable_file,
         metavar="FILE",
         help="the settings: identities, rights, sources, limits (docs/service.md)",
     )
-    parser.add_argument(
-        "--listen",
-        type=listen,
-        default="127.0.0.1:8443",
-        metavar="HOST:PORT",
-        help="address to listen on; port 0 takes a free one (default 127.0.0.1:8443)",
-    )
-    parser.add_argument(
-        "--cert", type=readable_file, metavar="FILE", help="serve HTTPS with this certificate"
-    )
-    parser.add_argument(
-        "--key", type=readable_file, metavar="FILE", help="its key, unless it is in the same file"
-    )
+    add_listening(parser, "127.0.0.1:8443")
     parser.add_argument(
         "--dev",
         action="store_true",

@@ -31,7 +31,7 @@ from crossdock.oci.text import with_more
 from crossdock.service.values import Detail, Problem
 from crossdock.service.words import in_service_words, service_hint
 
-# The first class that fits decides. No status here is one on which clients repeat polls.
+# The first class that fits decides. 429 and 503 are for requests alone: `problem_of` keeps them from imports.
 _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (Cancelled, 409, "OperationCanceled"),
     (TagExists, 409, "TagAlreadyExists"),
@@ -54,8 +54,6 @@ _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (StoreError, 503, "StorageUnavailable"),
     (CrossdockError, 400, "ImportFailed"),
 )
-
-
 _REPEATED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses on which clients repeat a poll: no import ends with one (contract, 2.4)."""
 _ATTEMPTS_SHOWN = 3

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from crossdock.errors import CrossdockError, QueueFull, Stopping, StoreError
+from crossdock.errors import CrossdockError
 from crossdock.listening import is_loopback
 from crossdock.service import audit
 from crossdock.service.identity.tokens import Refused
@@ -47,12 +47,6 @@ HANDLERS: Mapping[Endpoint, Handler] = {
     "page-style": page.style,
     "page-script": page.script,
 }
-# What ends requests and never imports, which may not fail with these (contract, 2.4).
-_OWN: tuple[tuple[type[CrossdockError], int, str], ...] = (
-    (Stopping, 503, "ServiceStopping"),
-    (QueueFull, 429, "TooManyImports"),
-    (StoreError, 503, "StorageUnavailable"),
-)
 # What clients ask for again and again by themselves.
 POLLED: frozenset[Endpoint] = frozenset({"operationResults", "import", "page"})
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -92,7 +86,7 @@ class _Exchange:
         except Refused as refused:
             answer = self._failed(refused.problem, refused.headers)
         except CrossdockError as error:
-            answer = self._failed(_problem_of(error))
+            answer = self._failed(problem_of(error))
         except Exception as error:  # a bug: the client learns nothing of it, the log where it is
             log.error("the service failed at a request", exc_info=error)
             answer = self._failed(Problem(status=500, code="InternalServerError", message="Internal error."))
@@ -202,14 +196,6 @@ class _Exchange:
         else:
             level = logging.DEBUG if self._request.method in SAFE_METHODS else logging.INFO
         log.log(level, "request", extra={"fields": fields})
-
-
-def _problem_of(error: CrossdockError) -> Problem:
-    """An error of a request. 503 where the same may succeed soon, which clients try by themselves."""
-    status, code = next(((status, code) for kind, status, code in _OWN if isinstance(error, kind)), (0, ""))
-    if not status:
-        return problem_of(error)
-    return Problem(status=status, code=code, message=f"{error}; {error.hint}" if error.hint else str(error))
 
 
 def _name_of(host: str) -> str:
