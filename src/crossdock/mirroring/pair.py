@@ -18,6 +18,7 @@ from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.transfer.blob import Workshop, during
+from crossdock.transfer.image import resolve
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally
@@ -63,8 +64,7 @@ class PairCopy:
         writing = await self._open(target, "target", tally.retried)
         if resolved.named is None:
             source = resolved.source
-            with during("resolve", "source", str(source)):
-                resolved.named = await reading.resolve(source.tag or str(source.digest))
+            resolved.named = await resolve(reading, str(source), source.tag or str(source.digest), None)
         named = resolved.named
         kept = resolved.kept = resolved.kept or KeptSource(reading, named)
         origin, shown = replace(resolved.source, tag=None, digest=named.digest), str(target)
