@@ -185,7 +185,10 @@ def test_formats_of_stdout(cloud: Cloud) -> None:
     shown = {name: cloud.run(*words, "-o", name).stdout for name in ("none", "table", "tsv", "json")}
     assert shown["none"] == ""
     assert shown["tsv"] == f"app\t1\t{graph.root}\n"
-    assert shown["table"].splitlines()[::2] == ["Repository  Tag  Digest", f"app         1    {graph.root}"]
+    assert shown["table"].splitlines()[::2] == [
+        "Repository    Tag    Digest",
+        f"app           1      {graph.root}",
+    ]
     assert json.loads(shown["json"])["digest"] == graph.root
     in_yaml = cloud.run(*words, "-o", "yaml").stdout
     assert in_yaml.startswith("blobs_mounted: 0\n")
@@ -193,7 +196,6 @@ def test_formats_of_stdout(cloud: Cloud) -> None:
 
 
 def test_a_query_chooses_from_what_is_printed_and_prints_nothing_by_itself(cloud: Cloud) -> None:
-    pytest.importorskip("jmespath")
     graph = put(cloud.public, "library/app", "1")
     words = ("-n", "myregistry", "--source", "docker.io/app:1", "--query")
     assert cloud.run(*words, "digest").stdout == ""

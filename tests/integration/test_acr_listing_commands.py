@@ -91,13 +91,13 @@ def test_other_formats_are_those_of_az(crossdock: Crossdock, served: Embedded) -
     images = fill(served.root)
     where = "acr", "repository", "show-tags", "-n", served.host, "--repository", "team/app"
     assert crossdock.ok(*where, "-o", "tsv").stdout == "t0\nt1\nt2\n"
-    assert crossdock.ok(*where, "-o", "table").stdout == "Result\n------\nt0\nt1\nt2\n".replace(" ", "")
+    assert crossdock.ok(*where, "-o", "table").stdout == "Result\n--------\nt0\nt1\nt2\n"
     assert crossdock.ok(*where, "-o", "none").stdout == ""
     assert crossdock.ok(*where, "-o", "yaml").stdout == "- t0\n- t1\n- t2\n"
     assert json.loads(crossdock.ok(*where, "-o", "jsonc").stdout) == ["t0", "t1", "t2"]
     table = crossdock.ok(*where, "--detail", "-o", "table").stdout.splitlines()
-    assert table[0].split() == ["Name", "Digest", "CreatedTime", "LastUpdateTime", "Signed"]
-    assert table[2].split()[:2] == ["t0", images[0].digest]
+    assert table[0].split() == ["CreatedTime", "Digest", "LastUpdateTime", "Name", "Signed"]
+    assert table[2].split()[1::2] == [images[0].digest, "t0"]
     manifests = "acr", "manifest", "list-metadata", f"{served.host}/team/app"
     fields = crossdock.ok(*manifests, "-o", "tsv").stdout.splitlines()[0].split("\t")
     assert fields[0] == "amd64"
@@ -105,7 +105,6 @@ def test_other_formats_are_those_of_az(crossdock: Crossdock, served: Embedded) -
 
 
 def test_the_documented_query_for_old_manifests_runs(crossdock: Crossdock, served: Embedded) -> None:
-    pytest.importorskip("jmespath")
     images = fill(served.root)
     query = "[?lastUpdateTime < '2023-11-14T22:13:19.5'].digest"
     words = "acr", "manifest", "list-metadata", "--name", "team/app", "--registry", served.host

@@ -36,6 +36,15 @@ class ImportSource(Struct, frozen=True, rename="camel", omit_defaults=True, forb
     credentials: SourceCredentials | None = None
 
 
+class _Body(Struct, rename="camel", forbid_unknown_fields=True):
+    """``importImage``'s body. Serializers that keep nulls write them for members that are not given."""
+
+    source: ImportSource
+    target_tags: tuple[str, ...] | None = None
+    untagged_target_repositories: tuple[str, ...] | None = None
+    mode: Mode | None = None
+
+
 class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """One import. Empty lists are left out of the body; neither list means the source's own name."""
 
@@ -46,18 +55,26 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
     @classmethod
     def from_json(cls, body: bytes) -> ImportRequest:
-        """The request in a body. Raises `InvalidInput`, for members that are not known too: one that is
-        misspelled would be an import other than was meant."""
+        """The request in a body; null is a member that is not given.
+
+        Raises `InvalidInput`, also for members that are not known: one that is misspelled would be an import
+        other than was meant.
+        """
         try:
-            request = msgspec.json.decode(body, type=cls)
+            given = msgspec.json.decode(body, type=_Body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInput(f"the body is no import: {error}") from None
-        source = request.source
+        source = given.source
         if (source.resource_id is None) == (source.registry_uri is None):
             raise InvalidInput("the source must have exactly one of resourceId and registryUri")
         if source.credentials is not None and source.registry_uri is None:
             raise InvalidInput("credentials go with registryUri only")
-        return request
+        return cls(
+            source=source,
+            target_tags=given.target_tags or (),
+            untagged_target_repositories=given.untagged_target_repositories or (),
+            mode=given.mode or "NoForce",
+        )
 
     def to_json(self) -> bytes:
         """The body, as the clients of the service send it. It holds the password."""

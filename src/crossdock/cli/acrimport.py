@@ -12,7 +12,7 @@ from crossdock.acr.importing import ImportResult, run_import
 from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
 from crossdock.acr.plan import ImportPlan, make_plan, plan_options
 from crossdock.cli.acr import given_password, inventory_of, warn
-from crossdock.cli.acroutput import check_query, columns, print_answer
+from crossdock.cli.acroutput import check_query, print_answer, table
 from crossdock.cli.arguments import copy_options
 from crossdock.cli.display import open_display
 from crossdock.cli.exits import ExitCode
@@ -109,7 +109,9 @@ def _print(result: ImportResult, output: str | None, query: str | None) -> None:
     """Without ``--output`` nothing is printed, as by az. Tables are of the targets."""
     document = result.as_dict()
     if output == "table" and query is None:
-        print_result("\n".join(columns([("Repository", "Tag", "Digest"), *_rows(document["targets"])])))
+        heading = ("Repository", "Tag", "Digest")
+        rows = [dict(zip(heading, row, strict=True)) for row in _rows(document["targets"])]
+        print_result("\n".join(table(rows)))
     elif output == "tsv" and query is None:
         print_result("\n".join("\t".join(row) for row in _rows(document["targets"])))
     elif output is not None:

@@ -106,7 +106,7 @@ def add_without_effect(parser: Any) -> None:
 
 def add_query(parser: Any) -> None:
     """What every command of az takes to print a part of its answer."""
-    parser.add_argument("--query", metavar="JMESPATH", help="what of it; needs the package jmespath")
+    parser.add_argument("--query", metavar="JMESPATH", help="the part of it to print")
 
 
 def _count(text: str) -> int:

@@ -169,6 +169,27 @@ def test_targets_and_force_become_the_body_that_az_sends() -> None:
 
 
 @pytest.mark.parametrize(
+    "nulls",
+    [
+        {"targetTags": None},
+        {"untaggedTargetRepositories": None},
+        {"mode": None},
+        {"targetTags": None, "untaggedTargetRepositories": None, "mode": None},
+    ],
+)
+def test_a_member_that_is_null_is_one_that_is_not_given(nulls: dict[str, None]) -> None:
+    source = {"registryUri": "docker.io", "sourceImage": "library/a:1"}
+    bare = ImportRequest.from_json(json.dumps({"source": source}).encode())
+    assert ImportRequest.from_json(json.dumps({"source": source, **nulls}).encode()) == bare
+    full = {**source, "resourceId": None, "credentials": None}
+    assert ImportRequest.from_json(json.dumps({"source": full}).encode()) == bare
+    with_token = {**source, "credentials": {"username": None, "password": "p"}}
+    found = ImportRequest.from_json(json.dumps({"source": with_token}).encode()).source.credentials
+    assert found is not None
+    assert (found.username, found.password) == (None, "p")
+
+
+@pytest.mark.parametrize(
     ("source", "warning"),
     [
         ("mysourceregistry.westus.geo.azurecr.io/aci:1", REGIONAL),
@@ -192,6 +213,10 @@ def test_a_regional_endpoint_is_its_registry(source: str, warning: str | None) -
         b'{"source":{"sourceImage":"x","resourceId":"/s","credentials":{"password":"p"}}}',
         b'{"source":{"sourceImage":"x","registryUri":"a.b","credentials":{"username":"p"}}}',
         b'{"source":{"sourceImage":"x","registryUri":"a.b"},"mode":"force"}',
+        b'{"source":null}',
+        b'{"source":{"sourceImage":null,"registryUri":"a.b"}}',
+        b'{"source":{"sourceImage":"x","registryUri":"a.b"},"targetTags":[null]}',
+        b'{"source":{"sourceImage":"x","registryUri":"a.b"},"targetTag":null}',
     ],
 )
 def test_a_body_that_is_no_import_is_refused(body: bytes) -> None:

@@ -116,6 +116,15 @@ def form(provider: Provider, **changes: str) -> dict[str, str]:
         ({}, "https://management.azure.com"),
         ({"scope": "https://management.core.windows.net//.default"}, "https://management.core.windows.net/"),
         ({"scope": "", "resource": "https://management.azure.com/"}, "https://management.azure.com/"),
+        # MSAL for Go, and MSAL for Python with `offline_access` in front.
+        (
+            {"scope": "https://management.azure.com/.default openid offline_access profile"},
+            "https://management.azure.com",
+        ),
+        (
+            {"scope": "offline_access  https://management.azure.com//.default"},
+            "https://management.azure.com/",
+        ),
     ],
 )
 async def test_the_secret_gives_a_token_that_the_service_believes(
@@ -148,6 +157,9 @@ async def test_tokens_for_arm_count_by_each_of_its_names(provider: Provider, aud
         ("", {"scope": ""}, 400, "invalid_scope", 1002012),
         ("", {"scope": "https://a"}, 400, "invalid_scope", 1002012),
         ("", {"scope": "https://a/.default https://b/.default"}, 400, "invalid_scope", 1002012),
+        ("", {"scope": "openid offline_access profile"}, 400, "invalid_scope", 1002012),
+        ("", {"scope": "https://a/.default User.Read"}, 400, "invalid_scope", 1002012),
+        ("", {"scope": "/.default"}, 400, "invalid_scope", 1002012),
         ("another", {}, 400, "invalid_request", 90002),
     ],
 )

@@ -35,6 +35,7 @@ ARM_AUDIENCES = (
     "https://management.core.windows.net/",
 )
 ACR_SUFFIX = "azurecr.io"
+_OPENID_SCOPES = ("openid", "offline_access", "profile", "email")
 _ANY_TENANT = ("adfs", "common", "organizations")
 
 
@@ -230,17 +231,20 @@ class Provider:
 
 
 def _audience(form: Mapping[str, str]) -> str:
-    """The resource of a form; in the second version's form it is in front of ``/.default``."""
+    """The resource of a form; in the second version's form it is in front of ``/.default``.
+
+    Beside that, Entra ID takes OpenID Connect's own scopes, which MSAL for Go always asks for.
+    """
     if resource := form.get("resource"):
         return resource
-    scope = form.get("scope", "")
-    audience = scope.removesuffix("/.default")
-    if audience == scope or not audience or " " in audience:
+    scopes = [each for each in form.get("scope", "").split() if each not in _OPENID_SCOPES]
+    audience = scopes[0].removesuffix("/.default") if len(scopes) == 1 else ""
+    if not audience or audience == scopes[0]:
         raise Declined(
             400,
             "invalid_scope",
             1002012,
-            "The provided value for scope is not valid: it is not RESOURCE/.default.",
+            "The provided value for scope is not valid: it is not one RESOURCE/.default.",
         )
     return audience
 

@@ -111,11 +111,15 @@ SCHEMAS: dict[str, Any] = {
             },
             "targetTags": {
                 "description": "REPO[:TAG]; neither list: as the source is called.",
-                "type": "array",
+                "type": ["array", "null"],
                 "items": _TEXT,
             },
-            "untaggedTargetRepositories": {"type": "array", "items": _TEXT},
-            "mode": {"type": "string", "enum": ["NoForce", "Force"], "default": "NoForce"},
+            "untaggedTargetRepositories": {"type": ["array", "null"], "items": _TEXT},
+            "mode": {
+                "type": ["string", "null"],
+                "enum": ["NoForce", "Force", None],
+                "default": "NoForce",
+            },
         },
     },
     "OperationResult": {
