@@ -23,6 +23,7 @@ STATUS = {
     "NAME_INVALID": 400,
     "NAME_UNKNOWN": 404,
     "PAGINATION_NUMBER_INVALID": 400,  # distribution's own, for a bad `n`
+    "REGISTRY_DISALLOWED_OPERATION": 405,  # ACR's own, for what a lock forbids
     "SIZE_INVALID": 400,
     "TAG_INVALID": 400,
     "TOOMANYREQUESTS": 429,

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crossdock.embedded import blobs, listing, manifests
-from crossdock.embedded.acr import metadata
+from crossdock.embedded.acr import locks, metadata
 from crossdock.embedded.answers import Refused, json_answer
 from crossdock.embedded.bodies import PeerGone
 from crossdock.embedded.repositories import UPLOADS_FOLDER, Repositories
 from crossdock.embedded.routing import Route, route
 from crossdock.embedded.uploads import Uploads
 from crossdock.errors import ContentError, StoreError
+from crossdock.store.files import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.acr.access import Access
@@ -52,6 +53,7 @@ class Registry:
             asked = route(request.method, request.path)
             if self.access is not None:
                 await self.access.admit(request, asked)
+            await self._check_locks(request, asked)
             return await self._dispatch(request, asked)
         except Refused as refused:
             return await self._refuse(request, refused)
@@ -69,6 +71,13 @@ class Registry:
             log.error("%s %s: %s", request.method, request.path, repr(error))
             log.debug("traceback", exc_info=True)
             return self._closing(request, Refused("UNKNOWN", "internal error"))
+
+    async def _check_locks(self, request: web.Request, asked: Route) -> None:
+        if asked.name:
+            repository = self.repositories.at(asked.name)
+            if locks.may_have_locks(repository.files.root):
+                tags = request.query.getall("tag", [])
+                await in_thread(locks.check_locks, repository, request.method, asked, tags)
 
     async def _dispatch(self, request: web.Request, asked: Route) -> web.StreamResponse:
         name, argument = asked.name, asked.argument

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from crossdock.embedded.acr.locks import listed_tags
 from crossdock.embedded.answers import Refused, json_answer
 from crossdock.embedded.repositories import Repository, parse_digest
 from crossdock.oci import mediatype
@@ -24,7 +25,7 @@ MAX_PAGE = 1000  # entries of one answer when `n` asks for more, as in distribut
 async def tags(registry: Registry, request: web.Request, name: str) -> web.Response:
     """The tags of a repository, a page at a time when `n` is given."""
     repository = await in_thread(registry.repositories.existing, name)
-    page, headers = _page(request, await in_thread(repository.tags))
+    page, headers = _page(request, await in_thread(lambda: listed_tags(repository, repository.tags())))
     return json_answer({"name": name, "tags": page}, headers=headers)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crossdock.embedded.acr.locks import forget_deleted
 from crossdock.embedded.answers import Refused
 from crossdock.embedded.repositories import MANIFEST_LIMIT, Repository, parse_digest
 from crossdock.embedded.routing import is_tag
@@ -76,6 +77,7 @@ async def delete(registry: Registry, request: web.Request, name: str, reference:
         await in_thread(repository.delete_tag, reference)
     else:
         await in_thread(repository.delete_manifest, Digest(reference))
+    await in_thread(forget_deleted, repository)
     return web.Response(status=202)
 
 

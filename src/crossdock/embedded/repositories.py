@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossdock.embedded.acr.locks import FILE_NAME as LOCKS_FILE
+from crossdock.embedded.acr.locks import is_listed
 from crossdock.embedded.answers import Refused
 from crossdock.embedded.routing import is_name, is_tag
 from crossdock.errors import ContentError, NotFound
@@ -28,6 +31,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.store.blobfiles import BlobFiles, remove_stale
+from crossdock.store.files import explain
 from crossdock.store.indexfile import (
     Entry,
     IndexFile,
@@ -72,16 +76,23 @@ class Repositories:
             raise Refused("NAME_UNKNOWN", "repository name not known to registry", detail={"name": name})
         return found
 
+    def delete(self, name: str) -> None:
+        """Delete the repository `name`; those below its folder stay. Raises `Refused`, `StoreError`."""
+        self.existing(name).remove()
+        with self._mutex:
+            self._kept.pop(name, None)
+
     def names(self) -> list[str]:
-        """Every repository there is, sorted."""
-        names = {self._root_name} if self._root_name else set()
+        """Every repository there is, sorted; without those that are not listed (`acr.locks`)."""
+        is_root = self._root_name and (self.root / "index.json").is_file() and is_listed(self.root)
+        names = {self._root_name} if self._root_name and is_root else set()
         for folder, folders, files in os.walk(self.root):
             folders[:] = [each for each in folders if not each.startswith(".")]
             if "oci-layout" in files and "index.json" in files:
                 folders[:] = [each for each in folders if each != "blobs"]
                 parts = Path(folder).relative_to(self.root).parts
                 name = "/".join(part.removesuffix("_") for part in parts)
-                if is_name(name):
+                if is_name(name) and is_listed(Path(folder)):
                     names.add(name)
         return sorted(names)
 
@@ -235,6 +246,21 @@ class Repository:
             raise Refused("UNSUPPORTED", "this is a manifest: delete it under /manifests/")
         if not self.files.remove(digest):
             raise Refused("BLOB_UNKNOWN", "blob unknown to registry", detail={"digest": digest})
+
+    def remove(self) -> None:
+        """Delete everything. ``index.json`` goes first: what a crash leaves is no repository.
+
+        Raises `StoreError`.
+        """
+        self.index.remove()
+        try:
+            for path in (self.files.root / LOCKS_FILE, self.files.root / "oci-layout"):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.files.root / "blobs")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise explain("cannot delete", self.files.root, error) from error
 
     # -- inside --------------------------------------------------------------------------------------
 

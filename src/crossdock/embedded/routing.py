@@ -40,11 +40,11 @@ METHODS: dict[Endpoint, tuple[str, ...]] = {
     "tags": ("GET",),
     "referrers": ("GET",),
     "acr-catalog": ("GET",),
-    "acr-repository": ("GET",),
+    "acr-repository": ("GET", "PATCH", "DELETE"),
     "acr-manifests": ("GET",),
-    "acr-manifest": ("GET",),
+    "acr-manifest": ("GET", "PATCH"),
     "acr-tags": ("GET",),
-    "acr-tag": ("GET", "DELETE"),
+    "acr-tag": ("GET", "PATCH", "DELETE"),
 }
 
 # Tried in this order, names greedy: a repository may itself be called `blobs` or `a/tags/list`.

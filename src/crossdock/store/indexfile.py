@@ -118,6 +118,14 @@ class IndexFile:
             except OSError as error:
                 raise explain("cannot write", self.path, error) from error
 
+    def remove(self) -> None:
+        """Delete ``index.json``: the folder is no layout from then on. Raises `StoreError`."""
+        with self._locked():
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as error:
+                raise explain("cannot delete", self.path, error) from error
+
     def _check_layout(self) -> None:
         path = self.root / "oci-layout"
         try:

@@ -274,6 +274,21 @@ def test_metadata_is_read_with_its_own_right_and_tags_with_either() -> None:
         assert may(scopes, entries, needed_scopes("GET", entries)) is is_entries
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "action"),
+    [
+        ("PATCH", "/acr/v1/a", "metadata_write"),
+        ("PATCH", "/acr/v1/a/_tags/v1", "metadata_write"),
+        ("PATCH", f"/acr/v1/a/_manifests/sha256:{'0' * 64}", "metadata_write"),
+        ("DELETE", "/acr/v1/a", "delete"),
+        ("DELETE", "/acr/v1/a/_tags/v1", "delete"),
+        ("GET", "/acr/v1/a", "metadata_read"),
+    ],
+)
+def test_changes_need_rights_of_their_own(method: str, path: str, action: str) -> None:
+    assert needed_scopes(method, route(method, path)) == (f"repository:a:{action}",)
+
+
 def test_tokens_are_base64_in_either_alphabet() -> None:
     token = Signer().token("refresh_token", "r", ">?~\x7fÿ" * 9, 9, note="???>>>~~~")
     payload = token.split(".")[1]

@@ -191,9 +191,8 @@ async def test_what_is_damaged_is_listed_as_far_as_it_is_known(tmp_path: Path) -
         ("GET", "/acr/v1/app/_tags?orderby=size", 400, "UNSUPPORTED"),
         ("GET", "/acr/v1/app/_tags?orderby=timeasc&last=gone", 400, "PAGINATION_NUMBER_INVALID"),
         ("GET", "/acr/v1/_deleted/app/_tags", 400, "NAME_INVALID"),
-        ("PATCH", "/acr/v1/app", 405, "UNSUPPORTED"),
-        ("PATCH", "/acr/v1/app/_tags/v1", 405, "UNSUPPORTED"),
-        ("DELETE", "/acr/v1/app", 405, "UNSUPPORTED"),
+        ("PATCH", "/acr/v1/app/_tags", 405, "UNSUPPORTED"),
+        ("PUT", "/acr/v1/app", 405, "UNSUPPORTED"),
     ],
 )
 async def test_refusals_are_in_the_form_of_the_service(

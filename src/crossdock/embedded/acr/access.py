@@ -189,7 +189,7 @@ def _actions(method: str, asked: Route) -> str:
     if method == "DELETE" and asked.endpoint != "upload":
         return "delete"
     if asked.endpoint.startswith("acr-"):
-        return "metadata_read"
+        return "metadata_write" if method == "PATCH" else "metadata_read"
     writes = asked.endpoint in ("uploads", "upload") or method == "PUT"
     return "pull,push" if writes else "pull"
 

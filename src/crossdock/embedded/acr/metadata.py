@@ -2,8 +2,8 @@
 them.
 
 Paths, fields and paging are those of Azure.ContainerRegistry 2021-07-01. A layout keeps no times but those of
-its files: both times of a manifest, and of a tag, are the moment the manifest was last pushed. There are no
-locks, and repositories are not deleted here: PATCH, and DELETE of all but a tag, are answered 405.
+its files: both times of a manifest, and of a tag, are the moment the manifest was last pushed. PATCH changes
+`locks`; manifests are deleted under ``/v2``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from crossdock.embedded.acr.locks import BODY_LIMIT, Change, change_locks, forget_deleted, read_locks
 from crossdock.embedded.answers import Refused, json_answer
+from crossdock.embedded.bodies import PeerGone
 from crossdock.embedded.repositories import MANIFEST_LIMIT, Repository, parse_digest
 from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
@@ -24,7 +26,6 @@ from crossdock.oci.metadata import (
     CONFIG_LIMIT,
     Entry,
     ImageConfig,
-    changeable_attributes,
     has_platform,
     image_size,
     manifest_entry,
@@ -54,7 +55,13 @@ async def answer(registry: Registry, request: web.Request, asked: Route) -> web.
         names = await in_thread(registry.repositories.names)
         page, headers = _page(request, [(0, each) for each in names], by_time=False)
         return json_answer({"repositories": page}, headers=headers)
-    listing = _Listing(await in_thread(registry.repositories.existing, name))
+    repository = await in_thread(registry.repositories.existing, name)
+    if request.method == "DELETE":
+        return await _delete(registry, repository, asked)
+    change = Change.from_json(await _body(request)) if request.method == "PATCH" else None
+    listing = await in_thread(_Listing, repository)
+    if change is not None:
+        await in_thread(listing.change, change, asked)
     about = {"registry": request.host, "imageName": name}
     match asked.endpoint:
         case "acr-manifests":
@@ -71,13 +78,33 @@ async def answer(registry: Registry, request: web.Request, asked: Route) -> web.
             keys = await in_thread(listing.tag_keys, by_time, parse_digest(digest) if digest else None)
             page, headers = _page(request, keys, by_time=by_time)
             return json_answer({**about, "tags": await in_thread(listing.tags, page)}, headers=headers)
-        case "acr-tag" if request.method == "DELETE":
-            await in_thread(listing.repository.delete_tag, argument)
-            return web.Response(status=202)
         case "acr-tag":
             return json_answer({**about, "tag": await in_thread(listing.tag, argument)})
         case _:
             return json_answer({**about, **await in_thread(listing.summary)})
+
+
+async def _delete(registry: Registry, repository: Repository, asked: Route) -> web.Response:
+    """A tag alone, or the whole repository, of which the answer lists what it had."""
+    if asked.endpoint == "acr-tag":
+        await in_thread(repository.delete_tag, asked.argument)
+        await in_thread(forget_deleted, repository)
+        return web.Response(status=202)
+    manifests, tags = await in_thread(repository.known), await in_thread(repository.tags)
+    await in_thread(registry.repositories.delete, asked.name)
+    return json_answer({"manifestsDeleted": sorted(manifests), "tagsDeleted": tags}, status=202)
+
+
+async def _body(request: web.Request) -> bytes:
+    body = bytearray()
+    try:
+        async for piece in request.content.iter_chunked(BODY_LIMIT):
+            body += piece
+            if len(body) > BODY_LIMIT:
+                raise Refused("SIZE_INVALID", f"attributes have at most {BODY_LIMIT} bytes", status=413)
+    except (OSError, web.RequestPayloadError) as broken:
+        raise PeerGone("the request's body broke off") from broken
+    return bytes(body)
 
 
 class _Listing:
@@ -85,15 +112,29 @@ class _Listing:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
+        self.locks = read_locks(repository.files.root)
+
+    def change(self, change: Change, asked: Route) -> None:
+        """Change the attributes of what is `asked` for. Raises `Refused` when it is not there."""
+        digest = tag = ""
+        if asked.endpoint == "acr-manifest":
+            digest = self.repository.manifest(parse_digest(asked.argument)).digest
+        elif asked.endpoint == "acr-tag":
+            tag = self.tag(asked.argument)["name"]
+        self.locks = change_locks(self.repository, change, digest=digest, tag=tag)
 
     def manifest_keys(self, by_time: bool) -> list[Key]:
-        return [(self._time(digest) if by_time else 0, digest) for digest in self.repository.known()]
+        return [
+            (self._time(digest) if by_time else 0, digest)
+            for digest in self.repository.known()
+            if self.locks.of_manifest(digest).list_enabled
+        ]
 
     def tag_keys(self, by_time: bool, digest: Digest | None) -> list[Key]:
         return [
             (self._time(found) if by_time else 0, name)
             for name, found in self._tagged().items()
-            if digest in (None, found)
+            if digest in (None, found) and self.locks.of_tag(name).list_enabled
         ]
 
     def manifests(self, digests: Iterable[str]) -> list[Entry]:
@@ -109,7 +150,10 @@ class _Listing:
     def tags(self, names: Iterable[str]) -> list[Entry]:
         tagged = self._tagged()
         return [
-            tag_entry(name, digest, self._time(digest))
+            {
+                **tag_entry(name, digest, self._time(digest)),
+                "changeableAttributes": self.locks.of_tag(name).document(),
+            }
             for name in names
             if (digest := tagged.get(name)) is not None
         ]
@@ -127,7 +171,7 @@ class _Listing:
             "lastUpdateTime": timestamp(max(times, default=0)),
             "manifestCount": len(times),
             "tagCount": len(self._tagged()),
-            "changeableAttributes": changeable_attributes(),
+            "changeableAttributes": self.locks.repository.document(),
         }
 
     def _tagged(self) -> dict[str, Digest]:
@@ -144,7 +188,7 @@ class _Listing:
 
     def _entry(self, descriptor: Descriptor, tags: list[str]) -> Entry:
         manifest = self._read(descriptor)
-        return manifest_entry(
+        entry = manifest_entry(
             descriptor,
             manifest,
             size=self._size(manifest) if manifest else 0,
@@ -152,6 +196,7 @@ class _Listing:
             tags=tags,
             time=self._time(descriptor.digest),
         )
+        return {**entry, "changeableAttributes": self.locks.of_manifest(descriptor.digest).document()}
 
     def _read(self, descriptor: Descriptor) -> Manifest | None:
         """None for what is no manifest, or gone: the listing goes on without it."""

@@ -1,0 +1,244 @@
+"""Locks: the ``changeableAttributes`` of repositories, manifests and tags, and what they forbid.
+
+They are kept in a hidden file beside the layout's own, so they move with the folder; without the file nothing
+is locked. As at Azure's registries:
+
+- ``writeEnabled`` false forbids to push and to delete, ``deleteEnabled`` false to delete, ``readEnabled``
+  false to pull, and ``listEnabled`` false takes the item out of lists.
+- A repository's attributes count for everything in it. A tag's count for this name alone: its manifest can be
+  pushed and pulled under another one. A manifest with a locked tag is not deleted.
+- A refusal has the code that ACR uses, and 405, which az does not repeat.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from crossdock.embedded.answers import Refused
+from crossdock.errors import ContentError, StoreError
+from crossdock.store.files import explain, read_file, replace_file
+
+if TYPE_CHECKING:
+    from crossdock.embedded.repositories import Repository
+    from crossdock.embedded.routing import Route
+
+FILE_NAME = ".crossdock-locks.json"
+FILE_LIMIT = 32 << 20  # bytes, as of an index.json
+BODY_LIMIT = 64 << 10  # bytes of a PATCH
+DISALLOWED = (
+    "The operation is disallowed on this registry, repository or image. The attributes of {} do not allow it."
+)
+
+_mutex = threading.Lock()  # of read and write; a change takes microseconds
+
+
+class Attributes(Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What may be done with one item. In the file only what is false is written."""
+
+    delete_enabled: bool = True
+    write_enabled: bool = True
+    read_enabled: bool = True
+    list_enabled: bool = True
+
+    def document(self) -> dict[str, bool]:
+        """As the API shows them, all four."""
+        return {
+            "deleteEnabled": self.delete_enabled,
+            "writeEnabled": self.write_enabled,
+            "readEnabled": self.read_enabled,
+            "listEnabled": self.list_enabled,
+        }
+
+    @property
+    def may_delete(self) -> bool:
+        """Whether neither of the two locks forbids it."""
+        return self.delete_enabled and self.write_enabled
+
+
+UNLOCKED = Attributes()
+
+
+class Change(Struct, frozen=True, rename="camel"):
+    """A PATCH: what is absent or null stays as it is. The API's other members are taken and not kept."""
+
+    delete_enabled: bool | None = None
+    write_enabled: bool | None = None
+    read_enabled: bool | None = None
+    list_enabled: bool | None = None
+
+    @classmethod
+    def from_json(cls, body: bytes) -> Change:
+        """The change in a body. Raises `Refused`."""
+        try:
+            return msgspec.json.decode(body, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused("UNSUPPORTED", f"the attributes cannot be read: {error}", status=400) from None
+
+    def of(self, before: Attributes) -> Attributes:
+        """`before` with the change."""
+        given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return msgspec.structs.replace(before, **given)
+
+
+class Locks(Struct, frozen=True, omit_defaults=True):
+    """The attributes of everything in a repository that is not fully enabled."""
+
+    repository: Attributes = UNLOCKED
+    manifests: Mapping[str, Attributes] = {}  # by digest
+    tags: Mapping[str, Attributes] = {}
+
+    def of_manifest(self, digest: str) -> Attributes:
+        """The manifest's own."""
+        return self.manifests.get(digest, UNLOCKED)
+
+    def of_tag(self, name: str) -> Attributes:
+        """The tag's own."""
+        return self.tags.get(name, UNLOCKED)
+
+    def changed(self, change: Change, *, digest: str = "", tag: str = "") -> Locks:
+        """These locks with `change` of a manifest, a tag, or else of the repository."""
+        if digest:
+            return msgspec.structs.replace(
+                self, manifests=_with(self.manifests, digest, change.of(self.of_manifest(digest)))
+            )
+        if tag:
+            return msgspec.structs.replace(self, tags=_with(self.tags, tag, change.of(self.of_tag(tag))))
+        return msgspec.structs.replace(self, repository=change.of(self.repository))
+
+    def only(self, digests: Iterable[str], tags: Iterable[str]) -> Locks:
+        """Those of what there still is."""
+        held, named = set(digests), set(tags)
+        return msgspec.structs.replace(
+            self,
+            manifests={digest: own for digest, own in self.manifests.items() if digest in held},
+            tags={name: own for name, own in self.tags.items() if name in named},
+        )
+
+
+def may_have_locks(folder: Path) -> bool:
+    """Whether there is anything to look at: one lstat, so that requests without locks pay nothing more."""
+    return os.path.lexists(folder / FILE_NAME)
+
+
+def read_locks(folder: Path) -> Locks:
+    """The locks of the repository in `folder`. Raises `StoreError`, `ContentError`. Blocks."""
+    path = folder / FILE_NAME
+    try:
+        data = read_file(path, FILE_LIMIT + 1)
+        if len(data) > FILE_LIMIT:
+            raise ContentError(f"{path} has more than {FILE_LIMIT} bytes")
+        return msgspec.json.decode(data, type=Locks)
+    except FileNotFoundError:
+        return Locks()
+    except OSError as error:
+        raise explain("cannot read", path, error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ContentError(f"{path} is damaged: {error}") from None
+
+
+def change_locks(repository: Repository, change: Change, *, digest: str = "", tag: str = "") -> Locks:
+    """Change the attributes of one item, and keep them. Raises as `read_locks` does. Blocks."""
+    folder = repository.files.root
+    with _mutex:
+        before = read_locks(folder)
+        locks = before.changed(change, digest=digest, tag=tag)
+        if locks != before:
+            _write(folder, locks.only(repository.known(), repository.tags()))
+    return locks
+
+
+def forget_deleted(repository: Repository) -> None:
+    """Drop the locks of what is no longer there: what is pushed again begins without them. Blocks."""
+    folder = repository.files.root
+    with _mutex:
+        before = read_locks(folder)
+        locks = before.only(repository.known(), repository.tags())
+        if locks != before:
+            _write(folder, locks)
+
+
+def check_locks(repository: Repository, method: str, asked: Route, tags: Sequence[str] = ()) -> None:
+    """Raise `Refused` when the locks forbid what a request asks for. Blocks.
+
+    `tags`: those that a push by digest gives to the manifest.
+    """
+    if not repository.index.exists():
+        return
+    locks = read_locks(repository.files.root)
+    everything = locks.repository
+    match asked.endpoint, method:
+        case ("manifest", "DELETE"):
+            if ":" in asked.argument:
+                _refuse_manifest(repository, locks, asked.argument)
+            else:
+                _refuse_unless(locks.of_tag(asked.argument).may_delete, f"tag {asked.argument}")
+        case ("acr-tag", "DELETE"):
+            _refuse_unless(locks.of_tag(asked.argument).may_delete, f"tag {asked.argument}")
+        case ("acr-repository", "DELETE"):
+            for kind, items in (("manifest", locks.manifests), ("tag", locks.tags)):
+                for name, own in items.items():
+                    _refuse_unless(own.may_delete, f"{kind} {name}")
+        case ("manifest", "PUT"):
+            for tag in (asked.argument, *tags):
+                _refuse_unless(locks.of_tag(tag).write_enabled, f"tag {tag}")
+        case ("manifest", "GET" | "HEAD"):
+            digest = asked.argument
+            if ":" not in digest:
+                _refuse_unless(locks.of_tag(digest).read_enabled, f"tag {digest}")
+                digest = repository.manifest(digest).digest
+            _refuse_unless(locks.of_manifest(digest).read_enabled, f"manifest {digest}")
+    if method == "DELETE" and asked.endpoint != "upload":
+        _refuse_unless(everything.may_delete, f"repository {repository.name}")
+    elif method in ("PUT", "POST") or asked.endpoint == "upload":
+        _refuse_unless(everything.write_enabled, f"repository {repository.name}")
+    elif asked.endpoint in ("manifest", "blob"):
+        _refuse_unless(everything.read_enabled, f"repository {repository.name}")
+
+
+def listed_tags(repository: Repository, names: list[str]) -> list[str]:
+    """Those of `names` that lists show. Blocks."""
+    locks = read_locks(repository.files.root)
+    return [name for name in names if locks.of_tag(name).list_enabled]
+
+
+def is_listed(folder: Path) -> bool:
+    """Whether the catalog shows the repository; one whose locks cannot be read is shown. Blocks."""
+    try:
+        return read_locks(folder).repository.list_enabled
+    except (StoreError, ContentError):
+        return True
+
+
+def _refuse_manifest(repository: Repository, locks: Locks, digest: str) -> None:
+    _refuse_unless(locks.of_manifest(digest).may_delete, f"manifest {digest}")
+    for name, own in locks.tags.items():
+        if not own.may_delete and repository.manifest(name).digest == digest:
+            _refuse_unless(False, f"tag {name}")
+
+
+def _refuse_unless(allowed: bool, what: str) -> None:
+    if not allowed:
+        raise Refused("REGISTRY_DISALLOWED_OPERATION", DISALLOWED.format(what))
+
+
+def _with(items: Mapping[str, Attributes], name: str, own: Attributes) -> dict[str, Attributes]:
+    rest = {each: attributes for each, attributes in items.items() if each != name}
+    return rest if own == UNLOCKED else {**rest, name: own}
+
+
+def _write(folder: Path, locks: Locks) -> None:
+    path = folder / FILE_NAME
+    try:
+        if locks == Locks():
+            path.unlink(missing_ok=True)
+        else:
+            replace_file(path, msgspec.json.encode(locks))
+    except OSError as error:
+        raise explain("cannot write", path, error) from error
