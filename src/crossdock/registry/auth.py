@@ -148,7 +148,7 @@ class Authenticator:
         token = self._tokens.get(scope)
         if token is None or current != f"Bearer {token.value}":
             # Basic, or a token that was given to us ready-made.
-            return await self._store.renew(scope.repository)
+            return await self._store.renew(scope.repository, self._store.known(scope.repository))
         if token.minted >= since and not widened:
             return False
         self.forget(scope)
@@ -169,6 +169,9 @@ class Authenticator:
             return f"logged in, {self._host} may allow more: docker login {self._host}"
         if status not in (401, 403):
             return ""
+        if credentials is None and self._store.troubles:
+            trouble, remedy = next(iter(self._store.troubles.items()))
+            return f"{trouble}: {remedy}" if remedy else f"{trouble}: crossdock login {self._host}"
         if credentials is None:
             return (
                 f"no credentials for {self._host} were found: docker login {self._host}, "
@@ -252,7 +255,7 @@ class Authenticator:
         try:
             token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
         except Unauthorized as error:
-            if isinstance(error, WrongScope) or not await self._store.renew(scope.repository):
+            if isinstance(error, WrongScope) or not await self._store.renew(scope.repository, credentials):
                 raise
             credentials = await self._store.find(scope.repository)
             token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))

@@ -2,7 +2,8 @@
 
 The answer is ``{"ServerURL", "Username", "Secret"}``; the user name ``<token>`` says that the secret is an
 identity token. "credentials not found in native keychain" with a failing exit code means that there are
-none. A helper is another's program: its time and its output are bounded, and its output is never shown.
+none. ``store`` takes such an object on stdin, ``erase`` the address. A helper is another's program: its time
+and its output are bounded, and its output is never shown.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from crossdock.transport.reason import os_reason
 TIMEOUT_S = (
     60.0  # cloud helpers log in over the network, desktop ones may ask the person to unlock a keychain
 )
+MAX_QUESTION = 60_000  # bytes; what a pipe holds before anybody reads it is 64 KiB
 MAX_OUTPUT = 1 << 20  # bytes; secrets can be JSON keys of 4,000 characters, not more
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -38,35 +40,82 @@ async def ask_helper(
 
     Raises `CredentialsError` when the helper is missing, fails, is too slow or answers nonsense.
     """
+    status, output = await _run(name, "get", server, server, environ, named_by, timeout)
+    if status != 0:
+        if _NOT_FOUND in output[:4096].lower():
+            return None
+        raise _failed(name, "get", server, status)
+    return _parse(output, f"docker-credential-{name}")
+
+
+async def store_in_helper(
+    name: str,
+    server: str,
+    credentials: Credentials,
+    *,
+    environ: Mapping[str, str],
+    named_by: Path | str,
+    timeout: float = TIMEOUT_S,
+) -> None:
+    """Let the helper keep `credentials` for `server`. Raises as `ask_helper` does."""
+    secret = credentials.identity_token or credentials.password
+    username = _TOKEN_USER if credentials.identity_token else credentials.username
+    said = json.dumps({"ServerURL": server, "Username": username, "Secret": secret})
+    if len(said) > MAX_QUESTION:
+        raise CredentialsError(f"the secret for {server} is too long for docker-credential-{name}")
+    status, _ = await _run(name, "store", said, server, environ, named_by, timeout)
+    if status != 0:
+        raise _failed(name, "store", server, status)
+
+
+async def erase_in_helper(
+    name: str, server: str, *, environ: Mapping[str, str], named_by: Path | str, timeout: float = TIMEOUT_S
+) -> bool:
+    """Let the helper forget what it knows about `server`. Whether there was anything.
+
+    Raises as `ask_helper` does.
+    """
+    if await ask_helper(name, server, environ=environ, named_by=named_by, timeout=timeout) is None:
+        return False
+    status, output = await _run(name, "erase", server, server, environ, named_by, timeout)
+    if status != 0 and _NOT_FOUND not in output[:4096].lower():
+        raise _failed(name, "erase", server, status)
+    return True
+
+
+def _failed(name: str, verb: str, server: str, status: int) -> CredentialsError:
+    program = f"docker-credential-{name}"
+    return CredentialsError(
+        f"credential helper {program} failed to {verb} the login of {server}: exit code {status}",
+        hint=f"echo {server} | {program} get",
+    )
+
+
+async def _run(
+    name: str,
+    verb: str,
+    question: str,
+    server: str,
+    environ: Mapping[str, str],
+    named_by: Path | str,
+    timeout: float,
+) -> tuple[int, bytes]:
+    """Exit code and output of ``docker-credential-NAME verb`` with `question` on stdin."""
     program = f"docker-credential-{name}"
     if not _NAME.fullmatch(name):
-        raise CredentialsError(f"{named_by} names a credential helper that is no program name")
+        raise CredentialsError(f"{named_by} names a credential helper that is not a program name")
     found = shutil.which(program, path=environ.get("PATH", os.defpath))
     if found is None:
         raise CredentialsError(
             f"credential helper {program}, named by {named_by}, is not on PATH",
             hint=f"install it, or remove it from {named_by} and log in again",
         )
-    status, output = await _run(found, program, server, environ, timeout)
-    if status != 0:
-        if _NOT_FOUND in output[:4096].lower():
-            return None
-        raise CredentialsError(
-            f"credential helper {program} failed for {server} with exit code {status}",
-            hint=f"echo {server} | {program} get",
-        )
-    return _parse(output, program)
-
-
-async def _run(
-    found: str, program: str, server: str, environ: Mapping[str, str], timeout: float
-) -> tuple[int, bytes]:
-    with _filled_pipe(server.encode() + b"\n") as question:
+    with _filled_pipe(question.encode() + b"\n") as stdin:
         try:
             process = await asyncio.create_subprocess_exec(
                 found,
-                "get",
-                stdin=question,
+                verb,
+                stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 env=dict(environ),

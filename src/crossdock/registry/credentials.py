@@ -4,24 +4,26 @@
 2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN`` or
    ``_ACCESS_TOKEN`` (of Entra ID, for Azure registries); else the helper ``_CREDENTIAL_HELPER``; ``_TARGET_``
    for the other side.
-3. Files named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_CONFIG/config.json``.
-4. Files in their usual places, in skopeo's order: ``$XDG_RUNTIME_DIR/containers/auth.json``,
-   ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config`` when unset), ``~/.docker/config.json``.
-   ``REGISTRY_AUTH_FILE`` stands in for the first two, ``DOCKER_CONFIG`` for the last.
+3. The file of ``--authfile``; then nothing below is read.
+4. Named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_AUTH_CONFIG``, which holds
+   the text of a ``config.json`` (docker reads it before the file, GitLab's runners set it), then
+   ``$DOCKER_CONFIG/config.json``.
+5. Files in their usual places, in skopeo's order: ``$XDG_RUNTIME_DIR/containers/auth.json``
+   (``/run/containers/UID/auth.json`` when unset), ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config``
+   when unset), ``~/.docker/config.json``, and ``~/.dockercfg``, which is nothing but ``auths``.
+   ``REGISTRY_AUTH_FILE`` stands in for the first two, ``DOCKER_CONFIG`` for the last two.
 
-Within one file, as docker does: the host's helper (``credHelpers``, else ``credsStore``) before ``auths``.
-Keys of ``auths`` are ``host``, ``https://host/v1/`` (docker login's old form) or ``host/namespace``
-(podman), of which the longest that fits wins. Docker Hub is known as ``https://index.docker.io/v1/``.
+Within one file, as docker does: the host's helper (``credHelpers``, else ``credsStore``) before ``auths``
+(`loginfile`). A public image needs no login, so a place that cannot be used (a named file that is missing, a
+folder in place of a file, a helper that is not installed or fails) is passed over and noted in
+`CredentialStore.troubles`. An entry for this very host that cannot be read is an error.
 
-The files are read when a registry demands credentials, not before. Nothing here shows a credential in an
-error.
+Nothing here shows a credential in an error.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
+import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,39 +34,97 @@ from msgspec import Struct
 from crossdock.errors import CredentialsError, Side
 from crossdock.options import Credentials
 from crossdock.registry.flight import SingleFlight
+from crossdock.registry.loginfile import (
+    HUB_NAMES,
+    Config,
+    Unreadable,
+    find_helper,
+    find_login,
+    parse_config,
+    plain_host,
+    read_config,
+    server_key,
+)
 
-MAX_FILE = 8 << 20  # bytes; a config with a thousand logins is under 1 MiB
+__all__ = ["AZURE_HELPERS", "HUB_NAMES", "CredentialFile", "CredentialStore", "credential_files"]
 
-DOCKER_HUB = "index.docker.io"
-DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 AZURE_HELPERS = {"azure-identity": "DefaultAzureCredential", "azure-cli": "AzureCliCredential"}
 """What can be named instead of a helper, and the class of the package ``azure-identity`` behind it."""
-HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
 class CredentialFile(Struct, frozen=True):
-    """Where to look. ``required``: named by the person as a file, so its absence is an error."""
+    """Where to look. ``named_by``: the person named this file, so its absence is worth a word."""
 
     path: Path
-    required: bool = False
+    named_by: str = ""
+    text: str = ""  # the document itself, of a variable that holds it
+
+    def __repr__(self) -> str:
+        return f"<CredentialFile {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return self.named_by if self.text else f"credential file {self.path}"
+
+    def read(self) -> Config | None:
+        """The document; None: there is none, and nobody said that there is.
+
+        Raises `Unreadable` when there is nothing to be read where something should be, `CredentialsError`
+        when a file says nonsense.
+        """
+        if self.text:
+            try:
+                return parse_config(self.text, self.name)
+            except CredentialsError as error:
+                raise Unreadable(str(error)) from None
+        config = read_config(self.path)
+        if config is None and self.named_by:
+            raise Unreadable(f"{self.name}, named by {self.named_by}, does not exist")
+        if config is not None and self.path.name == ".dockercfg":
+            return {"auths": config}
+        return config
 
 
-def credential_files(environ: Mapping[str, str]) -> tuple[CredentialFile, ...]:
-    """The files to look into, in order."""
+def credential_files(environ: Mapping[str, str], authfile: Path | None = None) -> tuple[CredentialFile, ...]:
+    """The files to look into, in order. `authfile` is the only one, when it is given.
+
+    Without ``HOME`` the environment is nobody's (`user_environ`), and only what it names is read.
+    """
+    if authfile is not None:
+        return (CredentialFile(authfile, "--authfile"),)
     home = environ.get("HOME", "")
     files = []
     if named := environ.get("REGISTRY_AUTH_FILE"):
-        files.append(CredentialFile(Path(named), required=True))
+        files.append(CredentialFile(Path(named), "REGISTRY_AUTH_FILE"))
+    if text := environ.get("DOCKER_AUTH_CONFIG"):
+        files.append(CredentialFile(Path(), "DOCKER_AUTH_CONFIG", text))
     if docker := environ.get("DOCKER_CONFIG"):
         files.append(CredentialFile(Path(docker, "config.json")))
     if not named:
         if runtime := environ.get("XDG_RUNTIME_DIR"):
             files.append(CredentialFile(Path(runtime, "containers", "auth.json")))
+        elif home:
+            files.append(CredentialFile(Path(f"/run/containers/{os.getuid()}/auth.json")))
         if config := environ.get("XDG_CONFIG_HOME") or (home and f"{home}/.config"):
             files.append(CredentialFile(Path(config, "containers", "auth.json")))
     if home and not docker:
         files.append(CredentialFile(Path(home, ".docker", "config.json")))
+        files.append(CredentialFile(Path(home, ".dockercfg")))
     return tuple(files)
+
+
+def user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The process's environment, with ``HOME`` from the password database when it is unset, as in a shell
+    started by ``env -i`` or by a service manager."""
+    if environ.get("HOME"):
+        return environ
+    import pwd
+
+    try:
+        return {**environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
+    except KeyError:  # a container may run as a user that it does not know
+        return environ
 
 
 def from_environ(environ: Mapping[str, str], side: Side) -> Credentials | None:
@@ -105,41 +165,52 @@ class CredentialStore:
         environ: Mapping[str, str],
         side: Side,
         helper: str = "",
+        authfile: Path | None = None,
     ) -> None:
         """`host` with its port, as in references; `helper` is asked first. No I/O."""
-        self._host = DOCKER_HUB if host.lower() in HUB_NAMES else host.lower()
+        self._host = plain_host(host)
         self._given = given
         self._first_helper = helper
         self._environ = environ
+        self._authfile = authfile
         self._side = side
         self._found: dict[str, Credentials | None] = {}
         self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
         self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
+        self.troubles: dict[str, str] = {}
+        """Places that could not be used, and what to do about each."""
 
     async def find(self, repository: str) -> Credentials | None:
         """Credentials for `repository` (empty: for the registry as such); None: go anonymously.
 
-        Raises `CredentialsError` when a file or helper that must be asked cannot be used.
+        Raises `CredentialsError` when an entry for this host, or what was named for it, cannot be used.
         """
-        if repository not in self._found:
-            self._found[repository] = await self._flights.run(repository, lambda: self._search(repository))
+        while repository not in self._found:
+            found = self._found  # `renew` puts another in its place
+            found[repository] = await self._flights.run(repository, lambda: self._search(repository))
         return self._found[repository]
 
-    async def renew(self, repository: str) -> bool:
-        """Ask helpers again for credentials that are refused now. Whether there are others than before.
+    async def renew(self, repository: str, refused: Credentials | None) -> bool:
+        """Ask helpers again for credentials that are `refused` now. Whether there are others by now.
 
-        What cloud helpers give lives for an hour to half a day; a run of many copies may take longer. Raises
-        as `find` does.
+        What cloud helpers give lives for an hour to half a day; a run of many copies may take longer. Tasks
+        whose requests were refused together share one renewal, and whoever comes later finds its result.
+        Raises as `find` does.
         """
-        if not any(self._answers.values()):
-            return False
-        old = self._found.get(repository)
-        self._answers.clear()
-        new = await self._flights.run(repository, lambda: self._search(repository))
-        self._past += filter(None, self._found.values())
-        self._found = {repository: new}
-        return new != old
+        if await self.find(repository) == refused and any(self._answers.values()):
+            await self._flights.run(("renew",), lambda: self._renew(repository))
+        return await self.find(repository) not in (None, refused)
+
+    async def _renew(self, repository: str) -> Credentials | None:
+        answers, self._answers = self._answers, {}
+        new = await self._search(repository)
+        if new is None:  # the helper fails now: it was asked in vain
+            self._answers = answers
+        else:
+            self._past += filter(None, self._found.values())
+            self._found = {repository: new}
+        return new
 
     def known(self, repository: str) -> Credentials | None:
         """What `find` found before."""
@@ -160,26 +231,35 @@ class CredentialStore:
         helper = self._environ.get(variable, "")
         if helper and (found := await self._ask_first(helper, variable)):
             return found
-        for file in credential_files(self._environ):
-            config = read_config(file)
-            if config is not None and (found := await self._search_file(config, file.path, repository)):
+        for file in credential_files(self._environ, self._authfile):
+            if (found := await self._search_file(file, repository)) is not None:
                 return found
         return None
 
-    async def _search_file(
-        self, config: Mapping[str, Any], path: Path, repository: str
-    ) -> Credentials | None:
-        entry = _find_auth(_mapping(config, "auths", path), self._host, repository)
-        in_file = _from_entry(entry[1], entry[0], path) if entry else None
-        helper = self._helper(config, path)
+    async def _search_file(self, file: CredentialFile, repository: str) -> Credentials | None:
+        config = self._read(file)
+        if config is None:
+            return None
+        in_file = find_login(config, self._host, repository, file.name)
+        helper = find_helper(config, self._host, file.name)
         if not helper:
             return in_file
         try:
-            return await self._ask(helper, path) or in_file
-        except CredentialsError:
-            if in_file is None:
-                raise
-            return in_file  # a helper of another machine (credsStore: desktop) beside a usable entry
+            return await self._ask(helper, file.name.removeprefix("credential file ")) or in_file
+        except CredentialsError as error:
+            self._answers[helper] = None  # for all repositories: its failure may take a minute
+            if (
+                in_file is None
+            ):  # else a helper of another machine (credsStore: desktop) beside a usable entry
+                self.troubles[str(error)] = error.hint
+            return in_file
+
+    def _read(self, file: CredentialFile) -> Config | None:
+        try:
+            return file.read()
+        except Unreadable as error:
+            self.troubles[str(error)] = error.hint
+            return None
 
     async def _ask_first(self, helper: str, named_by: str) -> Credentials | None:
         """A helper that was named for this side or registry, and not in a file of docker's."""
@@ -192,11 +272,11 @@ class CredentialStore:
 
         return await self._once(helper, ask)
 
-    async def _ask(self, helper: str, named_by: Path | str) -> Credentials | None:
+    async def _ask(self, helper: str, named_by: str) -> Credentials | None:
         # few have one; it loads what runs processes
         from crossdock.registry.credential_helper import ask_helper
 
-        server = DOCKER_HUB_KEY if self._host == DOCKER_HUB else self._host
+        server = server_key(self._host)
         return await self._once(
             helper, lambda: ask_helper(helper, server, environ=self._environ, named_by=named_by)
         )
@@ -208,112 +288,3 @@ class CredentialStore:
         if helper not in self._answers:
             self._answers[helper] = await self._flights.run(("helper", helper), ask)
         return self._answers[helper]
-
-    def _helper(self, config: Mapping[str, Any], path: Path) -> str:
-        helpers = _mapping(config, "credHelpers", path)
-        for key, value in helpers.items():
-            if _key_host(key)[0] == self._host and isinstance(value, str):
-                return value
-        default = config.get("credsStore", "")
-        return default if isinstance(default, str) else ""
-
-
-def read_config(file: CredentialFile) -> Mapping[str, Any] | None:
-    """The file's document; None when there is no file. Raises `CredentialsError`."""
-    path = file.path
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        if file.required:
-            raise CredentialsError(
-                f"credential file {path} does not exist", hint="REGISTRY_AUTH_FILE names it"
-            ) from None
-        return None
-    except OSError as error:
-        raise CredentialsError(f"credential file {path} cannot be read: {error.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise CredentialsError(f"credential file {path} is over {MAX_FILE} bytes")
-    if not data.strip():
-        return {}
-    try:
-        document = json.loads(data)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise CredentialsError(f"credential file {path} is not valid JSON: {place}") from None
-    except (ValueError, RecursionError):  # no UTF-8, a number of thousands of digits, too deep
-        raise CredentialsError(f"credential file {path} is not valid JSON") from None
-    if not isinstance(document, dict):
-        raise CredentialsError(f"credential file {path} is not a JSON object")
-    return document
-
-
-def _mapping(config: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
-    value = config.get(name)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise CredentialsError(f'credential file {path}: "{name}" is not an object')
-    return value
-
-
-def _find_auth(auths: Mapping[str, Any], host: str, repository: str) -> tuple[str, Any] | None:
-    """The entry whose key covers most of ``host/repository``, and that key. Entries without content are
-    passed over: docker login leaves them behind when a helper keeps the secret."""
-    best: tuple[int, str, Any] | None = None
-    for key, entry in auths.items():
-        key_host, namespace = _key_host(key)
-        if key_host != host or entry in (None, {}):
-            continue
-        fits = not namespace or repository == namespace or repository.startswith(f"{namespace}/")
-        if fits and (best is None or len(namespace) > best[0]):
-            best = (len(namespace), key, entry)
-    return best[1:] if best else None
-
-
-def _key_host(key: str) -> tuple[str, str]:
-    """Host (with port) and namespace of a key. A key with a scheme names a host alone, whatever its path."""
-    bare = key.removeprefix("https://").removeprefix("http://")
-    host, _, namespace = bare.partition("/")
-    host = host.lower()
-    if bare != key or namespace.strip("/") in ("v1", "v2"):
-        namespace = ""
-    return DOCKER_HUB if host in HUB_NAMES else host, namespace.strip("/")
-
-
-def _from_entry(entry: Any, key: str, path: Path) -> Credentials | None:
-    if not isinstance(entry, dict):
-        raise CredentialsError(f'credential file {path}: the entry for "{key}" is not an object')
-    username, password = _text(entry, "username"), _text(entry, "password")
-    if encoded := _text(entry, "auth"):
-        username, password = _decode_auth(encoded, key, path)
-    found = Credentials(
-        username=username,
-        password=password,
-        identity_token=_text(entry, "identitytoken"),
-        registry_token=_text(entry, "registrytoken"),
-    )
-    return found if any(_secrets(found)) else None
-
-
-def _decode_auth(encoded: str, key: str, path: Path) -> tuple[str, str]:
-    wrong = f'credential file {path}: "auth" of "{key}" is not base64 of user:password'
-    try:
-        decoded = base64.b64decode(encoded.strip(), validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise CredentialsError(wrong) from None
-    username, colon, password = decoded.partition(":")
-    if not colon:
-        raise CredentialsError(wrong)
-    return username, password.strip("\0")  # docker pads old entries with NUL
-
-
-def _text(entry: Mapping[str, Any], name: str) -> str:
-    value = entry.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _secrets(credentials: Credentials) -> Iterator[str]:
-    yield credentials.password
-    yield credentials.identity_token
-    yield credentials.registry_token

@@ -12,7 +12,7 @@ import pytest
 
 from crossdock.errors import CredentialsError
 from crossdock.options import Credentials
-from crossdock.registry.credential_helper import MAX_OUTPUT, ask_helper
+from crossdock.registry.credential_helper import MAX_OUTPUT, ask_helper, erase_in_helper, store_in_helper
 from crossdock.registry.credentials import CredentialStore
 
 HOST = "registry.example:5000"
@@ -101,7 +101,7 @@ async def test_a_helper_that_cannot_run_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_name_with_a_path_is_refused() -> None:
-    with pytest.raises(CredentialsError, match="no program name"):
+    with pytest.raises(CredentialsError, match="not a program name"):
         await ask_helper("../../bin/sh", HOST, environ={}, named_by=CONFIG)
 
 
@@ -137,6 +137,93 @@ async def test_the_store_comes_before_auths_and_auths_stands_in_for_it(tmp_path:
         found = await find(helper(tmp_path, script))
         assert found is not None
         assert found.username == "file"
+
+
+@pytest.mark.parametrize("script", [*(fault[1] for fault in FAULTS[:4]), None])
+async def test_a_store_that_cannot_be_used_is_noted_and_the_next_file_is_read(
+    tmp_path: Path, script: str | None
+) -> None:
+    config(tmp_path, {"credsStore": "test"})
+    environ = {"PATH": "/nowhere", "HOME": str(tmp_path)} if script is None else helper(tmp_path, script)
+    store = CredentialStore(HOST, given=None, environ=environ, side="source")
+    assert await store.find("app") is None
+    assert "docker-credential-test" in next(iter(store.troubles))
+    assert "s3cret" not in str(store.troubles)
+
+
+async def test_a_store_that_fails_is_asked_once_for_all_repositories(tmp_path: Path) -> None:
+    config(tmp_path, {"credsStore": "test"})
+    environ = helper(tmp_path, f"echo run >> {tmp_path}/runs; exit 1")
+    store = CredentialStore(HOST, given=None, environ=environ, side="source")
+    await asyncio.gather(*(store.find(f"app/{number}") for number in range(5)))
+    await store.find("another")
+    assert (tmp_path / "runs").read_text() == "run\n"
+
+
+async def test_a_helper_that_was_named_for_the_side_must_work(tmp_path: Path) -> None:
+    environ = helper(tmp_path, "exit 1") | {"CROSSDOCK_SOURCE_CREDENTIAL_HELPER": "test"}
+    with pytest.raises(CredentialsError, match="exit code 1"):
+        await find(environ)
+
+
+def counting(tmp_path: Path) -> dict[str, str]:
+    """An environment with a helper whose password has the number of the call: pw1, pw2, …"""
+    (tmp_path / "n").write_text("0")
+    config(tmp_path, {"credsStore": "test"})
+    script = (
+        f"n=$(($(cat {tmp_path}/n)+1)); echo $n > {tmp_path}/n\n"
+        'printf \'{"ServerURL":"x","Username":"AWS","Secret":"pw%s"}\' "$n"'
+    )
+    return helper(tmp_path, script)
+
+
+async def test_tasks_that_are_refused_together_share_one_renewal(tmp_path: Path) -> None:
+    store = CredentialStore(HOST, given=None, environ=counting(tmp_path), side="source")
+    refused = await store.find("app/0")
+    renewed = await asyncio.gather(*(store.renew(f"app/{number % 3}", refused) for number in range(12)))
+    assert renewed == [True] * 12
+    assert {str(await store.find(f"app/{number}")) for number in range(3)} == {
+        str(Credentials(username="AWS", password="pw2"))
+    }
+    assert [each and each.password for each in [await store.find("app/1")]] == ["pw2"]
+    assert await store.renew("app/2", refused)  # its answer comes late: the renewal is over
+    assert (tmp_path / "n").read_text() == "2\n"
+
+
+async def test_a_renewal_in_vain_keeps_what_there_was(tmp_path: Path) -> None:
+    environ = counting(tmp_path)
+    store = CredentialStore(HOST, given=None, environ=environ, side="source")
+    first = await store.find("app")
+    helper(tmp_path, "exit 1")
+    assert not await store.renew("app", first)
+    assert await store.find("app") == first
+
+
+async def test_store_and_erase_are_spoken(tmp_path: Path) -> None:
+    keep = f'case "$1" in store) cat > {tmp_path}/kept;; erase) rm {tmp_path}/kept;; get) cat {tmp_path}/kept'
+    environ = helper(
+        tmp_path, f"{keep} || {{ echo credentials not found in native keychain; exit 1; }};; esac"
+    )
+    said = {"environ": environ, "named_by": str(CONFIG)}
+    assert not await erase_in_helper("test", HOST, **said)  # type: ignore[arg-type]
+    for secret in (Credentials("bob", 'p:"w\\'), Credentials("", "", "it")):
+        await store_in_helper("test", HOST, secret, **said)  # type: ignore[arg-type]
+        assert await ask(environ) == secret
+    assert json.loads((tmp_path / "kept").read_text())["ServerURL"] == HOST
+    assert await erase_in_helper("test", HOST, **said)  # type: ignore[arg-type]
+    assert await ask(environ) is None
+
+
+async def test_a_helper_that_does_not_store_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsError, match="failed to store the login of") as caught:
+        await store_in_helper(
+            "test",
+            HOST,
+            Credentials("u", "s3cret"),
+            environ=helper(tmp_path, "cat; exit 1"),
+            named_by=CONFIG,
+        )
+    assert "s3cret" not in str(caught.value) + caught.value.hint
 
 
 async def test_docker_hub_is_asked_for_by_its_old_address(tmp_path: Path) -> None:

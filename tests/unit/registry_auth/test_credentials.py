@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from crossdock.errors import CredentialsError
 from crossdock.options import Credentials
-from crossdock.registry.credentials import CredentialStore, credential_files
+from crossdock.registry.credentials import CredentialStore, credential_files, user_environ
 
 HOST = "registry.example:5000"
 
@@ -183,14 +185,112 @@ async def test_a_damaged_file_is_named_but_not_quoted(tmp_path: Path, document: 
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-async def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CredentialsError, match="does not exist"):
-        await find({"REGISTRY_AUTH_FILE": str(tmp_path / "none.json")})
+UNUSABLE = [
+    ("a named file that is missing", {"REGISTRY_AUTH_FILE": "{tmp}/none.json"}, "none.json, named by REG"),
+    ("a named file that is a folder", {"REGISTRY_AUTH_FILE": "{tmp}"}, "cannot be read: Is a directory"),
+    ("docker's file is a folder", {"DOCKER_CONFIG": "{tmp}/folder"}, "config.json cannot be read"),
+    ("a variable with a path", {"DOCKER_AUTH_CONFIG": "/x/config.json"}, "DOCKER_AUTH_CONFIG is not valid"),
+]
 
 
-async def test_a_directory_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CredentialsError, match="cannot be read"):
-        await find({"REGISTRY_AUTH_FILE": str(tmp_path)})
+@pytest.mark.parametrize(("named", "words"), [u[1:] for u in UNUSABLE], ids=[u[0] for u in UNUSABLE])
+async def test_a_place_that_cannot_be_used_is_passed_over_and_noted(
+    tmp_path: Path, named: dict[str, str], words: str
+) -> None:
+    (tmp_path / "folder" / "config.json").mkdir(parents=True)
+    write(tmp_path / "conf" / "containers" / "auth.json", {"auths": {HOST: login("ann")}})
+    write(tmp_path / ".docker" / "config.json", {"auths": {HOST: login("ann")}})
+    environ = {name: value.format(tmp=tmp_path) for name, value in named.items()}
+    environ |= {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/x", "XDG_CONFIG_HOME": str(tmp_path / "conf")}
+    store = CredentialStore(HOST, given=None, environ=environ, side="source")
+    found = await store.find("team/app")
+    assert found is not None
+    assert found.username == "ann"
+    assert len(store.troubles) == 1
+    assert words in next(iter(store.troubles))
+
+
+async def test_docker_auth_config_comes_before_dockers_file(tmp_path: Path) -> None:
+    environ = home(tmp_path, {HOST: login("file")})
+    environ["DOCKER_AUTH_CONFIG"] = json.dumps({"auths": {HOST: login("variable")}})
+    assert await user(environ) == "variable"
+    environ["DOCKER_AUTH_CONFIG"] = json.dumps({"auths": {"other.example": login("variable")}})
+    assert await user(environ) == "file"
+    named = write(tmp_path / "named.json", {"auths": {HOST: login("named")}})
+    environ |= {
+        "DOCKER_AUTH_CONFIG": json.dumps({"auths": {HOST: login("variable")}}),
+        "REGISTRY_AUTH_FILE": str(named),
+    }
+    assert await user(environ) == "named"
+
+
+async def test_docker_auth_config_is_not_shown(tmp_path: Path) -> None:
+    environ = {"DOCKER_AUTH_CONFIG": json.dumps({"auths": {HOST: {"auth": SECRET + "!"}}})}
+    with pytest.raises(CredentialsError, match="DOCKER_AUTH_CONFIG") as caught:
+        await find(environ)
+    assert SECRET not in str(caught.value) + repr(credential_files(environ))
+
+
+async def test_an_authfile_is_the_only_one(tmp_path: Path) -> None:
+    environ = home(tmp_path, {HOST: login("docker")})
+    mine = write(tmp_path / "mine.json", {"auths": {HOST: login("mine")}})
+    other = write(tmp_path / "other.json", {"auths": {"other.example": login("mine")}})
+    for path, expected in ((mine, "mine"), (other, None)):
+        store = CredentialStore(HOST, given=None, environ=environ, side="source", authfile=path)
+        found = await store.find("team/app")
+        assert (found and found.username) == expected
+
+
+async def test_the_oldest_file_of_docker_is_read_last(tmp_path: Path) -> None:
+    write(tmp_path / ".dockercfg", {HOST: login("old")})
+    assert await user({"HOME": str(tmp_path)}) == "old"
+    assert await user(home(tmp_path, {HOST: login("new")})) == "new"
+    assert await user({"HOME": str(tmp_path), "DOCKER_CONFIG": str(tmp_path / "none")}) is None
+
+
+EXACT = [
+    (HOST, f"https://{HOST}"),
+    (HOST, f"http://{HOST}/v2/"),
+    (HOST, f"{HOST}/v1/"),
+    ("docker.io", "https://index.docker.io/v1/"),
+    ("docker.io", "index.docker.io"),
+]
+
+
+@pytest.mark.parametrize(("exact", "other"), EXACT)
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_the_key_that_is_the_host_comes_before_its_other_spellings(
+    tmp_path: Path, exact: str, other: str, is_first: bool
+) -> None:
+    keys = (exact, other) if is_first else (other, exact)
+    auths = {key: login("good" if key == exact else "stale") for key in keys}
+    assert await user(home(tmp_path, auths), host=exact) == "good"
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\n ", "\t"])
+async def test_auth_may_be_wrapped_as_base64_wraps_it(tmp_path: Path, line_end: str) -> None:
+    encoded = base64.b64encode(b"bob:" + b"t" * 900).decode()
+    wrapped = line_end.join(encoded[at : at + 76] for at in range(0, len(encoded), 76)) + line_end
+    assert await find(home(tmp_path, {HOST: {"auth": wrapped}})) == Credentials("bob", "t" * 900)
+
+
+def test_without_a_runtime_folder_podmans_file_is_below_run() -> None:
+    paths = [str(file.path) for file in credential_files({"HOME": "/h"})]
+    assert paths[0] == f"/run/containers/{os.getuid()}/auth.json"
+    paths = [str(file.path) for file in credential_files({"HOME": "/h", "XDG_RUNTIME_DIR": "/run/user/7"})]
+    assert paths[0] == "/run/user/7/containers/auth.json"
+    assert not any(path.startswith("/run/containers") for path in paths)
+
+
+def test_an_environment_without_a_home_is_nobodys() -> None:
+    assert credential_files({}) == ()
+    assert credential_files({"PATH": "/bin"}) == ()
+
+
+def test_a_process_without_home_has_the_one_of_the_password_database() -> None:
+    home_there = pwd.getpwuid(os.getuid()).pw_dir
+    assert user_environ({"PATH": "/bin"}) == {"PATH": "/bin", "HOME": home_there}
+    assert user_environ({"HOME": "/h"}) == {"HOME": "/h"}
 
 
 async def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
@@ -199,7 +299,12 @@ async def test_an_empty_file_holds_nothing(tmp_path: Path) -> None:
 
 def test_docker_config_replaces_the_home_directory() -> None:
     files = credential_files({"HOME": "/h", "DOCKER_CONFIG": "/d"})
-    assert [str(file.path) for file in files] == ["/d/config.json", "/h/.config/containers/auth.json"]
+    expected = [
+        "/d/config.json",
+        f"/run/containers/{os.getuid()}/auth.json",
+        "/h/.config/containers/auth.json",
+    ]
+    assert [str(file.path) for file in files] == expected
 
 
 def test_nothing_shows_a_secret() -> None:
