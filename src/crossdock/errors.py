@@ -232,6 +232,10 @@ class StoreError(CrossdockError, OSError):
     """A layout or file on this machine cannot be read or written (full disk, permissions, no layout)."""
 
 
+class OutputFailed(StoreError):
+    """The result cannot be written to stdout or to a report's file (full disk). What it describes is done."""
+
+
 class JournalUnavailable(StoreError):
     """The journal of uploads cannot be used; a copy goes on without it.
 

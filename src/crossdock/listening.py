@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from crossdock.errors import InvalidOption, StoreError
+from crossdock.stopping import catch_stop_signals
 
 if TYPE_CHECKING:
     import ssl
 
     from aiohttp import web
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 1024
 OPEN_FILES = 65_536
 IDLE = 3630.0  # seconds; aiohttp's own, longer than proxies keep connections
@@ -137,17 +137,14 @@ def server_tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
 
 
 def stopped_by_signal() -> asyncio.Event:
-    """Set by SIGINT or SIGTERM; a second one ends the process at once."""
+    """Set by SIGINT or SIGTERM; one that comes a second later ends the process at once."""
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        stopping.set()
-        for number in STOP_SIGNALS:
-            loop.remove_signal_handler(number)
+    def abort(number: signal.Signals) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
-    for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop)
+    catch_stop_signals(stopping.set, abort, (signal.SIGINT, signal.SIGTERM))
     return stopping
 
 

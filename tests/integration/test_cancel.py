@@ -1,4 +1,4 @@
-"""Ctrl-C: exit code 130, the upload session dropped at the target, no tag; a second one ends at once."""
+"""Ctrl-C: exit code 130, the upload session dropped at the target, no tag; a later one ends at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def is_clean(done: Finished) -> None:
     assert "cancel" in done.stderr.lower()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_in_mid_upload_deletes_the_session(
     number: signal.Signals,
     crossdock: Crossdock,
@@ -121,7 +121,55 @@ def test_ctrl_c_while_the_manifest_is_awaited_ends_soon(
         is_clean(running.finish(15))
 
 
-def test_a_second_ctrl_c_ends_at_once(
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_signals_of_one_request_to_stop_leave_no_session(
+    number: signal.Signals,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    image: Graph,
+) -> None:
+    # GNU timeout signals its child, then its process group; a closed terminal adds SIGHUP.
+    stall = target_faults.add(
+        Fault(lambda r: r.is_upload_body(), times=None, breaks=Break("stall", "request", 200))
+    )
+    words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
+    with crossdock.start("copy", *words, "--progress", "none") as running:
+        wait_set(stall.reached, "the upload to begin")
+        running.interrupt(signal.SIGTERM)
+        running.interrupt(number)
+        done = running.finish()
+    is_clean(done)
+    assert target.forgotten_sessions(repository) == []
+
+
+def test_gnu_timeout_leaves_no_session(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    image: Graph,
+    tmp_path: Path,
+) -> None:
+    stall = target_faults.add(
+        Fault(lambda r: r.is_upload_body(), times=None, breaks=Break("stall", "request", 200))
+    )
+    words = f"{source.host}/{repository}:v1", f"{target_faults.host}/{repository}:v1"
+    report = tmp_path / "report.json"
+    # Python needs a while to start when the machine is busy: the time is long enough for that.
+    how = ("copy", *words, "--progress", "none", "--report", report)
+    done = crossdock(*how, prefix=("timeout", "6"))
+    assert done.code == 124, str(done)
+    assert stall.reached.is_set()
+    assert "cancelled" in done.stderr
+    assert target.forgotten_sessions(repository) == []
+    assert json.loads(report.read_text())["error"]["exit_code"] == CANCELLED
+
+
+def test_a_later_ctrl_c_ends_at_once(
     crossdock: Crossdock,
     source: DockerRegistry,
     target: DockerRegistry,
@@ -140,8 +188,7 @@ def test_a_second_ctrl_c_ends_at_once(
         wait_set(stall.reached, "the upload to begin")
         running.interrupt()
         wait_set(cleaning.reached, "the session to be deleted")
-        running.interrupt()
-        done = running.finish(3)
+        done = running.insist()
     assert done.code == CANCELLED, str(done)
     assert "Traceback" not in done.stderr
     assert target.remote.tags(repository) == []

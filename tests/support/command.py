@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -160,6 +162,15 @@ class Running:
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
         """Ctrl-C, or another signal."""
         self._process.send_signal(number)
+
+    def insist(self, number: signal.Signals = signal.SIGINT, timeout: float = 30) -> Finished:
+        """Send the signal again and again, as an impatient person does, until the process ends."""
+        until = time.monotonic() + timeout
+        while self._process.poll() is None and time.monotonic() < until:
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
+        return self.finish(0.1)
 
     def finish(self, timeout: float = 30) -> Finished:
         """Wait for the end."""

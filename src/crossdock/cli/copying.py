@@ -15,7 +15,7 @@ from crossdock.cli.report import ReportFile, closing_line
 from crossdock.cli.resuming import how_to_resume
 from crossdock.cli.streams import print_json, print_result, read_credentials
 from crossdock.cli.tally import Tally
-from crossdock.errors import Cancelled, CrossdockError, InvalidInput, Side, StoreError
+from crossdock.errors import Cancelled, CrossdockError, InvalidInput, OutputFailed, Side
 from crossdock.events import Event
 from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions
@@ -37,14 +37,16 @@ def copy(namespace: argparse.Namespace) -> int:
         except BaseException as error:
             if isinstance(error, CrossdockError):
                 error.how_to_resume = how_to_resume(tally.kept, namespace)
-            with suppress(StoreError):  # the copy's own error is the one to show
+            with suppress(OutputFailed):  # the copy's own error is the one to show
                 report.failure(namespace.source, namespace.target, error, tally)
             raise
-        if namespace.output == "json":
-            print_json(result.as_dict())
-        else:
-            print_result(closing_line(result))
-        report.success(result, tally)
+        try:
+            report.success(result, tally)
+        finally:  # neither output is lost because the other cannot be written
+            if namespace.output == "json":
+                print_json(result.as_dict())
+            else:
+                print_result(closing_line(result))
     return ExitCode.DONE
 
 
@@ -74,7 +76,7 @@ def copy_with_display(
 ) -> api.CopyResult:
     """Copy under signal handlers, shown on stderr as `progress` says, counted in `tally`.
 
-    `before_abort` is called when a second signal ends the process at once.
+    `before_abort` is called when a later signal ends the process at once.
     """
     display = open_display(progress, tally)
 

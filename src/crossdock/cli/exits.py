@@ -15,6 +15,7 @@ from crossdock.errors import (
     InvalidManifest,
     LimitExceeded,
     NotFound,
+    OutputFailed,
     PolicyRefused,
     RateLimited,
     TagExists,
@@ -53,7 +54,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.AUTH: "credentials are missing, wrong or not enough",
     ExitCode.NOT_FOUND: "no such repository, tag, manifest or blob",
     ExitCode.SOURCE: "the source failed or cannot be reached",
-    ExitCode.TARGET: "the target failed or cannot be reached",
+    ExitCode.TARGET: "the target failed or cannot be reached, or the result cannot be written",
     ExitCode.VERIFICATION: "content is not what its digest or size promised",
     ExitCode.RATE_LIMIT: "a registry's rate limit outlasted every retry",
     ExitCode.DIFFERENT: "copies of a list failed in different ways; when all fail alike, it is their code",
@@ -84,6 +85,8 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.CONFLICT
         case RateLimited():
             return ExitCode.RATE_LIMIT
+        case OutputFailed():
+            return ExitCode.TARGET
         case ContentError() if not isinstance(cause, InvalidManifest | LimitExceeded):
             return ExitCode.VERIFICATION
     if isinstance(error, CopyError):

@@ -1,26 +1,25 @@
-"""Runs one coroutine as the command does: on uvloop; one signal cancels it, a second ends the process."""
+"""Runs one coroutine as the command does: on uvloop; a signal cancels it, a later one ends the process."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from crossdock.cli.exits import ExitCode
 from crossdock.errors import Cancelled
+from crossdock.stopping import catch_stop_signals
 
 T = TypeVar("T")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 def run_until_done(work: Coroutine[Any, Any, T], *, before_abort: Callable[[], None] = lambda: None) -> T:
-    """The result of `work`. SIGINT or SIGTERM cancels it: it cleans up, then `Cancelled` is raised.
+    """The result of `work`. SIGINT, SIGTERM or SIGHUP cancels it: it cleans up, then `Cancelled` is raised.
 
-    A second signal calls `before_abort`, for what must not stay behind even then, and ends the process.
+    A signal that comes a second later calls `before_abort`, for what must not stay behind even then, and ends
+    the process.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_guarded(work, before_abort))
@@ -36,15 +35,14 @@ async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None
 
     def stop() -> None:
         nonlocal signalled
-        if signalled:
-            before_abort()
-            os._exit(ExitCode.CANCELLED)
         signalled = True
         task.cancel()
 
-    before = [signal.getsignal(number) for number in _SIGNALS]
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop)
+    def abort(number: int) -> None:
+        before_abort()
+        os._exit(ExitCode.CANCELLED)
+
+    restore = catch_stop_signals(stop, abort)
     try:
         return await task
     except (asyncio.CancelledError, Exception) as error:
@@ -53,9 +51,7 @@ async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None
             raise Cancelled("cancelled") from error
         raise
     finally:
-        for number, handler in zip(_SIGNALS, before, strict=True):
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+        restore()
 
 
 def _log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

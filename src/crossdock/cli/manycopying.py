@@ -17,7 +17,7 @@ from crossdock.cli.report import ReportFile, closing_lines, many_document
 from crossdock.cli.resuming import how_to_resume
 from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import ManyTally
-from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, StoreError
+from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, OutputFailed
 from crossdock.events import CopyFailed, Event
 from crossdock.many import ManyCopy, ManyListener, ManyResult
 
@@ -78,10 +78,12 @@ def close_run(error: BaseException | None, *, show: Callable[[], None], keep: Ca
     What ended for another reason than copies that failed or a cancel has no result to show.
     """
     if error is None:
-        show()
-        keep()
+        try:
+            keep()
+        finally:  # neither output is lost because the other cannot be written
+            show()
         return ExitCode.DONE
-    with suppress(StoreError):  # the run's own error is the one to show
+    with suppress(OutputFailed):  # the run's own error is the one to show
         keep()
     if isinstance(error, Cancelled | CopiesFailed):
         show()

@@ -1,12 +1,13 @@
-"""What a mirror did, kept in a file until it is over: there may be millions of copies."""
+"""What a mirror did, kept in a temporary file until it is over: there may be millions of copies."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 from crossdock.cli.failure import error_document
 from crossdock.cli.report import blob_documents, closing_line, counts_of, pair_document, versions
@@ -24,8 +25,8 @@ class Ledger:
         self._is_json = namespace.output == "json"
         self._keeps_documents = self._is_json or namespace.report is not None
         self._targets = len(namespace.targets)
-        self._documents = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
-        self._lines = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+        self._documents = _open_temporary()
+        self._lines = _open_temporary()
 
     def __enter__(self) -> Ledger:
         return self
@@ -97,3 +98,12 @@ class Ledger:
             **common,
         }
         yield "\n  ]," + json.dumps(rest, indent=2).removeprefix("{") + "\n"
+
+
+def _open_temporary() -> TextIO:
+    """A temporary file; memory where no folder for one can be written, about 1 KB for each copy."""
+    try:
+        # Whoever calls this closes it.
+        return tempfile.TemporaryFile("w+", encoding="utf-8")
+    except OSError:  # a container whose root is read-only and that has no /tmp
+        return io.StringIO()

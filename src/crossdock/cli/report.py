@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from crossdock.cli.arguments import UsageError
 from crossdock.cli.failure import error_document
 from crossdock.cli.tally import ManyTally, Tally
 from crossdock.cli.units import count, format_duration, format_size
-from crossdock.errors import StoreError
+from crossdock.errors import OutputFailed
 from crossdock.events import BlobDone
 
 if TYPE_CHECKING:
@@ -122,25 +123,27 @@ class ReportFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # `write` has flushed, and said what was wrong
+                file.close()
 
     def success(self, result: CopyResult, tally: Tally) -> None:
-        """Write what was done. Raises `StoreError` when that fails."""
+        """Write what was done. Raises `OutputFailed` when that fails."""
         self.write(_whole({**result.as_dict(), **_common(tally), "error": None}))
 
     def failure(self, source: str, target: str, error: BaseException, tally: Tally) -> None:
-        """Write how far the copy came and why it ended. Raises `StoreError` when that fails."""
+        """Write how far the copy came and why it ended. Raises `OutputFailed` when that fails."""
         document = {"source": source, "target": target, **_common(tally), "error": error_document(error)}
         self.write(_whole(document))
 
     def many(self, result: ManyResult, tally: ManyTally, error: BaseException | None) -> None:
-        """Write what became of each pair, and what ended the run. Raises `StoreError` when that fails."""
+        """Write what became of each pair, and what ended the run. Raises `OutputFailed` when that fails."""
         ended = {**versions(), "error": error_document(error) if error is not None else None}
         self.write(many_document(result, tally=tally, common=ended))
 
     def write(self, parts: Iterable[str]) -> None:
-        """Write pieces of the document. Raises `StoreError` when that fails."""
+        """Write pieces of the document. Raises `OutputFailed` when that fails."""
         if self._file is None:
             return
         try:
@@ -148,7 +151,8 @@ class ReportFile:
                 self._file.write(part)
             self._file.flush()
         except OSError as error:
-            raise StoreError(f"--report: cannot write {str(self._path)!r}: {error.strerror}") from None
+            reason = f"--report: cannot write {str(self._path)!r}: {error.strerror}"
+            raise OutputFailed(reason, hint="the copy itself succeeded") from None
 
 
 def _common(tally: Tally) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from crossdock.cli.arguments import UsageError
-from crossdock.errors import StoreError
+from crossdock.errors import OutputFailed
 from crossdock.options import Credentials
 
 _MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
@@ -44,7 +44,7 @@ def prepare_streams() -> None:
 def print_result(text: str) -> None:
     """Print to stdout. A reader that stopped reading (``| head``) is no failure.
 
-    Raises `StoreError` when stdout cannot be written, such as a file on a full disk.
+    Raises `OutputFailed` when stdout cannot be written, such as a file on a full disk.
     """
     with _stdout():
         print(text, flush=True)
@@ -87,7 +87,7 @@ def _stdout() -> Iterator[None]:
         _silence_stdout()
     except OSError as error:
         _silence_stdout()
-        raise StoreError(f"cannot write to stdout: {error.strerror}") from error
+        raise OutputFailed(f"cannot write to stdout: {error.strerror}") from error
 
 
 def _silence_stdout() -> None:

@@ -40,7 +40,7 @@ from crossdock.transfer.tally import Tally
 if TYPE_CHECKING:
     from crossdock.transfer.spooling import BlobSpool
 
-CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; who cannot wait sends a second signal
+CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; who cannot wait sends the signal again
 KEPT_STATES = 64  # digest states at the last boundaries, 16 of which a chunk has at most
 CHUNKS_AHEAD = 2  # of source bytes past the last acknowledgement: what a kill can cost
 

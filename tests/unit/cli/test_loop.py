@@ -1,4 +1,4 @@
-"""Signals end a run: the first in order, the second at once."""
+"""Signals end a run: the first in order, one that comes later at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_result_comes_back() -> None:
     assert run_until_done(work()) == 7
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_and_what_is_open_is_closed(number: signal.Signals) -> None:
     closed: list[bool] = []
 
@@ -93,15 +93,87 @@ async def work():
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
-        os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.Event().wait()
+        while True:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.1)
 
 run_until_done(work(), before_abort=lambda: print("told", flush=True))
 """
 
 
-def test_a_second_signal_ends_a_stubborn_clean_up_at_once() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", STUBBORN], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "told\n", "")
+def run_script(script: str, *, prefix: tuple[str, ...] = ()) -> tuple[int, str, str]:
+    argv = [*prefix, sys.executable, "-c", script]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_signal_that_comes_later_ends_a_stubborn_clean_up_at_once() -> None:
+    assert run_script(STUBBORN) == (130, "told\n", "")
+
+
+TWICE = """
+import asyncio, os, signal
+from crossdock.cli.loop import run_until_done
+from crossdock.errors import Cancelled
+
+async def work():
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.{second})
+    try:
+        await asyncio.Event().wait()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.01)
+        print("cleaned up", flush=True)
+
+try:
+    run_until_done(work(), before_abort=lambda: print("aborted", flush=True))
+except Cancelled:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("and reported", flush=True)
+"""
+
+
+@pytest.mark.parametrize("second", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_signals_that_come_together_are_one_request_to_stop(second: str) -> None:
+    assert run_script(TWICE.format(second=second)) == (0, "cleaned up\nand reported\n", "")
+
+
+LATE = """
+import asyncio, os, signal, time
+from crossdock.cli.loop import run_until_done
+from crossdock.errors import Cancelled
+
+async def work():
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.Event().wait()
+
+try:
+    run_until_done(work())
+except Cancelled:
+    print("reporting", flush=True)
+    while True:  # a reader of the report that never reads
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+"""
+
+
+def test_a_later_signal_ends_a_process_that_is_stuck_in_its_last_words() -> None:
+    assert run_script(LATE) == (130, "reporting\n", "")
+
+
+IGNORED = """
+import asyncio, os, signal
+from crossdock.cli.loop import run_until_done
+
+async def work():
+    os.kill(os.getpid(), signal.SIGHUP)
+    await asyncio.sleep(0.05)
+    return "done"
+
+print(run_until_done(work()))
+"""
+
+
+def test_a_hang_up_that_nohup_ignores_stays_ignored() -> None:
+    assert run_script(IGNORED, prefix=("env", "--ignore-signal=HUP")) == (0, "done\n", "")
