@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from crossdock.api import CopyResult, copy, copy_sync
+    from crossdock.api import CopyResult, Inspection, copy, copy_sync, inspect, list_tags
     from crossdock.errors import CopyError, CrossdockError
     from crossdock.events import Event
     from crossdock.many import ManyResult, PairResult, copy_many, copy_many_sync
@@ -32,6 +32,7 @@ _HOME = {
     "CrossdockError": "errors",
     "Descriptor": "oci.descriptor",
     "Event": "events",
+    "Inspection": "api",
     "ManyResult": "many",
     "MirrorResult": "mirroring.run",
     "NetworkOptions": "options",
@@ -42,6 +43,8 @@ _HOME = {
     "copy_many": "many",
     "copy_many_sync": "many",
     "copy_sync": "api",
+    "inspect": "api",
+    "list_tags": "api",
     "mirror": "mirroring.run",
     "mirror_sync": "mirroring.run",
 }
@@ -54,6 +57,7 @@ __all__ = [
     "CrossdockError",
     "Descriptor",
     "Event",
+    "Inspection",
     "ManyResult",
     "MirrorResult",
     "NetworkOptions",
@@ -64,6 +68,8 @@ __all__ = [
     "copy_many",
     "copy_many_sync",
     "copy_sync",
+    "inspect",
+    "list_tags",
     "mirror",
     "mirror_sync",
 ]

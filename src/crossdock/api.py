@@ -8,17 +8,16 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from crossdock.errors import Side
-from crossdock.events import Listener, ignore
+from crossdock.events import Listener, check_listener, ignore
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import LayoutReference, Location, Reference, parse_location
+from crossdock.oci.reference import LayoutReference, Location, Reference, as_location
 from crossdock.options import CopyOptions, Verify
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.resume import Resuming
-from crossdock.transfer.tally import Tally
+from crossdock.transfer.tally import Tally, log_retry
 from crossdock.wiring import Places, open_resuming, open_workshop
 
 if TYPE_CHECKING:
@@ -88,19 +87,26 @@ class Inspection:
 
 
 async def copy(
-    source: str, target: str, options: CopyOptions | None = None, *, on_event: Listener = ignore
+    source: str | Location,
+    target: str | Location,
+    options: CopyOptions | None = None,
+    *,
+    on_event: Listener = ignore,
 ) -> CopyResult:
     """Copy what `source` names to `target`, byte-exact, with everything below it; the tag is written last.
 
     `source` and `target` are references (``host[:port]/repository[:tag][@digest]``) or layouts
-    (``oci:DIR[:tag|@digest]``). `on_event` gets values of `crossdock.events` and must not block.
+    (``oci:DIR[:tag|@digest]``), as text or parsed. `on_event` gets values of `crossdock.events` and must not
+    block. Retries and warnings are logged by the logger ``crossdock`` as well.
 
-    Raises `InvalidInput` before anything is sent; `CopyError` with operation, side, reference and cause when
-    the copy fails. Then the target has no new tag. Upload sessions are dropped, also when it is cancelled,
-    but for those that the same copy can go on with later (``options.state``; the event `UploadKept` tells).
+    Raises TypeError for an `on_event` that is a coroutine function, `InvalidInput` before anything is sent;
+    `CopyError` with operation, side, reference and cause when the copy fails. Then the target has no new tag.
+    Upload sessions are dropped, also on cancellation, except those that the same copy can resume later
+    (``options.state``; the event `UploadKept` names them).
     """
+    check_listener(on_event)
     options = options or CopyOptions()
-    origin, destination = parse_location(source), parse_location(target)
+    origin, destination = as_location(source), as_location(target)
     platforms = tuple(Platform.parse(text) for text in options.platforms)
     tally = Tally(on_event)
     async with (
@@ -112,12 +118,12 @@ async def copy(
         return await copy_one(origin, destination, platforms, *parts, is_alone=True)
 
 
-async def inspect(reference: str, options: CopyOptions | None = None) -> Inspection:
+async def inspect(reference: str | Location, options: CopyOptions | None = None) -> Inspection:
     """What `reference` names; nothing but its manifest is fetched. Uses the options' source side."""
     options = options or CopyOptions()
-    location = parse_location(reference)
+    location = as_location(reference)
     async with Places(options) as places:
-        repository = await places.open(location, "source", _ignore_retry)
+        repository = await places.open(location, "source", log_retry)
         with during("inspect", "source", str(location)):
             named = await repository.resolve(_name_of(location))
             data = await repository.fetch_manifest(named)
@@ -132,18 +138,22 @@ async def inspect(reference: str, options: CopyOptions | None = None) -> Inspect
     )
 
 
-async def list_tags(repository: str, options: CopyOptions | None = None) -> list[str]:
+async def list_tags(repository: str | Location, options: CopyOptions | None = None) -> list[str]:
     """The tags of a repository or layout, as it lists them. Uses the options' source side."""
     options = options or CopyOptions()
-    location = parse_location(repository)
+    location = as_location(repository)
     async with Places(options) as places:
-        opened = await places.open(location, "source", _ignore_retry)
+        opened = await places.open(location, "source", log_retry)
         with during("list tags of", "source", opened.name):
             return await opened.tags()
 
 
 def copy_sync(
-    source: str, target: str, options: CopyOptions | None = None, *, on_event: Listener = ignore
+    source: str | Location,
+    target: str | Location,
+    options: CopyOptions | None = None,
+    *,
+    on_event: Listener = ignore,
 ) -> CopyResult:
     """`copy` for callers without an event loop; runs on uvloop.
 
@@ -228,10 +238,6 @@ async def copy_one(
         verified=verified,
         warnings=tuple(tally.warnings),
     )
-
-
-def _ignore_retry(side: Side, operation: str, reason: str) -> None:
-    """What is only read tells nobody of its retries."""
 
 
 def _name_of(location: Location) -> str:

@@ -118,6 +118,15 @@ class CopyFailed(Event, frozen=True):
     error: Exception
 
 
+def check_listener(listener: Callable[..., None]) -> None:
+    """Raise TypeError for a coroutine function: events are delivered by plain calls, which nothing awaits."""
+    import inspect
+
+    # An object's own __call__ is that of its class; a function's is no coroutine function.
+    if any(map(inspect.iscoroutinefunction, (listener, listener.__call__))):
+        raise TypeError("on_event must be a plain function: an async one would never be awaited")
+
+
 Listener = Callable[[Event], None]
 
 

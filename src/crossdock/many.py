@@ -25,7 +25,7 @@ from crossdock.errors import (
     Side,
     root_cause,
 )
-from crossdock.events import CopyFailed, Event
+from crossdock.events import CopyFailed, Event, check_listener
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Location, Reference
 from crossdock.options import CopyOptions
@@ -156,6 +156,7 @@ class ManyCopy:
         self._pairs = pairs
         self._options = options or CopyOptions()
         self._platforms = tuple(Platform.parse(text) for text in self._options.platforms)
+        check_listener(on_event)
         self._on_event = on_event
         self._fail_fast = fail_fast
         self._at_once = at_once

@@ -211,5 +211,22 @@ def default_state_folder(environ: Mapping[str, str]) -> Path:
     """``$XDG_STATE_HOME/crossdock``; a relative value is ignored (XDG base directory specification)."""
     base = environ.get("XDG_STATE_HOME", "")
     if not os.path.isabs(base):
-        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
+        base = os.path.join(home_folder(environ), ".local", "state")
     return Path(base) / "crossdock"
+
+
+def home_folder(environ: Mapping[str, str]) -> str:
+    """``$HOME`` when it is absolute, else the home of the user database, else ``/``.
+
+    Container platforms run processes under user ids that no database has; runtimes set ``HOME=/`` for them.
+    """
+    home = environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    import pwd
+
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        home = ""
+    return home if os.path.isabs(home) else "/"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import overload
 
 from crossdock.errors import InvalidInput
-from crossdock.oci.reference import LayoutReference, Location, parse_location
+from crossdock.oci.reference import LayoutReference, Location, as_location
 
 Pair = tuple[Location, Location]
 _Tag = tuple[str, str, str]  # registry or "oci:", repository or folder, tag
@@ -61,10 +61,8 @@ class Pairs(Sequence[Pair]):
         return self._numbers[self._writers[tag]]
 
     def _parsed(self, text: str | Location, side: str, number: int) -> Location:
-        if not isinstance(text, str):
-            return text
         try:
-            return parse_location(text)
+            return as_location(text)
         except InvalidInput as error:
             raise InvalidInput(f"{self._place}{number}: {side}: {error}", hint=error.hint) from None
 

@@ -24,6 +24,7 @@ PUBLIC = {
     "CrossdockError",
     "Descriptor",
     "Event",
+    "Inspection",
     "ManyResult",
     "MirrorResult",
     "NetworkOptions",
@@ -34,6 +35,8 @@ PUBLIC = {
     "copy_many",
     "copy_many_sync",
     "copy_sync",
+    "inspect",
+    "list_tags",
     "mirror",
     "mirror_sync",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -102,3 +104,14 @@ def test_the_default_folder_follows_the_base_directory_specification(
     environ: dict[str, str], expected: str
 ) -> None:
     assert default_state_folder(environ) == Path(expected)
+
+
+NO_SUCH_USER = 4_000_000_000
+
+
+@pytest.mark.parametrize("home", [None, "", "relative", "~"])
+def test_the_default_folder_is_always_absolute(home: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {} if home is None else {"HOME": home}
+    assert str(default_state_folder(environ)) == pwd.getpwuid(os.getuid()).pw_dir + "/.local/state/crossdock"
+    monkeypatch.setattr("os.getuid", lambda: NO_SUCH_USER)
+    assert str(default_state_folder(environ)) == "/.local/state/crossdock"

@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 from crossdock.cli.failure import error_document
 from crossdock.cli.report import blob_documents, closing_line, counts_of, pair_document, versions
@@ -103,7 +103,6 @@ class Ledger:
 def _open_temporary() -> TextIO:
     """A temporary file; memory where no folder for one can be written, about 1 KB for each copy."""
     try:
-        # Whoever calls this closes it.
         return tempfile.TemporaryFile("w+", encoding="utf-8")
     except OSError:  # a container whose root is read-only and that has no /tmp
         return io.StringIO()

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from crossdock.api import CopyResult, refuse_running_loop, run
 from crossdock.errors import CopiesFailed, InvalidOption
-from crossdock.events import CopyFailed
+from crossdock.events import CopyFailed, check_listener
 from crossdock.many import AT_ONCE, SUMS, ManyListener, PairResult, Reach, Status, without_traceback
 from crossdock.mirroring.listing import Item, Listing, UntaggedUnlisted
 from crossdock.mirroring.names import Namespace, Selection, check
@@ -209,6 +209,7 @@ class MirrorRun:
         self._selection = selection
         self._options = options or CopyOptions()
         self._untagged = untagged
+        check_listener(on_event)
         self.on_event = on_event
         self.on_result = on_result
         self._fail_fast = fail_fast

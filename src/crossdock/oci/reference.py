@@ -187,6 +187,11 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
     return Reference.parse(text, default_tag=default_tag)
 
 
+def as_location(given: str | Location) -> Location:
+    """`given` itself when it is parsed already. Raises as `parse_location`."""
+    return parse_location(given) if isinstance(given, str) else given
+
+
 def _suffix(tag: str | None, digest: Digest | None) -> str:
     return (f":{tag}" if tag is not None else "") + (f"@{digest}" if digest is not None else "")
 

@@ -110,6 +110,10 @@ class RegistryClient:
         other._owns_host = False
         return other
 
+    def note_retry(self, operation: str, error: BaseException) -> None:
+        """Count a repetition that `request` does not make, such as of an upload's request after a 503."""
+        self._retrier.note(operation, error)
+
     @property
     def memory(self) -> HostMemory:
         """What was learned of the host's way of taking uploads, by all of its clients."""

@@ -151,11 +151,12 @@ class Manifests:
         """
         try:
             return await self._put_unchanged(descriptor, data, tag)
-        except DigestMismatch:
-            pass
+        except DigestMismatch as error:
+            self._client.note_retry("push manifest", error)
         except RegistryError as error:
             if names_urls or isinstance(error, Unsupported) or _MAY_PASS.isdisjoint(error.codes):
                 raise
+            self._client.note_retry("push manifest", error)
         await asyncio.sleep(self._client.network.backoff_s(1, random.random()))
         return await self._put_unchanged(descriptor, data, tag)
 

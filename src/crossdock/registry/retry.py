@@ -99,14 +99,17 @@ class Retrier:
         try:
             return await attempt()
         except (DigestMismatch, SizeMismatch) as error:
-            if self._on_retry is not None:
-                self._on_retry(operation(), str(error))
+            self.note(operation(), error)
         return await attempt()
+
+    def note(self, operation: str, error: BaseException) -> None:
+        """Tell of a repetition that the caller makes itself."""
+        if self._on_retry is not None:
+            self._on_retry(operation, str(error))
 
     async def _pause(self, operation: Callable[[], str], failures: Sequence[CrossdockError]) -> None:
         error = failures[-1]
-        if self._on_retry is not None:
-            self._on_retry(operation(), str(error))
+        self.note(operation(), error)
         if getattr(error, "retry_after", None) is None:  # else the host's gate makes everyone wait
             await self._clock.sleep(self._policy.delay(len(failures) - 1))
 

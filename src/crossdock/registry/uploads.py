@@ -24,6 +24,7 @@ from crossdock.errors import (
     ProtocolError,
     RegistryError,
     TransportError,
+    Unauthorized,
     UploadInterrupted,
     UploadRejected,
 )
@@ -389,6 +390,9 @@ class RegistryUpload:
             await self._drop_abandoned()
         if self._offset <= self._upload.offset <= self._offset + early:
             self._offset = self._upload.offset
+            if error is not None and not isinstance(error, Unauthorized):
+                # Nothing needs to be given again, so the engine, which counts interruptions, does not see it.
+                self._client.note_retry("push blob", error)
         else:
             self._interrupt(error)
 

@@ -75,8 +75,9 @@ class Progress(Struct, kw_only=True):
     """How far a running import is. Sizes in bytes, rates in bytes a second."""
 
     manifests: dict[str, str] = field(default_factory=dict)  # repo:tag or repo@digest → Pending, Succeeded
-    bytes: int = 0
-    total: int = 0
+    bytes: int = 0  # moved by this import
+    present: int = 0  # that the target has: moved, mounted or there before
+    total: int = 0  # of all blobs found so far
     rate: float = 0.0
     blob: str = ""  # a digest that moves now
 

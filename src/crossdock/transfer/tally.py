@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from msgspec import Struct, field
@@ -18,6 +19,9 @@ from crossdock.events import (
     Warned,
 )
 from crossdock.oci.descriptor import Descriptor
+
+log = logging.getLogger("crossdock")
+log.addHandler(logging.NullHandler())  # without it Python prints warnings that no application asked for
 
 PROGRESS_PERIOD_S = 0.1  # per blob; faster than an eye, slow enough to cost nothing
 
@@ -50,12 +54,14 @@ class Tally(Struct):
     def retried(self, side: Side, operation: str, reason: str) -> None:
         """A request failed for `reason` (one line, no secrets) and is sent again."""
         self.retries += 1
+        log_retry(side, operation, reason)
         self.emit(Retrying(side, operation, reason))
 
     def warn(self, message: str) -> None:
         """Something the person should know; told once."""
         if message not in self.warnings:
             self.warnings.append(message)
+            log.warning("%s", message)
             self.emit(Warned(message))
 
     def progress(self, blob: Descriptor, sent: int) -> None:
@@ -90,3 +96,8 @@ class Tally(Struct):
         """The target has what is attached to one of the manifests, and lists it so."""
         self.referrers += 1
         self.referrers_copied += pushed
+
+
+def log_retry(side: Side, operation: str, reason: str) -> None:
+    """Log a retry; all that is done about one where no copy counts it."""
+    log.info("retrying %s %s: %s", side, operation, reason)

@@ -37,6 +37,7 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.SourceNotAllowed: ExitCode.POLICY,
     errors.TagExists: ExitCode.CONFLICT,
     errors.RateLimited: ExitCode.RATE_LIMIT,
+    errors.OutputFailed: ExitCode.TARGET,
     errors.ContentError: ExitCode.VERIFICATION,
     errors.DigestMismatch: ExitCode.VERIFICATION,
     errors.SizeMismatch: ExitCode.VERIFICATION,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from crossdock.cli.arguments import UsageError
+from crossdock.cli.exits import ExitCode
 from crossdock.cli.streams import LineWriter, print_result, read_credentials
 from crossdock.options import Credentials
 from crossdock.testing.images import ImageBuilder
@@ -114,7 +115,7 @@ def test_a_stdout_that_cannot_be_written_is_one_clean_line(tmp_path: Path) -> No
             text=True,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == ExitCode.TARGET
     assert done.stderr == "crossdock: cannot write to stdout: No space left on device\n"
 
 

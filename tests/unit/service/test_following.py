@@ -6,7 +6,15 @@ import pytest
 
 from crossdock.acr.importing import FoundSource
 from crossdock.acr.plan import ImportPlan
-from crossdock.events import BlobDone, BlobPlanned, BlobProgress, BlobStarted, CopyStarted, ManifestDone
+from crossdock.events import (
+    BlobDone,
+    BlobOutcome,
+    BlobPlanned,
+    BlobProgress,
+    BlobStarted,
+    CopyStarted,
+    ManifestDone,
+)
 from crossdock.inventory.values import Entry
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -83,9 +91,23 @@ def test_bytes_total_and_the_blob_that_moves_are_kept() -> None:
         BlobProgress("x", 40, 100),
     ):
         follows(event)
-    assert (progress.bytes, progress.total, progress.blob) == (40, 150, "x")
+    assert (progress.bytes, progress.present, progress.total, progress.blob) == (40, 40, 150, "x")
     follows(BlobDone("x", 100, "moved"))
-    assert (progress.bytes, progress.total, progress.blob) == (100, 150, "")
+    assert (progress.bytes, progress.present, progress.total, progress.blob) == (100, 100, 150, "")
+
+
+@pytest.mark.parametrize("outcome", ["skipped", "mounted"])
+def test_what_the_target_had_is_present_and_not_moved(outcome: BlobOutcome) -> None:
+    follows, progress = following(TAGGED)
+    for event in (
+        BlobPlanned("x", 100),
+        BlobDone("x", 100, outcome),
+        BlobPlanned("y", 7),
+        BlobStarted("y", 7),
+    ):
+        follows(event)
+    follows(BlobDone("y", 7, "moved"))
+    assert (progress.bytes, progress.present, progress.total) == (7, 107, 107)
 
 
 def test_an_answer_has_a_bounded_number_of_entries() -> None:

@@ -71,6 +71,7 @@ CODES = {
     "SpoolUnavailable": (400, "StorageUnavailable"),
     "Stopping": (400, "ServiceStopping"),
     "StoreError": (400, "StorageUnavailable"),
+    "OutputFailed": (400, "StorageUnavailable"),
     "TagExists": (409, "TagAlreadyExists"),
     "TimedOut": (400, "RegistryUnreachable"),
     "TlsFailed": (400, "RegistryUnreachable"),

@@ -50,7 +50,8 @@ class Following:
             self._repository = event.target.partition("/")[2].partition("@")[0].partition(":")[0]
         elif type(event) is ManifestDone:
             self._done(f"{self._repository}@{event.digest}")
-        progress.bytes = counts.bytes_so_far
+        progress.bytes = counts.bytes_moved
+        progress.present = counts.bytes_so_far
         progress.total = counts.bytes_planned
         progress.rate = counts.rate.per_s(counts.bytes_moved)
         progress.blob = str(next(iter(counts.moving), ""))

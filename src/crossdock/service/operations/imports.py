@@ -323,7 +323,7 @@ class Imports:
         def set_aside() -> None:
             progress, places = operation.progress, (plan.source.registry, plan.target_entry.login_server)
             # Until something has come of the source its target has not been asked for much, and vice versa.
-            silent = places[:1] if not progress.manifests else places[1:] if not progress.bytes else places
+            silent = places[:1] if not progress.manifests else places[1:] if not progress.present else places
             self._queue.set_aside(operation.id, frozenset(silent))
             self._start_ready()
 

@@ -99,6 +99,7 @@ def result_document(operation: Operation) -> dict[str, Any]:
         "crossdock": {
             "state": operation.state,
             "bytes": progress.bytes,
+            "present": progress.present,
             "total": progress.total,
             "rate": progress.rate,
             "blob": progress.blob,

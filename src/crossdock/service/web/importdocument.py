@@ -40,6 +40,7 @@ def import_document(operation: Operation, base: str) -> dict[str, Any]:
         "seconds": seconds_of(operation),
         "progress": {
             "bytes": progress.bytes,
+            "present": progress.present,
             "total": progress.total,
             "rate": progress.rate,
             "blob": progress.blob,
@@ -116,6 +117,10 @@ IMPORT_SCHEMA: dict[str, Any] = {
             "progress": _object(
                 {
                     "bytes": {"description": "Moved so far.", **_COUNT},
+                    "present": {
+                        "description": "At the target: moved, mounted or there before.",
+                        **_COUNT,
+                    },
                     "total": {"description": "Of all blobs found so far.", **_COUNT},
                     "rate": _AMOUNT,
                     "blob": {"description": "The digest that moves now.", "type": "string"},

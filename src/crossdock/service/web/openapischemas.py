@@ -133,6 +133,7 @@ SCHEMAS: dict[str, Any] = {
                 "properties": {
                     "state": _TEXT,
                     "bytes": {"type": "integer"},
+                    "present": {"type": "integer"},
                     "total": {"type": "integer"},
                     "rate": {"type": "number"},
                     "blob": _TEXT,

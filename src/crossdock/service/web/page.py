@@ -180,15 +180,17 @@ def _progress(operation: Operation) -> str:
         case "Accepted":
             return '<span class="amount">waiting</span>'
         case "Running":
-            label = f'aria-label="Bytes moved of {escape(operation.order.request.source.source_image)}"'
+            image = escape(operation.order.request.source.source_image)
+            label = f'aria-label="Bytes at the target of {image}"'
             if not progress.total:
                 return f'<progress {label}></progress><span class="amount">looking</span>'
-            moved = min(progress.bytes, progress.total)
+            present = min(progress.present, progress.total)
             rate = f", {_bytes(progress.rate)}/s" if progress.rate else ""
-            percent = 100 * moved // progress.total
+            percent = 100 * present // progress.total
+            amount = f"{percent}%, {_bytes(present)} of {_bytes(progress.total)}{rate}"
             return (
-                f'<progress {label} max="{progress.total}" value="{moved}"></progress><span class="amount">'
-                f"{percent}%, {_bytes(moved)} of {_bytes(progress.total)}{rate}</span>{_blob(progress.blob)}"
+                f'<progress {label} max="{progress.total}" value="{present}"></progress>'
+                f'<span class="amount">{amount}</span>{_blob(progress.blob)}'
             )
         case _:
             return f'<span class="amount">{_bytes(progress.bytes)}</span>'
