@@ -122,8 +122,8 @@ def check_listener(listener: Callable[..., None]) -> None:
     """Raise TypeError for a coroutine function: events are delivered by plain calls, which nothing awaits."""
     import inspect
 
-    # An object's own __call__ is that of its class; a function's is no coroutine function.
-    if any(map(inspect.iscoroutinefunction, (listener, listener.__call__))):
+    call: object = getattr(listener, "__call__", None)  # noqa: B004 - of an object that is callable
+    if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(call):
         raise TypeError("on_event must be a plain function: an async one would never be awaited")
 
 
