@@ -204,7 +204,10 @@ class Source(Protocol):
         """The descriptor behind a tag or digest. Raises `NotFound`."""
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
-        """The manifest's bytes, digest and size verified. Raises `NotFound`, `ContentError`."""
+        """The manifest's bytes, digest verified. Their size may differ from the descriptor's.
+
+        Raises `NotFound`, `ContentError`.
+        """
 
     def blob(self, descriptor: Descriptor) -> BlobSource:
         """The blob's bytes, to be opened in ranges. Asks nothing yet."""

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from crossdock.embedded.acr.locks import forget_deleted
 from crossdock.embedded.answers import Refused
-from crossdock.embedded.repositories import MANIFEST_LIMIT, Repository, parse_digest
+from crossdock.embedded.repositories import MANIFEST_LIMIT, parse_digest
 from crossdock.embedded.routing import is_tag
 from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
 from crossdock.oci import mediatype
@@ -30,7 +30,7 @@ async def pull(registry: Registry, request: web.Request, name: str, reference: s
     descriptor = await in_thread(repository.manifest, reference)
     etag = f'"{descriptor.digest}"'
     headers = {
-        "Content-Type": descriptor.media_type or await in_thread(_type_of, repository, descriptor),
+        "Content-Type": descriptor.media_type or "application/octet-stream",
         "Docker-Content-Digest": descriptor.digest,
         "ETag": etag,
     }
@@ -93,10 +93,6 @@ def _check_reference(reference: str) -> list[str]:
 def _check_tag(tag: str) -> None:
     if not is_tag(tag):
         raise Refused("TAG_INVALID", "invalid tag", detail={"tag": tag})
-
-
-def _type_of(repository: Repository, descriptor: Descriptor) -> str:
-    return parse_manifest(repository.read(descriptor)).media_type
 
 
 async def _read_limited(request: web.Request) -> bytes:

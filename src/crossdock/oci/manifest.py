@@ -33,6 +33,10 @@ _KINDS: dict[str, Kind] = {
     mediatype.DOCKER_LIST: "index",
     mediatype.OCI_ARTIFACT: "artifact",
 }
+_OCI_TYPES = {
+    mediatype.DOCKER_MANIFEST: mediatype.OCI_MANIFEST,
+    mediatype.DOCKER_LIST: mediatype.OCI_INDEX,
+}
 _OWN_FIELDS: dict[Kind, frozenset[str]] = {
     "image": frozenset({"config", "layers"}),
     "index": frozenset({"manifests"}),
@@ -213,13 +217,17 @@ def _refuse_schema1(document: dict[str, Any], media_type: str | None) -> None:
 
 
 def _media_type(document: dict[str, Any], wire: _ManifestJson, media_type: str | None) -> str:
-    """The document's type: its own word, else `media_type`, else by its fields. They must not disagree."""
+    """The document's type: its own word, else `media_type`, else by its fields. They must not disagree.
+
+    Docker's documents always state their type, and registries refuse those that do not: one that states none
+    is OCI's, whatever `media_type` says.
+    """
     declared, given = mediatype.bare(wire.media_type), mediatype.bare(media_type)
     if declared and declared not in _KINDS:
         raise InvalidManifest(f"invalid manifest: {quote(declared)} is not the type of a manifest")
     if declared and given in _KINDS and _KINDS[declared] != _KINDS[given]:
         raise InvalidManifest(f"ambiguous manifest: served as {given}, but its mediaType is {declared}")
-    resolved = declared or (given if given in _KINDS else _deduced(document))
+    resolved = declared or (_OCI_TYPES.get(given, given) if given in _KINDS else _deduced(document))
     kind = _KINDS[resolved]
     for other, fields in _OWN_FIELDS.items():
         if other != kind and (found := sorted(name for name in fields if document.get(name))):
@@ -228,7 +236,7 @@ def _media_type(document: dict[str, Any], wire: _ManifestJson, media_type: str |
 
 
 def _deduced(document: dict[str, Any]) -> str:
-    """The type by the fields alone. Docker's types always state themselves, so it is an OCI type."""
+    """The OCI type that the fields show."""
     for media_type in (mediatype.OCI_INDEX, mediatype.OCI_MANIFEST, mediatype.OCI_ARTIFACT):
         if _OWN_FIELDS[_KINDS[media_type]] & document.keys():
             return media_type

@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from crossdock.errors import (
     CrossdockError,
     DigestMismatch,
@@ -26,7 +28,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
 from crossdock.transport.redact import redact_url
-from crossdock.verify import verify_bytes
+from crossdock.verify import verify_manifest
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Reply, Scope
@@ -49,7 +51,6 @@ class Manifests:
         self._repository = repository
         self._scope = scope
         self._fallback: FallbackLists | None = None
-        self._sizes_by_head: set[Digest] = set()
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor behind a tag or digest, by HEAD alone if that says everything. # network
@@ -70,7 +71,7 @@ class Manifests:
         )
 
     async def fetch(self, descriptor: Descriptor) -> bytes:
-        """The manifest's bytes, size and digest verified; asked for once more when they are wrong. # network
+        """The manifest's bytes, digest verified; asked for once more when they are wrong. # network
 
         Raises `NotFound`, `ContentError` (`LimitExceeded` over 4 MiB) and what requests raise.
         """
@@ -86,9 +87,7 @@ class Manifests:
     async def _fetch_once(self, descriptor: Descriptor) -> bytes:
         reply = await self._request("GET", descriptor.digest)
         data = reply.body
-        # Harbor's HEAD may state another length than its GET (2.2); then the digest alone is the proof.
-        if not (descriptor.digest in self._sizes_by_head and _is(data, descriptor.digest)):
-            verify_bytes(data, descriptor)
+        verify_manifest(data, descriptor)
         _compare_stated(reply, descriptor.digest, data)
         return data
 
@@ -118,9 +117,11 @@ class Manifests:
     async def push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         """PUT the bytes under `tag`, or by digest; list them at their subject if need be. # network
 
+        The Content-Type is the document's own, whatever `descriptor` says: registries compare the two.
         Raises `ContentError` when the target answers another digest, `RegistryError` when it refuses.
         """
         manifest = parse_manifest(data, descriptor.media_type)
+        descriptor = replace(descriptor, media_type=manifest.media_type)
         reply: Reply | None = None
         try:
             reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
@@ -207,7 +208,6 @@ class Manifests:
             return None
         if ":" in reference and digest != reference:
             return None
-        self._sizes_by_head.add(digest)
         return Descriptor(media_type, digest, int(size))
 
     async def _resolve_by_get(self, reference: str) -> Descriptor:

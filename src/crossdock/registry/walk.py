@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
 from crossdock.oci import mediatype
@@ -113,7 +114,7 @@ class Walk:
 
     async def _visit(self, descriptor: Descriptor, referrers: bool) -> tuple[Seen | None, list[Descriptor]]:
         """The manifest, None when it is not there, and what it leads to."""
-        if not mediatype.is_manifest(descriptor.media_type):
+        if descriptor.media_type and not mediatype.is_manifest(descriptor.media_type):
             return Seen(descriptor, None), []  # by `_as_stated`
         try:
             data = await self._manifests.fetch(descriptor)
@@ -122,14 +123,19 @@ class Walk:
             return None, []
         except (InvalidManifest, LimitExceeded):
             return Seen(descriptor, None), []
-        others = [each for each in manifest.manifests if mediatype.is_manifest(each.media_type)]
+        others = [
+            each
+            for each in manifest.manifests
+            if not each.media_type or mediatype.is_manifest(each.media_type)
+        ]
         if manifest.subject is not None:
             others.append(manifest.subject)
         if referrers and self._has_referrers:
             listed = await referrers_by_api(self._client, self._repository, descriptor.digest, self._scope)
             self._has_referrers = listed is not None
             others += listed or ()
-        return Seen(descriptor, manifest), others
+        own = replace(descriptor, media_type=manifest.media_type, size=len(data))
+        return Seen(own, manifest), others
 
     async def _config(self, digest: Digest, config: Descriptor) -> tuple[Digest, ImageConfig]:
         path = endpoints.blob(self._repository, config.digest)

@@ -39,7 +39,7 @@ from crossdock.store.indexfile import (
     names_of,
     set_tag,
 )
-from crossdock.verify import verify_bytes
+from crossdock.verify import verify_bytes, verify_manifest
 
 MAX_READ = 4 << 20  # bytes one thread reads at a time: a cancelled copy waits for at most this much
 LISTED = 10  # tags that an error names
@@ -91,7 +91,7 @@ class LayoutStore:
         return await in_thread(self._resolve, reference)
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
-        """The manifest's bytes, digest and size verified. Raises `NotFound`, `ContentError`, `StoreError`."""
+        """The manifest's bytes, digest verified. Raises `NotFound`, `ContentError`, `StoreError`."""
         return await in_thread(self._read_manifest, descriptor)
 
     def blob(self, descriptor: Descriptor) -> LayoutBlob:
@@ -239,7 +239,7 @@ class LayoutStore:
 
     def _read_manifest(self, descriptor: Descriptor) -> bytes:
         data = self.files.read(descriptor.digest, self._limits.size)
-        verify_bytes(data, descriptor)
+        verify_manifest(data, descriptor)
         return data
 
     def _find_manifest(self, reference: str) -> bytes | None:
@@ -281,7 +281,7 @@ class LayoutStore:
         manifest = self._parsed(descriptor)
         artifact_type = descriptor.artifact_type or (manifest and manifest.artifact_type) or None
         return Descriptor(
-            descriptor.media_type,
+            manifest.media_type if manifest else descriptor.media_type,
             descriptor.digest,
             descriptor.size,
             platform=descriptor.platform,

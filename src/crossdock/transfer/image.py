@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from crossdock.content import Source, Target
 from crossdock.errors import (
@@ -116,7 +117,7 @@ class ImageCopy:
         self._tally.emit(
             CopyStarted(wish.source_reference, wish.target_reference, root.digest, root.media_type)
         )
-        await self._copy_root(root, data)
+        root = await self._copy_root(root, data)
         self._tally.emit(CopyDone(root.digest, time.monotonic() - started))
         return named, root
 
@@ -148,12 +149,12 @@ class ImageCopy:
         """Whether the name to be written means `root` at the target already."""
         return self._found is not None and _is_content_of(self._found, root.digest)
 
-    async def _copy_root(self, root: Descriptor, data: bytes) -> None:
+    async def _copy_root(self, root: Descriptor, data: bytes) -> Descriptor:
         wish = self._wish
         present = self._is_found(root)
         if not present and wish.target_tag is None and self._asked != root.digest:
             present = await self.has_manifest(root)
-        await self._copy_successors(root, data, present or self._target.knows(root))
+        root = await self._copy_successors(root, data, present or self._target.knows(root))
         if not present:
             self._unpushed = root, data
         if wish.referrers:
@@ -164,6 +165,7 @@ class ImageCopy:
         if not present:
             self._note("manifest", root)
         self._tally.manifest_done(root, pushed=not present)
+        return root
 
     # -- what refers to it: the engine's part of `referrers.ReferrersCopy` ---------------------------------
 
@@ -198,7 +200,7 @@ class ImageCopy:
             self._subjects.append(found)
         else:
             data = await self._fetch(found)
-            await self._copy_successors(found, data, present)
+            found = await self._copy_successors(found, data, present)
             if not present:
                 with during("push manifest to", "target", f"{self._target.name}@{found.digest}"):
                     async with self._manifests:
@@ -218,7 +220,12 @@ class ImageCopy:
             data, present = await self._find_or_fetch(descriptor, shown)
         else:
             data, present = await both(self._fetch(descriptor), self.has_manifest(descriptor))
-        await self._copy_successors(descriptor, data, present)
+        if descriptor.size != len(data):
+            self._tally.warn(
+                f"{descriptor.digest} has {len(data)} bytes, not {descriptor.size} as its index says; "
+                "its digest is right"
+            )
+        descriptor = await self._copy_successors(descriptor, data, present)
         if not present:
             with during("push manifest to", "target", shown):
                 async with self._manifests:
@@ -247,9 +254,14 @@ class ImageCopy:
             return found, True
         return await self._fetch(descriptor), False
 
-    async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> None:
+    async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> Descriptor:
+        """Copy what the manifest lists. Returns its descriptor with its own media type and size.
+
+        What lists or serves it may state another type or size, and the target compares.
+        """
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = parse_manifest(data, descriptor.media_type)
+        descriptor = replace(descriptor, media_type=manifest.media_type, size=len(data))
         self._subjects.append(descriptor)
         manifests, found = _split(manifest)
         blobs = self._blobs_to_copy(found)
@@ -264,8 +276,11 @@ class ImageCopy:
                     self._skip(blob)
             blobs = [blob for blob in blobs if _is_foreign(blob)]
         work = [self._once_per(below, partial(self._copy_manifest, below, present)) for below in manifests]
+        for blob in blobs:
+            self._check_size(blob)
         work += [self._once_per(blob, partial(self._copy_blob, blob)) for blob in blobs]
         await run_together(work)
+        return descriptor
 
     def _skip(self, blob: Descriptor) -> None:
         """Count a blob that the target has because it has the manifest."""
@@ -289,7 +304,6 @@ class ImageCopy:
 
     async def _once_per(self, descriptor: Descriptor, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work` if nobody has begun it for this digest; else wait for who has."""
-        self._check_size(descriptor)
         if descriptor.digest in self._once:
             begun = self._once[descriptor.digest]
             if begun is not None:
@@ -305,7 +319,7 @@ class ImageCopy:
         done.set_result(None)
 
     def _check_size(self, descriptor: Descriptor) -> None:
-        """Raise `CopyError` when another manifest of the copy lists it with another size."""
+        """Raise `CopyError` when another manifest of the copy lists the blob with another size."""
         size = self._sizes.setdefault(descriptor.digest, descriptor.size)
         if size != descriptor.size:
             with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):

@@ -32,9 +32,9 @@ class KeptSource:
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """As `Source.fetch_manifest`. # network, the first time"""
         data = self._manifests.get(descriptor.digest)
-        if data is None or len(data) != descriptor.size:
+        if data is None:
             data = await self._source.fetch_manifest(descriptor)
-            if descriptor.digest not in self._manifests and len(data) <= self._room:
+            if len(data) <= self._room:
                 self._room -= len(data)
                 self._manifests[descriptor.digest] = data
         return data
