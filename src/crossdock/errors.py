@@ -267,6 +267,10 @@ class SourceNotAllowed(PolicyRefused):
     rule: str = ""
 
 
+class LoginNotDemanded(PolicyRefused):
+    """Credentials stand in for a right on the source registry, and it did not ask for any."""
+
+
 class TagExists(CrossdockError):
     """A target tag means something else already and must not be moved; nothing was copied.
 

@@ -12,6 +12,7 @@ from typing import overload
 
 from crossdock.errors import InvalidInput
 from crossdock.oci.reference import LayoutReference, Location, as_location
+from crossdock.oci.registryname import registry_key
 
 Pair = tuple[Location, Location]
 _Tag = tuple[str, str, str]  # registry or "oci:", repository or folder, tag
@@ -83,4 +84,4 @@ def _tag_of(location: Location) -> _Tag | None:
         return None
     if isinstance(location, LayoutReference):
         return "oci:", os.path.abspath(location.path), location.tag
-    return location.registry.lower(), location.repository, location.tag
+    return registry_key(location.registry), location.repository, location.tag

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from crossdock import __version__
 from crossdock.errors import JournalUnavailable, Side, SpoolUnavailable
 from crossdock.oci.reference import LayoutReference, Location, Reference
+from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.budget import Budget
@@ -68,7 +69,7 @@ class Places:
         registries = self.options.registries
         if registries and (home := registries.home_of(location.registry)) != location.registry:
             location = Reference(home, location.repository)
-        key = (side, location.api_host)
+        key = (side, registry_key(location.api_host))
         client = self._clients.get(key)
         if client is None:
             client = self._clients[key] = self._new_client(location, side)

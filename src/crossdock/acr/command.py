@@ -11,6 +11,7 @@ from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
 from crossdock.errors import InvalidInput, InvalidOption
 from crossdock.inventory.values import ACR_SUFFIX, Entry, Inventory, ResourceId
 from crossdock.oci.reference import Reference
+from crossdock.oci.registryname import registry_key
 from crossdock.oci.text import quote
 
 NO_PASSWORD = "Authentication failed. Please provide password."  # noqa: S105 - a message
@@ -91,6 +92,7 @@ def check_request(request: ImportRequest, target: Entry, inventory: Inventory) -
         return Checked(request=request, target=target, source=entry)
     assert source.registry_uri is not None
     registry = Reference(source.registry_uri, "name").registry  # checked
+    registry = home_of(registry) or registry
     known = _preferred(registry, target.subscription, inventory) if inventory.named(registry) else None
     return Checked(request=request, target=target, source=known)
 
@@ -194,14 +196,15 @@ def _without_host(image: str, entry: Entry, warnings: list[str]) -> str:
 
     az does so for a name alone; with a resource ID its image and target would hold the login server.
     """
-    for server in (entry.login_server, f"{entry.name.lower()}{ACR_SUFFIX}"):
-        if image.lower().startswith(f"{server}/"):
-            warnings.append(
-                f'The login server name of "{server}" in the "--source" argument will be ignored as '
-                '"--registry" already supplies the same information'
-            )
-            return image[len(server) + 1 :]
-    return image
+    server, slash, rest = image.partition("/")
+    own = (entry.login_server, f"{entry.name}{ACR_SUFFIX}")
+    if not slash or registry_key(server) not in map(registry_key, own):
+        return image
+    warnings.append(
+        f'The login server name of "{server.lower()}" in the "--source" argument will be ignored as '
+        '"--registry" already supplies the same information'
+    )
+    return rest
 
 
 def _unlisted(name: str, login_server: str, by_id: ResourceId | None = None) -> Entry:

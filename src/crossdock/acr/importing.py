@@ -22,7 +22,7 @@ from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
 from crossdock.api import CopyResult, copy_one
-from crossdock.errors import NotFound, TagExists
+from crossdock.errors import CrossdockError, LoginNotDemanded, NotFound, TagExists
 from crossdock.events import Listener, ignore
 from crossdock.many import SUMS
 from crossdock.oci.descriptor import Descriptor
@@ -53,12 +53,14 @@ class Serving:
 
     `workshop` and `resuming` are those of all imports of the process. `digest` is what an earlier run of this
     import found the tag to mean; empty in the first one. `on_found` is awaited before anything is copied.
+    `by_login`: the caller's credentials are all that gives them the source, so it has to demand them.
     """
 
     workshop: Workshop
     resuming: Resuming
     digest: str
     on_found: Callable[[FoundSource], Awaitable[None]]
+    by_login: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +129,15 @@ async def run_import(
         places = await stack.enter_async_context(Places(options, tally.retried))
         source = await places.open(plan.source, "source", tally.retried)
         wanted = (serving.digest if serving else "") or plan.source.tag or str(plan.source.digest)
-        root = named = await resolve(source, str(plan.source), wanted, plan.source.digest, "import")
+        by_login = serving is not None and serving.by_login
+        try:
+            root = named = await resolve(source, str(plan.source), wanted, plan.source.digest, "import")
+        except CrossdockError:
+            if by_login:  # what the source said of the image is not told either
+                _check_login(plan.source, places)
+            raise
+        if by_login:
+            _check_login(plan.source, places)
         kept = KeptSource(source, named)
         below: list[Descriptor] = []
         if platforms or limits.concern(named.media_type):  # a GET may count against a limit on pulls
@@ -196,6 +206,18 @@ async def _look_at(
 
     await run_together(look(each, each.tag) for each in references if each.tag is not None)
     return tuple(TargetState(each, found.get(each)) for each in references)
+
+
+def _check_login(source: Reference, places: Places) -> None:
+    """Raise `LoginNotDemanded` unless the source has demanded the caller's credentials.
+
+    Wrong ones it has refused by itself.
+    """
+    if not places.client(source, "source").has_shown_credentials:
+        raise LoginNotDemanded(
+            f"{source.registry} did not demand the credentials that were given: they replace no right on it",
+            hint="the import needs the actions read and pull on the source registry",
+        ) from None
 
 
 def _refuse_conflicts(targets: tuple[TargetState, ...], root: Descriptor) -> None:

@@ -10,6 +10,7 @@ from crossdock.errors import InvalidInput, InvalidReference
 from crossdock.inventory.values import ACR_SUFFIX
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import DEFAULT_TAG, Reference
+from crossdock.oci.registryname import registry_key
 
 NAME_RULE = "Registry names may contain only alpha numeric characters and must be between 5 and 50 characters"
 WRONG_SUFFIX = (
@@ -62,7 +63,7 @@ def split_source(text: str) -> tuple[str, str]:
 
 def home_of(registry: str) -> str:
     """The login server behind a regional endpoint; empty when it is none (check 12)."""
-    match = _REGIONAL.fullmatch(registry.lower())
+    match = _REGIONAL.fullmatch(registry_key(registry))
     return match[1] + match[2] if match else ""
 
 

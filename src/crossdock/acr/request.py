@@ -69,6 +69,8 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
             raise InvalidInput("the source must have exactly one of resourceId and registryUri")
         if source.credentials is not None and source.registry_uri is None:
             raise InvalidInput("credentials go with registryUri only")
+        if source.credentials is not None and not source.credentials.password:
+            raise InvalidInput("the credentials have an empty password")
         return cls(
             source=source,
             target_tags=given.target_tags or (),

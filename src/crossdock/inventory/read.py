@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossdock.errors import InvalidInput
-from crossdock.inventory.values import ACR_SUFFIX, Entry, EntryCredentials, Inventory
+from crossdock.inventory.values import ACR_SUFFIX, Entry, EntryCredentials, Inventory, place_key
 from crossdock.oci.text import quote
 from crossdock.yamlfile import Found, Kind, read_bytes, read_document
 
@@ -48,9 +48,9 @@ def parse_inventory(data: bytes, place: str, folder: Path) -> Inventory:
     _check_distinct(entries)
     hosts: dict[str, str] = {}
     for name, served in document["hosts"].value.items() if "hosts" in document else ():
-        if name.lower() in hosts:
+        if place_key(name) in hosts:
             raise InvalidInput(f"{place}:{served.key_line}: hosts: {quote(name)} stands there twice")
-        hosts[name.lower()] = served.value
+        hosts[place_key(name)] = served.value
     return Inventory(entries, hosts, place)
 
 

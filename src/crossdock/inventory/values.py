@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from crossdock.errors import CredentialsError, InvalidInput
+from crossdock.oci.registryname import canonical_host, joined, registry_key, split_key
 from crossdock.oci.text import quote
 from crossdock.options import Credentials, RegistryOptions
 
@@ -21,12 +23,6 @@ _RESOURCE_ID = re.compile(
     r"/providers/Microsoft\.ContainerRegistry/registries/(?P<name>[^/]+)/?",
     re.IGNORECASE,
 )
-_HUB_NAMES = ("docker.io", "registry-1.docker.io", "index.docker.io")
-
-
-def hub_names(host: str) -> tuple[str, ...]:
-    """`host`, and Docker Hub's other names when it is one of them."""
-    return (host, *_HUB_NAMES) if host in _HUB_NAMES else (host,)
 
 
 class ResourceId(Struct, frozen=True):
@@ -101,6 +97,11 @@ class Entry(Struct, frozen=True, kw_only=True):
             return ""
         return str(ResourceId(self.subscription, self.resource_group, self.name))
 
+    def is_at(self, key: str) -> bool:
+        """Whether `key` (`registryname.registry_key`) is the key of its login server."""
+        own = registry_key(self.login_server)
+        return key == own or (self.plain_http and key == f"{own}:80")
+
     def options(self, environ: Mapping[str, str], *, with_credentials: bool = True) -> RegistryOptions:
         """How to speak to it; its secret is read now, if at all. Raises `CredentialsError`."""
         who = self.credentials if with_credentials else None
@@ -114,11 +115,18 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class Inventory(Struct, frozen=True):
-    """The registries that are known by name, and the hosts that are served elsewhere."""
+    """The registries that are known by name, and the hosts that are served elsewhere.
+
+    Every lookup compares registries by their keys (`registryname.registry_key`), so all spellings of one
+    name find the same entry.
+    """
 
     registries: tuple[Entry, ...] = ()
-    hosts: Mapping[str, str] = {}  # host[:port], lower case → host[:port]
+    hosts: Mapping[str, str] = {}  # host[:port], by `place_key` → host[:port]
     place: str = ""  # the file, for messages
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "hosts", {place_key(name): served for name, served in self.hosts.items()})
 
     def find(self, text: str, *, subscription: str = "", resource_group: str = "") -> Entry | None:
         """The entry that `text` names by name, login server or resource ID; None when there is none.
@@ -142,12 +150,32 @@ class Inventory(Struct, frozen=True):
 
     def named(self, text: str) -> tuple[Entry, ...]:
         """All entries of this name or login server."""
-        wanted = text.lower()
-        found = tuple(each for each in self.registries if each.login_server == wanted)
-        if not found:
-            bare = wanted.removesuffix(ACR_SUFFIX)
-            found = tuple(each for each in self.registries if each.name.lower() == bare)
-        return found
+        if found := self.served_by(text):
+            return found
+        key = registry_key(text)
+        if not key.endswith(ACR_SUFFIX) and split_key(text)[1]:
+            return ()  # a host and its port are no name
+        bare = key.removesuffix(ACR_SUFFIX)
+        return tuple(each for each in self.registries if each.name.lower() == bare)
+
+    def served_by(self, registry: str) -> tuple[Entry, ...]:
+        """All entries whose login server is the ``host[:port]`` `registry`, however it is written."""
+        key = self.key_of(registry)
+        return tuple(
+            each for each in self.registries if each.is_at(key) or self.key_of(each.login_server) == key
+        )
+
+    def key_of(self, registry: str) -> str:
+        """The key of the registry at ``host[:port]``.
+
+        Where `hosts` sends every port of a host to one place, its ports are one registry.
+        """
+        host, port = split_key(registry)
+        whole = joined(host, "")
+        served = self.hosts.get(whole, "")
+        if port and split_key(served)[1] and not {joined(host, port), f"{whole}:443"} & self.hosts.keys():
+            return whole
+        return registry_key(registry)
 
     # -- crossdock.options.Registries -----------------------------------------------------------------
 
@@ -158,7 +186,7 @@ class Inventory(Struct, frozen=True):
 
         Raises `CredentialsError`, and `InvalidInput` when entries with one login server differ.
         """
-        found = [each for each in self.registries if each.login_server == registry.lower()]
+        found = self.served_by(registry)
         if len({(each.credentials, each.ca_file, each.plain_http) for each in found}) > 1:
             raise InvalidInput(
                 f"{registry} is the login server of several registries with other credentials: "
@@ -173,7 +201,7 @@ class Inventory(Struct, frozen=True):
         It is itself where ``hosts`` says where it is, or an entry has it as its login server. Raises
         `InvalidInput` when entries of one name have different ones.
         """
-        if not registry.endswith(ACR_SUFFIX) or self.served_at(registry, 443) is not None:
+        if not registry_key(registry).endswith(ACR_SUFFIX) or self.served_at(registry, 443) is not None:
             return registry
         found = self.named(registry)
         servers = {each.login_server for each in found}
@@ -191,13 +219,14 @@ class Inventory(Struct, frozen=True):
         """
         if not self.hosts:
             return None
-        name = host.lower().strip("[]")
-        for each in hub_names(name):
-            literal = f"[{each}]" if ":" in each else each
-            place = self.hosts.get(f"{literal}:{port}") or self.hosts.get(literal)
-            if place is not None:
-                return _split(place, port)
-        return None
+        name = canonical_host(host)
+        place = self.hosts.get(joined(name, port)) or self.hosts.get(joined(name, ""))
+        return _split(place, port) if place is not None else None
+
+
+def place_key(text: str) -> str:
+    """The key of a ``host[:port]`` in `Inventory.hosts`: without a port it means every port of the host."""
+    return joined(*split_key(text))
 
 
 def _narrowed(

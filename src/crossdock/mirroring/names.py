@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from crossdock.errors import InvalidInput
 from crossdock.oci.digest import Digest
-from crossdock.oci.reference import DOCKER_HUB, Reference
+from crossdock.oci.reference import Reference
+from crossdock.oci.registryname import DOCKER_HUB, registry_key
 from crossdock.oci.text import quote
 
 _WILD = frozenset("*?[")
@@ -55,7 +56,7 @@ class Namespace(Struct, frozen=True):
 
     def overlaps(self, other: Namespace) -> bool:
         """Whether a repository can be in both."""
-        if self.registry.lower() != other.registry.lower():
+        if registry_key(self.registry) != registry_key(other.registry):
             return False
         mine, theirs = (f"{each.prefix}/" if each.prefix else "" for each in (self, other))
         return mine.startswith(theirs) or theirs.startswith(mine)

@@ -21,13 +21,11 @@ from functools import lru_cache
 
 from crossdock.errors import InvalidDigest, InvalidReference
 from crossdock.oci.digest import ALGORITHMS, Digest
+from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, registry_key
 from crossdock.oci.text import quote
 
-DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"
 
-_HUB_API_HOST = "registry-1.docker.io"
-_HUB_OLD_NAME = "index.docker.io"
 _HUB_OFFICIAL = "library/"
 _LONGEST_REPOSITORY = 255  # characters; Docker's RepositoryNameTotalLengthMax
 _LONGEST_TAG = 128
@@ -101,7 +99,7 @@ class Reference:
     @property
     def api_host(self) -> str:
         """``host[:port]`` to connect to. Docker Hub's registry has another name than its images."""
-        return _HUB_API_HOST if self.registry == DOCKER_HUB else self.registry
+        return HUB_API_HOST if registry_key(self.registry) == DOCKER_HUB else self.registry
 
     @property
     def locator(self) -> str:
@@ -201,7 +199,7 @@ def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     if not slash:
         return DOCKER_HUB, _HUB_OFFICIAL + name
-    if first == _HUB_OLD_NAME:
+    if registry_key(first) == DOCKER_HUB:
         registry, remainder = DOCKER_HUB, rest
     elif first == "localhost" or "." in first or ":" in first or first.lower() != first:
         registry, remainder = first, rest

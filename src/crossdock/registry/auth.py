@@ -18,11 +18,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from crossdock.errors import RegistryError, Side, TokenExpired, Unauthorized, WrongScope
+from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge, parse_challenges
-from crossdock.registry.credentials import HUB_NAMES, CredentialStore
+from crossdock.registry.credentials import CredentialStore
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.retry import Clock
 from crossdock.registry.tls import FLAG_PREFIX
@@ -95,7 +96,7 @@ class Authenticator:
         ping: Callable[[], Awaitable[Sequence[str]]],
     ) -> None:
         """`ping` gives the ``WWW-Authenticate`` headers of an unauthorized ``GET /v2/``."""
-        self._host = "docker.io" if host in HUB_NAMES else host  # as docker login knows it
+        self._host = registry_key(host)  # as docker login knows it
         self._flag = FLAG_PREFIX[side]
         self._store = store
         self._service = tokens
@@ -111,6 +112,11 @@ class Authenticator:
     def is_demanding(self) -> bool:
         """The registry has said what it wants to see."""
         return self._challenge is not None
+
+    @property
+    def has_shown_credentials(self) -> bool:
+        """The registry has demanded credentials, and there are some to show."""
+        return self.is_demanding and any(True for _ in self._store.all_known())
 
     async def authorization(self, scope: Scope, *, for_long: bool = False) -> str | None:
         """The header's value for a request that starts now; None: nothing is demanded, or nothing is known.

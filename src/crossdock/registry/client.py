@@ -120,6 +120,12 @@ class RegistryClient:
         return self._shared.memory
 
     @property
+    def has_shown_credentials(self) -> bool:
+        """The registry has demanded credentials, and was shown some."""
+        auth = self._shared.known_auth
+        return auth is not None and auth.has_shown_credentials
+
+    @property
     def is_inside(self) -> bool:
         """The registry is served on an internal address: its redirects may lead to such ones."""
         return self._shared.is_inside

@@ -32,21 +32,20 @@ from typing import Any
 from msgspec import Struct
 
 from crossdock.errors import CredentialsError, Side
+from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.loginfile import (
-    HUB_NAMES,
     Config,
     Unreadable,
     find_helper,
     find_login,
     parse_config,
-    plain_host,
     read_config,
     server_key,
 )
 
-__all__ = ["AZURE_HELPERS", "HUB_NAMES", "CredentialFile", "CredentialStore", "credential_files"]
+__all__ = ["AZURE_HELPERS", "CredentialFile", "CredentialStore", "credential_files"]
 
 AZURE_HELPERS = {"azure-identity": "DefaultAzureCredential", "azure-cli": "AzureCliCredential"}
 """What can be named instead of a helper, and the class of the package ``azure-identity`` behind it."""
@@ -168,7 +167,7 @@ class CredentialStore:
         authfile: Path | None = None,
     ) -> None:
         """`host` with its port, as in references; `helper` is asked first. No I/O."""
-        self._host = plain_host(host)
+        self._host = registry_key(host)
         self._given = given
         self._first_helper = helper
         self._environ = environ

@@ -22,15 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from crossdock.errors import CredentialsError
+from crossdock.oci.registryname import DOCKER_HUB, registry_key
 from crossdock.options import Credentials
 from crossdock.transport.reason import os_reason
 
 MAX_FILE = 8 << 20  # bytes; a config with a thousand logins is under 1 MiB
 LOCK_S = 10.0  # another login holds the lock while it writes one small file
 
-DOCKER_HUB = "index.docker.io"
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
-HUB_NAMES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 Config = Mapping[str, Any]
 
@@ -39,14 +38,10 @@ class Unreadable(CredentialsError):
     """A place of logins has nothing to be read: there is no file, or no right to it."""
 
 
-def plain_host(host: str) -> str:
-    """`host` as keys are compared: lower case, Docker Hub by one name."""
-    return DOCKER_HUB if host.lower() in HUB_NAMES else host.lower()
-
-
 def server_key(host: str) -> str:
     """The key under which docker stores a login of `host`, also in credential helpers."""
-    return DOCKER_HUB_KEY if plain_host(host) == DOCKER_HUB else host.lower()
+    key = registry_key(host)
+    return DOCKER_HUB_KEY if key == DOCKER_HUB else key
 
 
 # -- reading -----------------------------------------------------------------------------------------
@@ -83,7 +78,7 @@ def parse_config(data: bytes | str, name: str) -> Config:
 
 
 def find_login(config: Config, host: str, repository: str, name: str) -> Credentials | None:
-    """The login in ``auths`` for ``host/repository``, `host` by `plain_host`. Raises `CredentialsError`.
+    """The login in ``auths`` for ``host/repository``, `host` by `registry_key`. Raises `CredentialsError`.
 
     Entries without content are passed over: docker login leaves them behind when a helper keeps the secret.
     """
@@ -101,13 +96,13 @@ def find_login(config: Config, host: str, repository: str, name: str) -> Credent
 
 
 def has_entry(config: Config, host: str) -> bool:
-    """Whether ``auths`` has an entry for the whole of `host` (by `plain_host`), be it empty."""
+    """Whether ``auths`` has an entry for the whole of `host` (by `registry_key`), be it empty."""
     auths = config.get("auths")
     return isinstance(auths, dict) and any(_key_host(key) == (host, "") for key in auths)
 
 
 def find_helper(config: Config, host: str, name: str) -> str:
-    """The credential helper for `host` (by `plain_host`): its own, else the general one; empty: none."""
+    """The credential helper for `host` (by `registry_key`): its own, else the general one; empty: none."""
     for key, value in _mapping(config, "credHelpers", name).items():
         if _key_host(key)[0] == host and isinstance(value, str):
             return value
@@ -130,12 +125,12 @@ def _key_host(key: str) -> tuple[str, str]:
     host, _, namespace = bare.partition("/")
     if bare != key or namespace.strip("/") in ("v1", "v2"):
         namespace = ""
-    return plain_host(host), namespace.strip("/")
+    return registry_key(host), namespace.strip("/")
 
 
 def _is_exact(key: str) -> bool:
     """The key is a bare host, as podman and skopeo write it."""
-    return "/" not in key and key.lower() not in ("index.docker.io", "registry-1.docker.io")
+    return "/" not in key and key.lower() == registry_key(key)
 
 
 def _from_entry(entry: Any, key: str, name: str) -> Credentials | None:
@@ -199,7 +194,7 @@ def put_entry(path: Path, host: str, entry: Mapping[str, str] | None) -> bool:
         with _locked(place.parent):
             config = dict(read_config(place) or {})
             auths = dict(_mapping(config, "auths", f"credential file {path}"))
-            old = [key for key in auths if _key_host(key) == (plain_host(host), "")]
+            old = [key for key in auths if _key_host(key) == (registry_key(host), "")]
             for key in old:
                 del auths[key]
             if entry is not None:

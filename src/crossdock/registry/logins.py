@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crossdock.errors import CredentialsError
+from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials
 from crossdock.registry.credentials import credential_files
 from crossdock.registry.loginfile import (
     find_helper,
     has_entry,
     login_entry,
-    plain_host,
     put_entry,
     read_config,
     server_key,
@@ -48,7 +48,7 @@ def login_file(host: str, environ: Mapping[str, str], authfile: Path | None = No
     files = _files(environ)
     for path in files:
         config = read_config(path)
-        if config is not None and has_entry(config, plain_host(host)):
+        if config is not None and has_entry(config, registry_key(host)):
             return path
     docker = docker_config(environ)
     return next((path for path in (docker, *files) if path.exists()), docker)
@@ -60,7 +60,7 @@ async def store_login(host: str, credentials: Credentials, *, path: Path, enviro
     Returns the place in words. Raises `CredentialsError`.
     """
     config = await asyncio.to_thread(read_config, path) or {}
-    helper = find_helper(config, plain_host(host), f"credential file {path}")
+    helper = find_helper(config, registry_key(host), f"credential file {path}")
     if not helper:
         await asyncio.to_thread(put_entry, path, host, login_entry(credentials))
         return str(path)
@@ -85,7 +85,7 @@ async def erase_login(
         config = await asyncio.to_thread(read_config, path)
         if config is None:
             continue
-        helper = find_helper(config, plain_host(host), f"credential file {path}")
+        helper = find_helper(config, registry_key(host), f"credential file {path}")
         if helper:
             from crossdock.registry.credential_helper import erase_in_helper
 

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from crossdock.errors import AddressRefused, InvalidInput, SourceNotAllowed
-from crossdock.inventory.values import Inventory, hub_names
+from crossdock.inventory.values import Inventory
+from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, canonical_host
 from crossdock.protocol.addresses import METADATA_NAMES, Address, embedded_v4, literal, rule_of
 from crossdock.service.config import Sources
 
@@ -28,9 +29,9 @@ class SourceGuard:
     def __init__(self, sources: Sources, inventory: Inventory) -> None:
         self._sources = sources
         self._inventory = inventory
+        self._hosts = frozenset(_places(inventory.hosts))
         servers = [each.login_server for each in inventory.registries]
-        self._registries = frozenset(_places([*servers, *inventory.hosts]))
-        self._named = self._registries | frozenset(_places(inventory.hosts.values()))
+        self._named = self._hosts | frozenset(_places([*servers, *inventory.hosts.values()]))
 
     def check_source(self, registry: str) -> None:
         """Return when the ``host[:port]`` of a request's ``registryUri`` may be imported from.
@@ -39,7 +40,7 @@ class SourceGuard:
         allowed, or is an address that is not public (rule ``source-not-allowed``, or the address's own).
         """
         host, port = split_registry(registry)
-        if self._inventory.named(registry.lower()) or self._is_registry(host, port):
+        if self._inventory.named(registry) or self._is_registry(registry):
             return
         if rule := self._spelled_rule(host):
             raise SourceNotAllowed(
@@ -48,7 +49,7 @@ class SourceGuard:
                 " sources.private_addresses",
                 rule=rule,
             )
-        if not any(_fits(pattern, name, port) for pattern in self._sources.allow for name in hub_names(host)):
+        if not any(_fits(pattern, host, port) for pattern in self._sources.allow):
             raise SourceNotAllowed(
                 f"{registry} may not be imported from (source-not-allowed): it is neither in the inventory"
                 " nor in sources.allow",
@@ -109,12 +110,15 @@ class SourceGuard:
 
     def _is_known(self, host: str, port: int, registry: str) -> bool:
         """Whether `registry` is the operator's, and the place one that the operator wrote down."""
-        own_host, own_port = split_registry(registry)
-        return self._is_registry(own_host, own_port) and (_canonical(host), port) in self._named
+        return self._is_registry(registry) and (canonical_host(host), port) in self._named
 
-    def _is_registry(self, host: str, port: int | None) -> bool:
+    def _is_registry(self, registry: str) -> bool:
+        """Whether it is a login server of the inventory, or a key of `hosts`."""
+        if self._inventory.served_by(registry):
+            return True
+        host, port = split_registry(registry)
         ports = _STANDARD_PORTS if port is None else (port,)
-        return any((_canonical(name), each) in self._registries for name in hub_names(host) for each in ports)
+        return any((canonical_host(host), each) in self._hosts for each in ports)
 
     def _refused(self, registry: str, host: str, port: int, rule: str) -> AddressRefused:
         # The address itself stays here: callers shall not ask our name service through us.
@@ -149,17 +153,10 @@ def _no_host(registry: str) -> InvalidInput:
     return InvalidInput(f"{shown[:300]!r} is no host[:port] of a registry")
 
 
-def _canonical(host: str) -> str:
-    """`host`, and an address in its usual spelling."""
-    address = literal(host)
-    return host if address is None else str(embedded_v4(address) or address)
-
-
 def _places(texts: Iterable[str]) -> Iterator[Place]:
     for text in texts:
         host, port = split_registry(text)
-        for name in hub_names(host):
-            yield from ((_canonical(name), each) for each in ((port,) if port else _STANDARD_PORTS))
+        yield from ((canonical_host(host), each) for each in ((port,) if port else _STANDARD_PORTS))
 
 
 def _fits(pattern: str, host: str, port: int | None) -> bool:
@@ -174,8 +171,9 @@ def _fits(pattern: str, host: str, port: int | None) -> bool:
     if (port or 443) != int(wanted or 443):
         return False
     if name.startswith("*."):
-        return host.endswith(name[1:]) and literal(host) is None
-    return _canonical(host) == _canonical(name)
+        is_hub = canonical_host(host) == DOCKER_HUB
+        return (HUB_API_HOST if is_hub else host).endswith(name[1:]) and literal(host) is None
+    return canonical_host(host) == canonical_host(name)
 
 
 def _shown(host: str, port: int) -> str:

@@ -69,6 +69,7 @@ class Order(Struct, frozen=True, kw_only=True):
     principal: Principal
     request_id: str = ""  # x-ms-client-request-id: the same again is the same import
     client: str = ""  # address, for the audit log
+    by_login: bool = False  # the principal has no right on the source: only its credentials give it
 
 
 class Progress(Struct, kw_only=True):

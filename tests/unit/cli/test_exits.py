@@ -34,6 +34,7 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.CredentialsLost: ExitCode.AUTH,
     errors.NotFound: ExitCode.NOT_FOUND,
     errors.PolicyRefused: ExitCode.POLICY,
+    errors.LoginNotDemanded: ExitCode.POLICY,
     errors.SourceNotAllowed: ExitCode.POLICY,
     errors.TagExists: ExitCode.CONFLICT,
     errors.RateLimited: ExitCode.RATE_LIMIT,

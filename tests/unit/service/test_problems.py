@@ -57,6 +57,7 @@ CODES = {
     "JournalUnavailable": (400, "StorageUnavailable"),
     "LimitExceeded": (400, "LimitExceeded"),
     "NotFound": (400, "ManifestUnknown"),
+    "LoginNotDemanded": (403, "LinkedAuthorizationFailed"),
     "PolicyRefused": (403, "RegistryPolicyForbids"),
     "ProtocolError": (400, "RegistryUnreachable"),
     "QueueFull": (400, "TooManyImports"),

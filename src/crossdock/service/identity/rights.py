@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from crossdock.inventory.values import Entry
+from crossdock.oci.registryname import registry_key
 from crossdock.service.config import Action, PrincipalSettings
 from crossdock.service.identity.tokens import Refused
 from crossdock.service.values import ANYBODY, Principal, Problem
@@ -54,9 +55,7 @@ class Rights:
         self.check(principal, "importImage", target)
         if source is None:
             return
-        missing: tuple[Action, ...] = tuple(
-            action for action in ("read", "pull") if not self.may(principal, action, source)
-        )
+        missing = self._missing(principal, source)
         if missing:
             message = (
                 f"{_client(principal)} has permission to perform action "
@@ -65,6 +64,14 @@ class Rights:
                 f"'{_scope(source)}'."
             )
             raise _forbidden("LinkedAuthorizationFailed", message)
+
+    def may_read(self, principal: Principal, source: Entry) -> bool:
+        """Whether the principal may import from `source` as the service does."""
+        return not self._missing(principal, source)
+
+    def _missing(self, principal: Principal, source: Entry) -> tuple[Action, ...]:
+        needed: tuple[Action, ...] = ("read", "pull")
+        return tuple(action for action in needed if not self.may(principal, action, source))
 
 
 def _is(settings: PrincipalSettings, principal: Principal) -> bool:
@@ -80,6 +87,8 @@ def _is(settings: PrincipalSettings, principal: Principal) -> bool:
 
 def _fits(pattern: str, registry: Entry) -> bool:
     """Whether name or login server are of the pattern, where ``*`` alone is special."""
+    if registry.is_at(registry_key(pattern)):
+        return True
     plain = pattern.lower().replace("[", "[[]")  # an address of IPv6 is no set of characters
     return any(fnmatchcase(name.lower(), plain) for name in (registry.name, registry.login_server))
 

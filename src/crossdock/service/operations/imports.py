@@ -28,6 +28,7 @@ from crossdock.errors import Cancelled, CredentialsLost, CrossdockError, Invalid
 from crossdock.errors import Stopping as ServiceStopping
 from crossdock.events import Event, Retrying
 from crossdock.inventory.values import Inventory
+from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions
 from crossdock.service import audit
 from crossdock.service.config import Settings
@@ -149,7 +150,7 @@ class Imports:
         key = mark or object()
         task = self._arriving.get(key)
         if task is None:
-            registries = _registries(self._plan(order))
+            registries = frozenset(_registries(self._plan(order)))
             self._queue.check_room(len(self._arriving))
             task = self._arriving[key] = asyncio.create_task(self._accept(order, registries, mark))
             task.add_done_callback(lambda done: self._arrived(key, done))
@@ -276,7 +277,7 @@ class Imports:
                 credentials = self._sealer.open(operation.id, unfinished.sealed)
                 source = changed(order.request.source, credentials=credentials)
                 operation.order = changed(order, request=changed(order.request, source=source))
-            registries = _registries(self._plan(operation.order))
+            registries = frozenset(_registries(self._plan(operation.order)))
         except CrossdockError as error:
             if isinstance(error, CredentialsLost):
                 log.warning("import %s ends: %s", operation.id, error)
@@ -321,7 +322,7 @@ class Imports:
         following = Following(operation.progress, plan)
 
         def set_aside() -> None:
-            progress, places = operation.progress, (plan.source.registry, plan.target_entry.login_server)
+            progress, places = operation.progress, _registries(plan)
             # Until something has come of the source its target has not been asked for much, and vice versa.
             silent = places[:1] if not progress.manifests else places[1:] if not progress.present else places
             self._queue.set_aside(operation.id, frozenset(silent))
@@ -341,6 +342,7 @@ class Imports:
             resuming=changed(self._resuming, keeps=lambda: operation.id not in self._unwanted),
             digest=operation.source_digest,
             on_found=found,
+            by_login=operation.order.by_login,
         )
         now = asyncio.get_running_loop().time
         bound = asyncio.timeout(STALL_S)
@@ -400,5 +402,6 @@ def _job(operation: Operation, registries: frozenset[str]) -> Job:
     return Job(operation.id, f"{principal.issuer} {principal.id}", registries)
 
 
-def _registries(plan: ImportPlan) -> frozenset[str]:
-    return frozenset((plan.source.registry, plan.target_entry.login_server))
+def _registries(plan: ImportPlan) -> tuple[str, str]:
+    """The keys of source and target, for the queue."""
+    return registry_key(plan.source.registry), registry_key(plan.target_entry.login_server)

@@ -17,7 +17,7 @@ MOST_ASIDE = 8  # for each that may run at once
 
 
 class Job(Struct, frozen=True):
-    """One import, as far as the queue is concerned. `registries`: ``host[:port]`` of source and target."""
+    """One import, as far as the queue is concerned. `registries`: the keys of source and target."""
 
     id: str
     principal: str

@@ -41,7 +41,8 @@ async def import_image(service: Service, call: Call) -> web.Response:
     if wanted.source.registry_uri is not None:
         service.guard.check_source(wanted.source.registry_uri)
     checked = check_request(wanted, target, service.inventory)
-    # One of the inventory is read with the service's own credentials, unless the caller brought theirs.
+    # One of the inventory is read with the service's own credentials, unless the caller brought theirs, which
+    # count if the registry demands them: that shows when it is asked.
     linked = checked.source if wanted.source.credentials is None else None
     service.rights.check_import(call.principal, target, linked)
     make_plan(checked)
@@ -51,6 +52,7 @@ async def import_image(service: Service, call: Call) -> web.Response:
         principal=call.principal,
         request_id=client_request_id(call.request.headers),
         client=call.request.remote or "",
+        by_login=checked.source is not None and not service.rights.may_read(call.principal, checked.source),
     )
     operation = await service.imports.submit(order)
     return _accepted(call, operation, target)
