@@ -113,7 +113,13 @@ class TransportError(CrossdockError):
 
 
 class ConnectFailed(TransportError, ConnectionError):
-    """Name look-up, TCP connect or proxy CONNECT failed."""
+    """Name look-up, TCP connect or proxy CONNECT failed.
+
+    ``.is_closed`` is True when the port refused, and never took a connection of this process before: most
+    likely the address is wrong, and waiting does not help (`options.NetworkOptions.retries_after`).
+    """
+
+    is_closed: bool = False
 
 
 class TlsFailed(TransportError, ConnectionError):

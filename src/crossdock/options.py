@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
-from crossdock.errors import InvalidOption
+from crossdock.errors import CrossdockError, InvalidOption
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -129,6 +129,7 @@ class NetworkOptions:
     commit_timeout: float = 600.0  # the answer to a closing PUT: minutes on large blobs (registries.md U13)
     low_speed: int = 64  # bytes a second over `timeout` under which a body counts as stalled
     retries: int = 5  # tries after the first, per request, without progress between them
+    retries_closed: int = 1  # of them, for a port that refuses and never took a connection of this process
     connections: int | None = None  # source connections; None: 1 to 32, as many as throughput asks for
     connections_per_host: int = 96  # bound of the pool; azcopy uses up to 300
 
@@ -140,8 +141,14 @@ class NetworkOptions:
             raise InvalidOption("low_speed must be 0 or more bytes a second")
         if self.retries < 0:
             raise InvalidOption("retries must be 0 or more")
+        if self.retries_closed < 0:
+            raise InvalidOption("retries_closed must be 0 or more")
         if self.connections is not None and not 1 <= self.connections <= 256:
             raise InvalidOption("connections must be between 1 and 256")
+
+    def retries_after(self, error: CrossdockError) -> int:
+        """How often a request that failed by `error` is repeated, if it is worth that at all."""
+        return min(self.retries, self.retries_closed) if getattr(error, "is_closed", False) else self.retries
 
     @property
     def least_progress(self) -> int:

@@ -63,6 +63,8 @@ def copy_options(
     if "timeout" in network:  # whoever sets a bound means every silence, a commit's too
         network["commit_timeout"] = network["timeout"]
         network["connect_timeout"] = min(network["timeout"], NetworkOptions().connect_timeout)
+    if "retries" in network:  # whoever asks for retries may be waiting for a registry to start
+        network["retries_closed"] = network["retries"]
     rest = {key: value for key in _COPY if (value := getattr(namespace, key, None)) is not None}
     return CopyOptions(
         source=_registry_options(namespace, "source", source),
@@ -402,7 +404,7 @@ def _add_network(parser: _Parser) -> Any:
         "--retries",
         type=checked(NetworkOptions, "retries", integer),
         metavar="N",
-        help="tries after the first, per request (default 5)",
+        help="tries after the first, per request (default 5; 1 where nothing listens)",
     )
     group.add_argument(
         "--inventory",

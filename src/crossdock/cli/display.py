@@ -164,11 +164,12 @@ class PlainDisplay(_LineDisplay):
         return "" if copy is None else self._tally.name(copy)
 
     def tick(self) -> None:
-        """Write the summary line, before it what was started or retried last."""
+        """Write what was started or retried last, and the summary line once there is something to count."""
         pending, self._pending = self._pending, ""
         if pending:
             self._writer.offer(pending, droppable=True)
-        self._writer.offer(self._tally.summary(), droppable=True)
+        if not self._tally.is_empty:
+            self._writer.offer(self._tally.summary(), droppable=True)
 
     def close(self) -> None:
         """Stop the summaries and write what is left."""

@@ -23,6 +23,10 @@ from crossdock.events import (
 class Counts(Protocol):
     """What a display shows."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is known yet that a summary could count."""
+
     def summary(self) -> str:
         """The counts in one line."""
 
@@ -48,6 +52,11 @@ class PairNames(Protocol):
 
 class Tally(CopyCounts):
     """What happened so far in one copy, in words."""
+
+    @property
+    def is_empty(self) -> bool:
+        """No blob is known yet: the source is being asked, perhaps in vain."""
+        return not self.planned
 
     def summary(self) -> str:
         """``12 of 14 blobs, 431.2 MiB of 1.0 GiB, 139.0 MiB/s, 4.4 s left``."""
@@ -134,6 +143,11 @@ class ManyTally:
         """Keep nothing of this copy any more."""
         self._running.pop(copy, None)
         self._blobs.pop(copy, None)
+
+    @property
+    def is_empty(self) -> bool:
+        """No copy has ended, and nothing has moved."""
+        return not (self.copied or self.failed or self.bytes_moved)
 
     def summary(self) -> str:
         """``57 of 200 copies, 2 failed, 431.2 MiB moved, 139.0 MiB/s``."""

@@ -4,7 +4,9 @@ A registry chooses these addresses, so a hostile one could point a copy at its o
 request forgery) or collect credentials. The rules:
 
 - ``Authorization`` goes to the registry's own origin (scheme, host, port) and to no other.
-- HTTPS never turns into plain HTTP, except from loopback to loopback.
+- HTTPS never turns into plain HTTP, except from loopback to loopback. A registry behind a proxy that ends TLS
+  may not know of it, and names itself by ``http://``, with its port or without: such an address is asked by
+  HTTPS where its host was reached by HTTPS (`_as_reached`).
 - A literal address that is not public (private, loopback, link-local …) is refused when it names another
   host, unless the registry itself is on such an address, or is served on one by somebody's choice (`inside`):
   a registry on the internet has no business inside.
@@ -66,9 +68,32 @@ def next_hop(current_url: str, location: str, *, registry_url: str, inside: bool
         url = usable_url(location if _PLAIN_START.match(location) else urljoin(current_url, location))
     except ValueError as error:
         raise RedirectRefused(f"a Location is no usable URL: {error}") from None
-    target = origin(url)
-    _check(origin(current_url), target, origin(registry_url), inside)
-    return Hop(url, target == origin(registry_url))
+    target, current, registry = origin(url), origin(current_url), origin(registry_url)
+    if target not in (current, registry):
+        url = _as_reached(url, current_url, registry_url)
+        target = origin(url)
+    _check(current, target, registry, inside)
+    return Hop(url, target == registry)
+
+
+def _as_reached(url: str, *known: str) -> str:
+    """`url` at the origin by which its host is `known`, when it names the host and got scheme or port wrong.
+
+    Behind a proxy that ends TLS a registry takes the scheme for ``http`` (no X-Forwarded-Proto), and may lose
+    the port (a Host field without it). On loopback a lost port is put back for plain HTTP, too; elsewhere
+    another server may be meant.
+    """
+    scheme, host, port = origin(url)
+    for each in known:
+        reached = origin(each)
+        if reached[1] != host:
+            continue
+        lost_port = port == DEFAULT_PORTS[scheme]
+        lost_tls = (scheme, reached[0]) == ("http", "https") and (lost_port or port == reached[2])
+        if lost_tls or (lost_port and scheme == reached[0] and is_loopback(host)):
+            moved = urlunsplit(urlsplit(url)._replace(scheme=reached[0], netloc=urlsplit(each).netloc))
+            return url if moved == each else moved  # it may mean what it says: there is another server
+    return url
 
 
 def usable_url(url: str) -> str:

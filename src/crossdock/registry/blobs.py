@@ -9,6 +9,8 @@ Rules:
    right the next time, a wrong total means another blob.
 3. When ranges turn out to be unusable here (416 on a tiny blob, a compressed 206, several wrong ones), all
    later answers carry the whole blob; the caller sees that in ``Body.start`` and ``Body.stop``.
+4. What a proxy compressed is decoded (`decoding`), as one stream. 203 is what such a proxy says for 200; the
+   digest tells whether it changed the content (RFC 9110 15.3.4).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from crossdock.errors import (
 from crossdock.oci.descriptor import Descriptor
 from crossdock.protocol import endpoints
 from crossdock.protocol.byterange import parse_content_range, range_header, unsatisfied_total
+from crossdock.protocol.contentcoding import can_decode, coding_of, decoded_start
 from crossdock.protocol.errorcode import MAX_BODY, one_line
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop
 from crossdock.registry.expiry import refresh_after, server_time
@@ -43,9 +46,11 @@ from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Scope
+    from crossdock.registry.decoding import DecodingSink
     from crossdock.transport.base import Exchange, ResponseHead
 
 WRONG_RANGES = 3  # wrong 206s in a row after which ranges are not asked for any more
+_WHOLE = (200, 203)
 _OVERFLOW = 4096  # bytes; where a body lands that goes on after its end
 # What storage says when a signed URL ran out: 403 (S3, Azure, CloudFront), 401, or 400 (GCS: ExpiredToken).
 _EXPIRED = frozenset({400, 401, 403})
@@ -67,7 +72,9 @@ async def blob_exists(client: RegistryClient, repository: str, descriptor: Descr
     if reply.status == 404:
         return False
     stated = reply.headers.get("Content-Length", "").strip()
-    return reply.status != 200 or not stated.isdigit() or int(stated) == descriptor.size
+    if reply.status != 200 or coding_of(reply.headers.get("Content-Encoding", "")):
+        return True
+    return not stated.isdigit() or int(stated) == descriptor.size
 
 
 class _Resolved(Struct, frozen=True):
@@ -194,7 +201,7 @@ class RegistryBlob:
             now = server_time(head.get("date"), time.time())
             refresh_at = asyncio.get_running_loop().time() + refresh_after(url, now)
         resolved = _Resolved(url, is_authorized, refresh_at)
-        if head.status in (200, 206):
+        if head.status in (*_WHOLE, 206):
             self._resolved = resolved
         return exchange, head, resolved
 
@@ -238,26 +245,35 @@ class RegistryBlob:
         if head.status == 206:
             self._check_range(exchange.url, head, start, stop)
             return RegistryBody(exchange, head, start, stop, self._descriptor)
-        if head.status == 200:
-            if head.content_length not in (None, size):
-                if encoding := _encoding(head):
-                    url = redact_url(exchange.url)
-                    raise ProtocolError(
-                        f"GET {url}: answered in {encoding} though identity was asked for",
-                        retryable=False,
-                        hint="turn compression in transit off at the source or the proxy in front of it",
-                    )
-                raise self._other_size(head.content_length or 0, exchange.url)
-            return RegistryBody(exchange, head, 0, size, self._descriptor)
+        if head.status in _WHOLE:
+            return RegistryBody(exchange, head, 0, size, self._descriptor, self._coding(exchange, head))
         text = b""
-        with suppress(TransportError, LimitExceeded):  # the status counts, whatever becomes of its text
-            text = await exchange.read(MAX_BODY)
+        if head.status >= 400:  # else it may be the layer's bytes, which belong in no message
+            with suppress(TransportError, LimitExceeded):  # the status counts, whatever becomes of its text
+                text = decoded_start(_encoding(head), await exchange.read(MAX_BODY), MAX_BODY)
         error = self._client.error_from(head.status, head.headers, text, "GET", exchange.url, self._scope)
         if not used.is_authorized:  # it never saw our credentials, so they are not what is wrong
             error.hint = "the registry sent us there: try again, or ask who runs it"
         elif head.status == 416:
             error.hint = "the registry refuses a range of its own blob: it may not be RFC 7233 compliant"
         raise error
+
+    def _coding(self, exchange: Exchange, head: ResponseHead) -> str:
+        """What the body of a whole answer must be freed from. A length that is the blob's says: nothing."""
+        if head.content_length == self._descriptor.size:
+            return ""
+        coding = _encoding(head)
+        if can_decode(coding):
+            if not coding and head.content_length is not None:
+                raise self._other_size(head.content_length, exchange.url)
+            return coding
+        if head.content_length is None:
+            return ""
+        raise ProtocolError(
+            f"GET {redact_url(exchange.url)}: answered in {one_line(coding)} though identity was asked for",
+            retryable=False,
+            hint="turn compression in transit off at the source or the proxy in front of it",
+        )
 
     def _check_range(self, url: str, head: ResponseHead, start: int, stop: int) -> None:
         """A 206 carries exactly what was asked of exactly this blob, or nothing of it is used (R8)."""
@@ -295,13 +311,22 @@ class RegistryBody:
     """`content.Body`: one answer's bytes, counted, so that none is longer or shorter than it said."""
 
     def __init__(
-        self, exchange: Exchange, head: ResponseHead, start: int, stop: int, descriptor: Descriptor
+        self,
+        exchange: Exchange,
+        head: ResponseHead,
+        start: int,
+        stop: int,
+        descriptor: Descriptor,
+        coding: str = "",
     ) -> None:
+        """`coding` is what the bytes are to be freed from on their way to the sink."""
         self._exchange = exchange
         self._head = head
         self._start = start
         self._stop = stop
         self._descriptor = descriptor
+        self._coding = coding
+        self._decoding: DecodingSink | None = None
 
     @property
     def start(self) -> int:
@@ -319,27 +344,38 @@ class RegistryBody:
         Raises `TransportError`, and `SizeMismatch` when the whole blob ends in order with another size.
         """
         expected = self._stop - self._start
-        if self._head.content_length is None:  # nothing but our own count ends the body in time
+        if self._head.content_length is None or self._coding:  # nothing but our own count ends it in time
             sink = _Exactly(sink, expected, self._mismatch)
-        count = await self._exchange.receive(sink)
+        count = await (self._decode(sink) if self._coding else self._exchange.receive(sink))
         if count != expected:
             raise self._mismatch(count)
+
+    async def _decode(self, sink: ByteSink) -> int:
+        from crossdock.registry.decoding import DecodingSink  # few proxies compress layers
+
+        self._decoding = DecodingSink(sink, self._coding, self._descriptor, redact_url(self._exchange.url))
+        await self._exchange.receive(self._decoding)
+        return await self._decoding.finish()
 
     def resume(self) -> None:
         """The sink has room again."""
         self._exchange.resume()
+        if self._decoding is not None:
+            self._decoding.resume()
 
     def close(self) -> None:
         """Give the body up. Safe to call twice and after the end."""
         self._exchange.close()
+        if self._decoding is not None:
+            self._decoding.close()
 
     def _mismatch(self, count: int) -> CrossdockError:
         """A body that ends by its last chunk is the source's word; any other end may be an accident."""
         expected = self._stop - self._start
         url = redact_url(self._exchange.url)
         is_whole = expected == self._descriptor.size
-        if is_whole and (count > expected or self._head.get("transfer-encoding")):
-            encoding = _encoding(self._head)
+        if is_whole and (count > expected or self._head.get("transfer-encoding") or self._coding):
+            encoding = "" if self._coding else _encoding(self._head)
             return SizeMismatch(
                 f"GET {url}: {count}{' or more' if count > expected else ''} bytes came of {expected}",
                 hint=f"the source sends it compressed ({encoding}): turn that off" if encoding else "",
@@ -373,8 +409,7 @@ class _Exactly:
 
 def _encoding(head: ResponseHead) -> str:
     """The content coding, empty for none."""
-    coding = head.get("content-encoding").strip().lower()
-    return "" if coding == "identity" else one_line(coding)
+    return coding_of(head.get("content-encoding"))
 
 
 async def _read_away(exchange: Exchange) -> None:

@@ -82,7 +82,7 @@ class RegistryClient:
         self.side = side
         self.network = network
         self._clock = clock
-        self._retrier = Retrier(clock, network.retries, on_retry)
+        self._retrier = Retrier(clock, network, on_retry)
         self._shared = Host(
             host,
             side=side,
@@ -106,7 +106,7 @@ class RegistryClient:
         """
         other = object.__new__(type(self))
         vars(other).update(vars(self))  # as copy.copy does, in a fifth of its time
-        other._retrier = Retrier(self._clock, self.network.retries, on_retry)
+        other._retrier = Retrier(self._clock, self.network, on_retry)
         other._owns_host = False
         return other
 

@@ -60,7 +60,7 @@ class Host:
         self._network = network
         self._environ = environ
         self._user_agent = user_agent
-        self._retrier = Retrier(clock, network.retries, on_retry)
+        self._retrier = Retrier(clock, network, on_retry)
         self._proxies = ProxySettings.from_environ(environ)
         self._tls = TlsContexts(
             options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)

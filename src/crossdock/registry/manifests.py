@@ -27,6 +27,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
+from crossdock.protocol.contentcoding import coding_of
 from crossdock.transport.redact import redact_url
 from crossdock.verify import verify_manifest
 
@@ -40,7 +41,7 @@ _ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
 _NO_HEAD = frozenset({400, 405, 406, 501})
 BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
 _MAY_PASS = BLOBS_MISSING | {"DIGEST_INVALID"}
-_PUSHED = (200, 201, 202)  # 202 is Quay's (3.2)
+_PUSHED = (200, 201, 202, 204)  # 202 is Quay's (3.2)
 
 
 class Manifests:
@@ -205,6 +206,8 @@ class Manifests:
             parse_manifest(b"{}", media_type)  # which refuses it in words
         digest, size = _stated(reply), reply.headers.get("Content-Length", "").strip()
         if digest is None or not mediatype.is_manifest(media_type) or not size.isdigit() or size == "0":
+            return None
+        if coding_of(reply.headers.get("Content-Encoding", "")):  # of which the length is
             return None
         if ":" in reference and digest != reference:
             return None

@@ -18,6 +18,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from crossdock.errors import CrossdockError, DigestMismatch, RetriesExhausted, SizeMismatch
+from crossdock.options import NetworkOptions
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
@@ -65,13 +66,15 @@ class RetryPolicy(Struct, frozen=True):
 
 
 class Retrier:
-    """Repeats what may pass: up to ``retries`` tries after the first."""
+    """Repeats what may pass: up to ``network.retries`` tries after the first."""
 
-    def __init__(self, clock: Clock, retries: int, on_retry: Callable[[str, str], None] | None) -> None:
+    def __init__(
+        self, clock: Clock, network: NetworkOptions, on_retry: Callable[[str, str], None] | None
+    ) -> None:
         """`on_retry` is told ``(operation, reason)`` before each repetition."""
         self._clock = clock
         self._policy = RetryPolicy(clock)
-        self._retries = retries
+        self._network = network
         self._on_retry = on_retry
 
     async def run(self, operation: Callable[[], str], attempt: Callable[[], Awaitable[Result]]) -> Result:
@@ -86,7 +89,7 @@ class Retrier:
                 if not error.retryable:
                     raise
                 failures.append(error)
-                if len(failures) > self._retries:
+                if len(failures) > self._network.retries_after(error):
                     if len(failures) == 1:
                         raise
                     raise _exhausted(failures) from error

@@ -18,7 +18,7 @@ from crossdock.options import RegistryOptions
 from crossdock.protocol.addresses import literal
 from crossdock.protocol.redirect import is_loopback
 from crossdock.transport.base import CheckAddresses, ServedAt
-from crossdock.transport.reason import os_reason
+from crossdock.transport.reason import is_refused, os_reason
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _TLS_RECORDS = frozenset({0x15, 0x16})  # alert, handshake (RFC 8446 section 5.1)
@@ -79,7 +79,9 @@ async def speaks_tls(host: str, port: int, connect_timeout: float) -> bool:
             f"{host}:{port}: no connection within {connect_timeout:g} s", phase="connect"
         ) from None
     except OSError as error:
-        raise ConnectFailed(f"no connection to {host}:{port}: {os_reason(error)}") from None
+        raise ConnectFailed(
+            f"no connection to {host}:{port}: {os_reason(error)}", is_closed=is_refused(error)
+        ) from None
     try:
         writer.write(_client_hello(host))
         return await _first_byte(reader, writer) in _TLS_RECORDS

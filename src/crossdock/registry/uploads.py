@@ -29,6 +29,7 @@ from crossdock.errors import (
     UploadRejected,
 )
 from crossdock.oci.descriptor import Descriptor
+from crossdock.protocol.contentcoding import coding_of, decoded_start
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import next_hop
 from crossdock.protocol.resume import StartAgain
@@ -352,7 +353,9 @@ class RegistryUpload:
             head = await exchange.response(timeout)
             body = b""
             with suppress(TransportError, LimitExceeded):  # the status counts, whatever becomes of its text
-                body = await exchange.read(MAX_BODY)
+                body = decoded_start(
+                    coding_of(head.get("content-encoding")), await exchange.read(MAX_BODY), MAX_BODY
+                )
         except TransportError as error:
             await self._settle(self._upload.broken(sent), error)
             return

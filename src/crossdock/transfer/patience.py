@@ -19,8 +19,8 @@ class Patience:
         """Seconds to wait before the next try. `progress`: bytes that this try brought further.
 
         Under `NetworkOptions.least_progress` they count as none, so a trickle ends as a silence does. Raises
-        `error` when it cannot pass, `RetriesExhausted` when it was the last that `NetworkOptions.retries`
-        allows without progress in between.
+        `error` when it cannot pass, `RetriesExhausted` when it was the last that
+        `NetworkOptions.retries_after` allows without progress in between.
         """
         if not error.retryable:
             raise error
@@ -28,7 +28,7 @@ class Patience:
         if progress >= self._network.least_progress:
             failures.clear()
         failures.append(error)
-        if len(failures) > self._network.retries:
+        if len(failures) > self._network.retries_after(error):
             raise RetriesExhausted(
                 f"{error} (tried {len(failures)} times)", hint=error.hint, attempts=tuple(failures)
             ) from error

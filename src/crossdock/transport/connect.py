@@ -13,10 +13,12 @@ from aiohappyeyeballs.utils import addr_to_addr_infos
 from crossdock.errors import ConnectFailed, TimedOut, TlsFailed
 from crossdock.transport.connection import Connection
 from crossdock.transport.head import encode_request
-from crossdock.transport.reason import os_reason
+from crossdock.transport.reason import is_refused, is_unknown_name, os_reason
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohappyeyeballs.types import AddrInfoType
 
     from crossdock.options import NetworkOptions
@@ -35,6 +37,7 @@ class Resolver:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._known: dict[tuple[str, int], tuple[float, list[AddrInfoType]]] = {}
+        self._resolved: set[str] = set()  # names that had addresses at some time
         self._turn = itertools.count()
 
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
@@ -70,12 +73,22 @@ class Resolver:
                 continue
             return addr_to_addr_infos((host, port)) or []
         try:
-            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
+            found = await self._ask(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
-            raise ConnectFailed(f"the host name {host} could not be resolved: {os_reason(error)}") from error
+            # A name that was known before is known again soon: resolvers of clusters stumble (Kubernetes).
+            is_final = is_unknown_name(error) and host not in self._resolved
+            raise ConnectFailed(
+                f"the host name {host} could not be resolved: {os_reason(error)}",
+                hint="check the spelling of the host name" if is_final else "",
+                retryable=not is_final,
+            ) from error
         if not found:
             raise ConnectFailed(f"the host name {host} has no address")
+        self._resolved.add(host)
         return sorted(found, key=lambda address: address[0] != found[0][0])  # families in blocks, order kept
+
+    async def _ask(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
 
 
 class Connector:
@@ -96,6 +109,7 @@ class Connector:
         self._tls_for = tls_for
         self._known_engines: TlsEngines | None = None
         self._resolver = Resolver(loop)
+        self._reached: set[tuple[str, int]] = set()  # took a connection at some time
 
     @property
     def _engines(self) -> TlsEngines:
@@ -175,7 +189,11 @@ class Connector:
             )
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some refused addresses
             self._resolver.forget(host, port)
-            raise ConnectFailed(f"cannot connect to {_place(origin)}: {os_reason(error)}") from error
+            raise ConnectFailed(
+                f"cannot connect to {_place(origin)}: {os_reason(error)}",
+                is_closed=is_refused(error) and (host, port) not in self._reached,
+            ) from error
+        self._reached.add((host, port))
         self._resolver.prefer(host, port, sock.family)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock

@@ -7,7 +7,8 @@ ends are how bytes of one answer land in another:
 2. A field name is a token and touches its colon; a line that begins with space or tab (obs-fold) is refused
    (RFC 9112 5.1, 5.2).
 3. Content-Length is digits; repeats must agree (RFC 9112 6.3).
-4. Transfer-Encoding is exactly ``chunked``, and never together with Content-Length (RFC 9112 6.1, 6.3).
+4. Transfer-Encoding is exactly ``chunked``. Beside it Content-Length counts for nothing, and the connection
+   is closed after the answer (RFC 9112 6.3): to a proxy on the way the next answer may begin elsewhere.
 5. A head has at most 64 KiB and 256 fields. Precedents: h11 100 KiB in all, nginx 4 × 8 KiB, Go 1 MiB.
 """
 
@@ -31,6 +32,7 @@ _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x8
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _UNSAFE = re.compile(r"[^\x21-\x7e]")
+_PRINTABLE = re.compile(rb"[\x21-\x7e]+")
 
 # Fields that frame a message or name its place. The transport writes them; from a caller they would lie.
 RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "proxy-authorization"})
@@ -90,10 +92,10 @@ def parse_response_head(data: bytes) -> ResponseHead:
         status=int(match[2]),
         reason=match[3] or "",
         headers=tuple(headers),
-        content_length=_content_length(by_name),
+        content_length=None if chunked else _content_length(by_name),
         by_name=by_name,
         chunked=chunked,
-        keep_alive=_keeps_alive(by_name, http10),
+        keep_alive=_keeps_alive(by_name, http10) and not (chunked and "content-length" in by_name),
     )
 
 
@@ -116,8 +118,6 @@ def _content_length(by_name: dict[str, str]) -> int | None:
     first, *others = (part.strip(" \t") for part in value.split(","))
     if not _DIGITS.fullmatch(first) or any(other != first for other in others):
         raise ProtocolError(f"not a Content-Length: {value[:60]!r}")
-    if "transfer-encoding" in by_name:
-        raise ProtocolError("the answer has both Content-Length and Transfer-Encoding")
     return int(first)
 
 
@@ -205,9 +205,13 @@ class HeadParser:
             if self._filled == MAX_HEAD:
                 raise ProtocolError(f"the answer's head is longer than {MAX_HEAD} bytes")
             if self._filled >= 5 and self._memory[:5] != b"HTTP/":
-                # Its first word may name what speaks here (SSH-2.0-…); more may be what it was sent.
-                word = bytes(self._memory[: min(self._filled, MAX_WORD)]).split()[:1]
-                raise ProtocolError(f"the answer is not HTTP: it begins with {b''.join(word)!r}")
+                # Its first word may name what speaks here (SSH-2.0-…); more may be what it was sent, and what
+                # is not printable may be content.
+                word = b"".join(bytes(self._memory[: min(self._filled, MAX_WORD)]).split()[:1])
+                begins = (
+                    f"it begins with {word!r}" if _PRINTABLE.fullmatch(word) else "it begins with binary data"
+                )
+                raise ProtocolError(f"the answer is not HTTP: {begins}")
             return None
         self._end = found + 4
         return parse_response_head(bytes(self._view[: self._end]))

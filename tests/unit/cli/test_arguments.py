@@ -53,7 +53,7 @@ def test_without_flags_the_options_are_the_defaults(state: Path) -> None:
         (["--state", "none"], {"state": None}),
         (["--resume-above", "8MiB"], {"resume_above": 8 * MiB}),
         (["--upload-chunk", "4MiB"], {"upload_chunk": 4 * MiB}),
-        (["--retries", "0"], {"network": NetworkOptions(retries=0)}),
+        (["--retries", "0"], {"network": NetworkOptions(retries=0, retries_closed=0)}),
         (["--src-plain-http"], {"source": RegistryOptions(plain_http=True)}),
         (["--dest-plain-http"], {"target": RegistryOptions(plain_http=True)}),
     ],

@@ -32,11 +32,38 @@ FOLLOWED = [
     ("loopback TLS to loopback plain", LOCAL_TLS, "http://127.0.0.1:6000/x", None, False),
     ("plain to TLS", "http://lab.example:5000", "https://lab.example/x", None, False),
     ("private registry to private storage", "https://10.0.0.5", "https://10.0.0.9/x", None, False),
+    ("TLS to itself by plain HTTP", HUB, "http://registry.example/x?a=%2F", f"{HUB}/x?a=%2F", True),
+    ("TLS to itself by plain HTTP, port 80", HUB, "http://registry.example:80/x", f"{HUB}/x", True),
+    (
+        "TLS to itself by plain HTTP, port kept",
+        f"{HUB}:8443",
+        "http://registry.example:8443/x",
+        f"{HUB}:8443/x",
+        True,
+    ),
+    (
+        "TLS to itself by plain HTTP, port lost",
+        f"{HUB}:8443",
+        "http://registry.example/x",
+        f"{HUB}:8443/x",
+        True,
+    ),
+    ("loopback TLS to itself by plain HTTP", LOCAL_TLS, "http://127.0.0.1:5000/x", f"{LOCAL_TLS}/x", True),
+    ("loopback TLS, port lost", LOCAL_TLS, "https://127.0.0.1/x", f"{LOCAL_TLS}/x", True),
+    ("loopback TLS, scheme and port lost", LOCAL_TLS, "http://127.0.0.1/x", f"{LOCAL_TLS}/x", True),
+    ("loopback, port lost", LOCAL, "http://127.0.0.1/x", f"{LOCAL}/x", True),
+    ("loopback IPv6, port lost", "http://[::1]:5000", "http://[::1]/x", "http://[::1]:5000/x", True),
+    ("loopback, the same path on port 80", LOCAL, "http://127.0.0.1/v2/x/blobs/1", None, False),
+    ("loopback plain to TLS", LOCAL, "https://127.0.0.1/x", None, False),
+    ("port lost elsewhere", "http://lab.example:5000", "http://lab.example/x", None, False),
+    ("another port of the same host", f"{HUB}:8443", "https://registry.example/x", None, False),
     ("private registry to itself", "https://10.0.0.5", "/x", "https://10.0.0.5/x", True),
 ]
 
 REFUSED = [
-    ("TLS to plain", HUB, "http://registry.example/x"),
+    ("TLS to plain at another port", HUB, "http://registry.example:5000/x"),
+    ("TLS to the same page in plain HTTP", HUB, "http://registry.example/v2/x/blobs/1"),
+    ("TLS to plain at a subdomain", HUB, "http://a.registry.example/x"),
     ("TLS to plain elsewhere", HUB, "http://cdn.example/x"),
     ("public to loopback", HUB, "https://127.0.0.1/x"),
     ("public to localhost", HUB, "https://localhost/x"),
@@ -95,6 +122,16 @@ def test_coming_back_to_the_registry_may_carry_authorization_again() -> None:
 def test_tls_is_not_lost_on_a_later_hop() -> None:
     with pytest.raises(RedirectRefused, match="plain HTTP"):
         next_hop("https://cdn.example/x", "http://other.example/y", registry_url="http://lab.example")
+
+
+def test_a_storage_host_behind_tls_is_asked_by_https_as_well() -> None:
+    hop = next_hop("https://cdn.example:8443/x", "http://cdn.example/y", registry_url=HUB)
+    assert hop == Hop("https://cdn.example:8443/y", False)
+
+
+def test_back_to_the_registry_from_elsewhere_stays_on_https() -> None:
+    hop = next_hop("https://cdn.example/x", "http://registry.example/y", registry_url=HUB)
+    assert hop == Hop(f"{HUB}/y", True)
 
 
 @given(st.text(max_size=200))

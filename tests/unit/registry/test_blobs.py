@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 
 import pytest
 
 from crossdock.errors import (
+    CrossdockError,
     Denied,
     NotFound,
     ProtocolError,
@@ -39,6 +42,37 @@ def part(seen: Seen, data: bytes = DATA) -> Answer:
         return Answer(200, {}, data)
     start, stop = seen.range
     return Answer(206, {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"}, data[start:stop])
+
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
+
+
+class Halting:
+    """A `ByteSink` that is full after every `room` bytes, until it is emptied."""
+
+    def __init__(self, room: int) -> None:
+        self.data = bytearray()
+        self.full = asyncio.Event()
+        self._room = memoryview(bytearray(room))
+        self._filled = 0
+
+    def get_buffer(self) -> memoryview | None:
+        if self._filled == len(self._room):
+            self.full.set()
+            return None
+        return self._room[self._filled :]
+
+    def received(self, count: int) -> None:
+        self.data += self._room[self._filled : self._filled + count]
+        self._filled += count
+
+    def empty(self) -> None:
+        self._filled = 0
+        self.full.clear()
 
 
 async def read(blob: RegistryBlob, start: int, stop: int) -> tuple[int, int, bytes]:
@@ -336,6 +370,107 @@ async def test_a_compressed_whole_is_refused_in_words(server: ScriptedRegistry, 
     assert refused.value.hint
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("room", [1000, 1 << 20])
+async def test_a_compressed_whole_is_decoded(
+    server: ScriptedRegistry, connect: Connect, coding: str, framing: str, room: int
+) -> None:
+    packed = gzip.compress(DATA) if coding == "gzip" else zlib.compress(DATA)
+    headers = {"Content-Encoding": coding}
+    if framing == "chunked":
+        server.expect("GET", PATH, Answer(200, {**headers, **CHUNKED}, chunked(packed)))
+    else:
+        server.expect("GET", PATH, Answer(200, headers, packed))
+    body = await connect("source").blob(BLOB).open(0, len(DATA))
+    sink = Collector(room)
+    await body.receive(sink)
+    assert (body.start, body.stop, bytes(sink.data)) == (0, len(DATA), DATA)
+
+
+async def test_a_compressed_whole_waits_for_room(server: ScriptedRegistry, connect: Connect) -> None:
+    zeros = bytes(100_000)  # so small that all of it has come long before there is room
+    blob = describe(zeros)
+    path = f"/v2/x/blobs/{blob.digest}"
+    server.expect("GET", path, Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(zeros)))
+    body = await connect("source").blob(blob).open(0, len(zeros))
+    sink = Halting(7_000)
+    receiving = asyncio.ensure_future(body.receive(sink))
+    while not receiving.done():
+        full = asyncio.ensure_future(sink.full.wait())
+        await asyncio.wait({receiving, full}, return_when=asyncio.FIRST_COMPLETED)
+        full.cancel()
+        sink.empty()
+        body.resume()
+    await receiving
+    assert bytes(sink.data) == zeros
+
+
+async def test_a_compressed_whole_that_is_given_up_ends(server: ScriptedRegistry, connect: Connect) -> None:
+    zeros = bytes(100_000)
+    blob = describe(zeros)
+    answer = Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(zeros))
+    server.expect("GET", f"/v2/x/blobs/{blob.digest}", answer)
+    body = await connect("source").blob(blob).open(0, len(zeros))
+    sink = Halting(7_000)
+    receiving = asyncio.ensure_future(body.receive(sink))
+    await sink.full.wait()
+    body.close()
+    with pytest.raises(ReadFailed):
+        await receiving
+
+
+async def test_a_layer_that_is_only_called_encoded_stays_as_it_is(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    layer = gzip.compress(DATA)
+    blob = describe(layer, "application/vnd.oci.image.layer.v1.tar+gzip")
+    path = f"/v2/x/blobs/{blob.digest}"
+    server.expect("GET", path, Answer(200, {"Content-Encoding": "gzip"}, layer))
+    server.expect("GET", path, Answer(200, {"Content-Encoding": "gzip", **CHUNKED}, chunked(layer)))
+    server.expect("GET", path, Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(layer)))
+    for _ in range(3):
+        assert await read(connect("source").blob(blob), 0, len(layer)) == (0, len(layer), layer)
+
+
+@pytest.mark.parametrize(
+    ("packed", "error"),
+    [
+        (gzip.compress(DATA + b"x"), SizeMismatch),
+        (gzip.compress(DATA[:-1]), SizeMismatch),
+        (gzip.compress(DATA)[:-1], ReadFailed),
+        (gzip.compress(DATA)[:-5] + b"\0" + gzip.compress(DATA)[-4:], ProtocolError),
+        (gzip.compress(bytes(64 << 20)), SizeMismatch),
+        (gzip.compress(b"") * 20_000, ProtocolError),
+    ],
+    ids=["longer", "shorter", "cut", "broken", "bomb", "endless nothing"],
+)
+async def test_a_compressed_whole_delivers_the_blob_or_fails(
+    server: ScriptedRegistry, connect: Connect, packed: bytes, error: type[Exception]
+) -> None:
+    server.expect("GET", PATH, Answer(200, {"Content-Encoding": "gzip"}, packed))
+    body = await connect("source").blob(BLOB).open(0, len(DATA))
+    sink = Collector()
+    with pytest.raises(error):
+        await body.receive(sink)
+    assert len(sink.data) <= len(DATA)
+
+
+async def test_203_is_a_whole_blob(server: ScriptedRegistry, connect: Connect) -> None:
+    server.expect("GET", PATH, Answer(203, {}, DATA))
+    assert await read(connect("source").blob(BLOB), 0, len(DATA)) == (0, len(DATA), DATA)
+
+
+@pytest.mark.parametrize("status", [201, 202, 226, 300, 304])
+async def test_no_error_holds_bytes_of_a_blob(
+    server: ScriptedRegistry, connect: Connect, status: int
+) -> None:
+    server.expect("GET", PATH, Answer(status, {}, b"layer bytes " * 10, drop=True))
+    with pytest.raises(CrossdockError) as caught:
+        await connect("source").blob(BLOB).open(0, len(DATA))
+    assert "layer" not in str(caught.value)
+
+
 async def test_a_truncated_part_is_a_broken_connection_and_its_bytes_are_good(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
@@ -346,13 +481,6 @@ async def test_a_truncated_part_is_a_broken_connection_and_its_bytes_are_good(
     with pytest.raises(ReadFailed):
         await body.receive(sink)
     assert bytes(sink.data) == DATA[5000:5400]
-
-
-CHUNKED = {"Transfer-Encoding": "chunked"}
-
-
-def chunked(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data)
 
 
 @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1])

@@ -231,13 +231,37 @@ async def test_a_body_over_the_limit_is_an_error_not_a_cut(registry: ScriptedSer
     assert len(registry.seen) == 2
 
 
-async def test_a_compressed_answer_is_refused(registry: ScriptedServer) -> None:
-    registry.handler = lambda request: web.Response(
-        body=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}
-    )
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "UTF-8", "gzip, identity"])
+async def test_a_compressed_answer_is_decoded(registry: ScriptedServer, coding: str) -> None:
+    body = gzip.compress(b"{}" * 50) if "gzip" in coding else b"{}" * 50
+    registry.handler = lambda request: web.Response(body=body, headers={"Content-Encoding": coding})
     async with ClientUnderTest(registry.host, network=NetworkOptions(retries=0)) as client:
-        with pytest.raises(ProtocolError, match="answered in gzip though identity was asked for"):
+        assert (await client.request("GET", "/v2/", scope=NONE, limit=100)).body == b"{}" * 50
+        with pytest.raises(LimitExceeded, match="over the limit of 99 bytes"):
+            await client.request("GET", "/v2/", scope=NONE, limit=99)
+
+
+async def test_a_coding_that_is_not_spoken_is_refused(registry: ScriptedServer) -> None:
+    registry.handler = lambda request: web.Response(body=b"xyz", headers={"Content-Encoding": "br"})
+    async with ClientUnderTest(registry.host, network=NetworkOptions(retries=0)) as client:
+        with pytest.raises(ProtocolError, match="answered in br though identity was asked for"):
             await client.request("GET", "/v2/", scope=NONE)
+
+
+async def test_a_compressed_refusal_is_understood(registry: ScriptedServer) -> None:
+    body = gzip.compress(b'{"errors": [{"code": "NAME_UNKNOWN", "message": "no such thing"}]}')
+    registry.handler = lambda request: web.Response(
+        status=404, body=body, headers={"Content-Encoding": "gzip"}
+    )
+    async with ClientUnderTest(registry.host) as client:
+        with pytest.raises(NotFound, match="404 NAME_UNKNOWN: no such thing"):
+            await client.request("GET", "/v2/", scope=NONE)
+
+
+async def test_203_is_what_a_proxy_says_for_200(registry: ScriptedServer) -> None:
+    registry.handler = lambda request: web.Response(status=203, body=b"{}")
+    async with ClientUnderTest(registry.host) as client:
+        assert (await client.request("GET", "/v2/", scope=NONE)).status == 200
 
 
 async def raw(answer: bytes) -> asyncio.Server:
@@ -295,6 +319,29 @@ async def test_a_host_that_does_not_answer_is_named(unused_port: int) -> None:
             ConnectFailed, match=f"GET http://{host}/v2/: cannot connect to {host}: Connection refused"
         ):
             await client.request("GET", "/v2/", scope=NONE)
+
+
+@pytest.mark.parametrize(
+    ("network", "tries"),
+    [
+        (NetworkOptions(), 2),
+        (NetworkOptions(retries=0), 1),
+        (NetworkOptions(retries=3, retries_closed=3), 4),
+    ],
+)
+@pytest.mark.parametrize("plain_http", [True, None])  # None: the port is asked whether it speaks TLS
+async def test_a_closed_port_is_tried_twice_unless_more_is_wanted(
+    unused_port: int, network: NetworkOptions, tries: int, plain_http: bool | None
+) -> None:
+    async with ClientUnderTest(
+        f"127.0.0.1:{unused_port}",
+        plain_http=plain_http,
+        network=network,
+        clock=MovedClock(),
+    ) as client:
+        with pytest.raises(CrossdockError, match="Connection refused"):
+            await client.request("GET", "/v2/", scope=NONE)
+    assert len(client.retried) == tries - 1
 
 
 async def test_a_cancelled_request_leaves_nothing(registry: ScriptedServer) -> None:

@@ -202,9 +202,58 @@ async def test_nobody_listening_and_an_unknown_name_are_connect_failures(stack, 
     with pytest.raises(ConnectFailed, match=f"cannot connect to 127.0.0.1:{port}: ") as caught:
         await client.send(Request("GET", f"http://127.0.0.1:{port}/"))
     assert caught.value.retryable
+    assert caught.value.is_closed
     with pytest.raises(ConnectFailed, match=r"host name registry\.invalid could not be resolved"):
         await client.send(Request("GET", "http://registry.invalid/"))
     assert repr(client) == "<HttpClient <Pool >>"
+
+
+async def test_a_port_that_was_open_before_is_being_restarted(stack, new_client):
+    client = new_client()
+    async with Server(always(ok(b"x", "Connection: close"))) as server:
+        assert await get(client, server.url) == b"x"
+    with pytest.raises(ConnectFailed) as caught:
+        await client.send(Request("GET", server.url))
+    assert caught.value.retryable
+    assert not caught.value.is_closed
+
+
+LOOKUPS = [
+    (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), False),
+    (socket.gaierror(socket.EAI_NODATA, "No address associated with hostname"), False),
+    (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), True),
+    (socket.gaierror(socket.EAI_FAIL, "Non-recoverable failure in name resolution"), True),
+    (UnicodeError("label empty or too long"), False),
+]
+
+
+@pytest.mark.parametrize(("error", "retryable"), LOOKUPS)
+async def test_only_a_name_that_is_certainly_none_is_final(stack, new_client, monkeypatch, error, retryable):
+    monkeypatch.setattr(Resolver, "_ask", refuses(error))
+    with pytest.raises(ConnectFailed, match=r"the host name registry\.example could not be") as caught:
+        await new_client().send(Request("GET", "http://registry.example/"))
+    assert caught.value.retryable is retryable
+    assert ("spelling" in caught.value.hint) is not retryable
+
+
+async def test_a_name_that_was_known_before_may_be_known_again(stack, serve, scheme, new_client, monkeypatch):
+    server = await serve(always(ok(b"x", "Connection: close")))
+    client = new_client()
+    url = f"{scheme}://localhost:{server.port}/"
+    monkeypatch.setattr(Resolver, "_ask", resolves_to("127.0.0.1", port=server.port))
+    assert await get(client, url) == b"x"
+    client._connector._resolver.forget("localhost", server.port)
+    monkeypatch.setattr(Resolver, "_ask", refuses(LOOKUPS[0][0]))
+    with pytest.raises(ConnectFailed) as caught:
+        await client.send(Request("GET", url))
+    assert caught.value.retryable
+
+
+def refuses(error: Exception):
+    async def ask(self, host, port):
+        raise error
+
+    return ask
 
 
 async def test_a_host_whose_first_address_refuses_is_reached_by_the_next(

@@ -149,6 +149,7 @@ async def test_interim_answers_are_skipped_but_not_without_end(serve, new_client
             "Content-Length",
         ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", ProtocolError, "SSH-2.0"),
+        (b"\x1f\x8b\x08\x00layer\xff", ProtocolError, "begins with binary data"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * MAX_HEAD, ProtocolError, "longer than"),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", ProtocolError, "101"),
     ],
@@ -162,6 +163,17 @@ async def test_a_broken_answer_is_never_taken_for_a_whole_one(serve, new_client,
     assert "s3cr3t" not in str(caught.value)
     assert f"{server.url}/v2/x?X-Amz-Signature=…" in str(caught.value)
     assert caught.value.retryable
+
+
+async def test_chunks_count_for_more_than_a_length_and_the_connection_is_not_kept(serve, new_client):
+    both = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+    )
+    server = await serve(always(both))
+    client = new_client()
+    for _ in range(2):
+        assert (await fetch(client, server.url))[1] == b"abcde"
+    assert server.connections == 2
 
 
 async def test_a_reset_in_the_middle_of_a_body_keeps_the_bytes_before_it(serve, new_client):
