@@ -31,9 +31,11 @@ class DecodingSink:
         self._is_closed = False
 
     def get_buffer(self) -> memoryview | None:
+        """As `ByteSink.get_buffer`: memory for encoded bytes, once the decoded ones are delivered."""
         return self._room if self._deliver() else None
 
     def received(self, count: int) -> None:
+        """As `ByteSink.received`. Raises `ProtocolError` for a broken coding."""
         self._came += count
         if self._came > self._most:
             raise ProtocolError(f"{self._what}: more bytes came encoded than the blob has", retryable=False)
