@@ -236,11 +236,28 @@ class Target(Protocol):
     def blob(self, descriptor: Descriptor) -> BlobSource:
         """The blob's bytes as the target has them, to be opened in ranges. Asks nothing yet."""
 
-    def knows(self, descriptor: Descriptor) -> bool:
-        """Whether this process saw the manifest or blob here, or put it here. Asks nothing."""
+    @property
+    def checks_manifests(self) -> bool:
+        """Whether a manifest here stands for its blobs, because one that lacks some is refused.
+
+        Where it is False, every blob of a manifest that is present is looked for.
+        """
+
+    def knows_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether this process pushed it here as a manifest. Asks nothing."""
+
+    def knows_blob(self, descriptor: Descriptor) -> bool:
+        """Whether this process saw it here as a blob, or pushed it as one. Asks nothing."""
 
     async def has_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether this repository has the manifest under its digest."""
+        """Whether this repository answers with the manifest under its digest."""
+
+    async def is_pushed_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether what was found under the digest of a manifest was certainly pushed as a manifest.
+
+        Some registries answer with blobs as well when they are asked for a manifest by digest. What is below
+        one that may be a mere blob has to be checked, and the manifest has to be pushed.
+        """
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether this repository has the blob, with the descriptor's size. Asks nothing if that is known."""

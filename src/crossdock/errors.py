@@ -169,11 +169,13 @@ class RegistryError(CrossdockError):
     """The registry answered and refused.
 
     ``.status`` the HTTP status, ``.codes`` the error codes of the distribution specification found in the
-    body, ``.retry_after`` seconds (None when not given), ``.method`` and ``.url`` (redacted).
+    body, ``.digests`` those that it names, ``.retry_after`` seconds (None when not given), ``.method`` and
+    ``.url`` (redacted).
     """
 
     status: int = 0
     codes: tuple[str, ...] = ()
+    digests: frozenset[str] = frozenset()
     retry_after: float | None = None
     method: str = ""
     url: str = ""

@@ -21,8 +21,8 @@ Verify = Literal["stream", "target", "reread"]
 
 ``stream``: they are hashed here before their last bytes go out. ``target``: a registry's own comparison with
 the digest of the closing PUT is trusted; only what lands in a layout, or has another digest than sha256, is
-hashed here. ``reread``: as ``stream``, and each blob and manifest that was pushed is read back and compared
-before the tag is written.
+hashed here. ``reread``: as ``stream``, and each blob and manifest of the copy, whether it was pushed or found
+at the target, is read back and compared before the tag is written. What is missing or wrong is pushed.
 """
 
 ForeignLayers = Literal["keep", "copy"]
@@ -187,6 +187,7 @@ class CopyOptions:
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # every content buffer of the process together
     verify: Verify = "stream"
+    check_blobs: bool = False  # look for every blob of what the target has, and bring those that are gone
     state: Path | None = None  # folder of the journal of uploads; None: none is kept
     resume_above: int = 256 * MiB  # larger blobs go up in requests that another process can go on from
     upload_chunk: int = 64 * MiB  # bytes of one such request; a kill costs one, and each costs a round trip

@@ -140,7 +140,11 @@ class _Shop:
         permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
         supply = Supply(budget=budget, permits=permits, network=options.network)
         self.workshop = Workshop(
-            supply=supply, hashing=HashingService(), verify=options.verify, paranoid=options.paranoid
+            supply=supply,
+            hashing=HashingService(),
+            verify=options.verify,
+            paranoid=options.paranoid,
+            check_blobs=options.check_blobs,
         )
         self.users = 0
         self._watching = asyncio.ensure_future(permits.watch())
@@ -271,7 +275,8 @@ async def open_workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
     that an option allows is allowed once, however many copies are under way.
     """
     loop = asyncio.get_running_loop()
-    key = (loop, options.memory, options.network, options.chunk_size, options.verify, options.paranoid)
+    limits = (options.memory, options.network, options.chunk_size)
+    key = (loop, limits, options.verify, options.paranoid, options.check_blobs)
     shop = _shops.get(key)
     if shop is None:
         shop = _shops[key] = _Shop(options)

@@ -87,6 +87,7 @@ _NETWORK = ("timeout", "retries", "connections")
 _COPY = (
     *("resume_above", "upload_chunk", "spool", "spool_size"),
     *("chunk_size", "memory", "verify", "paranoid", "referrers", "foreign_layers"),
+    "check_blobs",
 )
 
 
@@ -254,7 +255,8 @@ def _add_copying(parser: _Parser) -> None:
     tuning.add_argument(
         "--verify",
         choices=get_args(Verify),
-        help="stream: hash here (default); target: trust its own check; reread: read it back as well",
+        help="stream: hash here (default); target: trust its own check; reread: read everything back from "
+        "the target as well, and repair what is missing or wrong there",
     )
     tuning.add_argument(
         "--paranoid", action="store_true", help="check every buffer a second time before it is sent"

@@ -10,7 +10,7 @@ from crossdock.options import ForeignLayers
 
 
 def add_content(parser: argparse.ArgumentParser) -> None:
-    """Add ``--platform``, ``--referrers`` and ``--foreign-layers``: what of the source is copied."""
+    """Add ``--platform``, ``--referrers``, ``--foreign-layers`` and ``--check-blobs``: what is copied."""
     parser.add_argument(
         "--platform",
         dest="platforms",
@@ -29,6 +29,12 @@ def add_content(parser: argparse.ArgumentParser) -> None:
         "--foreign-layers",
         choices=get_args(ForeignLayers),
         help="keep: leave them at their URLs (default); copy: fetch them, without credentials, and push them",
+    )
+    parser.add_argument(
+        "--check-blobs",
+        action="store_true",
+        help="look for every blob of what a target registry has already, and copy those that it lost "
+        "(one HEAD for each; layouts are always checked)",
     )
 
 

@@ -70,7 +70,8 @@ class PairCopy:
         origin, shown = replace(resolved.source, tag=None, digest=named.digest), str(target)
         if not self._platforms:
             there = await self._there(writing, target, named)
-            if there == named.digest and not await self._may_have_attached(resolved, kept):
+            checked = self._workshop.checks_blobs
+            if there == named.digest and not checked and not await self._may_have_attached(resolved, kept):
                 return self._unchanged(resolved, target, tally, started), False
             if there is not None and (subject := listed_subject(target.tag or "")) is not None:
                 adds, drops = await self._compare(kept, writing, named, target)
@@ -105,7 +106,8 @@ class PairCopy:
             try:
                 if target.tag is not None:
                     return (await writing.resolve(target.tag)).digest
-                return named.digest if await writing.has_manifest(named) else None
+                there = await writing.has_manifest(named) and await writing.is_pushed_manifest(named)
+                return named.digest if there else None
             except (NotFound, InvalidManifest):
                 return None
 

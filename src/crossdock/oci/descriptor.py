@@ -29,6 +29,7 @@ class Descriptor(msgspec.Struct, frozen=True):
     annotations: dict[str, str] | None = None
     platform: Platform | None = None
     artifact_type: str | None = None
+    data: str | None = None  # the content itself in base64, unchecked
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -89,6 +90,7 @@ class DescriptorJson(msgspec.Struct, rename="camel"):
     annotations: dict[str, str] | None = None
     platform: PlatformJson | None = None
     artifact_type: str | None = None
+    data: Any = None  # a hint, so what is no text is left alone
 
     def __post_init__(self) -> None:
         # Media types travel in HTTP headers, where a line break would start another header.
@@ -127,6 +129,7 @@ def to_descriptor(wire: DescriptorJson) -> Descriptor:
         wire.annotations,
         to_platform(wire.platform),
         wire.artifact_type,
+        wire.data if isinstance(wire.data, str) else None,
     )
 
 

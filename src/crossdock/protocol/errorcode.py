@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 MAX_BODY = 64 * 1024  # bytes of an error body worth reading (the same bound as go-containerregistry's)
@@ -19,6 +20,7 @@ MAX_CODES = 8
 MAX_TITLE_END = 4096  # characters; looking further costs the square of what thousands of tags are long
 
 _EMPTY_WORDS = "unknown error"
+_DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
@@ -28,10 +30,14 @@ NOT_FOUND = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "TAG_
 
 
 class ErrorBody(Struct, frozen=True):
-    """``codes`` in upper case, in order; ``message`` one printable line, empty when the body says nothing."""
+    """``codes`` in upper case, in order; ``message`` one printable line, empty when the body says nothing.
+
+    ``digests`` are those anywhere in the body: registries put them into ``detail`` in several ways.
+    """
 
     codes: tuple[str, ...] = ()
     message: str = ""
+    digests: frozenset[str] = frozenset()
 
     @property
     def is_not_found(self) -> bool:
@@ -52,7 +58,8 @@ def parse_error(body: bytes, hide: Callable[[str], str] = str) -> ErrorBody:
     text = body[:MAX_BODY].decode("utf-8", "replace").strip()
     if text.startswith(("{", "[")):
         try:
-            return _from_document(json.loads(text), hide)
+            digests = frozenset(_DIGEST.findall(text))
+            return msgspec.structs.replace(_from_document(json.loads(text), hide), digests=digests)
         except (ValueError, RecursionError):
             pass
     if text.startswith("<"):

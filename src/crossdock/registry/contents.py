@@ -3,6 +3,9 @@
 Nothing is asked twice, and what is known of one repository can be mounted into another. Known is what was
 true a moment ago: a registry that deletes meanwhile refuses the manifest, and `forget` follows.
 
+Blobs and manifests are kept apart. The same bytes may be both, and a repository that has them as one need not
+have them as the other.
+
 What several repositories need at once is brought into one of them while the others wait (`turn`).
 """
 
@@ -36,11 +39,12 @@ class Contents:
 
     def __init__(self) -> None:
         self._known: OrderedDict[Digest, tuple[int, dict[str, None]]] = OrderedDict()
+        self._pushed: OrderedDict[tuple[str, Digest], None] = OrderedDict()  # manifests
         self._refused = 0
         self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
 
     def add(self, repository: str, descriptor: Descriptor) -> None:
-        """The repository has it."""
+        """The repository has the blob."""
         size, repositories = self._known.setdefault(descriptor.digest, (descriptor.size, {}))
         self._known.move_to_end(descriptor.digest)
         if size == descriptor.size and len(repositories) < MOST_REPOSITORIES:
@@ -49,18 +53,29 @@ class Contents:
             self._known.popitem(last=False)
 
     def has(self, repository: str, descriptor: Descriptor) -> bool:
-        """Whether the repository is known to have it, with the descriptor's size."""
+        """Whether the repository is known to have the blob, with the descriptor's size."""
         size, repositories = self._known.get(descriptor.digest, (0, {}))
         return repository in repositories and size == descriptor.size
 
     def elsewhere(self, repository: str, descriptor: Descriptor) -> str | None:
-        """Another repository that has it; None when none is known, or the registry mounts nothing."""
+        """Another repository that has the blob; None when none is known, or the registry mounts nothing."""
         if self._refused >= REFUSALS:
             return None
         size, repositories = self._known.get(descriptor.digest, (0, {}))
         if size != descriptor.size:
             return None
         return next((other for other in repositories if other != repository), None)
+
+    def add_manifest(self, repository: str, digest: Digest) -> None:
+        """The manifest was pushed to the repository."""
+        self._pushed[repository, digest] = None
+        self._pushed.move_to_end((repository, digest))
+        if len(self._pushed) > MOST_DIGESTS:
+            self._pushed.popitem(last=False)
+
+    def has_manifest(self, repository: str, digest: Digest) -> bool:
+        """Whether the manifest was pushed to the repository."""
+        return (repository, digest) in self._pushed
 
     def mounted(self, worked: bool) -> None:
         """What came of a mount."""
@@ -104,3 +119,5 @@ class Contents:
         """What was known of the repository is not true any more."""
         for _, repositories in self._known.values():
             repositories.pop(repository, None)
+        for key in [key for key in self._pushed if key[0] == repository]:
+            del self._pushed[key]

@@ -245,6 +245,11 @@ def _advice(error: RegistryError, manifest: Manifest) -> str:
             "it names layers by URL, which only the target's settings can permit "
             "(distribution: validation.manifests.urls.allow)"
         )
+    if "MANIFEST_BLOB_UNKNOWN" in error.codes:
+        return (
+            "the target lacks a blob or manifest that it confirmed before: its storage, or a cache in front "
+            "of it, is inconsistent"
+        )
     if error.status == 415 and manifest.media_type in (mediatype.DOCKER_MANIFEST, mediatype.DOCKER_LIST):
         return "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)"
     return ""

@@ -86,6 +86,7 @@ def refusal(
         retryable=retryable,
         status=status,
         codes=said.codes,
+        digests=said.digests,
         retry_after=retry_after,
         method=method,
         url=shown_url,
@@ -97,6 +98,8 @@ def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., 
         return Unauthorized
     if status == 403:
         return Denied
+    if "MANIFEST_BLOB_UNKNOWN" in said.codes and status in (400, 404):  # of a manifest that is pushed
+        return RegistryError
     if status == 404 or (status == 400 and said.is_not_found):
         return NotFound
     if status == 429:

@@ -113,13 +113,23 @@ class LayoutStore:
         """
         return await in_thread(self._find_manifest, reference)
 
-    def knows(self, descriptor: Descriptor) -> bool:
+    checks_manifests = False  # a file is no proof that what it names is there
+
+    def knows_manifest(self, descriptor: Descriptor) -> bool:
+        """False: looking costs no more than remembering."""
+        return False
+
+    def knows_blob(self, descriptor: Descriptor) -> bool:
         """False: looking costs no more than remembering."""
         return False
 
     async def has_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether the manifest's file is there with the descriptor's size."""
-        return await self.has_blob(descriptor)
+        """Whether the manifest's file is there with its bytes."""
+        return await in_thread(self._has_manifest, descriptor)
+
+    async def is_pushed_manifest(self, descriptor: Descriptor) -> bool:
+        """True: blobs and manifests are the same files, and the blobs below are looked for anyway."""
+        return True
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the blob's file is there with the descriptor's size."""
@@ -247,10 +257,21 @@ class LayoutStore:
             found = self._resolve(reference)
         except NotFound:
             return None
+        except ContentError:
+            if ":" in reference:  # a damaged file, to be written again; a tag may mean several manifests
+                return None
+            raise
         try:
             return self._read_manifest(found)
         except (NotFound, ContentError):
             return None
+
+    def _has_manifest(self, descriptor: Descriptor) -> bool:
+        try:
+            self._read_manifest(descriptor)
+        except (NotFound, ContentError):
+            return False
+        return True
 
     def _writer(self) -> BlobWriter:
         self._prepare()

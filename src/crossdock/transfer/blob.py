@@ -41,6 +41,7 @@ from crossdock.verify import BlobVerifier
 
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
 SMALL_BLOBS_AT_ONCE = 64  # of all copies; each is two or three requests that wait, and holds one slot
+MOST_READ_BACK = 20_000  # of some 300 bytes each
 _SAID = (CopyError, Cancelled, UploadInterrupted)  # say what they ended, or are no failure
 LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
 
@@ -74,6 +75,16 @@ Underway = dict[tuple[str, str], "asyncio.Future[None]"]
 """The blobs that some copy is looking after, by target and digest; done when it has, well or not."""
 
 
+class ReadBack(set[tuple[str, str]]):
+    """The blobs that were read back, by target and digest; all are forgotten when there are too many."""
+
+    def add(self, key: tuple[str, str]) -> None:
+        """Note one."""
+        if len(self) >= MOST_READ_BACK:
+            self.clear()
+        super().add(key)
+
+
 class Workshop(Struct, frozen=True):
     """What every blob move of a process shares."""
 
@@ -83,8 +94,15 @@ class Workshop(Struct, frozen=True):
     verify: Verify = "stream"
     underway: Underway = field(default_factory=dict)
     damaged: dict[tuple[str, str], CopyError] = field(default_factory=dict)  # found when read back
+    read_back: set[tuple[str, str]] = field(default_factory=ReadBack)
+    check_blobs: bool = False
     small: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SMALL_BLOBS_AT_ONCE))
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BLOBS_AT_ONCE))
+
+    @property
+    def checks_blobs(self) -> bool:
+        """Whether a manifest that is at the target does not stand for its blobs."""
+        return self.check_blobs or self.verify == "reread"
 
     def trusts(self, session: UploadSession) -> bool:
         """Whether nobody hashes here what `session` sends."""

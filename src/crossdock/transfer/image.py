@@ -7,10 +7,13 @@ Rules:
    (registries.md M2). So a copy that fails has moved no tag.
    Signatures and other referrers come between the root and its tag (`referrers`).
 3. Bytes of manifests are pushed as they were fetched. Only a choice of several platforms makes a new index.
-4. A manifest that the target repository has stands for its blobs: registries refuse one without them. An
+4. A manifest that the target repository has as a manifest stands for its blobs: registries refuse one without
+   them. A layout refuses nothing, so there every blob is looked for, as with ``--check-blobs`` everywhere. An
    index does not stand for its manifests (registries store sparse indexes), so those are asked for.
 5. The target is asked for manifests by GET where they are likely to be there. The answer says what they list,
    for the report, and nothing is fetched from the source, where a GET may count against a limit on pulls.
+6. The same bytes may be a manifest and a blob, in one copy and at the target. What is known of the one says
+   nothing of the other.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -27,31 +29,31 @@ from msgspec.structs import replace
 
 from crossdock.content import Source, Target
 from crossdock.errors import (
-    ContentError,
-    CopyError,
-    CrossdockError,
     DigestMismatch,
     LimitExceeded,
+    RegistryError,
     SizeMismatch,
 )
-from crossdock.events import BlobOutcome, BlobPlanned, CopyDone, CopyStarted
+from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
-from crossdock.transfer.blob import BlobMove, Workshop, during
+from crossdock.transfer.blob import Workshop, during
+from crossdock.transfer.blobcopy import BlobCopies
+from crossdock.transfer.inline import inline_bytes
 from crossdock.transfer.platforms import select
-from crossdock.transfer.reread import reread_blob, reread_manifest
+from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.resume import Resuming
-from crossdock.transfer.small import SmallMove
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import both, run_together
 
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
 MANIFEST_BYTES = 256 << 20  # of one graph: a manifest stays in memory until all below it is copied
-CHECKS_AT_ONCE = 16
-LARGE_BLOBS_OF_A_COPY = 4  # crane's default for layers; they share the source connections
+MISSED = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"})  # the last one is zot's
+
+Kind = Literal["blob", "manifest"]
 
 
 class Wish(Struct, frozen=True):
@@ -90,14 +92,14 @@ class ImageCopy:
         self._tally = tally
         self._subjects: list[Descriptor] = []  # manifests for which referrers are still to be looked for
         self._unpushed: tuple[Descriptor, bytes] | None = None  # the root, until the target has it
-        self._once: dict[str, asyncio.Future[None] | None] = {}  # None: there was nothing to wait for
+        self._once: dict[tuple[Kind, str], asyncio.Future[None] | None] = {}  # None: nothing to wait for
+        self._blobs = BlobCopies(source, target, workshop, resuming, tally, wish.mount_from)
+        self._promised: dict[Digest, Descriptor] = {}  # manifests that the target is believed to have
         self._sizes: dict[str, int] = {}
         self._manifest_bytes = 0
         self._asked = ""  # the name that the target was asked for at the beginning
         self._found: bytes | None = None  # and the manifest that it had there
         self._manifests = asyncio.Semaphore(MANIFESTS_AT_ONCE)
-        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
 
     async def run(self) -> tuple[Descriptor, Descriptor]:
         """Copy it. Returns the descriptor the source named and the one the target has now."""
@@ -151,20 +153,26 @@ class ImageCopy:
 
     async def _copy_root(self, root: Descriptor, data: bytes) -> Descriptor:
         wish = self._wish
-        present = self._is_found(root)
-        if not present and wish.target_tag is None and self._asked != root.digest:
-            present = await self.has_manifest(root)
-        root = await self._copy_successors(root, data, present or self._target.knows(root))
-        if not present:
+        tag, found = wish.target_tag, self._is_found(root)
+        if tag is None and not found and self._asked != root.digest:
+            found = await self.has_manifest(root)
+        # A registry gives a tag to manifests alone.
+        proven = found and (tag is not None or await self._is_pushed_manifest(root))
+        known = proven or self._target.knows_manifest(root)
+        root, whole = await self._copy_successors(root, data, known)
+        if found:
+            tag = None  # it is right already; the manifest may have to be put again
+        pushes = not (proven and whole)
+        if pushes:
             self._unpushed = root, data
         if wish.referrers:
             await self._copy_referrers()
-        if not present and (self._unpushed or wish.target_tag):
+        if pushes and (self._unpushed or tag):
             with during("push manifest to", "target", wish.target_reference):
-                await self._push(root, data, wish.target_tag)
-        if not present:
+                await self._push(root, data, tag)
+        if pushes:
             self._note("manifest", root)
-        self._tally.manifest_done(root, pushed=not present)
+        self._tally.manifest_done(root, pushed=not (found and whole))
         return root
 
     # -- what refers to it: the engine's part of `referrers.ReferrersCopy` ---------------------------------
@@ -196,15 +204,16 @@ class ImageCopy:
 
         `present`: the target has it and lists it so.
         """
-        if present and not found.is_index:
+        if present and not found.is_index and not self._looks:
             self._subjects.append(found)
         else:
             data = await self._fetch(found)
-            found = await self._copy_successors(found, data, present)
+            found, whole = await self._copy_successors(found, data, present)
+            if present and not whole:
+                tag, present = None, False  # a tag is right already; the manifest is put again
             if not present:
                 with during("push manifest to", "target", f"{self._target.name}@{found.digest}"):
-                    async with self._manifests:
-                        await self._push(found, data, tag, refers=tag is None)
+                    await self._push(found, data, tag, refers=tag is None)
                 self._note("manifest", found)
         self._tally.manifest_done(found, pushed=not present)
 
@@ -217,23 +226,61 @@ class ImageCopy:
         """
         shown = f"{self._target.name}@{descriptor.digest}"
         if expected:
-            data, present = await self._find_or_fetch(descriptor, shown)
+            data, found = await self._find_or_fetch(descriptor, shown)
         else:
-            data, present = await both(self._fetch(descriptor), self.has_manifest(descriptor))
+            data, found = await both(self._fetch(descriptor), self.has_manifest(descriptor))
         if descriptor.size != len(data):
             self._tally.warn(
                 f"{descriptor.digest} has {len(data)} bytes, not {descriptor.size} as its index says; "
                 "its digest is right"
             )
-        descriptor = await self._copy_successors(descriptor, data, present)
-        if not present:
+        # An index that is there was accepted with this manifest, unless it is known for a blob.
+        doubtful = not expected or self._workshop.checks_blobs or self._target.knows_blob(descriptor)
+        proven = found and (not doubtful or await self._is_pushed_manifest(descriptor))
+        descriptor, whole = await self._copy_successors(descriptor, data, proven)
+        if proven and whole:
+            self._promised[descriptor.digest] = descriptor
+        else:
             with during("push manifest to", "target", shown):
-                async with self._manifests:
-                    await self._push(descriptor, data, None)
+                await self._push(descriptor, data, None)
             self._note("manifest", descriptor)
-        self._tally.manifest_done(descriptor, pushed=not present)
+        self._tally.manifest_done(descriptor, pushed=not (found and whole))
 
     async def _push(
+        self, descriptor: Descriptor, data: bytes, tag: str | None, *, refers: bool = False
+    ) -> None:
+        """`_put`, and once more when the target had only promised to have what is below. # network"""
+        try:
+            await self._put(descriptor, data, tag, refers=refers)
+        except RegistryError as error:
+            if MISSED.isdisjoint(error.codes) or not await self._bring_promised(descriptor, data, error):
+                raise
+            await self._put(descriptor, data, tag, refers=refers)
+
+    async def _bring_promised(self, descriptor: Descriptor, data: bytes, error: RegistryError) -> bool:
+        """Bring what the target reported as present and now misses; False: it reported nothing."""
+        missed = error.digests
+        if "MANIFEST_INVALID" in error.codes and not missed:
+            return False  # it says nothing about blobs
+        manifests, blobs = _split(parse_manifest(data, descriptor.media_type))
+        brought = await self._blobs.bring_promised(blobs, missed)
+        for below in manifests:
+            if below.digest in self._promised and (not missed or str(below.digest) in missed):
+                del self._promised[below.digest]
+                brought = True
+                await self._copy_again(below)
+        return brought
+
+    async def _copy_again(self, descriptor: Descriptor) -> None:
+        """One manifest that the target was believed to have, with its blobs."""
+        data = await self._fetch(descriptor)
+        for blob in _split(parse_manifest(data, descriptor.media_type))[1]:
+            if self._once.get(("blob", blob.digest), blob) is None:  # skipped, not looked for
+                del self._once["blob", blob.digest]
+        descriptor, _ = await self._copy_successors(descriptor, data, False)
+        await self._push(descriptor, data, None)
+
+    async def _put(
         self, descriptor: Descriptor, data: bytes, tag: str | None, *, refers: bool = False
     ) -> None:
         """PUT the manifest; where it is found only after it was read back, if it is to be. # network"""
@@ -242,10 +289,11 @@ class ImageCopy:
             await reread_manifest(descriptor, self._target)
             if tag is None and not refers:
                 return
-        if refers:
-            await self._target.push_referrer(descriptor, data)
-        else:
-            await self._target.push_manifest(descriptor, data, tag)
+        async with self._manifests:
+            if refers:
+                await self._target.push_referrer(descriptor, data)
+            else:
+                await self._target.push_manifest(descriptor, data, tag)
 
     async def _find_or_fetch(self, descriptor: Descriptor, shown: str) -> tuple[bytes, bool]:
         """The manifest, and whether it is the target's own."""
@@ -254,10 +302,13 @@ class ImageCopy:
             return found, True
         return await self._fetch(descriptor), False
 
-    async def _copy_successors(self, descriptor: Descriptor, data: bytes, present: bool) -> Descriptor:
-        """Copy what the manifest lists. Returns its descriptor with its own media type and size.
+    async def _copy_successors(
+        self, descriptor: Descriptor, data: bytes, present: bool
+    ) -> tuple[Descriptor, bool]:
+        """Copy what the manifest lists. `present`: the target has the manifest.
 
-        What lists or serves it may state another type or size, and the target compares.
+        Returns its descriptor with its own media type and size, since what lists or serves it may state
+        another type or size, and the target compares; and whether the target had all of its blobs.
         """
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = parse_manifest(data, descriptor.media_type)
@@ -266,28 +317,40 @@ class ImageCopy:
         manifests, found = _split(manifest)
         blobs = self._blobs_to_copy(found)
         for blob in blobs:
-            if blob.digest not in self._once:
+            if ("blob", blob.digest) not in self._once:
                 self._tally.emit(BlobPlanned(blob.digest, blob.size))
         # An index does not stand for what it lists, a manifest does: rule 4. Registries do not ask for
         # foreign layers.
-        if present and not manifest.is_index:
+        wanted = blobs
+        if present and not manifest.is_index and not self._looks_below(descriptor):
             for blob in blobs:
                 if not _is_foreign(blob):
                     self._skip(blob)
-            blobs = [blob for blob in blobs if _is_foreign(blob)]
-        work = [self._once_per(below, partial(self._copy_manifest, below, present)) for below in manifests]
-        for blob in blobs:
+            wanted = [blob for blob in blobs if _is_foreign(blob)]
+        work = [
+            self._once_per("manifest", below, partial(self._copy_manifest, below, present))
+            for below in manifests
+        ]
+        for blob in wanted:
             self._check_size(blob)
-        work += [self._once_per(blob, partial(self._copy_blob, blob)) for blob in blobs]
+        work += [self._once_per("blob", blob, partial(self._blobs.copy, blob)) for blob in wanted]
         await run_together(work)
-        return descriptor
+        return descriptor, not self._blobs.brought(blobs)
+
+    @property
+    def _looks(self) -> bool:
+        """Whether a manifest at the target does not stand for its blobs."""
+        return self._workshop.checks_blobs or not self._target.checks_manifests
+
+    def _looks_below(self, manifest: Descriptor) -> bool:
+        return self._looks and not self._target.knows_manifest(manifest)
 
     def _skip(self, blob: Descriptor) -> None:
         """Count a blob that the target has because it has the manifest."""
         self._check_size(blob)
-        if blob.digest not in self._once:
-            self._once[blob.digest] = None
-            self._tally.blob_done(blob, "skipped")
+        if ("blob", blob.digest) not in self._once:
+            self._once["blob", blob.digest] = None
+            self._blobs.skip(blob)
 
     def _blobs_to_copy(self, found: list[Descriptor]) -> list[Descriptor]:
         """The blobs to copy, largest first: the largest decides the end, and starts earliest."""
@@ -302,15 +365,18 @@ class ImageCopy:
                 blobs.append(blob)
         return sorted(blobs, key=lambda blob: -blob.size)
 
-    async def _once_per(self, descriptor: Descriptor, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _once_per(
+        self, kind: Kind, descriptor: Descriptor, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         """Run `work` if nobody has begun it for this digest; else wait for who has."""
-        if descriptor.digest in self._once:
-            begun = self._once[descriptor.digest]
+        key = kind, str(descriptor.digest)
+        if key in self._once:
+            begun = self._once[key]
             if begun is not None:
                 await asyncio.shield(begun)
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._once[descriptor.digest] = done
+        self._once[key] = done
         try:
             await work()
         except BaseException:
@@ -331,8 +397,10 @@ class ImageCopy:
 
     async def _fetch(self, descriptor: Descriptor) -> bytes:
         with during("fetch manifest from", "source", f"{self._source.name}@{descriptor.digest}"):
-            async with self._manifests:
-                data = await self._source.fetch_manifest(descriptor)  # network
+            data = inline_bytes(descriptor)
+            if data is None:
+                async with self._manifests:
+                    data = await self._source.fetch_manifest(descriptor)  # network
             self._count(data)
             return data
 
@@ -343,85 +411,22 @@ class ImageCopy:
 
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether the target has it under its digest. # network"""
-        with during("check manifest at", "target", f"{self._target.name}@{descriptor.digest}"):
+        shown = f"{self._target.name}@{descriptor.digest}"
+        if self._workshop.verify == "reread":  # only what was read is said to be read back
+            return _is_content_of(await self.find(descriptor.digest, shown) or b"", descriptor.digest)
+        with during("check manifest at", "target", shown):
             async with self._manifests:
                 return await self._target.has_manifest(descriptor)  # network
 
-    # -- blobs -------------------------------------------------------------------------------------------
+    async def _is_pushed_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether what was found under the digest is certainly no mere blob. # network"""
+        with during("check manifest at", "target", f"{self._target.name}@{descriptor.digest}"):
+            async with self._manifests:
+                return await self._target.is_pushed_manifest(descriptor)  # network
 
-    async def _copy_blob(self, blob: Descriptor) -> None:
-        """See to it that the target has the blob, alone among all copies of the process."""
-        underway, key = self._workshop.underway, (self._target.name, str(blob.digest))
-        while (other := underway.get(key)) is not None:
-            await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
-        if key in self._workshop.damaged:
-            raise self._workshop.damaged[key]
-        underway[key] = done = asyncio.get_running_loop().create_future()
-        try:
-            outcome = await self._bring_blob(blob)
-            self._tally.blob_done(blob, outcome)
-            if outcome != "skipped":
-                self._note("blob", blob)
-        finally:
-            del underway[key]
-            done.set_result(None)
-
-    async def _bring_blob(self, blob: Descriptor) -> BlobOutcome:
-        if not self._target.knows(blob):
-            with during("check blob at", "target", f"{self._target.name}@{blob.digest}"):
-                async with self._checks:
-                    present = await self._target.has_blob(blob)  # network
-            if not present:
-                async with self._turn(blob):
-                    return await self._move_blob(blob)
-        return "skipped"
-
-    def _turn(self, blob: Descriptor) -> AbstractAsyncContextManager[None]:
-        if self._wish.mount_from:  # it is in the target's registry already
-            return nullcontext()
-        # By the source's registry: one that is slow or silent keeps no copy waiting that reads elsewhere.
-        return self._target.turn(blob, self._source.name.partition("/")[0])
-
-    async def _move_blob(self, blob: Descriptor) -> BlobOutcome:
-        if blob.size <= self._workshop.supply.budget.slot_size:
-            async with self._workshop.small:
-                return await self._mount_or(blob, SmallMove(*self._parts_of(blob), self._tally))
-        async with self._large, self._workshop.large:
-            return await self._mount_or(blob, BlobMove(*self._parts_of(blob), self._resuming, self._tally))
-
-    def _parts_of(self, blob: Descriptor) -> tuple[Descriptor, Source, Target, Workshop]:
-        return blob, self._source, self._target, self._workshop
-
-    async def _mount_or(self, blob: Descriptor, move: SmallMove | BlobMove) -> BlobOutcome:
-        if await self._mount(blob):
-            return "mounted"
-        await move.run()
-        if self._workshop.verify == "reread":
-            await self._reread(blob)
-        return "moved"
-
-    async def _reread(self, blob: Descriptor) -> None:
-        try:
-            await reread_blob(blob, self._target, self._workshop, self._tally)
-        except CopyError as error:
-            if isinstance(error.cause, ContentError):  # no other copy takes it for what it seems to be
-                self._workshop.damaged[self._target.name, str(blob.digest)] = error
-            raise
-
-    def _note(self, kind: Literal["blob", "manifest"], brought: Descriptor) -> None:
+    def _note(self, kind: Kind, brought: Descriptor) -> None:
         if self._resuming.journal is not None:
             self._resuming.journal.finished(kind, self._target.name, str(brought.digest), brought.size)
-
-    async def _mount(self, blob: Descriptor) -> bool:
-        """Whether another repository of the target's registry gave it. A refusal only costs the upload."""
-        known = self._target.other_repository(blob)
-        for repository in self._wish.mount_from or ((known,) if known is not None else ()):
-            try:
-                if await self._target.mount(blob, repository):  # network
-                    return True
-            except CrossdockError as error:
-                self._tally.retried("target", "mount blob", str(error))
-        return False
 
 
 async def resolve(
@@ -456,8 +461,9 @@ def _split(parent: Manifest) -> tuple[list[Descriptor], list[Descriptor]]:
     """Its manifests and its blobs. BuildKit's cache index lists layers among its manifests."""
     if not parent.is_index:
         return [], list(parent.successors())
-    manifests: list[Descriptor] = []
-    blobs: list[Descriptor] = []
-    for below in parent.successors():
-        (manifests if not below.media_type or is_manifest(below.media_type) else blobs).append(below)
-    return manifests, blobs
+    manifests: dict[Digest, Descriptor] = {}
+    blobs: dict[Digest, Descriptor] = {}
+    for below in parent.manifests:
+        kind = manifests if not below.media_type or is_manifest(below.media_type) else blobs
+        kind.setdefault(below.digest, below)
+    return list(manifests.values()), list(blobs.values())

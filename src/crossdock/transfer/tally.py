@@ -80,8 +80,11 @@ class Tally(Struct):
         """`count` bytes came from the spool, and were not asked of the source."""
         self.bytes_spooled += count
 
-    def blob_done(self, blob: Descriptor, outcome: BlobOutcome) -> None:
-        """The target has the blob."""
+    def blob_done(self, blob: Descriptor, outcome: BlobOutcome, before: BlobOutcome | None = None) -> None:
+        """The target has the blob. `before` is what was told of it earlier, and turned out to be wrong."""
+        if before is not None:
+            self.blobs[before] -= 1
+            self.bytes[before] -= blob.size
         self.blobs[outcome] += 1
         self.bytes[outcome] += blob.size
         self._last_progress.pop(blob.digest, None)

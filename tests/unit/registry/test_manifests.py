@@ -205,6 +205,33 @@ async def test_a_manifest_exists(
     assert await connect().has_manifest(MANIFEST) is expected
 
 
+@pytest.mark.parametrize(("status", "expected"), [(404, True), (200, False), (403, False), (500, False)])
+async def test_what_is_certainly_no_blob_was_pushed_as_a_manifest(
+    server: ScriptedRegistry, connect: Connect, status: int, expected: bool
+) -> None:
+    # distribution 2.8 answers 200 to HEAD of a manifest by the digest of a blob
+    server.expect("HEAD", f"/v2/x/blobs/{MANIFEST.digest}", Answer(status))
+    assert await connect().is_pushed_manifest(MANIFEST) is expected
+
+
+async def test_what_was_pushed_as_a_blob_is_no_manifest(server: ScriptedRegistry, connect: Connect) -> None:
+    repository = connect()
+    server.expect("HEAD", f"/v2/x/blobs/{MANIFEST.digest}", Answer(200, length=MANIFEST.size))
+    assert await repository.has_blob(MANIFEST)
+    assert not repository.knows_manifest(MANIFEST)
+    assert not await repository.is_pushed_manifest(MANIFEST)
+
+
+async def test_what_was_pushed_as_a_manifest_is_no_blob(server: ScriptedRegistry, connect: Connect) -> None:
+    repository = connect()
+    server.expect("PUT", BY_DIGEST, Answer(201, {"Docker-Content-Digest": MANIFEST.digest}))
+    await repository.push_manifest(MANIFEST, DATA, None)
+    assert repository.knows_manifest(MANIFEST)
+    assert await repository.is_pushed_manifest(MANIFEST)
+    assert not repository.knows_blob(MANIFEST)
+    assert repository.other_repository(MANIFEST) is None
+
+
 async def test_what_a_name_means_at_the_target_is_one_request(
     server: ScriptedRegistry, connect: Connect
 ) -> None:

@@ -716,12 +716,12 @@ async def test_what_was_seen_or_pushed_is_not_looked_for_again(
     server.expect("HEAD", place, Answer(200, {"Content-Length": "5"}))
     server.expect("POST", POST, OPENED)
     server.expect("PUT", PUT, Answer(201))
-    assert not repository.knows(other)
+    assert not repository.knows_blob(other)
     assert await repository.has_blob(other)
     assert await repository.has_blob(other)
     assert await upload(repository) == []
     assert await repository.has_blob(BLOB)
-    assert repository.knows(BLOB)
+    assert repository.knows_blob(BLOB)
     assert repository.other_repository(BLOB) is None
 
 
@@ -733,10 +733,10 @@ async def test_a_blob_of_one_repository_is_offered_to_the_others(
     server.expect("HEAD", f"/v2/other/repo/blobs/{BLOB.digest}", HERE)
     server.expect("POST", MOUNT, Answer(201))
     assert await first.has_blob(BLOB)
-    assert not second.knows(BLOB)
+    assert not second.knows_blob(BLOB)
     assert second.other_repository(BLOB) == "other/repo"
     assert await second.mount(BLOB, "other/repo")
-    assert second.knows(BLOB)
+    assert second.knows_blob(BLOB)
 
 
 async def test_a_manifest_whose_blobs_went_away_makes_the_repository_unknown(
@@ -753,7 +753,7 @@ async def test_a_manifest_whose_blobs_went_away_makes_the_repository_unknown(
     assert await repository.has_blob(BLOB)
     with pytest.raises(RegistryError):
         await repository.push_manifest(described, manifest, None)
-    assert not repository.knows(BLOB)
+    assert not repository.knows_blob(BLOB)
 
 
 async def test_a_session_that_holds_other_bytes_than_its_url_says_is_deleted_by_its_newest_one(

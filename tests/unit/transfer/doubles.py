@@ -169,8 +169,16 @@ class MemoryTarget:
         digest = self.tags.get(reference, reference)
         return self.manifests[digest][1] if digest in self.manifests else None
 
-    def knows(self, descriptor: Descriptor) -> bool:
+    checks_manifests = True
+
+    def knows_manifest(self, descriptor: Descriptor) -> bool:
         return False
+
+    def knows_blob(self, descriptor: Descriptor) -> bool:
+        return False
+
+    async def is_pushed_manifest(self, descriptor: Descriptor) -> bool:
+        return descriptor.digest not in self.blobs
 
     def other_repository(self, descriptor: Descriptor) -> str | None:
         return next((name for name in self.seen if descriptor.digest in self.elsewhere[name]), None)

@@ -1,0 +1,194 @@
+"""The blobs of one copy: found at the target, mounted there, or moved; each once.
+
+Rules:
+
+1. A blob is looked for before it is moved, unless this process has seen it there as a blob.
+2. What the target only promised (HEAD, or 201 to a mount) is moved after all when the target then refuses the
+   manifest because of it. That happens once for each blob of a copy (`bring_promised`).
+3. With ``--verify reread`` a blob counts as present only after it was read back. One that is there with wrong
+   bytes is moved again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+from crossdock.content import Source, Target
+from crossdock.errors import ContentError, CopyError, CrossdockError, NotFound
+from crossdock.events import BlobOutcome
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.transfer.blob import BlobMove, Workshop, during
+from crossdock.transfer.inline import InlineSource, inline_bytes
+from crossdock.transfer.reread import reread_blob
+from crossdock.transfer.resume import Resuming
+from crossdock.transfer.small import SmallMove
+from crossdock.transfer.tally import Tally
+from crossdock.transfer.tasks import run_together
+
+CHECKS_AT_ONCE = 16
+LARGE_BLOBS_OF_A_COPY = 4  # crane's default for layers; they share the source connections
+
+
+class BlobCopies:
+    """The blobs of one copy on their way to one target."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        workshop: Workshop,
+        resuming: Resuming,
+        tally: Tally,
+        mount_from: tuple[str, ...],
+    ) -> None:
+        """`mount_from`: other repositories of the target's registry that may have the blobs."""
+        self._source = source
+        self._target = target
+        self._workshop = workshop
+        self._resuming = resuming
+        self._tally = tally
+        self._mount_from = mount_from
+        self._outcomes: dict[Digest, BlobOutcome] = {}
+        self._again: dict[Digest, asyncio.Future[None]] = {}  # promised by the target, and missed later
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
+
+    def brought(self, blobs: Iterable[Descriptor]) -> bool:
+        """Whether this copy had to bring one of `blobs`."""
+        return any(self._outcomes.get(blob.digest, "skipped") != "skipped" for blob in blobs)
+
+    def skip(self, blob: Descriptor) -> None:
+        """Count a blob that the target has because it has the manifest."""
+        self._done(blob, "skipped")
+
+    async def copy(self, blob: Descriptor) -> None:
+        """See to it that the target has the blob, alone among all copies of the process. # network"""
+        underway, key = self._workshop.underway, self._key(blob)
+        while (other := underway.get(key)) is not None:
+            await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
+        if key in self._workshop.damaged:
+            raise self._workshop.damaged[key]
+        underway[key] = done = asyncio.get_running_loop().create_future()
+        try:
+            outcome = await self._bring(blob)
+            self._done(blob, outcome)
+            if outcome != "skipped" and self._resuming.journal is not None:
+                name = self._target.name
+                self._resuming.journal.finished("blob", name, str(blob.digest), blob.size)
+        finally:
+            del underway[key]
+            done.set_result(None)
+
+    async def bring_promised(self, blobs: list[Descriptor], missed: frozenset[str]) -> bool:
+        """Move those of `blobs` that the target promised and now misses; False: there are none. # network
+
+        `missed` are the digests that its refusal names; none: it can mean each of them.
+        """
+        blobs = [blob for blob in blobs if not missed or str(blob.digest) in missed]
+        again = [asyncio.shield(self._again[blob.digest]) for blob in blobs if blob.digest in self._again]
+        promised = [blob for blob in blobs if self._outcomes.get(blob.digest) in ("skipped", "mounted")]
+        await run_together([self._bring_again(blob) for blob in promised if blob.digest not in self._again])
+        for other in again:  # another manifest of the copy lacked it as well
+            await other
+        return bool(promised or again)
+
+    async def _bring_again(self, blob: Descriptor) -> None:
+        self._again[blob.digest] = done = asyncio.get_running_loop().create_future()
+        name = f"{self._target.name}@{blob.digest}"
+        self._tally.retried("target", "push blob", f"{name} was reported as present and is missing")
+        try:
+            await self.copy(blob)
+        finally:
+            done.set_result(None)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _key(self, blob: Descriptor) -> tuple[str, str]:
+        return self._target.name, str(blob.digest)
+
+    def _done(self, blob: Descriptor, outcome: BlobOutcome) -> None:
+        before = self._outcomes.get(blob.digest)
+        self._outcomes[blob.digest] = outcome
+        self._tally.blob_done(blob, outcome, before)
+
+    async def _bring(self, blob: Descriptor) -> BlobOutcome:
+        if await self._is_there(blob):
+            return "skipped"
+        async with self._turn(blob):
+            return await self._move(blob)
+
+    async def _is_there(self, blob: Descriptor) -> bool:
+        if blob.digest in self._again:
+            return False
+        if not self._target.knows_blob(blob):
+            with during("check blob at", "target", f"{self._target.name}@{blob.digest}"):
+                async with self._checks:
+                    if not await self._target.has_blob(blob):  # network
+                        return False
+        return self._workshop.verify != "reread" or await self._reads_back(blob)
+
+    async def _reads_back(self, blob: Descriptor) -> bool:
+        """Whether what the target seems to have is the blob. Read once in a process. # network"""
+        if self._key(blob) in self._workshop.read_back:
+            return True
+        try:
+            await reread_blob(blob, self._target, self._workshop, self._tally)
+        except CopyError as error:
+            if not isinstance(error.cause, (ContentError, NotFound)):
+                raise
+            self._tally.warn(
+                f"{self._target.name}@{blob.digest} is damaged and is pushed again: {error.cause}"
+            )
+            return False
+        self._workshop.read_back.add(self._key(blob))
+        return True
+
+    def _turn(self, blob: Descriptor) -> AbstractAsyncContextManager[None]:
+        if self._mount_from:  # it is in the target's registry already
+            return nullcontext()
+        # By the source's registry: one that is slow or silent keeps no copy waiting that reads elsewhere.
+        return self._target.turn(blob, self._source.name.partition("/")[0])
+
+    async def _move(self, blob: Descriptor) -> BlobOutcome:
+        data = inline_bytes(blob)
+        source = self._source if data is None else InlineSource(self._source, data)
+        parts = (blob, source, self._target, self._workshop)
+        if blob.size <= self._workshop.supply.budget.slot_size:
+            async with self._workshop.small:
+                return await self._mount_or(blob, lambda: SmallMove(*parts, self._tally))
+        async with self._large, self._workshop.large:
+            return await self._mount_or(blob, lambda: BlobMove(*parts, self._resuming, self._tally))
+
+    async def _mount_or(self, blob: Descriptor, move: Callable[[], SmallMove | BlobMove]) -> BlobOutcome:
+        rereads = self._workshop.verify == "reread"
+        if await self._mount(blob) and (not rereads or await self._reads_back(blob)):
+            return "mounted"
+        await move().run()
+        if rereads:
+            await self._reread(blob)
+        return "moved"
+
+    async def _reread(self, blob: Descriptor) -> None:
+        try:
+            await reread_blob(blob, self._target, self._workshop, self._tally)
+        except CopyError as error:
+            if isinstance(error.cause, ContentError):  # no other copy takes it for what it seems to be
+                self._workshop.damaged[self._key(blob)] = error
+            raise
+        self._workshop.read_back.add(self._key(blob))
+
+    async def _mount(self, blob: Descriptor) -> bool:
+        """Whether another repository of the target's registry gave it. A refusal only costs the upload."""
+        if blob.digest in self._again:
+            return False
+        known = self._target.other_repository(blob)
+        for repository in self._mount_from or ((known,) if known is not None else ()):
+            try:
+                if await self._target.mount(blob, repository):  # network
+                    return True
+            except CrossdockError as error:
+                self._tally.retried("target", "mount blob", str(error))
+        return False
