@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from crossdock.embedded.routing import Route, route
 from crossdock.embedded.uploads import Uploads
 from crossdock.errors import ContentError, StoreError
 from crossdock.store.files import in_thread
+from crossdock.store.folder import Folder
 
 if TYPE_CHECKING:
     from crossdock.embedded.acr.access import Access
@@ -43,7 +45,7 @@ class Registry:
     def __init__(self, root: Path, access: Access | None = None) -> None:
         self.access = access  # None: whoever reaches the port may do everything
         self.repositories = Repositories(root)
-        self.uploads = Uploads(root / UPLOADS_FOLDER)
+        self.uploads = Uploads(Folder(root).below(UPLOADS_FOLDER))
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request; errors in the specification's form."""
@@ -62,11 +64,11 @@ class Registry:
             return self._closing(request, Refused("BLOB_UPLOAD_INVALID", "the body broke off"))
         except StoreError as error:
             log.error("%s %s: %s", request.method, request.path, error)
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-            return self._closing(request, Refused("UNKNOWN", str(error), status=507 if full else 500))
+            return self._closing(request, _without_paths(error))
         except ContentError as error:
             log.error("%s %s: %s", request.method, request.path, error)
-            return await self._refuse(request, Refused("UNKNOWN", str(error)))
+            words = "the repository's content on the server is damaged; its log says where"
+            return await self._refuse(request, Refused("UNKNOWN", words))
         except Exception as error:  # a defect: one line for the person, the rest for who looks for it
             log.error("%s %s: %s", request.method, request.path, repr(error))
             log.debug("traceback", exc_info=True)
@@ -75,7 +77,7 @@ class Registry:
     async def _check_locks(self, request: web.Request, asked: Route) -> None:
         if asked.name:
             repository = self.repositories.at(asked.name)
-            if locks.may_have_locks(repository.files.root):
+            if locks.may_have_locks(repository.files.folder):
                 tags = request.query.getall("tag", [])
                 await in_thread(locks.check_locks, repository, request.method, asked, tags)
 
@@ -128,6 +130,15 @@ class Registry:
         answer = refused.answer()
         answer.force_close()
         return answer
+
+
+def _without_paths(error: StoreError) -> Refused:
+    """What a caller learns of it: the log says which file of this machine it was."""
+    if error.errno == errno.EXDEV:
+        return Refused("DENIED", "the repository's folder on the server leads elsewhere")
+    reason = os.strerror(error.errno) if error.errno else "its log says why"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return Refused("UNKNOWN", f"the server's storage failed: {reason}", status=507 if full else 500)
 
 
 def make_app(root: Path, users: Path | None = None) -> web.Application:

@@ -184,7 +184,7 @@ def _mount(registry: Registry, name: str, digest: Digest, origin: str | None) ->
 def _adopt(source: Repository, target: Repository, digest: Digest) -> bool:
     if target.files.size(digest) != source.files.size(digest):
         target.files.remove(digest)  # damaged, if it is there at all
-    return target.files.adopt(source.files.path(digest), digest)
+    return target.files.adopt(source.files, digest)
 
 
 def _created(name: str, digest: Digest) -> web.Response:

@@ -17,6 +17,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,14 @@ from crossdock.embedded.acr.locks import FILE_NAME as LOCKS_FILE
 from crossdock.embedded.acr.locks import is_listed
 from crossdock.embedded.answers import Refused
 from crossdock.embedded.routing import is_name, is_tag
-from crossdock.errors import ContentError, NotFound
+from crossdock.errors import ContentError, NotFound, StoreError
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.store.blobfiles import BlobFiles, remove_stale
 from crossdock.store.files import explain
+from crossdock.store.folder import Folder
 from crossdock.store.indexfile import (
     Entry,
     IndexFile,
@@ -58,6 +60,7 @@ class Repositories:
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True)
+        self._top = Folder(root)
         self._kept: dict[str, Repository] = {}
         self._mutex = threading.Lock()
         self._root_name = _name_for(root) if (root / "oci-layout").is_file() else None
@@ -86,7 +89,7 @@ class Repositories:
 
     def names(self) -> list[str]:
         """Every repository there is, sorted; without those that are not listed (`acr.locks`)."""
-        is_root = self._root_name and (self.root / "index.json").is_file() and is_listed(self.root)
+        is_root = self._root_name and (self.root / "index.json").is_file() and is_listed(self._top)
         names = {self._root_name} if self._root_name and is_root else set()
         for folder, folders, files in os.walk(self.root):
             folders[:] = [each for each in folders if not each.startswith(".")]
@@ -94,14 +97,14 @@ class Repositories:
                 folders[:] = [each for each in folders if each != "blobs"]
                 parts = Path(folder).relative_to(self.root).parts
                 name = "/".join(part.removesuffix("_") for part in parts)
-                if is_name(name) and is_listed(Path(folder)):
+                if is_name(name) and is_listed(self._top.below(*parts)):
                     names.add(name)
         return sorted(names)
 
-    def _folder(self, name: str) -> Path:
+    def _folder(self, name: str) -> Folder:
         if name == self._root_name:
-            return self.root
-        return self.root.joinpath(*(f"{part}_" if part in _RESERVED else part for part in name.split("/")))
+            return self._top
+        return self._top.below(*(f"{part}_" if part in _RESERVED else part for part in name.split("/")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ class Facts:
 class Repository:
     """One layout with the verbs of the distribution specification. Safe to share between threads."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Folder) -> None:
         self.name = name
         self.files = BlobFiles(folder)
         self.index = IndexFile(folder)
@@ -179,7 +182,7 @@ class Repository:
         self.check_references(manifest)
         self.index.create()
         if not self._swept:
-            remove_stale(self.files.root)
+            remove_stale(self.files.folder)
             self._swept = True
         writer = self.files.writer()
         try:
@@ -188,7 +191,10 @@ class Repository:
         finally:
             writer.discard()
         entry = Descriptor(
-            descriptor.media_type, descriptor.digest, descriptor.size, artifact_type=manifest.artifact_type
+            descriptor.media_type,
+            descriptor.digest,
+            descriptor.size,
+            artifact_type=mediatype.listed(manifest.artifact_type),
         ).to_json()
 
         def change(entries: list[Entry]) -> None:
@@ -266,11 +272,15 @@ class Repository:
         """
         self.index.remove()
         try:
-            for path in (self.files.root / LOCKS_FILE, self.files.root / "oci-layout"):
-                path.unlink(missing_ok=True)
-            shutil.rmtree(self.files.root / "blobs")
+            with self.files.folder.entered() as folder:
+                for name in (LOCKS_FILE, "oci-layout"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=folder)
+                shutil.rmtree("blobs", dir_fd=folder)
         except FileNotFoundError:
             pass
+        except StoreError:
+            raise
         except OSError as error:
             raise explain("cannot delete", self.files.root, error) from error
 
@@ -339,7 +349,7 @@ def _referrer(descriptor: Descriptor, manifest: Manifest) -> Entry:
         "digest": descriptor.digest,
         "size": descriptor.size,
     }
-    if artifact_type:
+    if mediatype.listed(artifact_type):
         entry["artifactType"] = artifact_type
     if manifest.annotations:
         entry["annotations"] = manifest.annotations

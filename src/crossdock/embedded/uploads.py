@@ -15,15 +15,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from aiohttp import web
 
 from crossdock.embedded.answers import Refused
 from crossdock.embedded.bodies import receive
+from crossdock.errors import StoreError
 from crossdock.oci.digest import Digest
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.files import explain, in_thread
+from crossdock.store.folder import Folder
 
 SESSIONS = 1000  # each may hold an open file
 IDLE = 3600.0  # seconds after which a session that nothing was written to is dropped
@@ -35,7 +36,7 @@ REREAD = 1 << 20
 class Session:
     """One upload into the repository called `name`."""
 
-    def __init__(self, name: str, folder: Path, algorithm: str) -> None:
+    def __init__(self, name: str, folder: Folder, algorithm: str) -> None:
         self.id = str(uuid.uuid4())
         self.name = name
         self.touched = time.monotonic()
@@ -90,9 +91,12 @@ class Session:
     def _take(self, pieces: list[bytes]) -> None:
         if self._writer is None:
             try:
-                self._folder.mkdir(exist_ok=True)
+                with self._folder.entered(create=True):
+                    pass
+            except StoreError:
+                raise
             except OSError as error:
-                raise explain("cannot make", self._folder, error) from error
+                raise explain("cannot make", self._folder.path, error) from error
             self._writer = BlobWriter(self._folder)
         self._writer.write_pieces(pieces)
         for piece in pieces:
@@ -130,7 +134,7 @@ class Session:
 class Uploads:
     """The table of sessions."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self._sessions: dict[str, Session] = {}
         remove_stale(folder)  # not made yet: what only serves may lie on a medium that cannot be written
@@ -171,7 +175,7 @@ class Uploads:
         for session in list(self._sessions.values()):
             await self.end(session)
         try:
-            self._folder.rmdir()
+            self._folder.path.rmdir()
         except OSError:
             pass  # never made, or another server uses it too
 

@@ -94,9 +94,13 @@ class DescriptorJson(msgspec.Struct, rename="camel"):
 
     def __post_init__(self) -> None:
         # Media types travel in HTTP headers, where a line break would start another header.
-        for media_type in (self.media_type, self.artifact_type):
-            if media_type and not (media_type.isascii() and media_type.isprintable()):
-                raise ValueError(f"{quote(media_type)} is not a media type")
+        for each in (self.media_type, self.artifact_type):
+            if each and not (each.isascii() and each.isprintable()):
+                raise ValueError(f"{quote(each)} is not a media type")
+            if each and len(each) > mediatype.TYPE_LIMIT:
+                raise ValueError(
+                    f"a media type has {len(each)} characters, over the limit of {mediatype.TYPE_LIMIT}"
+                )
 
 
 def decode_hook(wanted: type, value: object) -> object:

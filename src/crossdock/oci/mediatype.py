@@ -18,6 +18,10 @@ DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
+TYPE_LIMIT = 1024
+"""Characters of a media type or artifact type. RFC 6838, 4.2, allows 127 on each side of the slash, and
+parameters may follow. A type is copied into lists and headers, so one without a limit would fill them."""
+
 _INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 _MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST, OCI_ARTIFACT}) | _INDEXES
 _SCHEMA1 = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
@@ -44,6 +48,14 @@ def bare(media_type: str | None) -> str:
     if media_type in _MANIFESTS:
         return media_type
     return (media_type or "").partition(";")[0].strip().lower()
+
+
+def listed(artifact_type: str | None) -> str | None:
+    """The artifact type as a list of manifests states it: none for one that is empty or over `TYPE_LIMIT`.
+
+    The manifest keeps its own. Here an entry would be as large as its manifest.
+    """
+    return artifact_type if artifact_type and len(artifact_type) <= TYPE_LIMIT else None
 
 
 def is_index(media_type: str | None) -> bool:

@@ -1,8 +1,8 @@
 """The ``blobs`` folder of an OCI image layout: files named by what they hold. Blocking; call it in a thread.
 
 Only a checked `Digest` becomes a path, so a name from the network cannot leave the folder. Symbolic
-links are followed only while they stay inside the layout: a foreign layout must not make a server hand
-out other files of the machine.
+links are followed only while they stay inside the layout (`folder`): a foreign layout must not make a server
+hand out other files of the machine.
 
 A blob is written to a temporary file in the layout (same file system, so the rename is one step) and gets
 its name when it is complete. Its writer holds a lock on the temporary file; one that is not locked
@@ -23,6 +23,7 @@ from pathlib import Path
 from crossdock.errors import LimitExceeded, NotFound, SizeMismatch, StoreError
 from crossdock.oci.digest import Digest
 from crossdock.store.files import explain, write_all, write_pieces
+from crossdock.store.folder import Folder
 
 TEMPORARY_PREFIX = ".crossdock-upload-"
 
@@ -30,45 +31,49 @@ TEMPORARY_PREFIX = ".crossdock-upload-"
 class BlobFiles:
     """Blobs under ``root/blobs``. ``root`` need not exist yet; reading then finds nothing."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._known: set[str] = set()  # algorithms whose folder was found to be inside root
+    def __init__(self, root: Path | Folder) -> None:
+        self.folder = root if isinstance(root, Folder) else Folder(root)
+        self.root = self.folder.path
 
     def path(self, digest: Digest) -> Path:
-        """Where the blob is, or would be."""
-        return self.root / "blobs" / digest.algorithm / digest.encoded
+        """Where the blob is, or would be. For messages: what is done with it goes through `folder`."""
+        return self.root.joinpath(*_parts(digest))
 
-    def size(self, digest: Digest) -> int | None:
-        """Bytes of the blob, None when it is not there. Raises `StoreError`."""
-        path = self.path(digest)
+    def stat(self, digest: Digest) -> os.stat_result | None:
+        """What the system says of the blob's file, None when there is none. Raises `StoreError`."""
         try:
-            found = path.lstat()
-            if stat.S_ISLNK(found.st_mode) or digest.algorithm not in self._known:
-                self._check_inside(path)
-                found = path.stat()
-                self._known.add(digest.algorithm)
+            found = self.folder.stat(*_parts(digest))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except StoreError:
             raise
         except OSError as error:
-            raise explain("cannot look for", path, error) from error
-        return found.st_size if stat.S_ISREG(found.st_mode) else None
+            raise explain("cannot look for", self.path(digest), error) from error
+        return found if stat.S_ISREG(found.st_mode) else None
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes of the blob, None when it is not there. Raises `StoreError`."""
+        found = self.stat(digest)
+        return None if found is None else found.st_size
 
     def open(self, digest: Digest, size: int | None = None) -> tuple[int, int]:
         """An open file descriptor for reading, which the caller closes, and the blob's bytes.
 
         With `size`, another length is a `SizeMismatch`. Raises `NotFound`, `StoreError`.
         """
-        path = self.path(digest)
-        if self.size(digest) is None:
-            raise NotFound(f"blob {digest} is not in {self.root}")
         try:
-            # O_NONBLOCK: a named pipe put there must not hang the copy.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = self.folder.open(*_parts(digest))
+        except (FileNotFoundError, NotADirectoryError):
+            raise self._missing(digest) from None
+        except StoreError:
+            raise
         except OSError as error:
-            raise explain("cannot read", path, error) from error
-        found = os.fstat(descriptor).st_size
+            raise explain("cannot read", self.path(digest), error) from error
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise self._missing(digest)
+        found = status.st_size
         if size is not None and found != size:
             os.close(descriptor)
             raise SizeMismatch(
@@ -98,61 +103,72 @@ class BlobFiles:
 
     def writer(self) -> BlobWriter:
         """A new temporary file in the layout. Raises `StoreError`."""
-        return BlobWriter(self.root)
+        return BlobWriter(self.folder)
 
-    def adopt(self, source: Path, digest: Digest) -> bool:
-        """Let the blob share the file at `source` (hard link); False when the file system will not."""
-        path = self.path(digest)
+    def adopt(self, source: BlobFiles, digest: Digest) -> bool:
+        """Let the blob share the file of `source` (hard link); False when the file system will not."""
+        name = digest.encoded
         try:
-            self.prepare(digest)
-            os.link(os.path.realpath(source), path)
+            with (
+                source.folder.entered(*_parts(digest)[:-1]) as theirs,
+                self.folder.entered(*_parts(digest)[:-1], create=True) as ours,
+            ):
+                os.link(name, name, src_dir_fd=theirs, dst_dir_fd=ours, follow_symlinks=False)
+                if not stat.S_ISREG(os.stat(name, dir_fd=ours, follow_symlinks=False).st_mode):
+                    os.unlink(name, dir_fd=ours)
+                    return False
         except FileExistsError:
             return True
         except OSError:
             return False
         return True
 
-    def prepare(self, digest: Digest) -> None:
-        """Make sure of the folder that the blob's file goes to. Raises OSError, `StoreError`."""
-        path = self.path(digest)
-        if digest.algorithm not in self._known:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._check_inside(path.parent)
-            self._known.add(digest.algorithm)
+    def store(self, folder: Folder, name: str, digest: Digest) -> None:
+        """Make the file `name` of `folder` the blob. Raises OSError, `StoreError`."""
+        with (
+            folder.entered() as source,
+            self.folder.entered(*_parts(digest)[:-1], create=True) as target,
+        ):
+            os.replace(name, digest.encoded, src_dir_fd=source, dst_dir_fd=target)
 
     def remove(self, digest: Digest) -> bool:
         """Delete the blob's file; False when there was none. Raises `StoreError`."""
         if self.size(digest) is None:
             return False
         try:
-            self.path(digest).unlink()
+            with self.folder.entered(*_parts(digest)[:-1]) as folder:
+                os.unlink(digest.encoded, dir_fd=folder)
         except FileNotFoundError:
             return False
+        except StoreError:
+            raise
         except OSError as error:
             raise explain("cannot delete", self.path(digest), error) from error
         return True
 
-    def _check_inside(self, path: Path) -> None:
-        home = os.path.realpath(self.root)
-        real = os.path.realpath(path)
-        if os.path.commonpath((home, real)) != home:
-            raise StoreError(
-                f"{path} leads out of the layout, to {real}",
-                hint="copy the layout with its links resolved (cp -rL) and use the copy",
-            )
+    def _missing(self, digest: Digest) -> NotFound:
+        return NotFound(f"blob {digest} is not in {self.root}")
+
+
+def _parts(digest: Digest) -> tuple[str, str, str]:
+    return "blobs", digest.algorithm, digest.encoded
 
 
 class BlobWriter:
     """A temporary file on its way to become a blob. Ends in `commit` or `discard`; both may be repeated."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Folder) -> None:
         self.size = 0  # bytes written
         self._descriptor = -1
         self._committed = False
+        self._folder = folder
         try:
-            self.path, self._descriptor = _create_locked(folder)
+            self._name, self._descriptor = _create_locked(folder)
+        except StoreError:
+            raise
         except OSError as error:
-            raise explain("cannot write in", folder, error) from error
+            raise explain("cannot write in", folder.path, error) from error
+        self.path = folder.path / self._name
 
     def write(self, data: memoryview) -> None:
         """Append `data`. On an error the file is gone and `StoreError` raised."""
@@ -182,8 +198,7 @@ class BlobWriter:
             raise StoreError(f"{self.path} was given up before {digest} was whole")
         try:
             os.fdatasync(self._descriptor)
-            files.prepare(digest)
-            os.replace(self.path, files.path(digest))
+            files.store(self._folder, self._name, digest)
         except OSError as error:
             if isinstance(error, StoreError):
                 self.discard()
@@ -195,13 +210,13 @@ class BlobWriter:
     def discard(self) -> None:
         """Delete the file, unless it was committed. Never raises."""
         if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+            with contextlib.suppress(OSError), self._folder.entered() as folder:
+                os.unlink(self._name, dir_fd=folder)
             self._close()
 
     def reader(self) -> int:
         """A second descriptor on the file, for reading back what was written; the caller closes it."""
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._folder.open(self._name)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -213,28 +228,36 @@ class BlobWriter:
         raise explain(operation, self.path, error) from error
 
 
-def remove_stale(folder: Path) -> int:
+def remove_stale(folder: Folder) -> int:
     """Delete the temporary files in `folder` whose writer is gone; how many there were. Never raises."""
     removed = 0
-    with contextlib.suppress(OSError):
-        for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+    with contextlib.suppress(OSError), folder.entered() as within:
+        for name in _temporary_names(within):
             with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(name, flags, dir_fd=within)
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
+                    os.unlink(name, dir_fd=within)
                     removed += 1
                 finally:
                     os.close(descriptor)
     return removed
 
 
-def _create_locked(folder: Path) -> tuple[Path, int]:
+def _temporary_names(folder: int) -> list[str]:
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return [name for name in os.listdir(descriptor) if name.startswith(TEMPORARY_PREFIX)]
+    finally:
+        os.close(descriptor)
+
+
+def _create_locked(folder: Folder) -> tuple[str, int]:
     """A new file that only this process writes, locked so that others know it is alive."""
     for _ in range(8):
-        path = folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o644)
+        name = f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+        descriptor = folder.open(name, flags=os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -244,8 +267,8 @@ def _create_locked(folder: Path) -> tuple[Path, int]:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                 os.close(descriptor)
                 raise
-            return path, descriptor  # no locks here, so `remove_stale` deletes nothing either
+            return name, descriptor  # no locks here, so `remove_stale` deletes nothing either
         if os.fstat(descriptor).st_nlink:
-            return path, descriptor
+            return name, descriptor
         os.close(descriptor)
     raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))

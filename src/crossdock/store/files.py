@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crossdock.errors import StoreError
+from crossdock.store.folder import Folder
 
 T = TypeVar("T")
 
@@ -61,15 +62,17 @@ def explain(operation: str, path: Path, error: OSError) -> StoreError:
     return failed
 
 
-def read_file(path: Path, limit: int) -> bytes:
+def read_file(folder: Folder, name: str, limit: int) -> bytes:
     """The first `limit` bytes of a regular file. Raises `StoreError` for anything else, and OSError.
 
-    A layout may come from anyone: opening a named pipe or a device put there would wait for ever.
+    A layout may come from anyone: reading a named pipe or a device put there would wait for ever.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    descriptor = folder.open(name)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StoreError(f"{path} is not a regular file", hint="this is no OCI image layout as it is")
+            raise StoreError(
+                f"{folder.path / name} is not a regular file", hint="this is no OCI image layout as it is"
+            )
         return file.read(limit)
 
 
@@ -90,9 +93,9 @@ def write_pieces(descriptor: int, pieces: list[bytes]) -> None:
             write_all(descriptor, memoryview(b"".join(group))[written:])
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in `path` survive a crash; file systems that cannot are left in peace."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync_folder(folder: int) -> None:
+    """Make the names in the open `folder` survive a crash; file systems that cannot are left in peace."""
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -102,23 +105,27 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step: a reader sees the old file or the whole new one. Raises OSError.
+def replace_file(folder: int, name: str, data: bytes) -> None:
+    """Put `data` at `name` in the open `folder` in one step: a reader sees the old file or the whole new one.
 
     The new file has the old one's permissions. What a crash leaves beside it is small, hidden and ignored.
+    Raises OSError.
     """
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    temporary = f".{name}-{os.getpid()}-{secrets.token_hex(4)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o644, dir_fd=folder)
     try:
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.fchmod(descriptor, path.stat().st_mode & 0o777)
+                old = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISREG(old.st_mode):
+                    os.fchmod(descriptor, old.st_mode & 0o777)
             write_all(descriptor, memoryview(data))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=folder)
         raise

@@ -18,9 +18,11 @@ Rules of the entries:
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +33,10 @@ from typing import Any
 import msgspec
 
 from crossdock.errors import ContentError, LimitExceeded, StoreError
+from crossdock.oci.digest import ALGORITHMS
+from crossdock.oci.text import quote
 from crossdock.store.files import explain, read_file, replace_file, sync_folder
+from crossdock.store.folder import Folder
 
 Entry = dict[str, Any]
 
@@ -42,14 +47,16 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 
 INDEX_LIMIT = 32 << 20  # bytes: some 100 000 tags
 LAYOUT_LIMIT = 64 << 10
+_INDEX_MEMBERS = frozenset({"schemaVersion", "mediaType", "artifactType", "subject", "annotations"})
 LOCK_TIMEOUT = 60.0  # an update holds the lock for milliseconds; NFS can take seconds
 
 
 class IndexFile:
     """The entry points of one layout. Safe to share between threads."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path | Folder) -> None:
+        self.folder = root if isinstance(root, Folder) else Folder(root)
+        self.root = self.folder.path
         self._mutex = threading.Lock()  # flock would do, but waits by polling
         self._cached: tuple[object, list[Entry]] = (None, [])
 
@@ -60,7 +67,7 @@ class IndexFile:
 
     def exists(self) -> bool:
         """Whether `root` is a layout; one that is being made has no ``index.json`` yet and is none."""
-        return (self.root / "oci-layout").is_file() and self.path.is_file()
+        return self._is_file("oci-layout") and self._is_file("index.json")
 
     def entries(self) -> list[Entry]:
         """The descriptors of ``index.json``; shared, not to be changed.
@@ -68,7 +75,7 @@ class IndexFile:
         Raises `StoreError` (not a layout, not readable), `ContentError` (damaged), `LimitExceeded`.
         """
         try:
-            found = self.path.stat()
+            found = self.folder.stat("index.json")
         except OSError:
             found = None
         signature = found and (found.st_ino, found.st_mtime_ns, found.st_size)
@@ -83,12 +90,13 @@ class IndexFile:
             self._check_layout()
             return
         try:
-            (self.root / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-            if not (self.root / "oci-layout").exists():
+            with self.folder.entered("blobs", "sha256", create=True):
+                pass
+            if not self._is_there("oci-layout"):
                 self._mark()
-            with self._locked():
-                if not self.path.exists():
-                    replace_file(self.path, _encode(_empty()))
+            with self._locked(), self.folder.entered() as folder:
+                if not self._is_there("index.json"):
+                    replace_file(folder, "index.json", _encode(_empty()))
         except StoreError:
             raise
         except OSError as error:
@@ -98,7 +106,8 @@ class IndexFile:
         """Read the entries, let `change` alter the list, and write it back if it did.
 
         Every blob that was given its name before is on disk when the new index is. Raises `StoreError`,
-        `ContentError` and what `change` raises; then nothing has changed.
+        `ContentError` and what `change` raises; then nothing has changed. What could not be read again is not
+        written: an index of more than `INDEX_LIMIT` bytes is a `StoreError` with ``EFBIG``.
         """
         self._check_layout()
         with self._locked():
@@ -109,12 +118,15 @@ class IndexFile:
             after = _encode(document)
             if after == before:
                 return
+            if len(after) > INDEX_LIMIT:
+                raise self._too_large(len(after))
             try:
-                for folder in (self.root / "blobs").iterdir():
-                    if folder.is_dir():
-                        sync_folder(folder)
-                replace_file(self.path, after)
-                sync_folder(self.root)
+                self._sync_blobs()
+                with self.folder.entered() as folder:
+                    replace_file(folder, "index.json", after)
+                    sync_folder(folder)
+            except StoreError:
+                raise
             except OSError as error:
                 raise explain("cannot write", self.path, error) from error
 
@@ -122,14 +134,40 @@ class IndexFile:
         """Delete ``index.json``: the folder is no layout from then on. Raises `StoreError`."""
         with self._locked():
             try:
-                self.path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError), self.folder.entered() as folder:
+                    os.unlink("index.json", dir_fd=folder)
+            except StoreError:
+                raise
             except OSError as error:
                 raise explain("cannot delete", self.path, error) from error
+
+    def _sync_blobs(self) -> None:
+        for algorithm in ALGORITHMS:
+            with suppress(FileNotFoundError), self.folder.entered("blobs", algorithm) as folder:
+                sync_folder(folder)
+
+    def _too_large(self, size: int) -> StoreError:
+        error = StoreError(
+            f"{self.path} would have {size} bytes, over the limit of {INDEX_LIMIT}; it stays as it was",
+            hint="delete tags that are no longer needed, or use another layout",
+        )
+        error.errno = errno.EFBIG
+        return error
+
+    def _is_file(self, name: str) -> bool:
+        found = self._is_there(name)
+        return found is not None and stat.S_ISREG(found.st_mode)
+
+    def _is_there(self, name: str) -> os.stat_result | None:
+        try:
+            return self.folder.stat(name)
+        except OSError:
+            return None
 
     def _check_layout(self) -> None:
         path = self.root / "oci-layout"
         try:
-            data = read_file(path, LAYOUT_LIMIT)
+            data = read_file(self.folder, "oci-layout", LAYOUT_LIMIT)
         except StoreError:
             raise
         except (FileNotFoundError, NotADirectoryError):
@@ -154,7 +192,7 @@ class IndexFile:
 
     def _load(self) -> dict[str, Any]:
         try:
-            data = read_file(self.path, INDEX_LIMIT + 1)
+            data = read_file(self.folder, "index.json", INDEX_LIMIT + 1)
         except StoreError:
             raise
         except FileNotFoundError:
@@ -169,6 +207,12 @@ class IndexFile:
         return _decode(self.path, data)
 
     def _manifests(self, document: dict[str, Any]) -> list[Entry]:
+        if "manifests" not in document and (strange := sorted(document.keys() - _INDEX_MEMBERS)):
+            # Another JSON file under this name: what an update wrote back would be published with the layout.
+            raise ContentError(
+                f"{self.path} is damaged: it has no manifests and is no index, but has {quote(strange[0])}",
+                hint="copy the content into a new folder",
+            )
         entries = document.setdefault("manifests", [])
         if entries is None:  # what Go programs write for an empty list
             entries = document["manifests"] = []
@@ -180,17 +224,17 @@ class IndexFile:
         return entries
 
     def _mark(self) -> None:
-        path = self.root / "oci-layout"
-        temporary = path.with_name(f".oci-layout-{secrets.token_hex(4)}")
-        temporary.write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
-        try:
-            # Not a rename: the file that others may have locked already must stay.
-            with suppress(FileExistsError):
-                os.link(temporary, path)
-        except OSError:
-            path.write_bytes(temporary.read_bytes())  # a file system without hard links
-        finally:
-            temporary.unlink()
+        temporary = f".oci-layout-{secrets.token_hex(4)}"
+        with self.folder.entered() as folder:
+            replace_file(folder, temporary, b'{"imageLayoutVersion":"1.0.0"}')
+            try:
+                # Not a rename: the file that others may have locked already must stay.
+                with suppress(FileExistsError):
+                    os.link(temporary, "oci-layout", src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:  # a file system without hard links
+                replace_file(folder, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+            finally:
+                os.unlink(temporary, dir_fd=folder)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -212,12 +256,14 @@ class IndexFile:
         while True:
             try:
                 # For writing, because NFS gives an exclusive lock on nothing less.
-                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                descriptor = self.folder.open("oci-layout", flags=os.O_RDWR)
+            except StoreError:
+                raise
             except OSError as error:
                 raise explain("cannot write", path, error) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                if os.fstat(descriptor).st_ino == self.folder.stat("oci-layout").st_ino:
                     return descriptor
             except BlockingIOError:
                 pass

@@ -30,6 +30,7 @@ from crossdock.oci.manifest import Limits, Manifest, parse_manifest
 from crossdock.store.attached import Attached
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.files import explain, in_thread
+from crossdock.store.folder import Folder
 from crossdock.store.indexfile import (
     Entry,
     IndexFile,
@@ -57,8 +58,9 @@ class LayoutStore:
         self._create = create
         self._limits = Limits()
         self._prepared = False
-        self.files = BlobFiles(self.path)
-        self.index = IndexFile(self.path)
+        self._folder = Folder(self.path)
+        self.files = BlobFiles(self._folder)
+        self.index = IndexFile(self._folder)
         self._attached = Attached(self._read_manifest)
         if not create or self.index.exists():
             self.index.entries()
@@ -282,7 +284,7 @@ class LayoutStore:
             return
         if self._create:
             self.index.create()
-        remove_stale(self.path)
+        remove_stale(self._folder)
         self._prepared = True
 
     def _push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
@@ -300,13 +302,13 @@ class LayoutStore:
     def _entry_of(self, descriptor: Descriptor) -> Entry:
         """The entry of ``index.json``, with platform and artifactType where they are known."""
         manifest = self._parsed(descriptor)
-        artifact_type = descriptor.artifact_type or (manifest and manifest.artifact_type) or None
+        artifact_type = descriptor.artifact_type or (manifest.artifact_type if manifest else None)
         return Descriptor(
             manifest.media_type if manifest else descriptor.media_type,
             descriptor.digest,
             descriptor.size,
             platform=descriptor.platform,
-            artifact_type=artifact_type,
+            artifact_type=mediatype.listed(artifact_type),
         ).to_json()
 
     def _parsed(self, descriptor: Descriptor) -> Manifest | None:

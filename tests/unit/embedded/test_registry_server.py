@@ -23,6 +23,7 @@ from crossdock.embedded.repositories import Repositories
 from crossdock.embedded.serve import serve
 from crossdock.errors import InvalidOption, StoreError
 from crossdock.store.blobfiles import TEMPORARY_PREFIX
+from crossdock.store.folder import Folder
 from crossdock.testing.images import OCI_INDEX, OCI_MANIFEST, ImageBuilder, sample_index
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
@@ -258,7 +259,7 @@ async def test_idle_sessions_are_dropped(
     monkeypatch.setattr(uploads, "IDLE", -1.0)
     monkeypatch.setattr(uploads, "SWEEP_EVERY", 0.0)
     gone, loop = asyncio.Event(), asyncio.get_running_loop()
-    table = uploads.Uploads(tmp_path / "uploads")
+    table = uploads.Uploads(Folder(tmp_path / "uploads"))
     session = table.start("a")
     sweeping = asyncio.create_task(table.sweep())
     monkeypatch.setattr(uploads.Session, "discard", lambda dropped: loop.call_soon_threadsafe(gone.set))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +24,7 @@ from msgspec import Struct
 from crossdock.embedded.answers import Refused
 from crossdock.errors import ContentError, StoreError
 from crossdock.store.files import explain, read_file, replace_file
+from crossdock.store.folder import Folder
 
 if TYPE_CHECKING:
     from crossdock.embedded.repositories import Repository
@@ -122,21 +123,23 @@ class Locks(Struct, frozen=True, omit_defaults=True):
         )
 
 
-def may_have_locks(folder: Path) -> bool:
+def may_have_locks(folder: Folder) -> bool:
     """Whether there is anything to look at: one lstat, so that requests without locks pay nothing more."""
-    return os.path.lexists(folder / FILE_NAME)
+    return os.path.lexists(folder.path / FILE_NAME)
 
 
-def read_locks(folder: Path) -> Locks:
+def read_locks(folder: Folder) -> Locks:
     """The locks of the repository in `folder`. Raises `StoreError`, `ContentError`. Blocks."""
-    path = folder / FILE_NAME
+    path = folder.path / FILE_NAME
     try:
-        data = read_file(path, FILE_LIMIT + 1)
+        data = read_file(folder, FILE_NAME, FILE_LIMIT + 1)
         if len(data) > FILE_LIMIT:
             raise ContentError(f"{path} has more than {FILE_LIMIT} bytes")
         return msgspec.json.decode(data, type=Locks)
     except FileNotFoundError:
         return Locks()
+    except StoreError:
+        raise
     except OSError as error:
         raise explain("cannot read", path, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -145,7 +148,7 @@ def read_locks(folder: Path) -> Locks:
 
 def change_locks(repository: Repository, change: Change, *, digest: str = "", tag: str = "") -> Locks:
     """Change the attributes of one item, and keep them. Raises as `read_locks` does. Blocks."""
-    folder = repository.files.root
+    folder = repository.files.folder
     with _mutex:
         before = read_locks(folder)
         locks = before.changed(change, digest=digest, tag=tag)
@@ -156,7 +159,7 @@ def change_locks(repository: Repository, change: Change, *, digest: str = "", ta
 
 def forget_deleted(repository: Repository) -> None:
     """Drop the locks of what is no longer there: what is pushed again begins without them. Blocks."""
-    folder = repository.files.root
+    folder = repository.files.folder
     with _mutex:
         before = read_locks(folder)
         locks = before.only(repository.known(), repository.tags())
@@ -171,7 +174,7 @@ def check_locks(repository: Repository, method: str, asked: Route, tags: Sequenc
     """
     if not repository.index.exists():
         return
-    locks = read_locks(repository.files.root)
+    locks = read_locks(repository.files.folder)
     everything = locks.repository
     match asked.endpoint, method:
         case ("manifest", "DELETE"):
@@ -204,11 +207,11 @@ def check_locks(repository: Repository, method: str, asked: Route, tags: Sequenc
 
 def listed_tags(repository: Repository, names: list[str]) -> list[str]:
     """Those of `names` that lists show. Blocks."""
-    locks = read_locks(repository.files.root)
+    locks = read_locks(repository.files.folder)
     return [name for name in names if locks.of_tag(name).list_enabled]
 
 
-def is_listed(folder: Path) -> bool:
+def is_listed(folder: Folder) -> bool:
     """Whether the catalog shows the repository; one whose locks cannot be read is shown. Blocks."""
     try:
         return read_locks(folder).repository.list_enabled
@@ -233,12 +236,15 @@ def _with(items: Mapping[str, Attributes], name: str, own: Attributes) -> dict[s
     return rest if own == UNLOCKED else {**rest, name: own}
 
 
-def _write(folder: Path, locks: Locks) -> None:
-    path = folder / FILE_NAME
+def _write(folder: Folder, locks: Locks) -> None:
     try:
-        if locks == Locks():
-            path.unlink(missing_ok=True)
-        else:
-            replace_file(path, msgspec.json.encode(locks))
+        with folder.entered() as within:
+            if locks != Locks():
+                replace_file(within, FILE_NAME, msgspec.json.encode(locks))
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(FILE_NAME, dir_fd=within)
+    except StoreError:
+        raise
     except OSError as error:
-        raise explain("cannot write", path, error) from error
+        raise explain("cannot write", folder.path / FILE_NAME, error) from error

@@ -112,7 +112,7 @@ class _Listing:
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.locks = read_locks(repository.files.root)
+        self.locks = read_locks(repository.files.folder)
 
     def change(self, change: Change, asked: Route) -> None:
         """Change the attributes of what is `asked` for. Raises `Refused` when it is not there."""
@@ -181,10 +181,8 @@ class _Listing:
 
     def _time(self, digest: Digest) -> int:
         """When the manifest's file was written, in ns; 0 when it is gone meanwhile."""
-        try:
-            return self.repository.files.path(digest).stat().st_mtime_ns
-        except OSError:
-            return 0
+        found = self.repository.files.stat(digest)
+        return found.st_mtime_ns if found is not None else 0
 
     def _entry(self, descriptor: Descriptor, tags: list[str]) -> Entry:
         manifest = self._read(descriptor)
