@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -138,14 +138,22 @@ async def inspect(reference: str | Location, options: CopyOptions | None = None)
     )
 
 
-async def list_tags(repository: str | Location, options: CopyOptions | None = None) -> list[str]:
-    """The tags of a repository or layout, as it lists them. Uses the options' source side."""
+async def list_tags(
+    repository: str | Location,
+    options: CopyOptions | None = None,
+    *,
+    on_warning: Callable[[str], None] = lambda message: None,
+) -> list[str]:
+    """The tags of a repository or layout, as it lists them. Uses the options' source side.
+
+    `on_warning` is told of entries that are no tags, which are left out.
+    """
     options = options or CopyOptions()
     location = as_location(repository)
     async with Places(options) as places:
         opened = await places.open(location, "source", log_retry)
         with during("list tags of", "source", opened.name):
-            return await opened.tags()
+            return await opened.tags(on_warning)
 
 
 def copy_sync(

@@ -83,6 +83,16 @@ class InvalidManifest(ContentError, ValueError):
     """A document that is no manifest, is of an unknown or refused type, or breaks a limit of the parser."""
 
 
+class ReferrersIncomplete(InvalidManifest):
+    """A list of referrers has entries that are not understood.
+
+    ``.referrers``: descriptors of the others; ``.tags``: as `content.Source.attached` returns them.
+    """
+
+    referrers: tuple[Any, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
 class DigestMismatch(ContentError):
     """The bytes hash to another digest than promised. ``.expected``, ``.actual``: digest strings."""
 
@@ -286,6 +296,10 @@ class TagExists(CrossdockError):
     """
 
     references: tuple[str, ...] = ()
+
+
+class NothingMatched(CrossdockError):
+    """There is nothing to copy: nothing is there, or the patterns match nothing. Nothing was copied."""
 
 
 class Cancelled(CrossdockError):

@@ -33,23 +33,32 @@ from crossdock.wiring import Places
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.metadata import Order
+    from crossdock.registry.pages import OnWarning
     from crossdock.registry.walk import Seen, Walk
 
 
-async def list_repositories(registry: str, options: CopyOptions, *, top: int | None = None) -> list[str]:
+async def list_repositories(
+    registry: str, options: CopyOptions, *, top: int | None = None, on_warning: OnWarning | None = None
+) -> list[str]:
     """The repositories of ``host[:port]``, in the registry's order, the first `top` of them. # network
 
-    As for all of this module, the options' source side counts. Raises `InvalidReference` for what is no host,
+    As for all of this module, the options' source side counts, and `on_warning` is told of entries that no
+    registry can have, which are left out. Raises `InvalidReference` for what is no host,
     `CopyError` with what failed.
     """
     from crossdock.registry import metadata
 
     async with _opened(Reference(registry, "catalog"), options, "list repositories of", registry) as client:
-        return await metadata.list_repositories(client, top)
+        return await metadata.list_repositories(client, top, on_warning)
 
 
 async def list_manifests(
-    repository: Reference, options: CopyOptions, *, order: Order | None = None, top: int | None = None
+    repository: Reference,
+    options: CopyOptions,
+    *,
+    order: Order | None = None,
+    top: int | None = None,
+    on_warning: OnWarning | None = None,
 ) -> list[Entry]:
     """An entry for each manifest, by digest or by time, the first `top` of them. # network
 
@@ -58,10 +67,10 @@ async def list_manifests(
     from crossdock.registry import metadata, walk
 
     async with _opened(repository, options, "list manifests of") as client:
-        entries = await metadata.manifest_entries(client, repository.repository, order, top)
+        entries = await metadata.manifest_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return entries
-        walking = walk.Walk(client, repository.repository)
+        walking = walk.Walk(client, repository.repository, on_warning)
         roots = await walking.tags()
         seen = await walking.manifests(roots.values(), referrers=True)
         facts, shown = await _choose(walking, seen, {digest: digest for digest in seen}, order, top)
@@ -70,7 +79,12 @@ async def list_manifests(
 
 
 async def list_tags(
-    repository: Reference, options: CopyOptions, *, order: Order | None = None, top: int | None = None
+    repository: Reference,
+    options: CopyOptions,
+    *,
+    order: Order | None = None,
+    top: int | None = None,
+    on_warning: OnWarning | None = None,
 ) -> list[Entry]:
     """An entry for each tag, by name or by time, the first `top` of them. # network
 
@@ -79,10 +93,10 @@ async def list_tags(
     from crossdock.registry import metadata, walk
 
     async with _opened(repository, options, "list tags of") as client:
-        entries = await metadata.tag_entries(client, repository.repository, order, top)
+        entries = await metadata.tag_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return entries
-        walking = walk.Walk(client, repository.repository)
+        walking = walk.Walk(client, repository.repository, on_warning)
         roots = await walking.tags()
         seen = await walking.manifests(roots.values(), referrers=False)
         tags = {name: each.digest for name, each in roots.items() if each.digest in seen}
@@ -91,20 +105,25 @@ async def list_tags(
 
 
 async def list_tag_names(
-    repository: Reference, options: CopyOptions, *, order: Order | None = None, top: int | None = None
+    repository: Reference,
+    options: CopyOptions,
+    *,
+    order: Order | None = None,
+    top: int | None = None,
+    on_warning: OnWarning | None = None,
 ) -> list[str]:
     """As `list_tags`, names alone: without an order they cost any registry no more than a list. # network"""
     from crossdock.registry import metadata, tags
     from crossdock.registry.auth import Scope
 
     if order is not None:
-        return _names(await list_tags(repository, options, order=order, top=top))
+        return _names(await list_tags(repository, options, order=order, top=top, on_warning=on_warning))
     async with _opened(repository, options, "list tags of") as client:
-        entries = await metadata.tag_entries(client, repository.repository, order, top)
+        entries = await metadata.tag_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return _names(entries)
         scope = Scope.pull(repository.repository)
-        return sorted(await tags.list_tags(client, repository.repository, scope))[:top]
+        return sorted(await tags.list_tags(client, repository.repository, scope, on_warning))[:top]
 
 
 def _names(entries: Iterable[Entry]) -> list[str]:

@@ -18,7 +18,7 @@ from crossdock.cli.arguments import UsageError, copy_options
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.reading import integer
-from crossdock.cli.streams import print_bytes
+from crossdock.cli.streams import print_bytes, warn
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
 
@@ -53,7 +53,9 @@ def _list_metadata(namespace: argparse.Namespace, options: CopyOptions) -> Any:
         raise UsageError(_TAGGED, command="crossdock acr manifest list-metadata")
     repository = _reference(namespace, options, registry, name, default_tag=None)
     return run_until_done(
-        metadata.list_manifests(repository, options, order=_order(namespace), top=namespace.top)
+        metadata.list_manifests(
+            repository, options, order=_order(namespace), top=namespace.top, on_warning=warn
+        )
     )
 
 
@@ -65,13 +67,15 @@ def _show(namespace: argparse.Namespace, options: CopyOptions) -> Any:
 
 def _list(namespace: argparse.Namespace, options: CopyOptions) -> Any:
     registry = _login_server(namespace, options, namespace.registry)
-    return run_until_done(metadata.list_repositories(registry, options, top=namespace.top))
+    return run_until_done(metadata.list_repositories(registry, options, top=namespace.top, on_warning=warn))
 
 
 def _show_tags(namespace: argparse.Namespace, options: CopyOptions) -> Any:
     repository = _reference(namespace, options, namespace.registry, namespace.repository, default_tag=None)
     listing = metadata.list_tags if namespace.detail else metadata.list_tag_names
-    return run_until_done(listing(repository, options, order=_order(namespace), top=namespace.top))
+    return run_until_done(
+        listing(repository, options, order=_order(namespace), top=namespace.top, on_warning=warn)
+    )
 
 
 _COMMANDS: dict[tuple[str, str], Callable[[argparse.Namespace, CopyOptions], Any]] = {

@@ -15,6 +15,7 @@ from crossdock.errors import (
     InvalidManifest,
     LimitExceeded,
     NotFound,
+    NothingMatched,
     OutputFailed,
     PolicyRefused,
     RateLimited,
@@ -39,6 +40,7 @@ class ExitCode(IntEnum):
     DIFFERENT = 9
     POLICY = 10
     CONFLICT = 11
+    NOTHING_MATCHED = 12
     CANCELLED = 130
 
     @property
@@ -60,6 +62,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.DIFFERENT: "copies of a list failed in different ways; when all fail alike, it is their code",
     ExitCode.POLICY: "a registry's policy forbids the import",
     ExitCode.CONFLICT: "a target tag exists with other content, and --force was not given",
+    ExitCode.NOTHING_MATCHED: "a mirror found nothing to copy",
     ExitCode.CANCELLED: "cancelled",
 }
 
@@ -79,6 +82,8 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.AUTH
         case NotFound():
             return ExitCode.NOT_FOUND
+        case NothingMatched():
+            return ExitCode.NOTHING_MATCHED
         case PolicyRefused():
             return ExitCode.POLICY
         case TagExists():

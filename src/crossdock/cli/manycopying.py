@@ -17,7 +17,7 @@ from crossdock.cli.report import ReportFile, closing_lines, many_document
 from crossdock.cli.resuming import how_to_resume
 from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import ManyTally
-from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, OutputFailed
+from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, NothingMatched, OutputFailed
 from crossdock.events import CopyFailed, Event
 from crossdock.many import ManyCopy, ManyListener, ManyResult
 
@@ -75,7 +75,7 @@ def run_with_display(work: Coroutine[Any, Any, None], display: Display) -> BaseE
 def close_run(error: BaseException | None, *, show: Callable[[], None], keep: Callable[[], None]) -> int:
     """Show the result and keep the report; raise `error`, also when that cannot be kept.
 
-    What ended for another reason than copies that failed or a cancel has no result to show.
+    What ended for another reason than copies that failed, a cancel or nothing to copy has no result to show.
     """
     if error is None:
         try:
@@ -85,7 +85,7 @@ def close_run(error: BaseException | None, *, show: Callable[[], None], keep: Ca
         return ExitCode.DONE
     with suppress(OutputFailed):  # the run's own error is the one to show
         keep()
-    if isinstance(error, Cancelled | CopiesFailed):
+    if isinstance(error, Cancelled | CopiesFailed | NothingMatched):
         show()
     raise error
 

@@ -13,9 +13,10 @@ from crossdock.cli.manycopying import close_run, listener, run_with_display
 from crossdock.cli.mirrorreport import Ledger
 from crossdock.cli.report import ReportFile
 from crossdock.cli.resuming import how_to_resume
-from crossdock.cli.streams import print_parts, print_result
+from crossdock.cli.streams import print_parts, print_result, warn
 from crossdock.cli.tally import ManyTally
 from crossdock.errors import Cancelled, CrossdockError, InvalidInput
+from crossdock.events import Warned
 from crossdock.inventory.values import Inventory
 from crossdock.many import PairResult
 from crossdock.mirroring.names import Namespace, Selection
@@ -29,6 +30,7 @@ def mirror(namespace: argparse.Namespace) -> int:
     options = read_options(namespace)
     mirroring = _run_of(namespace, options)
     if namespace.dry_run:
+        mirroring.on_warning = warn
         run_until_done(mirroring.list_pairs(_print_pair))
         return ExitCode.DONE
     with ReportFile(namespace.report) as report, Ledger(namespace) as ledger:
@@ -40,6 +42,7 @@ def mirror(namespace: argparse.Namespace) -> int:
             tally.forget(copy)
 
         mirroring.on_event, mirroring.on_result = listener(namespace, tally, display), keep
+        mirroring.on_warning = lambda message: display(Warned(message))
         error = run_with_display(mirroring.run(), display)
         return _close(namespace, mirroring.result(), tally, error, ledger, report)
 

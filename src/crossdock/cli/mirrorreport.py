@@ -95,6 +95,7 @@ class Ledger:
             "not_copied": [f"{each.source} {each.target}" for each in left],
             "totals": totals,
             "seconds": result.seconds,
+            "warnings": list(result.warnings),
             **common,
         }
         yield "\n  ]," + json.dumps(rest, indent=2).removeprefix("{") + "\n"

@@ -10,7 +10,7 @@ from crossdock.cli.arguments import copy_options
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import fold
 from crossdock.cli.loop import run_until_done
-from crossdock.cli.streams import print_bytes, print_json, print_result, read_credentials
+from crossdock.cli.streams import print_bytes, print_json, print_result, read_credentials, warn
 from crossdock.cli.units import format_size
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import CopyOptions
@@ -40,7 +40,7 @@ def inspect(namespace: argparse.Namespace) -> int:
 
 def tags(namespace: argparse.Namespace) -> int:
     """Print the tags of a repository, in the registry's order."""
-    names = run_until_done(api.list_tags(namespace.repository, _options(namespace)))
+    names = run_until_done(api.list_tags(namespace.repository, _options(namespace), on_warning=warn))
     if namespace.output == "json":
         print_json({"repository": namespace.repository, "tags": names})
     elif names:

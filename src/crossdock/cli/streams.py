@@ -79,6 +79,13 @@ def print_error(line: str) -> None:
         pass
 
 
+def warn(message: str) -> None:
+    """Print a warning to stderr."""
+    from crossdock.cli.failure import fold
+
+    print_error(f"warning: {fold(message)}")
+
+
 @contextmanager
 def _stdout() -> Iterator[None]:
     try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from crossdock.errors import CopyError, InvalidDigest, NotFound, RegistryError, root_cause
+from crossdock.errors import CopyError, InvalidDigest, NotFound, NothingMatched, RegistryError, root_cause
 from crossdock.mirroring.names import Namespace, Selection, listed_subject
 from crossdock.oci.digest import Digest
+from crossdock.oci.text import quote
 from crossdock.transfer.blob import during
 
 if TYPE_CHECKING:
@@ -49,13 +51,19 @@ class Listing:
         *,
         untagged: bool = False,
         referrers: bool = True,
+        on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
+        """`on_warning` is told of what the source lists and no registry can have."""
         self._client = client
         self._source = source
         self._selection = selection
         self._untagged = untagged
         self._referrers = referrers
         self._named = selection.named(source)
+        self._on_warning = on_warning
+        self._in_catalog: list[str] | None = None
+        self._wanted_repositories = self._all_tags = 0
+        self._idle_patterns = dict.fromkeys(selection.tags)  # those that have matched no tag
 
     async def repositories(self) -> list[str]:
         """The names below the prefix, as they were given or in the catalog's order. # network
@@ -63,19 +71,25 @@ class Listing:
         Raises `CopyError`, with a hint where the registry does not show its catalog.
         """
         if self._named is not None:
+            self._wanted_repositories = len(self._named)
             return self._named
         from crossdock.registry.metadata import list_repositories
 
         try:
             with during("list repositories of", "source", str(self._source)):
-                found = await list_repositories(self._client)
+                found = await list_repositories(self._client, on_warning=self._on_warning)
         except CopyError as error:
             cause = root_cause(error)
             if isinstance(cause, RegistryError) and cause.status in _REFUSED:
                 error.hint = _NO_CATALOG
             raise
-        below = [name for each in dict.fromkeys(found) if (name := self._source.name_of(each)) is not None]
-        return [name for name in below if self._selection.wants_repository(name)]
+        self._in_catalog = list(dict.fromkeys(found))
+        below = [name for each in self._in_catalog if (name := self._source.name_of(each)) is not None]
+        wanted = [name for name in below if self._selection.wants_repository(name)]
+        for pattern in self._selection.unmatched(below) if wanted else ():
+            self._on_warning(f"no repository of {self._source} matches {quote(pattern)}")
+        self._wanted_repositories = len(wanted)
+        return wanted
 
     async def contents(self, name: str) -> Contents:
         """What is wanted of the repository. # network
@@ -90,7 +104,7 @@ class Listing:
         repository = reference.repository
         try:
             with during("list tags of", "source", reference.locator):
-                tags = await list_tags(self._client, repository, Scope.pull(repository))
+                tags = await list_tags(self._client, repository, Scope.pull(repository), self._on_warning)
         except CopyError as error:
             if self._named is not None or not isinstance(root_cause(error), NotFound):
                 raise
@@ -98,6 +112,9 @@ class Listing:
         # The engine looks for what is attached among the tags of digests: here they are.
         digest_tags = frozenset(tag for tag in tags if tag.startswith("sha256-"))
         self._client.memory.note_digest_tags(repository, digest_tags)
+        self._all_tags += len(tags)
+        for pattern in [each for each in self._idle_patterns if any(fnmatchcase(tag, each) for tag in tags)]:
+            del self._idle_patterns[pattern]
         wanted = [Item(name, tag) for tag in tags if self._selection.wants_tag(tag)]
         lists = [each for each in wanted if listed_subject(each.tag or "") is not None]
         items = [each for each in wanted if listed_subject(each.tag or "") is None]
@@ -118,12 +135,42 @@ class Listing:
             for item in (*found.referrers_lists, *found.items):
                 yield item
 
+    def finish(self) -> None:
+        """Everything was listed: tell of patterns that matched no tag, if others did."""
+        if len(self._idle_patterns) < len(self._selection.tags):
+            for pattern in self._idle_patterns:
+                self._on_warning(f"no tag of {self._source} matches {quote(pattern)}")
+
+    def nothing(self) -> NothingMatched:
+        """What to raise when there is nothing to copy: why that is."""
+        source, selection, hint = self._source, self._selection, ""
+        if self._wanted_repositories:
+            repositories = (
+                f"the {_count(self._wanted_repositories, 'repository', 'repositories')} of {source}"
+            )
+            what = f"{repositories} have no tags"
+            if self._all_tags:
+                of = f"the {_count(self._all_tags, 'tag', 'tags')} of {repositories}"
+                what = f"{_quoted(selection.tags)} matches none of {of}"
+                hint = "patterns are a shell's (*, ?, [a-z]) and match the whole tag"
+        elif self._in_catalog:
+            listed = f"the {_count(len(self._in_catalog), 'repository', 'repositories')} of {source.registry}"
+            if not any(source.name_of(each) for each in self._in_catalog):
+                what = f"none of {listed} is below {source.prefix}/"
+                hint = _hint_of_prefix(source, self._in_catalog)
+            else:
+                what = f"none of {listed} is wanted: {_quoted(selection.repositories or selection.exclude)}"
+                hint = "patterns are a shell's (*, ?, [a-z]) and match the whole name below the prefix"
+        else:
+            what = f"{source} has no repository that is wanted"
+        return NothingMatched(f"nothing to mirror: {what}", hint=hint)
+
     async def _without_tag(self, name: str, exists: bool) -> list[Digest]:
         from crossdock.registry.metadata import manifest_entries
 
         reference = self._source.reference(name)
         with during("list manifests of", "source", reference.locator):
-            entries = await manifest_entries(self._client, reference.repository, None, None)
+            entries = await manifest_entries(self._client, reference.repository, None, None, self._on_warning)
         if entries is None and exists:
             raise UntaggedUnlisted(
                 f"list manifests of source {reference.locator}: the registry has no API for that",
@@ -137,6 +184,23 @@ class Listing:
 
 class UntaggedUnlisted(CopyError):
     """Manifests without a tag are wanted, and the source cannot list them."""
+
+
+def _hint_of_prefix(source: Namespace, listed: list[str]) -> str:
+    """A repository given as a prefix, as skopeo sync takes it, or a prefix that is almost right."""
+    if source.prefix in listed:
+        parent, _, name = source.prefix.rpartition("/")
+        place = f"{source.registry}/{parent}" if parent else source.registry
+        return f"{source.prefix} is a repository: mirror {place} with --repository {name}"
+    return f"it lists {quote(listed[0])}" + (", for example" if len(listed) > 1 else "")
+
+
+def _quoted(patterns: Iterable[str]) -> str:
+    return ", ".join(quote(each) for each in patterns)
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 def _untagged_digest(entry: dict[str, object]) -> Digest | None:

@@ -90,6 +90,11 @@ class Selection(Struct, frozen=True):
             name, self.exclude
         )
 
+    def unmatched(self, names: Iterable[str]) -> list[str]:
+        """The patterns of repositories that match none of `names`."""
+        known = list(names)
+        return [each for each in self.repositories if not any(fnmatchcase(name, each) for name in known)]
+
     def wants_tag(self, tag: str) -> bool:
         """Whether the tag is wanted."""
         return not self.tags or _matches(tag, self.tags)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from crossdock.api import CopyResult, refuse_running_loop, run
-from crossdock.errors import CopiesFailed, InvalidOption
+from crossdock.errors import CopiesFailed, InvalidOption, InvalidReference, NothingMatched
 from crossdock.events import CopyFailed, check_listener
 from crossdock.many import AT_ONCE, SUMS, ManyListener, PairResult, Reach, Status, without_traceback
 from crossdock.mirroring.listing import Item, Listing, UntaggedUnlisted
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 LISTED_AT_ONCE = 4  # repositories
 WAITING = 256  # items that were listed and are not begun
 MOST_FAILURES = 10_000  # that are kept; each takes about 1 KB
+MOST_WARNINGS = 1_000  # likewise
 _NOT_YET = ("…", "…")
 
 ResultListener = Callable[[int, PairResult], None]
@@ -45,7 +46,9 @@ class MirrorResult:
     ``tags`` counts what the source has of both, or of what the patterns leave, as far as it was listed.
     ``copies`` were listed before the end: ``copied`` of them were pushed, in whole or in part, ``unchanged``
     were there before. ``failures`` are the first 10,000 that failed, ``unfinished`` those that the end of the
-    run left. ``totals`` are sums over all results, sizes in bytes, as those of `ManyResult`.
+    run left. ``totals`` are sums over all results, sizes in bytes, as those of `ManyResult`. ``warnings`` are
+    the first 1,000 about the source's lists; those of a copy are in its result. ``nothing`` is why there was
+    nothing to copy.
     """
 
     repositories: int
@@ -58,12 +61,14 @@ class MirrorResult:
     unfinished: tuple[PairResult, ...]
     totals: dict[str, int]
     seconds: float
+    warnings: tuple[str, ...] = ()
+    nothing: NothingMatched | None = None
 
     @property
-    def failure(self) -> CopiesFailed | None:
-        """What to raise for the copies that failed; None when none did."""
+    def failure(self) -> CopiesFailed | NothingMatched | None:
+        """What to raise for the copies that failed, or when there was nothing to copy; else None."""
         if not self.failed:
-            return None
+            return self.nothing
         return CopiesFailed(
             f"{self.failed} of {self.copies} copies failed",
             hint="mirror again: what has arrived is not moved twice",
@@ -212,6 +217,7 @@ class MirrorRun:
         check_listener(on_event)
         self.on_event = on_event
         self.on_result = on_result
+        self.on_warning: Callable[[str], None] = lambda message: None
         self._fail_fast = fail_fast
         self._at_once = at_once
         self.window = Window()
@@ -221,6 +227,8 @@ class MirrorRun:
         self._counts: dict[Status, int] = {"copied": 0, "unchanged": 0, "failed": 0}
         self._totals = dict.fromkeys(SUMS, 0)
         self._failures: list[PairResult] = []
+        self._warnings: list[str] = []
+        self._nothing: NothingMatched | None = None
         self._started = time.monotonic()
 
     async def run(self) -> None:
@@ -242,6 +250,9 @@ class MirrorRun:
                 await run_together([self._list(names, listing), *work])
             except _FailedFast:
                 pass
+            else:
+                listing.finish()
+                self._nothing = None if len(self.window) else listing.nothing()
 
     def result(self) -> MirrorResult:
         """What is known by now."""
@@ -261,22 +272,30 @@ class MirrorRun:
             unfinished=tuple(left),
             totals=dict(self._totals),
             seconds=time.monotonic() - self._started,
+            warnings=tuple(self._warnings),
+            nothing=self._nothing,
         )
 
     async def list_pairs(self, on_pair: Callable[[Reference, Reference], None]) -> None:
         """Tell every copy that `run` would look into, and copy nothing.
 
-        Raises as `run` does, and `CopiesFailed` at the end for repositories that could not be listed.
+        Raises as `run` does, and at the end `CopiesFailed` for repositories that could not be listed, or
+        `NothingMatched`.
         """
         errors: list[Exception] = []
+        is_empty = True
         async with Places(self._options) as places:
             listing = self._listing(places.client(self._source.reference("catalog"), "source"))
             async for item in listing.items():
                 if isinstance(item, Exception):
                     errors.append(without_traceback(item))
                     continue
+                is_empty = False
                 for target in self._targets:
                     on_pair(_reference(self._source, item), _reference(target, item))
+        if is_empty and not errors:
+            raise listing.nothing()
+        listing.finish()
         if len(errors) == 1:
             raise errors[0]
         if errors:
@@ -291,7 +310,13 @@ class MirrorRun:
             self._selection,
             untagged=self._untagged,
             referrers=self._options.referrers is not False,
+            on_warning=self._warn,
         )
+
+    def _warn(self, message: str) -> None:
+        if len(self._warnings) < MOST_WARNINGS:
+            self._warnings.append(message)
+            self.on_warning(message)
 
     # -- listing → queue -----------------------------------------------------------------------------------
 
@@ -307,7 +332,12 @@ class MirrorRun:
             await self._queue.put(None)
 
     async def _list_one(self, name: str, listing: Listing) -> None:
-        pairs = [(self._source.reference(name), target.reference(name)) for target in self._targets]
+        try:
+            pairs = [(self._source.reference(name), target.reference(name)) for target in self._targets]
+        except InvalidReference as error:  # too long behind a target's prefix
+            for target in self._targets:
+                self._fail(self.window.add((f"{self._source}/{name}", f"{target}/{name}")), error)
+            return
         try:
             if (given_up := self._reach.error_for(pairs[0])) is not None:
                 raise given_up

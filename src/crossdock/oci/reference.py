@@ -190,6 +190,16 @@ def as_location(given: str | Location) -> Location:
     return parse_location(given) if isinstance(given, str) else given
 
 
+def is_tag(text: str) -> bool:
+    """Whether it can be a tag of a registry."""
+    return _TAG.fullmatch(text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Whether it can be the name of a repository."""
+    return len(text) <= _LONGEST_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
+
+
 def _suffix(tag: str | None, digest: Digest | None) -> str:
     return (f":{tag}" if tag is not None else "") + (f"@{digest}" if digest is not None else "")
 

@@ -1,36 +1,95 @@
-"""Paging of tags, catalog and referrers by ``Link: <…>; rel="next"`` (distribution specification; RFC 8288).
+"""Paging of tags, catalog, referrers and Azure's lists (distribution specification; RFC 8288).
 
-A short page is no sign of the end; the header alone is (L1).
+The header ``Link: <…>; rel="next"`` says where the next page is, and a short page is no sign of the end (L1).
+Servers write the header in other ways as well, all of which skopeo follows: without angle brackets (Quay),
+with single quotes, without a relation, or with the host name that the server has inside of its network. A
+header that is understood in none of these ways is an error: the end of the list it is not.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from urllib.parse import urljoin
+from collections.abc import Iterable, Iterator
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
-# A quoted string without an end takes in all that follows, and no target holds "<": so no text is looked at
-# again from each of its characters.
-_LINK = re.compile(r"<([^<>]*)>((?:[^,\"<]|\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z))*)", re.DOTALL)
-_PARAMETER = re.compile(r";\s*([\w-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)(?:\"|\\?\Z)|([^\s;,\"]*))", re.DOTALL)
+from crossdock.errors import ProtocolError
+
+# Possessive, so that no text is looked at again from each of its characters.
+_PARAMETER = r"""[\w!#$&+.^`|~-]++\s*+(?:=\s*+("(?:[^"\\]|\\.)*+"|'[^'",;<>]*+'|[^\s;,"'<>]*+))?"""
+_LINK = re.compile(rf"[\s,]*+<([^<>]*+)>((?:\s*+;\s*+(?:{_PARAMETER})?)*+)\s*+(?=,|\Z)", re.DOTALL)
+_BARE_LINK = re.compile(
+    rf"\s*+((?:https?://|/|\?)[^\s;<>\"]*+)((?:\s*+;\s*+(?:{_PARAMETER})?)*+)\s*+\Z",
+    re.DOTALL | re.IGNORECASE,
+)
+_RELATION = re.compile(
+    r";\s*+rel\s*+=\s*+(\"(?:[^\"\\]|\\.)*+\"|'[^']*+'|[^\s;]*+)", re.IGNORECASE | re.DOTALL
+)
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*+\"", re.DOTALL)
+_END = re.compile(r"[\s,]*+\Z")
 
 
 def next_page(links: Iterable[str], url: str) -> str | None:
-    """The absolute URL of the next page from all ``Link`` headers of the answer to `url`; None: this was
-    the last.
+    """The absolute URL of the next page by all ``Link`` headers of the answer to `url`; None: no next page.
 
-    A relative target is resolved against `url`. A page that names itself as its next would never end, so that
-    counts as the last. Whether the address may be asked is for `redirect.next_hop` to say.
+    The server that answered `url` is asked for it, whatever host the header names: only path and query
+    count. The URL may be `url` itself. Raises `ProtocolError` for a header that is not understood.
     """
+    unnamed = None
     for value in links:
-        for target, parameters in _LINK.findall(value):
-            found = _PARAMETER.findall(parameters)
-            # Of several `rel` the first counts (RFC 8288 section 3.3).
-            relation = next((quoted or bare for name, quoted, bare in found if name.lower() == "rel"), "")
-            if "next" in relation.lower().split():
-                try:
-                    page = urljoin(url, target.strip())
-                except ValueError:
-                    continue
-                return page if page != url else None
-    return None
+        for target, parameters in _links(value):
+            relation = _relation(parameters)
+            if relation is None:
+                unnamed = unnamed if unnamed is not None else target
+            elif "next" in relation:
+                return _on_same_server(target, url)
+            elif any("next" in word for word in relation):
+                raise _not_understood(value)
+    return None if unnamed is None else _on_same_server(unnamed, url)
+
+
+def _links(value: str) -> Iterator[tuple[str, str]]:
+    """The targets in one header, each with its parameters."""
+    if "<" not in value:
+        if _END.match(value):
+            return
+        bare = _BARE_LINK.match(value)
+        if bare is None:
+            raise _not_understood(value)
+        yield bare[1], bare[2]
+        return
+    position = 0
+    while not _END.match(value, position):
+        link = _LINK.match(value, position)
+        if link is None:
+            raise _not_understood(value)
+        yield link[1].strip(), link[2]
+        position = link.end()
+
+
+def _relation(parameters: str) -> list[str] | None:
+    """The words of ``rel``; None when there is none. Of several the first counts (RFC 8288 section 3.3)."""
+    quoted = _QUOTED.sub(lambda found: '"' + "x" * (len(found[0]) - 2) + '"', parameters)  # may hold anything
+    found = _RELATION.search(quoted)
+    if found is None:
+        return None
+    return parameters[found.start(1) : found.end(1)].strip("\"'").lower().split() or None
+
+
+def _on_same_server(target: str, url: str) -> str:
+    try:
+        page, asked = urlsplit(urljoin(url, target)), urlsplit(url)
+    except ValueError:
+        raise _not_understood(target) from None
+    if page.scheme not in ("http", "https"):
+        raise _not_understood(target)
+    return urlunsplit((asked.scheme, asked.netloc, page.path or "/", page.query, ""))
+
+
+def _not_understood(text: str) -> ProtocolError:
+    shown = text.partition("?")[0]  # what follows may be a permission
+    shown = "".join(each if each.isprintable() else " " for each in shown[:80])
+    return ProtocolError(
+        f"the Link to the next page is not understood: {shown!r}",
+        retryable=False,
+        hint="tell who runs that registry: without the next page the list would not be whole",
+    )

@@ -13,13 +13,20 @@ from contextlib import aclosing
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from crossdock.errors import NotFound, ProtocolError, RegistryError
+from crossdock.errors import (
+    LimitExceeded,
+    NotFound,
+    ProtocolError,
+    ReferrersIncomplete,
+    RegistryError,
+)
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.protocol import endpoints
+from crossdock.registry.pages import pages
 from crossdock.registry.referrers import fallback_tag, list_referrers
-from crossdock.registry.tags import PAGE, pages, tags_of_page
+from crossdock.registry.tags import tags_of_page, tags_query
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Scope
@@ -44,7 +51,11 @@ async def find_attached(
     else:
         named = sorted(tag for tag in listed if tag.startswith(f"{stem}."))
     may_have_tag = listed is None or stem in listed
-    return await list_referrers(client, repository, digest, scope, may_have_tag=may_have_tag), named
+    try:
+        return await list_referrers(client, repository, digest, scope, may_have_tag=may_have_tag), named
+    except ReferrersIncomplete as error:
+        error.tags = tuple(named)
+        raise
 
 
 async def _digest_tags(client: RegistryClient, repository: str, scope: Scope) -> frozenset[str] | None:
@@ -63,7 +74,7 @@ async def _list(client: RegistryClient, repository: str, scope: Scope) -> frozen
             return await _list_from(client, repository, last, scope)
         except NotFound:
             continue
-        except (RegistryError, ProtocolError) as error:
+        except (RegistryError, ProtocolError, LimitExceeded) as error:
             if error.retryable:
                 raise
             return None
@@ -75,9 +86,9 @@ async def _list_from(
 ) -> frozenset[str] | None:
     found: set[str] = set()
     count = 0
-    async with aclosing(pages(client, endpoints.tags(repository, PAGE, last), scope)) as replies:
-        async for reply in replies:
-            tags = tags_of_page(reply)
+    async with aclosing(pages(client, tags_query(repository, last), scope, tags_of_page)) as listed:
+        async for page in listed:
+            tags = page.entries
             found.update(tag for tag in tags if tag.startswith(_FIRST))
             in_order = all(one <= other for one, other in pairwise(tags))
             if last is not None and tags and in_order and tags[0] >= _FIRST and tags[-1] >= _BEHIND:

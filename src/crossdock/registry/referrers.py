@@ -20,18 +20,26 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from crossdock.errors import InvalidManifest, NotFound, RegistryError
+from crossdock.errors import (
+    InvalidManifest,
+    NotFound,
+    ProtocolError,
+    ReferrersIncomplete,
+    RegistryError,
+)
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
-from crossdock.registry.tags import pages
+from crossdock.registry.pages import LeftOut, Page, Query, document_of, pages
 from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Scope
+    from crossdock.registry.client import RegistryClient, Reply, Scope
 
+MOST = 5_000  # of one subject; each takes a request or more to copy
+MOST_BYTES = 32 << 20  # of their list
 _NO_API = frozenset({400, 404, 405, 501})  # 400: as crane has met it (8.2)
 _TAG_ALGORITHM = 32  # characters
 _TAG_ENCODED = 64
@@ -73,20 +81,86 @@ async def list_referrers(
 async def referrers_by_api(
     client: RegistryClient, repository: str, digest: Digest, scope: Scope, artifact_type: str | None = None
 ) -> list[Descriptor] | None:
-    """As `list_referrers`, by the API alone; None: the registry has none. # network"""
+    """As `list_referrers`, by the API alone; None: the registry has none. # network
+
+    Raises `ReferrersIncomplete` for a list with entries that are not understood.
+    """
     found: dict[Digest, Descriptor] = {}
-    target = endpoints.referrers(repository, digest, artifact_type)
+    left_out = LeftOut()
+    has_api = False
+    query = Query(
+        endpoints.referrers(repository, digest),
+        more=(("artifactType", artifact_type),) if artifact_type is not None else (),
+    )
+    headers = {"Accept": mediatype.OCI_INDEX}
     try:
-        async for reply in pages(client, target, scope, headers={"Accept": mediatype.OCI_INDEX}):
-            if not found and mediatype.bare(reply.headers.get("Content-Type")) != mediatype.OCI_INDEX:
-                return None  # a web page's 200
-            for entry in parse_manifest(reply.body, mediatype.OCI_INDEX).manifests:
-                found[entry.digest] = entry
+        async for page in pages(
+            client, query, scope, _page, headers=headers, most=MOST, most_bytes=MOST_BYTES
+        ):
+            has_api = True
+            found |= {entry.digest: entry for entry in page.entries}
+            left_out.add(page.odd)
+    except _NoList:
+        if has_api:
+            raise InvalidManifest(f"a page of the list of referrers of {digest} is not an index") from None
+        return None
     except RegistryError as error:
-        if error.status not in _NO_API or found:
+        if error.status not in _NO_API or has_api:
             raise
         return None
-    return _filtered(found.values(), artifact_type)
+    referrers = _filtered(found.values(), artifact_type)
+    if left_out.count:
+        told: list[str] = []
+        left_out.tell(told.append, "understood", f"list of referrers of {digest}")
+        raise ReferrersIncomplete(told[0], referrers=tuple(referrers))
+    return referrers
+
+
+class _NoList(Exception):
+    """A web page's 200, or another answer of a server without the API."""
+
+
+def _page(reply: Reply) -> Page:
+    """The entries of one answer, whose body counts and not its type: Harbor 2.9 says ``application/json``
+    (goharbor/harbor#19690), others ``text/plain``. Raises `InvalidManifest` for an index that is none.
+    """
+    is_index = mediatype.bare(reply.headers.get("Content-Type")) == mediatype.OCI_INDEX
+    odd: list[Any] = []
+    try:
+        index = parse_manifest(reply.body, mediatype.OCI_INDEX if is_index else None)
+        if not index.is_index:
+            raise InvalidManifest(f"the list of referrers is not an index but {index.media_type}")
+        entries = list(index.manifests)
+    except InvalidManifest:
+        listed = _listed(reply)
+        if listed is None and is_index:
+            raise
+        if listed is None:
+            raise _NoList from None
+        entries, odd = _one_by_one(listed)
+    names = [str(entry.digest) for entry in entries]
+    return Page(entries, names, len(entries) + len(odd), names[-1] if names else None, odd)
+
+
+def _listed(reply: Reply) -> list[Any] | None:
+    """The entries of an index that has some which are not understood; None: it is no index."""
+    try:
+        document = document_of(reply)
+    except ProtocolError:
+        return None
+    listed, stated = document.get("manifests"), document.get("mediaType")
+    is_other = "config" in document or "layers" in document or stated not in (None, "", mediatype.OCI_INDEX)
+    return listed if isinstance(listed, list) and not is_other else None
+
+
+def _one_by_one(listed: list[Any]) -> tuple[list[Descriptor], list[Any]]:
+    entries, odd = [], []
+    for each in listed:
+        try:
+            entries.append(Descriptor.from_json(each))
+        except InvalidManifest:
+            odd.append(each)
+    return entries, odd
 
 
 class FallbackLists:
@@ -105,7 +179,8 @@ class FallbackLists:
         and what requests raise.
         """
         assert manifest.subject is not None
-        tag = fallback_tag(manifest.subject.digest)
+        subject = manifest.subject.digest
+        tag = fallback_tag(subject)
         entry = _entry(manifest, descriptor)
         async with self._locks.setdefault(tag, asyncio.Lock()):
             took_s = 0.0  # from the reading of the list to the end of its writing
@@ -113,11 +188,11 @@ class FallbackLists:
                 if attempt > 1:  # another writer won: let it finish
                     await asyncio.sleep(self._client.network.backoff_s(attempt, random.random()))
                 started = time.monotonic()
-                current = await self._read(tag)
+                current = await self._read(tag, subject)
                 if attempt and descriptor.digest in current.digests():
                     # Who read the list before our write and is as slow as we are has written by then.
                     await asyncio.sleep(min(SETTLE * took_s, MAX_SETTLE_S))
-                    current = await self._read(tag)
+                    current = await self._read(tag, subject)
                 if descriptor.digest in current.digests():
                     return
                 if attempt < WRITES:
@@ -128,14 +203,17 @@ class FallbackLists:
             hint="another client keeps writing this tag: copy again when it is done",
         )
 
-    async def _read(self, tag: str) -> _List:
+    async def _read(self, tag: str, subject: Digest) -> _List:
         """The list as it is now. Every type is accepted, or a tag of another use would look free."""
+        none = _List({"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": []}, "")
         path = endpoints.manifest(self._repository, tag)
         headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
         try:
             reply = await self._client.request("GET", path, scope=self._scope, headers=headers)
         except NotFound:
-            return _List({"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": []}, "")
+            return none
+        if _is_subject(reply, subject):
+            return none
         served = mediatype.bare(reply.headers.get("Content-Type"))
         if served != mediatype.OCI_INDEX or not parse_manifest(reply.body, served).is_index:
             raise RegistryError(
@@ -188,12 +266,21 @@ async def _by_tag(
         reply = await client.request("GET", path, scope=scope, headers=headers)
     except NotFound:
         return []
+    if _is_subject(reply, digest):
+        return []
     index = parse_manifest(reply.body, reply.headers.get("Content-Type"))
     if not index.is_index:
         raise InvalidManifest(
             f"{redact_url(reply.url)}: the referrers list is no index but {index.media_type}"
         )
     return _filtered(index.manifests, artifact_type)
+
+
+def _is_subject(reply: Reply, digest: Digest) -> bool:
+    """Whether the answer is the subject itself: GitLab takes the tag ``sha256-<hex>`` for the digest
+    (oras-project/oras-go#1396), so the children of an index would seem to be its referrers.
+    """
+    return Digest.of(reply.body, digest.algorithm) == digest
 
 
 def _filtered(entries: Iterable[Descriptor], artifact_type: str | None) -> list[Descriptor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -68,11 +69,11 @@ class RegistryRepository:
             return ForeignBlob(self._client, self._repository, descriptor, self._scope)
         return RegistryBlob(self._client, self._repository, descriptor, self._scope)
 
-    async def tags(self) -> list[str]:
+    async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
         """As `tags.list_tags`. # network"""
         from crossdock.registry.tags import list_tags  # no part of a copy
 
-        return await list_tags(self._client, self._repository, self._scope)
+        return await list_tags(self._client, self._repository, self._scope, on_warning)
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""

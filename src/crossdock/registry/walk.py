@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
+from crossdock.errors import InvalidManifest, LimitExceeded, NotFound, ReferrersIncomplete
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -23,6 +23,7 @@ from crossdock.oci.metadata import CONFIG_LIMIT, ImageConfig, has_platform, read
 from crossdock.protocol import endpoints
 from crossdock.registry.auth import Scope
 from crossdock.registry.manifests import Manifests
+from crossdock.registry.pages import OnWarning
 from crossdock.registry.referrers import referrers_by_api
 from crossdock.registry.tags import list_tags
 from crossdock.verify import verify_bytes
@@ -47,19 +48,21 @@ class Seen(Struct, frozen=True):
 class Walk:
     """One repository. `tags` first, then `manifests`, then `configs` of those that matter."""
 
-    def __init__(self, client: RegistryClient, repository: str) -> None:
+    def __init__(self, client: RegistryClient, repository: str, on_warning: OnWarning | None = None) -> None:
+        """`on_warning` is told of what is left out of lists."""
         self._client = client
         self._repository = repository
         self._scope = Scope.pull(repository)
         self._manifests = Manifests(client, repository, self._scope)
         self._has_referrers = True  # until the registry says no
+        self._on_warning = on_warning
 
     async def tags(self) -> dict[str, Descriptor]:
         """The manifest of each tag. # network
 
         Raises `NotFound` for a repository that is not there, and what requests raise.
         """
-        names = await list_tags(self._client, self._repository, self._scope)
+        names = await list_tags(self._client, self._repository, self._scope, self._on_warning)
         found = await in_flight(names, self._resolve)
         return {name: descriptor for name, descriptor in found if descriptor is not None}
 
@@ -131,11 +134,19 @@ class Walk:
         if manifest.subject is not None:
             others.append(manifest.subject)
         if referrers and self._has_referrers:
-            listed = await referrers_by_api(self._client, self._repository, descriptor.digest, self._scope)
-            self._has_referrers = listed is not None
-            others += listed or ()
+            others += await self._referrers(descriptor.digest)
         own = replace(descriptor, media_type=manifest.media_type, size=len(data))
         return Seen(own, manifest), others
+
+    async def _referrers(self, digest: Digest) -> Iterable[Descriptor]:
+        try:
+            listed = await referrers_by_api(self._client, self._repository, digest, self._scope)
+        except ReferrersIncomplete as error:
+            if self._on_warning is not None:
+                self._on_warning(str(error))
+            return error.referrers
+        self._has_referrers = listed is not None
+        return listed or ()
 
     async def _config(self, digest: Digest, config: Descriptor) -> tuple[Digest, ImageConfig]:
         path = endpoints.blob(self._repository, config.digest)

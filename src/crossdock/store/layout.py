@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
@@ -79,8 +80,8 @@ class LayoutStore:
 
     # -- source --------------------------------------------------------------------------------------
 
-    async def tags(self) -> list[str]:
-        """Every tag, sorted. Raises `StoreError`, `ContentError`."""
+    async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
+        """Every tag, sorted; nothing is left out and warned of. Raises `StoreError`, `ContentError`."""
         entries = await in_thread(self._entries)
         return sorted({tag for entry in entries if (tag := name_of(entry))})
 

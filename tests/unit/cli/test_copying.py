@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +243,9 @@ def builder(monkeypatch: pytest.MonkeyPatch) -> ImageBuilder:
             manifest=parse_manifest(raw),
         )
 
-    async def list_tags(repository: str, options: CopyOptions) -> list[str]:
+    async def list_tags(
+        repository: str, options: CopyOptions, *, on_warning: Callable[[str], None]
+    ) -> list[str]:
         return ["a", "b", "latest"]
 
     monkeypatch.setattr(api, "inspect", inspect)

@@ -37,6 +37,7 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.LoginNotDemanded: ExitCode.POLICY,
     errors.SourceNotAllowed: ExitCode.POLICY,
     errors.TagExists: ExitCode.CONFLICT,
+    errors.NothingMatched: ExitCode.NOTHING_MATCHED,
     errors.RateLimited: ExitCode.RATE_LIMIT,
     errors.OutputFailed: ExitCode.TARGET,
     errors.ContentError: ExitCode.VERIFICATION,
@@ -106,6 +107,7 @@ def test_the_numbers_are_an_interface() -> None:
         "DIFFERENT": 9,
         "POLICY": 10,
         "CONFLICT": 11,
+        "NOTHING_MATCHED": 12,
         "CANCELLED": 130,
     }
 

@@ -1,0 +1,274 @@
+"""Lists of a registry, page by page: whole, or an error that says why not.
+
+Tags, the catalog, referrers and Azure's lists all come in pages. Rules:
+
+1. ``Link`` names the next page (`protocol.pagination`). Servers without it (Nexus) cut a list at the `n` that
+   was asked for: a page of exactly `n` entries without a Link is continued behind its last entry.
+2. A server that refuses `n` (400 of distribution, 413 with ``OCI-Tag-Limit`` by the specification) is asked
+   for fewer entries, then without `n`.
+3. A page that repeats, a circle and a list that does not end are errors. So are too many entries: a hostile
+   server could otherwise fill the memory.
+4. An entry that cannot be one of the list (null, a tag with a blank) is left out. Whoever asked is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import urlencode
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from crossdock.errors import LimitExceeded, NotFound, ProtocolError, RegistryError
+from crossdock.oci.text import quote
+from crossdock.protocol.pagination import next_page
+from crossdock.protocol.redirect import next_hop
+from crossdock.transport.redact import redact_url
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Reply, Scope
+
+MOST_NAMES = 1_000_000  # of one list
+MAX_PAGES = 10_000
+EMPTY_PAGES = 100  # in a row
+_TOTAL_LIMIT = 256 << 20  # bytes of all pages
+_PAGE_LIMIT = 16 << 20  # bytes; servers without paging send everything at once
+_PAGE_VALUES = 1_100_000  # JSON values of a page, which take some 60 bytes each here
+_FEWER = 100  # entries; the usual limit of those that refuse more
+_REFUSES_N = (400, 413)
+_NO_PAGE = frozenset({400, 404, 405, 410, 501})
+_HINT = "tell who runs that registry: its list cannot be read to its end"
+_SHOWN = 3
+_SHOWN_CHARACTERS = 40
+
+OnWarning = Callable[[str], None]
+
+
+class Query(Struct, frozen=True):
+    """What is asked for: the list at `path`, at most `n` entries of it, those behind `last`."""
+
+    path: str
+    n: int | None = None
+    last: str | None = None
+    more: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The path with its query."""
+        query = [("n", str(self.n))] if self.n is not None else []
+        query += [("last", self.last)] if self.last is not None else []
+        query += self.more
+        return f"{self.path}?{urlencode(query)}" if query else self.path
+
+
+class Page(Struct):
+    """What one answer holds."""
+
+    entries: list[Any]
+    names: list[str]  # of the entries, by which a page that repeats is known
+    count: int  # of what is listed, including what is left out
+    last: str | None  # the name behind which the next page begins
+    odd: list[Any] = field(default_factory=list)  # left out
+
+
+class LeftOut(Struct):
+    """Counts the entries of a list that were left out, and shows some."""
+
+    count: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, odd: Iterable[Any]) -> None:
+        """Note them."""
+        for value in odd:
+            self.count += 1
+            if len(self.shown) < _SHOWN:
+                self.shown.append(_shown(value))
+
+    def tell(self, on_warning: OnWarning | None, what: str, place: str) -> None:
+        """Say how many there are, if any. `what` is what the entries are not."""
+        if self.count and on_warning is not None:
+            more = ", …" if self.count > len(self.shown) else ""
+            entries = "1 entry is" if self.count == 1 else f"{self.count} entries are"
+            on_warning(f"{place}: {entries} not {what} and left out: {', '.join(self.shown)}{more}")
+
+
+async def pages(
+    client: RegistryClient,
+    query: Query,
+    scope: Scope,
+    read: Callable[[Reply], Page],
+    *,
+    headers: Mapping[str, str] | None = None,
+    most: int = MOST_NAMES,
+    most_bytes: int = _TOTAL_LIMIT,
+) -> AsyncGenerator[Page, None]:
+    """Every page of the list, as `read` understands them. # network
+
+    Raises what requests raise, `ProtocolError` for a list that cannot be whole, `LimitExceeded` over `most`
+    entries, `most_bytes` or `MAX_PAGES`, and what `read` does.
+    """
+    registry_url = await client.base_url()
+    asked: Query | None
+    reply, asked = await _first(client, query, scope, headers)
+    query = asked
+    before: Page | None = None
+    seen: set[str] = set()
+    count = received = empty = 0
+    for number in itertools.count(1):
+        page = read(reply)
+        count, received = count + page.count, received + len(reply.body)
+        empty = 0 if page.count else empty + 1
+        if count > most:
+            _exceeded(reply, f"the list has over {most} entries", most)
+        if received > most_bytes:
+            _exceeded(reply, f"the list has over {most_bytes} bytes", most_bytes)
+        if empty > EMPTY_PAGES:
+            _exceeded(reply, f"over {EMPTY_PAGES} pages in a row are empty", EMPTY_PAGES)
+        following = _next(reply)
+        if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url)):
+            if asked is not None and (following is not None or page.count > (asked.n or page.count)):
+                return  # it ignores `last`, and either sends Links where there is more or ignores `n`
+            _not_whole(reply, "the list repeats a page instead of going on")
+        yield page
+        if following is not None and following != reply.url:
+            asked, url = None, next_hop(reply.url, following, registry_url=registry_url).url
+        else:
+            asked = _behind(query, asked, page, reply, is_named=following is not None)
+            if asked is None:
+                return
+            url = registry_url + asked.target
+        if url in seen:
+            _not_whole(reply, f"the list goes in circles at {redact_url(url)}")
+        if number == MAX_PAGES:
+            _exceeded(reply, f"the list has over {MAX_PAGES} pages", MAX_PAGES)
+        seen.add(url)
+        before = page
+        reply = await _later(client, url, scope, headers)
+
+
+async def _first(
+    client: RegistryClient, query: Query, scope: Scope, headers: Mapping[str, str] | None
+) -> tuple[Reply, Query]:
+    """The first page, and the query that got it: with fewer entries where `n` is refused."""
+    while True:
+        ok = (200,) if query.n is None else (200, *_REFUSES_N)
+        reply = await client.request(
+            "GET", query.target, scope=scope, headers=headers or {}, ok=ok, limit=_PAGE_LIMIT
+        )
+        if reply.status == 200:
+            return reply, query
+        refused = client.error_from(reply.status, reply.headers, reply.body, "GET", reply.url, scope)
+        if isinstance(refused, NotFound):
+            raise refused
+        query = replace(query, n=_fewer(query.n or 0, reply.headers.get("OCI-Tag-Limit", "")))
+
+
+async def _later(client: RegistryClient, url: str, scope: Scope, headers: Mapping[str, str] | None) -> Reply:
+    """A page that is not the first. Its 404 says nothing about the repository, or whether there are lists."""
+    try:
+        return await client.request("GET", url, scope=scope, headers=headers or {}, limit=_PAGE_LIMIT)
+    except RegistryError as error:
+        if error.status not in _NO_PAGE:
+            raise
+        raise ProtocolError(
+            f"the list ends before it is whole: {error}", retryable=False, hint=_HINT
+        ) from None
+
+
+def _fewer(n: int, limit: str) -> int | None:
+    """How many entries to ask for after `n` were refused; None: as many as the server likes."""
+    limit = limit.strip()
+    if limit.isascii() and limit.isdigit() and len(limit) < 10 and 0 < int(limit) < n:
+        return int(limit)
+    return _FEWER if n > _FEWER else None
+
+
+def _next(reply: Reply) -> str | None:
+    try:
+        return next_page(reply.headers.getall("Link"), reply.url)
+    except ProtocolError as error:
+        raise ProtocolError(
+            f"GET {redact_url(reply.url)}: {error}", retryable=False, hint=error.hint
+        ) from None
+
+
+def _behind(query: Query, asked: Query | None, page: Page, reply: Reply, *, is_named: bool) -> Query | None:
+    """What to ask for behind a page without a usable Link; None: it was the last.
+
+    `is_named`: its Link names the page itself, which the last page of some servers does, and each page of
+    others. One entry fewer is asked for than before: a server that ignores `n` shows it then.
+    """
+    is_full = asked is not None and asked.n is not None and page.count == asked.n
+    if not (is_full or is_named):
+        return None
+    if query.n is None or page.last is None:
+        if page.count:
+            _not_whole(reply, "the list names the same page as the next one")
+        return None
+    n = max(1, query.n - 1) if asked is query else (asked or query).n
+    return replace(query, n=n, last=page.last)
+
+
+def _repeats(page: Page, before: Page, *, goes_on: bool) -> bool:
+    """Whether nothing is new. The last page may hold nothing but the last entry of the one before it."""
+    if not page.names or (page.names == before.names[-1:] and not goes_on):
+        return False
+    return set(before.names).issuperset(page.names)
+
+
+def document_of(reply: Reply) -> dict[str, Any]:
+    """The JSON object in an answer. Raises `ProtocolError` for none, `LimitExceeded` for a vast one."""
+    body = reply.body
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _PAGE_VALUES:
+        _exceeded(reply, f"the page has over {_PAGE_VALUES} values", _PAGE_VALUES)
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise ProtocolError(f"GET {redact_url(reply.url)}: the answer is no JSON object")
+    return document
+
+
+def list_in(reply: Reply, member: str, *, required: bool = True) -> list[Any]:
+    """The list in an answer's object; null is what a server in Go sends for an empty one.
+
+    Raises `ProtocolError` for something else, and when `required` for none.
+    """
+    listed = document_of(reply).get(member, False if required else None)
+    if listed is None:
+        return []
+    if not isinstance(listed, list):
+        raise ProtocolError(f"GET {redact_url(reply.url)}: the answer has no list of {member}")
+    return listed
+
+
+def page_of_names(listed: list[Any], is_name: Callable[[str], bool]) -> Page:
+    """The page of a list of strings, of which `is_name` tells the right ones."""
+    names = [each for each in listed if isinstance(each, str) and is_name(each)]
+    odd = []
+    if len(names) < len(listed):
+        odd = [each for each in listed if not (isinstance(each, str) and is_name(each))]
+    last = next((each for each in reversed(listed) if isinstance(each, str) and each), None)
+    return Page(names, names, len(listed), last, odd)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return quote(value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}…")
+    return "null" if value is None else type(value).__name__ if isinstance(value, dict | list) else str(value)
+
+
+def _not_whole(reply: Reply, what: str) -> NoReturn:
+    raise ProtocolError(
+        f"GET {redact_url(reply.url)}: {what}",
+        retryable=False,
+        hint=_HINT,
+    )
+
+
+def _exceeded(reply: Reply, what: str, limit: int) -> NoReturn:
+    raise LimitExceeded(f"GET {redact_url(reply.url)}: {what}", limit=limit)
