@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from crossdock.events import Listener, check_listener, ignore
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.manifest import Manifest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Location, Reference, as_location
 from crossdock.options import CopyOptions, Verify
+from crossdock.reading import read_manifest
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.resume import Resuming
@@ -127,7 +128,7 @@ async def inspect(reference: str | Location, options: CopyOptions | None = None)
         with during("inspect", "source", str(location)):
             named = await repository.resolve(_name_of(location))
             data = await repository.fetch_manifest(named)
-            manifest = parse_manifest(data, named.media_type)
+            manifest = await read_manifest(data, named.media_type)
     return Inspection(
         reference=str(location),
         digest=named.digest,

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_kernels": {"_ext"},
     "_tls": set(),
     "content": {"oci", "errors"},
+    "reading": {"oci"},
     "verify": {"_kernels", "oci", "errors"},
     "locks": set(),
     "stopping": set(),
@@ -29,13 +30,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spool": {"locks", "errors"},
     "protocol": {"oci", "errors"},
     "transport": {"_tls", "errors", "options"},
-    "registry": {"protocol", "transport", "content", "verify", "oci", "options", "errors"},
+    "registry": {"protocol", "transport", "content", "reading", "verify", "oci", "options", "errors"},
     "store": {"content", "verify", "oci", "options", "errors"},
-    "transfer": {"content", "verify", "_kernels", "oci", "options", "events", "errors"},
+    "transfer": {"content", "reading", "verify", "_kernels", "oci", "options", "events", "errors"},
     "webtokens": {"errors"},
     "embedded": {"webtokens", "listening", "store", "verify", "oci", "errors"},
     "wiring": {"journal", "spool", "transfer", "registry", "store", "oci", "options", "errors", "__init__"},
-    "api": {"wiring", "transfer", "store", "content", "oci", "options", "events", "errors"},
+    "api": {"reading", "wiring", "transfer", "store", "content", "oci", "options", "events", "errors"},
     "yamlfile": {"oci", "errors"},
     "inventory": {"yamlfile", "oci", "options", "errors"},
     "pairs": {"oci", "errors"},
@@ -52,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
     },
     "acr": {
+        "reading",
         "many",
         "api",
         "wiring",
@@ -113,6 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # asyncio belongs to the layers that wait; os.environ to the edges that a person touches.
 MAY_USE_ASYNCIO = {
+    "reading",
     "transport",
     "registry",
     "store",

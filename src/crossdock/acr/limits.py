@@ -8,10 +8,10 @@ from crossdock.content import Source
 from crossdock.errors import LimitExceeded
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.mediatype import is_index, is_manifest
 from crossdock.oci.reference import Reference
 from crossdock.options import GiB
+from crossdock.reading import read_manifest
 from crossdock.transfer.blob import during
 
 
@@ -47,7 +47,7 @@ async def check_limits(
         pending = [(root, data)]
         while pending:
             descriptor, document = pending.pop()
-            below = list(parse_manifest(document, descriptor.media_type).successors())
+            below = list((await read_manifest(document, descriptor.media_type)).successors())
             for blob in below:
                 if limits.layer is not None and not is_manifest(blob.media_type) and blob.size > limits.layer:
                     raise _over(f"{blob.digest} has {blob.size} bytes, more than {limits.layer}", limits)

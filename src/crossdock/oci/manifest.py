@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, Literal, NoReturn
 
 import msgspec
@@ -25,6 +26,9 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.text import quote
 
 Kind = Literal["image", "index", "artifact"]
+
+LARGE = 100_000  # bytes from which a document is parsed in a thread, and what came of it is kept
+LARGE_KEPT = 4  # an image's own index, for some copies at once; each is read at several steps of a copy
 
 _KINDS: dict[str, Kind] = {
     mediatype.OCI_MANIFEST: "image",
@@ -48,6 +52,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds on one document, so that a hostile one costs little."""
 
     size: int = 4 << 20  # bytes; what registries accept at least (distribution-spec, "Pushing Manifests")
+    values: int = 200_000  # JSON values; the entries below with all their fields are not as many
     depth: int = 32  # JSON nesting; an index with platforms and features needs 5
     entries: int = 10_000  # descriptors in all lists together; Docker's layers end at 127
 
@@ -107,12 +112,22 @@ _DECODER = msgspec.json.Decoder(_ManifestJson, dec_hook=decode_hook)
 def parse_manifest(data: bytes, media_type: str | None = None, limits: Limits | None = None) -> Manifest:
     """The manifest in `data`. `media_type` is what the answer's Content-Type or the parent's descriptor says.
 
+    A large one, which a hostile peer can make slow to parse, is parsed once for several calls in a row.
+
     Raises `InvalidManifest` when it is no manifest, of an ambiguous kind, of Docker's schema 1 or breaks its
     specification, and `LimitExceeded` over `limits`.
     """
-    limits = limits or Limits()
+    parse = _parse if len(data) <= LARGE else _parse_once
+    return parse(data, media_type, limits or Limits())
+
+
+def _parse(data: bytes, media_type: str | None, limits: Limits) -> Manifest:
     if len(data) > limits.size:
         _exceeded("manifest", len(data), limits.size, "bytes")
+    # Each value but the first of a list or object has a comma before it. Those in strings are counted, too:
+    # that is quick, and no real document has as many.
+    if (count := sum(map(data.count, (b",", b"{", b"[")))) > limits.values:
+        _exceeded("manifest", count, limits.values, "values")
     document = _load(data, limits.depth)
     _refuse_schema1(document, media_type)
     try:
@@ -140,6 +155,9 @@ def parse_manifest(data: bytes, media_type: str | None = None, limits: Limits | 
     )
     _refuse_two_sizes(manifest._all())
     return manifest
+
+
+_parse_once = lru_cache(maxsize=LARGE_KEPT)(_parse)
 
 
 def _one(wire: DescriptorJson | None) -> Descriptor | None:

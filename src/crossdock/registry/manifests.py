@@ -28,6 +28,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
 from crossdock.protocol.contentcoding import coding_of
+from crossdock.reading import read_manifest
 from crossdock.transport.redact import redact_url
 from crossdock.verify import verify_manifest
 
@@ -121,7 +122,7 @@ class Manifests:
         The Content-Type is the document's own, whatever `descriptor` says: registries compare the two.
         Raises `ContentError` when the target answers another digest, `RegistryError` when it refuses.
         """
-        manifest = parse_manifest(data, descriptor.media_type)
+        manifest = await read_manifest(data, descriptor.media_type)
         descriptor = replace(descriptor, media_type=manifest.media_type)
         reply: Reply | None = None
         try:
@@ -215,7 +216,7 @@ class Manifests:
 
     async def _resolve_by_get(self, reference: str) -> Descriptor:
         reply = await self._request("GET", reference)
-        media_type = parse_manifest(reply.body, reply.headers.get("Content-Type")).media_type
+        media_type = (await read_manifest(reply.body, reply.headers.get("Content-Type"))).media_type
         wanted = Digest(reference) if ":" in reference else _stated(reply)
         digest = Digest.of(reply.body, wanted.algorithm if wanted else "sha256")
         if wanted is not None and digest != wanted:

@@ -26,6 +26,7 @@ from crossdock.errors import LimitExceeded, NotFound, ProtocolError, RegistryErr
 from crossdock.oci.text import quote
 from crossdock.protocol.pagination import next_page
 from crossdock.protocol.redirect import next_hop
+from crossdock.reading import aside
 from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ async def pages(
     seen: set[str] = set()
     count = received = empty = 0
     for number in itertools.count(1):
-        page = read(reply)
+        page = await aside(read, reply, size=len(reply.body))
         count, received = count + page.count, received + len(reply.body)
         empty = 0 if page.count else empty + 1
         if count > most:

@@ -32,6 +32,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
+from crossdock.reading import read_manifest
 from crossdock.registry.pages import LeftOut, Page, Query, document_of, pages
 from crossdock.transport.redact import redact_url
 
@@ -215,7 +216,7 @@ class FallbackLists:
         if _is_subject(reply, subject):
             return none
         served = mediatype.bare(reply.headers.get("Content-Type"))
-        if served != mediatype.OCI_INDEX or not parse_manifest(reply.body, served).is_index:
+        if served != mediatype.OCI_INDEX or not (await read_manifest(reply.body, served)).is_index:
             raise RegistryError(
                 f"the tag {self._repository}:{tag} is for a referrers list and holds {served or 'no index'}",
                 hint="remove that tag at the target, or give it another name, and copy again",
@@ -268,7 +269,7 @@ async def _by_tag(
         return []
     if _is_subject(reply, digest):
         return []
-    index = parse_manifest(reply.body, reply.headers.get("Content-Type"))
+    index = await read_manifest(reply.body, reply.headers.get("Content-Type"))
     if not index.is_index:
         raise InvalidManifest(
             f"{redact_url(reply.url)}: the referrers list is no index but {index.media_type}"

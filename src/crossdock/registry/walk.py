@@ -18,9 +18,10 @@ from crossdock.errors import InvalidManifest, LimitExceeded, NotFound, Referrers
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.manifest import Manifest
 from crossdock.oci.metadata import CONFIG_LIMIT, ImageConfig, has_platform, read_config
 from crossdock.protocol import endpoints
+from crossdock.reading import read_manifest
 from crossdock.registry.auth import Scope
 from crossdock.registry.manifests import Manifests
 from crossdock.registry.pages import OnWarning
@@ -121,7 +122,7 @@ class Walk:
             return Seen(descriptor, None), []  # by `_as_stated`
         try:
             data = await self._manifests.fetch(descriptor)
-            manifest = parse_manifest(data, descriptor.media_type)
+            manifest = await read_manifest(data, descriptor.media_type)
         except NotFound:  # a child or subject that was never brought here
             return None, []
         except (InvalidManifest, LimitExceeded):

@@ -37,9 +37,10 @@ from crossdock.errors import (
 from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.manifest import Manifest
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
+from crossdock.reading import read_manifest
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.inline import inline_bytes
@@ -262,7 +263,7 @@ class ImageCopy:
         missed = error.digests
         if "MANIFEST_INVALID" in error.codes and not missed:
             return False  # it says nothing about blobs
-        manifests, blobs = _split(parse_manifest(data, descriptor.media_type))
+        manifests, blobs = _split(await read_manifest(data, descriptor.media_type))
         brought = await self._blobs.bring_promised(blobs, missed)
         for below in manifests:
             if below.digest in self._promised and (not missed or str(below.digest) in missed):
@@ -274,7 +275,7 @@ class ImageCopy:
     async def _copy_again(self, descriptor: Descriptor) -> None:
         """One manifest that the target was believed to have, with its blobs."""
         data = await self._fetch(descriptor)
-        for blob in _split(parse_manifest(data, descriptor.media_type))[1]:
+        for blob in _split(await read_manifest(data, descriptor.media_type))[1]:
             if self._once.get(("blob", blob.digest), blob) is None:  # skipped, not looked for
                 del self._once["blob", blob.digest]
         descriptor, _ = await self._copy_successors(descriptor, data, False)
@@ -311,7 +312,7 @@ class ImageCopy:
         another type or size, and the target compares; and whether the target had all of its blobs.
         """
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
-            manifest = parse_manifest(data, descriptor.media_type)
+            manifest = await read_manifest(data, descriptor.media_type)
         descriptor = replace(descriptor, media_type=manifest.media_type, size=len(data))
         self._subjects.append(descriptor)
         manifests, found = _split(manifest)

@@ -11,8 +11,9 @@ from crossdock.errors import ContentError, InvalidOption, LimitExceeded, NotFoun
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.index import filter_index, matching, platform_of_config
-from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.manifest import Manifest
 from crossdock.oci.platform import Platform, matches
+from crossdock.reading import read_manifest
 from crossdock.transfer.blob import during
 from crossdock.verify import verify_bytes
 
@@ -29,7 +30,7 @@ async def select(
     if not wanted:
         return named, data
     with during("choose platform of", "source", f"{source.name}@{named.digest}"):
-        manifest = parse_manifest(data, named.media_type)
+        manifest = await read_manifest(data, named.media_type)
         if not manifest.is_index:
             await _check_single(manifest, wanted, source)
             return named, data
@@ -66,7 +67,7 @@ async def _descend(index: Manifest, platform: Platform, source: Source) -> tuple
                     if len(seen) > INDEXES:
                         raise LimitExceeded(f"over {INDEXES} indexes were searched for {platform}")
                     data = await source.fetch_manifest(child)  # network
-                    below.append(parse_manifest(data, child.media_type))
+                    below.append(await read_manifest(data, child.media_type))
         level = below
     raise _missing(platform, index)
 

@@ -398,6 +398,6 @@ def test_a_damaged_manifest_is_a_manifest_or_a_content_error(data: st.DataObject
 
 def test_a_key_given_twice_among_very_many_is_found_in_one_pass() -> None:
     """Comparing each with all before it would take hours."""
-    keys = ",".join(f'"{number}":0' for number in range(300_000))
-    with pytest.raises(InvalidManifest, match="'299999' is given twice"):
-        parse_manifest(f'{{{keys},"299999":0}}'.encode())
+    keys = ",".join(f'"{number}":0' for number in range(190_000))
+    with pytest.raises(InvalidManifest, match="'189999' is given twice"):
+        parse_manifest(f'{{{keys},"189999":0}}'.encode())
