@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from crossdock.errors import NotFound
 from crossdock.oci.digest import Digest
 from crossdock.oci.metadata import (
     Entry,
     ImageConfig,
+    changeable_attributes,
     created_time,
     image_size,
     manifest_entry,
     tag_entry,
     tags_by_digest,
+    timestamp,
 )
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
@@ -48,7 +51,7 @@ async def list_repositories(
     """
     from crossdock.registry import metadata
 
-    async with _opened(Reference(registry, "catalog"), options, "list repositories of", registry) as client:
+    async with opened(Reference(registry, "catalog"), options, "list repositories of", registry) as client:
         return await metadata.list_repositories(client, top, on_warning)
 
 
@@ -66,7 +69,7 @@ async def list_manifests(
     """
     from crossdock.registry import metadata, walk
 
-    async with _opened(repository, options, "list manifests of") as client:
+    async with opened(repository, options, "list manifests of") as client:
         entries = await metadata.manifest_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return entries
@@ -92,7 +95,7 @@ async def list_tags(
     """
     from crossdock.registry import metadata, walk
 
-    async with _opened(repository, options, "list tags of") as client:
+    async with opened(repository, options, "list tags of") as client:
         entries = await metadata.tag_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return entries
@@ -118,12 +121,41 @@ async def list_tag_names(
 
     if order is not None:
         return _names(await list_tags(repository, options, order=order, top=top, on_warning=on_warning))
-    async with _opened(repository, options, "list tags of") as client:
+    async with opened(repository, options, "list tags of") as client:
         entries = await metadata.tag_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return _names(entries)
         scope = Scope.pull(repository.repository)
         return sorted(await tags.list_tags(client, repository.repository, scope, on_warning))[:top]
+
+
+async def show_item(item: Reference, options: CopyOptions) -> Entry:
+    """What is known of a tag, of a manifest by its digest, or of a repository without either. # network
+
+    Raises `CopyError` with what failed, over `NotFound` when there is no such item.
+    """
+    from crossdock.registry import items, walk
+
+    async with opened(item, options, "show", str(item)) as client:
+        entry = await items.item_entry(client, item)
+        if entry is not None:
+            return entry
+        walking = walk.Walk(client, item.repository)
+        if wanted := item.tag or item.digest:
+            root = await walking.root(wanted)
+            seen = await walking.manifests([root], referrers=False)
+            if root.digest not in seen:
+                raise NotFound(f"{item} was deleted meanwhile", status=404)
+            facts = await _facts_of(walking, seen, [root.digest])
+            if item.tag:
+                return tag_entry(item.tag, root.digest, facts.time(root.digest))
+            tagged = await walking.tags()
+            names = sorted(name for name, each in tagged.items() if each.digest == root.digest)
+            return facts.entry(seen[root.digest], names)
+        tagged = await walking.tags()
+        seen = await walking.manifests(tagged.values(), referrers=True)
+        facts = await _facts_of(walking, seen, seen)
+        return facts.summary(item, len(tagged))
 
 
 def _names(entries: Iterable[Entry]) -> list[str]:
@@ -146,6 +178,15 @@ class _Facts(Struct, frozen=True):
             tags=tags,
             time=self.time(digest),
         )
+
+    def summary(self, repository: Reference, tags: int) -> Entry:
+        """The entry of the repository; its times are those of the oldest and the newest image."""
+        times = [time for time in map(self.time, self.seen) if time is not None]
+        entry: Entry = {"registry": repository.registry, "imageName": repository.repository}
+        if times:
+            entry |= {"createdTime": timestamp(min(times)), "lastUpdateTime": timestamp(max(times))}
+        counts = {"manifestCount": len(self.seen), "tagCount": tags}
+        return {**entry, **counts, "changeableAttributes": changeable_attributes()}
 
     def size(self, digest: Digest) -> int:
         """Bytes of what the manifest refers to; of an index, of all its images."""
@@ -176,14 +217,19 @@ async def _choose(
     names = sorted(listed)
     if order is None:
         names = names[:top]
-    wanted = _contained(seen, [listed[name] for name in names])
-    facts = _Facts(seen, await walking.configs(seen[digest] for digest in wanted))
+    facts = await _facts_of(walking, seen, [listed[name] for name in names])
     if order is not None:
         times = {name: facts.time(listed[name]) for name in names}
         dated = [(time, name) for name, time in times.items() if time is not None]
         dated.sort(reverse=order == "timedesc")
         names = [name for _, name in dated] + [name for name in names if times[name] is None]
     return facts, names[:top]
+
+
+async def _facts_of(walking: Walk, seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> _Facts:
+    """The facts of `digests` and of what is inside of them. # network"""
+    wanted = _contained(seen, digests)
+    return _Facts(seen, await walking.configs(seen[digest] for digest in wanted))
 
 
 def _contained(seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> set[Digest]:
@@ -200,9 +246,13 @@ def _contained(seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> set[Di
 
 
 @asynccontextmanager
-async def _opened(
+async def opened(
     repository: Reference, options: CopyOptions, operation: str, place: str = ""
 ) -> AsyncIterator[RegistryClient]:
+    """A client of the repository's registry, for the source side of the options.
+
+    What fails inside is a `CopyError` with `operation` and `place` (default: the repository).
+    """
     async with Places(options) as places:
         client = places.client(repository, "source")
         with during(operation, "source", place or repository.locator):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from importlib import import_module
 
+from crossdock.cli.acrlistingarguments import FORMATS
 from crossdock.cli.arguments import UsageError
 from crossdock.cli.failure import find_hint, next_step
 from crossdock.cli.streams import print_error, read_secret
@@ -33,6 +35,7 @@ _INSTEAD = {
 
 def acr(namespace: argparse.Namespace) -> int:
     """Run the command of the group. What errors advise is said with its own flags."""
+    fill_defaults(namespace)
     try:
         return int(import_module(_MODULES[namespace.group]).run(namespace))
     except CrossdockError as error:
@@ -41,6 +44,27 @@ def acr(namespace: argparse.Namespace) -> int:
             advice = advice.replace(flag, instead)
         error.hint = advice
         raise
+
+
+def fill_defaults(namespace: argparse.Namespace) -> None:
+    """What az takes where a flag is not given: its default registry, and its format of output.
+
+    Raises `UsageError` when no registry is named in any way.
+    """
+    from crossdock.cli.azdefaults import az_default
+
+    flags, name = namespace.registry_flag
+    if not getattr(namespace, name) and getattr(namespace, "identifier", None) is None:
+        setattr(namespace, name, az_default("defaults", "acr", os.environ))
+        if not getattr(namespace, name) and namespace.group != "manifest":
+            raise UsageError(
+                f"the following arguments are required: {'/'.join(flags)}",
+                hint="or set AZURE_DEFAULTS_ACR, as for az",
+                command=f"crossdock acr {namespace.group}",
+            )
+    if namespace.output is None and namespace.group != "import":
+        wanted = az_default("core", "output", os.environ).lower()
+        namespace.output = wanted if wanted in FORMATS else "json"
 
 
 def warn(namespace: argparse.Namespace, *texts: str) -> None:

@@ -57,7 +57,10 @@ def _add_import(groups: Any, command: Callable[..., Any], shared: Callable[[Any]
         "Copies an image into the registry --name, byte-exact, from any registry. Where a target tag exists\n"
         "with other content nothing is copied, unless --force is given.",
     )
-    parser.add_argument("-n", "--name", required=True, metavar="NAME", help="target registry")
+    parser.add_argument(
+        "-n", "--name", default="", metavar="NAME", help="target registry (default: AZURE_DEFAULTS_ACR)"
+    )
+    parser.set_defaults(registry_flag=(("--name", "-n"), "name"))
     parser.add_argument(
         "--source",
         required=True,

@@ -1,44 +1,37 @@
-"""``crossdock acr manifest`` and ``crossdock acr repository``: look, change nothing."""
+"""``crossdock acr manifest`` and ``repository``: what looks, and where what changes is found."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from crossdock import api
 from crossdock.acr import metadata
-from crossdock.acr.command import NO_PASSWORD
-from crossdock.acr.registries import login_server
-from crossdock.cli.acr import given_password, inventory_of
+from crossdock.cli import acr, acrchanges
 from crossdock.cli.acroutput import check_query, print_answer
-from crossdock.cli.arguments import UsageError, copy_options
+from crossdock.cli.acrwords import command_of, host_of, image_of, item_of, named, options_of, repository_of
+from crossdock.cli.arguments import UsageError
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.reading import integer
 from crossdock.cli.streams import print_bytes, warn
 from crossdock.oci.reference import Reference
-from crossdock.options import CopyOptions, Credentials
+from crossdock.options import CopyOptions
 
-# az's words.
-_SPECIFIERS = {
-    "list-metadata": ("repository", "hello-world"),
-    "show": ("manifest", "hello-world:latest"),
-}
-_SPECIFIER = (
-    "You must provide either a fully qualified {0} specifier such as 'myregistry.azurecr.io/{1}' as a"
-    " positional parameter or provide '-r MyRegistry -n {1}' argument values."
-)
 _TAGGED = "The positional parameter 'repo_id' should not include a tag or digest."
+_OLD_NAME = (
+    "This command has been deprecated and will be removed in a future release. "
+    "Use 'acr manifest list-metadata' instead."
+)
 
 
 def run(namespace: argparse.Namespace) -> int:
     """Run the command; what it found goes to stdout."""
     if namespace.query is not None:
         check_query(namespace.query)
-    options = _options(namespace)
+    options = options_of(namespace)
     found = _COMMANDS[namespace.group, namespace.verb](namespace, options)
     if isinstance(found, bytes):
         print_bytes(found)
@@ -48,10 +41,13 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _list_metadata(namespace: argparse.Namespace, options: CopyOptions) -> Any:
-    registry, name = _named(namespace)
+    registry, name = named(namespace)
     if ":" in name or "@" in name:
-        raise UsageError(_TAGGED, command="crossdock acr manifest list-metadata")
-    repository = _reference(namespace, options, registry, name, default_tag=None)
+        raise UsageError(_TAGGED, command=command_of(namespace))
+    return _manifests(namespace, options, repository_of(namespace, options, registry, name))
+
+
+def _manifests(namespace: argparse.Namespace, options: CopyOptions, repository: Reference) -> Any:
     return run_until_done(
         metadata.list_manifests(
             repository, options, order=_order(namespace), top=namespace.top, on_warning=warn
@@ -60,73 +56,64 @@ def _list_metadata(namespace: argparse.Namespace, options: CopyOptions) -> Any:
 
 
 def _show(namespace: argparse.Namespace, options: CopyOptions) -> Any:
-    reference = _reference(namespace, options, *_named(namespace), default_tag="latest")
+    reference = image_of(namespace, options, *named(namespace))
     found = run_until_done(api.inspect(str(reference), options))
     return found.raw if namespace.raw else json.loads(found.raw, parse_int=integer)
 
 
+def _show_metadata(namespace: argparse.Namespace, options: CopyOptions) -> Any:
+    return run_until_done(metadata.show_item(image_of(namespace, options, *named(namespace)), options))
+
+
 def _list(namespace: argparse.Namespace, options: CopyOptions) -> Any:
-    registry = _login_server(namespace, options, namespace.registry)
+    registry = host_of(namespace, options, namespace.registry)
     return run_until_done(metadata.list_repositories(registry, options, top=namespace.top, on_warning=warn))
 
 
 def _show_tags(namespace: argparse.Namespace, options: CopyOptions) -> Any:
-    repository = _reference(namespace, options, namespace.registry, namespace.repository, default_tag=None)
+    repository = repository_of(namespace, options, namespace.registry, namespace.repository)
     listing = metadata.list_tags if namespace.detail else metadata.list_tag_names
     return run_until_done(
         listing(repository, options, order=_order(namespace), top=namespace.top, on_warning=warn)
     )
 
 
+def _show_manifests(namespace: argparse.Namespace, options: CopyOptions) -> Any:
+    """The old name of ``list-metadata``, with the fields that it had."""
+    acr.warn(namespace, _OLD_NAME)
+    repository = repository_of(namespace, options, namespace.registry, namespace.repository)
+    entries = _manifests(namespace, options, repository)
+    if namespace.detail:
+        return entries
+    return [
+        {
+            "digest": each.get("digest", ""),
+            "tags": each.get("tags", []),
+            "timestamp": each.get("lastUpdateTime", ""),
+        }
+        for each in entries
+    ]
+
+
+def _show_item(namespace: argparse.Namespace, options: CopyOptions) -> Any:
+    return run_until_done(metadata.show_item(item_of(namespace, options), options))
+
+
 _COMMANDS: dict[tuple[str, str], Callable[[argparse.Namespace, CopyOptions], Any]] = {
     ("manifest", "list-metadata"): _list_metadata,
     ("manifest", "show"): _show,
+    ("manifest", "show-metadata"): _show_metadata,
+    ("manifest", "update-metadata"): acrchanges.update_manifest,
+    ("manifest", "delete"): acrchanges.delete_manifest,
     ("repository", "list"): _list,
     ("repository", "show-tags"): _show_tags,
+    ("repository", "show-manifests"): _show_manifests,
+    ("repository", "show"): _show_item,
+    ("repository", "update"): acrchanges.update,
+    ("repository", "untag"): acrchanges.untag,
+    ("repository", "delete"): acrchanges.delete,
 }
-
-
-# -- words → values --------------------------------------------------------------------------------------
-
-
-def _named(namespace: argparse.Namespace) -> tuple[str, str]:
-    """Registry and content, of the one word or of the two flags."""
-    if namespace.identifier is None and namespace.registry and namespace.content:
-        return namespace.registry, namespace.content
-    registry, slash, content = (namespace.identifier or "").removeprefix("https://").partition("/")
-    if not slash or not registry or not content or namespace.content or namespace.registry:
-        problem = _SPECIFIER.format(*_SPECIFIERS[namespace.verb])
-        raise UsageError(problem, command=f"crossdock acr manifest {namespace.verb}")
-    return registry, content
-
-
-def _reference(
-    namespace: argparse.Namespace, options: CopyOptions, registry: str, name: str, *, default_tag: str | None
-) -> Reference:
-    host = _login_server(namespace, options, registry)
-    return Reference.parse(f"{host}/{name}", default_tag=default_tag)
-
-
-def _login_server(namespace: argparse.Namespace, options: CopyOptions, registry: str) -> str:
-    return login_server(
-        registry,
-        inventory_of(options),
-        subscription=namespace.subscription,
-        resource_group=namespace.resource_group,
-    )
 
 
 def _order(namespace: argparse.Namespace) -> Any:
     return namespace.orderby and namespace.orderby.replace("_", "")
-
-
-def _options(namespace: argparse.Namespace) -> CopyOptions:
-    options = copy_options(namespace, None, None)
-    command = f"crossdock acr {namespace.group} {namespace.verb}"
-    username, password = namespace.username, given_password(namespace, command)
-    if not password:
-        if username:
-            raise UsageError(NO_PASSWORD, hint="add --password-stdin", command=command)
-        return options
-    credentials = Credentials(username=username, password=password)
-    return replace(options, source=replace(options.source, credentials=credentials))

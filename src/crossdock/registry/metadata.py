@@ -36,7 +36,7 @@ PAGE = 100
 MOST_ENTRIES = 200_000  # of one list; each takes some KiB here
 # What registries without the API answer: distribution 404, others refuse the path or the method (az expects
 # 405 of Azure's old "Classic" ones). A repository that does not exist is 404 too: the caller finds that out.
-_NO_API = frozenset({400, 404, 405, 501})
+NO_API = frozenset({400, 404, 405, 501})
 
 
 async def manifest_entries(
@@ -113,7 +113,7 @@ async def _entries(
     except _NoList:
         return None
     except RegistryError as error:
-        if error.status in _NO_API:
+        if error.status in NO_API:
             return None
         raise
 

@@ -67,6 +67,13 @@ class Walk:
         found = await in_flight(names, self._resolve)
         return {name: descriptor for name, descriptor in found if descriptor is not None}
 
+    async def root(self, reference: str) -> Descriptor:
+        """The manifest of one tag or digest. Raises `NotFound`. # network"""
+        try:
+            return await self._manifests.resolve(reference)
+        except InvalidManifest:
+            return await self._as_stated(reference)
+
     async def manifests(self, roots: Iterable[Descriptor], *, referrers: bool) -> dict[Digest, Seen]:
         """`roots` and what they lead to, with `referrers` or without; what is not there is not. # network
 
@@ -100,11 +107,9 @@ class Walk:
     async def _resolve(self, tag: str) -> tuple[str, Descriptor | None]:
         """None for a tag that was deleted since it was listed."""
         try:
-            return tag, await self._manifests.resolve(tag)
+            return tag, await self.root(tag)
         except NotFound:
             return tag, None
-        except InvalidManifest:
-            return tag, await self._as_stated(tag)
 
     async def _as_stated(self, tag: str) -> Descriptor:
         """What the registry says of a document that is not understood. Raises `InvalidDigest` for nothing."""

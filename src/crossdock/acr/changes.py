@@ -1,0 +1,150 @@
+"""What ``az acr`` changes in a registry: locks, tags, manifests, repositories.
+
+Over ``/acr/v1`` where the registry has it. Elsewhere tags and manifests go by the distribution API, as far as
+the registry deletes at all; there are no locks, and a repository is its manifests, deleted one by one.
+As in `metadata`, the options' source side counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from crossdock.acr.metadata import opened
+from crossdock.errors import CrossdockError, NotFound, Unsupported
+from crossdock.oci.digest import Digest
+from crossdock.oci.metadata import Entry
+from crossdock.oci.reference import Reference
+from crossdock.options import CopyOptions
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient
+    from crossdock.registry.walk import Seen
+
+
+async def change_attributes(item: Reference, attributes: Mapping[str, bool], options: CopyOptions) -> Entry:
+    """Set the locks of a tag, a manifest or a repository; its entry after that. # network
+
+    Raises `CopyError` with what failed, over `Unsupported` where there are no locks.
+    """
+    from crossdock.registry import items
+
+    async with opened(item, options, "change the attributes of", str(item)) as client:
+        entry = await items.change_item(client, item, attributes)
+        if entry is not None:
+            return entry
+        await _must_exist(client, item)
+        raise Unsupported(
+            "this registry has no locks: it does not have Azure's metadata API, /acr/v1",
+            hint="Azure's registries have it, and crossdock registry",
+        )
+
+
+async def untag(item: Reference, options: CopyOptions) -> None:
+    """Remove a tag and leave its manifest. # network
+
+    Raises `CopyError` with what failed; some registries delete by digest alone.
+    """
+    from crossdock.registry import items
+
+    async with opened(item, options, "untag", str(item)) as client:
+        if not await items.delete_tag(client, item):
+            await _must_exist(client, item)
+            await items.delete_manifest(client, item)
+
+
+async def find_manifest(
+    item: Reference, options: CopyOptions, *, with_tags: bool
+) -> tuple[Digest, list[str]]:
+    """The digest of a tag or digest that is there, and `with_tags` the names of all its tags. # network
+
+    Raises `CopyError` with what failed, over `NotFound`.
+    """
+    from crossdock.registry import metadata, walk
+
+    async with opened(item, options, "resolve", str(item)) as client:
+        walking = walk.Walk(client, item.repository)
+        digest = (await walking.root(str(item.digest or item.tag))).digest
+        if not with_tags:
+            return digest, []
+        entries = await metadata.tag_entries(client, item.repository, None, None)
+        if entries is not None:
+            names = [str(each.get("name")) for each in entries if each.get("digest") == digest]
+        else:
+            names = [name for name, each in (await walking.tags()).items() if each.digest == digest]
+        return digest, sorted(names)
+
+
+async def delete_manifest(item: Reference, options: CopyOptions) -> None:
+    """Remove a manifest by its digest, and so all its tags. # network
+
+    Raises `CopyError` with what failed, over `Unsupported` where the registry does not delete.
+    """
+    from crossdock.registry import items
+
+    async with opened(item, options, "delete", str(item)) as client:
+        await items.delete_manifest(client, item)
+
+
+async def delete_repository(repository: Reference, options: CopyOptions) -> Entry:
+    """Remove everything in a repository; what that was. # network
+
+    Raises `CopyError` with what failed, over `NotFound` when there is no such repository. Without ``/acr/v1``
+    it deletes what has a tag and all that this leads to, as far as the first refusal.
+    """
+    from crossdock.registry import items, walk
+
+    async with opened(repository, options, "delete repository", repository.locator) as client:
+        said = await items.delete_repository(client, repository)
+        if said is not None:
+            return said
+        walking = walk.Walk(client, repository.repository)
+        tags = await walking.tags()
+        if not tags:
+            raise NotFound(f"{repository.locator} has no tags", status=404)
+        seen = await walking.manifests(tags.values(), referrers=True)
+        done: list[str] = []
+        for digest in _parents_first(seen):
+            try:
+                await items.delete_manifest(client, replace(repository, digest=digest))
+            except NotFound:
+                pass  # gone with its index or subject, as at some registries
+            except CrossdockError as error:
+                error.hint = f"{len(done)} of {len(seen)} manifests were deleted; {error.hint}".removesuffix(
+                    "; "
+                )
+                raise
+            done.append(str(digest))
+        return {"manifestsDeleted": sorted(done), "tagsDeleted": sorted(tags)}
+
+
+async def _must_exist(client: RegistryClient, item: Reference) -> None:
+    """Raise `NotFound` when the distribution API does not have the item either. # network"""
+    from crossdock.registry import walk
+
+    walking = walk.Walk(client, item.repository)
+    if wanted := item.digest or item.tag:
+        await walking.root(wanted)
+    else:
+        await walking.tags()
+
+
+def _parents_first(seen: Mapping[Digest, Seen]) -> Iterable[Digest]:
+    """Indexes before what they hold, referrers before subjects: registries keep what is still needed."""
+    needs = {digest: set(_needed(one)) for digest, one in seen.items()}
+    order: list[Digest] = []
+    while needs:
+        needed = set().union(*needs.values())
+        free = [digest for digest in needs if digest not in needed]
+        for digest in free or list(needs):  # no free one would be a circle of digests
+            order.append(digest)
+            del needs[digest]
+    return order
+
+
+def _needed(one: Seen) -> Iterable[Digest]:
+    if one.manifest is not None:
+        yield from (each.digest for each in one.manifest.manifests)
+        if one.manifest.subject is not None:
+            yield one.manifest.subject.digest
