@@ -174,7 +174,7 @@ wrong range     -early   -early   -head    -range   -range   -range   -range   -
 500             -early   -early   -head    busy     busy     busy     busy     busy     busy     busy
 502             -early   -early   -head    busy     busy     busy     busy     busy     busy     busy
 503             -early   -early   -head    busy     busy     busy     busy     busy     busy     busy
-redirect        -early   -early   -head    !reject  !reject  !reject  !reject  !reject  !refuse  !refuse
+redirect        -early   -early   -head    ok       ok       ok       ok       ok       ok       ok
 no close_notify -plain   tls      read     read     write    write    write    ok       ok       read
 cancellation    !cancel  !cancel  !cancel  !cancel  !cancel  !cancel  !cancel  !cancel  !cancel  !cancel
 """
@@ -199,7 +199,7 @@ wrong range     ok       ok       ok       -range
 500             busy     busy     busy     busy
 502             busy     busy     busy     busy
 503             busy     busy     busy     busy
-redirect        !reject  !reject  !reject  !reject
+redirect        ok       ok       ok       ok
 no close_notify write    write    write    ok
 cancellation    !cancel  !cancel  !cancel  !cancel
 """

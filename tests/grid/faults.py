@@ -22,6 +22,7 @@ from crossdock.testing.faults import (
     error,
     expired_url,
     redirect,
+    redirect_upload,
     retry_after,
     set_header,
 )
@@ -152,8 +153,8 @@ def _unknown(cell: Cell, subject: Subject) -> Answer:
     return error(404, _UNKNOWN.get(cell.place, "BLOB_UPLOAD_UNKNOWN"))
 
 
-def _redirected(cell: Cell, subject: Subject) -> Callable[[Seen], Answer]:
-    return redirect(subject.elsewhere)
+def _redirected(cell: Cell, subject: Subject) -> Callable[[Seen], Answer] | Answer:
+    return redirect(subject.elsewhere) if cell.side == "source" else redirect_upload(subject.elsewhere)
 
 
 def is_from_storage(cell: Cell) -> bool:

@@ -27,6 +27,7 @@ from crossdock.errors import RedirectRefused
 from crossdock.protocol.addresses import Rule, literal, rule_of
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+RESENT = frozenset({307, 308})  # with method and body as they were (RFC 9110 15.4.8, 15.4.9)
 MAX_HOPS = 10  # as net/http in Go; real registries need one or two
 MAX_LOCATION = 32 * 1024  # characters; signed URLs with session tokens reach 4 KiB
 

@@ -10,7 +10,7 @@ only at the ends of chunks. After any failure there are four places to go on fro
 4. byte 0 of a new session.
 
 And three ways to go up: monolithic, chunked, and in smaller chunks. A refusal of the way itself (405, 411,
-413 …) changes the way and costs no try; anything else costs one of `retries`, which progress gives back.
+413 …) changes the way and costs no try, as a redirect does; anything else costs one of `retries`, which progress gives back.
 Progress is more bytes acknowledged than ever before, so a session that is lost at one place every time ends.
 
 The caller performs `Upload.step`, reports what came of it, and looks at `Upload.step` again::
@@ -36,9 +36,11 @@ from urllib.parse import urljoin
 
 from msgspec import Struct
 
+from crossdock.errors import RedirectRefused
 from crossdock.protocol.byterange import content_range_for_chunk, parse_uploaded
 from crossdock.protocol.endpoints import commit_location
 from crossdock.protocol.headers import HeaderLookup, number
+from crossdock.protocol.redirect import MAX_HOPS, RESENT
 from crossdock.protocol.resume import GoOn, StartAgain, resumption
 
 MiB = 1 << 20
@@ -147,7 +149,7 @@ class Upload:
         self._retries = retries
         self._resolve = resolve
         self._location = ""
-        self._url = ""  # of the last request, which a relative Location is relative to
+        self._hops = 0  # redirects of the present `Send`
         self._best = 0
         self._renewed = False
         self._stated: int | None = None  # a `Range` of a 2xx that is not what we count; being asked about
@@ -205,7 +207,7 @@ class Upload:
             return
         stop = max((send.start + most) // boundary, send.start // boundary + 1) * boundary
         if send.start + self._min_length <= stop < send.stop:
-            self._send_from(send.start, stop)
+            self._send_from(send.start, stop, send.url)
 
     # -- answers -------------------------------------------------------------------------------------
 
@@ -234,6 +236,8 @@ class Upload:
     def answered(self, status: int, headers: HeaderLookup, sent: int, codes: Collection[str] = ()) -> Verdict:
         """The answer to a `Send` of which `sent` bytes had been written."""
         send = self._current()
+        if status in RESENT:
+            return self._redirected(send, headers)
         if not 200 <= status < 300:
             return self._refused(send, status, headers, sent, codes)
         if sent < send.stop - send.start:  # it took what it cannot have seen
@@ -272,6 +276,15 @@ class Upload:
             return Verdict.TAKEN
         verdict, self.step = self._after_look
         return verdict
+
+    def _redirected(self, send: Send, headers: HeaderLookup) -> Verdict:
+        """The same request again, elsewhere. Costs no try: how many follow each other has a bound of its own."""
+        self._hops += 1
+        if self._hops > MAX_HOPS:
+            raise RedirectRefused(f"over {MAX_HOPS} redirects")
+        url = self._resolve(send.url, headers.get("location", ""))
+        self.step = Send(send.method, url, send.start, send.stop, send.final, send.headers)
+        return Verdict.AGAIN
 
     # -- a chunk was taken ---------------------------------------------------------------------------
 
@@ -430,14 +443,18 @@ class Upload:
         self.step = Open()
         return Verdict.AGAIN
 
-    def _send_from(self, offset: int, stop: int | None = None) -> None:
+    def _send_from(self, offset: int, stop: int | None = None, url: str = "") -> None:
+        """The next `Send`; `url` is where it is known to be redirected to, if it is."""
+        if not url:
+            self._hops = 0
         if stop is None:
             stop = self._chunk_end(offset) if self.chunked else self.size
         final = not self.chunked or offset == self.size or (self._rules.last_in_put and stop == self.size)
         headers = [("Content-Type", "application/octet-stream")]
         if self.chunked and offset < stop:
             headers.append(("Content-Range", content_range_for_chunk(offset, stop)))
-        url = commit_location(self._location, self.digest) if final else self._location
+        if not url:
+            url = commit_location(self._location, self.digest) if final else self._location
         self.step = Send("PUT" if final else "PATCH", url, offset, stop, final, tuple(headers))
 
     def _chunk_end(self, offset: int) -> int:
@@ -447,7 +464,8 @@ class Upload:
     def _follow(self, headers: HeaderLookup) -> None:
         """Every answer may move the session; the newest Location is the one to use (U7)."""
         if location := headers.get("location", ""):
-            self._location = self._resolve(self._location, location)
+            base = self.step.url if self._hops and isinstance(self.step, Send) else self._location
+            self._location = self._resolve(base, location)
 
     def _count_failure(self) -> Verdict | None:
         self.failures += 1

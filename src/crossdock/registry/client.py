@@ -15,7 +15,7 @@ from msgspec import Struct
 from crossdock.errors import RedirectRefused, RegistryError, Side
 from crossdock.options import AddressGuard, NetworkOptions, RegistryOptions
 from crossdock.protocol.errorcode import MAX_BODY
-from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop, same_origin
+from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, next_hop, same_origin
 from crossdock.registry.auth import NONE, Scope
 from crossdock.registry.control import Reply
 from crossdock.registry.headers import AnyHeaders, case_insensitive
@@ -36,7 +36,7 @@ __all__ = ["NONE", "RegistryClient", "Reply", "Scope"]
 
 T = TypeVar("T")
 
-_FOLLOWED = frozenset({"GET", "HEAD"})
+_READING = frozenset({"GET", "HEAD"})  # any redirect of them is followed
 _AUTH_TRIES = (False, False, True)  # bare, with a cached token, with its replacement; True: the last one
 
 
@@ -150,8 +150,8 @@ class RegistryClient:
         """A small request and its whole answer, whose status is one of `ok`. # network
 
         `target` is an absolute path with its query, or an absolute URL (which gets no ``Authorization``
-        unless it is the registry's own). GET and HEAD follow redirects. `timeout` is what the first byte
-        may take.
+        unless it is the registry's own). GET and HEAD follow redirects, other methods 307 and 308, with their
+        body. `timeout` is what the first byte may take.
 
         With `retry`, failures that may pass are repeated up to ``network.retries`` times, and the last one is
         then wrapped in `RetriesExhausted`. Without, there is one try (and its repetition after a 401).
@@ -247,11 +247,13 @@ class RegistryClient:
             reply = await self._ask(call, url, allowed)
             if reply.status in call.ok:
                 return reply
-            if reply.status not in REDIRECTS or call.method not in _FOLLOWED:
+            if reply.status not in (REDIRECTS if call.method in _READING else RESENT):
                 raise self.error_from(reply.status, reply.headers, reply.body, call.method, url, call.scope)
             hop = next_hop(url, reply.headers.get("Location", ""), registry_url=base, inside=self.is_inside)
             url, allowed = hop.url, call.scope if hop.authorized else None
-        raise RedirectRefused(f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects")
+        raise RedirectRefused(
+            f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects, the last to {redact_url(url)}"
+        )
 
     async def _ask(self, call: _Call, url: str, allowed: Scope | None) -> Reply:
         since = self._clock.monotonic()

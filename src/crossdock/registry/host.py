@@ -144,7 +144,14 @@ class Host:
             if judged is not None:
                 kind, hint = judged
         asked = retry_after(view, self.clock.wall())
-        return refusal(method, url, status, body, retry_after=asked, secrets=secrets, hint=hint, kind=kind)
+        return refusal(
+            *(method, url, status, body),
+            retry_after=asked,
+            secrets=secrets,
+            hint=hint,
+            kind=kind,
+            location=view.get("Location", ""),
+        )
 
     async def close(self) -> None:
         """Close every connection that was opened here."""

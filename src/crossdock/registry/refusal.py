@@ -15,7 +15,8 @@ from crossdock.errors import (
     Unsupported,
     UploadRejected,
 )
-from crossdock.protocol.errorcode import ErrorBody, parse_error
+from crossdock.protocol.errorcode import ErrorBody, one_line, parse_error
+from crossdock.protocol.redirect import REDIRECTS, RESENT
 from crossdock.registry.retry import MAX_RETRY_AFTER_S
 from crossdock.transport.redact import redact_text, redact_url
 
@@ -66,15 +67,21 @@ def refusal(
     secrets: Iterable[str] = (),
     hint: str = "",
     kind: type[RegistryError] | None = None,
+    location: str = "",
 ) -> RegistryError:
     """The error for an answer: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``.
 
-    `kind` is its class where more is known than status and codes tell.
+    `kind` is its class where more is known than status and codes tell. `location` is where a redirect led.
     """
     known = tuple(secrets)
     said = parse_error(body, lambda text: hide_secrets(text, known))
     shown_url = redact_url(url)
     words = said.message or _REASONS.get(status, "unexpected answer")
+    if status in REDIRECTS:  # its body is a page about the Location
+        words = f"redirected to {one_line(redact_url(location))}" if location else "redirected to nowhere"
+        if status not in RESENT:
+            words += f", which is not followed for a {method}"
+            hint = hint or "the registry, or the proxy before it, must redirect it by 307 or 308"
     codes = f" {', '.join(said.codes)}" if said.codes else ""
     retryable = None
     if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:

@@ -22,6 +22,7 @@ from crossdock.errors import (
     LimitExceeded,
     NotFound,
     ProtocolError,
+    RedirectRefused,
     RegistryError,
     TransportError,
     Unauthorized,
@@ -369,7 +370,10 @@ class RegistryUpload:
             )
         elif send.final:
             check_stated(self._descriptor.digest, head.get("docker-content-digest"), send.url)
-        verdict = self._upload.answered(head.status, head, sent, refusal.codes if refusal else ())
+        try:
+            verdict = self._upload.answered(head.status, head, sent, refusal.codes if refusal else ())
+        except RedirectRefused as error:
+            raise RedirectRefused(f"{send.method} {redact_url(send.url)}: {error}") from None
         if head.status == 401 and verdict is Verdict.AGAIN:
             await self._client.renew(self._scope)
         await self._settle(verdict, refusal, early)

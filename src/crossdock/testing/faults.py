@@ -91,9 +91,15 @@ class Break:
     in_record: bool = False  # over TLS: begin one more record and leave it incomplete
 
 
+AS_SENT = "{target}"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that the registry never gave. Content-Length is added unless `headers` frame the body."""
+    """An answer that the registry never gave. Content-Length is added unless `headers` frame the body.
+
+    `AS_SENT` in a header's value becomes the target of the request, path and query as they were sent.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -214,6 +220,11 @@ def redirect(base: str, status: int = 307) -> Callable[[Seen], Answer]:
         return Answer(status, {"Location": f"{base}{path}?X-Amz-Signature=not-to-be-logged"})
 
     return answer
+
+
+def redirect_upload(base: str, status: int = 307) -> Answer:
+    """To the same path and query under `base`: an upload's query is its session."""
+    return Answer(status, {"Location": f"{base}{AS_SENT}"})
 
 
 # -- rewritten heads ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from crossdock.testing.faults import Answer, Break, Fault, HeaderList, Seen, Where
+from crossdock.testing.faults import AS_SENT, Answer, Break, Fault, HeaderList, Seen, Where
 from crossdock.testing.wire import MAX_HEAD, BadRequest, Head, Wire, parse_answer, parse_request
 from crossdock.transport.redact import HIDDEN, redact_url
 
@@ -121,7 +121,7 @@ class Relay:
         body = self._request_body(head, stop)
         answer = self._fault.answer
         if answer is not None:
-            goes_on = await self._say(answer(seen) if callable(answer) else answer, body)
+            goes_on = await self._say(answer(seen) if callable(answer) else answer, body, head.second)
         else:
             goes_on = await self._forward(head, body)
         if self._is_broken_at("idle"):
@@ -154,7 +154,7 @@ class Relay:
 
     # -- an answer of the fault's own ----------------------------------------------------------------------
 
-    async def _say(self, answer: Answer | bytes, body: AsyncIterator[bytes]) -> bool:
+    async def _say(self, answer: Answer | bytes, body: AsyncIterator[bytes], target: str) -> bool:
         limit = self._fault.answer_after
         if limit is None or limit > 0:
             async for _ in body:
@@ -166,7 +166,7 @@ class Relay:
             self._proxy.end(self._seen, "close")
             await self._wire.close()
             raise Ended
-        headers = list(answer.headers.items())
+        headers = [(name, value.replace(AS_SENT, target)) for name, value in answer.headers.items()]
         if not _framed(headers):
             headers.append(("Content-Length", str(len(answer.body))))
         return await self._answer(answer.status, "", headers, _pieces(answer.body), len(answer.body))

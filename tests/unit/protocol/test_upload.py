@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossdock.errors import RedirectRefused
 from crossdock.protocol.upload import (
     MANY_BYTES,
     SMALLEST_CHUNK,
@@ -59,6 +60,73 @@ def after_chunks(count: int, rules: UploadRules = CHUNKED, **options: Any) -> Up
         send = sending(upload)
         assert answer(upload, 202, location=f"/v2/x/blobs/uploads/1?_state=s{send.stop}") is TAKEN
     return upload
+
+
+# -- redirects ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("rules", [UploadRules(), CHUNKED])
+def test_a_redirected_request_is_sent_again_as_it_was(status: int, rules: UploadRules) -> None:
+    upload = begin(rules, retries=0)
+    first = sending(upload)
+    assert answer(upload, status, sent=0, location="https://other.test/y?a=b") is AGAIN
+    second = sending(upload)
+    assert second.url == "https://other.test/y?a=b"
+    assert (second.method, second.start, second.stop, second.final, second.headers) == (
+        *(first.method, first.start, first.stop, first.final),
+        first.headers,
+    )
+    assert upload.failures == 0
+    assert upload.abandoned == []
+
+
+def test_what_a_redirected_chunk_answers_is_relative_to_where_it_went() -> None:
+    upload = begin(CHUNKED)
+    answer(upload, 307, location="https://other.test/y/1")
+    assert answer(upload, 202, location="2?_state=t") is TAKEN
+    assert sending(upload).url == "https://other.test/y/2?_state=t"
+
+
+def test_a_redirected_chunk_that_moves_nothing_leaves_the_session_where_it_is() -> None:
+    upload = begin(CHUNKED)
+    before = sending(upload).url
+    answer(upload, 307, location="https://other.test/y/1")
+    assert answer(upload, 202) is TAKEN
+    assert sending(upload).url == before
+
+
+def test_a_shorter_chunk_goes_where_the_longer_one_was_redirected_to() -> None:
+    upload = begin(CHUNKED)
+    answer(upload, 307, location="https://other.test/y/1")
+    upload.shorten(1)
+    send = sending(upload)
+    assert (send.url, send.stop < CHUNK) == ("https://other.test/y/1", True)
+
+
+def test_redirects_in_circles_end() -> None:
+    upload = begin()
+    for _ in range(10):
+        assert answer(upload, 307, location=sending(upload).url) is AGAIN
+    with pytest.raises(RedirectRefused, match="over 10 redirects"):
+        answer(upload, 307, location=sending(upload).url)
+
+
+def test_each_request_may_be_redirected_as_often() -> None:
+    upload = begin(CHUNKED)
+    while isinstance(upload.step, Send):
+        for _ in range(6):
+            assert answer(upload, 308, location=sending(upload).url) is AGAIN
+        assert answer(upload, 202 if not sending(upload).final else 201) is TAKEN
+    assert isinstance(upload.step, Done)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+def test_other_redirects_end_an_upload(status: int) -> None:
+    upload = begin()
+    assert answer(upload, status, location="https://other.test/") is AGAIN
+    assert isinstance(upload.step, Look)  # a PUT that was sent whole may have worked
+    assert upload.looked(False) is REFUSED
 
 
 # -- the way up --------------------------------------------------------------------------------------

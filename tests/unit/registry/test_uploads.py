@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 
 from crossdock.errors import (
     ConnectFailed,
+    CrossdockError,
     Denied,
     DigestMismatch,
     NotFound,
@@ -20,6 +22,7 @@ from crossdock.errors import (
     UploadRejected,
 )
 from crossdock.oci.descriptor import Descriptor
+from crossdock.options import Credentials
 from crossdock.registry.hostmemory import Dialect
 from crossdock.registry.repository import RegistryRepository
 from crossdock.registry.uploads import RegistryUpload
@@ -77,6 +80,104 @@ async def upload(
 
 def bodies(server: ScriptedRegistry, *methods: str) -> bytes:
     return b"".join(seen.body for seen in server.seen if seen.method in methods)
+
+
+# -- redirects ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_every_request_of_an_upload_may_be_redirected(
+    server: ScriptedRegistry, connect: Connect, status: int
+) -> None:
+    server.expect("POST", POST, Answer(status, {"Location": f"{POST}?moved=1"}))
+    server.expect("POST", f"{POST}?moved=1", OPENED)
+    server.expect("PUT", PUT, Answer(status, {"Location": "/elsewhere?a=b%2F"}))
+    server.expect("PUT", "/elsewhere?a=b%2F", Answer(201))
+    assert await upload(connect()) == [(0, False)]  # it had taken everything before it said so
+    assert server.seen[-1].body == DATA
+
+
+async def test_a_redirect_before_the_bytes_costs_none(server: ScriptedRegistry, connect: Connect) -> None:
+    async def at_once(seen: Seen) -> Answer:
+        return Answer(307, {"Location": "/elsewhere", "Connection": "close"})
+
+    server.expect("POST", POST, OPENED)
+    server.expect("PUT", PUT, at_once)
+    server.expect("PUT", "/elsewhere", Answer(201))
+    session = await connect().start_upload(BLOB)
+    await session.append(memoryview(DATA))  # in one piece: nothing must be given again
+    await session.commit()
+    assert server.seen[-1].body == DATA
+
+
+async def test_redirected_chunks_arrive_once_each(
+    server: ScriptedRegistry, connect: Connect, small_chunks: None
+) -> None:
+    async def handler(seen: Seen) -> Answer:
+        if seen.method == "POST":
+            return OPENED
+        if "moved" not in seen.target:
+            return Answer(307, {"Location": f"{seen.target}&moved=1", "Connection": "close"})
+        await seen.read()
+        taken.extend(seen.body)
+        if seen.method == "PUT":
+            return Answer(201)
+        return Answer(202, {"Location": "/u/1?_state=a", "Range": f"0-{len(taken) - 1}"})
+
+    taken = bytearray()
+    server.handler = handler
+    await upload(connect())
+    assert bytes(taken) == DATA
+
+
+@pytest.mark.parametrize("redirected", ["POST", "PUT"])
+async def test_another_host_gets_the_bytes_and_never_the_credentials(
+    server: ScriptedRegistry, storage: ScriptedRegistry, connect: Connect, redirected: str
+) -> None:
+    async def handler(seen: Seen) -> Answer:
+        await seen.read()
+        if "authorization" not in seen.headers:
+            return Answer(401, {"WWW-Authenticate": "Basic realm=x"})
+        if seen.method == redirected:
+            return Answer(307, {"Location": f"{storage.url}{seen.target}"})
+        return OPENED
+
+    async def elsewhere(seen: Seen) -> Answer:
+        await seen.read()
+        return OPENED if seen.method == "POST" else Answer(201)
+
+    server.handler, storage.handler = handler, elsewhere
+    await upload(connect(credentials=Credentials("ann", "s3cret")))
+    assert storage.seen[-1].method == "PUT"
+    assert storage.seen[-1].body == DATA
+    assert all("authorization" not in seen.headers for seen in storage.seen)
+    assert any("authorization" in seen.headers for seen in server.seen)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Answer(307, {"Location": PUT}), "over 10 redirects"),
+        (Answer(307), "a redirect came without a Location"),
+        (Answer(307, {"Location": "ftp://x/"}), "no usable URL"),
+        (
+            Answer(302, {"Location": "/login?token=s3cret"}),
+            "redirected to /login?token=…, which is not followed",
+        ),
+    ],
+)
+async def test_an_upload_that_is_redirected_in_vain_says_where_to(
+    server: ScriptedRegistry, connect: Connect, answer: Answer, words: str
+) -> None:
+    async def handler(seen: Seen) -> Answer:
+        await seen.read()
+        return {"POST": OPENED, "PUT": answer}.get(seen.method, Answer(404))
+
+    server.handler = handler
+    with pytest.raises(CrossdockError, match=re.escape(words)) as refused:
+        await upload(connect())
+    assert f"PUT {server.url}/u/1" in str(refused.value)
+    assert "s3cret" not in str(refused.value)
 
 
 # -- monolithic --------------------------------------------------------------------------------------

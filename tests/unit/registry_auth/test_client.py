@@ -93,7 +93,7 @@ STATUSES = [
     ("PUT", MANIFEST, 415, "", "", Unsupported),
     ("PATCH", UPLOAD, 413, "", "", UploadRejected),
     ("PATCH", UPLOAD, 416, "BLOB_UPLOAD_INVALID", "", UploadRejected),
-    ("POST", MANIFEST, 307, "", "", RegistryError),
+    ("POST", MANIFEST, 302, "", "", RegistryError),
     ("GET", MANIFEST, 206, "", "", RegistryError),
 ]
 
@@ -197,6 +197,24 @@ async def test_redirects_are_followed_and_authorization_stays(registry: Scripted
         assert registry.seen[2].authorization
         assert storage.seen[0].authorization is None
         assert storage.seen[0].path == "/data?sig=a%2Fb"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_redirected_body_is_sent_again(
+    registry: ScriptedServer, method: str, status: int, size: int
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        body = await request.read()
+        if request.path == "/v2/x":
+            return web.Response(status=status, headers={"Location": "/v2/y?a=b"})
+        return web.Response(body=str(len(body)).encode())
+
+    registry.handler = handler
+    async with ClientUnderTest(registry.host) as client:
+        reply = await client.request(method, "/v2/x", scope=NONE, body=b"x" * size)
+    assert (reply.body, reply.url) == (b"%d" % size, f"http://{registry.host}/v2/y?a=b")
 
 
 async def test_redirects_without_end_are_refused(registry: ScriptedServer) -> None:
