@@ -10,8 +10,9 @@ only at the ends of chunks. After any failure there are four places to go on fro
 4. byte 0 of a new session.
 
 And three ways to go up: monolithic, chunked, and in smaller chunks. A refusal of the way itself (405, 411,
-413 …) changes the way and costs no try, as a redirect does; anything else costs one of `retries`, which progress gives back.
-Progress is more bytes acknowledged than ever before, so a session that is lost at one place every time ends.
+413 …) changes the way and costs no try, nor does a redirect; anything else costs one of `retries`, which
+progress gives back. Progress is more bytes acknowledged than ever before, so a session that is lost at one
+place every time ends.
 
 The caller performs `Upload.step`, reports what came of it, and looks at `Upload.step` again::
 
@@ -278,7 +279,7 @@ class Upload:
         return verdict
 
     def _redirected(self, send: Send, headers: HeaderLookup) -> Verdict:
-        """The same request again, elsewhere. Costs no try: how many follow each other has a bound of its own."""
+        """The same request again, elsewhere. Costs no try; `MAX_HOPS` bounds how many follow each other."""
         self._hops += 1
         if self._hops > MAX_HOPS:
             raise RedirectRefused(f"over {MAX_HOPS} redirects")
