@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _MARGIN, _LABEL, _ROW, _BAR, _TOP = 860, 16, 128, 24, 14, 64
+_WIDTH, _MARGIN, _ROW, _BAR, _TOP = 860, 16, 24, 14, 64
+_LETTER = 8.0  # the widest that a character of a bold label is, on average
 _VALUE = 64  # for the number behind a bar
 _PALE = "pale: does not hash what it copies"
 _STYLE = (
@@ -38,6 +39,7 @@ class Panel:
 
 def chart(title: str, rows: Sequence[tuple[str, str]], panels: Sequence[Panel]) -> str:
     """Panels side by side over common `rows` of (label, classes): ours, theirs or floor, and pale."""
+    labels = max(len(label) for label, _ in rows) * _LETTER + 2 * _MARGIN
     height = _TOP + _ROW * len(rows) + _MARGIN
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" '
@@ -52,11 +54,11 @@ def chart(title: str, rows: Sequence[tuple[str, str]], panels: Sequence[Panel]) 
     for number, (label, kind) in enumerate(rows):
         y = _TOP + _ROW * number + _BAR / 2 + 4.5
         weight = ' font-weight="600"' if kind.startswith("ours") else ""
-        place = f'x="{_LABEL - 8}" y="{y:.1f}" text-anchor="end"'
+        place = f'x="{labels - 8:.0f}" y="{y:.1f}" text-anchor="end"'
         lines.append(f'<text class="text" {place}{weight}>{escape(label)}</text>')
-    width = (_WIDTH - _LABEL) / len(panels)
+    width = (_WIDTH - labels) / len(panels)
     for number, panel in enumerate(panels):
-        lines += _panel(panel, [kind for _, kind in rows], _LABEL + width * number, width - _VALUE - _MARGIN)
+        lines += _panel(panel, [kind for _, kind in rows], labels + width * number, width - _VALUE - _MARGIN)
     return "\n".join([*lines, "</svg>", ""])
 
 
