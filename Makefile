@@ -2,9 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
+SOURCES := pyproject.toml setup.py requirements/dev.txt $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
-.PHONY: help demo az-demo test build check format dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
+.PHONY: help demo az-demo test build check audit format dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,10 @@ check: $(VENV)/dev.stamp ## format, lint, types; stubs and layers are checked by
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	scripts/tls $(VENV) --check
+
+audit: $(VENV)/dev.stamp ## dependencies against the stored advisories, and against the public ones where a network is
+	$(BIN)/pytest -q tests/meta/test_dependencies.py
+	scripts/audit
 
 format: $(VENV)/dev.stamp ## format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
