@@ -134,6 +134,14 @@ def verify_manifest(data: Buffer, descriptor: Descriptor) -> None:
         verify_bytes(data, descriptor)
 
 
+def size_note(data: Buffer, listed: Descriptor) -> str:
+    """What to say of a manifest whose digest is right and whose size is not the listed one; else nothing."""
+    size = memoryview(data).nbytes
+    if size == listed.size:
+        return ""
+    return f"{listed.digest} has {size} bytes, not {listed.size} as its index says; its digest is right"
+
+
 def _wrong_size(descriptor: Descriptor, received: int, more: str = "") -> SizeMismatch:
     expected = descriptor.size
     return SizeMismatch(

@@ -104,7 +104,10 @@ class Places:
         key = (side, location.path)
         if key not in self._stores:
             with during("open", side, str(location)):
-                store = await asyncio.to_thread(LayoutStore, location.path, create=side == "target")
+                joins = side == "source" and bool(self.options.platforms)
+                store = await asyncio.to_thread(
+                    LayoutStore, location.path, create=side == "target", joins_platforms=joins
+                )
             self._stores.setdefault(key, store)
         return self._stores[key]
 

@@ -175,6 +175,7 @@ def test_wrong_size_in_a_list_is_a_warning(
     assert again["digest"] == root.digest
     chosen = crossdock.copy(source, f"{strict.host}/{repository}:amd64", "--platform", "linux/amd64")
     assert chosen["digest"] == child.digest
+    assert [each for each in chosen["warnings"] if said in each] == chosen["warnings"] != []
 
 
 def test_wrong_size_is_a_warning_into_a_layout_and_out_of_it(

@@ -38,13 +38,12 @@ from crossdock.store.indexfile import (
     add_untagged,
     entries_by_tag,
     name_of,
-    names_of,
     set_tag,
 )
+from crossdock.store.several import index_document, join_platforms, listed, platforms_of, several_named
 from crossdock.verify import verify_bytes, verify_manifest
 
 MAX_READ = 4 << 20  # bytes one thread reads at a time: a cancelled copy waits for at most this much
-LISTED = 10  # tags that an error names
 
 
 class LayoutStore:
@@ -52,11 +51,16 @@ class LayoutStore:
 
     With `create` a missing layout is made when the first blob or manifest is written, not before: a copy that
     finds no source leaves no folder behind. Without, `StoreError` is raised at once when there is none.
+
+    With `joins_platforms` the manifests of several platforms that ``index.json`` lists under one name, or all
+    without one, are resolved to an index of them, which is nowhere but here: for who chooses platforms of it.
     """
 
-    def __init__(self, path: Path | str, *, create: bool = False) -> None:
+    def __init__(self, path: Path | str, *, create: bool = False, joins_platforms: bool = False) -> None:
         self.path = Path(path)
         self._create = create
+        self._joins_platforms = joins_platforms
+        self._joined: dict[Digest, bytes] = {}
         self._limits = Limits()
         self._prepared = False
         self._folder = Folder(self.path)
@@ -194,19 +198,17 @@ class LayoutStore:
         if reference.startswith(("sha256:", "sha512:")):
             return self._by_digest(entries, Digest.parse(reference))
         if not reference:
-            return self._descriptor(self._only(entries))
+            return self._only(entries)
         for candidates in entries_by_tag(entries, reference):
             if len({entry["digest"] for entry in candidates}) == 1:
                 return self._descriptor(candidates[0])
             if candidates:
-                names = sorted({str(names_of(entry)[-1]) for entry in candidates})
-                raise ContentError(
-                    f"tag {reference} in {self.path} means several manifests: {_listed(names)}",
-                    hint="name one by its whole name or by digest (oci:DIR@sha256:…)",
-                )
+                if (joined := join_platforms(candidates, self._read_small)) is None:
+                    raise several_named(self.path, reference, candidates)
+                return self._join(joined, f"tag {reference} in {self.path} means")
         raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(entries)}")
 
-    def _only(self, entries: list[Entry]) -> Entry:
+    def _only(self, entries: list[Entry]) -> Descriptor:
         """The one manifest that has tags, or the one that there is: what lost its tag does not count.
 
         Nor does what is about another manifest, nor a tag of a digest.
@@ -217,13 +219,35 @@ class LayoutStore:
             candidates = [each for each in candidates if not self._attached.has_subject(each)] or candidates
         candidates = candidates or entries
         if len({entry["digest"] for entry in candidates}) == 1:
-            return candidates[0]
+            return self._descriptor(candidates[0])
         if not entries:
             raise NotFound(f"{self.path} holds no manifest", hint="copy an image into it first")
+        if (joined := join_platforms(candidates, self._read_small)) is not None:
+            return self._join(joined, f"{self.path} holds, and none was named,")
         raise ContentError(
             f"{self.path} holds {len(candidates)} manifests and none was named; {_tags_sentence(entries)}",
             hint=f"write oci:{self.path}:TAG or oci:{self.path}@DIGEST",
         )
+
+    def _join(self, joined: list[Entry], what: str) -> Descriptor:
+        """An index of manifests of several platforms, if platforms will be chosen of it."""
+        if not self._joins_platforms:
+            raise ContentError(
+                f"{what} manifests for these platforms: {listed(platforms_of(joined))}",
+                hint="give another tag, or a new folder"
+                if self._create
+                else f"choose by --platform, or name one by digest (oci:{self.path}@sha256:…)",
+            )
+        data = index_document(joined)
+        digest = Digest.of(data)
+        self._joined[digest] = data
+        return Descriptor(mediatype.OCI_INDEX, digest, len(data))
+
+    def _read_small(self, digest: Digest) -> bytes:
+        """The bytes of a manifest or of a config."""
+        data = self.files.read(digest, self._limits.size)
+        verify_bytes(data, Descriptor("", digest, len(data)))
+        return data
 
     def _by_digest(self, entries: list[Entry], digest: Digest) -> Descriptor:
         for entry in entries:
@@ -251,6 +275,8 @@ class LayoutStore:
         )
 
     def _read_manifest(self, descriptor: Descriptor) -> bytes:
+        if (joined := self._joined.get(descriptor.digest)) is not None:
+            return joined
         data = self.files.read(descriptor.digest, self._limits.size)
         verify_manifest(data, descriptor)
         return data
@@ -445,9 +471,4 @@ class LayoutUpload:
 
 def _tags_sentence(entries: list[Entry]) -> str:
     tags = sorted({tag for entry in entries if (tag := name_of(entry))})
-    return f"its tags are {_listed(tags)}" if tags else "it has no tags"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return f"its tags are {listed(tags)}" if tags else "it has no tags"

@@ -49,6 +49,7 @@ from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import both, run_together
+from crossdock.verify import size_note
 
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
 MANIFEST_BYTES = 256 << 20  # of one graph: a manifest stays in memory until all below it is copied
@@ -108,7 +109,8 @@ class ImageCopy:
         wish = self._wish
         named = await self._look_up()
         data = self._found if self._is_found(named) else None
-        root, data = await select(named, data or await self._fetch(named), wish.platforms, self._source)
+        data = data or await self._fetch(named)
+        root, data = await select(named, data, wish.platforms, self._source, self._tally.warn)
         if wish.target_digest is not None and wish.target_digest != root.digest:
             with during("check digest of", "target", wish.target_reference):
                 raise DigestMismatch(
@@ -230,11 +232,8 @@ class ImageCopy:
             data, found = await self._find_or_fetch(descriptor, shown)
         else:
             data, found = await both(self._fetch(descriptor), self.has_manifest(descriptor))
-        if descriptor.size != len(data):
-            self._tally.warn(
-                f"{descriptor.digest} has {len(data)} bytes, not {descriptor.size} as its index says; "
-                "its digest is right"
-            )
+        if note := size_note(data, descriptor):
+            self._tally.warn(note)
         # An index that is there was accepted with this manifest, unless it is known for a blob.
         doubtful = not expected or self._workshop.checks_blobs or self._target.knows_blob(descriptor)
         proven = found and (not doubtful or await self._is_pushed_manifest(descriptor))

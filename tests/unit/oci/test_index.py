@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from crossdock.errors import InvalidManifest
 from crossdock.oci import mediatype
 from crossdock.oci.digest import Digest
-from crossdock.oci.index import filter_index, matching, platform_of_config
+from crossdock.oci.index import (
+    attestations,
+    matching,
+    offers_exactly,
+    platform_of_config,
+    raw_entries,
+    with_entries,
+)
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.platform import Platform
 
@@ -42,6 +49,12 @@ ENTRIES = [
 ]
 
 
+OFFERED = [
+    each and Platform(each["os"], each["architecture"], each.get("variant", ""), each.get("os.version", ""))
+    for each in (listed.get("platform") for listed in ENTRIES)
+]
+
+
 def index_of(entries: list[dict[str, Any]]) -> Manifest:
     return parse_manifest(json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
 
@@ -64,24 +77,45 @@ def index_of(entries: list[dict[str, Any]]) -> Manifest:
     ],
 )
 def test_the_first_entry_of_exactly_the_variant_is_chosen(wanted: str, expected: str | None) -> None:
-    found = matching(index_of(ENTRIES), Platform.parse(wanted))
-    assert (found and found.digest) == (expected and Digest.of(expected.encode()))
+    at = matching(OFFERED, Platform.parse(wanted))
+    assert (None if at is None else ENTRIES[at]["digest"]) == (expected and Digest.of(expected.encode()))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "exactly"),
+    [("linux/amd64", True), ("linux/arm/v6", True), ("linux/riscv64", False), ("linux/s390x", False)],
+)
+def test_an_exact_match_is_told_from_one_that_fits(wanted: str, exactly: bool) -> None:
+    assert offers_exactly(OFFERED, Platform.parse(wanted)) == exactly
 
 
 def test_a_windows_version_is_chosen_by_its_build() -> None:
-    found = matching(index_of(ENTRIES), Platform("windows", "amd64", os_version="10.0.20348"))
-    assert found is not None
-    assert found.digest == Digest.of(b"windows 2022")
+    at = matching(OFFERED, Platform("windows", "amd64", os_version="10.0.20348"))
+    assert at is not None
+    assert ENTRIES[at]["digest"] == Digest.of(b"windows 2022")
 
 
 def test_an_attestation_is_never_chosen() -> None:
-    assert matching(index_of(ENTRIES[:2]), Platform("unknown", "unknown")) is None
+    assert matching(OFFERED[:2], Platform("unknown", "unknown")) is None
 
 
-def test_an_image_manifest_has_nothing_to_choose_from() -> None:
-    config = entry("config")
-    image = parse_manifest(json.dumps({"schemaVersion": 2, "config": config, "layers": []}).encode())
-    assert matching(image, Platform("linux", "amd64")) is None
+def test_the_attestations_of_a_manifest_are_those_of_no_platform_that_name_it() -> None:
+    about = {"vnd.docker.reference.type": "attestation-manifest"}
+    name = "vnd.docker.reference.digest"
+    one, other = Digest.of(b"amd64"), Digest.of(b"armv7")
+    index = index_of(
+        [
+            entry("amd64", platform("linux", "amd64")),
+            entry("of one", platform("unknown", "unknown"), annotations={**about, name: one}),
+            entry("of the other", platform("unknown", "unknown"), annotations={**about, name: other}),
+            entry("of one, no platform", annotations={**about, name: one}),
+            entry("an image", platform("linux", "arm64"), annotations={name: one}),
+            entry("no annotations", platform("unknown", "unknown"), annotations=None),
+        ]
+    )
+    assert attestations(index, {one}) == [1, 3]
+    assert attestations(index, {one, other}) == [1, 2, 3]
+    assert attestations(index, set()) == []
 
 
 ODD = b"""{
@@ -96,8 +130,9 @@ ODD = b"""{
 """ % tuple(Digest.of(name).encode() for name in (b"1", b"2", b"1"))
 
 
-def test_a_filtered_index_keeps_every_other_field_every_spelling_and_the_order() -> None:
-    assert filter_index(ODD, {Digest.of(b"1")}) == (
+def test_an_index_with_other_entries_keeps_every_other_field_every_spelling_and_the_order() -> None:
+    entries = raw_entries(ODD)
+    assert with_entries(ODD, [entries[0], entries[2]]) == (
         b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json",'
         b'"x-first":{"number":1.10,"big":123456789012345678901234567890,"far":1e999},"manifests":['
         b'{"size":1,"digest":"%s","x":"a\\u00e9\\/b"},{"size":1,"digest":"%s"}],'
@@ -105,36 +140,34 @@ def test_a_filtered_index_keeps_every_other_field_every_spelling_and_the_order()
     ) % ((Digest.of(b"1").encode(),) * 2)
 
 
-def test_filtering_twice_changes_nothing_more() -> None:
-    keep = [Digest.of(b"2")]
-    once = filter_index(ODD, keep)
-    assert filter_index(once, keep) == once
+def test_giving_it_the_same_entries_changes_nothing_more() -> None:
+    once = with_entries(ODD, raw_entries(ODD)[1:2])
+    assert with_entries(once, raw_entries(once)) == once
 
 
 def test_nothing_kept_is_an_empty_list() -> None:
-    assert parse_manifest(filter_index(ODD, set())).manifests == ()
+    assert parse_manifest(with_entries(ODD, [])).manifests == ()
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"", b"[]", b"{}", b'{"manifests": {}}', b'{"manifests": [1]}', b'{"manifests": [{}]}'),
-        *(b"\xff", b"[" * 100_000, b'{"manifests": [], "x": "\xff"}'),
+        *(b"", b"[]", b"{}", b'{"manifests": {}}', b"[" * 100_000, b'{"manifests": [], "x": "\xff"}'),
     ],
 )
-def test_what_is_no_index_cannot_be_filtered(data: bytes) -> None:
+def test_what_is_no_index_has_no_entries(data: bytes) -> None:
     with pytest.raises(InvalidManifest, match="invalid index"):
-        filter_index(data, set())
+        raw_entries(data)
 
 
 @given(st.lists(st.sampled_from(ENTRIES), unique_by=lambda item: item["digest"]), st.data())
-def test_a_filtered_index_holds_what_was_kept_in_order(
-    entries: list[dict[str, Any]], data: st.DataObject
-) -> None:
-    keep = {Digest(item["digest"]) for item in entries if data.draw(st.booleans())}
+def test_an_index_holds_the_entries_it_was_given(entries: list[dict[str, Any]], data: st.DataObject) -> None:
+    keep = [at for at in range(len(entries)) if data.draw(st.booleans())]
     document = {"schemaVersion": 2, "manifests": entries, "annotations": {"a": "b"}}
-    filtered = json.loads(filter_index(json.dumps(document).encode(), keep))
-    assert filtered == {**document, "manifests": [item for item in entries if item["digest"] in keep]}
+    encoded = json.dumps(document).encode()
+    raw = raw_entries(encoded)
+    filtered = json.loads(with_entries(encoded, [raw[at] for at in keep]))
+    assert filtered == {**document, "manifests": [entries[at] for at in keep]}
 
 
 @pytest.mark.parametrize(
