@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Self, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from crossdock.errors import RedirectRefused, RegistryError, Side
 from crossdock.options import AddressGuard, NetworkOptions, RegistryOptions
@@ -250,6 +251,8 @@ class RegistryClient:
             if reply.status not in (REDIRECTS if call.method in _READING else RESENT):
                 raise self.error_from(reply.status, reply.headers, reply.body, call.method, url, call.scope)
             hop = next_hop(url, reply.headers.get("Location", ""), registry_url=base, inside=self.is_inside)
+            if not same_origin(url, hop.url):
+                call = _without_cookies(call)
             url, allowed = hop.url, call.scope if hop.authorized else None
         raise RedirectRefused(
             f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects, the last to {redact_url(url)}"
@@ -285,6 +288,11 @@ class RegistryClient:
     async def _improve(self, scope: Scope, sent: str | None, since: float, headers: AnyHeaders) -> bool:
         demands = case_insensitive(headers).getall("WWW-Authenticate")
         return await self._shared.auth().improve(scope, sent, since, demands)
+
+
+def _without_cookies(call: _Call) -> _Call:
+    kept = tuple(field for field in call.headers if field[0].lower() != "cookie")
+    return call if len(kept) == len(call.headers) else replace(call, headers=kept)
 
 
 def _with_auth(headers: Headers, authorization: str | None) -> Headers:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from crossdock.errors import CrossdockError, NotFound, ProtocolError
 from crossdock.oci.descriptor import Descriptor
 from crossdock.protocol import endpoints
+from crossdock.protocol.cookies import SessionCookies
 from crossdock.protocol.headers import HeaderLookup
 from crossdock.protocol.redirect import next_hop
 from crossdock.registry.blobs import blob_exists
@@ -36,6 +37,7 @@ class UploadRequests:
         self._descriptor = descriptor
         self._scope = scope
         self._opening: asyncio.Task[Reply] | None = None
+        self.cookies = SessionCookies()
         self.is_begun = False
         """Something was asked of the target."""
 
@@ -68,7 +70,9 @@ class UploadRequests:
     async def ask(self, url: str) -> tuple[int, HeaderLookup]:
         """Status and headers of the session's state; status 0 when there was no answer. # network"""
         try:
-            reply = await self._client.request("GET", url, scope=self._scope, ok=_ASKED)
+            reply = await self._client.request(
+                "GET", url, scope=self._scope, headers=dict(self.cookies.headers_for(url)), ok=_ASKED
+            )
         except CrossdockError as error:
             return getattr(error, "status", 0), {}
         return reply.status, reply.headers
@@ -90,7 +94,13 @@ class UploadRequests:
 
     async def _tidy(self, method: str, url: str, ok: Collection[int]) -> Reply:
         return await self._client.request(
-            method, url, scope=self._scope, ok=ok, timeout=CANCEL_TIMEOUT_S, retry=False
+            method,
+            url,
+            scope=self._scope,
+            headers=dict(self.cookies.headers_for(url)),
+            ok=ok,
+            timeout=CANCEL_TIMEOUT_S,
+            retry=False,
         )
 
     async def look(self) -> bool:

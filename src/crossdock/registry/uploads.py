@@ -272,7 +272,7 @@ class RegistryUpload:
                 send.method,
                 send.url,
                 scope=self._scope,
-                headers=send.headers,
+                headers=(*send.headers, *self._requests.cookies.headers_for(send.url)),
                 content_length=send.stop - send.start,
             )
         except TransportError as error:
@@ -303,6 +303,8 @@ class RegistryUpload:
         self._registry_url = await self._client.base_url()
         reply, self._opened = self._opened, None
         reply = checked(reply) if reply is not None else await self._requests.open()
+        self._requests.cookies.clear()
+        self._requests.cookies.keep(reply.url, reply.headers.getall("Set-Cookie"))
         self._upload.opened(reply.headers, reply.url)
         if self._log is not None:
             upload = self._upload
@@ -362,6 +364,7 @@ class RegistryUpload:
             return
         finally:
             self._close_exchange()
+        self._requests.cookies.keep(send.url, (value for name, value in head.headers if name == "set-cookie"))
         refusal = None
         if not 200 <= head.status < 300:
             self._client.throttle(send.url, head.status, head.headers)

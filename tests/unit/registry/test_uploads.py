@@ -78,6 +78,11 @@ async def upload(
     return await feed(await repository.start_upload(blob), data)
 
 
+async def swallow(seen: Seen) -> None:
+    """Takes a body, and never answers."""
+    await seen.read()
+
+
 def bodies(server: ScriptedRegistry, *methods: str) -> bytes:
     return b"".join(seen.body for seen in server.seen if seen.method in methods)
 
@@ -178,6 +183,74 @@ async def test_an_upload_that_is_redirected_in_vain_says_where_to(
         await upload(connect())
     assert f"PUT {server.url}/u/1" in str(refused.value)
     assert "s3cret" not in str(refused.value)
+
+
+# -- cookies -----------------------------------------------------------------------------------------
+
+
+async def test_the_cookies_of_a_session_come_back_in_it(
+    server: ScriptedRegistry, connect: Connect, small_chunks: None
+) -> None:
+    def taken(end: int, **cookie: str) -> Answer:
+        return Answer(202, {"Location": "/u/1?_state=a", "Range": f"0-{end * MiB - 1}", **cookie})
+
+    there = "/u/1?_state=a"
+    server.expect("POST", POST, Answer(202, {**OPENED.headers, "Set-Cookie": "LB=one; Path=/; HttpOnly"}))
+    server.expect("PATCH", there, taken(4, **{"Set-Cookie": "LB=two"}))
+    server.expect("PATCH", there, Answer(500))
+    server.expect("GET", there, taken(4))
+    server.expect("PATCH", there, taken(8))
+    server.expect("PATCH", there, taken(10))
+    server.expect("PUT", PUT, Answer(201))
+    await upload(connect())
+    cookies = [seen.headers.get("cookie") for seen in server.seen]
+    assert cookies == [None, "LB=one", *["LB=two"] * 5]
+
+
+async def test_cookies_of_a_cancelled_session_come_back_and_the_next_begins_without(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    with_cookie = Answer(202, {**OPENED.headers, "Set-Cookie": "LB=one"})
+    repository = connect()
+    server.expect("POST", POST, with_cookie)
+    server.expect("PUT", PUT, swallow)
+    session = await repository.start_upload(BLOB)
+    await session.append(memoryview(DATA)[:MiB])
+    server.expect("DELETE", "/u/1?_state=a", Answer(204))
+    await session.cancel()
+    assert server.seen[-1].headers["cookie"] == "LB=one"
+    server.expect("POST", POST, OPENED)
+    server.expect("PUT", PUT, Answer(201))
+    await upload(repository)
+    assert "cookie" not in server.seen[-1].headers
+
+
+@pytest.mark.parametrize("by", ["location", "redirect"])
+async def test_cookies_go_to_no_other_host(
+    server: ScriptedRegistry, storage: ScriptedRegistry, connect: Connect, by: str
+) -> None:
+    elsewhere = f"{storage.url}/u/1?_state=a"
+    location = elsewhere if by == "location" else "/u/1?_state=a"
+    server.expect("POST", POST, Answer(202, {"Location": location, "Set-Cookie": "LB=one"}))
+    if by == "redirect":
+        server.expect("PUT", PUT, Answer(307, {"Location": f"{storage.url}{PUT}"}))
+    storage.expect("PUT", PUT, Answer(201))
+    await upload(connect())
+    assert "cookie" not in storage.seen[0].headers
+    assert [seen.headers.get("cookie") for seen in server.seen[1:]] == ["LB=one"] * (by == "redirect")
+
+
+async def test_a_session_that_is_asked_about_elsewhere_shows_no_cookie_there(
+    server: ScriptedRegistry, storage: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("POST", POST, Answer(202, {**OPENED.headers, "Set-Cookie": "LB=one"}))
+    server.expect("PUT", PUT, swallow)
+    session = await connect().start_upload(BLOB)
+    await session.append(memoryview(DATA)[:MiB])
+    server.expect("DELETE", "/u/1?_state=a", Answer(307, {"Location": f"{storage.url}/u/1"}))
+    storage.expect("DELETE", "/u/1", Answer(204))
+    await session.cancel()
+    assert "cookie" not in storage.seen[0].headers
 
 
 # -- monolithic --------------------------------------------------------------------------------------
@@ -602,9 +675,6 @@ async def test_an_unreachable_target_is_an_error(connect: Connect, server: Scrip
 async def test_cancelling_deletes_the_session_and_ends_the_request(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
-    async def swallow(seen: Seen) -> None:
-        await seen.read()
-
     server.expect("POST", POST, OPENED)
     server.expect("PUT", PUT, swallow)
     server.expect("DELETE", "/u/1?_state=a", Answer(204))

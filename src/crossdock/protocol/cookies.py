@@ -1,0 +1,82 @@
+"""Cookies of one upload session: by them some balancers keep a session on the instance that opened it.
+
+They live as long as the session's object, go back to the origin that set them and nowhere else, and are
+never stored. Of RFC 6265 this is what such cookies use: name and value, ``Path``, ``Secure``, and
+``Max-Age=0`` or an empty value, which end a cookie.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from crossdock.protocol.redirect import Origin, origin
+
+MOST_COOKIES = 16
+MOST_BYTES = 4096  # of one: name and value (RFC 6265 6.1)
+
+_PAIR = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*=[ \t]*([\x21-\x3a\x3c-\x7e]*)[ \t]*")
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+class _Cookie(Struct, frozen=True):
+    value: str  # it may be a secret
+    path: str
+    is_secure: bool
+
+    def __repr__(self) -> str:
+        return "<_Cookie>"
+
+
+class SessionCookies:
+    """What the answers of one session set."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Origin, str, str], _Cookie] = {}  # by origin, name and path
+
+    def __repr__(self) -> str:
+        return f"<SessionCookies {len(self._kept)}>"
+
+    def clear(self) -> None:
+        """A new session begins."""
+        self._kept.clear()
+
+    def keep(self, url: str, set_cookies: Iterable[str]) -> None:
+        """Take note of the ``Set-Cookie`` fields of the answer to `url`; what is malformed is ignored."""
+        for field in set_cookies:
+            pair, *attributes = field.split(";")
+            match = _PAIR.fullmatch(pair.strip(" \t"))
+            if match is None or len(pair) > MOST_BYTES:
+                continue
+            said = {name.strip().lower(): value.strip() for name, _, value in map(_split, attributes)}
+            path = said.get("path", "")
+            key = origin(url), match[1], path if path.startswith("/") else "/"
+            age = said.get("max-age", "")
+            if not match[2] or (_NUMBER.fullmatch(age) and int(age) <= 0):
+                self._kept.pop(key, None)
+            elif key in self._kept or len(self._kept) < MOST_COOKIES:
+                self._kept[key] = _Cookie(match[2], key[2], "secure" in said)
+
+    def headers_for(self, url: str) -> tuple[tuple[str, str], ...]:
+        """The ``Cookie`` field for a request to `url`, if there is one to be sent."""
+        if not self._kept:
+            return ()
+        place, path = origin(url), urlsplit(url).path or "/"
+        pairs = [
+            f"{name}={cookie.value}"
+            for (of, name, _), cookie in self._kept.items()
+            if of == place and _covers(cookie.path, path) and (place[0] == "https" or not cookie.is_secure)
+        ]
+        return (("Cookie", "; ".join(pairs)),) if pairs else ()
+
+
+def _split(attribute: str) -> tuple[str, str, str]:
+    return attribute.partition("=")
+
+
+def _covers(cookie_path: str, path: str) -> bool:
+    """RFC 6265 5.1.4."""
+    return path == cookie_path or path.startswith(cookie_path.rstrip("/") + "/")
