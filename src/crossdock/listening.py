@@ -1,15 +1,25 @@
-"""What servers share: their address, TLS, stop signals, and an application run until it is told to stop."""
+"""What servers share: their address, connections, TLS, signals, and an application run until it is stopped.
+
+A peer that neither sends nor reads holds a connection at no cost to itself, so it is given up after
+`GIVEN_UP_AFTER` seconds. A head has that long to arrive; so have sent bytes to be acknowledged by a peer that
+reads (TCP_USER_TIMEOUT of tcp(7), which counts a closed window, too). Who reads a body sets its limits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
+import os
 import resource
 import signal
+import socket
+import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from crossdock.errors import InvalidOption, StoreError
+from crossdock.errors import CrossdockError, InvalidOption, StoreError
 from crossdock.stopping import catch_stop_signals
 
 if TYPE_CHECKING:
@@ -17,12 +27,15 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+log = logging.getLogger(__name__)
+
 BACKLOG = 1024
 OPEN_FILES = 65_536
-IDLE = 3630.0  # seconds; aiohttp's own, longer than proxies keep connections
+GIVEN_UP_AFTER = 60.0  # seconds in which a peer sent or read nothing
 CONNECTIONS = 16_384  # each may take three of OPEN_FILES
 FIELD_SIZE = 8190  # bytes, aiohttp's own
 HANDSHAKE = 10.0  # seconds for TLS
+LINGERING = 10.0  # seconds that the rest of a refused body is read for, so that its sender sees the answer
 
 
 def is_loopback(host: str) -> bool:
@@ -57,7 +70,7 @@ async def serve_app(
     stopping: asyncio.Event,
     ssl_context: ssl.SSLContext | None = None,
     grace: float,
-    idle: float = IDLE,
+    idle: float = GIVEN_UP_AFTER,
     connections: int = CONNECTIONS,
     field_size: int = FIELD_SIZE,
 ) -> None:
@@ -65,8 +78,8 @@ async def serve_app(
 
     `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free. A
     connection is closed on which no whole head of a request has come for `idle` seconds; while there are
-    `connections`, new ones are closed at once. A header field may have `field_size` bytes. Raises
-    `StoreError` when the address is taken.
+    `connections`, or one address has its share of them (`Peers`), new ones are closed at once. A header field
+    may have `field_size` bytes. Raises `StoreError` when the address is taken.
     """
     from aiohttp import web
 
@@ -77,21 +90,23 @@ async def serve_app(
         shutdown_timeout=grace,
         keepalive_timeout=idle,
         max_field_size=field_size,
+        lingering_time=LINGERING,
     )
     await runner.setup()
     server = None
     try:
-        door = runner.server
+        door, peers = runner.server, Peers(connections)
         assert door is not None, "it is made by setup()"
         try:
             server = await asyncio.get_running_loop().create_server(
-                lambda: door() if len(door.connections) < connections else _Closed(),
+                lambda: _Connection(door, peers),
                 host,
                 port,
                 ssl=ssl_context,
                 ssl_handshake_timeout=HANDSHAKE if ssl_context else None,
                 backlog=BACKLOG,
             )
+            _give_up_who_does_not_read(server)
         except OSError as error:
             raise StoreError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
@@ -105,11 +120,96 @@ async def serve_app(
         await runner.cleanup()
 
 
-class _Closed(asyncio.Protocol):
-    """A connection too many."""
+class Peers:
+    """How many connections each address has of the `most` there may be.
+
+    One address gets a quarter of them at most, so that some are left for others; an address of loopback gets
+    three quarters, since a proxy there may stand for many. For IPv6 a network of 64 bits counts as one
+    address, because one host has that many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[str] = Counter()
+        self._all = 0
+
+    def enter(self, address: str) -> str | None:
+        """Count a connection; the key to `leave` with, None when it is one too many."""
+        key, share = _peer(address, self._most)
+        if self._all >= self._most or self._held[key] >= share:
+            return None
+        self._held[key] += 1
+        self._all += 1
+        return key
+
+    def leave(self, key: str) -> None:
+        """The connection has ended."""
+        self._all -= 1
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+
+
+def _peer(address: str, most: int) -> tuple[str, int]:
+    """What is counted as one peer, and how many connections of `most` it may have."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address, most  # no address: a socket of this machine
+    if isinstance(found, ipaddress.IPv6Address):
+        found = found.ipv4_mapped or found
+    if found.is_loopback:
+        return str(found), most - most // 4
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((found, 64), strict=False)), max(1, most // 4)
+    return str(found), max(1, most // 4)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: aiohttp's, or closed at once when it is one too many."""
+
+    def __init__(self, door: web.Server, peers: Peers) -> None:
+        self._door = door
+        self._peers = peers
+        self._key: str | None = None
+        self._handler: asyncio.Protocol | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+        peer = transport.get_extra_info("peername")
+        self._key = self._peers.enter(peer[0] if isinstance(peer, tuple) else "")
+        if self._key is None:
+            transport.close()
+            return
+        self._handler = self._door()
+        self._handler.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._key is not None and self._handler is not None:
+            self._peers.leave(self._key)
+            self._handler.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._handler is not None:
+            self._handler.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._handler.eof_received() if self._handler is not None else None
+
+    def pause_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._handler is not None:
+            self._handler.resume_writing()
+
+
+def _give_up_who_does_not_read(server: asyncio.Server) -> None:
+    """Connections inherit the option from the socket that listens. Only Linux has it."""
+    if sys.platform == "linux":
+        for listener in server.sockets:
+            milliseconds = round(GIVEN_UP_AFTER * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 def shown_address(host: str, port: int) -> str:
@@ -134,6 +234,48 @@ def server_tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
             hint="give PEM files: the certificate chain and its unencrypted key",
         ) from error
     return context
+
+
+class ServerTls:
+    """`server_tls` of files that can be read anew while they are used. ``context`` is None without any."""
+
+    def __init__(self, cert: str | None, key: str | None) -> None:
+        """Reads the files. Raises `InvalidOption`."""
+        self._cert, self._key = cert, key
+        self.context = self._now = server_tls(cert, key)
+        if self.context is not None:
+            # Each handshake takes the context of its moment, so certificate and key change together, and open
+            # connections keep theirs. OpenSSL calls this for clients that send no server name, too.
+            self.context.sni_callback = self._choose
+
+    def reload(self) -> None:
+        """Use what the files hold now for new connections. Raises `InvalidOption`; the old one stays then."""
+        self._now = server_tls(self._cert, self._key)
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        assert self._now is not None, "there was a certificate at the start"
+        connection.context = self._now
+
+
+def reload_on_hangup(stopping: asyncio.Event, *reloads: Callable[[], None]) -> None:
+    """Call `reloads` at each SIGHUP. What one cannot use stays as it was, with an error in the log.
+
+    A hangup of the terminal that the server was started in still stops it, as it would without this.
+    """
+    had_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and os.isatty(0)
+
+    def hangup() -> None:
+        if had_terminal and not os.isatty(0):  # the descriptor is there, the terminal is gone
+            stopping.set()
+            return
+        for reload in reloads:
+            try:
+                reload()
+            except (CrossdockError, OSError) as error:
+                log.error("reload failed, the old settings stay: %s", error)
+        log.warning("reloaded at SIGHUP")
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
 
 
 def stopped_by_signal() -> asyncio.Event:

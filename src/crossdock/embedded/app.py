@@ -21,7 +21,7 @@ from aiohttp import web
 from crossdock.embedded import blobs, listing, manifests
 from crossdock.embedded.acr import locks, metadata
 from crossdock.embedded.answers import Refused, json_answer
-from crossdock.embedded.bodies import PeerGone
+from crossdock.embedded.bodies import PeerGone, drain
 from crossdock.embedded.repositories import UPLOADS_FOLDER, Repositories
 from crossdock.embedded.routing import Route, route
 from crossdock.embedded.uploads import Uploads
@@ -46,6 +46,11 @@ class Registry:
         self.access = access  # None: whoever reaches the port may do everything
         self.repositories = Repositories(root)
         self.uploads = Uploads(Folder(root).below(UPLOADS_FOLDER))
+
+    def reload(self) -> None:
+        """Read the file of users anew. Raises `InvalidOption`, `StoreError`; the users stay then."""
+        if self.access is not None:
+            self.access.reload()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request; errors in the specification's form."""
@@ -121,8 +126,10 @@ class Registry:
             return refused.answer()
         if request.content_length is None or request.content_length > DRAINED:
             return self._closing(request, refused)
-        with suppress(OSError, web.RequestPayloadError):
-            await request.release()
+        try:
+            await drain(request)
+        except PeerGone:
+            return self._closing(request, refused)
         return refused.answer()
 
     @staticmethod
@@ -141,6 +148,9 @@ def _without_paths(error: StoreError) -> Refused:
     return Refused("UNKNOWN", f"the server's storage failed: {reason}", status=507 if full else 500)
 
 
+REGISTRY = web.AppKey("registry", Registry)
+
+
 def make_app(root: Path, users: Path | None = None) -> web.Application:
     """The registry over the layouts in folder `root`, which is made when missing.
 
@@ -148,6 +158,7 @@ def make_app(root: Path, users: Path | None = None) -> web.Application:
     """
     registry = Registry(root, _access(users) if users is not None else None)
     app = web.Application(handler_args={"auto_decompress": False, "read_bufsize": READ_BUFFER})
+    app[REGISTRY] = registry
     app.router.add_route("*", "/{path:.*}", registry.handle)
     app.on_response_prepare.append(_name_the_api)
     app.cleanup_ctx.append(lambda app: _sweeping(registry.uploads))

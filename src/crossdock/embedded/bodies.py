@@ -22,6 +22,8 @@ from collections.abc import Callable
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from crossdock.embedded.answers import Refused
+from crossdock.listening import GIVEN_UP_AFTER
 from crossdock.store.files import in_thread
 
 log = logging.getLogger(__name__)
@@ -30,7 +32,9 @@ BATCH = 1 << 20  # bytes collected for one turn in a thread
 PIECE = 1 << 20  # bytes sent, or read where sendfile cannot be used, by one call
 SEND_TURN = 0.05  # seconds of one turn of sendfile; a slow peer must not keep a thread to itself
 BRIEFLY_MS = 5  # a full socket is waited for in the thread that long, which saves most turns of the loop
-STALLED_AFTER = 120.0  # seconds in which a peer took or gave no byte
+STALLED_AFTER = GIVEN_UP_AFTER  # seconds in which a peer took or gave no byte
+DRAINED_AFTER = 10.0  # seconds for the rest of a body that nobody wants
+WHOLE_AFTER = 300.0  # seconds for all of a body that is kept in memory
 
 
 class PeerGone(ConnectionError):
@@ -73,6 +77,35 @@ async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> 
             await asyncio.gather(under_way, return_exceptions=True)
     if broken is not None:
         raise PeerGone("the request's body broke off") from broken
+
+
+async def receive_whole(request: web.Request, limit: int, what: str) -> bytes:
+    """A body that is kept in memory. Raises `Refused` (413) over `limit` bytes, `PeerGone` if it stalls."""
+    too_large = Refused("SIZE_INVALID", f"{what} has at most {limit} bytes", status=413)
+    if (request.content_length or 0) > limit:
+        raise too_large
+    data = bytearray()
+    try:
+        async with asyncio.timeout(WHOLE_AFTER):
+            while True:
+                async with asyncio.timeout(STALLED_AFTER):
+                    piece = await request.content.readany()
+                if not piece:
+                    return bytes(data)
+                data += piece
+                if len(data) > limit:
+                    raise too_large
+    except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as error:
+        raise PeerGone("the request's body broke off") from error
+
+
+async def drain(request: web.Request) -> None:
+    """Read and forget what is left of a body. Raises `PeerGone` when it does not come."""
+    try:
+        async with asyncio.timeout(DRAINED_AFTER):
+            await request.release()
+    except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as error:
+        raise PeerGone("the request's body broke off") from error
 
 
 async def send_file(

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from crossdock.embedded.acr.locks import forget_deleted
 from crossdock.embedded.answers import Refused
+from crossdock.embedded.bodies import receive_whole
 from crossdock.embedded.repositories import MANIFEST_LIMIT, parse_digest
 from crossdock.embedded.routing import is_tag
 from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
@@ -55,7 +56,7 @@ async def push(registry: Registry, request: web.Request, name: str, reference: s
             _check_tag(tag)
         if len(tags) > MAX_TAGS:
             raise Refused("TAG_INVALID", f"more than {MAX_TAGS} tags at once", status=414)
-    data = await _read_limited(request)
+    data = await receive_whole(request, MANIFEST_LIMIT, "a manifest")
     digest = await in_thread(_digest_of, data, reference if by_digest else None)
     manifest = await in_thread(_parse, data, request.headers.get("Content-Type"))
     descriptor = Descriptor(manifest.media_type, digest, len(data))
@@ -93,18 +94,6 @@ def _check_reference(reference: str) -> list[str]:
 def _check_tag(tag: str) -> None:
     if not is_tag(tag):
         raise Refused("TAG_INVALID", "invalid tag", detail={"tag": tag})
-
-
-async def _read_limited(request: web.Request) -> bytes:
-    too_large = Refused("SIZE_INVALID", f"a manifest has at most {MANIFEST_LIMIT} bytes", status=413)
-    if (request.content_length or 0) > MANIFEST_LIMIT:
-        raise too_large
-    data = bytearray()
-    async for piece in request.content.iter_any():
-        data += piece
-        if len(data) > MANIFEST_LIMIT:
-            raise too_large
-    return bytes(data)
 
 
 def _digest_of(data: bytes, named: str | None) -> Digest:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from crossdock.errors import StoreError
 from crossdock.listening import (
+    ServerTls,
     allow_many_files,
     parse_listen,
+    reload_on_hangup,
     serve_app,
-    server_tls,
     shown_address,
     stopped_by_signal,
 )
@@ -33,16 +34,19 @@ async def serve(
     on_ready: Callable[[int], None],
     ssl_context: ssl.SSLContext | None = None,
     users: Path | None = None,
+    reloads: tuple[Callable[[], None], ...] = (),
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve the layouts under `root` until SIGINT or SIGTERM comes, or `stop` is set.
+
+    At SIGHUP `reloads` are called and `users` is read anew.
 
     `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free.
     `users`: the file of those who may use it; without it all may. Requests under way get `GRACE` seconds to
     end. With `stop` no signal is listened for. Raises `StoreError` when `root` or `users` cannot be used or
     the address is taken, `InvalidOption` for what `users` says.
     """
-    from crossdock.embedded.app import make_app
+    from crossdock.embedded.app import REGISTRY, make_app
 
     stopping = stop or stopped_by_signal()
     try:
@@ -51,6 +55,8 @@ async def serve(
         raise
     except OSError as error:
         raise StoreError(f"cannot serve {root}: {error.strerror or error}") from error
+    if stop is None:
+        reload_on_hangup(stopping, *reloads, app[REGISTRY].reload)
     await serve_app(
         app, host, port, on_ready=on_ready, stopping=stopping, ssl_context=ssl_context, grace=GRACE
     )
@@ -68,12 +74,12 @@ def run(
     """Serve until SIGINT or SIGTERM; blocking, in an event loop of its own.
 
     `ready` gets ``host:port`` once connections are accepted. With `cert` (and `key`, if it is not in the same
-    file) the server speaks HTTPS. Raises `InvalidOption`, `StoreError`.
+    file) the server speaks HTTPS; SIGHUP reads them and `users` anew. Raises `InvalidOption`, `StoreError`.
     """
     import uvloop
 
     host, port = parse_listen(listen)
-    context = server_tls(cert, key)
+    tls = ServerTls(cert, key)
     allow_many_files()
 
     async def serve_here() -> None:
@@ -84,8 +90,9 @@ def run(
             host,
             port,
             on_ready=lambda port: ready(shown_address(host, port)),
-            ssl_context=context,
+            ssl_context=tls.context,
             users=users,
+            reloads=(tls.reload,),
         )
 
     uvloop.run(serve_here())

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 from crossdock.errors import InvalidOption
 from crossdock.inventory.values import Inventory
 from crossdock.listening import (
+    ServerTls,
     allow_many_files,
     is_loopback,
     parse_listen,
+    reload_on_hangup,
     serve_app,
-    server_tls,
     shown_address,
     stopped_by_signal,
 )
@@ -30,6 +31,7 @@ from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
 from crossdock.service.rate import RateLimit
+from crossdock.service.reload import SettingsReload
 from crossdock.service.web.app import make_app
 from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.service import Service
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
-IDLE = 75.0  # seconds for the head of a request, and between requests: more than pollers wait
 CONNECTIONS = 2000
 FIELD_SIZE = 16 * 1024  # bytes of a header: a token of Entra ID with its 200 groups has some 12 KiB
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
@@ -122,15 +123,13 @@ async def _serve(
     ready: Callable[[str], None],
 ) -> None:
     host, port = parse_listen(options.listen)
-    context = server_tls(
-        str(options.cert) if options.cert else None, str(options.key) if options.key else None
-    )
+    tls = ServerTls(str(options.cert) if options.cert else None, str(options.key) if options.key else None)
     settings = options.settings
     inventory = complete(options.inventory)
     guard = SourceGuard(settings.sources, inventory)
     copying = CopyOptions(state=options.state, guard=guard)
     stopped, closing = stopped_by_signal(), asyncio.Event()
-    scheme = "https" if context else "http"
+    scheme = "https" if tls.context else "http"
     async with Imports(inventory, copying, environ, settings) as imports:
         service = Service(
             inventory=inventory,
@@ -146,6 +145,8 @@ async def _serve(
         app = make_app(service)
         if cloud is not None:
             app.add_routes(cloud.routes())
+        else:
+            reload_on_hangup(stopped, tls.reload, SettingsReload(service, settings))
 
         def on_ready(port: int) -> None:
             if cloud is not None:
@@ -161,9 +162,8 @@ async def _serve(
                 port,
                 on_ready=on_ready,
                 stopping=closing,
-                ssl_context=context,
+                ssl_context=tls.context,
                 grace=GRACE,
-                idle=IDLE,
                 connections=CONNECTIONS,
                 field_size=FIELD_SIZE,
             )

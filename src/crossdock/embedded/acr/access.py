@@ -19,7 +19,7 @@ from aiohttp import web
 from crossdock.embedded.acr.accounts import Account, Accounts, AccountsFile, granted, split_scope
 from crossdock.embedded.acr.signing import Signer
 from crossdock.embedded.answers import Refused, json_answer
-from crossdock.embedded.bodies import PeerGone
+from crossdock.embedded.bodies import receive_whole
 from crossdock.embedded.routing import Route
 from crossdock.store.files import in_thread
 from crossdock.webtokens.values import TokenRefused
@@ -43,6 +43,10 @@ class Access:
     def __init__(self, users: Path) -> None:
         self._file = AccountsFile(users)
         self._signer = Signer()
+
+    def reload(self) -> None:
+        """Read the file of users anew. Raises as `AccountsFile.reload`."""
+        self._file.reload()
 
     # -- the token service ---------------------------------------------------------------------------
 
@@ -250,14 +254,7 @@ async def _form(request: web.Request) -> dict[str, str]:
     """The fields of a form; a repeated ``scope`` is joined by spaces."""
     if request.content_type != _FORM:
         raise _bad(f"Content-Type must be {_FORM}")
-    body = bytearray()
-    try:
-        async for piece in request.content.iter_chunked(65536):
-            body += piece
-            if len(body) > MAX_FORM:
-                raise Refused("UNSUPPORTED", "the form is too large", status=413)
-    except (OSError, web.RequestPayloadError) as broken:
-        raise PeerGone("the request's body broke off") from broken
+    body = await receive_whole(request, MAX_FORM, "a form")
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=64)
     except ValueError:

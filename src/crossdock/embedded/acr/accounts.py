@@ -108,13 +108,17 @@ class AccountsFile:
         """What it says now; a file that became unusable stands as it was, which is logged once. Blocks."""
         try:
             if _stamp(self._path) != self._stamp:
-                accounts = self._read()
-                if accounts.issuers != self._accounts.issuers:  # else what was fetched of them is kept
-                    self._verifier = self._verifying(accounts)
-                self._accounts = accounts
+                self.reload()
         except (InvalidInput, OSError) as error:
             log.error("the users stay as they were: %s", error)
         return self._accounts
+
+    def reload(self) -> None:
+        """Read it anew. Raises as `__init__`; what it said before stays in force then. Blocks."""
+        accounts = self._read()
+        if accounts.issuers != self._accounts.issuers:  # else what was fetched of them is kept
+            self._verifier = self._verifying(accounts)
+        self._accounts = accounts
 
     def _verifying(self, accounts: Accounts) -> Verifier | None:
         if not accounts.issuers:

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from crossdock.embedded.acr.locks import BODY_LIMIT, Change, change_locks, forget_deleted, read_locks
 from crossdock.embedded.answers import Refused, json_answer
-from crossdock.embedded.bodies import PeerGone
+from crossdock.embedded.bodies import receive_whole
 from crossdock.embedded.repositories import MANIFEST_LIMIT, Repository, parse_digest
 from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
@@ -58,7 +58,9 @@ async def answer(registry: Registry, request: web.Request, asked: Route) -> web.
     repository = await in_thread(registry.repositories.existing, name)
     if request.method == "DELETE":
         return await _delete(registry, repository, asked)
-    change = Change.from_json(await _body(request)) if request.method == "PATCH" else None
+    change = None
+    if request.method == "PATCH":
+        change = Change.from_json(await receive_whole(request, BODY_LIMIT, "a change of attributes"))
     listing = await in_thread(_Listing, repository)
     if change is not None:
         await in_thread(listing.change, change, asked)
@@ -93,18 +95,6 @@ async def _delete(registry: Registry, repository: Repository, asked: Route) -> w
     manifests, tags = await in_thread(repository.known), await in_thread(repository.tags)
     await in_thread(registry.repositories.delete, asked.name)
     return json_answer({"manifestsDeleted": sorted(manifests), "tagsDeleted": tags}, status=202)
-
-
-async def _body(request: web.Request) -> bytes:
-    body = bytearray()
-    try:
-        async for piece in request.content.iter_chunked(BODY_LIMIT):
-            body += piece
-            if len(body) > BODY_LIMIT:
-                raise Refused("SIZE_INVALID", f"attributes have at most {BODY_LIMIT} bytes", status=413)
-    except (OSError, web.RequestPayloadError) as broken:
-        raise PeerGone("the request's body broke off") from broken
-    return bytes(body)
 
 
 class _Listing:

@@ -1,0 +1,46 @@
+"""What of the settings takes effect without a restart: who is known, and what they may do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from crossdock.errors import InvalidOption
+from crossdock.service.config import Settings, read_settings
+from crossdock.service.identity.rights import Rights
+from crossdock.service.identity.tokens import Identity
+from crossdock.service.web.service import Service
+
+log = logging.getLogger(__name__)
+
+
+class SettingsReload:
+    """Reads the settings file anew for a running service."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self._service = service
+        self._settings = settings
+
+    def __call__(self) -> None:
+        """Take over `identity` and `principals`; a change of anything else is named in the log. Blocks.
+
+        Raises `InvalidInput`, `InvalidOption`; then nothing has changed.
+        """
+        before = self._settings
+        if not before.place:
+            return
+        after = read_settings(Path(before.place))
+        if (after.identity is None) != (before.identity is None):
+            raise InvalidOption(
+                f"{before.place}: identity settings are added or removed by a restart alone",
+                hint="restart the service",
+            )
+        rights = Rights(after.principals)
+        if after.identity != before.identity:  # else what was fetched of the issuers is kept
+            self._service.identity = Identity(after.identity)
+        self._service.rights = rights
+        self._settings = replace(before, identity=after.identity, principals=after.principals)
+        if after != self._settings:
+            log.warning("%s: only identity and principals were reloaded; restart for the rest", before.place)
