@@ -241,7 +241,7 @@ def test_tokens_of_three_seconds_are_renewed_in_mid_copy(
             "TokenExpired",
             ["the access token expired", "s ago", "get a new token"],
         ),
-        ({}, "Unauthorized", ["no credentials for", "docker login"]),
+        ({}, "Unauthorized", ["no credentials for", "crossdock login"]),
     ],
     ids=["wrong scope", "revoked password", "unknown token", "expired token", "nobody"],
 )

@@ -86,7 +86,7 @@ def next_step(error: BaseException) -> str:
     flag = "dest" if isinstance(error, CopyError) and error.side == "target" else "src"
     match root_cause(error):
         case Unauthorized() | CredentialsError():
-            return f"log in with docker or podman, or use --{flag}-creds-stdin"
+            return f"log in with crossdock login, or use --{flag}-creds-stdin"
         case Denied():
             return "ask for access, or use other credentials"
         case NotFound():

@@ -29,6 +29,13 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 NOT_FOUND = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "TAG_UNKNOWN", "NOT_FOUND"})
 
 
+# AWS: "Your Authorization Token has expired", ExpiredTokenException; Harbor: "token is expired".
+_SECRETS = r"(?:token|login|credentials?|password|session|jwt)"
+_EXPIRED = re.compile(rf"\b{_SECRETS}\b[^.;]{{0,40}}\bexpired\b|\bexpired ?{_SECRETS}", re.IGNORECASE)
+_RATE_CODES = frozenset({"TOOMANYREQUESTS", "TOO_MANY_REQUESTS", "RATE_LIMIT_EXCEEDED"})
+_RATE_LIMIT = re.compile(r"\brate[ _-]?limit|\btoo many requests\b|\brate exceeded\b", re.IGNORECASE)
+
+
 class ErrorBody(Struct, frozen=True):
     """``codes`` in upper case, in order; ``message`` one printable line, empty when the body says nothing.
 
@@ -48,6 +55,21 @@ class ErrorBody(Struct, frozen=True):
         if NOT_FOUND.intersection(self.codes):
             return True
         return "UNKNOWN" in self.codes and "not found" in self.message.lower()
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the body says that what we logged in with has run out. ECR says so with 403 or 400."""
+        return any(_EXPIRED.search(text.replace("_", " ")) for text in (*self.codes, self.message))
+
+    def is_rate_limit(self, status: int) -> bool:
+        """Whether a refusal by 4xx means the rate of requests: some registries say so with 403."""
+        if status == 429:
+            return True
+        if not 400 <= status < 500:
+            return False
+        return not _RATE_CODES.isdisjoint(self.codes) or (
+            status == 403 and _RATE_LIMIT.search(self.message) is not None
+        )
 
 
 def parse_error(body: bytes, hide: Callable[[str], str] = str) -> ErrorBody:

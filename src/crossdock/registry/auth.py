@@ -1,14 +1,17 @@
 """What to put in ``Authorization``, per scope.
 
-Nothing is sent before the registry demands it. The first 401 (or, when that has no challenge, the one of
+Where there are credentials, ``GET /v2/`` is asked first, since a registry may show less to strangers and
+never answer 401: zot sends its challenge with a 200, GitHub's docker registry answers 404 to content. Without
+them nothing is sent before the registry demands it. The first 401 (or, when that has no challenge, the one of
 ``GET /v2/``) says how: Basic with the credentials, or a bearer token per scope. Tokens are cached until
 shortly before they expire, and tasks that need the same one wait for one request.
 
-After a 401 the client asks `Authenticator.improve` whether the same request may fare better. It may, once,
-in four cases: nothing was sent yet, another task has a newer token already, the token was older than this
-request and is replaced now, or a credential helper gives something else by now. A token that was made for
-this very request and is refused is the registry's last word, unless its new challenge names a scope that was
-not asked for (a mirror that keeps its repositories under another name).
+After a 401, or what means the same, the client asks `Authenticator.improve` whether the same request may fare
+better. It may, once, in four cases: nothing was sent yet, another task has a newer token already, the token
+was older than this request and is replaced now, or a credential helper gives something else by now. A token
+that was made for this very request and is refused is the registry's last word, unless its new challenge names
+a scope that was not asked for (a mirror that keeps its repositories under another name), or unless it was
+never taken yet and is only seconds old: another instance, whose clock is behind, may take it in a moment.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from crossdock.errors import RegistryError, Side, TokenExpired, Unauthorized, WrongScope
+from crossdock.errors import CredentialsError, RegistryError, Side, TokenExpired, Unauthorized, WrongScope
 from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge, parse_challenges
+from crossdock.protocol.redirect import usable_url
 from crossdock.registry.credentials import CredentialStore
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.retry import Clock
@@ -35,6 +39,8 @@ _REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay t
 
 EXPIRY_MARGIN_S = 5.0
 """A token this close to its end is replaced; at most a tenth of its life, so that short ones get used."""
+YOUNG_S = 10.0
+"""For so long a token that no instance took yet may not be valid yet; clocks of a cluster differ by less."""
 AZURE_HINT = (
     "get a new one with az account get-access-token --resource https://containerregistry.azure.net, "
     "and see that its owner has a role there"
@@ -82,6 +88,14 @@ NONE = Scope()
 """No rights in particular: ``GET /v2/``."""
 
 
+class Judgement(Struct, frozen=True):
+    """What a 401 means, where more is known of it than its status."""
+
+    kind: type[RegistryError] = Unauthorized
+    hint: str = ""
+    may_pass: bool = False  # the same request may fare better in a moment
+
+
 class Authenticator:
     """The way into one registry: its challenge, its tokens and who we are there."""
 
@@ -95,7 +109,7 @@ class Authenticator:
         clock: Clock,
         ping: Callable[[], Awaitable[Sequence[str]]],
     ) -> None:
-        """`ping` gives the ``WWW-Authenticate`` headers of an unauthorized ``GET /v2/``."""
+        """`ping` gives the ``WWW-Authenticate`` headers of the answer to a bare ``GET /v2/``."""
         self._host = registry_key(host)  # as docker login knows it
         self._flag = FLAG_PREFIX[side]
         self._store = store
@@ -103,20 +117,18 @@ class Authenticator:
         self._clock = clock
         self._ping = ping
         self._challenge: Challenge | None = None
-        self._is_known = False
+        self._was_let_in = False
+        self._was_asked = False  # `ping`
         self._tokens: dict[Scope, Token] = {}
+        self._taken: dict[Scope, str] = {}  # the last token that got an answer other than 401
         self._wider: dict[Scope, tuple[str, ...]] = {}
         self._flights: SingleFlight[Token] = SingleFlight()
-
-    @property
-    def is_demanding(self) -> bool:
-        """The registry has said what it wants to see."""
-        return self._challenge is not None
+        self._pings: SingleFlight[None] = SingleFlight()
 
     @property
     def has_shown_credentials(self) -> bool:
         """The registry has demanded credentials, and there are some to show."""
-        return self.is_demanding and any(True for _ in self._store.all_known())
+        return self._challenge is not None and any(True for _ in self._store.all_known())
 
     async def authorization(self, scope: Scope, *, for_long: bool = False) -> str | None:
         """The header's value for a request that starts now; None: nothing is demanded, or nothing is known.
@@ -124,8 +136,12 @@ class Authenticator:
         `for_long`: the request will take long and cannot be repeated cheaply. Raises what the token service
         and the credential files raise.
         """
-        if for_long and not self._is_known:
-            self._learn(await self._ping())
+        if (
+            self._challenge is None
+            and not self._was_asked
+            and ((for_long and not self._was_let_in) or await self._has_credentials(scope.repository))
+        ):
+            await self._ask_first()
         challenge = self._challenge
         if challenge is None:
             return None
@@ -145,8 +161,8 @@ class Authenticator:
         `since`: when the first try of this request began (monotonic). `headers`: its ``WWW-Authenticate``.
         """
         self._learn(headers)
-        if self._challenge is None:
-            self._learn(await self._ping())
+        if self._challenge is None and not self._was_asked:
+            await self._ask_first()
         widened = self._widen(scope)
         current = await self.authorization(scope)
         if current is None or current != sent:
@@ -155,34 +171,43 @@ class Authenticator:
         if token is None or current != f"Bearer {token.value}":
             # Basic, or a token that was given to us ready-made.
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
-        if token.minted >= since and not widened:
+        if not widened and (token.minted >= since or self._is_young(scope, token)):
             return False
-        self.forget(scope)
+        del self._tokens[scope]
         return True
 
-    def was_let_in(self) -> None:
-        """The registry answered something other than 401, so it is known what it demands."""
-        self._is_known = True
+    def was_let_in(self, scope: Scope, sent: str | None) -> None:
+        """The registry answered the request that carried `sent` with something other than 401."""
+        self._was_let_in = True
+        if sent is not None and (token := self._tokens.get(scope)) and sent == f"Bearer {token.value}":
+            self._taken[scope] = token.value
 
-    def forget(self, scope: Scope) -> None:
-        """Drop the scope's token."""
-        self._tokens.pop(scope, None)
+    def hint(self, status: int, scope: Scope, *, elsewhere: str = "") -> str:
+        """What a person can do about a refusal with this status; empty when it is not about who asks.
 
-    def hint(self, status: int, scope: Scope) -> str:
-        """What a person can do about a refusal with this status; empty when it is not about who asks."""
-        credentials = self._store.known(scope.repository)
-        if status == 429 and credentials is None:
-            return f"logged in, {self._host} may allow more: docker login {self._host}"
-        if status not in (401, 403):
+        `elsewhere` is the host that refused, when it is another one, which no credentials were sent to.
+        """
+        if status not in (401, 403, 429):
             return ""
+        if elsewhere:
+            return (
+                f"{self._host} sent this request to {elsewhere}, where its login is not sent: "
+                f"name {elsewhere} in the reference, and log in to it"
+            )
+        credentials = self._store.known(scope.repository)
+        if status == 429:
+            more = f"logged in, {self._host} may allow more: crossdock login {self._host}"
+            return more if credentials is None else ""
         if credentials is None and self._store.troubles:
             trouble, remedy = next(iter(self._store.troubles.items()))
             return f"{trouble}: {remedy}" if remedy else f"{trouble}: crossdock login {self._host}"
         if credentials is None:
             return (
-                f"no credentials for {self._host} were found: docker login {self._host}, "
+                f"no credentials for {self._host} were found: crossdock login {self._host}, "
                 f"or give {self._flag}-creds-stdin"
             )
+        if self._challenge is None:
+            return f"{self._host} does not ask for a login, so the one that was given was not sent"
         refusal = self._service.exchange.refusal(credentials.access_token)
         if refusal is not None:
             return f"{refusal}; {AZURE_HINT}"
@@ -191,31 +216,34 @@ class Authenticator:
         who = f"user {credentials.username!r}" if credentials.username else "the token"
         return f"{self._host} was asked as {who}: check its password and rights"
 
-    def judge(
-        self, status: int, scope: Scope, headers: Sequence[str]
-    ) -> tuple[type[RegistryError], str] | None:
+    def judge(self, status: int, scope: Scope, headers: Sequence[str]) -> Judgement | None:
         """What a 401 to a token of ours means, and what to do; None when nothing more is known of it.
 
         `headers`: its ``WWW-Authenticate``. A registry says ``insufficient_scope`` (RFC 6750) when the
         token is good for less; one that a service issued may say so itself, in its ``access``.
         """
-        credentials = self._store.known(scope.repository)
-        if status != 401 or credentials is None:
+        if status != 401:
             return None
+        credentials = self._store.known(scope.repository) or Credentials()
         given = credentials.registry_token or credentials.access_token
         token = self._tokens.get(scope)
         if credentials.registry_token or (token is not None and token.value == given):
             ago = webtoken.expired_s(given, self._clock.wall())
-            return (TokenExpired, f"the token expired {ago:.0f} s ago: get a new one") if ago else None
+            return (
+                Judgement(TokenExpired, f"the token expired {ago:.0f} s ago: get a new one") if ago else None
+            )
         if token is None:
             return None
         missing = webtoken.missing(token.value, scope.entries)
-        challenges = parse_challenges(headers)
-        if not missing and all(each.get("error") != "insufficient_scope" for each in challenges):
-            return None
-        who = f"user {credentials.username!r}" if credentials.username else "the token"
-        rights = " ".join(missing or scope.entries)
-        return WrongScope, f"{who} has no right to {rights}: give it that right, or use other credentials"
+        if missing or any(each.get("error") == "insufficient_scope" for each in parse_challenges(headers)):
+            if self._store.known(scope.repository) is None:
+                return None
+            who = f"user {credentials.username!r}" if credentials.username else "the token"
+            rights = " ".join(missing or scope.entries)
+            advice = f"{who} has no right to {rights}: give it that right, or use other credentials"
+            return Judgement(WrongScope, advice)
+        is_young = self._is_young(scope, token)
+        return Judgement(hint=self.hint(401, scope), may_pass=True) if is_young else None
 
     def secrets(self) -> Iterator[str]:
         """Everything that must never be shown."""
@@ -228,13 +256,32 @@ class Authenticator:
         for token in self._tokens.values():
             yield token.value
 
+    async def _has_credentials(self, repository: str) -> bool:
+        try:
+            return await self._store.find(repository) not in (None, Credentials())
+        except CredentialsError:  # raised again where the registry demands a login
+            return False
+
+    async def _ask_first(self) -> None:
+        async def ask() -> None:
+            self._learn(await self._ping())
+            self._was_asked = True
+
+        await self._pings.run("ping", ask)
+
     def _learn(self, headers: Iterable[str]) -> None:
-        self._is_known = True
         challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))}
+        if "basic" in challenges and "bearer" in challenges and not _has_realm(challenges["bearer"]):
+            del challenges["bearer"]
         for scheme in _SPOKEN:
             if scheme in challenges:
                 self._challenge = challenges[scheme]
                 return
+
+    def _is_young(self, scope: Scope, token: Token) -> bool:
+        """A token that nobody took yet, so that its time may not have come."""
+        age = self._clock.monotonic() - token.minted
+        return age < YOUNG_S and self._taken.get(scope) != token.value
 
     def _widen(self, scope: Scope) -> bool:
         """Take over scopes that the challenge names and we do not cover. Whether there were new ones."""
@@ -273,6 +320,14 @@ def _basic_of(credentials: Credentials) -> str:
     if credentials.access_token:
         return basic(NULL_USER, credentials.access_token)
     return basic(credentials.username, credentials.password)
+
+
+def _has_realm(challenge: Challenge) -> bool:
+    try:
+        usable_url(challenge.get("realm"))
+    except ValueError:
+        return False
+    return True
 
 
 def _without_refused(entry: str) -> str:

@@ -217,7 +217,9 @@ class RegistryBlob:
         if wanted:
             headers.append(("Range", wanted))
         scope = self._scope if is_authorized else None
-        return await self._client.fetch("GET", url, scope=scope, headers=headers)  # network
+        return await self._client.fetch(  # network
+            "GET", url, scope=scope, headers=headers, as_guest=not self._url
+        )
 
     def _is_stale(self, resolved: _Resolved) -> bool:
         now = asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ back-off, its connections, the tokens, the TLS settings and the proxies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Self, TypeVar
 
@@ -19,6 +20,7 @@ from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, next_hop, same_origin
 from crossdock.registry.auth import NONE, Scope
 from crossdock.registry.control import Reply
+from crossdock.registry.door import REFUSED, Door, GuestDoor, OwnDoor
 from crossdock.registry.headers import AnyHeaders, case_insensitive
 from crossdock.registry.host import REPLY_LIMIT, Host
 from crossdock.registry.hostmemory import HostMemory
@@ -171,19 +173,26 @@ class RegistryClient:
         return await self._retrier.once_more(operation, attempt)
 
     async def fetch(
-        self, method: str, url: str, *, scope: Scope | None, headers: Headers = ()
+        self,
+        method: str,
+        url: str,
+        *,
+        scope: Scope | None,
+        headers: Headers = (),
+        as_guest: bool = False,
     ) -> tuple[Exchange, ResponseHead]:
         """Send a request without a body over the transfer core; its answer's head, of any status. # network
 
-        ``Authorization`` is added when `url` has the registry's own origin and `scope` is given; a 401
-        there is answered with a new token once. Redirects are the caller's. One try. Raises
-        `TransportError`, `RateLimited` (the gate), and what a token service raises.
+        ``Authorization`` is added when `url` has the registry's own origin and `scope` is given; a refusal
+        for what was sent there is answered with something newer once. So is, with `as_guest`, a demand for a
+        token elsewhere. Redirects are the caller's. One try. Raises `TransportError`, `RateLimited` (the
+        gate), and what a token service raises.
         """
         base = await self.base_url()
-        allowed = scope if same_origin(url, base) else None
+        door = self._door(url, scope if same_origin(url, base) else None, as_guest=as_guest)
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
-            sent = None if allowed is None else await self._authorization(allowed)
+            sent = None if door is None else await door.authorization()
             await self._shared.gates.of(url).wait()
             exchange = await self._shared.transfer_core().send(
                 Request(method, url, _with_auth(headers, sent))
@@ -191,12 +200,13 @@ class RegistryClient:
             try:
                 head = await exchange.response()
                 self.throttle(url, head.status, head.headers)
-                if head.status != 401 or allowed is None:
-                    self._was_let_in(allowed)
+                if door is not None and head.status != 401:
+                    door.was_let_in(sent)
+                if door is None or is_last or head.status not in REFUSED:
                     return exchange, head
-                if is_last or not await self._improve(allowed, sent, since, head.headers):
+                text = await exchange.read_start(MAX_BODY)  # the connection can carry the next try, too
+                if not await door.improve(sent, since, head.status, head.headers, text):
                     return exchange, head
-                await exchange.read_start(MAX_BODY)  # so that the connection can carry the next try
             except BaseException:
                 exchange.close()
                 raise
@@ -208,7 +218,7 @@ class RegistryClient:
         """Begin a request with a body of `content_length` bytes over the transfer core. # network
 
         It carries a token that has a good part of its life left, never the one of an earlier request by habit
-        (U14). Answers are the caller's; after a 401, `renew` and start again. One try.
+        (U14). Answers are the caller's; when it is refused for that, `renew` and start again. One try.
         """
         base = await self.base_url()
         own = same_origin(url, base)
@@ -218,10 +228,10 @@ class RegistryClient:
             Request(method, url, _with_auth(headers, sent), content_length=content_length)
         )
 
-    async def renew(self, scope: Scope) -> None:
-        """Drop the scope's token: the next request asks for a new one."""
-        if self._shared.known_auth is not None:
-            self._shared.known_auth.forget(scope)
+    async def renew(self, scope: Scope, refused: str | None, headers: AnyHeaders) -> None:
+        """See that the next request carries something newer than the ``Authorization`` that was `refused`."""
+        demands = case_insensitive(headers).getall("WWW-Authenticate")
+        await self._shared.auth().improve(scope, refused, math.inf, demands)
 
     def error_from(
         self, status: int, headers: AnyHeaders, body: bytes, method: str, url: str, scope: Scope = NONE
@@ -245,7 +255,7 @@ class RegistryClient:
         url = base + target if target.startswith("/") else target
         allowed = call.scope if url is not target or same_origin(url, base) else None
         for _ in range(MAX_HOPS + 1):
-            reply = await self._ask(call, url, allowed)
+            reply = await self._ask(call, url, self._door(url, allowed, as_guest=call.method in _READING))
             if reply.status in call.ok:
                 return reply
             if reply.status not in (REDIRECTS if call.method in _READING else RESENT):
@@ -258,10 +268,10 @@ class RegistryClient:
             f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects, the last to {redact_url(url)}"
         )
 
-    async def _ask(self, call: _Call, url: str, allowed: Scope | None) -> Reply:
+    async def _ask(self, call: _Call, url: str, door: Door | None) -> Reply:
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
-            sent = None if allowed is None else await self._authorization(allowed)
+            sent = None if door is None else await door.authorization()
             reply = await self._shared.control.send(
                 call.method,
                 url,
@@ -270,24 +280,18 @@ class RegistryClient:
                 limit=call.limit,
                 timeout=call.timeout,
             )
-            if reply.status != 401 or allowed is None:
-                self._was_let_in(allowed)
+            if door is not None and reply.status != 401:
+                door.was_let_in(sent)
+            if door is None or is_last or reply.status not in REFUSED:
                 return reply
-            if is_last or not await self._improve(allowed, sent, since, reply.headers):
+            if not await door.improve(sent, since, reply.status, reply.headers, reply.body):
                 return reply
         raise AssertionError("the last try returns")
 
-    async def _authorization(self, scope: Scope) -> str | None:
-        auth = self._shared.auth()
-        return await auth.authorization(scope) if auth.is_demanding else None
-
-    def _was_let_in(self, scope: Scope | None) -> None:
-        if scope is not None:
-            self._shared.auth().was_let_in()
-
-    async def _improve(self, scope: Scope, sent: str | None, since: float, headers: AnyHeaders) -> bool:
-        demands = case_insensitive(headers).getall("WWW-Authenticate")
-        return await self._shared.auth().improve(scope, sent, since, demands)
+    def _door(self, url: str, allowed: Scope | None, *, as_guest: bool) -> Door | None:
+        if allowed is not None:
+            return OwnDoor(self._shared.auth(), allowed)
+        return GuestDoor(self._shared.guests, url) if as_guest else None
 
 
 def _without_cookies(call: _Call) -> _Call:

@@ -175,6 +175,7 @@ class CredentialStore:
         self._side = side
         self._found: dict[str, Credentials | None] = {}
         self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
+        self._is_renewable = False  # a helper has answered
         self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
         self.troubles: dict[str, str] = {}
@@ -197,7 +198,7 @@ class CredentialStore:
         whose requests were refused together share one renewal, and whoever comes later finds its result.
         Raises as `find` does.
         """
-        if await self.find(repository) == refused and any(self._answers.values()):
+        if await self.find(repository) == refused and self._is_renewable:
             await self._flights.run(("renew",), lambda: self._renew(repository))
         return await self.find(repository) not in (None, refused)
 
@@ -285,5 +286,7 @@ class CredentialStore:
     ) -> Credentials | None:
         """The helper's answer, which is the same for all repositories."""
         if helper not in self._answers:
-            self._answers[helper] = await self._flights.run(("helper", helper), ask)
+            answer = await self._flights.run(("helper", helper), ask)
+            self._answers[helper] = answer
+            self._is_renewable = self._is_renewable or answer is not None
         return self._answers[helper]

@@ -6,14 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from urllib.parse import urlsplit
 
-from crossdock.errors import RegistryError, Side
+from crossdock.errors import (
+    RateLimited,
+    RegistryError,
+    RetriesExhausted,
+    Side,
+    TokenExpired,
+    TransportError,
+    root_cause,
+)
 from crossdock.options import AddressGuard, MiB, NetworkOptions, RegistryOptions
-from crossdock.protocol.redirect import is_internal
-from crossdock.registry.auth import NONE, Authenticator, Scope
+from crossdock.protocol.errorcode import parse_error
+from crossdock.protocol.redirect import is_internal, same_origin
+from crossdock.registry.auth import NONE, Authenticator, Judgement, Scope
 from crossdock.registry.control import ControlHttp, Reply
 from crossdock.registry.credentials import CredentialStore
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.gate import Gates
+from crossdock.registry.guests import Guests
 from crossdock.registry.headers import AnyHeaders, case_insensitive
 from crossdock.registry.hostmemory import HostMemory
 from crossdock.registry.proxies import ProxySettings
@@ -74,6 +84,7 @@ class Host:
         self.known_base = ""  # of `base_url`, once it is decided
         self._base_flight: SingleFlight[str] = SingleFlight()
         self._auth: Authenticator | None = None
+        self.guests = Guests(self._ask_token_service, clock, inside=self.is_inside)
 
     async def base_url(self) -> str:
         """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
@@ -133,25 +144,31 @@ class Host:
         self, status: int, headers: AnyHeaders, body: bytes, method: str, url: str, scope: Scope = NONE
     ) -> RegistryError:
         """The error for an answer that refuses, whichever way it came."""
-        hint = ""
-        secrets: tuple[str, ...] = ()
-        kind = None
-        view = case_insensitive(headers)
-        if self._auth is not None:
-            secrets = tuple(self._auth.secrets())
-            hint = self._auth.hint(status, scope)
-            judged = self._auth.judge(status, scope, view.getall("WWW-Authenticate"))
-            if judged is not None:
-                kind, hint = judged
+        auth, view = self.auth(), case_insensitive(headers)
+        secrets = (*auth.secrets(), *self.guests.secrets())
         asked = retry_after(view, self.clock.wall())
-        return refusal(
+        elsewhere = "" if same_origin(url, self.known_base) else urlsplit(url).netloc
+        judged = None
+        if not elsewhere:
+            judged = auth.judge(status, scope, view.getall("WWW-Authenticate"))
+        said = judged or Judgement()
+        error = refusal(
             *(method, url, status, body),
             retry_after=asked,
             secrets=secrets,
-            hint=hint,
-            kind=kind,
+            hint=said.hint,
+            kind=said.kind if judged else None,
+            may_pass=said.may_pass,
             location=view.get("Location", ""),
         )
+        if not error.hint:
+            means = (
+                429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
+            )
+            error.hint = auth.hint(means, scope, elsewhere=elsewhere)
+        if isinstance(error, RateLimited) and status != 429:
+            self.gates.of(url).saw(429, view)
+        return error
 
     async def close(self) -> None:
         """Close every connection that was opened here."""
@@ -160,8 +177,20 @@ class Host:
 
     async def _ping(self) -> Sequence[str]:
         url = f"{await self.base_url()}/v2/"
-        reply = await self.control.send("GET", url, headers=(), limit=REPLY_LIMIT)
-        return reply.headers.getall("WWW-Authenticate") if reply.status == 401 else ()
+
+        async def attempt() -> Reply:
+            reply = await self.control.send("GET", url, headers=(), limit=REPLY_LIMIT)
+            if reply.status in _MAY_PASS:
+                raise refusal("GET", url, reply.status, reply.body)
+            return reply
+
+        try:
+            reply = await self._retrier.run(lambda: f"GET {redact_url(url)}", attempt)
+        except (RegistryError, RetriesExhausted) as error:
+            if isinstance(root_cause(error), TransportError):
+                raise
+            return ()  # content may be served all the same, and will say what it demands
+        return reply.headers.getall("WWW-Authenticate") if reply.status in (200, 401) else ()
 
     async def _ask_token_service(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -172,7 +201,7 @@ class Host:
             reply = await self.control.send(
                 method, url, headers=tuple(headers.items()), body=body, limit=TOKEN_REPLY_LIMIT
             )
-            if reply.status in _MAY_PASS:
+            if reply.status in _MAY_PASS or parse_error(reply.body).is_rate_limit(reply.status):
                 raise self.error_from(reply.status, reply.headers, reply.body, method, bare)
             return reply
 

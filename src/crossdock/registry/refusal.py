@@ -11,6 +11,7 @@ from crossdock.errors import (
     RateLimited,
     RegistryError,
     ServerBusy,
+    TokenExpired,
     Unauthorized,
     Unsupported,
     UploadRejected,
@@ -20,6 +21,8 @@ from crossdock.protocol.redirect import REDIRECTS, RESENT
 from crossdock.registry.retry import MAX_RETRY_AFTER_S
 from crossdock.transport.redact import redact_text, redact_url
 
+EXPIRED = frozenset({400, 403})
+"""What registries answer besides 401 when a login or token has run out; the body says that it is this."""
 BUSY = frozenset({408, 500, 502, 503, 504})
 # Distribution answers 500 to manifests it will never take, with these codes beside UNKNOWN.
 _FINAL = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})
@@ -68,10 +71,12 @@ def refusal(
     hint: str = "",
     kind: type[RegistryError] | None = None,
     location: str = "",
+    may_pass: bool = False,
 ) -> RegistryError:
     """The error for an answer: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``.
 
-    `kind` is its class where more is known than status and codes tell. `location` is where a redirect led.
+    `kind` is its class where more is known than status and codes tell; `may_pass`: the same request may fare
+    better in a moment. `location` is where a redirect led.
     """
     known = tuple(secrets)
     said = parse_error(body, lambda text: hide_secrets(text, known))
@@ -83,7 +88,7 @@ def refusal(
             words += f", which is not followed for a {method}"
             hint = hint or "the registry, or the proxy before it, must redirect it by 307 or 308"
     codes = f" {', '.join(said.codes)}" if said.codes else ""
-    retryable = None
+    retryable: bool | None = may_pass or None
     if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:
         retryable = False
         words += f" (the server asks to wait {retry_after:.0f} s)"
@@ -101,6 +106,10 @@ def refusal(
 
 
 def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., RegistryError]:
+    if said.is_rate_limit(status):
+        return RateLimited
+    if status in EXPIRED and said.is_expired:
+        return TokenExpired
     if status == 401:
         return Unauthorized
     if status == 403:
@@ -109,8 +118,6 @@ def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., 
         return RegistryError
     if status == 404 or (status == 400 and said.is_not_found):
         return NotFound
-    if status == 429:
-        return RateLimited
     if status in BUSY and _FINAL.isdisjoint(said.codes):
         return ServerBusy
     if status in _UNSUPPORTED or "UNSUPPORTED" in said.codes:

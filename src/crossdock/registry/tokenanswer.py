@@ -77,6 +77,8 @@ def refused(reply: Reply, method: str, who: Credentials, hint: str, *, now: floa
     words = f"the token service refused {_name(who)}: {error}"
     if _fields(reply).get("error") == "invalid_scope":  # RFC 6749, section 5.2
         kind = WrongScope
+    elif isinstance(error, TokenExpired):
+        kind = TokenExpired
     elif ago := webtoken.expired_s(secret, now):
         kind = TokenExpired
         words = f"{_name(who)} expired {ago:.0f} s ago; {words}"

@@ -22,8 +22,10 @@ from crossdock.errors import (
     LimitExceeded,
     NotFound,
     ProtocolError,
+    RateLimited,
     RedirectRefused,
     RegistryError,
+    TokenExpired,
     TransportError,
     Unauthorized,
     UploadInterrupted,
@@ -373,12 +375,13 @@ class RegistryUpload:
             )
         elif send.final:
             check_stated(self._descriptor.digest, head.get("docker-content-digest"), send.url)
+        status = _meaning(head.status, refusal)
         try:
-            verdict = self._upload.answered(head.status, head, sent, refusal.codes if refusal else ())
+            verdict = self._upload.answered(status, head, sent, refusal.codes if refusal else ())
         except RedirectRefused as error:
             raise RedirectRefused(f"{send.method} {redact_url(send.url)}: {error}") from None
-        if head.status == 401 and verdict is Verdict.AGAIN:
-            await self._client.renew(self._scope)
+        if status == 401 and verdict is Verdict.AGAIN:
+            await self._client.renew(self._scope, exchange.authorization, head.headers)
         await self._settle(verdict, refusal, early)
 
     # -- mending -------------------------------------------------------------------------------------
@@ -456,3 +459,10 @@ class RegistryUpload:
 
     def _resolve(self, base: str, location: str) -> str:
         return next_hop(base, location, registry_url=self._registry_url).url
+
+
+def _meaning(status: int, refusal: RegistryError | None) -> int:
+    """`status`, or the one that says what was meant: rate limits and expired logins come as 403, too."""
+    if isinstance(refusal, RateLimited) or (status == 401 and refusal is not None and refusal.retryable):
+        return 429
+    return 401 if isinstance(refusal, TokenExpired) else status

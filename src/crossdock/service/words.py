@@ -10,15 +10,15 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (
-            r"docker login \S+, or give --src-creds-stdin",
+            r"crossdock login \S+, or give --src-creds-stdin",
             "give source.credentials in the request, or have the operator give the source registry's"
             " credentials in the inventory",
         ),
         (
-            r"docker login \S+, or give --dest-creds-stdin",
+            r"crossdock login \S+, or give --dest-creds-stdin",
             "the operator can give the target registry's credentials in the inventory",
         ),
-        (r"docker login (\S+)$", r"give credentials for \1"),
+        (r"crossdock login (\S+)$", r"give credentials for \1"),
         (
             r"give the CA by --(src|dest)-ca( or --(src|dest)-ca)?",
             "the operator can give the CA in the inventory (tls.ca)",

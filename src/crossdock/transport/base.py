@@ -120,6 +120,10 @@ class Exchange(Protocol):
     def is_plain(self) -> bool:
         """Whether bytes can go between pipes and its socket: no TLS is between."""
 
+    @property
+    def authorization(self) -> str | None:
+        """The request's ``Authorization``. It is a secret."""
+
     async def write(self, data: memoryview | Pipe) -> None:
         """Send the next body bytes; returns when `data` may be reused, or the pipe is empty.
 
@@ -153,7 +157,7 @@ class Exchange(Protocol):
     async def read_start(self, limit: int) -> bytes:
         """What can be had of the first `limit` bytes of the body, whatever becomes of the rest.
 
-        For answers whose status counts. Raises nothing of the transport.
+        For answers whose status counts. Raises nothing of the transport. `read` then returns the same.
         """
 
     def resume(self) -> None:

@@ -33,6 +33,7 @@ class HttpExchange:
         self._connection = connection
         self._head = head
         self._ended = False
+        self._start: bytes | None = None
         self._begin()
 
     def __repr__(self) -> str:
@@ -54,6 +55,11 @@ class HttpExchange:
             self._connection.begin(request.method, request.url, self._head + request.body, None)
         else:
             self._connection.begin(request.method, request.url, self._head, request.content_length)
+
+    @property
+    def authorization(self) -> str | None:
+        """As `Exchange.authorization`."""
+        return next((value for name, value in self._request.headers if name == "Authorization"), None)
 
     @property
     def is_plain(self) -> bool:
@@ -112,6 +118,8 @@ class HttpExchange:
 
     async def read(self, limit: int) -> bytes:
         """As `Exchange.read`."""
+        if self._start is not None:
+            return self._start
         self._check_open(ReadFailed)
         body = self._connection.take_body()
         if body is None:
@@ -131,11 +139,13 @@ class HttpExchange:
             body = self._connection.take_body()
             if body is not None:
                 self.close()
-                return body[:limit]
-            await self._collect(collected, limit, is_cut=True)
+                collected += body
+            else:
+                await self._collect(collected, limit, is_cut=True)
         except (TransportError, LimitExceeded):
             pass
-        return bytes(collected[:limit])
+        self._start = bytes(collected[:limit])
+        return self._start
 
     async def _collect(self, into: bytearray, limit: int, *, is_cut: bool = False) -> None:
         length = self._connection.body_length

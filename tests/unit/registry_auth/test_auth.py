@@ -11,7 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from aiohttp import web
 
-from crossdock.errors import Denied, ProtocolError, RateLimited, RedirectRefused, Unauthorized
+from crossdock.errors import (
+    Denied,
+    ProtocolError,
+    RateLimited,
+    RedirectRefused,
+    RetriesExhausted,
+    Unauthorized,
+)
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.registry.client import NONE, Scope
 from crossdock.registry.token import check_realm
@@ -74,6 +81,7 @@ async def test_basic_is_sent_after_the_first_demand_and_then_always(registry: Sc
         for _ in range(3):
             await client.request("GET", "/v2/x", scope=PULL)
     assert [bool(seen.authorization) for seen in registry.seen] == [False, True, True, True]
+    assert registry.seen[0].path == "/v2/"
 
 
 async def test_nothing_is_sent_to_a_registry_that_demands_nothing(registry: ScriptedServer) -> None:
@@ -82,7 +90,8 @@ async def test_nothing_is_sent_to_a_registry_that_demands_nothing(registry: Scri
         exchange = await client.start("PUT", f"{registry.url}/v2/x/u", scope=PUSH, content_length=0)
         await exchange.response()
         exchange.close()
-    assert [(seen.path, seen.authorization) for seen in registry.seen] == [("/v2/x", None), ("/v2/x/u", None)]
+    paths = ["/v2/", "/v2/x", "/v2/x/u"]  # asked once: whether it shows less to strangers
+    assert [(seen.path, seen.authorization) for seen in registry.seen] == [(path, None) for path in paths]
 
 
 async def test_wrong_basic_credentials_are_tried_once_and_named(registry: ScriptedServer) -> None:
@@ -107,17 +116,20 @@ async def test_without_credentials_the_hint_says_how_to_give_them(
         with pytest.raises(Unauthorized) as caught:
             await client.request("GET", "/v2/x", scope=PULL)
     assert flag in caught.value.hint
-    assert f"docker login {registry.host}" in caught.value.hint
+    assert f"crossdock login {registry.host}" in caught.value.hint
 
 
-async def test_a_401_without_a_challenge_is_cleared_up_by_a_ping(registry: ScriptedServer) -> None:
+async def test_a_401_without_a_challenge_is_cleared_up_by_a_ping(
+    registry: ScriptedServer, tokens: TokenServer
+) -> None:
     def handler(request: web.Request) -> web.Response:
         if request.headers.get("Authorization"):
             return web.Response(text="in")
-        return demand('Basic realm="r"') if request.path == "/v2/" else web.Response(status=401)
+        return demand(ANONYMOUSLY) if request.path == "/v2/" else web.Response(status=401)
 
+    ANONYMOUSLY = f'Bearer realm="{tokens.realm}",service="{tokens.service}"'
     registry.handler = handler
-    async with ClientUnderTest(registry.host, credentials=BOB) as client:
+    async with ClientUnderTest(registry.host) as client:
         await client.request("GET", "/v2/x", scope=PULL)
     assert [seen.path for seen in registry.seen] == ["/v2/x", "/v2/", "/v2/x"]
 
@@ -236,22 +248,57 @@ async def test_a_token_that_ends_early_is_replaced_once_and_the_request_repeated
 
 async def test_renewing_drops_the_token(bearer: BearerRegistry, tokens: TokenServer) -> None:
     async with ClientUnderTest(bearer.host, credentials=BOB) as client:
-        await client.renew(PULL)
         await client.request("GET", "/v2/x", scope=PULL)
-        await client.renew(PULL)
-        await client.request("GET", "/v2/x", scope=PULL)
+        for _ in range(2):  # the second one is late: there is a newer token by now
+            await client.renew(PULL, bearer.seen[1].authorization, ())
+            await client.request("GET", "/v2/x", scope=PULL)
     assert len(tokens.requests) == 2
 
 
-async def test_a_new_token_that_is_refused_is_the_last_word(
-    bearer: BearerRegistry, tokens: TokenServer
+@pytest.mark.parametrize("clock_behind_s", [0.05, 0.3, 1.0, 3.0])
+async def test_a_token_that_is_not_valid_yet_is_tried_again_within_the_retries(
+    bearer: BearerRegistry, tokens: TokenServer, clock: MovedClock, clock_behind_s: float
+) -> None:
+    first_seen: dict[str, float] = {}
+
+    def handler(request: web.Request) -> web.Response:
+        sent = request.headers.get("Authorization", "")
+        since = first_seen.setdefault(sent, clock.now)
+        return (
+            web.Response(text="in")
+            if sent and clock.now - since >= clock_behind_s
+            else demand(bearer.challenge)
+        )
+
+    bearer.handler = handler
+    async with ClientUnderTest(bearer.host, credentials=BOB, clock=clock) as client:
+        await client.request("GET", "/v2/x", scope=PULL)
+    assert len(tokens.requests) == 1
+
+
+async def test_a_token_that_was_taken_before_is_replaced_however_young(
+    bearer: BearerRegistry, tokens: TokenServer, clock: MovedClock
+) -> None:
+    async with ClientUnderTest(bearer.host, credentials=BOB, clock=clock) as client:
+        await client.request("GET", "/v2/x", scope=PULL)
+        clock.now += 0.1
+        bearer.revoke_all()
+        await client.request("GET", "/v2/x", scope=PULL)
+    assert len(tokens.requests) == 2
+    assert clock.slept == []
+
+
+async def test_a_new_token_that_is_refused_is_the_last_word_after_the_retries(
+    bearer: BearerRegistry, tokens: TokenServer, clock: MovedClock
 ) -> None:
     bearer.handler = lambda request: demand(bearer.challenge)
-    async with ClientUnderTest(bearer.host, credentials=BOB) as client:
-        with pytest.raises(Unauthorized):
+    async with ClientUnderTest(bearer.host, credentials=BOB, clock=clock) as client:
+        with pytest.raises(RetriesExhausted) as caught:
             await client.request("GET", "/v2/x", scope=PULL)
+        assert isinstance(caught.value.attempts[-1], Unauthorized)
+        assert "user 'bob'" in caught.value.hint
         assert len(tokens.requests) == 1
-        assert len(bearer.seen) == 2
+        assert bearer.count("/v2/x") == len(caught.value.attempts)
         exchange, head = await client.fetch("GET", f"{bearer.url}/v2/x/b", scope=PULL)
         exchange.close()
         assert head.status == 401
@@ -263,11 +310,30 @@ async def test_a_scope_under_another_name_is_taken_over_but_never_delete(tokens:
     )
     async with (
         BearerRegistry(tokens.realm, tokens.service) as bearer,
-        ClientUnderTest(bearer.host, credentials=BOB) as client,
+        ClientUnderTest(bearer.host) as client,
     ):
         bearer.challenge = challenge
         await client.request("GET", "/v2/x", scope=PULL)
     assert [r.scopes for r in tokens.requests] == [("repository:x:pull", "repository:proxy/x:pull")]
+
+
+async def test_a_scope_that_only_content_names_is_asked_for_when_the_token_is_refused(
+    bearer: BearerRegistry, tokens: TokenServer
+) -> None:
+    plain = bearer.challenge.partition(",scope")[0]
+
+    def handler(request: web.Request) -> web.Response:
+        if request.path == "/v2/":
+            return demand(plain)
+        return (
+            demand(f'{plain},scope="repository:proxy/x:pull"') if len(tokens.requests) < 2 else web.Response()
+        )
+
+    bearer.handler = handler
+    async with ClientUnderTest(bearer.host, credentials=BOB) as client:
+        await client.request("GET", "/v2/x", scope=PULL)
+    first = ("repository:x:pull",)
+    assert [r.scopes for r in tokens.requests] == [first, (*first, "repository:proxy/x:pull")]
 
 
 async def test_an_identity_token_goes_by_post(bearer: BearerRegistry, tokens: TokenServer) -> None:

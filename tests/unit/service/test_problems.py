@@ -173,12 +173,12 @@ def test_a_conflict_names_phase_registry_and_every_tag_that_is_there() -> None:
     ("said", "wanted"),
     [
         (
-            "no credentials for h were found: docker login h, or give --src-creds-stdin",
+            "no credentials for h were found: crossdock login h, or give --src-creds-stdin",
             "no credentials for h were found: give source.credentials in the request, or have the operator"
             " give the source registry's credentials in the inventory",
         ),
         (
-            "no credentials for h were found: docker login h, or give --dest-creds-stdin",
+            "no credentials for h were found: crossdock login h, or give --dest-creds-stdin",
             "no credentials for h were found: the operator can give the target registry's credentials in the"
             " inventory",
         ),
@@ -193,7 +193,7 @@ def test_a_conflict_names_phase_registry_and_every_tag_that_is_there() -> None:
         ("give one --platform or none", ""),
         ("get a new one with az account get-access-token --resource https://x, and see",) * 2,
         (
-            "logged in, h may allow more: docker login h",
+            "logged in, h may allow more: crossdock login h",
             "logged in, h may allow more: give credentials for h",
         ),
     ],
