@@ -10,7 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -43,9 +43,10 @@ class LenientRegistry(ThreadingHTTPServer):
         for digest in builder.digests():
             data = builder.read(digest)
             self.blobs[digest] = data
-            if data.startswith(b"{"):
-                media_type = json.loads(data).get("mediaType") or OCI_MANIFEST
-                self.manifests["app", digest] = media_type, data
+            with suppress(ValueError):
+                if data.startswith(b"{"):
+                    media_type = json.loads(data).get("mediaType") or OCI_MANIFEST
+                    self.manifests["app", digest] = media_type, data
 
     def name(self, tag: str, content: Content, *, served_as: str | None = None, name: str = "app") -> None:
         """Let `tag` mean what the builder gave to `hold`; `served_as` is another Content-Type for it."""

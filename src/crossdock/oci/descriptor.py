@@ -6,7 +6,7 @@ documents are copied as bytes and never written back from these values.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 
@@ -76,7 +76,7 @@ class PlatformJson(msgspec.Struct):
     architecture: str | None = None
     os: str | None = None
     os_version: str | None = msgspec.field(name="os.version", default=None)
-    os_features: list[str] | None = msgspec.field(name="os.features", default=None)
+    os_features: list[str | None] | None = msgspec.field(name="os.features", default=None)
     variant: str | None = None
 
 
@@ -86,8 +86,8 @@ class DescriptorJson(msgspec.Struct, rename="camel"):
     digest: Digest
     size: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE)]
     media_type: str | None = None
-    urls: list[str] | None = None
-    annotations: dict[str, str] | None = None
+    urls: list[str | None] | None = None
+    annotations: dict[str, str | None] | None = None
     platform: PlatformJson | None = None
     artifact_type: str | None = None
     data: Any = None  # a hint, so what is no text is left alone
@@ -119,8 +119,15 @@ def to_platform(wire: PlatformJson | None) -> Platform | None:
         architecture=wire.architecture or "",
         variant=wire.variant or "",
         os_version=wire.os_version or "",
-        os_features=tuple(wire.os_features or ()),
+        os_features=tuple(filter(None, wire.os_features or ())),
     )
+
+
+def to_annotations(wire: dict[str, str | None] | None) -> dict[str, str] | None:
+    """The annotations that have a value: some tools write null for none, which Go reads as an empty text."""
+    if not wire or None not in wire.values():
+        return cast("dict[str, str] | None", wire)
+    return {key: value for key, value in wire.items() if value is not None}
 
 
 def to_descriptor(wire: DescriptorJson) -> Descriptor:
@@ -129,8 +136,8 @@ def to_descriptor(wire: DescriptorJson) -> Descriptor:
         wire.media_type or "",
         wire.digest,
         wire.size,
-        tuple(wire.urls or ()),
-        wire.annotations,
+        tuple(filter(None, wire.urls or ())),
+        to_annotations(wire.annotations),
         to_platform(wire.platform),
         wire.artifact_type,
         wire.data if isinstance(wire.data, str) else None,

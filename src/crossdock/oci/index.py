@@ -11,6 +11,7 @@ from crossdock.oci.descriptor import PlatformJson, to_platform
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
 from crossdock.oci.platform import Platform, matches
+from crossdock.oci.text import without_half_pairs
 
 _ATTESTS = "vnd.docker.reference.digest"  # BuildKit's annotation: the manifest that an attestation is about
 
@@ -68,12 +69,12 @@ def with_entries(data: bytes, entries: Sequence[msgspec.Raw]) -> bytes:
 
 
 def _fields(data: bytes) -> dict[str, msgspec.Raw]:
-    return msgspec.json.decode(data.decode("utf-8"), type=dict[str, msgspec.Raw])
+    return msgspec.json.decode(without_half_pairs(data).decode("utf-8"), type=dict[str, msgspec.Raw])
 
 
 def platform_of_config(config: bytes) -> Platform | None:
     """The platform that an image's config states; None when it states none or is not an image's config."""
     try:
-        return to_platform(msgspec.json.decode(config, type=PlatformJson))
+        return to_platform(msgspec.json.decode(without_half_pairs(config), type=PlatformJson))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None

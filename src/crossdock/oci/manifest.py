@@ -21,9 +21,17 @@ import msgspec
 
 from crossdock.errors import InvalidManifest, LimitExceeded
 from crossdock.oci import mediatype
-from crossdock.oci.descriptor import Descriptor, DescriptorJson, decode_hook, to_descriptor
+from crossdock.oci.descriptor import (
+    Descriptor,
+    DescriptorJson,
+    decode_hook,
+    to_annotations,
+    to_descriptor,
+)
 from crossdock.oci.digest import Digest
-from crossdock.oci.text import quote
+from crossdock.oci.text import quote, without_half_pairs
+
+_SCHEMA1 = "Docker's old image format, schema 1, cannot be copied: registries no longer take it"
 
 Kind = Literal["image", "index", "artifact"]
 
@@ -103,7 +111,7 @@ class _ManifestJson(msgspec.Struct, rename="camel"):
     manifests: list[DescriptorJson] | None = None
     blobs: list[DescriptorJson] | None = None
     subject: DescriptorJson | None = None
-    annotations: dict[str, str] | None = None
+    annotations: dict[str, str | None] | None = None
 
 
 _DECODER = msgspec.json.Decoder(_ManifestJson, dec_hook=decode_hook)
@@ -131,7 +139,7 @@ def _parse(data: bytes, media_type: str | None, limits: Limits) -> Manifest:
     document = _load(data, limits.depth)
     _refuse_schema1(document, media_type)
     try:
-        wire = _DECODER.decode(data)
+        wire = _DECODER.decode(without_half_pairs(data))
     except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidManifest(f"invalid manifest: {error}") from None
     resolved = _media_type(document, wire, media_type)
@@ -151,7 +159,7 @@ def _parse(data: bytes, media_type: str | None, limits: Limits) -> Manifest:
         blobs=_many(wire.blobs),
         subject=_one(wire.subject),
         artifact_type=wire.artifact_type or None,
-        annotations=wire.annotations,
+        annotations=to_annotations(wire.annotations),
     )
     _refuse_two_sizes(manifest._all())
     return manifest
@@ -216,6 +224,17 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
 
 
+def refuse_schema1_entries(index: Manifest) -> None:
+    """Raise `InvalidManifest` for an index that lists an image of Docker's schema 1."""
+    for entry in index.manifests:
+        if mediatype.is_schema1(entry.media_type):
+            whose = f" for {entry.platform}" if entry.platform else ""
+            raise InvalidManifest(
+                f"the index lists {entry.digest}{whose} in an old format: {_SCHEMA1}",
+                hint="copy the platforms in newer formats with --platform, or ask for a new build",
+            )
+
+
 def _refuse_schema1(document: dict[str, Any], media_type: str | None) -> None:
     """Schema 1 names its layers ``fsLayers``, or hides them in the payload of a JSON web signature."""
     declared = document.get("mediaType")
@@ -228,7 +247,7 @@ def _refuse_schema1(document: dict[str, Any], media_type: str | None) -> None:
         or (mediatype.is_schema1(media_type) and not known)
     ):
         raise InvalidManifest(
-            "Docker's old image format, schema 1, cannot be copied: registries no longer take it",
+            _SCHEMA1,
             hint="pull the image with docker or skopeo and push it again, which converts it, "
             "or ask its publisher to rebuild it",
         )

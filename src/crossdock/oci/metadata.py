@@ -17,6 +17,7 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
+from crossdock.oci.text import without_half_pairs
 
 Entry = dict[str, Any]
 
@@ -48,7 +49,7 @@ def has_platform(config: Descriptor | None) -> bool:
 def read_config(data: bytes) -> ImageConfig:
     """The config in `data`; an empty one for what is no config. Raises nothing."""
     try:
-        return msgspec.json.decode(data, type=ImageConfig)
+        return msgspec.json.decode(without_half_pairs(data), type=ImageConfig)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return ImageConfig()
 

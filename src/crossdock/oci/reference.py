@@ -38,9 +38,9 @@ _TAG = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST_TAG - 1}}}")
 _IDENTIFIER = re.compile(r"[0-9a-f]{64}")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
-# image-spec annotations.md, org.opencontainers.image.ref.name
-_REF_COMPONENT = r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*"
-_REF_NAME = re.compile(rf"{_REF_COMPONENT}(?:/{_REF_COMPONENT})*")
+# The characters of org.opencontainers.image.ref.name (image-spec annotations.md) and the underscore. Its
+# grammar joins words by one of them, and lacks tags of registries that other tools write: a__b, _x, v1., 1-.
+_REF_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+/-]*")
 
 # What follows an "@" and is meant as a digest, right or wrong.
 _LIKE_DIGEST = re.compile(rf"(?:{'|'.join(ALGORITHMS)}):[^@]*|[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{{32,}}")
@@ -49,6 +49,18 @@ _LIKE_DIGEST = re.compile(rf"(?:{'|'.join(ALGORITHMS)}):[^@]*|[A-Za-z][A-Za-z0-9
 _OTHER_TRANSPORTS = re.compile(
     "(?:atomic|containers-storage|dir|docker-archive|docker-daemon|oci-archive|oci-layout|ostree|sif|tarball):"
 )
+
+
+ARCHIVE_HINT = (
+    "unpack an OCI archive with `tar -xf FILE -C DIR` and give oci:DIR; "
+    "to make one, copy to oci:DIR and pack it with `tar -cf FILE -C DIR .`"
+)
+_CONVERTED = {
+    "oci-archive:": ARCHIVE_HINT,
+    "docker-archive:": "convert it with `skopeo copy docker-archive:FILE oci:DIR` and give oci:DIR; "
+    "an archive of docker 25 or newer holds a layout: unpack it with `tar -xf FILE -C DIR`",
+    "dir:": "convert it with `skopeo copy dir:DIR oci:NEW` and give oci:NEW",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +299,8 @@ def _layout_problem(path: str, tag: str | None) -> str:
         return "the tag after : is missing"
     if tag is not None and not _REF_NAME.fullmatch(tag):
         return (
-            f"{quote(tag)} is not a tag of a layout: letters and digits may be joined by one of -._:@+/ or --"
+            f"{quote(tag)} is not a tag of a layout: letters, digits and _ . : @ + / - are allowed, "
+            "and a letter, digit or _ comes first"
         )
     return ""
 
@@ -300,7 +313,10 @@ def _invalid(text: str, problem: str, *, hint: str = "") -> InvalidReference:
 
 
 def _unsupported(text: str, scheme: str) -> InvalidReference:
-    hint = "write [docker://]host[:port]/repository[:tag][@digest] or oci:DIR[:tag|@digest]"
+    hint = (
+        _CONVERTED.get(scheme)
+        or "write [docker://]host[:port]/repository[:tag][@digest] or oci:DIR[:tag|@digest]"
+    )
     if scheme in ("http://", "https://"):
         hint = f"leave {scheme} away; plain HTTP is chosen by --src-plain-http and --dest-plain-http"
     return _invalid(text, f"{scheme} is not supported; docker:// and oci: are", hint=hint)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 _LONGEST = 120  # characters; a whole reference with a sha256 digest still fits
 
 
@@ -11,6 +13,23 @@ def quote(text: str) -> str:
         half = _LONGEST // 2
         text = f"{text[:half]}…{text[-half:]}"
     return repr(text)
+
+
+# An escaped backslash, a whole surrogate pair, or half of one. `re` compiles it when it is first used.
+_HALF_PAIRS = (
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def without_half_pairs(document: bytes) -> bytes:
+    """JSON with U+FFFD for each half of a surrogate pair that stands alone, as Go's decoder reads it.
+
+    RFC 8259 section 8.2 calls such strings unpredictable: Python and Go take them, msgspec does not. Only for
+    reading: what is copied or hashed are the bytes as they came.
+    """
+    if b"\\ud" not in document and b"\\uD" not in document:
+        return document
+    return re.sub(_HALF_PAIRS, lambda found: rb"\ufffd" if found[1] else found[0], document)
 
 
 def with_more(text: str, more: str) -> str:

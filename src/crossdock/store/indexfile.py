@@ -34,7 +34,8 @@ import msgspec
 
 from crossdock.errors import ContentError, LimitExceeded, StoreError
 from crossdock.oci.digest import ALGORITHMS
-from crossdock.oci.text import quote
+from crossdock.oci.reference import ARCHIVE_HINT
+from crossdock.oci.text import quote, without_half_pairs
 from crossdock.store.files import explain, read_file, replace_file, sync_folder
 from crossdock.store.folder import Folder
 
@@ -171,13 +172,17 @@ class IndexFile:
         except StoreError:
             raise
         except (FileNotFoundError, NotADirectoryError):
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreError(
+                    f"{self.root} is a file, and a layout is a folder", hint=ARCHIVE_HINT
+                ) from None
             if not self.root.is_dir():
                 raise StoreError(
                     f"{self.root}: no such folder", hint="give the folder of an OCI image layout"
                 ) from None
             raise StoreError(
                 f"{self.root} is not an OCI image layout: it has no oci-layout file",
-                hint="give the folder that holds oci-layout, index.json and blobs",
+                hint=self._other_format() or "give the folder that holds oci-layout, index.json and blobs",
             ) from None
         except OSError as error:
             raise explain("cannot read", path, error) from error
@@ -189,6 +194,14 @@ class IndexFile:
                 f"{self.root} is a layout of version {version!r}, which is not known",
                 hint="this crossdock reads and writes version 1.0.0",
             )
+
+    def _other_format(self) -> str:
+        """What to do about a folder of skopeo's ``dir:`` or an unpacked archive of docker; else nothing."""
+        if not self._is_file("manifest.json"):
+            return ""
+        if self._is_file("version"):
+            return f"it is in the format dir: of skopeo; `skopeo copy dir:{self.root} oci:NEW` converts it"
+        return "it is an unpacked archive of docker; `skopeo copy docker-archive:FILE oci:NEW` converts that"
 
     def _load(self) -> dict[str, Any]:
         try:
@@ -360,7 +373,7 @@ def _encode(document: dict[str, Any]) -> bytes:
 
 def _decode(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        document = msgspec.json.decode(data)
+        document = msgspec.json.decode(without_half_pairs(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ContentError(
             f"{path} is damaged: {error}", hint="copy the content into a new folder"

@@ -28,6 +28,7 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
+from crossdock.oci.reference import ARCHIVE_HINT
 from crossdock.store.attached import Attached
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.files import explain, in_thread
@@ -70,7 +71,7 @@ class LayoutStore:
         if not create or self.index.exists():
             self.index.entries()
         elif self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path} is a file", hint="give a folder for the OCI image layout")
+            raise StoreError(f"{self.path} is a file, and a layout is a folder", hint=ARCHIVE_HINT)
         elif self.index.path.exists() and not self.index.exists():
             raise StoreError(
                 f"{self.path} has an index.json but no oci-layout file: it is not an OCI image layout",

@@ -29,22 +29,24 @@ from msgspec.structs import replace
 
 from crossdock.content import Source, Target
 from crossdock.errors import (
+    CopyError,
     DigestMismatch,
     LimitExceeded,
+    NotFound,
     RegistryError,
     SizeMismatch,
 )
 from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest
+from crossdock.oci.manifest import Manifest, refuse_schema1_entries
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
 from crossdock.reading import read_manifest
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.inline import inline_bytes
-from crossdock.transfer.platforms import select
+from crossdock.transfer.platforms import missing_child_hint, select
 from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally
@@ -231,7 +233,7 @@ class ImageCopy:
         if expected:
             data, found = await self._find_or_fetch(descriptor, shown)
         else:
-            data, found = await both(self._fetch(descriptor), self.has_manifest(descriptor))
+            data, found = await both(self._fetch_listed(descriptor), self.has_manifest(descriptor))
         if note := size_note(data, descriptor):
             self._tally.warn(note)
         # An index that is there was accepted with this manifest, unless it is known for a blob.
@@ -300,7 +302,16 @@ class ImageCopy:
         found = await self.find(descriptor.digest, shown)
         if found is not None and _is_content_of(found, descriptor.digest):
             return found, True
-        return await self._fetch(descriptor), False
+        return await self._fetch_listed(descriptor), False
+
+    async def _fetch_listed(self, descriptor: Descriptor) -> bytes:
+        """A manifest that an index lists. Clean-ups may have deleted it, since it has no tag. # network"""
+        try:
+            return await self._fetch(descriptor)
+        except CopyError as error:
+            if isinstance(error.cause, NotFound):
+                error.hint = missing_child_hint(descriptor, chosen=bool(self._wish.platforms))
+            raise
 
     async def _copy_successors(
         self, descriptor: Descriptor, data: bytes, present: bool
@@ -312,6 +323,7 @@ class ImageCopy:
         """
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = await read_manifest(data, descriptor.media_type)
+            refuse_schema1_entries(manifest)
         descriptor = replace(descriptor, media_type=manifest.media_type, size=len(data))
         self._subjects.append(descriptor)
         manifests, found = _split(manifest)

@@ -226,6 +226,15 @@ class _Search:
         )
 
 
+def missing_child_hint(child: Descriptor, *, chosen: bool) -> str:
+    """What to do about a manifest that an index lists and the source does not have."""
+    what = f" for {child.platform}" if child.platform and not child.platform.is_unknown else ""
+    if child.platform and child.platform.is_unknown:
+        what = " as an attestation"
+    advice = "leave out this platform" if chosen else "copy the platforms that are there with --platform"
+    return f"an index lists this manifest{what} and the source no longer has it: {advice}"
+
+
 def _says_nothing(entry: Descriptor) -> bool:
     """Whether only the manifest itself can tell what it is."""
     return not entry.media_type and entry.platform is None

@@ -26,6 +26,12 @@ SHA256 = "sha256:" + "f" * 64
         ("oci:layout:1.0+build_5", "layout", "1.0+build_5", None),
         ("oci:layout:a--b", "layout", "a--b", None),
         ("oci:layout:a@b", "layout", "a@b", None),
+        ("oci:layout:_x", "layout", "_x", None),
+        ("oci:layout:a__b", "layout", "a__b", None),
+        ("oci:layout:v1.", "layout", "v1.", None),
+        ("oci:layout:1-", "layout", "1-", None),
+        ("oci:layout:A..b", "layout", "A..b", None),
+        ("oci:layout:registry.example/a__b/c:_x", "layout", "registry.example/a__b/c:_x", None),
         ("oci:me@work/layout", "me@work/layout", None, None),
         ("oci:me@work:latest", "me@work", "latest", None),
         (f"oci:layout@{SHA256}", "layout", None, SHA256),
@@ -49,10 +55,10 @@ def test_layouts_are_read_as_skopeo_does_and_may_have_a_digest(
         ("oci::v1", "path is missing"),
         (f"oci:@{SHA256}", "path is missing"),
         ("oci:layout:", "tag after : is missing"),
-        ("oci:layout:_x", "'_x' is not a tag of a layout"),
-        ("oci:layout:a..b", "'a..b' is not a tag of a layout"),
+        ("oci:layout:-x", "'-x' is not a tag of a layout"),
+        ("oci:layout:.x", "'.x' is not a tag of a layout"),
         ("oci:layout:a b", "'a b' is not a tag of a layout"),
-        ("oci:me@work:a..b", "invalid reference 'oci:me@work:a..b'"),
+        ("oci:me@work:a,b", "invalid reference 'oci:me@work:a,b'"),
         ("oci:layout:v1\n", r"'v1\n' is not a tag of a layout"),
         ("oci:layout@sha256:ffff", "64 hex digits, not 4"),
         ("oci:layout:v1@sha512:ffff", "128 hex digits, not 4"),
@@ -85,7 +91,7 @@ def test_a_layout_reference_cannot_be_made_wrong() -> None:
 @pytest.mark.parametrize(
     "scheme",
     [
-        *("docker-archive:", "docker-daemon:", "oci-archive:", "oci-layout:", "dir:", "containers-storage:"),
+        *("docker-daemon:", "oci-layout:", "containers-storage:"),
         *("ostree:", "tarball:", "sif:", "atomic:", "ftp://", "file://", "s3://", "Docker://"),
     ],
 )
@@ -96,6 +102,22 @@ def test_a_transport_of_another_tool_is_refused_with_the_forms_that_exist(scheme
     assert "docker:// and oci: are" in str(caught.value)
     assert "[docker://]host[:port]/repository" in caught.value.hint
     assert "oci:DIR" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("oci-archive:image.tar:v1", "tar -xf FILE -C DIR"),
+        ("docker-archive:image.tar", "skopeo copy docker-archive:FILE oci:DIR"),
+        ("dir:/srv/image", "skopeo copy dir:DIR oci:NEW"),
+    ],
+)
+def test_an_archive_or_folder_of_another_format_is_refused_with_the_way_to_a_layout(
+    text: str, advice: str
+) -> None:
+    with pytest.raises(InvalidReference, match="is not supported; docker:// and oci: are") as caught:
+        parse_location(text)
+    assert advice in caught.value.hint
 
 
 @pytest.mark.parametrize("scheme", ["http://", "https://"])
