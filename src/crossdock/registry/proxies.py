@@ -4,6 +4,9 @@ The upper-case name wins over the lower-case one. ``NO_PROXY`` is a list of: ``*
 block; a domain, which covers itself and everything below; ``.domain`` or ``*.domain``, everything below
 alone. Each but the block may end in ``:port``. Loopback is never proxied. ``ALL_PROXY`` is curl's word, not
 Go's, and is ignored.
+
+A proxy is an HTTP proxy, reached in plain HTTP or by TLS (``https://``), or speaks SOCKS5 (``socks5://``,
+``socks5h://``). Its URL is looked at when a connection needs it: one that is never needed may be anything.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from msgspec import Struct, field
 
 from crossdock.errors import InvalidOption
 from crossdock.protocol.redirect import is_loopback
+from crossdock.transport.origin import PROXY_PORTS
 
 
 class ProxySettings(Struct, frozen=True):
@@ -29,40 +33,43 @@ class ProxySettings(Struct, frozen=True):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ProxySettings:
-        """The settings of an environment. Raises `InvalidOption` for a proxy of a kind that is not spoken."""
+        """The settings of an environment."""
         proxies = {}
         for scheme in ("http", "https"):
             name = f"{scheme}_proxy"
             value = (environ.get(name.upper()) or environ.get(name) or "").strip()
             if value:
-                proxies[scheme] = _proxy_url(value, name.upper())
+                proxies[scheme] = value
         exempt = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
         return cls(proxies, tuple(entry.strip().lower() for entry in exempt.split(",") if entry.strip()))
 
     def proxy_for(self, scheme: str, host: str, port: int) -> str | None:
-        """The proxy's URL (``http://[user:password@]host:port``) for a connection; None: go direct."""
+        """The proxy's URL (``http://[user:password@]host:port``) for a connection; None: go direct.
+
+        Raises `InvalidOption` for a proxy that would be needed and is of a kind that is not spoken.
+        """
         proxy = self.proxies.get(scheme)
         name = host.lower().strip("[]").rstrip(".")
         if proxy is None or is_loopback(name) or any(_covers(entry, name, port) for entry in self.no_proxy):
             return None
-        return proxy
+        return _proxy_url(proxy, f"{scheme.upper()}_PROXY")
 
 
 def _proxy_url(value: str, name: str) -> str:
     url = value if "://" in value else f"http://{value}"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme == "http" and bool(parts.hostname)
-        port = parts.port or 80
+        usable = parts.scheme in PROXY_PORTS and bool(parts.hostname)
+        port = parts.port or PROXY_PORTS.get(parts.scheme, 0)
     except ValueError:
         usable, port = False, 0
     if not usable:
         raise InvalidOption(
-            f"{name} is not the address of an HTTP proxy", hint=f"set {name}=http://host:port"
+            f"{name} is not the address of a proxy", hint=f"set {name}=http://host:port, or https, or socks5"
         )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     user, at, _ = parts.netloc.rpartition("@")
-    return f"http://{user}{at}{host}:{port}"
+    return f"{parts.scheme}://{user}{at}{host}:{port}"
 
 
 def _covers(entry: str, host: str, port: int) -> bool:

@@ -26,7 +26,8 @@ TlsFor = Callable[[str, int], "ssl.SSLContext | TlsSettings"]
 Called once per origin and cached."""
 
 ProxyFor = Callable[[str, str, int], str | None]
-"""``(scheme, host, port)`` → the proxy's URL (``http://[user:password@]host:port``), or None: go direct."""
+"""``(scheme, host, port)`` → the proxy's URL (``http://[user:password@]host:port``, or with https, socks5 or
+socks5h), or None: go direct."""
 
 
 ServedAt = Callable[[str, int], tuple[str, int] | None]

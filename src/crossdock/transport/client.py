@@ -139,7 +139,7 @@ class HttpClient:
         return f"{self._flags}-{match[1]}" if self._flags else match[0]
 
     def _encode(self, request: Request, origin: Origin, target: str) -> bytes:
-        if origin.proxy is not None and origin.scheme == "http":
+        if origin.is_forwarded:
             target = f"http://{origin.authority}{target}"
         key = origin, tuple(request.headers)
         fields = self._fields.get(key)
@@ -165,6 +165,6 @@ class HttpClient:
             # Without it a server may compress on the fly, and byte offsets lose their meaning (R1, R11).
             headers.append(("Accept-Encoding", "identity"))
         headers += given
-        if origin.proxy is not None and origin.scheme == "http" and origin.proxy.authorization:
+        if origin.is_forwarded and origin.proxy is not None and origin.proxy.authorization:
             headers.append(("Proxy-Authorization", origin.proxy.authorization))
         return encode_fields(headers)

@@ -17,7 +17,7 @@ from crossdock.transport.reason import is_refused, is_unknown_name, os_reason
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
     from aiohappyeyeballs.types import AddrInfoType
 
@@ -107,19 +107,9 @@ class Connector:
         self._options = options
         self._watchdog = watchdog
         self._tls_for = tls_for
-        self._known_engines: TlsEngines | None = None
+        self._engines: dict[bool, TlsEngines] = {}  # of origins, and of proxies, around them
         self._resolver = Resolver(loop)
         self._reached: set[tuple[str, int]] = set()  # took a connection at some time
-
-    @property
-    def _engines(self) -> TlsEngines:
-        if (
-            self._known_engines is None
-        ):  # imported for the first connection that needs it: a plain copy has none
-            from crossdock.transport.tls_door import TlsEngines
-
-            self._known_engines = TlsEngines(self._tls_for)
-        return self._known_engines
 
     async def connect(self, origin: Origin) -> Connection:
         """A new connection to `origin`.
@@ -139,29 +129,36 @@ class Connector:
             ) from error
 
     async def _connect(self, origin: Origin) -> Connection:
-        try:
-            return await self._open(origin)
-        except TlsFailed as error:
-            if not self._engines.worth_ssl(origin.host, origin.port, error):
-                raise
-        return await self._open(origin, by_ssl=True)
+        by_ssl: set[tuple[str, int]] = set()
+        while True:
+            try:
+                return await self._open(origin, by_ssl)
+            except _WorthSsl as worth:  # once for each place: whoever is in `by_ssl` has had its chance
+                by_ssl.add(worth.place)
 
-    async def _open(self, origin: Origin, *, by_ssl: bool = False) -> Connection:
+    async def _open(self, origin: Origin, by_ssl: Set[tuple[str, int]]) -> Connection:
+        proxy, place = origin.proxy, (origin.host, origin.port)
         sock = await self._dial(origin)
         connection = Connection(self._loop, self._options, self._watchdog, sock)
-        secure: TlsConnection | None = None
         try:
-            if origin.scheme == "https" and origin.proxy is None:
-                connection = secure = self._tls_connection(origin, sock, by_ssl)
+            if proxy is not None and proxy.is_socks:
+                from crossdock.transport.socks5 import Dialogue
+
+                await Dialogue(self._loop, sock, proxy).connect(*place)
+                proxy = None
+            around = (proxy.host, proxy.port) if proxy is not None and proxy.scheme == "https" else None
+            if around is not None:
+                connection = self._tls_connection(around, sock, by_ssl, is_proxy=True)
+            elif origin.scheme == "https" and proxy is None:
+                connection = self._tls_connection(place, sock, by_ssl)
             await self._loop.create_connection(lambda: connection, sock=sock)
-            if origin.scheme == "https" and origin.proxy is not None:
-                await self._open_tunnel(connection, origin, origin.proxy)
-                transport = connection.hand_over()
-                connection = secure = self._tls_connection(origin, sock, by_ssl)
-                transport.set_protocol(connection)
-                connection.connection_made(transport)
-            if secure is not None:
-                await secure.handshake()
+            await self._shake(connection, around or place, by_ssl, is_proxy=around is not None)
+            if origin.scheme == "https" and proxy is not None:
+                await self._open_tunnel(connection, origin, proxy)
+                transport, outer = connection.hand_over(), connection
+                connection = self._tls_connection(place, sock, by_ssl)
+                self._put_inside(connection, outer, transport)
+                await self._shake(connection, place, by_ssl)
         except BaseException:
             connection.abort()
             if not connection.connected:
@@ -169,10 +166,50 @@ class Connector:
             raise
         return connection
 
-    def _tls_connection(self, origin: Origin, sock: socket.socket, by_ssl: bool) -> TlsConnection:
-        from crossdock.transport.tls_connection import TlsConnection
+    def _put_inside(self, connection: Connection, outer: Connection, transport: asyncio.Transport) -> None:
+        """Have `connection` speak through what `outer` has given away."""
+        if outer.engine is not None:
+            from crossdock.transport.tls_tunnel import TlsTunnel
 
-        engine = self._engines.engine_for(origin.host, origin.port, by_ssl=by_ssl)
+            transport.set_protocol(tunnel := TlsTunnel(self._loop, outer.engine, transport, connection))
+            connection.connection_made(tunnel)
+        else:
+            transport.set_protocol(connection)
+            connection.connection_made(transport)
+
+    async def _shake(
+        self,
+        connection: Connection,
+        place: tuple[str, int],
+        by_ssl: Set[tuple[str, int]],
+        *,
+        is_proxy: bool = False,
+    ) -> None:
+        """The TLS handshake, if `connection` has any."""
+        try:
+            await connection.handshake()
+        except TlsFailed as error:
+            if place in by_ssl or not self._engines[is_proxy].worth_ssl(*place, error):
+                raise
+            raise _WorthSsl(place) from error
+
+    def _tls_connection(
+        self,
+        place: tuple[str, int],
+        sock: socket.socket,
+        by_ssl: Set[tuple[str, int]],
+        *,
+        is_proxy: bool = False,
+    ) -> TlsConnection:
+        # Imported for the first connection that needs it: a plain copy has none. Engines in engines have
+        # memory of their own.
+        from crossdock.transport.tls_connection import TlsConnection
+        from crossdock.transport.tls_door import TlsEngines
+
+        engines = self._engines.get(is_proxy)
+        if engines is None:
+            engines = self._engines[is_proxy] = TlsEngines(self._tls_for)
+        engine = engines.engine_for(*place, by_ssl=place in by_ssl)
         return TlsConnection(self._loop, self._options, self._watchdog, sock, engine)
 
     async def _dial(self, origin: Origin) -> socket.socket:
@@ -216,6 +253,14 @@ class Connector:
 
     def _forget(self, origin: Origin) -> None:
         self._resolver.forget(*origin.address)
+
+
+class _WorthSsl(Exception):
+    """A handshake with `place` is to be made once more, by `ssl`."""
+
+    def __init__(self, place: tuple[str, int]) -> None:
+        super().__init__(place)
+        self.place = place
 
 
 def _place(origin: Origin) -> str:

@@ -28,6 +28,7 @@ from crossdock.transport.watchdog import Pace, Watchdog
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
     from crossdock.transport.base import Pipe, ResponseHead, Sink
+    from crossdock.transport.tls import TlsEngine
 
 _E = TypeVar("_E", bound=TransportError)
 
@@ -143,6 +144,16 @@ class Connection(asyncio.BufferedProtocol):
         """Called by the watchdog."""
         if self._check is not None:
             self._check(now)
+
+    # -- of a connection by TLS ----------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> TlsEngine | None:
+        """Its session; None: it is plaintext."""
+        return None
+
+    async def handshake(self) -> None:
+        """Make the session, if there is to be one. Raises `TlsFailed`. Bounded by the caller."""
 
     # -- one exchange --------------------------------------------------------------------------------------
 

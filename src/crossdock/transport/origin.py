@@ -20,12 +20,28 @@ _PORTS = {"http": 80, "https": 443}
 _PLAIN_URL = re.compile(r"(https?://[A-Za-z0-9.:_-]+)(/[\x21\x22\x24-\x7e]*)")
 
 
+PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+
+
 class Proxy(Struct, frozen=True):
-    """An HTTP proxy. ``authorization`` is the value of Proxy-Authorization, or empty."""
+    """An HTTP proxy, reached by TLS or without, or a SOCKS5 proxy. ``login`` is a user and a password."""
 
     host: str
     port: int
-    authorization: str = ""
+    login: tuple[str, str] | None = None
+    scheme: str = "http"  # a key of PROXY_PORTS
+
+    @property
+    def authorization(self) -> str:
+        """The value of Proxy-Authorization, or empty."""
+        if self.login is None:
+            return ""
+        return f"Basic {base64.b64encode(':'.join(self.login).encode()).decode()}"
+
+    @property
+    def is_socks(self) -> bool:
+        """SOCKS: the connection behind it is as one without a proxy."""
+        return self.scheme.startswith("socks")
 
     def __repr__(self) -> str:
         return f"Proxy({self.host!r}, {self.port})"
@@ -50,6 +66,11 @@ class Origin(NamedTuple):
     def host_and_port(self) -> str:
         """``host:port``, always with the port, as CONNECT needs it and messages show it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_forwarded(self) -> bool:
+        """The proxy itself is asked, for the whole URL."""
+        return self.scheme == "http" and self.proxy is not None and not self.proxy.is_socks
 
     @property
     def address(self) -> tuple[str, int]:
@@ -105,14 +126,16 @@ def parse_proxy(url: str) -> Proxy:
     """The proxy of a proxy URL. Raises `InvalidInput`, which never quotes its password."""
     if "://" not in url:
         url = f"http://{url}"  # curl's and Go's reading of HTTP_PROXY=host:port
-    if url.startswith("https://"):
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    if scheme not in PROXY_PORTS:
         raise InvalidInput(
-            f"TLS to a proxy is not supported: {redact_url(url)}", hint="give the proxy as http://host:port"
+            f"a proxy of a kind that is not spoken: {redact_url(url)}",
+            hint=f"kinds of proxies are {', '.join(PROXY_PORTS)}",
         )
-    _, host, port, _ = split_url(url)
+    _, host, port, _ = split_url(f"http://{rest}")
     parts = urlsplit(url)
-    authorization = ""
+    login = None
     if parts.username is not None:
-        userinfo = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = f"Basic {base64.b64encode(userinfo.encode()).decode()}"
-    return Proxy(host, port, authorization)
+        login = unquote(parts.username), unquote(parts.password or "")
+    return Proxy(host, port if parts.port else PROXY_PORTS[scheme], login, scheme)

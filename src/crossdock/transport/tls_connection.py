@@ -29,8 +29,13 @@ class TlsConnection(Connection):
         self._engine = engine
         self._handshaking = True
 
+    @property
+    def engine(self) -> TlsEngine:
+        """As `Connection.engine`."""
+        return self._engine
+
     async def handshake(self) -> None:
-        """Make the session. Raises `TlsFailed`. Bounded by the caller."""
+        """As `Connection.handshake`."""
         self._shake()
         if self._handshaking and self._error is None:
             await self._wait(lambda now: None)  # network; the caller has a timeout around it

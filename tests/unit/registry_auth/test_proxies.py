@@ -43,17 +43,24 @@ def test_upper_case_wins_over_lower_case() -> None:
         ("proxy.example:3128", "http://proxy.example:3128"),
         ("http://u:p%40w@proxy.example:3128/", "http://u:p%40w@proxy.example:3128"),
         ("http://[fd00::1]:3128", "http://[fd00::1]:3128"),
+        ("https://u:p@proxy.example", "https://u:p@proxy.example:443"),
+        ("socks5://proxy.example", "socks5://proxy.example:1080"),
+        ("socks5h://proxy.example:9050", "socks5h://proxy.example:9050"),
     ],
 )
 def test_addresses_are_completed(value: str, expected: str) -> None:
     assert settings(HTTPS_PROXY=value).proxy_for("https", "r.example", 443) == expected
 
 
-@pytest.mark.parametrize("value", ["socks5://h:1", "http://", "http://h:99999", "https://h:1"])
-def test_an_unusable_proxy_is_refused_without_its_password(value: str) -> None:
+@pytest.mark.parametrize("value", ["socks4://h:1", "http://", "http://h:99999", "ftp://h:1", "http://[::1"])
+def test_an_unusable_proxy_is_refused_where_it_is_needed(value: str) -> None:
+    found = settings(HTTPS_PROXY=value.replace("://", "://u:s3cret@"), NO_PROXY="direct.example")
     with pytest.raises(InvalidOption, match="HTTPS_PROXY") as caught:
-        settings(HTTPS_PROXY=value.replace("://", "://u:s3cret@"))
+        found.proxy_for("https", "r.example", 443)
     assert "s3cret" not in str(caught.value)
+    assert found.proxy_for("http", "r.example", 80) is None
+    for host in ("localhost", "127.0.0.1", "direct.example"):
+        assert found.proxy_for("https", host, 443) is None
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]", "LOCALHOST"])
