@@ -38,7 +38,8 @@ class CopyResult:
     those of ``bytes_moved`` that an earlier process had sent, in ``uploads_resumed`` uploads;
     ``bytes_spooled`` came from the spool and were not asked of the source. ``referrers`` counts what is
     attached to the manifests, ``referrers_copied`` what of it the target did not have; ``manifests`` counts
-    them as well.
+    them as well. ``merged``: the tag is one of those made of digests (``sha256-….sig``), and what the target
+    has under it now is its own content and the source's.
     """
 
     source: str
@@ -62,6 +63,7 @@ class CopyResult:
     verified: Verify = "stream"
     referrers: int = 0
     referrers_copied: int = 0
+    merged: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -116,7 +118,7 @@ async def copy(
         open_resuming(options) as resuming,
     ):
         parts = (places, workshop, resuming, tally)
-        return await copy_one(origin, destination, platforms, *parts, is_alone=True)
+        return await copy_one(origin, destination, platforms, *parts, is_alone=True, is_named=True)
 
 
 async def inspect(reference: str | Location, options: CopyOptions | None = None) -> Inspection:
@@ -202,12 +204,14 @@ async def copy_one(
     tally: Tally,
     *,
     is_alone: bool = False,
+    is_named: bool = False,
     reading: Source | None = None,
 ) -> CopyResult:
     """Copy `origin` to `destination` with parts that the caller owns. Raises `CopyError`.
 
-    `is_alone`: it is no copy of a list, so referrers are copied unless they are not wanted. `reading`:
-    `origin` as the caller has opened it, whose retries the caller counts.
+    `is_alone`: it is no copy of a list, so referrers are copied unless they are not wanted. `is_named`: a
+    person asked for this target by name, so a tag of a digest may be replaced there. `reading`: `origin` as
+    the caller has opened it, whose retries the caller counts.
     """
     started = time.monotonic()
     for trouble in resuming.take_trouble():
@@ -218,8 +222,9 @@ async def copy_one(
     if verified == "target" and isinstance(destination, LayoutReference):
         verified = "stream"
         tally.warn("a layout compares no digests itself: the blobs were hashed here, not by the target")
-    wish = _wish(origin, destination, platforms, places.options, is_alone)
-    named, root = await ImageCopy(wish, reading, writing, workshop, resuming, tally).run()
+    wish = _wish(origin, destination, platforms, places.options, is_alone, is_named)
+    copying = ImageCopy(wish, reading, writing, workshop, resuming, tally)
+    named, root = await copying.run()
     if isinstance(destination, LayoutReference) and wish.target_tag is None:
         with during("push manifest to", "target", str(destination)):
             await cast("LayoutStore", writing).add_root(root)  # index.json is how a layout is found
@@ -245,6 +250,7 @@ async def copy_one(
         retries=tally.retries,
         seconds=time.monotonic() - started,
         verified=verified,
+        merged=copying.merged,
         warnings=tuple(tally.warnings),
     )
 
@@ -260,6 +266,7 @@ def _wish(
     platforms: tuple[Platform, ...],
     options: CopyOptions,
     is_alone: bool,
+    is_named: bool,
 ) -> Wish:
     mount_from: tuple[str, ...] = ()
     if (
@@ -281,4 +288,5 @@ def _wish(
         referrers=is_alone if options.referrers is None else options.referrers,
         requires_referrers=options.referrers is True,
         copies_foreign=options.foreign_layers == "copy",
+        keeps_attached=not is_named,
     )

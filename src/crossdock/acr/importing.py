@@ -2,7 +2,7 @@
 
 1. The source's tag is resolved once; with tag and digest they must agree.
 2. Without force a target tag that means something else ends the import before any byte is copied. One that
-   means the same already is success.
+   means the same already is success. So it is for the tags of signatures that come along (`attached`).
 3. With several targets the content comes first: into each repository once, by digest, mounted from the one
    before where the registry can. The source is asked once. Then the tags, see `tagging`. So an import that
    fails leaves no new tag.
@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from crossdock.acr.attached import taken_tags
 from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
@@ -130,6 +131,7 @@ async def run_import(
         source = await places.open(plan.source, "source", tally.retried)
         wanted = (serving.digest if serving else "") or plan.source.tag or str(plan.source.digest)
         by_login = serving is not None and serving.by_login
+        data: bytes | None = None  # the root's, once it was fetched
         try:
             root = named = await resolve(source, str(plan.source), wanted, plan.source.digest, "import")
         except CrossdockError:
@@ -150,6 +152,8 @@ async def run_import(
         targets = await _look_at(plan.targets, places, tally)
         if not plan.force:
             _refuse_conflicts(targets, root)
+            if options.referrers is not False:
+                await _refuse_attached(plan.targets, kept, root, data, places, tally)
         copies: list[CopyResult] = []
         if not dry_run:
             if serving is not None:
@@ -164,7 +168,9 @@ async def run_import(
                 counts = Tally(on_event)
                 parts = (places, workshop, resuming, counts)
                 copies.append(
-                    await copy_one(origin, destination, platforms, *parts, is_alone=True, reading=kept)
+                    await copy_one(
+                        *(origin, destination, platforms, *parts), is_alone=True, is_named=True, reading=kept
+                    )
                 )
             if len(targets) > 1:
                 with during("fetch manifest from", "source", str(plan.source)):
@@ -220,18 +226,38 @@ def _check_login(source: Reference, places: Places) -> None:
         ) from None
 
 
+async def _refuse_attached(
+    references: tuple[Reference, ...],
+    source: KeptSource,
+    root: Descriptor,
+    data: bytes | None,
+    places: Places,
+    tally: Tally,
+) -> None:
+    """Raise `TagExists` where something of a target's own would change that is attached to the image."""
+    repositories = tuple(dict.fromkeys(Reference(each.registry, each.repository) for each in references))
+    targets = [(each, await places.open(each, "target", tally.retried)) for each in repositories]
+    taken = await taken_tags(source, root, data, targets)
+    if taken:
+        raise TagExists(
+            " ".join(_exists(each.reference, each.before, each.after) for each in taken),
+            hint="nothing was copied; with --force the image and its signatures are copied, and what the "
+            "target has under such tags stays; --no-referrers leaves signatures out",
+            references=tuple(str(each.reference) for each in taken),
+        )
+
+
+def _exists(reference: Reference, before: str, after: str) -> str:
+    name = f"{reference.repository}:{reference.tag}"
+    return f"{name} Tag {name} already exists in target registry ({before}, not {after})."
+
+
 def _refuse_conflicts(targets: tuple[TargetState, ...], root: Descriptor) -> None:
     taken = [each for each in targets if each.before not in ("", root.digest)]
     if not taken:
         return
-    texts = []
-    for each in taken:
-        name = f"{each.reference.repository}:{each.reference.tag}"
-        texts.append(
-            f"{name} Tag {name} already exists in target registry ({each.before}, not {root.digest})."
-        )
     raise TagExists(
-        " ".join(texts),
+        " ".join(_exists(each.reference, each.before, root.digest) for each in taken),
         hint="nothing was copied; --force overwrites the tag",
         references=tuple(str(each.reference) for each in taken),
     )

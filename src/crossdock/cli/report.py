@@ -35,7 +35,9 @@ def closing_line(result: CopyResult) -> str:
     counts = counts_of(result.as_dict(), result.seconds)
     line = f"copied {result.source} -> {result.target}  {result.digest}  {counts}"
     line += _VERIFIED[result.verified]
-    if result.digest_changed:
+    if result.merged:
+        line += f"; with the target's own content, so the digest is not the source's {result.source_digest}"
+    elif result.digest_changed:
         line += f"; chosen by --platform, so the digest is not the source's {result.source_digest}"
     return line
 

@@ -43,6 +43,7 @@ from crossdock.oci.manifest import Manifest, refuse_schema1_entries
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
 from crossdock.reading import read_manifest
+from crossdock.transfer.attachedtags import is_attached_tag, settle
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.inline import inline_bytes
@@ -74,6 +75,7 @@ class Wish(Struct, frozen=True):
     referrers: bool = False  # what refers to its manifests is copied, too
     requires_referrers: bool = False  # and not being able to look for them ends the copy
     copies_foreign: bool = False  # foreign layers are fetched and pushed like others; else their URLs serve
+    keeps_attached: bool = False  # a tag of a digest was not asked for by name: see `attachedtags`
 
 
 class ImageCopy:
@@ -96,6 +98,7 @@ class ImageCopy:
         self._tally = tally
         self._subjects: list[Descriptor] = []  # manifests for which referrers are still to be looked for
         self._unpushed: tuple[Descriptor, bytes] | None = None  # the root, until the target has it
+        self.merged = False  # the target's tag got what the source has beside its own content
         self._once: dict[tuple[Kind, str], asyncio.Future[None] | None] = {}  # None: nothing to wait for
         self._blobs = BlobCopies(source, target, workshop, resuming, tally, wish.mount_from)
         self._promised: dict[Digest, Descriptor] = {}  # manifests that the target is believed to have
@@ -121,12 +124,27 @@ class ImageCopy:
                     expected=str(wish.target_digest),
                     actual=str(root.digest),
                 )
+        if is_attached_tag(wish.target_tag) and self._found is not None and not self._is_found(root):
+            root, data = await self._settle_root(root, data, self._found)
         self._tally.emit(
             CopyStarted(wish.source_reference, wish.target_reference, root.digest, root.media_type)
         )
         root = await self._copy_root(root, data)
         self._tally.emit(CopyDone(root.digest, time.monotonic() - started))
         return named, root
+
+    async def _settle_root(
+        self, root: Descriptor, data: bytes, there: bytes
+    ) -> tuple[Descriptor, bytes]:
+        """What is to be at the target under a tag that clients attach content by, where it has another."""
+        wish = self._wish
+        if wish.keeps_attached:
+            settled = await settle(root, data, there, wish.target_reference, self._tally)
+            self.merged = settled[0].digest not in (root.digest, Digest.of(there, root.digest.algorithm))
+            return settled
+        was = Digest.of(there, root.digest.algorithm)
+        self._tally.warn(f"{wish.target_reference} is replaced, as it was asked for by name; it was {was}")
+        return root, data
 
     # -- the root ----------------------------------------------------------------------------------------
 
@@ -204,15 +222,27 @@ class ImageCopy:
                 await self._push(*self._unpushed, None)
             self._unpushed = None
 
-    async def copy_attached(self, found: Descriptor, tag: str | None, present: bool) -> None:
-        """Copy a referrer, or what `tag` names, with everything below it. # network
+    async def copy_attached_tag(self, named: Descriptor, tag: str) -> bool:
+        """Copy what `tag` names; the target's own content under it stays. Whether it was pushed. # network"""
+        shown = f"{self._target.name}:{tag}"
+        there = await self.find(tag, shown)
+        data = None
+        if there is not None and not _is_content_of(there, named.digest):
+            named, data = await settle(named, await self._fetch(named), there, shown, self._tally)
+        present = there is not None and _is_content_of(there, named.digest)
+        return await self.copy_attached(named, tag, present, data)
 
-        `present`: the target has it and lists it so.
+    async def copy_attached(
+        self, found: Descriptor, tag: str | None, present: bool, data: bytes | None = None
+    ) -> bool:
+        """Copy a referrer, or what `tag` names, with everything below it; whether it was pushed. # network
+
+        `present`: the target has it and lists it so. `data`: its bytes, where they are not the source's.
         """
         if present and not found.is_index and not self._looks:
             self._subjects.append(found)
         else:
-            data = await self._fetch(found)
+            data = data or await self._fetch(found)
             found, whole = await self._copy_successors(found, data, present)
             if present and not whole:
                 tag, present = None, False  # a tag is right already; the manifest is put again
@@ -221,6 +251,7 @@ class ImageCopy:
                     await self._push(found, data, tag, refers=tag is None)
                 self._note("manifest", found)
         self._tally.manifest_done(found, pushed=not present)
+        return not present
 
     # -- the graph ---------------------------------------------------------------------------------------
 

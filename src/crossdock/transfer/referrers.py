@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from crossdock.content import Source, Target
@@ -104,7 +105,7 @@ class ReferrersCopy:
 
     async def _copy_referrer(self, referrer: Descriptor, is_listed: bool) -> None:
         present = is_listed and await self._graph.has_manifest(referrer)
-        await self._copy(referrer, None, present)
+        await self._copy(referrer, self._graph.copy_attached(referrer, None, present))
 
     async def _copy_tag(self, tag: str) -> None:
         with during("resolve", "source", f"{self._source.name}:{tag}"):
@@ -113,13 +114,12 @@ class ReferrersCopy:
                     named = await self._source.resolve(tag)  # network
             except NotFound:  # it has gone since it was listed
                 return
-        found = await self._graph.find(tag, f"{self._target.name}:{tag}")
-        present = found is not None and Digest.of(found, named.digest.algorithm) == named.digest
-        await self._copy(named, tag, present)
+        await self._copy(named, self._graph.copy_attached_tag(named, tag))
 
-    async def _copy(self, found: Descriptor, tag: str | None, present: bool) -> None:
+    async def _copy(self, found: Descriptor, copying: Awaitable[bool]) -> None:
+        """Await `copying`, which copies what the source has as `found` and returns whether it was pushed."""
         try:
-            await self._graph.copy_attached(found, tag, present)
+            pushed = await copying
         except CopyError as error:
             if isinstance(error.cause, NotFound) and error.reference == f"{self._source.name}@{found.digest}":
                 self._tally.warn(
@@ -128,4 +128,4 @@ class ReferrersCopy:
                 return
             error.hint = error.hint or _HINT
             raise
-        self._tally.referrer_done(pushed=not present)
+        self._tally.referrer_done(pushed=pushed)

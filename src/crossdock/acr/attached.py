@@ -1,0 +1,99 @@
+"""Tags of digests (cosign's ``sha256-HEX.sig``) that an import without force would change at its targets.
+
+They come along with the image and are written before its tags. So both sides are looked at beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from crossdock.content import Source, Target
+from crossdock.errors import CrossdockError, NotFound
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import Reference
+from crossdock.reading import read_manifest
+from crossdock.transfer.attachedtags import compare_aside
+from crossdock.transfer.blob import during
+from crossdock.transfer.referrers import DEPTH
+from crossdock.transfer.tasks import run_together
+
+
+class Taken(Struct, frozen=True):
+    """A tag of a digest under which a target has content that the source has not."""
+
+    reference: Reference
+    before: Digest
+    after: Digest  # what the source has there
+
+
+async def taken_tags(
+    source: Source, root: Descriptor, data: bytes | None, targets: Iterable[tuple[Reference, Target]]
+) -> list[Taken]:
+    """Those of what is attached to `root` and to what is below it, and to that in turn. # network
+
+    `data`: the root's bytes where the source does not have them. What cannot be looked for at the source is
+    left to the copy, which tells. Raises `CopyError`.
+    """
+    places = list(targets)
+    taken: list[Taken | None] = []
+    seen: set[Digest] = set()
+    level = await _graph(source, root, data)
+    for _ in range(DEPTH):
+        level = [each for each in {each.digest: each for each in level}.values() if each.digest not in seen]
+        seen |= {each.digest for each in level}
+        found = await run_together([_attached(source, each) for each in level])
+        level = [referrer for referrers, _ in found for referrer in referrers]
+        for tag in dict.fromkeys(tag for _, tags in found for tag in tags):
+            named = await _named(source, tag)
+            if named is not None:
+                level.append(named)
+                taken += await run_together([_taken(source, named, tag, *place) for place in places])
+    return [each for each in taken if each is not None]
+
+
+async def _graph(source: Source, root: Descriptor, data: bytes | None) -> list[Descriptor]:
+    """The root and the manifests below it."""
+    found: dict[Digest, Descriptor] = {}
+    waiting = [(root, data)]
+    while waiting:
+        manifest, known = waiting.pop()
+        if manifest.digest in found:
+            continue
+        found[manifest.digest] = manifest
+        if manifest.is_index:
+            with during("fetch manifest from", "source", f"{source.name}@{manifest.digest}"):
+                document = known or await source.fetch_manifest(manifest)  # network
+                below = (await read_manifest(document, manifest.media_type)).manifests
+            waiting += [(each, None) for each in below]
+    return list(found.values())
+
+
+async def _attached(source: Source, subject: Descriptor) -> tuple[list[Descriptor], list[str]]:
+    try:
+        return await source.attached(subject.digest)  # network
+    except CrossdockError:
+        return [], []
+
+
+async def _named(source: Source, tag: str) -> Descriptor | None:
+    with during("resolve", "source", f"{source.name}:{tag}"):
+        try:
+            return await source.resolve(tag)  # network
+        except NotFound:  # it has gone since it was listed
+            return None
+
+
+async def _taken(
+    source: Source, named: Descriptor, tag: str, place: Reference, target: Target
+) -> Taken | None:
+    reference = Reference(place.registry, place.repository, tag)
+    with during("resolve", "target", str(reference)):
+        there = await target.find_manifest(tag)  # network
+    if there is None or (before := Digest.of(there, named.digest.algorithm)) == named.digest:
+        return None
+    with during("fetch manifest from", "source", f"{source.name}@{named.digest}"):
+        compared = await compare_aside(await source.fetch_manifest(named), there)  # network
+    return Taken(reference, before, named.digest) if compared.means != "target" or compared.own else None
