@@ -4,8 +4,8 @@ cosign makes ``sha256-HEX.sig``, ``.att`` and ``.sbom`` of a digest, and clients
 referrers API keep lists under ``sha256-HEX``. Whoever signs at the target adds to its tag, so what the target
 has there may be nowhere else: it is never replaced by less.
 
-1. The target has everything that the source has: nothing is to be done. The other way round the source's
-   manifest takes the place of the target's, unchanged.
+1. The source has everything that the target has: its manifest takes the place of the target's, unchanged.
+   The other way round nothing is to be done.
 2. Signatures and attestations are layers, and `cosign sign` appends layers. So those that the target lacks
    are appended to its manifest. Its config stays as it is: cosign reads the layers that the manifest lists.
 3. Everything else stays what it is at the target.
@@ -85,10 +85,10 @@ def compare(source: bytes, target: bytes) -> Settled:
         return Settled("target", own=1)
     missing = [part for key, part in ours.parts.items() if key not in theirs.parts]
     own = len(theirs.parts.keys() - ours.parts.keys())
-    if not missing:
-        return Settled("target")
     if not own:
         return Settled("source")
+    if not missing:
+        return Settled("target")
     if theirs.name != "layers":
         return Settled("target", own=own)
     document = {**theirs.document, "layers": [*theirs.document["layers"], *missing]}

@@ -39,7 +39,8 @@ A, B, C = signature("a"), signature("b"), signature("c")
     ("source", "target", "means"),
     [
         (image(A), image(A, B), "target"),  # signed again at the target, by cosign itself
-        (image(A), image(A, config="other"), "target"),
+        (image(A), image(A, config="other"), "source"),
+        (index("1", "2"), index("2", "1"), "source"),
         (image(A, B), image(A), "source"),  # signed again at the source
         (image(A), image(), "source"),
         (index("1"), index("1", "2"), "target"),
