@@ -133,9 +133,7 @@ class ImageCopy:
         self._tally.emit(CopyDone(root.digest, time.monotonic() - started))
         return named, root
 
-    async def _settle_root(
-        self, root: Descriptor, data: bytes, there: bytes
-    ) -> tuple[Descriptor, bytes]:
+    async def _settle_root(self, root: Descriptor, data: bytes, there: bytes) -> tuple[Descriptor, bytes]:
         """What is to be at the target under a tag that clients attach content by, where it has another."""
         wish = self._wish
         if wish.keeps_attached:
