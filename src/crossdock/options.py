@@ -60,9 +60,11 @@ class RegistryOptions:
     helper: str = ""
     """NAME of docker-credential-NAME, asked instead of the files when `credentials` is None.
 
-    ``azure-identity`` and ``azure-cli`` ask that package for an access token: a managed identity, a service
-    principal of the environment, or az's own login (`registry.azure`).
+    ``azure-identity`` asks that package for an access token, of a managed identity or a service principal of
+    the environment, and ``azure-cli`` az's own login (`registry.azure`).
     """
+    az_login: bool = False
+    """Use az's own login at Azure registries for which nothing else is known, as az itself does."""
 
     def __post_init__(self) -> None:
         if self.key_file is not None and self.cert_file is None:
@@ -86,6 +88,7 @@ class RegistryOptions:
             plain_http=self.plain_http if knows_tls else other.plain_http,
             cert_file=self.cert_file or other.cert_file,
             key_file=self.key_file if self.cert_file else other.key_file,
+            az_login=self.az_login or other.az_login,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from importlib import import_module
 
 from crossdock.cli.acrlistingarguments import FORMATS
@@ -17,8 +18,11 @@ from crossdock.options import CopyOptions
 # Each module's function `run` takes the namespace and returns an exit code.
 _MODULES = {
     "import": "crossdock.cli.acrimport",
+    "list": "crossdock.cli.acrregistry",
+    "login": "crossdock.cli.acrregistry",
     "manifest": "crossdock.cli.acrlisting",
     "repository": "crossdock.cli.acrlisting",
+    "show": "crossdock.cli.acrregistry",
 }
 
 
@@ -54,7 +58,7 @@ def fill_defaults(namespace: argparse.Namespace) -> None:
     from crossdock.cli.azdefaults import az_default
 
     flags, name = namespace.registry_flag
-    if not getattr(namespace, name) and getattr(namespace, "identifier", None) is None:
+    if flags and not getattr(namespace, name) and getattr(namespace, "identifier", None) is None:
         setattr(namespace, name, az_default("defaults", "acr", os.environ))
         if not getattr(namespace, name) and namespace.group != "manifest":
             raise UsageError(
@@ -81,6 +85,15 @@ def given_password(namespace: argparse.Namespace, command: str) -> str:
     if namespace.password:
         raise UsageError("--password and --password-stdin contradict each other", command=command)
     return read_secret("--password-stdin")
+
+
+def with_az_login(options: CopyOptions) -> CopyOptions:
+    """`options` that use az's own login where nothing else is known, as az does after ``az login``."""
+    return replace(
+        options,
+        source=replace(options.source, az_login=True),
+        target=replace(options.target, az_login=True),
+    )
 
 
 def inventory_of(options: CopyOptions) -> Inventory:

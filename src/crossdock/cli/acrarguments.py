@@ -11,6 +11,7 @@ from crossdock.cli.acrlistingarguments import (
     add_credentials,
     add_manifest,
     add_query,
+    add_registries,
     add_repository,
     add_without_effect,
 )
@@ -31,6 +32,7 @@ def add_acr(commands: Any, command: Callable[..., Any], shared: Callable[[Any], 
     _add_import(groups, command_of_az, shared)
     add_manifest(groups, command_of_az, shared)
     add_repository(groups, command_of_az, shared)
+    add_registries(groups, command_of_az, shared)
 
 
 def _add_common(parser: Any) -> None:

@@ -11,7 +11,7 @@ from crossdock.acr.command import NO_WAIT, ImportWords, check_words
 from crossdock.acr.importing import ImportResult, run_import
 from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
 from crossdock.acr.plan import ImportPlan, make_plan, plan_options
-from crossdock.cli.acr import given_password, inventory_of, warn
+from crossdock.cli.acr import given_password, inventory_of, warn, with_az_login
 from crossdock.cli.acroutput import check_query, print_answer, table
 from crossdock.cli.arguments import copy_options
 from crossdock.cli.display import open_display
@@ -28,7 +28,7 @@ def run(namespace: argparse.Namespace) -> int:
     """Import what the flags say. Nothing is sent before all that can be checked here was."""
     if namespace.query is not None:
         check_query(namespace.query)
-    options = copy_options(namespace, None, None)
+    options = with_az_login(copy_options(namespace, None, None))
     inventory = inventory_of(options)
     checked = check_words(_words(namespace), inventory)
     warn(namespace, *checked.warnings)

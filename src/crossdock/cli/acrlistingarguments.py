@@ -145,10 +145,33 @@ def _add_top(parser: Any) -> None:
     parser.add_argument("--top", type=_count, metavar="N", help="only the first N")
 
 
-def add_common(parser: Any, shared: Shared) -> None:
-    """Add what every command that speaks to one registry takes."""
+def add_registries(groups: Any, command: Command, shared: Shared) -> None:
+    """Add ``login``, ``show`` and ``list``, as `add_manifest` adds its own."""
+    login = command(
+        groups,
+        "login",
+        "log in to a registry, for docker and its kin",
+        "Writes a login that the registry takes to docker's configuration: a refresh token for az's own\n"
+        "login, else the user name and password that the flags or the inventory give.",
+    )
+    add_registry(login, "--name", "-n")
+    login.add_argument(
+        "-t", "--expose-token", action="store_true", help="print the refresh token, and write nothing"
+    )
+    add_common(login, shared)
+    show = command(groups, "show", "print what the inventory knows of a registry")
+    add_registry(show, "--name", "-n")
+    add_common(show, shared, credentials=False)
+    listing = command(groups, "list", "list the registries of the inventory")
+    listing.set_defaults(registry_flag=((), "registry"))
+    add_common(listing, shared, credentials=False)
+
+
+def add_common(parser: Any, shared: Shared, *, credentials: bool = True) -> None:
+    """Add what every command takes, with `credentials` one that speaks to a registry."""
     who = parser.add_argument_group("registry")
-    add_credentials(who, "user name there")
+    if credentials:
+        add_credentials(who, "user name there")
     who.add_argument("-g", "--resource-group", default="", metavar="NAME", help="its resource group")
     who.add_argument("--subscription", default="", metavar="ID", help="its subscription")
     shared(parser)

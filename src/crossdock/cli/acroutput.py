@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from crossdock.cli.failure import fold
 from crossdock.cli.reading import integer
 from crossdock.cli.streams import print_result
 from crossdock.errors import InvalidOption
+
+Row = Callable[[Any], dict[str, Any]]
 
 _LEFT_OUT = ("id", "type", "etag")  # az's tables do not show them
 _MARGIN = 2  # an underline is that much longer than its heading, as tabulate makes it
@@ -26,14 +28,17 @@ def check_query(query: str) -> None:
     _compiled(query)
 
 
-def print_answer(found: Any, output: str, query: str | None) -> None:
-    """Print what `query` leaves of `found`, which is JSON, in the format `output`; nothing for null."""
-    lines = render(found, output, query)
+def print_answer(found: Any, output: str, query: str | None, row: Row | None = None) -> None:
+    """Print what `query` leaves of `found`, which is JSON, in the format `output`; nothing for null.
+
+    `row`: how a table without a query shows an item, where az has columns of its own for the command.
+    """
+    lines = render(found, output, query, row)
     if lines is not None:
         print_result(lines)
 
 
-def render(found: Any, output: str, query: str | None) -> str | None:
+def render(found: Any, output: str, query: str | None, row: Row | None = None) -> str | None:
     """What `print_answer` prints, without the last line break; None when it prints nothing."""
     found = json.loads(json.dumps(found), parse_int=integer)  # digests are strings of their own class
     if query:
@@ -54,8 +59,10 @@ def render(found: Any, output: str, query: str | None) -> str | None:
         plain = json.loads(json.dumps(found), parse_int=integer)
         return str(yaml.safe_dump(plain, default_flow_style=False, allow_unicode=True)).removesuffix("\n")
     rows = found if isinstance(found, list) else [found]
+    if output == "table" and row is not None and not query:
+        return "\n".join(table([row(each) for each in rows]))
     if output == "table":
-        return "\n".join(table([_cells(row, by_name=not query) for row in rows]))
+        return "\n".join(table([_cells(each, by_name=not query) for each in rows]))
     return "\n".join(map(_tsv_row, rows)) if rows else None
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from crossdock.acr.command import NO_PASSWORD
 from crossdock.acr.registries import login_server
-from crossdock.cli.acr import given_password, inventory_of, warn
+from crossdock.cli.acr import given_password, inventory_of, warn, with_az_login
 from crossdock.cli.arguments import UsageError, copy_options
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
@@ -25,7 +25,7 @@ _EITHER = "Usage error: You need to provide either --image IMAGE | --repository 
 
 def options_of(namespace: argparse.Namespace) -> CopyOptions:
     """The options of a command that speaks to one registry, which is their source side."""
-    options = copy_options(namespace, None, None)
+    options = with_az_login(copy_options(namespace, None, None))
     username, password = namespace.username, given_password(namespace, command_of(namespace))
     if not password:
         if username:

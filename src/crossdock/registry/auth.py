@@ -20,7 +20,15 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from crossdock.errors import CredentialsError, RegistryError, Side, TokenExpired, Unauthorized, WrongScope
+from crossdock.errors import (
+    CredentialsError,
+    Denied,
+    RegistryError,
+    Side,
+    TokenExpired,
+    Unauthorized,
+    WrongScope,
+)
 from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
@@ -172,9 +180,22 @@ class Authenticator:
             # Basic, or a token that was given to us ready-made.
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
         if not widened and (token.minted >= since or self._is_young(scope, token)):
-            return False
+            why = "az's own login has no right to what was asked for"
+            if not self._store.withdraw(scope.repository, self._store.known(scope.repository), why):
+                return False
         del self._tokens[scope]
         return True
+
+    async def logged_in_as(self) -> Credentials | None:
+        """Who was let in, as docker keeps it: a refresh token in place of an access token.
+
+        None: nobody in particular, or an access token that the registry does not exchange.
+        """
+        credentials = await self._store.find("")
+        if credentials is None or not credentials.access_token:
+            return credentials
+        refresh = self._service.exchange.refresh_token(credentials.access_token)
+        return Credentials(username=NULL_USER, password=refresh) if refresh else None
 
     def was_let_in(self, scope: Scope, sent: str | None) -> None:
         """The registry answered the request that carried `sent` with something other than 401."""
@@ -307,13 +328,38 @@ class Authenticator:
         scopes = scope.entries + self._wider.get(scope, ())
         try:
             token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
-        except Unauthorized as error:
-            if isinstance(error, WrongScope) or not await self._store.renew(scope.repository, credentials):
-                raise
-            credentials = await self._store.find(scope.repository)
-            token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
+            self._refuse_unexchanged(token, credentials)
+        except (Unauthorized, Denied) as error:
+            if self._store.withdraw(scope.repository, credentials, f"az's login is refused: {error}"):
+                token = await self._mint_anonymously(scopes, challenge, error)
+            else:
+                is_about_who = isinstance(error, Unauthorized) and not isinstance(error, WrongScope)
+                if not is_about_who or not await self._store.renew(scope.repository, credentials):
+                    raise
+                credentials = await self._store.find(scope.repository)
+                token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
         self._tokens[scope] = token
         return token
+
+    def _refuse_unexchanged(self, token: Token, credentials: Credentials | None) -> None:
+        """Raise when a token of az's own login was not exchanged and would go to the registry as it is.
+
+        A token that a person gives may be the registry's own; az's is one of Entra ID for certain.
+        """
+        if credentials is None or not self._store.is_of_az(credentials):
+            return
+        refusal = self._service.exchange.refusal(credentials.access_token)
+        if refusal is not None and token.value == credentials.access_token:
+            raise refusal
+
+    async def _mint_anonymously(
+        self, scopes: tuple[str, ...], challenge: Challenge, refusal: RegistryError
+    ) -> Token:
+        """A token for anybody, where az's login is refused; without one, `refusal` is the answer."""
+        try:
+            return await self._service.fetch(challenge, scopes, None, "")
+        except (Unauthorized, Denied):
+            raise refusal from None
 
 
 def _basic_of(credentials: Credentials) -> str:

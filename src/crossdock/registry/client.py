@@ -15,7 +15,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from crossdock.errors import RedirectRefused, RegistryError, Side
-from crossdock.options import AddressGuard, NetworkOptions, RegistryOptions
+from crossdock.options import AddressGuard, Credentials, NetworkOptions, RegistryOptions
+from crossdock.protocol import endpoints
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, next_hop, same_origin
 from crossdock.registry.auth import NONE, Scope
@@ -167,6 +168,16 @@ class RegistryClient:
         return await self._retrier.run(
             lambda: f"{method} {redact_url(target)}", lambda: self._follow(call, target)
         )
+
+    async def log_in(self) -> Credentials | None:
+        """Let the registry check who asks; who that is, as `Authenticator.logged_in_as` says. # network
+
+        Raises `Unauthorized`, `Denied` and what requests raise.
+        """
+        await self.request("GET", endpoints.base(), scope=NONE)
+        auth = self._shared.auth()
+        await auth.authorization(NONE)  # also where `GET /v2/` is open to anybody
+        return await auth.logged_in_as()
 
     async def once_more(self, operation: Callable[[], str], attempt: Callable[[], Awaitable[T]]) -> T:
         """As `Retrier.once_more`."""

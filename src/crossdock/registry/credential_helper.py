@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,31 +110,43 @@ async def _run(
             f"credential helper {program}, named by {named_by}, is not on PATH",
             hint=f"install it, or remove it from {named_by} and log in again",
         )
-    with _filled_pipe(question.encode() + b"\n") as stdin:
+    said = f"credential helper {program}"
+    return await run_bounded(
+        (found, verb), environ=environ, timeout=timeout, called=said, question=question.encode() + b"\n"
+    )
+
+
+async def run_bounded(
+    command: Sequence[str], *, environ: Mapping[str, str], timeout: float, called: str, question: bytes = b""
+) -> tuple[int, bytes]:
+    """Exit code and output of another's program, with `question` on stdin; what it says is bounded.
+
+    Raises `CredentialsError`, which calls it `called`, when it cannot be run or takes too long. # process
+    """
+    with _filled_pipe(question) as stdin:
         try:
             process = await asyncio.create_subprocess_exec(
-                found,
-                verb,
+                *command,
                 stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
                 env=dict(environ),
             )
         except OSError as error:
-            raise CredentialsError(f"credential helper {program} cannot be run: {os_reason(error)}") from None
+            raise CredentialsError(f"{called} cannot be run: {os_reason(error)}") from None
     try:
         async with asyncio.timeout(timeout):
             output = await _read(process)
             return await process.wait(), output
     except TimeoutError:
-        raise CredentialsError(f"credential helper {program} did not answer within {timeout:g} s") from None
+        raise CredentialsError(f"{called} did not answer within {timeout:g} s") from None
     except _TooMuch:
-        raise CredentialsError(f"credential helper {program} wrote over {MAX_OUTPUT} bytes") from None
+        raise CredentialsError(f"{called} wrote over {MAX_OUTPUT} bytes") from None
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        # A child of the helper can hold the pipe open, and asyncio's wait() waits for its end too.
+        # A child of the program can hold the pipe open, and asyncio's wait() waits for its end too.
         _close_pipes(process)
         await process.wait()
 

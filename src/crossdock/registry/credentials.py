@@ -47,8 +47,9 @@ from crossdock.registry.loginfile import (
 
 __all__ = ["AZURE_HELPERS", "CredentialFile", "CredentialStore", "credential_files"]
 
-AZURE_HELPERS = {"azure-identity": "DefaultAzureCredential", "azure-cli": "AzureCliCredential"}
-"""What can be named instead of a helper, and the class of the package ``azure-identity`` behind it."""
+AZURE_CLI = "azure-cli"
+AZURE_HELPERS = ("azure-identity", AZURE_CLI)
+"""What can be named instead of a helper: a package, and az's own login (`registry.azure`)."""
 
 
 class CredentialFile(Struct, frozen=True):
@@ -165,13 +166,19 @@ class CredentialStore:
         side: Side,
         helper: str = "",
         authfile: Path | None = None,
+        az_login: bool = False,
     ) -> None:
-        """`host` with its port, as in references; `helper` is asked first. No I/O."""
+        """`host` with its port, as in references; `helper` is asked first, and az last, with `az_login`.
+
+        No I/O.
+        """
         self._host = registry_key(host)
         self._given = given
         self._first_helper = helper
         self._environ = environ
         self._authfile = authfile
+        self._az_login = az_login
+        self._of_az: Credentials | None = None  # which nobody named
         self._side = side
         self._found: dict[str, Credentials | None] = {}
         self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
@@ -234,7 +241,31 @@ class CredentialStore:
         for file in credential_files(self._environ, self._authfile):
             if (found := await self._search_file(file, repository)) is not None:
                 return found
-        return None
+        return await self._search_az() if self._az_login else None
+
+    async def _search_az(self) -> Credentials | None:
+        """What az's own login gives. Nobody asked for it, so what fails there is a trouble alone."""
+        try:
+            self._of_az = await self._ask_first(AZURE_CLI, "az login")
+        except CredentialsError as error:
+            self._answers[AZURE_CLI] = None
+            self.troubles[str(error)] = error.hint
+            return None
+        return self._of_az
+
+    def is_of_az(self, found: Credentials) -> bool:
+        """Whether they are az's own login, which nobody named."""
+        return found is self._of_az
+
+    def withdraw(self, repository: str, refused: Credentials | None, why: str) -> bool:
+        """Continue anonymously if `refused` are az's own login. Whether they are."""
+        if refused is None or not self.is_of_az(refused):
+            return False
+        self.troubles.setdefault(why, "log in with az login as somebody who has a role there")
+        self._az_login = False
+        self._past.append(refused)
+        self._found[repository] = None
+        return True
 
     async def _search_file(self, file: CredentialFile, repository: str) -> Credentials | None:
         config = self._read(file)
@@ -268,7 +299,7 @@ class CredentialStore:
         from crossdock.registry.azure import ask_azure
 
         async def ask() -> Credentials:
-            return Credentials(access_token=await ask_azure(helper))
+            return Credentials(access_token=await ask_azure(helper, self._environ))
 
         return await self._once(helper, ask)
 

@@ -89,6 +89,11 @@ class TokenExchange:
         """Why it was not exchanged, unless it was taken in another way."""
         return None if access_token in self._taken else self._refusals.get(access_token)
 
+    def refresh_token(self, access_token: str) -> str:
+        """What it was exchanged for, or itself when it is a refresh token; empty when it is neither."""
+        known = self._refresh.get(access_token, "")
+        return known if known != access_token or access_token in self._taken else ""
+
     def secrets(self) -> Iterator[str]:
         """What was got by exchange."""
         return iter(self._refresh.values())

@@ -16,6 +16,7 @@ from crossdock.errors import (
     root_cause,
 )
 from crossdock.options import AddressGuard, MiB, NetworkOptions, RegistryOptions
+from crossdock.protocol.acrtoken import is_azure_host
 from crossdock.protocol.errorcode import parse_error
 from crossdock.protocol.redirect import is_internal, same_origin
 from crossdock.registry.auth import NONE, Authenticator, Judgement, Scope
@@ -115,6 +116,7 @@ class Host:
                     environ=self._environ,
                     side=self._side,
                     helper=self._options.helper,
+                    az_login=self._options.az_login and is_azure_host(self.name.partition(":")[0]),
                 ),
                 tokens=TokenService(
                     self.known_base, self._ask_token_service, self.clock, inside=self.is_inside

@@ -390,11 +390,11 @@ async def test_an_access_token_of_the_environment_is_used(identity: AcrIdentity)
 # -- azure-identity ----------------------------------------------------------------------------------
 
 ASK = """
-import asyncio, sys
+import asyncio, os, sys
 from crossdock.errors import CredentialsError
 from crossdock.registry.azure import ask_azure
 try:
-    print(asyncio.run(ask_azure(sys.argv[1], timeout=30)))
+    print(asyncio.run(ask_azure(sys.argv[1], os.environ, timeout=30)))
 except CredentialsError as error:
     print(error, "|", error.hint)
 """
@@ -421,28 +421,47 @@ def test_a_managed_identity_gives_an_access_token() -> None:
     assert "s3cret" not in done.stderr
 
 
+def az(folder: Path, script: str) -> str:
+    """A stand-in for az in a folder of its own; the PATH with it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "az").write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\n{script}\n')
+    (folder / "az").chmod(0o755)
+    return f"{folder}:{os.defpath}"
+
+
 def test_azs_own_login_gives_an_access_token(tmp_path: Path) -> None:
-    pytest.importorskip("azure.identity")
-    program = tmp_path / "az"
     answer = json.dumps({"accessToken": "s3cret-cli", "expires_on": 4102444800, "tokenType": "Bearer"})
-    program.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\necho '{answer}'\n")
-    program.chmod(0o755)
-    done = ask("azure-cli", PATH=f"{tmp_path}:{os.defpath}")
+    done = ask("azure-cli", PATH=az(tmp_path, f"echo '{answer}'"))
     assert done.stdout == "s3cret-cli\n", done
-    assert "--resource https://containerregistry.azure.net" in (tmp_path / "asked").read_text()
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked[:4] == ["account", "get-access-token", "--resource", "https://containerregistry.azure.net"]
 
 
-def test_nobody_logged_in_is_said_in_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("azure.identity")
+@pytest.mark.parametrize(
+    ("script", "naming"),
+    [
+        ("", "did not answer with an access token"),
+        ("echo '[]'", "did not answer with an access token"),
+        ("""echo '{"accessToken": 7}'""", "did not answer with an access token"),
+        ("echo s3cret >&2; echo s3cret; exit 1", "az gave no access token for Azure registries: exit code 1"),
+    ],
+)
+def test_an_az_that_gives_no_token_is_said_in_one_line(tmp_path: Path, script: str, naming: str) -> None:
+    done = ask("azure-cli", PATH=az(tmp_path, script))
+    assert naming in done.stdout
+    assert "| log in with az login" in done.stdout
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_an_az_that_is_missing_is_said(tmp_path: Path) -> None:
     done = ask("azure-cli", PATH=str(tmp_path))
-    assert done.stdout.startswith("azure-cli gave no access token for Azure registries")
-    assert "az login" in done.stdout
+    assert done.stdout.startswith("az, whose login could be used, is not on PATH | log in with az login")
 
 
 def test_without_the_package_the_extra_is_named() -> None:
     hidden = "import sys; sys.modules['azure.core.exceptions'] = None"
     done = subprocess.run(
-        [sys.executable, "-c", hidden + ASK, "azure-cli"],
+        [sys.executable, "-c", hidden + ASK, "azure-identity"],
         capture_output=True,
         text=True,
         timeout=90,

@@ -7,38 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from crossdock.acr.documents import LOCATION, TYPE
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.service.values import Operation, Principal, Problem
 from crossdock.service.web.routing import PROVIDER
 from crossdock.service.web.versions import VERSIONS
 
-TYPE = f"{PROVIDER}/registries"
 OPERATION_PREFIX = "registries-"
-LOCATION = "local"  # of registries whose entry says none
 TENANT = "00000000-0000-0000-0000-000000000000"
 
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-def registry_document(entry: Entry) -> dict[str, Any]:
-    """An entry as ARM's ``Registry`` (contract, 3.2)."""
-    return {
-        "id": entry.resource_id,
-        "name": entry.name,
-        "type": TYPE,
-        "location": entry.location or LOCATION,
-        "tags": {},
-        "sku": {"name": "Premium", "tier": "Premium"},
-        "properties": {
-            "loginServer": entry.login_server,
-            "creationDate": "2024-01-01T00:00:00Z",
-            "provisioningState": "Succeeded",
-            "adminUserEnabled": False,
-            "publicNetworkAccess": entry.public_network_access,
-            "networkRuleBypassOptions": entry.network_rule_bypass_options,
-            "policies": {"exportPolicy": {"status": entry.export_policy}},
-        },
-    }
 
 
 def registries_of(inventory: Inventory, subscription: str, group: str = "") -> list[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from crossdock.acr.documents import LOCATION, registry_document
 from crossdock.inventory.values import Entry, ResourceId
 from crossdock.service.identity.tokens import Refused
 from crossdock.service.values import Principal
@@ -32,7 +33,7 @@ async def resources(service: Service, call: Call) -> web.Response:
     found = _registries(service, call.principal, _subscription(service, call))
     short = [
         {key: document[key] for key in ("id", "name", "type", "location", "sku", "tags")}
-        for document in map(arm.registry_document, found)
+        for document in map(registry_document, found)
         if arm.fits(document, wanted)
     ]
     page, following = page_of(short, call.query)
@@ -44,7 +45,7 @@ async def registries(service: Service, call: Call) -> web.Response:
     group = call.values.get("resourceGroupName", "")
     found = _registries(service, call.principal, _subscription(service, call), group)
     page, following = page_of(found, call.query)
-    documents = [arm.registry_document(each) for each in page]
+    documents = [registry_document(each) for each in page]
     return json_answer({"value": documents, **next_link(call.url(), following)})
 
 
@@ -52,7 +53,7 @@ async def registry(service: Service, call: Call) -> web.Response:
     """One registry."""
     entry = find_entry(service, call)
     service.rights.check(call.principal, "read", entry)
-    return json_answer(arm.registry_document(entry))
+    return json_answer(registry_document(entry))
 
 
 async def provider(service: Service, call: Call) -> web.Response:
@@ -77,7 +78,7 @@ def find_entry(service: Service, call: Call) -> Entry:
 
 def _provider(service: Service, call: Call) -> Document:
     known = _subscription(service, call)
-    locations = dict.fromkeys(each.location or arm.LOCATION for each in service.inventory.registries)
+    locations = dict.fromkeys(each.location or LOCATION for each in service.inventory.registries)
     return arm.provider_document(known, list(locations))
 
 

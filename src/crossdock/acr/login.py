@@ -1,0 +1,36 @@
+"""``az acr login``: who we are at a registry, checked by it, as docker keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from crossdock.acr.metadata import opened
+from crossdock.errors import CredentialsError
+from crossdock.oci.reference import Reference
+from crossdock.options import CopyOptions, Credentials
+
+
+async def log_in(host: str, options: CopyOptions) -> Credentials:
+    """Credentials for ``host[:port]`` that it takes: an access token of Entra ID is exchanged. # network
+
+    As in `metadata`, the options' source side counts. Raises `CopyError` with what failed, over
+    `CredentialsError` when there are none.
+    """
+    async with opened(Reference(host, "login"), options, "log in to", host) as client:
+        found = await client.log_in()
+        if found is None:
+            raise CredentialsError(
+                f"no credentials for {host} were found, or none that could be kept",
+                hint="log in with az login, give -u with --password-stdin, or credentials in the inventory",
+            )
+        return found
+
+
+async def keep_login(host: str, credentials: Credentials, environ: Mapping[str, str]) -> None:
+    """Write a login to docker's configuration, where ``az acr login`` leaves it, too. # process
+
+    Raises `CredentialsError`.
+    """
+    from crossdock.registry.logins import docker_config, store_login
+
+    await store_login(host, credentials, path=docker_config(environ), environ=environ)
