@@ -269,6 +269,26 @@ async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
             await asyncio.shield(asyncio.to_thread(journal.close))
 
 
+@asynccontextmanager
+async def open_share(workshop: Workshop, options: CopyOptions, name: str) -> AsyncIterator[Workshop]:
+    """The part of `workshop` for one of several users that do not know of each other.
+
+    It has source connections of its own, and shares of memory and places: a source that is slow, silent or
+    refuses keeps nobody but this user waiting. `name` is different for each of them.
+    """
+    budget = workshop.supply.budget.share()
+    permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
+    supply = Supply(budget=budget, permits=permits, network=options.network)
+    watching = asyncio.ensure_future(permits.watch())
+    try:
+        yield replace(workshop, supply=supply, share=name)
+    finally:
+        try:
+            await stop(watching)
+        finally:
+            budget.close()
+
+
 _shops: dict[tuple[object, ...], _Shop] = {}
 
 

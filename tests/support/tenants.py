@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from support.process import wait_until
+from support.process import READY_TIMEOUT_S, wait_until
 from support.service import GROUP, SUBSCRIPTION, Service, registry_path, start_service
 
 Roles = list[tuple[list[str], list[str]]]  # actions, registries
@@ -66,7 +66,9 @@ def post_import(
     return service.ask("POST", registry_path(target, "importImage"), body, as_principal(who))
 
 
-def outcome(service: Service, answer: tuple[int, dict[str, str], Any], who: str = "") -> tuple[int, str]:
+def outcome(
+    service: Service, answer: tuple[int, dict[str, str], Any], who: str = "", wait_s: float = READY_TIMEOUT_S
+) -> tuple[int, str]:
     """Status and error code at the end of an import, or those of the refused request."""
     status, headers, body = answer
     if status == 202:
@@ -77,6 +79,6 @@ def outcome(service: Service, answer: tuple[int, dict[str, str], Any], who: str 
             polled.append((status, body))
             return status != 202
 
-        wait_until(has_ended, "the end of the import")
+        wait_until(has_ended, "the end of the import", wait_s)
         status, body = polled[-1]
     return status, body.get("error", {}).get("code", "")

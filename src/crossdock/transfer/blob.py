@@ -34,6 +34,7 @@ from crossdock.transfer.parts import PipedPiece
 from crossdock.transfer.pipes import IS_AVAILABLE, Pipes
 from crossdock.transfer.ranges import AnyPiece, Piece, RangedReader, Supply
 from crossdock.transfer.resume import Continuation, Resuming, is_wrong_content
+from crossdock.transfer.shares import Shares
 from crossdock.transfer.spooling import Reader, Spooling
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import ended, stop
@@ -42,6 +43,7 @@ from crossdock.verify import BlobVerifier
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
 SMALL_BLOBS_AT_ONCE = 64  # of all copies; each is two or three requests that wait, and holds one slot
 MOST_READ_BACK = 20_000  # of some 300 bytes each
+LEAST_SMALL_BLOBS = 4  # of the copies of one share from one registry, however many others there are
 _SAID = (CopyError, Cancelled, UploadInterrupted)  # say what they ended, or are no failure
 LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
 
@@ -71,8 +73,9 @@ class during:
             ) from error
 
 
-Underway = dict[tuple[str, str], "asyncio.Future[None]"]
-"""The blobs that some copy is looking after, by target and digest; done when it has, well or not."""
+Underway = dict[tuple[str, str, str], "asyncio.Future[None]"]
+"""The blobs that some copy is looking after, by source registry, target and digest; done when it has, well or
+not. A copy does not wait for one that reads from another registry, which may be slow for ever."""
 
 
 class ReadBack(set[tuple[str, str]]):
@@ -96,8 +99,9 @@ class Workshop(Struct, frozen=True):
     damaged: dict[tuple[str, str], CopyError] = field(default_factory=dict)  # found when read back
     read_back: set[tuple[str, str]] = field(default_factory=ReadBack)
     check_blobs: bool = False
-    small: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SMALL_BLOBS_AT_ONCE))
-    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BLOBS_AT_ONCE))
+    small: Shares = field(default_factory=lambda: Shares(SMALL_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS))
+    large: Shares = field(default_factory=lambda: Shares(LARGE_BLOBS_AT_ONCE, 1))
+    share: str = ""  # whose part of it this is (`wiring.open_share`); empty: nobody's in particular
 
     @property
     def checks_blobs(self) -> bool:

@@ -54,6 +54,8 @@ class BlobCopies:
         self._outcomes: dict[Digest, BlobOutcome] = {}
         self._again: dict[Digest, asyncio.Future[None]] = {}  # promised by the target, and missed later
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._registry = source.name.partition("/")[0]
+        self._owner = workshop.share, self._registry  # of places in the workshop
         self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
 
     def brought(self, blobs: Iterable[Descriptor]) -> bool:
@@ -66,11 +68,11 @@ class BlobCopies:
 
     async def copy(self, blob: Descriptor) -> None:
         """See to it that the target has the blob, alone among all copies of the process. # network"""
-        underway, key = self._workshop.underway, self._key(blob)
+        underway, key = self._workshop.underway, (self._registry, *self._key(blob))
         while (other := underway.get(key)) is not None:
             await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
-        if key in self._workshop.damaged:
-            raise self._workshop.damaged[key]
+        if (damage := self._workshop.damaged.get(self._key(blob))) is not None:
+            raise damage
         underway[key] = done = asyncio.get_running_loop().create_future()
         try:
             outcome = await self._bring(blob)
@@ -150,16 +152,16 @@ class BlobCopies:
         if self._mount_from:  # it is in the target's registry already
             return nullcontext()
         # By the source's registry: one that is slow or silent keeps no copy waiting that reads elsewhere.
-        return self._target.turn(blob, self._source.name.partition("/")[0])
+        return self._target.turn(blob, self._registry)
 
     async def _move(self, blob: Descriptor) -> BlobOutcome:
         data = inline_bytes(blob)
         source = self._source if data is None else InlineSource(self._source, data)
         parts = (blob, source, self._target, self._workshop)
         if blob.size <= self._workshop.supply.budget.slot_size:
-            async with self._workshop.small:
+            async with self._workshop.small.place(self._owner):
                 return await self._mount_or(blob, lambda: SmallMove(*parts, self._tally))
-        async with self._large, self._workshop.large:
+        async with self._large, self._workshop.large.place(self._owner):
             return await self._mount_or(blob, lambda: BlobMove(*parts, self._resuming, self._tally))
 
     async def _mount_or(self, blob: Descriptor, move: Callable[[], SmallMove | BlobMove]) -> BlobOutcome:

@@ -21,14 +21,22 @@ from crossdock.errors import InvalidOption
 SLOT_SIZE = 1 << 20  # hashed and sent in one call each: 1,000 calls a second at 1 GiB/s, still warm in cache
 
 
+KEPT_FREE = 4  # one of so many slots is for shares that hold none
+
+
 class Request:
     """A place in the queue for `count` slots. ``granted`` is called once, unless withdrawn."""
 
-    __slots__ = ("count", "granted")
+    __slots__ = ("count", "granted", "share")
 
-    def __init__(self, count: int, granted: Callable[[], None]) -> None:
+    def __init__(self, count: int, granted: Callable[[], None], share: BudgetShare | None = None) -> None:
         self.count = count
         self.granted = granted
+        self.share = share
+
+    def held(self) -> int:
+        """How many slots its share holds."""
+        return self.share.held if self.share is not None else 0
 
 
 class Budget:
@@ -45,6 +53,11 @@ class Budget:
         self._queue: deque[Request] = deque()
         self._blocked = 0.0  # seconds that someone waited, up to `_blocked_since`
         self._blocked_since: float | None = None
+        self.shares = 0  # that are open
+
+    def share(self) -> BudgetShare:
+        """A part for one user of several; to be closed."""
+        return BudgetShare(self)
 
     @property
     def slots(self) -> int:
@@ -61,15 +74,14 @@ class Budget:
 
         Raises ValueError when `count` exceeds ``slots``.
         """
-        if count > self._arena.slots:
-            raise ValueError(f"{count} slots asked of an arena of {self._arena.slots}")
+        self._check(count)
         if self.reserve_now(count):
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def grant() -> None:
             if granted.done():  # cancelled, and its task has not run yet
-                self._reserved -= count
+                self._unreserve(count)
             else:
                 granted.set_result(None)
 
@@ -87,16 +99,21 @@ class Budget:
         await self.reserve(1)
         return self.draw()
 
-    def reserve_now(self, count: int) -> bool:
-        """Reserve `count` slots if they are there and nobody waits before; False: use `ask`."""
-        if self._queue or self.free < count:
+    def reserve_now(self, count: int, share: BudgetShare | None = None) -> bool:
+        """Reserve `count` slots if they are there and nobody waits before; False: use `ask`.
+
+        Who holds more of the slots does not wait before.
+        """
+        if self._queue and (share is None or share.held >= min(each.held() for each in self._queue)):
             return False
-        self._reserved += count
+        if not self._fits(count, share):
+            return False
+        self._reserve(count, share)
         return True
 
-    def ask(self, count: int, granted: Callable[[], None]) -> Request:
+    def ask(self, count: int, granted: Callable[[], None], share: BudgetShare | None = None) -> Request:
         """Queue for `count` slots; `granted` is called when they are reserved, and must not block."""
-        request = Request(count, granted)
+        request = Request(count, granted, share)
         self._queue.append(request)
         if self._blocked_since is None:
             self._blocked_since = time.monotonic()
@@ -122,7 +139,7 @@ class Budget:
 
     def cancel(self, count: int) -> None:
         """Give up `count` reserved slots that were not drawn, and serve those who wait."""
-        self._reserved -= count
+        self._unreserve(count)
         self._grant()
 
     def release(self, slot: Slot) -> None:
@@ -134,11 +151,97 @@ class Budget:
         """Unmap the arena. Every slot must have been released."""
         self._arena.close()
 
+    def _check(self, count: int) -> None:
+        if count > self._arena.slots:
+            raise ValueError(f"{count} slots asked of an arena of {self._arena.slots}")
+
+    def _fits(self, count: int, share: BudgetShare | None) -> bool:
+        kept = self.slots // KEPT_FREE if share is not None and share.held else 0
+        return self.free - kept >= count
+
+    def _reserve(self, count: int, share: BudgetShare | None) -> None:
+        self._reserved += count
+        if share is not None:
+            share.held += count
+
+    def _unreserve(self, count: int) -> None:
+        self._reserved -= count
+
     def _grant(self) -> None:
-        while self._queue and self.free >= self._queue[0].count:
-            request = self._queue.popleft()
-            self._reserved += request.count
+        while self._queue:
+            # Of equals, the one that asked first.
+            request = self._queue[0] if not self.shares else min(self._queue, key=Request.held)
+            if not self._fits(request.count, request.share):
+                break
+            self._queue.remove(request)
+            self._reserve(request.count, request.share)
             request.granted()
         if not self._queue and self._blocked_since is not None:
             self._blocked = self.blocked_s()
             self._blocked_since = None
+
+
+class BudgetShare(Budget):
+    """One user's part of a budget that several share.
+
+    All of them draw on the same slots. Who holds fewer is served first, and a part of the slots
+    (`KEPT_FREE`) is for those who hold none: so a user whose slots do not come back keeps nobody out.
+    """
+
+    def __init__(self, whole: Budget) -> None:
+        self._whole = whole
+        self.slot_size = whole.slot_size
+        self.held = 0  # slots reserved or drawn
+        whole.shares += 1
+
+    @property
+    def slots(self) -> int:
+        """How many slots this user should count on: fewer, the more users there are."""
+        return max(1, self._whole.slots // max(1, self._whole.shares))
+
+    @property
+    def free(self) -> int:
+        """How many slots of the whole nobody holds or has reserved."""
+        return self._whole.free
+
+    def reserve_now(self, count: int, share: BudgetShare | None = None) -> bool:
+        """As `Budget.reserve_now`."""
+        return self._whole.reserve_now(count, share or self)
+
+    def ask(self, count: int, granted: Callable[[], None], share: BudgetShare | None = None) -> Request:
+        """As `Budget.ask`."""
+        return self._whole.ask(count, granted, share or self)
+
+    def blocked_s(self) -> float:
+        """As `Budget.blocked_s`, of all users."""
+        return self._whole.blocked_s()
+
+    def withdraw(self, request: Request) -> None:
+        """As `Budget.withdraw`."""
+        self._whole.withdraw(request)
+
+    def draw(self) -> Slot:
+        """As `Budget.draw`."""
+        return self._whole.draw()
+
+    def cancel(self, count: int) -> None:
+        """As `Budget.cancel`."""
+        self.held -= count
+        self._whole.cancel(count)
+
+    def release(self, slot: Slot) -> None:
+        """As `Budget.release`."""
+        self.held -= 1
+        self._whole.release(slot)
+
+    def close(self) -> None:
+        """There is one user less. Every slot must have been released."""
+        assert not self.held, f"{self.held} slots were not given back"
+        self._whole.shares -= 1
+
+    def _check(self, count: int) -> None:
+        self._whole._check(count)
+
+    def _unreserve(self, count: int) -> None:
+        self.held -= count
+        self._whole._unreserve(count)

@@ -20,7 +20,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.options import CopyOptions
 from crossdock.service.config import Limits, Settings
 from crossdock.service.operations import imports as module
-from crossdock.service.operations import patience
+from crossdock.service.operations import pace
 from crossdock.service.operations.imports import Imports
 from crossdock.service.values import ENDED, Operation, Order, Principal
 
@@ -129,17 +129,17 @@ async def test_a_bug_ends_the_import_and_tells_nothing(
 async def test_an_import_that_stands_still_fails_with_the_reason(
     start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "STALL_S", 0.05)
+    monkeypatch.setattr(pace, "STALL_S", 0.05)
     async with start() as imports:
         operation = await ended(imports, await imports.submit(order("x")))
     assert operation.problem is not None
-    assert "nothing moved for 0.05 s" in operation.problem.message
+    assert "less than 32 MiB moved in 0.05 s" in operation.problem.message
 
 
 async def test_a_silent_registry_keeps_no_import_from_another_waiting(
     start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(pace, "PATIENCE_S", 0.01)
     async with start(imports=1, imports_per_registry=1) as imports:
         runs.answers = False
         silent = await imports.submit(order("x"))

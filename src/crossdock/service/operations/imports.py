@@ -26,14 +26,15 @@ from crossdock.acr.limits import ImageLimits
 from crossdock.acr.plan import ImportPlan, make_plan, plan_options
 from crossdock.errors import Cancelled, CredentialsLost, CrossdockError, InvalidInput, StoreError, TimedOut
 from crossdock.errors import Stopping as ServiceStopping
-from crossdock.events import Event, Retrying
+from crossdock.events import Event
 from crossdock.inventory.values import Inventory
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions
 from crossdock.service import audit
 from crossdock.service.config import Settings
+from crossdock.service.operations import pace
 from crossdock.service.operations.following import Following
-from crossdock.service.operations.patience import Patience
+from crossdock.service.operations.pace import Pace, Work
 from crossdock.service.operations.queue import FairQueue, Job
 from crossdock.service.operations.saving import PERIOD_S, Saving
 from crossdock.service.operations.secrets import Sealer, read_key
@@ -47,13 +48,10 @@ from crossdock.service.operations.store import (
 )
 from crossdock.service.problems import problem_of
 from crossdock.service.values import ENDED, Operation, Order, Progress
-from crossdock.wiring import open_resuming, open_workshop
+from crossdock.wiring import open_resuming, open_share, open_workshop
 
 log = logging.getLogger(__name__)
 
-STALL_S = (
-    3600.0  # without any event: longer than the engine's own bounds, a commit of 600 s asked for 6 times
-)
 STOP_S = 20.0  # for running imports to come to a point that the journal knows
 SHORTEST_KEEP_S = 3600.0  # a result has to be there when it is asked for
 RECENT = 1000  # imports that have ended, in memory besides on disk: what lists and pages show
@@ -321,48 +319,51 @@ class Imports:
         operation.progress = Progress()
         following = Following(operation.progress, plan)
 
-        def set_aside() -> None:
-            progress, places = operation.progress, _registries(plan)
-            # Until something has come of the source its target has not been asked for much, and vice versa.
-            silent = places[:1] if not progress.manifests else places[1:] if not progress.present else places
-            self._queue.set_aside(operation.id, frozenset(silent))
+        work = Work()
+
+        def set_aside(done: int) -> None:
+            places = _registries(plan)
+            # The target has not been asked before the source answers, and it took what is done.
+            is_source = done or not operation.progress.manifests
+            self._queue.set_aside(operation.id, frozenset(places[:1] if is_source else places))
             self._start_ready()
 
-        patience = Patience(set_aside, lambda: self._queue.take_back(operation.id))
-
         async def found(source: FoundSource) -> None:
-            patience.note()
             following.found(source)
             if not operation.source_digest:
                 operation.source_digest = str(source.digest)
                 await self._saving.save(updated(operation))
 
-        serving = Serving(
-            workshop=self._workshop,
-            resuming=changed(self._resuming, keeps=lambda: operation.id not in self._unwanted),
-            digest=operation.source_digest,
-            on_found=found,
-            by_login=operation.order.by_login,
-        )
         now = asyncio.get_running_loop().time
-        bound = asyncio.timeout(STALL_S)
+        bound = asyncio.timeout(pace.STALL_S)
+        due = pace.STALL_WORK
 
         def listen(event: Event) -> None:
+            nonlocal due
             following(event)
+            work(event)
             self._saving.note(operation)
-            if type(event) is not Retrying and not bound.expired():
-                bound.reschedule(now() + STALL_S)
-                patience.note()
+            if work.done >= due and not bound.expired():
+                due = work.done + pace.STALL_WORK
+                bound.reschedule(now() + pace.STALL_S)
 
         try:
-            with patience:
-                async with bound:
+            with Pace(work, set_aside, lambda: self._queue.take_back(operation.id)):
+                async with bound, open_share(self._workshop, self._options, operation.id) as workshop:
+                    serving = Serving(
+                        workshop=workshop,
+                        resuming=changed(self._resuming, keeps=lambda: operation.id not in self._unwanted),
+                        digest=operation.source_digest,
+                        on_found=found,
+                        by_login=operation.order.by_login,
+                    )
                     result = await run_import(
                         plan, options, on_event=listen, limits=self._image_limits, serving=serving
                     )
         except TimeoutError as error:
             if bound.expired():
-                raise TimedOut(f"nothing moved for {STALL_S:g} s", phase="import") from error
+                least = f"{pace.STALL_WORK >> 20} MiB"
+                raise TimedOut(f"less than {least} moved in {pace.STALL_S:g} s", phase="import") from error
             raise
         following.all_done()
         return result

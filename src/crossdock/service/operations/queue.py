@@ -2,7 +2,8 @@
 
 Principals take turns, whoever was served last waits longest. Each one's imports begin in the order in which
 they came, but for those whose registry has as many as it may: they are passed over until it has fewer, and
-keep nobody waiting. Nor does a job that runs and is set aside, because a registry does not answer it.
+keep nobody waiting. Nor does a job that runs and is set aside, because a registry holds it up: neither its
+place nor, for other principals, those of its registries.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from crossdock.errors import QueueFull
 
-MOST_ASIDE = 8  # for each that may run at once
+MOST_ASIDE = 8  # of one principal, for each that may run at once, after which it starts no others
 
 
 class Job(Struct, frozen=True):
@@ -35,7 +36,6 @@ class FairQueue:
         self._waiting: dict[str, dict[str, Job]] = {}  # principal → id → job; whose turn it is comes first
         self._running: dict[str, Job] = {}
         self._aside: dict[str, frozenset[str]] = {}  # of the running: the registries it still counts for
-        self._busy: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:
@@ -67,24 +67,25 @@ class FairQueue:
         """The job whose turn it is, which runs from now on; None when none may."""
         if len(self._running) - len(self._aside) >= self._at_once:
             return None
+        aside = Counter(self._running[job_id].principal for job_id in self._aside)
+        users = self._users()
         for principal, jobs in self._waiting.items():
-            job = next((each for each in jobs.values() if self._may_run(each)), None)
+            if aside[principal] >= MOST_ASIDE * self._at_once:
+                continue
+            job = next((each for each in jobs.values() if self._may_run(each, users)), None)
             if job is not None:
                 del self._waiting[principal]
                 del jobs[job.id]
                 if jobs:
                     self._waiting[principal] = jobs  # behind all others
                 self._running[job.id] = job
-                self._busy.update(job.registries)
                 return job
         return None
 
     def remove(self, job_id: str) -> None:
         """The job has ended, or is not to run."""
-        job = self._running.pop(job_id, None)
-        if job is not None:
-            self._busy.subtract(self._aside.pop(job_id, job.registries))
-            self._busy = +self._busy
+        self._aside.pop(job_id, None)
+        if self._running.pop(job_id, None) is not None:
             return
         for principal, jobs in self._waiting.items():
             if jobs.pop(job_id, None) is not None:
@@ -92,23 +93,29 @@ class FairQueue:
                     del self._waiting[principal]
                 return
 
-    def set_aside(self, job_id: str, silent: frozenset[str]) -> None:
-        """The running job waits for one of `silent`, and counts for these alone from now on.
-
-        Not when very many do already: what waits for registries has to have an end, too.
-        """
+    def set_aside(self, job_id: str, slow: frozenset[str]) -> None:
+        """The running job is held up by one of `slow`, and counts for these alone from now on."""
         job = self._running.get(job_id)
-        if job is None or job_id in self._aside or len(self._aside) >= MOST_ASIDE * self._at_once:
-            return
-        self._aside[job_id] = job.registries & silent
-        self._busy.subtract(job.registries - silent)
-        self._busy = +self._busy
+        if job is not None and job_id not in self._aside:
+            self._aside[job_id] = job.registries & slow
 
     def take_back(self, job_id: str) -> None:
         """The job goes on and counts as before, though there may be one too many for a while."""
-        silent = self._aside.pop(job_id, None)
-        if silent is not None:
-            self._busy.update(self._running[job_id].registries - silent)
+        self._aside.pop(job_id, None)
 
-    def _may_run(self, job: Job) -> bool:
-        return all(self._busy[registry] < self._per_registry for registry in job.registries)
+    def _users(self) -> dict[str, list[Job]]:
+        """Of each registry, the running jobs that count for it."""
+        users: dict[str, list[Job]] = {}
+        for job in self._running.values():
+            for registry in self._aside.get(job.id, job.registries):
+                users.setdefault(registry, []).append(job)
+        return users
+
+    def _may_run(self, job: Job, users: dict[str, list[Job]]) -> bool:
+        return all(self._has_room(job, users.get(registry, [])) for registry in job.registries)
+
+    def _has_room(self, job: Job, users: list[Job]) -> bool:
+        """Whether a registry with these users takes one more: it is not full, or by slow jobs of others."""
+        if len(users) < self._per_registry:
+            return True
+        return all(each.id in self._aside and each.principal != job.principal for each in users)
