@@ -127,9 +127,11 @@ class ConnectFailed(TransportError, ConnectionError):
 
     ``.is_closed`` is True when the port refused, and never took a connection of this process before: most
     likely the address is wrong, and waiting does not help (`options.NetworkOptions.retries_after`).
+    ``.lacks_descriptors``: this process has as many open files as it may have.
     """
 
     is_closed: bool = False
+    lacks_descriptors: bool = False
 
 
 class TlsFailed(TransportError, ConnectionError):

@@ -18,7 +18,8 @@ from crossdock.options import RegistryOptions
 from crossdock.protocol.addresses import literal
 from crossdock.protocol.redirect import is_loopback
 from crossdock.transport.base import CheckAddresses, ServedAt
-from crossdock.transport.reason import is_refused, os_reason
+from crossdock.transport.descriptors import HINT
+from crossdock.transport.reason import is_refused, lacks_descriptors, os_reason
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _TLS_RECORDS = frozenset({0x15, 0x16})  # alert, handshake (RFC 8446 section 5.1)
@@ -80,7 +81,9 @@ async def speaks_tls(host: str, port: int, connect_timeout: float) -> bool:
         ) from None
     except OSError as error:
         raise ConnectFailed(
-            f"no connection to {host}:{port}: {os_reason(error)}", is_closed=is_refused(error)
+            f"no connection to {host}:{port}: {os_reason(error)}",
+            hint=HINT if lacks_descriptors(error) else "",
+            is_closed=is_refused(error),
         ) from None
     try:
         writer.write(_client_hello(host))

@@ -6,8 +6,9 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
-from crossdock.errors import InvalidInput, TransportError
+from crossdock.errors import ConnectFailed, InvalidInput, TransportError
 from crossdock.transport.connect import Connector
+from crossdock.transport.descriptors import PAUSES_S, affordable
 from crossdock.transport.exchange import HttpExchange
 from crossdock.transport.head import RESERVED, encode_fields, encode_request_line
 from crossdock.transport.origin import Origin, parse_proxy, split_url
@@ -53,7 +54,8 @@ class HttpClient:
         self._watchdog = Watchdog(loop, options.timeout)
         self._connector = Connector(loop, options, self._watchdog, tls_for, check)
         # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
-        self._pool = Pool(loop, options.connections_per_host, max(options.commit_timeout, options.timeout))
+        limit = affordable(options.connections_per_host)
+        self._pool = Pool(loop, limit, max(options.commit_timeout, options.timeout))
         self._origins: dict[tuple[str, str, int], Origin] = {}
         self._fields: dict[tuple[Origin, Headers], bytes] = {}  # encoded; most requests have those of others
 
@@ -108,7 +110,18 @@ class HttpClient:
                 connection.abort()
 
     async def _connect(self, origin: Origin) -> Connection:
-        connection = await self._connector.connect(origin)
+        pauses = iter(PAUSES_S)
+        while True:
+            try:
+                connection = await self._connector.connect(origin)
+                break
+            except ConnectFailed as error:
+                if not error.lacks_descriptors:
+                    raise
+                if not await self._pool.make_room():
+                    if (pause_s := next(pauses, None)) is None:
+                        raise
+                    await asyncio.sleep(pause_s)
         try:
             self._pool.occupy(origin, connection)
         except BaseException:

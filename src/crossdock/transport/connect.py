@@ -12,8 +12,9 @@ from aiohappyeyeballs.utils import addr_to_addr_infos
 
 from crossdock.errors import ConnectFailed, TimedOut, TlsFailed
 from crossdock.transport.connection import Connection
+from crossdock.transport.descriptors import HINT
 from crossdock.transport.head import encode_request
-from crossdock.transport.reason import is_refused, is_unknown_name, os_reason
+from crossdock.transport.reason import is_refused, is_unknown_name, lacks_descriptors, os_reason
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -226,9 +227,12 @@ class Connector:
             )
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some refused addresses
             self._resolver.forget(host, port)
+            has_none = lacks_descriptors(error)
             raise ConnectFailed(
                 f"cannot connect to {_place(origin)}: {os_reason(error)}",
+                hint=HINT if has_none else "",
                 is_closed=is_refused(error) and (host, port) not in self._reached,
+                lacks_descriptors=has_none,
             ) from error
         self._reached.add((host, port))
         self._resolver.prefer(host, port, sock.family)

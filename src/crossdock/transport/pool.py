@@ -5,12 +5,14 @@ cancellation can only fall between two consistent states. A *place* is the right
 origin; an exchange holds one from before its connection exists until after it is given back.
 
 Per origin: places held + idle connections <= limit. An idle connection is always taken before a new one is
-made, so a place without an idle connection means there is room for a new one.
+made, so a place without an idle connection means there is room for a new one. The limit falls where this
+process has no descriptor left for a connection (`Pool.make_room`), and rises again bit by bit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 IDLE_FOR = 50.0  # seconds an idle connection is kept; nginx closes after 75, many load balancers after 60
 IDLE_LIMIT = 96  # idle connections in all
+GROWS_AFTER = 32  # connections given back, after which one more may exist where descriptors lacked
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # of this process, which share its descriptors
 
 
 class _Origin:
@@ -47,11 +52,13 @@ class Pool:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, patience: float) -> None:
         self._loop = loop
-        self._limit = limit
+        self._limit = self._most = limit
+        self._given_back = 0  # since the limit changed
         self._patience = patience
         self._origins: dict[Origin, _Origin] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        _pools.add(self)
 
     def __repr__(self) -> str:
         lines = (
@@ -131,13 +138,22 @@ class Pool:
 
     def _free(self, origin: Origin, state: _Origin) -> None:
         state.released += 1
-        while state.waiting:
+        state.places -= 1
+        self._grow()
+        while state.waiting and state.places < self._limit:
             turn = state.waiting.popleft()
             if not turn.done():
-                turn.set_result(None)  # the place changes hands
-                return
-        state.places -= 1
+                state.places += 1  # it changes hands
+                turn.set_result(None)
         self._forget(origin, state)
+
+    def _grow(self) -> None:
+        """After `make_room` there may be more connections again, bit by bit."""
+        if self._limit < self._most:
+            self._given_back += 1
+            if self._given_back >= GROWS_AFTER:
+                self._given_back = 0
+                self._limit += 1
 
     def _forget(self, origin: Origin, state: _Origin) -> None:
         if not state.places and not state.idle and not state.waiting:
@@ -176,6 +192,32 @@ class Pool:
     def _check_open(self) -> None:
         if self._closed:
             raise ConnectFailed("the client is closed", retryable=False)
+
+    async def make_room(self) -> bool:
+        """A descriptor lacked: close the idle connections of all pools, and have fewer here for a while.
+
+        Returns whether any was closed.
+        """
+        busy = max((len(state.busy) for state in self._origins.values()), default=0)
+        self._limit = max(1, min(self._limit, busy))
+        self._given_back = 0
+        closed = [
+            connection for pool in _pools if pool._loop is self._loop for connection in pool._close_idle()
+        ]
+        for connection in closed:
+            await connection.gone()
+        return bool(closed)
+
+    def _close_idle(self) -> list[Connection]:
+        closed: list[Connection] = []
+        for origin, state in tuple(self._origins.items()):
+            for connection in state.idle:
+                connection.on_lost = None
+                connection.abort()
+            closed += state.idle
+            state.idle.clear()
+            self._forget(origin, state)
+        return closed
 
     def close(self) -> list[Connection]:
         """Close every connection; no place is given any more. Returns what was closed, to be waited for."""

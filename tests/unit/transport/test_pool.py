@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 
 import pytest
 
 from crossdock.errors import ConnectFailed, InvalidInput, ReadFailed, TimedOut
+from crossdock.transport import descriptors
 from crossdock.transport import pool as pool_module
 from crossdock.transport.base import Request
-from crossdock.transport.connect import Resolver
+from crossdock.transport.connect import Connector, Resolver
+from crossdock.transport.descriptors import affordable
 from unit.transport.wire import Memory, Peer, Server, always, finish, ok, pattern
 
 BODY = pattern(100_000)
@@ -254,6 +257,88 @@ def refuses(error: Exception):
         raise error
 
     return ask
+
+
+# -- few descriptors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "connections"),
+    [(40, 96, 4), (8, 96, 2), (64, 96, 10), (256, 96, 58), (1024, 96, 96), (1 << 20, 96, 96), (64, 3, 3)],
+)
+def test_few_files_mean_few_connections(monkeypatch, limit, wanted, connections):
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda which: (limit, limit))
+    assert affordable(wanted) == connections
+
+
+def test_no_limit_on_files_is_none_on_connections(monkeypatch):
+    unlimited = descriptors.resource.RLIM_INFINITY
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda which: (unlimited, unlimited))
+    assert affordable(96) == 96
+
+
+@pytest.fixture
+def lacking(monkeypatch):
+    """Lets so many connections fail for want of a descriptor."""
+
+    def fail(times: float) -> list[int]:
+        tries: list[int] = []
+        dial = Connector._dial
+
+        async def dials(self, origin):
+            tries.append(1)
+            if len(tries) <= times:
+                raise ConnectFailed("Too many open files", hint=descriptors.HINT, lacks_descriptors=True)
+            return await dial(self, origin)
+
+        monkeypatch.setattr(Connector, "_dial", dials)
+        monkeypatch.setattr("crossdock.transport.client.PAUSES_S", (0.0,) * 3)
+        return tries
+
+    return fail
+
+
+async def test_a_descriptor_that_lacks_is_waited_for(serve, new_client, lacking):
+    server = await serve(always(ok(b"x")))
+    tries = lacking(2)
+    assert await get(new_client(), server.url) == b"x"
+    assert len(tries) == 3
+
+
+async def test_without_any_descriptor_the_error_says_what_to_do(serve, new_client, lacking):
+    server = await serve(always(ok(b"x")))
+    tries = lacking(math.inf)
+    client = new_client()
+    with pytest.raises(ConnectFailed, match="Too many open files") as caught:
+        await client.send(Request("GET", server.url))
+    assert len(tries) == 4
+    assert "ulimit -n" in caught.value.hint
+    assert repr(client) == "<HttpClient <Pool >>"
+
+
+async def test_idle_connections_make_room_also_those_of_another_client(stack, serve, new_client, lacking):
+    server, other = await serve(always(ok(b"x"))), await serve(always(ok(b"y")))
+    clients = new_client(), new_client()
+    assert await get(clients[0], server.url) == b"x"
+    assert "1 idle" in repr(clients[0])
+    lacking(1)
+    assert await get(clients[1], other.url) == b"y"
+    assert repr(clients[0]) == "<HttpClient <Pool >>"
+    assert await get(clients[0], server.url) == b"x"
+
+
+async def test_after_a_lack_there_are_fewer_connections_and_then_more_again(
+    stack, serve, new_client, lacking, monkeypatch
+):
+    monkeypatch.setattr("crossdock.transport.pool.GROWS_AFTER", 2)
+    server = await serve(always(ok(b"x")))
+    client = new_client(connections_per_host=3)
+    lacking(1)
+    assert await get(client, server.url) == b"x"
+    assert client._pool._limit == 1
+    assert await asyncio.gather(*(get(client, server.url) for _ in range(30))) == [b"x"] * 30
+    assert client._pool._limit == 3
+    assert "0 waiting" in repr(client)
 
 
 async def test_a_host_whose_first_address_refuses_is_reached_by_the_next(
