@@ -32,6 +32,13 @@ class LenientRegistry(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}  # with the Content-Type
         self.asked: list[tuple[str, str]] = []  # method and path of each request
+        self.is_mixed = False  # serves blobs under /manifests/ as well, as distribution 2.8 does
+        self.is_strict = False  # takes no manifest without what it lists
+        self.promised: set[str] = set()  # blobs that it has not, and mounts, or reports as present
+        self.promises_by_head = True
+        self.lost: set[str] = set()  # blobs that it takes and does not keep
+        self.damaged: dict[str, bytes] = {}  # what it serves for blobs, whatever it is sent
+        self.private: dict[tuple[str, str], bytes] = {}  # blobs of one repository alone
         thread = threading.Thread(target=self.serve_forever, daemon=True)
         thread.start()
         closing.callback(thread.join)
@@ -59,6 +66,22 @@ class LenientRegistry(ThreadingHTTPServer):
         found: dict[str, Any] = json.loads(self.manifests[name, reference][1])
         return found
 
+    def find(self, name: str, reference: str) -> tuple[str, bytes]:
+        """Content-Type and bytes of what it serves as a manifest; no bytes: nothing."""
+        found = self.manifests.get((name, reference), ("", b""))
+        if not found[1] and self.is_mixed and self.blobs.get(reference, b"").startswith(b"{"):
+            data = self.blobs[reference]
+            return json.loads(data).get("mediaType") or OCI_MANIFEST, data
+        return found
+
+    def missing(self, name: str, data: bytes) -> list[str]:
+        """What the manifest lists and the registry has not."""
+        document = json.loads(data)
+        blobs = [*filter(None, [document.get("config")]), *document.get("layers", [])]
+        lost = [each["digest"] for each in blobs if each["digest"] not in self.blobs]
+        children = document.get("manifests", [])
+        return lost + [each["digest"] for each in children if not self.find(name, each["digest"])[1]]
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients may leave when they like."""
 
@@ -75,13 +98,18 @@ class _Handler(BaseHTTPRequestHandler):
         found = _PATH.fullmatch(path)
         name, kind, reference = found.groups() if found else ("", "", "")
         if kind == "manifests":
-            media_type, data = self.server.manifests.get((name, reference), ("", b""))
+            media_type, data = self.server.find(name, reference)
             if data:
                 digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
                 return self._answer(200, data, {"Content-Type": media_type, "Docker-Content-Digest": digest})
             return self._refuse("MANIFEST_UNKNOWN")
-        if kind == "blobs" and reference in self.server.blobs:
-            return self._answer(200, self.server.blobs[reference])
+        if kind == "blobs":
+            promises = self.server.promises_by_head and reference in self.server.promised
+            if self.command == "HEAD" and promises:
+                return self._answer(200, length=None)
+            own = self.server.private.get((name, reference), self.server.blobs.get(reference))
+            if own is not None:
+                return self._answer(200, self.server.damaged.get(reference, own))
         if kind == "tags":
             mine = sorted(each for owner, each in self.server.manifests if owner == name)
             if mine:
@@ -95,8 +123,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.asked.append((self.command, self.path))
         body = self._body()
-        if "digest" in (query := parse_qs(urlsplit(self.path).query)):
-            self.server.blobs[query["digest"][0]] = body
+        query = parse_qs(urlsplit(self.path).query)
+        if query.get("mount", [""])[0] in self.server.promised:
+            return self._answer(201)
+        if "digest" in query:
+            self._keep(query["digest"][0], body)
             return self._answer(201)
         return self._answer(202, headers={"Location": f"{urlsplit(self.path).path}one"})
 
@@ -105,24 +136,39 @@ class _Handler(BaseHTTPRequestHandler):
         split, body = urlsplit(self.path), self._body()
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if "/blobs/uploads/" in split.path:
-            self.server.blobs[digest] = body
+            self._keep(digest, body)
         elif found := _PATH.fullmatch(split.path):
+            if self.server.is_strict and (missing := self.server.missing(found["name"], body)):
+                return self._refuse("MANIFEST_BLOB_UNKNOWN", missing)
             kept = self.headers["Content-Type"] or "", body
             self.server.manifests[found["name"], found["reference"]] = kept
             self.server.manifests[found["name"], digest] = kept
         return self._answer(201, headers={"Docker-Content-Digest": digest})
 
+    def _keep(self, digest: str, data: bytes) -> None:
+        if digest not in self.server.lost:
+            self.server.blobs[digest] = data
+
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"] or 0))
 
-    def _refuse(self, code: str) -> None:
-        self._answer(404, json.dumps({"errors": [{"code": code, "message": code.lower()}]}).encode())
+    def _refuse(self, code: str, detail: list[str] | None = None) -> None:
+        errors = [{"code": code, "message": code.lower(), "detail": detail}]
+        self._answer(404, json.dumps({"errors": errors}).encode())
 
-    def _answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+    def _answer(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        length: int | None = -1,
+    ) -> None:
         self.send_response(status)
         for each, value in (headers or {}).items():
             self.send_header(each, value)
-        self.send_header("Content-Length", str(len(body)))
+        if length is not None:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

@@ -217,7 +217,10 @@ class Repository:
         missing = []
         for needed in manifest.successors():
             size = self.files.size(needed.digest)
-            if size is None and not (needed.urls and mediatype.is_foreign_layer(needed.media_type)):
+            if manifest.is_index and (not needed.media_type or mediatype.is_manifest(needed.media_type)):
+                if needed.digest not in self.known():  # the same bytes may be a mere blob, a layer of another
+                    missing.append(needed)
+            elif size is None and not (needed.urls and mediatype.is_foreign_layer(needed.media_type)):
                 missing.append(needed)
             elif size is not None and size != needed.size and not manifest.is_index:
                 # Sizes in lists of manifests may be wrong, and distribution does not compare them.
