@@ -31,6 +31,7 @@ class LenientRegistry(ThreadingHTTPServer):
         self.host = f"127.0.0.1:{self.server_address[1]}"
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}  # with the Content-Type
+        self.refused: dict[str, int] = {}  # kind of path → status
         self.asked: list[tuple[str, str]] = []  # method and path of each request
         self.is_mixed = False  # serves blobs under /manifests/ as well, as distribution 2.8 does
         self.is_strict = False  # takes no manifest without what it lists
@@ -97,6 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(200, b"{}")
         found = _PATH.fullmatch(path)
         name, kind, reference = found.groups() if found else ("", "", "")
+        if kind in self.server.refused:
+            return self._answer(self.server.refused[kind])
         if kind == "manifests":
             media_type, data = self.server.find(name, reference)
             if data:

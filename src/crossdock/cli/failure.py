@@ -90,7 +90,7 @@ def next_step(error: BaseException) -> str:
         case Denied():
             return "ask for access, or use other credentials"
         case NotFound():
-            return "check repository and tag; `crossdock tags` lists tags"
+            return _what_to_look_for(error)
         case RateLimited():
             return "wait, or use credentials with a higher limit"
         case ContentError():
@@ -108,6 +108,18 @@ def next_step(error: BaseException) -> str:
         case RegistryError():
             return "ask who runs that registry: its log may tell why"
     return ""
+
+
+def _what_to_look_for(error: BaseException) -> str:
+    """What to do about what is not there, by what was asked for."""
+    operation = error.operation if isinstance(error, CopyError) else ""
+    if isinstance(error, CopyError) and error.side == "target":
+        return "check the repository's name; some registries want it to be created before"
+    if operation.startswith("list tags"):
+        return "check the repository's name"
+    if operation.startswith("fetch"):
+        return "the source lists it and does not have it: ask who runs it, or who pushed it, to push it again"
+    return "check repository and tag; `crossdock tags` lists tags"
 
 
 def traceback_text(error: BaseException) -> str:

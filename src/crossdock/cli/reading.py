@@ -12,7 +12,9 @@ from crossdock.cli.failure import fold
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.streams import print_bytes, print_json, print_result, read_credentials, warn
 from crossdock.cli.units import format_size
+from crossdock.errors import InvalidReference
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions
 
 _LONGEST_INTEGER = 1000  # digits; sys.set_int_max_str_digits allows no bound below 640, and begins with 4300
@@ -40,12 +42,24 @@ def inspect(namespace: argparse.Namespace) -> int:
 
 def tags(namespace: argparse.Namespace) -> int:
     """Print the tags of a repository, in the registry's order."""
+    _refuse_tag(namespace.repository)
     names = run_until_done(api.list_tags(namespace.repository, _options(namespace), on_warning=warn))
     if namespace.output == "json":
         print_json({"repository": namespace.repository, "tags": names})
     elif names:
         print_result("\n".join(fold(name) for name in names))
     return ExitCode.DONE
+
+
+def _refuse_tag(repository: str) -> None:
+    """Raise `InvalidReference` for a repository or layout with a tag or digest."""
+    location = parse_location(repository, default_tag=None)
+    for named in (location.tag and f":{location.tag}", location.digest and f"@{location.digest}"):
+        if named:
+            raise InvalidReference(
+                f"{location} names one image, and tags are listed of a whole repository",
+                hint=f"leave {named} out; crossdock inspect shows what it means",
+            )
 
 
 def _options(namespace: argparse.Namespace) -> CopyOptions:

@@ -42,6 +42,13 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # grammar joins words by one of them, and lacks tags of registries that other tools write: a__b, _x, v1., 1-.
 _REF_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+/-]*")
 
+# A registry whose repository was forgotten. Docker reads its port as the tag of an image of Docker Hub, none
+# of which has a host's name. `re` compiles it when it is first used.
+_HOST_ALONE = (
+    r"(?:docker://)?(?:localhost:[0-9]+|\[[0-9A-Fa-f:]+\](?::[0-9]+)?"
+    rf"|(?:[0-9]+(?:\.[0-9]+){{3}}|{_LABEL}(?:\.{_LABEL})+)(?::[0-9]+)?)/?"
+)
+
 # What follows an "@" and is meant as a digest, right or wrong.
 _LIKE_DIGEST = re.compile(rf"(?:{'|'.join(ALGORITHMS)}):[^@]*|[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{{32,}}")
 
@@ -194,6 +201,9 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
         return LayoutReference.parse(text)
     if transport := _OTHER_TRANSPORTS.match(text):
         raise _unsupported(text, transport[0])
+    if re.fullmatch(_HOST_ALONE, text):
+        host = text.removeprefix("docker://").rstrip("/")
+        raise _invalid(text, "it is a registry, without a repository", hint=f"write {host}/REPOSITORY[:TAG]")
     return Reference.parse(text, default_tag=default_tag)
 
 

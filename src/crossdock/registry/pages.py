@@ -36,7 +36,7 @@ MOST_NAMES = 1_000_000  # of one list
 MAX_PAGES = 10_000
 EMPTY_PAGES = 100  # in a row
 _TOTAL_LIMIT = 256 << 20  # bytes of all pages
-_PAGE_LIMIT = 16 << 20  # bytes; servers without paging send everything at once
+PAGE_LIMIT = 16 << 20  # bytes; servers without paging send everything at once
 _PAGE_VALUES = 1_100_000  # JSON values of a page, which take some 60 bytes each here
 _FEWER = 100  # entries; the usual limit of those that refuse more
 _REFUSES_N = (400, 413)
@@ -157,7 +157,7 @@ async def _first(
     while True:
         ok = (200,) if query.n is None else (200, *_REFUSES_N)
         reply = await client.request(
-            "GET", query.target, scope=scope, headers=headers or {}, ok=ok, limit=_PAGE_LIMIT
+            "GET", query.target, scope=scope, headers=headers or {}, ok=ok, limit=PAGE_LIMIT
         )
         if reply.status == 200:
             return reply, query
@@ -170,7 +170,7 @@ async def _first(
 async def _later(client: RegistryClient, url: str, scope: Scope, headers: Mapping[str, str] | None) -> Reply:
     """A page that is not the first. Its 404 says nothing about the repository, or whether there are lists."""
     try:
-        return await client.request("GET", url, scope=scope, headers=headers or {}, limit=_PAGE_LIMIT)
+        return await client.request("GET", url, scope=scope, headers=headers or {}, limit=PAGE_LIMIT)
     except RegistryError as error:
         if error.status not in _NO_PAGE:
             raise

@@ -50,8 +50,16 @@ class RegistryRepository:
     # -- content.Source ------------------------------------------------------------------------------
 
     async def resolve(self, reference: str) -> Descriptor:
-        """As `Manifests.resolve`. # network"""
-        return await self._manifests.resolve(reference)
+        """As `Manifests.resolve`; of a source, the error says what is missing. # network"""
+        try:
+            return await self._manifests.resolve(reference)
+        except NotFound as error:
+            if self._client.side == "source" and not error.hint:
+                from crossdock.registry.missing import explain_missing  # of failures alone
+
+                told = self._client, self._repository, self._scope, self._name, reference
+                error.hint = await explain_missing(*told)
+            raise
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """As `Manifests.fetch`. # network"""

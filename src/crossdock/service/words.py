@@ -35,6 +35,8 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"plain HTTP is chosen by --src-plain-http and --dest-plain-http",
             "plain HTTP is chosen in the inventory (tls.plain_http)",
         ),
+        (r": (copy the platforms that are there with --platform|leave out this platform)$", ""),
+        (r"copy the platforms in newer formats with --platform, or ask", "ask"),
         (r"--force overwrites", "the mode Force overwrites"),
         (r"write LOGIN_SERVER/\S+, or give --registry", "give source.registryUri or source.resourceId"),
         (r"with --registry, which", "(source.resourceId), which"),

@@ -191,6 +191,12 @@ def test_a_conflict_names_phase_registry_and_every_tag_that_is_there() -> None:
             "if this registry speaks plain HTTP, the operator can say so in the inventory (tls.plain_http)",
         ),
         ("give one --platform or none", ""),
+        (
+            "an index lists this manifest for linux/arm64 and the source no longer has it: copy the platforms"
+            " that are there with --platform",
+            "an index lists this manifest for linux/arm64 and the source no longer has it",
+        ),
+        ("h/app has no tag v9; did you mean v1?",) * 2,
         ("get a new one with az account get-access-token --resource https://x, and see",) * 2,
         (
             "logged in, h may allow more: crossdock login h",

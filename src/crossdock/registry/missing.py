@@ -1,0 +1,73 @@
+"""What is missing where a manifest was answered by 404: the repository or its tag, and what there is instead.
+
+One question after the failure, for the message alone: an answer that cannot be had soon adds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from crossdock.errors import CrossdockError
+from crossdock.oci.reference import DEFAULT_TAG
+from crossdock.registry.pages import PAGE_LIMIT
+from crossdock.registry.tags import tags_of_page, tags_query
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Scope
+
+ANSWER_S = 5.0  # a person waits for the message
+LISTED = 5  # tags
+_API_PARTS = ("v2", "v1")  # of the URLs that people copy
+
+
+async def explain_missing(
+    client: RegistryClient, repository: str, scope: Scope, locator: str, reference: str
+) -> str:
+    """What of `reference`, a tag or digest, is not there, in words; empty when that cannot be told. # network
+
+    `locator` is the repository as people write it.
+    """
+    if (name := _without_api_part(repository)) is not None:
+        host = locator.removesuffix(repository)
+        return f"{locator} is part of a URL: leave {repository.partition('/')[0]}/ out, as in {host}{name}"
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reply = await client.request(
+                *("GET", tags_query(repository).target),
+                scope=scope,
+                ok=(200, 404),
+                limit=PAGE_LIMIT,
+                retry=False,
+            )
+        if reply.status == 404:
+            return f"there is no repository {repository} at {locator.removesuffix(f'/{repository}')}"
+        tags = tags_of_page(reply).entries
+    except (CrossdockError, TimeoutError):
+        return ""
+    if not tags:
+        return f"{locator} has no tags, or does not exist"
+    if ":" in reference:
+        return f"{locator} exists and has no such manifest"
+    if reference in tags:
+        return f"{locator} lists the tag {reference} and does not have its manifest"
+    assumed = ", which is assumed where none is given" if reference == DEFAULT_TAG else ""
+    return f"{locator} has no tag {reference}{assumed}; {_instead(reference, tags)}"
+
+
+def _instead(tag: str, tags: list[str]) -> str:
+    """Tags that look like the one that is missing, else the first there are."""
+    from difflib import get_close_matches  # of failures alone
+
+    spelled = {each.lower(): each for each in tags}
+    near = [spelled[each] for each in get_close_matches(tag.lower(), list(spelled), n=3)]
+    if near:
+        first = f"{', '.join(near[:-1])} or " if len(near) > 1 else ""
+        return f"did you mean {first}{near[-1]}?"
+    more = f" and {len(tags) - LISTED} more" if len(tags) > LISTED else ""
+    return f"its tags are {', '.join(tags[:LISTED])}{more}"
+
+
+def _without_api_part(repository: str) -> str | None:
+    first, _, rest = repository.partition("/")
+    return rest if rest and first in _API_PARTS else None
