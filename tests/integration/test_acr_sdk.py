@@ -108,10 +108,38 @@ def test_what_is_missing_or_not_possible_is_said_so(sdk: Any, served: Embedded, 
         list(client.list_manifest_properties("missing"))
     with pytest.raises(ResourceNotFoundError):
         client.get_tag_properties("app", "missing")
+    client.update_repository_properties("app", can_write=False)
     with pytest.raises(HttpResponseError) as refused:
-        client.update_repository_properties("app", can_write=False)
+        client.delete_repository("app")
     assert refused.value.status_code == 405
+    client.update_repository_properties("app", can_write=True)
     client.delete_tag("app", "missing")  # no error, says its documentation
+
+
+def test_the_sdk_locks_and_deletes(sdk: Any, served: Embedded, closing: ExitStack) -> None:
+    from azure.core.exceptions import HttpResponseError
+
+    builder = ImageBuilder(served.root / "app")
+    image = builder.tag(builder.image([builder.random_layer(10)]), "v1")
+    client = client_of(sdk, served, closing)
+    locked = client.update_tag_properties("app", "v1", can_write=False, can_delete=False)
+    assert (locked.can_write, locked.can_delete, locked.can_read, locked.can_list) == (
+        False,
+        False,
+        True,
+        True,
+    )
+    for change in (
+        lambda: client.delete_tag("app", "v1"),
+        lambda: client.delete_manifest("app", image.digest),
+    ):
+        with pytest.raises(HttpResponseError):
+            change()
+    client.update_tag_properties("app", "v1", can_write=True, can_delete=True)
+    assert client.update_manifest_properties("app", image.digest, can_list=False).can_list is False
+    assert list(client.list_manifest_properties("app")) == []
+    client.delete_repository("app")
+    assert list(client.list_repository_names()) == []
 
 
 def test_an_identity_lists_what_its_scopes_permit(sdk: Any, tmp_path: Path, closing: ExitStack) -> None:

@@ -30,10 +30,19 @@ PAGES = (
     "docs/inventory.md",
     "docs/mirror.md",
     "docs/acr-import.md",
+    "docs/acr-metadata.md",
     "docs/identities.md",
     "docs/service.md",
 )
-BELOW = ("acr import",)  # commands of groups whose flags the pages name
+BELOW = (  # commands of groups whose flags the pages name
+    "acr import",
+    "acr login",
+    "acr manifest list-metadata",
+    "acr manifest show",
+    "acr repository delete",
+    "acr repository show-tags",
+    "acr repository update",
+)
 OTHERS = (
     "--connect-to",
     "--query",
@@ -41,6 +50,7 @@ OTHERS = (
     "--verbose",
     "--acquire-policy-token",
     "--change-reference",
+    "--defaults",
 )  # curl, az
 README = (ROOT / "README.md").read_text("utf-8")
 

@@ -106,14 +106,11 @@ class _Exchange:
             self._principal = await service.identity.authenticate(request.headers.get("Authorization"))
             refuse(404, "InvalidResourceType", f"Nothing answers at {request.rel_url.raw_path[:300]}.")
         if request.method not in allowed(match.route):
-            raise Refused(
-                Problem(
-                    status=405,
-                    code="MethodNotAllowed",
-                    message=f"{match.route.template} answers {', '.join(allowed(match.route))}.",
-                ),
-                {"Allow": ", ".join(allowed(match.route))},
-            )
+            methods = ", ".join(allowed(match.route))
+            message = f"{match.route.template} answers {methods}."
+            if match.route.endpoint in ("registry", "registries"):  # such as az acr update --admin-enabled
+                message = f"Registries are read from this service's inventory and not changed here. {message}"
+            raise Refused(Problem(status=405, code="MethodNotAllowed", message=message), {"Allow": methods})
         self._principal = await self._caller(match)
         self._check_rate(match)
         self._call = Call(request, self._principal, match.values, self._base())

@@ -209,6 +209,7 @@ FAILURES: list[tuple[str, str, str, Any, int, str]] = [
     ("an unknown subscription", "GET", REGISTRY.replace("1111", "3333"), None, 404, "SubscriptionNotFound"),
     ("another method", "PUT", IMPORT, BODY, 405, "MethodNotAllowed"),
     ("OPTIONS", "OPTIONS", REGISTRY, None, 405, "MethodNotAllowed"),
+    ("an update", "PATCH", REGISTRY, b'{"properties":{"adminUserEnabled":true}}', 405, "MethodNotAllowed"),
     ("GET of an action", "GET", IMPORT, None, 405, "MethodNotAllowed"),
     ("another path", "GET", f"{BASE}/x", None, 404, "InvalidResourceType"),
     (
