@@ -121,8 +121,16 @@ async def copy(
         return await copy_one(origin, destination, platforms, *parts, is_alone=True, is_named=True)
 
 
-async def inspect(reference: str | Location, options: CopyOptions | None = None) -> Inspection:
-    """What `reference` names; nothing but its manifest is fetched. Uses the options' source side."""
+async def inspect(
+    reference: str | Location,
+    options: CopyOptions | None = None,
+    *,
+    on_warning: Callable[[str], None] = lambda message: None,
+) -> Inspection:
+    """What `reference` names; nothing but its manifest is fetched. Uses the options' source side.
+
+    `on_warning` is told of places of logins that cannot be used.
+    """
     options = options or CopyOptions()
     location = as_location(reference)
     async with Places(options) as places:
@@ -131,6 +139,8 @@ async def inspect(reference: str | Location, options: CopyOptions | None = None)
             named = await repository.resolve(_name_of(location))
             data = await repository.fetch_manifest(named)
             manifest = await read_manifest(data, named.media_type)
+        for warning in places.take_warnings():
+            on_warning(warning)
     return Inspection(
         reference=str(location),
         digest=named.digest,
@@ -149,14 +159,17 @@ async def list_tags(
 ) -> list[str]:
     """The tags of a repository or layout, as it lists them. Uses the options' source side.
 
-    `on_warning` is told of entries that are no tags, which are left out.
+    `on_warning` is told of entries that are no tags, which are left out, and as of `inspect`.
     """
     options = options or CopyOptions()
     location = as_location(repository)
     async with Places(options) as places:
         opened = await places.open(location, "source", log_retry)
         with during("list tags of", "source", opened.name):
-            return await opened.tags(on_warning)
+            names = await opened.tags(on_warning)
+        for warning in places.take_warnings():
+            on_warning(warning)
+    return names
 
 
 def copy_sync(
@@ -228,6 +241,8 @@ async def copy_one(
     if isinstance(destination, LayoutReference) and wish.target_tag is None:
         with during("push manifest to", "target", str(destination)):
             await cast("LayoutStore", writing).add_root(root)  # index.json is how a layout is found
+    for warning in places.take_warnings():
+        tally.warn(warning)
     return CopyResult(
         source=str(origin),
         target=str(destination),

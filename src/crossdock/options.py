@@ -57,6 +57,7 @@ class RegistryOptions:
     cert_file: Path | None = None  # client certificate, sent to the registry itself, never across a redirect
     key_file: Path | None = None  # its key; None: in cert_file
     plain_http: bool | None = None  # None: only on loopback, when the port does not speak TLS
+    authfile: Path | None = None  # a file of podman's or docker's form, read instead of all others
     helper: str = ""
     """NAME of docker-credential-NAME, asked instead of the files when `credentials` is None.
 
@@ -84,6 +85,7 @@ class RegistryOptions:
         return RegistryOptions(
             credentials=self.credentials if knows_who else other.credentials,
             helper=self.helper if knows_who else other.helper,
+            authfile=self.authfile or other.authfile,
             ca_file=self.ca_file if knows_tls else other.ca_file,
             plain_http=self.plain_http if knows_tls else other.plain_http,
             cert_file=self.cert_file or other.cert_file,

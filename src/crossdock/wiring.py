@@ -52,6 +52,7 @@ class Places:
         self._on_retry = on_retry
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str], LayoutStore] = {}
+        self._warnings: dict[str, bool] = {}  # whether they were taken
 
     async def __aenter__(self) -> Places:
         return self
@@ -74,6 +75,15 @@ class Places:
         if client is None:
             client = self._clients[key] = self._new_client(location, side)
         return client
+
+    def take_warnings(self) -> list[str]:
+        """What the person should know of the registries, such as a login that cannot be read; each once."""
+        taken = [message for message, was_taken in self._warnings.items() if not was_taken]
+        self._warnings |= dict.fromkeys(taken, True)
+        return taken
+
+    def _warn(self, message: str) -> None:
+        self._warnings.setdefault(message, False)
 
     def prepare(self, location: Location, side: Side) -> None:
         """Make what needs no I/O, to find out what cannot work. Raises as `client` does."""
@@ -113,9 +123,10 @@ class Places:
 
     def _new_client(self, location: Reference, side: Side) -> RegistryClient:
         from crossdock.registry.client import RegistryClient
+        from crossdock.registry.credentials import user_environ
 
         options, told = self.options, self._on_retry
-        environ = os.environ if options.environ is None else options.environ
+        environ = user_environ(os.environ) if options.environ is None else options.environ
         own = options.source if side == "source" else options.target
         registries = options.registries
         known = registries and registries.options_for(
@@ -131,6 +142,7 @@ class Places:
             served_at=registries.served_at if registries else None,
             on_retry=(lambda operation, reason: told(side, operation, reason)) if told else None,
             guard=options.guard,
+            on_warning=self._warn,
             user_agent=f"crossdock/{__version__}",
         )
 

@@ -104,6 +104,7 @@ def _registry_options(
             cert_file=flag("cert"),
             key_file=flag("key"),
             plain_http=True if flag("plain_http") else None,
+            authfile=flag("authfile") or getattr(namespace, "authfile", None),
         )
     except InvalidOption as error:
         raise InvalidOption(f"flags of the {side}: {error}") from None
@@ -233,6 +234,9 @@ def _add_copying(parser: _Parser) -> None:
     add_content(parser)
     _add_registry_side(parser, "source", "src")
     _add_registry_side(parser, "target", "dest")
+    parser.add_argument(
+        "--authfile", type=readable_file, metavar="FILE", help="--src-authfile and --dest-authfile in one"
+    )
     tuning = _add_network(parser)
     tuning.add_argument(
         "--connections",
@@ -381,6 +385,7 @@ def _add_registry_side(parser: _Parser, side: Side, prefix: str) -> None:
         help="read one user:password line from stdin" + (" (the source's first)" if prefix else ""),
     )
     for name, text in (
+        ("authfile", "read logins from this file of docker's or podman's form, and from no other"),
         ("ca", "CA certificates to trust besides the system's"),
         ("cert", "client certificate"),
         ("key", "its key, unless it is in the same file"),

@@ -22,7 +22,7 @@ _LONGEST_INTEGER = 1000  # digits; sys.set_int_max_str_digits allows no bound be
 
 def inspect(namespace: argparse.Namespace) -> int:
     """Print what a reference names."""
-    found = run_until_done(api.inspect(namespace.reference, _options(namespace)))
+    found = run_until_done(api.inspect(namespace.reference, _options(namespace), on_warning=warn))
     if namespace.raw:
         print_bytes(found.raw)
     elif namespace.output == "json":

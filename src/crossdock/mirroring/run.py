@@ -251,6 +251,8 @@ class MirrorRun:
             except _FailedFast:
                 pass
             else:
+                for warning in places.take_warnings():
+                    self._warn(warning)
                 listing.finish()
                 self._nothing = None if len(self.window) else listing.nothing()
 
@@ -293,6 +295,8 @@ class MirrorRun:
                 is_empty = False
                 for target in self._targets:
                     on_pair(_reference(self._source, item), _reference(target, item))
+            for warning in places.take_warnings():
+                self._warn(warning)
         if is_empty and not errors:
             raise listing.nothing()
         listing.finish()

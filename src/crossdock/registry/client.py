@@ -73,12 +73,14 @@ class RegistryClient:
         user_agent: str = "crossdock",
         clock: Clock | None = None,
         guard: AddressGuard | None = None,
+        on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`host` is the API host with an optional port; `environ` stands for the process's environment.
 
         `on_retry` is told ``(operation, reason)`` before a request is sent again. `http` is a transfer core
         that the caller owns; without it one is made when first needed, which connects as `served_at`
-        says and asks `guard` before each connection. No I/O happens here. Raises `InvalidOption` for a proxy
+        says and asks `guard` before each connection. `on_warning` is told of places of logins that cannot be
+        used. No I/O happens here. Raises `InvalidOption` for a proxy
         that cannot be used, `InvalidInput` for a host that is none.
         """
         clock = clock or Clock()
@@ -99,6 +101,7 @@ class RegistryClient:
             user_agent=user_agent,
             clock=clock,
             guard=guard,
+            on_warning=on_warning,
         )
         self._owns_host = True
 

@@ -4,7 +4,7 @@
 2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN`` or
    ``_ACCESS_TOKEN`` (of Entra ID, for Azure registries); else the helper ``_CREDENTIAL_HELPER``; ``_TARGET_``
    for the other side.
-3. The file of ``--authfile``; then nothing below is read.
+3. The file of `RegistryOptions.authfile` (``--authfile``), which is read before 2 and instead of all below.
 4. Named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_AUTH_CONFIG``, which holds
    the text of a ``config.json`` (docker reads it before the file, GitLab's runners set it), then
    ``$DOCKER_CONFIG/config.json``.
@@ -24,7 +24,7 @@ Nothing here shows a credential in an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,10 +167,11 @@ class CredentialStore:
         helper: str = "",
         authfile: Path | None = None,
         az_login: bool = False,
+        on_trouble: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`host` with its port, as in references; `helper` is asked first, and az last, with `az_login`.
 
-        No I/O.
+        `on_trouble` is told once of each place that could not be used. No I/O.
         """
         self._host = registry_key(host)
         self._given = given
@@ -187,6 +188,7 @@ class CredentialStore:
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
         self.troubles: dict[str, str] = {}
         """Places that could not be used, and what to do about each."""
+        self._on_trouble = on_trouble
 
     async def find(self, repository: str) -> Credentials | None:
         """Credentials for `repository` (empty: for the registry as such); None: go anonymously.
@@ -232,13 +234,19 @@ class CredentialStore:
             return as_token(self._given)
         if self._first_helper and (found := await self._ask_first(self._first_helper, "the inventory")):
             return found
+        if self._authfile is not None:
+            found = await self._search_files(credential_files(self._environ, self._authfile), repository)
+            return found or from_environ(self._environ, self._side)
         if (found := from_environ(self._environ, self._side)) is not None:
             return found
         variable = f"CROSSDOCK_{self._side.upper()}_CREDENTIAL_HELPER"
         helper = self._environ.get(variable, "")
         if helper and (found := await self._ask_first(helper, variable)):
             return found
-        for file in credential_files(self._environ, self._authfile):
+        return await self._search_files(credential_files(self._environ), repository)
+
+    async def _search_files(self, files: Iterable[CredentialFile], repository: str) -> Credentials | None:
+        for file in files:
             if (found := await self._search_file(file, repository)) is not None:
                 return found
         return await self._search_az() if self._az_login else None
@@ -282,15 +290,20 @@ class CredentialStore:
             if (
                 in_file is None
             ):  # else a helper of another machine (credsStore: desktop) beside a usable entry
-                self.troubles[str(error)] = error.hint
+                self._pass_over(error)
             return in_file
 
     def _read(self, file: CredentialFile) -> Config | None:
         try:
             return file.read()
         except Unreadable as error:
-            self.troubles[str(error)] = error.hint
+            self._pass_over(error)
             return None
+
+    def _pass_over(self, error: CredentialsError) -> None:
+        if str(error) not in self.troubles:
+            self.troubles[str(error)] = error.hint
+            self._on_trouble(f"{error}; continuing without it")
 
     async def _ask_first(self, helper: str, named_by: str) -> Credentials | None:
         """A helper that was named for this side or registry, and not in a file of docker's."""

@@ -59,6 +59,7 @@ class Host:
         user_agent: str,
         clock: Clock,
         guard: AddressGuard | None,
+        on_warning: Callable[[str], None],
     ) -> None:
         """As `client.RegistryClient`. `on_retry` is told about the token service alone."""
         name, port = split_host(host)
@@ -71,6 +72,7 @@ class Host:
         self._network = network
         self._environ = environ
         self._user_agent = user_agent
+        self._on_warning = on_warning
         self._retrier = Retrier(clock, network, on_retry)
         self._proxies = ProxySettings.from_environ(environ)
         self._tls = TlsContexts(
@@ -117,6 +119,8 @@ class Host:
                     side=self._side,
                     helper=self._options.helper,
                     az_login=self._options.az_login and is_azure_host(self.name.partition(":")[0]),
+                    authfile=self._options.authfile,
+                    on_trouble=self._on_warning,
                 ),
                 tokens=TokenService(
                     self.known_base, self._ask_token_service, self.clock, inside=self.is_inside
