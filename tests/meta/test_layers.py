@@ -86,10 +86,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "__init__",
     },
     "testing": {"transport", "oci", "errors"},
+    "loggingin": {"wiring", "registry", "transfer", "oci", "options", "errors"},
     "cli": {
         "counts",
         "many",
         "mirroring",
+        "loggingin",
         "pairs",
         "api",
         "acr",
@@ -132,7 +134,7 @@ MAY_USE_ASYNCIO = {
     "testing",
     "cli",
 }
-MAY_READ_ENVIRONMENT = {"wiring", "cli", "_kernels", "_tls", "transport"}
+MAY_READ_ENVIRONMENT = {"wiring", "loggingin", "cli", "_kernels", "_tls", "transport"}
 
 MODULES = sorted((SRC / ROOT).rglob("*.py"))
 

@@ -27,7 +27,10 @@ from crossdock.options import (
     default_state_folder,
 )
 
-COMMANDS = ("copy", "inspect", "tags", "registry", "demo", "state", "acr", "serve", "mirror")
+COMMANDS = (
+    *("copy", "inspect", "tags", "registry", "demo", "state", "acr", "serve", "mirror"),
+    *("login", "logout"),
+)
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
 
 
@@ -48,7 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = build_parser(listed=listed, only=only)
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise UsageError(_about_unknown(unknown), command=f"crossdock {namespace.command}")
+        raise UsageError(_about_unknown(unknown, namespace.command), command=f"crossdock {namespace.command}")
     if namespace.command == "copy" and (problem := _problem_of_copy(namespace)):
         raise UsageError(problem, command="crossdock copy")
     namespace.words = list(arguments)  # what to run again
@@ -186,6 +189,8 @@ def build_parser(*, listed: bool = False, only: str = "") -> argparse.ArgumentPa
         "acr": lambda: _add_acr(commands),
         "serve": lambda: _add_serve(commands),
         "mirror": lambda: _add_mirror(commands),
+        "login": lambda: _add_login(commands),
+        "logout": lambda: _add_logout(commands),
     }
     for name, add in adders.items():
         if not only or name == only:
@@ -313,6 +318,18 @@ def _add_acr(commands: Any) -> None:
     add_acr(commands, _command, _add_network)
 
 
+def _add_login(commands: Any) -> None:
+    from crossdock.cli.loginarguments import add_login
+
+    add_login(commands, _command, _add_connection, _add_network)
+
+
+def _add_logout(commands: Any) -> None:
+    from crossdock.cli.loginarguments import add_logout
+
+    add_logout(commands, _command)
+
+
 def _add_serve(commands: Any) -> None:
     from crossdock.cli.servearguments import add_serve
 
@@ -379,13 +396,23 @@ def _add_registry_side(parser: _Parser, side: Side, prefix: str) -> None:
 
     group = parser.add_argument_group(f"{side} registry")
     group.add_argument(
+        *names("authfile"),
+        dest=f"{side}_authfile",
+        type=readable_file,
+        metavar="FILE",
+        help="read logins from this file of docker's or podman's form, and from no other",
+    )
+    group.add_argument(
         *names("creds-stdin"),
         dest=f"{side}_creds_stdin",
         action="store_true",
         help="read one user:password line from stdin" + (" (the source's first)" if prefix else ""),
     )
+    _add_connection(group, side, names)
+
+
+def _add_connection(group: Any, side: Side, names: Callable[[str], list[str]]) -> None:
     for name, text in (
-        ("authfile", "read logins from this file of docker's or podman's form, and from no other"),
         ("ca", "CA certificates to trust besides the system's"),
         ("cert", "client certificate"),
         ("key", "its key, unless it is in the same file"),
@@ -442,10 +469,12 @@ def _problem_of_copy(namespace: argparse.Namespace) -> str:
     return ""
 
 
-def _about_unknown(words: Sequence[str]) -> str:
+def _about_unknown(words: Sequence[str], command: str) -> str:
     """What is wrong with words nobody asked for. Only flag names are quoted: values may be passwords."""
     flags = [word.partition("=")[0] for word in words if word.startswith("--")]
     flags += [word[:2] for word in words if word.startswith("-") and not word.startswith("--")]
+    if command == "login" and any(flag in ("-p", "--password") for flag in flags):
+        return "passwords are never arguments: give it on stdin, with --password-stdin"
     if any("cred" in flag or "pass" in flag for flag in flags):
         return f"unknown flag {flags[0]}: passwords are never arguments; the -creds-stdin flags read them"
     if flags:

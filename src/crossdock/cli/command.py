@@ -20,6 +20,8 @@ _MODULES = {
     "acr": "crossdock.cli.acr",
     "serve": "crossdock.cli.serve",
     "mirror": "crossdock.cli.mirroring",
+    "login": "crossdock.cli.login",
+    "logout": "crossdock.cli.login",
 }
 
 

@@ -233,7 +233,7 @@ def builder(monkeypatch: pytest.MonkeyPatch) -> ImageBuilder:
     index = sample_index(builder)
     raw = builder.read(index)
 
-    async def inspect(reference: str, options: CopyOptions) -> Inspection:
+    async def inspect(reference: str, options: CopyOptions, *, on_warning: object) -> Inspection:
         return Inspection(
             reference=reference,
             digest=index.digest,

@@ -1,0 +1,92 @@
+"""`log_in` and `log_out`: a login that a registry accepted, kept where docker or podman keeps it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossdock.errors import InvalidReference
+from crossdock.oci.reference import Reference
+from crossdock.options import CopyOptions, Credentials
+from crossdock.registry.client import NONE
+from crossdock.registry.credentials import CredentialStore, user_environ
+from crossdock.registry.logins import erase_login, login_file, store_login
+from crossdock.transfer.blob import during
+from crossdock.wiring import Places
+
+_PREFIXES = ("https://", "http://", "docker://")
+_SUFFIXES = ("/", "/v1", "/v2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Login:
+    """A login that was kept: of which ``host[:port]``, and where, in words."""
+
+    host: str
+    place: str
+
+
+def registry_host(text: str) -> str:
+    """The ``host[:port]`` that a person means, with a scheme or docker's ``/v1/`` or without.
+
+    Raises `InvalidReference`.
+    """
+    host = text
+    for prefix in _PREFIXES:
+        host = host.removeprefix(prefix)
+    for suffix in _SUFFIXES:
+        host = host.removesuffix(suffix)
+    if not host or "/" in host:
+        raise InvalidReference(f"{text!r} is not a HOST[:PORT]: a login is for a whole registry")
+    return Reference.parse(f"{host}/login").registry
+
+
+async def log_in(
+    registry: str,
+    credentials: Credentials,
+    options: CopyOptions,
+    *,
+    authfile: Path | None = None,
+    on_warning: Callable[[str], None],
+) -> Login:
+    """Keep `credentials` for the registry, if it accepts them. # network, process
+
+    Uses the options' source side for the connection. The place is `authfile`, else as `login_file` chooses.
+    Raises `CopyError` when the registry refuses or cannot be asked, `CredentialsError` when the login cannot
+    be kept.
+    """
+    host = registry_host(registry)
+    environ = user_environ(os.environ) if options.environ is None else options.environ
+    path = login_file(host, environ, authfile)
+    async with Places(options) as places:
+        client = places.client(Reference(host, "login"), "source")
+        with during("log in to", "source", host):
+            await client.request("GET", "/v2/", scope=NONE)
+        if not client.has_shown_credentials:
+            on_warning(f"{host} does not ask for a login at /v2/, so this one was not checked")
+    place = await store_login(host, credentials, path=path, environ=environ)
+    if authfile is None and await find_login(host, options) != credentials:
+        on_warning(f"another login for {host} is found before this one: see docs/identities.md for the order")
+    return Login(host=host, place=place)
+
+
+async def find_login(
+    registry: str, options: CopyOptions, *, authfile: Path | None = None
+) -> Credentials | None:
+    """The login that a copy would use for the registry, without the inventory's. # process"""
+    environ = user_environ(os.environ) if options.environ is None else options.environ
+    store = CredentialStore(
+        registry_host(registry), given=None, environ=environ, side="source", authfile=authfile
+    )
+    return await store.find("")
+
+
+async def log_out(registry: str, options: CopyOptions, *, authfile: Path | None = None) -> tuple[str, ...]:
+    """Remove the login of the registry; from where, in words. # process
+
+    Raises `CredentialsError` when a file or helper cannot be used.
+    """
+    environ = user_environ(os.environ) if options.environ is None else options.environ
+    return await erase_login(registry_host(registry), environ=environ, authfile=authfile)
