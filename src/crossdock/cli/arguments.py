@@ -368,6 +368,11 @@ def _add_registry(commands: Any) -> None:
         metavar="FILE",
         help="JSON of those who may use it, as Azure's registries ask",
     )
+    parser.add_argument(
+        "--anonymous",
+        choices=("read", "write"),
+        help="what anybody may do without --users; needed to listen on more than loopback",
+    )
 
 
 def _add_demo(commands: Any) -> None:

@@ -24,6 +24,7 @@ def registry(namespace: argparse.Namespace) -> int:
             cert=str(namespace.cert) if namespace.cert else None,
             key=str(namespace.key) if namespace.key else None,
             users=namespace.users,
+            anonymous=namespace.anonymous,
             ready=ready,
         )
     except StoreError as error:  # the folder or the address: what the caller chose cannot be used

@@ -1,8 +1,8 @@
 """The embedded registry as an aiohttp application: distribution-spec 1.1 over OCI layouts.
 
 For the demo, for tests, and to serve layouts where there is no other registry. Without a file of users
-(`acr.accounts`) whoever reaches its port may read, write and delete. See `repositories` for how content lies
-on disk.
+(`acr.accounts`) whoever reaches its port may read, write and delete, or only read. There are no quotas. See
+`repositories` for how content lies on disk.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
-from crossdock.embedded import blobs, listing, manifests
+from crossdock.embedded import blobs, browsers, listing, manifests
 from crossdock.embedded.acr import locks, metadata
 from crossdock.embedded.answers import Refused, json_answer
 from crossdock.embedded.bodies import PeerGone, drain
 from crossdock.embedded.repositories import UPLOADS_FOLDER, Repositories
-from crossdock.embedded.routing import Route, route
+from crossdock.embedded.routing import Route, check_names, route
 from crossdock.embedded.uploads import Uploads
 from crossdock.errors import ContentError, StoreError
 from crossdock.store.files import in_thread
@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0"}
+Anonymous = Literal["read", "write"]
+
+HEADERS = {
+    "Docker-Distribution-Api-Version": "registry/2.0",
+    "X-Content-Type-Options": "nosniff",  # content is what its type says, never a page
+}
 READ_BUFFER = 1 << 20  # bytes of a body that wait in memory before the socket is paused
 DRAINED = 1 << 20  # bytes of a refused body that are read, so that the connection can be kept
 
@@ -42,10 +47,11 @@ DRAINED = 1 << 20  # bytes of a refused body that are read, so that the connecti
 class Registry:
     """The state behind the application."""
 
-    def __init__(self, root: Path, access: Access | None = None) -> None:
-        self.access = access  # None: whoever reaches the port may do everything
+    def __init__(self, root: Path, access: Access | None = None, anonymous: Anonymous | None = None) -> None:
+        self.access = access  # None: whoever reaches the port may do what `anonymous` says
+        self.anonymous = anonymous  # None: everything, under loopback's names
         self.repositories = Repositories(root)
-        self.uploads = Uploads(Folder(root).below(UPLOADS_FOLDER))
+        self.uploads = Uploads(Folder(root).below(UPLOADS_FOLDER), shares=4 if access is not None else 2)
 
     def reload(self) -> None:
         """Read the file of users anew. Raises `InvalidOption`, `StoreError`; the users stay then."""
@@ -55,29 +61,41 @@ class Registry:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request; errors in the specification's form."""
         try:
+            browsers.check_origin(request)
             if self.access is not None and request.path.startswith("/oauth2/"):
                 return await self.access.oauth2(request)
             asked = route(request.method, request.path)
-            if self.access is not None:
-                await self.access.admit(request, asked)
+            check_names(request.query)
+            owner = await self._admit(request, asked)
             await self._check_locks(request, asked)
-            return await self._dispatch(request, asked)
+            return await self._dispatch(request, asked, owner)
         except Refused as refused:
             return await self._refuse(request, refused)
         except PeerGone:
             # Nobody reads this answer; what arrived of an upload is kept for a client that comes back.
             return self._closing(request, Refused("BLOB_UPLOAD_INVALID", "the body broke off"))
         except StoreError as error:
-            log.error("%s %s: %s", request.method, request.path, error)
+            log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
             return self._closing(request, _without_paths(error))
         except ContentError as error:
-            log.error("%s %s: %s", request.method, request.path, error)
+            log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
             words = "the repository's content on the server is damaged; its log says where"
             return await self._refuse(request, Refused("UNKNOWN", words))
         except Exception as error:  # a defect: one line for the person, the rest for who looks for it
-            log.error("%s %s: %s", request.method, request.path, repr(error))
+            log.error("%s %s: %s", request.method, request.rel_url.raw_path, repr(error))
             log.debug("traceback", exc_info=True)
             return self._closing(request, Refused("UNKNOWN", "internal error"))
+
+    async def _admit(self, request: web.Request, asked: Route) -> str:
+        """Whose request it is: a user's, or else an address's. Raises `Refused`."""
+        if self.access is not None:
+            user = await self.access.admit(request, asked)
+            return f"user {user}" if user else f"address {request.remote}"
+        if self.anonymous is None:
+            browsers.check_name(request)
+        if self.anonymous == "read" and request.method not in ("GET", "HEAD"):
+            raise Refused("DENIED", "this registry can be read alone")
+        return f"address {request.remote}"
 
     async def _check_locks(self, request: web.Request, asked: Route) -> None:
         if asked.name:
@@ -86,7 +104,7 @@ class Registry:
                 tags = request.query.getall("tag", [])
                 await in_thread(locks.check_locks, repository, request.method, asked, tags)
 
-    async def _dispatch(self, request: web.Request, asked: Route) -> web.StreamResponse:
+    async def _dispatch(self, request: web.Request, asked: Route, owner: str) -> web.StreamResponse:
         name, argument = asked.name, asked.argument
         if asked.endpoint.startswith("acr-"):
             return await metadata.answer(self, request, asked)
@@ -110,7 +128,7 @@ class Registry:
             case "blob", _:
                 return await blobs.pull(self, request, name, argument)
             case "uploads", _:
-                return await blobs.start_upload(self, request, name)
+                return await blobs.start_upload(self, request, name, owner)
             case "upload", "PATCH":
                 return await blobs.append(self, request, name, argument)
             case "upload", "PUT":
@@ -151,12 +169,13 @@ def _without_paths(error: StoreError) -> Refused:
 REGISTRY = web.AppKey("registry", Registry)
 
 
-def make_app(root: Path, users: Path | None = None) -> web.Application:
+def make_app(root: Path, users: Path | None = None, anonymous: Anonymous | None = None) -> web.Application:
     """The registry over the layouts in folder `root`, which is made when missing.
 
-    `users`: the file of those who may use it (`acr.accounts`). Raises OSError, `InvalidOption`.
+    `users`: the file of those who may use it (`acr.accounts`). Without it `anonymous` says what anybody may
+    do: None is everything, for requests to names of loopback. Raises OSError, `InvalidOption`.
     """
-    registry = Registry(root, _access(users) if users is not None else None)
+    registry = Registry(root, _access(users) if users is not None else None, anonymous)
     app = web.Application(handler_args={"auto_decompress": False, "read_bufsize": READ_BUFFER})
     app[REGISTRY] = registry
     app.router.add_route("*", "/{path:.*}", registry.handle)
@@ -172,7 +191,7 @@ def _access(users: Path) -> Access:
 
 
 async def _name_the_api(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.extend(API_VERSION)
+    response.headers.extend(HEADERS)
 
 
 async def _sweeping(uploads: Uploads) -> AsyncIterator[None]:

@@ -11,7 +11,6 @@ from crossdock.embedded.answers import Refused
 from crossdock.embedded.bodies import send_file
 from crossdock.embedded.ranges import Unsatisfiable, asked_range, chunk_range
 from crossdock.embedded.repositories import Repository, parse_digest
-from crossdock.embedded.routing import is_name
 from crossdock.embedded.uploads import Session
 from crossdock.errors import NotFound, StoreError
 from crossdock.oci.digest import ALGORITHMS, Digest
@@ -79,25 +78,25 @@ async def delete(registry: Registry, request: web.Request, name: str, reference:
     return web.Response(status=202)
 
 
-async def start_upload(registry: Registry, request: web.Request, name: str) -> web.Response:
-    """POST: mount, whole blob in this request, or a new session."""
+async def start_upload(registry: Registry, request: web.Request, name: str, owner: str) -> web.Response:
+    """POST: mount, whole blob in this request, or a new session of `owner`."""
     query = request.query
     if "mount" in query:
         digest = parse_digest(query["mount"])
         if await in_thread(_mount, registry, name, digest, query.get("from")):
             return _created(name, digest)
-        return _session_answer(registry.uploads.start(name), 202)
+        return _session_answer(registry.uploads.start(name, owner=owner), 202)
     algorithm = query.get("digest-algorithm", "sha256")
     if algorithm not in ALGORITHMS:
         raise Refused("DIGEST_INVALID", "unsupported algorithm", detail={"digest-algorithm": algorithm})
     if "digest" in query and request.can_read_body:
         whole = parse_digest(query["digest"])
-        session = registry.uploads.start(name, whole.algorithm)
+        session = registry.uploads.start(name, whole.algorithm, owner=owner)
         try:
             return await _finish(registry, request, session, whole)
         finally:
             await registry.uploads.end(session)  # whose address the client does not know
-    return _session_answer(registry.uploads.start(name, algorithm), 202)
+    return _session_answer(registry.uploads.start(name, algorithm, owner=owner), 202)
 
 
 async def upload_status(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
@@ -172,7 +171,7 @@ def _check_chunk(request: web.Request, session: Session) -> None:
 
 def _mount(registry: Registry, name: str, digest: Digest, origin: str | None) -> bool:
     """Link the blob from the repository `origin`; False when it has none, or none was named."""
-    if origin is None or not is_name(origin):
+    if not origin:
         return False
     source, target = registry.repositories.at(origin), registry.repositories.at(name)
     if not source.index.exists() or source.files.size(digest) is None:

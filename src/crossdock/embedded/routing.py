@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +95,13 @@ def route(method: str, path: str) -> Route:
             raise Refused("UNSUPPORTED", f"{method} is not possible here", headers={"Allow": allow})
         return Route(endpoint, name, groups.get("argument", ""))
     raise Refused("UNSUPPORTED", "no such endpoint", status=404, detail={"path": path})
+
+
+def check_names(query: Mapping[str, str]) -> None:
+    """Check what stands for a repository in a query, before it gets into a scope. Raises `Refused` (400)."""
+    origin = query.get("from", "")
+    if origin and not is_name(origin):
+        raise Refused("NAME_INVALID", "invalid repository name", detail={"from": origin})
 
 
 def is_name(name: str) -> bool:

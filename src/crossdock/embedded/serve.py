@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossdock.errors import StoreError
+from crossdock.errors import InvalidOption, StoreError
 from crossdock.listening import (
     ServerTls,
     allow_many_files,
+    is_loopback,
     parse_listen,
     reload_on_hangup,
     serve_app,
@@ -21,6 +23,10 @@ from crossdock.listening import (
 
 if TYPE_CHECKING:
     import ssl
+
+    from crossdock.embedded.app import Anonymous
+
+log = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
 THREADS = 16
@@ -34,23 +40,23 @@ async def serve(
     on_ready: Callable[[int], None],
     ssl_context: ssl.SSLContext | None = None,
     users: Path | None = None,
+    anonymous: Anonymous | None = None,
     reloads: tuple[Callable[[], None], ...] = (),
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve the layouts under `root` until SIGINT or SIGTERM comes, or `stop` is set.
 
-    At SIGHUP `reloads` are called and `users` is read anew.
-
     `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free.
-    `users`: the file of those who may use it; without it all may. Requests under way get `GRACE` seconds to
-    end. With `stop` no signal is listened for. Raises `StoreError` when `root` or `users` cannot be used or
-    the address is taken, `InvalidOption` for what `users` says.
+    `users`: the file of those who may use it; without it `anonymous` says what all may do (`app.make_app`).
+    At SIGHUP `reloads` are called and `users` is read anew. Requests under way get `GRACE` seconds to end.
+    With `stop` no signal is listened for. Raises `StoreError` when `root` or `users` cannot be used or the
+    address is taken, `InvalidOption` for what `users` says.
     """
     from crossdock.embedded.app import REGISTRY, make_app
 
     stopping = stop or stopped_by_signal()
     try:
-        app = make_app(root, users)
+        app = make_app(root, users, anonymous)
     except StoreError:
         raise
     except OSError as error:
@@ -62,6 +68,26 @@ async def serve(
     )
 
 
+def _check(host: str, listen: str, cert: str | None, users: Path | None, anonymous: Anonymous | None) -> None:
+    """Raise `InvalidOption` where strangers could use the registry and nobody said that they may."""
+    if users is not None and anonymous is not None:
+        raise InvalidOption(
+            "--anonymous is for a registry without users",
+            hint="say in the users file what 'anonymous' may do",
+        )
+    if is_loopback(host):
+        return
+    if users is None and anonymous is None:
+        raise InvalidOption(
+            f"whoever reaches {listen} could read, push and delete: without users a registry is for loopback",
+            hint="give --users FILE, or say what anybody may do: --anonymous read, or --anonymous write",
+        )
+    if users is not None and cert is None:
+        log.warning(
+            "passwords are sent in clear to %s: give --cert, or put a proxy with TLS before it", listen
+        )
+
+
 def run(
     root: str,
     listen: str,
@@ -69,6 +95,7 @@ def run(
     cert: str | None = None,
     key: str | None = None,
     users: Path | None = None,
+    anonymous: Anonymous | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; blocking, in an event loop of its own.
@@ -79,6 +106,7 @@ def run(
     import uvloop
 
     host, port = parse_listen(listen)
+    _check(host, listen, cert, users, anonymous)
     tls = ServerTls(cert, key)
     allow_many_files()
 
@@ -92,6 +120,7 @@ def run(
             on_ready=lambda port: ready(shown_address(host, port)),
             ssl_context=tls.context,
             users=users,
+            anonymous=anonymous,
             reloads=(tls.reload,),
         )
 

@@ -36,9 +36,10 @@ REREAD = 1 << 20
 class Session:
     """One upload into the repository called `name`."""
 
-    def __init__(self, name: str, folder: Folder, algorithm: str) -> None:
+    def __init__(self, name: str, folder: Folder, algorithm: str, owner: str) -> None:
         self.id = str(uuid.uuid4())
         self.name = name
+        self.owner = owner
         self.touched = time.monotonic()
         self.ended = False
         self._folder = folder
@@ -52,6 +53,11 @@ class Session:
     def offset(self) -> int:
         """Bytes held."""
         return self._writer.size if self._writer else 0
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing has come and no request is writing: an end of it loses nothing."""
+        return not self.offset and self._request is None
 
     @asynccontextmanager
     async def writing(self, request: web.Request) -> AsyncIterator[None]:
@@ -132,22 +138,36 @@ class Session:
 
 
 class Uploads:
-    """The table of sessions."""
+    """The table of sessions. One owner has at most one of `shares` shares of them."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, shares: int = 1) -> None:
         self._folder = folder
+        self._shares = shares
         self._sessions: dict[str, Session] = {}
         remove_stale(folder)  # not made yet: what only serves may lie on a medium that cannot be written
 
-    def start(self, name: str, algorithm: str = "sha256") -> Session:
-        """A new session. Raises `Refused` with TOOMANYREQUESTS when there are `SESSIONS` already."""
-        if len(self._sessions) >= SESSIONS:
-            raise Refused(
-                "TOOMANYREQUESTS", f"{SESSIONS} uploads are open already", headers={"Retry-After": "60"}
-            )
-        session = Session(name, self._folder, algorithm)
+    def start(self, name: str, algorithm: str = "sha256", *, owner: str = "") -> Session:
+        """A new session of `owner`, in place of the oldest unused one when there is no room.
+
+        Raises `Refused` with TOOMANYREQUESTS when the owner, or all together, have too many that are in use.
+        """
+        own = [each for each in self._sessions.values() if each.owner == owner]
+        if len(own) >= max(1, SESSIONS // self._shares):
+            self._make_room(own)
+        elif len(self._sessions) >= SESSIONS:
+            self._make_room(list(self._sessions.values()))
+        session = Session(name, self._folder, algorithm, owner)
         self._sessions[session.id] = session
         return session
+
+    def _make_room(self, sessions: list[Session]) -> None:
+        unused = next((each for each in sessions if each.is_unused), None)  # the table is in their order
+        if unused is None:
+            raise Refused(
+                "TOOMANYREQUESTS", f"{len(sessions)} uploads are open already", headers={"Retry-After": "60"}
+            )
+        unused.ended = True
+        del self._sessions[unused.id]
 
     def find(self, name: str, identifier: str) -> Session:
         """The session. Raises `Refused` with BLOB_UPLOAD_UNKNOWN, also when it is another repository's."""

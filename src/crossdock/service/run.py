@@ -25,12 +25,12 @@ from crossdock.listening import (
     stopped_by_signal,
 )
 from crossdock.options import CopyOptions
+from crossdock.rate import RateLimit
 from crossdock.service.config import Settings
 from crossdock.service.guard import SourceGuard
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
-from crossdock.service.rate import RateLimit
 from crossdock.service.reload import SettingsReload
 from crossdock.service.web.app import make_app
 from crossdock.service.web.metrics import Metrics

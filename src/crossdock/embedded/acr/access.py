@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -21,6 +24,7 @@ from crossdock.embedded.acr.signing import Signer
 from crossdock.embedded.answers import Refused, json_answer
 from crossdock.embedded.bodies import receive_whole
 from crossdock.embedded.routing import Route
+from crossdock.rate import RateLimit
 from crossdock.store.files import in_thread
 from crossdock.webtokens.values import TokenRefused
 
@@ -31,6 +35,10 @@ NULL_USER = "00000000-0000-0000-0000-000000000000"
 """The user name that says: the password is a refresh or access token."""
 
 MAX_FORM = 256 * 1024  # bytes; access tokens of Entra ID have up to 16 KiB
+
+TRIES_OF_USER = 30  # wrong passwords a minute of one user from one address, after as many at once
+TRIES_OF_ADDRESS = 120  # of all users from one address
+NAME_KEPT = 100  # characters of a user's name
 
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")  # what may stand in a challenge
 _CATALOG = "registry:catalog:*"
@@ -43,6 +51,8 @@ class Access:
     def __init__(self, users: Path) -> None:
         self._file = AccountsFile(users)
         self._signer = Signer()
+        self._tries = RateLimit(TRIES_OF_ADDRESS)
+        self._tries_of_user = RateLimit(TRIES_OF_USER)
 
     def reload(self) -> None:
         """Read the file of users anew. Raises as `AccountsFile.reload`."""
@@ -57,18 +67,22 @@ class Access:
         if request.path == "/oauth2/exchange" and request.method == "POST":
             form = await _form(request)
             _expect(form, service, "access_token")
-            name, more = await _exchanged(form.get("access_token", ""), accounts, self._file.verifier)
+            with self._counted(request, ""):
+                name, more = await _exchanged(form.get("access_token", ""), accounts, self._file.verifier)
             life = accounts.refresh_token_s
             return json_answer(
                 {"refresh_token": self._signer.token("refresh_token", service, name, life, **more)}
             )
         if request.path == "/oauth2/token" and request.method == "POST":
             form = await _form(request)
-            user = self._by_form(accounts, form, service)
+            with self._counted(request, form.get("username", "")):
+                user = self._by_form(accounts, form, service)
             scopes = form.get("scope", "")
         elif request.path == "/oauth2/token" and request.method == "GET":
             _expect(request.query, service)
-            user = self._by_basic(accounts, request.headers.get("Authorization", ""), service)
+            authorization = request.headers.get("Authorization", "")
+            with self._counted(request, _user_name(authorization)):
+                user = self._by_basic(accounts, authorization, service)
             scopes = " ".join(request.query.getall("scope", []))
         else:
             raise Refused("UNSUPPORTED", "no such endpoint", status=404, detail={"path": request.path})
@@ -116,8 +130,11 @@ class Access:
 
     # -- the registry --------------------------------------------------------------------------------
 
-    async def admit(self, request: web.Request, asked: Route) -> None:
-        """Return if the request may be answered. Raises `Refused`: 401 with a challenge, or 403."""
+    async def admit(self, request: web.Request, asked: Route) -> str:
+        """Whose request it is, if it may be answered; empty: nobody's.
+
+        Raises `Refused`: 401 with a challenge, 403, or 429 after too many wrong passwords.
+        """
         service = _service(request)
         needed = needed_scopes(request.method, asked, request.query.get("from", ""))
         authorization = request.headers.get("Authorization", "")
@@ -125,12 +142,15 @@ class Access:
         if kind.lower() == "basic":
             accounts = await in_thread(self._file.current)
             try:
-                held = self._by_data_basic(accounts, authorization, service)
+                with self._counted(request, _user_name(authorization)):
+                    user = self._by_data_basic(accounts, authorization, service)
             except Refused as refused:
+                if refused.status != 401:
+                    raise
                 raise _challenge(request, service, needed, str(refused), "") from None
-            if not may(held, asked, needed):
+            if not may(user.scopes, asked, needed):
                 raise Refused("DENIED", "requested access to the resource is denied", detail=_detail(needed))
-            return
+            return user.name
         if kind.lower() != "bearer":
             raise _challenge(request, service, needed, "authentication required", "")
         said = self._signer.claims(token.strip(), "access_token", service)
@@ -144,11 +164,34 @@ class Access:
             )
         if not may(_held(said), asked, needed):
             raise _challenge(request, service, needed, "the token has no such right", "insufficient_scope")
+        return str(said["sub"])
 
-    def _by_data_basic(self, accounts: Accounts, authorization: str, service: str) -> tuple[str, ...]:
+    def _by_data_basic(self, accounts: Accounts, authorization: str, service: str) -> Account:
         name, password = _decoded(authorization)
         said = self._signer.claims(password, "access_token", service) if name == NULL_USER else None
-        return _held(said) if said else self._by_password(accounts, name, password, service).scopes
+        if said:
+            return Account(str(said["sub"]), scopes=_held(said))
+        return self._by_password(accounts, name, password, service)
+
+    @contextmanager
+    def _counted(self, request: web.Request, name: str) -> Iterator[None]:
+        """Refuse by 429 who has guessed too often; what is refused by 401 within counts as a guess."""
+        address, now = request.remote or "", time.monotonic()
+        user = f"{address} {name[:NAME_KEPT]}"
+        wait = max(self._tries.wait(address, now), self._tries_of_user.wait(user, now))
+        if wait:
+            raise Refused(
+                "TOOMANYREQUESTS",
+                "too many wrong passwords; wait before the next one",
+                headers={"Retry-After": str(math.ceil(wait))},
+            )
+        try:
+            yield
+        except Refused as refused:
+            if refused.status == 401:
+                self._tries.take(address, now)
+                self._tries_of_user.take(user, now)
+            raise
 
 
 async def _exchanged(token: str, accounts: Accounts, verifier: Verifier | None) -> tuple[str, dict[str, str]]:
@@ -241,6 +284,14 @@ def _decoded(authorization: str) -> tuple[str, str]:
     if kind.lower() != "basic" or not colon:
         raise _unauthorized("the credentials are not Basic")
     return name, password
+
+
+def _user_name(authorization: str) -> str:
+    """The name in a Basic header; empty when there is none."""
+    try:
+        return _decoded(authorization)[0]
+    except Refused:
+        return ""
 
 
 def _expect(fields: Mapping[str, str], service: str, *grants: str) -> None:

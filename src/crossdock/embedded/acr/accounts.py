@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import stat
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from crossdock.webtokens.verify import Verifier
 
 log = logging.getLogger(__name__)
+
+# What others may do with the file; a group may read it, as containers need.
+_FORBIDDEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
 EVERYTHING = ("repository:*:*", "registry:catalog:*")
 
@@ -147,6 +151,7 @@ class AccountsFile:
     def _read(self) -> Accounts:
         try:
             self._stamp = _stamp(self._path)  # before the content: a change in between is seen next time
+            mode = self._path.stat().st_mode
             content = self._path.read_bytes()
         except OSError as error:
             raise StoreError(f"users file {self._path} cannot be read: {error.strerror}") from None
@@ -154,6 +159,12 @@ class AccountsFile:
             accounts = msgspec.json.decode(content, type=Accounts)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # its words name places, no values
             raise InvalidOption(f"users file {self._path}: {error}") from None
+        if mode & _FORBIDDEN:
+            log.warning(
+                "users file %s has the mode %o: others can read or change its passwords; chmod 600 it",
+                self._path,
+                stat.S_IMODE(mode),
+            )
         held = [each.scopes for each in accounts.users] + [each.scopes for each in accounts.issuers]
         for scope in chain(accounts.anonymous, *held):
             if not all(split_scope(scope)):

@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from crossdock.acr.request import ImportRequest
 from crossdock.inventory.values import Entry, Inventory
+from crossdock.rate import RateLimit
 from crossdock.service.guard import SourceGuard
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
-from crossdock.service.rate import RateLimit
 from crossdock.service.values import Operation, Principal
 from crossdock.service.web.metrics import Metrics
 

@@ -12,12 +12,12 @@ from typing import Any, cast
 from aiohttp.test_utils import TestClient, TestServer
 
 from crossdock.inventory.values import Entry, Inventory, ResourceId
+from crossdock.rate import RateLimit
 from crossdock.service.config import IdentitySettings, PrincipalSettings, Role, Sources, StaticToken
 from crossdock.service.guard import SourceGuard
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
 from crossdock.service.operations.imports import Imports
-from crossdock.service.rate import RateLimit
 from crossdock.service.values import Operation, Order
 from crossdock.service.web.app import make_app
 from crossdock.service.web.metrics import Metrics

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from crossdock.inventory.values import Entry, Inventory
-from crossdock.service.rate import RateLimit
+from crossdock.rate import RateLimit
 from crossdock.service.values import Detail, Problem, State
 from crossdock.service.web.imports import MAX_BODY
 from crossdock.service.web.versions import VERSIONS

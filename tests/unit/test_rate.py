@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossdock.service.rate import RateLimit
+from crossdock.rate import RateLimit
 
 
 def test_a_burst_of_a_minute_then_one_at_a_time() -> None:

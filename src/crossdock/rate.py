@@ -35,14 +35,18 @@ class RateLimit:
         """How many keys are remembered."""
         return len(self._full_at)
 
+    def wait(self, key: str, now: float) -> float:
+        """Seconds until `key` may make a request; 0 when it may now. Counts nothing."""
+        wait = self._full_at.get(key, now) - self._slack_s - now
+        return wait if wait > 1e-9 else 0.0  # rounding
+
     def take(self, key: str, now: float) -> Verdict:
         """Count one request of `key` at `now`, seconds of a clock that never goes back. A refused one
         does not count."""
-        full_at = max(self._full_at.get(key, now), now)
-        wait = full_at - self._slack_s - now
-        if wait > 1e-9:  # rounding
+        wait = self.wait(key, now)
+        if wait:
             return Verdict(allowed=False, retry_after_s=wait)
-        self._full_at[key] = full_at + self._interval_s
+        self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval_s
         self._full_at.move_to_end(key)
         if len(self._full_at) > self._most_keys:
             self._full_at.popitem(last=False)

@@ -1,0 +1,49 @@
+"""What pages of other sites may ask of a registry, through a browser that can reach it.
+
+A browser takes a page for one of this server when somebody's DNS leads the page's own name to this machine
+(DNS rebinding). The page could then read and delete what is here. Its requests are recognised by their Host:
+the foreign name, with this server's port, because the browser connects to the port that stands there. A
+request for another name and another port was led here on purpose, by a proxy or the `hosts` of an inventory.
+This matters without users, on loopback: there it is enough to reach the registry.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from crossdock.embedded.answers import Refused
+from crossdock.listening import is_loopback
+
+_SAFE = frozenset({"GET", "HEAD"})
+_PORTS = {"http": 80, "https": 443}
+
+
+def check_origin(request: web.Request) -> None:
+    """Refuse what a page of another site sends, unless it only reads: it cannot see the answer."""
+    origin = request.headers.get("Origin", "")
+    if origin and request.method not in _SAFE and urlsplit(origin).netloc.lower() != request.host.lower():
+        raise Refused("DENIED", "pages of other sites may not use this registry")
+
+
+def check_name(request: web.Request) -> None:
+    """Refuse a request with this server's port and a name that is not loopback's."""
+    try:
+        found = urlsplit(f"//{request.host}")
+        name, port = (found.hostname or "").lower(), found.port or _PORTS.get(request.scheme)
+    except ValueError:
+        raise Refused("UNSUPPORTED", "the Host header is no host", status=400) from None
+    if port != _own_port(request) or is_loopback(name) or name.endswith(".localhost"):
+        return
+    raise Refused(
+        "DENIED",
+        "this registry answers to names of loopback only; "
+        "--users, --anonymous read or --anonymous write lets it answer to others",
+        status=421,
+    )
+
+
+def _own_port(request: web.Request) -> int | None:
+    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return name[1] if isinstance(name, tuple) else None
