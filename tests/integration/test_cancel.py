@@ -98,7 +98,7 @@ def test_ctrl_c_while_the_source_stalls_ends_soon(
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the download to begin")
         running.interrupt()
-        done = running.finish(15)
+        done = running.finish()
     is_clean(done)
     assert target.remote.tags(repository) == []
     assert target.forgotten_sessions(repository) == []
@@ -118,7 +118,7 @@ def test_ctrl_c_while_the_manifest_is_awaited_ends_soon(
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the manifest to be asked for")
         running.interrupt()
-        is_clean(running.finish(15))
+        is_clean(running.finish())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -209,7 +209,7 @@ def test_cleaning_up_is_bounded_when_the_target_is_silent(
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the upload to begin")
         running.interrupt()
-        done = running.finish(30)
+        done = running.finish()
     is_clean(done)
 
 
@@ -225,7 +225,7 @@ def test_ctrl_c_into_a_layout_leaves_no_name_and_no_half_blob(
     with crossdock.start("copy", *words, "--progress", "none") as running:
         wait_set(stall.reached, "the download to begin")
         running.interrupt()
-        done = running.finish(15)
+        done = running.finish()
     is_clean(done)
     assert layout_tags(layout) == []
     assert not (layout / "blobs" / layer.replace(":", "/")).exists()
@@ -247,5 +247,5 @@ def test_a_cancelled_copy_still_writes_its_report(
     with crossdock.start("copy", *words, "--progress", "none", "--report", report) as running:
         wait_set(stall.reached, "the download to begin")
         running.interrupt()
-        is_clean(running.finish(15))
+        is_clean(running.finish())
     assert "cancel" in json.dumps(json.loads(report.read_text())).lower()

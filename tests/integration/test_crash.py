@@ -43,7 +43,7 @@ def run_and_kill(passage: Passage, plan: Callable[[Kill], None]) -> Finished:
     plan(kill)
     with passage.start() as running:
         pids.append(running.pid)
-        done = running.finish(60)
+        done = running.finish()
     for proxy in (passage.source, passage.target):
         proxy.settle()
         proxy.faults.clear()

@@ -156,7 +156,7 @@ def test_many_copies_into_one_layout_at_once_all_arrive(
         for tag in graphs
     ]
     for run in runs:
-        done = run.finish(60)
+        done = run.finish()
         assert done.code == 0, str(done)
     assert layout_tags(layout) == sorted(graphs)
     for tag, graph in graphs.items():
@@ -177,7 +177,7 @@ def test_the_same_image_copied_twice_at_once_is_there_once(
     graph = push(source.remote, repository, builder, image, "v1")
     words = ("copy", f"{source.host}/{repository}:v1", f"oci:{layout}:v1", "--progress", "none")
     for run in [closing.enter_context(crossdock.start(*words)) for _ in range(3)]:
-        done = run.finish(60)
+        done = run.finish()
         assert done.code == 0, str(done)
     assert_layout_holds(layout, graph, "v1")
     assert len(layout_entries(layout)) == 1

@@ -148,7 +148,7 @@ def test_a_signal_does_not_wait_for_ever_for_a_chunk(kind: str, passage: Passage
     with passage.start() as running:
         wait_set(stalled.reached, "the third chunk")
         running.interrupt()
-        done = running.finish(30)
+        done = running.finish()
     assert done.code == CANCELLED, str(done)
     passage.target.close()
 

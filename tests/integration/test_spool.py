@@ -74,7 +74,7 @@ def run_and_kill(passage: Passage, spool: Path, way: str = "") -> int:
     passage.target.add(Fault(on, breaks=at, when_reached=kill))
     with passage.command.start(*words(passage, spool)) as running:
         pids.append(running.pid)
-        done = running.finish(60)
+        done = running.finish()
     assert done.code == KILLED, str(done)
     passage.source.settle()
     passage.target.settle()

@@ -77,7 +77,7 @@ def large_body(request: Seen) -> bool:
 @pytest.mark.parametrize("fault", SOURCE_FAULTS, ids=lambda fault: f"{fault.how} at {fault.at}")
 def test_a_source_that_breaks_is_asked_for_the_rest(case: Case, fault: Break) -> None:
     planned = case.source.add(Fault(lambda r: r.is_blob_get(case.layer), breaks=fault))
-    result = case.recovers("--timeout", "1s")
+    result = case.recovers("--timeout", "3s")
     assert planned.reached.is_set()
     assert int(str(result["retries"])) >= 1
 
@@ -90,7 +90,7 @@ def test_a_target_that_breaks_is_given_the_bytes_again(
     # A chunk is shortened to what the source brought in time: on a busy machine to a few hundred KB.
     fault = Break(fault.how, fault.where, min(fault.at or 0, 50_000) if chunks else fault.at)
     planned = case.proxy.add(Fault(large_body, breaks=fault))
-    case.recovers("--timeout", "1s", *chunks)
+    case.recovers("--timeout", "3s", *chunks)
     assert planned.reached.is_set()
     if not chunks:  # docker-registry 2.8 cannot drop a session whose chunk was cut
         assert case.target.forgotten_sessions(case.repository) == []

@@ -77,7 +77,7 @@ class Crossdock:
         *args: str | Path,
         env: Mapping[str, str | None] | None = None,
         stdin: str = "",
-        timeout: float = 60,
+        timeout: float = 180,
         prefix: Sequence[str] = (),
         program: Sequence[str] = MODULE,
         cwd: Path | None = None,
@@ -163,7 +163,7 @@ class Running:
         """Ctrl-C, or another signal."""
         self._process.send_signal(number)
 
-    def insist(self, number: signal.Signals = signal.SIGINT, timeout: float = 30) -> Finished:
+    def insist(self, number: signal.Signals = signal.SIGINT, timeout: float = 90) -> Finished:
         """Send the signal again and again, as an impatient person does, until the process ends."""
         until = time.monotonic() + timeout
         while self._process.poll() is None and time.monotonic() < until:
@@ -172,7 +172,7 @@ class Running:
                 self._process.wait(0.1)
         return self.finish(0.1)
 
-    def finish(self, timeout: float = 30) -> Finished:
+    def finish(self, timeout: float = 90) -> Finished:
         """Wait for the end."""
         out, err = self._process.communicate(timeout=timeout)
         return Finished(self.argv, self._process.returncode, out.decode(), err.decode())

@@ -56,7 +56,7 @@ class SilentPort:
         self._listener.close()
 
 
-def wait_set(event: threading.Event, what: str, timeout_s: float = 30.0) -> None:
+def wait_set(event: threading.Event, what: str, timeout_s: float = 90.0) -> None:
     """Wait for the event; an `AssertionError` naming `what` when it never comes."""
     started = time.monotonic()
     if not event.wait(timeout_s):

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import pytest
 
-READY_TIMEOUT_S = 15.0
-STOP_TIMEOUT_S = 10.0
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 
 SETTLING = "/v2/settling-"  # requests of `settle`; no test counts them
 

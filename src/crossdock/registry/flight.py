@@ -16,7 +16,7 @@ class _Flight(Generic[Result]):
 
 
 class SingleFlight(Generic[Result]):
-    """Runs at most one piece of work per key at a time; nothing is remembered once it is over."""
+    """Runs at most one piece of work per key at a time; its result is forgotten once its waiters have it."""
 
     def __init__(self) -> None:
         self._flights: dict[Hashable, _Flight[Result]] = {}
@@ -27,7 +27,8 @@ class SingleFlight(Generic[Result]):
         A waiter that is cancelled leaves; the last one to leave takes the work with it.
         """
         flight = self._flights.get(key)
-        if flight is None or flight.task.done():
+        # One that is done stays until its waiters have run: only then may they have stored the result.
+        if flight is None:
             flight = self._flights[key] = _Flight(asyncio.ensure_future(work()))
         flight.waiters += 1
         try:
