@@ -62,11 +62,13 @@ async def change_item(
             body=msgspec.json.encode(attributes),
             ok=(200, 202),
         )
+        return _entry_in(reply, item)
+    except ProtocolError:
+        return None
     except RegistryError as error:
         if error.status in NO_API and _LOCKED not in error.codes:
             return None
         raise
-    return _entry_in(reply, item)
 
 
 async def delete_tag(client: RegistryClient, item: Reference) -> bool:
