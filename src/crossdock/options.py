@@ -48,6 +48,14 @@ class Credentials:
     access_token: str = field(default="", repr=False)
 
 
+SIDE_VARIABLES = frozenset(
+    f"CROSSDOCK_{side}_{word}"
+    for side in ("SOURCE", "TARGET")
+    for word in ("USERNAME", "PASSWORD", "IDENTITY_TOKEN", "ACCESS_TOKEN", "CREDENTIAL_HELPER", "REGISTRY")
+)
+"""Variables of the environment that hold credentials for one side of a run (`registry.sidevariables`)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryOptions:
     """How to speak to the registries of one side."""
@@ -66,6 +74,8 @@ class RegistryOptions:
     """
     az_login: bool = False
     """Use az's own login at Azure registries for which nothing else is known, as az itself does."""
+    own_only: bool = False
+    """Without `credentials` and `helper` ask anonymously: the environment and files are somebody else's."""
 
     def __post_init__(self) -> None:
         if self.key_file is not None and self.cert_file is None:
@@ -91,6 +101,7 @@ class RegistryOptions:
             cert_file=self.cert_file or other.cert_file,
             key_file=self.key_file if self.cert_file else other.key_file,
             az_login=self.az_login or other.az_login,
+            own_only=self.own_only or other.own_only,
         )
 
 

@@ -53,6 +53,7 @@ class Places:
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str], LayoutStore] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
+        self._unnamed: dict[Side, set[str]] = {"source": set(), "target": set()}  # nobody said who asks there
 
     async def __aenter__(self) -> Places:
         return self
@@ -133,6 +134,9 @@ class Places:
             location.registry, environ, with_credentials=not own.knows_who
         )
         own = own.over(known) if known else own
+        unnamed = self._unnamed[side]
+        if not own.knows_who:
+            unnamed.add(registry_key(location.registry))
         return RegistryClient(
             location.api_host,
             side=side,
@@ -143,6 +147,7 @@ class Places:
             on_retry=(lambda operation, reason: told(side, operation, reason)) if told else None,
             guard=options.guard,
             on_warning=self._warn,
+            is_sole=lambda: len(unnamed) <= 1,
             user_agent=f"crossdock/{__version__}",
         )
 

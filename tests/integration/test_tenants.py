@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from crossdock.testing.images import ImageBuilder
+from support.command import Crossdock
 from support.embedded import Embedded, start_embedded
 from support.images import one_layer_image, push
 from support.push import Remote, sha256
@@ -197,3 +199,75 @@ def test_the_service_answers_while_hostile_manifests_are_imported(
             assert service.ask("GET", "/healthz")[0] == 200
         codes.add(outcome(service, each))
     assert (400, "LimitExceeded") in codes
+
+
+def greedy(server: Hostile, method: str, path: str, _: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    """It demands a password, and gives nothing for it."""
+    return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b"{}"
+
+
+def shown(server: Hostile) -> list[str]:
+    return [headers["authorization"] for _, _, headers in server.asked if "authorization" in headers]
+
+
+def test_a_source_that_a_caller_names_sees_nothing_of_the_services_own(
+    tmp_path: Path,
+    closing: ExitStack,
+    hostile: Callable[[Answer], Hostile],
+) -> None:
+    evil, target = hostile(greedy), registry(tmp_path, "target", closing)
+    (tmp_path / "docker").mkdir()
+    login = {"auth": base64.b64encode(b"svc:s3cret-file").decode()}
+    (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": {evil.host: login}}))
+    environment = {
+        "DOCKER_CONFIG": str(tmp_path / "docker"),
+        "CROSSDOCK_SOURCE_USERNAME": "svc",
+        "CROSSDOCK_SOURCE_PASSWORD": "s3cret-variable",
+        "CROSSDOCK_TARGET_ACCESS_TOKEN": "s3cret-entra",
+    }
+    service = start_tenants(
+        tmp_path / "serve",
+        closing,
+        {"mine": {"login_server": target.host}},
+        {"alice": [(["importImage", "read"], ["mine"])]},
+        environment=environment,
+        sources={"allow": [evil.host], "private_addresses": ["127.0.0.1/32"]},
+    )
+    posted = post_import(service, "mine", {"registryUri": evil.host}, who="alice")
+    assert outcome(service, posted, "alice") == (400, "RegistryUnauthorized")
+    assert shown(evil) == []
+    log = service.log.read_text()
+    assert "CROSSDOCK_SOURCE_USERNAME, CROSSDOCK_TARGET_ACCESS_TOKEN: ignored" in log
+    assert "DOCKER_CONFIG: used for registries of the inventory alone" in log
+    assert "s3cret" not in log
+
+    own = {"registryUri": evil.host, "credentials": {"username": "alice", "password": "her-own"}}
+    assert outcome(service, post_import(service, "mine", own, who="alice"), "alice")[0] == 400
+    assert set(shown(evil)) == {"Basic " + base64.b64encode(b"alice:her-own").decode()}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_variables_of_a_side_are_not_sent_to_several_registries_of_a_list(
+    tmp_path: Path,
+    closing: ExitStack,
+    hostile: Callable[[Answer], Hostile],
+    crossdock: Crossdock,
+    named: bool,
+) -> None:
+    evil, target = hostile(greedy), registry(tmp_path, "target", closing)
+    users = {"users": [{"name": "ann", "password": "s3cret-ann"}]}
+    (tmp_path / "locked").mkdir()
+    locked = start_embedded(tmp_path / "locked", tmp_path / "locked" / "root", closing, users=users)
+    builder = ImageBuilder(tmp_path / "layout")
+    push(Remote(locked.host, basic="ann:s3cret-ann"), "app", builder, one_layer_image(builder, 1000)[0], "v1")
+    pairs = tmp_path / "pairs"
+    pairs.write_text(f"{locked.host}/app:v1 {target.host}/a:v1\n{evil.host}/app:v1 {target.host}/b:v1\n")
+    environ = {"CROSSDOCK_SOURCE_USERNAME": "ann", "CROSSDOCK_SOURCE_PASSWORD": "s3cret-ann"}
+    if named:
+        environ["CROSSDOCK_SOURCE_REGISTRY"] = locked.host
+    crossdock("copy", "--from-file", pairs, env=environ)
+    assert shown(evil) == []
+    assert (Remote(target.host).manifest("a", "v1").status == 200) == named
+
+    alone = crossdock("copy", f"{locked.host}/app:v1", f"{target.host}/alone:v1", env=environ)
+    assert alone.code == 0, str(alone)

@@ -64,7 +64,12 @@ def registry_path(name: str, action: str = "", subscription: str = SUBSCRIPTION,
     return f"{path}/{action}" if action else path
 
 
-def start_service(folder: Path, inventory: Mapping[str, Any], *words: str | Path) -> Service:
+def start_service(
+    folder: Path,
+    inventory: Mapping[str, Any],
+    *words: str | Path,
+    environment: Mapping[str, str] | None = None,
+) -> Service:
     """Start ``crossdock serve`` with this inventory over TLS; its CA is made here."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "inventory.yaml").write_text(json.dumps(inventory))
@@ -85,7 +90,8 @@ def start_service(folder: Path, inventory: Mapping[str, Any], *words: str | Path
     log = folder / "service.log"
 
     def start() -> ServerProcess:
-        return ServerProcess("crossdock serve", command, log, lambda: listening(port), {"HOME": str(folder)})
+        home = {"HOME": str(folder), **(environment or {})}
+        return ServerProcess("crossdock serve", command, log, lambda: listening(port), home)
 
     return Service(f"https://127.0.0.1:{port}", folder / "ca.pem", start(), log, start)
 

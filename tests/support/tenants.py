@@ -22,6 +22,7 @@ def start_tenants(
     principals: Mapping[str, Roles],
     *,
     hosts: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Service:
     """Start a service whose inventory has `entries` by name. The token of NAME is `token_of(NAME)`."""
@@ -43,7 +44,7 @@ def start_tenants(
         ]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "settings.yaml").write_text(json.dumps(settings))
-    service = start_service(folder, inventory, "--config", folder / "settings.yaml")
+    service = start_service(folder, inventory, "--config", folder / "settings.yaml", environment=environment)
     closing.callback(lambda: service.process.stop())
     return service
 

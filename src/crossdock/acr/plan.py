@@ -53,16 +53,26 @@ def make_plan(checked: Checked) -> ImportPlan:
 
 
 def plan_options(
-    plan: ImportPlan, options: CopyOptions, inventory: Inventory, environ: Mapping[str, str]
+    plan: ImportPlan,
+    options: CopyOptions,
+    inventory: Inventory,
+    environ: Mapping[str, str],
+    *,
+    for_others: bool = False,
 ) -> CopyOptions:
     """`options` with what the inventory says of the two registries. Secrets are read now.
 
-    Each side gets the entry that was meant, for two of them may have one login server. Raises
-    `CredentialsError`.
+    Each side gets the entry that was meant, for two of them may have one login server. `for_others`: the
+    import is somebody else's, so a source that the inventory does not have sees no credentials of this
+    process. Raises `CredentialsError`.
     """
     own = RegistryOptions(credentials=plan.credentials)
     entry = plan.source_entry
-    known = entry.options(environ, with_credentials=not own.knows_who) if entry else RegistryOptions()
+    known = (
+        entry.options(environ, with_credentials=not own.knows_who)
+        if entry
+        else RegistryOptions(own_only=for_others)
+    )
     return replace(
         options,
         source=own.over(known).over(options.source),

@@ -74,14 +74,16 @@ class RegistryClient:
         clock: Clock | None = None,
         guard: AddressGuard | None = None,
         on_warning: Callable[[str], None] = lambda message: None,
+        is_sole: Callable[[], bool] = lambda: True,
     ) -> None:
         """`host` is the API host with an optional port; `environ` stands for the process's environment.
 
         `on_retry` is told ``(operation, reason)`` before a request is sent again. `http` is a transfer core
         that the caller owns; without it one is made when first needed, which connects as `served_at`
         says and asks `guard` before each connection. `on_warning` is told of places of logins that cannot be
-        used. No I/O happens here. Raises `InvalidOption` for a proxy
-        that cannot be used, `InvalidInput` for a host that is none.
+        used. `is_sole` tells whether variables of the environment for this side can mean no other registry.
+        No I/O happens here. Raises `InvalidOption` for a proxy that cannot be used, `InvalidInput` for a host
+        that is none.
         """
         clock = clock or Clock()
         self.host = host
@@ -102,6 +104,7 @@ class RegistryClient:
             clock=clock,
             guard=guard,
             on_warning=on_warning,
+            is_sole=is_sole,
         )
         self._owns_host = True
 

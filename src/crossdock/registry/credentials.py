@@ -3,7 +3,7 @@
 1. The caller's own (`RegistryOptions.credentials`, then its ``helper``; the command's flags, the inventory).
 2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN`` or
    ``_ACCESS_TOKEN`` (of Entra ID, for Azure registries); else the helper ``_CREDENTIAL_HELPER``; ``_TARGET_``
-   for the other side.
+   for the other side (`sidevariables` says which registries see them).
 3. The file of `RegistryOptions.authfile` (``--authfile``), which is read before 2 and instead of all below.
 4. Named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_AUTH_CONFIG``, which holds
    the text of a ``config.json`` (docker reads it before the file, GitLab's runners set it), then
@@ -44,6 +44,7 @@ from crossdock.registry.loginfile import (
     read_config,
     server_key,
 )
+from crossdock.registry.sidevariables import ForRegistry, side_credentials
 
 __all__ = ["AZURE_HELPERS", "CredentialFile", "CredentialStore", "credential_files"]
 
@@ -127,26 +128,6 @@ def user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
         return environ
 
 
-def from_environ(environ: Mapping[str, str], side: Side) -> Credentials | None:
-    """The side's credentials in the environment. Raises `CredentialsError` when half of a pair is set."""
-    prefix = f"CROSSDOCK_{side.upper()}_"
-    username = environ.get(f"{prefix}USERNAME", "")
-    password = environ.get(f"{prefix}PASSWORD", "")
-    identity_token = environ.get(f"{prefix}IDENTITY_TOKEN", "")
-    access_token = environ.get(f"{prefix}ACCESS_TOKEN", "")
-    if not (username or password or identity_token or access_token):
-        return None
-    if not (identity_token or access_token) and not (username and password):
-        present, absent = ("USERNAME", "PASSWORD") if username else ("PASSWORD", "USERNAME")
-        raise CredentialsError(f"{prefix}{present} is set but {prefix}{absent} is not")
-    return Credentials(
-        username=username,
-        password=password,
-        identity_token=identity_token,
-        access_token=access_token,
-    )
-
-
 def as_token(given: Credentials) -> Credentials:
     """A password that the caller gives without a user name is an access token, as az takes it."""
     if not given.password or given.username:
@@ -168,10 +149,14 @@ class CredentialStore:
         authfile: Path | None = None,
         az_login: bool = False,
         on_trouble: Callable[[str], None] = lambda message: None,
+        own_only: bool = False,
+        is_sole: Callable[[], bool] = lambda: True,
     ) -> None:
         """`host` with its port, as in references; `helper` is asked first, and az last, with `az_login`.
 
-        `on_trouble` is told once of each place that could not be used. No I/O.
+        `on_trouble` is told once of each place that could not be used. `own_only`: nothing but `given` and
+        `helper` counts. `is_sole` tells whether the host is the only one of its side that the
+        side's variables can mean. No I/O.
         """
         self._host = registry_key(host)
         self._given = given
@@ -179,6 +164,8 @@ class CredentialStore:
         self._environ = environ
         self._authfile = authfile
         self._az_login = az_login
+        self._own_only = own_only
+        self._is_sole = is_sole
         self._of_az: Credentials | None = None  # which nobody named
         self._side = side
         self._found: dict[str, Credentials | None] = {}
@@ -234,16 +221,27 @@ class CredentialStore:
             return as_token(self._given)
         if self._first_helper and (found := await self._ask_first(self._first_helper, "the inventory")):
             return found
+        if self._own_only:
+            return None
         if self._authfile is not None:
             found = await self._search_files(credential_files(self._environ, self._authfile), repository)
-            return found or from_environ(self._environ, self._side)
-        if (found := from_environ(self._environ, self._side)) is not None:
-            return found
+            return found or self._held().credentials
+        held = self._held()
+        if held.credentials is not None:
+            return held.credentials
         variable = f"CROSSDOCK_{self._side.upper()}_CREDENTIAL_HELPER"
-        helper = self._environ.get(variable, "")
-        if helper and (found := await self._ask_first(helper, variable)):
+        if held.helper and (found := await self._ask_first(held.helper, variable)):
             return found
         return await self._search_files(credential_files(self._environ), repository)
+
+    def _held(self) -> ForRegistry:
+        """What the side's variables hold for the host."""
+        held = side_credentials(
+            self._environ, self._side, self._host, is_sole=self._is_sole(), azure_helpers=AZURE_HELPERS
+        )
+        if held.trouble:
+            self._pass_over(CredentialsError(held.trouble, hint=held.remedy))
+        return held
 
     async def _search_files(self, files: Iterable[CredentialFile], repository: str) -> Credentials | None:
         for file in files:

@@ -60,6 +60,7 @@ class Host:
         clock: Clock,
         guard: AddressGuard | None,
         on_warning: Callable[[str], None],
+        is_sole: Callable[[], bool],
     ) -> None:
         """As `client.RegistryClient`. `on_retry` is told about the token service alone."""
         name, port = split_host(host)
@@ -69,6 +70,7 @@ class Host:
         self.gates = Gates(clock)
         self._side = side
         self._options = options
+        self._is_sole = is_sole
         self._network = network
         self._environ = environ
         self._user_agent = user_agent
@@ -118,6 +120,8 @@ class Host:
                     environ=self._environ,
                     side=self._side,
                     helper=self._options.helper,
+                    own_only=self._options.own_only,
+                    is_sole=self._is_sole,
                     az_login=self._options.az_login and is_azure_host(self.name.partition(":")[0]),
                     authfile=self._options.authfile,
                     on_trouble=self._on_warning,

@@ -24,7 +24,7 @@ from crossdock.listening import (
     shown_address,
     stopped_by_signal,
 )
-from crossdock.options import CopyOptions
+from crossdock.options import SIDE_VARIABLES, CopyOptions
 from crossdock.rate import RateLimit
 from crossdock.service.config import Settings
 from crossdock.service.guard import SourceGuard
@@ -127,7 +127,7 @@ async def _serve(
     settings = options.settings
     inventory = complete(options.inventory)
     guard = SourceGuard(settings.sources, inventory)
-    copying = CopyOptions(state=options.state, guard=guard)
+    copying = CopyOptions(state=options.state, guard=guard, environ=_for_copies(environ))
     stopped, closing = stopped_by_signal(), asyncio.Event()
     scheme = "https" if tls.context else "http"
     async with Imports(inventory, copying, environ, settings) as imports:
@@ -185,6 +185,19 @@ async def _first(stopped: asyncio.Event, serving: asyncio.Task[None]) -> None:
     waiting = asyncio.create_task(stopped.wait())
     await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
+
+
+def _for_copies(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The environment without credentials that name no registry: any caller could have them sent anywhere."""
+    ignored = sorted(SIDE_VARIABLES & environ.keys())
+    if ignored:
+        log.warning("%s: ignored; credentials of registries belong into the inventory", ", ".join(ignored))
+    files = [
+        name for name in ("REGISTRY_AUTH_FILE", "DOCKER_AUTH_CONFIG", "DOCKER_CONFIG") if environ.get(name)
+    ]
+    if files:
+        log.warning("%s: used for registries of the inventory alone", ", ".join(files))
+    return {name: value for name, value in environ.items() if name not in SIDE_VARIABLES}
 
 
 def _hosts(host: str, settings: Settings) -> frozenset[str]:

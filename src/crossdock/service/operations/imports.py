@@ -315,7 +315,7 @@ class Imports:
 
     async def _import(self, operation: Operation) -> ImportResult:
         plan = self._plan(operation.order)
-        options = plan_options(plan, self._options, self._inventory, self._environ)
+        options = plan_options(plan, self._options, self._inventory, self._environ, for_others=True)
         operation.progress = Progress()
         following = Following(operation.progress, plan)
 
