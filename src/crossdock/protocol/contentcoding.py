@@ -38,6 +38,9 @@ def can_decode(coding: str) -> bool:
     return coding in ("", "gzip", "deflate")
 
 
+AMBIGUOUS = 64 * 1024  # bytes; larger ones are never as long encoded as they are decoded, but by chance
+
+
 def most_encoded(size: int) -> int:
     """Bytes that `size` bytes may take encoded: incompressible ones grow, by less than this."""
     return size + (size >> 6) + 64 * 1024
@@ -51,9 +54,13 @@ class Decoder:
     (`is_gzip`).
     """
 
-    def __init__(self, coding: str, *, is_gzip: bool = False) -> None:
+    def __init__(self, coding: str, *, is_gzip: bool = False, size: int | None = None) -> None:
+        """`size` is that of the body, where it came with just the length that it has decoded: then it is
+        looked at as a whole, for a small one may be as long encoded.
+        """
         self._coding = coding
         self._is_gzip = is_gzip
+        self._size = size
         self._raw = b""  # not decoded yet
         self._stream: zlib._Decompress | None = None  # of the member under way
         self._is_held = False  # the stream may hold more output
@@ -107,6 +114,11 @@ class Decoder:
         return taken
 
     def _begin(self, *, at_end: bool) -> None:
+        if self._size is not None:
+            if len(self._raw) < self._size and not at_end:
+                return
+            if not _has_size(self._coding, self._raw, self._size):
+                self._coding = ""
         if self._coding == "gzip" and len(self._raw) < len(_GZIP_MAGIC) and not at_end:
             return
         if self._coding == "gzip" and not self._raw.startswith(_GZIP_MAGIC):
@@ -158,6 +170,13 @@ def decoded_start(coding: str, body: bytes, limit: int) -> bytes:
 def _kind(coding: str, data: bytes) -> str:
     """``deflate`` means zlib's format (RFC 9110 8.4.1.2); some send deflate's own."""
     return "zlib" if coding == "deflate" and data[0] & 0x8F == 8 else coding
+
+
+def _has_size(coding: str, data: bytes, size: int) -> bool:
+    try:
+        return len(decoded(coding, data, size)) == size
+    except (LimitExceeded, ProtocolError):
+        return False
 
 
 def _first_bytes(coding: str, data: bytes, count: int) -> bytes:

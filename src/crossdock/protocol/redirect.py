@@ -92,8 +92,7 @@ def _as_reached(url: str, *known: str) -> str:
         lost_port = port == DEFAULT_PORTS[scheme]
         lost_tls = (scheme, reached[0]) == ("http", "https") and (lost_port or port == reached[2])
         if lost_tls or (lost_port and scheme == reached[0] and is_loopback(host)):
-            moved = urlunsplit(urlsplit(url)._replace(scheme=reached[0], netloc=urlsplit(each).netloc))
-            return url if moved == each else moved  # it may mean what it says: there is another server
+            return urlunsplit(urlsplit(url)._replace(scheme=reached[0], netloc=urlsplit(each).netloc))
     return url
 
 

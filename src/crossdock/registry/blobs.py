@@ -38,7 +38,7 @@ from crossdock.errors import (
 from crossdock.oci.descriptor import Descriptor
 from crossdock.protocol import endpoints
 from crossdock.protocol.byterange import parse_content_range, range_header, unsatisfied_total
-from crossdock.protocol.contentcoding import can_decode, coding_of, decoded_start
+from crossdock.protocol.contentcoding import AMBIGUOUS, can_decode, coding_of, decoded_start
 from crossdock.protocol.errorcode import MAX_BODY, one_line
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop
 from crossdock.registry.expiry import refresh_after, server_time
@@ -261,10 +261,10 @@ class RegistryBlob:
         raise error
 
     def _coding(self, exchange: Exchange, head: ResponseHead) -> str:
-        """What the body of a whole answer must be freed from. A length that is the blob's says: nothing."""
-        if head.content_length == self._descriptor.size:
-            return ""
+        """What the body of a whole answer must be freed from. The blob's own length says: nothing."""
         coding = _encoding(head)
+        if head.content_length == self._descriptor.size:
+            return coding if self._descriptor.size <= AMBIGUOUS and can_decode(coding) else ""
         if can_decode(coding):
             if not coding and head.content_length is not None:
                 raise self._other_size(head.content_length, exchange.url)
@@ -355,7 +355,8 @@ class RegistryBody:
     async def _decode(self, sink: ByteSink) -> int:
         from crossdock.registry.decoding import DecodingSink  # few proxies compress layers
 
-        self._decoding = DecodingSink(sink, self._coding, self._descriptor, redact_url(self._exchange.url))
+        url, length = redact_url(self._exchange.url), self._head.content_length
+        self._decoding = DecodingSink(sink, self._coding, self._descriptor, url, length)
         await self._exchange.receive(self._decoding)
         return await self._decoding.finish()
 

@@ -18,11 +18,17 @@ class DecodingSink:
     When the other sink is full this one is, too, so nothing is read that cannot be delivered.
     """
 
-    def __init__(self, sink: ByteSink, coding: str, descriptor: Descriptor, url: str) -> None:
-        """`url` is for messages."""
+    def __init__(
+        self, sink: ByteSink, coding: str, descriptor: Descriptor, url: str, length: int | None
+    ) -> None:
+        """`url` is for messages; `length` is what the answer states of its body."""
         self._sink = sink
         self._what = f"GET {url}"
-        self._decoder = Decoder(coding, is_gzip=descriptor.media_type.endswith("gzip"))
+        self._decoder = Decoder(
+            coding,
+            is_gzip=descriptor.media_type.endswith("gzip"),
+            size=length if length == descriptor.size else None,
+        )
         self._room = memoryview(bytearray(_PIECE))
         self._most = most_encoded(descriptor.size)
         self._came = 0

@@ -94,7 +94,9 @@ def test_a_gzip_file_that_is_only_called_encoded_stays_a_gzip_file(step: int) ->
 
 
 @pytest.mark.parametrize(
-    "data", [gzip.compress(BODY)[:-1], gzip.compress(BODY)[:40], zlib.compress(BODY)[:-1]]
+    "data",
+    [gzip.compress(BODY)[:-1], gzip.compress(BODY)[:40], zlib.compress(BODY)[:-1]],
+    ids=["gzip", "gzip's start", "deflate"],
 )
 def test_a_body_that_ends_too_early_is_no_whole_one(data: bytes) -> None:
     coding = "gzip" if data[:1] == b"\x1f" else "deflate"
@@ -123,7 +125,9 @@ def test_a_bomb_costs_what_the_limit_allows() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [gzip.compress(BODY), gzip.compress(BODY)[:50], gzip.compress(BODY)[:20] + b"x" * 30]
+    "data",
+    [gzip.compress(BODY), gzip.compress(BODY)[:50], gzip.compress(BODY)[:20] + b"x" * 30],
+    ids=["whole", "cut", "broken"],
 )
 def test_the_start_of_an_error_is_read_whatever_follows(data: bytes) -> None:
     assert BODY.startswith(decoded_start("gzip", data, 100))

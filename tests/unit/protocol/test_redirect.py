@@ -53,7 +53,14 @@ FOLLOWED = [
     ("loopback TLS, scheme and port lost", LOCAL_TLS, "http://127.0.0.1/x", f"{LOCAL_TLS}/x", True),
     ("loopback, port lost", LOCAL, "http://127.0.0.1/x", f"{LOCAL}/x", True),
     ("loopback IPv6, port lost", "http://[::1]:5000", "http://[::1]/x", "http://[::1]:5000/x", True),
-    ("loopback, the same path on port 80", LOCAL, "http://127.0.0.1/v2/x/blobs/1", None, False),
+    (
+        "to where it was, by plain HTTP",
+        HUB,
+        "http://registry.example/v2/x/blobs/1",
+        f"{HUB}/v2/x/blobs/1",
+        True,
+    ),
+    ("to where it was, port lost", LOCAL, "http://127.0.0.1/v2/x/blobs/1", f"{LOCAL}/v2/x/blobs/1", True),
     ("loopback plain to TLS", LOCAL, "https://127.0.0.1/x", None, False),
     ("port lost elsewhere", "http://lab.example:5000", "http://lab.example/x", None, False),
     ("another port of the same host", f"{HUB}:8443", "https://registry.example/x", None, False),
@@ -62,7 +69,6 @@ FOLLOWED = [
 
 REFUSED = [
     ("TLS to plain at another port", HUB, "http://registry.example:5000/x"),
-    ("TLS to the same page in plain HTTP", HUB, "http://registry.example/v2/x/blobs/1"),
     ("TLS to plain at a subdomain", HUB, "http://a.registry.example/x"),
     ("TLS to plain elsewhere", HUB, "http://cdn.example/x"),
     ("public to loopback", HUB, "https://127.0.0.1/x"),

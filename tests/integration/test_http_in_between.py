@@ -1,0 +1,409 @@
+"""HTTP as proxies and balancers before registries leave it: whole copies, as a user runs them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import ssl
+import zlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from crossdock.testing.images import ImageBuilder
+from support import nginx
+from support.command import SOURCE, TARGET, Crossdock
+from support.docker_registry import DockerRegistry
+from support.images import assert_holds, push
+from support.oddregistry import LAYER, Asked, Odd, OddRegistry
+from support.process import free_port
+
+LAYERS = (b"one" * 3000, random.Random(1).randbytes(3 << 20), b"two")
+RANGED = ("--chunk-size", "256KiB", "--memory", "4MiB")
+CHUNKED = ("--resume-above", "0", "--upload-chunk", "256KiB")
+
+Start = Callable[..., OddRegistry]
+
+
+@pytest.fixture
+def odd(closing: ExitStack) -> Start:
+    """Starts registries that a test bends."""
+
+    def start(*hooks: Any, **options: Any) -> OddRegistry:
+        registry = OddRegistry(*hooks, **options)
+        closing.callback(registry.close)
+        return registry
+
+    return start
+
+
+@pytest.fixture
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "registry.example.test").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca(authority: trustme.CA, tmp_path: Path) -> Path:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return tmp_path / "ca.pem"
+
+
+def copied(
+    crossdock: Crossdock, source: OddRegistry, target: OddRegistry, *flags: str | Path, **how: Any
+) -> None:
+    """An image goes from one to the other and is right to the byte."""
+    digest = source.image(*LAYERS)
+    crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", "--retries", "1", *flags, **how)
+    assert target.has("v1", digest)
+
+
+# -- what is named by http:// behind TLS -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", ["http://{host}", "http://127.0.0.1", "https://127.0.0.1", "//{host}"])
+@pytest.mark.parametrize("flags", [(), CHUNKED], ids=["whole", "in chunks"])
+def test_locations_of_a_registry_behind_tls_stay_on_https(
+    crossdock: Crossdock, odd: Start, server_tls: ssl.SSLContext, ca: Path, named: str, flags: tuple[str, ...]
+) -> None:
+    def after(asked: Asked, answer: Odd) -> None:
+        if answer.status == 202:
+            answer.set("Location", named.format(host=target.host) + answer.get("Location"))
+
+    target = odd(None, after, tls=server_tls)
+    copied(crossdock, odd(), target, "--dest-ca", ca, *flags)
+
+
+def test_redirects_and_links_of_a_registry_behind_tls_stay_on_https(
+    crossdock: Crossdock, odd: Start, server_tls: ssl.SSLContext, ca: Path
+) -> None:
+    def before(asked: Asked) -> Odd | None:
+        if asked.path.endswith("/tags/list"):
+            last = "last" in asked.query
+            link = [] if last else [("Link", f'<http://{source.host}/v2/a/b/tags/list?last=b>; rel="next"')]
+            return Odd(200, link, json.dumps({"name": "a/b", "tags": ["c"] if last else ["a", "b"]}).encode())
+        if "/blobs/" in asked.path and "moved" not in asked.query:
+            return Odd(307, [("Location", f"http://127.0.0.1{asked.path}?moved=1")])
+        return None
+
+    source = odd(before, tls=server_tls)
+    copied(crossdock, source, odd(), "--src-ca", ca)
+    done = crossdock.ok("tags", "--ca", ca, f"{source.host}/a/b")
+    assert done.stdout.split() == ["a", "b", "c"]
+
+
+def test_a_plain_address_of_another_service_is_still_refused(
+    crossdock: Crossdock, odd: Start, server_tls: ssl.SSLContext, ca: Path, tmp_path: Path
+) -> None:
+    def after(asked: Asked, answer: Odd) -> None:
+        if answer.status == 202:
+            answer.set("Location", "http://registry.example.test:5000" + answer.get("Location"))
+
+    source, target = odd(), odd(None, after, tls=server_tls)
+    source.image(b"x")
+    hosts = tmp_path / "hosts.yaml"
+    hosts.write_text(f"hosts:\n  registry.example.test: {target.host}\n")
+    crossdock.fail_copy(
+        f"{source.host}/a/b:v1",
+        "registry.example.test/a/b:v1",
+        *("--dest-ca", ca, "--inventory", hosts),
+        code=TARGET,
+        naming=["redirects to plain HTTP at http://registry.example.test:5000"],
+    )
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("host", ["$http_host", "$host"], ids=["port kept", "port lost"])
+def test_a_registry_behind_nginx_that_says_nothing_of_tls(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    authority: trustme.CA,
+    ca: Path,
+    tmp_path: Path,
+    closing: ExitStack,
+    host: str,
+) -> None:
+    """Without X-Forwarded-Proto distribution writes ``Location: http://…``."""
+    image = builder.image([builder.random_layer(3_000_000), builder.random_layer(10_000)])
+    graph = push(source.remote, repository, builder, image, "v1")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    issued.private_key_pem.write_to_path(str(key))
+    port = free_port()
+    block = f"""
+    server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};
+        location / {{ proxy_pass http://{target.host}; proxy_set_header Host {host};
+                      proxy_set_header X-Forwarded-Proto ""; }} }}"""
+    front = nginx.start_nginx(tmp_path / "nginx", block, (port,))
+    closing.callback(front.stop)
+    flags = ("--dest-ca", ca, "--resume-above", "1MiB", "--upload-chunk", "1MiB")
+    crossdock.copy(f"{source.host}/{repository}:v1", f"{front.host}/{repository}:v1", *flags)
+    assert_holds(target.remote, repository, "v1", graph)
+
+
+# -- redirected writes -------------------------------------------------------------------------------------
+
+WRITES: dict[str, Callable[[Asked], bool]] = {
+    "POST": lambda asked: asked.method == "POST",
+    "PATCH": lambda asked: asked.method == "PATCH",
+    "PUT blob": lambda asked: asked.method == "PUT" and "/uploads/" in asked.path,
+    "PUT manifest": lambda asked: asked.method == "PUT" and "/manifests/" in asked.path,
+}
+
+
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("what", WRITES)
+def test_a_redirected_write_goes_where_it_leads(
+    crossdock: Crossdock, odd: Start, what: str, status: int
+) -> None:
+    def before(asked: Asked) -> Odd | None:
+        if WRITES[what](asked) and "moved" not in asked.query:
+            joint = "&" if "?" in asked.target else "?"
+            return Odd(status, [("Location", f"{asked.target}{joint}moved=1")])
+        return None
+
+    target = odd(before)
+    copied(crossdock, odd(), target, *(CHUNKED if what == "PATCH" else ()))
+    assert any("moved" in asked.query for asked in target.asked)
+
+
+@pytest.mark.parametrize("what", ["POST", "PUT blob", "PUT manifest"])
+def test_a_write_redirected_to_another_host_carries_no_credentials(
+    crossdock: Crossdock, odd: Start, what: str
+) -> None:
+    def before(asked: Asked) -> Odd | None:
+        if "authorization" not in asked.headers:
+            return Odd(401, [("WWW-Authenticate", 'Basic realm="x"')])
+        if WRITES[what](asked):
+            return Odd(307, [("Location", f"http://localhost:{elsewhere.port}{asked.target}")])
+        return None
+
+    source, elsewhere, target = odd(), odd(), odd(before)
+    elsewhere.blobs, elsewhere.manifests = target.blobs, target.manifests  # two doors of one registry
+    elsewhere._uploads = target._uploads
+    copied(crossdock, source, target, "--dest-creds-stdin", stdin="ann:s3cret\n")
+    assert elsewhere.asked
+    assert all("authorization" not in asked.headers for asked in elsewhere.asked)
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_writes_redirected_in_circles_or_by_other_statuses_end_in_words(
+    crossdock: Crossdock, odd: Start, what: str
+) -> None:
+    def circle(asked: Asked) -> Odd | None:
+        return Odd(307, [("Location", asked.target)]) if WRITES[what](asked) else None
+
+    def login(asked: Asked) -> Odd | None:
+        return Odd(302, [("Location", "/login?token=s3cret")]) if WRITES[what](asked) else None
+
+    source = odd()
+    source.image(*LAYERS[1:2])
+    for before, words in ((circle, "over 10 redirects"), (login, "redirected to /login?token=…")):
+        target = odd(before)
+        line = crossdock.fail_copy(
+            f"{source.host}/a/b:v1",
+            f"{target.host}/a/b:v1",
+            *(CHUNKED if what == "PATCH" else ()),
+            code=TARGET,
+            naming=[words],
+        )
+        assert "s3cret" not in line
+        assert "v1" not in target.manifests
+
+
+# -- content codings ---------------------------------------------------------------------------------------
+
+PLACES: dict[str, Callable[[Asked], bool]] = {
+    "manifest": lambda asked: "/manifests/" in asked.path,
+    "token": lambda asked: asked.path == "/token",
+    "layer": lambda asked: "/blobs/" in asked.path,
+    "list": lambda asked: asked.path.endswith("/tags/list"),
+}
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "UTF-8": bytes,
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("place", ["manifest", "token", "layer"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+def test_what_a_proxy_compresses_is_decoded(
+    crossdock: Crossdock, odd: Start, coding: str, place: str, chunked: bool
+) -> None:
+    def before(asked: Asked) -> Odd | None:
+        if place == "token" and asked.path == "/token":
+            return Odd(body=b'{"token": "t"}')
+        if place == "token" and asked.headers.get("authorization") != "Bearer t":
+            return Odd(401, [("WWW-Authenticate", f'Bearer realm="http://{source.host}/token",service="r"')])
+        return None
+
+    def after(asked: Asked, answer: Odd) -> None:
+        if PLACES[place](asked) and asked.method == "GET" and answer.status in (200, 206):
+            answer.body = CODINGS[coding](answer.body)
+            answer.set("Content-Encoding", coding)
+            answer.chunked = chunked
+
+    source = odd(before, after)
+    copied(crossdock, source, odd(), *RANGED)
+
+
+def test_a_compressed_layer_is_one_stream(crossdock: Crossdock, odd: Start) -> None:
+    def after(asked: Asked, answer: Odd) -> None:
+        if PLACES["layer"](asked) and asked.method == "GET" and answer.status in (200, 206):
+            answer.body = gzip.compress(answer.body)
+            answer.set("Content-Encoding", "gzip")
+
+    source = odd(None, after)
+    digest = source.image(*LAYERS[1:2])
+    target = odd()
+    result = crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", *RANGED, "--verify", "reread")
+    assert target.has("v1", digest)
+    whole = [asked for asked in source.asked if PLACES["layer"](asked) and "range" not in asked.headers]
+    assert len(whole) == 2  # the config and the layer
+    assert result["retries"] == 0
+
+
+def test_a_layer_that_is_a_gzip_file_is_not_unpacked(crossdock: Crossdock, odd: Start) -> None:
+    layer = gzip.compress(LAYERS[1])
+
+    def after(asked: Asked, answer: Odd) -> None:
+        if PLACES["layer"](asked):
+            answer.set("Content-Encoding", "gzip")  # as storage does that knows the file's type
+            answer.chunked = True
+
+    source, target = odd(None, after), odd()
+    digest = source.image(layer, layer_type=f"{LAYER}+gzip")
+    crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1")
+    assert target.has("v1", digest)
+
+
+@pytest.mark.parametrize("place", ["manifest", "layer"])
+def test_a_bomb_is_an_error(crossdock: Crossdock, odd: Start, place: str) -> None:
+    def after(asked: Asked, answer: Odd) -> None:
+        if PLACES[place](asked) and asked.method == "GET":
+            answer.body = gzip.compress(bytes(64 << 20))
+            answer.set("Content-Encoding", "gzip")
+
+    source, target = odd(None, after), odd()
+    source.image(*LAYERS[1:2])
+    done = crossdock("copy", f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", "--retries", "1")
+    assert done.code in (SOURCE, 7), str(done)
+    assert len(done.stderr.splitlines()) == 1, str(done)
+    assert target.manifests == {}
+
+
+# -- framing and statuses ----------------------------------------------------------------------------------
+
+
+def test_a_length_beside_chunks_counts_for_nothing(crossdock: Crossdock, odd: Start) -> None:
+    def after(asked: Asked, answer: Odd) -> None:
+        if asked.method == "GET" and answer.status in (200, 206):
+            answer.set("Content-Length", str(len(answer.body) + 7))
+            answer.chunked = True
+
+    copied(crossdock, odd(None, after), odd(), *RANGED)
+
+
+def test_203_and_204_are_successes(crossdock: Crossdock, odd: Start) -> None:
+    def read(asked: Asked, answer: Odd) -> None:
+        if asked.method in ("GET", "HEAD") and answer.status == 200:
+            answer.status = 203
+
+    def written(asked: Asked, answer: Odd) -> None:
+        if asked.method == "PUT":
+            answer.status = 204
+
+    copied(crossdock, odd(None, read), odd(None, written))
+
+
+@pytest.mark.parametrize("status", [201, 226, 300])
+def test_no_line_holds_bytes_of_a_layer(crossdock: Crossdock, odd: Start, status: int) -> None:
+    def after(asked: Asked, answer: Odd) -> None:
+        if PLACES["layer"](asked) and asked.method == "GET":
+            answer.status = status
+
+    source, target = odd(None, after), odd()
+    source.image(b"secret words of a layer " * 100)
+    line = crossdock.fail_copy(
+        f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", code=SOURCE, naming=[f": {status}"]
+    )
+    assert "secret" not in line
+
+
+# -- cookies -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", [(), CHUNKED], ids=["whole", "in chunks"])
+def test_a_balancer_that_keeps_uploads_by_a_cookie(
+    crossdock: Crossdock, odd: Start, flags: tuple[str, ...]
+) -> None:
+    def before(asked: Asked) -> Odd | None:
+        is_session = "/blobs/uploads/" in asked.path and asked.method != "POST"
+        if is_session and "LB=one" not in asked.headers.get("cookie", ""):
+            return Odd(404, body=b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}')
+        return None
+
+    def after(asked: Asked, answer: Odd) -> None:
+        if asked.method == "POST":
+            answer.headers += [("Set-Cookie", "LB=one; Path=/; HttpOnly"), ("Set-Cookie", "other=s3cret")]
+
+    target = odd(before, after)
+    copied(crossdock, odd(), target, *flags)
+    others = [asked for asked in target.asked if "/blobs/uploads/" not in asked.path]
+    assert all("cookie" not in asked.headers for asked in others)
+    kept = [path for path in crossdock.home.rglob("*") if path.is_file()]
+    assert all(b"s3cret" not in path.read_bytes() for path in kept)
+
+
+# -- hosts that are not there, and few files ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["copy", "tags", "inspect"])
+def test_a_host_that_does_not_exist_is_one_line_at_once(
+    crossdock: Crossdock, odd: Start, command: str
+) -> None:
+    words = [f"{odd().host}/a/b:v1"] if command == "copy" else []
+    reference = "registyr.invalid/a/b" if command == "tags" else "registyr.invalid/a/b:v1"
+    line = crossdock.fail(
+        command, reference, *words, "--timeout", "60s", code=SOURCE, naming=["registyr.invalid could not be"]
+    )
+    assert "spelling" in line
+    assert "tries" not in line
+
+
+def test_a_closed_port_is_tried_twice(crossdock: Crossdock, odd: Start) -> None:
+    closed = f"127.0.0.1:{free_port()}"
+    target = odd()
+    done = crossdock("copy", f"{closed}/a/b:v1", f"{target.host}/a/b:v1", "--progress", "plain")
+    assert done.code == SOURCE, str(done)
+    assert done.stderr.count("retrying") == 1
+    assert "0 of 0 blobs" not in done.stderr
+    done = crossdock(
+        "copy", f"{closed}/a/b:v1", f"{target.host}/a/b:v1", "--progress", "plain", "--retries", "2"
+    )
+    assert done.stderr.count("retrying") == 2
+
+
+def test_few_file_descriptors_mean_fewer_connections(
+    crossdock: Crossdock, odd: Start, tmp_path: Path
+) -> None:
+    source, target = odd(), odd()
+    tags = [f"v{number}" for number in range(30)]
+    digests = {tag: source.image(tag.encode() * 100, LAYERS[0], tag=tag) for tag in tags}
+    pairs = tmp_path / "pairs"
+    pairs.write_text("".join(f"{source.host}/a/b:{tag} {target.host}/a/b:{tag}\n" for tag in tags))
+    limited = ("bash", "-c", 'ulimit -n 40; exec "$@"', "bash")
+    crossdock.ok("copy", "--from-file", pairs, prefix=limited)
+    assert all(target.has(tag, digest) for tag, digest in digests.items())
