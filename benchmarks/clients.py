@@ -17,6 +17,7 @@ from benchmarks.processes import ROOT, SEARCH_PATH, find
 from benchmarks.servers import Certificates, End
 
 CROSSDOCK = str(Path(sys.executable).with_name("crossdock"))
+BEFORE = os.environ.get("CROSSDOCK_BEFORE", "")  # another build of it, raced beside this one when it is set
 FLOOR = ROOT / "build" / "benchmarks"  # where measure.build_floor puts its programs
 READERS, READS = 4, 3  # connections, and times that each reads a layer: so that the start counts for little
 SPAWN_PROCESSES = 4  # of clients that copy one image a process
@@ -109,8 +110,8 @@ def _listed(job: Job) -> Path:
     return path
 
 
-def _crossdock(job: Job, *flags: str) -> list[str]:
-    argv = [CROSSDOCK, "copy", "--progress", "none", *flags]
+def _crossdock(job: Job, *flags: str, program: str = CROSSDOCK) -> list[str]:
+    argv = [program, "copy", "--progress", "none", *flags]
     if job.ca is not None:
         argv += ["--src-ca", str(job.ca), "--dest-ca", str(job.ca)]
     if len(job.images) == 1:
@@ -194,6 +195,7 @@ CLIENTS = {
     client.name: client
     for client in (
         Client("crossdock", CROSSDOCK, "defaults", _crossdock),
+        Client("crossdock-before", BEFORE, "another build", lambda job: _crossdock(job, program=BEFORE)),
         Client(
             "crossdock-target",
             CROSSDOCK,
@@ -247,6 +249,7 @@ def shown_command(client: Client, job: Job) -> str:
     """The command as the record shows it, without names of this machine."""
     words = " ".join([*(f"{name}={value}" for name, value in client.environ.items()), *client.command(job)])
     named = {str(job.directory): "RUN", str(ROOT): ".", CROSSDOCK: "crossdock", sys.executable: "python"}
+    named |= {BEFORE: "crossdock-before"} if BEFORE else {}
     if job.ca is not None:
         named[str(job.ca.parent)] = "TLS"
     # The longest first: one path may begin another.
@@ -263,4 +266,4 @@ def shown_command(client: Client, job: Job) -> str:
 
 def is_rival(name: str) -> bool:
     """Whether the client is another tool that copies images."""
-    return CLIENTS[name].program not in (CROSSDOCK, "relay", "curl")
+    return CLIENTS[name].program not in (CROSSDOCK, BEFORE, "relay", "curl")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.clients import CLIENTS, Client, make_job, shown_command
+from benchmarks.clients import BEFORE, CLIENTS, Client, make_job, shown_command
 from benchmarks.content import Images, build
 from benchmarks.measure import Sample, build_floor, run, workspace
 from benchmarks.record import Record
@@ -30,7 +30,11 @@ def race(
     build_floor()
     began = time.monotonic()
     for scenario in scenarios:
-        wanted = [CLIENTS[name] for name in scenario.clients if names is None or name in names]
+        raced = (
+            *scenario.clients,
+            *(("crossdock-before",) if BEFORE and "crossdock" in scenario.clients else ()),
+        )
+        wanted = [CLIENTS[name] for name in raced if names is None or name in names]
         clients = [client for client in wanted if client.is_present()]
         print(f"\n{scenario.name}: {scenario.title}", flush=True)
         for client in wanted:
