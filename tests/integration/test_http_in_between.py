@@ -17,8 +17,9 @@ import trustme
 
 from crossdock.testing.images import ImageBuilder
 from support import nginx
-from support.command import SOURCE, TARGET, Crossdock
+from support.command import SOURCE, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
+from support.forwarding import ForwardingProxy
 from support.images import assert_holds, push
 from support.oddregistry import LAYER, Asked, Odd, OddRegistry
 from support.process import free_port
@@ -175,6 +176,24 @@ def test_a_redirected_write_goes_where_it_leads(
     target = odd(before)
     copied(crossdock, odd(), target, *(CHUNKED if what == "PATCH" else ()))
     assert any("moved" in asked.query for asked in target.asked)
+
+
+@pytest.mark.parametrize("flags", [(), ("--verify", "target"), ("--verify", "reread")], ids=" ".join)
+def test_a_large_body_that_is_redirected_late_is_read_again(
+    crossdock: Crossdock, odd: Start, flags: tuple[str, ...]
+) -> None:
+    """The registry takes all of it before it says so; with ``target`` the bytes were in the kernel alone."""
+    source = odd()
+    digest = source.image(random.Random(2).randbytes(12 << 20))
+
+    def before(asked: Asked) -> Odd | None:
+        if WRITES["PUT blob"](asked) and "moved" not in asked.query:
+            return Odd(308, [("Location", f"{asked.target}&moved=1")])
+        return None
+
+    target = odd(before)
+    crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", "--retries", "0", *RANGED, *flags)
+    assert target.has("v1", digest)
 
 
 @pytest.mark.parametrize("what", ["POST", "PUT blob", "PUT manifest"])
@@ -365,6 +384,63 @@ def test_a_balancer_that_keeps_uploads_by_a_cookie(
     assert all("cookie" not in asked.headers for asked in others)
     kept = [path for path in crossdock.home.rglob("*") if path.is_file()]
     assert all(b"s3cret" not in path.read_bytes() for path in kept)
+
+
+# -- proxies on the way ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["socks5", "socks5h", "https", "http"])
+def test_a_registry_is_reached_through_a_proxy_of_every_kind(
+    crossdock: Crossdock,
+    odd: Start,
+    server_tls: ssl.SSLContext,
+    ca: Path,
+    closing: ExitStack,
+    kind: str,
+) -> None:
+    """The name is one that the proxy alone knows. The other side is on loopback and needs no proxy."""
+    source, target = odd(tls=server_tls), odd()
+    digest = source.image(*LAYERS)
+    speaks = "socks5" if kind.startswith("socks5") else "connect"
+    proxy = ForwardingProxy(source.port, speaks, server_tls if kind == "https" else None)
+    closing.callback(proxy.close)
+    result = crossdock.copy(
+        "registry.example.test/a/b:v1",
+        f"{target.host}/a/b:v1",
+        *("--src-ca", ca, *RANGED),
+        env={"HTTPS_PROXY": f"{kind}://{proxy.host}"},
+    )
+    assert target.has("v1", digest)
+    assert result["retries"] == 0
+    assert set(proxy.asked) == {"registry.example.test:443"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HTTPS_PROXY": "socks5://127.0.0.1:1", "HTTP_PROXY": "https://127.0.0.1:1"},
+        {"https_proxy": "quic://proxy.example.test", "http_proxy": "::", "no_proxy": "*"},
+        {"HTTP_PROXY": "http://127.0.0.1:99999", "HTTPS_PROXY": "ftp://x"},
+    ],
+)
+def test_a_proxy_that_is_not_needed_is_no_error(
+    crossdock: Crossdock, odd: Start, environment: dict[str, str | None]
+) -> None:
+    copied(crossdock, odd(), odd(), env=environment)
+
+
+@pytest.mark.parametrize("value", ["quic://u:s3cret@proxy.example.test", "socks4://u:s3cret@127.0.0.1"])
+def test_a_proxy_that_is_needed_and_not_spoken_is_a_matter_of_usage(
+    crossdock: Crossdock, odd: Start, value: str
+) -> None:
+    line = crossdock.fail_copy(
+        "registry.example.test/a/b:v1",
+        f"{odd().host}/a/b:v1",
+        code=USAGE,
+        naming=["HTTPS_PROXY is not the address of a proxy"],
+        env={"HTTPS_PROXY": value},
+    )
+    assert "s3cret" not in line
 
 
 # -- hosts that are not there, and few files ---------------------------------------------------------------
