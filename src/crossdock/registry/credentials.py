@@ -223,6 +223,11 @@ class CredentialStore:
             return found
         if self._own_only:
             return None
+        found = await self._search_around(repository)
+        return found or (await self._search_az() if self._az_login else None)
+
+    async def _search_around(self, repository: str) -> Credentials | None:
+        """What the environment and the files say."""
         if self._authfile is not None:
             found = await self._search_files(credential_files(self._environ, self._authfile), repository)
             return found or self._held().credentials
@@ -247,7 +252,7 @@ class CredentialStore:
         for file in files:
             if (found := await self._search_file(file, repository)) is not None:
                 return found
-        return await self._search_az() if self._az_login else None
+        return None
 
     async def _search_az(self) -> Credentials | None:
         """What az's own login gives. Nobody asked for it, so what fails there is a trouble alone."""

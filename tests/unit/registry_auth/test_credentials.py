@@ -311,3 +311,27 @@ def test_nothing_shows_a_secret() -> None:
     text = repr(Credentials("bob", SECRET, SECRET, SECRET))
     assert "bob" in text
     assert SECRET not in text
+
+
+@pytest.mark.parametrize("own", [{}, {"own_only": True}])
+async def test_az_is_asked_last_and_not_for_others(tmp_path: Path, own: dict[str, bool]) -> None:
+    (tmp_path / "az").write_text(
+        f'#!/bin/sh\necho >> {tmp_path}/asked\necho \'{{"accessToken": "s3cret"}}\'\n'
+    )
+    (tmp_path / "az").chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    host, empty = "myregistry.azurecr.io", tmp_path / "empty.json"
+    empty.write_text("{}")
+
+    async def found(more: dict[str, str], authfile: Path | None = None) -> Credentials | None:
+        store = CredentialStore(
+            host, given=None, environ=environ | more, side="source", az_login=True, authfile=authfile, **own
+        )
+        return await store.find("app")
+
+    held = {"CROSSDOCK_SOURCE_USERNAME": "me", "CROSSDOCK_SOURCE_PASSWORD": "p"}
+    for authfile in (None, empty):
+        assert await found(held, authfile) == (None if own else Credentials(username="me", password="p"))
+    assert not (tmp_path / "asked").exists()
+    for authfile in (None, empty):
+        assert await found({}, authfile) == (None if own else Credentials(access_token="s3cret"))
