@@ -79,7 +79,9 @@ def test_repository_that_is_missing(crossdock: Crossdock, lenient: LenientRegist
 @pytest.mark.parametrize("part", ["v2", "v1"])
 def test_part_of_the_api_in_the_name(crossdock: Crossdock, lenient: LenientRegistry, part: str) -> None:
     line = missing(crossdock, lenient, f"{part}/app:stable")
-    assert f"leave {part}/ out, as in {lenient.host}/app" in line
+    said = f"{part}/ is a part of the API's URLs: leave it out, as in {lenient.host}/app"
+    assert said in line
+    assert said in crossdock.fail("tags", f"{lenient.host}/{part}/app", code=NOT_FOUND)
 
 
 @pytest.mark.usefixtures("image")

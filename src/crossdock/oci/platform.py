@@ -41,6 +41,8 @@ class Platform(Struct, frozen=True):
         parts = re.fullmatch(_PLATFORM, text)
         if not parts:
             hint = "write os/architecture[/variant], for example linux/arm64"
+            if "," in text:
+                hint = f"{hint}; repeat --platform for each"
             raise InvalidOption(f"{quote(text)} is not a platform", hint=hint)
         platform = cls(parts["os"], parts["architecture"], parts["variant"] or "").normalised()
         if platform.is_unknown:

@@ -28,9 +28,8 @@ async def explain_missing(
 
     `locator` is the repository as people write it.
     """
-    if (name := _without_api_part(repository)) is not None:
-        host = locator.removesuffix(repository)
-        return f"{locator} is part of a URL: leave {repository.partition('/')[0]}/ out, as in {host}{name}"
+    if said := explain_name(repository, locator):
+        return said
     try:
         async with asyncio.timeout(ANSWER_S):
             reply = await client.request(
@@ -41,7 +40,9 @@ async def explain_missing(
                 retry=False,
             )
         if reply.status == 404:
-            return f"there is no repository {repository} at {locator.removesuffix(f'/{repository}')}"
+            # Distribution answers so for a repository without tags as well.
+            host = locator.removesuffix(f"/{repository}")
+            return f"there is no repository {repository} at {host}, or none with tags"
         tags = tags_of_page(reply).entries
     except (CrossdockError, TimeoutError):
         return ""
@@ -68,6 +69,10 @@ def _instead(tag: str, tags: list[str]) -> str:
     return f"its tags are {', '.join(tags[:LISTED])}{more}"
 
 
-def _without_api_part(repository: str) -> str | None:
+def explain_name(repository: str, locator: str) -> str:
+    """What is wrong with the name of a repository that is not there; empty when nothing can be seen."""
     first, _, rest = repository.partition("/")
-    return rest if rest and first in _API_PARTS else None
+    if not rest or first not in _API_PARTS:
+        return ""
+    host = locator.removesuffix(repository)
+    return f"{first}/ is a part of the API's URLs: leave it out, as in {host}{rest}"

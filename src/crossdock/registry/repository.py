@@ -81,7 +81,13 @@ class RegistryRepository:
         """As `tags.list_tags`. # network"""
         from crossdock.registry.tags import list_tags  # no part of a copy
 
-        return await list_tags(self._client, self._repository, self._scope, on_warning)
+        try:
+            return await list_tags(self._client, self._repository, self._scope, on_warning)
+        except NotFound as error:
+            from crossdock.registry.missing import explain_name  # of failures alone
+
+            error.hint = error.hint or explain_name(self._repository, self._name)
+            raise
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""
