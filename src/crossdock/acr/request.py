@@ -12,6 +12,8 @@ from crossdock.options import Credentials
 
 Mode = Literal["NoForce", "Force"]
 
+MOST_TARGETS = 100  # of one import of the service; people give a handful
+
 
 class SourceCredentials(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Who to be at the source. Without a user name the password is a token."""
@@ -77,6 +79,15 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
             untagged_target_repositories=given.untagged_target_repositories or (),
             mode=given.mode or "NoForce",
         )
+
+    def check_targets(self) -> None:
+        """Raise `InvalidInput` for more targets than `MOST_TARGETS`."""
+        count = len(self.target_tags) + len(self.untagged_target_repositories)
+        if count > MOST_TARGETS:
+            raise InvalidInput(
+                f"the import has {count} targets, more than {MOST_TARGETS}",
+                hint="post several imports: what is at the target is not copied again",
+            )
 
     def to_json(self) -> bytes:
         """The body, as the clients of the service send it. It holds the password."""

@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from crossdock.acr.importing import FoundSource, Serving
 from crossdock.acr.plan import ImportPlan
-from crossdock.acr.request import ImportRequest, ImportSource
-from crossdock.errors import NotFound, QueueFull, Stopping, StoreError
+from crossdock.acr.request import MOST_TARGETS, ImportRequest, ImportSource
+from crossdock.errors import InvalidInput, NotFound, QueueFull, Stopping, StoreError
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import CopyOptions
@@ -22,6 +23,7 @@ from crossdock.service.config import Limits, Settings
 from crossdock.service.operations import imports as module
 from crossdock.service.operations import pace
 from crossdock.service.operations.imports import Imports
+from crossdock.service.operations.store import added
 from crossdock.service.values import ENDED, Operation, Order, Principal
 
 TARGET = Entry(name="target", login_server="target.example", subscription="s", resource_group="g")
@@ -72,6 +74,7 @@ def start(tmp_path: Path) -> Callable[..., Any]:
         settings = Settings(limits=Limits(memory=8 << 20, **limits))
         copying = CopyOptions(state=tmp_path)
         async with Imports(Inventory(registries=entries), copying, {}, settings) as imports:
+            await imports.restored()
             yield imports
 
     return opened
@@ -277,6 +280,58 @@ async def test_a_target_that_left_the_inventory_ends_what_waited_for_it(start: A
         await ended(imports, found)
         assert found.problem is not None
         assert "inventory does not have the target registry any more" in found.problem.message
+
+
+async def test_what_waited_is_restored_after_the_service_can_answer_and_before_what_is_new(
+    tmp_path: Path, start: Any, runs: Runs
+) -> None:
+    async with start(imports=1) as imports:
+        old = [await imports.submit(order(tag)) for tag in "abc"]
+        await imports.stop()
+    settings = Settings(limits=Limits(memory=8 << 20, imports=1))
+    copying = CopyOptions(state=tmp_path)
+    async with Imports(Inventory(registries=(TARGET,)), copying, {}, settings) as imports:
+        assert (imports.running, imports.waiting) == (0, 0)
+        assert all(imports.find(each.id) is not None for each in old)  # polls are answered
+        runs.hold.set()
+        new = await imports.submit(order("z"))
+        await ended(imports, new)
+        assert runs.plans[-4:] == [f"target.example/a:{tag}" for tag in "abcz"]
+
+
+async def test_a_stop_while_imports_are_restored_leaves_them_for_the_next_start(
+    tmp_path: Path, start: Any, runs: Runs
+) -> None:
+    async with start(imports=1) as imports:
+        old = [await imports.submit(order(tag)) for tag in "abc"]
+        await imports.stop()
+    async with Imports(Inventory(registries=(TARGET,)), CopyOptions(state=tmp_path), {}) as imports:
+        await imports.stop()
+        with pytest.raises(Stopping):
+            await imports.submit(order("z"))
+    runs.hold.set()
+    async with start() as imports:
+        for each in old:
+            found = imports.find(each.id)
+            assert found is not None
+            assert (await ended(imports, found)).state == "Succeeded"
+
+
+async def test_an_import_of_too_many_targets_that_an_older_version_took_ends(start: Any, runs: Runs) -> None:
+    many = order("x")
+    tags = tuple(f"a:{number}" for number in range(MOST_TARGETS + 1))
+    many = replace(many, request=replace(many.request, target_tags=tags))
+    async with start() as imports:
+        with pytest.raises(InvalidInput, match="has 101 targets, more than 100"):
+            await imports.submit(many)
+        operation = Operation(id="old", order=many, created=1.0)
+        await imports._saving.save(added(operation, None, False, None))
+    async with start() as imports:
+        found = imports.find("old")
+        assert found is not None
+        problem = (await ended(imports, found)).problem
+        assert problem is not None
+        assert problem.code == "InvalidParameters"
 
 
 async def test_a_failure_keeps_its_reason_over_a_restart(start: Any, runs: Runs) -> None:

@@ -98,6 +98,47 @@ def test_what_has_ended_keeps_its_result_and_loses_its_credentials(tmp_path: Pat
     assert b"sealed-credentials" not in on_disk(tmp_path)
 
 
+def test_sealed_credentials_of_what_has_ended_are_in_no_file_while_the_service_runs(tmp_path: Path) -> None:
+    store = OperationStore(tmp_path)
+    sealed = {name: name.encode() * 40 for name in ("one", "two")}
+    for name, secret in sealed.items():
+        put(store, operation(name), secret)
+    assert all(secret in on_disk(tmp_path) for secret in sealed.values())
+    store.write([*updated(operation("two")), *updated(ended("one", 9.0))])
+    assert sealed["one"] not in on_disk(tmp_path)
+    assert sealed["two"] in on_disk(tmp_path)  # it has not ended
+    store.close()
+
+
+def test_sealed_credentials_that_somebody_still_reads_go_with_the_next_write(tmp_path: Path) -> None:
+    store = OperationStore(tmp_path)
+    put(store, operation(), b"sealed" * 20)
+    reader = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    reader.execute("PRAGMA busy_timeout = 0")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM operation").fetchall()  # holds the log as it is
+    store._file.execute("PRAGMA busy_timeout = 1")
+    store.write(updated(ended("one", 9.0)))
+    assert b"sealed" * 20 in on_disk(tmp_path)
+    reader.close()
+    store.write(updated(ended("one", 9.0)))
+    assert b"sealed" * 20 not in on_disk(tmp_path)
+    store.close()
+
+
+def test_sealed_credentials_that_a_killed_service_left_in_the_log_go_at_the_start(tmp_path: Path) -> None:
+    store = OperationStore(tmp_path)
+    put(store, operation(), b"sealed" * 20)
+    store._file.execute("UPDATE operation SET sealed = NULL")  # and killed before the log was cut off
+    assert b"sealed" * 20 in on_disk(tmp_path)
+    store._lock.release()
+    again = OperationStore(tmp_path)
+    assert b"sealed" * 20 not in on_disk(tmp_path)
+    again.close()
+    store._reading.close()
+    store._file.close()
+
+
 def test_folder_and_files_are_for_their_owner_alone(tmp_path: Path) -> None:
     store = OperationStore(tmp_path / "a" / "state")
     put(store, operation())

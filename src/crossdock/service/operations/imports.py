@@ -48,6 +48,7 @@ from crossdock.service.operations.store import (
 )
 from crossdock.service.problems import problem_of
 from crossdock.service.values import ENDED, Operation, Order, Progress
+from crossdock.transfer.tasks import stop
 from crossdock.wiring import open_resuming, open_share, open_workshop
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class Imports:
         self._arriving: dict[bytes | object, asyncio.Task[Operation]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unwanted: set[str] = set()
+        self._restoring: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     async def __aenter__(self) -> Imports:
@@ -107,14 +109,13 @@ class Imports:
             self._saving = await stack.enter_async_context(Saving(self._store, self._keep_s))
             self._workshop = await stack.enter_async_context(open_workshop(self._options))
             self._resuming = await stack.enter_async_context(open_resuming(self._options))
-            for operation in reversed(self._store.newest(RECENT)):
+            for operation in reversed(await asyncio.to_thread(self._store.newest, RECENT)):
                 if operation.state in ENDED:
                     self._recent[operation.id] = operation
+            unfinished = await asyncio.to_thread(self._store.unfinished)
             stack.push_async_callback(self.stop)
-            for unfinished in self._store.unfinished():
-                self._restore(unfinished)
             self._stack = stack.pop_all()
-        self._start_ready()
+        self._restoring = asyncio.create_task(self._restore_all(unfinished))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,6 +138,7 @@ class Imports:
 
         It is on disk. Raises `Stopping`, `QueueFull` and `StoreError`, and what `make_plan` raises.
         """
+        await self.restored()
         if self._is_stopping:
             raise ServiceStopping("the service is being stopped", hint="post the import again in a minute")
         mark = self._mark(order)
@@ -174,6 +176,7 @@ class Imports:
 
     async def cancel(self, operation_id: str) -> Operation | None:
         """Stop the import if it has not ended, and wait until it has; what it uploaded is dropped."""
+        await self.restored()
         operation = self.find(operation_id)
         if operation is None or operation.state in ENDED:
             return operation
@@ -196,6 +199,8 @@ class Imports:
         What is stored can still be asked for.
         """
         self._is_stopping = True
+        if self._restoring is not None:
+            await stop(self._restoring)
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -228,6 +233,7 @@ class Imports:
         target = self._inventory.find(str(order.registry))
         if target is None:
             raise InvalidInput("the service's inventory does not have the target registry any more")
+        order.request.check_targets()
         return make_plan(check_request(order.request, target, self._inventory))
 
     async def _accept(self, order: Order, registries: frozenset[str], mark: bytes | None) -> Operation:
@@ -261,6 +267,18 @@ class Imports:
             return str(uuid.uuid4())
         is_free = wanted not in self._active and self.find(wanted) is None
         return wanted if is_free else str(uuid.uuid4())
+
+    async def restored(self) -> None:
+        """Wait until what an earlier process left has its old place: whoever comes now comes behind it."""
+        if self._restoring is not None and not self._restoring.done():
+            await asyncio.wait({self._restoring})
+
+    async def _restore_all(self, unfinished: list[Unfinished]) -> None:
+        """The service answers meanwhile: a thousand imports take seconds."""
+        for each in unfinished:
+            self._restore(each)
+            await asyncio.sleep(0)
+        self._start_ready()
 
     def _restore(self, unfinished: Unfinished) -> None:
         """Let what an earlier process did not end wait again; end it when that cannot be."""

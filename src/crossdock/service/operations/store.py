@@ -47,6 +47,7 @@ _UPDATE = (
     " problem = ? WHERE id = ?"
 )
 _FORGET = "UPDATE operation SET sealed = NULL WHERE id = ? AND sealed IS NOT NULL"
+_SEALED = "SELECT 1 FROM operation WHERE id = ? AND sealed IS NOT NULL"
 _DURABLE = ("synchronous = FULL", "secure_delete = ON")  # a 202 is a promise, also over a power cut
 
 
@@ -68,6 +69,7 @@ class OperationStore:
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / FILE
         self._file = self._open_file()
+        self._leaves_secrets = True  # of a process that was killed, perhaps
         try:
             self._lock = take_lock(self.path.with_name(LOCK_FILE), 0)
             if self._lock is None:
@@ -77,6 +79,7 @@ class OperationStore:
                 )
             # Reads do not wait for a write that waits for the disk.
             self._reading = self._open_file()
+            self._empty_log()
             ((self.salt,),) = self._reading.execute("SELECT bytes FROM salt")
         except OSError as error:
             self._file.close()
@@ -120,7 +123,25 @@ class OperationStore:
 
     def write(self, statements: Sequence[Statement]) -> None:
         """All of `added`, `updated` and `outdated`, or none. What was written outlives a power cut."""
+        if not self._leaves_secrets:
+            self._leaves_secrets = any(self._has_sealed(*each) for each in statements)
         self._file.execute_all(statements)
+        if self._leaves_secrets:
+            self._empty_log()
+
+    def _has_sealed(self, statement: str, values: Sequence[Any]) -> bool:
+        return statement == _FORGET and bool(self._file.execute(_SEALED, *values))
+
+    def _empty_log(self) -> None:
+        """Write the log back and cut it off: it has older versions of pages, with credentials that are gone.
+
+        Nobody who reads keeps it for long; else it is done with the next write.
+        """
+        try:
+            ((is_busy, *_),) = self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except StoreError:  # what was to be written is written
+            return
+        self._leaves_secrets = bool(is_busy)
 
     def _open_file(self) -> SqliteFile:
         return SqliteFile(self.path, _SCHEMA, VERSION, self._trouble, pragmas=_DURABLE)

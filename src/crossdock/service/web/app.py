@@ -62,7 +62,10 @@ def make_app(service: Service) -> web.Application:
             return cast(web.StreamResponse, await handler(request))
         return await _Exchange(service, request).answer()
 
-    return web.Application(middlewares=[handle], client_max_size=MAX_BODY)
+    # A body is never decompressed: who sends one that is compressed is refused.
+    return web.Application(
+        middlewares=[handle], client_max_size=MAX_BODY, handler_args={"auto_decompress": False}
+    )
 
 
 class _Exchange:
@@ -113,6 +116,8 @@ class _Exchange:
             raise Refused(Problem(status=405, code="MethodNotAllowed", message=message), {"Allow": methods})
         self._principal = await self._caller(match)
         self._check_rate(match)
+        if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+            refuse(415, "UnsupportedMediaType", "Bodies with a Content-Encoding are not read: send it plain.")
         self._call = Call(request, self._principal, match.values, self._base())
         return await HANDLERS[match.route.endpoint](service, self._call)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, get_args
 
 from crossdock.service.values import Operation, State
@@ -12,9 +13,14 @@ from crossdock.service.web import arm
 SCHEMA_ID = "urn:crossdock:import:1"
 
 
-def import_document(operation: Operation, base: str) -> dict[str, Any]:
-    """The import of `operation`; `base` is the URL of the service. Sizes are bytes."""
-    order, progress = operation.order, operation.progress
+def import_document(operation: Operation, base: str, shown: int | None = None) -> dict[str, Any]:
+    """The import of `operation`; `base` is the URL of the service. Sizes are bytes.
+
+    Of targets and manifests the first `shown` are in it, or all.
+    """
+    order, progress, result = operation.order, operation.progress, operation.result
+    if result is not None and "targets" in result:
+        result = {**result, "targets": result["targets"][:shown]}
     request = order.request
     # Only what the schema names: credentials are no part of it.
     source = {"sourceImage": request.source.source_image}
@@ -29,8 +35,9 @@ def import_document(operation: Operation, base: str) -> dict[str, Any]:
         "state": operation.state,
         "registry": str(order.registry),
         "source": source,
-        "targetTags": list(request.target_tags),
-        "untaggedTargetRepositories": list(request.untagged_target_repositories),
+        "targetTags": list(request.target_tags[:shown]),
+        "untaggedTargetRepositories": list(request.untagged_target_repositories[:shown]),
+        "targetCount": len(request.target_tags) + len(request.untagged_target_repositories),
         "mode": request.mode,
         "principal": order.principal.name or order.principal.id,
         "requestId": order.request_id,
@@ -44,9 +51,9 @@ def import_document(operation: Operation, base: str) -> dict[str, Any]:
             "total": progress.total,
             "rate": progress.rate,
             "blob": progress.blob,
-            "manifests": dict(progress.manifests),
+            "manifests": dict(islice(progress.manifests.items(), shown)),
         },
-        "result": operation.result,
+        "result": result,
         "error": operation.problem.as_dict()["error"] if operation.problem is not None else None,
     }
 
@@ -105,8 +112,9 @@ IMPORT_SCHEMA: dict[str, Any] = {
             "source": _object(
                 {"sourceImage": _TEXT, "resourceId": _TEXT, "registryUri": _TEXT}, "resourceId", "registryUri"
             ),
-            "targetTags": _TEXTS,
-            "untaggedTargetRepositories": _TEXTS,
+            "targetTags": {"description": "In lists the first ones.", **_TEXTS},
+            "untaggedTargetRepositories": {"description": "In lists the first ones.", **_TEXTS},
+            "targetCount": {"description": "Of both, as the request named them.", **_COUNT},
             "mode": {"type": "string", "enum": ["NoForce", "Force"]},
             "principal": {"description": "Who asked for it.", "type": "string"},
             "requestId": {"description": "The x-ms-client-request-id of the POST.", "type": "string"},

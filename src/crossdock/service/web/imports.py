@@ -23,6 +23,7 @@ from crossdock.service.web.service import Call, Service, is_own
 
 MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
 BODY_TIMEOUT = 30.0  # seconds for all of it
+SHOWN_IN_LISTS = 10  # targets, and manifests, of each import in a list
 RETRY_AFTER = "1"  # seconds, a whole number (contract, 2.4)
 
 
@@ -38,6 +39,7 @@ async def import_image(service: Service, call: Call) -> web.Response:
     except InvalidInput as error:
         refuse(400, "InvalidRequestContent", f"The request content was invalid: {error}.", target="request")
     call.asked = wanted
+    wanted.check_targets()
     if wanted.source.registry_uri is not None:
         service.guard.check_source(wanted.source.registry_uri)
     checked = check_request(wanted, target, service.inventory)
@@ -85,7 +87,7 @@ async def list_imports(service: Service, call: Call) -> web.Response:
         )
     found = [each for each in service.seen_by(call.principal) if state in (None, each.state)]
     page, following = page_of(found, call.query, top="top", skip="skip")
-    documents = [import_document(each, call.base) for each in page]
+    documents = [import_document(each, call.base, shown=SHOWN_IN_LISTS) for each in page]
     return json_answer({"value": documents, **next_link(call.url(), following)})
 
 

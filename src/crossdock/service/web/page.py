@@ -20,6 +20,7 @@ from crossdock.service.web.importdocument import seconds_of, timestamp
 from crossdock.service.web.service import Call, Service
 
 SHOWN = 50  # imports that have ended
+SHOWN_TARGETS = 5  # of each import
 WAITING = 200  # imports that have not
 CHALLENGE = 'Basic realm="crossdock: any user, a token as password", charset="UTF-8"'
 REFRESH_S = 5  # without scripts
@@ -156,7 +157,10 @@ def _names(operation: Operation) -> str:
     tags = [*request.target_tags, *(f"{each} (no tag)" for each in request.untagged_target_repositories)]
     if not tags:
         tags = [default_target(request.source.source_image)]
-    targets = "".join(f"<span>{escape(order.registry.name)}/{escape(each)}</span>" for each in tags)
+    spans = [f"<span>{escape(order.registry.name)}/{escape(each)}</span>" for each in tags[:SHOWN_TARGETS]]
+    if len(tags) > SHOWN_TARGETS:
+        spans.append(f"<span>and {len(tags) - SHOWN_TARGETS} more</span>")
+    targets = "".join(spans)
     return (
         f'<span class="source">{escape(origin)}/{escape(request.source.source_image)}</span>'
         f'<span class="targets">{targets}</span>'

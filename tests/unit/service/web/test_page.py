@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
 from crossdock.service.values import ANYBODY, Detail, Operation, Problem, Progress, State
-from crossdock.service.web.page import SHOWN, render_page
+from crossdock.service.web.page import SHOWN, SHOWN_TARGETS, render_page
 from unit.service.web.doubles import order_of
 
 EVIL = '<script>alert("1")</script>&\''
@@ -90,3 +90,14 @@ def test_of_many_that_have_ended_the_last_are_shown() -> None:
 def test_without_scripts_the_page_loads_itself_again() -> None:
     assert '<noscript><meta http-equiv="refresh"' in render_page([])
     assert "Nothing is being imported." in render_page([])
+
+
+def test_of_many_targets_the_first_are_shown_and_a_count() -> None:
+    made = operation(1, "Accepted")
+    tags = tuple(f"team/app:{number}" for number in range(100))
+    request = ImportRequest(source=ImportSource("a:b", registry_uri="docker.io"), target_tags=tags)
+    made.order = order_of(request, ANYBODY)
+    html = render_page([made])
+    assert f"/{tags[SHOWN_TARGETS - 1]}<" in html
+    assert f"/{tags[SHOWN_TARGETS]}<" not in html
+    assert f"and {100 - SHOWN_TARGETS} more" in html

@@ -187,6 +187,18 @@ FAILURES: list[tuple[str, str, str, Any, int, str]] = [
         400,
         "InvalidParameters",
     ),
+    (
+        "too many targets",
+        "POST",
+        IMPORT,
+        {
+            **BODY,
+            "targetTags": [f"a:{number}" for number in range(60)],
+            "untaggedTargetRepositories": [f"b{number}" for number in range(41)],
+        },
+        400,
+        "InvalidParameters",
+    ),
     ("a tag that is none", "POST", IMPORT, {**BODY, "targetTags": ["UP:1"]}, 400, "InvalidParameters"),
     (
         "a source that is not allowed",
