@@ -47,6 +47,8 @@ _REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay t
 
 EXPIRY_MARGIN_S = 5.0
 """A token this close to its end is replaced; at most a tenth of its life, so that short ones get used."""
+CHECK_S = 60.0
+"""For so long the answer to ``GET /v2/`` with a login or token is believed."""
 YOUNG_S = 10.0
 """For so long a token that no instance took yet may not be valid yet; clocks of a cluster differ by less."""
 AZURE_HINT = (
@@ -116,14 +118,19 @@ class Authenticator:
         tokens: TokenService,
         clock: Clock,
         ping: Callable[[], Awaitable[Sequence[str]]],
+        check: Callable[[str], Awaitable[bool]],
     ) -> None:
-        """`ping` gives the ``WWW-Authenticate`` headers of the answer to a bare ``GET /v2/``."""
+        """`ping` gives the ``WWW-Authenticate`` headers of the answer to a bare ``GET /v2/``, `check` says
+        whether one with this ``Authorization`` is refused.
+        """
         self._host = registry_key(host)  # as docker login knows it
         self._flag = FLAG_PREFIX[side]
         self._store = store
         self._service = tokens
         self._clock = clock
         self._ping = ping
+        self._check = check
+        self._checked: dict[str, tuple[bool, float]] = {}  # the last one: whether it was refused, and when
         self._challenge: Challenge | None = None
         self._was_let_in = False
         self._was_asked = False  # `ping`
@@ -132,6 +139,7 @@ class Authenticator:
         self._wider: dict[Scope, tuple[str, ...]] = {}
         self._flights: SingleFlight[Token] = SingleFlight()
         self._pings: SingleFlight[None] = SingleFlight()
+        self._checks: SingleFlight[bool] = SingleFlight()
 
     @property
     def has_shown_credentials(self) -> bool:
@@ -186,6 +194,19 @@ class Authenticator:
         del self._tokens[scope]
         return True
 
+    async def has_ended(self, sent: str) -> bool:
+        """Whether the registry refuses `sent` at ``GET /v2/``, too. # network"""
+        is_refused, at = self._checked.get(sent, (False, -CHECK_S))
+        if self._clock.monotonic() - at < CHECK_S:
+            return is_refused
+
+        async def check() -> bool:
+            is_refused = await self._check(sent)
+            self._checked = {sent: (is_refused, self._clock.monotonic())}
+            return is_refused
+
+        return await self._checks.run(sent, check)
+
     async def logged_in_as(self) -> Credentials | None:
         """Who was let in, as docker keeps it: a refresh token in place of an access token.
 
@@ -212,7 +233,7 @@ class Authenticator:
             return ""
         if elsewhere:
             return (
-                f"{self._host} sent this request to {elsewhere}, where its login is not sent: "
+                f"{self._host} sent this request to {elsewhere}, and credentials are not sent along: "
                 f"name {elsewhere} in the reference, and log in to it"
             )
         credentials = self._store.known(scope.repository)

@@ -51,10 +51,14 @@ class OwnDoor(Struct, frozen=True):
         self, sent: str | None, since: float, status: int, headers: AnyHeaders, text: bytes
     ) -> bool:
         """As `Door.improve`."""
-        if status != 401 and not (sent and parse_error(text).is_expired):
+        if status != 401 and not (sent and await self._has_ended(sent, text)):
             return False
         demands = case_insensitive(headers).getall("WWW-Authenticate")
         return await self.auth.improve(self.scope, sent, since, demands)
+
+    async def _has_ended(self, sent: str, text: bytes) -> bool:
+        """Whether it was refused because it has run out. Answers to HEAD do not say, so ``/v2/`` is asked."""
+        return parse_error(text).is_expired if text else await self.auth.has_ended(sent)
 
 
 class GuestDoor(Struct, frozen=True):

@@ -28,7 +28,7 @@ from crossdock.registry.guests import Guests
 from crossdock.registry.headers import AnyHeaders, case_insensitive
 from crossdock.registry.hostmemory import HostMemory
 from crossdock.registry.proxies import ProxySettings
-from crossdock.registry.refusal import BUSY, refusal
+from crossdock.registry.refusal import BUSY, EXPIRED, refusal
 from crossdock.registry.retry import Clock, Retrier, retry_after
 from crossdock.registry.scheme import choose_scheme, place_of, split_host
 from crossdock.registry.tls import FLAG_PREFIX, TlsContexts, certs_dirs
@@ -131,6 +131,7 @@ class Host:
                 ),
                 clock=self.clock,
                 ping=self._ping,
+                check=self._is_refused,
             )
         return self._auth
 
@@ -157,7 +158,8 @@ class Host:
         auth, view = self.auth(), case_insensitive(headers)
         secrets = (*auth.secrets(), *self.guests.secrets())
         asked = retry_after(view, self.clock.wall())
-        elsewhere = "" if same_origin(url, self.known_base) else urlsplit(url).netloc
+        place = urlsplit(url)
+        elsewhere = "" if same_origin(url, self.known_base) else place.netloc
         judged = None
         if not elsewhere:
             judged = auth.judge(status, scope, view.getall("WWW-Authenticate"))
@@ -171,7 +173,9 @@ class Host:
             may_pass=said.may_pass,
             location=view.get("Location", ""),
         )
-        if not error.hint:
+        if elsewhere and not place.path.startswith("/v2/"):  # a storage: there is nothing to log in to
+            error.hint = error.hint or "the registry sent this request there: try again, or ask its operator"
+        elif not error.hint:
             means = (
                 429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
             )
@@ -201,6 +205,12 @@ class Host:
                 raise
             return ()  # content may be served all the same, and will say what it demands
         return reply.headers.getall("WWW-Authenticate") if reply.status in (200, 401) else ()
+
+    async def _is_refused(self, authorization: str) -> bool:
+        headers = (("Authorization", authorization),)
+        url = f"{await self.base_url()}/v2/"
+        reply = await self.control.send("GET", url, headers=headers, limit=REPLY_LIMIT)
+        return reply.status == 401 or (reply.status in EXPIRED and parse_error(reply.body).is_expired)
 
     async def _ask_token_service(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None

@@ -241,6 +241,47 @@ async def test_an_expired_login_is_asked_of_the_helper_again(
     assert (tmp_path / "n").read_text() == "3\n"
 
 
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_head_that_is_refused_without_words_is_cleared_up_by_a_ping(
+    registry: ScriptedServer, tmp_path: Path, status: int
+) -> None:
+    good = ["pw1"]
+
+    def handler(request: web.Request) -> web.Response:
+        sent = request.headers.get("Authorization")
+        if not sent:
+            return demand('Basic realm="r"')
+        return (
+            web.Response(text="in")
+            if sent == basic(good[0])
+            else web.Response(status=status, body=EXPIRED[0][1])
+        )
+
+    registry.handler = handler
+    async with ClientUnderTest(registry.host, environ=helper(tmp_path, registry.host)) as client:
+        await client.request("HEAD", "/v2/x", scope=PULL)
+        good[0] = "pw2"
+        await asyncio.gather(*(client.request("HEAD", "/v2/x", scope=PULL) for _ in range(5)))
+    assert (tmp_path / "n").read_text() == "2\n"
+    assert registry.count("/v2/") - registry.count("/v2/x") == 2
+
+
+async def test_a_right_that_is_missing_is_looked_into_once(registry: ScriptedServer, tmp_path: Path) -> None:
+    def handler(request: web.Request) -> web.Response:
+        if not request.headers.get("Authorization"):
+            return demand('Basic realm="r"')
+        return web.Response(status=200 if request.path == "/v2/" else 403)
+
+    registry.handler = handler
+    async with ClientUnderTest(registry.host, environ=helper(tmp_path, registry.host)) as client:
+        for _ in range(4):
+            with pytest.raises(Denied):
+                await client.request("HEAD", "/v2/x", scope=PULL)
+    assert registry.count("/v2/x") == 4
+    assert registry.count("/v2/") == 4 + 2
+    assert (tmp_path / "n").read_text() == "1\n"
+
+
 @pytest.mark.parametrize(("status", "body"), EXPIRED)
 async def test_an_expired_token_is_replaced_once(
     registry: ScriptedServer, tokens: TokenServer, status: int, body: bytes

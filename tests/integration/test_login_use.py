@@ -1,0 +1,299 @@
+"""A login that moves on everything that means login, through the command and whole copies."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qs
+
+import pytest
+
+from crossdock.testing.images import Content, ImageBuilder
+from support.command import AUTH, DONE, Crossdock
+from support.guarded import (
+    Guard,
+    Refusal,
+    Request,
+    basic,
+    demand,
+    document,
+    guarded_registry,
+    refuse,
+)
+from support.lenient import LenientRegistry
+
+LOGIN = basic("u", "p")
+BASIC = 'Basic realm="here"'
+LAYERS = 12
+
+Side = Literal["source", "target"]
+
+
+class Pair:
+    """A source with an image of some layers and an empty target, one of them guarded."""
+
+    def __init__(self, crossdock: Crossdock, closing: ExitStack, side: Side, guard: Guard) -> None:
+        guarded, plain = guarded_registry(closing, guard), LenientRegistry(closing)
+        self.source, self.target = (guarded, plain) if side == "source" else (plain, guarded)
+        self.guarded = guarded
+        self.crossdock = crossdock
+        self.flag = "--src-creds-stdin" if side == "source" else "--dest-creds-stdin"
+        builder = ImageBuilder()
+        self.image = an_image(builder, LAYERS)
+        self.source.hold(builder)
+        self.source.name("v1", self.image)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return "copy", f"{self.source.host}/app:v1", f"{self.target.host}/app:v1"
+
+    def arrived(self) -> bool:
+        return self.target.find("app", "v1")[1] == self.source.find("app", "v1")[1]
+
+
+def an_image(builder: ImageBuilder, layers: int) -> Content:
+    blobs = [builder.random_layer(900 + number) for number in range(layers)]
+    return builder.image(blobs)
+
+
+SIDES: tuple[Side, ...] = ("source", "target")
+
+
+def helper(crossdock: Crossdock, host: str, folder: Path) -> dict[str, str]:
+    """An environment whose helper gives pw1, then pw2, and so on."""
+    program = folder / "docker-credential-fake"
+    (folder / "n").write_text("0")
+    program.write_text(
+        f"#!/bin/sh\nread -r host\nn=$(($(cat {folder}/n)+1)); echo $n > {folder}/n\n"
+        'printf \'{"ServerURL":"%s","Username":"AWS","Secret":"pw%s"}\' "$host" "$n"\n'
+    )
+    program.chmod(0o755)
+    (folder / "config.json").write_text(json.dumps({"credHelpers": {host: "fake"}}))
+    return {"DOCKER_CONFIG": str(folder), "PATH": f"{folder}:{crossdock.environment['PATH']}"}
+
+
+EXPIRED_ANSWERS = [
+    (401, b"{}"),
+    (403, b"Your Authorization Token has expired. Please run 'aws ecr get-login' to fetch a new one."),
+    (403, b'{"errors":[{"code":"DENIED","message":"Your authorization token has expired. Reauthenticate"}]}'),
+    (400, b'{"errors":[{"code":"UNKNOWN","message":"The security token has expired"}]}'),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), EXPIRED_ANSWERS)
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("expires_at", [3, 8, 15])
+def test_a_login_that_expires_under_many_requests_is_asked_of_the_helper_once(
+    side: Side,
+    status: int,
+    body: bytes,
+    expires_at: int,
+    crossdock: Crossdock,
+    closing: ExitStack,
+    tmp_path: Path,
+) -> None:
+    good, counted, lock = ["pw1"], itertools.count(1), threading.Lock()
+
+    def guard(request: Request) -> Refusal | None:
+        if not request.authorization:
+            return demand(BASIC)
+        with lock:
+            if next(counted) == expires_at:
+                good[0] = "pw2"
+        if request.authorization == basic("AWS", good[0]):
+            return None
+        return Refusal(status, body, {"WWW-Authenticate": BASIC} if status == 401 else {})
+
+    pair = Pair(crossdock, closing, side, guard)
+    done = crossdock(*pair.words, env=helper(crossdock, pair.guarded.host, tmp_path))
+    assert done.code == DONE, done
+    assert pair.arrived()
+    assert (tmp_path / "n").read_text() == "2\n"
+
+
+@pytest.mark.parametrize("status", [404, 403])
+@pytest.mark.parametrize("side", SIDES)
+def test_only_the_ping_demands_a_login(
+    side: Side, status: int, crossdock: Crossdock, closing: ExitStack
+) -> None:
+    def guard(request: Request) -> Refusal | None:
+        if request.authorization == LOGIN:
+            return None
+        if request.authorization or request.path == "/v2/":
+            return demand(BASIC)
+        return refuse(status, "NAME_UNKNOWN" if status == 404 else "DENIED")
+
+    pair = Pair(crossdock, closing, side, guard)
+    done = crossdock(*pair.words, pair.flag, stdin="u:p\n")
+    assert done.code == DONE, done
+    assert pair.arrived()
+    wrong = crossdock(*pair.words, pair.flag, stdin="u:wrong\n")
+    assert wrong.code == AUTH
+    assert "was asked as user 'u'" in wrong.error
+
+
+@pytest.mark.parametrize("challenge", ["basic", "bearer"])
+def test_a_mirror_with_a_login_is_whole_where_strangers_see_less(
+    challenge: str, crossdock: Crossdock, closing: ExitStack
+) -> None:
+    def guard(request: Request) -> Refusal | None:
+        knows = bool(request.authorization)
+        if request.path == "/token":
+            return document({"token": "t"}) if request.authorization == LOGIN else refuse(401, "UNAUTHORIZED")
+        if knows and request.authorization not in (LOGIN, "Bearer t"):
+            return demand(BASIC)
+        if request.path == "/v2/":
+            host = source.host
+            return demand(
+                BASIC if challenge == "basic" else f'Bearer realm="http://{host}/token"', status=200
+            )
+        if request.path == "/v2/_catalog":
+            return document({"repositories": ["private", "public"] if knows else ["public"]})
+        if request.path == "/v2/public/tags/list" and not knows:
+            return document({"name": "public", "tags": ["v1"]})
+        return refuse(404, "NAME_UNKNOWN") if request.path.startswith("/v2/private/") and not knows else None
+
+    source, target = guarded_registry(closing, guard), LenientRegistry(closing)
+    builder = ImageBuilder()
+    image = an_image(builder, 1)
+    source.hold(builder)
+    for name, tag in (("public", "v1"), ("public", "internal"), ("private", "v1")):
+        source.name(tag, image, name=name)
+    done = crossdock("mirror", "--src-creds-stdin", source.host, target.host, stdin="u:p\n")
+    assert done.code == DONE, done
+    arrived = sorted(f"{name}:{tag}" for name, tag in target.manifests if ":" not in tag)
+    assert arrived == ["private:v1", "public:internal", "public:v1"]
+
+
+@pytest.mark.parametrize("clock_behind_s", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("side", SIDES)
+def test_a_token_that_is_not_valid_yet(
+    side: Side, clock_behind_s: float, crossdock: Crossdock, closing: ExitStack
+) -> None:
+    born: dict[str, float] = {}
+
+    def guard(request: Request) -> Refusal | None:
+        if request.path == "/token":
+            token = f"t{len(born)}"
+            born[f"Bearer {token}"] = time.monotonic()
+            return document({"token": token, "expires_in": 300})
+        since = born.get(request.authorization)
+        if since is not None and time.monotonic() - since >= clock_behind_s:
+            return None
+        return demand(f'Bearer realm="http://{pair.guarded.host}/token",service="r"')
+
+    pair = Pair(crossdock, closing, side, guard)
+    done = crossdock(*pair.words)
+    assert done.code == DONE, done
+    assert pair.arrived()
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("login", ["", "u:p\n"])
+def test_a_vanity_host_is_read_with_an_anonymous_token(
+    status: int, login: str, crossdock: Crossdock, closing: ExitStack
+) -> None:
+    seen: list[Request] = []
+
+    def guard(request: Request) -> Refusal | None:
+        seen.append(request)
+        if request.path == "/token":
+            return document({"token": "-".join(parse_qs(request.query).get("scope", []))})
+        if "repository:app:pull" in request.authorization:
+            return None
+        return demand(
+            f'Bearer realm="http://{pair.source.host}/token",service="r",scope="repository:app:pull"'
+        )
+
+    pair = Pair(crossdock, closing, "source", guard)
+    vanity = guarded_registry(
+        closing,
+        lambda request: Refusal(status, headers={"Location": f"http://{pair.source.host}{request.path}"}),
+    )
+    flags = ["--src-creds-stdin"] if login else []
+    words = ("copy", f"{vanity.host}/app:v1", f"{pair.target.host}/app:v1")
+    done = crossdock(*words, *flags, stdin=login)
+    assert done.code == DONE, done
+    assert pair.arrived()
+    assert not any(request.authorization.startswith("Basic") for request in seen)
+    assert sum(request.path == "/token" for request in seen) == 1
+
+
+def test_a_vanity_host_of_a_private_registry_says_which_one_to_name(
+    crossdock: Crossdock, closing: ExitStack
+) -> None:
+    pair = Pair(crossdock, closing, "source", lambda request: demand(BASIC))
+    vanity = guarded_registry(
+        closing,
+        lambda request: Refusal(307, headers={"Location": f"http://{pair.source.host}{request.path}"}),
+    )
+    done = crossdock("inspect", f"{vanity.host}/app:v1", "--creds-stdin", stdin="u:p\n")
+    assert done.code == AUTH
+    assert f"name {pair.source.host} in the reference" in done.error
+    assert "no credentials" not in done.error
+
+
+LIMITS = [
+    refuse(403, "TOOMANYREQUESTS", "You have reached your pull rate limit"),
+    refuse(403, "DENIED", "Request exceeded pull rate limit for IP"),
+    refuse(429, "TOOMANYREQUESTS"),
+]
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=["code", "words", "429"])
+@pytest.mark.parametrize(
+    ("side", "method", "part"),
+    [
+        ("source", "GET", "/blobs/"),
+        ("source", "GET", "/token"),
+        ("target", "POST", "/blobs/"),
+        ("target", "PUT", "/blobs/"),
+        ("target", "PUT", "/manifests/"),
+    ],
+)
+def test_a_rate_limit_is_waited_for(
+    side: Side, method: str, part: str, limit: Refusal, crossdock: Crossdock, closing: ExitStack
+) -> None:
+    left = [limit, limit]
+
+    def guard(request: Request) -> Refusal | None:
+        if request.method == method and part in request.path and left:
+            return left.pop()
+        if request.path == "/token":
+            return document({"token": "t"})
+        if part == "/token" and not request.authorization:
+            return demand(f'Bearer realm="http://{pair.guarded.host}/token"')
+        return None
+
+    pair = Pair(crossdock, closing, side, guard)
+    done = crossdock(*pair.words)
+    assert done.code == DONE, done
+    assert pair.arrived()
+    assert not left
+
+
+def test_bearer_without_a_realm_beside_basic(crossdock: Crossdock, closing: ExitStack) -> None:
+    pair = Pair(
+        crossdock,
+        closing,
+        "source",
+        lambda request: (
+            None if request.authorization == LOGIN else demand(f'Bearer error="invalid_token", {BASIC}')
+        ),
+    )
+    done = crossdock(*pair.words, pair.flag, stdin="u:p\n")
+    assert done.code == DONE, done
+    assert pair.arrived()
+
+
+def test_without_a_login_no_request_more_is_sent(crossdock: Crossdock, closing: ExitStack) -> None:
+    pair = Pair(crossdock, closing, "source", lambda request: None)
+    crossdock.ok(*pair.words)
+    assert not [
+        path for registry in (pair.source, pair.target) for _, path in registry.asked if path == "/v2/"
+    ]
