@@ -458,6 +458,23 @@ def test_an_index_before_its_children_is_refused(registry: Subject, name: str, f
     assert (reply.status, codes(reply)) == (400, ["MANIFEST_BLOB_UNKNOWN"])
 
 
+def test_a_blob_with_the_bytes_of_a_manifest_is_no_manifest(registry: Subject, name: str) -> None:
+    builder = ImageBuilder(seed=4)
+    child = builder.image([])
+    index = builder.index([child])
+    registry.remote.push_blob(name, builder.read(child))
+    path = f"/v2/{name}/manifests/"
+    if (
+        not registry.is_embedded
+    ):  # distribution 2 serves it; the copies of such content are made safe for that
+        assert registry.request("GET", path + child.digest).status == 200
+        return
+    assert registry.request("GET", path + child.digest).status == 404
+    reply = registry.request("PUT", path + "v1", builder.read(index), {"Content-Type": OCI_INDEX})
+    assert (reply.status, codes(reply)) == (400, ["MANIFEST_BLOB_UNKNOWN"])
+    assert registry.request("GET", path + child.digest).status == 404
+
+
 def test_a_type_that_contradicts_the_document_is_refused(registry: Subject, name: str) -> None:
     builder = ImageBuilder(seed=5)
     image = builder.image([])

@@ -215,10 +215,11 @@ class Repository:
         subject field that references a manifest that does not exist in the repository" (distribution-spec).
         """
         missing = []
+        manifests = self.known() if manifest.is_index and self.index.exists() else {}
         for needed in manifest.successors():
             size = self.files.size(needed.digest)
             if manifest.is_index and (not needed.media_type or mediatype.is_manifest(needed.media_type)):
-                if needed.digest not in self.known():  # the same bytes may be a mere blob, a layer of another
+                if needed.digest not in manifests:  # the same bytes may be a mere blob, a layer of another
                     missing.append(needed)
             elif size is None and not (needed.urls and mediatype.is_foreign_layer(needed.media_type)):
                 missing.append(needed)

@@ -12,8 +12,8 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from crossdock.content import Source, Target
 from crossdock.errors import ContentError, CopyError, CrossdockError, NotFound
@@ -130,7 +130,10 @@ class BlobCopies:
                 async with self._checks:
                     if not await self._target.has_blob(blob):  # network
                         return False
-        return self._workshop.verify != "reread" or await self._reads_back(blob)
+        if self._workshop.verify != "reread":
+            return True
+        async with self._place(blob):
+            return await self._reads_back(blob)
 
     async def _reads_back(self, blob: Descriptor) -> bool:
         """Whether what the target seems to have is the blob. Read once in a process. # network"""
@@ -158,20 +161,30 @@ class BlobCopies:
         data = inline_bytes(blob)
         source = self._source if data is None else InlineSource(self._source, data)
         parts = (blob, source, self._target, self._workshop)
-        if blob.size <= self._workshop.supply.budget.slot_size:
-            async with self._workshop.small.place(self._owner):
-                return await self._mount_or(blob, lambda: SmallMove(*parts, self._tally))
-        async with self._large, self._workshop.large.place(self._owner):
-            return await self._mount_or(blob, lambda: BlobMove(*parts, self._resuming, self._tally))
-
-    async def _mount_or(self, blob: Descriptor, move: Callable[[], SmallMove | BlobMove]) -> BlobOutcome:
         rereads = self._workshop.verify == "reread"
-        if await self._mount(blob) and (not rereads or await self._reads_back(blob)):
-            return "mounted"
-        await move().run()
-        if rereads:
-            await self._reread(blob)
+        async with self._place(blob):
+            if await self._mount(blob) and (not rereads or await self._reads_back(blob)):
+                return "mounted"
+            if self._is_small(blob):
+                await SmallMove(*parts, self._tally).run()
+            else:
+                await BlobMove(*parts, self._resuming, self._tally).run()
+            if rereads:
+                await self._reread(blob)
         return "moved"
+
+    def _is_small(self, blob: Descriptor) -> bool:
+        return blob.size <= self._workshop.supply.budget.slot_size
+
+    @asynccontextmanager
+    async def _place(self, blob: Descriptor) -> AsyncIterator[None]:
+        """The block that moves the blob or reads it back, beside as many others as there may be."""
+        if self._is_small(blob):
+            async with self._workshop.small.place(self._owner):
+                yield
+        else:
+            async with self._large, self._workshop.large.place(self._owner):
+                yield
 
     async def _reread(self, blob: Descriptor) -> None:
         try:
