@@ -4,24 +4,23 @@ Rules, each refused with `ProtocolError` when broken, because two readers that d
 ends are how bytes of one answer land in another:
 
 1. Lines end in CRLF. A bare CR, LF or NUL has no meaning anywhere in a head (RFC 9112 2.2, RFC 9110 5.5).
-2. A field name is a token and touches its colon; a line that begins with space or tab (obs-fold) is refused
-   (RFC 9112 5.1, 5.2).
+2. A field name is a token and touches its colon (RFC 9112 5.1). A line that begins with space or tab
+   continues the one before it (obs-fold), as user agents must read it (RFC 9112 5.2), but not where it frames.
 3. Content-Length is digits; repeats must agree (RFC 9112 6.3).
 4. Transfer-Encoding is exactly ``chunked``. Beside it Content-Length counts for nothing, and the connection
    is closed after the answer (RFC 9112 6.3): to a proxy on the way the next answer may begin elsewhere.
-5. A head has at most 64 KiB and 256 fields. Precedents: h11 100 KiB in all, nginx 4 × 8 KiB, Go 1 MiB.
+5. A head has at most 64 KiB and 1000 fields. Precedents: h11 100 KiB in all, nginx 4 × 8 KiB, Go 1 MiB.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NoReturn
 
 from crossdock.errors import InvalidInput, ProtocolError
 from crossdock.transport.base import Headers, ResponseHead
 
 MAX_HEAD = 64 * 1024
-MAX_FIELDS = 256
+MAX_FIELDS = 1000
 MAX_WORD = 16  # bytes shown of what is no HTTP
 MAX_INTERIM = 16  # 1xx answers before the final one; none but 100 and 103 are known to be sent unasked
 
@@ -30,6 +29,7 @@ _FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_FRAMING = re.compile(r"(?i)(?:content-length|transfer-encoding|connection):")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _UNSAFE = re.compile(r"[^\x21-\x7e]")
 _PRINTABLE = re.compile(rb"[\x21-\x7e]+")
@@ -78,7 +78,7 @@ def parse_response_head(data: bytes) -> ResponseHead:
     if len(lines) > MAX_FIELDS:
         raise ProtocolError(f"the answer has more than {MAX_FIELDS} header fields")
     if not _FIELDS.fullmatch(text, len(status_line) + 2, len(text) - 2):
-        _refuse_fields(lines)
+        lines = _mended_fields(lines)
     headers = []
     by_name: dict[str, str] = {}
     for line in lines:
@@ -99,15 +99,26 @@ def parse_response_head(data: bytes) -> ResponseHead:
     )
 
 
-def _refuse_fields(lines: list[str]) -> NoReturn:
-    """Say what is wrong with them. Nothing is quoted but names: a server may send what it was sent."""
+def _mended_fields(lines: list[str]) -> list[str]:
+    """Folded ones as single lines. Raises `ProtocolError` for what is wrong with others.
+
+    Nothing is quoted but names: a server may send what it was sent.
+    """
+    whole: list[str] = []
     for line in lines:
+        if line.startswith((" ", "\t")) and whole:
+            if _FRAMING.match(whole[-1]):
+                raise ProtocolError("a header field that frames the answer is folded")
+            whole[-1] += " " + line.strip(" \t")
+        else:
+            whole.append(line)
+    for line in whole:
         name, colon, _ = line.partition(":")
         if not colon or not _TOKEN.fullmatch(name):
             raise ProtocolError("a line of the answer's head is no header field")
         if not _VALUE.fullmatch(line):
             raise ProtocolError(f"the value of header {name[:60]} holds a control character")
-    raise AssertionError("a head that is refused has a line that is")
+    return whole
 
 
 def _content_length(by_name: dict[str, str]) -> int | None:

@@ -54,6 +54,11 @@ def test_framing(fields, length, chunked, keep_alive):
     assert (head.content_length, head.chunked, head.keep_alive) == (length, chunked, keep_alive)
 
 
+def test_a_folded_field_is_one_line():
+    head = parse("HTTP/1.1 200 OK", "X: a", "\t b:c ", " d", "Content-Length: 5", "Y:", " e")
+    assert (head.get("x"), head.get("y"), head.content_length) == ("a b:c d", "e", 5)
+
+
 def test_http_1_0_closes_unless_it_says_otherwise():
     assert not parse("HTTP/1.0 200 OK").keep_alive
     assert parse("HTTP/1.0 200 OK", "Connection: keep-alive").keep_alive
@@ -78,7 +83,13 @@ def test_a_reason_may_be_missing_or_odd(status_line):
         ["HTTP/1.1 200 OK\nX: y"],
         ["HTTP/1.1 200 OK", "X : y"],
         ["HTTP/1.1 200 OK", " folded"],
-        ["HTTP/1.1 200 OK", "X: y", "\tfolded"],
+        ["HTTP/1.1 200 OK", "\tfolded", "X: y"],
+        ["HTTP/1.1 200 OK", "Content-Length:", " 5"],
+        ["HTTP/1.1 200 OK", "Content-Length: 5", " "],
+        ["HTTP/1.1 200 OK", "transfer-encoding: chunked", "\t"],
+        ["HTTP/1.1 200 OK", "Connection: x,", " close"],
+        ["HTTP/1.1 200 OK", "X: y", " a\x00b"],
+        ["HTTP/1.1 200 OK", "X: y", " folded", "Z"],
         ["HTTP/1.1 200 OK", ": y"],
         ["HTTP/1.1 200 OK", "X"],
         ["HTTP/1.1 200 OK", "X: a\x00b"],
