@@ -219,7 +219,7 @@ SYNTAX: dict[str, str] = {
     "two lengths": "HTTP/1.1 {status}\r\n{range}\r\nContent-Length: {length}\r\nContent-Length: 5\r\n\r\n",
     "length and coding": "HTTP/1.1 {status}\r\n{range}\r\nContent-Length: {length}\r\n"
     "Transfer-Encoding: chunked\r\n\r\n",
-    "a folded line": "HTTP/1.1 {status}\r\n{range}\r\nContent-Length: {length}\r\nX: a\r\n b\r\n\r\n",
+    "a folded length": "HTTP/1.1 {status}\r\n{range}\r\nContent-Length: {length}\r\n \r\n\r\n",
     "a megabyte of head": "HTTP/1.1 {status}\r\n{range}\r\nX: {long}\r\nContent-Length: {length}\r\n\r\n",
     "a NUL": "HTTP/1.1 {status}\r\n{range}\r\nX: a\0b\r\nContent-Length: {length}\r\n\r\n",
     "bare line feeds": "HTTP/1.1 {status}\n{range}\nContent-Length: {length}\n\n",
@@ -236,7 +236,8 @@ LEGAL: dict[str, str] = {
     "206 for everything": "HTTP/1.1 206\r\n{always}\r\nContent-Length: {length}\r\n\r\n",
     "an early hint": "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     "HTTP/1.1 {status}\r\n{range}\r\nContent-Length: {length}\r\n\r\n",
-    "headers in odd case": "HTTP/1.1 {status}\r\n{range}\r\ncONTENT-lENGTH:{length}  \r\n\r\n",
+    "headers in odd case, one folded": "HTTP/1.1 {status}\r\n{range}\r\ncONTENT-lENGTH:{length}  \r\n"
+    "X: a\r\n b\r\n\r\n",
 }
 
 

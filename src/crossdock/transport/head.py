@@ -5,7 +5,7 @@ ends are how bytes of one answer land in another:
 
 1. Lines end in CRLF. A bare CR, LF or NUL has no meaning anywhere in a head (RFC 9112 2.2, RFC 9110 5.5).
 2. A field name is a token and touches its colon (RFC 9112 5.1). A line that begins with space or tab
-   continues the one before it (obs-fold), as user agents must read it (RFC 9112 5.2), but not where it frames.
+   continues the one before it (obs-fold, RFC 9112 5.2: user agents must read it), except in framing fields.
 3. Content-Length is digits; repeats must agree (RFC 9112 6.3).
 4. Transfer-Encoding is exactly ``chunked``. Beside it Content-Length counts for nothing, and the connection
    is closed after the answer (RFC 9112 6.3): to a proxy on the way the next answer may begin elsewhere.
