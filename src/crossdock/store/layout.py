@@ -73,6 +73,8 @@ class LayoutStore:
         elif self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file, and a layout is a folder", hint=ARCHIVE_HINT)
         elif self.index.path.exists() and not self.index.exists():
+            if (self.path / "oci-layout").exists():
+                self.index.entries()  # which says what is wrong with them
             raise StoreError(
                 f"{self.path} has an index.json but no oci-layout file: it is not an OCI image layout",
                 hint="give a new folder",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crossdock.cli.command import run as run_command
 from crossdock.embedded import serve as server
 from crossdock.embedded import uploads
 from crossdock.embedded.acr import access
@@ -59,6 +60,13 @@ def test_off_loopback_somebody_must_say_who_may_what(tmp_path: Path, listen: str
     with pytest.raises(InvalidOption, match="could read, push and delete") as caught:
         server.run(str(tmp_path), listen, ready=lambda address: pytest.fail("it listens"))
     assert "--anonymous read" in caught.value.hint
+
+
+def test_the_command_says_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["registry", "--root", str(tmp_path), "--listen", "0.0.0.0:0"]) == 2
+    assert "--users FILE" in capsys.readouterr().err
+    assert run_command(["registry", "--root", str(tmp_path), "--anonymous", "everything"]) == 2
+    assert "'read'" in capsys.readouterr().err
 
 
 def test_users_and_anonymous_are_not_given_together(tmp_path: Path, users: Path) -> None:
@@ -293,30 +301,40 @@ async def test_an_index_over_its_limit_is_507_and_all_tags_stay(
 # -- passwords -----------------------------------------------------------------------------------------
 
 
-async def test_guesses_are_bounded_for_each_user(guarded: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = [
-        await guarded.call("GET", "/v2/", headers=basic("ann", f"guess {n}"))
-        for n in range(access.TRIES_OF_USER)
-    ]
-    assert {status for status, _, _ in wrong} == {401}
-    for headers in (basic("ann", "guess"), ANN):
-        status, got, _ = await guarded.call("GET", "/v2/", headers=headers)
-        assert status == 429
-        assert int(got["retry-after"]) > 0
-    assert (await guarded.call("GET", "/v2/", headers=BOB))[0] == 200
-    form = (
-        f"grant_type=password&service=127.0.0.1:{guarded.port}&username=ann&password=guess&scope=x".encode()
-    )
-    kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert (await guarded.call("POST", "/oauth2/token", form, kind))[0] == 429
-    query = f"/oauth2/token?service=127.0.0.1:{guarded.port}"
-    assert (await guarded.call("GET", query, headers=basic("ann", "guess")))[0] == 429
+@pytest.fixture
+def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few that no further one is due before a test has ended."""
+    monkeypatch.setattr(access, "TRIES_OF_USER", 2)
+    monkeypatch.setattr(access, "TRIES_OF_ADDRESS", 4)
 
 
-async def test_guesses_are_bounded_for_each_address(guarded: Served) -> None:
-    for n in range(access.TRIES_OF_ADDRESS):
-        assert (await guarded.call("GET", "/v2/", headers=basic(f"user{n}", "guess")))[0] == 401
-    assert (await guarded.call("GET", "/v2/", headers=BOB))[0] == 429
+@pytest.mark.usefixtures("few_tries")
+async def test_guesses_are_bounded_for_each_user(tmp_path: Path, users: Path) -> None:
+    async with running(tmp_path / "root", users=users) as guarded:
+        wrong = [
+            await guarded.call("GET", "/v2/", headers=basic("ann", f"guess {n}"))
+            for n in range(access.TRIES_OF_USER)
+        ]
+        assert {status for status, _, _ in wrong} == {401}
+        for headers in (basic("ann", "guess"), ANN):
+            status, got, _ = await guarded.call("GET", "/v2/", headers=headers)
+            assert status == 429
+            assert int(got["retry-after"]) > 0
+        assert (await guarded.call("GET", "/v2/", headers=BOB))[0] == 200
+        service = f"127.0.0.1:{guarded.port}"
+        form = f"grant_type=password&service={service}&username=ann&password=guess&scope=x".encode()
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert (await guarded.call("POST", "/oauth2/token", form, kind))[0] == 429
+        query = f"/oauth2/token?service={service}"
+        assert (await guarded.call("GET", query, headers=basic("ann", "guess")))[0] == 429
+
+
+@pytest.mark.usefixtures("few_tries")
+async def test_guesses_are_bounded_for_each_address(tmp_path: Path, users: Path) -> None:
+    async with running(tmp_path / "root", users=users) as guarded:
+        for n in range(access.TRIES_OF_ADDRESS):
+            assert (await guarded.call("GET", "/v2/", headers=basic(f"user{n}", "guess")))[0] == 401
+        assert (await guarded.call("GET", "/v2/", headers=BOB))[0] == 429
 
 
 async def test_right_passwords_and_no_password_are_no_guesses(guarded: Served) -> None:

@@ -152,6 +152,31 @@ def test_a_name_that_becomes_a_link_between_two_looks_leads_nowhere(
     assert text_of(Folder(home), "a", "secret") == b"inside"
 
 
+def test_a_folder_that_is_replaced_is_found_anew(home: Path, outside: Path) -> None:
+    place = Folder(home)
+    for n in range(3):
+        (home / "a").mkdir()
+        (home / "a" / "secret").write_bytes(b"%d" % n)
+        assert text_of(place, "a", "secret") == b"%d" % n
+        (home / "a").rename(home / f"old{n}")
+    (home / "a").symlink_to(outside)
+    with pytest.raises(StoreError, match="leads out"):
+        place.open("a", "secret")
+    (home / "a").unlink()
+    (home / "a").symlink_to("old1")
+    assert text_of(place, "a", "secret") == b"1"
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_few_folders_stay_open(home: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(folder, "MOST_KEPT", most)
+    for n in range(10):
+        (home / f"{n}").mkdir()
+        (home / f"{n}" / "file").write_bytes(b"%d" % n)
+        assert text_of(Folder(home).below(f"{n}"), "file") == b"%d" % n
+    assert len(folder._kept) <= most
+
+
 def test_writing_and_removing_go_nowhere_else(home: Path, outside: Path) -> None:
     (home / "blobs").symlink_to(outside)
     files, digest = BlobFiles(home), Digest.of(b"data")
@@ -186,6 +211,8 @@ def test_the_files_of_a_layout_are_not_read_through_a_link_that_leads_out(
     for use in (IndexFile(home).entries, lambda: IndexFile(home).update(lambda entries: entries.clear())):
         with pytest.raises(StoreError, match="leads out"):
             use()
+    with pytest.raises(StoreError, match="leads out"):
+        LayoutStore(home, create=True)
     assert (home / name).is_symlink()
     assert (outside / name).read_bytes() == before
 
