@@ -48,6 +48,10 @@ class Credentials:
     access_token: str = field(default="", repr=False)
 
 
+AzLogin = Literal["", "last", "before files"]
+"""When az is asked for its own login: never; where nothing else is known, or what a file says is refused; or
+before the files of docker and podman, which may hold what an earlier login left."""
+
 SIDE_VARIABLES = frozenset(
     f"CROSSDOCK_{side}_{word}"
     for side in ("SOURCE", "TARGET")
@@ -72,8 +76,8 @@ class RegistryOptions:
     ``azure-identity`` asks that package for an access token, of a managed identity or a service principal of
     the environment, and ``azure-cli`` az's own login (`registry.azure`).
     """
-    az_login: bool = False
-    """Use az's own login at Azure registries for which nothing else is known, as az itself does."""
+    az_login: AzLogin = ""
+    """Use az's own login at Azure registries, without being told to by `helper`."""
     own_only: bool = False
     """Without `credentials` and `helper` ask anonymously: the environment and files are somebody else's."""
 

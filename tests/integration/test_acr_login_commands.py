@@ -181,6 +181,31 @@ def test_login_leaves_a_refresh_token_for_docker(
     assert az.asked == asked, "the login is found"
 
 
+def test_what_an_earlier_login_left_does_not_stand_in_the_way(
+    crossdock: Crossdock, served: Embedded, known: dict[str, str], az: Az
+) -> None:
+    env = known | az.environment
+    stale = base64.b64encode(f"{NULL_USER}:s3cret.expired.token".encode()).decode()
+    (crossdock.home / ".docker").mkdir()
+    config = crossdock.home / ".docker/config.json"
+    config.write_text(json.dumps({"auths": {"myregistry.azurecr.io": {"auth": stale}}}))
+    listing = "acr", "repository", "list", "-n", "myregistry"
+    az.fails()
+    crossdock.fail(*listing, env=env, code=AUTH)
+    az.gives(ENTRA)
+    assert "team/app" in json.loads(crossdock.ok(*listing, env=env).stdout)
+    crossdock.ok(*import_words("team/app:1"), env=env)
+    first = crossdock.ok("acr", "login", "-n", "myregistry", env=env)
+    assert first.stdout == "Login Succeeded\n"
+    fresh = docker_auths(crossdock)["myregistry.azurecr.io"]["auth"]
+    assert fresh != stale
+    asked = az.asked
+    crossdock.ok(*listing, env=env)
+    assert az.asked == asked
+    crossdock.ok("acr", "login", "-n", "myregistry", env=env)
+    assert az.asked == asked + 1, "a login is a new one, as with az"
+
+
 @pytest.mark.parametrize("short", ["--expose-token", "-t", "--expose"])
 def test_login_shows_the_token_and_writes_nothing(
     crossdock: Crossdock, served: Embedded, known: dict[str, str], az: Az, short: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from crossdock.acr.metadata import opened
 from crossdock.errors import CredentialsError
@@ -16,6 +17,7 @@ async def log_in(host: str, options: CopyOptions) -> Credentials:
     As in `metadata`, the options' source side counts. Raises `CopyError` with what failed, over
     `CredentialsError` when there are none.
     """
+    options = replace(options, source=replace(options.source, az_login="before files"))  # for a new token
     async with opened(Reference(host, "login"), options, "log in to", host) as client:
         found = await client.log_in()
         if found is None:

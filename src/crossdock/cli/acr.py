@@ -91,8 +91,8 @@ def with_az_login(options: CopyOptions) -> CopyOptions:
     """`options` that use az's own login where nothing else is known, as az does after ``az login``."""
     return replace(
         options,
-        source=replace(options.source, az_login=True),
-        target=replace(options.target, az_login=True),
+        source=replace(options.source, az_login="last"),
+        target=replace(options.target, az_login="last"),
     )
 
 

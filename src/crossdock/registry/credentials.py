@@ -33,7 +33,7 @@ from msgspec import Struct
 
 from crossdock.errors import CredentialsError, Side
 from crossdock.oci.registryname import registry_key
-from crossdock.options import Credentials
+from crossdock.options import AzLogin, Credentials
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.loginfile import (
     Config,
@@ -147,12 +147,12 @@ class CredentialStore:
         side: Side,
         helper: str = "",
         authfile: Path | None = None,
-        az_login: bool = False,
+        az_login: AzLogin = "",
         on_trouble: Callable[[str], None] = lambda message: None,
         own_only: bool = False,
         is_sole: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`host` with its port, as in references; `helper` is asked first, and az last, with `az_login`.
+        """`host` with its port, as in references; `helper` is asked first, and az as `az_login` says.
 
         `on_trouble` is told once of each place that could not be used. `own_only`: nothing but `given` and
         `helper` counts. `is_sole` tells whether the host is the only one of its side that the
@@ -167,6 +167,8 @@ class CredentialStore:
         self._own_only = own_only
         self._is_sole = is_sole
         self._of_az: Credentials | None = None  # which nobody named
+        self._of_file: Credentials | None = None
+        self._files_are_stale = False  # and az has a login of its own
         self._side = side
         self._found: dict[str, Credentials | None] = {}
         self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
@@ -194,7 +196,9 @@ class CredentialStore:
         whose requests were refused together share one renewal, and whoever comes later finds its result.
         Raises as `find` does.
         """
-        if await self.find(repository) == refused and self._is_renewable:
+        is_stale = bool(self._az_login) and refused is not None and refused is self._of_file
+        if await self.find(repository) == refused and (self._is_renewable or is_stale):
+            self._files_are_stale = is_stale
             await self._flights.run(("renew",), lambda: self._renew(repository))
         return await self.find(repository) not in (None, refused)
 
@@ -202,7 +206,7 @@ class CredentialStore:
         answers, self._answers = self._answers, {}
         new = await self._search(repository)
         if new is None:  # the helper fails now: it was asked in vain
-            self._answers = answers
+            self._answers, self._files_are_stale = answers, False
         else:
             self._past += filter(None, self._found.values())
             self._found = {repository: new}
@@ -237,7 +241,12 @@ class CredentialStore:
         variable = f"CROSSDOCK_{self._side.upper()}_CREDENTIAL_HELPER"
         if held.helper and (found := await self._ask_first(held.helper, variable)):
             return found
-        return await self._search_files(credential_files(self._environ), repository)
+        if self._az_login == "before files" and (found := await self._search_az()):
+            return found
+        if self._files_are_stale:
+            return None
+        self._of_file = await self._search_files(credential_files(self._environ), repository)
+        return self._of_file
 
     def _held(self) -> ForRegistry:
         """What the side's variables hold for the host."""
@@ -273,7 +282,7 @@ class CredentialStore:
         if refused is None or not self.is_of_az(refused):
             return False
         self.troubles.setdefault(why, "log in with az login as somebody who has a role there")
-        self._az_login = False
+        self._az_login = ""
         self._past.append(refused)
         self._found[repository] = None
         return True

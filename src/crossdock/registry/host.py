@@ -122,7 +122,7 @@ class Host:
                     helper=self._options.helper,
                     own_only=self._options.own_only,
                     is_sole=self._is_sole,
-                    az_login=self._options.az_login and is_azure_host(self.name.partition(":")[0]),
+                    az_login=self._options.az_login if is_azure_host(self.name.partition(":")[0]) else "",
                     authfile=self._options.authfile,
                     on_trouble=self._on_warning,
                 ),

@@ -325,7 +325,7 @@ async def test_az_is_asked_last_and_not_for_others(tmp_path: Path, own: dict[str
 
     async def found(more: dict[str, str], authfile: Path | None = None) -> Credentials | None:
         store = CredentialStore(
-            host, given=None, environ=environ | more, side="source", az_login=True, authfile=authfile, **own
+            host, given=None, environ=environ | more, side="source", az_login="last", authfile=authfile, **own
         )
         return await store.find("app")
 
