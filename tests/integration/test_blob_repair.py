@@ -214,7 +214,7 @@ def test_a_blob_that_head_promised_is_uploaded_once(
     shared = builder.random_layer(500)
     children = [builder.image([shared, builder.random_layer(10)]) for _ in range(3)]
     graph = push(source.remote, repository, builder, builder.index(children), "v1")
-    promising.promised = {shared.digest}
+    promising.reported = {("blobs", shared.digest)}
     result = crossdock.copy(f"{source.host}/{repository}:v1", f"{promising.host}/app:v1")
     assert_holds(Remote(promising.host), "app", "v1", graph)
     assert (result["blobs_moved"], result["blobs_skipped"]) == (len(graph.blobs), 0)
@@ -232,11 +232,25 @@ def test_a_blob_that_a_mount_promised_is_uploaded_once(
     promising.name("v1", root)
     lost = promising.blobs.pop(layer.digest)
     promising.private["app", layer.digest] = lost  # its own repository serves it
-    promising.promised = {layer.digest}
-    promising.promises_by_head = False
+    promising.mounted = {layer.digest}
     result = crossdock.copy(f"{promising.host}/app:v1", f"{promising.host}/other:v1")
     assert_holds(Remote(promising.host), "other", "v1", walk(builder.read, root.digest))
     assert result["blobs_mounted"] == 0
+
+
+def test_a_manifest_that_head_promised_is_copied_with_its_blobs(
+    promising: LenientRegistry,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    children = [image(builder) for _ in range(3)]
+    graph = push(source.remote, repository, builder, builder.index(children), "v1")
+    promising.reported = {("manifests", children[0].digest), ("manifests", children[2].digest)}
+    result = crossdock.copy(f"{source.host}/{repository}:v1", f"{promising.host}/app:v1")
+    assert_holds(Remote(promising.host), "app", "v1", graph)
+    assert (result["blobs_moved"], result["blobs_skipped"]) == (len(graph.blobs), 0)
 
 
 def test_a_promise_that_is_broken_again_blames_the_target(
@@ -248,7 +262,7 @@ def test_a_promise_that_is_broken_again_blames_the_target(
 ) -> None:
     layer = builder.random_layer(500)
     push(source.remote, repository, builder, builder.image([layer]), "v1")
-    promising.promised = promising.lost = {layer.digest}
+    promising.reported, promising.lost = {("blobs", layer.digest)}, {layer.digest}
     line = crossdock.fail_copy(
         f"{source.host}/{repository}:v1",
         f"{promising.host}/app:v1",

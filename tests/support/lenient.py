@@ -35,8 +35,8 @@ class LenientRegistry(ThreadingHTTPServer):
         self.asked: list[tuple[str, str]] = []  # method and path of each request
         self.is_mixed = False  # serves blobs under /manifests/ as well, as distribution 2.8 does
         self.is_strict = False  # takes no manifest without what it lists
-        self.promised: set[str] = set()  # blobs that it has not, and mounts, or reports as present
-        self.promises_by_head = True
+        self.reported: set[tuple[str, str]] = set()  # what HEAD finds though it is not there: kind, digest
+        self.mounted: set[str] = set()  # blobs that it mounts though it has them not
         self.lost: set[str] = set()  # blobs that it takes and does not keep
         self.damaged: dict[str, bytes] = {}  # what it serves for blobs, whatever it is sent
         self.private: dict[tuple[str, str], bytes] = {}  # blobs of one repository alone
@@ -106,10 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
                 digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
                 return self._answer(200, data, {"Content-Type": media_type, "Docker-Content-Digest": digest})
             return self._refuse("MANIFEST_UNKNOWN")
+        if self.command == "HEAD" and (kind, reference) in self.server.reported:
+            return self._answer(200, length=None)
         if kind == "blobs":
-            promises = self.server.promises_by_head and reference in self.server.promised
-            if self.command == "HEAD" and promises:
-                return self._answer(200, length=None)
             own = self.server.private.get((name, reference), self.server.blobs.get(reference))
             if own is not None:
                 return self._answer(200, self.server.damaged.get(reference, own))
@@ -127,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((self.command, self.path))
         body = self._body()
         query = parse_qs(urlsplit(self.path).query)
-        if query.get("mount", [""])[0] in self.server.promised:
+        if query.get("mount", [""])[0] in self.server.mounted:
             return self._answer(201)
         if "digest" in query:
             self._keep(query["digest"][0], body)

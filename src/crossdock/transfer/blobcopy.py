@@ -90,15 +90,21 @@ class BlobCopies:
         `missed` are the digests that its refusal names; none: it can mean each of them.
         """
         blobs = [blob for blob in blobs if not missed or str(blob.digest) in missed]
-        again = [asyncio.shield(self._again[blob.digest]) for blob in blobs if blob.digest in self._again]
-        promised = [blob for blob in blobs if self._outcomes.get(blob.digest) in ("skipped", "mounted")]
-        await run_together([self._bring_again(blob) for blob in promised if blob.digest not in self._again])
-        for other in again:  # another manifest of the copy lacked it as well
-            await other
-        return bool(promised or again)
+        others = [self._again[blob.digest] for blob in blobs if blob.digest in self._again]
+        promised = [
+            blob
+            for blob in blobs
+            if blob.digest not in self._again and self._outcomes.get(blob.digest) in ("skipped", "mounted")
+        ]
+        for blob in promised:
+            self._again[blob.digest] = asyncio.get_running_loop().create_future()
+        await run_together([self._bring_again(blob) for blob in promised])
+        for other in others:  # another manifest of the copy lacked it as well
+            await asyncio.shield(other)
+        return bool(promised or others)
 
     async def _bring_again(self, blob: Descriptor) -> None:
-        self._again[blob.digest] = done = asyncio.get_running_loop().create_future()
+        done = self._again[blob.digest]
         name = f"{self._target.name}@{blob.digest}"
         self._tally.retried("target", "push blob", f"{name} was reported as present and is missing")
         try:
