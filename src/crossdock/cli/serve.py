@@ -27,6 +27,9 @@ def serve(namespace: argparse.Namespace) -> int:
     from crossdock.service.run import ServiceOptions, run
 
     log_json()
+    # uvloop looks names up in libuv's threads, of which it lends half to that. With the usual four, two slow
+    # name servers would keep all imports waiting. It is read when the first thread starts.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "96")
     settings = read_settings(namespace.config) if namespace.config else Settings()
     inventory = open_inventory(namespace.inventory, os.environ)
     if inventory is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,17 +73,35 @@ def test_an_import_inside_one_registry_counts_once() -> None:
 def test_what_is_over_the_length_is_refused_and_what_can_run_needs_no_place() -> None:
     queue = FairQueue(at_once=2, per_registry=9, length=1)
     for name in ("A1", "A2", "A3"):
-        queue.check_room(0)
+        queue.check_room("A", Counter())
         queue.add(job(name))
         started(queue)
     with pytest.raises(QueueFull) as raised:
-        queue.check_room(0)
+        queue.check_room("A", Counter())
     assert raised.value.hint
     queue.remove("A1")
     started(queue)
     with pytest.raises(QueueFull):
-        queue.check_room(1)  # one is on its way already
-    queue.check_room(0)
+        queue.check_room("A", Counter("A"))  # one is on its way already
+    queue.check_room("A", Counter())
+
+
+def test_who_fills_the_queue_leaves_some_places_for_each_other_principal() -> None:
+    queue = FairQueue(at_once=1, per_registry=9, length=20)
+    for number in range(21):
+        queue.check_room("A", Counter())
+        queue.add(job(f"A{number}"))
+        started(queue)
+    with pytest.raises(QueueFull):
+        queue.check_room("A", Counter())
+    for number in range(2):
+        queue.check_room("B", Counter())
+        queue.add(job(f"B{number}"))
+    with pytest.raises(QueueFull):
+        queue.check_room("B", Counter())
+    queue.check_room("C", Counter("C"))
+    with pytest.raises(QueueFull):
+        queue.check_room("C", Counter("CC"))  # on their way
 
 
 def test_one_that_waits_can_be_removed() -> None:

@@ -13,6 +13,7 @@ import logging
 import shutil
 import time
 import uuid
+from collections import Counter
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -94,6 +95,7 @@ class Imports:
         self._recent: dict[str, Operation] = {}  # of those that have ended, the oldest first
         self._marks: dict[bytes, str] = {}  # of the active ones
         self._arriving: dict[bytes | object, asyncio.Task[Operation]] = {}
+        self._coming: Counter[str] = Counter()  # of these, by principal
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._unwanted: set[str] = set()
         self._restoring: asyncio.Task[None] | None = None
@@ -151,9 +153,11 @@ class Imports:
         task = self._arriving.get(key)
         if task is None:
             registries = frozenset(_registries(self._plan(order)))
-            self._queue.check_room(len(self._arriving))
+            principal = _owner(order)
+            self._queue.check_room(principal, self._coming)
+            self._coming[principal] += 1
             task = self._arriving[key] = asyncio.create_task(self._accept(order, registries, mark))
-            task.add_done_callback(lambda done: self._arrived(key, done))
+            task.add_done_callback(lambda done: self._arrived(key, principal, done))
         return await asyncio.shield(task)  # a caller that goes away takes nothing back
 
     def find(self, operation_id: str) -> Operation | None:
@@ -254,8 +258,10 @@ class Imports:
             self._start_ready()
         return operation
 
-    def _arrived(self, key: bytes | object, task: asyncio.Task[Operation]) -> None:
+    def _arrived(self, key: bytes | object, principal: str, task: asyncio.Task[Operation]) -> None:
         del self._arriving[key]
+        self._coming[principal] -= 1
+        self._coming = +self._coming
         if not task.cancelled():
             task.exception()  # whoever posted it may have gone
 
@@ -417,8 +423,11 @@ class Imports:
 
 
 def _job(operation: Operation, registries: frozenset[str]) -> Job:
-    principal = operation.order.principal
-    return Job(operation.id, f"{principal.issuer} {principal.id}", registries)
+    return Job(operation.id, _owner(operation.order), registries)
+
+
+def _owner(order: Order) -> str:
+    return f"{order.principal.issuer} {order.principal.id}"
 
 
 def _registries(plan: ImportPlan) -> tuple[str, str]:

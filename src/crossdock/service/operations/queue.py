@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from crossdock.errors import QueueFull
 
+OWN_SHARE = 10  # of so many places in the queue, one is for each principal whoever has the others
 MOST_ASIDE = 8  # of one principal, for each that may run at once, after which it starts no others
 
 
@@ -47,15 +48,17 @@ class FairQueue:
         """How many jobs run."""
         return len(self._running)
 
-    def check_room(self, coming: int) -> None:
-        """Raise `QueueFull` when no other job may be added, `coming` of which are on their way.
+    def check_room(self, principal: str, coming: Counter[str]) -> None:
+        """Raise `QueueFull` when the principal may add no other job; of each, `coming` are on their way.
 
-        One that could run at once needs no place to wait in.
+        One that could run at once needs no place to wait in. A principal of which few wait may add one,
+        though others have filled the queue.
         """
-        at_work = self.running - len(self._aside)
-        if self.waiting + at_work + coming >= self._length + self._at_once:
+        at_work, waiting = self.running - len(self._aside), self.waiting + coming.total()
+        own = len(self._waiting.get(principal, ())) + coming[principal]
+        if waiting + at_work >= self._length + self._at_once and own >= self._length // OWN_SHARE:
             raise QueueFull(
-                f"{self.waiting + coming} imports are waiting, and the service takes no more for now",
+                f"{waiting} imports are waiting, and the service takes no more for now",
                 hint="post it again when some of them have ended",
             )
 
