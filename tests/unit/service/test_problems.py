@@ -57,6 +57,8 @@ CODES = {
     "JournalUnavailable": (400, "StorageUnavailable"),
     "LimitExceeded": (400, "LimitExceeded"),
     "NotFound": (400, "ManifestUnknown"),
+    "NothingMatched": (400, "ImportFailed"),
+    "ReferrersIncomplete": (400, "ContentInvalid"),
     "LoginNotDemanded": (403, "LinkedAuthorizationFailed"),
     "PolicyRefused": (403, "RegistryPolicyForbids"),
     "ProtocolError": (400, "RegistryUnreachable"),
