@@ -268,12 +268,15 @@ def reload_on_hangup(stopping: asyncio.Event, *reloads: Callable[[], None]) -> N
         if had_terminal and not os.isatty(0):  # the descriptor is there, the terminal is gone
             stopping.set()
             return
+        failed = False
         for reload in reloads:
             try:
                 reload()
             except (CrossdockError, OSError) as error:
-                log.error("reload failed, the old settings stay: %s", error)
-        log.warning("reloaded at SIGHUP")
+                failed = True
+                log.error("reload at SIGHUP failed, the old settings stay: %s", error)
+        if not failed:
+            log.warning("reloaded at SIGHUP")
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
 

@@ -38,7 +38,7 @@ def leaf_of(certificate: trustme.LeafCert) -> bytes:
 
 
 def said(server: ServerProcess) -> int:
-    return server.log.read_text().count("reloaded at SIGHUP")
+    return server.log.read_text().count(" at SIGHUP")
 
 
 def hang_up(server: ServerProcess) -> None:

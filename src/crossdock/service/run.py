@@ -143,8 +143,9 @@ async def _serve(
             hosts=_hosts(host, settings),
         )
         app = make_app(service)
-        if cloud is not None:
+        if cloud is not None:  # its identities are of its own making
             app.add_routes(cloud.routes())
+            reload_on_hangup(stopped, tls.reload)
         else:
             reload_on_hangup(stopped, tls.reload, SettingsReload(service, settings))
 

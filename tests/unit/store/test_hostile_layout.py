@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,6 +152,37 @@ def test_a_name_that_becomes_a_link_between_two_looks_leads_nowhere(
 
     monkeypatch.setattr(folder, "_open_folder", swapped)
     assert text_of(Folder(home), "a", "secret") == b"inside"
+
+
+def test_a_file_that_others_swap_for_a_link_all_the_time_is_never_the_outer_one(
+    home: Path, outside: Path
+) -> None:
+    files, digest = BlobFiles(home), Digest.of(b"inside")
+    place = files.path(digest)
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"inside")
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            (home / "link").symlink_to(outside / "secret")
+            (home / "link").replace(place)
+            (home / "file").write_bytes(b"inside")
+            (home / "file").replace(place)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    read: Counter[bytes] = Counter()
+    try:
+        for _ in range(2000):
+            try:
+                read[files.read(digest, 100)] += 1
+            except (StoreError, NotFound):
+                read[b"refused"] += 1
+    finally:
+        over.set()
+        swapping.join()
+    assert SECRET not in read
 
 
 def test_a_folder_that_is_replaced_is_found_anew(home: Path, outside: Path) -> None:
