@@ -212,3 +212,22 @@ def test_another_tag_costs_one_head_for_each_manifest_below(
     below = [(kind, child.digest) for child in children for kind in ("manifests", "blobs")]
     heads = [("HEAD", f"/v2/app/{kind}/{digest}") for kind, digest in below]
     assert sorted(asked) == sorted([("GET", "/v2/app/manifests/v2"), ("PUT", "/v2/app/manifests/v2"), *heads])
+
+
+def test_an_index_that_was_left_without_its_image_is_repaired_on_demand(
+    mixed: LenientRegistry,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    inner = image(builder)
+    index = builder.index([inner])
+    push(source.remote, repository, builder, index, "v1")
+    mixed.blobs[inner.digest] = builder.read(inner)  # as a layer of something else
+    Remote(mixed.host).push_manifest("app", builder.read(index), index.media_type, "v1")
+    pair = f"{source.host}/{repository}:v1", f"{mixed.host}/app:v1"
+    result = crossdock.copy(*pair, "--check-blobs")
+    assert result["blobs_moved"] == 2
+    assert ("app", inner.digest) in mixed.manifests
+    assert not mixed.missing("app", builder.read(inner))

@@ -129,7 +129,7 @@ class Manifests:
             reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
         except CrossdockError as error:
             if isinstance(error, RegistryError):
-                error.hint = error.hint or _advice(error, manifest)
+                error.hint = _advice(error, manifest) or error.hint
             # Without an answer it may have worked, as a closing PUT may.
             if not isinstance(root_cause(error), TransportError) or not await self._means(tag, descriptor):
                 raise
@@ -246,7 +246,7 @@ def _advice(error: RegistryError, manifest: Manifest) -> str:
             "it names layers by URL, which only the target's settings can permit "
             "(distribution: validation.manifests.urls.allow)"
         )
-    if "MANIFEST_BLOB_UNKNOWN" in error.codes:
+    if not {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}.isdisjoint(error.codes):
         return (
             "the target lacks a blob or manifest that it confirmed before: its storage, or a cache in front "
             "of it, is inconsistent"

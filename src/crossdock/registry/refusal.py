@@ -26,6 +26,7 @@ EXPIRED = frozenset({400, 403})
 BUSY = frozenset({408, 500, 502, 503, 504})
 # Distribution answers 500 to manifests it will never take, with these codes beside UNKNOWN.
 _FINAL = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})
+_INCOMPLETE = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _UNSUPPORTED = frozenset({405, 415, 501})
 _SENDING = frozenset({"POST", "PATCH", "PUT"})
 _MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
@@ -114,8 +115,8 @@ def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., 
         return Unauthorized
     if status == 403:
         return Denied
-    if "MANIFEST_BLOB_UNKNOWN" in said.codes and status in (400, 404):  # of a manifest that is pushed
-        return RegistryError
+    if method == "PUT" and status in (400, 404) and not _INCOMPLETE.isdisjoint(said.codes):
+        return RegistryError  # what the manifest lists is missing, not what the URL names
     if status == 404 or (status == 400 and said.is_not_found):
         return NotFound
     if status in BUSY and _FINAL.isdisjoint(said.codes):

@@ -293,7 +293,10 @@ class ImageCopy:
         missed = error.digests
         if "MANIFEST_INVALID" in error.codes and not missed:
             return False  # it says nothing about blobs
-        manifests, blobs = _split(await read_manifest(data, descriptor.media_type))
+        manifest = await read_manifest(data, descriptor.media_type)
+        if any(layer.urls for layer in manifest.layers):
+            return False  # registries refuse such layers in the same words
+        manifests, blobs = _split(manifest)
         brought = await self._blobs.bring_promised(blobs, missed)
         for below in manifests:
             if below.digest in self._promised and (not missed or str(below.digest) in missed):

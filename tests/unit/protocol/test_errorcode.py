@@ -65,6 +65,18 @@ def test_a_body_becomes_codes_and_one_line(body: bytes, expected: ErrorBody | No
         assert found == expected
 
 
+DIGEST = "sha256:" + "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [DIGEST, {"digest": DIGEST}, [{"Name": "a/b", "Digest": DIGEST}], f"Layers with digests '[{DIGEST}]'"],
+)
+def test_the_digests_that_a_body_names_are_found_wherever_they_stand(detail: object) -> None:
+    assert parse_error(errors({"code": "MANIFEST_BLOB_UNKNOWN", "detail": detail})).digests == {DIGEST}
+    assert parse_error(errors({"code": "MANIFEST_BLOB_UNKNOWN"})).digests == frozenset()
+
+
 @given(st.binary(max_size=500))
 def test_any_body_gives_one_short_printable_line(body: bytes) -> None:
     message = parse_error(body).message
