@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -41,6 +41,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",  # content is what its type says, never a page
 }
 READ_BUFFER = 1 << 20  # bytes of a body that wait in memory before the socket is paused
+COSTLY = 4  # requests at once that may read and parse many manifests, of the threads that `serve` has
 DRAINED = 1 << 20  # bytes of a refused body that are read, so that the connection can be kept
 
 
@@ -51,6 +52,8 @@ class Registry:
         self.access = access  # None: whoever reaches the port may do what `anonymous` says
         self.anonymous = anonymous  # None: everything, under loopback's names
         self.repositories = Repositories(root)
+        # Held while a request may take long in a thread, so that threads are left for short ones.
+        self.costly = asyncio.Semaphore(COSTLY)
         self.uploads = Uploads(Folder(root).below(UPLOADS_FOLDER), shares=4 if access is not None else 2)
 
     def reload(self) -> None:
@@ -68,7 +71,8 @@ class Registry:
             check_names(request.query)
             owner = await self._admit(request, asked)
             await self._check_locks(request, asked)
-            return await self._dispatch(request, asked, owner)
+            async with self.costly if asked.is_costly(request.method) else nullcontext():
+                return await self._dispatch(request, asked, owner)
         except Refused as refused:
             return await self._refuse(request, refused)
         except PeerGone:

@@ -19,6 +19,7 @@ from crossdock.store.indexfile import Entry
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry
 
+REFERRERS_PAGE = 2 << 20  # bytes; clients read no more than 4 MiB of an index
 MAX_PAGE = 1000  # entries of one answer when `n` asks for more, as in distribution; all of them without `n`
 
 
@@ -41,18 +42,24 @@ async def referrers(registry: Registry, request: web.Request, name: str, referen
     An unknown repository has none: a registry with this API "MUST NOT return a 404" (distribution-spec).
     """
     digest = parse_digest(reference)
-    found = await in_thread(_referrers, registry.repositories.at(name), digest)
+    wanted, last = request.query.get("artifactType", ""), request.query.get("last", "")
+    found, has_more = await in_thread(_referrers, registry.repositories.at(name), digest, wanted, last)
     headers = {}
-    wanted = request.query.get("artifactType")
     if wanted:
-        found = [entry for entry in found if entry.get("artifactType") == wanted]
         headers["OCI-Filters-Applied"] = "artifactType"
+    if has_more:
+        query = urlencode({"last": found[-1]["digest"]} | ({"artifactType": wanted} if wanted else {}))
+        headers["Link"] = f'<{request.path}?{query}>; rel="next"'
     document = {"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": found}
     return json_answer(document, headers=headers, content_type=mediatype.OCI_INDEX)
 
 
-def _referrers(repository: Repository, digest: Digest) -> list[Entry]:
-    return repository.referrers(digest) if repository.index.exists() else []
+def _referrers(
+    repository: Repository, digest: Digest, artifact_type: str, after: str
+) -> tuple[list[Entry], bool]:
+    if not repository.index.exists():
+        return [], False
+    return repository.referrers(digest, artifact_type=artifact_type, after=after, room=REFERRERS_PAGE)
 
 
 def _page(request: web.Request, everything: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -15,7 +16,7 @@ from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Limits, Manifest, parse_manifest
+from crossdock.oci.manifest import LARGE, Limits, Manifest, parse_manifest
 from crossdock.store.files import in_thread
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ async def pull(registry: Registry, request: web.Request, name: str, reference: s
     """GET and HEAD of a manifest, whatever the client accepts: nothing is converted."""
     _check_reference(reference)
     repository = await in_thread(registry.repositories.existing, name)
-    descriptor = await in_thread(repository.manifest, reference)
+    async with repository.reading if repository.is_unread and ":" in reference else nullcontext():
+        descriptor = await in_thread(repository.manifest, reference)
     etag = f'"{descriptor.digest}"'
     headers = {
         "Content-Type": descriptor.media_type or "application/octet-stream",
@@ -58,10 +60,11 @@ async def push(registry: Registry, request: web.Request, name: str, reference: s
             raise Refused("TAG_INVALID", f"more than {MAX_TAGS} tags at once", status=414)
     data = await receive_whole(request, MANIFEST_LIMIT, "a manifest")
     digest = await in_thread(_digest_of, data, reference if by_digest else None)
-    manifest = await in_thread(_parse, data, request.headers.get("Content-Type"))
-    descriptor = Descriptor(manifest.media_type, digest, len(data))
-    repository = registry.repositories.at(name)
-    await in_thread(repository.put_manifest, descriptor, manifest, data, tags)
+    async with registry.costly if len(data) > LARGE else nullcontext():
+        manifest = await in_thread(_parse, data, request.headers.get("Content-Type"))
+        descriptor = Descriptor(manifest.media_type, digest, len(data))
+        repository = registry.repositories.at(name)
+        await in_thread(repository.put_manifest, descriptor, manifest, data, tags)
     headers = {"Location": f"/v2/{name}/manifests/{reference}", "Docker-Content-Digest": digest}
     if manifest.subject is not None:
         headers["OCI-Subject"] = manifest.subject.digest

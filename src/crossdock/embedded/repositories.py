@@ -12,27 +12,28 @@ else under ``blobs`` is a blob. So an untagged child needs no entry, and gets on
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from crossdock.embedded.acr.locks import FILE_NAME as LOCKS_FILE
 from crossdock.embedded.acr.locks import is_listed
 from crossdock.embedded.answers import Refused
+from crossdock.embedded.facts import FactBook
 from crossdock.embedded.routing import is_name, is_tag
-from crossdock.errors import ContentError, NotFound, StoreError
+from crossdock.errors import ContentError, StoreError
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.manifest import Manifest
 from crossdock.store.blobfiles import BlobFiles, remove_stale
 from crossdock.store.files import explain
 from crossdock.store.folder import Folder
@@ -49,7 +50,6 @@ from crossdock.store.indexfile import (
 UPLOADS_FOLDER = ".uploads"  # no name begins with a dot
 MANIFEST_LIMIT = 4 << 20  # bytes; distribution-spec: "at least 4 megabytes"
 KEPT = 1024  # repositories whose index stays parsed
-REMEMBERED = 64 << 10  # bytes of the largest manifest whose facts stay in memory
 
 _RESERVED = ("blobs", "index.json", "oci-layout")
 
@@ -107,16 +107,6 @@ class Repositories:
         return self._top.below(*(f"{part}_" if part in _RESERVED else part for part in name.split("/")))
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a repository remembers of a manifest, whose bytes never change."""
-
-    children: tuple[Descriptor, ...]  # of an index
-    subject: Digest | None
-    referrer: Entry | None  # its descriptor in a referrers list, when it has a subject
-    media_type: str  # by the document itself; empty when it is not understood
-
-
 class Repository:
     """One layout with the verbs of the distribution specification. Safe to share between threads."""
 
@@ -125,7 +115,9 @@ class Repository:
         self.files = BlobFiles(folder)
         self.index = IndexFile(folder)
         self._swept = False  # of what a dead server left
-        self._facts: dict[Digest, Facts] = {}
+        self.facts = FactBook(self.read)
+        self.reading = asyncio.Lock()  # held by the one request that reads what the others wait for
+        self._listing = threading.Lock()  # threads that want the same list wait for one that makes it
         self._known: tuple[list[Entry], dict[Digest, Descriptor]] = ([], {})
 
     # -- reading -------------------------------------------------------------------------------------
@@ -147,7 +139,7 @@ class Repository:
         size = None if found is None else self.files.size(found.digest)
         if found is None or size is None:
             raise Refused("MANIFEST_UNKNOWN", "manifest unknown", detail={"reference": reference})
-        media_type = self._facts_of(found).media_type
+        media_type = self.facts.of(found).media_type
         if not media_type and mediatype.is_manifest(found.media_type):
             media_type = found.media_type
         return replace(found, media_type=media_type, size=size)
@@ -159,16 +151,44 @@ class Repository:
     def known(self) -> dict[Digest, Descriptor]:
         """Every manifest of the repository."""
         entries = self.index.entries()
-        if self._known[0] is not entries:
-            known = self._closure(entries)
-            self._facts = {digest: facts for digest, facts in self._facts.items() if digest in known}
-            self._known = entries, known
-        return self._known[1]
+        held, known = self._known
+        if held is not entries:
+            with self._listing:
+                held, known = self._known
+                if held is not entries:
+                    known = self._closure(entries)
+                    self.facts.forget_all_but(known)
+                    self._known = entries, known
+        return known
 
-    def referrers(self, subject: Digest) -> list[Entry]:
-        """Descriptors of the manifests whose subject is `subject`, with artifactType and annotations."""
-        facts = (self._facts_of(descriptor) for descriptor in self.known().values())
-        return [each.referrer for each in facts if each.subject == subject and each.referrer is not None]
+    @property
+    def is_unread(self) -> bool:
+        """Whether the next question for a digest reads the index, and what it leads to, anew."""
+        return not self._known[0]
+
+    def referrers(
+        self, subject: Digest, *, artifact_type: str = "", after: str = "", room: int
+    ) -> tuple[list[Entry], bool]:
+        """Descriptors of the manifests whose subject is `subject`, with artifactType and annotations.
+
+        They are in the order of their digests, those up to `after` left out, as many as have about `room`
+        bytes in JSON; and whether there are more.
+        """
+        page: list[Entry] = []
+        for digest, descriptor in sorted(self.known().items()):
+            facts = self.facts.of(descriptor)
+            if digest <= after or facts.subject != subject or facts.referrer is None:
+                continue
+            if artifact_type and facts.referrer.get("artifactType") != artifact_type:
+                continue
+            entry = self.facts.referrer(descriptor)
+            if entry is None:
+                continue
+            room -= len(msgspec.json.encode(entry, enc_hook=str))
+            if page and room < 0:
+                return page, True
+            page.append(entry)
+        return page, False
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -190,6 +210,7 @@ class Repository:
             writer.commit(self.files, descriptor.digest)
         finally:
             writer.discard()
+        self.facts.learn(descriptor, manifest)
         entry = Descriptor(
             descriptor.media_type,
             descriptor.digest,
@@ -249,7 +270,7 @@ class Repository:
     def delete_manifest(self, digest: Digest) -> None:
         """Delete the manifest with all its tags; what an index held stays. Raises `Refused`, `StoreError`."""
         descriptor = self.manifest(digest)
-        children = self._facts_of(descriptor).children
+        children = self.facts.of(descriptor).children
 
         def change(entries: list[Entry]) -> None:
             entries[:] = [entry for entry in entries if entry["digest"] != digest]
@@ -307,25 +328,8 @@ class Repository:
                 continue
             known[descriptor.digest] = descriptor
             if not descriptor.media_type or mediatype.is_index(descriptor.media_type):
-                pending += self._facts_of(descriptor).children
+                pending += self.facts.of(descriptor).children
         return known
-
-    def _facts_of(self, descriptor: Descriptor) -> Facts:
-        known = self._facts.get(descriptor.digest)
-        if known is not None:
-            return known
-        try:
-            manifest = parse_manifest(self.read(descriptor), descriptor.media_type)
-        except (ContentError, NotFound):
-            return Facts((), None, None, "")  # served as it is; its reader will judge it
-        subject, referrer = manifest.subject, None
-        if subject is not None:
-            own = replace(descriptor, media_type=manifest.media_type)
-            referrer = _referrer(own, manifest)
-        facts = Facts(manifest.manifests, subject.digest if subject else None, referrer, manifest.media_type)
-        if descriptor.size <= REMEMBERED:
-            self._facts[descriptor.digest] = facts
-        return facts
 
 
 def parse_digest(text: str) -> Digest:
@@ -342,22 +346,6 @@ def _descriptor(entry: Entry) -> Descriptor | None:
         return Descriptor.from_json({**entry, "annotations": None})
     except ContentError:
         return None
-
-
-def _referrer(descriptor: Descriptor, manifest: Manifest) -> Entry:
-    # distribution-spec, "Listing Referrers": artifactType, else the config's media type; an index without
-    # artifactType gets none. "The descriptors MUST include annotations from the image manifest or index."
-    artifact_type = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
-    entry: dict[str, Any] = {
-        "mediaType": descriptor.media_type,
-        "digest": descriptor.digest,
-        "size": descriptor.size,
-    }
-    if mediatype.listed(artifact_type):
-        entry["artifactType"] = artifact_type
-    if manifest.annotations:
-        entry["annotations"] = manifest.annotations
-    return entry
 
 
 def _name_for(folder: Path) -> str:

@@ -76,6 +76,11 @@ class Route:
     name: str = ""
     argument: str = ""
 
+    def is_costly(self, method: str) -> bool:
+        """Whether the answer may need many files or manifests. Requests with a body are none of these."""
+        lists = self.endpoint in ("catalog", "referrers") or self.endpoint.startswith("acr-")
+        return lists and method in ("GET", "DELETE")
+
 
 def route(method: str, path: str) -> Route:
     """The endpoint behind `path` (percent-decoded), its repository name checked.

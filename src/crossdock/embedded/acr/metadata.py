@@ -196,8 +196,8 @@ class _Listing:
 
     def _size(self, manifest: Manifest) -> int:
         """Of an index, what its children have together; they are not indexes again in practice."""
-        children = (self._read(child) for child in manifest.manifests)
-        return image_size(manifest) + sum(image_size(child) for child in children if child is not None)
+        children = (self.repository.facts.of(child) for child in manifest.manifests)
+        return image_size(manifest) + sum(child.image_size for child in children)
 
     def _config(self, manifest: Manifest | None) -> ImageConfig:
         config = manifest.config if manifest else None
