@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from crossdock.events import Listener, check_listener, ignore
+from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
 from crossdock.oci.platform import Platform
@@ -16,7 +17,7 @@ from crossdock.oci.reference import LayoutReference, Location, Reference, as_loc
 from crossdock.options import CopyOptions, Verify
 from crossdock.reading import read_manifest
 from crossdock.transfer.blob import Workshop, during
-from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.image import ImageCopy, Wish, fetch_named
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally, log_retry
 from crossdock.wiring import Places, open_resuming, open_workshop
@@ -136,8 +137,11 @@ async def inspect(
     async with Places(options) as places:
         repository = await places.open(location, "source", log_retry)
         with during("inspect", "source", str(location)):
-            named = await repository.resolve(_name_of(location))
-            data = await repository.fetch_manifest(named)
+
+            async def resolve() -> Descriptor:
+                return await repository.resolve(_name_of(location))
+
+            named, data = await fetch_named(repository.fetch_manifest, await resolve(), resolve)
             manifest = await read_manifest(data, named.media_type)
         for warning in places.take_warnings():
             on_warning(warning)

@@ -340,6 +340,19 @@ class CopiesFailed(CrossdockError):
     errors: tuple[Exception, ...] = ()
 
 
+def was_refused(error: BaseException) -> bool:
+    """Whether a registry answered and refused, for good as far as can be told.
+
+    What only saves work, such as the look whether something is there already, is done without then: rights to
+    push need not hold rights to read, and some servers know no HEAD. A rate limit and a server that is busy
+    concern all requests.
+    """
+    cause = root_cause(error)
+    if not isinstance(cause, RegistryError) or isinstance(cause, RateLimited):
+        return False
+    return cause.status == 500 or not cause.retryable
+
+
 def root_cause(error: BaseException) -> BaseException:
     """The innermost crossdock error behind `error`: what decides the exit code."""
     while isinstance(error, CopyError | RetriesExhausted) and error.__cause__ is not None:

@@ -23,7 +23,7 @@ from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
 from crossdock.api import CopyResult, copy_one
-from crossdock.errors import CrossdockError, LoginNotDemanded, NotFound, TagExists
+from crossdock.errors import CrossdockError, LoginNotDemanded, NotFound, TagExists, was_refused
 from crossdock.events import Listener, ignore
 from crossdock.many import SUMS
 from crossdock.oci.descriptor import Descriptor
@@ -31,7 +31,7 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
-from crossdock.transfer.image import resolve
+from crossdock.transfer.image import fetch_named, resolve
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.platforms import select
 from crossdock.transfer.resume import Resuming
@@ -132,8 +132,12 @@ async def run_import(
         wanted = (serving.digest if serving else "") or plan.source.tag or str(plan.source.digest)
         by_login = serving is not None and serving.by_login
         data: bytes | None = None  # the root's, once it was fetched
+
+        async def resolve_source() -> Descriptor:
+            return await resolve(source, str(plan.source), wanted, plan.source.digest, "import")
+
         try:
-            root = named = await resolve(source, str(plan.source), wanted, plan.source.digest, "import")
+            root = named = await resolve_source()
         except CrossdockError:
             if by_login:  # what the source said of the image is not told either
                 _check_login(plan.source, places)
@@ -144,16 +148,25 @@ async def run_import(
         below: list[Descriptor] = []
         if platforms or limits.concern(named.media_type):  # a GET may count against a limit on pulls
             with during("fetch manifest from", "source", str(plan.source)):
-                data = await kept.fetch_manifest(named)  # network
+                named, data = await fetch_named(kept.fetch_manifest, named, resolve_source)  # network
+            kept.rename(named)
             root, data = await select(named, data, platforms, kept)
             below = await check_limits(plan.source, kept, root, data, limits)
         if serving is not None:
             await serving.on_found(FoundSource(named.digest, root, tuple(below)))
-        targets = await _look_at(plan.targets, places, tally)
+        targets = await _look_at(plan.targets, places, tally, needed=not plan.force)
         if not plan.force:
             _refuse_conflicts(targets, root)
-            if options.referrers is not False:
-                await _refuse_attached(plan.targets, kept, root, data, places, tally)
+        if not dry_run and root is named and any(each.before != root.digest for each in targets):
+            with during("fetch manifest from", "source", str(plan.source)):
+                root, data = await fetch_named(kept.fetch_manifest, named, resolve_source)  # network
+            if root is not named:  # what HEAD had named is gone
+                named = root
+                kept.rename(named)
+                if not plan.force:
+                    _refuse_conflicts(targets, root)
+        if not plan.force and options.referrers is not False:
+            await _refuse_attached(plan.targets, kept, root, data, places, tally)
         copies: list[CopyResult] = []
         if not dry_run:
             if serving is not None:
@@ -197,10 +210,11 @@ def contents(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
 
 
 async def _look_at(
-    references: tuple[Reference, ...], places: Places, tally: Tally
+    references: tuple[Reference, ...], places: Places, tally: Tally, *, needed: bool
 ) -> tuple[TargetState, ...]:
-    """What each target's tag means now."""
+    """What each target's tag means now. Not `needed`: a login that may push and not read will do."""
     found: dict[Reference, Descriptor] = {}
+    unseen: set[Reference] = set()
 
     async def look(reference: Reference, tag: str) -> None:
         target = await places.open(reference, "target", tally.retried)
@@ -209,9 +223,13 @@ async def _look_at(
                 found[reference] = await target.resolve(tag)  # network
             except NotFound:
                 pass
+            except CrossdockError as error:
+                if needed or not was_refused(error):
+                    raise
+                unseen.add(reference)
 
     await run_together(look(each, each.tag) for each in references if each.tag is not None)
-    return tuple(TargetState(each, found.get(each)) for each in references)
+    return tuple(TargetState(each, found.get(each), each not in unseen) for each in references)
 
 
 def _check_login(source: Reference, places: Places) -> None:

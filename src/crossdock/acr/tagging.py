@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 
 class TargetState(Struct, frozen=True):
-    """One target, and what its tag meant before the import; None: there was no such tag, or there is none."""
+    """One target, and what its tag meant before the import; None: there was no such tag, or there is none.
+
+    ``is_known``: it was looked at. The login may have the right to push alone.
+    """
 
     reference: Reference
     found: Descriptor | None
+    is_known: bool = True
 
     @property
     def before(self) -> str:
@@ -65,7 +69,7 @@ async def write_tags(
 async def _undo(written: list[TargetState], places: Places, tally: Tally) -> list[TargetState]:
     """Make the tags what they were, the last one first; those for which that did not work. # network"""
     left = list(written)
-    for each in reversed(written):
+    for each in reversed([each for each in written if each.is_known]):
         target = await _open(each, places, tally)
         try:
             if each.found is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec import Struct
 
 from crossdock.api import CopyResult, copy_one
-from crossdock.errors import CrossdockError, InvalidManifest, NotFound, Side
+from crossdock.errors import CrossdockError, InvalidManifest, Side
 from crossdock.events import BlobDone, CopyDone, CopyStarted, Event, Listener, ManifestDone
 from crossdock.mirroring.names import Selection, listed_subject
 from crossdock.oci.descriptor import Descriptor
@@ -18,7 +18,7 @@ from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.transfer.blob import Workshop, during
-from crossdock.transfer.image import resolve
+from crossdock.transfer.image import fetch_named, resolve
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally
@@ -67,6 +67,7 @@ class PairCopy:
             resolved.named = await resolve(reading, str(source), source.tag or str(source.digest), None)
         named = resolved.named
         kept = resolved.kept = resolved.kept or KeptSource(reading, named)
+        there: Digest | None = None
         origin, shown = replace(resolved.source, tag=None, digest=named.digest), str(target)
         if not self._platforms:
             there = await self._there(writing, target, named)
@@ -80,6 +81,8 @@ class PairCopy:
                 if drops:  # the target's own entries stay: the engine adds those that are missing
                     origin = replace(origin, digest=subject)
                     target = replace(target, tag=None, digest=subject)
+        if there != named.digest:
+            origin = await self._checked_origin(resolved, origin, reading)
         watch = _Watch(tally.listener)
         tally.listener = watch
         result = await copy_one(
@@ -95,21 +98,38 @@ class PairCopy:
         )
         return replace(result, source=str(resolved.source), target=shown), watch.changed
 
+    async def _checked_origin(
+        self, resolved: Resolved, origin: Reference, reading: RegistryRepository
+    ) -> Reference:
+        """`origin`, whose manifest is read now; by its tag's newer digest if it is gone by then. # network"""
+        kept, named = resolved.kept, resolved.named
+        assert kept is not None
+        assert named is not None
+        if origin.digest != named.digest:
+            return origin
+        name = resolved.source.tag or str(resolved.source.digest)
+
+        async def resolve_again() -> Descriptor:
+            return await resolve(reading, str(resolved.source), name, None)
+
+        with during("fetch manifest from", "source", f"{kept.name}@{named.digest}"):
+            resolved.named, _ = await fetch_named(kept.fetch_manifest, named, resolve_again)
+        kept.rename(resolved.named)
+        return replace(origin, digest=resolved.named.digest)
+
     async def _open(self, reference: Reference, side: Side, on_retry: OnRetry) -> RegistryRepository:
         return cast("RegistryRepository", await self._places.open(reference, side, on_retry))
 
     async def _there(
         self, writing: RegistryRepository, target: Reference, named: Descriptor
     ) -> Digest | None:
-        """What the target has under the name; None: nothing, or nothing that is understood. # network"""
+        """What the target has under the name; None: nothing, or nothing that may be seen. # network"""
         with during("resolve", "target", str(target)):
-            try:
-                if target.tag is not None:
-                    return (await writing.resolve(target.tag)).digest
-                there = await writing.has_manifest(named) and await writing.is_pushed_manifest(named)
-                return named.digest if there else None
-            except (NotFound, InvalidManifest):
-                return None
+            if target.tag is not None:
+                found = await writing.look(target.tag)
+                return found.digest if found is not None else None
+            there = await writing.has_manifest(named) and await writing.is_pushed_manifest(named)
+            return named.digest if there else None
 
     async def _may_have_attached(self, resolved: Resolved, kept: KeptSource) -> bool:
         """Whether there may be signatures and the like at the source that the target must be asked for.

@@ -14,11 +14,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from crossdock.errors import (
+    CrossdockError,
     LimitExceeded,
     NotFound,
     ProtocolError,
     ReferrersIncomplete,
     RegistryError,
+    was_refused,
 )
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
@@ -102,5 +104,12 @@ async def _list_from(
 async def _exists(client: RegistryClient, repository: str, tag: str, scope: Scope) -> bool:
     headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
     path = endpoints.manifest(repository, tag)
-    reply = await client.request("HEAD", path, scope=scope, headers=headers, ok=(200, 404))
+    if client.memory.answers_head:
+        try:
+            reply = await client.request("HEAD", path, scope=scope, headers=headers, ok=(200, 404))
+            return reply.status == 200
+        except CrossdockError as error:
+            if not was_refused(error):
+                raise
+    reply = await client.request("GET", path, scope=scope, headers=headers, ok=(200, 404))
     return reply.status == 200

@@ -27,13 +27,12 @@ from crossdock.content import ByteSink
 from crossdock.errors import (
     CrossdockError,
     LimitExceeded,
-    NotFound,
     ProtocolError,
     ReadFailed,
     RedirectRefused,
     SizeMismatch,
     TransportError,
-    Unsupported,
+    was_refused,
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.protocol import endpoints
@@ -62,14 +61,21 @@ async def blob_exists(client: RegistryClient, repository: str, descriptor: Descr
     """Whether the repository has the blob, with the descriptor's size where the answer states one. # network
 
     A redirect is a yes: distribution redirects only to what it has, and its target is never asked, because
-    storage answers 403 to a HEAD on a URL signed for GET (R3). Raises what `RegistryClient.request` does.
+    storage answers 403 to a HEAD on a URL signed for GET (R3). A refusal is a no, since uploads may work all
+    the same: storage, Nexus and narrow rights answer 400, 401, 403, 405 or 500. Raises `TransportError`,
+    `RateLimited`, and `ServerBusy` for a server that asks to wait.
     """
     path = endpoints.blob(repository, descriptor.digest)
+    # A 500 that stayed through all retries is not waited for again.
+    ok = _EXISTS_OR_NOT if client.memory.answers_blob_head else (*_EXISTS_OR_NOT, 500)
     try:
-        reply = await client.request("HEAD", path, scope=scope, ok=_EXISTS_OR_NOT)
-    except (NotFound, Unsupported):
+        reply = await client.request("HEAD", path, scope=scope, ok=ok)
+    except CrossdockError as error:
+        if not was_refused(error):
+            raise
+        client.memory.answers_blob_head = client.memory.answers_blob_head and not error.__cause__
         return False
-    if reply.status == 404:
+    if reply.status not in _EXISTS:
         return False
     stated = reply.headers.get("Content-Length", "").strip()
     if reply.status != 200 or coding_of(reply.headers.get("Content-Encoding", "")):

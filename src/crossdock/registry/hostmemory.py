@@ -77,6 +77,11 @@ class HostMemory:
         self.digest_tags: OrderedDict[str, frozenset[str] | None] = OrderedDict()
         """Of a repository, the tags that are made of digests (`attached`); None: they cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
+        self.answers_head = True
+        """A HEAD of a manifest is answered as a GET is, as far as is known: Nexus answers 404, firewalls 403,
+        and caches what was there before."""
+        self.answers_blob_head = True
+        """Likewise of a blob."""
         self.keeps_cut_chunks = True
         """A session outlives a chunk that was cut, as far as is known."""
 

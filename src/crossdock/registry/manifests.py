@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from crossdock.errors import (
+    ContentError,
     CrossdockError,
     DigestMismatch,
     InvalidDigest,
@@ -19,13 +20,15 @@ from crossdock.errors import (
     NotFound,
     RegistryError,
     TransportError,
+    Unauthorized,
     Unsupported,
     root_cause,
+    was_refused,
 )
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest, parse_manifest
+from crossdock.oci.manifest import Manifest
 from crossdock.protocol import endpoints
 from crossdock.protocol.contentcoding import coding_of
 from crossdock.reading import read_manifest
@@ -38,8 +41,6 @@ if TYPE_CHECKING:
 
 LIMIT = 4 << 20  # bytes of one manifest; what registries take at least (spec:538)
 _ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
-# HEAD is part of the specification, but old registries and proxies refuse it, in these ways.
-_NO_HEAD = frozenset({400, 405, 406, 501})
 BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
 _MAY_PASS = BLOBS_MISSING | {"DIGEST_INVALID"}
 _PUSHED = (200, 201, 202, 204)  # 202 is Quay's (3.2)
@@ -53,38 +54,92 @@ class Manifests:
         self._repository = repository
         self._scope = scope
         self._fallback: FallbackLists | None = None
+        self._tags: dict[Digest, str] = {}  # by which a HEAD named the digests
+        self._read: tuple[Digest, bytes] | None = None  # what was resolved last by GET
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor behind a tag or digest, by HEAD alone if that says everything. # network
 
-        A HEAD costs no pull of the rate limit (A3). Raises `NotFound`, `Unauthorized`, `Denied` and other
-        `RegistryError`, `TransportError`, `DigestMismatch` when a digest leads to other content.
+        A HEAD costs no pull of the rate limit (A3). Where it is refused, GET decides: the specification has
+        HEAD, but Nexus answers 404 to it, firewalls 403, others 405 or 500. Raises `NotFound`,
+        `Unauthorized`, `Denied` and other `RegistryError`, `TransportError`, `DigestMismatch` when a digest
+        leads to other content.
         """
-        try:
-            reply = await self._request("HEAD", reference)
-        except RegistryError as error:
-            if error.status not in _NO_HEAD:
-                raise
-        else:
-            if (found := self._from_head(reference, reply)) is not None:
-                return found
-        return await self._client.once_more(
+        memory, refused = self._client.memory, False
+        if memory.answers_head:
+            try:
+                _, found = await self._ask_head(reference)
+            except CrossdockError as error:
+                if isinstance(root_cause(error), Unauthorized) or not was_refused(error):
+                    raise
+                refused = True
+            else:
+                if found is not None:
+                    return found
+        found = await self._client.once_more(
             lambda: f"fetch manifest {reference}", partial(self._resolve_by_get, reference)
         )
+        if refused:
+            memory.answers_head = False
+        return found
+
+    async def look(self, tag: str) -> Descriptor | None:
+        """What the tag means, as far as one question tells that only saves work. # network
+
+        None: nothing, nothing that is understood, or nothing that may be seen. Raises as `exists` does.
+        """
+        try:
+            if not self._client.memory.answers_head:
+                return await self._resolve_by_get(tag)
+            reply, found = await self._ask_head(tag)
+            return found if found is not None or reply.status != 200 else await self._resolve_by_get(tag)
+        except CrossdockError as error:
+            if not (was_refused(error) or isinstance(error, ContentError)):
+                raise
+            return None
+
+    async def _ask_head(self, reference: str) -> tuple[Reply, Descriptor | None]:
+        """The answer to HEAD, and the descriptor, if it says all of it. # network"""
+        reply = await self._request("HEAD", reference, ok=(200, 500))  # GET has retries enough for both
+        found = self._from_head(reference, reply) if reply.status == 200 else None
+        if found is not None and ":" not in reference:
+            self._tags[found.digest] = reference
+        return reply, found
 
     async def fetch(self, descriptor: Descriptor) -> bytes:
         """The manifest's bytes, digest verified; asked for once more when they are wrong. # network
 
-        Raises `NotFound`, `ContentError` (`LimitExceeded` over 4 MiB) and what requests raise.
+        What is not found is asked for by the tag that HEAD resolved, since some caches serve tags alone. When
+        the tag has other content, later calls of `resolve` do not trust HEAD. Raises `NotFound`,
+        `ContentError` (`LimitExceeded` over 4 MiB) and what requests raise.
         """
+        if self._read is not None and self._read[0] == descriptor.digest:
+            data, self._read = self._read[1], None
+            return data
         if descriptor.size > LIMIT:
             raise LimitExceeded(
                 f"manifest {descriptor.digest} has {descriptor.size} bytes, over the limit of {LIMIT}",
                 limit=LIMIT,
             )
-        return await self._client.once_more(
-            lambda: f"fetch manifest {descriptor.digest}", partial(self._fetch_once, descriptor)
-        )
+        try:
+            return await self._client.once_more(
+                lambda: f"fetch manifest {descriptor.digest}", partial(self._fetch_once, descriptor)
+            )
+        except NotFound:
+            by_tag = await self._fetch_by_tag(descriptor.digest)
+            if by_tag is None:
+                raise
+            return by_tag
+
+    async def _fetch_by_tag(self, digest: Digest) -> bytes | None:
+        """The manifest behind the tag that led to `digest`, if it is that one. # network"""
+        tag = self._tags.get(digest)
+        data = await self.find(tag) if tag is not None else None
+        if data is not None and _is(data, digest):
+            return data
+        if data is not None:
+            self._client.memory.answers_head = False
+        return None
 
     async def _fetch_once(self, descriptor: Descriptor) -> bytes:
         reply = await self._request("GET", descriptor.digest)
@@ -105,13 +160,14 @@ class Manifests:
         return reply.body if reply.status == 200 else None
 
     async def exists(self, descriptor: Descriptor) -> bool:
-        """Whether the repository has the manifest under its digest. # network"""
+        """Whether the repository is known to have the manifest under its digest. # network
+
+        A refusal is a no: it costs a PUT, and the right to push need not hold the right to look.
+        """
         try:
             await self._request("HEAD", descriptor.digest)
-        except NotFound:
-            return False
-        except RegistryError as error:
-            if error.status not in _NO_HEAD:
+        except CrossdockError as error:
+            if not was_refused(error):
                 raise
             return False
         return True
@@ -203,8 +259,6 @@ class Manifests:
     def _from_head(self, reference: str, reply: Reply) -> Descriptor | None:
         """The descriptor that a HEAD's headers state; None when they do not suffice or contradict."""
         media_type = mediatype.bare(reply.headers.get("Content-Type"))
-        if mediatype.is_schema1(media_type):
-            parse_manifest(b"{}", media_type)  # which refuses it in words
         digest, size = _stated(reply), reply.headers.get("Content-Length", "").strip()
         if digest is None or not mediatype.is_manifest(media_type) or not size.isdigit() or size == "0":
             return None
@@ -226,6 +280,7 @@ class Manifests:
                 expected=wanted,
                 actual=digest,
             )
+        self._read = digest, reply.body
         return Descriptor(media_type, digest, len(reply.body))
 
     async def _request(self, method: str, reference: str, ok: Collection[int] = (200,)) -> Reply:

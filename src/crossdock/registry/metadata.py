@@ -78,7 +78,7 @@ async def list_repositories(
 
     query = Query("/v2/_catalog", _size(top))
     try:
-        return await _read(client, query, Scope.catalog(), read, top, "names of repositories", on_warning)
+        return await _read(client, query, Scope.catalog(), read, top, "list of repositories", on_warning)
     except NotFound as error:
         error.hint = "this registry has no catalog: its repositories have to be known by name"
         raise
@@ -107,7 +107,7 @@ async def _entries(
         more=(("orderby", order),) if order else (),
     )
     scope = Scope((f"repository:{repository}:metadata_read",), repository)
-    what = f"entries of {index}"
+    what = f"list of {index} of {repository}"
     try:
         return await _read(client, query, scope, read, top, what, on_warning, most=MOST_ENTRIES)
     except _NoList:
@@ -151,7 +151,7 @@ async def _read(
     on_warning: OnWarning | None,
     most: int | None = None,
 ) -> list[Any]:
-    """The entries of all pages together, until there are `top`. `what` they are, for what is left out."""
+    """The entries of all pages together, until there are `top`. Warnings call the list `what`."""
     found: list[Any] = []
     left_out = LeftOut()
     is_first = True
@@ -169,5 +169,5 @@ async def _read(
             is_first = False
             if top is not None and len(found) >= top:
                 break
-    left_out.tell(on_warning, what, f"list at {query.path}")
+    left_out.tell(on_warning, what)
     return found[:top]

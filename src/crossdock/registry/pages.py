@@ -88,12 +88,16 @@ class LeftOut(Struct):
             if len(self.shown) < _SHOWN:
                 self.shown.append(_shown(value))
 
-    def tell(self, on_warning: OnWarning | None, what: str, place: str) -> None:
-        """Say how many there are, if any. `what` is what the entries are not."""
+    def told(self, what: str) -> str:
+        """How many there are of `what`, as a warning."""
+        more = ", …" if self.count > len(self.shown) else ""
+        entries = "1 invalid entry was" if self.count == 1 else f"{self.count} invalid entries were"
+        return f"{what}: {entries} left out: {', '.join(self.shown)}{more}"
+
+    def tell(self, on_warning: OnWarning | None, what: str) -> None:
+        """Warn of them, if there are any."""
         if self.count and on_warning is not None:
-            more = ", …" if self.count > len(self.shown) else ""
-            entries = "1 entry is" if self.count == 1 else f"{self.count} entries are"
-            on_warning(f"{place}: {entries} not {what} and left out: {', '.join(self.shown)}{more}")
+            on_warning(self.told(what))
 
 
 async def pages(
@@ -116,6 +120,7 @@ async def pages(
     reply, asked = await _first(client, query, scope, headers)
     query = asked
     before: Page | None = None
+    names_itself = False
     seen: set[str] = set()
     count = received = empty = 0
     for number in itertools.count(1):
@@ -130,14 +135,15 @@ async def pages(
             _exceeded(reply, f"over {EMPTY_PAGES} pages in a row are empty", EMPTY_PAGES)
         following = _next(reply)
         if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url)):
-            if asked is not None and (following is not None or page.count > (asked.n or page.count)):
+            if not names_itself and asked is not None and (following or page.count > (asked.n or page.count)):
                 return  # it ignores `last`, and either sends Links where there is more or ignores `n`
             _not_whole(reply, "the list repeats a page instead of going on")
         yield page
         if following is not None and following != reply.url:
             asked, url = None, next_hop(reply.url, following, registry_url=registry_url).url
         else:
-            asked = _behind(query, asked, page, reply, is_named=following is not None)
+            names_itself = following is not None
+            asked = _behind(query, asked, page, reply, names_itself=names_itself)
             if asked is None:
                 return
             url = registry_url + asked.target
@@ -196,14 +202,16 @@ def _next(reply: Reply) -> str | None:
         ) from None
 
 
-def _behind(query: Query, asked: Query | None, page: Page, reply: Reply, *, is_named: bool) -> Query | None:
+def _behind(
+    query: Query, asked: Query | None, page: Page, reply: Reply, *, names_itself: bool
+) -> Query | None:
     """What to ask for behind a page without a usable Link; None: it was the last.
 
-    `is_named`: its Link names the page itself, which the last page of some servers does, and each page of
+    `names_itself`: its Link names the page itself, which the last page of some servers does, and each page of
     others. One entry fewer is asked for than before: a server that ignores `n` shows it then.
     """
     is_full = asked is not None and asked.n is not None and page.count == asked.n
-    if not (is_full or is_named):
+    if not (is_full or names_itself):
         return None
     if query.n is None or page.last is None:
         if page.count:

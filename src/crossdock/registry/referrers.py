@@ -111,9 +111,7 @@ async def referrers_by_api(
         return None
     referrers = _filtered(found.values(), artifact_type)
     if left_out.count:
-        told: list[str] = []
-        left_out.tell(told.append, "understood", f"list of referrers of {digest}")
-        raise ReferrersIncomplete(told[0], referrers=tuple(referrers))
+        raise ReferrersIncomplete(left_out.told(f"list of referrers of {digest}"), referrers=tuple(referrers))
     return referrers
 
 

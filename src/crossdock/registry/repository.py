@@ -103,6 +103,10 @@ class RegistryRepository:
 
     # -- content.Target ------------------------------------------------------------------------------
 
+    async def look(self, tag: str) -> Descriptor | None:
+        """As `Manifests.look`. # network"""
+        return await self._manifests.look(tag)
+
     async def find_manifest(self, reference: str) -> bytes | None:
         """As `Manifests.find`. # network"""
         return await self._manifests.find(reference)

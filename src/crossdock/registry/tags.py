@@ -30,7 +30,7 @@ async def list_tags(
     async for page in pages(client, tags_query(repository), scope, tags_of_page):
         tags |= dict.fromkeys(page.entries)
         left_out.add(page.odd)
-    left_out.tell(on_warning, "a tag" if left_out.count == 1 else "tags", f"list of tags of {repository}")
+    left_out.tell(on_warning, f"list of tags of {repository}")
     return list(tags)
 
 

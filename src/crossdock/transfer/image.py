@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Literal
 
@@ -30,11 +30,15 @@ from msgspec.structs import replace
 from crossdock.content import Source, Target
 from crossdock.errors import (
     CopyError,
+    CrossdockError,
     DigestMismatch,
     LimitExceeded,
     NotFound,
     RegistryError,
     SizeMismatch,
+    Unauthorized,
+    root_cause,
+    was_refused,
 )
 from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
@@ -104,6 +108,7 @@ class ImageCopy:
         self._promised: dict[Digest, Descriptor] = {}  # manifests that the target is believed to have
         self._sizes: dict[str, int] = {}
         self._manifest_bytes = 0
+        self._refused: CopyError | None = None  # the first look at the target that was
         self._asked = ""  # the name that the target was asked for at the beginning
         self._found: bytes | None = None  # and the manifest that it had there
         self._manifests = asyncio.Semaphore(MANIFESTS_AT_ONCE)
@@ -113,8 +118,10 @@ class ImageCopy:
         started = time.monotonic()
         wish = self._wish
         named = await self._look_up()
-        data = self._found if self._is_found(named) else None
-        data = data or await self._fetch(named)
+        if self._found is not None and self._is_found(named):
+            data = self._found
+        else:
+            named, data = await fetch_named(self._fetch, named, self._resolve)
         root, data = await select(named, data, wish.platforms, self._source, self._tally.warn)
         if wish.target_digest is not None and wish.target_digest != root.digest:
             with during("check digest of", "target", wish.target_reference):
@@ -129,7 +136,12 @@ class ImageCopy:
         self._tally.emit(
             CopyStarted(wish.source_reference, wish.target_reference, root.digest, root.media_type)
         )
-        root = await self._copy_root(root, data)
+        try:
+            root = await self._copy_root(root, data)
+        except CopyError as error:
+            if self._refused is None or error.side != "target" or not _lacks_login(error, self._refused):
+                raise
+            raise self._refused from self._refused.cause  # it names what was asked for, not one of its blobs
         self._tally.emit(CopyDone(root.digest, time.monotonic() - started))
         return named, root
 
@@ -153,8 +165,19 @@ class ImageCopy:
         self._asked = wish.target_tag or wish.target_digest or unchanged or ""
         if not self._asked:
             return await self._resolve()
-        named, self._found = await both(self._resolve(), self.find(self._asked, wish.target_reference))
+        named, self._found = await both(self._resolve(), self._look(self._asked, wish.target_reference))
         return named
+
+    async def _look(self, name: str, shown: str) -> bytes | None:
+        """As `find`, where it only saves work: None as well for what may not be looked at. # network"""
+        try:
+            return await self.find(name, shown)
+        except CopyError as error:
+            keeps = self._wish.keeps_attached and is_attached_tag(name)  # what may not be seen may be its own
+            if keeps or not was_refused(error):
+                raise
+            self._refused = self._refused or error
+            return None
 
     async def _resolve(self) -> Descriptor:
         wish = self._wish
@@ -209,6 +232,10 @@ class ImageCopy:
         """The manifests that were copied, or found, since this was called last."""
         taken, self._subjects = self._subjects, []
         return taken
+
+    def forget_subject(self, subject: Descriptor) -> None:
+        """It was not copied: nothing that refers to it is looked for."""
+        self._subjects = [each for each in self._subjects if each.digest != subject.digest]
 
     async def bring_root(self) -> None:
         """See to it that the target has the root, under its digest: some refuse referrers of what they lack.
@@ -331,7 +358,7 @@ class ImageCopy:
 
     async def _find_or_fetch(self, descriptor: Descriptor, shown: str) -> tuple[bytes, bool]:
         """The manifest, and whether it is the target's own."""
-        found = await self.find(descriptor.digest, shown)
+        found = await self._look(descriptor.digest, shown)
         if found is not None and _is_content_of(found, descriptor.digest):
             return found, True
         return await self._fetch_listed(descriptor), False
@@ -414,17 +441,25 @@ class ImageCopy:
     ) -> None:
         """Run `work` if nobody has begun it for this digest; else wait for who has."""
         key = kind, str(descriptor.digest)
-        if key in self._once:
+        while key in self._once:
             begun = self._once[key]
-            if begun is not None:
-                await asyncio.shield(begun)
-            return
+            if begun is None:
+                return
+            await asyncio.wait([begun])
+            if not begun.cancelled():
+                return begun.result()
+            if self._once.get(key) is begun:  # it was given up for a reason that is not ours
+                del self._once[key]
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._once[key] = done
         try:
             await work()
+        except CrossdockError as error:
+            done.set_exception(error)
+            done.exception()  # there may be nobody who waits
+            raise
         except BaseException:
-            done.cancel()  # whoever waits is cancelled with us: the first failure ends the whole copy
+            done.cancel()
             raise
         done.set_result(None)
 
@@ -490,6 +525,30 @@ async def resolve(
                 actual=named.digest,
             )
         return named
+
+
+async def fetch_named(
+    fetch: Callable[[Descriptor], Awaitable[bytes]],
+    named: Descriptor,
+    resolve_again: Callable[[], Awaitable[Descriptor]],
+) -> tuple[Descriptor, bytes]:
+    """The manifest of `named`; if it is gone, of what its name means by now. # network
+
+    The tag may have moved since, or a stale HEAD may have named what is no longer there.
+    """
+    try:
+        return named, await fetch(named)
+    except (CopyError, NotFound) as error:
+        if not isinstance(root_cause(error), NotFound):
+            raise
+        other = await resolve_again()
+        if other.digest == named.digest:
+            raise
+    return other, await fetch(other)
+
+
+def _lacks_login(*errors: CopyError) -> bool:
+    return all(isinstance(root_cause(error), Unauthorized) for error in errors)
 
 
 def _is_foreign(blob: Descriptor) -> bool:

@@ -25,6 +25,10 @@ class KeptSource:
         """As the source itself is called."""
         return self._source.name
 
+    def rename(self, root: Descriptor) -> None:
+        """The source was resolved once more, to another manifest."""
+        self._root = root
+
     async def resolve(self, reference: str) -> Descriptor:
         """As `Source.resolve`; the root is known. # network"""
         return self._root if reference == self._root.digest else await self._source.resolve(reference)

@@ -7,8 +7,9 @@ Rules:
 2. Found are referrers (API or fallback list) of every manifest of the copy, and tags made of their digests,
    level by level: a signature of an SBOM comes after the SBOM.
 3. A target's list of referrers is asked for where the source has some. What it lists and has is not copied.
-4. What cannot be looked for is warned of, unless referrers were asked for by name; so is an entry of a list
-   whose manifest is gone. What is found must arrive, or the copy fails and the tag is not written.
+4. What cannot be looked for is warned of, and so is what is broken at the source or refused by the target:
+   one bad signature must not keep an image from being copied. When referrers were asked for by name, the
+   copy fails and the tag is not written. An entry of a list whose manifest is gone is always a warning.
 """
 
 from __future__ import annotations
@@ -18,7 +19,19 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from crossdock.content import Source, Target
-from crossdock.errors import CopyError, NotFound
+from crossdock.errors import (
+    ContentError,
+    CopyError,
+    DigestMismatch,
+    LimitExceeded,
+    NotFound,
+    ProtocolError,
+    RedirectRefused,
+    ReferrersIncomplete,
+    SizeMismatch,
+    root_cause,
+    was_refused,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import during
@@ -40,7 +53,7 @@ class ReferrersCopy:
     def __init__(
         self, graph: ImageCopy, source: Source, target: Target, tally: Tally, *, required: bool
     ) -> None:
-        """`required`: what cannot be looked for ends the copy."""
+        """`required`: what cannot be looked for, or copied, ends the copy."""
         self._graph = graph
         self._source = source
         self._target = target
@@ -63,21 +76,32 @@ class ReferrersCopy:
                 error.hint = error.hint or _HINT
                 raise
             self._tally.warn(f"signatures and other referrers may be missing at the target: {error}")
-            return [], []
+            if not isinstance(cause := root_cause(error), ReferrersIncomplete):
+                return [], []
+            referrers, tags = list(cause.referrers), list(cause.tags)
         self._found += len(referrers) + len(tags)
         if self._found > MOST:
-            raise CopyError(
-                f"look for referrers of source {shown}: there are more than {MOST} in this copy",
-                hint=_HINT,
-                operation="look for referrers of",
-                side="source",
-                reference=shown,
-            )
+            self._give_up(shown, f"there are more than {MOST} in this copy")
+            return [], []
         return referrers, tags
+
+    def _give_up(self, shown: str, why: str) -> None:
+        """Not everything that is attached will be copied. Raises `CopyError` when it is required."""
+        error = CopyError(
+            f"look for referrers of source {shown}: {why}",
+            hint=_HINT,
+            operation="look for referrers of",
+            side="source",
+            reference=shown,
+            cause=LimitExceeded(why),
+        )
+        if self._required:
+            raise error from error.cause
+        self._tally.warn(f"signatures and other referrers may be missing at the target: {error}")
 
     async def run(self, subjects: list[Descriptor]) -> None:
         """Copy what is attached to `subjects`, and to that. Raises `CopyError`. # network"""
-        for _ in range(DEPTH):
+        for depth in range(DEPTH + 1):
             level = list(
                 {each.digest: each for each in subjects if each.digest not in self._looked_for}.values()
             )
@@ -85,38 +109,53 @@ class ReferrersCopy:
             attached = await run_together(self._find(each) for each in level)
             if not any(referrers or tags for referrers, tags in attached):
                 return
+            if depth == DEPTH:
+                deepest = next(each for each, found in zip(level, attached, strict=True) if any(found))
+                shown = f"{self._source.name}@{deepest.digest}"
+                self._give_up(shown, f"it is {DEPTH} steps from the image, and no more are copied")
+                return
             await self._graph.bring_root()
             await run_together(
                 self._copy_attached(subject, *found) for subject, found in zip(level, attached, strict=True)
             )
             subjects = self._graph.take_subjects()
-        self._tally.warn(f"what is attached in more than {DEPTH} steps was not looked for")
 
     async def _copy_attached(self, subject: Descriptor, referrers: list[Descriptor], tags: list[str]) -> None:
         new = [each for each in referrers if each.digest not in self._begun]
         self._begun |= {each.digest for each in new}
-        there: set[Digest] = set()
-        if new:
-            with during("list referrers of", "target", f"{self._target.name}@{subject.digest}"):
-                async with self._lookups:
-                    there = {each.digest for each in await self._target.referrers(subject.digest)}  # network
+        there = await self._listed(subject) if new else set()
         work = [self._copy_referrer(each, each.digest in there) for each in new]
         await run_together([*work, *(self._copy_tag(tag) for tag in tags)])
 
+    async def _listed(self, subject: Descriptor) -> set[Digest]:
+        """What the target lists, as far as it may be seen: it only saves work. # network"""
+        try:
+            with during("list referrers of", "target", f"{self._target.name}@{subject.digest}"):
+                async with self._lookups:
+                    listed = await self._target.referrers(subject.digest)  # network
+        except CopyError as error:
+            if not _is_final(error):
+                raise
+            cause = root_cause(error)
+            listed = list(cause.referrers) if isinstance(cause, ReferrersIncomplete) else []
+        return {each.digest for each in listed}
+
     async def _copy_referrer(self, referrer: Descriptor, is_listed: bool) -> None:
         present = is_listed and await self._graph.has_manifest(referrer)
-        await self._copy(referrer, self._graph.copy_attached(referrer, None, present))
+        await self._copy(referrer, referrer.digest, self._graph.copy_attached(referrer, None, present))
 
     async def _copy_tag(self, tag: str) -> None:
-        with during("resolve", "source", f"{self._source.name}:{tag}"):
-            try:
+        try:
+            with during("resolve", "source", f"{self._source.name}:{tag}"):
                 async with self._lookups:
                     named = await self._source.resolve(tag)  # network
-            except NotFound:  # it has gone since it was listed
-                return
-        await self._copy(named, self._graph.copy_attached_tag(named, tag))
+        except CopyError as error:
+            if not isinstance(root_cause(error), NotFound):  # it has gone since it was listed
+                self._failed(error, tag)
+            return
+        await self._copy(named, tag, self._graph.copy_attached_tag(named, tag))
 
-    async def _copy(self, found: Descriptor, copying: Awaitable[bool]) -> None:
+    async def _copy(self, found: Descriptor, what: str, copying: Awaitable[bool]) -> None:
         """Await `copying`, which copies what the source has as `found` and returns whether it was pushed."""
         try:
             pushed = await copying
@@ -126,6 +165,22 @@ class ReferrersCopy:
                     f"{self._source.name} lists {found.digest} as a referrer and does not have it"
                 )
                 return
-            error.hint = error.hint or _HINT
-            raise
+            self._graph.forget_subject(found)
+            self._failed(error, what)
+            return
         self._tally.referrer_done(pushed=pushed)
+
+    def _failed(self, error: CopyError, what: str) -> None:
+        """Warn that something attached is missing at the target; raise `error` when that ends the copy."""
+        if self._required or not _is_final(error):
+            error.hint = _HINT
+            raise error
+        self._tally.warn(f"{what}, which is attached to the image, is missing at the target: {error}")
+
+
+def _is_final(error: CopyError) -> bool:
+    """Whether content or an answer is at fault: no connection, rate limit, or trouble of this machine."""
+    cause = root_cause(error)
+    if isinstance(cause, DigestMismatch | SizeMismatch):
+        return error.side == "source"  # at the target it damages what it is sent
+    return was_refused(error) or isinstance(cause, ContentError | ProtocolError | RedirectRefused)

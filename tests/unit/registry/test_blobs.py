@@ -567,7 +567,7 @@ async def test_a_cancelled_range_leaves_the_next_ones_working(
         (Answer(200, {"Transfer-Encoding": "chunked"}), True),
         (Answer(307, {"Location": "http://127.0.0.1:1/never-asked"}), True),
         (Answer(404), False),
-        (Answer(405), False),
+        *((Answer(status), False) for status in (400, 403, 405, 501)),
     ],
 )
 async def test_a_blob_exists_when_its_size_fits(
@@ -575,3 +575,23 @@ async def test_a_blob_exists_when_its_size_fits(
 ) -> None:
     server.expect("HEAD", PATH, answer)
     assert await connect().has_blob(BLOB) is expected
+
+
+async def test_a_head_that_is_always_an_error_is_a_no_and_waited_for_once(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    repository = connect()
+    other = describe(b"another blob")
+    for _ in range(3):  # with the retries
+        server.expect("HEAD", PATH, Answer(500))
+    assert not await repository.has_blob(BLOB)
+    server.expect("HEAD", PATH.replace(str(BLOB.digest), str(other.digest)), Answer(500))
+    assert not await repository.has_blob(other)
+
+
+async def test_a_head_that_is_an_error_once_is_asked_again(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    server.expect("HEAD", PATH, Answer(500))
+    server.expect("HEAD", PATH, Answer(200, {"Content-Length": str(len(DATA))}))
+    assert await connect().has_blob(BLOB)

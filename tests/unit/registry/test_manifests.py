@@ -14,11 +14,14 @@ from crossdock.errors import (
     LimitExceeded,
     NotFound,
     ProtocolError,
+    RateLimited,
     ReadFailed,
     RegistryError,
+    ServerBusy,
     SizeMismatch,
     Unauthorized,
     Unsupported,
+    root_cause,
 )
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
@@ -70,8 +73,11 @@ async def test_a_tag_is_resolved_by_head_alone_with_the_full_accept_list(
 @pytest.mark.parametrize(
     "head",
     [
-        Answer(405),
         Answer(400),
+        Answer(403),
+        Answer(404),
+        Answer(405),
+        Answer(500),
         Answer(200, {"Content-Type": mediatype.OCI_MANIFEST, "Content-Length": "5"}),
         Answer(200, named(Docker_Content_Digest="md5:abc")),
         Answer(200, named(media_type="text/html")),
@@ -113,8 +119,97 @@ async def test_a_refusal_is_said_as_it_is(
 
 async def test_schema_1_is_refused_in_words(server: ScriptedRegistry, connect: Connect) -> None:
     server.expect("HEAD", TAG, Answer(200, named(media_type=mediatype.DOCKER_SCHEMA1_SIGNED)))
+    schema1 = b'{"schemaVersion": 1, "fsLayers": []}'
+    server.expect("GET", TAG, Answer(200, {"Content-Type": mediatype.DOCKER_SCHEMA1_SIGNED}, schema1))
     with pytest.raises(InvalidManifest, match="schema 1"):
         await connect("source").resolve("v1")
+
+
+async def test_where_head_is_refused_it_is_not_asked_again(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    repository = connect("source")
+    server.expect("HEAD", TAG, Answer(404))
+    for _ in range(2):
+        server.expect("GET", TAG, Answer(200, named(), DATA))
+        assert await repository.resolve("v1") == MANIFEST
+
+
+async def test_one_server_error_says_nothing_of_later_heads(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    repository = connect("source")
+    server.expect("HEAD", TAG, Answer(500))
+    server.expect("GET", TAG, Answer(200, named(), DATA))
+    await repository.resolve("v1")
+    server.expect("HEAD", TAG, Answer(200, named()))
+    assert await repository.resolve("v1") == MANIFEST
+
+
+async def test_what_get_refuses_as_well_is_said_by_get(server: ScriptedRegistry, connect: Connect) -> None:
+    repository = connect("target")
+    for _ in range(2):  # a missing tag says nothing of HEAD
+        server.expect("HEAD", TAG, Answer(404))
+        server.expect("GET", TAG, Answer(404, {}, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}'))
+        with pytest.raises(NotFound, match="MANIFEST_UNKNOWN"):
+            await repository.resolve("v1")
+
+
+async def test_what_was_resolved_by_get_is_not_fetched_again(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    repository = connect("source")
+    server.expect("HEAD", TAG, Answer(404))
+    server.expect("GET", TAG, Answer(200, named(), DATA))
+    assert await repository.fetch_manifest(await repository.resolve("v1")) == DATA
+
+
+async def test_a_cache_that_serves_nothing_by_digest_is_asked_by_tag(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    repository = connect("source")
+    server.expect("HEAD", TAG, Answer(200, named()))
+    server.expect("GET", BY_DIGEST, Answer(404))
+    server.expect("GET", TAG, Answer(200, named(), DATA))
+    assert await repository.fetch_manifest(await repository.resolve("v1")) == DATA
+
+
+async def test_a_stale_head_is_not_trusted_again(server: ScriptedRegistry, connect: Connect) -> None:
+    repository = connect("source")
+    stale = document(annotations={"a": "old"})
+    server.expect("HEAD", TAG, Answer(200, named(stale)))
+    server.expect("GET", f"/v2/x/manifests/{Digest.of(stale)}", Answer(404))
+    server.expect("GET", TAG, Answer(200, named(), DATA))
+    with pytest.raises(NotFound):
+        await repository.fetch_manifest(await repository.resolve("v1"))
+    server.expect("GET", TAG, Answer(200, named(), DATA))
+    assert await repository.resolve("v1") == MANIFEST
+    assert await repository.fetch_manifest(MANIFEST) == DATA
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 500, 501])
+async def test_a_look_at_a_tag_that_is_refused_is_a_no(
+    server: ScriptedRegistry, connect: Connect, status: int
+) -> None:
+    async def registry(seen: Seen) -> Answer:
+        return Answer(200) if seen.target == "/v2/" else Answer(status)
+
+    server.handler = registry
+    assert await connect("target").look("v1") is None
+    assert [seen.method for seen in server.seen if "/manifests/" in seen.target] == ["HEAD"]
+
+
+@pytest.mark.parametrize(("status", "error"), [(429, RateLimited), (503, ServerBusy)])
+async def test_a_look_that_is_put_off_is_no_answer(
+    server: ScriptedRegistry, connect: Connect, status: int, error: type[CrossdockError]
+) -> None:
+    async def registry(seen: Seen) -> Answer:
+        return Answer(status)
+
+    server.handler = registry
+    with pytest.raises(CrossdockError) as caught:
+        await connect("target").look("v1")
+    assert isinstance(root_cause(caught.value), error)
 
 
 # -- fetch -------------------------------------------------------------------------------------------

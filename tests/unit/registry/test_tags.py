@@ -29,7 +29,7 @@ async def test_what_is_no_tag_is_left_out_and_told(server: ScriptedRegistry, con
     odd = [None, 7, {}, "bad tag", "", "a" * 129, "x/y", "-x", "é", "sha256:" + "0" * 64]
     server.expect("GET", FIRST, page("a", *odd, "sha256-" + "0" * 64))
     assert await connect("source").tags(told.append) == ["a", "sha256-" + "0" * 64]
-    assert told == ["list of tags of x: 9 entries are not tags and left out: null, 7, dict, …"]
+    assert told == ["list of tags of x: 9 invalid entries were left out: null, 7, dict, …"]
 
 
 async def test_digests_among_tags_are_left_out_without_a_word(

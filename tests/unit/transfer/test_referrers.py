@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from crossdock.content import Source
-from crossdock.errors import CopyError, RegistryError
+from crossdock.errors import (
+    CopyError,
+    CrossdockError,
+    Denied,
+    RateLimited,
+    ReadFailed,
+    ReferrersIncomplete,
+    RegistryError,
+    ServerBusy,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import Workshop
@@ -20,14 +29,16 @@ COPYING = {"referrers": True}
 class Signed(World):
     """A world whose manifests can be referred to."""
 
-    def attach(self, subject: dict[str, Any], tag: str = "") -> dict[str, Any]:
+    def attach(
+        self, subject: dict[str, Any], tag: str = "", layers: list[dict[str, Any]] | None = None
+    ) -> dict[str, Any]:
         """A referrer of `subject`, by its field or by a tag of its digest."""
         config = self.blob(0, "application/vnd.oci.empty.v1+json", b"{}")
         fields = {} if tag else {"subject": {name: subject[name] for name in ("mediaType", "digest", "size")}}
         entry = self.document(
             OCI_MANIFEST,
             config=config,
-            layers=[self.blob(40, "application/x")],
+            layers=layers or [self.blob(40, "application/x")],
             n=len(self.source.manifests),
             **fields,
         )
@@ -142,28 +153,165 @@ async def test_a_list_that_names_what_is_gone_is_warned_of(world: Signed, worksh
     assert (tally.referrers, set(world.target.tags)) == (1, {"v1"})
 
 
-async def test_a_referrer_that_cannot_be_copied_leaves_the_tag_unwritten(
+def break_layer(world: Signed, attached: dict[str, Any]) -> None:
+    """The layer of something attached has other bytes than its manifest says."""
+    document = json.loads(world.source.manifests[attached["digest"]][1])
+    world.source.blobs[document["layers"][0]["digest"]] = b"other bytes, of this length: exactly 40."
+
+
+@pytest.mark.parametrize("tag", ["", "sha256-x.sig"])
+async def test_what_is_attached_and_broken_is_a_warning_or_an_error(
+    world: Signed, workshop: Workshop, tag: str
+) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    broken, whole = world.attach(image, tag), world.attach(image)
+    world.attach(broken)
+    break_layer(world, broken)
+    with pytest.raises(CopyError) as raised:
+        await world.copy(workshop, requires_referrers=True, **COPYING)
+    assert "--no-referrers" in raised.value.hint
+    assert world.target.tags == {}
+    tally = await world.copy(workshop, **COPYING)
+    (warning,) = tally.warnings
+    assert warning.startswith(tag or broken["digest"])
+    assert "is missing at the target: fetch blob from source" in warning
+    assert set(world.target.tags) == {"v1"}
+    assert set(world.target.manifests) == {image["digest"], whole["digest"]}  # nor what refers to it
+    assert tally.referrers == 1
+
+
+async def test_those_that_share_a_blob_with_a_broken_one_arrive(world: Signed, workshop: Workshop) -> None:
+    """Artifacts have the same config. It is on its way when the broken one is given up."""
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    broken = [world.attach(image) for _ in range(4)]
+    for each in broken:
+        break_layer(world, each)
+    whole = [world.attach(image) for _ in range(12)]
+    tally = await world.copy(workshop, **COPYING)
+    assert len(tally.warnings) == len(broken)
+    assert set(world.target.manifests) == {each["digest"] for each in (image, *whole)}
+
+
+async def test_those_that_share_the_broken_blob_are_each_warned_of(world: Signed, workshop: Workshop) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    first = world.attach(image)
+    break_layer(world, first)
+    layers = json.loads(world.source.manifests[first["digest"]][1])["layers"]
+    second = world.attach(image, layers=layers)
+    tally = await world.copy(workshop, **COPYING)
+    assert sorted(warning.partition(",")[0] for warning in tally.warnings) == sorted(
+        each["digest"] for each in (first, second)
+    )
+    assert set(world.target.tags) == {"v1"}
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.cncf.oras.artifact.manifest.v1+json", "application/json"])
+async def test_a_referrer_of_an_unknown_type_is_a_warning_or_an_error(
+    world: Signed, workshop: Workshop, kind: str
+) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    unknown = world.document(kind, blobs=[], subject=image)
+    world.source.attachments[image["digest"]] = (
+        [Descriptor(kind, Digest(unknown["digest"]), unknown["size"])],
+        [],
+    )
+    with pytest.raises(CopyError):
+        await world.copy(workshop, requires_referrers=True, **COPYING)
+    assert world.target.tags == {}
+    tally = await world.copy(workshop, **COPYING)
+    assert unknown["digest"] in tally.warnings[0]
+    assert set(world.target.tags) == {"v1"}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        (RegistryError("400 MANIFEST_INVALID", status=400), True),
+        (Denied("403 DENIED", status=403), True),
+        (ServerBusy("500", status=500), True),
+        (ServerBusy("503", status=503), False),
+        (RateLimited("429", status=429), False),
+        (ReadFailed("broken"), False),
+    ],
+    ids=repr,
+)
+async def test_what_the_target_refuses_is_a_warning_and_what_may_pass_is_a_failure(
+    world: Signed, workshop: Workshop, error: CrossdockError, is_final: bool
+) -> None:
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    world.attach(image)
+
+    async def push_referrer(descriptor: Descriptor, data: bytes) -> None:
+        raise error
+
+    world.target.push_referrer = push_referrer  # type: ignore[method-assign]
+    if not is_final:
+        with pytest.raises(CopyError):
+            await world.copy(workshop, **COPYING)
+        assert world.target.tags == {}
+        return
+    tally = await world.copy(workshop, **COPYING)
+    assert "is missing at the target: push manifest to target" in tally.warnings[0]
+    assert set(world.target.tags) == {"v1"}
+
+
+async def test_a_target_whose_list_may_not_be_seen_gets_everything(world: Signed, workshop: Workshop) -> None:
+    async def referrers(digest: Digest) -> Any:
+        raise Denied("403 DENIED", status=403)
+
+    world.target.referrers = referrers  # type: ignore[method-assign]
+    image = world.image()
+    world.source.tags["v1"] = image["digest"]
+    referrer = world.attach(image)
+    tally = await world.copy(workshop, requires_referrers=True, **COPYING)
+    assert referrer["digest"] in world.target.manifests
+    assert tally.warnings == []
+
+
+async def test_the_rest_of_a_list_that_is_not_all_understood_is_copied(
     world: Signed, workshop: Workshop
 ) -> None:
     image = world.image()
     world.source.tags["v1"] = image["digest"]
     referrer = world.attach(image)
-    document = json.loads(world.source.manifests[referrer["digest"]][1])
-    world.source.blobs[document["layers"][0]["digest"]] = b"other bytes, of this length: exactly 40."
-    with pytest.raises(CopyError) as raised:
-        await world.copy(workshop, **COPYING)
-    assert "--no-referrers" in raised.value.hint
-    assert world.target.tags == {}
+    listed, _ = world.source.attachments[image["digest"]]
+
+    async def attached(digest: Digest) -> Any:
+        if digest == image["digest"]:
+            raise ReferrersIncomplete("1 entry is not understood: null", referrers=tuple(listed))
+        return [], []
+
+    world.source.attached = attached  # type: ignore[method-assign]
+    with pytest.raises(CopyError, match="not understood"):
+        await world.copy(workshop, requires_referrers=True, **COPYING)
+    tally = await world.copy(workshop, **COPYING)
+    assert "not understood: null" in tally.warnings[0]
+    assert referrer["digest"] in world.target.manifests
 
 
-async def test_a_chain_without_end_is_left_with_a_warning(world: Signed, workshop: Workshop) -> None:
+@pytest.mark.parametrize("steps", [4, 5, 9])
+async def test_a_chain_is_followed_four_steps_and_no_further(
+    world: Signed, workshop: Workshop, steps: int
+) -> None:
     last = world.image()
     world.source.tags["v1"] = last["digest"]
-    for _ in range(9):
+    for _ in range(steps):
         last = world.attach(last)
     tally = await world.copy(workshop, **COPYING)
     assert tally.referrers == 4
-    assert "4 steps" in tally.warnings[0]
+    assert ["4 steps" in warning for warning in tally.warnings] == [True] * (steps > 4)
+    world.target.tags.clear()
+    if steps > 4:
+        with pytest.raises(CopyError, match="4 steps"):
+            await world.copy(workshop, requires_referrers=True, **COPYING)
+        assert world.target.tags == {}
+    else:
+        await world.copy(workshop, requires_referrers=True, **COPYING)
 
 
 async def test_tags_that_name_each_other_end(world: Signed, workshop: Workshop) -> None:
