@@ -41,7 +41,7 @@ GIVE_UP_AFTER_S = 60.0
 GIVE_UP_AFTER_COPIES = 8
 
 ManyListener = Callable[[int, Event], None]
-Status = Literal["copied", "unchanged", "failed", "cancelled", "not begun"]
+Status = Literal["copied", "unchanged", "left out", "failed", "cancelled", "not begun"]
 _Copy = Callable[[Pair, Tally], Awaitable[CopyResult]]
 
 SUMS = tuple(each.name for each in fields(CopyResult) if each.type == "int")
@@ -51,7 +51,8 @@ SUMS = tuple(each.name for each in fields(CopyResult) if each.type == "int")
 class PairResult:
     """How one pair ended: with a result, with an error, or with neither when the run ended before it.
 
-    Only `mirror` tells ``unchanged``, which has a result too, from ``copied``.
+    Only `mirror` tells ``unchanged``, which has a result too, from ``copied``, and ``left out``, a signature
+    or the like that could not be copied, which has an error too, from ``failed``.
     ``error`` holds no traceback: the one in the event `CopyFailed` does.
     """
 

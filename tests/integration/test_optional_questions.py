@@ -312,6 +312,26 @@ def test_what_is_attached_and_cannot_arrive_is_a_warning_and_with_the_flag_a_fai
     assert crossdock.copy(*names, "--no-referrers")["warnings"] == []
 
 
+@pytest.mark.parametrize("what", ["broken tag", "refused tag"])
+def test_a_mirror_leaves_out_a_tag_that_is_attached_and_cannot_be_copied(
+    crossdock: Crossdock, start: Start, what: str
+) -> None:
+    source, target = start(), start(refuse_tags)
+    image = source.image("app", "v1")
+    tag = attach(source, image, what)
+    words = ("mirror", source.host, target.host, "--output", "json", "--progress", "plain")
+    done = crossdock.ok(*words)
+    assert target.has("app", "v1", str(image["digest"]))
+    assert (done.result["totals"]["left_out"], done.result["totals"]["failed"]) == (1, 0)
+    (left,) = [each for each in done.result["copies"] if each["status"] == "left out"]
+    assert left["source"] == f"{source.host}/app:{tag}"
+    assert left["error"]["side"] == ("source" if what == "broken tag" else "target")
+    assert "left out, as it is attached to an image and cannot be copied" in done.stderr
+    failed = crossdock(*words, "--referrers")
+    assert failed.result["totals"]["failed"] >= 1
+    assert failed.code in (NOT_FOUND, AUTH)
+
+
 @pytest.mark.parametrize("what", ["broken referrer", "artifact manifest", "oras manifest"])
 def test_a_mirror_of_what_has_something_broken_attached_succeeds(
     crossdock: Crossdock, start: Start, what: str

@@ -63,7 +63,8 @@ class Ledger:
         yield from self._lines
         where = f"{count(result.repositories, 'repository', 'repositories')}, {count(result.tags, 'tag')}"
         where += f" to {count(self._targets, 'registry', 'registries')}" if self._targets > 1 else ""
-        what = f"{result.copied} copied, {result.unchanged} unchanged, {result.failed} failed"
+        left_out = f", {result.left_out} left out" if result.left_out else ""
+        what = f"{result.copied} copied, {result.unchanged} unchanged{left_out}, {result.failed} failed"
         yield f"mirrored {where}: {what}  {counts_of(result.totals, result.seconds)}\n"
 
     def report(self, result: MirrorResult, error: BaseException | None) -> Iterator[str]:
@@ -86,6 +87,7 @@ class Ledger:
             "copies": result.copies,
             "copied": result.copied,
             "unchanged": result.unchanged,
+            "left_out": result.left_out,
             "failed": result.failed,
             "cancelled": statuses.count("cancelled"),
             "not_begun": statuses.count("not begun"),

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from crossdock.api import CopyResult, refuse_running_loop, run
-from crossdock.errors import CopiesFailed, InvalidOption, InvalidReference, NothingMatched
-from crossdock.events import CopyFailed, check_listener
+from crossdock.errors import CopiesFailed, CopyError, InvalidOption, InvalidReference, NothingMatched
+from crossdock.events import CopyFailed, Warned, check_listener
 from crossdock.many import AT_ONCE, SUMS, ManyListener, PairResult, Reach, Status, without_traceback
 from crossdock.mirroring.listing import Item, Listing, UntaggedUnlisted
 from crossdock.mirroring.names import Namespace, Selection, check
 from crossdock.mirroring.pair import PairCopy, Resolved
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
+from crossdock.transfer.attachedtags import is_attached_tag
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
 from crossdock.wiring import Places, open_resuming, open_workshop
@@ -45,10 +46,11 @@ class MirrorResult:
 
     ``tags`` counts what the source has of both, or of what the patterns leave, as far as it was listed.
     ``copies`` were listed before the end: ``copied`` of them were pushed, in whole or in part, ``unchanged``
-    were there before. ``failures`` are the first 10,000 that failed, ``unfinished`` those that the end of the
-    run left. ``totals`` are sums over all results, sizes in bytes, as those of `ManyResult`. ``warnings`` are
-    the first 1,000 about the source's lists; those of a copy are in its result. ``nothing`` is why there was
-    nothing to copy.
+    were there before. ``left_out`` are tags of signatures and the like that are broken or refused, unless
+    referrers were asked for. ``failures`` are the first 10,000 that failed, ``unfinished`` those that the end
+    of the run left. ``totals`` are sums over all results, sizes in bytes, as those of `ManyResult`.
+    ``warnings`` are the first 1,000 about the source's lists; those of a copy are in its result. ``nothing``
+    is why there was nothing to copy.
     """
 
     repositories: int
@@ -56,6 +58,7 @@ class MirrorResult:
     copies: int
     copied: int
     unchanged: int
+    left_out: int
     failed: int
     failures: tuple[PairResult, ...]
     unfinished: tuple[PairResult, ...]
@@ -224,7 +227,7 @@ class MirrorRun:
         self._queue: asyncio.Queue[_Work | None] = asyncio.Queue(WAITING)
         self._reach = Reach()
         self._repositories = self._tags = 0
-        self._counts: dict[Status, int] = {"copied": 0, "unchanged": 0, "failed": 0}
+        self._counts: dict[Status, int] = {"copied": 0, "unchanged": 0, "left out": 0, "failed": 0}
         self._totals = dict.fromkeys(SUMS, 0)
         self._failures: list[PairResult] = []
         self._warnings: list[str] = []
@@ -269,6 +272,7 @@ class MirrorRun:
             copies=len(self.window),
             copied=self._counts["copied"],
             unchanged=self._counts["unchanged"],
+            left_out=self._counts["left out"],
             failed=self._counts["failed"],
             failures=tuple(self._failures),
             unfinished=tuple(left),
@@ -385,6 +389,9 @@ class MirrorRun:
         try:
             result, changed = await copying.copy(resolved, target, Tally(partial(self.on_event, index)))
         except Exception as error:
+            if self._may_leave_out(target, error):
+                self._leave_out(index, error)
+                return
             self._reach.missed(pair, error)
             self._fail(index, error)
             return
@@ -395,6 +402,22 @@ class MirrorRun:
         for name in SUMS:
             self._totals[name] += getattr(result, name)
         self._end(index, PairResult(source=result.source, target=result.target, status=status, result=result))
+
+    def _may_leave_out(self, target: Reference, error: Exception) -> bool:
+        """Whether it is but something attached, as the engine leaves it out of a copy of the image."""
+        if self._options.referrers is True or not (
+            isinstance(error, CopyError) and is_attached_tag(target.tag)
+        ):
+            return False
+        from crossdock.transfer.referrers import is_final
+
+        return is_final(error)
+
+    def _leave_out(self, index: int, error: Exception) -> None:
+        source, target = self.window[index]
+        self.on_event(index, Warned(f"left out, as it is attached to an image and cannot be copied: {error}"))
+        kept = without_traceback(error)
+        self._end(index, PairResult(source=source, target=target, status="left out", error=kept))
 
     def _fail(self, index: int, error: Exception) -> None:
         source, target = self.window[index]

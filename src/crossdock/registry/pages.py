@@ -280,4 +280,4 @@ def _not_whole(reply: Reply, what: str) -> NoReturn:
 
 
 def _exceeded(reply: Reply, what: str, limit: int) -> NoReturn:
-    raise LimitExceeded(f"GET {redact_url(reply.url)}: {what}", limit=limit)
+    raise LimitExceeded(f"GET {redact_url(reply.url)}: {what}", limit=limit, hint=_HINT)

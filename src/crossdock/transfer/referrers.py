@@ -134,7 +134,7 @@ class ReferrersCopy:
                 async with self._lookups:
                     listed = await self._target.referrers(subject.digest)  # network
         except CopyError as error:
-            if not _is_final(error):
+            if not is_final(error):
                 raise
             cause = root_cause(error)
             listed = list(cause.referrers) if isinstance(cause, ReferrersIncomplete) else []
@@ -172,13 +172,13 @@ class ReferrersCopy:
 
     def _failed(self, error: CopyError, what: str) -> None:
         """Warn that something attached is missing at the target; raise `error` when that ends the copy."""
-        if self._required or not _is_final(error):
+        if self._required or not is_final(error):
             error.hint = _HINT
             raise error
         self._tally.warn(f"{what}, which is attached to the image, is missing at the target: {error}")
 
 
-def _is_final(error: CopyError) -> bool:
+def is_final(error: CopyError) -> bool:
     """Whether content or an answer is at fault: no connection, rate limit, or trouble of this machine."""
     cause = root_cause(error)
     if isinstance(cause, DigestMismatch | SizeMismatch):
