@@ -142,8 +142,8 @@ wrong length    -early   -early   -head    size     proto    proto    proto    -
 wrong range     -early   -early   -head    -range   proto    proto    proto    -commit  -range   -range
 200 for 206     -early   -early   -head    -range   ok       ok       ok       -commit  -range   -range
 401             -early   -early   -head    auth     auth     auth     auth     -commit  auth     auth
-403             -early   -early   -head    !denied  !denied  denied   denied   -commit  !denied  !denied
-404             -early   -early   -head    !unknown !unknown !unknown !unknown -commit  !unknown !unknown
+403             -early   -early   -head    !denied  !denied  denied   denied   -commit  !denied  denied
+404             -early   -early   -head    !unknown !unknown !unknown !unknown -commit  !unknown unknown
 413             -early   -early   -head    -small   -small   -small   -small   -commit  -small   -small
 416             -early   -early   -head    -range   ok       ok       ok       -commit  -range   -range
 429             -early   -early   -head    rate     rate     rate     rate     -commit  rate     rate
