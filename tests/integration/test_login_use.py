@@ -297,3 +297,34 @@ def test_without_a_login_no_request_more_is_sent(crossdock: Crossdock, closing: 
     assert not [
         path for registry in (pair.source, pair.target) for _, path in registry.asked if path == "/v2/"
     ]
+
+
+def test_a_login_that_expired_at_the_token_service_is_renewed_once_for_all_repositories(
+    crossdock: Crossdock, closing: ExitStack, tmp_path: Path
+) -> None:
+    good, issued = ["pw1"], itertools.count()
+
+    def guard(request: Request) -> Refusal | None:
+        if request.path == "/token":
+            if next(issued) == 2:
+                good[0] = "pw2"
+            if request.authorization != basic("AWS", good[0]):
+                return refuse(401, "UNAUTHORIZED", "expired")
+            return document({"token": f"{good[0]}-{request.query}"})
+        if request.authorization.startswith("Bearer pw"):
+            return None
+        return demand(f'Bearer realm="http://{source.host}/token",service="r"')
+
+    source, target = guarded_registry(closing, guard), LenientRegistry(closing)
+    builder = ImageBuilder()
+    image = an_image(builder, 2)
+    source.hold(builder)
+    names = [f"team/app{number}" for number in range(6)]
+    for name in names:
+        source.name("v1", image, name=name)
+    listed = tmp_path / "list"
+    listed.write_text("".join(f"{source.host}/{name}:v1 {target.host}/{name}:v1\n" for name in names))
+    done = crossdock("copy", "--from-file", listed, env=helper(crossdock, source.host, tmp_path))
+    assert done.code == DONE, done
+    assert all(target.find(name, "v1")[1] for name in names)
+    assert (tmp_path / "n").read_text() == "2\n"
