@@ -192,6 +192,24 @@ def test_wrong_size_is_a_warning_into_a_layout_and_out_of_it(
     assert_serves(strict, repository, child, OCI_MANIFEST)
 
 
+def test_wrong_size_in_the_index_of_a_layout(
+    crossdock: Crossdock, strict: Remote, tmp_path: Path, closing: ExitStack, repository: str
+) -> None:
+    """As a source, as a target that has it already, and served by a registry."""
+    builder = ImageBuilder(tmp_path / "root/stored")
+    image = builder.image([builder.random_layer(1000)])
+    builder.tag(replace(image, size=image.size + 5), "v1")
+    layout = f"oci:{tmp_path}/root/stored:v1"
+    served = start_embedded(tmp_path, tmp_path / "root", closing)
+    assert_serves(served.remote, "stored", image, OCI_MANIFEST)
+    assert crossdock.copy(layout, f"{strict.host}/{repository}:v1")["digest"] == image.digest
+    assert_serves(strict, repository, image, OCI_MANIFEST)
+    assert crossdock.copy(f"{strict.host}/{repository}:v1", layout)["bytes_moved"] == 0
+    copied = crossdock.copy(f"{served.host}/stored:v1", f"oci:{tmp_path}/new:v1")
+    assert copied["digest"] == image.digest
+    assert [each["size"] for each in layout_entries(tmp_path / "new")] == [image.size]
+
+
 def test_wrong_bytes_stay_an_error_whatever_their_size(
     crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path, builder: ImageBuilder
 ) -> None:

@@ -193,7 +193,7 @@ async def run_import(
         plan=plan,
         source_digest=named.digest,
         digest=root.digest,
-        media_type=root.media_type,
+        media_type=copies[0].media_type if copies else root.media_type,  # the document's own
         targets=targets,
         copies=tuple(copies),
         retries=tally.retries,
