@@ -140,7 +140,9 @@ def test_a_lock_is_set_shown_obeyed_and_taken_off(crossdock: Crossdock, served: 
         ("manifest", "delete", f"{served.host}/team/app@{first.digest}", "--yes"),
     ):
         crossdock.fail("acr", *words, code=SOURCE, naming=["The operation is disallowed"])
-    crossdock.fail("copy", source, f"{served.host}/team/app:v1", code=6, naming=["disallowed"])
+    crossdock.fail(
+        "copy", source, f"{served.host}/team/app:v1", code=6, naming=["disallowed", "may be locked"]
+    )
     assert served.remote.manifest("team/app", "v1").headers["docker-content-digest"] == first.digest
     unlocked = answer(crossdock, *update, "--write-enabled", "--delete-enabled", "TRUE")
     assert unlocked["changeableAttributes"] == UNLOCKED

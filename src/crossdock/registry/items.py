@@ -19,6 +19,7 @@ from crossdock.protocol import endpoints
 from crossdock.registry.auth import Scope
 from crossdock.registry.metadata import NO_API
 from crossdock.registry.pages import document_of
+from crossdock.registry.refusal import LOCKED
 from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 
 _DELETED = (200, 202, 204)
-_LOCKED = "REGISTRY_DISALLOWED_OPERATION"  # ACR's code, also with 405
 
 
 async def item_entry(client: RegistryClient, item: Reference) -> Entry | None:
@@ -66,7 +66,7 @@ async def change_item(
     except ProtocolError:
         return None
     except RegistryError as error:
-        if error.status in NO_API and _LOCKED not in error.codes:
+        if error.status in NO_API and LOCKED not in error.codes:
             return None
         raise
 
@@ -93,7 +93,7 @@ async def delete_manifest(client: RegistryClient, item: Reference) -> None:
     try:
         await client.request("DELETE", target, scope=Scope.delete(item.repository), ok=_DELETED)
     except Unsupported as error:
-        if _LOCKED not in error.codes:
+        if LOCKED not in error.codes:
             error.hint = error.hint or "this registry does not delete by this API, or not as it is configured"
         raise
 
@@ -102,7 +102,7 @@ async def _delete(client: RegistryClient, target: str, item: Reference) -> Reply
     try:
         reply = await client.request("DELETE", target, scope=Scope.delete(item.repository), ok=_DELETED)
     except RegistryError as error:
-        if error.status in NO_API and _LOCKED not in error.codes:
+        if error.status in NO_API and LOCKED not in error.codes:
             return None
         raise
     is_page = mediatype.bare(reply.headers.get("Content-Type")) == "text/html"

@@ -31,6 +31,12 @@ _UNSUPPORTED = frozenset({405, 415, 501})
 _SENDING = frozenset({"POST", "PATCH", "PUT"})
 _MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
 
+LOCKED = "REGISTRY_DISALLOWED_OPERATION"
+"""What Azure's registries answer to what a lock forbids, or when they are full."""
+LOCKED_HINT = (
+    "it may be locked: crossdock acr repository show prints changeableAttributes, repository update sets them"
+)
+
 PROXY_HINT = "check user and password in the proxy's URL (HTTPS_PROXY, HTTP_PROXY)"
 
 _REASONS = {
@@ -88,6 +94,8 @@ def refusal(
         if status not in RESENT:
             words += f", which is not followed for a {method}"
             hint = hint or "the registry, or the proxy before it, must redirect it by 307 or 308"
+    if LOCKED in said.codes:
+        hint = hint or LOCKED_HINT
     codes = f" {', '.join(said.codes)}" if said.codes else ""
     retryable: bool | None = may_pass or None
     if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:

@@ -112,7 +112,9 @@ class _Exchange:
             methods = ", ".join(allowed(match.route))
             message = f"{match.route.template} answers {methods}."
             if match.route.endpoint in ("registry", "registries"):  # such as az acr update --admin-enabled
-                message = f"Registries are read from this service's inventory and not changed here. {message}"
+                message = (
+                    f"Registries are defined in this service's inventory and not changed here. {message}"
+                )
             raise Refused(Problem(status=405, code="MethodNotAllowed", message=message), {"Allow": methods})
         self._principal = await self._caller(match)
         self._check_rate(match)
