@@ -91,7 +91,7 @@ class Repositories:
         """Every repository there is, sorted; without those that are not listed (`acr.locks`)."""
         is_root = self._root_name and (self.root / "index.json").is_file() and is_listed(self._top)
         names = {self._root_name} if self._root_name and is_root else set()
-        for folder, folders, files in os.walk(self.root):
+        for folder, folders, files, _ in os.fwalk(self.root):  # never through a link
             folders[:] = [each for each in folders if not each.startswith(".")]
             if "oci-layout" in files and "index.json" in files:
                 folders[:] = [each for each in folders if each != "blobs"]

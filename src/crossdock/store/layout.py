@@ -44,6 +44,7 @@ from crossdock.store.indexfile import (
 from crossdock.store.several import index_document, join_platforms, listed, platforms_of, several_named
 from crossdock.verify import verify_bytes, verify_manifest
 
+PLATFORM_LIMIT = 4096  # characters of what an entry of the index states
 MAX_READ = 4 << 20  # bytes one thread reads at a time: a cancelled copy waits for at most this much
 
 
@@ -333,11 +334,14 @@ class LayoutStore:
         """The entry of ``index.json``, with platform and artifactType where they are known."""
         manifest = self._parsed(descriptor)
         artifact_type = descriptor.artifact_type or (manifest.artifact_type if manifest else None)
+        platform = descriptor.platform
+        if platform is not None and len(repr(platform)) > PLATFORM_LIMIT:
+            platform = None  # an entry would be as large as the index that states it
         return Descriptor(
             manifest.media_type if manifest else descriptor.media_type,
             descriptor.digest,
             descriptor.size,
-            platform=descriptor.platform,
+            platform=platform,
             artifact_type=mediatype.listed(artifact_type),
         ).to_json()
 

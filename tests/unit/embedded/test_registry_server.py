@@ -214,7 +214,7 @@ async def test_what_cannot_be_written_can_still_be_served(
         raise PermissionError(errno.EROFS, os.strerror(errno.EROFS))
 
     async with running(tmp_path / "root") as served:
-        monkeypatch.setattr(Path, "mkdir", refuse)
+        monkeypatch.setattr(os, "mkdir", refuse)
         assert (await served.call("GET", "/v2/app/manifests/v1"))[2] == layout.read(root)
         status, _, body = await served.call("POST", f"/v2/a/blobs/uploads/?digest={digest_of(DATA)}", DATA)
         assert status == 500

@@ -17,6 +17,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.mediatype import OCI_CONFIG, OCI_MANIFEST, TYPE_LIMIT
+from crossdock.oci.platform import Platform
 from crossdock.store import folder, indexfile
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.files import read_file
@@ -346,6 +347,19 @@ async def test_a_long_artifact_type_does_not_get_into_the_index(home: Path) -> N
     short, long = IndexFile(home).entries()
     assert short["artifactType"] == "x" * TYPE_LIMIT
     assert "artifactType" not in long
+
+
+async def test_a_long_platform_does_not_get_into_the_index(home: Path) -> None:
+    config = {"mediaType": OCI_CONFIG, "digest": str(Digest.of(b"{}")), "size": 2}
+    for tag, version in (("short", "10.0"), ("long", "1" * (1 << 20))):
+        document = {"schemaVersion": 2, "config": config, "layers": [], "annotations": {"n": tag}}
+        data = json.dumps(document).encode()
+        platform = Platform("windows", "amd64", os_version=version)
+        descriptor = Descriptor(OCI_MANIFEST, Digest.of(data), len(data), platform=platform)
+        await LayoutStore(home, create=True).push_manifest(descriptor, data, tag)
+    short, long = IndexFile(home).entries()
+    assert short["platform"]["os.version"] == "10.0"
+    assert "platform" not in long
 
 
 @pytest.mark.parametrize("member", ["mediaType", "artifactType"])
