@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from crossdock.content import Source, Target
-from crossdock.errors import CrossdockError, NotFound
+from crossdock.errors import CopyError, CrossdockError, NotFound, was_refused
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
@@ -90,8 +90,13 @@ async def _taken(
     source: Source, named: Descriptor, tag: str, place: Reference, target: Target
 ) -> Taken | None:
     reference = Reference(place.registry, place.repository, tag)
-    with during("resolve", "target", str(reference)):
-        there = await target.find_manifest(tag)  # network
+    try:
+        with during("resolve", "target", str(reference)):
+            there = await target.find_manifest(tag)  # network
+    except CopyError as error:
+        if not was_refused(error):
+            raise
+        return None  # a login that may push alone: the copy replaces nothing that it cannot see
     if there is None or (before := Digest.of(there, named.digest.algorithm)) == named.digest:
         return None
     with during("fetch manifest from", "source", f"{source.name}@{named.digest}"):
