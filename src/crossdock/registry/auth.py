@@ -231,15 +231,15 @@ class Authenticator:
         """
         if status not in (401, 403, 429):
             return ""
+        if status == 429:
+            is_known = any(True for _ in self._store.all_known())
+            return "" if is_known else f"logged in, {self._host} may allow more: crossdock login {self._host}"
         if elsewhere:
             return (
                 f"{self._host} sent this request to {elsewhere}, and credentials are not sent along: "
                 f"name {elsewhere} in the reference, and log in to it"
             )
         credentials = self._store.known(scope.repository)
-        if status == 429:
-            more = f"logged in, {self._host} may allow more: crossdock login {self._host}"
-            return more if credentials is None else ""
         if credentials is None and self._store.troubles:
             trouble, remedy = next(iter(self._store.troubles.items()))
             return f"{trouble}: {remedy}" if remedy else f"{trouble}: crossdock login {self._host}"

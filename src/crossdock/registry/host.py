@@ -173,12 +173,12 @@ class Host:
             may_pass=said.may_pass,
             location=view.get("Location", ""),
         )
-        if elsewhere and not place.path.startswith("/v2/"):  # a storage: there is nothing to log in to
+        means = 429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
+        if (
+            means in (401, 403) and elsewhere and not place.path.startswith("/v2/")
+        ):  # no registry to log in to
             error.hint = error.hint or "the registry sent this request there: try again, or ask its operator"
         elif not error.hint:
-            means = (
-                429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
-            )
             error.hint = auth.hint(means, scope, elsewhere=elsewhere)
         if isinstance(error, RateLimited) and status != 429:
             self.gates.of(url).saw(429, view)

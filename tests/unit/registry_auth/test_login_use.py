@@ -388,6 +388,31 @@ async def test_a_rate_limit_by_403_of_the_token_service_is_waited_for(
     assert registry.count("/token") == 3
 
 
+@pytest.mark.parametrize("login", [None, BOB])
+async def test_a_rate_limit_of_the_token_service_advises_a_login_to_strangers_alone(
+    registry: ScriptedServer, clock: MovedClock, login: Credentials | None
+) -> None:
+    async with ScriptedServer(lambda request: refuse(*LIMITS[0])) as service:
+        registry.handler = lambda request: demand(f'Bearer realm="{service.url}/token"')
+        async with ClientUnderTest(registry.host, clock=clock, credentials=login) as client:
+            with pytest.raises(RetriesExhausted) as caught:
+                await client.request("GET", "/v2/x", scope=PULL)
+    assert isinstance(caught.value.attempts[-1], RateLimited)
+    assert ("crossdock login" in caught.value.hint) == (login is None)
+
+
+async def test_a_storage_that_refuses_is_nothing_to_log_in_to(registry: ScriptedServer) -> None:
+    async with ScriptedServer(lambda request: web.Response(status=403)) as storage:
+        registry.handler = lambda request: web.Response(
+            status=307, headers={"Location": f"{storage.url}/bucket/object?sig=s3cret"}
+        )
+        async with ClientUnderTest(registry.host) as client:
+            with pytest.raises(Denied) as caught:
+                await client.request("GET", "/v2/x/manifests/v1", scope=PULL)
+    assert "log" not in caught.value.hint
+    assert "s3cret" not in str(caught.value) + caught.value.hint
+
+
 @pytest.mark.parametrize("words", ["forbidden", "exceeded your storage quota", "rated content"])
 async def test_another_403_is_not_taken_for_a_rate_limit(registry: ScriptedServer, words: str) -> None:
     registry.handler = lambda request: refuse(403, "DENIED", words)
