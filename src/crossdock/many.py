@@ -16,6 +16,7 @@ from typing import Literal
 from msgspec import Struct
 
 from crossdock.api import CopyResult, copy_one, refuse_running_loop, run
+from crossdock.descriptors import affordable
 from crossdock.errors import (
     CopiesFailed,
     CopyError,
@@ -181,7 +182,8 @@ class ManyCopy:
                 return await copy_one(*pair, self._platforms, places, workshop, resuming, tally)
 
             pending = iter(range(len(self._pairs)))
-            workers = min(self._at_once, len(self._pairs))
+            # A layout has its folders, lock and unfinished blobs open while a copy goes there.
+            workers = min(affordable(self._at_once, per=8), len(self._pairs))
             try:
                 await run_together(self._work(pending, copy) for _ in range(workers))
             except _FailedFast:

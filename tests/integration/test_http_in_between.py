@@ -472,14 +472,20 @@ def test_a_closed_port_is_tried_twice(crossdock: Crossdock, odd: Start) -> None:
     assert done.stderr.count("retrying") == 2
 
 
+@pytest.mark.parametrize("to", ["a registry", "one layout", "layouts"])
 def test_few_file_descriptors_mean_fewer_connections(
-    crossdock: Crossdock, odd: Start, tmp_path: Path
+    crossdock: Crossdock, odd: Start, tmp_path: Path, to: str
 ) -> None:
     source, target = odd(), odd()
     tags = [f"v{number}" for number in range(30)]
-    digests = {tag: source.image(tag.encode() * 100, LAYERS[0], tag=tag) for tag in tags}
+    blobs = [bytes((number,)) * 3000 for number in range(12)]
+    digests = {tag: source.image(tag.encode() * 100, *blobs, tag=tag) for tag in tags}
+    places = {"a registry": f"{target.host}/a/b", "one layout": f"oci:{tmp_path}/layout"}
+    place = places.get(to, f"oci:{tmp_path}/of-{{tag}}")
     pairs = tmp_path / "pairs"
-    pairs.write_text("".join(f"{source.host}/a/b:{tag} {target.host}/a/b:{tag}\n" for tag in tags))
+    pairs.write_text("".join(f"{source.host}/a/b:{tag} {place.format(tag=tag)}:{tag}\n" for tag in tags))
     limited = ("bash", "-c", 'ulimit -n 40; exec "$@"', "bash")
-    crossdock.ok("copy", "--from-file", pairs, prefix=limited)
-    assert all(target.has(tag, digest) for tag, digest in digests.items())
+    done = crossdock.ok("copy", "--from-file", pairs, prefix=limited)
+    assert "copied 30 of 30" in done.stdout
+    if to == "a registry":
+        assert all(target.has(tag, digest) for tag, digest in digests.items())

@@ -13,12 +13,12 @@ import contextlib
 import os
 import re
 
+from crossdock.descriptors import HINT
 from crossdock.errors import ConnectFailed, InvalidInput, TimedOut
 from crossdock.options import RegistryOptions
 from crossdock.protocol.addresses import literal
 from crossdock.protocol.redirect import is_loopback
 from crossdock.transport.base import CheckAddresses, ServedAt
-from crossdock.transport.descriptors import HINT
 from crossdock.transport.reason import is_refused, lacks_descriptors, os_reason
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source, Target, UploadSession
+from crossdock.descriptors import affordable
 from crossdock.errors import (
     Cancelled,
     ContentError,
@@ -88,6 +89,10 @@ class ReadBack(set[tuple[str, str]]):
         super().add(key)
 
 
+def _shares(most: int, least: int) -> Shares:
+    return Shares(affordable(most, per=4), least)
+
+
 class Workshop(Struct, frozen=True):
     """What every blob move of a process shares."""
 
@@ -99,8 +104,8 @@ class Workshop(Struct, frozen=True):
     damaged: dict[tuple[str, str], CopyError] = field(default_factory=dict)  # found when read back
     read_back: set[tuple[str, str]] = field(default_factory=ReadBack)
     check_blobs: bool = False
-    small: Shares = field(default_factory=lambda: Shares(SMALL_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS))
-    large: Shares = field(default_factory=lambda: Shares(LARGE_BLOBS_AT_ONCE, 1))
+    small: Shares = field(default_factory=lambda: _shares(SMALL_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS))
+    large: Shares = field(default_factory=lambda: _shares(LARGE_BLOBS_AT_ONCE, 1))
     share: str = ""  # whose part of it this is (`wiring.open_share`); empty: nobody's in particular
 
     @property

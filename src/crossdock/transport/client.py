@@ -6,9 +6,9 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
+from crossdock.descriptors import PAUSES_S, affordable
 from crossdock.errors import ConnectFailed, InvalidInput, TransportError
 from crossdock.transport.connect import Connector
-from crossdock.transport.descriptors import PAUSES_S, affordable
 from crossdock.transport.exchange import HttpExchange
 from crossdock.transport.head import RESERVED, encode_fields, encode_request_line
 from crossdock.transport.origin import Origin, parse_proxy, split_url
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crossdock.transport.connection import Connection
 
 FIELDS_KEPT = 64  # sets of header fields
+ORIGINS = 4  # spoken to at once: two registries, and the storage that each redirects to
 CLOSE_WITHIN = 2.0  # seconds that `close` waits for sockets to be gone
 
 _BOTH_FLAGS = re.compile(r"--src-([a-z-]+) or --dest-\1")
@@ -54,7 +55,7 @@ class HttpClient:
         self._watchdog = Watchdog(loop, options.timeout)
         self._connector = Connector(loop, options, self._watchdog, tls_for, check)
         # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
-        limit = affordable(options.connections_per_host)
+        limit = affordable(options.connections_per_host, per=ORIGINS, least=2)
         self._pool = Pool(loop, limit, max(options.commit_timeout, options.timeout))
         self._origins: dict[tuple[str, str, int], Origin] = {}
         self._fields: dict[tuple[Origin, Headers], bytes] = {}  # encoded; most requests have those of others

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import aiohappyeyeballs
 from aiohappyeyeballs.utils import addr_to_addr_infos
 
+from crossdock.descriptors import HINT
 from crossdock.errors import ConnectFailed, TimedOut, TlsFailed
 from crossdock.transport.connection import Connection
-from crossdock.transport.descriptors import HINT
 from crossdock.transport.head import encode_request
 from crossdock.transport.reason import is_refused, is_unknown_name, lacks_descriptors, os_reason
 from crossdock.transport.watchdog import Watchdog

@@ -8,12 +8,13 @@ import socket
 
 import pytest
 
+from crossdock import descriptors
+from crossdock.descriptors import affordable
 from crossdock.errors import ConnectFailed, InvalidInput, ReadFailed, TimedOut
-from crossdock.transport import descriptors
 from crossdock.transport import pool as pool_module
 from crossdock.transport.base import Request
+from crossdock.transport.client import ORIGINS
 from crossdock.transport.connect import Connector, Resolver
-from crossdock.transport.descriptors import affordable
 from unit.transport.wire import Memory, Peer, Server, always, finish, ok, pattern
 
 BODY = pattern(100_000)
@@ -268,13 +269,13 @@ def refuses(error: Exception):
 )
 def test_few_files_mean_few_connections(monkeypatch, limit, wanted, connections):
     monkeypatch.setattr(descriptors.resource, "getrlimit", lambda which: (limit, limit))
-    assert affordable(wanted) == connections
+    assert affordable(wanted, per=ORIGINS, least=2) == connections
 
 
 def test_no_limit_on_files_is_none_on_connections(monkeypatch):
     unlimited = descriptors.resource.RLIM_INFINITY
     monkeypatch.setattr(descriptors.resource, "getrlimit", lambda which: (unlimited, unlimited))
-    assert affordable(96) == 96
+    assert affordable(96, per=ORIGINS) == 96
 
 
 @pytest.fixture
