@@ -77,6 +77,9 @@ class Host:
         self._on_warning = on_warning
         self._retrier = Retrier(clock, network, on_retry)
         self._proxies = ProxySettings.from_environ(environ)
+        scheme, usual = ("http", 80) if options.plain_http else ("https", 443)
+        if served_at is None or served_at(name, port or usual) is None:
+            self._proxies.proxy_for(scheme, name, port or usual)  # of no use: said before anything is asked
         self._tls = TlsContexts(
             options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)
         )
