@@ -17,7 +17,8 @@ from crossdock.oci.reference import LayoutReference, Location, Reference, as_loc
 from crossdock.options import CopyOptions, Verify
 from crossdock.reading import read_manifest
 from crossdock.transfer.blob import Workshop, during
-from crossdock.transfer.image import ImageCopy, Wish, fetch_named
+from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.naming import fetch_named
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally, log_retry
 from crossdock.wiring import Places, open_resuming, open_workshop

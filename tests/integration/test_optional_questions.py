@@ -240,6 +240,12 @@ def refuse_tags(asked: Asked) -> Reply | None:
     return Reply.error(403, "DENIED") if is_attached else None
 
 
+def hide_tags(asked: Asked) -> Reply | None:
+    """The tags may not even be seen: what is there may be the target's own."""
+    is_attached = asked.is_for("manifests") and "/sha256-" in asked.path
+    return Reply.error(403, "DENIED") if is_attached else None
+
+
 def refuse_types(asked: Asked) -> Reply | None:
     """Old registries know neither kind of artifact manifest."""
     return Reply.error(400, "MANIFEST_INVALID") if asked.content_type in (ARTIFACT, ORAS) else None
@@ -257,7 +263,7 @@ def attach(source: MockRegistry, image: dict[str, object], what: str) -> str:
         source.image("app", tag, "broken")
         lose_layer(source, "broken")
         return tag
-    if what == "refused tag":
+    if what in ("refused tag", "hidden tag"):
         tag = digest.replace(":", "-") + ".sig"
         source.image("app", tag, "cosign")
         return tag
@@ -277,6 +283,7 @@ UNFIT = [
     "broken referrer",
     "broken tag",
     "refused tag",
+    "hidden tag",
     "fallback list refused",
     "artifact manifest",
     "oras manifest",
@@ -288,7 +295,8 @@ def test_what_is_attached_and_cannot_arrive_is_a_warning_and_with_the_flag_a_fai
     crossdock: Crossdock, start: Start, what: str
 ) -> None:
     source = start(has_referrers=True)
-    target = start(lambda asked: refuse_tags(asked) or refuse_types(asked), has_referrers="broken" in what)
+    refuse = hide_tags if what == "hidden tag" else refuse_tags
+    target = start(lambda asked: refuse(asked) or refuse_types(asked), has_referrers="broken" in what)
     image = source.image("app", "v1")
     named = attach(source, image, what)
     whole = source.referrer("app", image, "whole") if what == "broken referrer" else None
@@ -312,11 +320,11 @@ def test_what_is_attached_and_cannot_arrive_is_a_warning_and_with_the_flag_a_fai
     assert crossdock.copy(*names, "--no-referrers")["warnings"] == []
 
 
-@pytest.mark.parametrize("what", ["broken tag", "refused tag"])
+@pytest.mark.parametrize("what", ["broken tag", "refused tag", "hidden tag"])
 def test_a_mirror_leaves_out_a_tag_that_is_attached_and_cannot_be_copied(
     crossdock: Crossdock, start: Start, what: str
 ) -> None:
-    source, target = start(), start(refuse_tags)
+    source, target = start(), start(hide_tags if what == "hidden tag" else refuse_tags)
     image = source.image("app", "v1")
     tag = attach(source, image, what)
     words = ("mirror", source.host, target.host, "--output", "json", "--progress", "plain")

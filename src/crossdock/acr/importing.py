@@ -31,8 +31,8 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.transfer.blob import Workshop, during
-from crossdock.transfer.image import fetch_named, resolve
 from crossdock.transfer.kept import KeptSource
+from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally

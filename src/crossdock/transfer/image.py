@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ from crossdock.transfer.attachedtags import is_attached_tag, settle
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.inline import inline_bytes
+from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import missing_child_hint, select
 from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.resume import Resuming
@@ -506,45 +507,6 @@ class ImageCopy:
     def _note(self, kind: Kind, brought: Descriptor) -> None:
         if self._resuming.journal is not None:
             self._resuming.journal.finished(kind, self._target.name, str(brought.digest), brought.size)
-
-
-async def resolve(
-    source: Source, reference: str, name: str, digest: str | None, doing: str = "copy"
-) -> Descriptor:
-    """What `name`, a tag or digest, means at the source; with `digest` it must be that. # network
-
-    Errors call it `reference`. Raises `DigestMismatch` when tag and digest do not agree.
-    """
-    with during("resolve", "source", reference):
-        named = await source.resolve(name)  # network
-        if digest is not None and named.digest != digest:
-            raise DigestMismatch(
-                f"{name} is {named.digest}, not {digest}",
-                hint=f"the tag has moved: drop it to {doing} the digest, or the digest to {doing} the tag",
-                expected=digest,
-                actual=named.digest,
-            )
-        return named
-
-
-async def fetch_named(
-    fetch: Callable[[Descriptor], Awaitable[bytes]],
-    named: Descriptor,
-    resolve_again: Callable[[], Awaitable[Descriptor]],
-) -> tuple[Descriptor, bytes]:
-    """The manifest of `named`; if it is gone, of what its name means by now. # network
-
-    The tag may have moved since, or a stale HEAD may have named what is no longer there.
-    """
-    try:
-        return named, await fetch(named)
-    except (CopyError, NotFound) as error:
-        if not isinstance(root_cause(error), NotFound):
-            raise
-        other = await resolve_again()
-        if other.digest == named.digest:
-            raise
-    return other, await fetch(other)
 
 
 def _lacks_login(*errors: CopyError) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.errors import InvalidManifest, RegistryError
+from crossdock.errors import InvalidManifest, LimitExceeded, ReferrersIncomplete, RegistryError
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -62,6 +62,34 @@ INDEX_TYPE = {"Content-Type": mediatype.OCI_INDEX}
 )
 def test_the_fallback_tag_is_cut_as_the_specification_says(digest: Digest, tag: str) -> None:
     assert fallback_tag(digest) == tag
+
+
+async def test_a_list_without_end_is_left_at_its_limit(server: ScriptedRegistry, connect: Connect) -> None:
+    async def endless(seen: Seen) -> Answer:
+        start = 2000 * len(server.seen)
+        entries = [
+            {"mediaType": mediatype.OCI_MANIFEST, "digest": f"sha256:{number:064x}", "size": 7}
+            for number in range(start, start + 2000)
+        ]
+        link = {"Link": f'<{API}?page={len(server.seen)}>; rel="next"'}
+        return Answer(200, {**INDEX_TYPE, **link}, index(*entries))
+
+    server.handler = endless
+    with pytest.raises(LimitExceeded, match="over 5000 entries"):
+        await connect("source").referrers(SUBJECT.digest)
+    assert len(server.seen) == 3
+
+
+async def test_entries_that_are_none_are_told_with_the_others(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    odd = [None, {"digest": "sha256:short", "size": 1}, {"size": 1}]
+    server.expect("GET", API, Answer(200, INDEX_TYPE, index(entry(1), *odd)))  # type: ignore[arg-type]
+    with pytest.raises(
+        ReferrersIncomplete, match="3 invalid entries were left out: null, dict, dict"
+    ) as told:
+        await connect("source").referrers(SUBJECT.digest)
+    assert [each.digest for each in told.value.referrers] == [artifact(1)[0].digest]
 
 
 async def test_the_api_is_paged_and_filtered_here_too(server: ScriptedRegistry, connect: Connect) -> None:
