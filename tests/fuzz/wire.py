@@ -87,12 +87,16 @@ def content_range(data: bytes) -> None:
 
 
 def link(data: bytes) -> None:
-    """``Link``: a next page is an address that may be asked, or is refused."""
-    page = next_page(text_of(data).split("\n"), PAGE)
+    """``Link``: a next page is an address of the same server that may be asked, or the header is refused."""
+    try:
+        page = next_page(text_of(data).split("\n"), PAGE)
+    except ProtocolError as error:
+        assert str(error).isprintable()
+        return
     if page is not None:
-        assert page != PAGE
+        assert page.startswith(f"{REGISTRY}/")
         with contextlib.suppress(RedirectRefused):
-            next_hop(PAGE, page, registry_url=REGISTRY)
+            assert next_hop(PAGE, page, registry_url=REGISTRY).authorized
 
 
 def location(data: bytes) -> None:
