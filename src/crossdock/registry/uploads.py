@@ -81,6 +81,7 @@ class RegistryUpload:
         self._requests = UploadRequests(client, repository, descriptor, scope)
         self._exchange: Exchange | None = None
         self._offset = 0
+        self._begun_at = 0  # where the request under way starts in the blob
         self._log = log
         self._saved = saved
         self._logged = (0, "")  # what the log was told last
@@ -269,6 +270,7 @@ class RegistryUpload:
             await self._open()
         self._upload.shorten(self._pace.most(self._offset, ready))
         send = self._sending()
+        self._begun_at = send.start
         try:
             self._exchange = await self._client.start(
                 send.method,
@@ -403,7 +405,8 @@ class RegistryUpload:
             await self._drop_abandoned()
         if self._offset <= self._upload.offset <= self._offset + early:
             self._offset = self._upload.offset
-            if error is not None and not isinstance(error, Unauthorized):
+            is_repeated = self._offset == self._begun_at and not isinstance(self._upload.step, Done)
+            if is_repeated and error is not None and not isinstance(error, Unauthorized):
                 # Nothing needs to be given again, so the engine, which counts interruptions, does not see it.
                 self._client.note_retry("push blob", error)
         else:
