@@ -169,8 +169,9 @@ def head(data: bytes) -> None:
     other = opinions.http_answer(data)
     assert other is not None
     assert other.status == found.status
-    theirs = [(name.lower(), value.strip(" \t")) for name, value in other.getheaders()]
-    assert theirs == list(found.headers)
+    theirs = [(name.lower(), " ".join(value.split())) for name, value in other.getheaders()]
+    # It leaves the ends of folded lines in a value, which are blanks (RFC 9112 5.2).
+    assert theirs == [(name, " ".join(value.split())) for name, value in found.headers]
     assert bool(other.chunked) == found.chunked
     if found.status not in (204, 304) and not found.chunked:
         # Of repeated lengths that agree it reads none but the first.

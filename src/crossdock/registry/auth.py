@@ -51,6 +51,8 @@ CHECK_S = 60.0
 """For so long the answer to ``GET /v2/`` with a login or token is believed."""
 YOUNG_S = 10.0
 """For so long a token that no instance took yet may not be valid yet; clocks of a cluster differ by less."""
+SETTLES_S = 2.0
+"""After so long a young token that is still refused is replaced, once: it may have been withdrawn."""
 AZURE_HINT = (
     "get a new one with az account get-access-token --resource https://containerregistry.azure.net, "
     "and see that its owner has a role there"
@@ -136,6 +138,7 @@ class Authenticator:
         self._was_asked = False  # `ping`
         self._tokens: dict[Scope, Token] = {}
         self._taken: dict[Scope, str] = {}  # the last token that got an answer other than 401
+        self._replaced: set[Scope] = set()  # whose token was never taken, and was replaced for that
         self._wider: dict[Scope, tuple[str, ...]] = {}
         self._flights: SingleFlight[Token] = SingleFlight()
         self._pings: SingleFlight[None] = SingleFlight()
@@ -187,7 +190,7 @@ class Authenticator:
         if token is None or current != f"Bearer {token.value}":
             # Basic, or a token that was given to us ready-made.
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
-        if not widened and (token.minted >= since or self._is_young(scope, token)):
+        if not widened and (token.minted >= since or self._is_waited_for(scope, token)):
             why = "az's own login has no right to what was asked for"
             if not self._store.withdraw(scope.repository, self._store.known(scope.repository), why):
                 return False
@@ -223,6 +226,7 @@ class Authenticator:
         self._was_let_in = True
         if sent is not None and (token := self._tokens.get(scope)) and sent == f"Bearer {token.value}":
             self._taken[scope] = token.value
+            self._replaced.discard(scope)
 
     def hint(self, status: int, scope: Scope, *, elsewhere: str = "") -> str:
         """What a person can do about a refusal with this status; empty when it is not about who asks.
@@ -324,6 +328,19 @@ class Authenticator:
         """A token that nobody took yet, so that its time may not have come."""
         age = self._clock.monotonic() - token.minted
         return age < YOUNG_S and self._taken.get(scope) != token.value
+
+    def _is_waited_for(self, scope: Scope, token: Token) -> bool:
+        """A young token whose time may still come: another one would have to wait again.
+
+        One that is still refused after `SETTLES_S` may have been withdrawn before it was used, so it is
+        replaced, once.
+        """
+        if not self._is_young(scope, token):
+            return False
+        if scope in self._replaced or self._clock.monotonic() - token.minted < SETTLES_S:
+            return True
+        self._replaced.add(scope)
+        return False
 
     def _widen(self, scope: Scope) -> bool:
         """Take over scopes that the challenge names and we do not cover. Whether there were new ones."""

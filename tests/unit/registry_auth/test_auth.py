@@ -297,11 +297,28 @@ async def test_a_new_token_that_is_refused_is_the_last_word_after_the_retries(
             await client.request("GET", "/v2/x", scope=PULL)
         assert isinstance(caught.value.attempts[-1], Unauthorized)
         assert "user 'bob'" in caught.value.hint
-        assert len(tokens.requests) == 1
-        assert bearer.count("/v2/x") == len(caught.value.attempts)
+        assert len(tokens.requests) == 2  # it is replaced once, as it may have been withdrawn
+        assert bearer.count("/v2/x") == len(caught.value.attempts) + 1
         exchange, head = await client.fetch("GET", f"{bearer.url}/v2/x/b", scope=PULL)
         exchange.close()
         assert head.status == 401
+
+
+async def test_a_token_that_was_withdrawn_before_its_first_use_is_replaced(
+    bearer: BearerRegistry, tokens: TokenServer, clock: MovedClock
+) -> None:
+    first: list[str] = []
+
+    def handler(request: web.Request) -> web.Response:
+        sent = request.headers.get("Authorization", "")
+        if sent and not first:
+            first.append(sent)
+        return web.Response(text="in") if sent and sent not in first else demand(bearer.challenge)
+
+    bearer.handler = handler
+    async with ClientUnderTest(bearer.host, credentials=BOB, clock=clock) as client:
+        await client.request("GET", "/v2/x", scope=PULL)
+    assert len(tokens.requests) == 2
 
 
 async def test_a_scope_under_another_name_is_taken_over_but_never_delete(tokens: TokenServer) -> None:
