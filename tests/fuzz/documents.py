@@ -60,7 +60,7 @@ def reference(data: bytes) -> None:
     except InvalidReference as error:
         assert str(error).isprintable()
         other = not text.startswith("oci:") and opinions.reference(text)
-        assert not other or ":" in other[1], f"{text!r} is refused, but is {other}"
+        assert not other, f"{text!r} is refused, but is {other}"
         return
     assert parse_location(str(found)) == found
     if isinstance(found, Reference):

@@ -12,6 +12,8 @@ import string
 from itertools import groupby
 from typing import Any
 
+from crossdock.oci.registryname import PUBLIC_REGISTRIES
+
 _ALNUM = set(string.ascii_lowercase + string.digits)
 _TAG = set(string.ascii_letters + string.digits + "_.-")
 _LABEL = set(string.ascii_letters + string.digits + "-")
@@ -58,6 +60,8 @@ def reference(text: str) -> tuple[str, str, str | None, str | None] | None:
         return None
     if not at and len(name) == 64 and set(name) <= _HEX:
         return None  # could be an image's id
+    if not at and _is_registry(name):
+        return None  # its repository was forgotten
     first, slash, rest = name.partition("/")
     if slash and (first == "localhost" or first != first.lower() or "." in first or ":" in first):
         registry, remainder = first, rest
@@ -74,6 +78,21 @@ def reference(text: str) -> tuple[str, str, str | None, str | None] | None:
     if not all(map(_is_component, repository.split("/"))) or (colon and not _is_tag(tag)):
         return None
     return registry, repository, tag if colon else (None if at else "latest"), digest if at else None
+
+
+def _is_registry(name: str) -> bool:
+    """Whether people mean a registry by it, which Docker reads as the name of an image."""
+    host, colon, port = name.partition(":")
+    if colon and not (port.isascii() and port.isdigit() and len(port) < 6):
+        return False
+    labels = host.split(".")
+    if len(labels) == 4 and all(each.isascii() and each.isdigit() and len(each) < 4 for each in labels):
+        return True
+    if host == "localhost":
+        return True
+    if colon:
+        return len(labels) > 1 and _is_host(host) and labels[-1].isalpha()
+    return any(host == each or host.endswith(f".{each}") for each in PUBLIC_REGISTRIES)
 
 
 def _is_digest(text: str) -> bool:

@@ -158,7 +158,17 @@ def test_tags_of_a_tag_are_refused(crossdock: Crossdock, tmp_path: Path, named: 
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1:50861", "localhost:5000", "registry.example:443", "ghcr.io", "10.0.0.1", "[::1]:5000"]
+    "host",
+    [
+        "127.0.0.1:50861",
+        "localhost:5000",
+        "registry.example:443",
+        "ghcr.io",
+        "10.0.0.1",
+        "[::1]:5000",
+        "localhost",
+        "me.azurecr.io",
+    ],
 )
 def test_registry_without_a_repository_is_called_that(crossdock: Crossdock, host: str) -> None:
     """Docker reads ``127.0.0.1:50861`` as an image of Docker Hub with the tag 50861."""

@@ -21,7 +21,7 @@ from functools import lru_cache
 
 from crossdock.errors import InvalidDigest, InvalidReference
 from crossdock.oci.digest import ALGORITHMS, Digest
-from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, registry_key
+from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, is_public_registry, registry_key
 from crossdock.oci.text import quote
 
 DEFAULT_TAG = "latest"
@@ -42,11 +42,12 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # grammar joins words by one of them, and lacks tags of registries that other tools write: a__b, _x, v1., 1-.
 _REF_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+/-]*")
 
-# A registry whose repository was forgotten. Docker reads its port as the tag of an image of Docker Hub, none
-# of which has a host's name. `re` compiles it when it is first used.
+# A registry whose repository was forgotten: an address, localhost, or a host's name with a port. Docker reads
+# the port as the tag of an image of Docker Hub. A dotted name alone (app.v2) is an image, unless the registry
+# is well known. `re` compiles it when it is first used.
 _HOST_ALONE = (
-    r"(?:docker://)?(?:localhost:[0-9]+|\[[0-9A-Fa-f:]+\](?::[0-9]+)?"
-    rf"|(?:[0-9]+(?:\.[0-9]+){{3}}|{_LABEL}(?:\.{_LABEL})+)(?::[0-9]+)?)/?"
+    r"(?:localhost|\[[0-9A-Fa-f:]+\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::[0-9]{1,5})?"
+    rf"|(?:{_LABEL}\.)+[A-Za-z]+:[0-9]{{1,5}}"
 )
 
 # What follows an "@" and is meant as a digest, right or wrong.
@@ -201,8 +202,8 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
         return LayoutReference.parse(text)
     if transport := _OTHER_TRANSPORTS.match(text):
         raise _unsupported(text, transport[0])
-    if re.fullmatch(_HOST_ALONE, text):
-        host = text.removeprefix("docker://").rstrip("/")
+    host = text.removeprefix("docker://").removesuffix("/")
+    if re.fullmatch(_HOST_ALONE, host) or is_public_registry(host):
         raise _invalid(text, "it is a registry, without a repository", hint=f"write {host}/REPOSITORY[:TAG]")
     return Reference.parse(text, default_tag=default_tag)
 

@@ -15,6 +15,33 @@ DOCKER_HUB = "docker.io"
 HUB_API_HOST = "registry-1.docker.io"
 HUB_NAMES = frozenset({DOCKER_HUB, HUB_API_HOST, "index.docker.io", "registry.hub.docker.com"})
 
+# Public registries. Whoever writes one of these names, or one below it, and nothing else means the registry:
+# Docker Hub has no official image of such a name.
+PUBLIC_REGISTRIES = frozenset(
+    {
+        *HUB_NAMES,
+        "amazonaws.com",
+        "azurecr.cn",
+        "azurecr.io",
+        "azurecr.us",
+        "cgr.dev",
+        "docker.elastic.co",
+        "gcr.io",
+        "ghcr.io",
+        "icr.io",
+        "lscr.io",
+        "mcr.microsoft.com",
+        "nvcr.io",
+        "pkg.dev",
+        "public.ecr.aws",
+        "quay.io",
+        "registry.access.redhat.com",
+        "registry.gitlab.com",
+        "registry.k8s.io",
+        "registry.redhat.io",
+    }
+)
+
 _DEFAULT_PORT = "443"
 _REGISTRY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(?::(?P<port>[0-9]{1,9}))?")
 # What inet_aton takes: one to four numbers, each decimal, octal or hexadecimal.
@@ -45,6 +72,12 @@ def canonical_host(host: str) -> str:
         except OSError:
             return name
     return DOCKER_HUB if name in HUB_NAMES else name
+
+
+def is_public_registry(host: str) -> bool:
+    """Whether `host` is one of `PUBLIC_REGISTRIES`, or a name below one."""
+    labels = host.lower().split(".")
+    return any(".".join(labels[at:]) in PUBLIC_REGISTRIES for at in range(len(labels)))
 
 
 @lru_cache(maxsize=256)  # every lookup of an inventory needs the keys of all its entries

@@ -141,6 +141,36 @@ def test_a_host_with_a_port_is_no_transport(text: str, registry: str, repository
     assert parse_location(text) == Reference(registry, repository, "latest")
 
 
+@pytest.mark.parametrize(
+    "text", ["0.0", "1.2.3", "app.v2", "app.example", "0.0:5", "app.v1:20261130", "my-ghcr.io:v1"]
+)
+def test_a_dotted_name_is_an_image_as_for_docker(text: str) -> None:
+    name, _, tag = text.partition(":")
+    assert parse_location(text) == Reference("docker.io", f"library/{name}", tag or "latest")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "localhost",
+        "localhost:5000/",
+        "docker://localhost:5000",
+        "10.0.0.1",
+        "10.0.0.1:5000",
+        "[::1]",
+        "registry.example:443",
+        "ghcr.io",
+        "me.azurecr.io/",
+        "europe-docker.pkg.dev",
+        "1234.dkr.ecr.eu-west-1.amazonaws.com",
+        "docker.io",
+    ],
+)
+def test_a_registry_without_a_repository_is_called_that(text: str) -> None:
+    with pytest.raises(InvalidReference, match="a registry, without a repository"):
+        parse_location(text)
+
+
 def test_images_named_like_a_transport_are_reached_with_the_prefix() -> None:
     assert str(parse_location("docker:24-dind")) == "docker.io/library/docker:24-dind"
     assert str(parse_location("docker://dir:v1")) == "docker.io/library/dir:v1"
