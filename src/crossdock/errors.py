@@ -326,12 +326,14 @@ class CopyError(CrossdockError):
     """Where a copy ended: ``.operation``, ``.side``, ``.reference`` and the chained cause.
 
     ``str()`` is the one line a person needs: ``fetch of blob sha256:… from source host:port/repo: cause``.
+    ``.names_side`` is False where one registry alone takes part: the line then leaves the side out.
     """
 
     operation: str
     side: Side
     reference: str
     cause: CrossdockError
+    names_side: bool = True
 
 
 class CopiesFailed(CrossdockError):

@@ -30,7 +30,7 @@ async def change_attributes(item: Reference, attributes: Mapping[str, bool], opt
     """
     from crossdock.registry import items
 
-    async with opened(item, options, "change the attributes of", str(item)) as client:
+    async with opened(item, options, "change the attributes of") as client:
         entry = await items.change_item(client, item, attributes)
         if entry is not None:
             return entry
@@ -48,7 +48,7 @@ async def untag(item: Reference, options: CopyOptions) -> None:
     """
     from crossdock.registry import items
 
-    async with opened(item, options, "untag", str(item)) as client:
+    async with opened(item, options, "untag") as client:
         if not await items.delete_tag(client, item):
             await _must_exist(client, item)
             await items.delete_manifest(client, item)
@@ -63,7 +63,7 @@ async def find_manifest(
     """
     from crossdock.registry import metadata, walk
 
-    async with opened(item, options, "resolve", str(item)) as client:
+    async with opened(item, options, "resolve") as client:
         walking = walk.Walk(client, item.repository)
         digest = (await walking.root(str(item.digest or item.tag))).digest
         if not with_tags:
@@ -83,7 +83,7 @@ async def delete_manifest(item: Reference, options: CopyOptions) -> None:
     """
     from crossdock.registry import items
 
-    async with opened(item, options, "delete", str(item)) as client:
+    async with opened(item, options, "delete") as client:
         await items.delete_manifest(client, item)
 
 
@@ -95,14 +95,14 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
     """
     from crossdock.registry import items, walk
 
-    async with opened(repository, options, "delete repository", repository.locator) as client:
+    async with opened(repository, options, "delete repository") as client:
         said = await items.delete_repository(client, repository)
         if said is not None:
             return said
         walking = walk.Walk(client, repository.repository)
         tags = await walking.tags()
         if not tags:
-            raise NotFound(f"{repository.locator} has no tags", status=404)
+            raise NotFound(f"{repository.locator} has no tags, or does not exist", status=404)
         seen = await walking.manifests(tags.values(), referrers=True)
         done: list[str] = []
         for digest in _parents_first(seen):

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from crossdock.acr.metadata import opened
 from crossdock.errors import CredentialsError
-from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
 
 
@@ -18,7 +17,7 @@ async def log_in(host: str, options: CopyOptions) -> Credentials:
     `CredentialsError` when there are none.
     """
     options = replace(options, source=replace(options.source, az_login="before files"))  # for a new token
-    async with opened(Reference(host, "login"), options, "log in to", host) as client:
+    async with opened(host, options, "log in to") as client:
         found = await client.log_in()
         if found is None:
             raise CredentialsError(

@@ -51,7 +51,7 @@ async def list_repositories(
     """
     from crossdock.registry import metadata
 
-    async with opened(Reference(registry, "catalog"), options, "list repositories of", registry) as client:
+    async with opened(registry, options, "list repositories of") as client:
         return await metadata.list_repositories(client, top, on_warning)
 
 
@@ -136,7 +136,7 @@ async def show_item(item: Reference, options: CopyOptions) -> Entry:
     """
     from crossdock.registry import items, walk
 
-    async with opened(item, options, "show", str(item)) as client:
+    async with opened(item, options, "show") as client:
         entry = await items.item_entry(client, item)
         if entry is not None:
             return entry
@@ -247,13 +247,29 @@ def _contained(seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> set[Di
 
 @asynccontextmanager
 async def opened(
-    repository: Reference, options: CopyOptions, operation: str, place: str = ""
+    item: Reference | str, options: CopyOptions, operation: str
 ) -> AsyncIterator[RegistryClient]:
-    """A client of the repository's registry, for the source side of the options.
+    """A client of the item's registry, for the source side of the options. `item` may be ``host[:port]``.
 
-    What fails inside is a `CopyError` with `operation` and `place` (default: the repository).
+    What fails inside is a `CopyError` with `operation` and `item`, and without a side: there is one registry.
+    If the item was not found, the hint says which part of it is missing.
     """
+    reference = Reference(item, "catalog") if isinstance(item, str) else item
     async with Places(options) as places:
-        client = places.client(repository, "source")
-        with during(operation, "source", place or repository.locator):
-            yield client
+        client = places.client(reference, "source")
+        with during(operation, "source", str(item), names_side=False):
+            try:
+                yield client
+            except NotFound as error:
+                if isinstance(item, Reference) and not error.hint:
+                    error.hint = await _missing(client, item)
+                raise
+
+
+async def _missing(client: RegistryClient, item: Reference) -> str:
+    from crossdock.registry.auth import Scope
+    from crossdock.registry.missing import explain_missing  # of failures alone
+
+    scope = Scope.pull(item.repository)
+    wanted = str(item.digest or item.tag or "")
+    return await explain_missing(client, item.repository, scope, item.locator, wanted)

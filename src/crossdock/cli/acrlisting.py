@@ -17,6 +17,7 @@ from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.reading import integer
 from crossdock.cli.streams import print_bytes, warn
+from crossdock.errors import CopyError
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 
@@ -57,7 +58,11 @@ def _manifests(namespace: argparse.Namespace, options: CopyOptions, repository: 
 
 def _show(namespace: argparse.Namespace, options: CopyOptions) -> Any:
     reference = image_of(namespace, options, *named(namespace))
-    found = run_until_done(api.inspect(str(reference), options))
+    try:
+        found = run_until_done(api.inspect(str(reference), options))
+    except CopyError as error:
+        error.names_side = False
+        raise
     return found.raw if namespace.raw else json.loads(found.raw, parse_int=integer)
 
 

@@ -38,6 +38,7 @@ _QUERY = r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]+"
 def error_line(error: BaseException) -> str:
     """``crossdock: <operation> <side> <reference>: <cause>; <hint>``, always exactly one line.
 
+    The side is left out where one registry alone takes part.
     An error that crossdock did not raise on purpose is named as internal.
     """
     cause, code = root_cause(error), exit_code(error)
@@ -47,7 +48,8 @@ def error_line(error: BaseException) -> str:
         return f"crossdock: {text}"
     text = fold(str(cause)) or ("cancelled" if code is ExitCode.CANCELLED else type(cause).__name__)
     if isinstance(error, CopyError):
-        text = f"{fold(error.operation)} {error.side} {fold(error.reference)}: {text}"
+        side = f" {error.side}" if error.names_side else ""
+        text = f"{fold(error.operation)}{side} {fold(error.reference)}: {text}"
     resume = fold(getattr(error, "how_to_resume", ""))
     for more in (find_hint(error) or next_step(error), resume):
         if more and more not in text:
@@ -115,7 +117,7 @@ def _what_to_look_for(error: BaseException) -> str:
     operation = error.operation if isinstance(error, CopyError) else ""
     if isinstance(error, CopyError) and error.side == "target":
         return "check the repository's name; some registries want it to be created before"
-    if operation.startswith("list tags"):
+    if operation.startswith(("list ", "delete repository")):
         return "check the repository's name"
     if operation.startswith("fetch"):
         return "the source lists it and does not have it: ask who runs it, or who pushed it, to push it again"

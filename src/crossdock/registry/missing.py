@@ -1,4 +1,4 @@
-"""What is missing where a manifest was answered by 404: the repository or its tag, and what there is instead.
+"""What is missing where a registry answered 404: the repository or its tag, and what there is instead.
 
 One question after the failure, for the message alone: an answer that cannot be had soon adds nothing.
 """
@@ -22,11 +22,11 @@ _API_PARTS = ("v2", "v1")  # of the URLs that people copy
 
 
 async def explain_missing(
-    client: RegistryClient, repository: str, scope: Scope, locator: str, reference: str
+    client: RegistryClient, repository: str, scope: Scope, locator: str, reference: str = ""
 ) -> str:
     """What of `reference`, a tag or digest, is not there, in words; empty when that cannot be told. # network
 
-    `locator` is the repository as people write it.
+    Without a reference, the repository itself was not found. `locator` is the repository as people write it.
     """
     if said := explain_name(repository, locator):
         return said
@@ -48,6 +48,8 @@ async def explain_missing(
         return ""
     if not tags:
         return f"{locator} has no tags, or does not exist"
+    if not reference:
+        return ""
     if ":" in reference:
         return f"{locator} exists and has no such manifest"
     if reference in tags:

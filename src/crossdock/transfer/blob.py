@@ -52,25 +52,28 @@ LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes
 class during:
     """In a ``with`` block: turn a lower error into the `CopyError` that says what it ended, and where."""
 
-    __slots__ = ("_operation", "_reference", "_side")
+    __slots__ = ("_names_side", "_operation", "_reference", "_side")
 
-    def __init__(self, operation: str, side: Side, reference: str) -> None:
+    def __init__(self, operation: str, side: Side, reference: str, *, names_side: bool = True) -> None:
         self._operation = operation
         self._side = side
         self._reference = reference
+        self._names_side = names_side
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, CrossdockError) and not isinstance(error, _SAID):
+            side = f" {self._side}" if self._names_side else ""
             raise CopyError(
-                f"{self._operation} {self._side} {self._reference}: {error}",
+                f"{self._operation}{side} {self._reference}: {error}",
                 hint=error.hint,
                 operation=self._operation,
                 side=self._side,
                 reference=self._reference,
                 cause=error,
+                names_side=self._names_side,
             ) from error
 
 

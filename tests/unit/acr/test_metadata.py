@@ -167,7 +167,7 @@ async def test_other_ways_to_have_no_api(tmp_path: Path, status: int, body: str)
 async def test_a_refusal_is_no_missing_api(tmp_path: Path, status: int, kind: type[Exception]) -> None:
     ImageBuilder(tmp_path / "team" / "app").tag(ImageBuilder(tmp_path / "team" / "app").helm_chart(), "v1")
     async with serving(tmp_path, no_api(status)) as (host, asked):
-        with pytest.raises(CopyError, match="list manifests of source") as failed:
+        with pytest.raises(CopyError, match=f"^list manifests of {host}/team/app: ") as failed:
             await list_manifests(repository(host), OPTIONS)
     assert isinstance(root_cause(failed.value), kind)
     assert not any("/v2/team" in path for path in asked)

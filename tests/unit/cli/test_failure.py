@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from crossdock import errors
 from crossdock.cli.failure import error_document, error_line, fold, traceback_text
 from crossdock.errors import Cancelled, ConnectFailed, CopyError, CrossdockError, NotFound, Side, StoreError
+from crossdock.transfer.blob import during
 
 
 def at_edge(cause: CrossdockError, side: Side = "source", reference: str = "h:1/r:t") -> CopyError:
@@ -22,6 +23,14 @@ def test_the_line_has_operation_side_reference_cause_and_next_step() -> None:
     assert error_line(error) == (
         "crossdock: resolve source h:1/r:t: 404 from GET /v2/r/manifests/t: MANIFEST_UNKNOWN; check the tag"
     )
+
+
+def test_the_line_names_no_side_where_one_registry_takes_part() -> None:
+    with pytest.raises(CopyError) as raised, during("untag", "source", "h:1/r:t", names_side=False):
+        raise NotFound("404", hint="h:1/r has no tag t")
+    assert str(raised.value) == "untag h:1/r:t: 404"
+    assert error_line(raised.value) == "crossdock: untag h:1/r:t: 404; h:1/r has no tag t"
+    assert error_document(raised.value)["side"] == "source"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,18 @@ async def test_a_repository_without_a_list_is_missing_or_has_no_tags() -> None:
     assert await explain(Client(status=404)) == "there is no repository app at h:1, or none with tags"
 
 
+@pytest.mark.parametrize(
+    ("client", "said"),
+    [
+        (Client(status=404), "there is no repository app at h:1, or none with tags"),
+        (Client({"tags": []}), "h:1/app has no tags, or does not exist"),
+        (Client({"tags": ["v1"]}), ""),
+    ],
+)
+async def test_a_repository_without_a_reference_is_missing_or_there(client: Client, said: str) -> None:
+    assert await explain(client, "") == said
+
+
 @pytest.mark.parametrize("part", ["v1", "v2"])
 async def test_a_part_of_a_url_in_the_name_costs_no_question(part: str) -> None:
     client = Client({"tags": []})
