@@ -64,7 +64,7 @@ def test_a_report_on_a_full_disk_is_an_error_of_its_own(
     assert done.code == TARGET, str(done)
     assert "--report: cannot write '/dev/full': No space left on device" in done.error
     assert "internal error" not in done.error
-    assert "the copy itself succeeded" in done.error
+    assert "everything was copied" in done.error
     if output == "json":
         assert done.result
     else:
@@ -91,12 +91,20 @@ def test_a_report_in_a_folder_that_is_missing_is_refused_before_anything_moves(
     assert target.remote.tags(repository) == []
 
 
-def test_a_failed_copy_keeps_its_own_error_when_the_report_cannot_be_written(
-    crossdock: Crossdock, names: tuple[str, str]
+@every_run
+def test_a_failure_is_the_error_and_its_lost_report_a_warning(
+    run: Callable[..., Words],
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    names: tuple[str, str],
+    tmp_path: Path,
 ) -> None:
-    missing = names[0].replace(":v1", ":nope")
-    line = crossdock.fail("copy", missing, names[1], "--report", "/dev/full", code=4)
-    assert "/dev/full" not in line
+    missing = names[0].replace(":v1", "-gone:v1"), names[1]
+    done = crossdock(*run(missing, tmp_path), "--progress", "none", "--report", "/dev/full")
+    assert done.code == 4, str(done)
+    assert "warning: --report: cannot write '/dev/full': No space left on device" in done.stderr.splitlines()
+    assert done.stderr.splitlines()[-1].startswith("crossdock: ")
+    assert "/dev/full" not in done.stderr.splitlines()[-1]
 
 
 @every_run

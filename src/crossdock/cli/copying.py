@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from contextlib import suppress
 
 from crossdock import api
 from crossdock.cli.arguments import UsageError, copy_options
 from crossdock.cli.display import open_display
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.loop import run_until_done
-from crossdock.cli.report import ReportFile, closing_line
+from crossdock.cli.report import ReportFile, beside_an_error, closing_line
 from crossdock.cli.resuming import how_to_resume
 from crossdock.cli.streams import print_json, print_result, read_credentials
 from crossdock.cli.tally import Tally
-from crossdock.errors import Cancelled, CrossdockError, InvalidInput, OutputFailed, Side
+from crossdock.errors import Cancelled, CrossdockError, InvalidInput, Side
 from crossdock.events import Event
 from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions
@@ -37,7 +36,7 @@ def copy(namespace: argparse.Namespace) -> int:
         except BaseException as error:
             if isinstance(error, CrossdockError):
                 error.how_to_resume = how_to_resume(tally.kept, namespace)
-            with suppress(OutputFailed):  # the copy's own error is the one to show
+            with beside_an_error():
                 report.failure(namespace.source, namespace.target, error, tally)
             raise
         try:

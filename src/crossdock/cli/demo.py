@@ -121,7 +121,13 @@ async def _compare(source: str, target: str) -> int:
 @contextmanager
 def _work_folder(size: int, *, keep: bool) -> Iterator[Path]:
     """A temporary folder with room enough, removed at the end unless it is to be kept."""
-    folder = Path(tempfile.mkdtemp(prefix="crossdock-demo-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="crossdock-demo-"))
+    except OSError as error:
+        raise InvalidOption(
+            f"no temporary folder can be made: {error.strerror}",
+            hint="set TMPDIR to a folder that can be written",
+        ) from error
     try:
         free, needed = shutil.disk_usage(folder).free, round(size * _DISK)
         if free < needed:

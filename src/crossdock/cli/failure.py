@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import Any
 
@@ -43,6 +44,8 @@ def error_line(error: BaseException) -> str:
     """
     cause, code = root_cause(error), exit_code(error)
     if code is ExitCode.INTERNAL and not isinstance(cause, CrossdockError):
+        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+            return "crossdock: this process may open no more files; allow more with ulimit -n"
         reason = fold(str(cause)) or "no message"
         text = f"internal error: {type(cause).__name__}: {reason}; run again with --debug and report it"
         return f"crossdock: {text}"

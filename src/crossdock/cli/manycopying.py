@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 from crossdock.cli.copying import read_options
@@ -13,11 +12,11 @@ from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import traceback_text
 from crossdock.cli.listing import read_pairs
 from crossdock.cli.loop import run_until_done
-from crossdock.cli.report import ReportFile, closing_lines, many_document
+from crossdock.cli.report import ReportFile, beside_an_error, closing_lines, many_document
 from crossdock.cli.resuming import how_to_resume
 from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import ManyTally
-from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, NothingMatched, OutputFailed
+from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, NothingMatched
 from crossdock.events import CopyFailed, Event
 from crossdock.many import ManyCopy, ManyListener, ManyResult
 
@@ -83,7 +82,7 @@ def close_run(error: BaseException | None, *, show: Callable[[], None], keep: Ca
         finally:  # neither output is lost because the other cannot be written
             show()
         return ExitCode.DONE
-    with suppress(OutputFailed):  # the run's own error is the one to show
+    with beside_an_error():
         keep()
     if isinstance(error, Cancelled | CopiesFailed | NothingMatched):
         show()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from crossdock import __version__
 from crossdock.cli.arguments import UsageError
 from crossdock.cli.failure import error_document
+from crossdock.cli.streams import print_error
 from crossdock.cli.tally import ManyTally, Tally
 from crossdock.cli.units import count, format_duration, format_size
 from crossdock.errors import OutputFailed
@@ -104,6 +105,15 @@ def counts_of(values: Mapping[str, Any], seconds: float) -> str:
     )
 
 
+@contextmanager
+def beside_an_error() -> Iterator[None]:
+    """While the report of what failed is written: that it cannot be is a warning, not the error to show."""
+    try:
+        yield
+    except OutputFailed as error:
+        print_error(f"warning: {error}")
+
+
 class ReportFile:
     """The file of ``--report``: opened before anything is copied, written when the copy is over.
 
@@ -154,7 +164,7 @@ class ReportFile:
             self._file.flush()
         except OSError as error:
             reason = f"--report: cannot write {str(self._path)!r}: {error.strerror}"
-            raise OutputFailed(reason, hint="the copy itself succeeded") from None
+            raise OutputFailed(reason, hint="everything was copied") from None
 
 
 def _common(tally: Tally) -> dict[str, Any]:

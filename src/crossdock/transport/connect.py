@@ -92,6 +92,9 @@ class Resolver:
         return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
 
 
+PROXY_HINT = "check the address of the proxy in HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY"
+
+
 class Connector:
     """Makes connections. Everything within `connect_timeout`."""
 
@@ -217,7 +220,17 @@ class Connector:
         host, port = origin.address
         if self._check is not None:
             self._check(origin.host, origin.port, None if origin.proxy is None else ())
-        addresses = await self._resolver.resolve(host, port)
+        advice = PROXY_HINT if origin.proxy is not None else ""
+        try:
+            addresses = await self._resolver.resolve(host, port)
+        except ConnectFailed as error:
+            if origin.proxy is None:
+                raise
+            raise ConnectFailed(
+                f"no connection to {origin.host_and_port} through a proxy: {error}",
+                hint=advice,
+                retryable=error.retryable,
+            ) from error.__cause__
         if self._check is not None and origin.proxy is None:
             # These very addresses are connected to below: what the name means next does not count.
             self._check(origin.host, origin.port, [str(address[4][0]) for address in addresses])
@@ -230,7 +243,7 @@ class Connector:
             has_none = lacks_descriptors(error)
             raise ConnectFailed(
                 f"cannot connect to {_place(origin)}: {os_reason(error)}",
-                hint=HINT if has_none else "",
+                hint=HINT if has_none else advice,
                 is_closed=is_refused(error) and (host, port) not in self._reached,
                 lacks_descriptors=has_none,
             ) from error
@@ -273,4 +286,4 @@ def _place(origin: Origin) -> str:
         return f"{origin.host_and_port} at {host}:{port}"
     if origin.proxy is None:
         return origin.host_and_port
-    return f"{origin.host_and_port} by the proxy {origin.proxy.host}:{origin.proxy.port}"
+    return f"{origin.host_and_port} through the proxy {origin.proxy.host}:{origin.proxy.port}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,3 +125,8 @@ def test_a_traceback_shows_no_query_of_a_url_and_no_terminal_controls() -> None:
     assert "pw" not in text
     assert "\x1b" not in text
     assert "\n    raise ConnectFailed" in text
+
+
+def test_a_process_without_descriptors_is_told_what_to_do() -> None:
+    line = error_line(OSError(errno.EMFILE, "Too many open files", "/lib/module.py"))
+    assert line == "crossdock: this process may open no more files; allow more with ulimit -n"

@@ -213,6 +213,6 @@ async def test_a_proxy_that_is_not_there_is_said_so(unused_port: int) -> None:
     environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{unused_port}"}
     network = NetworkOptions(retries=0)
     async with ClientUnderTest("registry.test", environ=environ, network=network) as client:
-        with pytest.raises(ConnectFailed, match=r"by the proxy .*: Connection refused") as caught:
+        with pytest.raises(ConnectFailed, match=r"through the proxy .*: Connection refused") as caught:
             await client.request("GET", "/v2/", scope=NONE)
     assert "s3cret" not in str(caught.value)

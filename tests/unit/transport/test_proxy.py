@@ -120,9 +120,21 @@ async def gone(peer: Peer) -> None:
 async def test_an_unreachable_proxy_is_named(stack, client_tls):
     client = HttpClient(NetworkOptions(), lambda *o: client_tls, lambda *o: "http://u:s3cr3t@127.0.0.1:1")
     stack.push_async_callback(client.close)
-    with pytest.raises(ConnectFailed, match=r"registry\.example:443 by the proxy 127\.0\.0\.1:1") as caught:
+    with pytest.raises(
+        ConnectFailed, match=r"registry\.example:443 through the proxy 127\.0\.0\.1:1"
+    ) as caught:
         await client.send(Request("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
+    assert "HTTPS_PROXY" in caught.value.hint
+
+
+async def test_a_proxy_whose_name_is_unknown_is_called_a_proxy(stack, client_tls):
+    client = HttpClient(NetworkOptions(), lambda *o: client_tls, lambda *o: "http://u:s3cr3t@proxy.invalid:1")
+    stack.push_async_callback(client.close)
+    with pytest.raises(ConnectFailed, match=r"through a proxy: the host name proxy\.invalid could") as caught:
+        await client.send(Request("GET", "https://registry.example/"))
+    assert "s3cr3t" not in str(caught.value)
+    assert "HTTPS_PROXY" in caught.value.hint
 
 
 # -- by TLS ------------------------------------------------------------------------------------------------
