@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from crossdock.errors import CrossdockError, InvalidOption, StoreError
@@ -225,15 +225,38 @@ def server_tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
         return None
     import ssl
 
+    def no_passphrase() -> str:  # without it OpenSSL asks on the terminal, and the server waits
+        raise InvalidOption(f"the key in {key or cert} is encrypted", hint="give a key without a passphrase")
+
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(cert, key)
-    except OSError as error:  # ssl.SSLError too
+        context.load_cert_chain(cert, key, password=no_passphrase)
+    except ssl.SSLError as error:
         raise InvalidOption(
-            f"cannot use the certificate {cert}: {error.strerror or error}",
+            _why_unusable(error, cert, key or cert),
             hint="give PEM files: the certificate chain and its unencrypted key",
         ) from error
+    except OSError as error:
+        files = [path for path in (cert, key) if path is not None]
+        # OpenSSL does not say which of the two it was.
+        path = next((path for path in files if not (os.path.isfile(path) and os.access(path, os.R_OK))), cert)
+        raise InvalidOption(f"cannot read {path}: {error.strerror or error}") from error
     return context
+
+
+def _why_unusable(error: ssl.SSLError, cert: str, key: str) -> str:
+    """What is wrong with the files; OpenSSL's own words often name no file and no reason."""
+    import ssl
+
+    if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
+        return f"the key in {key} does not fit the certificate in {cert}"
+    if error.reason:
+        return f"cannot use the certificate in {cert}: {error.reason.lower().replace('_', ' ')}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cert)
+    except ssl.SSLError:
+        return f"no certificate in PEM can be read from {cert}"
+    return f"no key in PEM can be read from {key}"
 
 
 class ServerTls:
@@ -248,6 +271,11 @@ class ServerTls:
             # connections keep theirs. OpenSSL calls this for clients that send no server name, too.
             self.context.sni_callback = self._choose
 
+    @property
+    def reloads(self) -> dict[str, Callable[[], None]]:
+        """For `reload_on_hangup`; empty without a certificate."""
+        return {} if self.context is None else {"certificate": self.reload}
+
     def reload(self) -> None:
         """Use what the files hold now for new connections. Raises `InvalidOption`; the old one stays then."""
         self._now = server_tls(self._cert, self._key)
@@ -257,8 +285,10 @@ class ServerTls:
         connection.context = self._now
 
 
-def reload_on_hangup(stopping: asyncio.Event, *reloads: Callable[[], None]) -> None:
-    """Call `reloads` at each SIGHUP. What one cannot use stays as it was, with an error in the log.
+def reload_on_hangup(stopping: asyncio.Event, reloads: Mapping[str, Callable[[], None]]) -> None:
+    """Call `reloads` at each SIGHUP; their keys name what they read, for the log.
+
+    What cannot be used stays as it was, with an error in the log; the others are reloaded all the same.
 
     A hangup of the terminal that the server was started in still stops it, as it would without this.
     """
@@ -268,15 +298,18 @@ def reload_on_hangup(stopping: asyncio.Event, *reloads: Callable[[], None]) -> N
         if had_terminal and not os.isatty(0):  # the descriptor is there, the terminal is gone
             stopping.set()
             return
-        failed = False
-        for reload in reloads:
+        done = []
+        for name, reload in reloads.items():
             try:
                 reload()
             except (CrossdockError, OSError) as error:
-                failed = True
-                log.error("reload at SIGHUP failed, the old settings stay: %s", error)
-        if not failed:
-            log.warning("reloaded at SIGHUP")
+                log.error("reload at SIGHUP failed, %s unchanged: %s", name, error)
+            else:
+                done.append(name)
+        if done:
+            log.warning("reloaded at SIGHUP: %s", ", ".join(done))
+        elif not reloads:
+            log.warning("nothing to reload at SIGHUP")
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
 

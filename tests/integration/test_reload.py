@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from support.command import MODULE
 from support.embedded import start_embedded
@@ -97,7 +98,29 @@ def test_the_registry_takes_a_new_certificate_and_keeps_its_connections(
     assert connection.sock is opened
 
 
-@pytest.mark.parametrize("damage", ["key of another", "no PEM", "missing"])
+def words_of(cert: Path, key: Path) -> dict[str, str]:
+    """What is said of each damage."""
+    return {
+        "key of another": f"the key in {key} does not fit the certificate in {cert}",
+        "key of another kind": f"the key in {key} does not fit the certificate in {cert}",
+        "no PEM": f"no certificate in PEM can be read from {cert}",
+        "broken PEM": f"no certificate in PEM can be read from {cert}",
+        "no key in PEM": f"no key in PEM can be read from {key}",
+        "encrypted": f"the key in {key} is encrypted",
+        "missing": f"cannot read {cert}: No such file or directory",
+        "key missing": f"cannot read {key}: No such file or directory",
+    }
+
+
+def encrypted(pem: bytes) -> bytes:
+    return serialization.load_pem_private_key(pem, None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+
+
+@pytest.mark.parametrize("damage", list(words_of(Path(), Path())))
 def test_a_broken_certificate_changes_nothing(
     tmp_path: Path, closing: ExitStack, authority: trustme.CA, damage: str
 ) -> None:
@@ -112,13 +135,25 @@ def test_a_broken_certificate_changes_nothing(
     match damage:
         case "key of another":
             other.private_key_pem.write_to_path(str(key))
+        case "key of another kind":
+            kind = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.RSA)
+            kind.private_key_pem.write_to_path(str(key))
         case "no PEM":
             cert.write_text("no PEM")
+        case "broken PEM":
+            cert.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        case "no key in PEM":
+            key.write_text("no PEM")
+        case "encrypted":
+            key.write_bytes(encrypted(old.private_key_pem.bytes()))
+        case "key missing":
+            key.unlink()
         case _:
             cert.unlink()
     hang_up(server)
     assert served_certificate(port) == leaf_of(old)
-    assert "the old settings stay" in server.log.read_text()
+    assert f"certificate unchanged: {words_of(cert, key)[damage]}" in server.log.read_text()
+    assert "reloaded" not in server.log.read_text()
 
 
 def test_the_registry_takes_new_users(tmp_path: Path, closing: ExitStack) -> None:
@@ -135,7 +170,44 @@ def test_the_registry_takes_new_users(tmp_path: Path, closing: ExitStack) -> Non
     registry.users_file.write_text("{")
     hang_up(registry.process)
     assert asked(connection, "/v2/", Authorization=basic("other")) == 200
-    assert "the old settings stay" in registry.process.log.read_text()
+    assert "users unchanged: users file" in registry.process.log.read_text()
+    registry.users_file.unlink()
+    hang_up(registry.process)
+    for _ in range(3):
+        assert asked(connection, "/v2/", Authorization=basic("other")) == 200
+    said = registry.process.log.read_text()
+    assert said.count("cannot be read: No such file or directory") == 1
+
+
+def test_what_can_be_used_is_reloaded_beside_what_cannot(
+    tmp_path: Path, closing: ExitStack, authority: trustme.CA
+) -> None:
+    cert, users, port = tmp_path / "server.pem", tmp_path / "users.json", free_port()
+    leaf = authority.issue_cert("127.0.0.1")
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(cert))
+    users.write_text(json.dumps(ANN))
+    users.chmod(0o600)
+    words = ["registry", "--root", str(tmp_path / "root"), "--listen", f"127.0.0.1:{port}"]
+    words += ["--cert", str(cert), "--users", str(users)]
+    server = ServerProcess("registry", [*MODULE, *words], tmp_path / "log", lambda: listening(port))
+    closing.callback(server.stop)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    connection = closing.enter_context(
+        closed(http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30))
+    )
+    cert.write_text("no PEM")
+    users.write_text(json.dumps({"users": [{"name": "ann", "password": "other"}]}))
+    hang_up(server)
+    assert asked(connection, "/v2/", Authorization=basic("other")) == 200
+    assert asked(connection, "/v2/", Authorization=basic("first")) == 401
+    assert served_certificate(port) == leaf_of(leaf)
+    lines = server.log.read_text().splitlines()
+    assert (
+        f"reload at SIGHUP failed, certificate unchanged: no certificate in PEM can be read from {cert}"
+        in lines
+    )
+    assert "reloaded at SIGHUP: users" in lines
 
 
 def settings(*names: str, actions: tuple[str, ...] = ("read",), **more: Any) -> str:
@@ -176,7 +248,7 @@ def test_the_service_takes_new_identities_and_rights(tmp_path: Path, closing: Ex
         file.write_text(broken)
         hang_up(service.process)
         assert seen("bob") == 403
-    assert service.log.read_text().count("the old settings stay") == 2
+    assert service.log.read_text().count("settings unchanged") == 2
 
 
 def test_a_server_whose_terminal_is_gone_ends(tmp_path: Path) -> None:

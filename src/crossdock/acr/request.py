@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from crossdock.errors import InvalidInput
+from crossdock.oci.text import half_pair
 from crossdock.options import Credentials
 
 Mode = Literal["NoForce", "Force"]
@@ -38,10 +39,22 @@ class ImportSource(Struct, frozen=True, rename="camel", omit_defaults=True, forb
     credentials: SourceCredentials | None = None
 
 
+class _Credentials(Struct, forbid_unknown_fields=True):
+    username: str | None = None
+    password: str | None = None
+
+
+class _Source(Struct, rename="camel", forbid_unknown_fields=True):
+    source_image: str
+    resource_id: str | None = None
+    registry_uri: str | None = None
+    credentials: _Credentials | None = None
+
+
 class _Body(Struct, rename="camel", forbid_unknown_fields=True):
     """``importImage``'s body. Serializers that keep nulls write them for members that are not given."""
 
-    source: ImportSource
+    source: _Source
     target_tags: tuple[str, ...] | None = None
     untagged_target_repositories: tuple[str, ...] | None = None
     mode: Mode | None = None
@@ -65,8 +78,13 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         try:
             given = msgspec.json.decode(body, type=_Body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInput(f"the body is no import: {error}") from None
-        source = given.source
+            raise InvalidInput(f"the body is no import: {_words(error, body)}") from None
+        source = ImportSource(
+            source_image=given.source.source_image,
+            resource_id=given.source.resource_id,
+            registry_uri=given.source.registry_uri,
+            credentials=_credentials(given.source.credentials),
+        )
         if (source.resource_id is None) == (source.registry_uri is None):
             raise InvalidInput("the source must have exactly one of resourceId and registryUri")
         if source.credentials is not None and source.registry_uri is None:
@@ -96,3 +114,18 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         if self.untagged_target_repositories:
             members["untaggedTargetRepositories"] = self.untagged_target_repositories
         return msgspec.json.encode({**members, "mode": self.mode})
+
+
+def _credentials(given: _Credentials | None) -> SourceCredentials | None:
+    if given is None or (given.username is None and given.password is None):
+        return None
+    if given.password is None:
+        raise InvalidInput("the credentials have no password")
+    return SourceCredentials(given.password, given.username)
+
+
+def _words(error: Exception, body: bytes) -> str:
+    # msgspec calls such a body malformed or truncated, depending on where the half stands.
+    if half := half_pair(body):
+        return f"{half} in a string is half of a surrogate pair, not a character"
+    return str(error)

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from crossdock.oci.text import encodable
+
 JSON_TYPE = "application/json"
 
 # Codes and their usual status (distribution-spec, "Error Codes"; statuses as distribution answers them).
@@ -67,10 +69,14 @@ class Refused(Exception):
 def json_answer(
     body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, content_type: str = JSON_TYPE
 ) -> web.Response:
-    """`body` as JSON."""
+    """`body` as JSON. Bytes of a request that were not UTF-8 and stand in `body` become ``?``."""
+    try:
+        data = msgspec.json.encode(body, enc_hook=str)
+    except UnicodeEncodeError:
+        data = msgspec.json.encode(encodable(msgspec.to_builtins(body, enc_hook=str)))
     return web.Response(
         status=status,
         headers=headers,
-        body=msgspec.json.encode(body, enc_hook=str),
+        body=data,
         content_type=content_type,
     )

@@ -32,13 +32,43 @@ BATCH = 1 << 20  # bytes collected for one turn in a thread
 PIECE = 1 << 20  # bytes sent, or read where sendfile cannot be used, by one call
 SEND_TURN = 0.05  # seconds of one turn of sendfile; a slow peer must not keep a thread to itself
 BRIEFLY_MS = 5  # a full socket is waited for in the thread that long, which saves most turns of the loop
-STALLED_AFTER = GIVEN_UP_AFTER  # seconds in which a peer took or gave no byte
+STALLED_AFTER = GIVEN_UP_AFTER  # seconds in which a peer took no byte, or sent less than `LEAST`
+LEAST = 4096  # bytes; a sender at 1 kbit/s is still fast enough
 DRAINED_AFTER = 10.0  # seconds for the rest of a body that nobody wants
 WHOLE_AFTER = 300.0  # seconds for all of a body that is kept in memory
 
 
 class PeerGone(ConnectionError):
-    """The peer went away, or moved nothing for `STALLED_AFTER` seconds, in the middle of a body."""
+    """The peer went away, or was too slow (`STALLED_AFTER`, `Pieces`), in the middle of a body."""
+
+
+class Pieces:
+    """The body of a request, piece by piece, from a sender that keeps a minimum rate.
+
+    Each `LEAST` bytes must come within `STALLED_AFTER` seconds of waiting, so a sender cannot hold its
+    connection by a byte now and then. Only the time spent waiting for the sender counts: a slow disk of this
+    server does not.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self._content = request.content
+        self._start()
+
+    def _start(self) -> None:
+        self._missing = LEAST
+        self._patience = STALLED_AFTER
+
+    async def next(self) -> bytes:
+        """The next piece; empty at the end. Raises TimeoutError, and what aiohttp's reader raises."""
+        asked = time.monotonic()
+        async with asyncio.timeout(self._patience):
+            piece = await self._content.readany()
+        self._missing -= len(piece)
+        if self._missing <= 0:
+            self._start()
+        else:
+            self._patience -= time.monotonic() - asked
+        return piece
 
 
 async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> None:
@@ -51,11 +81,11 @@ async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> 
     batch: list[bytes] = []
     size = 0
     broken: Exception | None = None
+    pieces = Pieces(request)
     try:
         while True:
             try:
-                async with asyncio.timeout(STALLED_AFTER):
-                    piece = await request.content.readany()
+                piece = await pieces.next()
             except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as error:
                 broken = error
                 break
@@ -84,17 +114,14 @@ async def receive_whole(request: web.Request, limit: int, what: str) -> bytes:
     too_large = Refused("SIZE_INVALID", f"{what} has at most {limit} bytes", status=413)
     if (request.content_length or 0) > limit:
         raise too_large
-    data = bytearray()
+    data, pieces = bytearray(), Pieces(request)
     try:
         async with asyncio.timeout(WHOLE_AFTER):
-            while True:
-                async with asyncio.timeout(STALLED_AFTER):
-                    piece = await request.content.readany()
-                if not piece:
-                    return bytes(data)
+            while piece := await pieces.next():
                 data += piece
                 if len(data) > limit:
                     raise too_large
+            return bytes(data)
     except (OSError, ClientError, HttpProcessingError, web.RequestPayloadError) as error:
         raise PeerGone("the request's body broke off") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,14 +41,15 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
     users: Path | None = None,
     anonymous: Anonymous | None = None,
-    reloads: tuple[Callable[[], None], ...] = (),
+    reloads: Mapping[str, Callable[[], None]] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve the layouts under `root` until SIGINT or SIGTERM comes, or `stop` is set.
 
     `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free.
     `users`: the file of those who may use it; without it `anonymous` says what all may do (`app.make_app`).
-    At SIGHUP `reloads` are called and `users` is read anew. Requests under way get `GRACE` seconds to end.
+    At SIGHUP `reloads` are called (`reload_on_hangup`) and `users` is read anew. Requests under way get
+    `GRACE` seconds to end.
     With `stop` no signal is listened for. Raises `StoreError` when `root` or `users` cannot be used or the
     address is taken, `InvalidOption` for what `users` says.
     """
@@ -62,7 +63,8 @@ async def serve(
     except OSError as error:
         raise StoreError(f"cannot serve {root}: {error.strerror or error}") from error
     if stop is None:
-        reload_on_hangup(stopping, *reloads, app[REGISTRY].reload)
+        own = {} if users is None else {"users": app[REGISTRY].reload}
+        reload_on_hangup(stopping, {**(reloads or {}), **own})
     await serve_app(
         app, host, port, on_ready=on_ready, stopping=stopping, ssl_context=ssl_context, grace=GRACE
     )
@@ -121,7 +123,7 @@ def run(
             ssl_context=tls.context,
             users=users,
             anonymous=anonymous,
-            reloads=(tls.reload,),
+            reloads=tls.reloads,
         )
 
     uvloop.run(serve_here())

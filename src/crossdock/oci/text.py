@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _LONGEST = 120  # characters; a whole reference with a sha256 digest still fits
 
@@ -30,6 +31,27 @@ def without_half_pairs(document: bytes) -> bytes:
     if b"\\ud" not in document and b"\\uD" not in document:
         return document
     return re.sub(_HALF_PAIRS, lambda found: rb"\ufffd" if found[1] else found[0], document)
+
+
+def half_pair(document: bytes) -> str:
+    """The first half of a surrogate pair that stands alone in JSON, as it stands there; empty without one."""
+    return next((found[1].decode() for found in re.finditer(_HALF_PAIRS, document) if found[1]), "")
+
+
+def encodable(value: Any) -> Any:
+    """`value`, of JSON's types, with ``?`` for each lone surrogate in its strings, so that it can be encoded.
+
+    Python decodes the bytes of a header that are not UTF-8 to lone surrogates.
+    """
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case dict():
+            return {encodable(name): encodable(each) for name, each in value.items()}
+        case list() | tuple():
+            return [encodable(each) for each in value]
+        case _:
+            return value
 
 
 def with_more(text: str, more: str) -> str:

@@ -143,11 +143,12 @@ async def _serve(
             hosts=_hosts(host, settings),
         )
         app = make_app(service)
+        reloads = tls.reloads
         if cloud is not None:  # its identities are of its own making
             app.add_routes(cloud.routes())
-            reload_on_hangup(stopped, tls.reload)
-        else:
-            reload_on_hangup(stopped, tls.reload, SettingsReload(service, settings))
+        elif settings.place:
+            reloads["settings"] = SettingsReload(service, settings)
+        reload_on_hangup(stopped, reloads)
 
         def on_ready(port: int) -> None:
             if cloud is not None:

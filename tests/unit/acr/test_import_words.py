@@ -187,6 +187,48 @@ def test_a_member_that_is_null_is_one_that_is_not_given(nulls: dict[str, None]) 
     found = ImportRequest.from_json(json.dumps({"source": with_token}).encode()).source.credentials
     assert found is not None
     assert (found.username, found.password) == (None, "p")
+    for nobody in ({"username": None, "password": None}, {"password": None}, {}):
+        without = {"source": {**source, "credentials": nobody}}
+        assert ImportRequest.from_json(json.dumps(without).encode()) == bare
+    of_acr = {"resourceId": "/s", "sourceImage": "a:1", "credentials": {"username": None, "password": None}}
+    assert ImportRequest.from_json(json.dumps({"source": of_acr}).encode()).source.credentials is None
+
+
+@pytest.mark.parametrize(
+    ("image", "half"),
+    [
+        (r"\ud83d", r"\ud83d"),
+        (r"x\uDE00", r"\uDE00"),
+        (r"\ud83d\ude00\ud83d", r"\ud83d"),
+        (r"a\ud800 and more of it", r"\ud800"),
+    ],
+)
+@pytest.mark.parametrize("place", ["sourceImage", "registryUri", "targetTags", "unknown"])
+def test_half_of_a_surrogate_pair_is_named(image: str, half: str, place: str) -> None:
+    document = {
+        "sourceImage": '{"source":{"sourceImage":"%s","registryUri":"b"}}',
+        "registryUri": '{"source":{"sourceImage":"a","registryUri":"%s"}}',
+        "targetTags": '{"source":{"sourceImage":"a","registryUri":"b"},"targetTags":["%s"]}',
+        "unknown": '{"%s":1}',
+    }[place]
+    with pytest.raises(InvalidInput) as caught:
+        ImportRequest.from_json((document % image).encode())
+    assert str(caught.value) == (
+        f"the body is no import: {half} in a string is half of a surrogate pair, not a character"
+    )
+
+
+def test_other_damage_is_not_called_a_surrogate() -> None:
+    whole = rb'{"source":{"sourceImage":"\ud83d\ude00 \\ud83d","registryUri":"b"}'
+    with pytest.raises(InvalidInput, match="truncated"):
+        ImportRequest.from_json(whole)
+
+
+@pytest.mark.parametrize("credentials", [{"username": "ann"}, {"username": "ann", "password": None}])
+def test_a_user_without_a_password_is_refused(credentials: dict[str, str | None]) -> None:
+    source = {"registryUri": "a.b", "sourceImage": "x", "credentials": credentials}
+    with pytest.raises(InvalidInput, match="the credentials have no password"):
+        ImportRequest.from_json(json.dumps({"source": source}).encode())
 
 
 @pytest.mark.parametrize(

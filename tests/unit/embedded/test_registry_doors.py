@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -15,7 +16,9 @@ from crossdock.embedded import serve as server
 from crossdock.embedded import uploads
 from crossdock.embedded.acr import access
 from crossdock.embedded.acr.accounts import AccountsFile
+from crossdock.embedded.answers import json_answer
 from crossdock.errors import InvalidOption
+from crossdock.oci.digest import Digest
 from crossdock.testing.images import OCI_INDEX, ImageBuilder, sample_index
 from unit.embedded.test_registry_server import DATA, Served, digest_of, running
 
@@ -181,6 +184,44 @@ async def test_content_is_never_taken_for_a_page(served: Served) -> None:
     )
     _, headers, body = await served.call("GET", "/v2/a/manifests/v2")
     assert (headers["content-type"], body) == ("application/octet-stream", page)
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        (b"Content-Type: \x80\xff", 415),
+        (b"Content-Type: application/\xed\xa0\x80", 415),
+        (b"Content-Type: \xc3\xa9/json", 415),
+        (b"Content-Type: application/json\xff", 415),
+        (b"Content-Encoding: \xff", 400),
+    ],
+)
+async def test_a_header_that_is_not_utf_8_is_an_error_of_the_client(
+    served: Served, caplog: pytest.LogCaptureFixture, field: bytes, status: int
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    head = b"PUT /v2/a/manifests/v2 HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n%s\r\n" % field
+    writer.write(head + b"Content-Length: 2\r\n\r\n{}")
+    answer, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert int(answer.split()[1]) == status
+    assert json.loads(body)["errors"][0]["code"] == "MANIFEST_INVALID"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("\udc80\udcff", "??"),
+        ({"\ud800": ["a\udfffb", 1, None, True]}, {"?": ["a?b", 1, None, True]}),
+        ({"of": ("\udc80", Digest.of(b""))}, {"of": ["?", str(Digest.of(b""))]}),
+        ("é \U0001f600", "é \U0001f600"),
+    ],
+)
+def test_json_holds_no_lone_surrogate(value: object, read: object) -> None:
+    body = json_answer(value).body
+    assert isinstance(body, bytes)
+    assert json.loads(body) == read
 
 
 # -- names ---------------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,6 +123,102 @@ async def test_a_body_in_time_is_taken(tmp_path: Path, users: Path) -> None:
     async with served(tmp_path / "root", users) as port:
         answer = await closed_after(port, f"{head}Content-Length: {len(form)}\r\n\r\n".encode() + form)
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+DIGEST = f"sha256:{'1' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("line", "length"),
+    [
+        ("PUT /v2/a/manifests/v1", "Content-Length: 4000000"),
+        ("PUT /v2/a/manifests/v1", "Transfer-Encoding: chunked"),
+        (f"POST /v2/a/blobs/uploads/?digest={DIGEST}", "Content-Length: 4000000"),
+        (f"POST /v2/a/blobs/uploads/?digest={DIGEST}", "Transfer-Encoding: chunked"),
+        ("PATCH {session}", "Content-Length: 4000000"),
+        ("PATCH {session}", "Transfer-Encoding: chunked"),
+        ("PUT {session}?digest=" + DIGEST, "Transfer-Encoding: chunked"),
+        ("PATCH /acr/v1/a/_tags/v1", "Content-Length: 4000"),
+    ],
+)
+async def test_a_body_that_trickles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, length: str
+) -> None:
+    monkeypatch.setattr(bodies, "STALLED_AFTER", 0.5)
+    monkeypatch.setattr(listening, "LINGERING", 0.1)
+    bit = b"1\r\n{\r\n" if "chunked" in length else b"{"
+    async with served(tmp_path / "root") as port:
+        host = f"Host: 127.0.0.1:{port}\r\n"
+        begun = f"POST /v2/a/blobs/uploads/ HTTP/1.1\r\n{host}Connection: close\r\n\r\n".encode()
+        head, _, _ = (await closed_after(port, begun)).decode().partition("\r\n\r\n")
+        fields = dict(field.split(": ", 1) for field in head.split("\r\n")[1:])
+        line = line.replace("{session}", fields["Location"])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{line} HTTP/1.1\r\n{host}{length}\r\n\r\n".encode())
+
+        async def trickle() -> None:
+            while True:
+                writer.write(bit)
+                await asyncio.sleep(0.05)
+
+        sending = asyncio.create_task(trickle())
+        try:
+            with suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), SOON)
+        finally:
+            sending.cancel()
+            writer.close()
+
+
+class Sender:
+    """A body whose pieces take their time, by a clock of its own; its reader waits once for each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *pieces: tuple[int, float]) -> None:
+        self.now = 0.0
+        self.content = self
+        self._pieces = iter(pieces)
+        monkeypatch.setattr(bodies, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    async def readany(self) -> bytes:
+        await asyncio.sleep(0)
+        size, seconds = next(self._pieces, (0, 0.0))
+        self.now += seconds
+        return b"x" * size
+
+
+async def taken(sender: Sender, between: float = 0.0) -> int:
+    """How many bytes came before the end, or before the sender was given up."""
+    pieces, count = bodies.Pieces(sender), 0  # type: ignore[arg-type]
+    with suppress(TimeoutError):
+        while piece := await pieces.next():
+            count += len(piece)
+            sender.now += between
+    return count
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds", "comes"),
+    [
+        (8 << 10, 1.0, 100),  # 64 kbit/s
+        (128, 1.0, 100),  # 1 kbit/s
+        (4096, 59.0, 100),
+        (1, 10.0, 6),
+        (1, 0.0, 100),
+        (60, 1.0, 60),
+        (4095, 60.0, 1),
+    ],
+)
+async def test_the_least_that_a_sender_must_bring(
+    monkeypatch: pytest.MonkeyPatch, size: int, seconds: float, comes: int
+) -> None:
+    sender = Sender(monkeypatch, *[(size, seconds)] * 100)
+    assert await taken(sender) == comes * size
+
+
+async def test_time_in_which_nobody_waits_for_the_sender_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert await taken(Sender(monkeypatch, *[(1, 0.1)] * 100), between=1000.0) == 100
 
 
 @pytest.mark.parametrize("size", [2 << 20, 300 << 10])

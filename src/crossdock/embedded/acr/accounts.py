@@ -109,12 +109,12 @@ class AccountsFile:
         return self._verifier
 
     def current(self) -> Accounts:
-        """What it says now; a file that became unusable stands as it was, which is logged once. Blocks."""
-        try:
-            if _stamp(self._path) != self._stamp:
+        """What it says now; what it said before while it cannot be used, which is logged once. Blocks."""
+        if _stamp(self._path) != self._stamp:
+            try:
                 self.reload()
-        except (InvalidInput, OSError) as error:
-            log.error("the users stay as they were: %s", error)
+            except (InvalidInput, OSError) as error:
+                log.error("the users stay as they were: %s", error)
         return self._accounts
 
     def reload(self) -> None:
@@ -149,8 +149,8 @@ class AccountsFile:
             raise InvalidOption(f"users file {self._path}: {error}") from None
 
     def _read(self) -> Accounts:
+        self._stamp = _stamp(self._path)  # before the content: a change in between is seen next time
         try:
-            self._stamp = _stamp(self._path)  # before the content: a change in between is seen next time
             mode = self._path.stat().st_mode
             content = self._path.read_bytes()
         except OSError as error:
@@ -194,5 +194,9 @@ def _is_same(secret: str, given: str) -> bool:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    status = path.stat()
+    """What changes with the file; empty while there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
     return status.st_mtime_ns, status.st_size, status.st_ino
