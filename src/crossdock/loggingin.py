@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossdock.errors import InvalidReference
+from crossdock.errors import CredentialsError, InvalidReference
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
 from crossdock.registry.client import NONE
@@ -18,6 +18,19 @@ from crossdock.wiring import Places
 
 _PREFIXES = ("https://", "http://", "docker://")
 _SUFFIXES = ("/", "/v1", "/v2")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a copy would use for a registry. ``place``: where it is, in words.
+
+    ``trouble`` is the first place that could not be used, and ``remedy`` what to do about it.
+    """
+
+    credentials: Credentials | None
+    place: str
+    trouble: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,25 +75,53 @@ async def log_in(
     path = login_file(host, environ, authfile)
     async with Places(options) as places:
         client = places.client(Reference(host, "login"), "source")
-        with during("log in to", "source", host):
+        with during("log in to", "source", host, names_side=False):
             await client.request("GET", "/v2/", scope=NONE)
         if not client.has_shown_credentials:
             on_warning(f"{host} does not ask for a login at /v2/, so this one was not checked")
     place = await store_login(host, credentials, path=path, environ=environ)
-    if authfile is None and await find_login(host, options) != credentials:
-        on_warning(f"another login for {host} is found before this one: see docs/identities.md for the order")
+    await _check_kept(Login(host=host, place=place), credentials, options, path, authfile, on_warning)
     return Login(host=host, place=place)
 
 
-async def find_login(
-    registry: str, options: CopyOptions, *, authfile: Path | None = None
-) -> Credentials | None:
+async def _check_kept(
+    login: Login,
+    credentials: Credentials,
+    options: CopyOptions,
+    path: Path,
+    authfile: Path | None,
+    on_warning: Callable[[str], None],
+) -> None:
+    """Warn when a copy would use another login. Raises `CredentialsError` when the helper kept nothing."""
+    host, place = login.host, login.place
+    found = await find_login(host, options, authfile=authfile)
+    if found.credentials == credentials:
+        return
+    back = await find_login(host, options, authfile=path)
+    if back.credentials is None or back.place != place:
+        why = f": {back.trouble}" if back.trouble else ""
+        raise CredentialsError(
+            f"{place} took the login of {host} and does not give it back{why}",
+            hint=f"remove the helper from {path}, or keep the login in another file with --authfile",
+        )
+    if back.credentials != credentials:
+        on_warning(f"{place} does not give this login of {host} back: it has one of its own, which is used")
+        return
+    on_warning(
+        f"another login for {host} is found before this one, in {found.place}: "
+        "see docs/identities.md for the order"
+    )
+
+
+async def find_login(registry: str, options: CopyOptions, *, authfile: Path | None = None) -> Found:
     """The login that a copy would use for the registry, without the inventory's. # process"""
     environ = user_environ(os.environ) if options.environ is None else options.environ
     store = CredentialStore(
         registry_host(registry), given=None, environ=environ, side="source", authfile=authfile
     )
-    return await store.find("")
+    found = await store.find("")
+    trouble, remedy = next(iter(store.troubles.items()), ("", ""))
+    return Found(credentials=found, place=store.place if found else "", trouble=trouble, remedy=remedy)
 
 
 async def log_out(registry: str, options: CopyOptions, *, authfile: Path | None = None) -> tuple[str, ...]:

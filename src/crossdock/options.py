@@ -258,3 +258,10 @@ def home_folder(environ: Mapping[str, str]) -> str:
     except KeyError:
         home = ""
     return home if os.path.isabs(home) else "/"
+
+
+def expand_home(path: str, environ: Mapping[str, str]) -> str:
+    """`path` with a leading ``~/`` as the home: CI files, quotes and ``--flag=~/…`` pass it on unexpanded."""
+    if path != "~" and not path.startswith("~/"):
+        return path
+    return os.path.join(home_folder(environ), path[2:])

@@ -212,9 +212,10 @@ def test_a_login_that_is_found_before_this_one_is_pointed_out(bearer: str, cross
     done = log_in(crossdock, bearer, env=environment)
     assert done.code == DONE
     assert "another login" in done.error
+    assert "in DOCKER_AUTH_CONFIG" in done.error
     done = crossdock("logout", bearer, env=environment)
     assert done.code == DONE
-    assert "still in the environment" in done.error
+    assert "still in DOCKER_AUTH_CONFIG" in done.error
 
 
 WRONG = [

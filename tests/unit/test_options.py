@@ -18,6 +18,7 @@ from crossdock.options import (
     NetworkOptions,
     RegistryOptions,
     default_state_folder,
+    expand_home,
 )
 
 
@@ -115,3 +116,18 @@ def test_the_default_folder_is_always_absolute(home: str | None, monkeypatch: py
     assert str(default_state_folder(environ)) == pwd.getpwuid(os.getuid()).pw_dir + "/.local/state/crossdock"
     monkeypatch.setattr("os.getuid", lambda: NO_SUCH_USER)
     assert str(default_state_folder(environ)) == "/.local/state/crossdock"
+
+
+@pytest.mark.parametrize(
+    ("path", "expanded"),
+    [
+        ("~/a/b", "/home/ann/a/b"),
+        ("~", "/home/ann/"),
+        ("~ann/a", "~ann/a"),
+        ("a/~/b", "a/~/b"),
+        ("/~/b", "/~/b"),
+        ("", ""),
+    ],
+)
+def test_a_leading_tilde_is_the_home(path: str, expanded: str) -> None:
+    assert expand_home(path, {"HOME": "/home/ann"}) == expanded

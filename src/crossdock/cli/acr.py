@@ -30,6 +30,7 @@ _MODULES = {
 _INSTEAD = {
     "--src-creds-stdin": "credentials in the inventory or as flags",
     "--dest-creds-stdin": "credentials in the inventory",
+    "--authfile or REGISTRY_AUTH_FILE": "REGISTRY_AUTH_FILE",
     "--src-ca": "tls.ca in the inventory",
     "--dest-ca": "tls.ca in the inventory",
     "--src-plain-http": "tls.plain_http there",
@@ -84,7 +85,7 @@ def given_password(namespace: argparse.Namespace, command: str) -> str:
         return str(namespace.password)
     if namespace.password:
         raise UsageError("--password and --password-stdin contradict each other", command=command)
-    return read_secret("--password-stdin")
+    return read_secret("--password-stdin", command)
 
 
 def with_az_login(options: CopyOptions) -> CopyOptions:

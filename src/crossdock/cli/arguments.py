@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from crossdock.cli import exits
-from crossdock.cli.argumentvalues import checked, folder, integer, minimum, readable_file
+from crossdock.cli.argumentvalues import (
+    checked,
+    file_path,
+    folder,
+    folder_path,
+    integer,
+    location,
+    minimum,
+    readable_file,
+)
 from crossdock.cli.contentarguments import add_content, add_progress
 from crossdock.cli.main import print_version
 from crossdock.cli.statearguments import ACTIONS, add_state
@@ -215,8 +224,12 @@ def _add_copy(commands: Any, *, listed: bool) -> None:
         f"Copies what SOURCE names to TARGET. A reference is {REFERENCE}.\n"
         "Without --platform everything is copied and no byte changes. --from-file LIST stands in for both.",
     )
-    parser.add_argument("source", metavar="SOURCE", nargs="?" if listed else None, help="what to copy")
-    parser.add_argument("target", metavar="TARGET", nargs="?" if listed else None, help="where to")
+    parser.add_argument(
+        "source", type=location, metavar="SOURCE", nargs="?" if listed else None, help="what to copy"
+    )
+    parser.add_argument(
+        "target", type=location, metavar="TARGET", nargs="?" if listed else None, help="where to"
+    )
     parser.add_argument(
         "--from-file",
         metavar="LIST",
@@ -274,7 +287,9 @@ def _add_copying(parser: _Parser) -> None:
     output = parser.add_argument_group("output")
     add_progress(output)
     _add_output(output)
-    output.add_argument("--report", type=Path, metavar="FILE", help="write a JSON report, also on failure")
+    output.add_argument(
+        "--report", type=file_path, metavar="FILE", help="write a JSON report, also on failure"
+    )
 
 
 def _add_resuming(parser: _Parser) -> None:
@@ -300,7 +315,7 @@ def _add_resuming(parser: _Parser) -> None:
     )
     group.add_argument(
         "--spool",
-        type=lambda text: Path(folder(text)),
+        type=folder_path,
         metavar="DIR",
         help="keep there what was read of such blobs: where a target begins anew, the source need not",
     )
@@ -338,7 +353,7 @@ def _add_serve(commands: Any) -> None:
 
 def _add_inspect(commands: Any) -> None:
     parser = _command(commands, "inspect", "show what a reference names, without copying")
-    parser.add_argument("reference", metavar="REFERENCE", help=REFERENCE)
+    parser.add_argument("reference", type=location, metavar="REFERENCE", help=REFERENCE)
     output = parser.add_argument_group("output")
     _add_output(output)
     output.add_argument("--raw", action="store_true", help="print the manifest's bytes, unchanged")
@@ -348,7 +363,9 @@ def _add_inspect(commands: Any) -> None:
 
 def _add_tags(commands: Any) -> None:
     parser = _command(commands, "tags", "list the tags of a repository, one a line")
-    parser.add_argument("repository", metavar="REPOSITORY", help="[HOST[:PORT]/]REPOSITORY, or oci:DIR")
+    parser.add_argument(
+        "repository", type=location, metavar="REPOSITORY", help="[HOST[:PORT]/]REPOSITORY, or oci:DIR"
+    )
     _add_output(parser.add_argument_group("output"))
     _add_registry_side(parser, "source", "")
     _add_network(parser)
@@ -359,7 +376,7 @@ def _add_registry(commands: Any) -> None:
 
     parser = _command(commands, "registry", "serve an OCI layout as a registry")
     parser.add_argument(
-        "--root", type=Path, required=True, metavar="DIR", help="folder that holds the content"
+        "--root", type=file_path, required=True, metavar="DIR", help="folder that holds the content"
     )
     add_listening(parser, "127.0.0.1:5000")
     parser.add_argument(

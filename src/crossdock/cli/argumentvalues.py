@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from crossdock.errors import InvalidOption
+from crossdock.options import expand_home
 
 
 def checked(options: type[Any], name: str, convert: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -61,8 +63,8 @@ def platform(text: str) -> str:
 def readable_file(text: str) -> Path:
     """A file that can be read, found out now rather than in the middle of a copy."""
     try:
-        with open(text, "rb"):
-            return Path(text)
+        with open(found := file_path(text), "rb"):
+            return found
     except OSError as error:
         raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
 
@@ -71,7 +73,25 @@ def folder(text: str) -> str:
     """A folder's path, which need not exist."""
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError("is no folder")
-    return text
+    return expand_home(text, os.environ)
+
+
+def folder_path(text: str) -> Path:
+    """As `folder`."""
+    return Path(folder(text))
+
+
+def file_path(text: str) -> Path:
+    """A file or folder, which need not exist."""
+    return Path(expand_home(text, os.environ))
+
+
+def location(text: str) -> str:
+    """A source or target, which is parsed later."""
+    if not text.startswith("oci:"):
+        return text
+    place, colon, rest = text.removeprefix("oci:").partition(":")
+    return f"oci:{expand_home(place, os.environ)}{colon}{rest}"
 
 
 def listen(text: str) -> str:

@@ -90,6 +90,8 @@ def next_step(error: BaseException) -> str:
     """What to do about an error of this class, where the error itself does not say; empty when unknown."""
     flag = "dest" if isinstance(error, CopyError) and error.side == "target" else "src"
     match root_cause(error):
+        case CredentialsError() if not isinstance(error, CopyError):
+            return ""  # of `crossdock login` or `logout`, which this advice would send back to themselves
         case Unauthorized() | CredentialsError():
             return f"log in with crossdock login, or use --{flag}-creds-stdin"
         case Denied():

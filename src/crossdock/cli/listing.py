@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from crossdock.cli.arguments import UsageError
+from crossdock.cli.argumentvalues import location
 from crossdock.errors import InvalidInput
 from crossdock.pairs import Pairs
 
@@ -30,7 +31,8 @@ def read_pairs(path: str) -> Pairs:
             for number, line in _lines(file, place):
                 words = _words(line, f"{place}:{number}")
                 if words is not None:
-                    pairs.add(*words, number)
+                    source, target = words
+                    pairs.add(location(source), location(target), number)
         pairs.check()
     except InvalidInput as error:
         raise UsageError(str(error), hint=error.hint, command="crossdock copy") from None

@@ -35,20 +35,24 @@ def logout(namespace: argparse.Namespace) -> int:
     host = registry_host(namespace.registry)
     options = CopyOptions()
     places = run_until_done(log_out(host, options, authfile=namespace.authfile))
+    left = run_until_done(find_login(host, options, authfile=namespace.authfile))
     if places:
         print_result(f"Removed the login of {host} from {', '.join(places)}")
-    else:
+    elif left.credentials is None:
         print_result(f"Not logged in to {host}")
-    if namespace.authfile is None and run_until_done(find_login(host, options)) is not None:
-        warn(f"a login for {host} is still in the environment")
+    if left.credentials is not None:
+        warn(f"a login for {host} is still in {left.place}")
     return ExitCode.DONE
 
 
 def _get_login(namespace: argparse.Namespace, host: str) -> int:
     found = run_until_done(find_login(host, CopyOptions(), authfile=namespace.authfile))
-    if found is None:
-        raise CredentialsError(f"not logged in to {host}", hint=f"crossdock login {host}")
-    print_result(found.username or "<token>")
+    if found.credentials is None:
+        why = f": {found.trouble}" if found.trouble else ""
+        raise CredentialsError(
+            f"not logged in to {host}{why}", hint=found.remedy or f"crossdock login {host}"
+        )
+    print_result(found.credentials.username or "<token>")
     return ExitCode.DONE
 
 
@@ -62,7 +66,7 @@ def _read_credentials(namespace: argparse.Namespace, host: str) -> Credentials:
     if not username or ":" in username:
         raise UsageError("a user name is not empty and has no colon", command=_COMMAND)
     if namespace.password_stdin:
-        return Credentials(username=username, password=read_secret("--password-stdin"))
+        return Credentials(username=username, password=read_secret("--password-stdin", _COMMAND))
     if not on_terminal:
         raise UsageError(
             "stdin is not a terminal: give the password there with --password-stdin", command=_COMMAND

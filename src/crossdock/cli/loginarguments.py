@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from crossdock.cli.argumentvalues import file_path
 from crossdock.errors import Side
 
 _WHERE = (
@@ -57,4 +57,4 @@ def add_logout(commands: Any, command: Callable[..., Any]) -> None:
 
 
 def _add_authfile(parser: Any, text: str) -> None:
-    parser.add_argument("--authfile", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--authfile", type=file_path, metavar="FILE", help=text)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from crossdock.cli.argumentvalues import folder, readable_file
+from crossdock.cli.argumentvalues import file_path, folder_path, readable_file
 from crossdock.cli.listenarguments import add_listening
 
 
@@ -33,13 +32,13 @@ def add_serve(commands: Any, command: Callable[..., argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--dev-info",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="write how to log in there to this file, as JSON, once connections are accepted",
     )
     parser.add_argument(
         "--state",
-        type=lambda text: Path(folder(text)),
+        type=folder_path,
         metavar="DIR",
         help="what accepted imports are kept in (default: crossdock/service in XDG_STATE_HOME)",
     )

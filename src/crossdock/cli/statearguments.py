@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from crossdock.cli.argumentvalues import file_path
 from crossdock.cli.units import parse_duration
 
 ACTIONS = ("list", "show", "prune")
@@ -27,7 +27,7 @@ def add_state(commands: Any, command: Callable[..., Any]) -> None:
     show.add_argument("digest", metavar="DIGEST", nargs="?", help="only this blob; its first digits suffice")
     prune = _action(actions, command, "prune", "forget old uploads; those of running copies stay")
     for action in (listing, prune):
-        action.add_argument("--spool", type=Path, metavar="DIR", help="the blobs in this spool as well")
+        action.add_argument("--spool", type=file_path, metavar="DIR", help="the blobs in this spool as well")
     which = prune.add_mutually_exclusive_group()
     which.add_argument(
         "--older-than",
@@ -42,7 +42,7 @@ def _action(actions: Any, command: Callable[..., Any], name: str, summary: str) 
     parser = command(actions, name, summary)
     parser.add_argument(
         "--state",
-        type=Path,
+        type=file_path,
         dest="folder",
         metavar="DIR",
         help="folder of the journal (default: crossdock in XDG_STATE_HOME, or in ~/.local/state)",

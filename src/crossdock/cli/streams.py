@@ -116,11 +116,11 @@ def read_credentials(flag: str) -> Credentials:
     return Credentials(username=username, password=password)
 
 
-def read_secret(flag: str) -> str:
-    """The first line of stdin. Raises `UsageError` naming `flag`, never quoting the line."""
+def read_secret(flag: str, command: str = "crossdock") -> str:
+    """The first line of stdin. Raises `UsageError` naming `flag` of `command`, never quoting the line."""
     text = _read_line(flag)
     if not text:
-        raise UsageError(f"{flag}: stdin has no line for it")
+        raise UsageError(f"{flag}: no password was given on stdin", command=command)
     return text
 
 

@@ -3,12 +3,13 @@
 The answer is ``{"ServerURL", "Username", "Secret"}``; the user name ``<token>`` says that the secret is an
 identity token. "credentials not found in native keychain" with a failing exit code means that there are
 none. ``store`` takes such an object on stdin, ``erase`` the address. A helper is another's program: its time
-and its output are bounded, and its output is never shown.
+and its output are bounded. Why it could not store or erase is shown; what it answers to ``get`` never is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -17,16 +18,20 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from crossdock.errors import CredentialsError
 from crossdock.options import Credentials
 from crossdock.transport.reason import os_reason
+from crossdock.transport.redact import HIDDEN, redact_text
 
 TIMEOUT_S = (
     60.0  # cloud helpers log in over the network, desktop ones may ask the person to unlock a keychain
 )
 MAX_QUESTION = 60_000  # bytes; what a pipe holds before anybody reads it is 64 KiB
 MAX_OUTPUT = 1 << 20  # bytes; secrets can be JSON keys of 4,000 characters, not more
+
+MAX_REASON = 300  # characters; one or two sentences
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _NOT_FOUND = b"credentials not found"  # the helpers' shared library writes exactly "… in native keychain"
@@ -40,11 +45,15 @@ async def ask_helper(
 
     Raises `CredentialsError` when the helper is missing, fails, is too slow or answers nonsense.
     """
-    status, output = await _run(name, "get", server, server, environ, named_by, timeout)
+    status, output = await _run(name, "get", server, environ, named_by, timeout)
     if status != 0:
         if _NOT_FOUND in output[:4096].lower():
             return None
-        raise _failed(name, "get", server, status)
+        program = f"docker-credential-{name}"
+        raise CredentialsError(
+            f"credential helper {program} failed to get the login of {server}: exit code {status}",
+            hint=f"echo {server} | {program} get",
+        )
     return _parse(output, f"docker-credential-{name}")
 
 
@@ -63,39 +72,68 @@ async def store_in_helper(
     said = json.dumps({"ServerURL": server, "Username": username, "Secret": secret})
     if len(said) > MAX_QUESTION:
         raise CredentialsError(f"the secret for {server} is too long for docker-credential-{name}")
-    status, _ = await _run(name, "store", said, server, environ, named_by, timeout)
+    status, output = await _run(name, "store", said, environ, named_by, timeout)
     if status != 0:
-        raise _failed(name, "store", server, status)
+        reason = _reason(output, credentials)
+        raise CredentialsError(
+            f"credential helper docker-credential-{name} failed to store the login of {server}: "
+            f"exit code {status}{reason}",
+            hint=f"remove the helper from {named_by}, or keep the login in another file with --authfile",
+        )
 
 
 async def erase_in_helper(
     name: str, server: str, *, environ: Mapping[str, str], named_by: Path | str, timeout: float = TIMEOUT_S
 ) -> bool:
-    """Let the helper forget what it knows about `server`. Whether there was anything.
+    """Let the helper forget what it knows about `server`. Whether there was anything, and it is gone.
 
-    Raises as `ask_helper` does.
+    The helpers of some clouds accept ``erase`` and do nothing. Raises as `ask_helper` does.
     """
-    if await ask_helper(name, server, environ=environ, named_by=named_by, timeout=timeout) is None:
+    found = await ask_helper(name, server, environ=environ, named_by=named_by, timeout=timeout)
+    if found is None:
         return False
-    status, output = await _run(name, "erase", server, server, environ, named_by, timeout)
+    status, output = await _run(name, "erase", server, environ, named_by, timeout)
     if status != 0 and _NOT_FOUND not in output[:4096].lower():
-        raise _failed(name, "erase", server, status)
-    return True
+        reason = _reason(output, found)
+        raise CredentialsError(
+            f"credential helper docker-credential-{name} failed to erase the login of {server}: "
+            f"exit code {status}{reason}",
+            hint=f"remove it with the helper's own tool, or remove the helper from {named_by}",
+        )
+    try:
+        return await ask_helper(name, server, environ=environ, named_by=named_by, timeout=timeout) is None
+    except CredentialsError:  # it has a way of its own to say that there is nothing
+        return True
 
 
-def _failed(name: str, verb: str, server: str, status: int) -> CredentialsError:
-    program = f"docker-credential-{name}"
-    return CredentialsError(
-        f"credential helper {program} failed to {verb} the login of {server}: exit code {status}",
-        hint=f"echo {server} | {program} get",
-    )
+def _reason(output: bytes, found: Credentials) -> str:
+    """What a helper said when it failed, to follow the exit code: on one line, and without the secret."""
+    text = output.decode(errors="replace")
+    for spelling in map(re.escape, _spellings(found)):
+        # A secret of three letters is one only where it stands alone.
+        text = re.sub(spelling if len(spelling) > 3 else rf"(?<!\w){spelling}(?!\w)", HIDDEN, text)
+    text = "".join(each if each.isprintable() else " " for each in redact_text(text[: 4 * MAX_REASON]))
+    text = " ".join(text.split())
+    if len(text) > MAX_REASON:
+        text = f"{text[:MAX_REASON]}{HIDDEN}"
+    return f": {text}" if text else ""
+
+
+def _spellings(credentials: Credentials) -> list[str]:
+    """The ways to write the secret: itself, in JSON, in a URL, in a header; the longest first."""
+    secret = credentials.identity_token or credentials.password
+    if not secret:
+        return []
+    pairs = (f"{credentials.username}:{secret}", secret)
+    encoded = {base64.b64encode(each.encode()).decode().rstrip("=") for each in pairs}
+    in_json = {json.dumps(secret, ensure_ascii=each)[1:-1] for each in (True, False)}
+    return sorted({secret, quote(secret, safe=""), *in_json, *encoded}, key=len, reverse=True)
 
 
 async def _run(
     name: str,
     verb: str,
     question: str,
-    server: str,
     environ: Mapping[str, str],
     named_by: Path | str,
     timeout: float,
@@ -108,18 +146,31 @@ async def _run(
     if found is None:
         raise CredentialsError(
             f"credential helper {program}, named by {named_by}, is not on PATH",
-            hint=f"install it, or remove it from {named_by} and log in again",
+            hint=f"install it, or remove it from {named_by}",
         )
     said = f"credential helper {program}"
     return await run_bounded(
-        (found, verb), environ=environ, timeout=timeout, called=said, question=question.encode() + b"\n"
+        (found, verb),
+        environ=environ,
+        timeout=timeout,
+        called=said,
+        question=question.encode() + b"\n",
+        with_stderr=verb != "get",
     )
 
 
 async def run_bounded(
-    command: Sequence[str], *, environ: Mapping[str, str], timeout: float, called: str, question: bytes = b""
+    command: Sequence[str],
+    *,
+    environ: Mapping[str, str],
+    timeout: float,
+    called: str,
+    question: bytes = b"",
+    with_stderr: bool = False,
 ) -> tuple[int, bytes]:
     """Exit code and output of another's program, with `question` on stdin; what it says is bounded.
+
+    The output is that of stdout, `with_stderr` of both.
 
     Raises `CredentialsError`, which calls it `called`, when it cannot be run or takes too long. # process
     """
@@ -129,7 +180,7 @@ async def run_bounded(
                 *command,
                 stdin=stdin,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.STDOUT if with_stderr else asyncio.subprocess.DEVNULL,
                 env=dict(environ),
             )
         except OSError as error:

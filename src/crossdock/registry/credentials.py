@@ -33,7 +33,7 @@ from msgspec import Struct
 
 from crossdock.errors import CredentialsError, Side
 from crossdock.oci.registryname import registry_key
-from crossdock.options import AzLogin, Credentials
+from crossdock.options import AzLogin, Credentials, expand_home
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.loginfile import (
     Config,
@@ -90,25 +90,26 @@ class CredentialFile(Struct, frozen=True):
 def credential_files(environ: Mapping[str, str], authfile: Path | None = None) -> tuple[CredentialFile, ...]:
     """The files to look into, in order. `authfile` is the only one, when it is given.
 
-    Without ``HOME`` the environment is nobody's (`user_environ`), and only what it names is read.
+    A leading ``~/`` is the home. Without ``HOME`` the environment is nobody's (`user_environ`), and only what
+    it names is read.
     """
     if authfile is not None:
         return (CredentialFile(authfile, "--authfile"),)
     home = environ.get("HOME", "")
     files = []
     if named := environ.get("REGISTRY_AUTH_FILE"):
-        files.append(CredentialFile(Path(named), "REGISTRY_AUTH_FILE"))
+        files.append(CredentialFile(Path(expand_home(named, environ)), "REGISTRY_AUTH_FILE"))
     if text := environ.get("DOCKER_AUTH_CONFIG"):
         files.append(CredentialFile(Path(), "DOCKER_AUTH_CONFIG", text))
     if docker := environ.get("DOCKER_CONFIG"):
-        files.append(CredentialFile(Path(docker, "config.json")))
+        files.append(CredentialFile(Path(expand_home(docker, environ), "config.json")))
     if not named:
         if runtime := environ.get("XDG_RUNTIME_DIR"):
-            files.append(CredentialFile(Path(runtime, "containers", "auth.json")))
+            files.append(CredentialFile(Path(expand_home(runtime, environ), "containers", "auth.json")))
         elif home:
             files.append(CredentialFile(Path(f"/run/containers/{os.getuid()}/auth.json")))
         if config := environ.get("XDG_CONFIG_HOME") or (home and f"{home}/.config"):
-            files.append(CredentialFile(Path(config, "containers", "auth.json")))
+            files.append(CredentialFile(Path(expand_home(config, environ), "containers", "auth.json")))
     if home and not docker:
         files.append(CredentialFile(Path(home, ".docker", "config.json")))
         files.append(CredentialFile(Path(home, ".dockercfg")))
@@ -177,6 +178,8 @@ class CredentialStore:
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
         self.troubles: dict[str, str] = {}
         """Places that could not be used, and what to do about each."""
+        self.place = ""
+        """Where the last search of the environment and the files found something, in words."""
         self._on_trouble = on_trouble
 
     async def find(self, repository: str) -> Credentials | None:
@@ -234,12 +237,13 @@ class CredentialStore:
         """What the environment and the files say."""
         if self._authfile is not None:
             found = await self._search_files(credential_files(self._environ, self._authfile), repository)
-            return found or self._held().credentials
+            return found or self._search_held(self._held())
         held = self._held()
-        if held.credentials is not None:
-            return held.credentials
+        if (found := self._search_held(held)) is not None:
+            return found
         variable = f"CROSSDOCK_{self._side.upper()}_CREDENTIAL_HELPER"
         if held.helper and (found := await self._ask_first(held.helper, variable)):
+            self.place = variable
             return found
         if self._az_login == "before files" and (found := await self._search_az()):
             return found
@@ -247,6 +251,15 @@ class CredentialStore:
             return None
         self._of_file = await self._search_files(credential_files(self._environ), repository)
         return self._of_file
+
+    def _search_held(self, held: ForRegistry) -> Credentials | None:
+        """What the side's variables hold themselves."""
+        if (found := held.credentials) is not None:
+            kind = (
+                "USERNAME" if found.password else "IDENTITY_TOKEN" if found.identity_token else "ACCESS_TOKEN"
+            )
+            self.place = f"CROSSDOCK_{self._side.upper()}_{kind}"
+        return held.credentials
 
     def _held(self) -> ForRegistry:
         """What the side's variables hold for the host."""
@@ -293,10 +306,13 @@ class CredentialStore:
             return None
         in_file = find_login(config, self._host, repository, file.name)
         helper = find_helper(config, self._host, file.name)
+        self.place = file.name.removeprefix("credential file ")
         if not helper:
             return in_file
         try:
-            return await self._ask(helper, file.name.removeprefix("credential file ")) or in_file
+            if found := await self._ask(helper, self.place):
+                self.place = f"docker-credential-{helper}"
+            return found or in_file
         except CredentialsError as error:
             self._answers[helper] = None  # for all repositories: its failure may take a minute
             if (

@@ -33,6 +33,8 @@ DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 Config = Mapping[str, Any]
 
+_REPAIR = "repair it, or give another file with --authfile or REGISTRY_AUTH_FILE"
+
 
 class Unreadable(CredentialsError):
     """A place of logins has nothing to be read: there is no file, or no right to it."""
@@ -55,9 +57,9 @@ def read_config(path: Path) -> Config | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Unreadable(f"credential file {path} cannot be read: {os_reason(error)}") from None
+        raise Unreadable(f"credential file {path} cannot be read: {os_reason(error)}", hint=_REPAIR) from None
     if len(data) > MAX_FILE:
-        raise CredentialsError(f"credential file {path} is over {MAX_FILE} bytes")
+        raise CredentialsError(f"credential file {path} is over {MAX_FILE} bytes", hint=_REPAIR)
     return parse_config(data, f"credential file {path}")
 
 
@@ -69,11 +71,11 @@ def parse_config(data: bytes | str, name: str) -> Config:
         document = json.loads(data)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
-        raise CredentialsError(f"{name} is not valid JSON: {place}") from None
+        raise CredentialsError(f"{name} is not valid JSON: {place}", hint=_REPAIR) from None
     except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, too deep
-        raise CredentialsError(f"{name} is not valid JSON") from None
+        raise CredentialsError(f"{name} is not valid JSON", hint=_REPAIR) from None
     if not isinstance(document, dict):
-        raise CredentialsError(f"{name} is not a JSON object")
+        raise CredentialsError(f"{name} is not a JSON object", hint=_REPAIR)
     return document
 
 
@@ -115,7 +117,7 @@ def _mapping(config: Config, member: str, name: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise CredentialsError(f'{name}: "{member}" is not an object')
+        raise CredentialsError(f'{name}: "{member}" is not an object', hint=_REPAIR)
     return value
 
 
@@ -152,7 +154,9 @@ def _decode_auth(encoded: str, key: str, name: str) -> tuple[str, str]:
     wrong = f'{name}: "auth" of "{key}" is not base64 of user:password'
     try:
         # Go's decoder, which docker and podman use, skips line breaks: `base64` wraps at 76 characters.
-        decoded = base64.b64decode("".join(encoded.split()), validate=True).decode()
+        text = "".join(encoded.split())
+        padding = "=" * (-len(text) % 4)  # which some scripts strip
+        decoded = base64.b64decode(text + padding, validate=True).decode()
     except (binascii.Error, ValueError):
         raise CredentialsError(wrong) from None
     username, colon, password = decoded.partition(":")
@@ -203,9 +207,11 @@ def put_entry(path: Path, host: str, entry: Mapping[str, str] | None) -> bool:
                 _replace(place, {**config, "auths": auths})
             return bool(old)
     except OSError as error:
-        raise CredentialsError(f"credential file {path} cannot be written: {os_reason(error)}") from None
+        raise CredentialsError(
+            f"credential file {path} cannot be written: {os_reason(error)}", hint=_REPAIR
+        ) from None
     except ValueError:  # a number that JSON cannot hold
-        raise CredentialsError(f"credential file {path} is not valid JSON") from None
+        raise CredentialsError(f"credential file {path} is not valid JSON", hint=_REPAIR) from None
 
 
 @contextlib.contextmanager

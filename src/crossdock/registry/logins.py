@@ -12,7 +12,7 @@ from pathlib import Path
 
 from crossdock.errors import CredentialsError
 from crossdock.oci.registryname import registry_key
-from crossdock.options import Credentials
+from crossdock.options import Credentials, expand_home
 from crossdock.registry.credentials import credential_files
 from crossdock.registry.loginfile import (
     find_helper,
@@ -27,7 +27,7 @@ from crossdock.registry.loginfile import (
 def docker_config(environ: Mapping[str, str]) -> Path:
     """Docker's own file. Raises `CredentialsError` when nothing says where it is."""
     if folder := environ.get("DOCKER_CONFIG"):
-        return Path(folder, "config.json")
+        return Path(expand_home(folder, environ), "config.json")
     if home := environ.get("HOME"):
         return Path(home, ".docker", "config.json")
     raise CredentialsError(
@@ -44,7 +44,7 @@ def login_file(host: str, environ: Mapping[str, str], authfile: Path | None = No
     if authfile is not None:
         return authfile
     if named := environ.get("REGISTRY_AUTH_FILE"):
-        return Path(named)
+        return Path(expand_home(named, environ))
     files = _files(environ)
     for path in files:
         config = read_config(path)
@@ -79,7 +79,11 @@ async def erase_login(
     Returns those places in words. Raises `CredentialsError`. # process
     """
     named = environ.get("REGISTRY_AUTH_FILE")
-    files = [authfile] if authfile else [*([Path(named)] if named else []), *_files(environ)]
+    files = (
+        [authfile]
+        if authfile
+        else [*([Path(expand_home(named, environ))] if named else []), *_files(environ)]
+    )
     places = []
     for path in files:
         config = await asyncio.to_thread(read_config, path)

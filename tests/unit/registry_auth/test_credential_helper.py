@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -240,3 +242,44 @@ async def test_many_tasks_ask_the_helper_once(tmp_path: Path) -> None:
     found = await asyncio.gather(*(store.find("app") for _ in range(10)))
     assert len(set(found)) == 1
     assert (tmp_path / "runs").read_text() == "run\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo not implemented; exit 1", "exit code 1: not implemented"),
+        ("printf 'two\\n\\tlines\\033[31m' >&2; exit 1", "exit code 1: two lines [31m"),
+        ("exit 2", "exit code 2"),
+        ("printf '%01000d' 0; exit 1", f"exit code 1: {'0' * 300}…"),
+        ("echo denied for p; exit 1", "exit code 1: denied for …"),
+        ("echo Bearer aBcDeFgHiJkL; exit 1", "exit code 1: Bearer …"),
+    ],
+)
+async def test_why_it_failed_is_on_one_bounded_line(tmp_path: Path, script: str, reason: str) -> None:
+    with pytest.raises(CredentialsError) as caught:
+        await store_in_helper(
+            "test", HOST, Credentials("u", "p"), environ=helper(tmp_path, script), named_by=CONFIG
+        )
+    assert str(caught.value).endswith(reason)
+    assert " get" not in caught.value.hint
+
+
+@pytest.mark.parametrize("way", ["cat", "base64 -w0", "sed 's/.*Secret//'"])
+async def test_why_it_failed_never_has_the_secret(tmp_path: Path, way: str) -> None:
+    secret = 'pä"ss/wörd'
+    encoded = base64.b64encode(f"u:{secret}".encode()).decode()
+    with pytest.raises(CredentialsError) as caught:
+        await store_in_helper(
+            "test",
+            HOST,
+            Credentials("u", secret),
+            environ=helper(tmp_path, f"{way}; echo; echo {encoded} '{secret}'; exit 1"),
+            named_by=CONFIG,
+        )
+    for spelling in (secret, json.dumps(secret)[1:-1], encoded, quote(secret, safe="")):
+        assert spelling not in str(caught.value)
+
+
+async def test_a_helper_that_accepts_an_erase_and_does_nothing_has_not_erased(tmp_path: Path) -> None:
+    said = {"environ": helper(tmp_path, answer("u", "p")), "named_by": str(CONFIG)}
+    assert not await erase_in_helper("test", HOST, **said)  # type: ignore[arg-type]

@@ -335,3 +335,12 @@ async def test_az_is_asked_last_and_not_for_others(tmp_path: Path, own: dict[str
     assert not (tmp_path / "asked").exists()
     for authfile in (None, empty):
         assert await found({}, authfile) == (None if own else Credentials(access_token="s3cret"))
+
+
+async def test_auth_may_lack_its_padding(tmp_path: Path) -> None:
+    for password in ("pw", "pw1", "pw12"):
+        encoded = base64.b64encode(f"u:{password}".encode()).decode().rstrip("=")
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps({"auths": {HOST: {"auth": encoded}}}))
+        store = CredentialStore(HOST, given=None, environ={"REGISTRY_AUTH_FILE": str(path)}, side="source")
+        assert await store.find("app") == Credentials(username="u", password=password)
