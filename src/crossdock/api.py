@@ -16,6 +16,7 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Location, Reference, as_location
 from crossdock.options import CopyOptions, Verify
 from crossdock.reading import read_manifest
+from crossdock.transfer.attachedtags import is_attached_tag
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.image import ImageCopy, Wish
 from crossdock.transfer.naming import fetch_named
@@ -296,6 +297,8 @@ def _wish(
         and origin.repository != destination.repository
     ):
         mount_from = (origin.repository,)
+    if not is_named and (is_attached_tag(origin.tag) or is_attached_tag(destination.tag)):
+        platforms = ()  # a list of referrers is an index, but not one of platforms
     return Wish(
         source_reference=str(origin),
         target_reference=str(destination),

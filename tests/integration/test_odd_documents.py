@@ -293,3 +293,64 @@ def test_tags_of_registries_are_tags_of_layouts(
     crossdock.copy(f"oci:{tmp_path}/layout:{tag}", f"oci:{tmp_path}/layout:other")
     document: dict[str, Any] = json.loads((tmp_path / "layout/index.json").read_bytes())
     assert len(document["manifests"]) == 2
+
+
+# -- ORAS artifacts ------------------------------------------------------------------------------------------
+
+ORAS = "application/vnd.cncf.oras.artifact.manifest.v1+json"
+
+
+def oras_artifact(builder: ImageBuilder, subject: Content) -> Content:
+    blob = builder.blob(b"signature", "application/jose+json")
+    text = {"mediaType": ORAS, "artifactType": "application/x.sig", "blobs": [blob.document()]}
+    return builder.blob(json.dumps({**text, "subject": subject.document()}).encode(), ORAS)
+
+
+def test_oras_artifact_by_its_tag_is_said_as_that(
+    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder
+) -> None:
+    artifact = oras_artifact(builder, image(builder))
+    source = serve(artifact)
+    for words in (("copy", source, f"{lenient.host}/copy:v1"), ("inspect", source)):
+        line = crossdock.fail(*words, code=SOURCE)
+        assert f"an ORAS artifact manifest ({ORAS}), which cannot be copied" in line
+        assert "oras 1.0 or newer" in line
+        assert "try again" not in line
+
+
+def test_oras_artifact_that_does_not_state_its_type(
+    crossdock: Crossdock, lenient: LenientRegistry, builder: ImageBuilder
+) -> None:
+    text = json.loads(builder.read(oras_artifact(builder, image(builder))))
+    del text["mediaType"]
+    content = builder.blob(json.dumps(text).encode(), ORAS)
+    lenient.hold(builder)
+    lenient.name("v1", content, served_as=ORAS)
+    line = crossdock.fail_copy(f"{lenient.host}/app:v1", f"{lenient.host}/copy:v1", code=SOURCE)
+    assert "ORAS artifact manifest" in line
+
+
+def test_oras_artifact_in_an_index_is_said_as_that_and_platforms_are_copied(
+    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder
+) -> None:
+    amd64 = image(builder)
+    artifact = oras_artifact(builder, amd64)
+    source = serve(builder.index([amd64, artifact]))
+    line = crossdock.fail_copy(source, f"{lenient.host}/copy:v1", code=SOURCE)
+    assert f"the index lists {artifact.digest}, an ORAS artifact manifest" in line
+    assert not [path for _, path in lenient.asked if f"/blobs/{artifact.digest}" in path]
+    crossdock.copy(source, f"{lenient.host}/copy:v1", "--platform", "linux/amd64")
+
+
+def test_oras_artifact_that_refers_to_an_image_is_left_out_with_a_warning(
+    crossdock: Crossdock, lenient: LenientRegistry, builder: ImageBuilder
+) -> None:
+    amd64 = image(builder)
+    artifact = oras_artifact(builder, amd64)
+    listed = builder.index([artifact])
+    lenient.hold(builder)
+    lenient.name("v1", amd64)
+    lenient.name(amd64.digest.replace(":", "-"), listed)
+    result = crossdock.copy(f"{lenient.host}/app:v1", f"{lenient.host}/copy:v1")
+    assert any(artifact.digest in each and "ORAS artifact manifest" in each for each in result["warnings"])
+    assert ("copy", "v1") in lenient.manifests

@@ -17,6 +17,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
+from crossdock.transfer.attachedtags import is_attached_tag
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.naming import fetch_named, resolve
@@ -69,7 +70,8 @@ class PairCopy:
         kept = resolved.kept = resolved.kept or KeptSource(reading, named)
         there: Digest | None = None
         origin, shown = replace(resolved.source, tag=None, digest=named.digest), str(target)
-        if not self._platforms:
+        platforms = () if is_attached_tag(target.tag) else self._platforms
+        if not platforms:
             there = await self._there(writing, target, named)
             checked = self._workshop.checks_blobs
             if there == named.digest and not checked and not await self._may_have_attached(resolved, kept):
@@ -78,9 +80,10 @@ class PairCopy:
                 adds, drops = await self._compare(kept, writing, named, target)
                 if drops and not adds:
                     return self._unchanged(resolved, target, tally, started), False
-                if drops:  # the target's own entries stay: the engine adds those that are missing
-                    origin = replace(origin, digest=subject)
-                    target = replace(target, tag=None, digest=subject)
+                listed = replace(target, tag=None, digest=subject)
+                if drops and await self._takes_whole(writing, listed, subject):
+                    # The target's own entries stay: the engine adds those that are missing.
+                    origin, target = replace(origin, digest=subject), listed
         if there != named.digest:
             origin = await self._checked_origin(resolved, origin, reading)
         watch = _Watch(tally.listener)
@@ -88,7 +91,7 @@ class PairCopy:
         result = await copy_one(
             origin,
             target,
-            self._platforms,
+            platforms,
             self._places,
             self._workshop,
             self._resuming,
@@ -130,6 +133,12 @@ class PairCopy:
                 return found.digest if found is not None else None
             there = await writing.has_manifest(named) and await writing.is_pushed_manifest(named)
             return named.digest if there else None
+
+    async def _takes_whole(self, writing: RegistryRepository, target: Reference, subject: Digest) -> bool:
+        """Whether the subject of a list may be copied whole: an index of which platforms were chosen may not,
+        unless the target has it anyway. # network
+        """
+        return not self._platforms or bool(await self._there(writing, target, Descriptor("", subject, 0)))
 
     async def _may_have_attached(self, resolved: Resolved, kept: KeptSource) -> bool:
         """Whether there may be signatures and the like at the source that the target must be asked for.

@@ -31,6 +31,11 @@ from crossdock.oci.descriptor import (
 from crossdock.oci.digest import Digest
 from crossdock.oci.text import quote, without_half_pairs
 
+_ORAS = (
+    f"an ORAS artifact manifest ({mediatype.ORAS_ARTIFACT}), which cannot be copied: "
+    "registries no longer take this type"
+)
+_ORAS_HINT = "ask its publisher to push it again with oras 1.0 or newer, which writes OCI manifests"
 _SCHEMA1 = "Docker's old image format, schema 1, cannot be copied: registries no longer take it"
 
 Kind = Literal["image", "index", "artifact"]
@@ -224,9 +229,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
 
 
-def refuse_schema1_entries(index: Manifest) -> None:
-    """Raise `InvalidManifest` for an index that lists an image of Docker's schema 1."""
+def refuse_old_entries(index: Manifest) -> None:
+    """Raise `InvalidManifest` for an index that lists an image of Docker's schema 1 or an ORAS artifact."""
     for entry in index.manifests:
+        if mediatype.bare(entry.media_type) == mediatype.ORAS_ARTIFACT:
+            raise InvalidManifest(
+                f"the index lists {entry.digest}, {_ORAS}",
+                hint=f"copy the platforms in newer formats with --platform, or {_ORAS_HINT}",
+            )
         if mediatype.is_schema1(entry.media_type):
             whose = f" for {entry.platform}" if entry.platform else ""
             raise InvalidManifest(
@@ -260,6 +270,8 @@ def _media_type(document: dict[str, Any], wire: _ManifestJson, media_type: str |
     is OCI's, whatever `media_type` says.
     """
     declared, given = mediatype.bare(wire.media_type), mediatype.bare(media_type)
+    if mediatype.ORAS_ARTIFACT in (declared, None if declared else given):
+        raise InvalidManifest(f"it is {_ORAS}", hint=_ORAS_HINT)
     if declared and declared not in _KINDS:
         raise InvalidManifest(f"invalid manifest: {quote(declared)} is not the type of a manifest")
     if declared and given in _KINDS and _KINDS[declared] != _KINDS[given]:

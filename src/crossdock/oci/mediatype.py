@@ -11,6 +11,8 @@ OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"  # in image-spec 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
+ORAS_ARTIFACT = "application/vnd.cncf.oras.artifact.manifest.v1+json"  # of oras before 0.15
+
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"

@@ -43,7 +43,7 @@ from crossdock.errors import (
 from crossdock.events import BlobPlanned, CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest, refuse_schema1_entries
+from crossdock.oci.manifest import Manifest, refuse_old_entries
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.oci.platform import Platform
 from crossdock.reading import read_manifest
@@ -383,7 +383,7 @@ class ImageCopy:
         """
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = await read_manifest(data, descriptor.media_type)
-            refuse_schema1_entries(manifest)
+            refuse_old_entries(manifest)
         descriptor = replace(descriptor, media_type=manifest.media_type, size=len(data))
         self._subjects.append(descriptor)
         manifests, found = _split(manifest)

@@ -1,8 +1,8 @@
 """Choosing platforms: what ``--platform`` makes of an index.
 
 One platform on an index is that platform's manifest. Several are a new index, with a new digest, of the
-entries of these platforms and the attestations that BuildKit lists beside them. On a single image the
-platform is checked against its config.
+entries of these platforms and the attestations that BuildKit lists beside them. A single image is copied as
+it is, if its config states one of the platforms or none, as those of signatures and Helm charts do.
 
 Rules of the search:
 
@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Callable
 from msgspec import Struct, field
 
 from crossdock.content import Body, Source
-from crossdock.errors import ContentError, InvalidManifest, InvalidOption, LimitExceeded, NotFound
+from crossdock.errors import ContentError, InvalidManifest, LimitExceeded, NotFound
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.index import (
@@ -241,16 +241,12 @@ def _says_nothing(entry: Descriptor) -> bool:
 
 
 async def _check_single(manifest: Manifest, wanted: tuple[Platform, ...], source: Source) -> None:
-    if len(wanted) > 1:
-        raise InvalidOption(
-            "several platforms were asked of a single image", hint="give one --platform or none"
-        )
     if manifest.config is None:
         return
     offered = platform_of_config(await _read_blob(manifest.config, source))
-    if offered is not None and not matches(wanted[0], offered):
+    if offered is not None and not any(matches(each, offered) for each in wanted):
         raise NotFound(
-            f"the image is for {str(offered)[:SHOWN]}, not {wanted[0]}",
+            f"the image is for {str(offered)[:SHOWN]}, not {' or '.join(map(str, wanted))}",
             hint="leave --platform out to copy it",
         )
 
