@@ -127,10 +127,12 @@ class ConnectFailed(TransportError, ConnectionError):
 
     ``.is_closed`` is True when the port refused, and never took a connection of this process before: most
     likely the address is wrong, and waiting does not help (`options.NetworkOptions.retries_after`).
+    ``.is_unknown_name``: the name service knows no such host.
     ``.lacks_descriptors``: this process has as many open files as it may have.
     """
 
     is_closed: bool = False
+    is_unknown_name: bool = False
     lacks_descriptors: bool = False
 
 

@@ -18,10 +18,13 @@ from msgspec import Struct
 from crossdock.api import CopyResult, copy_one, refuse_running_loop, run
 from crossdock.descriptors import affordable
 from crossdock.errors import (
+    ConnectFailed,
     CopiesFailed,
     CopyError,
     CrossdockError,
     InvalidOption,
+    InvalidReference,
+    NotFound,
     RetriesExhausted,
     Side,
     root_cause,
@@ -83,7 +86,7 @@ class ManyResult:
             return None
         return CopiesFailed(
             f"{len(errors)} of {len(self.copies)} copies failed",
-            hint="copy the same list again: what has arrived is not moved twice",
+            hint=hint_to_repeat("copy the same list again", errors),
             errors=errors,
         )
 
@@ -91,6 +94,18 @@ class ManyResult:
         """The sums over all results; sizes in bytes. A blob counts once for each copy that names it."""
         results = [each.result for each in self.copies if each.result is not None]
         return {name: sum(getattr(result, name) for result in results) for name in SUMS}
+
+
+def hint_to_repeat(how: str, errors: Iterable[Exception]) -> str:
+    """The advice to run it again; empty when all failures are names that would not be found then either."""
+    causes = map(root_cause, errors)
+    return "" if all(map(_is_wrong_name, causes)) else f"{how}: what has arrived is not moved twice"
+
+
+def _is_wrong_name(cause: BaseException) -> bool:
+    """Whether a repository, tag or host is not there, or can be none."""
+    is_unknown_host = isinstance(cause, ConnectFailed) and cause.is_unknown_name
+    return is_unknown_host or isinstance(cause, NotFound | InvalidReference)
 
 
 async def copy_many(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.command import DONE, SOURCE, USAGE, Crossdock
+from support.command import DONE, NOT_FOUND, SOURCE, USAGE, Crossdock
 from support.mock_registry import Answer, Asked, MockRegistry, Reply
 
 NOTHING_MATCHED = 12
@@ -218,9 +218,24 @@ def test_azures_pages_without_links_are_continued_behind_the_last_digest(
         ("/nosuchteam", (), "none of the 2 repositories of HOST is below nosuchteam/; it lists 'team/app'"),
         ("/team/app", (), "team/app is a repository: mirror HOST/team with --repository app"),
         ("/team", ("--tags", "9*"), "'9*' matches none of the 2 tags of the 2 repositories of HOST/team"),
-        ("", ("--exclude", "*"), "none of the 2 repositories of HOST is wanted: '*'"),
+        ("", ("--exclude", "*"), "--exclude leaves none of the 2 repositories of HOST: '*'"),
+        (
+            "/team",
+            ("--exclude", "a*", "--exclude", "o*"),
+            "none of the 2 repositories of HOST/team: 'a*', 'o*'",
+        ),
+        (
+            "",
+            ("--repository", "*/app", "--exclude", "team/*"),
+            "--exclude leaves none of the 1 repository of HOST for '*/app': 'team/*'",
+        ),
+        (
+            "",
+            ("--repository", "team/app", "--exclude", "team/*"),
+            "--exclude leaves none of the repositories that are named: 'team/*'",
+        ),
     ],
-    ids=["pattern", "prefix", "repository", "tags", "excluded"],
+    ids=["pattern", "prefix", "repository", "tags", "excluded", "below", "matching", "named"],
 )
 def test_a_mirror_of_nothing_says_why_and_has_its_own_code(
     crossdock: Crossdock, start: Start, tmp_path: Path, place: str, flags: tuple[str, ...], said: str
@@ -245,7 +260,36 @@ def test_a_registry_without_content_is_nothing_as_well(crossdock: Crossdock, sta
     source = start()
     done = crossdock("mirror", source.host, "other.example")
     assert done.code == NOTHING_MATCHED
-    assert "has no repository" in done.stderr
+    assert f"nothing to mirror: {source.host} lists no repositories; a login may show more" in done.stderr
+    done = crossdock("mirror", f"{source.host}/team", "other.example", "--dry-run")
+    assert done.code == NOTHING_MATCHED
+    assert f"{source.host} lists no repositories" in done.stderr
+
+
+def test_a_repository_that_is_named_and_missing_is_not_mirrored_again(
+    crossdock: Crossdock, start: Start
+) -> None:
+    unknown = Reply.error(404, "NAME_UNKNOWN")
+    source = start(lambda asked: unknown if asked.path.startswith("/v2/team/xyz/") else None)
+    target = start()
+    source.image("team/app", "v1")
+    words = ("mirror", source.host, target.host, "--progress", "none", "--repository", "team/xyz")
+    done = crossdock(*words)
+    assert done.code == NOT_FOUND
+    assert done.stderr.splitlines()[-1] == "crossdock: 1 of 1 copies failed"
+    done = crossdock(*words, "--repository", "team/app")
+    assert done.code == NOT_FOUND
+    assert done.stderr.splitlines()[-1] == "crossdock: 1 of 2 copies failed"
+
+
+def test_a_list_that_is_too_long_says_nothing_of_tags(crossdock: Crossdock, start: Start) -> None:
+    body = b'{"tags": ["' + b"a" * (16 << 20) + b'"]}'
+    source = start(lambda asked: Reply(200, body=body) if asked.path.endswith("/tags/list") else None)
+    for words in (("tags", f"{source.host}/app"), ("acr", "repository", "show-tags", f"-n{source.host}")):
+        more = ("--repository", "app") if words[0] == "acr" else ()
+        line = crossdock.fail(*words, *more, code=SOURCE, naming=["over the limit of 16777216 bytes"])
+        assert line.endswith("; tell who runs that registry")
+        assert "tagged" not in line
 
 
 def test_one_pattern_of_several_that_matches_nothing_is_a_warning(crossdock: Crossdock, start: Start) -> None:

@@ -14,13 +14,23 @@ from crossdock.errors import (
     CopiesFailed,
     CopyError,
     CrossdockError,
+    Denied,
     InvalidInput,
     InvalidOption,
+    InvalidReference,
     NotFound,
     RetriesExhausted,
 )
 from crossdock.events import CopyDone, CopyFailed, Event
-from crossdock.many import GIVE_UP_AFTER_COPIES, GIVE_UP_AFTER_S, ManyCopy, Reach, listed
+from crossdock.many import (
+    GIVE_UP_AFTER_COPIES,
+    GIVE_UP_AFTER_S,
+    ManyCopy,
+    ManyResult,
+    PairResult,
+    Reach,
+    listed,
+)
 from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions, NetworkOptions
 from crossdock.pairs import Pair
@@ -69,6 +79,26 @@ async def test_a_failed_pair_does_not_end_the_others(layout: Path, tmp_path: Pat
     assert isinstance(result.failure, CopiesFailed)
     assert (str(result.failure), result.failure.errors) == ("1 of 3 copies failed", (failed.error,))
     assert [event.error for event in events if isinstance(event, CopyFailed)] == [failed.error]
+
+
+@pytest.mark.parametrize(
+    ("causes", "is_advised"),
+    [
+        ([NotFound("404")], False),
+        ([NotFound("404"), ConnectFailed("no such host", is_unknown_name=True)], False),
+        ([ConnectFailed("the proxy wants another login", retryable=False)], True),
+        ([InvalidReference("too long")], False),
+        ([NotFound("404"), ConnectFailed("refused")], True),
+        ([Denied("403")], True),
+    ],
+)
+def test_a_repetition_is_advised_unless_only_names_were_wrong(
+    causes: list[CrossdockError], is_advised: bool
+) -> None:
+    copies = tuple(PairResult(source="a", target="b", status="failed", error=each) for each in causes)
+    failure = ManyResult(copies=copies, seconds=1).failure
+    assert failure is not None
+    assert failure.hint == ("copy the same list again: what has arrived is not moved twice" * is_advised)
 
 
 async def test_the_first_failure_ends_the_run_when_asked(layout: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from crossdock.errors import (
     CredentialsError,
     CrossdockError,
     Denied,
+    LimitExceeded,
     NotFound,
     RateLimited,
     RedirectRefused,
@@ -33,6 +34,8 @@ _USERINFO = r"(?<=//)[^/\s@]*@(?!sha\d+:)"
 # Controls, line ends, and what turns the direction of writing.
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _BREAKS = rf"[{_UNPRINTABLE}]+"
+# Operations that move no content, among them those of commands that list or log in.
+_READS = ("inspect", "list tags", "list repositories", "list manifests", "log in")
 _QUERY = r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]+"
 
 
@@ -100,8 +103,11 @@ def next_step(error: BaseException) -> str:
             return _what_to_look_for(error)
         case RateLimited():
             return "wait, or use credentials with a higher limit"
-        case ContentError():
-            return "nothing was tagged; try again, and if it stays tell who runs that registry"
+        case ContentError() as cause:
+            again = "" if isinstance(cause, LimitExceeded) else "try again, and if it stays "
+            return (
+                f"{'' if _tags_nothing(error) else 'nothing was tagged; '}{again}tell who runs that registry"
+            )
         case ConnectFailed():
             return "check host and port, and whether the registry runs"
         case TlsFailed():
@@ -111,18 +117,25 @@ def next_step(error: BaseException) -> str:
         case TimedOut():
             return "try again, or allow more with --timeout"
         case TransportError() | ServerBusy():
-            return "try again: what has arrived is not moved twice"
+            return "try again" if _tags_nothing(error) else "try again: what has arrived is not moved twice"
         case RegistryError():
             return "ask who runs that registry: its log may tell why"
     return ""
 
 
+def _tags_nothing(error: BaseException) -> bool:
+    """Whether no content was to be moved, so that there is nothing to say of it."""
+    return isinstance(error, CopyError) and (not error.names_side or error.operation.startswith(_READS))
+
+
 def _what_to_look_for(error: BaseException) -> str:
     """What to do about what is not there, by what was asked for."""
     operation = error.operation if isinstance(error, CopyError) else ""
+    if isinstance(error, CopyError) and error.reference.startswith("oci:"):
+        return ""  # the message has said which tags the layout has
     if isinstance(error, CopyError) and error.side == "target":
         return "check the repository's name; some registries want it to be created before"
-    if operation.startswith(("list ", "delete repository")):
+    if operation.startswith(("list tags", "list manifests", "delete repository")):
         return "check the repository's name"
     if operation.startswith("fetch"):
         return "the source lists it and does not have it: ask who runs it, or who pushed it, to push it again"

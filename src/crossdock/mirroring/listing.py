@@ -22,6 +22,8 @@ _NO_CATALOG = (
     "use credentials that may list the catalog, or name the repositories, without patterns, by --repository: "
     "then it is not asked for"
 )
+_NOTHING_LISTED = "a login may show more: use crossdock login, or --src-creds-stdin"
+_PATTERNS = "patterns are a shell's (*, ?, [a-z]) and match the whole name below the prefix"
 _NO_LIST = "leave --untagged away: only registries with Azure's API (/acr/v1) list manifests without a tag"
 
 
@@ -148,22 +150,34 @@ class Listing:
             repositories = (
                 f"the {_count(self._wanted_repositories, 'repository', 'repositories')} of {source}"
             )
-            what = f"{repositories} have no tags"
+            what = f"{repositories} {'has' if self._wanted_repositories == 1 else 'have'} no tags"
             if self._all_tags:
                 of = f"the {_count(self._all_tags, 'tag', 'tags')} of {repositories}"
                 what = f"{_quoted(selection.tags)} matches none of {of}"
                 hint = "patterns are a shell's (*, ?, [a-z]) and match the whole tag"
+        elif self._in_catalog is None:
+            what = f"--exclude leaves none of the repositories that are named: {_quoted(selection.exclude)}"
+            hint = _PATTERNS
         elif self._in_catalog:
-            listed = f"the {_count(len(self._in_catalog), 'repository', 'repositories')} of {source.registry}"
-            if not any(source.name_of(each) for each in self._in_catalog):
-                what = f"none of {listed} is below {source.prefix}/"
-                hint = _hint_of_prefix(source, self._in_catalog)
-            else:
-                what = f"none of {listed} is wanted: {_quoted(selection.repositories or selection.exclude)}"
-                hint = "patterns are a shell's (*, ?, [a-z]) and match the whole name below the prefix"
+            what, hint = self._unwanted(self._in_catalog)
         else:
-            what = f"{source} has no repository that is wanted"
+            what, hint = f"{source.registry} lists no repositories", _NOTHING_LISTED
         return NothingMatched(f"nothing to mirror: {what}", hint=hint)
+
+    def _unwanted(self, listed: list[str]) -> tuple[str, str]:
+        """Why no repository of the catalog is wanted, and the hint."""
+        source, selection = self._source, self._selection
+        repositories = f"the {_count(len(listed), 'repository', 'repositories')} of {source.registry}"
+        below = [name for each in listed if (name := source.name_of(each)) is not None]
+        if not below:
+            return f"none of {repositories} is below {source.prefix}/", _hint_of_prefix(source, listed)
+        matching = [name for name in below if selection.matches_repository(name)]
+        if not matching:
+            return f"none of {repositories} is wanted: {_quoted(selection.repositories)}", _PATTERNS
+        left = f"the {_count(len(matching), 'repository', 'repositories')} of {source}"
+        if selection.repositories:
+            left = f"{left} for {_quoted(selection.repositories)}"
+        return f"--exclude leaves none of {left}: {_quoted(selection.exclude)}", _PATTERNS
 
     async def _without_tag(self, name: str, exists: bool) -> list[Digest]:
         from crossdock.registry.metadata import manifest_entries

@@ -84,11 +84,13 @@ class Selection(Struct, frozen=True):
             source.reference(name)
         return [name for name in names if not _matches(name, self.exclude)]
 
+    def matches_repository(self, name: str) -> bool:
+        """Whether the repository of this name below the prefix is wanted, unless it is excluded."""
+        return not self.repositories or _matches(name, self.repositories)
+
     def wants_repository(self, name: str) -> bool:
         """Whether the repository of this name below the prefix is wanted."""
-        return (not self.repositories or _matches(name, self.repositories)) and not _matches(
-            name, self.exclude
-        )
+        return self.matches_repository(name) and not _matches(name, self.exclude)
 
     def unmatched(self, names: Iterable[str]) -> list[str]:
         """The patterns of repositories that match none of `names`."""

@@ -17,7 +17,16 @@ from msgspec import Struct, field
 from crossdock.api import CopyResult, refuse_running_loop, run
 from crossdock.errors import CopiesFailed, CopyError, InvalidOption, InvalidReference, NothingMatched
 from crossdock.events import CopyFailed, Warned, check_listener
-from crossdock.many import AT_ONCE, SUMS, ManyListener, PairResult, Reach, Status, without_traceback
+from crossdock.many import (
+    AT_ONCE,
+    SUMS,
+    ManyListener,
+    PairResult,
+    Reach,
+    Status,
+    hint_to_repeat,
+    without_traceback,
+)
 from crossdock.mirroring.listing import Item, Listing, UntaggedUnlisted
 from crossdock.mirroring.names import Namespace, Selection, check
 from crossdock.mirroring.pair import PairCopy, Resolved
@@ -72,10 +81,11 @@ class MirrorResult:
         """What to raise for the copies that failed, or when there was nothing to copy; else None."""
         if not self.failed:
             return self.nothing
+        errors = tuple(each.error for each in self.failures if each.error is not None)
         return CopiesFailed(
             f"{self.failed} of {self.copies} copies failed",
-            hint="mirror again: what has arrived is not moved twice",
-            errors=tuple(each.error for each in self.failures if each.error is not None),
+            hint=hint_to_repeat("mirror again", errors),
+            errors=errors,
         )
 
 

@@ -82,6 +82,7 @@ class Resolver:
                 f"the host name {host} could not be resolved: {os_reason(error)}",
                 hint="check the spelling of the host name" if is_final else "",
                 retryable=not is_final,
+                is_unknown_name=is_final,
             ) from error
         if not found:
             raise ConnectFailed(f"the host name {host} has no address")

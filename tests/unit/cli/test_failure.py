@@ -27,6 +27,32 @@ def test_the_line_has_operation_side_reference_cause_and_next_step() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("operation", "cause", "said"),
+    [
+        ("list tags of", errors.LimitExceeded("too long"), "tell who runs that registry"),
+        ("inspect", errors.DigestMismatch("odd"), "try again, and if it stays tell who runs that registry"),
+        ("list repositories of", errors.ReadFailed("reset"), "try again"),
+        ("inspect", errors.ServerBusy("503"), "try again"),
+        ("resolve", errors.LimitExceeded("too long"), "nothing was tagged; tell who runs that registry"),
+        ("resolve", errors.ReadFailed("reset"), "try again: what has arrived is not moved twice"),
+    ],
+)
+def test_advice_speaks_of_tags_and_content_where_content_was_to_be_moved(
+    operation: str, cause: CrossdockError, said: str
+) -> None:
+    error = at_edge(cause)
+    error.operation = operation
+    assert error_line(error) == f"crossdock: {operation} source h:1/r:t: {cause}; {said}"
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_a_layout_lacks_has_no_advice_for_registries(side: Side) -> None:
+    cause = NotFound("no tag v2 in L; its tags are v1")
+    line = error_line(at_edge(cause, side, "oci:L:v2"))
+    assert line == f"crossdock: resolve {side} oci:L:v2: no tag v2 in L; its tags are v1"
+
+
 def test_the_line_names_no_side_where_one_registry_takes_part() -> None:
     with pytest.raises(CopyError) as raised, during("untag", "source", "h:1/r:t", names_side=False):
         raise NotFound("404", hint="h:1/r has no tag t")
