@@ -17,6 +17,7 @@ never taken yet and is only seconds old: another instance, whose clock is behind
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -136,6 +137,7 @@ class Authenticator:
         self._challenge: Challenge | None = None
         self._was_let_in = False
         self._was_asked = False  # `ping`
+        self._strangers: set[str] = set()  # repositories without credentials: not looked for at each request
         self._tokens: dict[Scope, Token] = {}
         self._taken: dict[Scope, str] = {}  # the last token that got an answer other than 401
         self._replaced: set[Scope] = set()  # whose token was never taken, and was replaced for that
@@ -158,7 +160,10 @@ class Authenticator:
         if (
             self._challenge is None
             and not self._was_asked
-            and ((for_long and not self._was_let_in) or await self._has_credentials(scope.repository))
+            and (
+                (for_long and not self._was_let_in)
+                or (scope.repository not in self._strangers and await self._has_credentials(scope.repository))
+            )
         ):
             await self._ask_first()
         challenge = self._challenge
@@ -303,10 +308,11 @@ class Authenticator:
             yield token.value
 
     async def _has_credentials(self, repository: str) -> bool:
-        try:
-            return await self._store.find(repository) not in (None, Credentials())
-        except CredentialsError:  # raised again where the registry demands a login
-            return False
+        with suppress(CredentialsError):  # raised again where the registry demands a login
+            if await self._store.find(repository) not in (None, Credentials()):
+                return True
+        self._strangers.add(repository)
+        return False
 
     async def _ask_first(self) -> None:
         async def ask() -> None:

@@ -106,7 +106,9 @@ class ControlHttp:
 
 async def _read(exchange: Exchange, method: str, status: int, headers: HeaderView, limit: int) -> bytes:
     """The body without the coding that a proxy put on it; at most `limit` bytes, encoded or not."""
-    coding = coding_of(", ".join(headers.getall("content-encoding")))
+    coding = headers.get("content-encoding", "")  # nearly always none
+    if coding:
+        coding = coding_of(", ".join(headers.getall("content-encoding")))
     if status >= 400 or status in _SAID_BY_HEAD:  # the status counts, whatever the rest is
         return decoded_start(coding, await exchange.read_start(MAX_BODY), MAX_BODY)
     if not coding or method == "HEAD":

@@ -173,6 +173,7 @@ class CredentialStore:
         self._side = side
         self._found: dict[str, Credentials | None] = {}
         self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
+        self._configs: dict[Path, Config | None] = {}  # files that were read: for every repository once more
         self._is_renewable = False  # a helper has answered
         self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
@@ -207,6 +208,7 @@ class CredentialStore:
 
     async def _renew(self, repository: str) -> Credentials | None:
         answers, self._answers = self._answers, {}
+        self._configs.clear()
         new = await self._search(repository)
         if new is None:  # the helper fails now: it was asked in vain
             self._answers, self._files_are_stale = answers, False
@@ -322,11 +324,17 @@ class CredentialStore:
             return in_file
 
     def _read(self, file: CredentialFile) -> Config | None:
-        try:
-            return file.read()
-        except Unreadable as error:
-            self._pass_over(error)
-            return None
+        """The document of the file, which is read once until `renew`."""
+        if file.text or file.path not in self._configs:
+            try:
+                found = file.read()
+            except Unreadable as error:
+                self._pass_over(error)
+                found = None
+            if file.text:
+                return found
+            self._configs[file.path] = found
+        return self._configs[file.path]
 
     def _pass_over(self, error: CredentialsError) -> None:
         if str(error) not in self.troubles:

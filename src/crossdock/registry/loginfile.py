@@ -15,7 +15,6 @@ import binascii
 import contextlib
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -239,7 +238,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, config: Config) -> None:
     data = json.dumps(config, indent="\t", allow_nan=False).encode() + b"\n"
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{path.name}-{os.urandom(8).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as stream:
