@@ -293,37 +293,37 @@ def _add_copying(parser: _Parser) -> None:
 
 
 def _add_resuming(parser: _Parser) -> None:
-    group = parser.add_argument_group("going on after an interruption")
+    group = parser.add_argument_group("resuming")
     group.add_argument(
         "--state",
         type=folder,
         metavar="DIR",
-        help="journal of uploads: the same command goes on from it; none: keep none "
+        help="journal of interrupted uploads, from which the same command resumes; none: keep none "
         "(default: crossdock in XDG_STATE_HOME, or in ~/.local/state)",
     )
     group.add_argument(
         "--resume-above",
         type=checked(CopyOptions, "resume_above", parse_size),
         metavar="SIZE",
-        help="blobs over it go up so that they can be resumed, where the registry can (default 256MiB)",
+        help="upload larger blobs resumably, where the registry can (default 256MiB)",
     )
     group.add_argument(
         "--upload-chunk",
         type=checked(CopyOptions, "upload_chunk", parse_size),
         metavar="SIZE",
-        help="of one such request: what an interruption may cost (default 64MiB)",
+        help="bytes per request of a resumable upload; an interruption loses at most one (default 64MiB)",
     )
     group.add_argument(
         "--spool",
         type=folder_path,
         metavar="DIR",
-        help="keep there what was read of such blobs: where a target begins anew, the source need not",
+        help="keep source bytes of such blobs here, so that an upload that restarts need not read them again",
     )
     group.add_argument(
         "--spool-size",
         type=checked(CopyOptions, "spool_size", parse_size),
         metavar="SIZE",
-        help="all that is kept there together, the oldest goes first (default 16GiB)",
+        help="limit on the spool; the oldest files go first (default 16GiB)",
     )
 
 
@@ -454,7 +454,7 @@ def _add_network(parser: _Parser) -> Any:
         "--timeout",
         type=checked(NetworkOptions, "timeout", parse_duration),
         metavar="TIME",
-        help="give a connection up when nothing moved for so long (default 30s; 10m for commits)",
+        help="drop a connection after this long without progress (default 30s; 10m for commits)",
     )
     group.add_argument(
         "--retries",
