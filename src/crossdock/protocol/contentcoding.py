@@ -8,9 +8,12 @@ are right is for a digest, or a parser, to say.
 
 from __future__ import annotations
 
-import zlib
+from typing import TYPE_CHECKING
 
 from crossdock.errors import LimitExceeded, ProtocolError
+
+if TYPE_CHECKING:
+    import zlib
 
 _DECODED = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}  # RFC 9110 8.4.1.3
 # The others of IANA's "HTTP Content Coding Registry" that change bytes.
@@ -103,7 +106,9 @@ class Decoder:
             if not self._raw.strip(b"\0"):  # padding behind the last member, as gzip(1) takes it
                 self._raw = b""
                 return b""
-            self._stream = zlib.decompressobj(_WBITS[_kind(self._coding, self._raw)])
+            self._stream = _inflater(_kind(self._coding, self._raw))
+        import zlib
+
         try:
             taken = self._stream.decompress(self._raw, most)
         except zlib.error as error:
@@ -182,7 +187,15 @@ def _has_size(coding: str, data: bytes, size: int) -> bool:
 def _first_bytes(coding: str, data: bytes, count: int) -> bytes:
     if not data:
         return b""
+    import zlib
+
     try:
-        return zlib.decompressobj(_WBITS[_kind(coding, data)]).decompress(data, count)
+        return _inflater(_kind(coding, data)).decompress(data, count)
     except zlib.error:
         return b"\0" * count
+
+
+def _inflater(kind: str) -> zlib._Decompress:
+    import zlib  # nearly no answer is encoded
+
+    return zlib.decompressobj(_WBITS[kind])

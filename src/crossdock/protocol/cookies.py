@@ -18,8 +18,9 @@ from crossdock.protocol.redirect import Origin, origin
 MOST_COOKIES = 16
 MOST_BYTES = 4096  # of one: name and value (RFC 6265 6.1)
 
-_PAIR = re.compile(r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*=[ \t]*([\x21-\x3a\x3c-\x7e]*)[ \t]*")
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
+# `re` compiles them when a cookie comes: few registries set one.
+_PAIR = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*=[ \t]*([\x21-\x3a\x3c-\x7e]*)[ \t]*"
+_NUMBER = r"-?[0-9]{1,18}"
 
 
 class _Cookie(Struct, frozen=True):
@@ -48,14 +49,14 @@ class SessionCookies:
         """Take note of the ``Set-Cookie`` fields of the answer to `url`; what is malformed is ignored."""
         for field in set_cookies:
             pair, *attributes = field.split(";")
-            match = _PAIR.fullmatch(pair.strip(" \t"))
+            match = re.fullmatch(_PAIR, pair.strip(" \t"))
             if match is None or len(pair) > MOST_BYTES:
                 continue
             said = {name.strip().lower(): value.strip() for name, _, value in map(_split, attributes)}
             path = said.get("path", "")
             key = origin(url), match[1], path if path.startswith("/") else "/"
             age = said.get("max-age", "")
-            if not match[2] or (_NUMBER.fullmatch(age) and int(age) <= 0):
+            if not match[2] or (re.fullmatch(_NUMBER, age) and int(age) <= 0):
                 self._kept.pop(key, None)
             elif key in self._kept or len(self._kept) < MOST_COOKIES:
                 self._kept[key] = _Cookie(match[2], key[2], "secure" in said)

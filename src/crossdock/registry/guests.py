@@ -20,7 +20,7 @@ from crossdock.registry.tokenanswer import Token
 
 MOST_SCOPES = 8  # of a challenge; one is usual
 
-_REPOSITORY = re.compile(r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/[^/]+")
+_REPOSITORY = r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/[^/]+"
 
 
 class Guests:
@@ -72,5 +72,5 @@ class Guests:
 
 def _place_of(url: str) -> tuple[str, str]:
     """Origin and repository of a registry's URL; an empty repository when it is of none."""
-    found = _REPOSITORY.fullmatch(urlsplit(url).path)
+    found = re.fullmatch(_REPOSITORY, urlsplit(url).path)
     return show_origin(origin(url)), found[1] if found else ""

@@ -26,7 +26,7 @@ from crossdock.reading import aside, read_manifest
 from crossdock.transfer.blob import during
 from crossdock.transfer.tally import Tally
 
-_ATTACHED = re.compile(r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{64,128})(?:\.[A-Za-z0-9_.-]+)?")
+_ATTACHED = r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{64,128})(?:\.[A-Za-z0-9_.-]+)?"
 _APPENDED = frozenset(
     {"application/vnd.dev.cosign.simplesigning.v1+json", "application/vnd.dsse.envelope.v1+json"}
 )
@@ -43,7 +43,7 @@ class Settled(Struct, frozen=True):
 
 def is_attached_tag(tag: str | None) -> bool:
     """Whether clients attach content to a manifest by such a tag."""
-    return tag is not None and _ATTACHED.fullmatch(tag) is not None
+    return tag is not None and tag.startswith("sha") and re.fullmatch(_ATTACHED, tag) is not None
 
 
 async def settle(
