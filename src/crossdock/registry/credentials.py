@@ -24,7 +24,7 @@ Nothing here shows a credential in an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,8 @@ class CredentialStore:
         self._side = side
         self._found: dict[str, Credentials | None] = {}
         self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
-        self._configs: dict[Path, Config | None] = {}  # files that were read: for every repository once more
+        self._files: tuple[CredentialFile, ...] | None = None  # the same for every repository
+        self._configs: dict[int, Config | None] = {}  # what they hold, by place in `_files`
         self._is_renewable = False  # a helper has answered
         self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
@@ -238,7 +239,7 @@ class CredentialStore:
     async def _search_around(self, repository: str) -> Credentials | None:
         """What the environment and the files say."""
         if self._authfile is not None:
-            found = await self._search_files(credential_files(self._environ, self._authfile), repository)
+            found = await self._search_files(repository)
             return found or self._search_held(self._held())
         held = self._held()
         if (found := self._search_held(held)) is not None:
@@ -251,7 +252,7 @@ class CredentialStore:
             return found
         if self._files_are_stale:
             return None
-        self._of_file = await self._search_files(credential_files(self._environ), repository)
+        self._of_file = await self._search_files(repository)
         return self._of_file
 
     def _search_held(self, held: ForRegistry) -> Credentials | None:
@@ -272,9 +273,11 @@ class CredentialStore:
             self._pass_over(CredentialsError(held.trouble, hint=held.remedy))
         return held
 
-    async def _search_files(self, files: Iterable[CredentialFile], repository: str) -> Credentials | None:
-        for file in files:
-            if (found := await self._search_file(file, repository)) is not None:
+    async def _search_files(self, repository: str) -> Credentials | None:
+        if self._files is None:
+            self._files = tuple(credential_files(self._environ, self._authfile))
+        for place, file in enumerate(self._files):
+            if (found := await self._search_file(place, file, repository)) is not None:
                 return found
         return None
 
@@ -302,8 +305,8 @@ class CredentialStore:
         self._found[repository] = None
         return True
 
-    async def _search_file(self, file: CredentialFile, repository: str) -> Credentials | None:
-        config = self._read(file)
+    async def _search_file(self, place: int, file: CredentialFile, repository: str) -> Credentials | None:
+        config = self._read(place, file)
         if config is None:
             return None
         in_file = find_login(config, self._host, repository, file.name)
@@ -323,18 +326,15 @@ class CredentialStore:
                 self._pass_over(error)
             return in_file
 
-    def _read(self, file: CredentialFile) -> Config | None:
+    def _read(self, place: int, file: CredentialFile) -> Config | None:
         """The document of the file, which is read once until `renew`."""
-        if file.text or file.path not in self._configs:
+        if place not in self._configs:
             try:
-                found = file.read()
+                self._configs[place] = file.read()
             except Unreadable as error:
                 self._pass_over(error)
-                found = None
-            if file.text:
-                return found
-            self._configs[file.path] = found
-        return self._configs[file.path]
+                self._configs[place] = None
+        return self._configs[place]
 
     def _pass_over(self, error: CredentialsError) -> None:
         if str(error) not in self.troubles:
