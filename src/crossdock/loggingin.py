@@ -10,9 +10,9 @@ from pathlib import Path
 from crossdock.errors import CredentialsError, InvalidReference
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
+from crossdock.registry.auth.credentials import CredentialStore, user_environ
+from crossdock.registry.auth.logins import erase_login, login_file, store_login
 from crossdock.registry.client import NONE
-from crossdock.registry.credentials import CredentialStore, user_environ
-from crossdock.registry.logins import erase_login, login_file, store_login
 from crossdock.transfer.blob import during
 from crossdock.wiring import Places
 

@@ -57,7 +57,7 @@ SIDE_VARIABLES = frozenset(
     for side in ("SOURCE", "TARGET")
     for word in ("USERNAME", "PASSWORD", "IDENTITY_TOKEN", "ACCESS_TOKEN", "CREDENTIAL_HELPER", "REGISTRY")
 )
-"""Variables of the environment that hold credentials for one side of a run (`registry.sidevariables`)."""
+"""Variables of the environment that hold credentials for one side of a run (`registry.auth.variables`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +74,7 @@ class RegistryOptions:
     """NAME of docker-credential-NAME, asked instead of the files when `credentials` is None.
 
     ``azure-identity`` asks that package for an access token, of a managed identity or a service principal of
-    the environment, and ``azure-cli`` az's own login (`registry.azure`).
+    the environment, and ``azure-cli`` az's own login (`registry.auth.azure`).
     """
     az_login: AzLogin = ""
     """Use az's own login at Azure registries, without being told to by `helper`."""

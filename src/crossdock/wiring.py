@@ -123,8 +123,8 @@ class Places:
         return self._stores[key]
 
     def _new_client(self, location: Reference, side: Side) -> RegistryClient:
+        from crossdock.registry.auth.credentials import user_environ
         from crossdock.registry.client import RegistryClient
-        from crossdock.registry.credentials import user_environ
 
         options, told = self.options, self._on_retry
         environ = user_environ(os.environ) if options.environ is None else options.environ

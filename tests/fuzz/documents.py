@@ -26,11 +26,11 @@ from crossdock.oci.index import platform_of_config, raw_entries, with_entries
 from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.reference import LayoutReference, Reference, parse_location
 from crossdock.protocol.challenge import Challenge
-from crossdock.registry.control import Reply
-from crossdock.registry.credentials import CredentialStore
-from crossdock.registry.headers import HeaderView
-from crossdock.registry.retry import Clock
-from crossdock.registry.token import TokenService
+from crossdock.registry.auth.credentials import CredentialStore
+from crossdock.registry.auth.tokens import TokenService
+from crossdock.registry.http.control import Reply
+from crossdock.registry.http.headers import HeaderView
+from crossdock.registry.http.retry import Clock
 from crossdock.store.indexfile import IndexFile, name_of, set_tag
 from crossdock.store.layout import LayoutStore
 from fuzz import opinions

@@ -24,8 +24,8 @@ from crossdock.protocol.errorcode import MAX_MESSAGE, parse_error
 from crossdock.protocol.pagination import next_page
 from crossdock.protocol.redirect import is_loopback, next_hop, origin
 from crossdock.protocol.upload import Ask, Done, Look, Open, Upload, UploadRules, Verdict
-from crossdock.registry.expiry import refresh_after, server_time
-from crossdock.registry.retry import retry_after
+from crossdock.registry.blobs.expiry import refresh_after, server_time
+from crossdock.registry.http.retry import retry_after
 from crossdock.transport.chunked import ChunkedDecoder
 from crossdock.transport.head import MAX_HEAD, HeadParser, parse_response_head
 from crossdock.transport.redact import redact_text, redact_url

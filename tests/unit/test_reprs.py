@@ -7,7 +7,7 @@ import pytest
 from crossdock.options import Credentials
 from crossdock.protocol.redirect import Hop
 from crossdock.protocol.upload import Ask, Send
-from crossdock.registry.token import Token
+from crossdock.registry.auth.tokens import Token
 from crossdock.transport.base import Request, ResponseHead
 
 SECRET = "s3cr3t"

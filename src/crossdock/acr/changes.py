@@ -28,10 +28,10 @@ async def change_attributes(item: Reference, attributes: Mapping[str, bool], opt
 
     Raises `CopyError` with what failed, over `Unsupported` where there are no locks.
     """
-    from crossdock.registry import items
+    from crossdock.registry.attributes import change_item
 
     async with opened(item, options, "change the attributes of") as client:
-        entry = await items.change_item(client, item, attributes)
+        entry = await change_item(client, item, attributes)
         if entry is not None:
             return entry
         await _must_exist(client, item)
@@ -46,12 +46,12 @@ async def untag(item: Reference, options: CopyOptions) -> None:
 
     Raises `CopyError` with what failed; some registries delete by digest alone.
     """
-    from crossdock.registry import items
+    from crossdock.registry import attributes
 
     async with opened(item, options, "untag") as client:
-        if not await items.delete_tag(client, item):
+        if not await attributes.delete_tag(client, item):
             await _must_exist(client, item)
-            await items.delete_manifest(client, item)
+            await attributes.delete_manifest(client, item)
 
 
 async def find_manifest(
@@ -61,14 +61,14 @@ async def find_manifest(
 
     Raises `CopyError` with what failed, over `NotFound`.
     """
-    from crossdock.registry import metadata, walk
+    from crossdock.registry import catalog, walk
 
     async with opened(item, options, "resolve") as client:
         walking = walk.Walk(client, item.repository)
         digest = (await walking.root(str(item.digest or item.tag))).digest
         if not with_tags:
             return digest, []
-        entries = await metadata.tag_entries(client, item.repository, None, None)
+        entries = await catalog.tag_entries(client, item.repository, None, None)
         if entries is not None:
             names = [str(each.get("name")) for each in entries if each.get("digest") == digest]
         else:
@@ -81,10 +81,10 @@ async def delete_manifest(item: Reference, options: CopyOptions) -> None:
 
     Raises `CopyError` with what failed, over `Unsupported` where the registry does not delete.
     """
-    from crossdock.registry import items
+    from crossdock.registry import attributes
 
     async with opened(item, options, "delete") as client:
-        await items.delete_manifest(client, item)
+        await attributes.delete_manifest(client, item)
 
 
 async def delete_repository(repository: Reference, options: CopyOptions) -> Entry:
@@ -93,10 +93,10 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
     Raises `CopyError` with what failed, over `NotFound` when there is no such repository. Without ``/acr/v1``
     it deletes what has a tag and all that this leads to, as far as the first refusal.
     """
-    from crossdock.registry import items, walk
+    from crossdock.registry import attributes, walk
 
     async with opened(repository, options, "delete repository") as client:
-        said = await items.delete_repository(client, repository)
+        said = await attributes.delete_repository(client, repository)
         if said is not None:
             return said
         walking = walk.Walk(client, repository.repository)
@@ -107,7 +107,7 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
         done: list[str] = []
         for digest in _parents_first(seen):
             try:
-                await items.delete_manifest(client, replace(repository, digest=digest))
+                await attributes.delete_manifest(client, replace(repository, digest=digest))
             except NotFound:
                 pass  # gone with its index or subject, as at some registries
             except CrossdockError as error:

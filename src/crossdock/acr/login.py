@@ -32,6 +32,6 @@ async def keep_login(host: str, credentials: Credentials, environ: Mapping[str, 
 
     Raises `CredentialsError`.
     """
-    from crossdock.registry.logins import docker_config, store_login
+    from crossdock.registry.auth.logins import docker_config, store_login
 
     await store_login(host, credentials, path=docker_config(environ), environ=environ)

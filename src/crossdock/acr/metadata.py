@@ -34,8 +34,8 @@ from crossdock.transfer.blob import during
 from crossdock.wiring import Places
 
 if TYPE_CHECKING:
+    from crossdock.registry.catalog import Order
     from crossdock.registry.client import RegistryClient
-    from crossdock.registry.metadata import Order
     from crossdock.registry.pages import OnWarning
     from crossdock.registry.walk import Seen, Walk
 
@@ -49,10 +49,10 @@ async def list_repositories(
     registry can have, which are left out. Raises `InvalidReference` for what is no host,
     `CopyError` with what failed.
     """
-    from crossdock.registry import metadata
+    from crossdock.registry import catalog
 
     async with opened(registry, options, "list repositories of") as client:
-        return await metadata.list_repositories(client, top, on_warning)
+        return await catalog.list_repositories(client, top, on_warning)
 
 
 async def list_manifests(
@@ -67,10 +67,10 @@ async def list_manifests(
 
     Raises `CopyError` with what failed.
     """
-    from crossdock.registry import metadata, walk
+    from crossdock.registry import catalog, walk
 
     async with opened(repository, options, "list manifests of") as client:
-        entries = await metadata.manifest_entries(client, repository.repository, order, top, on_warning)
+        entries = await catalog.manifest_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return entries
         walking = walk.Walk(client, repository.repository, on_warning)
@@ -93,10 +93,10 @@ async def list_tags(
 
     Raises `CopyError` with what failed.
     """
-    from crossdock.registry import metadata, walk
+    from crossdock.registry import catalog, walk
 
     async with opened(repository, options, "list tags of") as client:
-        entries = await metadata.tag_entries(client, repository.repository, order, top, on_warning)
+        entries = await catalog.tag_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return entries
         walking = walk.Walk(client, repository.repository, on_warning)
@@ -116,13 +116,13 @@ async def list_tag_names(
     on_warning: OnWarning | None = None,
 ) -> list[str]:
     """As `list_tags`, names alone: without an order they cost any registry no more than a list. # network"""
-    from crossdock.registry import metadata, tags
-    from crossdock.registry.auth import Scope
+    from crossdock.registry import catalog, tags
+    from crossdock.registry.auth.authorization import Scope
 
     if order is not None:
         return _names(await list_tags(repository, options, order=order, top=top, on_warning=on_warning))
     async with opened(repository, options, "list tags of") as client:
-        entries = await metadata.tag_entries(client, repository.repository, order, top, on_warning)
+        entries = await catalog.tag_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return _names(entries)
         scope = Scope.pull(repository.repository)
@@ -134,10 +134,10 @@ async def show_item(item: Reference, options: CopyOptions) -> Entry:
 
     Raises `CopyError` with what failed, over `NotFound` when there is no such item.
     """
-    from crossdock.registry import items, walk
+    from crossdock.registry import attributes, walk
 
     async with opened(item, options, "show") as client:
-        entry = await items.item_entry(client, item)
+        entry = await attributes.item_entry(client, item)
         if entry is not None:
             return entry
         walking = walk.Walk(client, item.repository)
@@ -267,7 +267,7 @@ async def opened(
 
 
 async def _missing(client: RegistryClient, item: Reference) -> str:
-    from crossdock.registry.auth import Scope
+    from crossdock.registry.auth.authorization import Scope
     from crossdock.registry.missing import explain_missing  # of failures alone
 
     scope = Scope.pull(item.repository)

@@ -75,7 +75,7 @@ class Listing:
         if self._named is not None:
             self._wanted_repositories = len(self._named)
             return self._named
-        from crossdock.registry.metadata import list_repositories
+        from crossdock.registry.catalog import list_repositories
 
         try:
             with during("list repositories of", "source", str(self._source)):
@@ -99,7 +99,7 @@ class Listing:
         One that the catalog has and that has no tags, which distribution calls unknown, is empty. Raises
         `CopyError`.
         """
-        from crossdock.registry.auth import Scope
+        from crossdock.registry.auth.authorization import Scope
         from crossdock.registry.tags import list_tags
 
         reference = self._source.reference(name)
@@ -180,7 +180,7 @@ class Listing:
         return f"--exclude leaves none of {left}: {_quoted(selection.exclude)}", _PATTERNS
 
     async def _without_tag(self, name: str, exists: bool) -> list[Digest]:
-        from crossdock.registry.metadata import manifest_entries
+        from crossdock.registry.catalog import manifest_entries
 
         reference = self._source.reference(name)
         with during("list manifests of", "source", reference.locator):

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class HeaderLookup(Protocol):
-    """Headers by name: a `transport.base.ResponseHead`, or a `registry.headers.HeaderView`."""
+    """Headers by name: a `transport.base.ResponseHead`, or a `registry.http.headers.HeaderView`."""
 
     def get(self, name: str, default: str, /) -> str:
         """The value, or `default`."""

@@ -19,13 +19,13 @@ from crossdock.options import AddressGuard, Credentials, NetworkOptions, Registr
 from crossdock.protocol import endpoints
 from crossdock.protocol.errorcode import MAX_BODY
 from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, next_hop, same_origin
-from crossdock.registry.auth import NONE, Scope
-from crossdock.registry.control import Reply
+from crossdock.registry.auth.authorization import NONE, Scope
 from crossdock.registry.door import REFUSED, Door, GuestDoor, OwnDoor
-from crossdock.registry.headers import AnyHeaders, case_insensitive
 from crossdock.registry.host import REPLY_LIMIT, Host
-from crossdock.registry.hostmemory import HostMemory
-from crossdock.registry.retry import Clock, Retrier
+from crossdock.registry.http.control import Reply
+from crossdock.registry.http.headers import AnyHeaders, case_insensitive
+from crossdock.registry.http.retry import Clock, Retrier
+from crossdock.registry.memory import HostMemory
 from crossdock.transport.base import (
     Exchange,
     Headers,

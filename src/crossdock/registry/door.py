@@ -7,10 +7,10 @@ from typing import Protocol
 from msgspec import Struct
 
 from crossdock.protocol.errorcode import parse_error
-from crossdock.registry.auth import Authenticator, Scope
-from crossdock.registry.guests import Guests
-from crossdock.registry.headers import AnyHeaders, case_insensitive
-from crossdock.registry.refusal import EXPIRED
+from crossdock.registry.auth.authorization import Authenticator, Scope
+from crossdock.registry.auth.guests import Guests
+from crossdock.registry.http.headers import AnyHeaders, case_insensitive
+from crossdock.registry.http.refusal import EXPIRED
 
 REFUSED = EXPIRED | {401}
 

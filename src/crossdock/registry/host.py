@@ -19,20 +19,20 @@ from crossdock.options import AddressGuard, MiB, NetworkOptions, RegistryOptions
 from crossdock.protocol.acrtoken import is_azure_host
 from crossdock.protocol.errorcode import parse_error
 from crossdock.protocol.redirect import is_internal, same_origin
-from crossdock.registry.auth import NONE, Authenticator, Judgement, Scope
-from crossdock.registry.control import ControlHttp, Reply
-from crossdock.registry.credentials import CredentialStore
+from crossdock.registry.auth.authorization import NONE, Authenticator, Judgement, Scope
+from crossdock.registry.auth.credentials import CredentialStore
+from crossdock.registry.auth.guests import Guests
+from crossdock.registry.auth.tokens import TokenService
 from crossdock.registry.flight import SingleFlight
-from crossdock.registry.gate import Gates
-from crossdock.registry.guests import Guests
-from crossdock.registry.headers import AnyHeaders, case_insensitive
-from crossdock.registry.hostmemory import HostMemory
-from crossdock.registry.proxies import ProxySettings
-from crossdock.registry.refusal import BUSY, EXPIRED, refusal
-from crossdock.registry.retry import Clock, Retrier, retry_after
-from crossdock.registry.scheme import choose_scheme, place_of, split_host
-from crossdock.registry.tls import FLAG_PREFIX, TlsContexts, certs_dirs
-from crossdock.registry.token import TokenService
+from crossdock.registry.http.control import ControlHttp, Reply
+from crossdock.registry.http.gate import Gates
+from crossdock.registry.http.headers import AnyHeaders, case_insensitive
+from crossdock.registry.http.proxies import ProxySettings
+from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
+from crossdock.registry.http.retry import Clock, Retrier, retry_after
+from crossdock.registry.http.scheme import choose_scheme, place_of, split_host
+from crossdock.registry.http.tls import FLAG_PREFIX, TlsContexts, certs_dirs
+from crossdock.registry.memory import HostMemory
 from crossdock.transport.base import HttpClientInterface, ServedAt
 from crossdock.transport.redact import redact_url
 

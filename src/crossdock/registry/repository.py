@@ -13,10 +13,10 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_foreign_layer
 from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
-from crossdock.registry.blobs import RegistryBlob, blob_exists
+from crossdock.registry.blobs.blob import RegistryBlob, blob_exists
 from crossdock.registry.client import Scope
 from crossdock.registry.manifests import BLOBS_MISSING, Manifests
-from crossdock.registry.uploads import RegistryUpload
+from crossdock.registry.uploads.upload import RegistryUpload
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Reply
@@ -72,7 +72,7 @@ class RegistryRepository:
         """
         is_source = self._client.side == "source"
         if is_source and descriptor.urls and is_foreign_layer(descriptor.media_type):
-            from crossdock.registry.foreign import ForeignBlob  # few images have such layers
+            from crossdock.registry.blobs.foreign import ForeignBlob  # few images have such layers
 
             return ForeignBlob(self._client, self._repository, descriptor, self._scope)
         return RegistryBlob(self._client, self._repository, descriptor, self._scope)

@@ -22,7 +22,7 @@ from crossdock.oci.manifest import Manifest
 from crossdock.oci.metadata import CONFIG_LIMIT, ImageConfig, has_platform, read_config
 from crossdock.protocol import endpoints
 from crossdock.reading import read_manifest
-from crossdock.registry.auth import Scope
+from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.manifests import Manifests
 from crossdock.registry.pages import OnWarning
 from crossdock.registry.referrers import referrers_by_api

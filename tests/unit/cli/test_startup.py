@@ -89,7 +89,7 @@ def image(tmp_path: Path) -> Iterator[str]:
 def test_a_copy_over_plain_http_loads_nothing_that_it_does_not_use(image: str) -> None:
     loaded = modules_after("copy", image, image.replace("/a:", "/b:"), "--progress", "none")
     servers_and_displays = {"aiohttp", "multidict", "yarl", "rich", "sqlite3"}
-    seldom = {"email", "statistics", "shutil", "crossdock.registry.credential_helper"}
+    seldom = {"email", "statistics", "shutil", "crossdock.registry.auth.helpers"}
     # asyncio and uvloop load `ssl` by themselves; an engine, a context or a judge of certificates is ours.
     tls = {name for name in loaded if name.startswith(("crossdock.transport.tls", "crossdock_tls"))}
     assert (loaded & (servers_and_displays | seldom)) | tls == set()

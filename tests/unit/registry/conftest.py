@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
+import trustme
+from aiohttp import web
 
 from crossdock.errors import Side
 from crossdock.options import Credentials, RegistryOptions
 from crossdock.registry.client import RegistryClient
+from crossdock.registry.http.retry import Clock
 from crossdock.registry.repository import RegistryRepository
-from crossdock.registry.retry import Clock
+from support.process import free_port
+from unit.registry.http.scripted import MovedClock, ScriptedServer
 from unit.registry.scripted_registry import Connect, PatientNetwork, ScriptedRegistry
+
+NAMES = ("registry.test", "127.0.0.1", "localhost")
 
 
 class HastyClock(Clock):
@@ -72,3 +80,51 @@ def connect(server: ScriptedRegistry, opened: AsyncExitStack) -> Connect:
         return RegistryRepository(client, f"{server.host}/{repository}")
 
     return open_repository
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """A private certificate authority."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca(authority: trustme.CA, tmp_path: Path) -> Path:
+    """Its certificate as a file."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """A server's TLS context with a certificate of the private authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*NAMES).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[ScriptedServer]:
+    """A plain server that answers 200 to everything until told otherwise."""
+    async with ScriptedServer(lambda request: web.Response(text="{}")) as server:
+        yield server
+
+
+@pytest.fixture
+async def tls_registry(server_tls: ssl.SSLContext) -> AsyncIterator[ScriptedServer]:
+    """The same over TLS, by the private authority."""
+    async with ScriptedServer(lambda request: web.Response(text="{}"), server_tls) as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    """A clock that only moves when slept on."""
+    return MovedClock()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port that nothing listens on."""
+    return free_port()

@@ -16,7 +16,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.options import RegistryOptions
 from crossdock.registry.client import RegistryClient
-from crossdock.registry.hostmemory import Dialect
+from crossdock.registry.memory import Dialect
 from crossdock.registry.repository import RegistryRepository
 from support.docker_registry import DockerRegistry
 from unit.registry.scripted_registry import Collector, PatientNetwork, content, describe
@@ -107,7 +107,7 @@ async def test_a_blob_goes_up_and_comes_down_in_ranges(
 ) -> None:
     if chunk is not None:
         dialect = Dialect(single_put=0, chunk=chunk, last_in_put=last_in_put)
-        monkeypatch.setattr("crossdock.registry.hostmemory.dialect_of", lambda host: dialect)
+        monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
     repository = repositories()
     assert not await repository.has_blob(BLOB)
     assert await push(repository, DATA, BLOB) == []
@@ -144,7 +144,7 @@ async def test_a_cancelled_upload_leaves_no_session(
     repositories: Open, target: DockerRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dialect = Dialect(single_put=0, chunk=4 * MiB)
-    monkeypatch.setattr("crossdock.registry.hostmemory.dialect_of", lambda host: dialect)
+    monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
     repository = repositories()
     session = await repository.start_upload(BLOB)
     await session.append(memoryview(DATA)[: 4 * MiB])
@@ -157,7 +157,7 @@ async def test_a_session_that_was_removed_is_begun_again(
     repositories: Open, target: DockerRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dialect = Dialect(single_put=0, chunk=4 * MiB)
-    monkeypatch.setattr("crossdock.registry.hostmemory.dialect_of", lambda host: dialect)
+    monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
     repository = repositories()
     session = await repository.start_upload(BLOB)
     await session.append(memoryview(DATA)[: 4 * MiB])

@@ -11,7 +11,7 @@ import pytest
 
 from crossdock.errors import CrossdockError, Denied, TimedOut
 from crossdock.registry import missing
-from crossdock.registry.auth import Scope
+from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.missing import explain_missing
 
 

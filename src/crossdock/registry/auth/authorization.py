@@ -1,0 +1,438 @@
+"""What to put in ``Authorization``, per scope.
+
+Where there are credentials, ``GET /v2/`` is asked first, since a registry may show less to strangers and
+never answer 401: zot sends its challenge with a 200, GitHub's docker registry answers 404 to content. Without
+them nothing is sent before the registry demands it. The first 401 (or, when that has no challenge, the one of
+``GET /v2/``) says how: Basic with the credentials, or a bearer token per scope. Tokens are cached until
+shortly before they expire, and tasks that need the same one wait for one request.
+
+After a 401, or what means the same, the client asks `Authenticator.improve` whether the same request may fare
+better. It may, once, in four cases: nothing was sent yet, another task has a newer token already, the token
+was older than this request and is replaced now, or a credential helper gives something else by now. A token
+that was made for this very request and is refused is the registry's last word, unless its new challenge names
+a scope that was not asked for (a mirror that keeps its repositories under another name), or unless it was
+never taken yet and is only seconds old: another instance, whose clock is behind, may take it in a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+
+from crossdock.errors import (
+    CredentialsError,
+    Denied,
+    RegistryError,
+    Side,
+    TokenExpired,
+    Unauthorized,
+    WrongScope,
+)
+from crossdock.oci.registryname import registry_key
+from crossdock.options import Credentials
+from crossdock.protocol import webtoken
+from crossdock.protocol.acrtoken import NULL_USER
+from crossdock.protocol.challenge import Challenge, parse_challenges
+from crossdock.protocol.redirect import usable_url
+from crossdock.registry.auth.credentials import CredentialStore
+from crossdock.registry.auth.tokenanswer import Token, basic
+from crossdock.registry.auth.tokens import TokenService
+from crossdock.registry.flight import SingleFlight
+from crossdock.registry.http.retry import Clock
+from crossdock.registry.http.tls import FLAG_PREFIX
+
+_SPOKEN = ("bearer", "basic")  # in order of preference
+_REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay then gives no token at all (A1)
+
+EXPIRY_MARGIN_S = 5.0
+"""A token this close to its end is replaced; at most a tenth of its life, so that short ones get used."""
+CHECK_S = 60.0
+"""For so long the answer to ``GET /v2/`` with a login or token is believed."""
+YOUNG_S = 10.0
+"""For so long a token that no instance took yet may not be valid yet; clocks of a cluster differ by less."""
+SETTLES_S = 2.0
+"""After so long a young token that is still refused is replaced, once: it may have been withdrawn."""
+AZURE_HINT = (
+    "get a new one with az account get-access-token --resource https://containerregistry.azure.net, "
+    "and see that its owner has a role there"
+)
+LONG_REQUEST_S = 60.0
+"""What must be left of a token that starts an upload; at most half of its life (U14)."""
+
+
+class Scope(Struct, frozen=True):
+    """What a request needs rights for. ``entries`` are scopes of the token docs: ``type:name:actions``."""
+
+    entries: tuple[str, ...] = ()
+    repository: str = ""  # whose credentials count; empty: the registry's
+
+    @classmethod
+    def pull(cls, repository: str) -> Scope:
+        """Read a repository."""
+        return cls((f"repository:{repository}:pull",), repository)
+
+    @classmethod
+    def push(cls, repository: str, mount_from: str | None = None) -> Scope:
+        """Write a repository, and read the one that blobs are mounted from."""
+        entries = [f"repository:{repository}:pull,push"]
+        if mount_from is not None and mount_from != repository:
+            entries.append(f"repository:{mount_from}:pull")
+        return cls(tuple(entries), repository)
+
+    @classmethod
+    def delete(cls, repository: str) -> Scope:
+        """Remove tags of a repository."""
+        return cls((f"repository:{repository}:delete",), repository)
+
+    @classmethod
+    def metadata(cls, repository: str) -> Scope:
+        """Read what an Azure registry knows of a repository's manifests and tags."""
+        return cls((f"repository:{repository}:metadata_read",), repository)
+
+    @classmethod
+    def catalog(cls) -> Scope:
+        """List the registry's repositories."""
+        return cls(("registry:catalog:*",))
+
+
+NONE = Scope()
+"""No rights in particular: ``GET /v2/``."""
+
+
+class Judgement(Struct, frozen=True):
+    """What a 401 means, where more is known of it than its status."""
+
+    kind: type[RegistryError] = Unauthorized
+    hint: str = ""
+    may_pass: bool = False  # the same request may fare better in a moment
+
+
+class Authenticator:
+    """The way into one registry: its challenge, its tokens and who we are there."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        side: Side,
+        store: CredentialStore,
+        tokens: TokenService,
+        clock: Clock,
+        ping: Callable[[], Awaitable[Sequence[str]]],
+        check: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        """`ping` gives the ``WWW-Authenticate`` headers of the answer to a bare ``GET /v2/``, `check` says
+        whether one with this ``Authorization`` is refused.
+        """
+        self._host = registry_key(host)  # as docker login knows it
+        self._flag = FLAG_PREFIX[side]
+        self._store = store
+        self._service = tokens
+        self._clock = clock
+        self._ping = ping
+        self._check = check
+        self._checked: dict[str, tuple[bool, float]] = {}  # the last one: whether it was refused, and when
+        self._challenge: Challenge | None = None
+        self._was_let_in = False
+        self._was_asked = False  # `ping`
+        self._strangers: set[str] = set()  # repositories without credentials: not looked for at each request
+        self._tokens: dict[Scope, Token] = {}
+        self._taken: dict[Scope, str] = {}  # the last token that got an answer other than 401
+        self._replaced: set[Scope] = set()  # whose token was never taken, and was replaced for that
+        self._wider: dict[Scope, tuple[str, ...]] = {}
+        self._flights: SingleFlight[Token] = SingleFlight()
+        self._pings: SingleFlight[None] = SingleFlight()
+        self._checks: SingleFlight[bool] = SingleFlight()
+
+    @property
+    def has_shown_credentials(self) -> bool:
+        """The registry has demanded credentials, and there are some to show."""
+        return self._challenge is not None and any(True for _ in self._store.all_known())
+
+    async def authorization(self, scope: Scope, *, for_long: bool = False) -> str | None:
+        """The header's value for a request that starts now; None: nothing is demanded, or nothing is known.
+
+        `for_long`: the request will take long and cannot be repeated cheaply. Raises what the token service
+        and the credential files raise.
+        """
+        if (
+            self._challenge is None
+            and not self._was_asked
+            and (
+                (for_long and not self._was_let_in)
+                or (scope.repository not in self._strangers and await self._has_credentials(scope.repository))
+            )
+        ):
+            await self._ask_first()
+        challenge = self._challenge
+        if challenge is None:
+            return None
+        credentials = await self._store.find(scope.repository)
+        if credentials is not None and credentials.registry_token:
+            return f"Bearer {credentials.registry_token}"
+        if challenge.scheme == "basic":
+            return _basic_of(credentials) or None if credentials else None
+        token = self._tokens.get(scope)
+        if token is None or not self._is_fresh(token, for_long=for_long):
+            token = await self._flights.run(scope, lambda: self._mint(scope, challenge))
+        return f"Bearer {token.value}"
+
+    async def improve(self, scope: Scope, sent: str | None, since: float, headers: Sequence[str]) -> bool:
+        """Whether the request that carried `sent` and got a 401 should be sent again, with what is new then.
+
+        `since`: when the first try of this request began (monotonic). `headers`: its ``WWW-Authenticate``.
+        """
+        self._learn(headers)
+        if self._challenge is None and not self._was_asked:
+            await self._ask_first()
+        widened = self._widen(scope)
+        current = await self.authorization(scope)
+        if current is None or current != sent:
+            return current is not None
+        token = self._tokens.get(scope)
+        if token is None or current != f"Bearer {token.value}":
+            # Basic, or a token that was given to us ready-made.
+            return await self._store.renew(scope.repository, self._store.known(scope.repository))
+        if not widened and (token.minted >= since or self._is_waited_for(scope, token)):
+            why = "az's own login has no right to what was asked for"
+            if not self._store.withdraw(scope.repository, self._store.known(scope.repository), why):
+                return False
+        del self._tokens[scope]
+        return True
+
+    async def has_ended(self, sent: str) -> bool:
+        """Whether the registry refuses `sent` at ``GET /v2/``, too. # network"""
+        is_refused, at = self._checked.get(sent, (False, -CHECK_S))
+        if self._clock.monotonic() - at < CHECK_S:
+            return is_refused
+
+        async def check() -> bool:
+            is_refused = await self._check(sent)
+            self._checked = {sent: (is_refused, self._clock.monotonic())}
+            return is_refused
+
+        return await self._checks.run(sent, check)
+
+    async def logged_in_as(self) -> Credentials | None:
+        """Who was let in, as docker keeps it: a refresh token in place of an access token.
+
+        None: nobody in particular, or an access token that the registry does not exchange.
+        """
+        credentials = await self._store.find("")
+        if credentials is None or not credentials.access_token:
+            return credentials
+        refresh = self._service.exchange.refresh_token(credentials.access_token)
+        return Credentials(username=NULL_USER, password=refresh) if refresh else None
+
+    def was_let_in(self, scope: Scope, sent: str | None) -> None:
+        """The registry answered the request that carried `sent` with something other than 401."""
+        self._was_let_in = True
+        if sent is not None and (token := self._tokens.get(scope)) and sent == f"Bearer {token.value}":
+            self._taken[scope] = token.value
+            self._replaced.discard(scope)
+
+    def hint(self, status: int, scope: Scope, *, elsewhere: str = "") -> str:
+        """What a person can do about a refusal with this status; empty when it is not about who asks.
+
+        `elsewhere` is the host that refused, when it is another one, which no credentials were sent to.
+        """
+        if status not in (401, 403, 429):
+            return ""
+        if status == 429:
+            is_known = any(True for _ in self._store.all_known())
+            return "" if is_known else f"logged in, {self._host} may allow more: crossdock login {self._host}"
+        if elsewhere:
+            return (
+                f"{self._host} sent this request to {elsewhere}, and credentials are not sent along: "
+                f"name {elsewhere} in the reference, and log in to it"
+            )
+        credentials = self._store.known(scope.repository)
+        if credentials is None and self._store.troubles:
+            trouble, remedy = next(iter(self._store.troubles.items()))
+            return f"{trouble}: {remedy}" if remedy else f"{trouble}: crossdock login {self._host}"
+        if credentials is None:
+            return (
+                f"no credentials for {self._host} were found: crossdock login {self._host}, "
+                f"or give {self._flag}-creds-stdin"
+            )
+        if self._challenge is None:
+            return f"{self._host} does not ask for a login, so the one that was given was not sent"
+        refusal = self._service.exchange.refusal(credentials.access_token)
+        if refusal is not None:
+            return f"{refusal}; {AZURE_HINT}"
+        if credentials.access_token:
+            return f"{self._host} was asked with an access token: {AZURE_HINT}"
+        who = f"user {credentials.username!r}" if credentials.username else "the token"
+        return f"{self._host} was asked as {who}: check its password and rights"
+
+    def judge(self, status: int, scope: Scope, headers: Sequence[str]) -> Judgement | None:
+        """What a 401 to a token of ours means, and what to do; None when nothing more is known of it.
+
+        `headers`: its ``WWW-Authenticate``. A registry says ``insufficient_scope`` (RFC 6750) when the
+        token is good for less; one that a service issued may say so itself, in its ``access``.
+        """
+        if status != 401:
+            return None
+        credentials = self._store.known(scope.repository) or Credentials()
+        given = credentials.registry_token or credentials.access_token
+        token = self._tokens.get(scope)
+        if credentials.registry_token or (token is not None and token.value == given):
+            ago = webtoken.expired_s(given, self._clock.wall())
+            return (
+                Judgement(TokenExpired, f"the token expired {ago:.0f} s ago: get a new one") if ago else None
+            )
+        if token is None:
+            return None
+        missing = webtoken.missing(token.value, scope.entries)
+        if missing or any(each.get("error") == "insufficient_scope" for each in parse_challenges(headers)):
+            if self._store.known(scope.repository) is None:
+                return None
+            who = f"user {credentials.username!r}" if credentials.username else "the token"
+            rights = " ".join(missing or scope.entries)
+            advice = f"{who} has no right to {rights}: give it that right, or use other credentials"
+            return Judgement(WrongScope, advice)
+        is_young = self._is_young(scope, token)
+        return Judgement(hint=self.hint(401, scope), may_pass=True) if is_young else None
+
+    def secrets(self) -> Iterator[str]:
+        """Everything that must never be shown."""
+        for credentials in self._store.all_known():
+            yield from (credentials.password, credentials.identity_token, credentials.registry_token)
+            yield credentials.access_token
+            yield basic(credentials.username, credentials.password).removeprefix("Basic ")
+            yield basic(NULL_USER, credentials.access_token).removeprefix("Basic ")
+        yield from self._service.exchange.secrets()
+        for token in self._tokens.values():
+            yield token.value
+
+    async def _has_credentials(self, repository: str) -> bool:
+        with suppress(CredentialsError):  # raised again where the registry demands a login
+            if await self._store.find(repository) not in (None, Credentials()):
+                return True
+        self._strangers.add(repository)
+        return False
+
+    async def _ask_first(self) -> None:
+        async def ask() -> None:
+            self._learn(await self._ping())
+            self._was_asked = True
+
+        await self._pings.run("ping", ask)
+
+    def _learn(self, headers: Iterable[str]) -> None:
+        challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))}
+        if "basic" in challenges and "bearer" in challenges and not _has_realm(challenges["bearer"]):
+            del challenges["bearer"]
+        for scheme in _SPOKEN:
+            if scheme in challenges:
+                self._challenge = challenges[scheme]
+                return
+
+    def _is_young(self, scope: Scope, token: Token) -> bool:
+        """A token that nobody took yet, so that its time may not have come."""
+        age = self._clock.monotonic() - token.minted
+        return age < YOUNG_S and self._taken.get(scope) != token.value
+
+    def _is_waited_for(self, scope: Scope, token: Token) -> bool:
+        """A young token whose time may still come: another one would have to wait again.
+
+        One that is still refused after `SETTLES_S` may have been withdrawn before it was used, so it is
+        replaced, once.
+        """
+        if not self._is_young(scope, token):
+            return False
+        if scope in self._replaced or self._clock.monotonic() - token.minted < SETTLES_S:
+            return True
+        self._replaced.add(scope)
+        return False
+
+    def _widen(self, scope: Scope) -> bool:
+        """Take over scopes that the challenge names and we do not cover. Whether there were new ones."""
+        if self._challenge is None or not scope.entries:
+            return False
+        asked = scope.entries + self._wider.get(scope, ())
+        new = tuple(
+            entry
+            for entry in map(_without_refused, self._challenge.get("scope").split())
+            if entry and not _covers(asked, entry)
+        )
+        if new:
+            self._wider[scope] = self._wider.get(scope, ()) + new
+        return bool(new)
+
+    def _is_fresh(self, token: Token, *, for_long: bool) -> bool:
+        lifetime = token.lifetime
+        margin = min(LONG_REQUEST_S, lifetime / 2) if for_long else min(EXPIRY_MARGIN_S, lifetime / 10)
+        return self._clock.monotonic() < token.expires - margin
+
+    async def _mint(self, scope: Scope, challenge: Challenge) -> Token:
+        credentials = await self._store.find(scope.repository)
+        scopes = scope.entries + self._wider.get(scope, ())
+        try:
+            token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
+            self._refuse_unexchanged(token, credentials)
+        except (Unauthorized, Denied) as error:
+            if self._store.withdraw(scope.repository, credentials, f"az's login is refused: {error}"):
+                token = await self._mint_anonymously(scopes, challenge, error)
+            else:
+                is_about_who = isinstance(error, Unauthorized) and not isinstance(error, WrongScope)
+                if not is_about_who or not await self._store.renew(scope.repository, credentials):
+                    raise
+                credentials = await self._store.find(scope.repository)
+                token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
+        self._tokens[scope] = token
+        return token
+
+    def _refuse_unexchanged(self, token: Token, credentials: Credentials | None) -> None:
+        """Raise when a token of az's own login was not exchanged and would go to the registry as it is.
+
+        A token that a person gives may be the registry's own; az's is one of Entra ID for certain.
+        """
+        if credentials is None or not self._store.is_of_az(credentials):
+            return
+        refusal = self._service.exchange.refusal(credentials.access_token)
+        if refusal is not None and token.value == credentials.access_token:
+            raise refusal
+
+    async def _mint_anonymously(
+        self, scopes: tuple[str, ...], challenge: Challenge, refusal: RegistryError
+    ) -> Token:
+        """A token for anybody, where az's login is refused; without one, `refusal` is the answer."""
+        try:
+            return await self._service.fetch(challenge, scopes, None, "")
+        except (Unauthorized, Denied):
+            raise refusal from None
+
+
+def _basic_of(credentials: Credentials) -> str:
+    if credentials.access_token:
+        return basic(NULL_USER, credentials.access_token)
+    return basic(credentials.username, credentials.password)
+
+
+def _has_realm(challenge: Challenge) -> bool:
+    try:
+        usable_url(challenge.get("realm"))
+    except ValueError:
+        return False
+    return True
+
+
+def _without_refused(entry: str) -> str:
+    """The scope entry without actions that a copy never needs; empty when none is left."""
+    resource, _, actions = entry.rpartition(":")
+    kept = [action for action in actions.split(",") if action and action not in _REFUSED_ACTIONS]
+    return f"{resource}:{','.join(kept)}" if resource and kept else ""
+
+
+def _covers(asked: Iterable[str], entry: str) -> bool:
+    resource, _, actions = entry.rpartition(":")
+    held = {
+        action
+        for other in asked
+        if other.rpartition(":")[0] == resource
+        for action in other.rpartition(":")[2].split(",")
+    }
+    return "*" in held or held.issuperset(actions.split(","))

@@ -1,0 +1,372 @@
+"""Who we are at a registry: the first of these places that knows the host.
+
+1. The caller's own (`RegistryOptions.credentials`, then its ``helper``; the command's flags, the inventory).
+2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN`` or
+   ``_ACCESS_TOKEN`` (of Entra ID, for Azure registries); else the helper ``_CREDENTIAL_HELPER``; ``_TARGET_``
+   for the other side (`variables` says which registries see them).
+3. The file of `RegistryOptions.authfile` (``--authfile``), which is read before 2 and instead of all below.
+4. Named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_AUTH_CONFIG``, which holds
+   the text of a ``config.json`` (docker reads it before the file, GitLab's runners set it), then
+   ``$DOCKER_CONFIG/config.json``.
+5. Files in their usual places, in skopeo's order: ``$XDG_RUNTIME_DIR/containers/auth.json``
+   (``/run/containers/UID/auth.json`` when unset), ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config``
+   when unset), ``~/.docker/config.json``, and ``~/.dockercfg``, which is nothing but ``auths``.
+   ``REGISTRY_AUTH_FILE`` stands in for the first two, ``DOCKER_CONFIG`` for the last two.
+
+Within one file, as docker does: the host's helper (``credHelpers``, else ``credsStore``) before ``auths``
+(`files`). A public image needs no login, so a place that cannot be used (a named file that is missing, a
+folder in place of a file, a helper that is not installed or fails) is passed over and noted in
+`CredentialStore.troubles`. An entry for this very host that cannot be read is an error.
+
+Nothing here shows a credential in an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from crossdock.errors import CredentialsError, Side
+from crossdock.oci.registryname import registry_key
+from crossdock.options import AzLogin, Credentials, expand_home
+from crossdock.registry.auth.files import (
+    Config,
+    Unreadable,
+    find_helper,
+    find_login,
+    parse_config,
+    read_config,
+    server_key,
+)
+from crossdock.registry.auth.variables import ForRegistry, side_credentials
+from crossdock.registry.flight import SingleFlight
+
+__all__ = ["AZURE_HELPERS", "CredentialFile", "CredentialStore", "credential_files"]
+
+AZURE_CLI = "azure-cli"
+AZURE_HELPERS = ("azure-identity", AZURE_CLI)
+"""What can be named instead of a helper: a package, and az's own login (`registry.auth.azure`)."""
+
+
+class CredentialFile(Struct, frozen=True):
+    """Where to look. ``named_by``: the person named this file, so its absence is worth a word."""
+
+    path: Path
+    named_by: str = ""
+    text: str = ""  # the document itself, of a variable that holds it
+
+    def __repr__(self) -> str:
+        return f"<CredentialFile {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return self.named_by if self.text else f"credential file {self.path}"
+
+    def read(self) -> Config | None:
+        """The document; None: there is none, and nobody said that there is.
+
+        Raises `Unreadable` when there is nothing to be read where something should be, `CredentialsError`
+        when a file says nonsense.
+        """
+        if self.text:
+            try:
+                return parse_config(self.text, self.name)
+            except CredentialsError as error:
+                raise Unreadable(str(error)) from None
+        config = read_config(self.path)
+        if config is None and self.named_by:
+            raise Unreadable(f"{self.name}, named by {self.named_by}, does not exist")
+        if config is not None and self.path.name == ".dockercfg":
+            return {"auths": config}
+        return config
+
+
+def credential_files(environ: Mapping[str, str], authfile: Path | None = None) -> tuple[CredentialFile, ...]:
+    """The files to look into, in order. `authfile` is the only one, when it is given.
+
+    A leading ``~/`` is the home. Without ``HOME`` the environment is nobody's (`user_environ`), and only what
+    it names is read.
+    """
+    if authfile is not None:
+        return (CredentialFile(authfile, "--authfile"),)
+    home = environ.get("HOME", "")
+    files = []
+    if named := environ.get("REGISTRY_AUTH_FILE"):
+        files.append(CredentialFile(Path(expand_home(named, environ)), "REGISTRY_AUTH_FILE"))
+    if text := environ.get("DOCKER_AUTH_CONFIG"):
+        files.append(CredentialFile(Path(), "DOCKER_AUTH_CONFIG", text))
+    if docker := environ.get("DOCKER_CONFIG"):
+        files.append(CredentialFile(Path(expand_home(docker, environ), "config.json")))
+    if not named:
+        if runtime := environ.get("XDG_RUNTIME_DIR"):
+            files.append(CredentialFile(Path(expand_home(runtime, environ), "containers", "auth.json")))
+        elif home:
+            files.append(CredentialFile(Path(f"/run/containers/{os.getuid()}/auth.json")))
+        if config := environ.get("XDG_CONFIG_HOME") or (home and f"{home}/.config"):
+            files.append(CredentialFile(Path(expand_home(config, environ), "containers", "auth.json")))
+    if home and not docker:
+        files.append(CredentialFile(Path(home, ".docker", "config.json")))
+        files.append(CredentialFile(Path(home, ".dockercfg")))
+    return tuple(files)
+
+
+def user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """The process's environment, with ``HOME`` from the password database when it is unset, as in a shell
+    started by ``env -i`` or by a service manager."""
+    if environ.get("HOME"):
+        return environ
+    import pwd
+
+    try:
+        return {**environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
+    except KeyError:  # a container may run as a user that it does not know
+        return environ
+
+
+def as_token(given: Credentials) -> Credentials:
+    """A password that the caller gives without a user name is an access token, as az takes it."""
+    if not given.password or given.username:
+        return given
+    return replace(given, password="", access_token=given.access_token or given.password)
+
+
+class CredentialStore:
+    """Finds the credentials of one side for one registry; every answer is found once and kept."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        given: Credentials | None,
+        environ: Mapping[str, str],
+        side: Side,
+        helper: str = "",
+        authfile: Path | None = None,
+        az_login: AzLogin = "",
+        on_trouble: Callable[[str], None] = lambda message: None,
+        own_only: bool = False,
+        is_sole: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`host` with its port, as in references; `helper` is asked first, and az as `az_login` says.
+
+        `on_trouble` is told once of each place that could not be used. `own_only`: nothing but `given` and
+        `helper` counts. `is_sole` tells whether the host is the only one of its side that the
+        side's variables can mean. No I/O.
+        """
+        self._host = registry_key(host)
+        self._given = given
+        self._first_helper = helper
+        self._environ = environ
+        self._authfile = authfile
+        self._az_login = az_login
+        self._own_only = own_only
+        self._is_sole = is_sole
+        self._of_az: Credentials | None = None  # which nobody named
+        self._of_file: Credentials | None = None
+        self._files_are_stale = False  # and az has a login of its own
+        self._side = side
+        self._found: dict[str, Credentials | None] = {}
+        self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
+        self._files: tuple[CredentialFile, ...] | None = None  # the same for every repository
+        self._configs: dict[int, Config | None] = {}  # what they hold, by place in `_files`
+        self._is_renewable = False  # a helper has answered
+        self._past: list[Credentials] = []  # no longer used, still secret
+        self._flights: SingleFlight[Credentials | None] = SingleFlight()
+        self.troubles: dict[str, str] = {}
+        """Places that could not be used, and what to do about each."""
+        self.place = ""
+        """Where the last search of the environment and the files found something, in words."""
+        self._on_trouble = on_trouble
+
+    async def find(self, repository: str) -> Credentials | None:
+        """Credentials for `repository` (empty: for the registry as such); None: go anonymously.
+
+        Raises `CredentialsError` when an entry for this host, or what was named for it, cannot be used.
+        """
+        while repository not in self._found:
+            found = self._found  # `renew` puts another in its place
+            found[repository] = await self._flights.run(repository, lambda: self._search(repository))
+        return self._found[repository]
+
+    async def renew(self, repository: str, refused: Credentials | None) -> bool:
+        """Ask helpers again for credentials that are `refused` now. Whether there are others by now.
+
+        What cloud helpers give lives for an hour to half a day; a run of many copies may take longer. Tasks
+        whose requests were refused together share one renewal, and whoever comes later finds its result.
+        Raises as `find` does.
+        """
+        is_stale = bool(self._az_login) and refused is not None and refused is self._of_file
+        if await self.find(repository) == refused and (self._is_renewable or is_stale):
+            self._files_are_stale = is_stale
+            await self._flights.run(("renew",), lambda: self._renew(repository))
+        return await self.find(repository) not in (None, refused)
+
+    async def _renew(self, repository: str) -> Credentials | None:
+        answers, self._answers = self._answers, {}
+        self._configs.clear()
+        new = await self._search(repository)
+        if new is None:  # the helper fails now: it was asked in vain
+            self._answers, self._files_are_stale = answers, False
+        else:
+            self._past += filter(None, self._found.values())
+            self._found = {repository: new}
+        return new
+
+    def known(self, repository: str) -> Credentials | None:
+        """What `find` found before."""
+        return self._found.get(repository)
+
+    def all_known(self) -> Iterator[Credentials]:
+        """Every credential found so far."""
+        return filter(None, (*self._past, *self._found.values()))
+
+    async def _search(self, repository: str) -> Credentials | None:
+        if self._given is not None:
+            return as_token(self._given)
+        if self._first_helper and (found := await self._ask_first(self._first_helper, "the inventory")):
+            return found
+        if self._own_only:
+            return None
+        found = await self._search_around(repository)
+        return found or (await self._search_az() if self._az_login else None)
+
+    async def _search_around(self, repository: str) -> Credentials | None:
+        """What the environment and the files say."""
+        if self._authfile is not None:
+            found = await self._search_files(repository)
+            return found or self._search_held(self._held())
+        held = self._held()
+        if (found := self._search_held(held)) is not None:
+            return found
+        variable = f"CROSSDOCK_{self._side.upper()}_CREDENTIAL_HELPER"
+        if held.helper and (found := await self._ask_first(held.helper, variable)):
+            self.place = variable
+            return found
+        if self._az_login == "before files" and (found := await self._search_az()):
+            return found
+        if self._files_are_stale:
+            return None
+        self._of_file = await self._search_files(repository)
+        return self._of_file
+
+    def _search_held(self, held: ForRegistry) -> Credentials | None:
+        """What the side's variables hold themselves."""
+        if (found := held.credentials) is not None:
+            kind = (
+                "USERNAME" if found.password else "IDENTITY_TOKEN" if found.identity_token else "ACCESS_TOKEN"
+            )
+            self.place = f"CROSSDOCK_{self._side.upper()}_{kind}"
+        return held.credentials
+
+    def _held(self) -> ForRegistry:
+        """What the side's variables hold for the host."""
+        held = side_credentials(
+            self._environ, self._side, self._host, is_sole=self._is_sole(), azure_helpers=AZURE_HELPERS
+        )
+        if held.trouble:
+            self._pass_over(CredentialsError(held.trouble, hint=held.remedy))
+        return held
+
+    async def _search_files(self, repository: str) -> Credentials | None:
+        if self._files is None:
+            self._files = tuple(credential_files(self._environ, self._authfile))
+        for place, file in enumerate(self._files):
+            if (found := await self._search_file(place, file, repository)) is not None:
+                return found
+        return None
+
+    async def _search_az(self) -> Credentials | None:
+        """What az's own login gives. Nobody asked for it, so what fails there is a trouble alone."""
+        try:
+            self._of_az = await self._ask_first(AZURE_CLI, "az login")
+        except CredentialsError as error:
+            self._answers[AZURE_CLI] = None
+            self.troubles[str(error)] = error.hint
+            return None
+        return self._of_az
+
+    def is_of_az(self, found: Credentials) -> bool:
+        """Whether they are az's own login, which nobody named."""
+        return found is self._of_az
+
+    def withdraw(self, repository: str, refused: Credentials | None, why: str) -> bool:
+        """Continue anonymously if `refused` are az's own login. Whether they are."""
+        if refused is None or not self.is_of_az(refused):
+            return False
+        self.troubles.setdefault(why, "log in with az login as somebody who has a role there")
+        self._az_login = ""
+        self._past.append(refused)
+        self._found[repository] = None
+        return True
+
+    async def _search_file(self, place: int, file: CredentialFile, repository: str) -> Credentials | None:
+        config = self._read(place, file)
+        if config is None:
+            return None
+        in_file = find_login(config, self._host, repository, file.name)
+        helper = find_helper(config, self._host, file.name)
+        self.place = file.name.removeprefix("credential file ")
+        if not helper:
+            return in_file
+        try:
+            if found := await self._ask(helper, self.place):
+                self.place = f"docker-credential-{helper}"
+            return found or in_file
+        except CredentialsError as error:
+            self._answers[helper] = None  # for all repositories: its failure may take a minute
+            if (
+                in_file is None
+            ):  # else a helper of another machine (credsStore: desktop) beside a usable entry
+                self._pass_over(error)
+            return in_file
+
+    def _read(self, place: int, file: CredentialFile) -> Config | None:
+        """The document of the file, which is read once until `renew`."""
+        if place not in self._configs:
+            try:
+                self._configs[place] = file.read()
+            except Unreadable as error:
+                self._pass_over(error)
+                self._configs[place] = None
+        return self._configs[place]
+
+    def _pass_over(self, error: CredentialsError) -> None:
+        if str(error) not in self.troubles:
+            self.troubles[str(error)] = error.hint
+            self._on_trouble(f"{error}; continuing without it")
+
+    async def _ask_first(self, helper: str, named_by: str) -> Credentials | None:
+        """A helper that was named for this side or registry, and not in a file of docker's."""
+        if helper not in AZURE_HELPERS:
+            return await self._ask(helper, named_by)
+        from crossdock.registry.auth.azure import ask_azure
+
+        async def ask() -> Credentials:
+            return Credentials(access_token=await ask_azure(helper, self._environ))
+
+        return await self._once(helper, ask)
+
+    async def _ask(self, helper: str, named_by: str) -> Credentials | None:
+        # few have one; it loads what runs processes
+        from crossdock.registry.auth.helpers import ask_helper
+
+        server = server_key(self._host)
+        return await self._once(
+            helper, lambda: ask_helper(helper, server, environ=self._environ, named_by=named_by)
+        )
+
+    async def _once(
+        self, helper: str, ask: Callable[[], Coroutine[Any, Any, Credentials | None]]
+    ) -> Credentials | None:
+        """The helper's answer, which is the same for all repositories."""
+        if helper not in self._answers:
+            answer = await self._flights.run(("helper", helper), ask)
+            self._answers[helper] = answer
+            self._is_renewable = self._is_renewable or answer is not None
+        return self._answers[helper]

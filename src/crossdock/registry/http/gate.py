@@ -1,0 +1,125 @@
+"""One gate per host: how many small requests run at once, and the back-off that all of them share.
+
+A 429 is about the client, not about the request that happened to get it. Whoever sees one closes the gate for
+everyone until the time that the server named; requests under way are left alone (A2).
+
+How many may run at once grows while requests wait, by one for each answer: for a host far away it is what
+limits. One that refuses for load gets half as many, and from then on one more for as many answers as may run
+at once (additive increase, multiplicative decrease, as TCP does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from crossdock.errors import RateLimited
+from crossdock.protocol.redirect import Origin, origin, show_origin
+from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, Clock, RetryPolicy, retry_after
+
+CONTROL_CONCURRENCY = 32  # small requests to one host at once, to begin with: a third of the pool
+MOST_CONTROL_CONCURRENCY = 64  # two thirds of it: the rest is for blobs
+LEAST_CONTROL_CONCURRENCY = 4
+
+_THROTTLING = frozenset({429, 503})
+
+
+class HostGate:
+    """The gate of one host."""
+
+    def __init__(self, name: str, clock: Clock, concurrency: int = CONTROL_CONCURRENCY) -> None:
+        self._name = name
+        self._clock = clock
+        self._policy = RetryPolicy(clock)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._limit = concurrency
+        self._surplus = 0  # places that `leave` takes away, since the limit fell
+        self._answers = 0  # good ones since the limit changed
+        self._excused = 0  # answers still to come to what was sent before the limit fell
+        self._was_refused = False
+        self._opens_at = 0.0  # on the monotonic clock
+        self._refusals = 0  # 429 in a row that named no time
+
+    async def enter(self) -> None:
+        """Take one of the concurrent places, once the gate is open, until `leave`. Raises as `wait`."""
+        await self._slots.acquire()
+        if self._opens_at:
+            try:
+                await self.wait()
+            except BaseException:
+                self.leave()
+                raise
+
+    def leave(self) -> None:
+        """Give the place back."""
+        if self._surplus:
+            self._surplus -= 1
+        else:
+            self._slots.release()
+
+    async def wait(self) -> None:
+        """Return when the gate is open. Raises `RateLimited` when it stays closed for too long to wait."""
+        while (left := self._opens_at - self._clock.monotonic()) > 0:
+            if left > MAX_RETRY_AFTER_S:
+                raise RateLimited(
+                    f"{self._name} asks to wait another {left:.0f} s",
+                    hint="try again after that time",
+                    retryable=False,
+                    retry_after=left,
+                )
+            await self._clock.sleep(left)
+
+    def close_for(self, seconds: float) -> None:
+        """Close the gate for that long; never shortens an earlier closing."""
+        self._opens_at = max(self._opens_at, self._clock.monotonic() + seconds)
+
+    def saw(self, status: int, headers: Mapping[str, str]) -> None:
+        """Learn from an answer: its ``Retry-After``, or a 429 without one; and how many to send at once."""
+        excused = self._excused > 0
+        self._excused -= excused
+        if status not in _THROTTLING:
+            self._refusals = 0
+            self._grow()
+            return
+        if not excused:
+            self._shrink()
+        asked = retry_after(headers, self._clock.wall())
+        if asked is not None:
+            self.close_for(asked)
+        elif status == 429 and self._opens_at <= self._clock.monotonic():  # else sent before it was closed
+            self.close_for(self._policy.delay(self._refusals))
+            self._refusals += 1
+
+    def _grow(self) -> None:
+        self._answers += 1
+        needed = self._limit if self._was_refused else 1
+        if self._answers < needed or self._limit >= MOST_CONTROL_CONCURRENCY or not self._slots.locked():
+            return
+        self._answers = 0
+        self._limit += 1
+        if self._surplus:
+            self._surplus -= 1
+        else:
+            self._slots.release()
+
+    def _shrink(self) -> None:
+        lower = max(min(self._limit, LEAST_CONTROL_CONCURRENCY), self._limit // 2)
+        self._surplus += self._limit - lower
+        self._answers, self._excused, self._was_refused = 0, self._limit, True
+        self._limit = lower
+
+
+class Gates:
+    """The gates of every host that one client talks to."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._gates: dict[Origin, HostGate] = {}
+
+    def of(self, url: str) -> HostGate:
+        """The gate of the URL's origin."""
+        key = origin(url)
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = HostGate(show_origin(key), self._clock)
+        return gate

@@ -1,0 +1,45 @@
+"""Whether a target has what it accepted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crossdock.errors import DigestMismatch, InvalidDigest, UploadRejected
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.registry.blobs.blob import blob_exists
+from crossdock.transport.redact import redact_url
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Scope
+
+
+def check_stated(expected: Digest, stated: str, url: str) -> None:
+    """Raises `DigestMismatch` when the target names what it took by another digest of the same kind.
+
+    `stated` is its ``Docker-Content-Digest``.
+    """
+    try:
+        actual = Digest(stated.strip())
+    except InvalidDigest:  # none, or one that says nothing to us
+        return
+    if actual.algorithm == expected.algorithm and actual != expected:
+        raise DigestMismatch(
+            f"PUT {redact_url(url)}: the target names the blob {expected} as {actual}",
+            hint="the target, or a proxy before it, keeps something else than it was sent",
+            expected=expected,
+            actual=actual,
+        )
+
+
+async def check_kept(client: RegistryClient, repository: str, descriptor: Descriptor, scope: Scope) -> None:
+    """Raises `UploadRejected` when a blob was accepted and is not there, as crane's registry on disk does.
+
+    # network
+    """
+    if not await blob_exists(client, repository, descriptor, scope):
+        algorithm = descriptor.digest.algorithm
+        raise UploadRejected(
+            f"the target accepted {descriptor.digest} and does not have it",
+            hint=f"it seems not to keep blobs with {algorithm} digests",
+        )

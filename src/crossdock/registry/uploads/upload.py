@@ -1,0 +1,471 @@
+"""One blob going up: `protocol.upload` decides, this module sends and waits.
+
+Rules:
+
+1. Nothing is opened before there is something to send (U15), and every request takes its own token (U14).
+2. Whatever fails is mended as far as the machine says so before `append` or `commit` returns: the session's
+   state is asked for, a new one is opened on the next call, tokens are renewed. Only then, and only if bytes
+   must be given again, `UploadInterrupted` goes up.
+3. No failure of cleaning up hides the error that led to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from crossdock.content import Pipe, SavedSession, SessionLog
+from crossdock.errors import (
+    CrossdockError,
+    LimitExceeded,
+    NotFound,
+    ProtocolError,
+    RateLimited,
+    RedirectRefused,
+    RegistryError,
+    TokenExpired,
+    TransportError,
+    Unauthorized,
+    UploadInterrupted,
+    UploadRejected,
+)
+from crossdock.oci.descriptor import Descriptor
+from crossdock.protocol.contentcoding import coding_of, decoded_start
+from crossdock.protocol.errorcode import MAX_BODY
+from crossdock.protocol.redirect import next_hop
+from crossdock.protocol.resume import StartAgain
+from crossdock.protocol.upload import Ask, Done, Look, Open, Send, Upload, Verdict
+from crossdock.registry.uploads.kept import check_kept, check_stated
+from crossdock.registry.uploads.pace import PATIENCE, Idle, Pace
+from crossdock.registry.uploads.requests import CANCEL_TIMEOUT_S, UploadRequests, checked
+from crossdock.transport.redact import redact_url
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.memory import HostMemory
+    from crossdock.transport.base import Exchange
+
+_AGAIN = "the upload starts again at byte 0, in a new session: "
+
+
+class RegistryUpload:
+    """`content.UploadSession` at a registry.
+
+    `opened` is the answer that opened a session already: a mount that became an upload (M1). With
+    `chunk_size` it goes up in chunks, as a `content.ResumableSession`; `log` is told of each, and `saved` is
+    what `take_up` asks about.
+    """
+
+    def __init__(
+        self,
+        client: RegistryClient,
+        repository: str,
+        descriptor: Descriptor,
+        scope: Scope,
+        memory: HostMemory,
+        opened: Reply | None = None,
+        *,
+        chunk_size: int | None = None,
+        log: SessionLog | None = None,
+        saved: SavedSession | None = None,
+    ) -> None:
+        self._client = client
+        self._repository = repository
+        self._descriptor = descriptor
+        self._scope = scope
+        self._memory = memory
+        self._opened = opened
+        self._registry_url = ""
+        self._requests = UploadRequests(client, repository, descriptor, scope)
+        self._exchange: Exchange | None = None
+        self._offset = 0
+        self._begun_at = 0  # where the request under way starts in the blob
+        self._log = log
+        self._saved = saved
+        self._logged = (0, "")  # what the log was told last
+        self._is_busy = False
+        self._is_plain = False
+        self._pace = Pace(client.network.timeout)
+        self._idle = Idle(PATIENCE * client.network.timeout, self._leave_chunk)
+        self._left: int | None = None  # bytes of a chunk that was given up for want of more
+        self._upload = Upload(
+            descriptor.digest,
+            descriptor.size,
+            memory.rules_for(descriptor.size, chunk_size),
+            retries=client.network.retries,
+            resolve=self._resolve,
+        )
+
+    @property
+    def offset(self) -> int:
+        """Bytes taken so far by `append`."""
+        return self._offset
+
+    @property
+    def boundary(self) -> int | None:
+        """Requests end at multiples of it; None: one request for the whole blob."""
+        return self._upload.boundary
+
+    @property
+    def is_between_requests(self) -> bool:
+        """No request is under way, nor about to be."""
+        return not self._is_busy
+
+    async def take_up(self) -> tuple[int, str]:
+        """Ask about the session that was saved. # network
+
+        Returns the offset to go on from and what to tell about it. Raises nothing of the network: a session
+        that nobody answers for is left for a new one.
+        """
+        saved = self._saved
+        if saved is None:
+            return 0, ""
+        self._registry_url = await self._client.base_url()
+        try:
+            location = self._resolve(self._registry_url, saved.location)  # it comes from a file
+        except TransportError as error:
+            return 0, f"{_AGAIN}{error}"
+        self._upload.take_up(location, saved.acknowledged, saved.chunk_size, trust_range=saved.trust_range)
+        found = self._upload.taken_up(*await self._requests.ask(location))
+        if isinstance(found, StartAgain):
+            return 0, f"{_AGAIN}{found.reason}" if found.announce else ""
+        if self._opened is not None:
+            unused, self._opened = self._opened, None
+            with suppress(TransportError):
+                await self._requests.drop(self._resolve(unused.url, unused.headers.get("Location", "")))
+        self._offset = found.offset
+        self._tell_log()
+        return found.offset, f"{found.lost} bytes that it had are not there any more" if found.lost else ""
+
+    @property
+    def checks_digest(self) -> bool:
+        """Registries compare the bytes with ``digest=`` of the closing PUT; all of them know sha256."""
+        return self._descriptor.digest.algorithm == "sha256"
+
+    def prepare(self) -> None:
+        """Ask for the session now: the first bytes are on their way. `append` tells what came of it."""
+        size = self._descriptor.size
+        if self._opened is None and not self._requests.is_begun and not self._memory.may_post_whole(size):
+            self._requests.prepare()
+
+    async def append(self, data: memoryview) -> None:
+        """Send the next bytes; `data` may cross the ends of chunks. # network
+
+        Raises `UploadInterrupted` when bytes must be given again, `UploadRejected` and other `RegistryError`
+        when the target refuses for good, `TransportError` when it cannot be reached after all retries.
+        """
+        if len(data) > self._descriptor.size - self._offset:
+            raise ValueError(f"{len(data)} bytes at {self._offset} are over the size {self._descriptor.size}")
+        self._is_busy = True
+        try:
+            is_whole = self._is_whole(data) and self._memory.take_whole_post(len(data))
+            if is_whole and await self._post_whole(data):
+                return
+            while len(data):
+                start = self._offset
+                await self._append_once(data)
+                data = data[self._offset - start :]
+        finally:
+            self._is_busy = self._exchange is not None
+
+    @property
+    def piped(self) -> RegistryUpload | None:
+        """This, when the last request went by a plain connection."""
+        return self if self._is_plain else None
+
+    async def append_pipe(self, pipe: Pipe) -> None:
+        """As `append`, everything in `pipe`. # network
+
+        What has left it cannot be given twice: where `append` would do that, it is asked for again.
+        """
+        start, count = self._offset, len(pipe)
+        self._is_busy = True
+        try:
+            while self._exchange is None and not await self._start(count):
+                pass
+            if count <= self._sending().stop - start:
+                await self._append_once(pipe)
+        finally:
+            self._is_busy = self._exchange is not None
+        if self._offset != start:
+            return
+        if len(pipe) < count:
+            self._interrupt(None)
+        await self.append(memoryview(pipe.take(count)))
+
+    async def commit(self) -> None:
+        """Make the blob exist; waits for the answer up to the commit timeout (U13). Raises as `append`."""
+        if self._offset != self._descriptor.size:
+            raise ValueError(f"commit after {self._offset} of {self._descriptor.size} bytes")
+        while not isinstance(self._upload.step, Done):
+            if self._exchange is None and not await self._start():
+                continue
+            await self._finish(self._client.network.commit_timeout)
+        self._memory.learn(self._upload)
+        if self._descriptor.digest.algorithm != "sha256":
+            await check_kept(self._client, self._repository, self._descriptor, self._scope)
+        self._memory.contents.add(self._repository, self._descriptor)
+
+    async def cancel(self) -> None:
+        """Drop the session at the target. Never raises an error; bounded in time; nothing after `commit`."""
+        self._close_exchange()
+        if isinstance(self._upload.step, Done):
+            return
+        await self._finish_opening()
+        for location in (self._upload.location, *self._upload.abandoned):
+            await self._requests.drop(location)
+
+    async def leave(self) -> None:
+        """Keep the session, and end what is under way. Never raises an error; bounded in time."""
+        self._close_exchange()
+        await self._finish_opening()
+
+    async def _finish_opening(self) -> None:
+        """Get hold of a session that was opened, or is about to be, and never used. # network"""
+        with suppress(CrossdockError, TimeoutError):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
+                self._opened = await self._requests.late_answer() or self._opened
+                if self._opened is not None:
+                    await self._open()
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    async def _append_once(self, data: memoryview | Pipe) -> None:
+        """Send as much of `data` as the request under way may carry. A failure that was mended returns."""
+        if self._exchange is None and not await self._start(len(data)):
+            return
+        assert self._exchange is not None
+        send = self._sending()
+        piece = data[: send.stop - self._offset] if isinstance(data, memoryview) else data
+        size = len(piece)
+        self._idle.ends()
+        try:
+            await self._exchange.write(piece)  # network
+        except TransportError as error:
+            self._close_exchange()
+            await self._settle(self._upload.broken(self._offset - send.start), error)
+            return
+        ends = self._offset + size == send.stop
+        if self._exchange.answered_early:
+            # An answer to the last piece can overtake its write; the digest decides whether all was there.
+            await self._finish(None, size if ends else 0)
+            return
+        self._offset += size
+        if ends and not send.final:
+            await self._finish(None)
+        elif not send.final and self._memory.keeps_cut_chunks:
+            self._idle.begins()
+
+    async def _start(self, ready: int = 0) -> bool:
+        """Open what is needed for the next request. False: it failed, and was mended. # network
+
+        `ready` bytes are there to be sent at once.
+        """
+        if self._left is not None:
+            await self._go_on_after(self._left)
+            return False
+        if isinstance(self._upload.step, Open):
+            await self._open()
+        self._upload.shorten(self._pace.most(self._offset, ready))
+        send = self._sending()
+        self._begun_at = send.start
+        try:
+            self._exchange = await self._client.start(
+                send.method,
+                send.url,
+                scope=self._scope,
+                headers=(*send.headers, *self._requests.cookies.headers_for(send.url)),
+                content_length=send.stop - send.start,
+            )
+        except TransportError as error:
+            if not error.retryable:
+                raise
+            await self._settle(self._upload.broken(0), error)
+            return False
+        self._is_plain = self._exchange.is_plain
+        return True
+
+    def _leave_chunk(self) -> None:
+        """Called when bytes are awaited for too long: an open request would be cut, sooner or later."""
+        self._left = self._offset - self._sending().start
+        self._close_exchange()
+        self._is_busy = False
+
+    async def _go_on_after(self, sent: int) -> None:
+        """There are bytes again after `_leave_chunk`, which had sent so many."""
+        self._left = None
+        send, waited_s = self._sending(), self._client.network.timeout * PATIENCE
+        error = TransportError(
+            f"{send.method} {redact_url(send.url)}: given up after {sent} of {send.stop - send.start} bytes:"
+            f" the source kept it waiting for {waited_s:g} s"
+        )
+        await self._settle(self._upload.left(), error)
+
+    async def _open(self) -> None:
+        self._registry_url = await self._client.base_url()
+        reply, self._opened = self._opened, None
+        reply = checked(reply) if reply is not None else await self._requests.open()
+        self._requests.cookies.clear()
+        self._requests.cookies.keep(reply.url, reply.headers.getall("Set-Cookie"))
+        self._upload.opened(reply.headers, reply.url)
+        if self._log is not None:
+            upload = self._upload
+            self._log.opened(upload.location, upload.chunk_size, trust_range=upload.trust_range)
+            self._logged = (0, upload.location)
+        await self._drop_abandoned()
+
+    # -- in one request ------------------------------------------------------------------------------
+
+    def _is_whole(self, data: memoryview) -> bool:
+        """Whether `data` is the blob, and nothing has been asked of the target for it."""
+        return len(data) == self._descriptor.size and not self._requests.is_begun and self._opened is None
+
+    async def _post_whole(self, data: memoryview) -> bool:
+        """POST the blob (end-4b); False: the usual way, in the session that the registry has opened, if any.
+
+        One try. Raises `UploadInterrupted` when it failed in a way that may pass.
+        """
+        taken: bool | None = None  # None: nothing is learned of it
+        try:
+            reply = await self._requests.post_whole(bytes(data))
+            taken = reply.status == 201 and await self._is_kept(reply)
+            if taken:
+                self._offset = len(data)
+                self._upload.posted()
+            elif reply.status == 202 and self._requests.leads_to_session(reply):
+                self._opened = reply
+        except CrossdockError as error:
+            if error.retryable:
+                self._interrupt(error)  # counted as a retry, and fed again the usual way
+            if isinstance(error, RegistryError) and error.status not in (401, 403):
+                taken = False
+        finally:
+            self._memory.posted_whole(taken)
+        return taken is True
+
+    async def _is_kept(self, reply: Reply) -> bool:
+        """Whether a 201 means the blob: some answer it to a POST that they take for the usual one."""
+        if self._requests.leads_to_session(reply):
+            return False
+        return self._memory.takes_whole_posts or await self._requests.look()
+
+    async def _finish(self, timeout: float | None, early: int = 0) -> None:
+        """Read the answer to the request under way. `early` bytes were written but not counted. # network"""
+        assert self._exchange is not None
+        exchange, send = self._exchange, self._sending()
+        sent = self._offset - send.start + early
+        try:
+            head = await exchange.response(timeout)
+            body = b""
+            with suppress(TransportError, LimitExceeded):  # the status counts, whatever becomes of its text
+                body = decoded_start(
+                    coding_of(head.get("content-encoding")), await exchange.read(MAX_BODY), MAX_BODY
+                )
+        except TransportError as error:
+            await self._settle(self._upload.broken(sent), error)
+            return
+        finally:
+            self._close_exchange()
+        self._requests.cookies.keep(send.url, (value for name, value in head.headers if name == "set-cookie"))
+        refusal = None
+        if not 200 <= head.status < 300:
+            self._client.throttle(send.url, head.status, head.headers)
+            refusal = self._client.error_from(
+                head.status, head.headers, body, send.method, send.url, self._scope
+            )
+        elif send.final:
+            check_stated(self._descriptor.digest, head.get("docker-content-digest"), send.url)
+        status = _meaning(head.status, refusal)
+        try:
+            verdict = self._upload.answered(status, head, sent, refusal.codes if refusal else ())
+        except RedirectRefused as error:
+            raise RedirectRefused(f"{send.method} {redact_url(send.url)}: {error}") from None
+        if status == 401 and verdict is Verdict.AGAIN:
+            await self._client.renew(self._scope, exchange.authorization, head.headers)
+        await self._settle(verdict, refusal, early)
+
+    # -- mending -------------------------------------------------------------------------------------
+
+    async def _settle(self, verdict: Verdict, error: CrossdockError | None, early: int = 0) -> None:
+        """Perform what the machine wants to know, then go on, interrupt, or raise `error`."""
+        if self._upload.failures and verdict is Verdict.AGAIN:
+            await asyncio.sleep(self._client.network.backoff_s(self._upload.failures, random.random()))
+        while verdict is not Verdict.REFUSED and isinstance(self._upload.step, Ask | Look):
+            if isinstance(self._upload.step, Look):
+                verdict = self._upload.looked(await self._requests.look())
+            else:
+                verdict = self._upload.asked(*await self._requests.ask(self._upload.step.url))
+        self._memory.learn(self._upload)
+        if verdict is Verdict.REFUSED:
+            self._give_up(error)
+        self._tell_log()
+        if self._log is None:  # else it is still the one that the log knows, until a new one is open
+            await self._drop_abandoned()
+        if self._offset <= self._upload.offset <= self._offset + early:
+            self._offset = self._upload.offset
+            is_repeated = self._offset == self._begun_at and not isinstance(self._upload.step, Done)
+            if is_repeated and error is not None and not isinstance(error, Unauthorized):
+                # Nothing needs to be given again, so the engine, which counts interruptions, does not see it.
+                self._client.note_retry("push blob", error)
+        else:
+            self._interrupt(error)
+
+    def _tell_log(self) -> None:
+        upload = self._upload
+        reached = (upload.acknowledged, upload.location)
+        if self._log is not None and upload.location and reached != self._logged:
+            self._log.acknowledged(*reached, upload.chunk_size, trust_range=upload.trust_range)
+            self._logged = reached
+
+    async def _drop_abandoned(self) -> None:
+        while self._upload.abandoned:
+            await self._requests.drop(self._upload.abandoned[-1])
+            self._upload.abandoned.pop()
+
+    def _interrupt(self, cause: CrossdockError | None) -> NoReturn:
+        self._offset = self._upload.offset
+        announce, self._upload.lost = self._upload.lost, False
+        raise UploadInterrupted(
+            f"the upload of {self._descriptor.digest} must be fed again from byte {self._offset}",
+            offset=self._offset,
+            announce=announce,
+            cause=cause,
+        ) from cause
+
+    def _give_up(self, error: CrossdockError | None) -> NoReturn:
+        if error is None:
+            error = ProtocolError(f"the target answers nonsense to the upload of {self._descriptor.digest}")
+        if type(error) is RegistryError:  # a Location need not look like an upload's to the client
+            error = UploadRejected(str(error), **vars(error))
+        status = getattr(error, "status", 0)
+        if "DIGEST_INVALID" in getattr(error, "codes", ()):
+            error.hint = "the bytes changed on the way, or the target keeps something else: try again"
+        elif status == 413:
+            error.hint = "raise the limit on request bodies of the target or of the proxy in front of it"
+        elif isinstance(error, NotFound):
+            error.hint = "the target loses upload sessions: its instances must share storage and secret"
+        elif isinstance(error, UploadRejected) and not error.hint:
+            error.hint = "see the target's log for its reason"
+        raise error
+
+    def _close_exchange(self) -> None:
+        self._idle.reset()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.close()
+
+    def _sending(self) -> Send:
+        assert isinstance(self._upload.step, Send)
+        return self._upload.step
+
+    def _resolve(self, base: str, location: str) -> str:
+        return next_hop(base, location, registry_url=self._registry_url).url
+
+
+def _meaning(status: int, refusal: RegistryError | None) -> int:
+    """`status`, or the one that says what was meant: rate limits and expired logins come as 403, too."""
+    if isinstance(refusal, RateLimited) or (status == 401 and refusal is not None and refusal.retryable):
+        return 429
+    return 401 if isinstance(refusal, TokenExpired) else status
