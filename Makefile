@@ -2,7 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py requirements/dev.txt $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
+SOURCES := pyproject.toml testkit/pyproject.toml setup.py requirements/dev.txt $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
 .PHONY: help demo az-demo test build check audit format dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
 
@@ -81,7 +81,7 @@ rivals: ## build into rivals/ what the benchmarks race against
 	scripts/rivals
 
 clean: ## remove what was built, the virtual environment too
-	rm -rf $(VENV) build dist ext/tls/target src/*.egg-info src/crossdock/_ext/*.so
+	rm -rf $(VENV) build dist ext/tls/target src/*.egg-info testkit/src/*.egg-info src/crossdock/_ext/*.so
 	rm -rf .az .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .fuzz
 
 # The stamps lie in the environment, so that removing it rebuilds it.

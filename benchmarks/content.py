@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scenarios import MiB, Workload
-from crossdock.testing.images import OCI_LAYER_GZIP, Content, ImageBuilder
+from crossdock.imagebuilder import OCI_LAYER_GZIP, Content, ImageBuilder
 
 SEED = 20261
 

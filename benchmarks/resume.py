@@ -40,8 +40,8 @@ from crossdock._kernels import Sha256
 from crossdock.journal.journal import Journal
 from crossdock.journal.records import UploadKey
 from crossdock.protocol.upload import DEFAULT_CHUNK
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Fault, Seen
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Fault, Seen
 
 SIZES = {"quick": GiB, "full": 4 * GiB}  # bytes of the layer
 _NO_LIMIT = 1e12  # bytes a second: the proxy only tells when the first ones come

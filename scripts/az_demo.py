@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable

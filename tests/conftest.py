@@ -13,8 +13,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.images import add_layout, real_image

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from crossdock.embedded.acr.accounts import EVERYTHING
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
 from support.az import Az, log_in, make_az
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.documentation import FOREIGN, IDENTITY, SUBSCRIPTION, USERS, Sources, one_layer, start_sources

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from az.conftest import Cloud
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from support.command import Crossdock, Finished
 from support.documentation import IDENTITY, SUBSCRIPTION
 from support.images import push

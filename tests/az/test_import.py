@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from az.conftest import Cloud
-from crossdock.testing.faults import Break, Fault
-from crossdock.testing.images import ImageBuilder
-from crossdock.testing.tokens import ANONYMOUS
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faults import Break, Fault
+from crossdock_testing.tokens import ANONYMOUS
 from support.documentation import (
     EXAMPLES,
     HUB,

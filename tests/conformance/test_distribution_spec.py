@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conformance.subject import Subject
-from crossdock.testing.images import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
 from support.push import Reply, sha256
 
 OCTETS = {"Content-Type": "application/octet-stream"}

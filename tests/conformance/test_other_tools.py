@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from conformance.subject import Subject
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.store.layout import LayoutStore
-from crossdock.testing.images import ImageBuilder, sample_index
 from support.process import require
 from support.skopeo import copy_all, raw_digest, skopeo
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from crossdock.testing.faults import (
+from crossdock_testing.faults import (
     Answer,
     Break,
     Fault,

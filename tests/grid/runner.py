@@ -16,11 +16,11 @@ import uvloop
 import crossdock
 from crossdock.cli.failure import error_line
 from crossdock.errors import CopyError, root_cause
+from crossdock.imagebuilder import ImageBuilder
 from crossdock.options import CopyOptions, NetworkOptions, RegistryOptions
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Fault, Seen, redirect
-from crossdock.testing.images import ImageBuilder
 from crossdock.wiring import open_workshop
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Fault, Seen, redirect
 from grid.cells import Cell, Fails
 from grid.faults import LARGE, PART, WAIT_S, Subject, fault, is_from_storage
 from support.docker_registry import DockerRegistry

@@ -21,7 +21,7 @@ import trustme
 import uvloop
 
 from crossdock import errors
-from crossdock.testing.tokens import TokenServer
+from crossdock_testing.tokens import TokenServer
 from grid.cells import CELLS, FAULTS, IN_CHUNKS, KINDS, PLACES, SIDES, Cell, Fails, NotApplicable
 from grid.document import document
 from grid.runner import Bench, Run, make_bench

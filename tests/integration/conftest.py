@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.interrupted import Passage, make_passage, start_target

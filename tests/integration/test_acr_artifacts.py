@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from crossdock.testing.images import HELM_CHART, HELM_CONFIG, OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import HELM_CHART, HELM_CONFIG, OCI_MANIFEST, Content, ImageBuilder
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.embedded import Embedded, start_embedded

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Break, Fault
-from crossdock.testing.images import OCI_LAYER, Content, ImageBuilder, sample_index
+from crossdock.imagebuilder import OCI_LAYER, Content, ImageBuilder, sample_index
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault
 from support import nginx
 from support.cloud import Cloud, put
 from support.command import SOURCE, VERIFICATION, Crossdock

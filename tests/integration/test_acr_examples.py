@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder
-from crossdock.testing.tokens import ANONYMOUS
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.tokens import ANONYMOUS
 from support.command import DONE
 from support.docker_registry import DockerRegistry
 from support.documentation import (

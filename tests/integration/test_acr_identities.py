@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 
 import pytest
 
-from crossdock.testing.acr import NULL_USER, AcrIdentity, ManagedIdentity
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.azure.registry import NULL_USER, AcrIdentity, ManagedIdentity
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Fault
 from support.command import AUTH, MODULE, Crossdock, Finished
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, one_layer_image, push

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Break, Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault
 from support.cloud import CONFLICT, POLICY, RESOURCE_ID, SUBSCRIPTION, Cloud, put
 from support.command import AUTH, CANCELLED, MODULE, NOT_FOUND, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file

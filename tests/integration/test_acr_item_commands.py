@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder, sample_index
+from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from support.command import AUTH, NOT_FOUND, SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.embedded import Embedded, start_embedded

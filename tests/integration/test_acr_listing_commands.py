@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
 from support.command import AUTH, NOT_FOUND, SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import Embedded, start_embedded

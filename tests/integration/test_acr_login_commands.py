@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.acr import NULL_USER
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.azure.registry import NULL_USER
 from support.command import AUTH, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import Embedded, start_embedded

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
 from support.command import SCRIPT, Crossdock
 from support.embedded import Embedded, start_embedded
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from support.embedded import Embedded, start_embedded
 
 

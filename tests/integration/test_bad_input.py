@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Fault
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Fault
 from support.command import AUTH, NOT_FOUND, SOURCE, TARGET, USAGE, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.faults import SilentPort

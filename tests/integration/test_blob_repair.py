@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from crossdock.testing.images import OCI_EMPTY, OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import OCI_EMPTY, OCI_MANIFEST, Content, ImageBuilder
 from support.cloud import Cloud, put
 from support.command import TARGET, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry

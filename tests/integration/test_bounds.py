@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Fault
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, assert_layout_holds, push

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Break, Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Break, Fault
 from support.command import CANCELLED, Crossdock, Finished
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.faults import wait_set

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Fault
 from support.command import MODULE, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import one_layer_image, push

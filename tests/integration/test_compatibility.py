@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from crossdock.testing import images
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Break, Fault, Seen, drop_headers, set_header
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock import imagebuilder
+from crossdock.imagebuilder import ImageBuilder, sample_index
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault, Seen, drop_headers, set_header
 from support import nginx
 from support.command import TARGET, Crossdock
 from support.docker_registry import DockerRegistry
@@ -235,7 +235,7 @@ def test_referrers_join_the_fallback_tag_of_a_target_without_the_api(
         crossdock.copy(f"{source.host}/{repository}:sig{number}", f"{target.host}/{repository}:sig{number}")
         crossdock.copy(f"{source.host}/{repository}:sig{number}", f"{target.host}/{repository}:sig{number}")
     fallback = target.remote.manifest(repository, subject.digest.replace(":", "-"))
-    assert fallback.headers["content-type"] == images.OCI_INDEX
+    assert fallback.headers["content-type"] == imagebuilder.OCI_INDEX
     entries = json.loads(fallback.body)["manifests"]
     assert sorted(entry["digest"] for entry in entries) == sorted(s.digest for s in signatures)
     assert {entry["artifactType"] for entry in entries} == {"application/vnd.example.signature"}
@@ -251,11 +251,11 @@ def test_blobs_named_by_sha512_are_copied_and_checked(crossdock: Crossdock, tmp_
     file = tmp_path / "from" / "blobs" / digest.replace(":", "/")
     file.parent.mkdir()
     file.write_bytes(data)
-    layer = {"mediaType": images.OCI_LAYER, "digest": digest, "size": len(data)}
-    config = layout.blob(b"{}", images.OCI_CONFIG).document()
+    layer = {"mediaType": imagebuilder.OCI_LAYER, "digest": digest, "size": len(data)}
+    config = layout.blob(b"{}", imagebuilder.OCI_CONFIG).document()
     layout.tag(
         layout.manifest(
-            {"schemaVersion": 2, "mediaType": images.OCI_MANIFEST, "config": config, "layers": [layer]}
+            {"schemaVersion": 2, "mediaType": imagebuilder.OCI_MANIFEST, "config": config, "layers": [layer]}
         ),
         "v1",
     )

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing import images
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Fault
-from crossdock.testing.images import Content, ImageBuilder, sample_index
+from crossdock import imagebuilder
+from crossdock.imagebuilder import Content, ImageBuilder, sample_index
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Fault
 from support.command import NOT_FOUND, SCRIPT, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, assert_layout_holds, everything, push
@@ -35,8 +35,8 @@ def cosign(builder: ImageBuilder) -> Content:
     return builder.manifest(
         {
             "schemaVersion": 2,
-            "mediaType": images.OCI_MANIFEST,
-            "config": builder.blob(b'{"architecture":""}', images.OCI_CONFIG).document(),
+            "mediaType": imagebuilder.OCI_MANIFEST,
+            "config": builder.blob(b'{"architecture":""}', imagebuilder.OCI_CONFIG).document(),
             "layers": [payload.having(annotations={"dev.cosignproject.cosign/signature": "MEUC"}).document()],
         }
     )
@@ -44,7 +44,7 @@ def cosign(builder: ImageBuilder) -> Content:
 
 def untyped(builder: ImageBuilder) -> Content:
     """An OCI manifest without the optional ``mediaType``, with spacing of its own and unknown members."""
-    config = builder.blob(b"{}", images.OCI_CONFIG)
+    config = builder.blob(b"{}", imagebuilder.OCI_CONFIG)
     layer = builder.random_layer(500)
     document: dict[str, Any] = {
         "schemaVersion": 2,
@@ -52,7 +52,7 @@ def untyped(builder: ImageBuilder) -> Content:
         "config": config.document(),
         "layers": [layer.document()],
     }
-    return builder.blob(json.dumps(document, indent=3).encode() + b"\n", images.OCI_MANIFEST)
+    return builder.blob(json.dumps(document, indent=3).encode() + b"\n", imagebuilder.OCI_MANIFEST)
 
 
 KINDS: dict[str, Kind] = {

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from crossdock.journal.database import FILE, JournalDatabase
-from crossdock.testing.faults import Break, Fault, Seen, error
+from crossdock_testing.faults import Break, Fault, Seen, error
 from support.command import Finished
 from support.interrupted import CHUNK, KINDS, LAYER, MIB, TO_THE_BYTE, Passage
 from support.skopeo import copy_all

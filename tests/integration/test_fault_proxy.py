@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import (
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import (
     Answer,
     Break,
     Fault,
@@ -37,7 +38,6 @@ from crossdock.testing.faults import (
     retry_after,
     set_header,
 )
-from crossdock.testing.images import ImageBuilder
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, one_layer_image, push
 from support.push import Remote, Reply

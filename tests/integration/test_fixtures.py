@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
 from support import nginx
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.images import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import OCI_FOREIGN_LAYER, Content, ImageBuilder
+from crossdock.imagebuilder import OCI_FOREIGN_LAYER, Content, ImageBuilder
 from support.command import NOT_FOUND, TARGET, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.images import Graph, assert_holds, assert_layout_holds, push

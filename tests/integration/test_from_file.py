@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Break, Fault
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault
 from support.command import CANCELLED, NOT_FOUND, SOURCE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.faults import wait_set

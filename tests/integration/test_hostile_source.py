@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import (
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import (
     Answer,
     Break,
     Fault,
@@ -26,7 +27,6 @@ from crossdock.testing.faults import (
     retry_after,
     set_header,
 )
-from crossdock.testing.images import Content, ImageBuilder
 from support.command import RATE_LIMIT, SOURCE, VERIFICATION, Crossdock, Finished
 from support.docker_registry import DockerRegistry
 from support.faults import patience

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Break, Fault, Seen, error, retry_after, set_header
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault, Seen, error, retry_after, set_header
 from support.command import RATE_LIMIT, TARGET, Crossdock, Finished
 from support.docker_registry import DockerRegistry
 from support.faults import patience

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support import nginx
 from support.command import SOURCE, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry

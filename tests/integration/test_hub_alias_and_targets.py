@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support.command import Crossdock
 from support.embedded import Embedded, start_embedded
 from support.images import one_layer_image, push

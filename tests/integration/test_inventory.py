@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Fault
-from crossdock.testing.images import ImageBuilder
-from crossdock.testing.tokens import TokenServer
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Fault
+from crossdock_testing.tokens import TokenServer
 from support.command import AUTH, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.images import assert_holds, one_layer_image, push

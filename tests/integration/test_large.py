@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing import images
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Fault
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock import imagebuilder
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Fault
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, one_layer_image, place_sparse_blob, push
@@ -28,7 +28,7 @@ GIANT_DIGEST = "sha256:d7aecb29d1bab0c6b4df550837f244efb22181bb9a4b510cfb5023fca
 
 def push_giant(registry: DockerRegistry, repository: str, builder: ImageBuilder) -> None:
     """An image whose one layer has 3 GiB, placed in the registry's storage as a sparse file."""
-    layer = Content(images.OCI_LAYER, GIANT_DIGEST, GIANT)
+    layer = Content(imagebuilder.OCI_LAYER, GIANT_DIGEST, GIANT)
     graph = builder.image([layer])
     place_sparse_blob(registry, repository, GIANT, GIANT_DIGEST)
     push(registry.remote, repository, builder, graph, "v1")

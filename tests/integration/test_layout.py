@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from support.command import TARGET, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import (

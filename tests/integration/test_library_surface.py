@@ -9,10 +9,10 @@ import pytest
 
 import crossdock
 from crossdock import CopyError, CopyOptions, Event, NetworkOptions
+from crossdock.imagebuilder import ImageBuilder
 from crossdock.oci.reference import parse_location
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Fault
 from support.docker_registry import DockerRegistry
 from support.images import one_layer_image, push
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support.command import AUTH, DONE, SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import Embedded, start_embedded

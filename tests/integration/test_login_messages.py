@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support.command import AUTH, DONE, USAGE, Crossdock
 from support.embedded import start_embedded
 from support.images import one_layer_image

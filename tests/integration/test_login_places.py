@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from crossdock import inspect
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support.command import AUTH, DONE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import start_embedded

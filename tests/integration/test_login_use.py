@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
 from support.command import AUTH, DONE, Crossdock
 from support.guarded import (
     Guard,

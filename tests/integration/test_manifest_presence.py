@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, assert_layout_holds, push, walk

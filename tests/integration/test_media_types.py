@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import (
+from crossdock.imagebuilder import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from crossdock import CopyOptions, PairResult, mirror_sync
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Break, Fault
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault
 from support.command import AUTH, CANCELLED, NOT_FOUND, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import start_embedded

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
 from support.command import NOT_FOUND, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import push

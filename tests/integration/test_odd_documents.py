@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
 from support.command import NOT_FOUND, SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.embedded import start_embedded

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from support.command import DONE, MODULE, NOT_FOUND, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, push

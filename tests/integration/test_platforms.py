@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
 from support.command import NOT_FOUND, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, push

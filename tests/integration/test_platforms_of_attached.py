@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import OCI_CONFIG, OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import OCI_CONFIG, OCI_MANIFEST, Content, ImageBuilder
 from support.command import NOT_FOUND, Crossdock, Finished
 from support.lenient import LenientRegistry
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
 from support.command import Crossdock
 from support.images import Graph, assert_holds, layout_entries, push
 from support.interrupted import KINDS, start_target

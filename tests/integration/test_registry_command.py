@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import Content, ImageBuilder, sample_index
+from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from support.command import MODULE, NOT_FOUND, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, everything, one_layer_image, push

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Seen
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Seen
 from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, push

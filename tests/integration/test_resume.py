@@ -15,7 +15,7 @@ import pytest
 
 from crossdock.journal.database import FILE, JournalDatabase
 from crossdock.journal.records import SavedUpload
-from crossdock.testing.faults import Break, Fault, error
+from crossdock_testing.faults import Break, Fault, error
 from support.command import CANCELLED, SOURCE, TARGET, Finished
 from support.faults import wait_set
 from support.interrupted import (

@@ -12,7 +12,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.mgmt.containerregistry import ContainerRegistryManagementClient
 from azure.mgmt.containerregistry.models import ImportImageParameters, ImportSource
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, one_layer_image, push
 from support.process import wait_until

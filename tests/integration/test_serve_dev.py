@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support.command import Crossdock
 from support.devcloud import DevService, start_devcloud
 from support.embedded import Embedded, start_embedded

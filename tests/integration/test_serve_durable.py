@@ -17,10 +17,10 @@ from azure.core.credentials import AccessToken
 from azure.mgmt.containerregistry import ContainerRegistryManagementClient
 from azure.mgmt.containerregistry.models import ImportImageParameters, ImportSource
 
-from crossdock.testing import images
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Break, Fault, Seen
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock import imagebuilder
+from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Break, Fault, Seen
 from support.docker_registry import DockerRegistry, htpasswd_file, start_docker_registry
 from support.images import Graph, assert_holds, one_layer_image, place_sparse_blob, push
 from support.process import find_distribution, wait_until
@@ -141,7 +141,7 @@ def stall_uploads(yard: Yard) -> Fault:
 
 def big_image(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Graph:
     place_sparse_blob(source, repository, BIG, BIG_DIGEST)
-    image = builder.image([Content(images.OCI_LAYER, BIG_DIGEST, BIG)])
+    image = builder.image([Content(imagebuilder.OCI_LAYER, BIG_DIGEST, BIG)])
     return push(source.remote, repository, builder, image, "v1")
 
 

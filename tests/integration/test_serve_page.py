@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Break, Fault
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Break, Fault
 from support.docker_registry import DockerRegistry
 from support.images import one_layer_image, push
 from support.process import require, wait_until

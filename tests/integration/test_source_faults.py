@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Break, Fault, expired_url
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault, expired_url
 from support import nginx
 from support.command import VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file

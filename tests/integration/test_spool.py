@@ -18,7 +18,7 @@ import pytest
 
 from crossdock.spool.file import BLOCK, file_size
 from crossdock.spool.folder import LOCK_FILE, SUFFIX
-from crossdock.testing.faults import Break, Fault, error
+from crossdock_testing.faults import Break, Fault, error
 from support.command import TARGET
 from support.interrupted import CHUNK, LAYER, MIB, Passage
 from support.process import require

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossdock.testing.faults import Break, Fault, Seen
+from crossdock_testing.faults import Break, Fault, Seen
 from support.command import Finished, Running
 from support.interrupted import CHUNK, LAYER, MIB, TO_THE_BYTE, Passage
 from support.process import wait_until

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Answer, Fault, Seen, set_header
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Fault, Seen, set_header
 from support import nginx
 from support.command import TARGET, Crossdock
 from support.docker_registry import DockerRegistry

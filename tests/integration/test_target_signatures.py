@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import OCI_CONFIG, OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import OCI_CONFIG, OCI_MANIFEST, Content, ImageBuilder
 from support.cloud import Cloud, put
 from support.command import Crossdock, Finished
 from support.docker_registry import DockerRegistry

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 from support.command import Crossdock
 from support.embedded import Embedded, start_embedded
 from support.images import one_layer_image, push

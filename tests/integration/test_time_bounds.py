@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from crossdock.testing.faults import Break, Fault, Seen
+from crossdock_testing.faults import Break, Fault, Seen
 from support.command import SOURCE, TARGET
 from support.interrupted import CHUNK, LAYER, Passage
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from crossdock.testing.images import ImageBuilder
-from crossdock.testing.tokens import TokenServer
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.tokens import TokenServer
 from support import nginx
 from support.command import NOT_FOUND, SOURCE, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry

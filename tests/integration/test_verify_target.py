@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Break, Fault, Seen
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Break, Fault, Seen
 from support.command import TARGET, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, one_layer_image, push

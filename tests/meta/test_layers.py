@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "descriptors": set(),
     "stopping": set(),
     "rate": set(),
+    "imagebuilder": set(),
     "listening": {"stopping", "errors"},
     "journal": {"_kernels", "locks", "errors"},
     "spool": {"locks", "errors"},
@@ -108,7 +109,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "__init__",
     },
-    "testing": {"transport", "oci", "errors"},
     "loggingin": {"wiring", "registry", "transfer", "oci", "options", "errors"},
     "cli": {
         "counts",
@@ -125,7 +125,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stopping",
         "journal",
         "spool",
-        "testing",
+        "imagebuilder",
         "oci",
         "options",
         "events",
@@ -154,7 +154,6 @@ MAY_USE_ASYNCIO = {
     "many",
     "mirroring",
     "service",
-    "testing",
     "cli",
 }
 MAY_READ_ENVIRONMENT = {"wiring", "loggingin", "cli", "_kernels", "_tls", "transport"}

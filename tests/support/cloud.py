@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from support.command import Crossdock, Finished
 from support.docker_registry import DockerRegistry
 from support.images import Graph, one_layer_image, push

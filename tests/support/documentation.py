@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossdock.testing.images import Content, ImageBuilder, sample_index
-from crossdock.testing.tokens import ANONYMOUS, TokenServer
+from crossdock.imagebuilder import Content, ImageBuilder, sample_index
+from crossdock_testing.tokens import ANONYMOUS, TokenServer
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.embedded import Embedded, start_embedded
 from support.images import Graph, assert_holds, one_layer_image, push

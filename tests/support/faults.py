@@ -1,4 +1,4 @@
-"""Other ends of the wire that a test needs besides `crossdock.testing.faultproxy`."""
+"""Other ends of the wire that a test needs besides `crossdock_testing.faultproxy`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from crossdock.testing.faultproxy import FaultProxy
+from crossdock_testing.faultproxy import FaultProxy
 
 _PIECE = 64 * 1024
 

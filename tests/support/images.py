@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crossdock.testing.images import Content, ImageBuilder, sample_index
+from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from support.docker_registry import DockerRegistry
 from support.process import require
 from support.push import Remote, sha256

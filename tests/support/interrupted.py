@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossdock.testing.faultproxy import FaultProxy
-from crossdock.testing.faults import Seen
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Seen
 from support.command import MODULE, Crossdock, Running
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.images import Graph, assert_holds, one_layer_image, push

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from crossdock.testing.images import OCI_MANIFEST, Content, ImageBuilder
+from crossdock.imagebuilder import OCI_MANIFEST, Content, ImageBuilder
 
 _PATH = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<reference>[^/]+)/?")
 

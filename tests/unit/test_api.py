@@ -10,8 +10,8 @@ import pytest
 from crossdock import wiring
 from crossdock.api import copy, copy_sync, inspect, list_tags
 from crossdock.errors import CopyError, InvalidReference
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.options import CopyOptions, NetworkOptions
-from crossdock.testing.images import ImageBuilder, sample_index
 from crossdock.transfer.budget import Budget
 
 

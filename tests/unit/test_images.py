@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.testing.images import HELM_CONFIG, OCI_INDEX, ImageBuilder, sample_index
+from crossdock.imagebuilder import HELM_CONFIG, OCI_INDEX, ImageBuilder, sample_index
 from support.process import require
 
 

@@ -22,6 +22,7 @@ from crossdock.errors import (
     RetriesExhausted,
 )
 from crossdock.events import CopyDone, CopyFailed, Event
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.many import (
     GIVE_UP_AFTER_COPIES,
     GIVE_UP_AFTER_S,
@@ -34,7 +35,6 @@ from crossdock.many import (
 from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions, NetworkOptions
 from crossdock.pairs import Pair
-from crossdock.testing.images import ImageBuilder, sample_index
 from crossdock.transfer.budget import Budget
 from support.process import free_port
 

@@ -24,8 +24,8 @@ from crossdock.cli.streams import print_result
 from crossdock.cli.tally import Tally
 from crossdock.cli.units import format_duration, format_size
 from crossdock.errors import ContentError, InvalidOption
+from crossdock.imagebuilder import ImageBuilder
 from crossdock.options import CopyOptions
-from crossdock.testing.images import ImageBuilder
 
 _DISK = 3.5  # times --size: the layout, then two registries; the layout is gone before the second fills
 _REPOSITORY, _TAG = "demo/app", "1.0"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from crossdock.testing.images import Content, ImageBuilder
+from crossdock.imagebuilder import Content, ImageBuilder
 
 APPLICATION_FOLDERS = (Path("/usr/lib"), Path("/usr/libexec"), Path("/usr/bin"), Path("/usr/share"))
 DATA_FOLDERS = (Path("/usr/share"),)  # the same on every architecture

@@ -28,7 +28,8 @@ def add_serve(commands: Any, command: Callable[..., argparse.ArgumentParser]) ->
     parser.add_argument(
         "--dev",
         action="store_true",
-        help="for tests: make a certificate authority and an identity provider, to which az can log in",
+        help="for tests: make a certificate authority and an identity provider that az can log in to "
+        "(needs crossdock-testing)",
     )
     parser.add_argument(
         "--dev-info",

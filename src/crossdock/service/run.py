@@ -38,7 +38,7 @@ from crossdock.service.web.service import Service
 from crossdock.transfer.tasks import stop
 
 if TYPE_CHECKING:
-    from crossdock.service.dev.cloud import DevCloud
+    from crossdock_testing.azure.cloud import DevCloud
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,13 @@ def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
         return None
     if options.cert is not None or options.key is not None:
         raise InvalidOption("--dev makes a certificate itself", hint="leave --cert and --key out, or --dev")
-    from crossdock.service.dev.cloud import DevCloud
-
+    try:
+        from crossdock_testing.azure.cloud import DevCloud
+    except ModuleNotFoundError:
+        raise InvalidOption(
+            "--dev needs the package crossdock-testing, which is not installed",
+            hint="in a checkout run `make build`; elsewhere pip install ./testkit of the same version",
+        ) from None
     if options.dev_info is not None:
         try:
             options.dev_info.unlink(missing_ok=True)

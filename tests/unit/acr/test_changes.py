@@ -11,9 +11,9 @@ from aiohttp.test_utils import TestServer
 
 from crossdock.acr import changes, metadata
 from crossdock.errors import CopyError, NotFound, Unsupported, root_cause
+from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, NetworkOptions
-from crossdock.testing.images import Content, ImageBuilder
 
 OPTIONS = CopyOptions(network=NetworkOptions(retries=0), environ={})
 PAGE = "<html>a web interface</html>"

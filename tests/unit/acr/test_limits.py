@@ -6,10 +6,10 @@ import pytest
 
 from crossdock.acr.limits import DOCUMENTED, ImageLimits, check_limits
 from crossdock.errors import CopyError, LimitExceeded
+from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
-from crossdock.testing.images import Content, ImageBuilder
 
 LARGEST_LAYER = 2 << 30
 REFERENCE = Reference("registry.example", "app", "v1")

@@ -16,11 +16,11 @@ from aiohttp.test_utils import TestServer
 from crossdock.acr.metadata import list_manifests, list_repositories, list_tag_names, list_tags
 from crossdock.embedded.app import Registry
 from crossdock.errors import CopyError, NotFound, ProtocolError, RegistryError, root_cause
+from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from crossdock.oci.metadata import created_time, read_config, timestamp
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, NetworkOptions
 from crossdock.registry.walk import IN_FLIGHT, in_flight
-from crossdock.testing.images import Content, ImageBuilder, sample_index
 
 OPTIONS = CopyOptions(environ={}, network=NetworkOptions(retries=0))
 Answer = Callable[[web.Request], web.Response | None]

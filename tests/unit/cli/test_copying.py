@@ -19,9 +19,9 @@ from crossdock.cli.command import run
 from crossdock.cli.report import closing_line
 from crossdock.errors import CopyError, NotFound
 from crossdock.events import BlobDone, Listener
+from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.oci.manifest import parse_manifest
 from crossdock.options import CopyOptions, Credentials, Verify
-from crossdock.testing.images import ImageBuilder, sample_index
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 MiB = 1 << 20

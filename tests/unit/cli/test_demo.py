@@ -16,7 +16,7 @@ import pytest
 from crossdock.cli.child_registry import ChildRegistry
 from crossdock.cli.demo_image import build_image
 from crossdock.errors import CrossdockError
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 
 COMMAND = [sys.executable, "-m", "crossdock"]
 

@@ -15,7 +15,7 @@ import pytest
 from crossdock import many
 from crossdock.api import CopyResult
 from crossdock.cli.command import run
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 
 NONE = ("--progress", "none")
 

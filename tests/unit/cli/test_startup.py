@@ -11,7 +11,7 @@ import pytest
 
 from crossdock import __version__, copy_sync
 from crossdock.cli.child_registry import ChildRegistry
-from crossdock.testing.images import ImageBuilder, sample_index
+from crossdock.imagebuilder import ImageBuilder, sample_index
 
 LOADED = """
 import sys

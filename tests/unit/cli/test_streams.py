@@ -15,8 +15,8 @@ import pytest
 from crossdock.cli.arguments import UsageError
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.streams import LineWriter, print_result, read_credentials
+from crossdock.imagebuilder import ImageBuilder
 from crossdock.options import Credentials
-from crossdock.testing.images import ImageBuilder
 
 
 def give_stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from crossdock.embedded.acr.locks import FILE_NAME
 from crossdock.embedded.app import make_app
-from crossdock.testing.images import ImageBuilder
+from crossdock.imagebuilder import ImageBuilder
 
 ALL = {"deleteEnabled": True, "writeEnabled": True, "readEnabled": True, "listEnabled": True}
 DISALLOWED = "REGISTRY_DISALLOWED_OPERATION"

@@ -14,7 +14,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from crossdock.embedded.app import make_app
-from crossdock.testing.images import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, ImageBuilder, sample_index
+from crossdock.imagebuilder import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, ImageBuilder, sample_index
 
 EPOCH = 1_700_000_000 * 10**9  # ns
 UNLOCKED = {"deleteEnabled": True, "writeEnabled": True, "readEnabled": True, "listEnabled": True}

@@ -13,10 +13,10 @@ import pytest
 from crossdock.embedded import facts, listing
 from crossdock.embedded.facts import ANNOTATIONS_KEPT, FactBook
 from crossdock.embedded.repositories import Repository
+from crossdock.imagebuilder import OCI_INDEX, OCI_MANIFEST
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
-from crossdock.testing.images import OCI_INDEX, OCI_MANIFEST
 from unit.embedded.test_registry_server import Served, digest_of, running
 
 SUBJECT = "sha256:" + "1" * 64

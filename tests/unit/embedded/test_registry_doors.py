@@ -18,8 +18,8 @@ from crossdock.embedded.acr import access
 from crossdock.embedded.acr.accounts import AccountsFile
 from crossdock.embedded.answers import json_answer
 from crossdock.errors import InvalidOption
+from crossdock.imagebuilder import OCI_INDEX, ImageBuilder, sample_index
 from crossdock.oci.digest import Digest
-from crossdock.testing.images import OCI_INDEX, ImageBuilder, sample_index
 from unit.embedded.test_registry_server import DATA, Served, digest_of, running
 
 USERS = {

@@ -23,9 +23,9 @@ from crossdock.embedded import bodies, repositories, uploads
 from crossdock.embedded.repositories import Repositories
 from crossdock.embedded.serve import serve
 from crossdock.errors import InvalidOption, StoreError
+from crossdock.imagebuilder import OCI_INDEX, OCI_MANIFEST, ImageBuilder, sample_index
 from crossdock.store.blobfiles import TEMPORARY_PREFIX
 from crossdock.store.folder import Folder
-from crossdock.testing.images import OCI_INDEX, OCI_MANIFEST, ImageBuilder, sample_index
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 

@@ -22,13 +22,13 @@ from cryptography import x509
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.listening import server_tls
 from crossdock.service.config import IdentitySettings
-from crossdock.service.dev import authority
-from crossdock.service.dev.authority import Certificates, make_certificates
-from crossdock.service.dev.cloud import DevCloud
-from crossdock.service.dev.provider import ARM_AUDIENCES, Declined, Provider
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity, Refused
 from crossdock.webtokens.verify import Verifier
+from crossdock_testing.azure import authority
+from crossdock_testing.azure.authority import Certificates, make_certificates
+from crossdock_testing.azure.cloud import DevCloud
+from crossdock_testing.azure.provider import ARM_AUDIENCES, Declined, Provider
 
 HUB = Entry(name="hub", login_server="127.0.0.1:5000", subscription="S", resource_group="rg")
 INVENTORY = Inventory((HUB, Entry(name="other", login_server="other.azurecr.io", subscription="S2")))

@@ -18,11 +18,11 @@ from aiohappyeyeballs.utils import addr_to_addr_infos
 
 from crossdock.api import copy, list_tags
 from crossdock.errors import AddressRefused, CopyError, root_cause
+from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.options import CopyOptions, Credentials, RegistryOptions
 from crossdock.service.config import Sources
 from crossdock.service.guard import SourceGuard
-from crossdock.testing.images import Content, ImageBuilder
 from crossdock.transport.connect import Resolver
 from unit.registry.scripted_registry import Answer, PatientNetwork, ScriptedRegistry, Seen
 

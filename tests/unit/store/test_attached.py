@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from crossdock.errors import ContentError
+from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock.oci.digest import Digest
 from crossdock.store.layout import LayoutStore
-from crossdock.testing.images import Content, ImageBuilder
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from crossdock.errors import ContentError, LimitExceeded, NotFound, StoreError
+from crossdock.imagebuilder import ImageBuilder
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import parse_manifest
@@ -24,7 +25,6 @@ from crossdock.store.files import read_file
 from crossdock.store.folder import Folder
 from crossdock.store.indexfile import IndexFile, set_tag
 from crossdock.store.layout import LayoutStore
-from crossdock.testing.images import ImageBuilder
 
 SECRET = b"secret of the machine"
 

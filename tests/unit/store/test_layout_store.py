@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from crossdock.errors import ContentError, LimitExceeded, NotFound, ReadFailed, SizeMismatch, StoreError
+from crossdock.imagebuilder import OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.store import files as files_module
 from crossdock.store.blobfiles import TEMPORARY_PREFIX
 from crossdock.store.layout import FileBody, LayoutStore
-from crossdock.testing.images import OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
 
 
 def described(content: Content) -> Descriptor:

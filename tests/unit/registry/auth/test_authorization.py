@@ -22,7 +22,7 @@ from crossdock.errors import (
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.registry.auth.tokens import check_realm
 from crossdock.registry.client import NONE, Scope
-from crossdock.testing.tokens import ANONYMOUS, TokenServer
+from crossdock_testing.tokens import ANONYMOUS, TokenServer
 from unit.registry.http.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
 BOB = Credentials("bob", "s3cret-pw")

@@ -18,7 +18,7 @@ from aiohttp import web
 from crossdock.errors import CredentialsError, Denied, RedirectRefused, TokenExpired, Unauthorized, WrongScope
 from crossdock.options import Credentials
 from crossdock.registry.client import Scope
-from crossdock.testing.acr import NULL_USER, AcrIdentity, ManagedIdentity
+from crossdock_testing.azure.registry import NULL_USER, AcrIdentity, ManagedIdentity
 from unit.registry.http.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
 PULL, PUSH = Scope.pull("x"), Scope.push("x")

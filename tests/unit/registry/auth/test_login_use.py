@@ -23,7 +23,7 @@ from crossdock.errors import (
 )
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.registry.client import Scope
-from crossdock.testing.tokens import ANONYMOUS, TokenServer
+from crossdock_testing.tokens import ANONYMOUS, TokenServer
 from unit.registry.http.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
 BOB = Credentials("bob", "s3cret-pw")

@@ -10,7 +10,7 @@ import pytest
 from crossdock.errors import NotFound, Unauthorized
 from crossdock.options import Credentials
 from crossdock.registry.client import NONE, Scope
-from crossdock.testing.tokens import ANONYMOUS, TokenServer
+from crossdock_testing.tokens import ANONYMOUS, TokenServer
 from support.docker_registry import htpasswd_file, start_docker_registry
 from unit.registry.http.scripted import ClientUnderTest
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from crossdock.service.dev.provider import Declined, Provider
+from crossdock_testing.azure.provider import Declined, Provider
 
 MAX_FORM = 64 * 1024  # bytes
 MSI_PATH = "/msi/token"

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from crossdock.testing.faults import AS_SENT, Answer, Break, Fault, HeaderList, Seen, Where
-from crossdock.testing.wire import MAX_HEAD, BadRequest, Head, Wire, parse_answer, parse_request
 from crossdock.transport.redact import HIDDEN, redact_url
+from crossdock_testing.faults import AS_SENT, Answer, Break, Fault, HeaderList, Seen, Where
+from crossdock_testing.wire import MAX_HEAD, BadRequest, Head, Wire, parse_answer, parse_request
 
 if TYPE_CHECKING:
-    from crossdock.testing.faultproxy import FaultProxy
+    from crossdock_testing.faultproxy import FaultProxy
 
 _HOP_BY_HOP = frozenset(
     {

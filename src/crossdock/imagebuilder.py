@@ -177,7 +177,7 @@ class ImageBuilder:
             **platform,
             "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "Cmd": ["/bin/sh"]},
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
-            "history": [{"created": _CREATED, "created_by": "crossdock.testing.images"} for _ in layers],
+            "history": [{"created": _CREATED, "created_by": "crossdock.imagebuilder"} for _ in layers],
         }
         return self.blob(_json(document), DOCKER_CONFIG if flavour == "docker" else OCI_CONFIG)
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from crossdock.service.dev.files import private_folder, read_if_there, write_private
+from crossdock_testing.azure.files import private_folder, read_if_there, write_private
 
 LIFE = timedelta(days=365)  # more than 398 days are refused by some clients
 RENEWED = timedelta(days=7)  # before the end

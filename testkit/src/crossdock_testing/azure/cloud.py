@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from crossdock.inventory.values import Inventory
 from crossdock.service.config import IdentitySettings, PrincipalSettings, Role, Settings
-from crossdock.service.dev.authority import make_certificates
-from crossdock.service.dev.files import write_private
-from crossdock.service.dev.provider import Provider
-from crossdock.service.dev.routes import MSI_PATH, routes
 from crossdock.service.identity.tokens import Identity
+from crossdock_testing.azure.authority import make_certificates
+from crossdock_testing.azure.files import write_private
+from crossdock_testing.azure.provider import Provider
+from crossdock_testing.azure.routes import MSI_PATH, routes
 
 _EVERYTHING = (Role(actions=("importImage", "read", "pull"), registries=("*",)),)
 

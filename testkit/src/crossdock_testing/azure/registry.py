@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from crossdock.testing.tokens import TokenServer
+from crossdock_testing.tokens import TokenServer
 
 if TYPE_CHECKING:
     from aiohttp import web

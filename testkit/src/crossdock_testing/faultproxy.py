@@ -25,9 +25,9 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from crossdock.testing.faults import Fault, Seen
-from crossdock.testing.relay import Relay
-from crossdock.testing.wire import Wire
+from crossdock_testing.faults import Fault, Seen
+from crossdock_testing.relay import Relay
+from crossdock_testing.wire import Wire
 
 START_S = 10.0
 

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 from msgspec import Struct
 
-from crossdock.service.dev.files import private_folder, read_if_there, write_private
 from crossdock.webtokens.values import Issuer
+from crossdock_testing.azure.files import private_folder, read_if_there, write_private
 
 LIFE_S = 3600  # of a token; clients ask for a new one some minutes before
 ARM_AUDIENCES = (
