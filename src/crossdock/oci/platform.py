@@ -22,7 +22,7 @@ _OS = {"macos": "darwin"}
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386"}
 _SOFT_FLOAT = {"armhf": "v7", "armel": "v6"}  # Debian's names of two ARM ABIs, each with one variant
 _BASELINES = {"amd64": "v1", "arm64": "v8"}  # the variant that is meant when none is written
-_NUMBERED = re.compile(r"v?([0-9]+(?:\.[1-9][0-9]*)?)(?:\.0)?")
+_NUMBERED = r"v?([0-9]+(?:\.[1-9][0-9]*)?)(?:\.0)?"
 _UNKNOWN = "unknown"
 
 
@@ -69,7 +69,7 @@ class Platform(Struct, frozen=True):
 
 def _variant(architecture: str, variant: str) -> str:
     """The one spelling of a variant: with its ``v``, without ``.0``, empty for the baseline."""
-    if architecture in ("arm", "arm64", "amd64") and (number := _NUMBERED.fullmatch(variant)):
+    if architecture in ("arm", "arm64", "amd64") and (number := re.fullmatch(_NUMBERED, variant)):
         variant = f"v{number[1]}"
     if architecture == "arm":
         return variant or "v7"

@@ -44,9 +44,10 @@ PUBLIC_REGISTRIES = frozenset(
 
 _DEFAULT_PORT = "443"
 _REGISTRY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(?::(?P<port>[0-9]{1,9}))?")
+# Texts, compiled when they are needed: few names are numbers.
 # What inet_aton takes: one to four numbers, each decimal, octal or hexadecimal.
-_NUMBERS = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}")
-_IPV6 = re.compile(r"[0-9a-f.]*:[0-9a-f:.]*")
+_NUMBERS = r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}"
+_IPV6 = r"[0-9a-f.]*:[0-9a-f:.]*"
 _MAPPED = b"\0" * 10 + b"\xff\xff"  # RFC 4291 section 2.5.5.2
 
 
@@ -66,7 +67,7 @@ def canonical_host(host: str) -> str:
             return socket.inet_ntoa(packed[len(_MAPPED) :])
         return socket.inet_ntop(socket.AF_INET6, packed)
     name = name.rstrip(".")
-    if _NUMBERS.fullmatch(name):
+    if name[:1].isdigit() and re.fullmatch(_NUMBERS, name):
         try:
             return socket.inet_ntoa(socket.inet_aton(name))
         except OSError:
@@ -94,7 +95,7 @@ def split_key(registry: str) -> tuple[str, str]:
 
 def joined(host: str, port: str | int) -> str:
     """``host[:port]``, with brackets around an IPv6 address."""
-    shown = f"[{host}]" if _IPV6.fullmatch(host) else host
+    shown = f"[{host}]" if ":" in host and re.fullmatch(_IPV6, host) else host
     return f"{shown}:{port}" if port else shown
 
 

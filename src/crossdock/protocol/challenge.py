@@ -19,10 +19,10 @@ MAX_HEADER = (
 )  # characters looked at; a longer header is cut there, which loses challenges, not memory
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - the grammar's word, not a secret
-_PARAMETER = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))', re.DOTALL)
-_SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,)|$)")
-_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*[ \t]*(?=,|$)")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_PARAMETER = rf'(?s)({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))'
+_SCHEME = rf"({_TOKEN})(?:[ \t]+|(?=,)|$)"
+_TOKEN68 = r"[A-Za-z0-9\-._~+/]+=*[ \t]*(?=,|$)"
+_ESCAPE = r"(?s)\\(.)"
 
 
 class Challenge(Struct, frozen=True):
@@ -46,22 +46,24 @@ def parse_challenges(values: Iterable[str]) -> tuple[Challenge, ...]:
 
 
 def _parse_one(value: str) -> Iterable[Challenge]:
+    # Compiled here, once: a registry that demands no login needs none of them.
+    parameter, word, token68 = re.compile(_PARAMETER), re.compile(_SCHEME), re.compile(_TOKEN68)
     scheme = ""
     parameters: dict[str, str] = {}
     at = 0
     while at < len(value):
         if value[at] in ", \t\r\n":
             at += 1
-        elif scheme and (found := _PARAMETER.match(value, at)):
+        elif scheme and (found := parameter.match(value, at)):
             name, quoted, plain = found.groups()
-            parameters.setdefault(name.lower(), plain if quoted is None else _ESCAPE.sub(r"\1", quoted))
+            parameters.setdefault(name.lower(), plain if quoted is None else re.sub(_ESCAPE, r"\1", quoted))
             at = found.end()
-        elif found := _SCHEME.match(value, at):
+        elif found := word.match(value, at):
             if scheme:
                 yield Challenge(scheme, parameters)
             scheme, parameters = found[1].lower(), {}
             at = found.end()
-            if blob := _TOKEN68.match(value, at):  # Negotiate and NTLM: `Scheme base64==`
+            if blob := token68.match(value, at):  # Negotiate and NTLM: `Scheme base64==`
                 # A word alone before a comma may also be the next scheme, but never the first thing after
                 # one.
                 at = blob.end()

@@ -20,10 +20,12 @@ MAX_CODES = 8
 MAX_TITLE_END = 4096  # characters; looking further costs the square of what thousands of tags are long
 
 _EMPTY_WORDS = "unknown error"
-_DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})")
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+# Texts, compiled when the first error is read: most runs see none.
+_DIGEST = r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})"
+_CODE = r"[A-Za-z][A-Za-z0-9_]{0,63}"
+_TITLE = r"(?is)<title[^>]*>(.*?)</title"
+_UNPRINTABLE = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+"
 
 # A repository, manifest or blob is not there. MANIFEST_BLOB_UNKNOWN is not among them: it refuses a push.
 NOT_FOUND = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "TAG_UNKNOWN", "NOT_FOUND"})
@@ -31,9 +33,9 @@ NOT_FOUND = frozenset({"NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "TAG_
 
 # AWS: "Your Authorization Token has expired", ExpiredTokenException; Harbor: "token is expired".
 _SECRETS = r"(?:token|login|credentials?|password|session|jwt)"
-_EXPIRED = re.compile(rf"\b{_SECRETS}\b[^.;]{{0,40}}\bexpired\b|\bexpired ?{_SECRETS}", re.IGNORECASE)
+_EXPIRED = rf"(?i)\b{_SECRETS}\b[^.;]{{0,40}}\bexpired\b|\bexpired ?{_SECRETS}"
 _RATE_CODES = frozenset({"TOOMANYREQUESTS", "TOO_MANY_REQUESTS", "RATE_LIMIT_EXCEEDED"})
-_RATE_LIMIT = re.compile(r"\brate[ _-]?limit|\btoo many requests\b|\brate exceeded\b", re.IGNORECASE)
+_RATE_LIMIT = r"(?i)\brate[ _-]?limit|\btoo many requests\b|\brate exceeded\b"
 
 
 class ErrorBody(Struct, frozen=True):
@@ -59,7 +61,7 @@ class ErrorBody(Struct, frozen=True):
     @property
     def is_expired(self) -> bool:
         """Whether the body says that what we logged in with has run out. ECR says so with 403 or 400."""
-        return any(_EXPIRED.search(text.replace("_", " ")) for text in (*self.codes, self.message))
+        return any(re.search(_EXPIRED, text.replace("_", " ")) for text in (*self.codes, self.message))
 
     def is_rate_limit(self, status: int) -> bool:
         """Whether a refusal by 4xx means the rate of requests: some registries say so with 403."""
@@ -68,7 +70,7 @@ class ErrorBody(Struct, frozen=True):
         if not 400 <= status < 500:
             return False
         return not _RATE_CODES.isdisjoint(self.codes) or (
-            status == 403 and _RATE_LIMIT.search(self.message) is not None
+            status == 403 and re.search(_RATE_LIMIT, self.message) is not None
         )
 
 
@@ -80,19 +82,19 @@ def parse_error(body: bytes, hide: Callable[[str], str] = str) -> ErrorBody:
     text = body[:MAX_BODY].decode("utf-8", "replace").strip()
     if text.startswith(("{", "[")):
         try:
-            digests = frozenset(_DIGEST.findall(text))
+            digests = frozenset(re.findall(_DIGEST, text))
             return msgspec.structs.replace(_from_document(json.loads(text), hide), digests=digests)
         except (ValueError, RecursionError):
             pass
     if text.startswith("<"):
-        title = _TITLE.search(text, 0, MAX_TITLE_END)
+        title = re.search(_TITLE, text[:MAX_TITLE_END])
         return ErrorBody(message=one_line(hide(title[1])) if title else "")
     return ErrorBody(message=one_line(hide(text)))
 
 
 def one_line(text: str) -> str:
     """`text` as one short printable line: no control characters, so no terminal escapes either."""
-    line = " ".join(_UNPRINTABLE.sub(" ", text).split())
+    line = " ".join(re.sub(_UNPRINTABLE, " ", text).split())
     return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"
 
 
@@ -105,7 +107,7 @@ def _from_document(document: Any, hide: Callable[[str], str]) -> ErrorBody:
         codes = dict.fromkeys(
             code.upper()
             for entry in entries[:MAX_CODES]
-            if isinstance(code := entry.get("code"), str) and _CODE.fullmatch(code)
+            if isinstance(code := entry.get("code"), str) and re.fullmatch(_CODE, code)
         )
         return ErrorBody(tuple(codes), one_line(hide(_telling(entries))))
     # "details" is the distribution token server's and Docker Hub's, "error" OAuth2's (RFC 6749 section 5.2).

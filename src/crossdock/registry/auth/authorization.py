@@ -162,7 +162,11 @@ class Authenticator:
             and not self._was_asked
             and (
                 (for_long and not self._was_let_in)
-                or (scope.repository not in self._strangers and await self._has_credentials(scope.repository))
+                or not (
+                    self._store.has_nothing
+                    or scope.repository in self._strangers
+                    or not await self._has_credentials(scope.repository)
+                )
             )
         ):
             await self._ask_first()

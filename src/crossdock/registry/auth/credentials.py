@@ -176,6 +176,8 @@ class CredentialStore:
         self._files: tuple[CredentialFile, ...] | None = None  # the same for every repository
         self._configs: dict[int, Config | None] = {}  # what they hold, by place in `_files`
         self._is_renewable = False  # a helper has answered
+        self._is_bare = False
+        self._has_variables = any(name.startswith(f"CROSSDOCK_{side.upper()}_") for name in environ)
         self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
         self.troubles: dict[str, str] = {}
@@ -184,11 +186,18 @@ class CredentialStore:
         """Where the last search of the environment and the files found something, in words."""
         self._on_trouble = on_trouble
 
+    @property
+    def has_nothing(self) -> bool:
+        """Whether a search has shown that there are no credentials for any repository of this registry."""
+        return self._is_bare
+
     async def find(self, repository: str) -> Credentials | None:
         """Credentials for `repository` (empty: for the registry as such); None: go anonymously.
 
         Raises `CredentialsError` when an entry for this host, or what was named for it, cannot be used.
         """
+        if self._is_bare:
+            return None
         while repository not in self._found:
             found = self._found  # `renew` puts another in its place
             found[repository] = await self._flights.run(repository, lambda: self._search(repository))
@@ -253,6 +262,8 @@ class CredentialStore:
         if self._files_are_stale:
             return None
         self._of_file = await self._search_files(repository)
+        # Without variables and files there is nothing that another repository could find.
+        self._is_bare = not (self._has_variables or self._az_login or any(self._configs.values()))
         return self._of_file
 
     def _search_held(self, held: ForRegistry) -> Credentials | None:
@@ -266,6 +277,8 @@ class CredentialStore:
 
     def _held(self) -> ForRegistry:
         """What the side's variables hold for the host."""
+        if not self._has_variables:  # asked for every repository, and look-ups are slow
+            return ForRegistry()
         held = side_credentials(
             self._environ, self._side, self._host, is_sole=self._is_sole(), azure_helpers=AZURE_HELPERS
         )
