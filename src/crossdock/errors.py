@@ -1,12 +1,13 @@
 """Every error crossdock raises, on one screen.
 
-An error says what failed, where, and what to do next. Four attributes drive behaviour:
+An error says what failed, where, and what to do next:
 
+- ``side``, ``operation``, ``reference``: where; None where unknown. Errors that end a copy always know them.
+- ``cause``: the error behind it, the same as ``__cause__``.
+- ``advice``: what the person reading can do next (`Advice`), or None.
 - ``retryable``: the same request may succeed when sent again (the server was busy, a connection broke).
-  Only transport and registry code sets it; loops that try again read it and nothing else.
-- ``hint``: what the person reading should do next, or an empty string.
-- ``how_to_resume``: how to go on with what an interrupted copy left, or an empty string; set by the command.
-- ``side``: only on `CopyError`, the edge where a lower error meets the copy that it ended.
+  Only transport and registry code sets it; loops that retry read it and nothing else.
+- ``how_to_resume``: how to resume what an interrupted copy left, or an empty string; set by the command.
 
 Messages never hold a secret: URLs are redacted before they reach an error (`transport.redact`).
 Errors pickle, so they cross process boundaries whole.
@@ -14,9 +15,45 @@ Errors pickle, so they cross process boundaries whole.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 Side = Literal["source", "target"]
+
+
+class Advice(NamedTuple):
+    """What to do about an error, as a value: each face (library, command, service) words it for its users.
+
+    ``kind`` is a short code, such as ``give-ca``, that programs may decide by, and the key of the faces'
+    tables of wordings. ``str()`` is the library's wording. Not a `msgspec.Struct`: ``--help`` loads this
+    module, and would pay for msgspec.
+    """
+
+    kind: str
+    text: str = ""  # the wording where the kind alone is too general; the same for every face
+    why: str = ""  # the reason for the advice, said before it
+    side: Side | None = None
+    registry: str = ""  # host[:port]
+    repository: str = ""
+    option: str = ""  # the field of the options that is meant, such as ca_file
+    variable: str = ""  # of the environment
+    file: str = ""  # to be repaired or given; with `entry` the inventory
+    entry: str = ""  # the name of a registry in the inventory
+    platforms: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.worded({})
+
+    def worded(self, table: Mapping[str, str], **more: object) -> str:
+        """The advice in the words of a face: its template for the kind, else the library's, else `text`.
+
+        Templates are formatted with the fields and with `more`, the names that a face has for options.
+        """
+        from crossdock.advice import LIBRARY
+
+        template = table.get(self.kind) or LIBRARY.get(self.kind) or "{text}"
+        words = template.format(**self._asdict(), **more)
+        return f"{self.why}: {words}" if self.why and words else self.why or words
 
 
 def _rebuilt(
@@ -32,19 +69,47 @@ def _rebuilt(
 class CrossdockError(Exception):
     """Root of every error raised on purpose by crossdock."""
 
+    side: Side | None = None
+    operation: str | None = None
+    reference: str | None = None
+    advice: Advice | None = None
     retryable: bool = False
-    hint: str = ""
     how_to_resume: str = ""
 
     def __init__(
-        self, message: str, *, hint: str = "", retryable: bool | None = None, **details: Any
+        self,
+        message: str,
+        *,
+        advice: Advice | None = None,
+        hint: str = "",
+        cause: BaseException | None = None,
+        retryable: bool | None = None,
+        **details: Any,
     ) -> None:
         super().__init__(message)
-        if hint:
+        if advice is not None:
+            self.advice = advice
+        elif hint:
             self.hint = hint
+        if cause is not None:
+            self.__cause__ = cause
         if retryable is not None:
             self.retryable = retryable
         self.__dict__.update(details)
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The error behind this one, None when there is none."""
+        return self.__cause__
+
+    @property
+    def hint(self) -> str:
+        """The wording of the advice; on its way out, with ``hint=``."""
+        return str(self.advice) if self.advice is not None else ""
+
+    @hint.setter
+    def hint(self, text: str) -> None:
+        self.advice = Advice("other", text) if text else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception.__reduce__ calls the class with args alone, which loses details; a cause outside of this
@@ -239,12 +304,11 @@ class UploadInterrupted(CrossdockError):
     """An upload must be fed again from ``.offset``: the target holds exactly the bytes before it.
 
     Not a failure: the sender goes back and carries on. ``.announce`` is True when bytes that the target
-    had acknowledged were lost (a new session), so the report can say so. ``.cause`` is the error behind it.
+    had acknowledged were lost (a new session), so the report can say so.
     """
 
     offset: int
     announce: bool = False
-    cause: CrossdockError | None = None
 
 
 # -- this machine, and the end of a copy -------------------------------------------------------------
@@ -325,16 +389,15 @@ class RetriesExhausted(CrossdockError):
 
 
 class CopyError(CrossdockError):
-    """Where a copy ended: ``.operation``, ``.side``, ``.reference`` and the chained cause.
+    """Where a copy ended: ``.operation``, ``.side``, ``.reference`` and ``.cause``.
 
-    ``str()`` is the one line a person needs: ``fetch of blob sha256:… from source host:port/repo: cause``.
+    ``str()`` is the one line a person needs: ``fetch blob sha256:… from source host:port/repo: cause``.
     ``.names_side`` is False where one registry alone takes part: the line then leaves the side out.
     """
 
     operation: str
     side: Side
     reference: str
-    cause: CrossdockError
     names_side: bool = True
 
 

@@ -20,7 +20,6 @@ from crossdock.content import BlobSource, Source, Target, UploadSession
 from crossdock.descriptors import affordable
 from crossdock.errors import (
     Cancelled,
-    ContentError,
     CopyError,
     CrossdockError,
     Side,
@@ -142,7 +141,6 @@ def check_mark(slot: Slot, blob: Descriptor, reference: str) -> None:
             operation="move blob",
             side="source",
             reference=reference,
-            cause=ContentError(str(error)),
         ) from error
 
 

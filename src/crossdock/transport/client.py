@@ -146,6 +146,7 @@ class HttpClient:
         url = redact_url(request.url)
         details = {**error.__dict__, "method": request.method, "url": url}
         if error.hint:
+            del details["advice"]
             details["hint"] = _BOTH_FLAGS.sub(self._own_flags, error.hint)
         return type(error)(f"{request.method} {url}: {error}", **details)
 
