@@ -10,9 +10,7 @@ from crossdock.acr.names import REGIONAL, home_of, registry_name, split_source
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
 from crossdock.errors import InvalidInput, InvalidOption
 from crossdock.inventory.values import ACR_SUFFIX, Entry, Inventory, ResourceId
-from crossdock.oci.reference import Reference
 from crossdock.oci.registryname import registry_key
-from crossdock.oci.text import quote
 
 NO_PASSWORD = "Authentication failed. Please provide password."  # noqa: S105 - a message
 NO_SOURCE_REGISTRY = (
@@ -76,27 +74,6 @@ def check_words(words: ImportWords, inventory: Inventory) -> Checked:
     return Checked(request=request, target=target, source=entry, warnings=tuple(warnings))
 
 
-def check_request(request: ImportRequest, target: Entry, inventory: Inventory) -> Checked:
-    """An import that came as a body, with the registries that it means. Raises `InvalidInput`.
-
-    A source by resource ID has to be in the inventory; one by address need not.
-    """
-    source = request.source
-    if source.resource_id is not None:
-        entry = inventory.find(source.resource_id)
-        if entry is None or ResourceId.parse(source.resource_id) is None:
-            raise InvalidInput(
-                f"The source registry {quote(source.resource_id)} could not be found.",
-                hint="give the resource ID of a registry that the inventory has, or registryUri",
-            )
-        return Checked(request=request, target=target, source=entry)
-    assert source.registry_uri is not None
-    registry = Reference(source.registry_uri, "name").registry  # checked
-    registry = home_of(registry) or registry
-    known = _preferred(registry, target.subscription, inventory) if inventory.named(registry) else None
-    return Checked(request=request, target=target, source=known)
-
-
 def read_name(text: str, inventory: Inventory, warnings: list[str]) -> str:
     """What ``--name`` says, as `find_target` takes it. Raises `InvalidInput` (checks 1 to 4).
 
@@ -154,7 +131,7 @@ def _source(
         warnings.append(REGIONAL)
         registry = home
     subscription = words.subscription or target.subscription
-    found = _preferred(registry, subscription, inventory) if inventory.named(registry) else None
+    found = inventory.prefer(registry, subscription) if inventory.named(registry) else None
     if words.password:
         who = SourceCredentials(words.password, words.username or None)
         return ImportSource(source_image=image, registry_uri=registry, credentials=who), found
@@ -171,7 +148,7 @@ def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> En
         if words.subscription:
             found = inventory.find(text, subscription=words.subscription)
         else:
-            found = _preferred(text, target.subscription, inventory)
+            found = inventory.prefer(text, target.subscription)
     except InvalidInput as error:
         raise InvalidInput(f"{error}. {NO_SOURCE_REGISTRY}", hint=error.hint) from None
     if found is not None:
@@ -184,11 +161,6 @@ def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> En
         )
     is_host = by_id is None and ("." in text or ":" in text)
     return _unlisted(bare, text if is_host else f"{bare}{ACR_SUFFIX}", by_id)
-
-
-def _preferred(text: str, subscription: str, inventory: Inventory) -> Entry | None:
-    """The entry in this subscription, else the only one."""
-    return (inventory.find(text, subscription=subscription) if subscription else None) or inventory.find(text)
 
 
 def _without_host(image: str, entry: Entry, warnings: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""From a checked request to references: what is read, and what is written where."""
+"""From a request to references: what is read, and what is written where."""
 
 from __future__ import annotations
 
@@ -7,48 +7,70 @@ from dataclasses import replace
 
 from msgspec import Struct
 
-from crossdock.acr.command import Checked
-from crossdock.acr.names import SourceImage, default_target, target_tag, untagged_target
+from crossdock.acr.names import SourceImage, default_target, home_of, target_tag, untagged_target
 from crossdock.acr.policy import check_policies
-from crossdock.inventory.values import Entry, Inventory
+from crossdock.acr.request import ImportRequest
+from crossdock.errors import InvalidInput
+from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.oci.reference import Reference
+from crossdock.oci.text import quote
 from crossdock.options import CopyOptions, Credentials, RegistryOptions
 
 
 class ImportPlan(Struct, frozen=True, kw_only=True):
-    """One import, with nothing left to be chosen. Targets without tag come last; none is there twice."""
+    """One import, with every choice made. Untagged targets come last; each target is listed once."""
 
     source: Reference
     targets: tuple[Reference, ...]
     force: bool
-    source_entry: Entry | None
+    source_entry: Entry | None  # None: the inventory does not have the source registry
     target_entry: Entry
     credentials: Credentials | None  # the caller's own at the source
 
 
-def make_plan(checked: Checked) -> ImportPlan:
-    """The plan of an import that the policies of both registries allow.
+def find_source(request: ImportRequest, target: Entry, inventory: Inventory) -> Entry | None:
+    """The inventory's entry of a request's source registry; None for a registry that it does not have.
 
-    Raises `PolicyRefused`, and `InvalidInput` for names that are none.
+    Raises `InvalidInput` for a resource ID that is not in the inventory, and for an address that is not
+    ``host[:port]``.
     """
-    request, target = checked.request, checked.target
     source = request.source
-    check_policies(checked.source, target, by_resource=source.resource_id is not None)
-    image = SourceImage.parse(source.source_image)
+    if source.resource_id is not None:
+        entry = inventory.find(source.resource_id)
+        if entry is None or ResourceId.parse(source.resource_id) is None:
+            raise InvalidInput(
+                f"The source registry {quote(source.resource_id)} could not be found.",
+                hint="give the resource ID of a registry that the inventory has, or registryUri",
+            )
+        return entry
+    assert source.registry_uri is not None
+    registry = Reference(source.registry_uri, "name").registry  # validated
+    registry = home_of(registry) or registry
+    return inventory.prefer(registry, target.subscription) if inventory.named(registry) else None
+
+
+def make_plan(request: ImportRequest, target: Entry, source: Entry | None) -> ImportPlan:
+    """The plan of an import that the policies of both registries permit; `source` is from `find_source`.
+
+    Raises `PolicyRefused`, and `InvalidInput` for invalid names.
+    """
+    wanted = request.source
+    check_policies(source, target, by_resource=wanted.resource_id is not None)
+    image = SourceImage.parse(wanted.source_image)
     tags, untagged = request.target_tags, request.untagged_target_repositories
     if not (tags or untagged):
-        tags = (default_target(source.source_image),)
+        tags = (default_target(wanted.source_image),)
     targets = [target_tag(text, image, target.login_server) for text in tags]
     targets += [untagged_target(text, target.login_server) for text in untagged]
-    registry = checked.source.login_server if checked.source else source.registry_uri
+    registry = source.login_server if source else wanted.registry_uri
     assert registry is not None
     return ImportPlan(
         source=image.at(registry),
         targets=tuple(dict.fromkeys(targets)),
         force=request.mode == "Force",
-        source_entry=checked.source,
+        source_entry=source,
         target_entry=target,
-        credentials=source.credentials.plain() if source.credentials else None,
+        credentials=wanted.credentials.plain() if wanted.credentials else None,
     )
 
 
@@ -60,10 +82,10 @@ def plan_options(
     *,
     for_others: bool = False,
 ) -> CopyOptions:
-    """`options` with what the inventory says of the two registries. Secrets are read now.
+    """`options` with the inventory's settings for the two registries. Reads secrets.
 
-    Each side gets the entry that was meant, for two of them may have one login server. `for_others`: the
-    import is somebody else's, so a source that the inventory does not have sees no credentials of this
+    Each side gets the entry that the plan names, since two entries may share a login server. `for_others`:
+    the import runs for another caller, so a source outside the inventory never sees credentials of this
     process. Raises `CredentialsError`.
     """
     own = RegistryOptions(credentials=plan.credentials)

@@ -107,14 +107,6 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
                 hint="post several imports: what is at the target is not copied again",
             )
 
-    def to_json(self) -> bytes:
-        """The body, as the clients of the service send it. It holds the password."""
-        body = {"source": self.source, "targetTags": self.target_tags}
-        members: dict[str, object] = {name: value for name, value in body.items() if value}
-        if self.untagged_target_repositories:
-            members["untaggedTargetRepositories"] = self.untagged_target_repositories
-        return msgspec.json.encode({**members, "mode": self.mode})
-
 
 def _credentials(given: _Credentials | None) -> SourceCredentials | None:
     if given is None or (given.username is None and given.password is None):

@@ -32,7 +32,7 @@ def run(namespace: argparse.Namespace) -> int:
     inventory = inventory_of(options)
     checked = check_words(_words(namespace), inventory)
     warn(namespace, *checked.warnings)
-    plan = make_plan(checked)
+    plan = make_plan(checked.request, checked.target, checked.source)
     options = replace(options, state=default_state_folder(os.environ))
     options = plan_options(plan, options, inventory, os.environ)
     if namespace.no_wait:

@@ -148,6 +148,10 @@ class Inventory(Struct, frozen=True):
             )
         return found[0] if found else None
 
+    def prefer(self, text: str, subscription: str) -> Entry | None:
+        """The entry that `text` names in `subscription`, else as `find` without one."""
+        return (self.find(text, subscription=subscription) if subscription else None) or self.find(text)
+
     def named(self, text: str) -> tuple[Entry, ...]:
         """All entries of this name or login server."""
         if found := self.served_by(text):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from crossdock.acr.command import NO_PASSWORD, NO_SOURCE_REGISTRY, Checked, ImportWords, check_words
 from crossdock.acr.names import NAME_RULE, NO_SOURCE, NOT_QUALIFIED, REGIONAL, WRONG_SUFFIX
-from crossdock.acr.plan import make_plan, plan_options
+from crossdock.acr.plan import ImportPlan, make_plan, plan_options
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
 from crossdock.errors import InvalidInput, PolicyRefused
 from crossdock.inventory.values import Entry, EntryCredentials, Inventory, ResourceId
@@ -39,6 +40,16 @@ DIGEST = "sha256:" + "ab" * 32
 
 def check(name: str = "myregistry", source: str = "docker.io/library/x:1", **words: object) -> Checked:
     return check_words(ImportWords(name=name, source=source, **words), INVENTORY)  # type: ignore[arg-type]
+
+
+def planned(checked: Checked) -> ImportPlan:
+    return make_plan(checked.request, checked.target, checked.source)
+
+
+def body_of(request: ImportRequest) -> dict[str, Any]:
+    """The body as clients of the service send it: without empty lists."""
+    document: dict[str, Any] = msgspec.to_builtins(request)
+    return {name: value for name, value in document.items() if value}
 
 
 @pytest.mark.parametrize(
@@ -152,20 +163,20 @@ def test_a_target_is_found_by_its_names(name: str, server: str, warned: bool) ->
     ],
 )
 def test_the_source_becomes_the_body_that_az_sends(words: dict[str, str], source: dict[str, object]) -> None:
-    body = json.loads(check(**words).request.to_json())  # type: ignore[arg-type]
+    body = body_of(check(**words).request)  # type: ignore[arg-type]
     assert body == {"source": source, "mode": "NoForce"}
 
 
 def test_targets_and_force_become_the_body_that_az_sends() -> None:
     request = check(images=("a:1", "b:2"), repositories=("c", "d"), force=True).request
-    body = json.loads(request.to_json())
+    body = body_of(request)
     assert body.pop("source")
     assert body == {
-        "targetTags": ["a:1", "b:2"],
-        "untaggedTargetRepositories": ["c", "d"],
+        "targetTags": ("a:1", "b:2"),
+        "untaggedTargetRepositories": ("c", "d"),
         "mode": "Force",
     }
-    assert ImportRequest.from_json(request.to_json()) == request
+    assert ImportRequest.from_json(msgspec.json.encode(request)) == request
 
 
 @pytest.mark.parametrize(
@@ -284,7 +295,7 @@ def test_a_body_that_is_no_import_is_refused(body: bytes) -> None:
 def test_defaults_of_targets(
     source: str, images: tuple[str, ...], repositories: tuple[str, ...], reads: str, writes: list[str]
 ) -> None:
-    plan = make_plan(check(source=source, images=images, repositories=repositories))
+    plan = planned(check(source=source, images=images, repositories=repositories))
     assert str(plan.source) == reads
     assert [str(each).removeprefix("127.0.0.1:5001/") for each in plan.targets] == writes
 
@@ -295,7 +306,7 @@ def test_defaults_of_targets(
 )
 def test_targets_that_are_none_are_refused(images: tuple[str, ...], repositories: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput) as raised:
-        make_plan(check(images=images, repositories=repositories))
+        planned(check(images=images, repositories=repositories))
     assert "registry.invalid" not in str(raised.value)
 
 
@@ -304,7 +315,7 @@ def test_targets_that_are_none_are_refused(images: tuple[str, ...], repositories
 )
 def test_a_name_that_is_none_is_quoted_as_it_was_written(words: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=r"^invalid reference 'App:1': "):
-        make_plan(check(**words))
+        planned(check(**words))
 
 
 @pytest.mark.parametrize("scheme", ["https://", "docker://"])
@@ -320,15 +331,13 @@ def test_each_side_gets_its_entrys_options_and_the_callers_credentials_go_first(
     source = Entry(name="source", login_server="b.example", credentials=who)
     inventory = Inventory((target, source), {"docker.io": "127.0.0.1:1"})
     words = ImportWords(name="twins", source="b.example/x:1")
-    options = plan_options(
-        make_plan(check_words(words, inventory)), CopyOptions(), inventory, {"PW": "secret"}
-    )
+    options = plan_options(planned(check_words(words, inventory)), CopyOptions(), inventory, {"PW": "secret"})
     assert options.source.credentials == options.target.credentials == Credentials("u", "secret")
     assert options.target.plain_http
     assert options.registries is not None
     assert options.registries.served_at("docker.io", 443) == ("127.0.0.1", 1)
     words = ImportWords(name="twins", source="b.example/x:1", username="me", password="mine")
-    plan = make_plan(check_words(words, Inventory((source,))))
+    plan = planned(check_words(words, Inventory((source,))))
     options = plan_options(plan, CopyOptions(), inventory, {})  # the entry's own secret is not needed
     assert options.source.credentials == Credentials("me", "mine")
     assert options.target.credentials is None
@@ -337,7 +346,7 @@ def test_each_side_gets_its_entrys_options_and_the_callers_credentials_go_first(
 def test_no_secret_is_in_a_repr() -> None:
     words = ImportWords(name="myregistry", source="docker.io/x/y", username="u", password="s3cret")
     checked = check_words(words, INVENTORY)
-    shown = [repr(words), repr(checked), repr(make_plan(checked)), repr(SourceCredentials("s3cret"))]
+    shown = [repr(words), repr(checked), repr(planned(checked)), repr(SourceCredentials("s3cret"))]
     assert not [text for text in shown if "s3cret" in text]
 
 
@@ -381,16 +390,16 @@ def test_policies_allow_or_refuse(
     ):
         checked = check_words(words, Inventory(entries))
         if not refused:
-            make_plan(checked)
+            planned(checked)
             continue
         with pytest.raises(PolicyRefused) as raised:
-            make_plan(checked)
+            planned(checked)
         assert refused in f"{raised.value} {raised.value.hint}"
 
 
 def test_a_source_names_exactly_one_place() -> None:
     source = ImportSource(source_image="x", registry_uri="a.example")
-    assert json.loads(ImportRequest(source=source).to_json()) == {
+    assert body_of(ImportRequest(source=source)) == {
         "source": {"sourceImage": "x", "registryUri": "a.example"},
         "mode": "NoForce",
     }

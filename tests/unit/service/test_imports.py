@@ -22,7 +22,7 @@ from crossdock.options import CopyOptions
 from crossdock.service.config import Limits, Settings
 from crossdock.service.operations import imports as module
 from crossdock.service.operations import pace
-from crossdock.service.operations.imports import Imports
+from crossdock.service.operations.imports import Imports, plan_again
 from crossdock.service.operations.store import added
 from crossdock.service.values import ENDED, Operation, Order, Principal
 
@@ -93,6 +93,10 @@ def order(tag: str, who: str = "ci", request_id: str = "", force: bool = False) 
     )
 
 
+async def submit(imports: Imports, posted: Order) -> Operation:
+    return await imports.submit(posted, plan_again(posted, Inventory(registries=(TARGET,))))
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what changes has no event
@@ -106,7 +110,7 @@ async def ended(imports: Imports, operation: Operation) -> Operation:
 
 async def test_an_import_ends_with_its_result_and_every_manifest(start: Any, runs: Runs) -> None:
     async with start() as imports:
-        operation = await imports.submit(order("x"))
+        operation = await submit(imports, order("x"))
         await until(lambda: operation.progress.manifests == {"a:x": "Pending"})
         assert operation.source_digest == DIGEST
         runs.hold.set()
@@ -122,7 +126,7 @@ async def test_a_bug_ends_the_import_and_tells_nothing(
     runs.error = RuntimeError("of the service's own")
     runs.hold.set()
     async with start() as imports:
-        operation = await ended(imports, await imports.submit(order("x")))
+        operation = await ended(imports, await submit(imports, order("x")))
     assert operation.problem is not None
     assert (operation.state, operation.problem.code) == ("Failed", "InternalError")
     assert "service's own" not in operation.problem.message
@@ -134,7 +138,7 @@ async def test_an_import_that_stands_still_fails_with_the_reason(
 ) -> None:
     monkeypatch.setattr(pace, "STALL_S", 0.05)
     async with start() as imports:
-        operation = await ended(imports, await imports.submit(order("x")))
+        operation = await ended(imports, await submit(imports, order("x")))
     assert operation.problem is not None
     assert "less than 32 MiB moved in 0.05 s" in operation.problem.message
 
@@ -145,11 +149,11 @@ async def test_a_silent_registry_keeps_no_import_from_another_waiting(
     monkeypatch.setattr(pace, "PATIENCE_S", 0.01)
     async with start(imports=1, imports_per_registry=1) as imports:
         runs.answers = False
-        silent = await imports.submit(order("x"))
+        silent = await submit(imports, order("x"))
         await until(lambda: len(runs.plans) == 1)
         runs.answers = True
         runs.hold.set()
-        other = await imports.submit(order("y"))
+        other = await submit(imports, order("y"))
         await ended(imports, other)
         assert (silent.state, other.state) == ("Running", "Succeeded")
         await imports.cancel(silent.id)
@@ -158,21 +162,21 @@ async def test_a_silent_registry_keeps_no_import_from_another_waiting(
 
 async def test_what_is_over_the_queue_is_refused(start: Any, runs: Runs) -> None:
     async with start(imports=1, queue=1) as imports:
-        await imports.submit(order("x"))
-        await imports.submit(order("y"))
+        await submit(imports, order("x"))
+        await submit(imports, order("y"))
         with pytest.raises(QueueFull):
-            await imports.submit(order("z"))
+            await submit(imports, order("z"))
         assert (imports.running, imports.waiting, len(imports.all())) == (1, 1, 2)
 
 
 async def test_equal_requests_at_the_same_moment_are_one_import(start: Any, runs: Runs) -> None:
     async with start() as imports:
-        same = await asyncio.gather(*(imports.submit(order("x", request_id="r")) for _ in range(5)))
+        same = await asyncio.gather(*(submit(imports, order("x", request_id="r")) for _ in range(5)))
         assert len({each.id for each in same}) == 1
         others = [
-            await imports.submit(order("x", request_id="r", who="other")),
-            await imports.submit(order("x", request_id="r", force=True)),
-            await imports.submit(order("y", request_id="r")),
+            await submit(imports, order("x", request_id="r", who="other")),
+            await submit(imports, order("x", request_id="r", force=True)),
+            await submit(imports, order("y", request_id="r")),
         ]
         assert len({each.id for each in [*same, *others]}) == 4
 
@@ -189,7 +193,7 @@ async def test_a_full_disk_is_found_before_an_import_is_posted(
 
 async def test_a_cancel_ends_what_runs_and_what_waits(start: Any, runs: Runs) -> None:
     async with start(imports=1) as imports:
-        first, second = [await imports.submit(order(tag)) for tag in ("x", "y")]
+        first, second = [await submit(imports, order(tag)) for tag in ("x", "y")]
         await until(lambda: len(runs.plans) == 1)
         for each in (second, first):
             await asyncio.gather(imports.cancel(each.id), imports.cancel(each.id))
@@ -204,7 +208,7 @@ async def test_a_cancel_ends_what_runs_and_what_waits(start: Any, runs: Runs) ->
 
 async def test_a_cancel_ends_what_has_just_begun(start: Any, runs: Runs) -> None:
     async with start(imports=1) as imports:
-        first, second = [await imports.submit(order(tag)) for tag in ("x", "y")]
+        first, second = [await submit(imports, order(tag)) for tag in ("x", "y")]
         imports._queue.remove(first.id)
         imports._start_ready()
         await imports.cancel(second.id)
@@ -219,12 +223,12 @@ async def test_a_result_whose_time_is_over_is_run_again(
     own = "6f6c1f4e-0000-4000-8000-000000000000"
     runs.hold.set()
     async with start() as imports:
-        first = await ended(imports, await imports.submit(order("x", request_id=own)))
-        assert await imports.submit(order("x", request_id=own)) == first
+        first = await ended(imports, await submit(imports, order("x", request_id=own)))
+        assert await submit(imports, order("x", request_id=own)) == first
         await until(lambda: not imports._active)  # it is on disk
         monkeypatch.setattr(imports, "_keep_s", -1.0)
         assert imports.find(own) is None
-        again = await ended(imports, await imports.submit(order("x", request_id=own)))
+        again = await ended(imports, await submit(imports, order("x", request_id=own)))
         assert (again.id, len(runs.plans)) == (own, 2)
 
 
@@ -232,12 +236,12 @@ async def test_a_stop_leaves_imports_for_the_next_start_with_what_the_tag_meant(
     start: Any, runs: Runs
 ) -> None:
     async with start(imports=1) as imports:
-        first, second = [await imports.submit(order(tag)) for tag in ("x", "y")]
+        first, second = [await submit(imports, order(tag)) for tag in ("x", "y")]
         await until(lambda: first.source_digest == DIGEST)
         await imports.stop()
         assert (first.state, second.state) == ("Running", "Accepted")
         with pytest.raises(Stopping):
-            await imports.submit(order("z"))
+            await submit(imports, order("z"))
     runs.hold.set()
     async with start(imports=1) as imports:
         for each in (first, second):
@@ -262,7 +266,7 @@ async def test_a_stop_does_not_wait_for_ever_for_a_disk_that_hangs(
         with monkeypatch.context() as patch:
             patch.setattr(module, "STOP_S", 0.01)
             patch.setattr(imports._saving, "save", save)
-            posted = asyncio.ensure_future(imports.submit(order("x")))
+            posted = asyncio.ensure_future(submit(imports, order("x")))
             await until(lambda: bool(imports._arriving))
             await imports.stop()
             assert not posted.done()
@@ -273,7 +277,7 @@ async def test_a_stop_does_not_wait_for_ever_for_a_disk_that_hangs(
 
 async def test_a_target_that_left_the_inventory_ends_what_waited_for_it(start: Any, runs: Runs) -> None:
     async with start() as imports:
-        operation = await imports.submit(order("x"))
+        operation = await submit(imports, order("x"))
     async with start(entries=()) as imports:
         found = imports.find(operation.id)
         assert found is not None
@@ -286,7 +290,7 @@ async def test_what_waited_is_restored_after_the_service_can_answer_and_before_w
     tmp_path: Path, start: Any, runs: Runs
 ) -> None:
     async with start(imports=1) as imports:
-        old = [await imports.submit(order(tag)) for tag in "abc"]
+        old = [await submit(imports, order(tag)) for tag in "abc"]
         await imports.stop()
     settings = Settings(limits=Limits(memory=8 << 20, imports=1))
     copying = CopyOptions(state=tmp_path)
@@ -294,7 +298,7 @@ async def test_what_waited_is_restored_after_the_service_can_answer_and_before_w
         assert (imports.running, imports.waiting) == (0, 0)
         assert all(imports.find(each.id) is not None for each in old)  # polls are answered
         runs.hold.set()
-        new = await imports.submit(order("z"))
+        new = await submit(imports, order("z"))
         await ended(imports, new)
         assert runs.plans[-4:] == [f"target.example/a:{tag}" for tag in "abcz"]
 
@@ -303,12 +307,12 @@ async def test_a_stop_while_imports_are_restored_leaves_them_for_the_next_start(
     tmp_path: Path, start: Any, runs: Runs
 ) -> None:
     async with start(imports=1) as imports:
-        old = [await imports.submit(order(tag)) for tag in "abc"]
+        old = [await submit(imports, order(tag)) for tag in "abc"]
         await imports.stop()
     async with Imports(Inventory(registries=(TARGET,)), CopyOptions(state=tmp_path), {}) as imports:
         await imports.stop()
         with pytest.raises(Stopping):
-            await imports.submit(order("z"))
+            await submit(imports, order("z"))
     runs.hold.set()
     async with start() as imports:
         for each in old:
@@ -323,7 +327,7 @@ async def test_an_import_of_too_many_targets_that_an_older_version_took_ends(sta
     many = replace(many, request=replace(many.request, target_tags=tags))
     async with start() as imports:
         with pytest.raises(InvalidInput, match="has 101 targets, more than 100"):
-            await imports.submit(many)
+            await submit(imports, many)
         operation = Operation(id="old", order=many, created=1.0)
         await imports._saving.save(added(operation, None, False, None))
     async with start() as imports:
@@ -338,7 +342,7 @@ async def test_a_failure_keeps_its_reason_over_a_restart(start: Any, runs: Runs)
     runs.error = NotFound("no such manifest")
     runs.hold.set()
     async with start() as imports:
-        operation = await ended(imports, await imports.submit(order("x")))
+        operation = await ended(imports, await submit(imports, order("x")))
     async with start() as imports:
         assert imports.find(operation.id) == operation
         assert imports.all() == [operation]

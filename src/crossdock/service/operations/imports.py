@@ -16,15 +16,14 @@ import uuid
 from collections import Counter
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import msgspec
 from msgspec.structs import replace as changed
 
-from crossdock.acr.command import check_request
 from crossdock.acr.importing import FoundSource, ImportResult, Serving, run_import
 from crossdock.acr.limits import ImageLimits
-from crossdock.acr.plan import ImportPlan, make_plan, plan_options
+from crossdock.acr.plan import ImportPlan, find_source, make_plan, plan_options
 from crossdock.errors import Cancelled, CredentialsLost, CrossdockError, InvalidInput, StoreError, TimedOut
 from crossdock.errors import Stopping as ServiceStopping
 from crossdock.events import Event
@@ -61,6 +60,17 @@ LEAST_FREE = 1 << 20  # bytes of the state folder's disk: a row and its log take
 DAY_S = 86_400.0
 
 
+@dataclass(eq=False, kw_only=True, slots=True)
+class _Active:
+    """An accepted import until its end is on disk."""
+
+    operation: Operation
+    plan: ImportPlan | None = None  # None: it cannot be made since a restart, so the import only ends
+    mark: bytes | None = None
+    task: asyncio.Task[None] | None = None  # which runs the import, or ends it
+    is_unwanted: bool = False  # a caller cancelled it
+
+
 class Imports:
     """All imports of one service. Use it in an ``async with`` block.
 
@@ -91,13 +101,11 @@ class Imports:
         self._queue = FairQueue(
             at_once=limits.imports, per_registry=limits.imports_per_registry, length=limits.queue
         )
-        self._active: dict[str, Operation] = {}  # accepted and not ended, or ended and not yet on disk
-        self._recent: dict[str, Operation] = {}  # of those that have ended, the oldest first
-        self._marks: dict[bytes, str] = {}  # of the active ones
+        self._active: dict[str, _Active] = {}  # by id
+        self._recent: dict[str, Operation] = {}  # ended imports, the oldest first
+        self._marks: dict[bytes, _Active] = {}
         self._arriving: dict[bytes | object, asyncio.Task[Operation]] = {}
         self._coming: Counter[str] = Counter()  # of these, by principal
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._unwanted: set[str] = set()
         self._restoring: asyncio.Task[None] | None = None
         self._is_stopping = False
 
@@ -135,10 +143,10 @@ class Imports:
         """How many imports run."""
         return self._queue.running
 
-    async def submit(self, order: Order) -> Operation:
+    async def submit(self, order: Order, plan: ImportPlan) -> Operation:
         """The operation of this order: a new one, or that of the same order posted before.
 
-        It is on disk. Raises `Stopping`, `QueueFull` and `StoreError`, and what `make_plan` raises.
+        It is on disk. `plan` is what the order means. Raises `Stopping`, `QueueFull` and `StoreError`.
         """
         await self.restored()
         if self._is_stopping:
@@ -146,30 +154,31 @@ class Imports:
         mark = self._mark(order)
         if mark is not None and mark not in self._arriving:
             known = self._marks.get(mark)
-            found = self._active.get(known) if known else self._store.find_marked(mark)
+            found = known.operation if known else self._store.find_marked(mark)
             if found is not None and self._is_kept(found):
                 return found
         key = mark or object()
         task = self._arriving.get(key)
         if task is None:
-            registries = frozenset(_registries(self._plan(order)))
             principal = _owner(order)
             self._queue.check_room(principal, self._coming)
             self._coming[principal] += 1
-            task = self._arriving[key] = asyncio.create_task(self._accept(order, registries, mark))
+            task = self._arriving[key] = asyncio.create_task(self._accept(order, plan, mark))
             task.add_done_callback(lambda done: self._arrived(key, principal, done))
         return await asyncio.shield(task)  # a caller that goes away takes nothing back
 
     def find(self, operation_id: str) -> Operation | None:
         """The operation of this id. Raises `StoreError`."""
         wanted = operation_id.lower()
-        found = self._active.get(wanted) or self._recent.get(wanted) or self._store.find(wanted)
+        active = self._active.get(wanted)
+        found = active.operation if active else self._recent.get(wanted) or self._store.find(wanted)
         return found if found is not None and self._is_kept(found) else None
 
     def all(self) -> list[Operation]:
         """Every operation that has not ended and the `RECENT` ones that ended last, the newest first."""
-        found = [*filter(self._is_kept, self._recent.values()), *self._active.values()]
-        return sorted(found, key=lambda each: -each.created)
+        ended = filter(self._is_kept, self._recent.values())
+        open_ = (each.operation for each in self._active.values())
+        return sorted([*ended, *open_], key=lambda each: -each.created)
 
     async def check(self) -> None:
         """Raise `StoreError` unless imports can be kept now."""
@@ -184,16 +193,16 @@ class Imports:
         operation = self.find(operation_id)
         if operation is None or operation.state in ENDED:
             return operation
-        is_first = operation.id not in self._unwanted
-        self._unwanted.add(operation.id)
-        task = self._tasks.get(operation.id)
+        active = self._active.get(operation.id) or self._activate(_Active(operation=operation))
+        is_first, active.is_unwanted = not active.is_unwanted, True
+        task = active.task
         if task is None:
-            task = self._begin(operation, self._end(operation, Cancelled("the import was cancelled")))
+            task = self._begin(active, self._end(active, Cancelled("the import was cancelled")))
         elif is_first:
             task.cancel()
         await asyncio.wait({task})
-        if operation.state not in ENDED and not self._is_stopping:  # it had not come to its first step
-            task = self._begin(operation, self._end(operation, Cancelled("the import was cancelled")))
+        if operation.state not in ENDED and not self._is_stopping:  # it had not reached its first step
+            task = self._begin(active, self._end(active, Cancelled("the import was cancelled")))
             await asyncio.wait({task})
         return operation
 
@@ -205,7 +214,7 @@ class Imports:
         self._is_stopping = True
         if self._restoring is not None:
             await stop(self._restoring)
-        tasks = list(self._tasks.values())
+        tasks = [each.task for each in self._active.values() if each.task is not None]
         for task in tasks:
             task.cancel()
         # Those that are arriving are not cancelled: the disk has them, or they are told that it has not.
@@ -233,16 +242,13 @@ class Imports:
             is_secret=order.request.source.credentials is not None,
         )
 
-    def _plan(self, order: Order) -> ImportPlan:
-        target = self._inventory.find(str(order.registry))
-        if target is None:
-            raise InvalidInput("the service's inventory does not have the target registry any more")
-        order.request.check_targets()
-        return make_plan(check_request(order.request, target, self._inventory))
+    def _activate(self, active: _Active) -> _Active:
+        self._active[active.operation.id] = active
+        return active
 
-    async def _accept(self, order: Order, registries: frozenset[str], mark: bytes | None) -> Operation:
+    async def _accept(self, order: Order, plan: ImportPlan, mark: bytes | None) -> Operation:
         operation = Operation(id=self._new_id(order.request_id), order=order, created=time.time())
-        self._active[operation.id] = operation
+        active = self._activate(_Active(operation=operation, plan=plan, mark=mark))
         credentials = order.request.source.credentials
         sealed = self._sealer.seal(operation.id, credentials) if credentials is not None else None
         try:
@@ -253,8 +259,8 @@ class Imports:
         audit.write(audit.accepted(order, operation.id))
         if operation.state not in ENDED:  # cancelled meanwhile
             if mark is not None:
-                self._marks[mark] = operation.id
-            self._queue.add(_job(operation, registries))
+                self._marks[mark] = active
+            self._queue.add(_job(operation, plan))
             self._start_ready()
         return operation
 
@@ -291,54 +297,60 @@ class Imports:
         operation, order = unfinished.operation, unfinished.operation.order
         operation.state = "Accepted"
         operation.progress.rate, operation.progress.blob = 0.0, ""
-        self._active[operation.id] = operation
+        active = self._activate(_Active(operation=operation, mark=unfinished.mark))
         if unfinished.mark is not None:
-            self._marks[unfinished.mark] = operation.id
+            self._marks[unfinished.mark] = active
         try:
             if unfinished.has_credentials:
                 credentials = self._sealer.open(operation.id, unfinished.sealed)
                 source = changed(order.request.source, credentials=credentials)
                 operation.order = changed(order, request=changed(order.request, source=source))
-            registries = frozenset(_registries(self._plan(operation.order)))
+            active.plan = plan_again(operation.order, self._inventory)
         except CrossdockError as error:
             if isinstance(error, CredentialsLost):
                 log.warning("import %s ends: %s", operation.id, error)
-            self._begin(operation, self._end(operation, error))
+            self._begin(active, self._end(active, error))
         else:
-            self._queue.add(_job(operation, registries))
+            self._queue.add(_job(operation, active.plan))
 
     # -- running -------------------------------------------------------------------------------------------
 
     def _start_ready(self) -> None:
         while not self._is_stopping and (job := self._queue.start_next()) is not None:
-            operation = self._active[job.id]
-            self._begin(operation, self._run(operation))
+            active = self._active[job.id]
+            assert active.plan is not None
+            self._begin(active, self._run(active, active.plan))
 
-    def _begin(self, operation: Operation, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = self._tasks[operation.id] = asyncio.create_task(work)
-        task.add_done_callback(lambda _: self._tasks.pop(operation.id, None))
+    def _begin(self, active: _Active, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        def done(task: asyncio.Task[None]) -> None:
+            if active.task is task:
+                active.task = None
+
+        task = active.task = asyncio.create_task(work)
+        task.add_done_callback(done)
         return task
 
-    async def _run(self, operation: Operation) -> None:
+    async def _run(self, active: _Active, plan: ImportPlan) -> None:
+        operation = active.operation
         operation.state, operation.started = "Running", operation.started or time.time()
         self._saving.note(operation)
         try:
-            result = await self._import(operation)
+            result = await self._import(active, plan)
         except asyncio.CancelledError:
-            if operation.id not in self._unwanted:
+            if not active.is_unwanted:
                 self._saving.note(operation)
                 raise  # the service stops
-            await self._end(operation, Cancelled("the import was cancelled"))
+            await self._end(active, Cancelled("the import was cancelled"))
         except Exception as error:
             if not isinstance(error, CrossdockError):
                 log.exception("import %s failed", operation.id)
-            await self._end(operation, error)
+            await self._end(active, error)
         else:
             operation.result = msgspec.to_builtins(result.as_dict(), enc_hook=str)  # digests have a class
-            await self._end(operation, None)
+            await self._end(active, None)
 
-    async def _import(self, operation: Operation) -> ImportResult:
-        plan = self._plan(operation.order)
+    async def _import(self, active: _Active, plan: ImportPlan) -> ImportResult:
+        operation = active.operation
         options = plan_options(plan, self._options, self._inventory, self._environ, for_others=True)
         operation.progress = Progress()
         following = Following(operation.progress, plan)
@@ -376,7 +388,7 @@ class Imports:
                 async with bound, open_share(self._workshop, self._options, operation.id) as workshop:
                     serving = Serving(
                         workshop=workshop,
-                        resuming=changed(self._resuming, keeps=lambda: operation.id not in self._unwanted),
+                        resuming=changed(self._resuming, keeps=lambda: not active.is_unwanted),
                         digest=operation.source_digest,
                         on_found=found,
                         by_login=operation.order.by_login,
@@ -392,8 +404,9 @@ class Imports:
         following.all_done()
         return result
 
-    async def _end(self, operation: Operation, error: BaseException | None) -> None:
+    async def _end(self, active: _Active, error: BaseException | None) -> None:
         """The import has ended; it is on disk when this returns, or the service stops."""
+        operation = active.operation
         if error is not None:
             operation.problem = problem_of(
                 error, registry=str(operation.order.registry), operation=f"registries-{operation.id}"
@@ -418,12 +431,24 @@ class Imports:
         self._recent[operation.id] = operation
         while len(self._recent) > RECENT:
             del self._recent[next(iter(self._recent))]
-        self._unwanted.discard(operation.id)
-        self._marks = {mark: each for mark, each in self._marks.items() if each != operation.id}
+        if active.mark is not None and self._marks.get(active.mark) is active:
+            del self._marks[active.mark]
 
 
-def _job(operation: Operation, registries: frozenset[str]) -> Job:
-    return Job(operation.id, _owner(operation.order), registries)
+def plan_again(order: Order, inventory: Inventory) -> ImportPlan:
+    """The plan of an order that an earlier process accepted, by the inventory as it is now.
+
+    Raises `InvalidInput` and `PolicyRefused` if it cannot be imported any more.
+    """
+    target = inventory.find(str(order.registry))
+    if target is None:
+        raise InvalidInput("the service's inventory does not have the target registry any more")
+    order.request.check_targets()
+    return make_plan(order.request, target, find_source(order.request, target, inventory))
+
+
+def _job(operation: Operation, plan: ImportPlan) -> Job:
+    return Job(operation.id, _owner(operation.order), frozenset(_registries(plan)))
 
 
 def _owner(order: Order) -> str:

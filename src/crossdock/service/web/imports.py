@@ -7,8 +7,7 @@ from typing import Any, get_args
 
 from aiohttp import web
 
-from crossdock.acr.command import check_request
-from crossdock.acr.plan import make_plan
+from crossdock.acr.plan import find_source, make_plan
 from crossdock.acr.request import ImportRequest
 from crossdock.errors import InvalidInput
 from crossdock.inventory.values import Entry, ResourceId
@@ -42,21 +41,21 @@ async def import_image(service: Service, call: Call) -> web.Response:
     wanted.check_targets()
     if wanted.source.registry_uri is not None:
         service.guard.check_source(wanted.source.registry_uri)
-    checked = check_request(wanted, target, service.inventory)
-    # One of the inventory is read with the service's own credentials, unless the caller brought theirs, which
-    # count if the registry demands them: that shows when it is asked.
-    linked = checked.source if wanted.source.credentials is None else None
+    source = find_source(wanted, target, service.inventory)
+    # A registry of the inventory is read with the service's own credentials, unless the caller brought some.
+    # Those replace the rights only if the registry demands them, which its first response shows.
+    linked = source if wanted.source.credentials is None else None
     service.rights.check_import(call.principal, target, linked)
-    make_plan(checked)
+    plan = make_plan(wanted, target, source)
     order = Order(
         registry=ResourceId(target.subscription, target.resource_group, target.name),
         request=wanted,
         principal=call.principal,
         request_id=client_request_id(call.request.headers),
         client=call.request.remote or "",
-        by_login=checked.source is not None and not service.rights.may_read(call.principal, checked.source),
+        by_login=source is not None and not service.rights.may_read(call.principal, source),
     )
-    operation = await service.imports.submit(order)
+    operation = await service.imports.submit(order, plan)
     return _accepted(call, operation, target)
 
 

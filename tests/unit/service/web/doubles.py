@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from crossdock.acr.plan import ImportPlan
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.rate import RateLimit
 from crossdock.service.config import IdentitySettings, PrincipalSettings, Role, Sources, StaticToken
@@ -69,7 +70,7 @@ class WrittenDown:
     def __init__(self) -> None:
         self.operations: dict[str, Operation] = {}
 
-    async def submit(self, order: Order) -> Operation:
+    async def submit(self, order: Order, plan: ImportPlan) -> Operation:
         operation = Operation(id=str(uuid.uuid4()), order=order, created=time.time())
         self.operations[operation.id] = operation
         return operation
