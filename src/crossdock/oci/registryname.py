@@ -75,13 +75,14 @@ def canonical_host(host: str) -> str:
     return DOCKER_HUB if name in HUB_NAMES else name
 
 
+@lru_cache(maxsize=256)  # asked for every reference
 def is_public_registry(host: str) -> bool:
     """Whether `host` is one of `PUBLIC_REGISTRIES`, or a name below one."""
     labels = host.lower().split(".")
     return any(".".join(labels[at:]) in PUBLIC_REGISTRIES for at in range(len(labels)))
 
 
-@lru_cache(maxsize=256)  # every lookup of an inventory needs the keys of all its entries
+@lru_cache(maxsize=256)  # every look-up in an inventory needs the keys of all its entries
 def split_key(registry: str) -> tuple[str, str]:
     """The canonical host and the port as written (without leading zeros, empty if none) of ``host[:port]``.
 
@@ -99,6 +100,7 @@ def joined(host: str, port: str | int) -> str:
     return f"{shown}:{port}" if port else shown
 
 
+@lru_cache(maxsize=256)  # asked for every reference
 def registry_key(registry: str) -> str:
     """The key of the registry at ``host[:port]``: one for all its spellings, without the port of HTTPS.
 

@@ -176,7 +176,7 @@ class CredentialStore:
         self._files: tuple[CredentialFile, ...] | None = None  # the same for every repository
         self._configs: dict[int, Config | None] = {}  # what they hold, by place in `_files`
         self._is_renewable = False  # a helper has answered
-        self._is_bare = False
+        self._is_bare: bool | None = None
         self._has_variables = any(name.startswith(f"CROSSDOCK_{side.upper()}_") for name in environ)
         self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
@@ -188,14 +188,16 @@ class CredentialStore:
 
     @property
     def has_nothing(self) -> bool:
-        """Whether a search has shown that there are no credentials for any repository of this registry."""
-        return self._is_bare
+        """Whether there are no credentials for any repository of this registry, as far as is known."""
+        return self._is_bare is True
 
     async def find(self, repository: str) -> Credentials | None:
         """Credentials for `repository` (empty: for the registry as such); None: go anonymously.
 
         Raises `CredentialsError` when an entry for this host, or what was named for it, cannot be used.
         """
+        if self._is_bare is None:
+            self._is_bare = self._finds_nothing()
         if self._is_bare:
             return None
         while repository not in self._found:
@@ -245,6 +247,21 @@ class CredentialStore:
         found = await self._search_around(repository)
         return found or (await self._search_az() if self._az_login else None)
 
+    def _finds_nothing(self) -> bool:
+        """Whether every search would be in vain: most runs have no logins, and touch many repositories."""
+        if self._given is not None or self._first_helper:
+            return False
+        if self._own_only:
+            return True
+        if self._has_variables or self._az_login:
+            return False
+        return not any(self._read(place, file) for place, file in enumerate(self._all_files()))
+
+    def _all_files(self) -> tuple[CredentialFile, ...]:
+        if self._files is None:
+            self._files = tuple(credential_files(self._environ, self._authfile))
+        return self._files
+
     async def _search_around(self, repository: str) -> Credentials | None:
         """What the environment and the files say."""
         if self._authfile is not None:
@@ -262,8 +279,6 @@ class CredentialStore:
         if self._files_are_stale:
             return None
         self._of_file = await self._search_files(repository)
-        # Without variables and files there is nothing that another repository could find.
-        self._is_bare = not (self._has_variables or self._az_login or any(self._configs.values()))
         return self._of_file
 
     def _search_held(self, held: ForRegistry) -> Credentials | None:
@@ -287,9 +302,7 @@ class CredentialStore:
         return held
 
     async def _search_files(self, repository: str) -> Credentials | None:
-        if self._files is None:
-            self._files = tuple(credential_files(self._environ, self._authfile))
-        for place, file in enumerate(self._files):
+        for place, file in enumerate(self._all_files()):
             if (found := await self._search_file(place, file, repository)) is not None:
                 return found
         return None
