@@ -146,7 +146,7 @@ class NetworkOptions:
 
     connect_timeout: float = 10.0  # name look-up, TCP and TLS handshake together
     timeout: float = 30.0  # nothing moved on a connection, or the first byte did not come
-    commit_timeout: float = 600.0  # the answer to a closing PUT: minutes on large blobs (registries.md U13)
+    commit_timeout: float = 600.0  # the answer to a closing PUT: minutes on large blobs (U13)
     low_speed: int = 64  # bytes a second over `timeout` under which a body counts as stalled
     retries: int = 5  # tries after the first, per request, without progress between them
     retries_closed: int = 1  # of them, for a port that refuses and never took a connection of this process

@@ -1,4 +1,4 @@
-"""Content against its descriptor: the size and digest of a stream, and of a document.
+"""Content against its descriptor: the size and digest of a stream, and of a document (R15).
 
 A mismatch is the fault of the side that served the bytes. Nothing is committed at a target before `check`
 returned.
@@ -128,7 +128,7 @@ def verify_manifest(data: Buffer, descriptor: Descriptor) -> None:
     """As `verify_bytes`, but a right digest is enough.
 
     Old versions of docker wrote manifest lists with wrong sizes of their entries, and Harbor's HEAD may state
-    another length than its GET (registries.md 2.2). Whoever needs the size takes it from `data`.
+    another length than its GET (M5). Whoever needs the size takes it from `data`.
     """
     if Digest.of(data, descriptor.digest.algorithm) != descriptor.digest:
         verify_bytes(data, descriptor)

@@ -26,7 +26,7 @@ from support.images import assert_holds, one_layer_image, push
 
 HELLO = "--source docker.io/library/hello-world:latest"
 
-# -- checks: contract, 1.2 -----------------------------------------------------------------------------------
+# -- checks: az-contract 1.2 --------------------------------------------------------------------------------
 
 CHECKS = {
     "a name with a hyphen": (
@@ -167,7 +167,7 @@ def test_the_same_import_again_is_success(cloud: Cloud) -> None:
 
 
 def test_a_closed_source_is_imported_from_as_a_registry_of_the_subscription(cloud: Cloud) -> None:
-    # az finds the login server among the registries and sends the resource ID (contract, 1.3).
+    # az finds the login server among the registries and sends the resource ID (az-contract 1.3).
     cloud.az.ok("az acr import -n myregistry --source closedregistry.azurecr.io/hello-world:latest")
     assert_imported(cloud.remote, "hello-world:latest", cloud.sources.graphs["hello-world"])
 

@@ -51,7 +51,7 @@ def test_a_registry_is_shown_with_its_policies(running_cloud: Cloud) -> None:
     assert mine["sku"]["name"] == "Premium"
 
 
-# -- the registry: contract, 3.3 -----------------------------------------------------------------------------
+# -- the registry: az-contract 3.3 --------------------------------------------------------------------------
 
 
 def test_repositories_and_tags_are_listed(running_cloud: Cloud, hello: Graph) -> None:

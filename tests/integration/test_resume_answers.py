@@ -1,7 +1,7 @@
 """What Debian's docker-registry 2.8 answers about upload sessions of an earlier process, and what that means.
 
 The Location that was given last must be asked, its signed state fits no other; and a session whose PATCH was
-cut is lost (registries.md 3.4).
+cut is lost (S2).
 """
 
 from __future__ import annotations

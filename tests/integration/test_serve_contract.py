@@ -1,6 +1,6 @@
-"""The requirements of the contract's section 9, by number, asked of the service over the wire.
+"""The requirements of az-contract 9, by number, asked of the service over the wire.
 
-Bodies are as az 2.91, the SDKs 15.0.0 and 10.3.0 and PowerShell send them (contract, 1.3 and 2.1).
+Bodies are as az 2.91, the SDKs 15.0.0 and 10.3.0 and PowerShell send them (az-contract 1.3 and 2.1).
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ def find_target(
 ) -> Entry:
     """The registry of this name. One that the inventory does not have is NAME.azurecr.io.
 
-    Raises `InvalidInput` (check 6) when it has some of that name and none fits, or several fit.
+    Raises `InvalidInput` when it has some of that name and none fits, or several fit (az-contract 1.2,
+    check 6).
     """
     found = inventory.find(name, subscription=subscription, resource_group=resource_group)
     if found is not None:
@@ -142,7 +143,7 @@ def _source(
 
 
 def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> Entry:
-    """The registry that ``--registry`` names (check 8)."""
+    """The registry that ``--registry`` names (az-contract 1.2, check 8)."""
     text = home_of(words.registry) or words.registry
     try:
         if words.subscription:
@@ -164,9 +165,10 @@ def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> En
 
 
 def _without_host(image: str, entry: Entry, warnings: list[str]) -> str:
-    """The image of ``--source`` beside ``--registry``: a login server before it is left out (check 9).
+    """The image of ``--source`` beside ``--registry``: a login server before it is left out.
 
-    az does so for a name alone; with a resource ID its image and target would hold the login server.
+    az does so for a name alone (az-contract 1.2, check 9); with a resource ID its image and target would
+    hold the login server.
     """
     server, slash, rest = image.partition("/")
     own = (entry.login_server, f"{entry.name}{ACR_SUFFIX}")

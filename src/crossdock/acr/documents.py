@@ -26,7 +26,7 @@ _UNKNOWN_POLICIES = (
 
 
 def registry_document(entry: Entry) -> dict[str, Any]:
-    """An entry as ARM's ``Registry`` (contract, 3.2)."""
+    """An entry as ARM's ``Registry`` (az-contract 3.2)."""
     return {
         "id": entry.resource_id,
         "name": entry.name,

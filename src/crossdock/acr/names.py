@@ -62,7 +62,7 @@ def split_source(text: str) -> tuple[str, str]:
 
 
 def home_of(registry: str) -> str:
-    """The login server behind a regional endpoint; empty when it is none (check 12)."""
+    """The login server behind a regional endpoint; empty when it is none (az-contract 1.2, check 12)."""
     match = _REGIONAL.fullmatch(registry_key(registry))
     return match[1] + match[2] if match else ""
 

@@ -48,7 +48,7 @@ class SavedUpload:
     # What `export_state` gave at rising offsets, the newest last. Empty for digests that have no state.
     states: tuple[bytes, ...] = field(default=(), repr=False)
     chunk_size: int  # bytes of one request
-    trust_range: bool = True  # False: this registry's ``Range`` stands still (registries.md U9)
+    trust_range: bool = True  # False: this registry's ``Range`` stands still (U9)
     created: float  # seconds since 1970
     updated: float
     pid: int  # who wrote it; for people only, the lock says who has it

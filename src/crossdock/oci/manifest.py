@@ -246,7 +246,7 @@ def refuse_old_entries(index: Manifest) -> None:
 
 
 def _refuse_schema1(document: dict[str, Any], media_type: str | None) -> None:
-    """Schema 1 names its layers ``fsLayers``, or hides them in the payload of a JSON web signature."""
+    """Raise for schema 1 (M4): layers are in ``fsLayers``, or in the payload of a JSON web signature."""
     declared = document.get("mediaType")
     known = isinstance(declared, str) and mediatype.is_manifest(declared)
     if (

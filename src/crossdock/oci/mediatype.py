@@ -42,7 +42,7 @@ MANIFEST_ACCEPT: tuple[str, ...] = (
     DOCKER_SCHEMA1,
 )
 """What a request for a manifest accepts, in full: a registry may answer 404, or the default platform's image,
-when a type is missing (registries.md 8.1). Schema 1 comes last, to be recognised and refused in words."""
+when a type is missing (M2). Schema 1 comes last, to be recognised and refused in words."""
 
 
 def bare(media_type: str | None) -> str:

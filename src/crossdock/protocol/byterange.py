@@ -1,7 +1,7 @@
 """Ranges of bytes as they travel in headers; inside crossdock they are half-open, ``start <= x < stop``.
 
 Reading is lenient, because registries vary (Nexus leaves the unit out, nexus-public#24); comparing is strict,
-because a wrong range written at the right offset is silent corruption (registries.md R8).
+because a wrong range written at the right offset is silent corruption (R8).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The registry's word counts, not the journal's: whatever the session holds was se
 the digest of the whole is checked before the session is closed. So more than was acknowledged is gained, and
 less is only a longer way. What cannot be relied on ends in a new session, and never in a failed copy: if the
 registry does not answer at all, opening that session fails and the journal keeps the old one
-(registries.md 3.4, U9, U10).
+(S1-S4, U9, U10).
 """
 
 from __future__ import annotations

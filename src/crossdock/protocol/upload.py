@@ -1,10 +1,11 @@
 """One blob going up, as a state machine without sockets.
 
-Theory. A registry takes a blob in a *session*: POST opens it, then either one PUT carries everything
-(monolithic), or PATCHes carry *chunks* and a closing PUT ends them. What is acknowledged can be relied on
-only at the ends of chunks. After any failure there are four places to go on from, tried in this order:
+Theory. A registry takes a blob in a *session*, in order (U16): POST opens it, then either one PUT
+carries everything (monolithic), or PATCHes carry *chunks* and a closing PUT ends them. What is acknowledged
+can be relied on only at the ends of chunks. After any failure there are four places to resume at, tried in
+this order:
 
-1. where the answer says (a 4xx with ``Range``, spec "Pushing a blob in chunks"; registries.md U10),
+1. where the answer says (a 4xx with ``Range``, spec "Pushing a blob in chunks"; U10),
 2. where ``GET <location>`` says (U9; this also repairs a stale ``_state`` of distribution 3),
 3. our own count of acknowledged bytes, when the refusal came before the body was looked at (413, 401, 429),
 4. byte 0 of a new session.
@@ -53,7 +54,7 @@ LEAST_PROGRESS = MiB  # of a request that failed, for it not to count as a failu
 MANY_BYTES = 32 * MiB  # a break after this much of one request looks like a limit on requests (U2)
 
 SESSION_GONE = frozenset({"BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID"})
-# One request for everything is refused as such. 400 was seen from Docker Hub, 416 from ACR (section 3.2).
+# One request for everything is refused as such. 400 was seen from Docker Hub, 416 from ACR (U2).
 WAY_REFUSED = frozenset({400, 405, 411, 413, 415, 416, 417, 501})
 
 
@@ -144,7 +145,7 @@ class Upload:
         self.trust_range = rules.trust_range
         self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
         self.chunks_refused = False
-        self.cut_chunk_lost = False  # with its whole session, as distribution 2 does (section 3.4)
+        self.cut_chunk_lost = False  # with its whole session, as distribution 2 does (S2)
         self.chunk_lowered = False  # by a 413, or by the registry's own word
         self._rules = rules
         self._retries = retries
@@ -340,7 +341,7 @@ class Upload:
         self, send: Send, status: int, headers: HeaderLookup, codes: Collection[str]
     ) -> Verdict:
         if self.failures and not self._best and self.chunked and self._rules.may_put and not self.put_refused:
-            return self._other_way(status)  # it took no first chunk twice (Artifactory, Nexus: section 3.2)
+            return self._other_way(status)  # it took no first chunk twice (Artifactory, Nexus: U3)
         if not SESSION_GONE.isdisjoint(codes) or (status == 404 and not codes):
             return self._count_failure() or self._restart()
         if not self.chunked:

@@ -1,7 +1,7 @@
 """The metadata API of Azure's registries, ``/acr/v1``, and Docker's catalog.
 
-Azure.ContainerRegistry 2021-07-01; scopes and page size are those of ``az acr``. Entries are the JSON objects
-that the registry sends, unknown fields included.
+Azure.ContainerRegistry 2021-07-01 (L2, az-contract 5.2); scopes and page size are those of ``az acr``.
+Entries are the JSON objects that the registry sends, unknown fields included.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is known of a registry's ways, most of all with uploads: by its name, and by what happened before.
 
 Nothing is stored: every process learns anew. All repositories and copies of one host share one memory
-(`host.Host`), so the 413 of the first large blob is the only one. Known dialects are in registries.md 3.2,
-the rules in 9.2 (U1-U5, U11).
+(`host.Host`), so the 413 of the first large blob is the only one. The rules
+are U1-U5 and U11 of docs/registry-rules.md.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class HostMemory:
 
     @property
     def may_resume(self) -> bool:
-        """Whether a session can be gone on with later, as far as is known (registries.md 3.4)."""
+        """Whether a session can be gone on with later, as far as is known (S2)."""
         return self._may_chunk and self._dialect.trust_range
 
     def rules_for(self, size: int, resumable_chunk: int | None = None) -> UploadRules:

@@ -57,7 +57,7 @@ _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (CrossdockError, 400, "ImportFailed"),
 )
 _REPEATED = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses on which clients repeat a poll: no import ends with one (contract, 2.4)."""
+"""Statuses on which clients repeat a poll: no import ends with one (az-contract 2.4)."""
 _ATTEMPTS_SHOWN = 3
 
 

@@ -40,7 +40,7 @@ class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Problem(Struct, frozen=True, kw_only=True):
     """An error as ARM says it: ``{"error": {"code", "message", "target", "details"}}`` with `status`.
 
-    Never 408, 429 or 5xx for an import that failed: clients repeat polls on these (contract, 2.4).
+    Never 408, 429 or 5xx for an import that failed: clients repeat polls on these (az-contract 2.4).
     """
 
     status: int

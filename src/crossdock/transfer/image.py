@@ -4,7 +4,7 @@ Rules:
 
 1. The source's tag is resolved to a digest once, at the start. Moving it meanwhile changes nothing.
 2. Blobs before the manifest that names them, manifests before their index, the tag at the very end
-   (registries.md M2). So a copy that fails has moved no tag.
+   (M2). So a copy that fails has moved no tag.
    Signatures and other referrers come between the root and its tag (`referrers`).
 3. Bytes of manifests are pushed as they were fetched. Only a choice of several platforms makes a new index.
 4. A manifest that the target repository has as a manifest stands for its blobs: registries refuse one without

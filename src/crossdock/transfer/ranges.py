@@ -2,13 +2,13 @@
 
 Rules:
 
-1. The first range is the probe. Nothing else is asked before its answer's head is there (registries.md R1).
+1. The first range is the probe. Nothing else is asked before its answer's head is there (R1).
 2. An answer with the whole blob turns the first part into the one stream. When a later part gets the whole
    blob, everything beyond the frontier is dropped and read again as one stream; it is never written at the
    part's offset (R9).
 3. A part holds its connection permit from before its slots are reserved until its last byte, failures
    included. So whoever holds slots that are not full can always go on (see `budget.py`).
-4. A part that breaks is asked again from its own first missing byte (R10).
+4. A part that breaks is asked again from its own first missing byte (R10), without ``If-Range`` (R12).
 5. A part at the frontier that is far slower than the others, or silent, is asked for a second time from where
    it is, on another connection, which goes on in its place (`slowness.py`).
 6. A part at the frontier makes the source wait while enough of its bytes wait to be hashed. Those on their

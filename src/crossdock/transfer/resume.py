@@ -11,7 +11,7 @@ Rules:
 2. What is taken up is believed only as far as the digest of the whole proves it. If that is wrong, at the
    source's side or at the target's, session and states are forgotten before the blob is tried once more.
 3. Whoever cancels waits for the end of the chunk under way, for `CHUNK_END_S` at most: registries built on
-   distribution 2 lose a session in mid-request (registries.md 3.4).
+   distribution 2 lose a session in mid-request (S2).
 """
 
 from __future__ import annotations

@@ -76,9 +76,9 @@ class Request(Struct, frozen=True):
     """One HTTP/1.1 request. ``Host``, ``User-Agent`` and the framing headers are added by the transport.
 
     ``content_length`` None means no body and no Content-Length header (GET, HEAD); 0 sends
-    ``Content-Length: 0``; above 0, exactly that many bytes must be given to `Exchange.write`, unless they are
-    in ``body``: then they leave together with the head, and are sent again when a kept connection turns out
-    closed.
+    ``Content-Length: 0`` (U5); above 0, exactly that many bytes must be given to `Exchange.write`, unless
+    they are in ``body``: then they leave together with the head, and are sent again when a kept connection
+    turns out closed.
     """
 
     method: str

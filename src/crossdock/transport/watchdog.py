@@ -52,7 +52,7 @@ class Watchdog:
 
 
 class Pace:
-    """The low-speed rule: under `low_speed` bytes a second over `window` seconds in which bytes were wanted.
+    """The low-speed rule (R14): under `low_speed` bytes a second over `window` seconds of waiting for bytes.
 
     Time in which the receiver had no room does not count (`hold` to `release`). Checked by samples, so a
     stall is found at most one sampling interval late, wherever in the window it begins.

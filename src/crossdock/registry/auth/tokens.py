@@ -2,7 +2,7 @@
 
 A user name and password go by GET with Basic, an identity token (OAuth2 refresh token) by POST. Services that
 do not speak the form asked for answer 400, 401, 404 or 405 (ACR, Artifactory, GCR …), so the other one is
-tried once (A1). ``expires_in`` is believed as it stands, and is 60 s when missing (distribution token
+tried once (A1). ``expires_in`` is believed as it stands, and is 60 s when missing (A4, distribution token
 docs): a token that lives shorter than promised costs one refresh, while one that is thought to live longer
 than it does would cost the request that carries it.
 

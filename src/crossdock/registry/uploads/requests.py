@@ -51,7 +51,7 @@ class UploadRequests:
         return checked(await self._post(path, b"", _OPENED))
 
     async def post_whole(self, data: bytes) -> Reply:
-        """The answer, 201 or 202, to one POST with the blob in it (end-4b). One try. # network"""
+        """The answer, 201 or 202, to one POST with the blob in it (U18). One try. # network"""
         path = endpoints.single_post(self._repository, self._descriptor.digest)
         return await self._post(path, data, (201, 202), retry=False)
 

@@ -20,7 +20,7 @@ MOST_ENTRIES = 1000  # of manifests, in one answer
 class Following:
     """Keeps the `Progress` of one import. A listener of the engine's events.
 
-    The entries are those of the contract, 2.3: ``repository:tag`` for each tag of a single manifest,
+    The entries are those of az-contract 2.3: ``repository:tag`` for each tag of a single manifest,
     ``repository@digest`` for each manifest of an index, in each repository.
     """
 

@@ -272,7 +272,7 @@ class Imports:
             task.exception()  # whoever posted it may have gone
 
     def _new_id(self, request_id: str) -> str:
-        """The request's own id when it is a GUID that no operation has (contract, 2.3)."""
+        """The request's own id when it is a GUID that no operation has (az-contract 2.3)."""
         try:
             wanted = str(uuid.UUID(request_id))
         except ValueError:

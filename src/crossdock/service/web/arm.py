@@ -103,7 +103,7 @@ def _plain(text: str) -> str:
 
 
 def subscription_document(subscription: str, tenant: str) -> dict[str, Any]:
-    """A subscription, for a caller of `tenant` (contract, 3.1)."""
+    """A subscription, for a caller of `tenant` (az-contract 3.1)."""
     return {
         "id": f"/subscriptions/{subscription}",
         "subscriptionId": subscription,

@@ -23,7 +23,7 @@ from crossdock.service.web.service import Call, Service, is_own
 MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
 BODY_TIMEOUT = 30.0  # seconds for all of it
 SHOWN_IN_LISTS = 10  # targets, and manifests, of each import in a list
-RETRY_AFTER = "1"  # seconds, a whole number (contract, 2.4)
+RETRY_AFTER = "1"  # seconds, a whole number (az-contract 2.4)
 
 
 async def import_image(service: Service, call: Call) -> web.Response:
@@ -60,7 +60,7 @@ async def import_image(service: Service, call: Call) -> web.Response:
 
 
 async def operation_results(service: Service, call: Call) -> web.Response:
-    """How far an import is, or how it ended: 202, 200, or its error (contract, 2.4)."""
+    """How far an import is, or how it ended: 202, 200, or its error (az-contract 2.4)."""
     operation = service.imports.find(arm.result_id(call.values["operationId"]))
     subscription = call.values["subscriptionId"].lower()
     if operation is None or operation.order.registry.subscription.lower() != subscription:

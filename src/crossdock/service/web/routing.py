@@ -1,6 +1,6 @@
 """From a method and a path to an endpoint. Pure: no server.
 
-Azure's paths match in any case, and clients write them with doubled and trailing slashes (contract, 3).
+Azure's paths match in any case, and clients write them with doubled and trailing slashes (az-contract 3).
 """
 
 from __future__ import annotations

@@ -9,4 +9,4 @@ VERSIONS = (
     "2024-01-01-preview, 2025-03-01-preview, 2025-05-01-preview, 2025-06-01-preview, 2025-09-01-preview, "
     "2025-12-01-preview, 2026-01-01-preview, 2026-03-01-preview"
 )
-"""What Azure's registries advertise (contract, 2.1). Any other one is taken as well."""
+"""What Azure's registries advertise (az-contract 2.1). Any other one is taken as well."""

@@ -1,4 +1,4 @@
-"""Paths to endpoints: any case, doubled and trailing slashes (contract, 3)."""
+"""Paths to endpoints: any case, doubled and trailing slashes (az-contract 3)."""
 
 from __future__ import annotations
 
