@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from crossdock.cli.acroutput import render
+from crossdock.cli.commands.acr.output import render
 from support.azformats import DOCUMENTS, FORMATS
 from support.process import find_az
 

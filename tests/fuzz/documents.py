@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from crossdock.cli.listing import read_pairs
+from crossdock.cli.pairlist import read_pairs
 from crossdock.errors import ContentError, CrossdockError, InvalidReference, JournalUnavailable
 from crossdock.journal.database import FILE, JournalDatabase
 from crossdock.journal.records import Finished, SavedUpload, UploadKey

@@ -15,8 +15,9 @@ import pytest
 import crossdock
 from crossdock import events
 from crossdock.api import CopyResult
-from crossdock.cli.arguments import COMMANDS, parse
+from crossdock.cli.commands import COMMANDS
 from crossdock.cli.display import event_document
+from crossdock.cli.parser import parse
 from crossdock.events import Event
 
 ROOT = Path(__file__).parents[2]

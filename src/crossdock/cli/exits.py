@@ -25,6 +25,12 @@ from crossdock.errors import (
 )
 
 
+class UsageError(InvalidInput):
+    """The command line cannot be understood. ``.command`` is the program and subcommand it was given to."""
+
+    command: str = "crossdock"
+
+
 class ExitCode(IntEnum):
     """How the command ended. The numbers are an interface: scripts rely on them."""
 

@@ -20,7 +20,7 @@ GARBAGE = 50_000  # objects that may be made before a collection; Python's own 7
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments); returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments in (["--version"], ["-V"]):
+    if arguments[:1] in (["--version"], ["-V"]):
         return print_version()
     # Collecting garbage takes longer than all that a short copy does, and there is none: neither among the
     # modules that are being loaded nor, when the process is about to end, anywhere.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from crossdock import __version__
-from crossdock.cli.arguments import UsageError
+from crossdock.cli.exits import UsageError
 from crossdock.cli.failure import error_document
 from crossdock.cli.streams import print_error
 from crossdock.cli.tally import ManyTally, Tally

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from crossdock.cli.arguments import UsageError
+from crossdock.cli.exits import UsageError
+from crossdock.cli.failure import fold
 from crossdock.errors import OutputFailed
 from crossdock.options import Credentials
 
 _MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
+_LONGEST_INTEGER = 1000  # digits; sys.set_int_max_str_digits allows no bound below 640, and begins with 4300
 _QUEUED_LINES = 4096  # of progress; beyond, progress lines are dropped rather than waited for
 
 
@@ -55,6 +57,16 @@ def print_json(document: Mapping[str, Any]) -> None:
     print_result(json.dumps(document, indent=2))
 
 
+def parse_json(data: bytes) -> Any:
+    """A JSON document, for `print_json`. Numbers too long for Python's ``int`` become text."""
+    return json.loads(data, parse_int=integer)
+
+
+def integer(digits: str) -> int | str:
+    """The number; as text when Python's ``int`` would refuse it for its length."""
+    return int(digits) if len(digits) < _LONGEST_INTEGER else digits
+
+
 def print_parts(parts: Iterable[str]) -> None:
     """Print pieces of a long text to stdout. Raises as `print_result` does."""
     with _stdout():
@@ -81,8 +93,6 @@ def print_error(line: str) -> None:
 
 def warn(message: str) -> None:
     """Print a warning to stderr."""
-    from crossdock.cli.failure import fold
-
     print_error(f"warning: {fold(message)}")
 
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.cli.child_registry import ChildRegistry
-from crossdock.cli.demo_image import build_image
+from crossdock.cli.commands.demo import ChildRegistry, build_image
 from crossdock.errors import CrossdockError
 from crossdock.imagebuilder import ImageBuilder
 
@@ -122,8 +121,8 @@ def test_the_demo_image_is_filled_up_where_the_machine_has_too_few_files(
     few = tmp_path / "few"
     few.mkdir()
     (few / "file").write_bytes(b"x" * 1000)
-    monkeypatch.setattr("crossdock.cli.demo_image.APPLICATION_FOLDERS", (few,))
-    monkeypatch.setattr("crossdock.cli.demo_image.DATA_FOLDERS", (few,))
+    monkeypatch.setattr("crossdock.cli.commands.demo.APPLICATION_FOLDERS", (few,))
+    monkeypatch.setattr("crossdock.cli.commands.demo.DATA_FOLDERS", (few,))
     image = build_image(ImageBuilder(tmp_path / "layout"), 1 << 20)
     assert image.generated > 0
     assert image.largest.size >= 1 << 20

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossdock import __version__, copy_sync
-from crossdock.cli.child_registry import ChildRegistry
+from crossdock.cli.commands.demo import ChildRegistry
 from crossdock.imagebuilder import ImageBuilder, sample_index
 
 LOADED = """

@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from crossdock.cli.arguments import UsageError
-from crossdock.cli.exits import ExitCode
-from crossdock.cli.streams import LineWriter, print_result, read_credentials
+from crossdock.cli.exits import ExitCode, UsageError
+from crossdock.cli.streams import LineWriter, parse_json, print_result, read_credentials
 from crossdock.imagebuilder import ImageBuilder
 from crossdock.options import Credentials
 
@@ -149,3 +148,8 @@ def test_a_line_that_the_encoding_lacks_is_escaped() -> None:
     stream.close()
     with os.fdopen(reader, "rb") as file:
         assert file.read() == b"\\xfc\n"
+
+
+def test_numbers_that_python_refuses_for_their_length_are_shown_as_text() -> None:
+    digits = "1" * 5000
+    assert parse_json(f'{{"a": {digits}, "b": -12}}'.encode()) == {"a": digits, "b": -12}

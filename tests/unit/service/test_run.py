@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.cli import serve as command
 from crossdock.cli.command import run as run_command
+from crossdock.cli.commands import serve as command
 from crossdock.errors import InvalidOption
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.service.config import IdentitySettings, Settings

@@ -1,0 +1,84 @@
+"""What az takes when a flag is not given: its environment and its configuration file.
+
+``AZURE_DEFAULTS_ACR=NAME`` is ``az configure --defaults acr=NAME``, a line in the file ``config`` of
+``AZURE_CONFIG_DIR`` (``~/.azure``). The environment comes first, as with az.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+
+from crossdock.cli.commands.acr.flags import FORMATS
+from crossdock.cli.exits import UsageError
+from crossdock.cli.failure import find_hint, next_step
+from crossdock.errors import CrossdockError
+
+# Flags of the other commands that errors name, and what there is in their place.
+_INSTEAD = {
+    "--src-creds-stdin": "credentials in the inventory or as flags",
+    "--dest-creds-stdin": "credentials in the inventory",
+    "--authfile or REGISTRY_AUTH_FILE": "REGISTRY_AUTH_FILE",
+    "--src-ca": "tls.ca in the inventory",
+    "--dest-ca": "tls.ca in the inventory",
+    "--src-plain-http": "tls.plain_http there",
+    "--dest-plain-http": "tls.plain_http there",
+}
+_MAX_FILE = 1 << 20  # bytes; az writes some lines
+
+
+def as_az(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Let a command take az's defaults, and give advice with its own flags."""
+
+    @wraps(run)
+    def run_as_az(namespace: argparse.Namespace) -> int:
+        _fill(namespace)
+        try:
+            return run(namespace)
+        except CrossdockError as error:
+            advice = find_hint(error) or next_step(error)
+            for flag, instead in _INSTEAD.items():
+                advice = advice.replace(flag, instead)
+            error.hint = advice
+            raise
+
+    return run_as_az
+
+
+def _fill(namespace: argparse.Namespace) -> None:
+    """Fill in the registry and the format of output. Raises `UsageError` when no registry is named."""
+    flags, name = namespace.registry_flag
+    if flags and not getattr(namespace, name) and getattr(namespace, "identifier", None) is None:
+        setattr(namespace, name, az_default("defaults", "acr", os.environ))
+        if not getattr(namespace, name) and namespace.group != "manifest":
+            raise UsageError(
+                f"the following arguments are required: {'/'.join(flags)}",
+                hint="or set AZURE_DEFAULTS_ACR, as for az",
+                command=f"crossdock acr {namespace.group}",
+            )
+    if namespace.output is None and namespace.group != "import":
+        wanted = az_default("core", "output", os.environ).lower()
+        namespace.output = wanted if wanted in FORMATS else "json"
+
+
+def az_default(section: str, name: str, environ: Mapping[str, str]) -> str:
+    """The default called `name` of ``[section]``; empty when there is none, or the file cannot be read."""
+    if value := environ.get(f"AZURE_{section}_{name}".upper()):
+        return value
+    folder = environ.get("AZURE_CONFIG_DIR") or (environ.get("HOME") and f"{environ['HOME']}/.azure")
+    return _in_file(Path(folder, "config"), section, name) if folder else ""
+
+
+def _in_file(path: Path, section: str, name: str) -> str:
+    import configparser  # here: few commands get this far
+
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        with path.open(encoding="utf-8") as file:
+            parser.read_string(file.read(_MAX_FILE))
+        return parser.get(section, name, fallback="").strip()
+    except (OSError, ValueError, configparser.Error):
+        return ""  # az's own file is az's business

@@ -1,0 +1,185 @@
+"""``crossdock acr import``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+
+from crossdock.acr.command import NO_WAIT, ImportWords, check_words
+from crossdock.acr.importing import ImportResult, run_import
+from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
+from crossdock.acr.plan import ImportPlan, make_plan, plan_options
+from crossdock.cli.commands.acr.defaults import as_az
+from crossdock.cli.commands.acr.flags import FORMATS, add_credentials, add_query, add_without_effect
+from crossdock.cli.commands.acr.output import check_query, print_answer, table
+from crossdock.cli.commands.acr.words import given_password, inventory_of, warn, with_az_login
+from crossdock.cli.display import open_display
+from crossdock.cli.exits import ExitCode
+from crossdock.cli.flags import add_content, add_network, add_progress, copy_options
+from crossdock.cli.loop import run_until_done
+from crossdock.cli.parser import Parser
+from crossdock.cli.streams import print_result
+from crossdock.cli.tally import Tally
+from crossdock.errors import Cancelled
+from crossdock.events import Event
+from crossdock.options import CopyOptions, default_state_folder
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``acr import``."""
+    parser.description = (
+        "Copies an image into the registry --name, byte-exact, from any registry. Where a target tag exists\n"
+        "with other content nothing is copied, unless --force is given."
+    )
+    parser.add_argument(
+        "-n", "--name", default="", metavar="NAME", help="target registry (default: AZURE_DEFAULTS_ACR)"
+    )
+    parser.set_defaults(registry_flag=(("--name", "-n"), "name"))
+    parser.add_argument(
+        "--source",
+        required=True,
+        metavar="IMAGE",
+        help="LOGIN_SERVER/REPOSITORY[:TAG][@DIGEST]; with --registry without the login server",
+    )
+    parser.add_argument(
+        "-t",
+        "--image",
+        dest="images",
+        action="append",
+        default=[],
+        metavar="REPOSITORY[:TAG]",
+        help="target; repeatable (default: the source's name)",
+    )
+    parser.add_argument(
+        "--repository",
+        dest="repositories",
+        action="append",
+        default=[],
+        metavar="REPOSITORY",
+        help="target that gets the manifest by its digest and no tag; repeatable",
+    )
+    parser.add_argument(
+        "-r", "--registry", default="", metavar="REGISTRY", help="source: name, login server or resource ID"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite tags")
+    parser.add_argument("--no-wait", action="store_true", help="continue in the background")
+    parser.add_argument("--dry-run", action="store_true", help="check both sides and copy nothing")
+    parser.add_argument(
+        "--strict-limits", action="store_true", help="refuse more than 50 manifests or a layer over 2 GiB"
+    )
+    add_content(parser)
+    add_credentials(parser.add_argument_group("credentials at the source"), "user name")
+    add_network(parser)
+    add_progress(parser.add_argument_group("output"))
+    parser.add_argument("-g", "--resource-group", default="", metavar="NAME", help="resource group of --name")
+    parser.add_argument("--subscription", default="", metavar="ID", help="subscription of --name")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=str.lower,
+        choices=FORMATS,
+        help="format of stdout (default: print nothing, as az)",
+    )
+    add_query(parser)
+    parser.add_argument("--only-show-errors", action="store_true", help="no warnings")
+    add_without_effect(parser)
+
+
+@as_az
+def run(namespace: argparse.Namespace) -> int:
+    """Import. Nothing is sent before everything that can be checked here has been."""
+    check_query(namespace.query)
+    options = with_az_login(copy_options(namespace))
+    inventory = inventory_of(options)
+    checked = check_words(_words(namespace), inventory)
+    warn(namespace, *checked.warnings)
+    plan = make_plan(checked.request, checked.target, checked.source)
+    options = replace(options, state=default_state_folder(os.environ))
+    options = plan_options(plan, options, inventory, os.environ)
+    if namespace.no_wait:
+        warn(namespace, NO_WAIT)
+        if _leave_in_background():
+            return ExitCode.DONE
+    result = _import_with_display(namespace, plan, options)
+    _print(result, namespace.output, namespace.query)
+    return ExitCode.DONE
+
+
+def _words(namespace: argparse.Namespace) -> ImportWords:
+    username, password = namespace.username, given_password(namespace, "crossdock acr import")
+    if not password and not namespace.registry:  # a registry that is named as such has its own
+        password = os.environ.get("CROSSDOCK_SOURCE_PASSWORD", "")
+        if password:
+            username = username or os.environ.get("CROSSDOCK_SOURCE_USERNAME", "")
+    return ImportWords(
+        name=namespace.name,
+        source=namespace.source,
+        images=tuple(namespace.images),
+        repositories=tuple(namespace.repositories),
+        registry=namespace.registry,
+        username=username,
+        password=password,
+        force=namespace.force,
+        resource_group=namespace.resource_group,
+        subscription=namespace.subscription,
+    )
+
+
+def _leave_in_background() -> bool:
+    """Go on in a process of its own, which has no terminal and no streams; True in the one that was called.
+
+    By fork, so that no secret passes through arguments or files. No thread and no loop exists yet.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return True
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
+    return False
+
+
+def _import_with_display(
+    namespace: argparse.Namespace, plan: ImportPlan, options: CopyOptions
+) -> ImportResult:
+    tally = Tally()
+    display = open_display(namespace.progress, tally)
+
+    def listen(event: Event) -> None:
+        tally(event)
+        display(event)
+
+    work = run_import(
+        plan,
+        options,
+        on_event=listen,
+        dry_run=namespace.dry_run,
+        limits=DOCUMENTED if namespace.strict_limits else NO_LIMITS,
+    )
+    try:
+        return run_until_done(work, before_abort=display.restore)
+    except Cancelled as error:
+        raise Cancelled(f"import of {plan.source} was cancelled") from error
+    finally:
+        display.close()
+
+
+def _print(result: ImportResult, output: str | None, query: str | None) -> None:
+    """Without ``--output`` nothing is printed, as by az. Tables are of the targets."""
+    document = result.as_dict()
+    if output == "table" and query is None:
+        heading = ("Repository", "Tag", "Digest")
+        rows = [dict(zip(heading, row, strict=True)) for row in _rows(document["targets"])]
+        print_result("\n".join(table(rows)))
+    elif output == "tsv" and query is None:
+        print_result("\n".join("\t".join(row) for row in _rows(document["targets"])))
+    elif output is not None:
+        print_answer(document, output, query)
+
+
+def _rows(targets: list[dict[str, str | None]]) -> list[tuple[str, str, str]]:
+    return [(each["repository"] or "", each["tag"] or "", each["digest"] or "") for each in targets]

@@ -1,0 +1,73 @@
+"""``crossdock acr login``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from crossdock.acr.login import keep_login, log_in
+from crossdock.cli.commands.acr.defaults import as_az
+from crossdock.cli.commands.acr.flags import add_common, add_registry
+from crossdock.cli.commands.acr.output import check_query, print_answer
+from crossdock.cli.commands.acr.words import command_of, host_of, options_of, warn
+from crossdock.cli.exits import ExitCode, UsageError
+from crossdock.cli.loop import run_until_done
+from crossdock.cli.parser import Parser
+from crossdock.cli.streams import print_result
+from crossdock.errors import CredentialsError
+from crossdock.options import Credentials
+
+NULL_USER = "00000000-0000-0000-0000-000000000000"
+_NOT_WITH = "`--expose-token` cannot be combined with `--username` or `--password`."
+_WHAT_IT_IS = (
+    "Note: The token in both the accessToken and refreshToken fields is an ACR Refresh Token, not an ACR "
+    "Access Token. This ACR Refresh Token cannot be used directly to authenticate with registry APIs such as "
+    "pushing/pulling images and listing repositories/tags. This ACR Refresh Token must be subsequently "
+    "exchanged for an ACR Access.Please see https://aka.ms/acr/auth/oauth"
+)
+_HOW_TO_USE = (
+    "You can perform manual login using the provided refresh token below, "
+    f"for example: 'docker login loginServer -u {NULL_USER} -p refreshToken'"
+)
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``acr login``."""
+    parser.description = (
+        "Writes a login that the registry accepts to docker's configuration: a refresh token for az's own\n"
+        "login, else the user name and password that the flags or the inventory give."
+    )
+    add_registry(parser, "--name", "-n")
+    parser.add_argument(
+        "-t", "--expose-token", action="store_true", help="print the refresh token, and write nothing"
+    )
+    add_common(parser)
+
+
+@as_az
+def run(namespace: argparse.Namespace) -> int:
+    """Log in, and store or print the login."""
+    check_query(namespace.query)
+    if namespace.expose_token and (namespace.username or namespace.password or namespace.password_stdin):
+        raise UsageError(_NOT_WITH, command=command_of(namespace))
+    options = options_of(namespace)
+    host = host_of(namespace, options, namespace.registry)
+    found = run_until_done(log_in(host, options))
+    if namespace.expose_token:
+        warn(namespace, _WHAT_IT_IS, _HOW_TO_USE)
+        print_answer(_exposed(host, found), namespace.output, namespace.query)
+    else:
+        run_until_done(keep_login(host, found, os.environ))
+        print_result("Login Succeeded")
+    return ExitCode.DONE
+
+
+def _exposed(host: str, found: Credentials) -> dict[str, str]:
+    """Raises `CredentialsError` when the login is not a refresh token."""
+    token = found.identity_token or (found.password if found.username == NULL_USER else "")
+    if not token:
+        raise CredentialsError(
+            f"--expose-token shows a refresh token, and {host} was asked with a user name and password",
+            hint="log in with az login, and leave the registry's own credentials out",
+        )
+    return {"accessToken": token, "loginServer": host, "refreshToken": token, "username": NULL_USER}

@@ -1,0 +1,133 @@
+"""``crossdock copy``: one source to one target, or with ``--from-file`` many."""
+
+from __future__ import annotations
+
+import argparse
+
+from crossdock.cli.exits import ExitCode, UsageError
+from crossdock.cli.flags import REFERENCE, add_copying, read_options
+from crossdock.cli.parser import Parser
+from crossdock.cli.streams import print_error, print_json, print_parts, print_result
+from crossdock.cli.values import location
+from crossdock.errors import Cancelled, CrossdockError, InvalidInput, Side
+
+_COMMAND = "crossdock copy"
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``copy``."""
+    parser.description = (
+        f"Copies SOURCE to TARGET. A reference is {REFERENCE}.\n"
+        "Without --platform everything is copied and no byte changes. --from-file LIST replaces both."
+    )
+    # argparse finds positionals between flags only when they are required.
+    is_list = any(word.partition("=")[0] == "--from-file" for word in parser.words)
+    for name, text in (("source", "what to copy"), ("target", "where to")):
+        parser.add_argument(
+            name, type=location, metavar=name.upper(), nargs="?" if is_list else None, help=text
+        )
+    parser.add_argument(
+        "--from-file",
+        metavar="LIST",
+        help="copy many: one SOURCE TARGET pair per line, # begins a comment; - is stdin",
+    )
+    parser.add_argument(
+        "--fail-fast", action="store_true", help="stop at the first copy of the list that fails"
+    )
+    add_copying(parser)
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Copy, and print what was copied."""
+    if namespace.from_file is not None:
+        _check_list(namespace)
+        return _copy_list(namespace)
+    if namespace.fail_fast:
+        raise UsageError("--fail-fast is for --from-file", command=_COMMAND)
+    return _copy_one(namespace)
+
+
+def _copy_one(namespace: argparse.Namespace) -> int:
+    from crossdock.cli.report import ReportFile, beside_an_error, closing_line
+    from crossdock.cli.running import copy_with_display, how_to_resume
+    from crossdock.cli.tally import Tally
+
+    _check_reference(namespace.source, "source")
+    _check_reference(namespace.target, "target")
+    options = read_options(namespace)
+    with ReportFile(namespace.report) as report:
+        tally = Tally()
+        try:
+            result = copy_with_display(namespace.source, namespace.target, options, namespace.progress, tally)
+        except BaseException as error:
+            if isinstance(error, CrossdockError):
+                error.how_to_resume = how_to_resume(tally.kept, namespace.words, options)
+            with beside_an_error():
+                report.failure(namespace.source, namespace.target, error, tally)
+            raise
+        try:
+            report.success(result, tally)
+        finally:  # neither output is lost because the other cannot be written
+            if namespace.output == "json":
+                print_json(result.as_dict())
+            else:
+                print_result(closing_line(result))
+    return ExitCode.DONE
+
+
+def _copy_list(namespace: argparse.Namespace) -> int:
+    """Copy every pair of the list, and print what was done, also when some failed."""
+    from crossdock.cli.display import open_display
+    from crossdock.cli.pairlist import read_pairs
+    from crossdock.cli.report import ReportFile, closing_lines, many_document
+    from crossdock.cli.running import close_run, how_to_resume, listener, run_with_display
+    from crossdock.cli.tally import ManyTally
+    from crossdock.many import ManyCopy
+
+    pairs = read_pairs(namespace.from_file)
+    options = read_options(namespace)
+    if not pairs:
+        print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
+    with ReportFile(namespace.report) as report:
+        tally = ManyTally(pairs, keeps_blobs=namespace.report is not None)
+        display = open_display(namespace.progress, tally)
+
+        listen = listener(namespace, tally, display)
+        many = ManyCopy(pairs, options, on_event=listen, fail_fast=namespace.fail_fast)
+        error = run_with_display(many.run(), display)
+        result = many.result()
+        if isinstance(error, Cancelled):
+            error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")
+        elif error is None:
+            error = result.failure
+        if isinstance(error, CrossdockError):
+            error.how_to_resume = how_to_resume(tally.kept, namespace.words, options)
+        is_json = namespace.output == "json"
+        return close_run(
+            error,
+            show=lambda: print_parts(
+                many_document(result) if is_json else (f"{line}\n" for line in closing_lines(result))
+            ),
+            keep=lambda: report.many(result, tally, error),
+        )
+
+
+def _check_reference(text: str, side: Side) -> None:
+    """Raise `UsageError` naming the side when `text` is not a reference."""
+    from crossdock.oci.reference import parse_location
+
+    try:
+        parse_location(text)
+    except InvalidInput as error:
+        raise UsageError(f"{side}: {error}", hint=error.hint, command=_COMMAND) from None
+
+
+def _check_list(namespace: argparse.Namespace) -> None:
+    """Raise `UsageError` for words that contradict ``--from-file``."""
+    if namespace.source is not None:
+        raise UsageError("--from-file takes the place of SOURCE and TARGET", command=_COMMAND)
+    if namespace.from_file == "-" and (namespace.source_creds_stdin or namespace.target_creds_stdin):
+        raise UsageError(
+            "--from-file - and the -creds-stdin flags both read stdin: give the list as a file",
+            command=_COMMAND,
+        )

@@ -1,0 +1,141 @@
+"""``crossdock mirror``: a registry's repositories and tags, one display, one report."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from crossdock.cli.exits import ExitCode, UsageError
+from crossdock.cli.flags import add_copying, read_options
+from crossdock.cli.parser import Parser
+from crossdock.cli.streams import print_parts, print_result, warn
+from crossdock.errors import Cancelled, CrossdockError, InvalidInput
+
+if TYPE_CHECKING:
+    from crossdock.inventory.values import Inventory
+    from crossdock.many import PairResult
+    from crossdock.mirroring.names import Namespace
+    from crossdock.mirroring.run import MirrorRun
+    from crossdock.oci.reference import Reference
+    from crossdock.options import CopyOptions
+
+PLACE = "HOST[:PORT][/PREFIX], or a name of the inventory for HOST[:PORT]"
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``mirror``."""
+    parser.description = (
+        f"Copies all repositories and tags of SOURCE to each TARGET, each of them {PLACE}.\n"
+        "Nothing is removed at a target. Patterns are a shell's; a * matches slashes too."
+    )
+    parser.add_argument("source", metavar="SOURCE", help="where from")
+    parser.add_argument("targets", metavar="TARGET", nargs="+", help="where to; each gets everything")
+    what = parser.add_argument_group("what is mirrored")
+    what.add_argument(
+        "--repository",
+        dest="repositories",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only these repositories, as named below PREFIX; repeatable; the catalog is queried only "
+        "when there is a pattern",
+    )
+    what.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="not these repositories; repeatable",
+    )
+    what.add_argument(
+        "--tags", action="append", default=[], metavar="PATTERN", help="only these tags; repeatable"
+    )
+    what.add_argument(
+        "--untagged",
+        action="store_true",
+        help="manifests without a tag as well, where the source lists them (Azure)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="copy nothing, and list the pairs that would be checked, in the form of `copy --from-file`",
+    )
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first copy that fails")
+    add_copying(parser)
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Mirror, and print what was copied."""
+    from crossdock.cli.display import open_display
+    from crossdock.cli.loop import run_until_done
+    from crossdock.cli.mirrorreport import Ledger
+    from crossdock.cli.report import ReportFile
+    from crossdock.cli.running import close_run, how_to_resume, listener, run_with_display
+    from crossdock.cli.tally import ManyTally
+    from crossdock.events import Warned
+
+    options = read_options(namespace)
+    mirroring = _run_of(namespace, options)
+    if namespace.dry_run:
+        mirroring.on_warning = warn
+        run_until_done(mirroring.list_pairs(_print_pair))
+        return ExitCode.DONE
+    with ReportFile(namespace.report) as report, Ledger(namespace) as ledger:
+        tally = ManyTally(mirroring.window, keeps_blobs=namespace.report is not None)
+        display = open_display(namespace.progress, tally)
+
+        def keep(copy: int, result: PairResult) -> None:
+            ledger.add(result, tally.blobs(copy))
+            tally.forget(copy)
+
+        mirroring.on_event, mirroring.on_result = listener(namespace, tally, display), keep
+        mirroring.on_warning = lambda message: display(Warned(message))
+        error = run_with_display(mirroring.run(), display)
+        result = mirroring.result()
+        if isinstance(error, Cancelled):
+            done = result.copied + result.unchanged
+            error = Cancelled(f"cancelled when {done} of {result.copies} copies were done")
+        elif error is None:
+            error = result.failure
+        ledger.finish(result)
+        if isinstance(error, CrossdockError):
+            error.how_to_resume = how_to_resume(tally.kept, namespace.words, options)
+        return close_run(
+            error,
+            show=lambda: print_parts(ledger.shown(result)),
+            keep=lambda: report.write(ledger.report(result, error)),
+        )
+
+
+def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
+    from crossdock.inventory.values import Inventory
+    from crossdock.mirroring.names import Selection
+    from crossdock.mirroring.run import MirrorRun
+
+    registries = options.registries
+    inventory = registries if isinstance(registries, Inventory) else Inventory()
+    try:
+        return MirrorRun(
+            _place(namespace.source, inventory),
+            [_place(each, inventory) for each in namespace.targets],
+            Selection(tuple(namespace.repositories), tuple(namespace.exclude), tuple(namespace.tags)),
+            options,
+            untagged=namespace.untagged,
+            fail_fast=namespace.fail_fast,
+        )
+    except InvalidInput as error:
+        raise UsageError(str(error), hint=error.hint, command="crossdock mirror") from None
+
+
+def _place(text: str, inventory: Inventory) -> Namespace:
+    """The namespace, whose host may be the name of an entry of the inventory."""
+    from crossdock.mirroring.names import Namespace
+
+    host, slash, prefix = text.partition("/")
+    if (entry := inventory.find(host)) is not None:
+        text = f"{entry.login_server}{slash}{prefix}"
+    return Namespace.parse(text)
+
+
+def _print_pair(source: Reference, target: Reference) -> None:
+    print_result(f"{source} {target}")

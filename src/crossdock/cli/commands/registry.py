@@ -1,0 +1,55 @@
+"""``crossdock registry``."""
+
+from __future__ import annotations
+
+import argparse
+
+from crossdock.cli.exits import ExitCode
+from crossdock.cli.flags import add_listening
+from crossdock.cli.parser import Parser
+from crossdock.cli.streams import print_result
+from crossdock.cli.values import file_path, readable_file
+from crossdock.errors import InvalidOption, StoreError
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``registry``."""
+    parser.add_argument(
+        "--root", type=file_path, required=True, metavar="DIR", help="folder that holds the content"
+    )
+    add_listening(parser, "127.0.0.1:5000")
+    parser.add_argument(
+        "--users",
+        type=readable_file,
+        metavar="FILE",
+        help="JSON of users and their rights, who log in as at Azure's registries",
+    )
+    parser.add_argument(
+        "--anonymous",
+        choices=("read", "write"),
+        help="what anonymous clients may do without --users; needed to listen on more than loopback",
+    )
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Serve ``namespace.root`` until SIGINT or SIGTERM; prints the address once connections are accepted."""
+    from crossdock.embedded import serve
+
+    scheme = "https" if namespace.cert else "http"
+
+    def ready(address: str) -> None:
+        print_result(f"serving {namespace.root} at {scheme}://{address}")
+
+    try:
+        serve.run(
+            str(namespace.root),
+            namespace.listen,
+            cert=str(namespace.cert) if namespace.cert else None,
+            key=str(namespace.key) if namespace.key else None,
+            users=namespace.users,
+            anonymous=namespace.anonymous,
+            ready=ready,
+        )
+    except StoreError as error:  # the folder or the address: what the caller chose cannot be used
+        raise InvalidOption(str(error), hint=error.hint) from error
+    return ExitCode.DONE

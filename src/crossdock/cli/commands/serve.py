@@ -1,0 +1,88 @@
+"""``crossdock serve``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.util import find_spec
+
+from crossdock.cli.exits import ExitCode
+from crossdock.cli.flags import add_listening
+from crossdock.cli.parser import Parser
+from crossdock.cli.streams import print_result
+from crossdock.cli.values import file_path, folder_path, readable_file
+from crossdock.errors import InvalidOption, StoreError
+from crossdock.inventory.find import open_inventory
+from crossdock.options import default_state_folder
+
+NEEDED = ("cryptography", "jwt", "prometheus_client")
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``serve``."""
+    parser.add_argument(
+        "--inventory",
+        metavar="FILE",
+        help="the registries (default: CROSSDOCK_INVENTORY, or crossdock/inventory.yaml in XDG_CONFIG_HOME)",
+    )
+    parser.add_argument(
+        "--config",
+        type=readable_file,
+        metavar="FILE",
+        help="the settings: identities, rights, sources, limits (docs/service.md)",
+    )
+    add_listening(parser, "127.0.0.1:8443")
+    parser.add_argument(
+        "--dev",
+        action="store_true",
+        help="for tests: make a certificate authority and an identity provider that az can log in to "
+        "(needs crossdock-testing)",
+    )
+    parser.add_argument(
+        "--dev-info",
+        type=file_path,
+        metavar="FILE",
+        help="write how to log in there to this file, as JSON, once connections are accepted",
+    )
+    parser.add_argument(
+        "--state",
+        type=folder_path,
+        metavar="DIR",
+        help="folder for accepted imports (default: crossdock/service in XDG_STATE_HOME)",
+    )
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Serve imports until SIGINT or SIGTERM; prints the URL once connections are accepted."""
+    if any(find_spec(each) is None for each in NEEDED):
+        raise InvalidOption(
+            "crossdock serve needs packages that are not installed",
+            hint="install crossdock[service]",
+        )
+    from crossdock.service import run as service
+    from crossdock.service.config import Settings, read_settings
+    from crossdock.service.logs import log_json
+
+    log_json()
+    # uvloop looks names up in libuv's threads, of which it lends half to that. With the usual four, two slow
+    # name servers would keep all imports waiting. It is read when the first thread starts.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "96")
+    settings = read_settings(namespace.config) if namespace.config else Settings()
+    inventory = open_inventory(namespace.inventory, os.environ)
+    if inventory is None:
+        raise InvalidOption("the service needs an inventory", hint="give --inventory FILE")
+    options = service.ServiceOptions(
+        inventory=inventory,
+        listen=namespace.listen,
+        cert=namespace.cert,
+        key=namespace.key,
+        state=namespace.state or settings.state or default_state_folder(os.environ) / "service",
+        settings=settings,
+        is_dev=namespace.dev,
+        dev_info=namespace.dev_info,
+    )
+    try:
+        service.run(options, os.environ, lambda url: print_result(f"serving imports at {url}"))
+    except StoreError as error:
+        raise InvalidOption(str(error), hint=error.hint) from error
+    return ExitCode.DONE

@@ -1,0 +1,121 @@
+"""Copies as the command runs them: under signal handlers, with a display, and closed with their reports."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from crossdock import api
+from crossdock.cli.display import Display, open_display
+from crossdock.cli.exits import ExitCode
+from crossdock.cli.failure import traceback_text
+from crossdock.cli.loop import run_until_done
+from crossdock.cli.report import beside_an_error
+from crossdock.cli.streams import print_error
+from crossdock.cli.tally import ManyTally, Tally
+from crossdock.cli.units import format_size
+from crossdock.errors import Cancelled, CopiesFailed, NothingMatched
+from crossdock.events import BlobSpooled, CopyFailed, Event, UploadKept
+from crossdock.many import ManyListener
+from crossdock.options import CopyOptions, default_state_folder
+
+
+def copy_with_display(
+    source: str,
+    target: str,
+    options: CopyOptions,
+    progress: str,
+    tally: Tally,
+    *,
+    before_abort: Callable[[], None] = lambda: None,
+) -> api.CopyResult:
+    """Copy under signal handlers, shown on stderr as `progress` says, counted in `tally`.
+
+    `before_abort` is called when a later signal ends the process at once.
+    """
+    display = open_display(progress, tally)
+
+    def abort() -> None:
+        display.restore()
+        before_abort()
+
+    def listen(event: Event) -> None:
+        tally(event)
+        display(event)
+
+    try:
+        work = api.copy(source, target, options, on_event=listen)
+        return run_until_done(work, before_abort=abort)
+    except Cancelled as error:
+        raise Cancelled(f"copy of {source} to {target} was cancelled") from error
+    finally:
+        display.close()
+
+
+def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) -> ManyListener:
+    """What a run tells its events to: tally and display; with ``--debug`` what failed shows its traceback."""
+
+    def listen(copy: int, event: Event) -> None:
+        tally(event, copy)
+        display(event, copy)
+        if namespace.debug and isinstance(event, CopyFailed):
+            print_error(traceback_text(event.error))
+
+    return listen
+
+
+def run_with_display(work: Coroutine[Any, Any, None], display: Display) -> BaseException | None:
+    """Run it, close the display; what ended the run, None when it came to its end."""
+    try:
+        run_until_done(work, before_abort=display.restore)
+    except BaseException as raised:
+        return raised
+    finally:
+        display.close()
+    return None
+
+
+def close_run(error: BaseException | None, *, show: Callable[[], None], keep: Callable[[], None]) -> int:
+    """Show the result and keep the report; raise `error`, also when that cannot be kept.
+
+    What ended for another reason than copies that failed, a cancel or nothing to copy has no result to show.
+    """
+    if error is None:
+        try:
+            keep()
+        finally:  # neither output is lost because the other cannot be written
+            show()
+        return ExitCode.DONE
+    with beside_an_error():
+        keep()
+    if isinstance(error, Cancelled | CopiesFailed | NothingMatched):
+        show()
+    raise error
+
+
+def how_to_resume(
+    kept: Sequence[UploadKept | BlobSpooled], words: Sequence[str], options: CopyOptions
+) -> str:
+    """The command to paste, which is that of `words`, and where it resumes; empty when nothing was kept."""
+    if not kept:
+        return ""
+    import shlex
+
+    uploads = [each for each in kept if isinstance(each, UploadKept)]
+    spooled = sum(each.kept for each in kept if isinstance(each, BlobSpooled))
+    where = [f"at {_places(uploads)}"] if uploads else []
+    where += [f"with {format_size(spooled)} from the spool"] if spooled else []
+    listing = ["crossdock", "state", "list"]
+    if uploads and options.state != default_state_folder(os.environ):
+        listing += ["--state", str(options.state)]
+    if spooled:
+        listing += ["--spool", str(options.spool)]
+    command = shlex.join(["crossdock", *words])
+    return f"to resume {', '.join(where)}, run again: {command} (what is kept: {shlex.join(listing)})"
+
+
+def _places(uploads: Sequence[UploadKept]) -> str:
+    sizes = ", ".join(f"{format_size(each.offset)} of {format_size(each.size)}" for each in uploads[:3])
+    return sizes + (f" and {len(uploads) - 3} more" if len(uploads) > 3 else "")
