@@ -37,8 +37,8 @@ from benchmarks.record import Record
 from benchmarks.scenarios import GiB, MiB, Workload
 from benchmarks.servers import source, target
 from crossdock._kernels import Sha256
-from crossdock.journal.journal import Journal
-from crossdock.journal.records import UploadKey
+from crossdock.kept.journal import Journal
+from crossdock.kept.uploads import UploadKey
 from crossdock.protocol.upload import DEFAULT_CHUNK
 from crossdock_testing.faultproxy import FaultProxy
 from crossdock_testing.faults import Fault, Seen
@@ -125,13 +125,10 @@ def use_journal(folder: str, size: int) -> float:
     key = UploadKey("registry.example", "bench/image", "sha256:" + "ab" * 32)
     location = "https://registry.example/v2/bench/image/blobs/uploads/" + "x" * 300
 
-    def fail(error: Exception) -> None:
-        raise error
-
     began = time.process_time()
-    journal = Journal(Path(folder), fail)
-    record = journal.claim(key, size, f"source.example/bench/image@{key.digest}")
-    assert record is not None
+    journal = Journal(Path(folder))
+    record = journal.claim(key.target, key.digest, size, f"source.example/bench/image@{key.digest}")
+    assert record is not None, journal.take_troubles()
     record.opened(location, DEFAULT_CHUNK)
     for offset in range(DEFAULT_CHUNK, size + 1, DEFAULT_CHUNK):
         record.acknowledged(offset, location, digest.export_state(), DEFAULT_CHUNK)

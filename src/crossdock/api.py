@@ -233,8 +233,7 @@ async def copy_one(
     the caller has opened it, whose retries the caller counts.
     """
     started = time.monotonic()
-    for trouble in resuming.take_trouble():
-        tally.warn(trouble)
+    resuming.warn_of_trouble(tally)
     reading = reading or await places.open(origin, "source", tally.retried)
     writing = await places.open(destination, "target", tally.retried)
     verified = workshop.verify

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
-import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from crossdock import __version__
-from crossdock.errors import JournalUnavailable, Side, SpoolUnavailable
+from crossdock.errors import Side
 from crossdock.oci.reference import LayoutReference, Location, Reference
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, default_state_folder
@@ -28,14 +24,9 @@ from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tasks import stop
 
 if TYPE_CHECKING:
-    from crossdock.journal.journal import Journal
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.repository import RegistryRepository
     from crossdock.store.layout import LayoutStore
-    from crossdock.transfer.resume import UploadRecord
-    from crossdock.transfer.spooling import SpooledBlob
-
-JOURNAL_AGAIN_S = 60.0  # a service outlives a full disk
 
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
 
@@ -178,111 +169,30 @@ class _Shop:
             self.workshop.supply.budget.close()
 
 
-class RunJournal:
-    """The journal of a run, as the engine knows it (`transfer.resume.UploadJournal`).
-
-    Loaded when it is first needed: copies of small blobs do not pay for it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._guard = threading.Lock()
-        self._journal: Journal | None = None
-        self._trouble = ""
-        self._again_at = math.inf  # when a journal that went off is tried again; `time.monotonic`
-
-    @property
-    def is_open(self) -> bool:
-        """There is something to close."""
-        return self._journal is not None
-
-    def open(self) -> Journal:
-        """Open the file, if it is not, or if it has been off for `JOURNAL_AGAIN_S`. Blocks."""
-        with self._guard:
-            if time.monotonic() >= self._again_at:
-                self._journal, self._again_at = None, math.inf
-            if self._journal is None:
-                from crossdock.journal.journal import Journal
-
-                self._journal = Journal(self._folder, self._note)
-                self._journal.open()
-            return self._journal
-
-    def claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
-        """As `Journal.claim`; `target` is ``host[:port]/repository``. Blocks."""
-        from crossdock.journal.records import UploadKey
-
-        registry, _, repository = target.partition("/")
-        return self.open().claim(UploadKey(registry, repository, digest), size, source)
-
-    def finished(self, kind: Literal["blob", "manifest"], target: str, digest: str, size: int) -> None:
-        """As `Journal.finished`."""
-        if self._journal is not None:
-            self._journal.finished(kind, target, digest, size)
-
-    def take_trouble(self) -> str:
-        """What is wrong with the journal, told once; empty when nothing is."""
-        trouble, self._trouble = self._trouble, ""
-        return trouble
-
-    def close(self) -> None:
-        """As `Journal.close`. Blocks."""
-        self._again_at = math.inf
-        if self._journal is not None:
-            self._journal.close()
-
-    def _note(self, error: JournalUnavailable) -> None:
-        self._trouble = f"{error}; the copy goes on without it; {error.hint}"
-        self._again_at = time.monotonic() + JOURNAL_AGAIN_S
-
-
-class RunSpool:
-    """The spool of a run, as the engine knows it (`transfer.spooling.BlobSpool`).
-
-    Opened at once, so that what is wrong with a folder that somebody chose shows. It blocks, as its calls do.
-    """
-
-    def __init__(self, folder: Path, cap: int) -> None:
-        from crossdock.spool.spool import Spool
-
-        self._troubles: list[str] = []
-        self._spool = Spool(folder, cap, self._note)
-        self._spool.open()
-
-    def claim(self, digest: str, size: int) -> SpooledBlob | None:
-        """As `Spool.claim`."""
-        return self._spool.claim(digest, size)
-
-    def take_trouble(self) -> list[str]:
-        """What is wrong with the spool, each told once. Does not block."""
-        troubles, self._troubles = self._troubles, []
-        return troubles
-
-    def _note(self, error: SpoolUnavailable) -> None:
-        self._troubles.append(f"{error}; the copy goes on; {error.hint}")
-
-
 @asynccontextmanager
 async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
     """What makes large blobs resumable in one run of copies.
 
-    The command's own folder is looked at when there is something to keep. One that somebody chose is opened
-    at once, so that what is wrong with it shows.
+    The command's own journal is opened when there is something to keep. A folder that somebody chose is
+    opened at once, so that trouble with it shows.
     """
-    spool = None
-    if options.spool is not None:
-        spool = await asyncio.to_thread(RunSpool, options.spool, options.spool_size)
-    resuming = Resuming(options.resume_above, options.upload_chunk, spool=spool)
-    if options.state is None:
-        yield resuming
-        return
-    journal = RunJournal(options.state)
+    journal = spool = None
     try:
-        if options.state != default_state_folder(os.environ if options.environ is None else options.environ):
-            await asyncio.to_thread(journal.open)
-        yield replace(resuming, journal=journal)
+        if options.spool is not None:
+            from crossdock.kept.spool import Spool
+
+            spool = Spool(options.spool, options.spool_size)
+            await asyncio.to_thread(spool.open)
+        if options.state is not None:
+            from crossdock.kept.journal import Journal
+
+            journal = Journal(options.state)
+            environ = os.environ if options.environ is None else options.environ
+            if options.state != default_state_folder(environ):
+                await asyncio.to_thread(journal.open)
+        yield Resuming(options.resume_above, options.upload_chunk, journal=journal, spool=spool)
     finally:
-        if journal.is_open:
+        if journal is not None and journal.is_open:
             await asyncio.shield(asyncio.to_thread(journal.close))
 
 

@@ -18,8 +18,8 @@ import msgspec
 
 from crossdock.cli.pairlist import read_pairs
 from crossdock.errors import ContentError, CrossdockError, InvalidReference, JournalUnavailable
-from crossdock.journal.database import FILE, JournalDatabase
-from crossdock.journal.records import Finished, SavedUpload, UploadKey
+from crossdock.kept.database import FILE, JournalDatabase
+from crossdock.kept.uploads import SavedUpload, UploadKey
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.index import platform_of_config, raw_entries, with_entries
@@ -34,7 +34,7 @@ from crossdock.registry.http.retry import Clock
 from crossdock.store.indexfile import IndexFile, name_of, set_tag
 from crossdock.store.layout import LayoutStore
 from fuzz import opinions
-from unit.journal.rows import CHUNK, KEY, saved
+from unit.kept.rows import CHUNK, KEY, saved
 
 REALM = "https://auth.example/token"
 ENTRY = {"mediaType": mediatype.OCI_MANIFEST, "digest": "sha256:" + "cd" * 32, "size": 7}
@@ -173,8 +173,7 @@ def journal_seed() -> bytes:
         for row in rows():
             database.write(row)
         for at in (OLD, NEW):
-            done = Finished(run="r", kind="blob", target="t", digest=KEY.digest, size=CHUNK, at=at)
-            database.add_finished(done)
+            database.add_finished("r", "blob", "t", KEY.digest, CHUNK, at)
         database.close()
         return (folder / FILE).read_bytes()
 

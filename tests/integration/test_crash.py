@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.journal.database import FILE, JournalDatabase
+from crossdock.kept.database import FILE, JournalDatabase
 from crossdock_testing.faults import Break, Fault, Seen, error
 from support.command import Finished
 from support.interrupted import CHUNK, KINDS, LAYER, MIB, TO_THE_BYTE, Passage

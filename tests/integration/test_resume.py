@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from crossdock.journal.database import FILE, JournalDatabase
-from crossdock.journal.records import SavedUpload
+from crossdock.kept.database import FILE, JournalDatabase
+from crossdock.kept.uploads import SavedUpload
 from crossdock_testing.faults import Break, Fault, error
 from support.command import CANCELLED, SOURCE, TARGET, Finished
 from support.faults import wait_set
@@ -326,10 +326,10 @@ def test_a_session_with_other_bytes_than_ours_is_refused_and_begun_anew(passage:
 def test_a_state_of_other_bytes_is_found_out_and_the_blob_begun_anew(passage: Passage) -> None:
     stop_between_chunks(passage)
     (row,) = saved(passage)
-    wrong = [bytearray(state) for state in row.states]
-    for state in wrong:
+    wrong = {offset: bytearray(state) for offset, state in row.states.items()}
+    for state in wrong.values():
         state[-20] ^= 1
-    overwrite(passage, replace(row, states=tuple(map(bytes, wrong))))
+    overwrite(passage, replace(row, states={offset: bytes(state) for offset, state in wrong.items()}))
     (kept,) = saved(passage)
     result = run_again(passage)
     if kept.states:  # else the kernel saw that they are none

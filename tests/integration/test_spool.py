@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from crossdock.spool.file import BLOCK, file_size
-from crossdock.spool.folder import LOCK_FILE, SUFFIX
+from crossdock.kept.spoolfile import BLOCK, file_size
+from crossdock.kept.spoolfolder import LOCK_FILE, SUFFIX
 from crossdock_testing.faults import Break, Fault, error
 from support.command import TARGET
 from support.interrupted import CHUNK, LAYER, MIB, Passage

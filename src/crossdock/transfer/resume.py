@@ -17,14 +17,14 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from crossdock._kernels import BACKEND
-from crossdock.content import ResumableSession, SavedSession, Target, UploadSession
+from crossdock.content import ResumableSession, Target, UploadSession
 from crossdock.errors import (
     ContentError,
     DigestMismatch,
@@ -38,64 +38,13 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.tally import Tally
 
 if TYPE_CHECKING:
-    from crossdock.transfer.spooling import BlobSpool
+    from crossdock.kept.journal import Journal
+    from crossdock.kept.spool import Spool
+    from crossdock.kept.uploads import UploadRecord
 
 CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; who cannot wait sends the signal again
-KEPT_STATES = 64  # digest states at the last boundaries, 16 of which a chunk has at most
+BOUNDARY_STATES = 64  # digest states at the last boundaries, 16 of which a chunk has at most
 CHUNKS_AHEAD = 2  # of source bytes past the last acknowledgement: what a kill can cost
-
-
-class SavedUpload(SavedSession, Protocol):
-    """What an earlier process left of a blob's upload."""
-
-    @property
-    def states(self) -> Sequence[bytes]:
-        """States of the digest, at `offsets`."""
-
-    def offsets(self) -> Sequence[int]:
-        """Where they were taken, rising."""
-
-
-class UploadRecord(Protocol):
-    """One blob's row of the journal, which nobody else uses until `close`. Raises nothing, blocks nobody."""
-
-    @property
-    def saved(self) -> SavedUpload | None:
-        """What the row says."""
-
-    @property
-    def can_resume(self) -> bool:
-        """Whether another process would find it."""
-
-    def opened(self, location: str, chunk_size: int, *, trust_range: bool) -> None:
-        """As `content.SessionLog.opened`."""
-
-    def acknowledged(
-        self, offset: int, location: str, state: bytes | None, chunk_size: int, *, trust_range: bool
-    ) -> None:
-        """As `content.SessionLog.acknowledged`, with the digest's state at `offset` where it is known."""
-
-    def forget(self) -> None:
-        """There is nothing to go on with any more."""
-
-    def close(self) -> None:
-        """Let others have the row."""
-
-
-class UploadJournal(Protocol):
-    """What outlives this process. Raises nothing."""
-
-    def claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
-        """The row of a blob on its way to `target`; None: others have it, or there is no journal any more.
-
-        Blocks; to be called in a thread.
-        """
-
-    def finished(self, kind: Literal["blob", "manifest"], target: str, digest: str, size: int) -> None:
-        """Note what this run brought to `target`."""
-
-    def take_trouble(self) -> str:
-        """What is wrong with the journal, told once; empty when nothing is."""
 
 
 class Resuming(Struct, frozen=True):
@@ -103,20 +52,19 @@ class Resuming(Struct, frozen=True):
 
     above: int  # larger blobs, where the target permits
     chunk_size: int  # of one request
-    journal: UploadJournal | None = None
+    journal: Journal | None = None
     # The pure kernels hash a thousand times slower when the state is to be exported. Without states, what was
     # sent is read and hashed again, and not sent.
     keeps_states: bool = BACKEND == "compiled"
-    spool: BlobSpool | None = None
+    spool: Spool | None = None
     keeps: Callable[[], bool] = lambda: True
     """Whether anybody will go on with a blob that fails now; asked then. If not, its session is dropped."""
 
-    def take_trouble(self) -> list[str]:
-        """What is wrong with journal and spool, each told once."""
-        troubles = [] if self.spool is None else self.spool.take_trouble()
-        if self.journal is not None and (trouble := self.journal.take_trouble()):
-            troubles.append(trouble)
-        return troubles
+    def warn_of_trouble(self, tally: Tally) -> None:
+        """Report what went wrong with journal and spool since the last call."""
+        for kept in (self.spool, self.journal):
+            for trouble in kept.take_troubles() if kept is not None else ():
+                tally.warn(f"{trouble}; the copy continues; {trouble.hint}")
 
 
 class Continuation:
@@ -128,7 +76,7 @@ class Continuation:
         self._blob = blob
         self._source_name = source_name
         self._target = target
-        self._journal = resuming.journal
+        self._resuming = resuming
         self._chunk_size = resuming.chunk_size
         self._keeps_states = resuming.keeps_states
         self._keeps = resuming.keeps
@@ -143,9 +91,10 @@ class Continuation:
         """Bytes that the target is known to hold."""
 
     async def __aenter__(self) -> Continuation:
-        if self._resumable is not None and self._journal is not None:
-            self._record = await self._claim(self._journal)
-            self._tell_trouble()
+        journal = self._resuming.journal
+        if self._resumable is not None and journal is not None:
+            self._record = await self._claim(journal)
+            self._resuming.warn_of_trouble(self._tally)
         return self
 
     async def __aexit__(
@@ -154,7 +103,7 @@ class Continuation:
         if self._record is not None:
             self._record.close()
 
-    async def _claim(self, journal: UploadJournal) -> UploadRecord | None:
+    async def _claim(self, journal: Journal) -> UploadRecord | None:
         blob = self._blob
         claiming = asyncio.ensure_future(
             asyncio.to_thread(
@@ -185,7 +134,7 @@ class Continuation:
             return await self._target.start_upload(self._blob)
         saved = self._record.saved if self._record is not None else None
         if saved is not None and self._keeps_states:
-            self._states.update(zip(saved.offsets(), saved.states, strict=True))
+            self._states.update(saved.states)
         self._session = await self._resumable.resumable_upload(self._blob, self._chunk_size, self, saved)
         return self._session
 
@@ -208,7 +157,7 @@ class Continuation:
             self._tally.resumed(self._resumed_at)
         if self._record is not None:
             self._record.forget()
-            self._tell_trouble()
+            self._resuming.warn_of_trouble(self._tally)
 
     async def abandon(self, session: UploadSession, error: BaseException) -> None:
         """The blob has failed by `error`: keep the session for another process, or drop it. # network"""
@@ -222,7 +171,7 @@ class Continuation:
         else:
             await session.cancel()
             record.forget()
-        self._tell_trouble()
+        self._resuming.warn_of_trouble(self._tally)
 
     # -- content.SessionLog ------------------------------------------------------------------------------
 
@@ -232,7 +181,7 @@ class Continuation:
         self._chunk_size = chunk_size
         if self._record is not None:
             self._record.opened(location, chunk_size, trust_range=trust_range)
-            self._tell_trouble()
+            self._resuming.warn_of_trouble(self._tally)
 
     def acknowledged(self, offset: int, location: str, chunk_size: int, *, trust_range: bool) -> None:
         """The session holds the bytes before `offset`."""
@@ -242,7 +191,7 @@ class Continuation:
         if self._record is not None:
             state = self._states.get(offset)
             self._record.acknowledged(offset, location, state, chunk_size, trust_range=trust_range)
-            self._tell_trouble()
+            self._resuming.warn_of_trouble(self._tally)
 
     # -- states of the digest ----------------------------------------------------------------------------
 
@@ -253,7 +202,7 @@ class Continuation:
     def keep_state(self, offset: int, state: bytes) -> None:
         """The digest's state after the bytes before `offset`."""
         self._states[offset] = state
-        while len(self._states) > KEPT_STATES:
+        while len(self._states) > BOUNDARY_STATES:
             del self._states[min(self._states)]
 
     def nearest_state(self, offset: int) -> tuple[int, bytes | None]:
@@ -275,10 +224,6 @@ class Continuation:
     def may_stop(self) -> bool:
         """Feeding is to end, and ends well here."""
         return self._is_stopping and self._session is not None and self._session.is_between_requests
-
-    def _tell_trouble(self) -> None:
-        if self._journal is not None and (trouble := self._journal.take_trouble()):
-            self._tally.warn(trouble)
 
 
 def _is_of_content(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from crossdock._kernels import Slot
 from crossdock.events import BlobSpooled
@@ -22,46 +22,10 @@ from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming, is_wrong_content
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import ended, in_thread
 
+if TYPE_CHECKING:
+    from crossdock.kept.spool import SpooledBlob
+
 BLOCK = 64 * 1024  # what a spool keeps is here or not here in multiples of it; a slot has one or more
-
-
-class SpooledBlob(Protocol):
-    """What is kept of one blob, used by nobody else until `close`. Raises nothing; blocks on the disk."""
-
-    @property
-    def kept(self) -> int:
-        """Bytes that seem to be here."""
-
-    def has(self, offset: int) -> bool:
-        """Whether the byte at `offset` seems to be here. Does not block."""
-
-    def next_kept(self, offset: int) -> int:
-        """The first offset at or after it that seems to be here, or the blob's size. Does not block."""
-
-    def read(self, offset: int, into: memoryview) -> int:
-        """Fill `into` from a multiple of `BLOCK`; how many bytes are here, and are what was written."""
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Keep the bytes at `offset`, given in order."""
-
-    def clear(self) -> None:
-        """Keep nothing of it."""
-
-    def forget(self) -> None:
-        """It is not needed any more."""
-
-    def close(self) -> None:
-        """Let others have it. Does not block."""
-
-
-class BlobSpool(Protocol):
-    """What outlives this process. Raises nothing."""
-
-    def claim(self, digest: str, size: int) -> SpooledBlob | None:
-        """What is kept of a blob; None: it has no room, or another copy has it. To be called in a thread."""
-
-    def take_trouble(self) -> list[str]:
-        """What is wrong with the spool, each told once."""
 
 
 class Reader(Protocol):
@@ -87,7 +51,7 @@ class Spooling:
     def __init__(self, blob: Descriptor, resuming: Resuming, tally: Tally) -> None:
         self._blob = blob
         self._spool = resuming.spool if blob.size > resuming.above else None
-        self._chunk_size = resuming.chunk_size
+        self._resuming = resuming
         self._tally = tally
         self._kept: SpooledBlob | None = None
 
@@ -102,7 +66,7 @@ class Spooling:
                 if (kept := claiming.result()) is not None:
                     kept.close()
                 raise
-            self._tell_trouble()
+            self._resuming.warn_of_trouble(self._tally)
         return self
 
     async def __aexit__(
@@ -125,7 +89,7 @@ class Spooling:
             start=start,
             boundary=boundary,
             limit=limit,
-            chunk_size=self._chunk_size,
+            chunk_size=self._resuming.chunk_size,
             on_given=self._tally.spooled,
         )
 
@@ -150,7 +114,7 @@ class Spooling:
         """The target has the blob."""
         if self._kept is not None:
             await in_thread(self._kept.forget)
-            self._tell_trouble()
+            self._resuming.warn_of_trouble(self._tally)
 
     async def failed(self, error: BaseException) -> None:
         """The blob has failed by `error`: keep what is here for the next try or process, or nothing."""
@@ -160,12 +124,7 @@ class Spooling:
             await in_thread(self._kept.clear)
         elif count := self._kept.kept:
             self._tally.emit(BlobSpooled(self._blob.digest, count, self._blob.size))
-        self._tell_trouble()
-
-    def _tell_trouble(self) -> None:
-        if self._spool is not None:
-            for trouble in self._spool.take_trouble():
-                self._tally.warn(trouble)
+        self._resuming.warn_of_trouble(self._tally)
 
 
 class SpooledReader:

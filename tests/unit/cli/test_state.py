@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from crossdock.cli.command import run
-from crossdock.journal.database import FILE
-from crossdock.journal.records import UploadKey
-from unit.journal.rows import CHUNK, KEY, SECRET, SIZE, SOURCE, a_journal, claim, write_chunks
+from crossdock.kept.database import FILE
+from crossdock.kept.uploads import UploadKey
+from unit.kept.rows import CHUNK, KEY, SECRET, SIZE, SOURCE, a_journal, claim, write_chunks
 
 OTHER = UploadKey("other.example", "team/b", "sha256:" + "cd" * 32)
 

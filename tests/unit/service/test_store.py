@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
 from crossdock.errors import StoreError
 from crossdock.inventory.values import ResourceId
-from crossdock.journal.sqlitefile import Statement
+from crossdock.kept.sqlitefile import Statement
 from crossdock.service.operations.saving import Saving
 from crossdock.service.operations.store import (
     FILE,

@@ -12,7 +12,7 @@ import pytest
 
 from crossdock._kernels import Sha256
 from crossdock.content import SavedSession, SessionLog
-from crossdock.errors import CopyError, NotFound, ServerBusy, UploadRejected
+from crossdock.errors import CopyError, NotFound, ServerBusy, StoreError, UploadRejected
 from crossdock.events import Event, UploadKept, UploadResumed
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -35,24 +35,17 @@ def blob_of(size: int = SIZE, seed: int = 7, algorithm: str = "sha256") -> tuple
 
 @dataclass
 class Row:
-    """As `journal.SavedUpload`."""
+    """As `kept.uploads.SavedUpload`."""
 
     location: str
     acknowledged: int
     chunk_size: int = CHUNK
     trust_range: bool = True
-    kept: dict[int, bytes] = field(default_factory=dict)
-
-    @property
-    def states(self) -> list[bytes]:
-        return list(self.kept.values())
-
-    def offsets(self) -> list[int]:
-        return list(self.kept)
+    states: dict[int, bytes] = field(default_factory=dict)
 
 
 class Record:
-    """As `journal.UploadRecord`."""
+    """As `kept.uploads.UploadRecord`."""
 
     def __init__(self, journal: MemoryJournal) -> None:
         self.journal = journal
@@ -79,7 +72,7 @@ class Record:
         row.location, row.acknowledged, row.chunk_size = location, offset, chunk_size
         if state is not None:
             assert Sha256(state).length == offset
-            row.kept[offset] = state
+            row.states[offset] = state
 
     def forget(self) -> None:
         self.journal.row = None
@@ -96,7 +89,7 @@ class MemoryJournal:
     row: Row | None = None
     is_on: bool = True
     is_taken: bool = False
-    trouble: str = ""
+    troubles: list[StoreError] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     asked: list[tuple[str, str, int, str]] = field(default_factory=list)
     gate: threading.Event | None = None
@@ -114,9 +107,9 @@ class MemoryJournal:
     def finished(self, kind: str, target: str, digest: str, size: int) -> None:
         raise AssertionError("a blob's move notes nothing")
 
-    def take_trouble(self) -> str:
-        trouble, self.trouble = self.trouble, ""
-        return trouble
+    def take_troubles(self) -> list[StoreError]:
+        troubles, self.troubles = self.troubles, []
+        return troubles
 
 
 class ChunkedSession(MemorySession):
@@ -352,7 +345,7 @@ async def test_a_state_of_other_bytes_is_forgotten_and_the_blob_begun_anew(
     assert world.journal.row is not None
     other = Sha256(resumable=True)
     other.update(bytes(3 * CHUNK))
-    world.journal.row.kept[3 * CHUNK] = other.export_state()
+    world.journal.row.states[3 * CHUNK] = other.export_state()
     await world.move(workshop)
     assert [session.state for session in world.target.sessions] == ["cancelled", "committed"]
     assert world.tally.uploads_resumed == 0
@@ -394,9 +387,9 @@ async def test_blobs_that_are_not_large_never_touch_the_journal(world: World, wo
 
 
 async def test_trouble_with_the_journal_is_told_once(world: World, workshop: Workshop) -> None:
-    world.journal.trouble = "the journal is full"
+    world.journal.troubles = [StoreError("the journal is full", hint="free space")]
     await world.move(workshop)
-    assert world.tally.warnings == ["the journal is full"]
+    assert world.tally.warnings == ["the journal is full; the copy continues; free space"]
 
 
 async def test_reading_stays_within_two_chunks_of_what_is_acknowledged(

@@ -11,14 +11,14 @@ import pytest
 
 from crossdock.errors import CopyError, UploadInterrupted
 from crossdock.events import BlobSpooled, Event
+from crossdock.kept.spool import Spool
+from crossdock.kept.spoolfile import BLOCK, file_size
+from crossdock.kept.spoolfolder import SUFFIX
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.spool.file import BLOCK, file_size
-from crossdock.spool.folder import SUFFIX
 from crossdock.transfer.blob import BlobMove, Workshop
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.tally import Tally
-from crossdock.wiring import RunSpool
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import assert_nothing_left, make_workshop
 
@@ -47,7 +47,7 @@ class World:
 
     def keep(self, blocks: list[int]) -> None:
         """An earlier process has kept these blocks."""
-        kept = RunSpool(self.folder, 1 << 30).claim(str(BLOB.digest), SIZE)
+        kept = Spool(self.folder, 1 << 30).claim(str(BLOB.digest), SIZE)
         assert kept is not None
         for number in blocks:
             kept.write(number * BLOCK, memoryview(DATA)[number * BLOCK : (number + 1) * BLOCK])
@@ -61,7 +61,7 @@ class World:
     async def move(self, memory: int = MIB, boundary: int | None = None) -> None:
         """Move the blob, with slots of `memory`."""
         shop = make_workshop(memory=memory, part_slots=2)
-        resuming = Resuming(BLOCK, CHUNK, spool=RunSpool(self.folder, 1 << 30))
+        resuming = Resuming(BLOCK, CHUNK, spool=Spool(self.folder, 1 << 30))
         self.target.chunk_size = boundary
         self.shops.append(shop)
         await BlobMove(BLOB, self.source, self.target, shop, resuming, self.tally).run()

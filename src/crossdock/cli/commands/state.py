@@ -19,13 +19,12 @@ from crossdock.cli.streams import print_json, print_result
 from crossdock.cli.units import count, format_duration, format_size, parse_duration
 from crossdock.cli.values import checked, file_path
 from crossdock.errors import InvalidOption, JournalUnavailable, NotFound
-from crossdock.journal.database import JournalDatabase, Pruned, open_existing
-from crossdock.journal.journal import EXPIRY_S
-from crossdock.journal.records import Finished, SavedUpload
+from crossdock.kept.database import JournalDatabase, open_existing
+from crossdock.kept.keeper import EXPIRY_S, Pruned
+from crossdock.kept.spoolfolder import SpooledFile, SpoolFolder, unavailable
+from crossdock.kept.spoolfolder import open_existing as open_spool
+from crossdock.kept.uploads import Finished, SavedUpload
 from crossdock.options import default_state_folder
-from crossdock.spool.folder import Kept, SpoolFolder, unavailable
-from crossdock.spool.folder import Pruned as PrunedFiles
-from crossdock.spool.folder import open_existing as open_spool
 
 _SHOWN_OF_SESSION = 8  # characters of a session's name: on registries without accounts the whole is a key
 
@@ -79,7 +78,7 @@ def run(namespace: argparse.Namespace) -> int:
 def _list(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int:
     uploads = [] if journal is None else [_summary(journal, saved) for saved in journal.uploads()]
     with _spool(namespace) as folder:
-        spooled = [] if folder is None else [_spooled(kept) for kept in reversed(folder.files())]
+        spooled = [] if folder is None else [_spooled(file) for file in reversed(folder.files())]
     if namespace.output == "json":
         print_json({"journal": _path(journal), "uploads": uploads, "spooled": spooled})
     elif lines := [*map(_line, uploads), *map(_spooled_line, spooled)]:
@@ -106,16 +105,16 @@ def _show(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int
 def _prune(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int:
     age = EXPIRY_S if namespace.older_than is None else namespace.older_than
     before = float("inf") if namespace.everything else time.time() - age
-    pruned = Pruned(0, 0, 0) if journal is None else journal.prune(before)
+    pruned = Pruned(0, 0) if journal is None else journal.prune(before)
     with _spool(namespace) as folder:
-        spooled = PrunedFiles(0, 0, 0) if folder is None else folder.prune(before)
+        spooled = Pruned(0, 0) if folder is None else folder.prune(before)
     in_use = pruned.in_use + spooled.in_use
     if namespace.output == "json":
-        document = {"uploads": pruned.uploads, "finished": pruned.finished, "spooled": spooled.files}
+        document = {"uploads": pruned.removed, "finished": pruned.finished, "spooled": spooled.removed}
         print_json({"journal": _path(journal), **document, "in_use": in_use})
     else:
-        text = f"forgot {count(pruned.uploads, 'upload')} and {count(pruned.finished, 'finished item')}"
-        files = f", removed {count(spooled.files, 'spooled blob')}" if namespace.spool else ""
+        text = f"forgot {count(pruned.removed, 'upload')} and {count(pruned.finished, 'finished item')}"
+        files = f", removed {count(spooled.removed, 'spooled blob')}" if namespace.spool else ""
         kept = f"; {in_use} of running copies stayed" if in_use else ""
         print_result(text + files + kept)
     return ExitCode.DONE
@@ -146,12 +145,12 @@ def _summary(journal: JournalDatabase, saved: SavedUpload) -> dict[str, Any]:
     }
 
 
-def _spooled(kept: Kept) -> dict[str, Any]:
+def _spooled(file: SpooledFile) -> dict[str, Any]:
     return {
-        "digest": fold(kept.digest),
-        "bytes": kept.used,
-        "age": _age(kept.written),
-        "in_use": kept.in_use,
+        "digest": fold(file.digest),
+        "bytes": file.used,
+        "age": _age(file.written),
+        "in_use": file.in_use,
     }
 
 
@@ -165,7 +164,7 @@ def _details(journal: JournalDatabase, saved: SavedUpload) -> dict[str, Any]:
         "source": fold(saved.source),
         "location": _shown_location(saved.location),
         "chunk_size": saved.chunk_size,
-        "saved_states": list(saved.offsets()),
+        "saved_states": list(saved.states),
         "created": _timestamp(saved.created),
         "updated": _timestamp(saved.updated),
         "pid": saved.pid,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from crossdock.errors import StoreError
-from crossdock.journal.sqlitefile import Statement
+from crossdock.kept.sqlitefile import Statement
 from crossdock.service.operations.store import OperationStore, outdated, updated
 from crossdock.service.values import Operation
 from crossdock.transfer.tasks import ended

@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from crossdock.errors import StoreError
-from crossdock.journal.sqlitefile import SqliteFile, Statement, Trouble
+from crossdock.kept.sqlitefile import SqliteFile, Statement, Trouble
 from crossdock.locks import take_lock
 from crossdock.service.values import ENDED, Operation, Order, Problem, Progress
 

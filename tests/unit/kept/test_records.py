@@ -9,13 +9,13 @@ import pytest
 
 from crossdock._ext import digest as compiled
 from crossdock._kernels import digest as pure
-from crossdock.journal.records import UploadKey, from_row, to_row
-from unit.journal.rows import CHUNK, KEY, SECRET, content, is_state_at, saved, state_at
+from crossdock.kept.uploads import UploadKey, from_row, to_row
+from unit.kept.rows import CHUNK, KEY, SECRET, content, saved, state_at
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"states": ()}, {"trust_range": False}, {"acknowledged": 2 * CHUNK + 5}, {"source": "ü\ud800"}],
+    [{}, {"states": {}}, {"trust_range": False}, {"acknowledged": 2 * CHUNK + 5}, {"source": "ü\ud800"}],
 )
 def test_a_row_comes_back_as_it_was(changes: dict[str, object]) -> None:
     upload = saved(**changes)
@@ -42,36 +42,20 @@ def test_a_column_of_another_type_is_no_row() -> None:
                 assert from_row((*row[:column], other, *row[column + 1 :])) is None
 
 
-def test_the_nearest_state_is_the_last_one_at_or_before_an_offset() -> None:
-    upload = saved()
-    assert upload.offsets() == (CHUNK, 2 * CHUNK)
-    for offset, expected in (
-        (0, 0),
-        (CHUNK - 1, 0),
-        (CHUNK, CHUNK),
-        (2 * CHUNK - 1, CHUNK),
-        (2 * CHUNK, 2 * CHUNK),
-        (9 * CHUNK, 2 * CHUNK),
-    ):
-        found, state = upload.nearest_state(offset)
-        assert found == expected
-        assert state is None if expected == 0 else is_state_at(state, expected)
-
-
 def test_states_that_the_kernel_does_not_take_are_left_out() -> None:
     newer = bytearray(state_at(2 * CHUNK))
     newer[7] += 1  # the version
-    upload = saved(states=(state_at(CHUNK), bytes(newer), b"nonsense", b""))
+    upload = saved(states=dict(enumerate((state_at(CHUNK), bytes(newer), b"nonsense", b""))))
     found = from_row(to_row(upload))
     assert found is not None
-    assert found.states == (state_at(CHUNK),)
+    assert found.states == {CHUNK: state_at(CHUNK)}
 
 
 def test_states_beyond_the_offset_or_out_of_order_are_left_out() -> None:
-    upload = saved(states=(state_at(2 * CHUNK), state_at(CHUNK), state_at(3 * CHUNK)))
+    upload = saved(states=dict(enumerate(map(state_at, (2 * CHUNK, CHUNK, 3 * CHUNK)))))
     found = from_row(to_row(upload))
     assert found is not None
-    assert found.offsets() == (2 * CHUNK,)
+    assert tuple(found.states) == (2 * CHUNK,)
 
 
 def test_every_kernel_takes_the_states_of_every_other() -> None:

@@ -1,21 +1,25 @@
-"""The journal's file: opened with care, read and written row by row, errors as `JournalUnavailable`."""
+"""The journal's file: SQLite in WAL mode with ``synchronous=NORMAL``.
+
+A row survives SIGKILL from the moment its call returned. A power loss may take the last rows back to older
+ones, which is safe: a registry that holds more than a row says is believed.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 from crossdock.errors import JournalUnavailable
-from crossdock.journal.records import Finished, SavedUpload, UploadKey, finished_from_row, from_row, to_row
-from crossdock.journal.sqlitefile import SqliteFile, Trouble, words_of
+from crossdock.kept.keeper import Pruned, reason_of, remove_unused
+from crossdock.kept.sqlitefile import SqliteFile, Trouble
+from crossdock.kept.uploads import Finished, FinishedKind, SavedUpload, UploadKey, from_row, to_row
 from crossdock.locks import BlobLock, is_taken, take_lock
 
 FILE = "journal.sqlite3"
 LOCK_FILE = "uploads.lock"
 VERSION = 1  # PRAGMA user_version
-WRITE_TIMEOUT_S = 0.05  # for them while a copy runs: its event loop waits
+WRITE_TIMEOUT_S = 0.05  # for locks of other processes while a copy runs: its event loop waits
 FINISHED_ROWS = 10_000  # the oldest go first
 
 _SCHEMA = (
@@ -43,23 +47,14 @@ _PUT = (
 _KEYED = "WHERE registry = ? AND repository = ? AND digest = ?"
 
 
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What `JournalDatabase.prune` did: numbers of rows."""
-
-    uploads: int
-    finished: int
-    in_use: int  # would have gone, but a running copy has them
-
-
 def open_existing(folder: Path) -> JournalDatabase | None:
-    """The journal in `folder`; None when there is none, and nothing is made. Raises `JournalUnavailable`."""
+    """The journal in `folder`; None when there is none. Makes nothing. Raises `JournalUnavailable`."""
     try:
         os.lstat(folder / FILE)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unavailable(folder / FILE, words_of(error)) from error
+        raise _unavailable(folder / FILE, reason_of(error)) from error
     return JournalDatabase(folder)
 
 
@@ -78,24 +73,24 @@ class JournalDatabase:
         self._execute = self._file.execute
 
     def close(self) -> None:
-        """Give the file back. Safe to call twice; raises nothing."""
+        """Close the file. Safe to call twice; raises nothing."""
         self._file.close()
 
     # -- uploads -----------------------------------------------------------------------------------------
 
     def lock(self, key: UploadKey) -> BlobLock | None:
-        """The right to read and write the row of `key`; None when somebody has it."""
+        """The right to read and write the row of `key`; None when another copy has it."""
         try:
             return take_lock(self._locks, key.number())
         except OSError as error:
-            raise self._trouble("other", words_of(error)) from error
+            raise self._trouble("other", reason_of(error)) from error
 
     def in_use(self, key: UploadKey) -> bool:
         """Whether a running copy has the row."""
         try:
             return is_taken(self._locks, key.number())
         except OSError as error:
-            raise self._trouble("other", words_of(error)) from error
+            raise self._trouble("other", reason_of(error)) from error
 
     def read(self, key: UploadKey) -> SavedUpload | None:
         """The row of `key`; None when there is none or it is damaged."""
@@ -115,42 +110,33 @@ class JournalDatabase:
         rows = map(from_row, self._execute("SELECT * FROM upload ORDER BY updated DESC"))
         return [saved for saved in rows if saved is not None]
 
-    # -- what runs finished ------------------------------------------------------------------------------
+    # -- finished content --------------------------------------------------------------------------------
 
-    def add_finished(self, done: Finished) -> None:
+    def add_finished(
+        self, run: str, kind: FinishedKind, target: str, digest: str, size: int, at: float
+    ) -> None:
         """Add a row, and drop the oldest above `FINISHED_ROWS`."""
-        columns = (done.run, done.kind, done.target, done.digest, done.size, done.at)
+        columns = (run, kind, target, digest, size, at)
         self._execute(
             "INSERT INTO finished (run, kind, target, digest, size, at) VALUES (?, ?, ?, ?, ?, ?)", *columns
         )
         self._execute(f"DELETE FROM finished WHERE id <= (SELECT max(id) FROM finished) - {FINISHED_ROWS}")
 
     def finished(self) -> list[Finished]:
-        """What was finished, the oldest first; rows that are damaged are left out."""
+        """Every row that is sound, the oldest first."""
         rows = self._execute("SELECT run, kind, target, digest, size, at FROM finished ORDER BY id")
-        return [done for done in map(finished_from_row, rows) if done is not None]
+        return [done for row in rows if (done := Finished(*row)).is_sound]
 
     def prune(self, before: float) -> Pruned:
         """Remove what was last written before `before` (seconds since 1970), unless a running copy has it."""
-        removed = in_use = 0
-        old = "SELECT registry, repository, digest FROM upload WHERE updated < ?"
-        for columns in self._execute(old, before):
-            if not all(isinstance(column, str) for column in columns):
-                continue  # damaged: no key of ours finds it
-            key = UploadKey(*columns)
-            lock = self.lock(key)
-            if lock is None:
-                in_use += 1
-                continue
-            try:
-                self.delete(key)
-                removed += 1
-            finally:
-                lock.release()
+        old = self._execute("SELECT registry, repository, digest FROM upload WHERE updated < ?", before)
+        # A key of other types is damaged: no key of ours finds it.
+        keys = [UploadKey(*row) for row in old if all(isinstance(column, str) for column in row)]
+        pruned = remove_unused(keys, self.lock, self.delete)
         ((finished,),) = self._execute("SELECT count(*) FROM finished WHERE at < ?", before)
         if finished:
             self._execute("DELETE FROM finished WHERE at < ?", before)
-        return Pruned(removed, finished, in_use)
+        return pruned._replace(finished=finished)
 
     def _trouble(self, kind: Trouble, reason: str) -> JournalUnavailable:
         """What is wrong with the file, and what to do."""
@@ -171,5 +157,5 @@ def _removal(path: Path) -> str:
 
 
 def _unavailable(path: Path, reason: str, *, hint: str = "", busy: bool = False) -> JournalUnavailable:
-    hint = hint or "check who owns the folder and whether it may be written, or choose another with --state"
+    hint = hint or "check who owns the folder and whether it is writable, or choose another with --state"
     return JournalUnavailable(f"the journal {path} cannot be used: {reason}", hint=hint, busy=busy)

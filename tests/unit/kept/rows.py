@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crossdock._kernels import Sha256
-from crossdock.errors import JournalUnavailable
-from crossdock.journal.journal import Journal, UploadRecord
-from crossdock.journal.records import SavedUpload, UploadKey
+from crossdock.kept.journal import Journal
+from crossdock.kept.uploads import SavedUpload, UploadKey, UploadRecord
 
 SECRET = "s3cr3t"
 CHUNK = 100  # small: the pure kernels hash it as well
@@ -54,8 +53,9 @@ def saved(**changes: Any) -> SavedUpload:
         "source": SOURCE,
         "location": location_at(2 * CHUNK),
         "acknowledged": 2 * CHUNK,
-        "states": (state_at(CHUNK), state_at(2 * CHUNK)),
+        "states": {CHUNK: state_at(CHUNK), 2 * CHUNK: state_at(2 * CHUNK)},
         "chunk_size": CHUNK,
+        "trust_range": True,
         "created": 1000.5,
         "updated": 1010.25,
         "pid": 77,
@@ -63,28 +63,32 @@ def saved(**changes: Any) -> SavedUpload:
     return SavedUpload(**{**values, **changes})
 
 
-def fail(error: JournalUnavailable) -> None:
-    """What to do about a warning in a test that expects none."""
-    raise AssertionError(f"the journal went off: {error}")
-
-
 @contextmanager
-def a_journal(
-    folder: Path | None, warn: Callable[[JournalUnavailable], None] = fail, **options: Any
-) -> Iterator[Journal]:
-    """A journal that is closed in the end."""
-    journal = Journal(folder, warn, **options)
+def a_journal(folder: Path, *, may_fail: bool = False, **options: Any) -> Iterator[Journal]:
+    """A journal that is closed in the end; trouble with it is an error, unless `may_fail`."""
+    journal = Journal(folder, **options)
     try:
         yield journal
     finally:
         journal.close()
+    assert may_fail or journal.take_troubles() == []
+
+
+def claim_any(journal: Journal, key: UploadKey = KEY, size: int = SIZE) -> UploadRecord | None:
+    """The row of `key`, unless another copy has it."""
+    return journal.claim(key.target, key.digest, size, SOURCE)
 
 
 def claim(journal: Journal, key: UploadKey = KEY) -> UploadRecord:
-    """The row of `key`, which nobody else has."""
-    record = journal.claim(key, SIZE, SOURCE)
+    """The row of `key`, which no other copy has."""
+    record = claim_any(journal, key)
     assert record is not None
     return record
+
+
+def last_state(saved: SavedUpload) -> tuple[int, bytes]:
+    """The newest state of the row, behind its offset."""
+    return list(saved.states.items())[-1]
 
 
 def write_chunks(record: UploadRecord, first: int, last: int) -> None:

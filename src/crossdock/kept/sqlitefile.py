@@ -1,4 +1,4 @@
-"""A SQLite file of our own: made for its owner alone, opened with care, troubles said in words."""
+"""A SQLite file that belongs to one user: made for its owner alone, checked when it is opened."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crossdock.errors import CrossdockError
+from crossdock.kept.keeper import make_folder, reason_of
 
 if TYPE_CHECKING:
     import sqlite3
 
-OPEN_TIMEOUT_S = 2.0  # for locks of other processes while opening, which happens off the event loop
+OPEN_TIMEOUT_S = 2.0  # for locks of other processes while opening, which is done off the event loop
 
 Trouble = Literal["busy", "damaged", "full", "newer", "other"]
 Statement = tuple[str, Sequence[Any]]
 
 # Closing any descriptor of a file drops this process's POSIX locks on it, SQLite's among them
-# (sqlite.org/howtocorrupt.html 2.2). So files are made by one thread at a time, and never opened by us once
-# they exist.
+# (sqlite.org/howtocorrupt.html 2.2). So files are made by one thread at a time, and we never open one that
+# exists.
 _opening = threading.Lock()
 
 
 class SqliteFile:
     """One open file. May be used from several threads, one call at a time.
 
-    Every method raises what `trouble` makes of a kind of trouble and its reason. A damaged file is left as it
-    is. Folders that are missing are made (0700, the file 0600).
+    Every method raises the error that `trouble` returns for a kind of trouble and its reason. A damaged file
+    is left as it is. Missing folders are made (0700, the file 0600).
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SqliteFile:
                     check_same_thread=False,
                 )
                 self._set_up(self._connection, schema, pragmas)
-            except CrossdockError:  # said already; it may be an OSError as well
+            except CrossdockError:  # explained already; it may be an OSError as well
                 self.close()
                 raise
             except (OSError, sqlite3.Error, ValueError) as error:  # ValueError: NUL in the folder's name
@@ -74,7 +75,7 @@ class SqliteFile:
                 raise
 
     def _set_up(self, connection: sqlite3.Connection, schema: Sequence[str], pragmas: Sequence[str]) -> None:
-        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # the row's check will tell
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")  # the row's check finds it
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         version = _version(connection)
@@ -110,7 +111,11 @@ class SqliteFile:
         with self._guard:
             try:
                 return self._open().execute(statement, values).fetchall()
-            except (self._sqlite3.Error, ValueError, OverflowError) as error:  # such as text that is no UTF-8
+            except (
+                self._sqlite3.Error,
+                ValueError,
+                OverflowError,
+            ) as error:  # such as text that is not UTF-8
                 raise self._explain(error) from error
 
     def execute_all(self, statements: Sequence[Statement]) -> None:
@@ -128,14 +133,14 @@ class SqliteFile:
                 raise self._explain(error) from error
 
     def close(self) -> None:
-        """Give the file back. Safe to call twice; raises nothing."""
+        """Close the file. Safe to call twice; raises nothing."""
         with self._guard:
             connection, self._connection = self._connection, None
         if connection is not None:
             try:
                 connection.close()
             except self._sqlite3.Error:
-                pass  # the rows are written; what the last one to close tidies up is done by the next
+                pass  # the rows are written; the next process to close the file tidies up
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -144,7 +149,7 @@ class SqliteFile:
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, OSError):
-            return self._trouble("other", words_of(error))
+            return self._trouble("other", reason_of(error))
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the rest is detail
         sqlite3 = self._sqlite3
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -156,16 +161,9 @@ class SqliteFile:
         return self._trouble("other", str(error))
 
 
-def words_of(error: OSError) -> str:
-    """The system's words for what is wrong."""
-    return os.strerror(error.errno) if error.errno else str(error)
-
-
 def _prepare(path: Path) -> None:
-    """Make folder and file where they are missing, for their owner alone. Raises OSError."""
-    missing = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700, exist_ok=True)
+    """Make folder and file if they are missing, for their owner alone. Raises OSError."""
+    make_folder(path.parent)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossdock.journal.database import FILE, JournalDatabase
-from unit.journal.rows import CHUNK, SIZE, a_journal, claim, is_state_at, location_at
+from crossdock.kept.database import FILE, JournalDatabase
+from unit.kept.rows import CHUNK, SIZE, a_journal, claim, claim_any, is_state_at, last_state, location_at
 
 TESTS = Path(__file__).parents[2]
 
@@ -18,7 +18,7 @@ START = f"""
 import os, sys
 sys.path.insert(0, {str(TESTS)!r})
 from pathlib import Path
-from unit.journal.rows import *
+from unit.kept.rows import *
 folder = Path(sys.argv[1])
 """
 
@@ -73,7 +73,7 @@ def test_a_killed_writer_leaves_its_last_row_whole_and_its_lock_free(tmp_path: P
         assert number >= last or last == SIZE // CHUNK
         assert found.location == location_at(found.acknowledged)
         if number:
-            offset, state = found.nearest_state(found.acknowledged)
+            offset, state = last_state(found)
             assert offset == found.acknowledged
             assert is_state_at(state, offset)
 
@@ -92,15 +92,15 @@ def test_a_kill_while_the_journal_is_made_leaves_one_that_opens(tmp_path: Path) 
 # Adds one chunk at a time to each of several rows, and is sure to be alone while it has one.
 CONTENDER = f"""{START}
 import random
-from crossdock.journal.records import UploadKey
+from crossdock.kept.uploads import UploadKey
 chance = random.Random(int(sys.argv[2]))
 keys = [UploadKey("registry.example", f"team/{{n}}", KEY.digest) for n in range(3)]
 added = refused = 0
 while added < 60:
     with a_journal(folder) as journal:
         for key in chance.sample(keys, len(keys)):
-            record = journal.claim(key, SIZE, SOURCE)
-            assert journal.is_on
+            record = claim_any(journal, key)
+            assert journal.is_open
             if record is None:
                 refused += 1
                 continue
@@ -144,4 +144,4 @@ def test_a_copy_of_a_killed_process_finds_the_row_while_another_blob_is_in_use(t
     assert (tmp_path / FILE).exists()
     with a_journal(tmp_path) as journal, claim(journal) as record, a_journal(tmp_path) as second:
         assert record.saved is not None
-        assert second.claim(record.saved.key, SIZE, "elsewhere") is None
+        assert claim_any(second) is None

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from crossdock.errors import SpoolUnavailable
-from crossdock.spool.file import BLOCK, file_size, room_in
-from crossdock.spool.folder import EXPIRY_S, LEAST_ROOM, LOCK_FILE, SUFFIX, SpoolFolder, open_existing
-from crossdock.spool.spool import Spool, SpooledBlob
+from crossdock.kept.keeper import EXPIRY_S
+from crossdock.kept.spool import Spool, SpooledBlob
+from crossdock.kept.spoolfile import BLOCK, file_size, room_in
+from crossdock.kept.spoolfolder import LEAST_ROOM, LOCK_FILE, SUFFIX, SpoolFolder, open_existing
 
 SIZE = 40 * BLOCK + 777
 DATA = random.Random(3).randbytes(SIZE)
@@ -24,22 +24,12 @@ OTHER = "sha256:" + "cd" * 32
 CAP = 1 << 30
 
 
-class Warnings(list[SpoolUnavailable]):
-    """What a spool warned of; looked at by the end of each test."""
-
-
 @pytest.fixture
-def warnings() -> Iterator[Warnings]:
-    """Warnings that the test expects are taken out by it."""
-    warnings = Warnings()
-    yield warnings
-    assert warnings == []
-
-
-@pytest.fixture
-def spool(tmp_path: Path, warnings: Warnings) -> Spool:
-    """A spool that does not exist yet."""
-    return Spool(tmp_path / "spool", CAP, warnings.append)
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    """A spool that does not exist yet; a test takes the troubles that it expects."""
+    spool = Spool(tmp_path / "spool", CAP)
+    yield spool
+    assert spool.take_troubles() == []
 
 
 def claim(spool: Spool, digest: str = DIGEST, size: int = SIZE) -> SpooledBlob:
@@ -186,9 +176,9 @@ def test_folder_and_files_are_their_owners_alone(spool: Spool, tmp_path: Path) -
     assert names == {LOCK_FILE: 0o600, file_of(tmp_path).name: 0o600}
 
 
-def test_one_copy_at_a_time_has_a_blob(spool: Spool, tmp_path: Path, warnings: Warnings) -> None:
+def test_one_copy_at_a_time_has_a_blob(spool: Spool, tmp_path: Path) -> None:
     blob = claim(spool)
-    other = Spool(tmp_path / "spool", CAP, warnings.append)
+    other = Spool(tmp_path / "spool", CAP)
     assert other.claim(DIGEST, SIZE) is None
     second = other.claim(OTHER, SIZE)
     assert second is not None
@@ -197,25 +187,23 @@ def test_one_copy_at_a_time_has_a_blob(spool: Spool, tmp_path: Path, warnings: W
     claim(other).close()
 
 
-def test_no_room_keeps_the_beginning_and_says_so(tmp_path: Path, warnings: Warnings) -> None:
+def test_no_room_keeps_the_beginning_and_says_so(tmp_path: Path) -> None:
     cap = file_size(20 * BLOCK) + 5
-    spool = Spool(tmp_path / "spool", cap, warnings.append)
+    spool = Spool(tmp_path / "spool", cap)
     blob = claim(spool)
-    (told,) = warnings
+    (told,) = spool.take_troubles()
     assert "--spool-size" in told.hint
-    warnings.clear()
     put(blob)
-    assert (blob.room, blob.kept, blob.next_kept(blob.room)) == (20 * BLOCK, 20 * BLOCK, SIZE)
+    assert (blob.kept, blob.next_kept(20 * BLOCK)) == (20 * BLOCK, SIZE)
     assert get(blob, 0) == DATA[: 20 * BLOCK]
     assert file_of(tmp_path).stat().st_size <= cap
     assert spool.claim(OTHER, SIZE) is None, "there is no room, and the other one is in use"
-    assert len(warnings) == 1
-    warnings.clear()
+    assert len(spool.take_troubles()) == 1
     blob.close()
 
 
-def test_the_oldest_files_make_room(tmp_path: Path, warnings: Warnings) -> None:
-    spool = Spool(tmp_path / "spool", 2 * file_size(SIZE) + 100, warnings.append)
+def test_the_oldest_files_make_room(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", 2 * file_size(SIZE) + 100)
     digests = [f"sha256:{number:064x}" for number in range(3)]
     for age, digest in enumerate(digests[:2]):
         claim(spool, digest).close()
@@ -225,14 +213,12 @@ def test_the_oldest_files_make_room(tmp_path: Path, warnings: Warnings) -> None:
     assert left == [digests[0], digests[2]]
 
 
-def test_what_is_too_old_goes_at_the_next_start_whatever_the_clock_says(
-    tmp_path: Path, warnings: Warnings
-) -> None:
+def test_what_is_too_old_goes_at_the_next_start_whatever_the_clock_says(tmp_path: Path) -> None:
     now = 2e9
     for clock, is_left in ((now + EXPIRY_S + 10, False), (now - 1e9, True), (now + 1e6, False), (0.0, True)):
-        kept_by(Spool(tmp_path / "spool", CAP, warnings.append))
+        kept_by(Spool(tmp_path / "spool", CAP))
         os.utime(file_of(tmp_path), (now, now))
-        spool = Spool(tmp_path / "spool", CAP, warnings.append, clock=lambda clock=clock: clock)  # type: ignore[misc]
+        spool = Spool(tmp_path / "spool", CAP, clock=lambda clock=clock: clock)  # type: ignore[misc]
         spool.open()
         assert file_of(tmp_path).exists() == is_left
 
@@ -244,7 +230,7 @@ def test_pruning_leaves_what_a_copy_has(spool: Spool, tmp_path: Path) -> None:
     assert folder is not None
     assert [(kept.digest, kept.in_use) for kept in folder.files()] == [(DIGEST, False), (OTHER, True)]
     pruned = folder.prune(float("inf"))
-    assert (pruned.files, pruned.bytes, pruned.in_use) == (1, file_size(SIZE), 1)
+    assert (pruned.removed, pruned.in_use) == (1, 1)
     blob.close()
     assert open_existing(tmp_path) is None
 
@@ -253,35 +239,30 @@ def test_pruning_leaves_what_a_copy_has(spool: Spool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["/proc/none/here", "file", "file/below"])
-def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, where: str, warnings: Warnings) -> None:
+def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").touch()
-    spool = Spool(tmp_path / where, CAP, warnings.append)
+    spool = Spool(tmp_path / where, CAP)
     assert spool.claim(DIGEST, SIZE) is None
     assert spool.claim(OTHER, SIZE) is None
-    (told,) = warnings
+    (told,) = spool.take_troubles()
     assert str(tmp_path / where) in str(told)
-    warnings.clear()
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
-def test_what_is_no_file_of_ours_is_not_opened(
-    make: object, spool: Spool, tmp_path: Path, warnings: Warnings
-) -> None:
+def test_what_is_no_file_of_ours_is_not_opened(make: object, spool: Spool, tmp_path: Path) -> None:
     spool.open()
     assert callable(make)
     make(file_of(tmp_path))
     assert spool.claim(DIGEST, SIZE) is None
-    assert len(warnings) == 1
-    warnings.clear()
+    assert len(spool.take_troubles()) == 1
 
 
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from crossdock.spool.spool import Spool
+from crossdock.kept.spool import Spool
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-warnings = []
-spool = Spool(Path(sys.argv[1]), 1 << 30, warnings.append)
+spool = Spool(Path(sys.argv[1]), 1 << 30)
 blob = spool.claim("sha256:" + "ab" * 32, 1 << 20)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 for offset in range(0, 1 << 20, 65536):
@@ -289,7 +270,7 @@ for offset in range(0, 1 << 20, 65536):
 assert (blob.kept, blob.has(0), blob.read(0, memoryview(bytearray(65536)))) == (0, False, 0)
 blob.forget()
 blob.close()
-(warning,) = warnings
+(warning,) = spool.take_troubles()
 print(warning)
 """
 
@@ -302,9 +283,7 @@ def test_a_full_disk_is_one_warning_and_gets_its_room_back(tmp_path: Path) -> No
     assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
 
 
-def test_a_read_that_fails_gives_nothing(
-    spool: Spool, warnings: Warnings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_that_fails_gives_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     kept_by(spool)
     blob = claim(spool)
 
@@ -315,8 +294,7 @@ def test_a_read_that_fails_gives_nothing(
     assert get(blob, 0) == b""
     assert (blob.kept, blob.next_kept(0)) == (0, SIZE)
     blob.close()
-    assert len(warnings) == 1
-    warnings.clear()
+    assert len(spool.take_troubles()) == 1
 
 
 @pytest.mark.parametrize("size", [1, BLOCK, BLOCK + 1, SIZE, 5 << 30])

@@ -1,0 +1,123 @@
+"""The journal of a run of copies: how far open uploads have got, so that a killed copy can resume them.
+
+How one blob uses it::
+
+    claim ──> UploadRecord.saved ── ask the registry ──> resume, or `opened` for a new session
+                                                            │
+              acknowledged, acknowledged, …  <──────────────┘   each before the next chunk is sent
+                        │
+              forget (the blob is there, or the session was dropped)   close (always, at the end)
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from crossdock.errors import JournalUnavailable
+from crossdock.kept.keeper import EXPIRY_S, Keeper, claimed
+
+if TYPE_CHECKING:
+    from crossdock.kept.database import JournalDatabase
+    from crossdock.kept.uploads import FinishedKind, UploadRecord
+    from crossdock.locks import BlobLock
+
+T = TypeVar("T")
+
+RETRY_AFTER_S = 60.0  # a service outlives a full disk
+BUSY_AT_MOST = 3  # calls in a row that failed because another process had the file locked
+
+
+class Journal(Keeper):
+    """The journal in `folder`. The file is opened by the first `claim`: copies of small blobs never touch it.
+
+    `clock` gives seconds since 1970.
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(RETRY_AFTER_S)
+        self._folder = folder
+        self._run = secrets.token_hex(8)
+        self._database: JournalDatabase | None = None
+        self._busy = 0
+        self.now = clock
+
+    def claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
+        """The record of a blob on its way to `target` (``host[:port]/repository``), for this copy alone.
+
+        None: the journal is off, or another copy has the record. The blob can then be uploaded all the same,
+        in a session that cannot be resumed. The first call opens the file (some milliseconds; up to
+        `sqlitefile.OPEN_TIMEOUT_S` when other processes lock it): run it in a thread.
+        """
+        self.open()
+        return self.attempt(lambda: self._claim(target, digest, size, source))
+
+    def finished(self, kind: FinishedKind, target: str, digest: str, size: int) -> None:
+        """Note what this run brought to `target`, for ``crossdock state show``; nothing before a `claim`."""
+        if self.is_open:
+            line = (self._run, kind, target, digest, size, self.now())
+            self.attempt(lambda: self.database.add_finished(*line))
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """As `Keeper.attempt`; a lock of another process switches the journal off when it lasts.
+
+        A row that was not written for that is contained in the next one, and a registry that is ahead of
+        its row is believed.
+        """
+        if not self.is_open:
+            return None
+        try:
+            result = action()
+        except JournalUnavailable as error:
+            self._busy += 1
+            if not error.busy or self._busy >= BUSY_AT_MOST:
+                self.give_up(error)
+            return None
+        self._busy = 0
+        return result
+
+    @property
+    def database(self) -> JournalDatabase:
+        """The open file. Raises `JournalUnavailable` when the journal is off."""
+        if self._database is None:
+            raise JournalUnavailable("the journal is off")
+        return self._database
+
+    def _open(self) -> None:
+        from crossdock.kept.database import JournalDatabase
+
+        database = JournalDatabase(self._folder)
+        try:
+            database.prune(self.now() - EXPIRY_S)
+        except JournalUnavailable as error:
+            if not error.busy:
+                database.close()
+                raise
+        self._busy = 0
+        self._database = database
+
+    def _claim(self, target: str, digest: str, size: int, source: str) -> UploadRecord | None:
+        from crossdock.kept.uploads import UploadKey, UploadRecord
+
+        registry, _, repository = target.partition("/")
+        key = UploadKey(registry, repository, digest)
+
+        def read(lock: BlobLock) -> UploadRecord:
+            saved = self.database.read(key)
+            if saved is not None and (saved.size != size or saved.acknowledged > size):
+                saved = None
+            return UploadRecord(self, lock, key, size, source, saved)
+
+        return claimed(self.database.lock(key), read)
+
+    def _explain(self, error: OSError) -> JournalUnavailable:
+        assert isinstance(error, JournalUnavailable)
+        return error
+
+    def _release(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()

@@ -1,0 +1,138 @@
+"""What journal and spool have in common: opening, claiming, reporting trouble, removing old entries."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from crossdock.errors import StoreError
+
+if TYPE_CHECKING:
+    from crossdock.locks import BlobLock
+
+T = TypeVar("T")
+
+EXPIRY_S = 7 * 24 * 3600.0  # distribution removes sessions after 168 h (configuration, uploadpurging.age)
+
+
+class Keeper:
+    """Something on disk that outlives a run. Its methods block on the disk, and raise nothing.
+
+    The first OSError switches it off. `open` opens it again `retry_after_s` seconds later.
+    """
+
+    def __init__(self, retry_after_s: float = math.inf) -> None:
+        self.is_open = False
+        self._retry_after_s = retry_after_s
+        self._retry_at = -math.inf  # `time.monotonic`
+        self._guard = threading.Lock()
+        self._troubles: list[StoreError] = []
+
+    def open(self) -> bool:
+        """Open it now, to find out whether it can be used. Returns whether it is open."""
+        with self._guard:
+            if not self.is_open and time.monotonic() >= self._retry_at:
+                try:
+                    self._open()
+                    self.is_open = True
+                except OSError as error:
+                    self._switch_off(error)
+        return self.is_open
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """The result of `action`; None when this is switched off, or fails now."""
+        if not self.is_open:
+            return None
+        try:
+            return action()
+        except OSError as error:
+            self.give_up(error)
+            return None
+
+    def give_up(self, error: OSError) -> None:
+        """Switch off because of `error`, which is reported, unless another error has done so."""
+        if self.is_open:
+            self._switch_off(error)
+
+    def take_troubles(self) -> list[StoreError]:
+        """What went wrong since the last call. Does not block."""
+        troubles, self._troubles = self._troubles, []
+        return troubles
+
+    def close(self) -> None:
+        """Close it for good; what it keeps stays on disk. Safe to call twice."""
+        self.is_open = False
+        self._retry_at = math.inf
+        self._release()
+
+    def _switch_off(self, error: OSError) -> None:
+        self.is_open = False
+        self._retry_at = time.monotonic() + self._retry_after_s
+        self._troubles.append(self._explain(error))
+        self._release()
+
+    def _open(self) -> None:
+        raise NotImplementedError
+
+    def _explain(self, error: OSError) -> StoreError:
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Give descriptors back; safe to call twice."""
+
+
+class Pruned(NamedTuple):
+    """Numbers of entries."""
+
+    removed: int
+    in_use: int  # old enough to be removed, but a running copy uses them
+    finished: int = 0  # lines about finished content, of a journal only
+
+
+def claimed(lock: BlobLock | None, take: Callable[[BlobLock], T | None]) -> T | None:
+    """What `take` returns, which then owns the lock. The lock is released when that is nothing or an error.
+
+    None when there is no lock, because another copy has it.
+    """
+    if lock is None:
+        return None
+    taken = None
+    try:
+        taken = take(lock)
+    finally:
+        if taken is None:
+            lock.release()
+    return taken
+
+
+def remove_unused(
+    entries: Iterable[T], lock: Callable[[T], BlobLock | None], remove: Callable[[T], object]
+) -> Pruned:
+    """Remove each entry that no copy has locked."""
+    removed = in_use = 0
+    for entry in entries:
+        held = lock(entry)
+        if held is None:
+            in_use += 1
+            continue
+        with held:
+            remove(entry)
+        removed += 1
+    return Pruned(removed, in_use)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder and its missing parents, for their owner alone. Raises OSError."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def reason_of(error: OSError) -> str:
+    """The system's text for an error."""
+    return os.strerror(error.errno) if error.errno else str(error)
