@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NoReturn
+
 from crossdock.errors import (
     AddressRefused,
     Cancelled,
@@ -31,6 +34,24 @@ from crossdock.errors import (
 from crossdock.oci.text import with_more
 from crossdock.service.values import Detail, Problem
 from crossdock.service.words import in_service_words, service_hint
+
+
+class Refused(Exception):
+    """A request ends with an error: ``.problem`` is the response, ``.headers`` belong to it.
+
+    Never with Retry-After, upon which clients repeat errors of any kind.
+    """
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+        self.headers = headers or {}
+
+
+def refuse(status: int, code: str, message: str, *, target: str = "") -> NoReturn:
+    """Raise `Refused` with this problem."""
+    raise Refused(Problem(status=status, code=code, message=message, target=target))
+
 
 # The first class that fits decides. 429 and 503 are for requests alone: `problem_of` keeps them from imports.
 _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (

@@ -23,7 +23,8 @@ from crossdock.inventory.values import Entry, Inventory
 from crossdock.listening import server_tls
 from crossdock.service.config import IdentitySettings
 from crossdock.service.identity.rights import Rights
-from crossdock.service.identity.tokens import Identity, Refused
+from crossdock.service.identity.tokens import Identity
+from crossdock.service.problems import Refused
 from crossdock.webtokens.verify import Verifier
 from crossdock_testing.azure import authority
 from crossdock_testing.azure.authority import Certificates, make_certificates

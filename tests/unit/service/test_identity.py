@@ -11,7 +11,8 @@ import pytest
 from crossdock.inventory.values import Entry
 from crossdock.service.config import Action, IdentitySettings, PrincipalSettings, Role, StaticToken
 from crossdock.service.identity.rights import Rights
-from crossdock.service.identity.tokens import Identity, Refused, principal_of
+from crossdock.service.identity.tokens import Identity, principal_of
+from crossdock.service.problems import Refused
 from crossdock.service.values import ANYBODY, Principal
 from crossdock.webtokens.values import Issuer, TokenRefused
 from support.webtokens import AUDIENCE, KeyServer, claims, public, rsa_key, sign

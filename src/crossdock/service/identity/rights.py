@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from crossdock.inventory.values import Entry
 from crossdock.oci.registryname import registry_key
 from crossdock.service.config import Action, PrincipalSettings
-from crossdock.service.identity.tokens import Refused
+from crossdock.service.problems import Refused
 from crossdock.service.values import ANYBODY, Principal, Problem
 
 PROVIDER_ACTIONS: dict[Action, str] = {
@@ -102,4 +102,4 @@ def _scope(registry: Entry) -> str:
 
 
 def _forbidden(code: str, message: str) -> Refused:
-    return Refused(Problem(status=403, code=code, message=message), {})
+    return Refused(Problem(status=403, code=code, message=message))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossdock.service.config import IdentitySettings
+from crossdock.service.problems import Refused
 from crossdock.service.values import ANYBODY, Principal, Problem
 from crossdock.webtokens.values import Issuer, Reason, TokenRefused
 from crossdock.webtokens.verify import Verifier
@@ -19,19 +20,6 @@ _CODES: Mapping[Reason, str] = {
     "expired": "ExpiredAuthenticationToken",
     "audience": "InvalidAuthenticationTokenAudience",
 }
-
-
-class Refused(Exception):
-    """A caller who is not let in: ``.problem`` is the answer, ``.headers`` belong to it.
-
-    401, or 503 when nobody can tell now whether the token is good. Never with Retry-After, upon which clients
-    repeat errors of any kind.
-    """
-
-    def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
-        self.headers = headers
 
 
 class Identity:
@@ -95,7 +83,7 @@ class Identity:
     def _refused_for(self, refused: TokenRefused) -> Refused:
         if refused.reason == "unavailable":
             problem = Problem(status=503, code="IdentityProviderUnavailable", message=str(refused))
-            return Refused(problem, {})
+            return Refused(problem)
         return self._refused(_CODES.get(refused.reason, _INVALID), str(refused))
 
     def _missing(self, message: str) -> Refused:

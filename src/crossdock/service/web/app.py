@@ -1,54 +1,39 @@
-"""The service as an aiohttp application: every request goes through `handle`, whatever it asks for."""
+"""The service as an aiohttp application: every request goes through `handle`, whatever its path."""
 
 from __future__ import annotations
 
 import logging
 import math
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any, cast
 
+import msgspec
 from aiohttp import web
 
 from crossdock.errors import CrossdockError
 from crossdock.listening import is_loopback
 from crossdock.service import audit
-from crossdock.service.identity.tokens import Refused
-from crossdock.service.problems import problem_of
+from crossdock.service.problems import Refused, problem_of, refuse
 from crossdock.service.values import Principal, Problem
-from crossdock.service.web import documents, imports, page, registries
-from crossdock.service.web.answers import client_request_id, common_headers, json_answer
+from crossdock.service.web import page
+from crossdock.service.web.arm import VERSIONS
 from crossdock.service.web.imports import MAX_BODY
 from crossdock.service.web.metrics import Metrics
-from crossdock.service.web.refusal import refuse
-from crossdock.service.web.routing import Endpoint, Match, allowed, find_route
-from crossdock.service.web.service import Call, Handler, Service
+from crossdock.service.web.routes import ROUTER
+from crossdock.service.web.routing import Match, Route
+from crossdock.service.web.service import (
+    CLIENT_REQUEST_ID,
+    Call,
+    Document,
+    Reply,
+    Service,
+    client_request_id,
+)
 
 log = logging.getLogger(__name__)
 
-HANDLERS: Mapping[Endpoint, Handler] = {
-    "subscriptions": registries.subscriptions,
-    "subscription": registries.subscription,
-    "resources": registries.resources,
-    "provider": registries.provider,
-    "register": registries.register,
-    "registries": registries.registries,
-    "registry": registries.registry,
-    "importImage": imports.import_image,
-    "operationResults": imports.operation_results,
-    "imports": imports.list_imports,
-    "import": imports.one_import,
-    "openapi": documents.openapi,
-    "schema": documents.schema,
-    "health": documents.health,
-    "ready": documents.ready,
-    "metrics": documents.metrics,
-    "page": page.page,
-    "page-style": page.style,
-    "page-script": page.script,
-}
-# What clients ask for again and again by themselves.
-POLLED: frozenset[Endpoint] = frozenset({"operationResults", "import", "page"})
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 NOBODY = Principal(id="")
 
@@ -58,96 +43,95 @@ def make_app(service: Service) -> web.Application:
 
     @web.middleware
     async def handle(request: web.Request, handler: Any) -> web.StreamResponse:
-        if request.match_info.http_exception is None:  # a route that was added: not of this service
+        if request.match_info.http_exception is None:  # a route of the development cloud
             return cast(web.StreamResponse, await handler(request))
-        return await _Exchange(service, request).answer()
+        return await _Exchange(service, request).respond()
 
-    # A body is never decompressed: who sends one that is compressed is refused.
+    # Bodies are never decompressed: compressed ones are refused.
     return web.Application(
         middlewares=[handle], client_max_size=MAX_BODY, handler_args={"auto_decompress": False}
     )
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(self, service: Service, request: web.Request) -> None:
         self._service = service
         self._request = request
-        self._match: Match | None = find_route(request.rel_url.raw_path)
+        self._match: Match | None = ROUTER.find(request.rel_url.raw_path)
+        self._route = self._match.routes.get(request.method) if self._match else None
         self._principal = NOBODY
         self._problem: Problem | None = None
         self._call: Call | None = None
 
-    async def answer(self) -> web.StreamResponse:
-        """What goes out, counted and logged once. Errors are ARM's."""
+    async def respond(self) -> web.Response:
+        """The response, counted and logged once. Errors are ARM's."""
         started = time.perf_counter()
-        is_arm = self._match is not None and self._match.route.is_arm
-        headers = common_headers(self._request.headers, is_arm=is_arm)
+        request, match = self._request, self._match
         try:
-            answer = await self._handled()
+            reply = await self._handled()
         except Refused as refused:
-            answer = self._failed(refused.problem, refused.headers)
+            reply = self._failed(refused.problem, refused.headers)
         except CrossdockError as error:
-            answer = self._failed(problem_of(error))
-        except Exception as error:  # a bug: the client learns nothing of it, the log where it is
+            reply = self._failed(problem_of(error))
+        except Exception as error:  # a bug: the log says where, the client learns nothing of it
             log.error("the service failed at a request", exc_info=error)
-            answer = self._failed(Problem(status=500, code="InternalServerError", message="Internal error."))
+            reply = self._failed(Problem(status=500, code="InternalServerError", message="Internal error."))
+        response = _response(reply)
+        headers = _common_headers(request.headers, is_arm=match is not None and match.first.tag == "arm")
         for name, value in headers.items():
-            answer.headers.setdefault(name, value)
-        route = self._match.route.template if self._match else Metrics.NO_ROUTE
+            response.headers.setdefault(name, value)
+        template = match.template if match else Metrics.NO_ROUTE
         seconds = time.perf_counter() - started
-        self._service.metrics.answered(self._request.method, route, answer.status, seconds)
-        self._log(answer.status, seconds, route, headers["x-ms-request-id"])
-        return answer
+        self._service.metrics.responded(request.method, template, response.status, seconds)
+        self._log(response.status, seconds, template, headers["x-ms-request-id"])
+        return response
 
-    async def _handled(self) -> web.StreamResponse:
-        request, service, match = self._request, self._service, self._match
+    async def _handled(self) -> Reply | Document:
+        request, service = self._request, self._service
+        match, route = self._match, self._route
         self._check_origin()
         if match is None:
-            # Whoever may not ask learns nothing of what there is.
+            # Unauthenticated callers get 401 before 404, so that paths do not leak.
             self._principal = await service.identity.authenticate(request.headers.get("Authorization"))
-            refuse(404, "InvalidResourceType", f"Nothing answers at {request.rel_url.raw_path[:300]}.")
-        if request.method not in allowed(match.route):
-            methods = ", ".join(allowed(match.route))
-            message = f"{match.route.template} answers {methods}."
-            if match.route.endpoint in ("registry", "registries"):  # such as az acr update --admin-enabled
-                message = (
-                    f"Registries are defined in this service's inventory and not changed here. {message}"
-                )
+            refuse(404, "InvalidResourceType", f"Nothing responds at {request.rel_url.raw_path[:300]}.")
+        if route is None:
+            methods = ", ".join(match.routes)
+            message = f"{match.first.note}{match.template} supports {methods}."
             raise Refused(Problem(status=405, code="MethodNotAllowed", message=message), {"Allow": methods})
-        self._principal = await self._caller(match)
-        self._check_rate(match)
+        self._principal = await self._caller(route)
+        self._check_rate(route)
         if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             refuse(415, "UnsupportedMediaType", "Bodies with a Content-Encoding are not read: send it plain.")
         self._call = Call(request, self._principal, match.values, self._base())
-        return await HANDLERS[match.route.endpoint](service, self._call)
+        return await route.handler(service, self._call)
 
-    async def _caller(self, match: Match) -> Principal:
+    async def _caller(self, route: Route) -> Principal:
         identity, sent = self._service.identity, self._request.headers.get("Authorization")
-        match match.route.guarded:
+        match route.guard:
             case "open":
                 return NOBODY
             case "page":
                 return await page.authenticate(identity, sent)
-            case _:
+            case "bearer":
                 return await identity.authenticate(sent)
 
-    def _check_rate(self, match: Match) -> None:
-        """Polls do not count: we say how often they come, and clients give up when one is refused."""
-        is_poll = match.route.endpoint in POLLED and self._request.method in SAFE_METHODS
-        if match.route.guarded == "open" or is_poll:
+    def _check_rate(self, route: Route) -> None:
+        """Polls do not count: we say how often to poll, and clients give up when a poll is refused."""
+        if route.guard == "open" or route.is_poll:
             return
         who = f"{self._principal.issuer} {self._principal.id}"
         allowed, wait = self._service.rate.take(who, time.monotonic())
         if not allowed:
-            refuse(429, "TooManyRequests", f"Too many requests; try again in {math.ceil(wait)} s.")
+            refuse(429, "TooManyRequests", f"Too many requests; retry in {math.ceil(wait)} s.")
 
     def _check_origin(self) -> None:
-        """Keep other sites' pages out, which a browser on this machine may show.
+        """Keep pages of other sites out, which a browser on this machine may show.
 
-        Without identities what counts is who can reach the service: a name that somebody else's DNS leads
-        here is refused, and so is whatever a page of another site asks for besides reading, which it cannot.
+        Without identities, whoever can reach the service may use it. So a host name that foreign DNS points
+        here is refused, and so is every request of another site's page but reads, whose response that page
+        cannot see.
         """
         request, service = self._request, self._service
         name = _name_of(request.host)
@@ -158,18 +142,14 @@ class _Exchange:
             refuse(403, "CrossOriginRequest", "Pages of other sites may not use the service.")
 
     def _base(self) -> str:
-        # X-Forwarded-* is what any client may write; whoever has a proxy in front sets public_url.
+        # Any client can send X-Forwarded-*; behind a proxy the operator sets public_url.
         return self._service.public_url or f"{self._request.scheme}://{self._request.host}"
 
-    def _failed(self, problem: Problem, headers: Mapping[str, str] | None = None) -> web.Response:
+    def _failed(self, problem: Problem, headers: Mapping[str, str] | None = None) -> Reply:
         self._problem = problem
-        if (
-            self._match is not None
-            and self._match.route.endpoint == "importImage"
-            and self._request.method == "POST"
-        ):
+        if self._route is not None and self._route.is_audited:
             self._audit(problem)
-        return json_answer(problem.as_dict(), problem.status, headers)
+        return Reply(problem.as_dict(), problem.status, headers or {})
 
     def _audit(self, problem: Problem) -> None:
         request = self._request
@@ -200,6 +180,40 @@ class _Exchange:
         else:
             level = logging.DEBUG if self._request.method in SAFE_METHODS else logging.INFO
         log.log(level, "request", extra={"fields": fields})
+
+
+def _response(given: Reply | Document) -> web.Response:
+    reply = given if isinstance(given, Reply) else Reply(given)
+    body, headers = reply.body, dict(reply.headers)
+    if isinstance(body, dict):
+        headers["Content-Type"] = "application/json; charset=utf-8"
+        body = msgspec.json.encode(body, enc_hook=str)  # digests are a subclass of str
+    return web.Response(body=body or None, status=reply.status, headers=headers)
+
+
+def _common_headers(sent: Mapping[str, str], *, is_arm: bool) -> dict[str, str]:
+    """The headers of every response. `sent` are the request's.
+
+    A client's ids come back if they are well formed: a correlation is a GUID, its own request id short and
+    printable.
+    """
+    request_id = str(uuid.uuid4())
+    headers = {
+        "Server": "crossdock",
+        "x-ms-request-id": request_id,
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    try:
+        headers["x-ms-correlation-request-id"] = str(uuid.UUID(sent["x-ms-correlation-request-id"]))
+    except (KeyError, ValueError):
+        headers["x-ms-correlation-request-id"] = request_id
+    own = client_request_id(sent)
+    if own and sent.get("x-ms-return-client-request-id", "").lower() == "true":
+        headers[CLIENT_REQUEST_ID] = own
+    if is_arm:
+        headers["api-supported-versions"] = VERSIONS
+    return headers
 
 
 def _name_of(host: str) -> str:

@@ -1,54 +1,28 @@
-"""Azure Resource Manager's paths and documents, without a server. Paths match in any case."""
+"""Azure Resource Manager's names, and the paths and documents of its operations. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from crossdock.acr.documents import LOCATION, TYPE
-from crossdock.inventory.values import Entry, Inventory, ResourceId
-from crossdock.service.values import Operation, Principal, Problem
-from crossdock.service.web.routing import PROVIDER
-from crossdock.service.web.versions import VERSIONS
+from crossdock.acr.documents import LOCATION
+from crossdock.inventory.values import Entry
+from crossdock.service.values import Operation
+
+PROVIDER = "Microsoft.ContainerRegistry"
+VERSIONS = (
+    "2017-10-01, 2019-05-01, 2021-09-01, 2022-12-01, 2023-07-01, 2025-04-01, 2025-11-01, 2019-12-01-preview, "
+    "2020-11-01-preview, 2021-06-01-preview, 2021-08-01-preview, 2021-12-01-preview, 2022-02-01-preview, "
+    "2023-01-01-preview, 2023-06-01-preview, 2023-08-01-preview, 2023-11-01-preview, 2024-11-01-preview, "
+    "2024-01-01-preview, 2025-03-01-preview, 2025-05-01-preview, 2025-06-01-preview, 2025-09-01-preview, "
+    "2025-12-01-preview, 2026-01-01-preview, 2026-03-01-preview"
+)
+"""What Azure's registries advertise (az-contract 2.1). Any other is accepted as well."""
 
 OPERATION_PREFIX = "registries-"
-TENANT = "00000000-0000-0000-0000-000000000000"
 
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-def registries_of(inventory: Inventory, subscription: str, group: str = "") -> list[Entry]:
-    """The entries of a subscription, or of one of its resource groups."""
-    return [
-        each
-        for each in inventory.registries
-        if each.subscription.lower() == subscription.lower()
-        and group.lower() in ("", each.resource_group.lower())
-    ]
-
-
-def find_registry(inventory: Inventory, wanted: ResourceId) -> Entry | None:
-    """The entry with this resource ID."""
-    return next(
-        (
-            each
-            for each in registries_of(inventory, wanted.subscription, wanted.resource_group)
-            if each.name.lower() == wanted.name.lower()
-        ),
-        None,
-    )
-
-
-def not_found(wanted: ResourceId) -> Problem:
-    """ARM's words for a registry that does not exist."""
-    return Problem(
-        status=404,
-        code="ResourceNotFound",
-        message=f"The Resource '{TYPE}/{wanted.name}' under resource group '{wanted.resource_group}' was not "
-        "found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
-    )
 
 
 def result_path(operation: Operation, location: str, version: str = "") -> str:
@@ -62,13 +36,13 @@ def result_path(operation: Operation, location: str, version: str = "") -> str:
 
 
 def result_id(text: str) -> str:
-    """The operation's id in the last part of `result_path`; empty when it is none."""
+    """The operation's id in the last part of `result_path`; empty for anything else."""
     prefix, rest = text[: len(OPERATION_PREFIX)], text[len(OPERATION_PREFIX) :]
     return import_id(rest) if prefix.lower() == OPERATION_PREFIX else ""
 
 
 def result_document(operation: Operation) -> dict[str, Any]:
-    """What a poll says: an entry for each manifest, then the status and our own fields."""
+    """The body of a poll: a member for each manifest, then the status and our own fields."""
     progress = operation.progress
     status = "Succeeded" if operation.state == "Succeeded" else "Accepted"
     return {
@@ -86,67 +60,17 @@ def result_document(operation: Operation) -> dict[str, Any]:
 
 
 def import_id(text: str) -> str:
-    """The id of an import as our own paths have it; empty when it is none."""
+    """The id of an import as our own paths have it; empty for anything else."""
     return text.lower() if _ID.fullmatch(text) else ""
 
 
 def operation_identifier(operation: Operation, entry: Entry | None) -> str:
-    """``x-ms-operation-identifier``: whose operation it is."""
+    """``x-ms-operation-identifier``: who started the operation."""
     who = operation.order.principal
     location = (entry.location if entry else "") or LOCATION
     return f"tenantId={_plain(who.tenant)},objectId={_plain(who.id)}/{_plain(location)}/{operation.id}"
 
 
 def _plain(text: str) -> str:
-    """`text` as it may stand in a header."""
+    """`text` as a header may hold it."""
     return re.sub(r"[^A-Za-z0-9@._:-]", "_", text)[:128]
-
-
-def subscription_document(subscription: str, tenant: str) -> dict[str, Any]:
-    """A subscription, for a caller of `tenant` (az-contract 3.1)."""
-    return {
-        "id": f"/subscriptions/{subscription}",
-        "subscriptionId": subscription,
-        "tenantId": tenant or TENANT,
-        "displayName": subscription,
-        "state": "Enabled",
-    }
-
-
-def provider_document(subscription: str, locations: list[str]) -> dict[str, Any]:
-    """The provider of registries, registered."""
-    return {
-        "id": f"/subscriptions/{subscription}/providers/{PROVIDER}",
-        "namespace": PROVIDER,
-        "registrationState": "Registered",
-        "registrationPolicy": "RegistrationRequired",
-        "resourceTypes": [
-            {
-                "resourceType": "registries",
-                "locations": locations,
-                "apiVersions": VERSIONS.split(", "),
-                "capabilities": "None",
-            },
-        ],
-    }
-
-
-def fits(document: dict[str, Any], wanted: Mapping[str, str]) -> bool:
-    """Whether a registry's document is one that `paging.read_filter` left."""
-    parsed = ResourceId.parse(document["id"])
-    values = {
-        "resourceType": document["type"],
-        "name": document["name"],
-        "location": document["location"],
-        "resourceGroup": parsed.resource_group if parsed else "",
-    }
-    return all(values[field].lower() == value for field, value in wanted.items())
-
-
-def metrics_forbidden(principal: Principal) -> Problem:
-    """For callers who may read no registry."""
-    return Problem(
-        status=403,
-        code="AuthorizationFailed",
-        message=f"The client '{principal.name or principal.id}' may read no registry, and so no metrics.",
-    )

@@ -9,8 +9,14 @@ from typing import Any, get_args
 
 from crossdock.service.values import Operation, State
 from crossdock.service.web import arm
+from crossdock.service.web.service import Call, Document, Service
 
 SCHEMA_ID = "urn:crossdock:import:1"
+
+
+async def schema(service: Service, call: Call) -> Document:
+    """The JSON schema of `import_document`."""
+    return IMPORT_SCHEMA
 
 
 def import_document(operation: Operation, base: str, shown: int | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, get_args
+from typing import get_args
 
 from aiohttp import web
 
@@ -11,14 +11,13 @@ from crossdock.acr.plan import find_source, make_plan
 from crossdock.acr.request import ImportRequest
 from crossdock.errors import InvalidInput
 from crossdock.inventory.values import Entry, ResourceId
+from crossdock.service.problems import refuse
 from crossdock.service.values import Operation, Order, Principal, State
 from crossdock.service.web import arm
-from crossdock.service.web.answers import client_request_id, json_answer
 from crossdock.service.web.importdocument import import_document
 from crossdock.service.web.paging import next_link, page_of
-from crossdock.service.web.refusal import refuse
 from crossdock.service.web.registries import find_entry
-from crossdock.service.web.service import Call, Service, is_own
+from crossdock.service.web.service import Call, Document, Reply, Service, client_request_id, is_own
 
 MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
 BODY_TIMEOUT = 30.0  # seconds for all of it
@@ -26,12 +25,15 @@ SHOWN_IN_LISTS = 10  # targets, and manifests, of each import in a list
 RETRY_AFTER = "1"  # seconds, a whole number (az-contract 2.4)
 
 
-async def import_image(service: Service, call: Call) -> web.Response:
-    """Accept an import: 202 and where its result will be. What can be refused now is."""
+async def import_image(service: Service, call: Call) -> Reply:
+    """Accept an import: 202, and where its result will be. Rejects here everything that can be.
+
+    The caller's rights come before anything that is known of the registries.
+    """
     target = find_entry(service, call)
     service.rights.check(call.principal, "importImage", target)
     if service.is_stopping:
-        refuse(503, "ServiceStopping", "The service is stopping and takes no new imports; try again soon.")
+        refuse(503, "ServiceStopping", "The service is stopping and accepts no new imports; retry soon.")
     body = await _body(call.request)
     try:
         wanted = ImportRequest.from_json(body)
@@ -59,52 +61,64 @@ async def import_image(service: Service, call: Call) -> web.Response:
     return _accepted(call, operation, target)
 
 
-async def operation_results(service: Service, call: Call) -> web.Response:
-    """How far an import is, or how it ended: 202, 200, or its error (az-contract 2.4)."""
+async def operation_results(service: Service, call: Call) -> Reply | Document:
+    """The progress of an import, or its end: 202, 200, or its error (az-contract 2.4)."""
     operation = service.imports.find(arm.result_id(call.values["operationId"]))
     subscription = call.values["subscriptionId"].lower()
     if operation is None or operation.order.registry.subscription.lower() != subscription:
         refuse(404, "OperationNotFound", "There is no such operation, or its result is no longer kept.")
-    target = _seen(service, call.principal, operation)
+    target = _target(service, call.principal, operation)
     if operation.problem is not None:
-        return json_answer(operation.problem.as_dict(), operation.problem.status)
+        return Reply(operation.problem.as_dict(), operation.problem.status)
     document = arm.result_document(operation)
     if operation.state == "Succeeded":
-        return json_answer(document)
+        return document
     return _accepted(call, operation, target, document)
 
 
-async def list_imports(service: Service, call: Call) -> web.Response:
-    """The imports that the caller may know of, the newest first."""
+async def list_imports(service: Service, call: Call) -> Document:
+    """The imports that the caller may see, the newest first."""
     state = call.query.get("state")
     if state is not None and state not in get_args(State):
         refuse(
             400,
             "InvalidQueryParameter",
-            f"The query parameter state is none of {', '.join(get_args(State))}.",
+            f"The query parameter state is not one of {', '.join(get_args(State))}.",
             target="state",
         )
     found = [each for each in service.seen_by(call.principal) if state in (None, each.state)]
     page, following = page_of(found, call.query, top="top", skip="skip")
     documents = [import_document(each, call.base, shown=SHOWN_IN_LISTS) for each in page]
-    return json_answer({"value": documents, **next_link(call.url(), following)})
+    return {"value": documents, **next_link(call.url(), following)}
 
 
-async def one_import(service: Service, call: Call) -> web.Response:
-    """One import; DELETE cancels it. One that has ended stays as it is."""
+async def one_import(service: Service, call: Call) -> Document:
+    """One import."""
+    operation, _ = _found(service, call)
+    return import_document(operation, call.base)
+
+
+async def cancel_import(service: Service, call: Call) -> Document:
+    """Cancel an import. One that has ended stays as it is."""
+    operation, target = _found(service, call)
+    if target is not None and not is_own(operation, call.principal):
+        service.rights.check(call.principal, "importImage", target)
+    return import_document(await service.imports.cancel(operation.id) or operation, call.base)
+
+
+def _found(service: Service, call: Call) -> tuple[Operation, Entry | None]:
+    """The import that the path names, and its target. Raises `Refused`."""
     operation = service.imports.find(arm.import_id(call.values["importId"]))
     if operation is None:
         refuse(404, "ImportNotFound", "There is no such import, or it is no longer kept.")
-    target = _seen(service, call.principal, operation)
-    if call.request.method == "DELETE":
-        if target is not None and not is_own(operation, call.principal):
-            service.rights.check(call.principal, "importImage", target)
-        operation = await service.imports.cancel(operation.id) or operation
-    return json_answer(import_document(operation, call.base))
+    return operation, _target(service, call.principal, operation)
 
 
-def _seen(service: Service, principal: Principal, operation: Operation) -> Entry | None:
-    """The target of an import that the caller may know of, if it is still there. Raises `Refused`."""
+def _target(service: Service, principal: Principal, operation: Operation) -> Entry | None:
+    """The target of an import, None if the inventory has lost it.
+
+    Raises `Refused` when the caller may not see the import.
+    """
     target = service.inventory.find(str(operation.order.registry))
     if not service.may_see(principal, operation):
         if target is None:
@@ -113,20 +127,18 @@ def _seen(service: Service, principal: Principal, operation: Operation) -> Entry
     return target
 
 
-def _accepted(
-    call: Call, operation: Operation, target: Entry | None, document: dict[str, Any] | None = None
-) -> web.Response:
+def _accepted(call: Call, operation: Operation, target: Entry | None, body: Document | bytes = b"") -> Reply:
     version = call.query.get("api-version", "")
     where = call.base + arm.result_path(operation, target.location if target else "", version)
-    answer = json_answer(document, 202) if document is not None else web.Response(status=202)
-    answer.headers.update(
+    return Reply(
+        body,
+        202,
         {
             "Location": where,
             "Retry-After": RETRY_AFTER,
             "x-ms-operation-identifier": arm.operation_identifier(operation, target),
-        }
+        },
     )
-    return answer
 
 
 async def _body(request: web.Request) -> bytes:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import ClassVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from crossdock import __version__
 from crossdock.service.values import ENDED, Operation, State
@@ -58,15 +57,15 @@ class Metrics:
         self._moved: dict[str, int] = {}  # operation → bytes counted
         self._counted: set[str] = set()  # operations whose end was counted
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count one answer; `route` is a template, never a path."""
+    def responded(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one response; `route` is a template, never a path."""
         self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
         self._durations.labels(route).observe(seconds)
 
-    def render(self, operations: Sequence[Operation]) -> tuple[bytes, str]:
-        """The text and its content type. `operations` are all that are known now."""
+    def render(self, operations: Sequence[Operation]) -> bytes:
+        """The text, of `CONTENT_TYPE_LATEST`. `operations` are all that are known now."""
         self._look_at(operations)
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return generate_latest(self._registry)
 
     def _look_at(self, operations: Sequence[Operation]) -> None:
         states = Count(each.state for each in operations)

@@ -1,10 +1,12 @@
-"""The bodies of the API, for its OpenAPI document."""
+"""The bodies and query parameters of the API, for its OpenAPI document."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
+from crossdock.service.values import State
 from crossdock.service.web.importdocument import ERROR_SCHEMA, IMPORT_SCHEMA
+from crossdock.service.web.paging import FILTERS
 
 _TEXT = {"type": "string"}
 _LINK = {"description": "The next page; absent on the last one.", "type": "string", "format": "uri"}
@@ -13,6 +15,34 @@ _LINK = {"description": "The next page; absent on the last one.", "type": "strin
 def ref(name: str) -> dict[str, str]:
     """A schema by its name."""
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def json_of(name: str = "") -> dict[str, Any]:
+    """A JSON body, as OpenAPI's `content`; without a name of a schema, any object."""
+    return {"application/json": {"schema": ref(name) if name else {"type": "object"}}}
+
+
+def text_of(media_type: str) -> dict[str, Any]:
+    """A text of this type, as OpenAPI's `content`."""
+    return {media_type: {"schema": _TEXT}}
+
+
+def query(name: str, schema: dict[str, Any], words: str) -> dict[str, Any]:
+    """A query parameter."""
+    return {"name": name, "in": "query", "description": words, "schema": schema}
+
+
+_SIZE = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
+_START = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
+_TERM = f"({'|'.join(FILTERS)}) eq '[^']*'"
+ARM_PAGE = (query("$top", _SIZE, "How many at most."), query("$skiptoken", _START, "As nextLink has it."))
+OWN_PAGE = (query("top", _SIZE, "How many at most."), query("skip", _START, "As nextLink has it."))
+FILTER = query(
+    "$filter",
+    {"type": "string", "pattern": f"^({_TERM}( and {_TERM})*)?$"},
+    "resourceType, name, resourceGroup or location, compared by eq, joined by and.",
+)
+STATE = query("state", {"type": "string", "enum": list(get_args(State))}, "Of this state.")
 
 
 def _list_of(name: str) -> dict[str, Any]:

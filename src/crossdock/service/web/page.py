@@ -10,14 +10,13 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
-from aiohttp import web
-
 from crossdock import __version__
 from crossdock.acr.names import default_target
-from crossdock.service.identity.tokens import Identity, Refused
+from crossdock.service.identity.tokens import Identity
+from crossdock.service.problems import Refused
 from crossdock.service.values import ENDED, Operation, Principal
 from crossdock.service.web.importdocument import seconds_of, timestamp
-from crossdock.service.web.service import Call, Service
+from crossdock.service.web.service import Call, Reply, Service
 
 SHOWN = 50  # imports that have ended
 SHOWN_TARGETS = 5  # of each import
@@ -56,32 +55,33 @@ def _password(encoded: str) -> str:
         return ""
 
 
-async def page(service: Service, call: Call) -> web.Response:
-    """The page, with the imports that the caller may know of."""
+async def page(service: Service, call: Call) -> Reply:
+    """The page, with the imports that the caller may see."""
     seen = service.seen_by(call.principal)
     who = "" if service.identity.is_open else call.principal.name or call.principal.id
     html = render_page(seen, who=who, is_stopping=service.is_stopping)
     headers = {
+        "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": POLICY,
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-store",
     }
-    return web.Response(text=html, content_type="text/html", charset="utf-8", headers=headers)
+    return Reply(html.encode(), headers=headers)
 
 
-async def style(service: Service, call: Call) -> web.Response:
+async def style(service: Service, call: Call) -> Reply:
     """The page's style sheet."""
-    return web.Response(text=_asset("page.css"), content_type="text/css", charset="utf-8")
+    return Reply(_asset("page.css"), headers={"Content-Type": "text/css; charset=utf-8"})
 
 
-async def script(service: Service, call: Call) -> web.Response:
+async def script(service: Service, call: Call) -> Reply:
     """The page's script."""
-    return web.Response(text=_asset("page.js"), content_type="text/javascript", charset="utf-8")
+    return Reply(_asset("page.js"), headers={"Content-Type": "text/javascript; charset=utf-8"})
 
 
 @cache
-def _asset(name: str) -> str:
-    return (files("crossdock.service.web") / name).read_text("utf-8")
+def _asset(name: str) -> bytes:
+    return (files("crossdock.service.web") / name).read_bytes()
 
 
 def render_page(operations: Sequence[Operation], *, who: str = "", is_stopping: bool = False) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from urllib.parse import urlencode
 
-from crossdock.service.identity.tokens import Refused
-from crossdock.service.values import Problem
+from crossdock.service.problems import refuse
 
 PAGE = 200  # entries of one answer unless fewer are asked for
 FILTERS = ("resourceType", "name", "resourceGroup", "location")
@@ -27,7 +26,7 @@ def page_of(
     """
     size = min(_number(query, top, PAGE), PAGE)
     if size == 0:
-        raise _wrong(top, query[top])
+        _wrong(top, query[top])
     start = _number(query, skip, 0)
     rest = {name: value for name, value in query.items() if name != skip}
     following = start + size
@@ -53,15 +52,12 @@ def read_filter(text: str) -> dict[str, str]:
         match = _TERM.fullmatch(term)
         field = usual.get(match[1].lower()) if match else None
         if match is None or field is None:
-            raise Refused(
-                Problem(
-                    status=400,
-                    code="InvalidFilterInQueryString",
-                    message="Invalid $filter specified in the query string: it may compare "
-                    f"{', '.join(FILTERS)} with a quoted text by eq, joined by and",
-                    target="$filter",
-                ),
-                {},
+            refuse(
+                400,
+                "InvalidFilterInQueryString",
+                "Invalid $filter specified in the query string: it may compare "
+                f"{', '.join(FILTERS)} with a quoted text by eq, joined by and",
+                target="$filter",
             )
         found[field] = match[2].replace("''", "'").lower()
     return found
@@ -72,17 +68,14 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise _wrong(name, text)
+        _wrong(name, text)
     return int(text)
 
 
-def _wrong(name: str, text: str) -> Refused:
-    return Refused(
-        Problem(
-            status=400,
-            code="InvalidQueryParameter",
-            message=f"The query parameter {name} is no whole number in its range: {text[:40]!r}",
-            target=name,
-        ),
-        {},
+def _wrong(name: str, text: str) -> NoReturn:
+    refuse(
+        400,
+        "InvalidQueryParameter",
+        f"The query parameter {name} is not a whole number in its range: {text[:40]!r}",
+        target=name,
     )

@@ -2,84 +2,86 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from collections.abc import Mapping
 
-from crossdock.acr.documents import LOCATION, registry_document
+from crossdock.acr.documents import LOCATION, TYPE, registry_document
 from crossdock.inventory.values import Entry, ResourceId
-from crossdock.service.identity.tokens import Refused
-from crossdock.service.values import Principal
-from crossdock.service.web import arm
-from crossdock.service.web.answers import json_answer
+from crossdock.service.problems import refuse
+from crossdock.service.web.arm import PROVIDER, VERSIONS
 from crossdock.service.web.paging import next_link, page_of, read_filter
-from crossdock.service.web.refusal import refuse
 from crossdock.service.web.service import Call, Document, Service
 
+TENANT = "00000000-0000-0000-0000-000000000000"  # of callers whose token names none
 
-async def subscriptions(service: Service, call: Call) -> web.Response:
+
+async def subscriptions(service: Service, call: Call) -> Document:
     """Every subscription of the inventory."""
-    tenant = call.principal.tenant
-    known = [arm.subscription_document(each, tenant) for each in _subscriptions(service)]
-    return json_answer({"value": known})
+    return {"value": [_subscription_document(each, call) for each in _subscriptions(service)]}
 
 
-async def subscription(service: Service, call: Call) -> web.Response:
+async def subscription(service: Service, call: Call) -> Document:
     """One subscription."""
-    return json_answer(arm.subscription_document(_subscription(service, call), call.principal.tenant))
+    return _subscription_document(_subscription(service, call), call)
 
 
-async def resources(service: Service, call: Call) -> web.Response:
+async def resources(service: Service, call: Call) -> Document:
     """The registries as resources, by ``$filter`` and ``$top``."""
     wanted = read_filter(call.query.get("$filter", ""))
-    found = _registries(service, call.principal, _subscription(service, call))
-    short = [
+    found = [
         {key: document[key] for key in ("id", "name", "type", "location", "sku", "tags")}
-        for document in map(registry_document, found)
-        if arm.fits(document, wanted)
+        for document in map(registry_document, _readable(service, call))
+        if _fits(document, wanted)
     ]
-    page, following = page_of(short, call.query)
-    return json_answer({"value": page, **next_link(call.url(), following)})
-
-
-async def registries(service: Service, call: Call) -> web.Response:
-    """The registries of a subscription or group."""
-    group = call.values.get("resourceGroupName", "")
-    found = _registries(service, call.principal, _subscription(service, call), group)
     page, following = page_of(found, call.query)
-    documents = [registry_document(each) for each in page]
-    return json_answer({"value": documents, **next_link(call.url(), following)})
+    return {"value": page, **next_link(call.url(), following)}
 
 
-async def registry(service: Service, call: Call) -> web.Response:
+async def registries(service: Service, call: Call) -> Document:
+    """The registries of a subscription or group."""
+    found = _readable(service, call, call.values.get("resourceGroupName", ""))
+    page, following = page_of(found, call.query)
+    return {"value": [registry_document(each) for each in page], **next_link(call.url(), following)}
+
+
+async def registry(service: Service, call: Call) -> Document:
     """One registry."""
     entry = find_entry(service, call)
     service.rights.check(call.principal, "read", entry)
-    return json_answer(registry_document(entry))
+    return registry_document(entry)
 
 
-async def provider(service: Service, call: Call) -> web.Response:
-    """The provider of registries: it is registered with every subscription."""
-    return json_answer(_provider(service, call))
-
-
-async def register(service: Service, call: Call) -> web.Response:
-    """Register the provider, which it is."""
-    return json_answer(_provider(service, call))
+async def provider(service: Service, call: Call) -> Document:
+    """The provider of registries, which is always registered."""
+    known = _subscription(service, call)
+    locations = dict.fromkeys(each.location or LOCATION for each in service.inventory.registries)
+    return {
+        "id": f"/subscriptions/{known}/providers/{PROVIDER}",
+        "namespace": PROVIDER,
+        "registrationState": "Registered",
+        "registrationPolicy": "RegistrationRequired",
+        "resourceTypes": [
+            {
+                "resourceType": "registries",
+                "locations": list(locations),
+                "apiVersions": VERSIONS.split(", "),
+                "capabilities": "None",
+            },
+        ],
+    }
 
 
 def find_entry(service: Service, call: Call) -> Entry:
     """The registry that the path names. Raises `Refused` (404)."""
-    known = _subscription(service, call)
-    wanted = ResourceId(known, call.values["resourceGroupName"], call.values["registryName"])
-    entry = arm.find_registry(service.inventory, wanted)
-    if entry is None:
-        raise Refused(arm.not_found(wanted), {})
-    return entry
-
-
-def _provider(service: Service, call: Call) -> Document:
-    known = _subscription(service, call)
-    locations = dict.fromkeys(each.location or LOCATION for each in service.inventory.registries)
-    return arm.provider_document(known, list(locations))
+    group, name = call.values["resourceGroupName"], call.values["registryName"]
+    for each in _entries(service, _subscription(service, call), group):
+        if each.name.lower() == name.lower():
+            return each
+    refuse(
+        404,
+        "ResourceNotFound",
+        f"The Resource '{TYPE}/{name}' under resource group '{group}' was not found. "
+        "For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+    )
 
 
 def _subscriptions(service: Service) -> list[str]:
@@ -89,6 +91,7 @@ def _subscriptions(service: Service) -> list[str]:
 
 
 def _subscription(service: Service, call: Call) -> str:
+    """The subscription that the path names, as the inventory spells it. Raises `Refused` (404)."""
     wanted = call.values["subscriptionId"]
     for each in _subscriptions(service):
         if each.lower() == wanted.lower():
@@ -96,6 +99,40 @@ def _subscription(service: Service, call: Call) -> str:
     refuse(404, "SubscriptionNotFound", f"The subscription '{wanted}' could not be found.")
 
 
-def _registries(service: Service, principal: Principal, subscription: str, group: str = "") -> list[Entry]:
-    found = arm.registries_of(service.inventory, subscription, group)
-    return [each for each in found if service.rights.may(principal, "read", each)]
+def _subscription_document(subscription: str, call: Call) -> Document:
+    """A subscription in the caller's tenant (az-contract 3.1)."""
+    return {
+        "id": f"/subscriptions/{subscription}",
+        "subscriptionId": subscription,
+        "tenantId": call.principal.tenant or TENANT,
+        "displayName": subscription,
+        "state": "Enabled",
+    }
+
+
+def _entries(service: Service, subscription: str, group: str = "") -> list[Entry]:
+    """The entries of a subscription, or of one of its resource groups."""
+    return [
+        each
+        for each in service.inventory.registries
+        if each.subscription.lower() == subscription.lower()
+        and group.lower() in ("", each.resource_group.lower())
+    ]
+
+
+def _readable(service: Service, call: Call, group: str = "") -> list[Entry]:
+    """The registries of the path's subscription, or of a group, that the caller may read."""
+    found = _entries(service, _subscription(service, call), group)
+    return [each for each in found if service.rights.may(call.principal, "read", each)]
+
+
+def _fits(document: Document, wanted: Mapping[str, str]) -> bool:
+    """Whether a registry's document passes what `paging.read_filter` read."""
+    parsed = ResourceId.parse(document["id"])
+    values = {
+        "resourceType": document["type"],
+        "name": document["name"],
+        "location": document["location"],
+        "resourceGroup": parsed.resource_group if parsed else "",
+    }
+    return all(values[field].lower() == value for field, value in wanted.items())

@@ -1,121 +1,95 @@
-"""From a method and a path to an endpoint. Pure: no server.
+"""Routes, and how a path finds them. Pure: no server.
 
-Azure's paths match in any case, and clients write them with doubled and trailing slashes (az-contract 3).
+Azure's paths match in any case, and clients send them with doubled and trailing slashes (az-contract 3).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 from urllib.parse import unquote
 
 from msgspec import Struct
 
-PROVIDER = "Microsoft.ContainerRegistry"
+from crossdock.service.web.service import Handler
 
-Endpoint = Literal[
-    "subscriptions",
-    "subscription",
-    "resources",
-    "provider",
-    "register",
-    "registries",
-    "registry",
-    "importImage",
-    "operationResults",
-    "imports",
-    "import",
-    "openapi",
-    "schema",
-    "health",
-    "ready",
-    "metrics",
-    "page",
-    "page-style",
-    "page-script",
-]
-Guarded = Literal["bearer", "page", "open"]
-"""Whom an endpoint answers: `bearer` those with a token, `page` also browsers, `open` everybody."""
+Guard = Literal["bearer", "page", "open"]
+"""Who may call: `bearer` callers with a token, `page` browsers as well, `open` anybody."""
+Tag = Literal["arm", "imports", "service"]
+"""OpenAPI's tag of an endpoint. Responses of `arm` carry Azure's headers."""
 
-_SUBSCRIPTION = "/subscriptions/{subscriptionId}"
-_GROUP = f"{_SUBSCRIPTION}/resourceGroups/{{resourceGroupName}}"
-_REGISTRY = f"{_GROUP}/providers/{PROVIDER}/registries/{{registryName}}"
+_PLACE = re.compile(r"\{([A-Za-z]+)\}")
 
 
 class Route(Struct, frozen=True):
-    """An endpoint, its path as OpenAPI writes it, and the methods that it answers."""
+    """One endpoint: what it answers, who may call it, and how the OpenAPI document describes it."""
 
-    endpoint: Endpoint
-    template: str
-    methods: tuple[str, ...] = ("GET",)
-    guarded: Guarded = "bearer"
-    is_arm: bool = False  # its answers carry Azure's headers
-
-
-ROUTES: tuple[Route, ...] = (
-    Route("subscriptions", "/subscriptions", is_arm=True),
-    Route("subscription", _SUBSCRIPTION, is_arm=True),
-    Route("resources", f"{_SUBSCRIPTION}/resources", is_arm=True),
-    Route("provider", f"{_SUBSCRIPTION}/providers/{PROVIDER}", is_arm=True),
-    Route("register", f"{_SUBSCRIPTION}/providers/{PROVIDER}/register", ("POST",), is_arm=True),
-    Route("registries", f"{_SUBSCRIPTION}/providers/{PROVIDER}/registries", is_arm=True),
-    Route("registries", f"{_GROUP}/providers/{PROVIDER}/registries", is_arm=True),
-    Route("registry", _REGISTRY, is_arm=True),
-    Route("importImage", f"{_REGISTRY}/importImage", ("POST",), is_arm=True),
-    Route(
-        "operationResults",
-        f"{_SUBSCRIPTION}/providers/{PROVIDER}/locations/{{location}}/operationResults/{{operationId}}",
-        is_arm=True,
-    ),
-    Route("imports", "/imports"),
-    Route("import", "/imports/{importId}", ("GET", "DELETE")),
-    Route("openapi", "/openapi.json", guarded="open"),
-    Route("schema", "/schemas/import.json", guarded="open"),
-    Route("health", "/healthz", guarded="open"),
-    Route("ready", "/readyz", guarded="open"),
-    Route("metrics", "/metrics"),
-    Route("page", "/", guarded="page"),
-    Route("page-style", "/page.css", guarded="open"),
-    Route("page-script", "/page.js", guarded="open"),
-)
+    method: str
+    template: str  # the path as OpenAPI writes it
+    handler: Handler
+    name: str  # `operationId`
+    summary: str
+    result: Mapping[str, Any] | None = None  # `content` of a successful response
+    tag: Tag = "service"
+    guard: Guard = "bearer"
+    query: tuple[Mapping[str, Any], ...] = ()  # its own query parameters
+    body: Mapping[str, Any] | None = None  # `content` of the request
+    statuses: tuple[int, ...] = (200,)  # of success
+    errors: Mapping[int, str] = {}  # besides those that follow from the guard
+    is_poll: bool = False  # clients repeat it by themselves, so it does not count as a request
+    is_audited: bool = False  # a refusal goes to the audit log
+    note: str = ""  # begins the message when another method is sent
 
 
 class Match(Struct, frozen=True):
-    """A route and what stands in the places of its template, decoded."""
+    """The routes of one template by their methods, HEAD included, and the decoded values of its places."""
 
-    route: Route
+    template: str
+    routes: Mapping[str, Route]
     values: Mapping[str, str]
+
+    @property
+    def first(self) -> Route:
+        """The route that speaks for the template: its tag and note are those of the others."""
+        return next(iter(self.routes.values()))
+
+
+class Router:
+    """Finds routes by paths."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        found: dict[str, dict[str, Route]] = {}
+        for each in routes:
+            found.setdefault(each.template, {})[each.method] = each
+        for methods in found.values():
+            if "GET" in methods:
+                methods["HEAD"] = methods["GET"]
+        self._table = [(tuple(_parts(template)), template, methods) for template, methods in found.items()]
+
+    def find(self, raw_path: str) -> Match | None:
+        """The routes of a path as it was in the request line, without its query; None: there are none."""
+        given = _parts(raw_path)
+        for wanted, template, methods in self._table:
+            values = _values(wanted, given)
+            if values is not None:
+                return Match(template, methods, values)
+        return None
 
 
 def _parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part]
 
 
-_TABLE: tuple[tuple[Route, tuple[str, ...]], ...] = tuple(
-    (each, tuple(_parts(each.template))) for each in ROUTES
-)
-_PLACE = re.compile(r"\{([A-Za-z]+)\}")
-
-
-def find_route(raw_path: str) -> Match | None:
-    """The route of a path as it stood in the request line, without its query; None: there is none."""
-    given = _parts(raw_path)
-    for route, template in _TABLE:
-        if len(template) != len(given):
-            continue
-        values: dict[str, str] = {}
-        for wanted, part in zip(template, given, strict=True):
-            decoded = unquote(part)
-            if place := _PLACE.fullmatch(wanted):
-                values[place[1]] = decoded
-            elif wanted.lower() != decoded.lower():
-                break
-        else:
-            return Match(route, values)
-    return None
-
-
-def allowed(route: Route) -> tuple[str, ...]:
-    """Every method that the route answers: what can be got can be asked for by HEAD."""
-    return (*route.methods, "HEAD") if "GET" in route.methods else route.methods
+def _values(template: tuple[str, ...], given: list[str]) -> dict[str, str] | None:
+    """The values of the template's places; None when the path does not match it."""
+    if len(template) != len(given):
+        return None
+    values: dict[str, str] = {}
+    for wanted, part in zip(template, given, strict=True):
+        decoded = unquote(part)
+        if place := _PLACE.fullmatch(wanted):
+            values[place[1]] = decoded
+        elif wanted.lower() != decoded.lower():
+            return None
+    return values

@@ -18,6 +18,9 @@ from crossdock.service.operations.imports import Imports
 from crossdock.service.values import Operation, Principal
 from crossdock.service.web.metrics import Metrics
 
+Document = dict[str, Any]
+CLIENT_REQUEST_ID = "x-ms-client-request-id"
+
 
 class Service(Struct, kw_only=True):
     """The parts of a running service."""
@@ -56,20 +59,14 @@ class Service(Struct, kw_only=True):
         return entry is not None and self.rights.may(principal, "read", entry)
 
 
-def is_own(operation: Operation, principal: Principal) -> bool:
-    """Whether the principal asked for the import."""
-    asked = operation.order.principal
-    return (asked.id, asked.issuer) == (principal.id, principal.issuer)
-
-
 class Call(Struct):
-    """One request, its caller, and what stands in the places of its path."""
+    """One request, its caller, and the values of the places in its path."""
 
     request: web.Request
     principal: Principal
     values: Mapping[str, str]
     base: str  # the URL of the service, without the last slash
-    asked: ImportRequest | None = None  # what its body says, once that is read
+    asked: ImportRequest | None = None  # an import's body, once it is parsed; for the audit log
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -81,5 +78,24 @@ class Call(Struct):
         return f"{self.base}{self.request.rel_url.raw_path}"
 
 
-Handler = Callable[[Service, Call], Awaitable[web.StreamResponse]]
-Document = dict[str, Any]
+class Reply(Struct, frozen=True):
+    """A response that is more than a JSON document with status 200."""
+
+    body: Document | bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = {}
+
+
+def is_own(operation: Operation, principal: Principal) -> bool:
+    """Whether the principal asked for the import."""
+    asked = operation.order.principal
+    return (asked.id, asked.issuer) == (principal.id, principal.issuer)
+
+
+def client_request_id(headers: Mapping[str, str]) -> str:
+    """The client's own id of its request; empty without one that can be used."""
+    text = headers.get(CLIENT_REQUEST_ID, "")
+    return text if len(text) <= 128 and text.isascii() and text.isprintable() else ""
+
+
+Handler = Callable[[Service, Call], Awaitable[Document | Reply]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossdock.service.identity.tokens import Refused
+from crossdock.service.problems import Refused
 from crossdock.service.web.paging import PAGE, next_link, page_of, read_filter
 
 ITEMS = list(range(PAGE + 5))

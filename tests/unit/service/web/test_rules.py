@@ -13,8 +13,8 @@ import pytest
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.rate import RateLimit
 from crossdock.service.values import Detail, Problem, State
+from crossdock.service.web.arm import VERSIONS
 from crossdock.service.web.imports import MAX_BODY
-from crossdock.service.web.versions import VERSIONS
 from unit.service.web.doubles import (
     BASE,
     BODY,
