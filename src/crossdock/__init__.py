@@ -14,23 +14,31 @@ if TYPE_CHECKING:
     from typing import Any
 
     from crossdock.api import CopyResult, Inspection, copy, copy_sync, inspect, list_tags
+    from crossdock.bodies import BytesBlob, StreamBlob
+    from crossdock.content import BlobSource, Body, ByteSink, Source, Target, UploadSession
     from crossdock.errors import CopyError, CrossdockError
     from crossdock.events import Event
     from crossdock.many import ManyResult, PairResult, copy_many, copy_many_sync
     from crossdock.mirroring.run import MirrorResult, mirror, mirror_sync
     from crossdock.oci.descriptor import Descriptor
+    from crossdock.oci.digest import Digest
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "BlobSource": "content",
+    "Body": "content",
+    "ByteSink": "content",
+    "BytesBlob": "bodies",
     "CopyError": "errors",
     "CopyOptions": "options",
     "CopyResult": "api",
     "Credentials": "options",
     "CrossdockError": "errors",
     "Descriptor": "oci.descriptor",
+    "Digest": "oci.digest",
     "Event": "events",
     "Inspection": "api",
     "ManyResult": "many",
@@ -39,6 +47,10 @@ _HOME = {
     "PairResult": "many",
     "Reference": "oci.reference",
     "RegistryOptions": "options",
+    "Source": "content",
+    "StreamBlob": "bodies",
+    "Target": "content",
+    "UploadSession": "content",
     "copy": "api",
     "copy_many": "many",
     "copy_many_sync": "many",
@@ -50,12 +62,17 @@ _HOME = {
 }
 
 __all__ = [
+    "BlobSource",
+    "Body",
+    "ByteSink",
+    "BytesBlob",
     "CopyError",
     "CopyOptions",
     "CopyResult",
     "Credentials",
     "CrossdockError",
     "Descriptor",
+    "Digest",
     "Event",
     "Inspection",
     "ManyResult",
@@ -64,6 +81,10 @@ __all__ = [
     "PairResult",
     "Reference",
     "RegistryOptions",
+    "Source",
+    "StreamBlob",
+    "Target",
+    "UploadSession",
     "copy",
     "copy_many",
     "copy_many_sync",

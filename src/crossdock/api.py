@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.events import Listener, check_listener, ignore
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import LayoutReference, Location, Reference, as_location
+from crossdock.oci.reference import Location, Reference, as_location
 from crossdock.options import CopyOptions, Verify
 from crossdock.reading import read_manifest
 from crossdock.transfer.attachedtags import is_attached_tag
@@ -26,7 +26,6 @@ from crossdock.wiring import Places, open_resuming, open_workshop
 
 if TYPE_CHECKING:
     from crossdock.content import Source
-    from crossdock.store.layout import LayoutStore
 
 T = TypeVar("T")
 
@@ -236,16 +235,9 @@ async def copy_one(
     resuming.warn_of_trouble(tally)
     reading = reading or await places.open(origin, "source", tally.retried)
     writing = await places.open(destination, "target", tally.retried)
-    verified = workshop.verify
-    if verified == "target" and isinstance(destination, LayoutReference):
-        verified = "stream"
-        tally.warn("a layout compares no digests itself: the blobs were hashed here, not by the target")
     wish = _wish(origin, destination, platforms, places.options, is_alone, is_named)
     copying = ImageCopy(wish, reading, writing, workshop, resuming, tally)
     named, root = await copying.run()
-    if isinstance(destination, LayoutReference) and wish.target_tag is None:
-        with during("push manifest to", "target", str(destination)):
-            await cast("LayoutStore", writing).add_root(root)  # index.json is how a layout is found
     for warning in places.take_warnings():
         tally.warn(warning)
     return CopyResult(
@@ -269,7 +261,7 @@ async def copy_one(
         uploads_resumed=tally.uploads_resumed,
         retries=tally.retries,
         seconds=time.monotonic() - started,
-        verified=verified,
+        verified=copying.verified,
         merged=copying.merged,
         warnings=tuple(tally.warnings),
     )

@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_kernels": {"_ext"},
     "_tls": set(),
     "content": {"oci", "errors"},
+    "bodies": {"content", "errors"},
     "reading": {"oci"},
     "verify": {"_kernels", "oci", "errors"},
     "locks": set(),
@@ -47,6 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"content", "verify", "oci", "options", "errors"},
     "transfer": {
         "kept",
+        "bodies",
         "descriptors",
         "content",
         "reading",
@@ -134,12 +136,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "_tls",
         "__init__",
     },
-    "__init__": {"many", "mirroring", "api", "errors", "events", "options", "oci"},
+    "__init__": {"bodies", "content", "many", "mirroring", "api", "errors", "events", "options", "oci"},
     "__main__": {"cli"},
 }
 
 # asyncio belongs to the layers that wait; os.environ to the edges that a person touches.
 MAY_USE_ASYNCIO = {
+    "bodies",
     "reading",
     "transport",
     "registry",

@@ -17,12 +17,17 @@ SRC = Path(crossdock.__file__).parent
 
 # What `from crossdock import …` gives. A name that goes, or changes its meaning, breaks other people's code.
 PUBLIC = {
+    "BlobSource",
+    "Body",
+    "ByteSink",
+    "BytesBlob",
     "CopyError",
     "CopyOptions",
     "CopyResult",
     "Credentials",
     "CrossdockError",
     "Descriptor",
+    "Digest",
     "Event",
     "Inspection",
     "ManyResult",
@@ -31,6 +36,10 @@ PUBLIC = {
     "PairResult",
     "Reference",
     "RegistryOptions",
+    "Source",
+    "StreamBlob",
+    "Target",
+    "UploadSession",
     "copy",
     "copy_many",
     "copy_many_sync",

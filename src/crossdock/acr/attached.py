@@ -18,6 +18,7 @@ from crossdock.reading import read_manifest
 from crossdock.transfer.attachedtags import compare_aside
 from crossdock.transfer.blob import during
 from crossdock.transfer.referrers import DEPTH
+from crossdock.transfer.sides import find_attached
 from crossdock.transfer.tasks import run_together
 
 
@@ -73,7 +74,7 @@ async def _graph(source: Source, root: Descriptor, data: bytes | None) -> list[D
 
 async def _attached(source: Source, subject: Descriptor) -> tuple[list[Descriptor], list[str]]:
     try:
-        return await source.attached(subject.digest)  # network
+        return await find_attached(source, subject.digest)  # network
     except CrossdockError:
         return [], []
 

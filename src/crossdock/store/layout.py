@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 from crossdock.content import ByteSink
@@ -124,43 +123,9 @@ class LayoutStore:
         """
         return await in_thread(self._find_manifest, reference)
 
-    checks_manifests = False  # a file is no proof that what it names is there
-
-    def knows_manifest(self, descriptor: Descriptor) -> bool:
-        """False: looking costs no more than remembering."""
-        return False
-
-    def knows_blob(self, descriptor: Descriptor) -> bool:
-        """False: looking costs no more than remembering."""
-        return False
-
-    async def has_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether the manifest's file is there with its bytes."""
-        return await in_thread(self._has_manifest, descriptor)
-
-    async def is_pushed_manifest(self, descriptor: Descriptor) -> bool:
-        """True: blobs and manifests are the same files, and the blobs below are looked for anyway."""
-        return True
-
     async def has_blob(self, descriptor: Descriptor) -> bool:
         """Whether the blob's file is there with the descriptor's size."""
         return await in_thread(self.files.size, descriptor.digest) == descriptor.size
-
-    def other_repository(self, descriptor: Descriptor) -> str | None:
-        """None: a layout has no other repositories."""
-        return None
-
-    def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
-        """At once: a layout has no other repositories."""
-        return nullcontext()
-
-    async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
-        """False: a layout has no other repositories."""
-        return False
-
-    @property
-    def resumable(self) -> None:
-        """None: a killed copy's temporary file is removed by the next."""
 
     async def start_upload(self, descriptor: Descriptor) -> LayoutUpload:
         """A temporary file in the layout. Raises `StoreError`."""
@@ -299,13 +264,6 @@ class LayoutStore:
         except (NotFound, ContentError):
             return None
 
-    def _has_manifest(self, descriptor: Descriptor) -> bool:
-        try:
-            self._read_manifest(descriptor)
-        except (NotFound, ContentError):
-            return False
-        return True
-
     def _writer(self) -> BlobWriter:
         self._prepare()
         return self.files.writer()
@@ -433,10 +391,6 @@ class FileBody:
 class LayoutUpload:
     """One blob on its way into a layout (`content.UploadSession`)."""
 
-    boundary: int | None = None  # one file, whatever its size
-    checks_digest = False  # a file takes any name
-    piped = None  # bytes are written to a file in a thread
-
     def __init__(self, files: BlobFiles, descriptor: Descriptor, writer: BlobWriter) -> None:
         self._files = files
         self._descriptor = descriptor
@@ -446,9 +400,6 @@ class LayoutUpload:
     def offset(self) -> int:
         """Bytes taken so far."""
         return self._writer.size
-
-    def prepare(self) -> None:
-        """Nothing: the file is open."""
 
     async def append(self, data: memoryview) -> None:
         """Write the next bytes. Raises `SizeMismatch` past the descriptor's size, `StoreError`."""

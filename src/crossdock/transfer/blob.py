@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec import Struct, field
 
 from crossdock._kernels import Slot
-from crossdock.content import BlobSource, Source, Target, UploadSession
+from crossdock.content import BlobSource, Source, UploadSession
 from crossdock.descriptors import affordable
 from crossdock.errors import (
     Cancelled,
@@ -30,11 +30,13 @@ from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
 from crossdock.transfer.hashing import HashingService
+from crossdock.transfer.inline import blob_at
 from crossdock.transfer.parts import PipedPiece
 from crossdock.transfer.pipes import IS_AVAILABLE, Pipes
 from crossdock.transfer.ranges import AnyPiece, Piece, RangedReader, Supply
 from crossdock.transfer.resume import Continuation, Resuming, is_wrong_content
 from crossdock.transfer.shares import Shares
+from crossdock.transfer.sides import TargetSide, boundary_of, piped_of
 from crossdock.transfer.spooling import Reader, Spooling
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import ended, stop
@@ -115,9 +117,9 @@ class Workshop(Struct, frozen=True):
         """Whether a manifest that is at the target does not stand for its blobs."""
         return self.check_blobs or self.verify == "reread"
 
-    def trusts(self, session: UploadSession) -> bool:
-        """Whether nobody hashes here what `session` sends."""
-        return self.verify == "target" and session.checks_digest
+    def trusts(self, target: TargetSide, blob: Descriptor) -> bool:
+        """Whether the blob is not hashed here, because the target compares its digest."""
+        return self.verify == "target" and target.checks_digest(blob)
 
 
 def note_interruption(interruption: UploadInterrupted, blob: Descriptor, target: str, tally: Tally) -> None:
@@ -164,7 +166,7 @@ class BlobMove:
         self,
         blob: Descriptor,
         source: Source,
-        target: Target,
+        target: TargetSide,
         workshop: Workshop,
         resuming: Resuming,
         tally: Tally,
@@ -188,7 +190,8 @@ class BlobMove:
 
     async def _attempt(self) -> None:
         self._is_verified = False
-        source = self._source.blob(self._blob)  # resolved anew when it is tried again
+        with during("fetch blob from", "source", self._source_name):
+            source = blob_at(self._source, self._blob)  # redirects are resolved again on a retry
         with during("push blob to", "target", self._target_name):
             session = await self._upload.start()
         try:
@@ -230,9 +233,9 @@ class BlobMove:
         size = self._blob.size
         if self._is_verified and resume_at == size:
             return  # the target holds every byte that was verified; only its commit failed
-        boundary = session.boundary
+        boundary = boundary_of(session)
         begin, verifier = resume_at, None
-        if not self._workshop.trusts(session):
+        if not self._workshop.trusts(self._target, self._blob):
             begin, state = self._upload.nearest_state(resume_at)
             verifier = BlobVerifier(self._blob, resumable=self._upload.keeps_states(session), state=state)
         if begin == size:
@@ -280,7 +283,7 @@ class BlobMove:
         """The way for bytes that nobody here reads."""
         if not IS_AVAILABLE or self._workshop.paranoid or self._spooling.keeps:
             return None
-        return Pipes(lambda: session.piped is not None, self._workshop.supply.permits.held)
+        return Pipes(lambda: piped_of(session) is not None, self._workshop.supply.permits.held)
 
     async def _clear(
         self,

@@ -15,15 +15,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
-from crossdock.content import Source, Target
+from crossdock.content import Source
 from crossdock.errors import ContentError, CopyError, CrossdockError, NotFound
 from crossdock.events import BlobOutcome
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import BlobMove, Workshop, during
-from crossdock.transfer.inline import InlineSource, inline_bytes
 from crossdock.transfer.reread import reread_blob
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.small import SmallMove
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
@@ -38,7 +38,7 @@ class BlobCopies:
     def __init__(
         self,
         source: Source,
-        target: Target,
+        target: TargetSide,
         workshop: Workshop,
         resuming: Resuming,
         tally: Tally,
@@ -134,7 +134,7 @@ class BlobCopies:
         if not self._target.knows_blob(blob):
             with during("check blob at", "target", f"{self._target.name}@{blob.digest}"):
                 async with self._checks:
-                    if not await self._target.has_blob(blob):  # network
+                    if not await self._target.target.has_blob(blob):  # network
                         return False
         if self._workshop.verify != "reread":
             return True
@@ -158,15 +158,14 @@ class BlobCopies:
         return True
 
     def _turn(self, blob: Descriptor) -> AbstractAsyncContextManager[None]:
-        if self._mount_from:  # it is in the target's registry already
+        mounts = self._target.mounts
+        if mounts is None or self._mount_from:  # it is in the target's registry already
             return nullcontext()
         # By the source's registry: one that is slow or silent keeps no copy waiting that reads elsewhere.
-        return self._target.turn(blob, self._registry)
+        return mounts.turn(blob, self._registry)
 
     async def _move(self, blob: Descriptor) -> BlobOutcome:
-        data = inline_bytes(blob)
-        source = self._source if data is None else InlineSource(self._source, data)
-        parts = (blob, source, self._target, self._workshop)
+        parts = (blob, self._source, self._target, self._workshop)
         rereads = self._workshop.verify == "reread"
         async with self._place(blob):
             if await self._mount(blob) and (not rereads or await self._reads_back(blob)):
@@ -203,12 +202,13 @@ class BlobCopies:
 
     async def _mount(self, blob: Descriptor) -> bool:
         """Whether another repository of the target's registry gave it. A refusal only costs the upload."""
-        if blob.digest in self._again:
+        mounts = self._target.mounts
+        if mounts is None or blob.digest in self._again:
             return False
-        known = self._target.other_repository(blob)
+        known = mounts.other_repository(blob)
         for repository in self._mount_from or ((known,) if known is not None else ()):
             try:
-                if await self._target.mount(blob, repository):  # network
+                if await mounts.mount(blob, repository):  # network
                     return True
             except CrossdockError as error:
                 self._tally.retried("target", "mount blob", str(error))

@@ -32,6 +32,7 @@ from crossdock.errors import (
     CopyError,
     CrossdockError,
     DigestMismatch,
+    InvalidOption,
     LimitExceeded,
     NotFound,
     RegistryError,
@@ -55,6 +56,7 @@ from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import missing_child_hint, select
 from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.sides import target_side
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import both, run_together
 from crossdock.verify import size_note
@@ -97,15 +99,16 @@ class ImageCopy:
     ) -> None:
         self._wish = wish
         self._source = source
-        self._target = target
+        self._target = target_side(target)
         self._workshop = workshop
         self._resuming = resuming
         self._tally = tally
         self._subjects: list[Descriptor] = []  # manifests for which referrers are still to be looked for
         self._unpushed: tuple[Descriptor, bytes] | None = None  # the root, until the target has it
+        self.verified = workshop.verify  # what is done of it: not every target can do all
         self.merged = False  # the target's tag got what the source has beside its own content
         self._once: dict[tuple[Kind, str], asyncio.Future[None] | None] = {}  # None: nothing to wait for
-        self._blobs = BlobCopies(source, target, workshop, resuming, tally, wish.mount_from)
+        self._blobs = BlobCopies(source, self._target, workshop, resuming, tally, wish.mount_from)
         self._promised: dict[Digest, Descriptor] = {}  # manifests that the target is believed to have
         self._sizes: dict[str, int] = {}
         self._manifest_bytes = 0
@@ -117,6 +120,7 @@ class ImageCopy:
     async def run(self) -> tuple[Descriptor, Descriptor]:
         """Copy it. Returns the descriptor the source named and the one the target has now."""
         started = time.monotonic()
+        self._check_verify()
         wish = self._wish
         named = await self._look_up()
         if self._found is not None and self._is_found(named):
@@ -143,8 +147,22 @@ class ImageCopy:
             if self._refused is None or error.side != "target" or not _lacks_login(error, self._refused):
                 raise
             raise self._refused from self._refused.cause  # it names what was asked for, not one of its blobs
+        if wish.target_tag is None and self._target.lists_roots is not None:
+            with during("push manifest to", "target", wish.target_reference):
+                await self._target.lists_roots.add_root(root)
         self._tally.emit(CopyDone(root.digest, time.monotonic() - started))
         return named, root
+
+    def _check_verify(self) -> None:
+        """Adjust `verified` to what the target can do. Raises `CopyError` when it cannot be read back."""
+        if self.verified == "reread" and self._target.reads_back is None:
+            with during("read back from", "target", self._wish.target_reference):
+                raise InvalidOption("this target cannot be read back", hint="verify by stream instead")
+        if self.verified == "target" and self._target.checks_digests is None:
+            self.verified = "stream"
+            self._tally.warn(
+                "the target compares no digests itself: the blobs were hashed here, not by the target"
+            )
 
     async def _settle_root(self, root: Descriptor, data: bytes, there: bytes) -> tuple[Descriptor, bytes]:
         """What is to be at the target under a tag that clients attach content by, where it has another."""
@@ -188,7 +206,7 @@ class ImageCopy:
         """The manifest that the target has under a tag or digest; errors call it `shown`. # network"""
         with during("resolve", "target", shown):
             async with self._manifests:
-                data = await self._target.find_manifest(name)  # network
+                data = await self._target.target.find_manifest(name)  # network
             self._count(data or b"")
             return data
 
@@ -347,15 +365,15 @@ class ImageCopy:
     ) -> None:
         """PUT the manifest; where it is found only after it was read back, if it is to be. # network"""
         if self._workshop.verify == "reread":
-            await self._target.push_manifest(descriptor, data, None)
+            await self._target.target.push_manifest(descriptor, data, None)
             await reread_manifest(descriptor, self._target)
             if tag is None and not refers:
                 return
         async with self._manifests:
-            if refers:
-                await self._target.push_referrer(descriptor, data)
+            if refers and self._target.lists_referrers is not None:
+                await self._target.lists_referrers.push_referrer(descriptor, data)
             else:
-                await self._target.push_manifest(descriptor, data, tag)
+                await self._target.target.push_manifest(descriptor, data, tag)
 
     async def _find_or_fetch(self, descriptor: Descriptor, shown: str) -> tuple[bytes, bool]:
         """The manifest, and whether it is the target's own."""
@@ -412,7 +430,7 @@ class ImageCopy:
     @property
     def _looks(self) -> bool:
         """Whether a manifest at the target does not stand for its blobs."""
-        return self._workshop.checks_blobs or not self._target.checks_manifests
+        return self._workshop.checks_blobs or self._target.checks_manifests is None
 
     def _looks_below(self, manifest: Descriptor) -> bool:
         return self._looks and not self._target.knows_manifest(manifest)
@@ -492,17 +510,21 @@ class ImageCopy:
     async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether the target has it under its digest. # network"""
         shown = f"{self._target.name}@{descriptor.digest}"
-        if self._workshop.verify == "reread":  # only what was read is said to be read back
+        checking = self._target.checks_manifests
+        if checking is None or self._workshop.verify == "reread":  # only what was read counts as read back
             return _is_content_of(await self.find(descriptor.digest, shown) or b"", descriptor.digest)
         with during("check manifest at", "target", shown):
             async with self._manifests:
-                return await self._target.has_manifest(descriptor)  # network
+                return await checking.has_manifest(descriptor)  # network
 
     async def _is_pushed_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether what was found under the digest is certainly no mere blob. # network"""
+        """Whether what was found under the digest is certainly not a mere blob. # network"""
+        checking = self._target.checks_manifests
+        if checking is None:  # what is below it is looked for anyway
+            return True
         with during("check manifest at", "target", f"{self._target.name}@{descriptor.digest}"):
             async with self._manifests:
-                return await self._target.is_pushed_manifest(descriptor)  # network
+                return await checking.is_pushed_manifest(descriptor)  # network
 
     def _note(self, kind: Kind, brought: Descriptor) -> None:
         if self._resuming.journal is not None:

@@ -1,16 +1,17 @@
-"""A source that is asked once for what several targets get."""
+"""A source whose manifests are fetched once for several targets."""
 
 from __future__ import annotations
 
 from crossdock.content import BlobSource, Source
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.transfer.sides import find_attached
 
 MOST_BYTES = 32 << 20  # of manifests; those over it are fetched again for each target
 
 
 class KeptSource:
-    """`Source` over another: manifests, and what is attached to them, are remembered. Blobs are not."""
+    """A `Source` over another that remembers manifests and what is attached to them, but no blobs."""
 
     def __init__(self, source: Source, root: Descriptor) -> None:
         """`root` is what the source was resolved to."""
@@ -22,11 +23,11 @@ class KeptSource:
 
     @property
     def name(self) -> str:
-        """As the source itself is called."""
+        """The name of the source itself."""
         return self._source.name
 
     def rename(self, root: Descriptor) -> None:
-        """The source was resolved once more, to another manifest."""
+        """The source was resolved again, to another manifest."""
         self._root = root
 
     async def resolve(self, reference: str) -> Descriptor:
@@ -48,8 +49,8 @@ class KeptSource:
         return self._source.blob(descriptor)
 
     async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
-        """As `Source.attached`. # network, the first time"""
+        """As `FindsAttached.attached`. # network, the first time"""
         found = self._attached.get(digest)
         if found is None:
-            found = self._attached[digest] = await self._source.attached(digest)
+            found = self._attached[digest] = await find_attached(self._source, digest)
         return found

@@ -21,6 +21,7 @@ from crossdock._kernels import Slot
 from crossdock.content import Body, UploadSession
 from crossdock.transfer.budget import Budget, Request
 from crossdock.transfer.pipes import Pipe, Pipes
+from crossdock.transfer.sides import piped_of
 
 DISCARD_SIZE = 1 << 18
 
@@ -35,7 +36,7 @@ class PipedPiece(Struct, frozen=True):
 
     async def pipe_to(self, session: UploadSession) -> None:
         """Give the bytes to `session`. Raises as `UploadSession.append` does. # network"""
-        piped = session.piped
+        piped = piped_of(session)
         if piped is not None:
             await piped.append_pipe(self.pipe)
         else:  # its connection broke, or is another one now

@@ -18,10 +18,11 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from crossdock.content import Source, Target
+from crossdock.content import Source
 from crossdock.errors import (
     ContentError,
     CopyError,
+    CrossdockError,
     DigestMismatch,
     LimitExceeded,
     NotFound,
@@ -29,12 +30,14 @@ from crossdock.errors import (
     RedirectRefused,
     ReferrersIncomplete,
     SizeMismatch,
+    Unsupported,
     root_cause,
     was_refused,
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import during
+from crossdock.transfer.sides import TargetSide, find_attached, finds_attached
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
 
@@ -51,7 +54,7 @@ class ReferrersCopy:
     """Everything attached to the manifests of one copy."""
 
     def __init__(
-        self, graph: ImageCopy, source: Source, target: Target, tally: Tally, *, required: bool
+        self, graph: ImageCopy, source: Source, target: TargetSide, tally: Tally, *, required: bool
     ) -> None:
         """`required`: what cannot be looked for, or copied, ends the copy."""
         self._graph = graph
@@ -70,7 +73,7 @@ class ReferrersCopy:
         try:
             with during("look for referrers of", "source", shown):
                 async with self._lookups:
-                    referrers, tags = await self._source.attached(subject.digest)
+                    referrers, tags = await find_attached(self._source, subject.digest)
         except CopyError as error:
             if self._required:
                 error.hint = error.hint or _HINT
@@ -85,7 +88,7 @@ class ReferrersCopy:
             return [], []
         return referrers, tags
 
-    def _give_up(self, shown: str, why: str) -> None:
+    def _give_up(self, shown: str, why: str, kind: type[CrossdockError] = LimitExceeded) -> None:
         """Not everything that is attached will be copied. Raises `CopyError` when it is required."""
         error = CopyError(
             f"look for referrers of source {shown}: {why}",
@@ -93,7 +96,7 @@ class ReferrersCopy:
             operation="look for referrers of",
             side="source",
             reference=shown,
-            cause=LimitExceeded(why),
+            cause=kind(why),
         )
         if self._required:
             raise error from error.cause
@@ -101,6 +104,11 @@ class ReferrersCopy:
 
     async def run(self, subjects: list[Descriptor]) -> None:
         """Copy what is attached to `subjects`, and to that. Raises `CopyError`. # network"""
+        if not finds_attached(self._source):
+            if self._required and subjects:
+                shown = f"{self._source.name}@{subjects[0].digest}"
+                self._give_up(shown, "this source cannot list them", Unsupported)
+            return
         for depth in range(DEPTH + 1):
             level = list(
                 {each.digest: each for each in subjects if each.digest not in self._looked_for}.values()

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from crossdock.content import Target
+from crossdock.content import ReadsBack
 from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.ranges import Piece, RangedReader
+from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier
 
 _HINT = "the target does not keep what it was sent and confirmed: look at its storage and proxies"
 
 
-async def reread_blob(blob: Descriptor, target: Target, workshop: Workshop, tally: Tally) -> None:
+async def reread_blob(blob: Descriptor, target: TargetSide, workshop: Workshop, tally: Tally) -> None:
     """Read the whole blob from `target` and compare. Raises `CopyError`. # network"""
     verifier = BlobVerifier(blob)
     reader = RangedReader(
-        target.blob(blob),
+        _readable(target).blob(blob),
         blob.size,
         workshop.supply,
         on_requested=lambda count: None,  # what is counted is asked of the source
@@ -40,11 +41,16 @@ async def reread_blob(blob: Descriptor, target: Target, workshop: Workshop, tall
             await reader.close()
 
 
-async def reread_manifest(manifest: Descriptor, target: Target) -> None:
+async def reread_manifest(manifest: Descriptor, target: TargetSide) -> None:
     """Fetch the manifest from `target` and compare. Raises `CopyError`. # network"""
     with during("read back manifest from", "target", f"{target.name}@{manifest.digest}"):
         try:
-            await target.fetch_manifest(manifest)
+            await _readable(target).fetch_manifest(manifest)
         except (ContentError, NotFound) as error:
             error.hint = _HINT
             raise
+
+
+def _readable(target: TargetSide) -> ReadsBack:
+    assert target.reads_back is not None, "refused before anything was copied"
+    return target.reads_back

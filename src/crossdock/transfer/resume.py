@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from crossdock._kernels import BACKEND
-from crossdock.content import ResumableSession, Target, UploadSession
+from crossdock.content import ResumableSession, ResumesUploads, UploadSession
 from crossdock.errors import (
     ContentError,
     DigestMismatch,
@@ -35,6 +35,7 @@ from crossdock.errors import (
 )
 from crossdock.events import UploadKept, UploadResumed
 from crossdock.oci.descriptor import Descriptor
+from crossdock.transfer.sides import TargetSide, boundary_of
 from crossdock.transfer.tally import Tally
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Continuation:
     """One blob's upload beyond the life of this process. Use it in an ``async with`` block."""
 
     def __init__(
-        self, blob: Descriptor, source_name: str, target: Target, resuming: Resuming, tally: Tally
+        self, blob: Descriptor, source_name: str, target: TargetSide, resuming: Resuming, tally: Tally
     ) -> None:
         self._blob = blob
         self._source_name = source_name
@@ -81,7 +82,9 @@ class Continuation:
         self._keeps_states = resuming.keeps_states
         self._keeps = resuming.keeps
         self._tally = tally
-        self._resumable = target.resumable if blob.size > resuming.above else None
+        self._resumable: ResumesUploads | None = None
+        if blob.size > resuming.above and target.resumes is not None and target.resumes.may_resume():
+            self._resumable = target.resumes
         self._record: UploadRecord | None = None
         self._session: ResumableSession | None = None
         self._states: dict[int, bytes] = {}
@@ -122,7 +125,7 @@ class Continuation:
 
     def read_limit(self, session: UploadSession) -> int | None:
         """Where reading the source ends for now, so that a kill does not cost more; None: nowhere."""
-        if self._session is None or session.boundary is None:
+        if self._session is None or boundary_of(session) is None:
             return None
         return self.acknowledged_at + CHUNKS_AHEAD * self._chunk_size
 
@@ -131,7 +134,7 @@ class Continuation:
         self._states.clear()
         self.acknowledged_at = self._resumed_at = 0
         if self._resumable is None:
-            return await self._target.start_upload(self._blob)
+            return await self._target.target.start_upload(self._blob)
         saved = self._record.saved if self._record is not None else None
         if saved is not None and self._keeps_states:
             self._states.update(saved.states)
@@ -197,7 +200,7 @@ class Continuation:
 
     def keeps_states(self, session: UploadSession) -> bool:
         """Whether the digest is to be made so that `keep_state` can have its states."""
-        return self._keeps_states and session.boundary is not None
+        return self._keeps_states and boundary_of(session) is not None
 
     def keep_state(self, offset: int, state: bytes) -> None:
         """The digest's state after the bytes before `offset`."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 
 from crossdock._kernels import Slot
-from crossdock.content import BlobSource, Source, Target, UploadSession
+from crossdock.content import BlobSource, Source, UploadSession
 from crossdock.errors import CrossdockError, ProtocolError, UploadInterrupted
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.blob import Workshop, check_mark, during, note_interruption, tried_again
+from crossdock.transfer.inline import blob_at
 from crossdock.transfer.patience import Patience
+from crossdock.transfer.sides import TargetSide, prepare
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier, verify_bytes
 
@@ -26,7 +28,7 @@ class SmallMove:
     """One blob of at most a slot on its way from a source to a target."""
 
     def __init__(
-        self, blob: Descriptor, source: Source, target: Target, workshop: Workshop, tally: Tally
+        self, blob: Descriptor, source: Source, target: TargetSide, workshop: Workshop, tally: Tally
     ) -> None:
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"
@@ -44,12 +46,12 @@ class SmallMove:
     async def _attempt(self) -> None:
         blob = self._blob
         with during("push blob to", "target", self._target_name):
-            session = await self._target.start_upload(blob)
+            session = await self._target.target.start_upload(blob)
         try:
             if blob.size:
                 await self._through_slot(session)
             else:
-                await self._verify(memoryview(b""), session)
+                await self._verify(memoryview(b""))
                 await self._send(session, memoryview(b""), None)
         except BaseException:
             await asyncio.shield(session.cancel())  # network, bounded by the session
@@ -67,7 +69,7 @@ class SmallMove:
                 permits.release()
             raise
         try:
-            session.prepare()
+            prepare(session)
             try:
                 view = await self._fetch(slot)
             finally:
@@ -75,7 +77,7 @@ class SmallMove:
                     permits.release()
             if self._workshop.paranoid:
                 slot.mark(self._blob.size)
-            await self._verify(view, session)
+            await self._verify(view)
             await self._send(session, view, slot if self._workshop.paranoid else None)
         finally:
             supply.budget.release(slot)
@@ -86,7 +88,7 @@ class SmallMove:
         patience = Patience(self._workshop.supply.network)
         best = 0  # bytes that were here at once; a source without ranges begins again at 0
         with during("fetch blob from", "source", self._source_name):
-            source = self._source.blob(self._blob)
+            source = blob_at(self._source, self._blob)
             while landing.filled < self._blob.size:
                 try:
                     await self._fetch_once(source, landing)
@@ -112,8 +114,8 @@ class SmallMove:
         finally:
             body.close()
 
-    async def _verify(self, view: memoryview, session: UploadSession) -> None:
-        if self._workshop.trusts(session):
+    async def _verify(self, view: memoryview) -> None:
+        if self._workshop.trusts(self._target, self._blob):
             return
         with during("fetch blob from", "source", self._source_name):
             if self._blob.size <= HASH_INLINE:

@@ -144,7 +144,7 @@ class MemoryTarget:
     elsewhere: dict[str, dict[str, bytes]] = field(default_factory=dict)  # repository → blobs to mount
     seen: list[str] = field(default_factory=list)  # those whose blobs are known before a mount is tried
     chunk_size: int | None = None
-    checks_digest: bool = False
+    compares_digests: bool = False
     pipes: bool = False  # takes bytes by pipes
     piped: int = 0  # bytes that came so
     # Called with (session, bytes about to be taken): may raise.
@@ -168,8 +168,6 @@ class MemoryTarget:
     async def find_manifest(self, reference: str) -> bytes | None:
         digest = self.tags.get(reference, reference)
         return self.manifests[digest][1] if digest in self.manifests else None
-
-    checks_manifests = True
 
     def knows_manifest(self, descriptor: Descriptor) -> bool:
         return False
@@ -200,7 +198,8 @@ class MemoryTarget:
         self.blobs[descriptor.digest] = data
         return True
 
-    resumable = None
+    def checks_digest(self, descriptor: Descriptor) -> bool:
+        return self.compares_digests
 
     async def start_upload(self, descriptor: Descriptor) -> UploadSession:
         session = MemorySession(self, descriptor)
@@ -230,7 +229,6 @@ class MemorySession:
         self.target, self.descriptor = target, descriptor
         self.data = bytearray()
         self.boundary = target.chunk_size
-        self.checks_digest = target.checks_digest
         self.state = "open"
         self.interruptions = 0
 
@@ -269,7 +267,7 @@ class MemorySession:
         assert self.state == "open"
         self.target.on_commit(self)
         if Digest.of(bytes(self.data), self.descriptor.digest.algorithm) != self.descriptor.digest:
-            assert self.checks_digest, "a wrong blob was complete at a target that does not look"
+            assert self.target.compares_digests, "a wrong blob was complete at a target that does not look"
             raise UploadRejected("DIGEST_INVALID", status=400)
         self.state = "committed"
         self.target.log.append(f"blob {self.descriptor.digest}")

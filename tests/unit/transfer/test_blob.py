@@ -24,6 +24,7 @@ from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import BlobMove, Workshop
 from crossdock.transfer.concurrency import LANDED_SLOTS
 from crossdock.transfer.ranges import RangedReader
+from crossdock.transfer.sides import target_side
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
@@ -39,7 +40,7 @@ def blob_of(size: int, seed: int = 7) -> tuple[Descriptor, bytes]:
 
 async def move(blob: Descriptor, source: MemorySource, target: MemoryTarget, workshop: Workshop) -> Tally:
     tally = Tally(ignore)
-    await BlobMove(blob, source, target, workshop, WHOLE, tally).run()
+    await BlobMove(blob, source, target_side(target), workshop, WHOLE, tally).run()
     assert source.live == 0, "a body was not closed"
     return tally
 

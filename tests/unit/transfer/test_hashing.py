@@ -15,6 +15,7 @@ from crossdock.oci.digest import Digest
 from crossdock.transfer import hashing
 from crossdock.transfer.blob import BlobMove
 from crossdock.transfer.hashing import HASH_INLINE, HashingService
+from crossdock.transfer.sides import target_side
 from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier, Buffer, update_many
 from unit.transfer.doubles import MemorySource, MemoryTarget
@@ -203,7 +204,7 @@ async def test_a_cancelled_move_keeps_its_slot_while_the_thread_reads_it(gate: G
     blob = Descriptor("application/octet-stream", Digest.of(data), len(data))
     source, target = MemorySource(blobs={blob.digest: data}), MemoryTarget()
     moving = asyncio.ensure_future(
-        BlobMove(blob, source, target, workshop, WHOLE, Tally(lambda event: None)).run()
+        BlobMove(blob, source, target_side(target), workshop, WHOLE, Tally(lambda event: None)).run()
     )
     await gate.begun.wait()
     moving.cancel()

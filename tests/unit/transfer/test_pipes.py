@@ -20,6 +20,7 @@ from crossdock.transfer import pipes as module
 from crossdock.transfer.blob import BlobMove, Workshop
 from crossdock.transfer.concurrency import Gauge
 from crossdock.transfer.pipes import IS_AVAILABLE, MOST_PIPES, PIPE_SIZE, Pipe, Pipes
+from crossdock.transfer.sides import target_side
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import stop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
@@ -59,7 +60,7 @@ async def workshop() -> AsyncIterator[Workshop]:
 
 async def move(blob, source: MemorySource, target: MemoryTarget, workshop: Workshop) -> Tally:
     tally = Tally(ignore)
-    await BlobMove(blob, source, target, workshop, WHOLE, tally).run()
+    await BlobMove(blob, source, target_side(target), workshop, WHOLE, tally).run()
     assert source.live == 0, "a body was not closed"
     return tally
 
@@ -200,7 +201,7 @@ def test_where_the_kernel_does_not_splice_bytes_go_by_slots(
 async def test_bytes_arrive_whole_and_in_order(size: int, ranged: bool, workshop: Workshop) -> None:
     blob, data = blob_of(size)
     source = MemorySource(blobs={blob.digest: data}, ranged=ranged, pipes=True)
-    target = MemoryTarget(checks_digest=True, pipes=True)
+    target = MemoryTarget(compares_digests=True, pipes=True)
     await move(blob, source, target, workshop)
     assert target.blobs[blob.digest] == data
     assert target.piped > 0
@@ -209,7 +210,7 @@ async def test_bytes_arrive_whole_and_in_order(size: int, ranged: bool, workshop
 async def test_a_single_connection_puts_everything_into_pipes() -> None:
     workshop = replace(make_workshop(connections=1), verify="target", paranoid=False)
     blob, data = blob_of(9 * PART + 777)
-    target = MemoryTarget(checks_digest=True, pipes=True)
+    target = MemoryTarget(compares_digests=True, pipes=True)
     await move(blob, MemorySource(blobs={blob.digest: data}, pipes=True), target, workshop)
     assert target.blobs[blob.digest] == data
     assert target.piped == len(data)
@@ -225,7 +226,7 @@ async def test_bytes_that_somebody_reads_are_never_in_a_pipe(
 ) -> None:
     shop = replace(workshop, verify=verify, paranoid=paranoid)
     blob, data = blob_of(5 * PART)
-    target = MemoryTarget(checks_digest=checks, pipes=True)
+    target = MemoryTarget(compares_digests=checks, pipes=True)
     await move(blob, MemorySource(blobs={blob.digest: data}, pipes=True), target, shop)
     assert target.blobs[blob.digest] == data
     assert target.piped == 0
@@ -235,7 +236,7 @@ async def test_a_target_that_has_other_bytes_refuses_them(workshop: Workshop) ->
     blob, data = blob_of(3 * PART)
     wrong = bytearray(data)
     wrong[2 * PART + 5] ^= 1
-    target = MemoryTarget(checks_digest=True, pipes=True)
+    target = MemoryTarget(compares_digests=True, pipes=True)
     with pytest.raises(CopyError, match="DIGEST_INVALID"):
         await move(blob, MemorySource(blobs={blob.digest: bytes(wrong)}, pipes=True), target, workshop)
     assert target.blobs == {}
@@ -243,7 +244,7 @@ async def test_a_target_that_has_other_bytes_refuses_them(workshop: Workshop) ->
 
 async def test_a_target_that_takes_no_pipes_any_more_is_given_memory(workshop: Workshop) -> None:
     blob, data = blob_of(12 * PART)
-    target = MemoryTarget(checks_digest=True, pipes=True)
+    target = MemoryTarget(compares_digests=True, pipes=True)
 
     def change(session: MemorySession, count: int) -> None:
         target.pipes = session.offset // PART % 2 == 0
@@ -257,7 +258,7 @@ async def test_a_target_that_takes_no_pipes_any_more_is_given_memory(workshop: W
 async def test_cancelled_in_the_middle_it_leaves_no_pipe(workshop: Workshop) -> None:
     blob, data = blob_of(12 * PART)
     source = MemorySource(blobs={blob.digest: data}, pipes=True)
-    target = MemoryTarget(checks_digest=True, pipes=True)
+    target = MemoryTarget(compares_digests=True, pipes=True)
     begun = asyncio.Event()
 
     class Stuck(MemorySession):
@@ -309,7 +310,7 @@ async def test_whatever_breaks_the_bytes_are_the_same(
         piece=piece,
         on_open=on_open if ranged else _none,
     )
-    target = MemoryTarget(checks_digest=True, pipes=True, chunk_size=boundary, on_append=on_append)
+    target = MemoryTarget(compares_digests=True, pipes=True, chunk_size=boundary, on_append=on_append)
     before = len(os.listdir("/proc/self/fd"))
     await move(blob, source, target, workshop)
     assert target.blobs[blob.digest] == data

@@ -18,6 +18,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import BlobMove, Workshop
 from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming
+from crossdock.transfer.sides import target_side
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import assert_nothing_left, make_workshop
@@ -161,9 +162,8 @@ class ResumableTarget(MemoryTarget):
 
     held: dict[str, bytearray]
 
-    @property
-    def resumable(self) -> ResumableTarget:  # type: ignore[override]
-        return self
+    def may_resume(self) -> bool:
+        return True
 
     async def resumable_upload(
         self, descriptor: Descriptor, chunk_size: int, log: SessionLog, saved: SavedSession | None
@@ -192,7 +192,7 @@ class World:
 
     async def move(self, workshop: Workshop, above: int = CHUNK, keeps_states: bool = True) -> None:
         resuming = Resuming(above, CHUNK, self.journal, keeps_states)
-        await BlobMove(self.blob, self.source, self.target, workshop, resuming, self.tally).run()
+        await BlobMove(self.blob, self.source, target_side(self.target), workshop, resuming, self.tally).run()
         assert self.target.blobs[self.blob.digest] == self.data
 
     async def fail(self, workshop: Workshop) -> CopyError:
@@ -373,7 +373,9 @@ async def test_what_nobody_could_find_again_is_dropped(how: str, world: World, w
     world.target.on_append = fail
     journal = None if how == "no journal" else world.journal
     move = BlobMove(
-        *(world.blob, world.source, world.target, workshop), Resuming(CHUNK, CHUNK, journal), world.tally
+        *(world.blob, world.source, target_side(world.target), workshop),
+        Resuming(CHUNK, CHUNK, journal),
+        world.tally,
     )
     with pytest.raises(CopyError):
         await move.run()

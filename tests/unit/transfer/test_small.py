@@ -22,6 +22,7 @@ from crossdock.events import BlobProgress, BlobStarted, Event
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import Workshop
+from crossdock.transfer.sides import target_side
 from crossdock.transfer.small import HASH_INLINE, SmallMove
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
@@ -44,7 +45,7 @@ class World:
         self.tally = Tally(self.events.append)
 
     async def move(self, workshop: Workshop) -> None:
-        await SmallMove(self.blob, self.source, self.target, workshop, self.tally).run()
+        await SmallMove(self.blob, self.source, target_side(self.target), workshop, self.tally).run()
 
     async def fail(self, workshop: Workshop) -> CopyError:
         with pytest.raises(CopyError) as caught:

@@ -18,6 +18,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.blob import BlobMove, Workshop
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.sides import target_side
 from crossdock.transfer.tally import Tally
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import assert_nothing_left, make_workshop
@@ -64,7 +65,7 @@ class World:
         resuming = Resuming(BLOCK, CHUNK, spool=Spool(self.folder, 1 << 30))
         self.target.chunk_size = boundary
         self.shops.append(shop)
-        await BlobMove(BLOB, self.source, self.target, shop, resuming, self.tally).run()
+        await BlobMove(BLOB, self.source, target_side(self.target), shop, resuming, self.tally).run()
         assert self.target.blobs[BLOB.digest] == DATA
         assert list(self.folder.glob(f"*{SUFFIX}")) == []
 

@@ -62,7 +62,7 @@ async def test_a_large_blob_is_hashed_here_unless_the_target_does_and_is_trusted
     checks: bool, shop: Workshop, hashed: list[int]
 ) -> None:
     world = world_of(LARGE)
-    world.target.checks_digest = checks
+    world.target.compares_digests = checks
     await copy(world, shop, "target")
     assert hashed == ([] if checks else [LARGE])
     assert LARGE in map(len, world.target.blobs.values())
@@ -71,7 +71,7 @@ async def test_a_large_blob_is_hashed_here_unless_the_target_does_and_is_trusted
 @pytest.mark.parametrize("size", [5000, LARGE])
 async def test_wrong_bytes_go_to_a_trusted_target_and_are_refused_there(size: int, shop: Workshop) -> None:
     world = world_of(size)
-    world.target.checks_digest = True
+    world.target.compares_digests = True
     [digest] = [digest for digest, data in world.source.blobs.items() if len(data) == size]
     world.source.blobs[digest] = bytes(size)
     with pytest.raises(CopyError) as caught:
@@ -82,7 +82,7 @@ async def test_wrong_bytes_go_to_a_trusted_target_and_are_refused_there(size: in
 
 async def test_an_upload_that_is_fed_again_starts_there_when_nothing_is_hashed(shop: Workshop) -> None:
     world = world_of(LARGE)
-    world.target.checks_digest = True
+    world.target.compares_digests = True
 
     def lose_once(session: MemorySession, count: int) -> None:
         if session.offset > 10**6 and not session.interruptions:

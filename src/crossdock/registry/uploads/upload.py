@@ -139,11 +139,6 @@ class RegistryUpload:
         self._tell_log()
         return found.offset, f"{found.lost} bytes that it had are not there any more" if found.lost else ""
 
-    @property
-    def checks_digest(self) -> bool:
-        """Registries compare the bytes with ``digest=`` of the closing PUT; all of them know sha256."""
-        return self._descriptor.digest.algorithm == "sha256"
-
     def prepare(self) -> None:
         """Ask for the session now: the first bytes are on their way. `append` tells what came of it."""
         size = self._descriptor.size

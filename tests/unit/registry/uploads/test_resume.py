@@ -56,8 +56,8 @@ def log(server: ScriptedRegistry) -> Log:
 async def begin(repository: RegistryRepository, log: Log, saved: Saved | None = None) -> RegistryUpload:
     if saved is not None and not saved.location.startswith("http"):
         saved.location = log.server.url + saved.location
-    assert repository.resumable is not None
-    return await repository.resumable.resumable_upload(BLOB, CHUNK, log, saved)
+    assert repository.may_resume()
+    return await repository.resumable_upload(BLOB, CHUNK, log, saved)
 
 
 async def feed(session: RegistryUpload, start: int = 0) -> None:
