@@ -18,7 +18,6 @@ from typing import Any, Protocol, TextIO
 from crossdock.cli.failure import error_document, error_line, fold
 from crossdock.cli.streams import LineWriter
 from crossdock.cli.tally import Counts
-from crossdock.cli.units import format_size
 from crossdock.events import (
     BlobDone,
     BlobProgress,
@@ -30,6 +29,7 @@ from crossdock.events import (
     UploadResumed,
     Warned,
 )
+from crossdock.units import format_size
 
 PLAIN_INTERVAL_S = 5.0
 NOTABLE_SIZE = 8 << 20  # plain: a line for each blob moved of this size; small ones are many

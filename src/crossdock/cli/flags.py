@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from crossdock.cli.streams import read_credentials
-from crossdock.cli.units import parse_duration, parse_size
 from crossdock.cli.values import (
     checked,
     file_path,
@@ -34,6 +33,7 @@ from crossdock.options import (
     Verify,
     default_state_folder,
 )
+from crossdock.units import parse_duration, parse_size
 
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
 _PREFIX = "options."  # of the members of the namespace that are fields of options

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from crossdock.cli.display import notice, short
 from crossdock.cli.tally import Counts
-from crossdock.cli.units import format_duration, format_size
 from crossdock.counts import MovingBlob
 from crossdock.events import CopyFailed, Event, Retrying, UploadResumed, Warned
+from crossdock.units import format_duration, format_size
 
 _FRAME_S = 0.125
 _MOST_BARS = 12

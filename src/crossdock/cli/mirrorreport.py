@@ -11,11 +11,11 @@ from typing import Any, TextIO
 
 from crossdock.cli.failure import error_document
 from crossdock.cli.report import blob_documents, closing_line, counts_of, pair_document, versions
-from crossdock.cli.units import count
 from crossdock.errors import StoreError
 from crossdock.events import BlobDone
 from crossdock.many import PairResult
 from crossdock.mirroring.run import MirrorResult
+from crossdock.units import count
 
 
 class Ledger:

@@ -14,9 +14,9 @@ from crossdock.cli.exits import UsageError
 from crossdock.cli.failure import error_document
 from crossdock.cli.streams import print_error
 from crossdock.cli.tally import ManyTally, Tally
-from crossdock.cli.units import count, format_duration, format_size
 from crossdock.errors import OutputFailed
 from crossdock.events import BlobDone
+from crossdock.units import count, format_duration, format_size
 
 if TYPE_CHECKING:
     from crossdock.api import CopyResult

@@ -15,11 +15,11 @@ from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import beside_an_error
 from crossdock.cli.streams import print_error
 from crossdock.cli.tally import ManyTally, Tally
-from crossdock.cli.units import format_size
 from crossdock.errors import Cancelled, CopiesFailed, NothingMatched
 from crossdock.events import BlobSpooled, CopyFailed, Event, UploadKept
 from crossdock.many import ManyListener
 from crossdock.options import CopyOptions, default_state_folder
+from crossdock.units import format_size
 
 
 def copy_with_display(

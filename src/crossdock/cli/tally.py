@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from crossdock.cli.units import count, format_duration, format_size
 from crossdock.counts import CopyCounts, Kept, MovingBlob, Rate
 from crossdock.events import (
     BlobDone,
@@ -18,6 +17,7 @@ from crossdock.events import (
     Retrying,
     UploadKept,
 )
+from crossdock.units import count, format_duration, format_size
 
 
 class Counts(Protocol):

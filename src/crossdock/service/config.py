@@ -18,13 +18,13 @@ from msgspec import Struct
 
 from crossdock.errors import InvalidInput
 from crossdock.oci.text import quote
+from crossdock.units import parse_size
 from crossdock.webtokens.values import Issuer
 from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
 
 Action = Literal["importImage", "read", "pull"]
 
 _HINT = "docs/service.md lists the keys"
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class StaticToken(Struct, frozen=True, kw_only=True):
@@ -125,7 +125,7 @@ def parse_settings(data: bytes, place: str, folder: Path) -> Settings:
     if "limits" in document:
         limits = plain(document["limits"])
         if "memory" in limits:
-            limits["memory"] = int(limits["memory"][:-3]) * _UNITS[limits["memory"][-3:]]
+            limits["memory"] = parse_size(limits["memory"])
         given["limits"] = Limits(**limits)
     for key in ("state", "key_file"):
         if key in document:

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, NoReturn
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
-from crossdock.cli.units import format_duration, format_size, parse_size
 from crossdock.cli.values import checked
 from crossdock.errors import ContentError, CrossdockError, InvalidOption
 from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock.options import CopyOptions
+from crossdock.units import format_duration, format_size, parse_size
 
 if TYPE_CHECKING:
     from crossdock.api import CopyResult

@@ -11,8 +11,8 @@ from crossdock.cli.failure import fold
 from crossdock.cli.flags import REFERENCE, add_network, add_output, add_side, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import parse_json, print_bytes, print_json, print_result, warn
-from crossdock.cli.units import format_size
 from crossdock.cli.values import location
+from crossdock.units import format_size
 
 if TYPE_CHECKING:
     from crossdock.api import Inspection

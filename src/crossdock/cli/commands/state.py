@@ -16,7 +16,6 @@ from crossdock.cli.failure import fold
 from crossdock.cli.flags import add_output
 from crossdock.cli.parser import Parser, add_command
 from crossdock.cli.streams import print_json, print_result
-from crossdock.cli.units import count, format_duration, format_size, parse_duration
 from crossdock.cli.values import checked, file_path
 from crossdock.errors import InvalidOption, JournalUnavailable, NotFound
 from crossdock.kept.database import JournalDatabase, open_existing
@@ -25,6 +24,7 @@ from crossdock.kept.spoolfolder import SpooledFile, SpoolFolder, unavailable
 from crossdock.kept.spoolfolder import open_existing as open_spool
 from crossdock.kept.uploads import Finished, SavedUpload
 from crossdock.options import default_state_folder
+from crossdock.units import count, format_duration, format_size, parse_duration
 
 _SHOWN_OF_SESSION = 8  # characters of a session's name: on registries without accounts the whole is a key
 

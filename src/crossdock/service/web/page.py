@@ -17,6 +17,7 @@ from crossdock.service.problems import Refused
 from crossdock.service.values import ENDED, Operation, Principal
 from crossdock.service.web.importdocument import seconds_of, timestamp
 from crossdock.service.web.service import Call, Reply, Service
+from crossdock.units import format_duration, format_size
 
 SHOWN = 50  # imports that have ended
 SHOWN_TARGETS = 5  # of each import
@@ -29,7 +30,6 @@ POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 async def authenticate(identity: Identity, authorization: str | None) -> Principal:
@@ -145,7 +145,7 @@ def _row(operation: Operation) -> str:
         f'<tr class="{state.lower()}" id="i-{escape(operation.id)}">'
         f'<td><span class="state">{state}</span></td>'
         f'<th scope="row">{_names(operation)}{_error(operation)}</th><td>{_progress(operation)}</td>'
-        f'<td class="time"><span>{_duration(seconds)}</span>'
+        f'<td class="time"><span>{format_duration(seconds)}</span>'
         f'<time datetime="{began}">{began[:19].replace("T", " ")} UTC</time></td></tr>'
     )
 
@@ -189,34 +189,16 @@ def _progress(operation: Operation) -> str:
             if not progress.total:
                 return f'<progress {label}></progress><span class="amount">looking</span>'
             present = min(progress.present, progress.total)
-            rate = f", {_bytes(progress.rate)}/s" if progress.rate else ""
+            rate = f", {format_size(progress.rate)}/s" if progress.rate else ""
             percent = 100 * present // progress.total
-            amount = f"{percent}%, {_bytes(present)} of {_bytes(progress.total)}{rate}"
+            amount = f"{percent}%, {format_size(present)} of {format_size(progress.total)}{rate}"
             return (
                 f'<progress {label} max="{progress.total}" value="{present}"></progress>'
                 f'<span class="amount">{amount}</span>{_blob(progress.blob)}'
             )
         case _:
-            return f'<span class="amount">{_bytes(progress.bytes)}</span>'
+            return f'<span class="amount">{format_size(progress.bytes)}</span>'
 
 
 def _blob(digest: str) -> str:
     return f'<code title="{escape(digest)}">{escape(digest[:19])}</code>' if digest else ""
-
-
-def _bytes(amount: float) -> str:
-    size = float(amount)
-    for unit in _UNITS:
-        if size < 1024 or unit == _UNITS[-1]:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("the last unit returns")
-
-
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
