@@ -10,11 +10,13 @@ import contextlib
 import math
 from urllib.parse import urlsplit
 
-from crossdock.embedded.ranges import Unsatisfiable, asked_range, chunk_range
 from crossdock.errors import CrossdockError, ProtocolError, RedirectRefused
 from crossdock.protocol.byterange import (
+    Unsatisfiable,
     content_range_for_chunk,
+    parse_chunk_range,
     parse_content_range,
+    parse_range,
     parse_uploaded,
     range_header,
     unsatisfied_total,
@@ -74,16 +76,16 @@ def content_range(data: bytes) -> None:
         assert (found.start, found.stop - 1, found.total) == other
     if found is not None:
         assert 0 <= found.start < found.stop
-        assert chunk_range(content_range_for_chunk(found.start, found.stop)) == (found.start, found.stop)
-        asked = asked_range(range_header(found.start, found.stop), found.stop)
-        assert asked == (found.start, found.stop)
+        part = found.start, found.stop
+        assert parse_chunk_range(content_range_for_chunk(*part)) == part
+        assert parse_range(range_header(*part), found.stop) == part
     assert (unsatisfied_total(text) or 0) >= 0
     held = parse_uploaded(text)
     assert held is None or held == 0 or parse_uploaded(f"0-{held - 1}") in (held, 0)
-    chunk_range(text)
+    parse_chunk_range(text)
     with contextlib.suppress(Unsatisfiable):
-        if (part := asked_range(text, 1000)) is not None:
-            assert 0 <= part[0] < part[1] <= 1000
+        if (asked := parse_range(text, 1000)) is not None:
+            assert 0 <= asked[0] < asked[1] <= 1000
 
 
 def link(data: bytes) -> None:

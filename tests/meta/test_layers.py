@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
     },
     "webtokens": {"errors"},
-    "embedded": {"webtokens", "listening", "rate", "store", "verify", "oci", "errors"},
+    "embedded": {"webtokens", "protocol", "listening", "rate", "store", "verify", "oci", "errors"},
     "wiring": {"kept", "transfer", "registry", "store", "oci", "options", "errors", "__init__"},
     "api": {"reading", "wiring", "transfer", "store", "content", "oci", "options", "events", "errors"},
     "yamlfile": {"oci", "errors"},

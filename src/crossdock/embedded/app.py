@@ -1,8 +1,8 @@
 """The embedded registry as an aiohttp application: distribution-spec 1.1 over OCI layouts.
 
 For the demo, for tests, and to serve layouts where there is no other registry. Without a file of users
-(`acr.accounts`) whoever reaches its port may read, write and delete, or only read. There are no quotas. See
-`repositories` for how content lies on disk.
+(`acr.accounts`) everyone who reaches its port may read, write and delete, or only read. There are no quotas.
+See `repositories` for how content lies on disk.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
-from crossdock.embedded import blobs, browsers, listing, manifests
-from crossdock.embedded.acr import locks, metadata
-from crossdock.embedded.answers import Refused, json_answer
+from crossdock.embedded import browsers
+from crossdock.embedded.acr import locks
 from crossdock.embedded.bodies import PeerGone, drain
 from crossdock.embedded.repositories import UPLOADS_FOLDER, Repositories
-from crossdock.embedded.routing import Route, check_names, route
+from crossdock.embedded.responses import Refused
+from crossdock.embedded.routes import ENDPOINTS, Route, check_mount_source, find_route
 from crossdock.embedded.uploads import Uploads
 from crossdock.errors import ContentError, StoreError
 from crossdock.store.files import in_thread
@@ -49,7 +50,7 @@ class Registry:
     """The state behind the application."""
 
     def __init__(self, root: Path, access: Access | None = None, anonymous: Anonymous | None = None) -> None:
-        self.access = access  # None: whoever reaches the port may do what `anonymous` says
+        self.access = access  # None: everyone who reaches the port may do what `anonymous` says
         self.anonymous = anonymous  # None: everything, under loopback's names
         self.repositories = Repositories(root)
         # Held while a request may take long in a thread, so that threads are left for short ones.
@@ -62,107 +63,74 @@ class Registry:
             self.access.reload()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer any request; errors in the specification's form."""
+        """Respond to any request; errors take the specification's form."""
         try:
             browsers.check_origin(request)
             if self.access is not None and request.path.startswith("/oauth2/"):
                 return await self.access.oauth2(request)
-            asked = route(request.method, request.path)
-            check_names(request.query)
-            owner = await self._admit(request, asked)
-            await self._check_locks(request, asked)
-            async with self.costly if asked.is_costly(request.method) else nullcontext():
-                return await self._dispatch(request, asked, owner)
+            route = find_route(request.method, request.path)
+            check_mount_source(request.query)
+            route = replace(route, owner=await self._admit(request, route))
+            await self._check_locks(request, route)
+            handler = ENDPOINTS[route.endpoint].handlers[request.method]
+            async with self.costly if route.is_costly(request.method) else nullcontext():
+                return await handler(self, request, route)
         except Refused as refused:
             return await self._refuse(request, refused)
         except PeerGone:
-            # Nobody reads this answer; what arrived of an upload is kept for a client that comes back.
+            # The response reaches no one; what arrived of an upload is kept for a client that resumes it.
             return self._closing(request, Refused("BLOB_UPLOAD_INVALID", "the body broke off"))
         except StoreError as error:
             log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
             return self._closing(request, _without_paths(error))
         except ContentError as error:
             log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
-            words = "the repository's content on the server is damaged; its log says where"
-            return await self._refuse(request, Refused("UNKNOWN", words))
-        except Exception as error:  # a defect: one line for the person, the rest for who looks for it
+            message = "the repository's content on the server is damaged; its log says where"
+            return await self._refuse(request, Refused("UNKNOWN", message))
+        except Exception as error:  # a defect: one line in the log, the traceback at debug level
             log.error("%s %s: %s", request.method, request.rel_url.raw_path, repr(error))
             log.debug("traceback", exc_info=True)
             return self._closing(request, Refused("UNKNOWN", "internal error"))
 
-    async def _admit(self, request: web.Request, asked: Route) -> str:
-        """Whose request it is: a user's, or else an address's. Raises `Refused`."""
+    async def _admit(self, request: web.Request, route: Route) -> str:
+        """The owner of what the request starts: a user, or else an address. Raises `Refused`."""
         if self.access is not None:
-            user = await self.access.admit(request, asked)
+            user = await self.access.admit(request, route)
             return f"user {user}" if user else f"address {request.remote}"
         if self.anonymous is None:
             browsers.check_name(request)
         if self.anonymous == "read" and request.method not in ("GET", "HEAD"):
-            raise Refused("DENIED", "this registry can be read alone")
+            raise Refused("DENIED", "this registry is read-only")
         return f"address {request.remote}"
 
-    async def _check_locks(self, request: web.Request, asked: Route) -> None:
-        if asked.name:
-            repository = self.repositories.at(asked.name)
+    async def _check_locks(self, request: web.Request, route: Route) -> None:
+        if route.name:
+            repository = self.repositories.at(route.name)
             if locks.may_have_locks(repository.files.folder):
                 tags = request.query.getall("tag", [])
-                await in_thread(locks.check_locks, repository, request.method, asked, tags)
-
-    async def _dispatch(self, request: web.Request, asked: Route, owner: str) -> web.StreamResponse:
-        name, argument = asked.name, asked.argument
-        if asked.endpoint.startswith("acr-"):
-            return await metadata.answer(self, request, asked)
-        match asked.endpoint, request.method:
-            case "base", _:
-                return json_answer({})
-            case "catalog", _:
-                return await listing.catalog(self, request)
-            case "tags", _:
-                return await listing.tags(self, request, name)
-            case "referrers", _:
-                return await listing.referrers(self, request, name, argument)
-            case "manifest", "PUT":
-                return await manifests.push(self, request, name, argument)
-            case "manifest", "DELETE":
-                return await manifests.delete(self, request, name, argument)
-            case "manifest", _:
-                return await manifests.pull(self, request, name, argument)
-            case "blob", "DELETE":
-                return await blobs.delete(self, request, name, argument)
-            case "blob", _:
-                return await blobs.pull(self, request, name, argument)
-            case "uploads", _:
-                return await blobs.start_upload(self, request, name, owner)
-            case "upload", "PATCH":
-                return await blobs.append(self, request, name, argument)
-            case "upload", "PUT":
-                return await blobs.finish(self, request, name, argument)
-            case "upload", "DELETE":
-                return await blobs.cancel(self, request, name, argument)
-            case _:
-                return await blobs.upload_status(self, request, name, argument)
+                await in_thread(locks.check_locks, repository, request.method, route, tags)
 
     async def _refuse(self, request: web.Request, refused: Refused) -> web.Response:
-        """The error answer; the connection is kept when little of the body is left to read."""
+        """The error response; the connection is kept when little of the body is left to read."""
         if not request.can_read_body:
-            return refused.answer()
+            return refused.response()
         if request.content_length is None or request.content_length > DRAINED:
             return self._closing(request, refused)
         try:
             await drain(request)
         except PeerGone:
             return self._closing(request, refused)
-        return refused.answer()
+        return refused.response()
 
     @staticmethod
     def _closing(request: web.Request, refused: Refused) -> web.Response:
-        answer = refused.answer()
-        answer.force_close()
-        return answer
+        response = refused.response()
+        response.force_close()
+        return response
 
 
 def _without_paths(error: StoreError) -> Refused:
-    """What a caller learns of it: the log says which file of this machine it was."""
+    """The error as clients see it; only the log names files of this machine."""
     if error.errno == errno.EXDEV:
         return Refused("DENIED", "the repository's folder on the server leads elsewhere")
     reason = os.strerror(error.errno) if error.errno else "its log says why"
@@ -174,9 +142,9 @@ REGISTRY = web.AppKey("registry", Registry)
 
 
 def make_app(root: Path, users: Path | None = None, anonymous: Anonymous | None = None) -> web.Application:
-    """The registry over the layouts in folder `root`, which is made when missing.
+    """The registry over the layouts in folder `root`, which is created when missing.
 
-    `users`: the file of those who may use it (`acr.accounts`). Without it `anonymous` says what anybody may
+    `users`: the file of those who may use it (`acr.accounts`). Without it `anonymous` says what everyone may
     do: None is everything, for requests to names of loopback. Raises OSError, `InvalidOption`.
     """
     registry = Registry(root, _access(users) if users is not None else None, anonymous)

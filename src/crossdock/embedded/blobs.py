@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from crossdock.embedded.answers import Refused
 from crossdock.embedded.bodies import send_file
-from crossdock.embedded.ranges import Unsatisfiable, asked_range, chunk_range
 from crossdock.embedded.repositories import Repository, parse_digest
+from crossdock.embedded.responses import Refused
 from crossdock.embedded.uploads import Session
 from crossdock.errors import NotFound, StoreError
 from crossdock.oci.digest import ALGORITHMS, Digest
+from crossdock.protocol.byterange import Unsatisfiable, parse_chunk_range, parse_range, uploaded_range
 from crossdock.store.files import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry
+    from crossdock.embedded.routes import Route
 
 BINARY = "application/octet-stream"
 
 
-async def pull(registry: Registry, request: web.Request, name: str, reference: str) -> web.StreamResponse:
+async def pull(registry: Registry, request: web.Request, route: Route) -> web.StreamResponse:
     """GET and HEAD of a blob, whole or one range of it."""
-    digest = parse_digest(reference)
-    repository = await in_thread(registry.repositories.existing, name)
+    digest = parse_digest(route.argument)
+    repository = await in_thread(registry.repositories.existing, route.name)
     try:
         descriptor, size = await in_thread(
             repository.files.open, digest, undo=lambda opened: os.close(opened[0])
@@ -33,12 +34,12 @@ async def pull(registry: Registry, request: web.Request, name: str, reference: s
     except NotFound:
         raise Refused("BLOB_UNKNOWN", "blob unknown to registry", detail={"digest": digest}) from None
     try:
-        return await _answer(request, digest, descriptor, size)
+        return await _send(request, digest, descriptor, size)
     finally:
         os.close(descriptor)
 
 
-async def _answer(request: web.Request, digest: Digest, descriptor: int, size: int) -> web.StreamResponse:
+async def _send(request: web.Request, digest: Digest, descriptor: int, size: int) -> web.StreamResponse:
     etag = f'"{digest}"'
     headers = {
         "Accept-Ranges": "bytes",
@@ -49,11 +50,11 @@ async def _answer(request: web.Request, digest: Digest, descriptor: int, size: i
     }
     if etag in request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers=headers)
-    asked = request.headers.get("Range")
+    requested = request.headers.get("Range")
     if request.method == "HEAD" or request.headers.get("If-Range", etag) != etag:
-        asked = None
+        requested = None
     try:
-        part = asked_range(asked, size)
+        part = parse_range(requested, size)
     except Unsatisfiable:
         headers = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
         raise Refused("UNSUPPORTED", "range not satisfiable", status=416, headers=headers) from None
@@ -70,22 +71,22 @@ async def _answer(request: web.Request, digest: Digest, descriptor: int, size: i
     return response
 
 
-async def delete(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+async def delete(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """DELETE of a blob."""
-    digest = parse_digest(reference)
-    repository = await in_thread(registry.repositories.existing, name)
+    digest = parse_digest(route.argument)
+    repository = await in_thread(registry.repositories.existing, route.name)
     await in_thread(repository.delete_blob, digest)
     return web.Response(status=202)
 
 
-async def start_upload(registry: Registry, request: web.Request, name: str, owner: str) -> web.Response:
-    """POST: mount, whole blob in this request, or a new session of `owner`."""
-    query = request.query
+async def start_upload(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """POST: a mount, a whole blob in this request, or a new session."""
+    name, owner, query = route.name, route.owner, request.query
     if "mount" in query:
         digest = parse_digest(query["mount"])
         if await in_thread(_mount, registry, name, digest, query.get("from")):
             return _created(name, digest)
-        return _session_answer(registry.uploads.start(name, owner=owner), 202)
+        return _session_response(registry.uploads.start(name, owner=owner), 202)
     algorithm = query.get("digest-algorithm", "sha256")
     if algorithm not in ALGORITHMS:
         raise Refused("DIGEST_INVALID", "unsupported algorithm", detail={"digest-algorithm": algorithm})
@@ -96,35 +97,39 @@ async def start_upload(registry: Registry, request: web.Request, name: str, owne
             return await _finish(registry, request, session, whole)
         finally:
             await registry.uploads.end(session)  # whose address the client does not know
-    return _session_answer(registry.uploads.start(name, algorithm, owner=owner), 202)
+    return _session_response(registry.uploads.start(name, algorithm, owner=owner), 202)
 
 
-async def upload_status(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
-    """GET of a session: how much of it is here."""
-    return _session_answer(registry.uploads.find(name, identifier), 204)
+async def upload_status(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """GET of a session: how many bytes it holds."""
+    return _session_response(_session(registry, route), 204)
 
 
-async def append(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
+async def append(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """PATCH: the next chunk, or everything in one stream."""
-    session = registry.uploads.find(name, identifier)
+    session = _session(registry, route)
     async with session.writing(request):
         _check_chunk(request, session)
         await _feed(registry, request, session)
-        return _session_answer(session, 202)
+        return _session_response(session, 202)
 
 
-async def finish(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
+async def finish(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """PUT: the last bytes, if any, and the digest of the whole."""
-    session = registry.uploads.find(name, identifier)
+    session = _session(registry, route)
     return await _finish(registry, request, session, parse_digest(request.query.get("digest", "")))
 
 
-async def cancel(registry: Registry, request: web.Request, name: str, identifier: str) -> web.Response:
+async def cancel(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """DELETE of a session."""
-    session = registry.uploads.find(name, identifier)
+    session = _session(registry, route)
     async with session.writing(request):
         await registry.uploads.end(session)
     return web.Response(status=204)
+
+
+def _session(registry: Registry, route: Route) -> Session:
+    return registry.uploads.find(route.name, route.argument)
 
 
 async def _finish(registry: Registry, request: web.Request, session: Session, digest: Digest) -> web.Response:
@@ -154,13 +159,13 @@ def _check_chunk(request: web.Request, session: Session) -> None:
     header = request.headers.get("Content-Range")
     if header is None:
         return
-    asked = chunk_range(header)
-    if asked is None:
+    chunk = parse_chunk_range(header)
+    if chunk is None:
         raise Refused("BLOB_UPLOAD_INVALID", "Content-Range must be <first>-<last>", detail={"given": header})
     length = request.content_length
-    if length is not None and length != asked[1] - asked[0]:
+    if length is not None and length != chunk[1] - chunk[0]:
         raise Refused("SIZE_INVALID", "Content-Range and Content-Length disagree", detail={"given": header})
-    if asked[0] != session.offset:
+    if chunk[0] != session.offset:
         raise Refused(
             "BLOB_UPLOAD_INVALID",
             f"the next chunk starts at {session.offset}",
@@ -191,14 +196,13 @@ def _created(name: str, digest: Digest) -> web.Response:
     return web.Response(status=201, headers=headers)
 
 
-def _session_answer(session: Session, status: int) -> web.Response:
+def _session_response(session: Session, status: int) -> web.Response:
     return web.Response(status=status, headers=_session_headers(session))
 
 
 def _session_headers(session: Session) -> dict[str, str]:
-    # An empty session has no last byte; `0-0` is what distribution says then, and what clients know.
     return {
         "Location": f"/v2/{session.name}/blobs/uploads/{session.id}",
-        "Range": f"0-{max(0, session.offset - 1)}",
+        "Range": uploaded_range(session.offset),
         "Docker-Upload-UUID": session.id,
     }

@@ -1,12 +1,12 @@
-"""Blob bodies through aiohttp at full speed: requests into files, files into answers.
+"""Blob bodies through aiohttp at full speed: requests into files, files into responses.
 
-Receiving: aiohttp hands out a request's body in the pieces that the socket gave. They are collected to
+Receiving: aiohttp returns a request's body in the pieces that the socket delivered. They are collected to
 `BATCH` bytes and written and hashed in a thread, while the loop collects the next batch. At most one
-batch is in the thread and one in the making, so an upload holds about 2 × `BATCH` of memory.
+batch is in the thread and one being collected, so an upload holds about 2 × `BATCH` of memory.
 
 Sending: over plain HTTP the kernel copies the file to the socket (sendfile(2)), in a thread, because a
-disk that is asleep would stop the loop. uvloop has no ``loop.sendfile``, hence our own. Over TLS the file
-is read in pieces and written as any answer.
+slow disk would block the loop. uvloop has no ``loop.sendfile``, hence our own. Over TLS the file is read in
+pieces and written like any response.
 """
 
 from __future__ import annotations
@@ -22,32 +22,31 @@ from collections.abc import Callable
 from aiohttp import ClientError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from crossdock.embedded.answers import Refused
+from crossdock.embedded.responses import Refused
 from crossdock.listening import GIVEN_UP_AFTER
 from crossdock.store.files import in_thread
 
 log = logging.getLogger(__name__)
 
-BATCH = 1 << 20  # bytes collected for one turn in a thread
+BATCH = 1 << 20  # bytes collected for one call in a thread
 PIECE = 1 << 20  # bytes sent, or read where sendfile cannot be used, by one call
-SEND_TURN = 0.05  # seconds of one turn of sendfile; a slow peer must not keep a thread to itself
-BRIEFLY_MS = 5  # a full socket is waited for in the thread that long, which saves most turns of the loop
-STALLED_AFTER = GIVEN_UP_AFTER  # seconds in which a peer took no byte, or sent less than `LEAST`
+SEND_TURN = 0.05  # seconds of sendfile before the thread is released to other requests
+BRIEFLY_MS = 5  # wait in the thread for a full socket this long, which saves most turns of the loop
+STALLED_AFTER = GIVEN_UP_AFTER  # seconds in which a peer read nothing, or sent less than `LEAST`
 LEAST = 4096  # bytes; a sender at 1 kbit/s is still fast enough
-DRAINED_AFTER = 10.0  # seconds for the rest of a body that nobody wants
-WHOLE_AFTER = 300.0  # seconds for all of a body that is kept in memory
+DRAINED_AFTER = 10.0  # seconds to read the rest of a refused body
+WHOLE_AFTER = 300.0  # seconds to read a body into memory
 
 
 class PeerGone(ConnectionError):
-    """The peer went away, or was too slow (`STALLED_AFTER`, `Pieces`), in the middle of a body."""
+    """The peer disconnected in the middle of a body, or was too slow (`STALLED_AFTER`, `Pieces`)."""
 
 
 class Pieces:
     """The body of a request, piece by piece, from a sender that keeps a minimum rate.
 
-    Each `LEAST` bytes must come within `STALLED_AFTER` seconds of waiting, so a sender cannot hold its
-    connection by a byte now and then. Only the time spent waiting for the sender counts: a slow disk of this
-    server does not.
+    Each `LEAST` bytes must arrive within `STALLED_AFTER` seconds of waiting, so a sender cannot hold its
+    connection by a byte now and then. Only the time spent waiting for the sender counts, not a slow disk.
     """
 
     def __init__(self, request: web.Request) -> None:
@@ -59,23 +58,23 @@ class Pieces:
         self._patience = STALLED_AFTER
 
     async def next(self) -> bytes:
-        """The next piece; empty at the end. Raises TimeoutError, and what aiohttp's reader raises."""
-        asked = time.monotonic()
+        """The next piece; empty at the end. Raises TimeoutError and the errors of aiohttp's reader."""
+        started = time.monotonic()
         async with asyncio.timeout(self._patience):
             piece = await self._content.readany()
         self._missing -= len(piece)
         if self._missing <= 0:
             self._start()
         else:
-            self._patience -= time.monotonic() - asked
+            self._patience -= time.monotonic() - started
         return piece
 
 
 async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> None:
-    """Give the body of `request` to `take` in a thread, in order, in pieces that make up about `BATCH` bytes.
+    """Pass the body of `request` to `take` in a thread, in order, in lists of pieces of about `BATCH` bytes.
 
-    Returns when `take` has had the last of them. Raises `PeerGone` when the body broke off (what came
-    before it has been taken) and what `take` raises.
+    Returns when `take` has returned from the last one. Raises `PeerGone` when the body broke off (everything
+    before was taken), and the errors of `take`.
     """
     under_way: asyncio.Future[None] | None = None
     batch: list[bytes] = []
@@ -103,14 +102,14 @@ async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> 
         if batch:
             await in_thread(take, batch)
     finally:
-        if under_way is not None and not under_way.done():  # an error above: the thread has the batch still
+        if under_way is not None and not under_way.done():  # after an error above
             await asyncio.gather(under_way, return_exceptions=True)
     if broken is not None:
         raise PeerGone("the request's body broke off") from broken
 
 
 async def receive_whole(request: web.Request, limit: int, what: str) -> bytes:
-    """A body that is kept in memory. Raises `Refused` (413) over `limit` bytes, `PeerGone` if it stalls."""
+    """A body in memory. Raises `Refused` (413) if it is over `limit` bytes, `PeerGone` if it stalls."""
     too_large = Refused("SIZE_INVALID", f"{what} has at most {limit} bytes", status=413)
     if (request.content_length or 0) > limit:
         raise too_large
@@ -127,7 +126,7 @@ async def receive_whole(request: web.Request, limit: int, what: str) -> bytes:
 
 
 async def drain(request: web.Request) -> None:
-    """Read and forget what is left of a body. Raises `PeerGone` when it does not come."""
+    """Read and discard the rest of a body. Raises `PeerGone` if it stalls."""
     try:
         async with asyncio.timeout(DRAINED_AFTER):
             await request.release()
@@ -138,10 +137,10 @@ async def drain(request: web.Request) -> None:
 async def send_file(
     request: web.Request, response: web.StreamResponse, descriptor: int, start: int, stop: int
 ) -> None:
-    """Answer with bytes ``start``..``stop`` of the open file. `response` has its headers, Content-Length too.
+    """Send bytes ``start``..``stop`` of the open file. `response` has all its headers, with Content-Length.
 
-    When the peer leaves, or the file has become shorter, the connection is cut: after the head, a short
-    body is the only way to say so.
+    If the peer disconnects or the file was truncated, the connection is closed: after the head, a short body
+    is the only way to report it.
     """
     writer = await response.prepare(request)
     transport = request.transport
@@ -152,7 +151,7 @@ async def send_file(
         if connection is None or transport.get_extra_info("sslcontext") is not None:
             await _send_by_reading(response, descriptor, start, stop)
         else:
-            # The head may still be in the transport's buffer, and nothing may overtake it.
+            # The head may still be in the transport's buffer, and must be sent before the body.
             _set_buffer(transport, 0)
             await writer.drain()
             await _send_by_kernel(_own_descriptor(transport, connection), descriptor, start, stop)
@@ -171,7 +170,7 @@ async def _send_by_reading(response: web.StreamResponse, descriptor: int, start:
     while at < stop:
         piece = await in_thread(os.pread, descriptor, min(PIECE, stop - at), at)
         if not piece:
-            raise PeerGone("the file became shorter while it was sent")
+            raise PeerGone("the file was truncated while it was sent")
         async with asyncio.timeout(STALLED_AFTER):
             await response.write(piece)
         at += len(piece)
@@ -184,8 +183,8 @@ def _set_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
 
 
 def _own_descriptor(transport: asyncio.WriteTransport, connection: socket.socket) -> int:
-    """A descriptor of our own: valid when the transport closes, and the loop may watch it."""
-    if transport.is_closing():  # its number may belong to another connection already
+    """A duplicate, which stays valid when the transport closes and which the loop may watch."""
+    if transport.is_closing():  # its number may already belong to another connection
         raise ConnectionResetError("the connection is gone")
     return os.dup(connection.fileno())
 
@@ -202,7 +201,7 @@ async def _send_by_kernel(out: int, descriptor: int, start: int, stop: int) -> N
 
 
 def _pump(out: int, descriptor: int, at: int, stop: int) -> tuple[int, bool]:
-    """Send from `at` for one turn; the new offset, and whether the socket is full."""
+    """Send from `at` for `SEND_TURN`. Returns the new offset, and whether the socket is full."""
     over = time.monotonic() + SEND_TURN
     waiter = select.poll()
     waiter.register(out, select.POLLOUT)
@@ -214,7 +213,7 @@ def _pump(out: int, descriptor: int, at: int, stop: int) -> tuple[int, bool]:
                 return at, True
             continue
         if not sent:
-            raise PeerGone("the file became shorter while it was sent")
+            raise PeerGone("the file was truncated while it was sent")
         at += sent
     return at, False
 

@@ -1,10 +1,10 @@
-"""What pages of other sites may ask of a registry, through a browser that can reach it.
+"""Protection from web pages of other sites, in a browser that can reach the registry.
 
-A browser takes a page for one of this server when somebody's DNS leads the page's own name to this machine
-(DNS rebinding). The page could then read and delete what is here. Its requests are recognised by their Host:
-the foreign name, with this server's port, because the browser connects to the port that stands there. A
-request for another name and another port was led here on purpose, by a proxy or the `hosts` of an inventory.
-This matters without users, on loopback: there it is enough to reach the registry.
+If an attacker's DNS resolves the page's own name to this machine (DNS rebinding), the browser lets the page
+read and delete what is here. Such requests are recognised by their Host: the foreign name with this server's
+port, because the browser connects to the port in the URL. A request for another name and another port was
+directed here on purpose, by a proxy or the `hosts` of an inventory. This matters on loopback without users,
+where everyone who reaches the port has access.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from crossdock.embedded.answers import Refused
+from crossdock.embedded.responses import Refused
 from crossdock.listening import is_loopback
 
 _SAFE = frozenset({"GET", "HEAD"})
@@ -21,19 +21,19 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def check_origin(request: web.Request) -> None:
-    """Refuse what a page of another site sends, unless it only reads: it cannot see the answer."""
+    """Refuse writes from pages of other sites; reads are harmless, since the page cannot see the response."""
     origin = request.headers.get("Origin", "")
     if origin and request.method not in _SAFE and urlsplit(origin).netloc.lower() != request.host.lower():
         raise Refused("DENIED", "pages of other sites may not use this registry")
 
 
 def check_name(request: web.Request) -> None:
-    """Refuse a request with this server's port and a name that is not loopback's."""
+    """Refuse a Host with this server's port and a name that is not a loopback name."""
     try:
         found = urlsplit(f"//{request.host}")
         name, port = (found.hostname or "").lower(), found.port or _PORTS.get(request.scheme)
     except ValueError:
-        raise Refused("UNSUPPORTED", "the Host header is no host", status=400) from None
+        raise Refused("UNSUPPORTED", "the Host header is not a host[:port]", status=400) from None
     if port != _own_port(request) or is_loopback(name) or name.endswith(".localhost"):
         return
     raise Refused(

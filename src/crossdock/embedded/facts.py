@@ -1,8 +1,8 @@
-"""What a repository remembers of its manifests, whose bytes never change under their digests.
+"""A repository's memory of its manifests, whose bytes never change under their digests.
 
-A manifest has up to 4 MiB and takes up to tenths of a second to parse, so it is parsed once. What is kept is
-small whatever its size: of a child its type, digest and size, each only once for all the indexes that list
-it, and annotations only while they are short. Longer ones are read again when a list of referrers shows them.
+A manifest has up to 4 MiB and takes up to tenths of a second to parse, so it is parsed once. The facts kept
+are small: type, digest and size of each child, shared by all the indexes that list it, and annotations if
+they are short. Longer ones are read again when a list of referrers shows them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ANNOTATIONS_KEPT = 16 << 10  # characters of one manifest's annotations
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is remembered of one manifest."""
+    """The facts of one manifest."""
 
-    media_type: str = ""  # by the document itself; empty when it is not understood
+    media_type: str = ""  # as the document says; empty when it cannot be parsed
     children: tuple[Descriptor, ...] = ()  # of an index; type, digest and size alone
     subject: Digest | None = None
     referrer: Entry | None = None  # its descriptor in a list of referrers, when it has a subject
@@ -37,7 +37,7 @@ class Facts:
     image_size: int = 0  # bytes of config, layers and blobs
 
 
-UNKNOWN = Facts()  # it is served as it is; its reader will judge it
+UNKNOWN = Facts()  # such a manifest is served as it is
 
 
 class FactBook:
@@ -48,10 +48,10 @@ class FactBook:
         self._read = read
         self._facts: dict[Digest, Facts] = {}
         self._shared: dict[Descriptor, Descriptor] = {}
-        self._mutex = threading.Lock()  # threads that want the same facts wait for one that parses
+        self._mutex = threading.Lock()  # threads that need the same facts wait for the one that parses
 
     def of(self, descriptor: Descriptor) -> Facts:
-        """The facts of a manifest, which is read if they are not known yet."""
+        """The facts of a manifest, which is read if it was not before."""
         known = self._facts.get(descriptor.digest)
         if known is not None:
             return known
@@ -76,7 +76,7 @@ class FactBook:
         return facts.referrer if manifest is None else _referrer(descriptor, manifest)
 
     def forget_all_but(self, digests: Container[Digest]) -> None:
-        """Drop the facts of what is no longer there."""
+        """Drop the facts of manifests that no longer exist."""
         with self._mutex:
             self._facts = {digest: facts for digest, facts in self._facts.items() if digest in digests}
             children = (child for facts in self._facts.values() for child in facts.children)

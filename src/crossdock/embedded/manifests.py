@@ -8,27 +8,29 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crossdock.embedded.acr.locks import forget_deleted
-from crossdock.embedded.answers import Refused
 from crossdock.embedded.bodies import receive_whole
 from crossdock.embedded.repositories import MANIFEST_LIMIT, parse_digest
-from crossdock.embedded.routing import is_tag
+from crossdock.embedded.responses import Refused
 from crossdock.errors import InvalidManifest, LimitExceeded, NotFound
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import LARGE, Limits, Manifest, parse_manifest
+from crossdock.oci.reference import is_tag
 from crossdock.store.files import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry
+    from crossdock.embedded.routes import Route
 
 MAX_TAGS = 100  # of one PUT; distribution-spec: "at least 10"
 
 
-async def pull(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+async def pull(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """GET and HEAD of a manifest, whatever the client accepts: nothing is converted."""
+    reference = route.argument
     _check_reference(reference)
-    repository = await in_thread(registry.repositories.existing, name)
+    repository = await in_thread(registry.repositories.existing, route.name)
     async with repository.reading if repository.is_unread and ":" in reference else nullcontext():
         descriptor = await in_thread(repository.manifest, reference)
     etag = f'"{descriptor.digest}"'
@@ -48,8 +50,9 @@ async def pull(registry: Registry, request: web.Request, name: str, reference: s
     return web.Response(body=data, headers=headers)
 
 
-async def push(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+async def push(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """PUT of a manifest under a tag, or under its digest and any ``tag`` of the query."""
+    name, reference = route.name, route.argument
     tags = _check_reference(reference)
     by_digest = not tags
     if by_digest:
@@ -73,8 +76,9 @@ async def push(registry: Registry, request: web.Request, name: str, reference: s
     return web.Response(status=201, headers=headers)
 
 
-async def delete(registry: Registry, request: web.Request, name: str, reference: str) -> web.Response:
+async def delete(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """DELETE of a tag alone, or of a manifest with all its tags."""
+    name, reference = route.name, route.argument
     tags = _check_reference(reference)
     repository = await in_thread(registry.repositories.existing, name)
     if tags:
@@ -86,7 +90,7 @@ async def delete(registry: Registry, request: web.Request, name: str, reference:
 
 
 def _check_reference(reference: str) -> list[str]:
-    """The tag in a list of its own, or no tag for a digest. Raises `Refused` for neither."""
+    """The tag as a list, or an empty list for a digest. Raises `Refused` for anything else."""
     if ":" in reference:
         parse_digest(reference)
         return []

@@ -1,13 +1,14 @@
 """The repositories of a registry, as OCI layouts in folders. Blocking; call it in a thread.
 
 Repository ``team/app`` is the layout in ``ROOT/team/app``, as zot stores it, so every repository is an
-ordinary layout: `skopeo inspect oci:ROOT/team/app:v1` reads it, a layout that was carried in is served
-from where it lies, and `cp -r` takes one out. The parts of a name that a layout uses itself (``blobs``,
-``index.json``, ``oci-layout``) get an underscore, which no name can end with. When ROOT itself is a
-layout, it is the repository called like the folder.
+ordinary layout: `skopeo inspect oci:ROOT/team/app:v1` reads it, a layout that is copied to ROOT is served
+from there, and `cp -r` takes one out. Parts of a name that a layout uses itself (``blobs``, ``index.json``,
+``oci-layout``) get an underscore, which no name can end with. When ROOT itself is a layout, it is the
+repository named after the folder.
 
 A manifest is known to a repository when ``index.json`` lists it, or an index that is known contains it; all
-else under ``blobs`` is a blob. So an untagged child needs no entry, and gets one when its last index goes.
+else under ``blobs`` is a blob. So an untagged child needs no entry, and gets one when its last index is
+deleted.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from msgspec.structs import replace
 
 from crossdock.embedded.acr.locks import FILE_NAME as LOCKS_FILE
 from crossdock.embedded.acr.locks import is_listed
-from crossdock.embedded.answers import Refused
 from crossdock.embedded.facts import FactBook
-from crossdock.embedded.routing import is_name, is_tag
+from crossdock.embedded.responses import Refused
 from crossdock.errors import ContentError, StoreError
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
+from crossdock.oci.reference import is_repository, is_tag
 from crossdock.store.blobfiles import BlobFiles, remove_stale
 from crossdock.store.files import explain
 from crossdock.store.folder import Folder
@@ -55,7 +56,7 @@ _RESERVED = ("blobs", "index.json", "oci-layout")
 
 
 class Repositories:
-    """All repositories under `root`, which is made when missing. Raises OSError when it cannot be."""
+    """All repositories under `root`, which is created when missing. Raises OSError when that fails."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -66,7 +67,7 @@ class Repositories:
         self._root_name = _name_for(root) if (root / "oci-layout").is_file() else None
 
     def at(self, name: str) -> Repository:
-        """The repository called `name`, which need not exist yet."""
+        """The repository named `name`, which need not exist yet."""
         with self._mutex:
             found = self._kept.pop(name, None) or Repository(name, self._folder(name))
             self._kept[name] = found
@@ -75,7 +76,7 @@ class Repositories:
         return found
 
     def existing(self, name: str) -> Repository:
-        """The repository called `name`. Raises `Refused` with NAME_UNKNOWN."""
+        """The repository named `name`. Raises `Refused` with NAME_UNKNOWN."""
         found = self.at(name)
         if not found.index.exists():
             raise Refused("NAME_UNKNOWN", "repository name not known to registry", detail={"name": name})
@@ -88,7 +89,7 @@ class Repositories:
             self._kept.pop(name, None)
 
     def names(self) -> list[str]:
-        """Every repository there is, sorted; without those that are not listed (`acr.locks`)."""
+        """The names of all repositories, sorted, except those that locks hide from lists (`acr.locks`)."""
         is_root = self._root_name and (self.root / "index.json").is_file() and is_listed(self._top)
         names = {self._root_name} if self._root_name and is_root else set()
         for folder, folders, files, _ in os.fwalk(self.root):  # never through a link
@@ -97,7 +98,7 @@ class Repositories:
                 folders[:] = [each for each in folders if each != "blobs"]
                 parts = Path(folder).relative_to(self.root).parts
                 name = "/".join(part.removesuffix("_") for part in parts)
-                if is_name(name) and is_listed(self._top.below(*parts)):
+                if is_repository(name) and is_listed(self._top.below(*parts)):
                     names.add(name)
         return sorted(names)
 
@@ -114,10 +115,10 @@ class Repository:
         self.name = name
         self.files = BlobFiles(folder)
         self.index = IndexFile(folder)
-        self._swept = False  # of what a dead server left
+        self._swept = False  # of temporary files that a killed server left
         self.facts = FactBook(self.read)
-        self.reading = asyncio.Lock()  # held by the one request that reads what the others wait for
-        self._listing = threading.Lock()  # threads that want the same list wait for one that makes it
+        self.reading = asyncio.Lock()  # held by the one request that reads the index while others wait for it
+        self._listing = threading.Lock()  # threads that need the same list wait for the one that makes it
         self._known: tuple[list[Entry], dict[Digest, Descriptor]] = ([], {})
 
     # -- reading -------------------------------------------------------------------------------------
@@ -129,8 +130,8 @@ class Repository:
     def manifest(self, reference: str) -> Descriptor:
         """The manifest behind a tag or digest, with the type and size of its document.
 
-        ``index.json``, or an index that lists it, may state others: clients compare the Content-Type with the
-        document. Raises `Refused` with MANIFEST_UNKNOWN.
+        ``index.json``, or an index that lists it, may state others, and clients compare the Content-Type with
+        the document. Raises `Refused` with MANIFEST_UNKNOWN.
         """
         if ":" in reference:
             found = self.known().get(parse_digest(reference))
@@ -163,16 +164,16 @@ class Repository:
 
     @property
     def is_unread(self) -> bool:
-        """Whether the next question for a digest reads the index, and what it leads to, anew."""
+        """Whether the next look-up of a digest reads the index and its manifests anew."""
         return not self._known[0]
 
     def referrers(
         self, subject: Digest, *, artifact_type: str = "", after: str = "", room: int
     ) -> tuple[list[Entry], bool]:
-        """Descriptors of the manifests whose subject is `subject`, with artifactType and annotations.
+        """Descriptors of the manifests whose subject is `subject`, and whether there are more.
 
-        They are in the order of their digests, those up to `after` left out, as many as have about `room`
-        bytes in JSON; and whether there are more.
+        They have artifactType and annotations, are sorted by digest, begin after `after`, and take about
+        `room` bytes of JSON.
         """
         page: list[Entry] = []
         for digest, descriptor in sorted(self.known().items()):
@@ -195,9 +196,9 @@ class Repository:
     def put_manifest(
         self, descriptor: Descriptor, manifest: Manifest, data: bytes, tags: Sequence[str]
     ) -> None:
-        """Store a manifest whose bytes are verified, and let `tags` mean it.
+        """Store a manifest whose bytes are verified, and point `tags` to it.
 
-        Raises `Refused` when something that it needs is missing, `StoreError`.
+        Raises `Refused` when content that it references is missing, `StoreError`.
         """
         self.check_references(manifest)
         self.index.create()
@@ -227,10 +228,10 @@ class Repository:
             entries[:] = [old for old in entries if name_of(old) or old["digest"] not in inside]
 
         self.index.update(change)
-        self._known = [], {}  # the index may be as it was, and a child that it missed be here now
+        self._known = [], {}  # even if the index is unchanged, a child that was missing may be here now
 
     def check_references(self, manifest: Manifest) -> None:
-        """Everything that the manifest needs is here. Raises `Refused` naming what is missing.
+        """Check that all content the manifest references is here. Raises `Refused` naming what is missing.
 
         ``subject`` may be missing: "A registry MUST initially accept an otherwise valid manifest with a
         subject field that references a manifest that does not exist in the repository" (distribution-spec).
@@ -240,7 +241,7 @@ class Repository:
         for needed in manifest.successors():
             size = self.files.size(needed.digest)
             if manifest.is_index and (not needed.media_type or mediatype.is_manifest(needed.media_type)):
-                if needed.digest not in manifests:  # the same bytes may be a mere blob, a layer of another
+                if needed.digest not in manifests:  # the same bytes may be a blob, such as a layer
                     missing.append(needed)
             elif size is None and not (needed.urls and mediatype.is_foreign_layer(needed.media_type)):
                 missing.append(needed)
@@ -261,14 +262,14 @@ class Repository:
             )
 
     def delete_tag(self, tag: str) -> None:
-        """Forget the tag; its manifest stays. Raises `Refused` with MANIFEST_UNKNOWN."""
+        """Delete the tag; its manifest stays. Raises `Refused` with MANIFEST_UNKNOWN."""
         found = []
         self.index.update(lambda entries: found.append(drop_tag(entries, tag)))
         if not any(found):
             raise Refused("MANIFEST_UNKNOWN", "tag unknown", detail={"tag": tag})
 
     def delete_manifest(self, digest: Digest) -> None:
-        """Delete the manifest with all its tags; what an index held stays. Raises `Refused`, `StoreError`."""
+        """Delete the manifest with all its tags; an index's children stay. Raises `Refused`, `StoreError`."""
         descriptor = self.manifest(digest)
         children = self.facts.of(descriptor).children
 
@@ -284,14 +285,14 @@ class Repository:
         self._known = [], {}
 
     def delete_blob(self, digest: Digest) -> None:
-        """Delete the blob. Raises `Refused` with BLOB_UNKNOWN, or for a manifest with UNSUPPORTED."""
+        """Delete the blob. Raises `Refused`: BLOB_UNKNOWN, or UNSUPPORTED for a manifest."""
         if digest in self.known():
             raise Refused("UNSUPPORTED", "this is a manifest: delete it under /manifests/")
         if not self.files.remove(digest):
             raise Refused("BLOB_UNKNOWN", "blob unknown to registry", detail={"digest": digest})
 
     def remove(self) -> None:
-        """Delete everything. ``index.json`` goes first: what a crash leaves is no repository.
+        """Delete everything. ``index.json`` goes first, so what a crash leaves is not a repository.
 
         Raises `StoreError`.
         """
@@ -341,7 +342,7 @@ def parse_digest(text: str) -> Digest:
 
 
 def _descriptor(entry: Entry) -> Descriptor | None:
-    """An entry as a value; None for one that is not understood, which is left alone."""
+    """An entry as a value; None for one that is not understood, which stays as it is."""
     try:
         return Descriptor.from_json({**entry, "annotations": None})
     except ContentError:
@@ -349,6 +350,6 @@ def _descriptor(entry: Entry) -> Descriptor | None:
 
 
 def _name_for(folder: Path) -> str:
-    """A repository name from a folder's: lower case, the rest as dashes; ``layout`` if nothing is left."""
+    """A repository name from a folder's: lower case, other characters as dashes, else ``layout``."""
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
     return name or "layout"

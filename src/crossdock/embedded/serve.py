@@ -1,4 +1,4 @@
-"""Run the embedded registry until it is told to stop."""
+"""Run the embedded registry until a stop signal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
+GRACE = 10.0  # seconds that running requests may take to end after a stop signal
 THREADS = 16
 
 
@@ -44,14 +44,14 @@ async def serve(
     reloads: Mapping[str, Callable[[], None]] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve the layouts under `root` until SIGINT or SIGTERM comes, or `stop` is set.
+    """Serve the layouts under `root` until SIGINT or SIGTERM, or until `stop` is set.
 
-    `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free.
-    `users`: the file of those who may use it; without it `anonymous` says what all may do (`app.make_app`).
-    At SIGHUP `reloads` are called (`reload_on_hangup`) and `users` is read anew. Requests under way get
-    `GRACE` seconds to end.
-    With `stop` no signal is listened for. Raises `StoreError` when `root` or `users` cannot be used or the
-    address is taken, `InvalidOption` for what `users` says.
+    `on_ready` receives the port once connections are accepted: with `port` 0 one that was free. `users` and
+    `anonymous` are as for `app.make_app`. At SIGHUP `reloads` are called (`reload_on_hangup`) and `users` is
+    read anew. Running requests get `GRACE` seconds to end. With `stop` no signal handler is installed.
+
+    Raises `StoreError` when `root` or `users` cannot be used or the address is taken, `InvalidOption` for
+    mistakes in `users`.
     """
     from crossdock.embedded.app import REGISTRY, make_app
 
@@ -71,7 +71,7 @@ async def serve(
 
 
 def _check(host: str, listen: str, cert: str | None, users: Path | None, anonymous: Anonymous | None) -> None:
-    """Raise `InvalidOption` where strangers could use the registry and nobody said that they may."""
+    """Raise `InvalidOption` if strangers could use the registry and no option permits it."""
     if users is not None and anonymous is not None:
         raise InvalidOption(
             "--anonymous is for a registry without users",
@@ -81,7 +81,7 @@ def _check(host: str, listen: str, cert: str | None, users: Path | None, anonymo
         return
     if users is None and anonymous is None:
         raise InvalidOption(
-            f"whoever reaches {listen} could read, push and delete: without users a registry is for loopback",
+            f"everyone who reaches {listen} could read, push and delete: without users, listen on loopback",
             hint="give --users FILE, or say what anybody may do: --anonymous read, or --anonymous write",
         )
     if users is not None and cert is None:
@@ -113,7 +113,7 @@ def run(
     allow_many_files()
 
     async def serve_here() -> None:
-        # Threads wait for disks and locks here, so there may be more of them than processors.
+        # These threads wait for disks and locks, so there are more of them than processors.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         await serve(
             Path(root),

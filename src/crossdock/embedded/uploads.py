@@ -1,9 +1,9 @@
 """Upload sessions: one temporary file each, hashed while it is written.
 
-Sessions live in memory and end with the server; their files lie in ``ROOT/.uploads``, where a crash leaves
-nothing behind that the next start does not remove. A body that breaks off keeps what had arrived, and the
-status request tells its exact offset. One request writes a session at a time; a new one ends the connection
-of the one before it, because a client that comes back has given that up.
+Sessions live in memory and end with the server; their files lie in ``ROOT/.uploads``, and the next start
+removes what a crash left there. When a body breaks off, the bytes that arrived are kept, and the status
+request returns the exact offset. One request writes to a session at a time; a new one closes the connection
+of the one before, because a client that resumes has given that up.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from crossdock.embedded.answers import Refused
 from crossdock.embedded.bodies import receive
+from crossdock.embedded.responses import Refused
 from crossdock.errors import StoreError
 from crossdock.oci.digest import Digest
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
@@ -27,14 +27,14 @@ from crossdock.store.files import explain, in_thread
 from crossdock.store.folder import Folder
 
 SESSIONS = 1000  # each may hold an open file
-IDLE = 3600.0  # seconds after which a session that nothing was written to is dropped
+IDLE = 3600.0  # seconds without a write after which a session is dropped
 SWEEP_EVERY = 60.0
-TAKE_OVER = 30.0  # seconds that the request before may take to let go
+TAKE_OVER = 30.0  # seconds that the previous request may take to stop
 REREAD = 1 << 20
 
 
 class Session:
-    """One upload into the repository called `name`."""
+    """One upload into the repository named `name`."""
 
     def __init__(self, name: str, folder: Folder, algorithm: str, owner: str) -> None:
         self.id = str(uuid.uuid4())
@@ -45,7 +45,7 @@ class Session:
         self._folder = folder
         self._algorithm = algorithm
         self._hash = hashlib.new(algorithm)
-        self._writer: BlobWriter | None = None  # made with the first bytes: most mounts send none
+        self._writer: BlobWriter | None = None  # created with the first bytes: most mounts send none
         self._lock = asyncio.Lock()
         self._request: web.Request | None = None  # the one that writes now
 
@@ -56,12 +56,12 @@ class Session:
 
     @property
     def is_unused(self) -> bool:
-        """Whether nothing has come and no request is writing: an end of it loses nothing."""
+        """Whether it holds no bytes and no request is writing, so that ending it loses nothing."""
         return not self.offset and self._request is None
 
     @asynccontextmanager
     async def writing(self, request: web.Request) -> AsyncIterator[None]:
-        """The right to write, taken from a request that still has it. Raises `Refused` when it holds on."""
+        """Exclusive access, taken from a request that still has it. Raises `Refused` after `TAKE_OVER`."""
         if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()
         try:
@@ -82,7 +82,7 @@ class Session:
             self._lock.release()
 
     async def feed(self, request: web.Request) -> None:
-        """Append the body of `request`. Raises `PeerGone` (what came is kept), `StoreError`."""
+        """Append the body of `request`. Raises `PeerGone` (the bytes that arrived are kept), `StoreError`."""
         await receive(request, self._take)
 
     async def commit(self, files: BlobFiles, digest: Digest) -> None:
@@ -124,7 +124,7 @@ class Session:
         self._writer.commit(files, digest)
 
     def _hashed_again(self, writer: BlobWriter, algorithm: str) -> str:
-        # The POST named no digest-algorithm and the PUT gives another than sha256.
+        # The POST named no digest-algorithm, and the digest of the PUT is not a sha256.
         hashed = hashlib.new(algorithm)
         descriptor = writer.reader()
         try:
@@ -144,12 +144,12 @@ class Uploads:
         self._folder = folder
         self._shares = shares
         self._sessions: dict[str, Session] = {}
-        remove_stale(folder)  # not made yet: what only serves may lie on a medium that cannot be written
+        remove_stale(folder)  # created later: the root of a registry that only serves may be read-only
 
     def start(self, name: str, algorithm: str = "sha256", *, owner: str = "") -> Session:
-        """A new session of `owner`, in place of the oldest unused one when there is no room.
+        """A new session of `owner`, in place of the oldest unused one when the table is full.
 
-        Raises `Refused` with TOOMANYREQUESTS when the owner, or all together, have too many that are in use.
+        Raises `Refused` with TOOMANYREQUESTS when the owner, or all owners together, use too many.
         """
         own = [each for each in self._sessions.values() if each.owner == owner]
         if len(own) >= max(1, SESSIONS // self._shares):
@@ -161,7 +161,7 @@ class Uploads:
         return session
 
     def _make_room(self, sessions: list[Session]) -> None:
-        unused = next((each for each in sessions if each.is_unused), None)  # the table is in their order
+        unused = next((each for each in sessions if each.is_unused), None)  # the oldest first
         if unused is None:
             raise Refused(
                 "TOOMANYREQUESTS", f"{len(sessions)} uploads are open already", headers={"Retry-After": "60"}
@@ -170,20 +170,20 @@ class Uploads:
         del self._sessions[unused.id]
 
     def find(self, name: str, identifier: str) -> Session:
-        """The session. Raises `Refused` with BLOB_UPLOAD_UNKNOWN, also when it is another repository's."""
+        """The session, if it is this repository's. Raises `Refused` with BLOB_UPLOAD_UNKNOWN."""
         session = self._sessions.get(identifier)
         if session is None or session.name != name:
             raise _unknown()
         return session
 
     async def end(self, session: Session) -> None:
-        """Forget the session and delete its file, unless it has become a blob."""
+        """Remove the session and delete its file, unless it has become a blob."""
         session.ended = True
         self._sessions.pop(session.id, None)
         await in_thread(session.discard)
 
     async def sweep(self) -> None:
-        """Drop idle sessions for ever; cancelled by its owner."""
+        """Drop idle sessions until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             limit = time.monotonic() - IDLE
@@ -197,7 +197,7 @@ class Uploads:
         try:
             self._folder.path.rmdir()
         except OSError:
-            pass  # never made, or another server uses it too
+            pass  # never created, or another server uses it too
 
 
 def _unknown() -> Refused:

@@ -1,5 +1,6 @@
 """Ranges of bytes as they travel in headers; inside crossdock they are half-open, ``start <= x < stop``.
 
+Both roles are here: what a client sends and reads, and what a server does (the embedded registry).
 Reading is lenient, because registries vary (Nexus leaves the unit out, nexus-public#24); comparing is strict,
 because a wrong range written at the right offset is silent corruption (R8).
 """
@@ -13,6 +14,8 @@ from msgspec import Struct
 # `re` compiles them when they are first used: copies of small blobs have no ranges.
 _CONTENT_RANGE = r"(?i)\s*(?:bytes[\s=]+)?([0-9]{1,19})\s*-\s*([0-9]{1,19})\s*/\s*([0-9]{1,19}|\*)\s*"
 _UNSATISFIED = r"(?i)\s*(?:bytes[\s=]+)?\*\s*/\s*([0-9]{1,19})\s*"
+_REQUESTED = r"(?i)\s*bytes\s*=\s*(?:([0-9]{1,19})\s*-\s*([0-9]{0,19})|-\s*([0-9]{1,19}))\s*"
+_CHUNK = r"([0-9]{1,19})-([0-9]{1,19})"
 _UPLOADED = r"(?i)\s*(?:bytes[\s=]+)?0\s*-\s*(-?[0-9]{1,19})\s*"
 
 
@@ -69,3 +72,48 @@ def parse_uploaded(value: str) -> int | None:
         return None
     last = int(match[1])
     return 0 if last <= 0 else last + 1
+
+
+# -- the server's side ---------------------------------------------------------------------------------------
+
+
+class Unsatisfiable(Exception):
+    """The requested range lies outside the content: 416."""
+
+
+def parse_range(value: str | None, size: int) -> tuple[int, int] | None:
+    """``start, stop`` of the range that a GET requests from `size` bytes; None: everything, with 200.
+
+    A malformed header is ignored, and so are several ranges at once, which a server may decline
+    (RFC 9110, 14.2). Raises `Unsatisfiable`.
+    """
+    match = re.fullmatch(_REQUESTED, value) if value else None
+    if match is None:
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        if int(suffix) == 0 or size == 0:
+            raise Unsatisfiable
+        return max(0, size - int(suffix)), size
+    start = int(first)
+    if last and int(last) < start:
+        return None  # 14.1.1: invalid, hence ignored
+    if start >= size:
+        raise Unsatisfiable
+    return start, min(int(last) + 1, size) if last else size
+
+
+def parse_chunk_range(value: str) -> tuple[int, int] | None:
+    """``start, stop`` of an upload's ``Content-Range``; None when it is not ``<first>-<last>``."""
+    match = re.fullmatch(_CHUNK, value)
+    if match is None or int(match[2]) < int(match[1]):
+        return None
+    return int(match[1]), int(match[2]) + 1
+
+
+def uploaded_range(size: int) -> str:
+    """``Range`` of an upload session that holds `size` bytes.
+
+    An empty session has no last byte: ``0-0`` is what distribution answers then, and what clients know.
+    """
+    return f"0-{max(0, size - 1)}"

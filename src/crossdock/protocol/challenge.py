@@ -14,9 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
-MAX_HEADER = (
-    16 * 1024
-)  # characters looked at; a longer header is cut there, which loses challenges, not memory
+MAX_HEADER = 16 * 1024  # characters; a longer header is cut there, which loses challenges, not memory
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - the grammar's word, not a secret
 _PARAMETER = rf'(?s)({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))'
@@ -76,3 +74,11 @@ def _parse_one(value: str) -> Iterable[Challenge]:
 def _next_comma(value: str, at: int) -> int:
     comma = value.find(",", at)
     return len(value) if comma < 0 else comma + 1
+
+
+def bearer_challenge(**parameters: str) -> str:
+    """``WWW-Authenticate`` of a server that demands a token; empty parameters are left out.
+
+    There is no space after the commas: az's parser and azure-containerregistry's need it so.
+    """
+    return "Bearer " + ",".join(f'{name}="{value}"' for name, value in parameters.items() if value)

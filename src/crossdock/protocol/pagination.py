@@ -9,8 +9,8 @@ header that is understood in none of these ways is an error: the end of the list
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 from crossdock.errors import ProtocolError
 
@@ -45,6 +45,11 @@ def next_page(links: Iterable[str], url: str) -> str | None:
             elif any("next" in word for word in relation):
                 raise _not_understood(value)
     return None if unnamed is None else _on_same_server(unnamed, url)
+
+
+def next_link(path: str, query: Mapping[str, object]) -> str:
+    """The ``Link`` header of a page whose next one is at `path` with `query`."""
+    return f'<{path}?{urlencode(query)}>; rel="next"'
 
 
 def _links(value: str) -> Iterator[tuple[str, str]]:

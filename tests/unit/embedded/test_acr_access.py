@@ -18,11 +18,12 @@ import pytest
 import trustme
 
 from crossdock.embedded.acr import signing
-from crossdock.embedded.acr.access import NULL_USER, may, needed_scopes
+from crossdock.embedded.acr.access import may, needed_scopes
 from crossdock.embedded.acr.accounts import AccountsFile, granted
 from crossdock.embedded.acr.signing import Signer
-from crossdock.embedded.routing import route
+from crossdock.embedded.routes import find_route
 from crossdock.errors import InvalidOption, StoreError
+from crossdock.protocol.acrtoken import NULL_USER
 from unit.embedded.test_registry_server import Served, digest_of, running
 
 USERS: dict[str, Any] = {
@@ -263,7 +264,7 @@ def test_a_scope_grants_what_it_covers(held: tuple[str, ...], asked: str, given:
 
 
 def test_metadata_is_read_with_its_own_right_and_tags_with_either() -> None:
-    tags, entries = route("GET", "/v2/a/tags/list"), route("GET", "/acr/v1/a/_manifests")
+    tags, entries = find_route("GET", "/v2/a/tags/list"), find_route("GET", "/acr/v1/a/_manifests")
     for held, is_tags, is_entries in (
         ("pull", True, False),
         ("metadata_read", True, True),
@@ -286,7 +287,7 @@ def test_metadata_is_read_with_its_own_right_and_tags_with_either() -> None:
     ],
 )
 def test_changes_need_rights_of_their_own(method: str, path: str, action: str) -> None:
-    assert needed_scopes(method, route(method, path)) == (f"repository:a:{action}",)
+    assert needed_scopes(method, find_route(method, path)) == (f"repository:a:{action}",)
 
 
 def test_tokens_are_base64_in_either_alphabet() -> None:
@@ -317,9 +318,9 @@ def test_a_token_that_was_changed_is_none(change: Callable[[str], str]) -> None:
         ('{"users": [{"nam": "s3cret"}]}', "nam"),
         ('{"users": [{"name": "a", "password": 7}]}', r"\$.users\[0\].password"),
         ('{"access_token_s": 0}', "access_token_s"),
-        ('{"anonymous": ["pull"]}', "is no scope"),
+        ('{"anonymous": ["pull"]}', "is not a scope"),
         ('{"issuers": [{"issuer": "https://a"}]}', "scopes"),
-        ('{"issuers": [{"issuer": "https://a", "scopes": ["pull"]}]}', "is no scope"),
+        ('{"issuers": [{"issuer": "https://a", "scopes": ["pull"]}]}', "is not a scope"),
         ('{"issuers": [{"issuer": "https://a", "scopes": [], "audiences": []}]}', "audiences"),
         ('{"issuers": [{"issuer": "http://a", "scopes": []}]}', "need URLs with https"),
         ('{"issuers": [{"issuer": "https://a", "scopes": [], "jwks_uri": "https://u:p@a"}]}', "need URLs"),

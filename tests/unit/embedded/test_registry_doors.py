@@ -16,7 +16,7 @@ from crossdock.embedded import serve as server
 from crossdock.embedded import uploads
 from crossdock.embedded.acr import access
 from crossdock.embedded.acr.accounts import AccountsFile
-from crossdock.embedded.answers import json_answer
+from crossdock.embedded.responses import json_response
 from crossdock.errors import InvalidOption
 from crossdock.imagebuilder import OCI_INDEX, ImageBuilder, sample_index
 from crossdock.oci.digest import Digest
@@ -219,7 +219,7 @@ async def test_a_header_that_is_not_utf_8_is_an_error_of_the_client(
     ],
 )
 def test_json_holds_no_lone_surrogate(value: object, read: object) -> None:
-    body = json_answer(value).body
+    body = json_response(value).body
     assert isinstance(body, bytes)
     assert json.loads(body) == read
 

@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 
 from crossdock.protocol.byterange import (
     ContentRange,
+    Unsatisfiable,
     content_range_for_chunk,
+    parse_chunk_range,
     parse_content_range,
+    parse_range,
     parse_uploaded,
     range_header,
     unsatisfied_total,
+    uploaded_range,
 )
 
 
@@ -85,3 +89,67 @@ def test_a_refused_range_may_state_the_size() -> None:
     assert unsatisfied_total("bytes */0") == 0
     assert unsatisfied_total("*/17") == 17
     assert unsatisfied_total("bytes 0-1/17") is None
+
+
+# -- the server's side ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("", None),
+        ("bytes=0-0", (0, 1)),
+        ("bytes=0-99", (0, 100)),
+        ("bytes=0-100", (0, 100)),
+        ("bytes=99-", (99, 100)),
+        ("bytes=-1", (99, 100)),
+        ("bytes=-1000", (0, 100)),
+        ("Bytes = 5 - 6", (5, 7)),
+        ("bytes=6-5", None),
+        ("bytes=-", None),
+        ("bytes=a-b", None),
+        ("bytes=1-2,4-5", None),
+        ("bytes=٣-٤", None),
+        ("bytes=" + "9" * 5000 + "-", None),
+        ("items=0-1", None),
+    ],
+)
+def test_a_range_is_understood_or_ignored(header: str | None, expected: tuple[int, int] | None) -> None:
+    assert parse_range(header, 100) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "size"), [("bytes=100-", 100), ("bytes=-0", 100), ("bytes=0-", 0), ("bytes=-5", 0)]
+)
+def test_a_range_outside_the_content_cannot_be_satisfied(header: str, size: int) -> None:
+    with pytest.raises(Unsatisfiable):
+        parse_range(header, size)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("0-0", (0, 1)),
+        ("5-9", (5, 10)),
+        ("9-5", None),
+        ("bytes 0-1", None),
+        ("0-", None),
+        ("x", None),
+        ("", None),
+    ],
+)
+def test_a_chunks_range_has_no_unit(header: str, expected: tuple[int, int] | None) -> None:
+    assert parse_chunk_range(header) == expected
+
+
+@given(st.integers(0, 1 << 50), st.integers(1, 1 << 40))
+def test_what_the_client_writes_the_server_reads(start: int, size: int) -> None:
+    stop = start + size
+    assert parse_range(range_header(start, stop), stop) == (start, stop)
+    assert parse_chunk_range(content_range_for_chunk(start, stop)) == (start, stop)
+
+
+@given(st.integers(0, 1 << 50).filter(lambda size: size != 1))
+def test_what_the_server_says_of_an_upload_the_client_reads(size: int) -> None:
+    assert parse_uploaded(uploaded_range(size)) == size

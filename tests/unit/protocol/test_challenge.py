@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossdock.protocol.challenge import Challenge, parse_challenges
+from crossdock.protocol.challenge import Challenge, bearer_challenge, parse_challenges
 
 BEARER = {"realm": "https://auth.docker.io/token", "service": "registry.docker.io"}
 
@@ -108,3 +108,11 @@ def test_what_is_written_well_is_read_back(wanted: list[Challenge]) -> None:
         for c in wanted
     )
     assert list(parse_challenges([header])) == wanted
+
+
+def test_what_a_server_demands_a_client_reads() -> None:
+    written = bearer_challenge(**BEARER, scope="repository:a/b:pull,push", error="")
+    assert ", " not in written
+    assert parse_challenges([written]) == (
+        Challenge("bearer", {**BEARER, "scope": "repository:a/b:pull,push"}),
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.errors import ProtocolError
-from crossdock.protocol.pagination import next_page
+from crossdock.protocol.pagination import next_link, next_page
 
 URL = "https://r.example/v2/x/tags/list?n=2"
 
@@ -106,3 +107,11 @@ def test_a_long_header_is_read_in_one_pass(start: str, piece: str) -> None:
     """Reading on to the end from each character would keep the event loop busy for minutes."""
     with suppress(ProtocolError):
         next_page([start + piece * (1_000_000 // len(piece))], URL)
+
+
+@given(st.text(max_size=20))
+def test_what_a_server_writes_a_client_follows(last: str) -> None:
+    link = next_link("/v2/x/tags/list", {"last": last, "n": 2})
+    followed = next_page([link], URL)
+    assert followed is not None
+    assert parse_qs(urlsplit(followed).query, keep_blank_values=True) == {"last": [last], "n": ["2"]}

@@ -1,1 +1,1 @@
-"""What Azure's registries have besides the distribution specification."""
+"""Azure's additions to the distribution specification: users and tokens, metadata, locks."""

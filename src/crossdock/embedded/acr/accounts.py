@@ -1,11 +1,11 @@
-"""Who may do what here: the file that ``crossdock registry --users FILE`` names.
+"""Users and their rights: the file of ``crossdock registry --users FILE``.
 
-It is JSON, for tests and labs: passwords stand in it as they are (docs/identities.md shows one). Scopes are
-those of the token protocol; ``*`` stands for any text in a name, and for every action. Without ``scopes`` a
-user may do everything. ``access_tokens`` are the tokens of Entra ID that are exchanged for the user's
-refresh token. The file is read anew when it has changed: a password that is gone is refused from then on, a
-token that was given lives to its end, as at Azure. ``issuers`` are identity providers, whose tokens are
-verified and exchanged as well: the bearer has the scopes that stand there.
+It is JSON, for tests and labs, and holds passwords in clear (docs/identities.md shows one). Scopes are those
+of the token protocol; ``*`` matches any text in a name, and every action. Without ``scopes`` a user may do
+everything. ``access_tokens`` are the tokens of Entra ID that are exchanged for the user's refresh token. The
+file is read anew when it changes: a removed password is refused from then on, an issued token stays valid
+until it expires, as at Azure. ``issuers`` are identity providers, whose tokens are verified and exchanged as
+well: the bearer has the issuer's ``scopes``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What others may do with the file; a group may read it, as containers need.
+# Bits of the file's mode that are warned of; a group may read it, as containers need.
 _FORBIDDEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
 EVERYTHING = ("repository:*:*", "registry:catalog:*")
 
 AUDIENCE = "https://containerregistry.azure.net"
-"""What az and Azure's SDKs ask a token for before they come to a registry."""
+"""The audience of the tokens with which az and Azure's SDKs log in to a registry."""
 
 Seconds = Annotated[int, Meta(ge=1)]
 
@@ -53,7 +53,7 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True):
-    """An identity provider, and what every bearer of one of its tokens may do."""
+    """An identity provider, and the scopes of every bearer of one of its tokens."""
 
     issuer: str
     scopes: tuple[str, ...]
@@ -63,7 +63,7 @@ class Provider(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the file says. Lives are seconds; the defaults are Azure's, 75 minutes and 3 hours."""
+    """The contents of the file. Lifetimes are seconds; the defaults are Azure's, 75 minutes and 3 hours."""
 
     users: tuple[Account, ...] = ()
     issuers: tuple[Provider, ...] = ()
@@ -72,23 +72,23 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     refresh_token_s: Seconds = 10_800
 
     def named(self, name: str) -> Account | None:
-        """The user of this name; the empty name is nobody."""
+        """The user of this name; the empty name is the anonymous user."""
         if not name:
             return Account("", scopes=self.anonymous)
         return next((each for each in self.users if each.name == name), None)
 
     def with_password(self, name: str, password: str) -> Account | None:
-        """The user of this name, if that is the password."""
+        """The user of this name, if the password is right."""
         user = self.named(name) if name and password else None
         return user if user is not None and _is_same(user.password, password) else None
 
     def with_access_token(self, token: str) -> Account | None:
-        """Whose access token it is."""
+        """The user who has this access token."""
         owners = (user for user in self.users for each in user.access_tokens if _is_same(each, token))
         return next(owners, None)
 
     def of_issuer(self, issuer: str, name: str) -> Account | None:
-        """The bearer of an identity provider's token, if the provider counts."""
+        """The bearer of an identity provider's token, if the file lists the provider."""
         provider = next((each for each in self.issuers if each.issuer == issuer), None)
         return Account(name, scopes=provider.scopes) if provider is not None else None
 
@@ -97,7 +97,7 @@ class AccountsFile:
     """The file behind `Accounts`."""
 
     def __init__(self, path: Path) -> None:
-        """Reads it. Raises `InvalidOption` for what it says, `StoreError` when it cannot be read."""
+        """Reads it. Raises `InvalidOption` for mistakes in it, `StoreError` when it cannot be read."""
         self._path = path
         self._stamp: tuple[int, ...] = ()
         self._accounts = self._read()
@@ -105,11 +105,11 @@ class AccountsFile:
 
     @property
     def verifier(self) -> Verifier | None:
-        """Who verifies the tokens of its issuers, if there are any."""
+        """Verifies the tokens of the file's issuers; None without issuers."""
         return self._verifier
 
     def current(self) -> Accounts:
-        """What it says now; what it said before while it cannot be used, which is logged once. Blocks."""
+        """The contents now; while they cannot be used, the contents before, which is logged once. Blocks."""
         if _stamp(self._path) != self._stamp:
             try:
                 self.reload()
@@ -118,9 +118,9 @@ class AccountsFile:
         return self._accounts
 
     def reload(self) -> None:
-        """Read it anew. Raises as `__init__`; what it said before stays in force then. Blocks."""
+        """Read it anew. Raises as `__init__`; then the contents before stay in force. Blocks."""
         accounts = self._read()
-        if accounts.issuers != self._accounts.issuers:  # else what was fetched of them is kept
+        if accounts.issuers != self._accounts.issuers:  # else keep the keys that were fetched
             self._verifier = self._verifying(accounts)
         self._accounts = accounts
 
@@ -149,7 +149,7 @@ class AccountsFile:
             raise InvalidOption(f"users file {self._path}: {error}") from None
 
     def _read(self) -> Accounts:
-        self._stamp = _stamp(self._path)  # before the content: a change in between is seen next time
+        self._stamp = _stamp(self._path)  # before the content, so that a change in between is seen next time
         try:
             mode = self._path.stat().st_mode
             content = self._path.read_bytes()
@@ -157,7 +157,7 @@ class AccountsFile:
             raise StoreError(f"users file {self._path} cannot be read: {error.strerror}") from None
         try:
             accounts = msgspec.json.decode(content, type=Accounts)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # its words name places, no values
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the message names places, not values
             raise InvalidOption(f"users file {self._path}: {error}") from None
         if mode & _FORBIDDEN:
             log.warning(
@@ -169,21 +169,21 @@ class AccountsFile:
         for scope in chain(accounts.anonymous, *held):
             if not all(split_scope(scope)):
                 raise InvalidOption(
-                    f"users file {self._path}: {scope!r} is no scope", hint="give TYPE:NAME:ACTION,ACTION"
+                    f"users file {self._path}: {scope!r} is not a scope", hint="give TYPE:NAME:ACTION,ACTION"
                 )
         return accounts
 
 
 def split_scope(scope: str) -> tuple[str, str, tuple[str, ...]]:
-    """Type, name and actions of ``repository:team/app:pull,push``; empty parts where it is no scope."""
+    """Type, name and actions of ``repository:team/app:pull,push``; parts are empty if it is not a scope."""
     kind, _, rest = scope.partition(":")
     name, _, actions = rest.rpartition(":")
     return kind, name, tuple(filter(None, actions.split(",")))
 
 
-def granted(held: Iterable[str], asked: str) -> tuple[str, ...]:
-    """Which actions of the scope `asked` are among the scopes `held`."""
-    kind, name, actions = split_scope(asked)
+def granted(held: Iterable[str], requested: str) -> tuple[str, ...]:
+    """The actions of the scope `requested` that the scopes `held` include."""
+    kind, name, actions = split_scope(requested)
     patterns = [each for each in map(split_scope, held) if each[0] == kind and fnmatchcase(name, each[1])]
     allowed = {action for _, _, has in patterns for action in has}
     return tuple(action for action in actions if "*" in allowed or action in allowed)
@@ -194,7 +194,7 @@ def _is_same(secret: str, given: str) -> bool:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes with the file; empty while there is none."""
+    """Identifies a version of the file; empty while it does not exist."""
     try:
         status = path.stat()
     except OSError:

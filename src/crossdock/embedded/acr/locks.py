@@ -1,13 +1,13 @@
 """Locks: the ``changeableAttributes`` of repositories, manifests and tags, and what they forbid.
 
-They are kept in a hidden file beside the layout's own, so they move with the folder; without the file nothing
-is locked. As at Azure's registries:
+They are kept in a hidden file of the layout, so they move with the folder; without it nothing is locked. As
+at Azure's registries:
 
-- ``writeEnabled`` false forbids to push and to delete, ``deleteEnabled`` false to delete, ``readEnabled``
-  false to pull, and ``listEnabled`` false takes the item out of lists.
-- A repository's attributes count for everything in it. A tag's count for this name alone: its manifest can be
-  pushed and pulled under another one. A manifest with a locked tag is not deleted.
-- A refusal has the code that ACR uses, and 405, which az does not repeat.
+- ``writeEnabled`` false forbids push and delete, ``deleteEnabled`` false delete, ``readEnabled`` false pull,
+  and ``listEnabled`` false hides the item from lists.
+- A repository's attributes apply to everything in it. A tag's apply to this name alone: its manifest can be
+  pushed and pulled under another one. A manifest with a locked tag cannot be deleted.
+- A refusal has the code that ACR uses, and 405, which az does not retry.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from crossdock.embedded.answers import Refused
+from crossdock.embedded.responses import Refused
 from crossdock.errors import ContentError, StoreError
 from crossdock.store.files import explain, read_file, replace_file
 from crossdock.store.folder import Folder
 
 if TYPE_CHECKING:
     from crossdock.embedded.repositories import Repository
-    from crossdock.embedded.routing import Route
+    from crossdock.embedded.routes import Route
 
 FILE_NAME = ".crossdock-locks.json"
 FILE_LIMIT = 32 << 20  # bytes, as of an index.json
@@ -37,11 +37,11 @@ DISALLOWED = (
     "The operation is disallowed on this registry, repository or image. The attributes of {} do not allow it."
 )
 
-_mutex = threading.Lock()  # of read and write; a change takes microseconds
+_mutex = threading.Lock()  # around each change, which takes microseconds
 
 
 class Attributes(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What may be done with one item. In the file only what is false is written."""
+    """The attributes of one item. Only those that are false are written to the file."""
 
     delete_enabled: bool = True
     write_enabled: bool = True
@@ -49,7 +49,7 @@ class Attributes(Struct, frozen=True, rename="camel", omit_defaults=True):
     list_enabled: bool = True
 
     def document(self) -> dict[str, bool]:
-        """As the API shows them, all four."""
+        """All four, as the API shows them."""
         return {
             "deleteEnabled": self.delete_enabled,
             "writeEnabled": self.write_enabled,
@@ -59,7 +59,7 @@ class Attributes(Struct, frozen=True, rename="camel", omit_defaults=True):
 
     @property
     def may_delete(self) -> bool:
-        """Whether neither of the two locks forbids it."""
+        """Whether neither lock forbids it."""
         return self.delete_enabled and self.write_enabled
 
 
@@ -67,7 +67,7 @@ UNLOCKED = Attributes()
 
 
 class Change(Struct, frozen=True, rename="camel"):
-    """A PATCH: what is absent or null stays as it is. The API's other members are taken and not kept."""
+    """A PATCH: an attribute that is absent or null stays as it is. The API's other members are ignored."""
 
     delete_enabled: bool | None = None
     write_enabled: bool | None = None
@@ -114,7 +114,7 @@ class Locks(Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, repository=change.of(self.repository))
 
     def only(self, digests: Iterable[str], tags: Iterable[str]) -> Locks:
-        """Those of what there still is."""
+        """The locks of the items that still exist."""
         held, named = set(digests), set(tags)
         return msgspec.structs.replace(
             self,
@@ -124,7 +124,7 @@ class Locks(Struct, frozen=True, omit_defaults=True):
 
 
 def may_have_locks(folder: Folder) -> bool:
-    """Whether there is anything to look at: one lstat, so that requests without locks pay nothing more."""
+    """Whether the repository may have locks. One lstat: all that a request to an unlocked one pays."""
     return os.path.lexists(folder.path / FILE_NAME)
 
 
@@ -158,7 +158,7 @@ def change_locks(repository: Repository, change: Change, *, digest: str = "", ta
 
 
 def forget_deleted(repository: Repository) -> None:
-    """Drop the locks of what is no longer there: what is pushed again begins without them. Blocks."""
+    """Drop the locks of deleted items: one that is pushed again starts without locks. Blocks."""
     folder = repository.files.folder
     with _mutex:
         before = read_locks(folder)
@@ -167,52 +167,52 @@ def forget_deleted(repository: Repository) -> None:
             _write(folder, locks)
 
 
-def check_locks(repository: Repository, method: str, asked: Route, tags: Sequence[str] = ()) -> None:
-    """Raise `Refused` when the locks forbid what a request asks for. Blocks.
+def check_locks(repository: Repository, method: str, route: Route, tags: Sequence[str] = ()) -> None:
+    """Raise `Refused` when the locks forbid a request. Blocks.
 
-    `tags`: those that a push by digest gives to the manifest.
+    `tags`: the tags that a push by digest sets.
     """
     if not repository.index.exists():
         return
     locks = read_locks(repository.files.folder)
     everything = locks.repository
-    match asked.endpoint, method:
+    match route.endpoint, method:
         case ("manifest", "DELETE"):
-            if ":" in asked.argument:
-                _refuse_manifest(repository, locks, asked.argument)
+            if ":" in route.argument:
+                _refuse_manifest(repository, locks, route.argument)
             else:
-                _refuse_unless(locks.of_tag(asked.argument).may_delete, f"tag {asked.argument}")
+                _refuse_unless(locks.of_tag(route.argument).may_delete, f"tag {route.argument}")
         case ("acr-tag", "DELETE"):
-            _refuse_unless(locks.of_tag(asked.argument).may_delete, f"tag {asked.argument}")
+            _refuse_unless(locks.of_tag(route.argument).may_delete, f"tag {route.argument}")
         case ("acr-repository", "DELETE"):
             for kind, items in (("manifest", locks.manifests), ("tag", locks.tags)):
                 for name, own in items.items():
                     _refuse_unless(own.may_delete, f"{kind} {name}")
         case ("manifest", "PUT"):
-            for tag in (asked.argument, *tags):
+            for tag in (route.argument, *tags):
                 _refuse_unless(locks.of_tag(tag).write_enabled, f"tag {tag}")
         case ("manifest", "GET" | "HEAD"):
-            digest = asked.argument
+            digest = route.argument
             if ":" not in digest:
                 _refuse_unless(locks.of_tag(digest).read_enabled, f"tag {digest}")
                 digest = repository.manifest(digest).digest
             _refuse_unless(locks.of_manifest(digest).read_enabled, f"manifest {digest}")
-    if method == "DELETE" and asked.endpoint != "upload":
+    if method == "DELETE" and route.endpoint != "upload":
         _refuse_unless(everything.may_delete, f"repository {repository.name}")
-    elif method in ("PUT", "POST") or asked.endpoint == "upload":
+    elif method in ("PUT", "POST") or route.endpoint == "upload":
         _refuse_unless(everything.write_enabled, f"repository {repository.name}")
-    elif asked.endpoint in ("manifest", "blob"):
+    elif route.endpoint in ("manifest", "blob"):
         _refuse_unless(everything.read_enabled, f"repository {repository.name}")
 
 
 def listed_tags(repository: Repository, names: list[str]) -> list[str]:
-    """Those of `names` that lists show. Blocks."""
+    """The tags among `names` that are not hidden from lists. Blocks."""
     locks = read_locks(repository.files.folder)
     return [name for name in names if locks.of_tag(name).list_enabled]
 
 
 def is_listed(folder: Folder) -> bool:
-    """Whether the catalog shows the repository; one whose locks cannot be read is shown. Blocks."""
+    """Whether the catalog shows the repository; if its locks cannot be read, it does. Blocks."""
     try:
         return read_locks(folder).repository.list_enabled
     except (StoreError, ContentError):

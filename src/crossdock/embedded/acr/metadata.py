@@ -1,5 +1,4 @@
-"""The metadata API of Azure's registries, ``/acr/v1``: repositories, manifests and tags with what is known of
-them.
+"""The metadata API of Azure's registries, ``/acr/v1``: repositories, manifests and tags, described.
 
 Paths, fields and paging are those of Azure.ContainerRegistry 2021-07-01. A layout keeps no times but those of
 its files: both times of a manifest, and of a tag, are the moment the manifest was last pushed. PATCH changes
@@ -10,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
-from urllib.parse import urlencode
 
 from aiohttp import web
 
 from crossdock.embedded.acr.locks import BODY_LIMIT, Change, change_locks, forget_deleted, read_locks
-from crossdock.embedded.answers import Refused, json_answer
 from crossdock.embedded.bodies import receive_whole
 from crossdock.embedded.repositories import MANIFEST_LIMIT, Repository, parse_digest
+from crossdock.embedded.responses import Refused, json_response, page_size
 from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -34,83 +32,108 @@ from crossdock.oci.metadata import (
     tags_by_digest,
     timestamp,
 )
+from crossdock.protocol.pagination import next_link
 from crossdock.store.files import in_thread
 from crossdock.store.indexfile import name_of
 
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry
-    from crossdock.embedded.routing import Route
+    from crossdock.embedded.routes import Route
 
-PAGE = 100  # entries of an answer without `n`, as the service has it
+PAGE = 100  # entries of a page without `n`, as at Azure
 MAX_PAGE = 1000
 _ORDERS = {"": False, "none": False, "timeasc": False, "timedesc": True}  # → newest first
 
 Key = tuple[int, str]  # a time in ns (0 when the order is by name), and a digest or tag
 
 
-async def answer(registry: Registry, request: web.Request, asked: Route) -> web.Response:
-    """The answer for a route that begins with ``acr-``. Raises `Refused`, `StoreError`."""
-    name, argument = asked.name, asked.argument
-    if asked.endpoint == "acr-catalog":
-        names = await in_thread(registry.repositories.names)
-        page, headers = _page(request, [(0, each) for each in names], by_time=False)
-        return json_answer({"repositories": page}, headers=headers)
-    repository = await in_thread(registry.repositories.existing, name)
-    if request.method == "DELETE":
-        return await _delete(registry, repository, asked)
-    change = None
-    if request.method == "PATCH":
-        change = Change.from_json(await receive_whole(request, BODY_LIMIT, "a change of attributes"))
-    listing = await in_thread(_Listing, repository)
-    if change is not None:
-        await in_thread(listing.change, change, asked)
-    about = {"registry": request.host, "imageName": name}
-    match asked.endpoint:
-        case "acr-manifests":
-            by_time = _by_time(request)
-            keys = await in_thread(listing.manifest_keys, by_time)
-            page, headers = _page(request, keys, by_time=by_time)
-            entries = await in_thread(listing.manifests, page)
-            return json_answer({**about, "manifests": entries}, headers=headers)
-        case "acr-manifest":
-            entry = await in_thread(listing.manifest, argument)
-            return json_answer({**about, "manifest": entry})
-        case "acr-tags":
-            by_time, digest = _by_time(request), request.query.get("digest")
-            keys = await in_thread(listing.tag_keys, by_time, parse_digest(digest) if digest else None)
-            page, headers = _page(request, keys, by_time=by_time)
-            return json_answer({**about, "tags": await in_thread(listing.tags, page)}, headers=headers)
-        case "acr-tag":
-            return json_answer({**about, "tag": await in_thread(listing.tag, argument)})
-        case _:
-            return json_answer({**about, **await in_thread(listing.summary)})
+async def catalog(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """The repositories, a page at a time."""
+    names = await in_thread(registry.repositories.names)
+    page, headers = _page(request, [(0, each) for each in names], by_time=False)
+    return json_response({"repositories": page}, headers=headers)
 
 
-async def _delete(registry: Registry, repository: Repository, asked: Route) -> web.Response:
-    """A tag alone, or the whole repository, of which the answer lists what it had."""
-    if asked.endpoint == "acr-tag":
-        await in_thread(repository.delete_tag, asked.argument)
-        await in_thread(forget_deleted, repository)
-        return web.Response(status=202)
+async def repository(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """GET and PATCH of a repository's entry."""
+    listing = await _listing(registry, request, route)
+    return _response(request, route, **await in_thread(listing.summary))
+
+
+async def manifests(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """The manifests of a repository, a page at a time."""
+    listing, by_time = await _listing(registry, request, route), _by_time(request)
+    page, headers = _page(request, await in_thread(listing.manifest_keys, by_time), by_time=by_time)
+    return _response(request, route, headers, manifests=await in_thread(listing.manifests, page))
+
+
+async def manifest(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """GET and PATCH of a manifest's entry."""
+    listing = await _listing(registry, request, route)
+    return _response(request, route, manifest=await in_thread(listing.manifest, route.argument))
+
+
+async def tags(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """The tags of a repository, or of one ``digest``, a page at a time."""
+    listing, by_time = await _listing(registry, request, route), _by_time(request)
+    digest = parse_digest(request.query["digest"]) if request.query.get("digest") else None
+    page, headers = _page(request, await in_thread(listing.tag_keys, by_time, digest), by_time=by_time)
+    return _response(request, route, headers, tags=await in_thread(listing.tags, page))
+
+
+async def tag(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """GET and PATCH of a tag's entry."""
+    listing = await _listing(registry, request, route)
+    return _response(request, route, tag=await in_thread(listing.tag, route.argument))
+
+
+async def delete_tag(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """DELETE of a tag; its manifest stays."""
+    repository = await in_thread(registry.repositories.existing, route.name)
+    await in_thread(repository.delete_tag, route.argument)
+    await in_thread(forget_deleted, repository)
+    return web.Response(status=202)
+
+
+async def delete_repository(registry: Registry, request: web.Request, route: Route) -> web.Response:
+    """DELETE of a repository; the response lists what it held."""
+    repository = await in_thread(registry.repositories.existing, route.name)
     manifests, tags = await in_thread(repository.known), await in_thread(repository.tags)
-    await in_thread(registry.repositories.delete, asked.name)
-    return json_answer({"manifestsDeleted": sorted(manifests), "tagsDeleted": tags}, status=202)
+    await in_thread(registry.repositories.delete, route.name)
+    return json_response({"manifestsDeleted": sorted(manifests), "tagsDeleted": tags}, status=202)
+
+
+async def _listing(registry: Registry, request: web.Request, route: Route) -> _Listing:
+    """The repository's listing; a PATCH has changed the attributes first. Raises `Refused`, `StoreError`."""
+    repository = await in_thread(registry.repositories.existing, route.name)
+    if request.method != "PATCH":
+        return await in_thread(_Listing, repository)
+    change = Change.from_json(await receive_whole(request, BODY_LIMIT, "a change of attributes"))
+    listing = await in_thread(_Listing, repository)
+    await in_thread(listing.change, change, route)
+    return listing
+
+
+def _response(
+    request: web.Request, route: Route, headers: dict[str, str] | None = None, **more: object
+) -> web.Response:
+    return json_response({"registry": request.host, "imageName": route.name, **more}, headers=headers)
 
 
 class _Listing:
-    """One repository as it is listed. Blocking."""
+    """The entries of one repository. Blocking."""
 
     def __init__(self, repository: Repository) -> None:
         self.repository = repository
         self.locks = read_locks(repository.files.folder)
 
-    def change(self, change: Change, asked: Route) -> None:
-        """Change the attributes of what is `asked` for. Raises `Refused` when it is not there."""
+    def change(self, change: Change, route: Route) -> None:
+        """Change the attributes of the item at `route`. Raises `Refused` when it does not exist."""
         digest = tag = ""
-        if asked.endpoint == "acr-manifest":
-            digest = self.repository.manifest(parse_digest(asked.argument)).digest
-        elif asked.endpoint == "acr-tag":
-            tag = self.tag(asked.argument)["name"]
+        if route.endpoint == "acr-manifest":
+            digest = self.repository.manifest(parse_digest(route.argument)).digest
+        elif route.endpoint == "acr-tag":
+            tag = self.tag(route.argument)["name"]
         self.locks = change_locks(self.repository, change, digest=digest, tag=tag)
 
     def manifest_keys(self, by_time: bool) -> list[Key]:
@@ -170,7 +193,7 @@ class _Listing:
         return {name: known[digest].digest for name, digest in named if name in tags and digest in known}
 
     def _time(self, digest: Digest) -> int:
-        """When the manifest's file was written, in ns; 0 when it is gone meanwhile."""
+        """When the manifest's file was written, in ns; 0 when it is gone by now."""
         found = self.repository.files.stat(digest)
         return found.st_mtime_ns if found is not None else 0
 
@@ -187,7 +210,7 @@ class _Listing:
         return {**entry, "changeableAttributes": self.locks.of_manifest(descriptor.digest).document()}
 
     def _read(self, descriptor: Descriptor) -> Manifest | None:
-        """None for what is no manifest, or gone: the listing goes on without it."""
+        """None for a file that is gone or not a manifest: its entry is short."""
         try:
             data = self.repository.files.read(descriptor.digest, MANIFEST_LIMIT)
             return parse_manifest(data, descriptor.media_type)
@@ -195,7 +218,7 @@ class _Listing:
             return None
 
     def _size(self, manifest: Manifest) -> int:
-        """Of an index, what its children have together; they are not indexes again in practice."""
+        """Of an index the sum of its children; nested indexes do not occur in practice."""
         children = (self.repository.facts.of(child) for child in manifest.manifests)
         return image_size(manifest) + sum(child.image_size for child in children)
 
@@ -222,7 +245,7 @@ def _by_time(request: web.Request) -> bool:
 
 
 def _page(request: web.Request, keys: list[Key], *, by_time: bool) -> tuple[list[str], dict[str, str]]:
-    """The names that `n` and `last` ask for, and a Link to the next page if there is one."""
+    """The names of the page that `n` and `last` request, and a Link to the next page if there is one."""
     order = request.query.get("orderby", "")
     newest_first = by_time and _ORDERS[order]
     keys.sort(reverse=newest_first)
@@ -231,18 +254,18 @@ def _page(request: web.Request, keys: list[Key], *, by_time: bool) -> tuple[list
         at = _key_of(last, keys) if by_time else (0, last)
         is_after: Callable[[Key], bool] = (lambda key: key < at) if newest_first else (lambda key: key > at)
         keys = [key for key in keys if is_after(key)]
-    page = keys[: _size_of(request)]
+    page = keys[: page_size(request.query.get("n", str(PAGE)), 1, MAX_PAGE)]
     names = [name for _, name in page]
     if len(page) == len(keys):
         return names, {}
-    # By time the last entry's time goes along: whoever deletes what was listed finds the next page even so.
+    # By time the mark holds the last entry's time: a client that deletes what was listed still finds the next
+    # page.
     mark = f"{page[-1][0]},{names[-1]}" if by_time else names[-1]
-    query = urlencode({"last": mark, "n": len(page), "orderby": order})
-    return names, {"Link": f'<{request.path}?{query}>; rel="next"'}
+    return names, {"Link": next_link(request.path, {"last": mark, "n": len(page), "orderby": order})}
 
 
 def _key_of(last: str, keys: list[Key]) -> Key:
-    """The place that `last` means in an order by time: a mark of ours, or the name of an entry."""
+    """The place of `last` in an order by time; `last` is a mark of `_page`, or the name of an entry."""
     time, comma, name = last.partition(",")
     if comma and time.isascii() and time.isdigit() and len(time) < 20:
         return int(time), name
@@ -250,10 +273,3 @@ def _key_of(last: str, keys: list[Key]) -> Key:
         if key[1] == last:
             return key
     raise Refused("PAGINATION_NUMBER_INVALID", "last is not in the list", detail={"last": last})
-
-
-def _size_of(request: web.Request) -> int:
-    given = request.query.get("n", str(PAGE))
-    if not (given.isascii() and given.isdigit() and len(given) < 10) or int(given) == 0:
-        raise Refused("PAGINATION_NUMBER_INVALID", "n must be a number from 1", detail={"n": given})
-    return min(int(given), MAX_PAGE)

@@ -1,4 +1,4 @@
-"""Answers of the distribution specification: error codes, their HTTP status, and the JSON body they take."""
+"""Responses of the distribution specification: error codes, their HTTP status, and JSON bodies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crossdock.oci.text import encodable
 
 JSON_TYPE = "application/json"
 
-# Codes and their usual status (distribution-spec, "Error Codes"; statuses as distribution answers them).
+# Codes and their usual status (distribution-spec, "Error Codes"; statuses as distribution sends them).
 STATUS = {
     "BLOB_UNKNOWN": 404,
     "BLOB_UPLOAD_INVALID": 400,
@@ -36,7 +36,7 @@ STATUS = {
 
 
 class Refused(Exception):
-    """A request that ends in an error answer.
+    """A request that ends in an error response.
 
     ``code`` is one of `STATUS`; ``status`` overrides its usual HTTP status; ``detail`` is any JSON.
     ``also`` holds further (message, detail) pairs of the same code.
@@ -58,15 +58,22 @@ class Refused(Exception):
         self.headers = dict(headers or {})
         self.problems = ((message, detail), *also)
 
-    def answer(self) -> web.Response:
+    def response(self) -> web.Response:
         """The error as the specification's JSON body."""
         errors = [
             {"code": self.code, "message": message, "detail": detail} for message, detail in self.problems
         ]
-        return json_answer({"errors": errors}, status=self.status, headers=self.headers)
+        return json_response({"errors": errors}, status=self.status, headers=self.headers)
 
 
-def json_answer(
+def page_size(given: str, least: int, limit: int) -> int:
+    """The value of ``n`` in a query, at most `limit`. Raises `Refused` unless it is a number from `least`."""
+    if not (given.isascii() and given.isdigit() and len(given) < 10) or int(given) < least:
+        raise Refused("PAGINATION_NUMBER_INVALID", f"n must be a number from {least}", detail={"n": given})
+    return min(int(given), limit)
+
+
+def json_response(
     body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, content_type: str = JSON_TYPE
 ) -> web.Response:
     """`body` as JSON. Bytes of a request that were not UTF-8 and stand in `body` become ``?``."""
@@ -74,9 +81,4 @@ def json_answer(
         data = msgspec.json.encode(body, enc_hook=str)
     except UnicodeEncodeError:
         data = msgspec.json.encode(encodable(msgspec.to_builtins(body, enc_hook=str)))
-    return web.Response(
-        status=status,
-        headers=headers,
-        body=data,
-        content_type=content_type,
-    )
+    return web.Response(status=status, headers=headers, body=data, content_type=content_type)
