@@ -1,26 +1,32 @@
-"""What a copy did, for a person, for a script and for a file."""
+"""What a run did, for a person, for a script and for a file: one copy, a list of them or a mirror.
+
+Each has a report with the same three forms, in pieces, because a mirror may make millions of copies.
+"""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from crossdock import __version__
 from crossdock.cli.exits import UsageError
 from crossdock.cli.failure import error_document
 from crossdock.cli.streams import print_error
 from crossdock.cli.tally import ManyTally, Tally
-from crossdock.errors import OutputFailed
+from crossdock.errors import OutputFailed, StoreError
 from crossdock.events import BlobDone
 from crossdock.units import count, format_duration, format_size
 
 if TYPE_CHECKING:
     from crossdock.api import CopyResult
     from crossdock.many import ManyResult, PairResult, Status
+    from crossdock.mirroring.run import MirrorResult
     from crossdock.options import Verify
 
 _VERIFIED: dict[Verify, str] = {
@@ -28,7 +34,201 @@ _VERIFIED: dict[Verify, str] = {
     "target": "; the bytes were verified by the target alone",
     "reread": "; read back and compared",
 }
-STATUSES: tuple[Status, ...] = ("copied", "failed", "cancelled", "not begun")
+_STATUSES: tuple[Status, ...] = ("copied", "failed", "cancelled", "not begun")
+
+
+class Report(Protocol):
+    """What a run did."""
+
+    def lines(self) -> Iterator[str]:
+        """Text for stdout."""
+
+    def document(self) -> Iterator[str]:
+        """JSON for stdout."""
+
+    def file(self, error: BaseException | None) -> Iterator[str]:
+        """JSON for ``--report``: also what ended the run, and each blob that a target has."""
+
+
+class CopyReport:
+    """One copy. `result` is None until the copy is done: of one that failed only the file tells."""
+
+    def __init__(self, source: str, target: str, tally: Tally) -> None:
+        self._source, self._target, self._tally = source, target, tally
+        self.result: CopyResult | None = None
+
+    def lines(self) -> Iterator[str]:
+        """As `Report.lines`."""
+        if self.result is not None:
+            yield closing_line(self.result) + "\n"
+
+    def document(self) -> Iterator[str]:
+        """As `Report.document`."""
+        if self.result is not None:
+            yield json.dumps(self.result.as_dict(), indent=2) + "\n"
+
+    def file(self, error: BaseException | None) -> Iterator[str]:
+        """As `Report.file`."""
+        names = {"source": self._source, "target": self._target}
+        document = {
+            **(self.result.as_dict() if self.result is not None else names),
+            **_versions(),
+            "blobs": _blob_documents(self._tally.done.values()),
+            "error": _error_document(error),
+        }
+        yield json.dumps(document, indent=2) + "\n"
+
+
+class _ManyReport(ABC):
+    """Many copies: a JSON object with a line for each copy, for the whole would take 2 KB for each."""
+
+    @abstractmethod
+    def _copies(self) -> Iterator[tuple[str, str]]:
+        """The JSON of each copy, and of its blobs."""
+
+    @abstractmethod
+    def _members(self) -> dict[str, Any]:
+        """What follows the copies."""
+
+    def document(self) -> Iterator[str]:
+        """As `Report.document`."""
+        return self._document((copy for copy, _ in self._copies()), {})
+
+    def file(self, error: BaseException | None) -> Iterator[str]:
+        """As `Report.file`."""
+        copies = (f'{copy[:-1]}, "blobs": {blobs}}}' for copy, blobs in self._copies())
+        return self._document(copies, {**_versions(), "error": _error_document(error)})
+
+    def _document(self, copies: Iterator[str], more: Mapping[str, Any]) -> Iterator[str]:
+        yield '{\n  "copies": ['
+        for number, copy in enumerate(copies):
+            yield f"{',' if number else ''}\n    {copy}"
+        yield "\n  ]," + json.dumps({**self._members(), **more}, indent=2).removeprefix("{") + "\n"
+
+
+class ListReport(_ManyReport):
+    """The copies of a list, in its order."""
+
+    def __init__(self, result: ManyResult, tally: ManyTally) -> None:
+        self._result, self._tally = result, tally
+
+    def lines(self) -> Iterator[str]:
+        """As `Report.lines`: one for each pair that was copied, and one for all."""
+        result = self._result
+        for each in result.copies:
+            if each.result is not None:
+                yield closing_line(each.result) + "\n"
+        copied = f"copied {result.count('copied')} of {len(result.copies)}"
+        yield f"{copied}  {counts_of(result.totals(), result.seconds)}\n"
+
+    def _copies(self) -> Iterator[tuple[str, str]]:
+        for index, each in enumerate(self._result.copies):
+            yield _pair_line(each), _blobs_line(self._tally.blobs(index))
+
+    def _members(self) -> dict[str, Any]:
+        result = self._result
+        counts = {status.replace(" ", "_"): result.count(status) for status in _STATUSES}
+        return {
+            "not_copied": [f"{each.source} {each.target}" for each in result.copies if each.result is None],
+            "totals": {"copies": len(result.copies), **counts, **result.totals()},
+            "seconds": result.seconds,
+        }
+
+
+class MirrorReport(_ManyReport):
+    """The copies of a mirror, as they ended, in temporary files until it is over. Use it in a ``with`` block.
+
+    `result` is to be set when the mirror is over. What no form needs is not kept.
+    """
+
+    result: MirrorResult
+
+    def __init__(self, targets: int, *, is_json: bool, has_file: bool) -> None:
+        self._targets = targets
+        self._keeps_documents = is_json or has_file
+        self._keeps_lines = not is_json
+        self._documents = _open_temporary()
+        self._lines = _open_temporary()
+
+    def __enter__(self) -> MirrorReport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._documents.close()
+        self._lines.close()
+
+    def add(self, result: PairResult, blobs: Sequence[BlobDone]) -> None:
+        """Note how one copy ended. Raises `StoreError` when the temporary file cannot be written."""
+        try:
+            if self._keeps_documents:
+                self._documents.write(f"{_pair_line(result)}\t{_blobs_line(blobs)}\n")
+            if self._keeps_lines and result.status == "copied" and result.result is not None:
+                self._lines.write(closing_line(result.result) + "\n")
+        except OSError as error:
+            from tempfile import gettempdir
+
+            raise StoreError(
+                f"cannot keep the results in {gettempdir()}: {error.strerror}",
+                hint="make room there, or set TMPDIR to another folder",
+            ) from None
+
+    def finish(self, result: MirrorResult) -> None:
+        """Note the end of the run, and the copies that it left."""
+        self.result = result
+        for each in result.unfinished:
+            self.add(each, ())
+
+    def lines(self) -> Iterator[str]:
+        """As `Report.lines`: one for each tag that was copied, and one for all."""
+        result = self.result
+        self._lines.seek(0)
+        yield from self._lines
+        where = f"{count(result.repositories, 'repository', 'repositories')}, {count(result.tags, 'tag')}"
+        where += f" to {count(self._targets, 'registry', 'registries')}" if self._targets > 1 else ""
+        left_out = f", {result.left_out} left out" if result.left_out else ""
+        what = f"{result.copied} copied, {result.unchanged} unchanged{left_out}, {result.failed} failed"
+        yield f"mirrored {where}: {what}  {counts_of(result.totals, result.seconds)}\n"
+
+    def _copies(self) -> Iterator[tuple[str, str]]:
+        self._documents.seek(0)
+        for line in self._documents:
+            copy, _, blobs = line.rstrip("\n").partition("\t")
+            yield copy, blobs
+
+    def _members(self) -> dict[str, Any]:
+        result = self.result
+        statuses = [each.status for each in result.unfinished]
+        left = [*result.failures, *result.unfinished]
+        return {
+            "not_copied": [f"{each.source} {each.target}" for each in left],
+            "totals": {
+                "repositories": result.repositories,
+                "tags": result.tags,
+                "copies": result.copies,
+                "copied": result.copied,
+                "unchanged": result.unchanged,
+                "left_out": result.left_out,
+                "failed": result.failed,
+                "cancelled": statuses.count("cancelled"),
+                "not_begun": statuses.count("not begun"),
+                **result.totals,
+            },
+            "seconds": result.seconds,
+            "warnings": list(result.warnings),
+        }
+
+
+def _open_temporary() -> TextIO:
+    """A temporary file; memory where no folder for one can be written, about 1 KB for each copy."""
+    from tempfile import TemporaryFile  # here: one copy does not need it
+
+    try:
+        return TemporaryFile("w+", encoding="utf-8")
+    except OSError:  # a container whose root is read-only and that has no /tmp
+        return io.StringIO()
+
+
+# -- lines and objects -----------------------------------------------------------------------------------
 
 
 def closing_line(result: CopyResult) -> str:
@@ -41,45 +241,6 @@ def closing_line(result: CopyResult) -> str:
     elif result.digest_changed:
         line += f"; chosen by --platform, so the digest is not the source's {result.source_digest}"
     return line
-
-
-def closing_lines(result: ManyResult) -> Iterator[str]:
-    """A line for each pair that was copied, in the list's order, and one for all."""
-    for each in result.copies:
-        if each.result is not None:
-            yield closing_line(each.result)
-    counts = counts_of(result.totals(), result.seconds)
-    yield f"copied {result.count('copied')} of {len(result.copies)}  {counts}"
-
-
-def many_document(
-    result: ManyResult, *, tally: ManyTally | None = None, common: Mapping[str, Any] | None = None
-) -> Iterator[str]:
-    """The JSON object of a run of many, in pieces, a line for each pair: the whole would take 2 KB for each.
-
-    With `tally` each pair names the blobs that its target has. `common` are further members of the object.
-    """
-    yield '{\n  "copies": ['
-    for index, each in enumerate(result.copies):
-        document = pair_document(each)
-        if tally is not None:
-            document["blobs"] = blob_documents(tally.blobs(index))
-        yield f"{',' if index else ''}\n    {json.dumps(document)}"
-    counts = {status.replace(" ", "_"): result.count(status) for status in STATUSES}
-    rest = {
-        "not_copied": [f"{each.source} {each.target}" for each in result.copies if each.result is None],
-        "totals": {"copies": len(result.copies), **counts, **result.totals()},
-        "seconds": result.seconds,
-        **(common or {}),
-    }
-    yield "\n  ]," + json.dumps(rest, indent=2).removeprefix("{") + "\n"
-
-
-def pair_document(each: PairResult) -> dict[str, Any]:
-    """The JSON object of one copy of many."""
-    values = each.result.as_dict() if each.result is not None else {}
-    error = error_document(each.error) if each.error is not None else None
-    return {"source": each.source, "target": each.target, "status": each.status, **values, "error": error}
 
 
 def counts_of(values: Mapping[str, Any], seconds: float) -> str:
@@ -105,9 +266,36 @@ def counts_of(values: Mapping[str, Any], seconds: float) -> str:
     )
 
 
+def _pair_line(each: PairResult) -> str:
+    values = each.result.as_dict() if each.result is not None else {}
+    names = {"source": each.source, "target": each.target, "status": each.status}
+    return json.dumps({**names, **values, "error": _error_document(each.error)})
+
+
+def _error_document(error: BaseException | None) -> dict[str, Any] | None:
+    return error_document(error) if error is not None else None
+
+
+def _versions() -> dict[str, str]:
+    from crossdock import _kernels
+
+    return {"version": __version__, "kernels": _kernels.BACKEND}
+
+
+def _blob_documents(done: Iterable[BlobDone]) -> list[dict[str, Any]]:
+    return [{"digest": each.digest, "size": each.size, "outcome": each.outcome} for each in done]
+
+
+def _blobs_line(done: Iterable[BlobDone]) -> str:
+    return json.dumps(_blob_documents(done))
+
+
+# -- the file --------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def beside_an_error() -> Iterator[None]:
-    """While the report of what failed is written: that it cannot be is a warning, not the error to show."""
+    """Turn an `OutputFailed` of the report into a warning: the failure that is reported comes first."""
     try:
         yield
     except OutputFailed as error:
@@ -140,20 +328,6 @@ class ReportFile:
             with suppress(OSError):  # `write` has flushed, and said what was wrong
                 file.close()
 
-    def success(self, result: CopyResult, tally: Tally) -> None:
-        """Write what was done. Raises `OutputFailed` when that fails."""
-        self.write(_whole({**result.as_dict(), **_common(tally), "error": None}))
-
-    def failure(self, source: str, target: str, error: BaseException, tally: Tally) -> None:
-        """Write how far the copy came and why it ended. Raises `OutputFailed` when that fails."""
-        document = {"source": source, "target": target, **_common(tally), "error": error_document(error)}
-        self.write(_whole(document))
-
-    def many(self, result: ManyResult, tally: ManyTally, error: BaseException | None) -> None:
-        """Write what became of each pair, and what ended the run. Raises `OutputFailed` when that fails."""
-        ended = {**versions(), "error": error_document(error) if error is not None else None}
-        self.write(many_document(result, tally=tally, common=ended))
-
     def write(self, parts: Iterable[str]) -> None:
         """Write pieces of the document. Raises `OutputFailed` when that fails."""
         if self._file is None:
@@ -165,23 +339,3 @@ class ReportFile:
         except OSError as error:
             reason = f"--report: cannot write {str(self._path)!r}: {error.strerror}"
             raise OutputFailed(reason, hint="everything was copied") from None
-
-
-def _common(tally: Tally) -> dict[str, Any]:
-    return {**versions(), "blobs": blob_documents(tally.done.values())}
-
-
-def versions() -> dict[str, str]:
-    """What made a report."""
-    from crossdock import _kernels
-
-    return {"version": __version__, "kernels": _kernels.BACKEND}
-
-
-def blob_documents(done: Iterable[BlobDone]) -> list[dict[str, Any]]:
-    """The blobs that a target has, for a report."""
-    return [{"digest": each.digest, "size": each.size, "outcome": each.outcome} for each in done]
-
-
-def _whole(document: Mapping[str, Any]) -> tuple[str]:
-    return (json.dumps(document, indent=2) + "\n",)

@@ -12,10 +12,11 @@ from crossdock.cli.display import Display, open_display
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import traceback_text
 from crossdock.cli.loop import run_until_done
-from crossdock.cli.report import beside_an_error
-from crossdock.cli.streams import print_error
+from crossdock.cli.report import Report, ReportFile, beside_an_error
+from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import ManyTally, Tally
-from crossdock.errors import Cancelled, CopiesFailed, NothingMatched
+from crossdock.counts import Kept
+from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, NothingMatched
 from crossdock.events import BlobSpooled, CopyFailed, Event, UploadKept
 from crossdock.many import ManyListener
 from crossdock.options import CopyOptions, default_state_folder
@@ -77,27 +78,39 @@ def run_with_display(work: Coroutine[Any, Any, None], display: Display) -> BaseE
     return None
 
 
-def close_run(error: BaseException | None, *, show: Callable[[], None], keep: Callable[[], None]) -> int:
-    """Show the result and keep the report; raise `error`, also when that cannot be kept.
+def close_run(
+    error: BaseException | None,
+    report: Report,
+    file: ReportFile,
+    namespace: argparse.Namespace,
+    options: CopyOptions,
+    kept: Sequence[Kept],
+) -> int:
+    """Write the report to its file and to stdout; raise `error`, with how to resume what was kept.
 
-    What ended for another reason than copies that failed, a cancel or nothing to copy has no result to show.
+    An error is raised also when the file cannot be written. A run that an internal error ended, or a usage
+    error, has nothing to show on stdout.
     """
     if error is None:
         try:
-            keep()
+            file.write(report.file(None))
         finally:  # neither output is lost because the other cannot be written
-            show()
+            _show(report, namespace.output)
         return ExitCode.DONE
+    if isinstance(error, CrossdockError):
+        error.how_to_resume = _how_to_resume(kept, namespace.words, options)
     with beside_an_error():
-        keep()
+        file.write(report.file(error))
     if isinstance(error, Cancelled | CopiesFailed | NothingMatched):
-        show()
+        _show(report, namespace.output)
     raise error
 
 
-def how_to_resume(
-    kept: Sequence[UploadKept | BlobSpooled], words: Sequence[str], options: CopyOptions
-) -> str:
+def _show(report: Report, output: str) -> None:
+    print_parts(report.document() if output == "json" else report.lines())
+
+
+def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOptions) -> str:
     """The command to paste, which is that of `words`, and where it resumes; empty when nothing was kept."""
     if not kept:
         return ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from crossdock.cli.exits import ExitCode, UsageError
+from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import REFERENCE, add_copying, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_error, print_json, print_parts, print_result
+from crossdock.cli.streams import print_error
 from crossdock.cli.values import location
-from crossdock.errors import Cancelled, CrossdockError, InvalidInput, Side
+from crossdock.errors import Cancelled, InvalidInput, Side
 
 _COMMAND = "crossdock copy"
 
@@ -48,39 +48,31 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _copy_one(namespace: argparse.Namespace) -> int:
-    from crossdock.cli.report import ReportFile, beside_an_error, closing_line
-    from crossdock.cli.running import copy_with_display, how_to_resume
+    from crossdock.cli.report import CopyReport, ReportFile
+    from crossdock.cli.running import close_run, copy_with_display
     from crossdock.cli.tally import Tally
 
     _check_reference(namespace.source, "source")
     _check_reference(namespace.target, "target")
     options = read_options(namespace)
-    with ReportFile(namespace.report) as report:
+    with ReportFile(namespace.report) as file:
         tally = Tally()
+        report, error = CopyReport(namespace.source, namespace.target, tally), None
         try:
-            result = copy_with_display(namespace.source, namespace.target, options, namespace.progress, tally)
-        except BaseException as error:
-            if isinstance(error, CrossdockError):
-                error.how_to_resume = how_to_resume(tally.kept, namespace.words, options)
-            with beside_an_error():
-                report.failure(namespace.source, namespace.target, error, tally)
-            raise
-        try:
-            report.success(result, tally)
-        finally:  # neither output is lost because the other cannot be written
-            if namespace.output == "json":
-                print_json(result.as_dict())
-            else:
-                print_result(closing_line(result))
-    return ExitCode.DONE
+            report.result = copy_with_display(
+                namespace.source, namespace.target, options, namespace.progress, tally
+            )
+        except BaseException as raised:
+            error = raised
+        return close_run(error, report, file, namespace, options, tally.kept)
 
 
 def _copy_list(namespace: argparse.Namespace) -> int:
     """Copy every pair of the list, and print what was done, also when some failed."""
     from crossdock.cli.display import open_display
     from crossdock.cli.pairlist import read_pairs
-    from crossdock.cli.report import ReportFile, closing_lines, many_document
-    from crossdock.cli.running import close_run, how_to_resume, listener, run_with_display
+    from crossdock.cli.report import ListReport, ReportFile
+    from crossdock.cli.running import close_run, listener, run_with_display
     from crossdock.cli.tally import ManyTally
     from crossdock.many import ManyCopy
 
@@ -88,28 +80,17 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     options = read_options(namespace)
     if not pairs:
         print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
-    with ReportFile(namespace.report) as report:
+    with ReportFile(namespace.report) as file:
         tally = ManyTally(pairs, keeps_blobs=namespace.report is not None)
         display = open_display(namespace.progress, tally)
-
         listen = listener(namespace, tally, display)
         many = ManyCopy(pairs, options, on_event=listen, fail_fast=namespace.fail_fast)
         error = run_with_display(many.run(), display)
         result = many.result()
         if isinstance(error, Cancelled):
             error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")
-        elif error is None:
-            error = result.failure
-        if isinstance(error, CrossdockError):
-            error.how_to_resume = how_to_resume(tally.kept, namespace.words, options)
-        is_json = namespace.output == "json"
-        return close_run(
-            error,
-            show=lambda: print_parts(
-                many_document(result) if is_json else (f"{line}\n" for line in closing_lines(result))
-            ),
-            keep=lambda: report.many(result, tally, error),
-        )
+        report = ListReport(result, tally)
+        return close_run(error or result.failure, report, file, namespace, options, tally.kept)
 
 
 def _check_reference(text: str, side: Side) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_parts, print_result, warn
-from crossdock.errors import Cancelled, CrossdockError, InvalidInput
+from crossdock.cli.streams import print_result, warn
+from crossdock.errors import Cancelled, InvalidInput
 
 if TYPE_CHECKING:
     from crossdock.inventory.values import Inventory
@@ -68,9 +68,8 @@ def run(namespace: argparse.Namespace) -> int:
     """Mirror, and print what was copied."""
     from crossdock.cli.display import open_display
     from crossdock.cli.loop import run_until_done
-    from crossdock.cli.mirrorreport import Ledger
-    from crossdock.cli.report import ReportFile
-    from crossdock.cli.running import close_run, how_to_resume, listener, run_with_display
+    from crossdock.cli.report import MirrorReport, ReportFile
+    from crossdock.cli.running import close_run, listener, run_with_display
     from crossdock.cli.tally import ManyTally
     from crossdock.events import Warned
 
@@ -80,12 +79,14 @@ def run(namespace: argparse.Namespace) -> int:
         mirroring.on_warning = warn
         run_until_done(mirroring.list_pairs(_print_pair))
         return ExitCode.DONE
-    with ReportFile(namespace.report) as report, Ledger(namespace) as ledger:
-        tally = ManyTally(mirroring.window, keeps_blobs=namespace.report is not None)
+    keeps_blobs = namespace.report is not None
+    report = MirrorReport(len(namespace.targets), is_json=namespace.output == "json", has_file=keeps_blobs)
+    with ReportFile(namespace.report) as file, report:
+        tally = ManyTally(mirroring.window, keeps_blobs=keeps_blobs)
         display = open_display(namespace.progress, tally)
 
         def keep(copy: int, result: PairResult) -> None:
-            ledger.add(result, tally.blobs(copy))
+            report.add(result, tally.blobs(copy))
             tally.forget(copy)
 
         mirroring.on_event, mirroring.on_result = listener(namespace, tally, display), keep
@@ -95,16 +96,8 @@ def run(namespace: argparse.Namespace) -> int:
         if isinstance(error, Cancelled):
             done = result.copied + result.unchanged
             error = Cancelled(f"cancelled when {done} of {result.copies} copies were done")
-        elif error is None:
-            error = result.failure
-        ledger.finish(result)
-        if isinstance(error, CrossdockError):
-            error.how_to_resume = how_to_resume(tally.kept, namespace.words, options)
-        return close_run(
-            error,
-            show=lambda: print_parts(ledger.shown(result)),
-            keep=lambda: report.write(ledger.report(result, error)),
-        )
+        report.finish(result)
+        return close_run(error or result.failure, report, file, namespace, options, tally.kept)
 
 
 def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
