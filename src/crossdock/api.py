@@ -17,11 +17,13 @@ from crossdock.oci.reference import Location, Reference, as_location
 from crossdock.options import CopyOptions, Verify
 from crossdock.reading import read_manifest
 from crossdock.transfer.attachedtags import is_attached_tag
-from crossdock.transfer.blob import Workshop, during
-from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.naming import fetch_named
+from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally, log_retry
+from crossdock.transfer.workshop import Workshop
 from crossdock.wiring import Places, open_resuming, open_workshop
 
 if TYPE_CHECKING:
@@ -279,7 +281,7 @@ def _wish(
     options: CopyOptions,
     is_alone: bool,
     is_named: bool,
-) -> Wish:
+) -> CopyRequest:
     mount_from: tuple[str, ...] = ()
     if (
         isinstance(origin, Reference)
@@ -290,7 +292,7 @@ def _wish(
         mount_from = (origin.repository,)
     if not is_named and (is_attached_tag(origin.tag) or is_attached_tag(destination.tag)):
         platforms = ()  # a list of referrers is an index, but not one of platforms
-    return Wish(
+    return CopyRequest(
         source_reference=str(origin),
         target_reference=str(destination),
         source_name=_name_of(origin),

@@ -13,7 +13,7 @@ from crossdock.options import CopyOptions, Credentials
 from crossdock.registry.auth.credentials import CredentialStore, user_environ
 from crossdock.registry.auth.logins import erase_login, login_file, store_login
 from crossdock.registry.client import NONE
-from crossdock.transfer.blob import during
+from crossdock.transfer.steps import during
 from crossdock.wiring import Places
 
 _PREFIXES = ("https://", "http://", "docker://")

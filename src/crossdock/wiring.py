@@ -15,13 +15,14 @@ from crossdock.errors import Side
 from crossdock.oci.reference import LayoutReference, Location, Reference
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, default_state_folder
-from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Supply
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.steps import during
 from crossdock.transfer.tasks import stop
+from crossdock.transfer.workshop import Workshop
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient

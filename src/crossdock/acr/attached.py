@@ -16,9 +16,9 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.reading import read_manifest
 from crossdock.transfer.attachedtags import compare_aside
-from crossdock.transfer.blob import during
 from crossdock.transfer.referrers import DEPTH
 from crossdock.transfer.sides import find_attached
+from crossdock.transfer.steps import during
 from crossdock.transfer.tasks import run_together
 
 

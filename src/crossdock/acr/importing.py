@@ -30,13 +30,14 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
-from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
+from crossdock.transfer.workshop import Workshop
 from crossdock.wiring import Places, open_resuming, open_workshop
 
 

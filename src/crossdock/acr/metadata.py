@@ -30,7 +30,7 @@ from crossdock.oci.metadata import (
 )
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
-from crossdock.transfer.blob import during
+from crossdock.transfer.steps import during
 from crossdock.wiring import Places
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from crossdock.errors import CrossdockError, TransportError, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
-from crossdock.transfer.blob import during
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.wiring import Places
 

@@ -12,7 +12,7 @@ from crossdock.errors import CopyError, InvalidDigest, NotFound, NothingMatched,
 from crossdock.mirroring.names import Namespace, Selection, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.text import quote
-from crossdock.transfer.blob import during
+from crossdock.transfer.steps import during
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient

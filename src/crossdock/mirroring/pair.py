@@ -18,11 +18,12 @@ from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.transfer.attachedtags import is_attached_tag
-from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.workshop import Workshop
 from crossdock.wiring import OnRetry, Places
 
 if TYPE_CHECKING:

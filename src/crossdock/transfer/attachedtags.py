@@ -23,7 +23,7 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.reading import aside, read_manifest
-from crossdock.transfer.blob import during
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 
 _ATTACHED = r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{64,128})(?:\.[A-Za-z0-9_.-]+)?"

@@ -13,113 +13,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from msgspec import Struct, field
-
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source, UploadSession
-from crossdock.descriptors import affordable
 from crossdock.errors import (
-    Cancelled,
     CopyError,
-    CrossdockError,
-    Side,
     UploadInterrupted,
     root_cause,
 )
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
-from crossdock.options import Verify
-from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.parts import PipedPiece
 from crossdock.transfer.pipes import IS_AVAILABLE, Pipes
-from crossdock.transfer.ranges import AnyPiece, Piece, RangedReader, Supply
+from crossdock.transfer.ranges import AnyPiece, Piece, RangedReader
 from crossdock.transfer.resume import Continuation, Resuming, is_wrong_content
-from crossdock.transfer.shares import Shares
 from crossdock.transfer.sides import TargetSide, boundary_of, piped_of
 from crossdock.transfer.spooling import Reader, Spooling
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import ended, stop
+from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier
 
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
-SMALL_BLOBS_AT_ONCE = 64  # of all copies; each is two or three requests that wait, and holds one slot
-MOST_READ_BACK = 20_000  # of some 300 bytes each
-LEAST_SMALL_BLOBS = 4  # of the copies of one share from one registry, however many others there are
-_SAID = (CopyError, Cancelled, UploadInterrupted)  # say what they ended, or are no failure
-LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
-
-
-class during:
-    """In a ``with`` block: turn a lower error into the `CopyError` that says what it ended, and where."""
-
-    __slots__ = ("_names_side", "_operation", "_reference", "_side")
-
-    def __init__(self, operation: str, side: Side, reference: str, *, names_side: bool = True) -> None:
-        self._operation = operation
-        self._side = side
-        self._reference = reference
-        self._names_side = names_side
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, CrossdockError) and not isinstance(error, _SAID):
-            side = f" {self._side}" if self._names_side else ""
-            raise CopyError(
-                f"{self._operation}{side} {self._reference}: {error}",
-                hint=error.hint,
-                operation=self._operation,
-                side=self._side,
-                reference=self._reference,
-                cause=error,
-                names_side=self._names_side,
-            ) from error
-
-
-Underway = dict[tuple[str, str, str], "asyncio.Future[None]"]
-"""The blobs that some copy is looking after, by source registry, target and digest; done when it has, well or
-not. A copy does not wait for one that reads from another registry, which may be slow for ever."""
-
-
-class ReadBack(set[tuple[str, str]]):
-    """The blobs that were read back, by target and digest; all are forgotten when there are too many."""
-
-    def add(self, key: tuple[str, str]) -> None:
-        """Note one."""
-        if len(self) >= MOST_READ_BACK:
-            self.clear()
-        super().add(key)
-
-
-def _shares(most: int, least: int) -> Shares:
-    return Shares(affordable(most, per=4), least)
-
-
-class Workshop(Struct, frozen=True):
-    """What every blob move of a process shares."""
-
-    supply: Supply
-    hashing: HashingService
-    paranoid: bool
-    verify: Verify = "stream"
-    underway: Underway = field(default_factory=dict)
-    damaged: dict[tuple[str, str], CopyError] = field(default_factory=dict)  # found when read back
-    read_back: set[tuple[str, str]] = field(default_factory=ReadBack)
-    check_blobs: bool = False
-    small: Shares = field(default_factory=lambda: _shares(SMALL_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS))
-    large: Shares = field(default_factory=lambda: _shares(LARGE_BLOBS_AT_ONCE, 1))
-    share: str = ""  # whose part of it this is (`wiring.open_share`); empty: nobody's in particular
-
-    @property
-    def checks_blobs(self) -> bool:
-        """Whether a manifest that is at the target does not stand for its blobs."""
-        return self.check_blobs or self.verify == "reread"
-
-    def trusts(self, target: TargetSide, blob: Descriptor) -> bool:
-        """Whether the blob is not hashed here, because the target compares its digest."""
-        return self.verify == "target" and target.checks_digest(blob)
 
 
 def note_interruption(interruption: UploadInterrupted, blob: Descriptor, target: str, tally: Tally) -> None:

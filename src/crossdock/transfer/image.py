@@ -24,7 +24,6 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Literal
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from crossdock.content import Source, Target
@@ -46,19 +45,20 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, refuse_old_entries
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
-from crossdock.oci.platform import Platform
 from crossdock.reading import read_manifest
 from crossdock.transfer.attachedtags import is_attached_tag, settle
-from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.inline import inline_bytes
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import missing_child_hint, select
+from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import target_side
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import both, run_together
+from crossdock.transfer.workshop import Workshop
 from crossdock.verify import size_note
 
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
@@ -68,29 +68,12 @@ MISSED = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"}
 Kind = Literal["blob", "manifest"]
 
 
-class Wish(Struct, frozen=True):
-    """What to copy and under which name."""
-
-    source_reference: str  # for messages and events: the whole reference as given
-    target_reference: str
-    source_name: str  # tag or digest; empty: a layout's only manifest
-    source_digest: Digest | None
-    target_tag: str | None
-    target_digest: Digest | None
-    platforms: tuple[Platform, ...]
-    mount_from: tuple[str, ...]  # other repositories of the target's registry that may have the blobs
-    referrers: bool = False  # what refers to its manifests is copied, too
-    requires_referrers: bool = False  # and not being able to look for them ends the copy
-    copies_foreign: bool = False  # foreign layers are fetched and pushed like others; else their URLs serve
-    keeps_attached: bool = False  # a tag of a digest was not asked for by name: see `attachedtags`
-
-
 class ImageCopy:
     """One reference on its way from a source to a target."""
 
     def __init__(
         self,
-        wish: Wish,
+        wish: CopyRequest,
         source: Source,
         target: Target,
         workshop: Workshop,

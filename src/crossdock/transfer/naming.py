@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from crossdock.content import Source
 from crossdock.errors import CopyError, DigestMismatch, NotFound, root_cause
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.blob import during
+from crossdock.transfer.steps import during
 
 
 async def resolve(

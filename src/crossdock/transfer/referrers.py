@@ -36,8 +36,8 @@ from crossdock.errors import (
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.transfer.blob import during
 from crossdock.transfer.sides import TargetSide, find_attached, finds_attached
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
 

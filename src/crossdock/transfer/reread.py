@@ -5,10 +5,11 @@ from __future__ import annotations
 from crossdock.content import ReadsBack
 from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.blob import Workshop, during
 from crossdock.transfer.ranges import Piece, RangedReader
 from crossdock.transfer.sides import TargetSide
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier
 
 _HINT = "the target does not keep what it was sent and confirmed: look at its storage and proxies"

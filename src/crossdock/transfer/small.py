@@ -14,11 +14,13 @@ from crossdock.content import BlobSource, Source, UploadSession
 from crossdock.errors import CrossdockError, ProtocolError, UploadInterrupted
 from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.blob import Workshop, check_mark, during, note_interruption, tried_again
+from crossdock.transfer.blob import check_mark, note_interruption, tried_again
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.patience import Patience
 from crossdock.transfer.sides import TargetSide, prepare
+from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier, verify_bytes
 
 HASH_INLINE = 256 * 1024  # 180 µs of hashing; the thread may have four pieces of large blobs before it

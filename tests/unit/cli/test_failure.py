@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from crossdock import errors
 from crossdock.cli.failure import error_document, error_line, fold, traceback_text
 from crossdock.errors import Cancelled, ConnectFailed, CopyError, CrossdockError, NotFound, Side, StoreError
-from crossdock.transfer.blob import during
+from crossdock.transfer.steps import during
 
 
 def at_edge(cause: CrossdockError, side: Side = "source", reference: str = "h:1/r:t") -> CopyError:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from crossdock.transfer.blob import Workshop
+from crossdock.transfer.workshop import Workshop
 from unit.transfer.shop import assert_nothing_left, make_workshop
 
 

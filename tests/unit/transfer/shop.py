@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from crossdock.options import NetworkOptions
-from crossdock.transfer.blob import Workshop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Supply
 from crossdock.transfer.resume import Resuming
+from crossdock.transfer.workshop import Workshop
 
 
 class QuickNetwork(NetworkOptions):

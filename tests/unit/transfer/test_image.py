@@ -22,9 +22,10 @@ from crossdock.errors import (
 from crossdock.events import BlobDone, BlobPlanned, CopyDone, CopyStarted, Event, ManifestDone
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
-from crossdock.transfer.blob import LARGE_BLOBS_AT_ONCE, Workshop
-from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.image import ImageCopy
+from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.workshop import LARGE_BLOBS_AT_ONCE, Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left
 
@@ -88,7 +89,7 @@ class World:
             "mount_from": (),
         }
         tally = Tally(self.events.append)
-        wish = Wish(**(fields | changes))
+        wish = CopyRequest(**(fields | changes))
         self.named, self.root = await ImageCopy(wish, self.source, self.target, workshop, WHOLE, tally).run()
         return tally
 

@@ -14,9 +14,10 @@ from crossdock import BlobSource, Body, BytesBlob, ByteSink, Digest, Source, Str
 from crossdock.errors import CopyError, ReadFailed, Unsupported, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
-from crossdock.transfer.blob import Workshop
-from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.image import ImageCopy
+from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.workshop import Workshop
 from unit.transfer import memorystore
 from unit.transfer.memorystore import MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE
@@ -59,7 +60,7 @@ async def copy(
     source: Source, target: Target, workshop: Workshop, verify: Verify = "stream", **changes: bool
 ) -> Tally:
     tally = Tally(lambda event: None)
-    wish = Wish("memory/source:1", "memory/target:2", "1", None, "2", None, (), (), **changes)
+    wish = CopyRequest("memory/source:1", "memory/target:2", "1", None, "2", None, (), (), **changes)
     await ImageCopy(wish, source, target, replace(workshop, verify=verify), WHOLE, tally).run()
     return tally
 

@@ -17,12 +17,13 @@ from msgspec.structs import replace
 from crossdock.errors import CopyError
 from crossdock.events import ignore
 from crossdock.transfer import pipes as module
-from crossdock.transfer.blob import BlobMove, Workshop
+from crossdock.transfer.blob import BlobMove
 from crossdock.transfer.concurrency import Gauge
 from crossdock.transfer.pipes import IS_AVAILABLE, MOST_PIPES, PIPE_SIZE, Pipe, Pipes
 from crossdock.transfer.sides import target_side
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import stop
+from crossdock.transfer.workshop import Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
 from unit.transfer.test_blob import PART, SLOT, blob_of

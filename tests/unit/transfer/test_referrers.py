@@ -20,7 +20,7 @@ from crossdock.errors import (
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.transfer.blob import Workshop
+from crossdock.transfer.workshop import Workshop
 from unit.transfer.test_image import OCI_MANIFEST, World
 
 COPYING = {"referrers": True}

@@ -14,9 +14,10 @@ from crossdock.content import UploadSession
 from crossdock.errors import CopyError, UploadRejected
 from crossdock.oci.descriptor import Descriptor
 from crossdock.registry.contents import REFUSALS, WAITS, Contents
-from crossdock.transfer.blob import LARGE_BLOBS_AT_ONCE, Workshop
-from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.image import ImageCopy
+from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.workshop import LARGE_BLOBS_AT_ONCE, Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left
 from unit.transfer.test_image import Entry, World
@@ -106,7 +107,7 @@ class Run:
 
     async def _copy(self, name: str, registry: Registry, source: MemorySource) -> Tally:
         tally = Tally(lambda event: None)
-        wish = Wish(name, name, name, None, "v1", None, (), ())
+        wish = CopyRequest(name, name, name, None, "v1", None, (), ())
         copy = ImageCopy(wish, source, registry.repository(name), self.workshop, WHOLE, tally)
         await copy.run()
         return tally

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from crossdock.transfer.blob import LARGE_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS, SMALL_BLOBS_AT_ONCE
 from crossdock.transfer.budget import KEPT_FREE, Budget
 from crossdock.transfer.shares import Shares
+from crossdock.transfer.workshop import LARGE_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS, SMALL_BLOBS_AT_ONCE
 from unit.transfer.shop import assert_nothing_left, make_workshop
 
 

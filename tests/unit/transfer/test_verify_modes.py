@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from crossdock.errors import CopyError, DigestMismatch, SizeMismatch, UploadRejected, root_cause
 from crossdock.options import Verify
-from crossdock.transfer.blob import Workshop
-from crossdock.transfer.image import ImageCopy, Wish
+from crossdock.transfer.image import ImageCopy
+from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier
 from unit.transfer.doubles import MemorySession
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop
@@ -37,7 +38,7 @@ def world_of(*sizes: int) -> World:
 
 
 async def copy(world: World, shop: Workshop, verify: Verify) -> Tally:
-    wish = Wish("source", "target", "v1", None, "v1", None, (), ())
+    wish = CopyRequest("source", "target", "v1", None, "v1", None, (), ())
     tally = Tally(world.events.append)
     await ImageCopy(wish, world.source, world.target, replace(shop, verify=verify), WHOLE, tally).run()
     return tally
