@@ -15,12 +15,10 @@ PACKAGES = {"compiled": "crossdock._ext", "pure": "crossdock._kernels"}
 
 
 def load(backend: str) -> SimpleNamespace:
-    """The kernels of one backend: ``.Arena .Chunks .Sha256``, ``.digest`` and ``.backend``."""
+    """The kernels of one backend: ``.Arena .Sha256``, ``.digest`` and ``.backend``."""
     package = PACKAGES[backend]
-    buffers, chunks, digest = (import_module(f"{package}.{name}") for name in ("buffers", "chunks", "digest"))
-    return SimpleNamespace(
-        backend=backend, Arena=buffers.Arena, Chunks=chunks.Chunks, Sha256=digest.Sha256, digest=digest
-    )
+    buffers, digest = (import_module(f"{package}.{name}") for name in ("buffers", "digest"))
+    return SimpleNamespace(backend=backend, Arena=buffers.Arena, Sha256=digest.Sha256, digest=digest)
 
 
 @pytest.fixture(scope="session", params=list(PACKAGES))

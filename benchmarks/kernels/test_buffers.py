@@ -34,14 +34,12 @@ def test_all_slots(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> Non
 
 
 @pytest.mark.benchmark(group="buffers: a new arena of 64 MiB, every page written once")
-@pytest.mark.parametrize("huge_pages", [True, False], ids=["huge", "ordinary"])
-def test_first_touch(benchmark: BenchmarkFixture, kernels: SimpleNamespace, huge_pages: bool) -> None:
-    pages = "huge" if huge_pages else "ordinary"
-    benchmark.extra_info.update(bytes=64 * MiB, by=f"{kernels.backend}, {pages} pages")
+def test_first_touch(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
+    benchmark.extra_info["bytes"] = 64 * MiB
     data = bytes(MiB)
 
     def turn() -> None:
-        arena = kernels.Arena(64 * MiB, MiB, huge_pages=huge_pages)
+        arena = kernels.Arena(64 * MiB, MiB)
         slots = [arena.acquire() for _ in range(64)]
         for slot in slots:
             view = slot.view

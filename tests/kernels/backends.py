@@ -15,17 +15,13 @@ _PACKAGE = {"compiled": "crossdock._ext", "pure": "crossdock._kernels"}
 
 def load(backend: str) -> SimpleNamespace:
     """The kernels of one backend under the names of `crossdock._kernels`, and their modules."""
-    buffers, chunks, digest = (
-        import_module(f"{_PACKAGE[backend]}.{name}") for name in ("buffers", "chunks", "digest")
-    )
+    buffers, digest = (import_module(f"{_PACKAGE[backend]}.{name}") for name in ("buffers", "digest"))
     return SimpleNamespace(
         backend=backend,
         buffers=buffers,
-        chunks=chunks,
         digest=digest,
         Arena=buffers.Arena,
         Slot=buffers.Slot,
-        Chunks=chunks.Chunks,
         Sha256=digest.Sha256,
         update_many=digest.update_many,
     )

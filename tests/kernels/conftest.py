@@ -11,5 +11,5 @@ from kernels.backends import BACKENDS, load
 
 @pytest.fixture(scope="session", params=BACKENDS)
 def kernels(request: pytest.FixtureRequest) -> SimpleNamespace:
-    """The kernels of one backend: ``.Arena .Slot .Chunks .Sha256 .update_many .backend``, the modules."""
+    """The kernels of one backend: ``.Arena .Slot .Sha256 .update_many .backend``, the modules."""
     return load(request.param)

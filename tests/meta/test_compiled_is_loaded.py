@@ -44,7 +44,7 @@ def test_the_twins_run_when_asked_for() -> None:
 
 
 def test_auto_falls_back_to_all_twins_and_says_so() -> None:
-    script = PRINT_BACKEND + "; print({c.__module__ for c in (k.Arena, k.Chunks, k.Sha256)})"
+    script = PRINT_BACKEND + "; print({c.__module__ for c in (k.Arena, k.Sha256)})"
     result = run(WITHOUT_COMPILED + script, "auto")
     assert result.stdout.startswith("pure pure"), result.stderr
     assert "_ext" not in result.stdout

@@ -13,7 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "src" / "crossdock"
-KERNELS = ["buffers", "chunks", "digest"]
+KERNELS = ["buffers", "digest"]
 
 
 @pytest.mark.skipif(

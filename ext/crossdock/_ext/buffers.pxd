@@ -5,16 +5,14 @@ from libc.stdint cimport uint64_t
 cdef class Mapping:
     cdef char *base
     cdef Py_ssize_t size
-    cdef bint is_huge
 
 
 @cython.final
 cdef class Arena:
     cdef Mapping _mapping         # None once closed
     cdef object _whole            # memoryview of _mapping, sliced into views
-    cdef readonly Py_ssize_t slot_size
+    cdef Py_ssize_t _slot_size
     cdef readonly Py_ssize_t slots
-    cdef bint _is_huge
     cdef bint _is_debug
     cdef Py_ssize_t *_free        # stack of indices, the slot freed last on top
     cdef Py_ssize_t _free_count
@@ -26,11 +24,9 @@ cdef class Arena:
 @cython.final
 cdef class Slot:
     cdef Arena _arena
-    cdef Mapping _mapping         # keeps the memory while a buffer of this slot is in use
     cdef readonly Py_ssize_t index
-    cdef readonly Py_ssize_t refs
-    cdef object _view             # cached; None until asked for and after the last release
-    cdef object _owner            # who acquired it; kept in debug only
+    cdef bint _is_held
+    cdef object _view             # cached; None until asked for and after the release
     cdef Py_ssize_t _marked       # bytes under the mark; -1: no mark
     cdef uint64_t _mark
 

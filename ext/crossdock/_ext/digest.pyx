@@ -82,15 +82,6 @@ cdef class Sha256:
         """The digest as 64 lower-case hexadecimal digits. `update` may follow."""
         return self.digest().hex()
 
-    def copy(self):
-        """An independent object in the same state."""
-        cdef Sha256 other = Sha256.__new__(Sha256)
-        self._check_idle()
-        other._state = self._state
-        other._with = self._with
-        other._is_resumable = self._is_resumable
-        return other
-
     @property
     def length(self):
         """Bytes absorbed so far, those before an imported state included."""

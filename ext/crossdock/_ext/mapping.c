@@ -12,11 +12,10 @@ static size_t whole_pages(size_t size) {
     return (size + page - 1) / page * page;
 }
 
-void *mapping_new(size_t size, int huge, int *is_huge) {
+void *mapping_new(size_t size) {
     size_t wanted, room, before;
     uint8_t *base;
 
-    *is_huge = 0;
     if (size > SIZE_MAX / 2) {
         return NULL;
     }
@@ -34,11 +33,7 @@ void *mapping_new(size_t size, int huge, int *is_huge) {
     munmap(base + before + wanted, room - before - wanted);
     base += before;
 #ifdef MADV_HUGEPAGE
-    if (huge) {
-        *is_huge = madvise(base, wanted, MADV_HUGEPAGE) == 0;
-    }
-#else
-    (void)huge;
+    (void)madvise(base, wanted, MADV_HUGEPAGE); /* a kernel without them serves ordinary pages */
 #endif
     return base;
 }

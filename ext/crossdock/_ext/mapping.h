@@ -1,4 +1,4 @@
-/* Private anonymous memory, aligned for huge pages. Pages come into being when they are touched. */
+/* Private anonymous memory, aligned for huge pages. Pages are allocated when they are first touched. */
 #ifndef CROSSDOCK_MAPPING_H
 #define CROSSDOCK_MAPPING_H
 
@@ -6,9 +6,9 @@
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
-/* `size` bytes of zeros that begin on a 2 MiB boundary, or NULL when the system has no such room.
- * With `huge` the kernel is asked for huge pages; `*is_huge` tells whether it took the advice. */
-void *mapping_new(size_t size, int huge, int *is_huge);
+/* `size` bytes of zeros that begin on a 2 MiB boundary, on huge pages where the kernel has them.
+ * NULL when the system has no such room. */
+void *mapping_new(size_t size);
 
 void mapping_free(void *base, size_t size);
 

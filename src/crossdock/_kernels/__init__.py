@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from crossdock._kernels.buffers import Arena, Slot
-    from crossdock._kernels.chunks import Chunks
     from crossdock._kernels.digest import Sha256, update_many
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "SHA256_IMPLEMENTATION",
     "SHA256_LANES",
     "Arena",
-    "Chunks",
     "Sha256",
     "Slot",
     "update_many",
@@ -42,15 +40,15 @@ SHA256_LANES: int
 
 
 def _compiled() -> tuple[ModuleType, ...]:
-    from crossdock._ext import buffers, chunks, digest
+    from crossdock._ext import buffers, digest
 
-    return buffers, chunks, digest
+    return buffers, digest
 
 
 def _pure() -> tuple[ModuleType, ...]:
-    from crossdock._kernels import buffers, chunks, digest
+    from crossdock._kernels import buffers, digest
 
-    return buffers, chunks, digest
+    return buffers, digest
 
 
 def _choose(choice: str) -> tuple[str, tuple[ModuleType, ...]]:
@@ -70,13 +68,12 @@ def _choose(choice: str) -> tuple[str, tuple[ModuleType, ...]]:
 
 
 def _open() -> None:
-    backend, (buffers, chunks, digest) = _choose(os.environ.get("CROSSDOCK_KERNELS") or "auto")
+    backend, (buffers, digest) = _choose(os.environ.get("CROSSDOCK_KERNELS") or "auto")
     globals().update(
         BACKEND=backend,
         SHA256_IMPLEMENTATION=digest.IMPLEMENTATION,
         SHA256_LANES=digest.LANES,
         Arena=buffers.Arena,
-        Chunks=chunks.Chunks,
         Sha256=digest.Sha256,
         Slot=buffers.Slot,
         update_many=digest.update_many,

@@ -1,8 +1,4 @@
-"""One arena of equal slots for all content in flight: the twin of ext/crossdock/_ext/buffers.pyx.
-
-What both have in common is `Slot.view`; only the compiled slot is a buffer itself (in Python 3.11 no class in
-plain Python can be one).
-"""
+"""One arena of equal slots for all content in flight: the twin of ext/crossdock/_ext/buffers.pyx."""
 
 from __future__ import annotations
 
@@ -14,26 +10,24 @@ _HUGE_PAGE = 2 << 20
 _POISON = b"\xdb"  # fills freed slots when debugging; neither text nor a plausible length
 
 
-def _map(size: int, huge: bool) -> tuple[mmap.mmap, int, bool]:
-    """Private zeros, the offset in them of the first 2 MiB boundary, and whether huge pages were granted."""
+def _map(size: int) -> tuple[mmap.mmap, int]:
+    """Private zeros, on huge pages if possible, and the offset in them of the first 2 MiB boundary."""
     wanted = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
         mapping = mmap.mmap(-1, wanted + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (OSError, OverflowError):
         raise MemoryError(f"the system has no {size} bytes of address space") from None
     before = -_address(mapping) % _HUGE_PAGE
-    is_huge = False
-    if huge and hasattr(mmap, "MADV_HUGEPAGE"):
+    if hasattr(mmap, "MADV_HUGEPAGE"):
         try:
             mapping.madvise(mmap.MADV_HUGEPAGE, before, wanted)
-            is_huge = True
         except OSError:  # a kernel without huge pages
             pass
-    return mapping, before, is_huge
+    return mapping, before
 
 
 def _address(mapping: mmap.mmap) -> int:
-    import ctypes  # costs milliseconds, which only those pay who make an arena of the twin
+    import ctypes  # costs milliseconds: only those who make an arena of the twin pay for it
 
     first = ctypes.c_char.from_buffer(mapping)
     return ctypes.addressof(first)
@@ -43,40 +37,38 @@ def _address(mapping: mmap.mmap) -> int:
 class Arena:
     """Slots of `slot_size` bytes, as many as `capacity` bytes hold, in one private mapping.
 
-    The memory is aligned to 2 MiB and, with `huge_pages`, the kernel is asked to back it by huge pages; a
-    system that has none serves ordinary ones. Pages are taken from the system when they are first written.
-    The slot freed last is the first to be used again, while it is warm.
+    The memory is aligned to 2 MiB, and the kernel is asked to back it by huge pages; a system without them
+    serves ordinary ones. Pages are taken from the system when they are first written. The slot freed last is
+    the first to be used again, while it is warm.
 
-    With `debug`, `Slot.release` checks the owner, freed slots are filled with 0xDB so that a stale reader
-    notices, and `acquire` raises BufferError when somebody wrote to a freed slot.
+    With `debug`, freed slots are filled with 0xDB so that a stale reader notices, and `acquire` raises
+    BufferError when a freed slot was written to.
 
     Not safe for use by several threads at once: callers take turns.
 
     Raises ValueError unless ``1 <= slot_size <= capacity``, MemoryError when the system refuses the mapping.
     """
 
-    __slots__ = ("_free", "_huge_pages", "_is_debug", "_poisoned", "_slot_size", "_slots", "_whole")
+    __slots__ = ("_free", "_is_debug", "_poisoned", "_slot_size", "_slots", "_whole")
 
-    def __init__(
-        self, capacity: int, slot_size: int, *, huge_pages: bool = True, debug: bool = False
-    ) -> None:
+    def __init__(self, capacity: int, slot_size: int, *, debug: bool = False) -> None:
         if not 1 <= slot_size <= capacity:
             raise ValueError(f"no slot of {slot_size} bytes in an arena of {capacity}")
         self._slot_size = integer(slot_size)
         self._slots = integer(capacity) // self._slot_size
         size = self._slots * self._slot_size
-        mapping, before, self._huge_pages = _map(size, huge_pages)
+        mapping, before = _map(size)
         # The mapping lives as long as any view of it.
         self._whole: memoryview | None = memoryview(mapping)[before : before + size]
         self._is_debug = debug
         self._free = list(range(self._slots - 1, -1, -1))
         self._poisoned: set[int] = set()
 
-    def acquire(self, owner: object | None = None) -> Slot | None:
-        """A free slot with one reference, or None when all are held. Its bytes are whatever was left in it.
+    def acquire(self) -> Slot | None:
+        """A free slot, or None when all are held. Its bytes are whatever was left in it.
 
-        `owner` is compared by identity and only when debugging. Raises BufferError when the arena is closed
-        or, when debugging, the slot was written to after it was freed.
+        Raises BufferError when the arena is closed or, when debugging, the slot was written to after it was
+        freed.
         """
         if self._whole is None:
             raise BufferError("the arena is closed")
@@ -84,12 +76,12 @@ class Arena:
             return None
         index = self._free[-1]
         if index in self._poisoned:
-            self._poisoned.remove(index)  # told once, then usable again
+            self._poisoned.remove(index)  # reported once, then usable again
             if self._bytes_of(index) != _POISON * self._slot_size:
                 raise BufferError(f"slot {index} was written to after it was freed")
         self._free.pop()
         slot = Slot.__new__(Slot)
-        slot._begin(self, index, owner if self._is_debug else None)
+        slot._begin(self, index)
         return slot
 
     def _bytes_of(self, index: int) -> memoryview:
@@ -113,16 +105,6 @@ class Arena:
         self._whole = None
 
     @property
-    def capacity(self) -> int:
-        """Bytes in all slots together: what was asked for, rounded down to whole slots."""
-        return self._slots * self._slot_size
-
-    @property
-    def slot_size(self) -> int:
-        """Bytes in one slot."""
-        return self._slot_size
-
-    @property
     def slots(self) -> int:
         """How many slots there are."""
         return self._slots
@@ -132,47 +114,36 @@ class Arena:
         """How many slots are not held."""
         return len(self._free)
 
-    @property
-    def huge_pages(self) -> bool:
-        """Whether the kernel took the advice to use huge pages for this memory."""
-        return self._huge_pages
-
 
 @final
 class Slot:
-    """One use of one slot, from `Arena.acquire` to the last `release`; then every call raises BufferError.
+    """One use of one slot, from `Arena.acquire` to `release`; then every call raises BufferError.
 
-    `view` is its memory, writable, `slot_size` bytes. Made by `Arena` only. Views must not be used after the
-    last release: the bytes belong to somebody else then.
+    `view` is its memory. Made by `Arena` only. Views must not be used after the release: the next holder of
+    the slot writes to the same bytes.
     """
 
-    __slots__ = ("_arena", "_index", "_mark", "_marked", "_owner", "_refs", "_view")
+    __slots__ = ("_arena", "_index", "_is_held", "_mark", "_marked", "_view")
 
     def __init__(self) -> None:
         raise TypeError("slots come from Arena.acquire")
 
-    def _begin(self, arena: Arena, index: int, owner: object | None) -> None:
+    def _begin(self, arena: Arena, index: int) -> None:
         self._arena = arena
         self._index = index
-        self._refs = 1
+        self._is_held = True
         self._view: memoryview | None = None
-        self._owner = owner
         self._marked = -1  # bytes under the mark; -1: no mark
         self._mark = 0
 
     def _check_held(self) -> None:
-        if self._refs == 0:
+        if not self._is_held:
             raise BufferError(f"slot {self._index} was released")
 
     @property
     def index(self) -> int:
         """Which slot of the arena this is, from 0."""
         return self._index
-
-    @property
-    def refs(self) -> int:
-        """References that were not released."""
-        return self._refs
 
     @property
     def view(self) -> memoryview:
@@ -182,41 +153,28 @@ class Slot:
             self._view = self._arena._bytes_of(self._index)
         return self._view
 
-    def retain(self) -> None:
-        """One more reference: one more `release` is needed. Raises BufferError when the slot is free."""
+    def release(self) -> None:
+        """Return the slot to the arena. Raises BufferError when it was released before."""
         self._check_held()
-        self._refs += 1
-
-    def release(self, owner: object | None = None) -> None:
-        """Drop a reference; with the last one the slot returns to the arena.
-
-        When debugging, an `owner` that is not the one of `Arena.acquire` raises BufferError; references made
-        by `retain` are released without a name. Raises BufferError when the slot is free.
-        """
-        self._check_held()
-        if self._owner is not None and owner is not None and owner is not self._owner:
-            raise BufferError(f"slot {self._index} belongs to {self._owner!r}, not to {owner!r}")
-        self._refs -= 1
-        if self._refs == 0:
-            self._view = None
-            self._owner = None
-            self._arena._put_back(self._index)
+        self._is_held = False
+        self._view = None
+        self._arena._put_back(self._index)
 
     def mark(self, stop: int, /) -> None:
         """Remember the XXH3-64 of the first `stop` bytes, for `check`.
 
-        Raises ValueError when the slot has fewer, BufferError when it is free.
+        Raises ValueError when the slot has fewer, BufferError when it was released.
         """
         self._check_held()
-        if not 0 <= stop <= self._arena.slot_size:
-            raise ValueError(f"cannot mark {stop} bytes of a slot of {self._arena.slot_size}")
+        if not 0 <= stop <= self._arena._slot_size:
+            raise ValueError(f"cannot mark {stop} bytes of a slot of {self._arena._slot_size}")
         self._marked = stop
         self._mark = self._hash()
 
     def check(self) -> None:
-        """Return when the marked bytes are what they were.
+        """Return if the marked bytes have not changed.
 
-        Raises BufferError when they changed or the slot was released since, ValueError without a mark.
+        Raises BufferError when they changed or the slot was released, ValueError without a mark.
         """
         self._check_held()
         if self._marked < 0:

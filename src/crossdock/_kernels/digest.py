@@ -151,14 +151,6 @@ class Sha256:
         """The digest as 64 lower-case hexadecimal digits. `update` may follow."""
         return self.digest().hex()
 
-    def copy(self) -> Sha256:
-        """An independent object in the same state."""
-        other = Sha256.__new__(Sha256)
-        other._words, other._length, other._pending = self._words, self._length, self._pending
-        other._is_resumable = self._is_resumable
-        other._hashlib = self._hashlib.copy() if self._hashlib is not None else None
-        return other
-
     @property
     def length(self) -> int:
         """Bytes absorbed so far, those before an imported state included."""

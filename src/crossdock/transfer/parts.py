@@ -68,7 +68,6 @@ class Part:
         "_reserved",
         "_scratch",
         "body",
-        "index",
         "is_stream",
         "next_body",
         "opening",
@@ -83,7 +82,6 @@ class Part:
 
     def __init__(
         self,
-        index: int,
         start: int,
         stop: int,
         budget: Budget,
@@ -92,7 +90,6 @@ class Part:
         is_wanted: Callable[[Part], bool],
         pipes: PartPipes | None = None,
     ) -> None:
-        self.index = index
         self.start = start
         self.stop = stop
         self.position = start

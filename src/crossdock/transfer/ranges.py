@@ -27,7 +27,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from crossdock._kernels import Chunks, Slot
+from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Body
 from crossdock.errors import CrossdockError, ProtocolError, TransportError
 from crossdock.options import NetworkOptions
@@ -109,11 +109,11 @@ class RangedReader:
         self._part_pipes = None if pipes is None else PartPipes(pipes, self._is_frontier, boundary)
         self._on_requested = on_requested
         self._on_retry = on_retry
-        self._chunks = Chunks(start, size, max(1, size - start))  # cut when parts are asked for
         self._parts: deque[Part] = deque()  # ascending; the first holds `_given`
         self._given = start
         self._wanted = start
         self._next = start  # where the next range begins
+        self._frontier = start  # everything before it has landed
         self._limit = size if limit is None else limit
         self._wake: asyncio.Future[None] | None = None
         self._held: asyncio.Future[None] | None = None
@@ -175,7 +175,7 @@ class RangedReader:
 
     def _is_frontier(self, part: Part) -> bool:
         """Whether the next byte of the part is the first that is missing."""
-        return part.position == self._chunks.frontier
+        return part.position == self._frontier
 
     def _cut(self) -> AnyPiece | None:
         """The piece at the frontier, once it reaches the end of a slot, a pipe, a part or a boundary."""
@@ -227,7 +227,7 @@ class RangedReader:
     @property
     def _waiting(self) -> int:
         """Bytes that the consumer could take."""
-        return self._chunks.frontier - self._given
+        return self._frontier - self._given
 
     def _is_wanted(self, part: Part) -> bool:
         """Rule 6: whether `part` may fill one more slot now. If not, `_go_on` resumes it."""
@@ -251,13 +251,20 @@ class RangedReader:
 
     def _arrived(self, part: Part, count: int) -> None:
         self._supply.permits.received(count)
-        frontier = self._chunks.advance(part.index, count)
+        if part.position - count == self._frontier:
+            self._frontier = part.position
         if part.position == part.stop:
+            self._pass_finished_parts()
             self._let_go()
             if part.body is not None and part.body.stop > part.stop:
                 asyncio.get_running_loop().call_soon(part.body.close)  # cut; not from within its own callback
-        if frontier >= self._wanted or part.piped:
+        if self._frontier >= self._wanted or part.piped:
             self._wake_up()
+
+    def _pass_finished_parts(self) -> None:
+        for part in self._parts:
+            if part.start == self._frontier:
+                self._frontier = part.position
 
     def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -285,25 +292,22 @@ class RangedReader:
     async def _issue(self) -> None:
         """Ask for ranges, lowest first, as fast as permits and slots allow."""
         supply = self._supply
-        while not self._is_stream and (index := self._chunks.take()) >= 0:
-            self._next = self._chunks.bounds(index)[0]
+        while not self._is_stream and self._next < self._size:
             if self._is_enough():
                 await self._hold()
             await supply.permits.acquire(self._ahead)
             try:
-                start, end = self._chunks.bounds(index)
-                size = min(supply.permits.part_of(end - start), self._limit - start)
-                if size < end - start:
-                    end = start + size
-                    self._chunks.split(index, end)
-                slots = -(-(end - start) // supply.budget.slot_size)
+                start = self._next
+                size = min(supply.permits.part_of(self._size - start), self._limit - start)
+                slots = -(-size // supply.budget.slot_size)
                 with supply.permits.idle():
                     await supply.budget.reserve(slots)
             except BaseException:
                 supply.permits.release()
                 raise
             pipes = self._part_pipes
-            part = Part(index, start, end, supply.budget, slots, self._arrived, self._is_wanted, pipes)
+            part = Part(start, start + size, supply.budget, slots, self._arrived, self._is_wanted, pipes)
+            self._next = part.stop
             self._parts.append(part)
             self._start(part)
             if not self._probed.is_set():
@@ -428,10 +432,9 @@ class RangedReader:
             return False
         if not self._slowness.may_repeat(end - at) or not permits.acquire_now():
             return False
-        self._chunks.split(part.index, at)
-        index, slots = self._chunks.take(), part.cut(at)
+        slots = part.cut(at)
         pipes = self._part_pipes
-        tail = Part(index, at, end, self._supply.budget, slots, self._arrived, self._is_wanted, pipes)
+        tail = Part(at, end, self._supply.budget, slots, self._arrived, self._is_wanted, pipes)
         self._parts.insert(self._parts.index(part) + 1, tail)
         self._start(tail)
         return True
@@ -444,7 +447,7 @@ class RangedReader:
         if part is None or part.rescued or part.is_stream or not (part.body or part.opening):
             return
         later = sum(other.position == other.stop for other in self._parts) >= LATER_PARTS_DONE
-        if self._slowness.is_hopeless(part.index, part.position, part.stop, now, later):
+        if self._slowness.is_hopeless(part.start, part.position, part.stop, now, later):
             part.rescued = True
             self._spawn(self._rescue(part))
 
@@ -464,15 +467,12 @@ class RangedReader:
     def _stream_from(self, part: Part, end: int) -> None:
         """`part` takes everything from its position on; no other range will be asked."""
         self._is_stream = True
-        self._chunks = Chunks(part.position, end, end - part.position)
-        part.index = self._chunks.take()
         part.become_stream(end)
 
     async def _fall_back(self) -> None:
         """Rule 2: keep what is contiguous, drop the rest, read on as one stream."""
-        frontier = self._chunks.frontier
         await stop(*self._tasks)
-        while self._parts[-1].start > frontier:
+        while self._parts[-1].start > self._frontier:
             self._parts.pop().drop()
         self._failure = None
         part = self._parts[-1]

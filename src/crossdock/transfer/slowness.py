@@ -28,7 +28,7 @@ class Slowness:
     def __init__(self, size: int) -> None:
         self._allowance = int(size * EXTRA_SHARE)
         self._durations: deque[float] = deque(maxlen=32)
-        self._index = -1
+        self._start = -1  # of the part at the frontier
         self._first = self._last = (0, 0.0)  # position and time: when first seen here, when it last moved
 
     def finished(self, seconds: float) -> None:
@@ -37,12 +37,12 @@ class Slowness:
 
     def forget(self) -> None:
         """What was seen of the frontier says nothing: the source was not what it waited for."""
-        self._index = -1
+        self._start = -1
 
-    def is_hopeless(self, index: int, position: int, stop: int, now: float, later_parts_done: bool) -> bool:
-        """Whether the part `index`, at `position` of ``stop``, should be asked again. Counts it as asked."""
-        if index != self._index:
-            self._index, self._first, self._last = index, (position, now), (position, now)
+    def is_hopeless(self, start: int, position: int, stop: int, now: float, later_parts_done: bool) -> bool:
+        """Whether the part ``start``..``stop``, at `position`, should be asked again. Counts it as asked."""
+        if start != self._start:
+            self._start, self._first, self._last = start, (position, now), (position, now)
             return False
         if position != self._last[0]:
             self._last = (position, now)
