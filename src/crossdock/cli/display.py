@@ -1,15 +1,13 @@
-"""Progress on stderr: events go in, lines or a live picture come out.
+"""Progress as lines on stderr. `crossdock.cli.live` draws it on a terminal.
 
-A display is a listener that only notes what it is told; a thread of its own does the writing. So a slow or
-broken stderr can neither stop nor end a copy.
+A display is a listener that only takes notes; a thread of its own does the writing. So a slow or broken
+stderr can neither stop nor end a copy.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -47,30 +45,6 @@ class Display(Protocol):
 
     def restore(self) -> None:
         """Leave the terminal usable, at once: the process is about to end."""
-
-
-def open_display(mode: str, tally: Counts, stream: TextIO | None = None) -> Display:
-    """The display for ``--progress MODE``. `tally` must be fed before the display is."""
-    stream = stream or sys.stderr
-    if mode == "auto":
-        mode = "live" if is_terminal(stream) else "quiet"
-    if mode == "live":
-        from crossdock.cli.live import LiveDisplay  # rich, only for those who see it
-
-        return LiveDisplay(tally, stream)
-    if mode == "json":
-        return JsonDisplay(stream)
-    if mode in ("plain", "quiet"):
-        return PlainDisplay(tally, stream, eager=mode == "plain")
-    return NoDisplay(tally, stream)
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that can be drawn upon."""
-    try:
-        return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    except (OSError, ValueError):
-        return False
 
 
 class _LineDisplay:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TextIO, TypeVar
 
 from crossdock import api
-from crossdock.cli.display import Display, open_display
+from crossdock.cli.display import Display, JsonDisplay, NoDisplay, PlainDisplay
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import traceback_text
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import Report, ReportFile, beside_an_error
 from crossdock.cli.streams import print_error, print_parts
-from crossdock.cli.tally import ManyTally, Tally
+from crossdock.cli.tally import Counts, ManyTally, Tally
 from crossdock.counts import Kept
 from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, NothingMatched
-from crossdock.events import BlobSpooled, CopyFailed, Event, UploadKept
+from crossdock.events import BlobSpooled, CopyFailed, Event, Listener, UploadKept
 from crossdock.many import ManyListener
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.units import format_size
 
+T = TypeVar("T")
 
-def copy_with_display(
+
+def copy_shown(
     source: str,
     target: str,
     options: CopyOptions,
@@ -32,25 +35,43 @@ def copy_with_display(
     *,
     before_abort: Callable[[], None] = lambda: None,
 ) -> api.CopyResult:
-    """Copy under signal handlers, shown on stderr as `progress` says, counted in `tally`.
+    """Copy as `run_shown` runs it."""
+    return run_shown(
+        lambda listen: api.copy(source, target, options, on_event=listen),
+        progress,
+        tally,
+        what=f"copy of {source} to {target}",
+        before_abort=before_abort,
+    )
 
-    `before_abort` is called when a later signal ends the process at once.
+
+def run_shown(
+    start: Callable[[Listener], Coroutine[Any, Any, T]],
+    progress: str,
+    tally: Tally,
+    *,
+    what: str,
+    before_abort: Callable[[], None] = lambda: None,
+) -> T:
+    """The result of `what`, which `start` makes a coroutine of; shown as ``--progress`` says.
+
+    Its events are counted in `tally`. A signal cancels it, and a second one calls `before_abort` and ends the
+    process.
     """
     display = open_display(progress, tally)
-
-    def abort() -> None:
-        display.restore()
-        before_abort()
 
     def listen(event: Event) -> None:
         tally(event)
         display(event)
 
+    def abort() -> None:
+        display.restore()
+        before_abort()
+
     try:
-        work = api.copy(source, target, options, on_event=listen)
-        return run_until_done(work, before_abort=abort)
+        return run_until_done(start(listen), before_abort=abort)
     except Cancelled as error:
-        raise Cancelled(f"copy of {source} to {target} was cancelled") from error
+        raise Cancelled(f"{what} was cancelled") from error
     finally:
         display.close()
 
@@ -132,3 +153,27 @@ def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOpti
 def _places(uploads: Sequence[UploadKept]) -> str:
     sizes = ", ".join(f"{format_size(each.offset)} of {format_size(each.size)}" for each in uploads[:3])
     return sizes + (f" and {len(uploads) - 3} more" if len(uploads) > 3 else "")
+
+
+def open_display(mode: str, tally: Counts, stream: TextIO | None = None) -> Display:
+    """The display for ``--progress MODE``. `tally` must be fed before the display is."""
+    stream = stream or sys.stderr
+    if mode == "auto":
+        mode = "live" if is_terminal(stream) else "quiet"
+    if mode == "live":
+        from crossdock.cli.live import LiveDisplay  # rich, only for those who see it
+
+        return LiveDisplay(tally, stream)
+    if mode == "json":
+        return JsonDisplay(stream)
+    if mode in ("plain", "quiet"):
+        return PlainDisplay(tally, stream, eager=mode == "plain")
+    return NoDisplay(tally, stream)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal that can be drawn upon."""
+    try:
+        return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    except (OSError, ValueError):
+        return False

@@ -15,9 +15,9 @@ from crossdock.cli.display import (
     NoDisplay,
     PlainDisplay,
     event_document,
-    open_display,
 )
 from crossdock.cli.live import LiveDisplay
+from crossdock.cli.running import open_display
 from crossdock.cli.tally import ManyTally, Tally
 from crossdock.counts import Rate
 from crossdock.errors import NotFound

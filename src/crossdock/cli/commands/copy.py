@@ -49,7 +49,7 @@ def run(namespace: argparse.Namespace) -> int:
 
 def _copy_one(namespace: argparse.Namespace) -> int:
     from crossdock.cli.report import CopyReport, ReportFile
-    from crossdock.cli.running import close_run, copy_with_display
+    from crossdock.cli.running import close_run, copy_shown
     from crossdock.cli.tally import Tally
 
     _check_reference(namespace.source, "source")
@@ -59,9 +59,7 @@ def _copy_one(namespace: argparse.Namespace) -> int:
         tally = Tally()
         report, error = CopyReport(namespace.source, namespace.target, tally), None
         try:
-            report.result = copy_with_display(
-                namespace.source, namespace.target, options, namespace.progress, tally
-            )
+            report.result = copy_shown(namespace.source, namespace.target, options, namespace.progress, tally)
         except BaseException as raised:
             error = raised
         return close_run(error, report, file, namespace, options, tally.kept)
@@ -69,10 +67,9 @@ def _copy_one(namespace: argparse.Namespace) -> int:
 
 def _copy_list(namespace: argparse.Namespace) -> int:
     """Copy every pair of the list, and print what was done, also when some failed."""
-    from crossdock.cli.display import open_display
     from crossdock.cli.pairlist import read_pairs
     from crossdock.cli.report import ListReport, ReportFile
-    from crossdock.cli.running import close_run, listener, run_with_display
+    from crossdock.cli.running import close_run, listener, open_display, run_with_display
     from crossdock.cli.tally import ManyTally
     from crossdock.many import ManyCopy
 

@@ -144,10 +144,10 @@ Next:
 
 def _copy(source: str, target: str, before_abort: Callable[[], None]) -> CopyResult:
     from crossdock.cli.report import closing_line
-    from crossdock.cli.running import copy_with_display
+    from crossdock.cli.running import copy_shown
     from crossdock.cli.tally import Tally
 
-    result = copy_with_display(source, target, CopyOptions(), "auto", Tally(), before_abort=before_abort)
+    result = copy_shown(source, target, CopyOptions(), "auto", Tally(), before_abort=before_abort)
     print_result(f"   {closing_line(result)}")
     return result
 

@@ -66,10 +66,9 @@ def add_flags(parser: Parser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Mirror, and print what was copied."""
-    from crossdock.cli.display import open_display
     from crossdock.cli.loop import run_until_done
     from crossdock.cli.report import MirrorReport, ReportFile
-    from crossdock.cli.running import close_run, listener, run_with_display
+    from crossdock.cli.running import close_run, listener, open_display, run_with_display
     from crossdock.cli.tally import ManyTally
     from crossdock.events import Warned
 

@@ -10,21 +10,18 @@ from dataclasses import replace
 from crossdock.acr.command import NO_WAIT, ImportWords, check_words
 from crossdock.acr.importing import ImportResult, run_import
 from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
-from crossdock.acr.plan import ImportPlan, make_plan, plan_options
+from crossdock.acr.plan import make_plan, plan_options
 from crossdock.cli.commands.acr.defaults import as_az
 from crossdock.cli.commands.acr.flags import FORMATS, add_credentials, add_query, add_without_effect
 from crossdock.cli.commands.acr.output import check_query, print_answer, table
 from crossdock.cli.commands.acr.words import given_password, inventory_of, warn, with_az_login
-from crossdock.cli.display import open_display
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import add_content, add_network, add_progress, copy_options
-from crossdock.cli.loop import run_until_done
 from crossdock.cli.parser import Parser
+from crossdock.cli.running import run_shown
 from crossdock.cli.streams import print_result
 from crossdock.cli.tally import Tally
-from crossdock.errors import Cancelled
-from crossdock.events import Event
-from crossdock.options import CopyOptions, default_state_folder
+from crossdock.options import default_state_folder
 
 
 def add_flags(parser: Parser) -> None:
@@ -102,7 +99,13 @@ def run(namespace: argparse.Namespace) -> int:
         warn(namespace, NO_WAIT)
         if _leave_in_background():
             return ExitCode.DONE
-    result = _import_with_display(namespace, plan, options)
+    limits = DOCUMENTED if namespace.strict_limits else NO_LIMITS
+    result = run_shown(
+        lambda listen: run_import(plan, options, on_event=listen, dry_run=namespace.dry_run, limits=limits),
+        namespace.progress,
+        Tally(),
+        what=f"import of {plan.source}",
+    )
     _print(result, namespace.output, namespace.query)
     return ExitCode.DONE
 
@@ -141,31 +144,6 @@ def _leave_in_background() -> bool:
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
     return False
-
-
-def _import_with_display(
-    namespace: argparse.Namespace, plan: ImportPlan, options: CopyOptions
-) -> ImportResult:
-    tally = Tally()
-    display = open_display(namespace.progress, tally)
-
-    def listen(event: Event) -> None:
-        tally(event)
-        display(event)
-
-    work = run_import(
-        plan,
-        options,
-        on_event=listen,
-        dry_run=namespace.dry_run,
-        limits=DOCUMENTED if namespace.strict_limits else NO_LIMITS,
-    )
-    try:
-        return run_until_done(work, before_abort=display.restore)
-    except Cancelled as error:
-        raise Cancelled(f"import of {plan.source} was cancelled") from error
-    finally:
-        display.close()
 
 
 def _print(result: ImportResult, output: str | None, query: str | None) -> None:
