@@ -13,17 +13,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from crossdock.api import CopyResult, Inspection, copy, copy_sync, inspect, list_tags
+    from crossdock.api import (
+        copy,
+        copy_many,
+        copy_many_sync,
+        copy_sync,
+        inspect,
+        list_tags,
+        mirror,
+        mirror_sync,
+    )
     from crossdock.bodies import BytesBlob, StreamBlob
     from crossdock.content import BlobSource, Body, ByteSink, Source, Target, UploadSession
     from crossdock.errors import CopyError, CrossdockError
     from crossdock.events import Event
-    from crossdock.many import ManyResult, PairResult, copy_many, copy_many_sync
-    from crossdock.mirroring.run import MirrorResult, mirror, mirror_sync
+    from crossdock.mirroring.run import MirrorResult
     from crossdock.oci.descriptor import Descriptor
     from crossdock.oci.digest import Digest
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
+    from crossdock.runs.looking import Inspection
+    from crossdock.runs.one import CopyResult
+    from crossdock.runs.results import ManyResult, PairResult
+    from crossdock.runs.run import Run, RunEvent
+    from crossdock.runs.totals import Totals
+    from crossdock.session import Session
 
 __version__ = "0.1.0"
 
@@ -34,31 +48,35 @@ _HOME = {
     "BytesBlob": "bodies",
     "CopyError": "errors",
     "CopyOptions": "options",
-    "CopyResult": "api",
+    "CopyResult": "runs.one",
     "Credentials": "options",
     "CrossdockError": "errors",
     "Descriptor": "oci.descriptor",
     "Digest": "oci.digest",
     "Event": "events",
-    "Inspection": "api",
-    "ManyResult": "many",
+    "Inspection": "runs.looking",
+    "ManyResult": "runs.results",
     "MirrorResult": "mirroring.run",
     "NetworkOptions": "options",
-    "PairResult": "many",
+    "PairResult": "runs.results",
     "Reference": "oci.reference",
     "RegistryOptions": "options",
+    "Run": "runs.run",
+    "RunEvent": "runs.run",
+    "Session": "session",
     "Source": "content",
     "StreamBlob": "bodies",
     "Target": "content",
+    "Totals": "runs.totals",
     "UploadSession": "content",
     "copy": "api",
-    "copy_many": "many",
-    "copy_many_sync": "many",
+    "copy_many": "api",
+    "copy_many_sync": "api",
     "copy_sync": "api",
     "inspect": "api",
     "list_tags": "api",
-    "mirror": "mirroring.run",
-    "mirror_sync": "mirroring.run",
+    "mirror": "api",
+    "mirror_sync": "api",
 }
 
 __all__ = [
@@ -81,9 +99,13 @@ __all__ = [
     "PairResult",
     "Reference",
     "RegistryOptions",
+    "Run",
+    "RunEvent",
+    "Session",
     "Source",
     "StreamBlob",
     "Target",
+    "Totals",
     "UploadSession",
     "copy",
     "copy_many",

@@ -1,4 +1,7 @@
-"""What happened, as values. A copy hands them to one callable, which must return at once and never raise.
+"""What happened, as values. A listener gets them in order, from the event loop; it must not block.
+
+A listener may be a coroutine function: then it is awaited, and the copy waits for it. One that raises ends
+that copy with its error.
 
 Progress events may be dropped when they come faster than ten a second for one blob; every other event is
 delivered, in order. Sizes and counts are bytes unless said.
@@ -118,17 +121,9 @@ class CopyFailed(Event, frozen=True):
     error: Exception
 
 
-def check_listener(listener: Callable[..., None]) -> None:
-    """Raise TypeError for a coroutine function: events are delivered by plain calls, which nothing awaits."""
-    import inspect
-
-    call: object = getattr(listener, "__call__", None)  # noqa: B004 - of an object that is callable
-    if inspect.iscoroutinefunction(listener) or inspect.iscoroutinefunction(call):
-        raise TypeError("on_event must be a plain function: an async one would never be awaited")
-
-
-Listener = Callable[[Event], None]
+Listener = Callable[[Event], object]
+"""A function or a coroutine function."""
 
 
 def ignore(event: Event) -> None:
-    """The listener that listens to nothing."""
+    """The listener that ignores every event."""

@@ -13,8 +13,8 @@ from crossdock.options import CopyOptions, Credentials
 from crossdock.registry.auth.credentials import CredentialStore, user_environ
 from crossdock.registry.auth.logins import erase_login, login_file, store_login
 from crossdock.registry.client import NONE
+from crossdock.runs.places import Places
 from crossdock.transfer.steps import during
-from crossdock.wiring import Places
 
 _PREFIXES = ("https://", "http://", "docker://")
 _SUFFIXES = ("/", "/v1", "/v2")

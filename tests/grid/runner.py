@@ -18,7 +18,6 @@ from crossdock.cli.failure import error_line
 from crossdock.errors import CopyError, root_cause
 from crossdock.imagebuilder import ImageBuilder
 from crossdock.options import CopyOptions, NetworkOptions, RegistryOptions
-from crossdock.wiring import open_workshop
 from crossdock_testing.faultproxy import FaultProxy
 from crossdock_testing.faults import Fault, Seen, redirect
 from grid.cells import Cell, Fails
@@ -202,9 +201,10 @@ class Attempt:
             f"{self.source.host}/{self.bench.repository}:v1",
             f"{self.target.host}/{self.run.repository}:v1",
         )
-        async with open_workshop(options) as workshop:  # the copy uses the same one
+        async with crossdock.Session(options) as session:
+            workshop = (await session.shared()).workshop
             idle = asyncio.all_tasks()
-            copying = asyncio.ensure_future(crossdock.copy(*words, options))
+            copying = asyncio.ensure_future(session.copy(*words))
             if self.cell.fault == "cancellation":
                 loop = asyncio.get_running_loop()
                 self.fault.when_reached = lambda: loop.call_soon_threadsafe(copying.cancel)

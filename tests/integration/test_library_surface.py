@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 
 import pytest
 
 import crossdock
-from crossdock import CopyError, CopyOptions, Event, NetworkOptions
+from crossdock import CopyError, CopyOptions, NetworkOptions
+from crossdock.events import CopyDone, CopyStarted
 from crossdock.imagebuilder import ImageBuilder
 from crossdock.oci.reference import parse_location
 from crossdock_testing.faultproxy import FaultProxy
@@ -37,28 +39,34 @@ async def test_parsed_references_are_taken_where_text_is(
     assert many.count("copied") == 1
 
 
-async def on_event(event: Event) -> None:
-    """A listener that would never be awaited."""
-
-
 class Listener:
-    """The same, as an object."""
+    """A listener whose calls are awaited."""
 
-    async def __call__(self, *event: object) -> None:
-        """Is never awaited either."""
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    async def __call__(self, *words: object) -> None:
+        await asyncio.sleep(0)
+        self.heard.append(words[-1])
 
 
-@pytest.mark.parametrize("listener", [on_event, Listener()])
-async def test_an_async_listener_is_refused(listener: object, image: str, target: DockerRegistry) -> None:
-    words = image, f"{target.host}/it/never:v1"
-    places = image.partition("/it/")[0] + "/it", f"{target.host}/never"
-    with pytest.raises(TypeError, match="plain function"):
-        await crossdock.copy(*words, on_event=listener)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="plain function"):
-        await crossdock.copy_many([words], on_event=listener)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="plain function"):
-        await crossdock.mirror(*places, on_event=listener)  # type: ignore[arg-type]
-    assert target.remote.tags("it/never") == []
+async def test_an_async_listener_is_awaited_before_the_copy_has_ended(
+    image: str, target: DockerRegistry, repository: str
+) -> None:
+    words = image, f"{target.host}/{repository}:v1"
+    places = image.partition("/it/")[0] + "/it", f"{target.host}/mirrored"
+    name = repository.removeprefix("it/")
+    for number, copying in enumerate(
+        (
+            lambda on_event: crossdock.copy(*words, on_event=on_event),
+            lambda on_event: crossdock.copy_many([words], on_event=on_event),
+            lambda on_event: crossdock.mirror(*places, repositories=[name], on_event=on_event),
+        )
+    ):
+        listener = Listener()
+        await copying(listener)
+        assert isinstance(listener.heard[0], CopyStarted), number
+        assert isinstance(listener.heard[-1], CopyDone), number
 
 
 async def test_retries_and_warnings_are_logged(
@@ -73,7 +81,7 @@ async def test_retries_and_warnings_are_logged(
     options = CopyOptions(state=None)
     with caplog.at_level(logging.DEBUG, "crossdock"):
         result = await crossdock.copy(through, f"{target.host}/{repository}:v1", options)
-    retries = [each for each in caplog.records if each.levelno == logging.INFO]
+    retries = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert len(retries) == result.retries == 1
     assert "503" in retries[0].getMessage()
     assert "source" in retries[0].getMessage()

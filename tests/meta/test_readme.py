@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 import crossdock
-from crossdock import events
-from crossdock.api import CopyResult
+from crossdock import CopyResult, events
 from crossdock.cli.commands import COMMANDS
 from crossdock.cli.display import event_document
 from crossdock.cli.parser import parse

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from crossdock import wiring
+from crossdock import Session
 from crossdock.api import copy, copy_sync, inspect, list_tags
 from crossdock.errors import CopyError, InvalidReference
 from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.options import CopyOptions, NetworkOptions
+from crossdock.runs import workshop
 from crossdock.transfer.budget import Budget
 
 
@@ -40,7 +41,7 @@ async def test_an_untagged_layout_target_lists_what_was_copied(layout: Path, tmp
     assert (await inspect(f"oci:{tmp_path / 'target'}")).digest == result.digest
 
 
-async def test_copies_at_once_share_one_budget(
+async def test_copies_of_a_session_share_one_budget(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Budget] = []
@@ -50,14 +51,13 @@ async def test_copies_at_once_share_one_budget(
             super().__init__(memory, debug=debug)
             made.append(self)
 
-    monkeypatch.setattr(wiring, "Budget", CountedBudget)
-    options = CopyOptions(memory=8 << 20)
-    await asyncio.gather(
-        *(copy(f"oci:{layout}:v1", f"oci:{tmp_path / str(number)}:v1", options) for number in range(4))
-    )
+    monkeypatch.setattr(workshop, "Budget", CountedBudget)
+    async with Session(CopyOptions(memory=8 << 20)) as session:
+        await asyncio.gather(
+            *(session.copy(f"oci:{layout}:v1", f"oci:{tmp_path / str(number)}:v1") for number in range(4))
+        )
+        await session.copy(f"oci:{layout}:v1", f"oci:{tmp_path / 'later'}:v1")
     assert len(made) == 1
-    await copy(f"oci:{layout}:v1", f"oci:{tmp_path / 'later'}:v1", options)
-    assert len(made) == 2, "the first was closed when nobody used it any more"
 
 
 async def test_copies_with_other_limits_keep_to_their_own(layout: Path, tmp_path: Path) -> None:

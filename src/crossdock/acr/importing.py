@@ -22,14 +22,16 @@ from crossdock.acr.attached import taken_tags
 from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
-from crossdock.api import CopyResult, copy_one
 from crossdock.errors import CrossdockError, LoginNotDemanded, NotFound, TagExists, was_refused
 from crossdock.events import Listener, ignore
-from crossdock.many import SUMS
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
+from crossdock.runs.one import CopyResult, CopySpec, copy_one
+from crossdock.runs.places import Places, Shared, open_resuming
+from crossdock.runs.results import sums
+from crossdock.runs.workshop import open_workshop
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
@@ -38,7 +40,6 @@ from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
 from crossdock.transfer.workshop import Workshop
-from crossdock.wiring import Places, open_resuming, open_workshop
 
 
 class FoundSource(Struct, frozen=True):
@@ -91,8 +92,8 @@ class ImportResult:
             }
             for each in self.targets
         ]
-        sums = {name: sum(getattr(each, name) for each in self.copies) for name in SUMS}
-        sums["retries"] += self.retries
+        figures = sums(self.copies)
+        figures["retries"] += self.retries
         warnings = dict.fromkeys(warning for each in self.copies for warning in each.warnings)
         return {
             "registry": self.plan.target_entry.login_server,
@@ -103,7 +104,7 @@ class ImportResult:
             "media_type": self.media_type,
             "mode": "Force" if self.plan.force else "NoForce",
             "targets": targets,
-            **sums,
+            **figures,
             "seconds": self.seconds,
             "warnings": list(warnings),
             "dry_run": self.dry_run,
@@ -179,13 +180,9 @@ async def run_import(
             origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
             for destination in contents(plan.targets):
                 # Each copy counts for itself.
-                counts = Tally(on_event)
-                parts = (places, workshop, resuming, counts)
-                copies.append(
-                    await copy_one(
-                        *(origin, destination, platforms, *parts), is_alone=True, is_named=True, reading=kept
-                    )
-                )
+                request = CopySpec(origin, destination, is_alone=True, is_named=True, reading=kept)
+                shared = Shared(options, platforms, places, workshop, resuming)
+                copies.append(await copy_one(request, shared, Tally(on_event)))
             if len(targets) > 1:
                 with during("fetch manifest from", "source", str(plan.source)):
                     root, data = await select(named, await kept.fetch_manifest(named), platforms, kept)

@@ -30,8 +30,8 @@ from crossdock.oci.metadata import (
 )
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
+from crossdock.runs.places import Places
 from crossdock.transfer.steps import during
-from crossdock.wiring import Places
 
 if TYPE_CHECKING:
     from crossdock.registry.catalog import Order

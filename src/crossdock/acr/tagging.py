@@ -16,9 +16,9 @@ from msgspec import Struct
 from crossdock.errors import CrossdockError, TransportError, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
+from crossdock.runs.places import Places
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
-from crossdock.wiring import Places
 
 if TYPE_CHECKING:
     from crossdock.registry.repository import RegistryRepository

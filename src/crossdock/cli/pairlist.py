@@ -10,7 +10,7 @@ from typing import BinaryIO
 from crossdock.cli.exits import UsageError
 from crossdock.cli.values import location
 from crossdock.errors import InvalidInput
-from crossdock.pairs import Pairs
+from crossdock.runs.pairs import Pairs
 
 MOST_LINES = 1_000_000  # a pair takes about 1 KB; who has more to copy splits the list
 _MAX_LINE = 64 * 1024

@@ -24,10 +24,10 @@ from crossdock.events import BlobDone
 from crossdock.units import count, format_duration, format_size
 
 if TYPE_CHECKING:
-    from crossdock.api import CopyResult
-    from crossdock.many import ManyResult, PairResult, Status
     from crossdock.mirroring.run import MirrorResult
     from crossdock.options import Verify
+    from crossdock.runs.one import CopyResult
+    from crossdock.runs.results import ManyResult, PairResult, Status
 
 _VERIFIED: dict[Verify, str] = {
     "stream": "",

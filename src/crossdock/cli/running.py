@@ -19,8 +19,9 @@ from crossdock.cli.tally import Counts, ManyTally, Tally
 from crossdock.counts import Kept
 from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, NothingMatched
 from crossdock.events import BlobSpooled, CopyFailed, Event, Listener, UploadKept
-from crossdock.many import ManyListener
 from crossdock.options import CopyOptions, default_state_folder
+from crossdock.runs.one import CopyResult
+from crossdock.runs.run import Deliver
 from crossdock.units import format_size
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ def copy_shown(
     tally: Tally,
     *,
     before_abort: Callable[[], None] = lambda: None,
-) -> api.CopyResult:
+) -> CopyResult:
     """Copy as `run_shown` runs it."""
     return run_shown(
         lambda listen: api.copy(source, target, options, on_event=listen),
@@ -76,7 +77,7 @@ def run_shown(
         display.close()
 
 
-def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) -> ManyListener:
+def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) -> Deliver:
     """What a run tells its events to: tally and display; with ``--debug`` what failed shows its traceback."""
 
     def listen(copy: int, event: Event) -> None:
@@ -88,7 +89,7 @@ def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) 
     return listen
 
 
-def run_with_display(work: Coroutine[Any, Any, None], display: Display) -> BaseException | None:
+def run_with_display(work: Coroutine[Any, Any, object], display: Display) -> BaseException | None:
     """Run it, close the display; what ended the run, None when it came to its end."""
     try:
         run_until_done(work, before_abort=display.restore)

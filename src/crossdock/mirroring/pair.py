@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from crossdock.api import CopyResult, copy_one
 from crossdock.errors import CrossdockError, InvalidManifest, Side
-from crossdock.events import BlobDone, CopyDone, CopyStarted, Event, Listener, ManifestDone
+from crossdock.events import CopyDone, CopyStarted
 from crossdock.mirroring.names import Selection, listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import parse_manifest
-from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
+from crossdock.runs.one import CopyResult, CopySpec, copy_one
+from crossdock.runs.places import OnRetry, Shared
 from crossdock.transfer.attachedtags import is_attached_tag
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.naming import fetch_named, resolve
-from crossdock.transfer.resume import Resuming
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
-from crossdock.transfer.workshop import Workshop
-from crossdock.wiring import OnRetry, Places
 
 if TYPE_CHECKING:
     from crossdock.registry.repository import RegistryRepository
-
-_NOTHING: dict[str, Any] = {each.name: 0 for each in fields(CopyResult) if each.type == "int"}
 
 
 class Resolved(Struct):
@@ -50,16 +45,16 @@ class Resolved(Struct):
 class PairCopy:
     """Copies over places that the caller owns. What the target has already costs one HEAD there."""
 
-    def __init__(self, places: Places, workshop: Workshop, resuming: Resuming, selection: Selection) -> None:
-        self._places = places
-        self._workshop = workshop
-        self._resuming = resuming
+    def __init__(self, shared: Shared, selection: Selection) -> None:
+        self._shared = shared
+        self._places = shared.places
+        self._workshop = shared.workshop
         self._filters_tags = bool(selection.tags)
-        self._platforms = tuple(Platform.parse(text) for text in places.options.platforms)
-        self._referrers = places.options.referrers is not False
+        self._platforms = shared.platforms
+        self._referrers = shared.options.referrers is not False
 
-    async def copy(self, resolved: Resolved, target: Reference, tally: Tally) -> tuple[CopyResult, bool]:
-        """Make `target` what `resolved` is; whether that changed anything there. Raises `CopyError`."""
+    async def copy(self, resolved: Resolved, target: Reference, tally: Tally) -> CopyResult:
+        """Make `target` what `resolved` is. Raises `CopyError`. # network"""
         started = time.monotonic()
         resolved.tally = tally
         reading = await self._open(resolved.source, "source", resolved.retried)
@@ -76,31 +71,20 @@ class PairCopy:
             there = await self._there(writing, target, named)
             checked = self._workshop.checks_blobs
             if there == named.digest and not checked and not await self._may_have_attached(resolved, kept):
-                return self._unchanged(resolved, target, tally, started), False
+                return self._unchanged(resolved, target, tally, started)
             if there is not None and (subject := listed_subject(target.tag or "")) is not None:
                 adds, drops = await self._compare(kept, writing, named, target)
                 if drops and not adds:
-                    return self._unchanged(resolved, target, tally, started), False
+                    return self._unchanged(resolved, target, tally, started)
                 listed = replace(target, tag=None, digest=subject)
                 if drops and await self._takes_whole(writing, listed, subject):
                     # The target's own entries stay: the engine adds those that are missing.
                     origin, target = replace(origin, digest=subject), listed
         if there != named.digest:
             origin = await self._checked_origin(resolved, origin, reading)
-        watch = _Watch(tally.listener)
-        tally.listener = watch
-        result = await copy_one(
-            origin,
-            target,
-            platforms,
-            self._places,
-            self._workshop,
-            self._resuming,
-            tally,
-            is_alone=True,
-            reading=kept,
-        )
-        return replace(result, source=str(resolved.source), target=shown), watch.changed
+        request = CopySpec(origin, target, is_alone=True, picks_platforms=bool(platforms), reading=kept)
+        result = await copy_one(request, self._shared, tally)
+        return replace(result, source=str(resolved.source), target=shown)
 
     async def _checked_origin(
         self, resolved: Resolved, origin: Reference, reading: RegistryRepository
@@ -190,7 +174,6 @@ class PairCopy:
         seconds = time.monotonic() - started
         tally.emit(CopyStarted(source, str(target), named.digest, named.media_type))
         tally.emit(CopyDone(named.digest, seconds))
-        figures = {**_NOTHING, "manifests": 1, "retries": tally.retries}
         return CopyResult(
             source=source,
             target=str(target),
@@ -199,23 +182,10 @@ class PairCopy:
             media_type=named.media_type,
             seconds=seconds,
             warnings=tuple(tally.warnings),
-            **figures,
+            manifests=1,
+            retries=tally.retries,
+            changed=False,
         )
-
-
-class _Watch:
-    """Hands events on, and notes whether the target got anything."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self.changed = False
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, ManifestDone):
-            self.changed = self.changed or event.pushed
-        elif isinstance(event, BlobDone):
-            self.changed = self.changed or event.outcome != "skipped"
-        self._listener(event)
 
 
 def _entries(data: bytes) -> frozenset[str]:

@@ -6,36 +6,27 @@ What is to be copied waits in a queue of bounded length, and what was copied is 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from msgspec import Struct, field
 
-from crossdock.api import CopyResult, refuse_running_loop, run
 from crossdock.errors import CopiesFailed, CopyError, InvalidOption, InvalidReference, NothingMatched
-from crossdock.events import CopyFailed, Warned, check_listener
-from crossdock.many import (
-    AT_ONCE,
-    SUMS,
-    ManyListener,
-    PairResult,
-    Reach,
-    Status,
-    hint_to_repeat,
-    without_traceback,
-)
+from crossdock.events import Warned
 from crossdock.mirroring.listing import Item, Listing, UntaggedUnlisted
 from crossdock.mirroring.names import Namespace, Selection, check
 from crossdock.mirroring.pair import PairCopy, Resolved
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
+from crossdock.runs.places import Places, Shared
+from crossdock.runs.results import FIGURES, PairResult, Status, hint_to_repeat, without_traceback
+from crossdock.runs.run import Deliver, Watchers
+from crossdock.runs.runner import AT_ONCE, ResultListener, Runner
+from crossdock.runs.totals import Totals
 from crossdock.transfer.attachedtags import is_attached_tag
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
-from crossdock.wiring import Places, open_resuming, open_workshop
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient
@@ -45,8 +36,6 @@ WAITING = 256  # items that were listed and are not begun
 MOST_FAILURES = 10_000  # that are kept; each takes about 1 KB
 MOST_WARNINGS = 1_000  # likewise
 _NOT_YET = ("…", "…")
-
-ResultListener = Callable[[int, PairResult], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,82 +78,25 @@ class MirrorResult:
         )
 
 
-async def mirror(
-    source: str,
-    targets: str | Iterable[str],
-    options: CopyOptions | None = None,
-    *,
-    repositories: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    tags: Iterable[str] = (),
-    untagged: bool = False,
-    on_event: ManyListener = lambda index, event: None,
-    on_result: ResultListener = lambda index, result: None,
-    fail_fast: bool = False,
-    at_once: int = AT_ONCE,
-) -> MirrorResult:
-    """Copy all repositories and tags of `source`, ``HOST[:PORT][/PREFIX]``, to each of `targets`, the same.
+class MirrorOptions(TypedDict, total=False):
+    """Which part of a registry is mirrored, and how.
 
-    `repositories`, `exclude` and `tags` are patterns (``*``, ``?``, ``[a-z]``; a ``*`` takes slashes too) of
-    names below the prefix. Repositories that are named without patterns are not looked for in the catalog.
-    `untagged`: manifests without a tag too, where the source lists them (Azure). Nothing is ever removed.
-    What refers to the manifests is copied unless ``options.referrers`` is False. `on_event` and `on_result`
-    get the index of the copy, in the order listed, and must not block.
-
-    Raises `InvalidInput` before anything is sent, and `CopyError` when the repositories, or manifests without
-    tag, cannot be listed. Copies that fail do not raise: see the result.
+    ``repositories``, ``exclude`` and ``tags`` are patterns (``*``, ``?``, ``[a-z]``; a ``*`` matches slashes
+    too) of names below the prefix. Repositories that are named without patterns are not looked for in the
+    catalog. ``untagged``: manifests without a tag too, where the source lists them (Azure). ``on_event`` is
+    called with the index of the copy, in the order listed, and a value of `crossdock.events`, ``on_result``
+    with the index and a `PairResult`; neither may block. ``fail_fast``: the first failure ends the run.
+    ``at_once`` images (32) are under way at the same time.
     """
-    listed = (targets,) if isinstance(targets, str) else tuple(targets)
-    mirroring = MirrorRun(
-        Namespace.parse(source),
-        [Namespace.parse(each) for each in listed],
-        Selection(tuple(repositories), tuple(exclude), tuple(tags)),
-        options,
-        untagged=untagged,
-        on_event=on_event,
-        on_result=on_result,
-        fail_fast=fail_fast,
-        at_once=at_once,
-    )
-    await mirroring.run()
-    return mirroring.result()
 
-
-def mirror_sync(
-    source: str,
-    targets: str | Iterable[str],
-    options: CopyOptions | None = None,
-    *,
-    repositories: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    tags: Iterable[str] = (),
-    untagged: bool = False,
-    on_event: ManyListener = lambda index, event: None,
-    on_result: ResultListener = lambda index, result: None,
-    fail_fast: bool = False,
-    at_once: int = AT_ONCE,
-) -> MirrorResult:
-    """`mirror` for callers without an event loop; runs on uvloop. Raises RuntimeError inside a loop."""
-    refuse_running_loop("mirror")
-    return run(
-        mirror(
-            source,
-            targets,
-            options,
-            repositories=repositories,
-            exclude=exclude,
-            tags=tags,
-            untagged=untagged,
-            on_event=on_event,
-            on_result=on_result,
-            fail_fast=fail_fast,
-            at_once=at_once,
-        )
-    )
-
-
-class _FailedFast(Exception):
-    """Ends the run."""
+    repositories: Iterable[str]
+    exclude: Iterable[str]
+    tags: Iterable[str]
+    untagged: bool
+    on_event: Deliver | None
+    on_result: ResultListener | None
+    fail_fast: bool
+    at_once: int
 
 
 class _Work(Struct):
@@ -178,42 +110,40 @@ class _Work(Struct):
 class Window:
     """The copies that are listed and not done, as displays name them. Its length counts all listed."""
 
-    def __init__(self) -> None:
+    def __init__(self, totals: Totals) -> None:
         self.open: dict[int, tuple[str, str]] = {}
-        self.begun: set[int] = set()
-        self._length = 0
+        self._totals = totals
 
     def __len__(self) -> int:
-        return self._length
+        return self._totals.images_found
 
     def __getitem__(self, index: int) -> tuple[str, str]:
         return self.open.get(index, _NOT_YET)
 
     def add(self, pair: tuple[object, object]) -> int:
         """The index of one more copy."""
-        self.open[self._length] = str(pair[0]), str(pair[1])
-        self._length += 1
-        return self._length - 1
+        index = self._totals.images_found
+        self.open[index] = str(pair[0]), str(pair[1])
+        self._totals.images_found += 1
+        return index
 
     def end(self, index: int) -> None:
         """The copy is done."""
         self.open.pop(index, None)
-        self.begun.discard(index)
 
 
 class MirrorRun:
-    """A run of one mirror. `result` can be asked for at any time, also after `run` was cancelled."""
+    """A mirror as a run (`runs.run.Work`)."""
 
     def __init__(
         self,
         source: Namespace,
         targets: list[Namespace],
         selection: Selection,
-        options: CopyOptions | None = None,
+        options: CopyOptions,
         *,
         untagged: bool = False,
-        on_event: ManyListener = lambda index, event: None,
-        on_result: ResultListener = lambda index, result: None,
+        on_result: ResultListener | None = None,
         fail_fast: bool = False,
         at_once: int = AT_ONCE,
     ) -> None:
@@ -225,53 +155,72 @@ class MirrorRun:
         self._source = source
         self._targets = targets
         self._selection = selection
-        self._options = options or CopyOptions()
+        self._options = options
         self._untagged = untagged
-        check_listener(on_event)
-        self.on_event = on_event
         self.on_result = on_result
         self.on_warning: Callable[[str], None] = lambda message: None
         self._fail_fast = fail_fast
         self._at_once = at_once
-        self.window = Window()
+        self.totals = Totals()
+        self.window = Window(self.totals)
         self._queue: asyncio.Queue[_Work | None] = asyncio.Queue(WAITING)
-        self._reach = Reach()
+        self._begun: set[int] = set()
         self._repositories = self._tags = 0
         self._counts: dict[Status, int] = {"copied": 0, "unchanged": 0, "left out": 0, "failed": 0}
-        self._totals = dict.fromkeys(SUMS, 0)
+        self._sums = dict.fromkeys(FIGURES, 0)
         self._failures: list[PairResult] = []
         self._warnings: list[str] = []
         self._nothing: NothingMatched | None = None
-        self._started = time.monotonic()
 
-    async def run(self) -> None:
-        """Mirror it. Raises as `mirror` does, and CancelledError."""
-        async with (
-            Places(self._options) as places,
-            open_workshop(self._options) as workshop,
-            open_resuming(self._options) as resuming,
-        ):
-            client = places.client(self._source.reference("catalog"), "source")
-            for target in self._targets:
-                places.prepare(target.reference("catalog"), "target")
-            listing = self._listing(client)
-            names = await listing.repositories()
-            self._repositories = len(names)
-            copying = PairCopy(places, workshop, resuming, self._selection)
-            try:
-                work = [self._work(copying) for _ in range(self._at_once)]
-                await run_together([self._list(names, listing), *work])
-            except _FailedFast:
-                pass
-            else:
-                for warning in places.take_warnings():
-                    self._warn(warning)
-                listing.finish()
-                self._nothing = None if len(self.window) else listing.nothing()
+    @classmethod
+    def of(
+        cls, source: str, targets: str | Iterable[str], options: CopyOptions, chosen: MirrorOptions
+    ) -> MirrorRun:
+        """The run of `mirror` with these arguments. Raises as the constructor does."""
+        listed = (targets,) if isinstance(targets, str) else tuple(targets)
+        return cls(
+            Namespace.parse(source),
+            [Namespace.parse(each) for each in listed],
+            Selection(
+                tuple(chosen.get("repositories", ())),
+                tuple(chosen.get("exclude", ())),
+                tuple(chosen.get("tags", ())),
+            ),
+            options,
+            untagged=chosen.get("untagged", False),
+            on_result=chosen.get("on_result"),
+            fail_fast=chosen.get("fail_fast", False),
+            at_once=chosen.get("at_once", AT_ONCE),
+        )
+
+    async def run(self, shared: Shared, watchers: Watchers) -> None:
+        """Mirror it. Raises as `Session.mirror` says. # network"""
+        places = shared.places
+        self.totals.is_listed = False
+        client = places.client(self._source.reference("catalog"), "source")
+        for target in self._targets:
+            places.prepare(target.reference("catalog"), "target")
+        listing = self._listing(client)
+        names = await listing.repositories()
+        self._repositories = len(names)
+        runner = Runner(watchers, self._end, fail_fast=self._fail_fast)
+        self._begun = runner.begun
+        copying = PairCopy(shared, self._selection)
+        whole = await runner.work(
+            self._queue.get,
+            partial(self._copy_to_all, runner, copying, watchers),
+            self._at_once,
+            beside=[self._list(names, listing, runner)],
+        )
+        if whole:
+            for warning in places.take_warnings():
+                self._warn(warning)
+            listing.finish()
+            self._nothing = None if len(self.window) else listing.nothing()
 
     def result(self) -> MirrorResult:
         """What is known by now."""
-        begun = self.window.begun
+        begun = self._begun
         left = [
             PairResult(source=each[0], target=each[1], status="cancelled" if index in begun else "not begun")
             for index, each in self.window.open.items()
@@ -286,8 +235,8 @@ class MirrorRun:
             failed=self._counts["failed"],
             failures=tuple(self._failures),
             unfinished=tuple(left),
-            totals=dict(self._totals),
-            seconds=time.monotonic() - self._started,
+            totals=dict(self._sums),
+            seconds=self.totals.seconds,
             warnings=tuple(self._warnings),
             nothing=self._nothing,
         )
@@ -338,34 +287,35 @@ class MirrorRun:
 
     # -- listing → queue -----------------------------------------------------------------------------------
 
-    async def _list(self, names: list[str], listing: Listing) -> None:
+    async def _list(self, names: list[str], listing: Listing, runner: Runner) -> None:
         pending = iter(names)
 
         async def take() -> None:
             for name in pending:
-                await self._list_one(name, listing)
+                await self._list_one(name, listing, runner)
 
         await run_together(take() for _ in range(min(LISTED_AT_ONCE, len(names))))
+        self.totals.is_listed = True
         for _ in range(self._at_once):
             await self._queue.put(None)
 
-    async def _list_one(self, name: str, listing: Listing) -> None:
+    async def _list_one(self, name: str, listing: Listing, runner: Runner) -> None:
         try:
             pairs = [(self._source.reference(name), target.reference(name)) for target in self._targets]
         except InvalidReference as error:  # too long behind a target's prefix
             for target in self._targets:
-                self._fail(self.window.add((f"{self._source}/{name}", f"{target}/{name}")), error)
+                self._fail(runner, f"{self._source}/{name}", f"{target}/{name}", error)
             return
         try:
-            if (given_up := self._reach.error_for(pairs[0])) is not None:
+            if (given_up := runner.reach.error_for(pairs[0])) is not None:
                 raise given_up
             contents = await listing.contents(name)
         except UntaggedUnlisted:
             raise
         except Exception as error:
-            self._reach.missed(pairs[0], error)
+            runner.reach.missed(pairs[0], error)
             for pair in pairs:
-                self._fail(self.window.add((pair[0].locator, pair[1].locator)), error)
+                self._fail(runner, pair[0].locator, pair[1].locator, error)
             return
         lists = [await self._offer(each) for each in contents.referrers_lists]
         for each in lists:
@@ -380,68 +330,48 @@ class MirrorRun:
         await self._queue.put(work)
         return work
 
+    def _fail(self, runner: Runner, source: str, target: str, error: Exception) -> None:
+        """A repository that cannot be listed counts as one copy to each target."""
+        runner.fail(self.window.add((source, target)), source, target, error)
+
     # -- queue → copies ------------------------------------------------------------------------------------
 
-    async def _work(self, copying: PairCopy) -> None:
-        while (work := await self._queue.get()) is not None:
-            resolved = Resolved(_reference(self._source, work.item))
-            for index, target in enumerate(self._targets, work.index):
-                await self._copy(index, resolved, _reference(target, work.item), copying)
-            work.done.set()
+    async def _copy_to_all(self, runner: Runner, copying: PairCopy, watchers: Watchers, work: _Work) -> None:
+        resolved = Resolved(_reference(self._source, work.item))
+        for index, place in enumerate(self._targets, work.index):
+            target = _reference(place, work.item)
+            await runner.copy(
+                index,
+                (resolved.source, target),
+                partial(copying.copy, resolved, target),
+                status_of=lambda result: "copied" if result.changed else "unchanged",
+                leaves_out=partial(self._leaves_out, watchers, index, target),
+            )
+        work.done.set()
 
-    async def _copy(self, index: int, resolved: Resolved, target: Reference, copying: PairCopy) -> None:
-        self.window.begun.add(index)
-        pair = resolved.source, target
-        if (given_up := self._reach.error_for(pair)) is not None:
-            self._fail(index, given_up)
-            await asyncio.sleep(0)  # a copy that fails without waiting lets the others go on
-            return
-        try:
-            result, changed = await copying.copy(resolved, target, Tally(partial(self.on_event, index)))
-        except Exception as error:
-            if self._may_leave_out(target, error):
-                self._leave_out(index, error)
-                return
-            self._reach.missed(pair, error)
-            self._fail(index, error)
-            return
-        self._reach.reached(pair)
-        self._done(index, result, "copied" if changed else "unchanged")
-
-    def _done(self, index: int, result: CopyResult, status: Status) -> None:
-        for name in SUMS:
-            self._totals[name] += getattr(result, name)
-        self._end(index, PairResult(source=result.source, target=result.target, status=status, result=result))
-
-    def _may_leave_out(self, target: Reference, error: Exception) -> bool:
-        """Whether it is but something attached, as the engine leaves it out of a copy of the image."""
+    def _leaves_out(self, watchers: Watchers, index: int, target: Reference, error: Exception) -> bool:
+        """Whether it is only a referrer, which the engine leaves out of a copy of the image as well."""
         if self._options.referrers is True or not (
             isinstance(error, CopyError) and is_attached_tag(target.tag)
         ):
             return False
         from crossdock.transfer.referrers import is_final
 
-        return is_final(error)
-
-    def _leave_out(self, index: int, error: Exception) -> None:
-        source, target = self.window[index]
-        self.on_event(index, Warned(f"left out, as it is attached to an image and cannot be copied: {error}"))
-        kept = without_traceback(error)
-        self._end(index, PairResult(source=source, target=target, status="left out", error=kept))
-
-    def _fail(self, index: int, error: Exception) -> None:
-        source, target = self.window[index]
-        self.on_event(index, CopyFailed(source, target, error))
-        failed = PairResult(source=source, target=target, status="failed", error=without_traceback(error))
-        if len(self._failures) < MOST_FAILURES:
-            self._failures.append(failed)
-        self._end(index, failed)
-        if self._fail_fast:
-            raise _FailedFast
+        if not is_final(error):
+            return False
+        warning = Warned(f"left out, as it is attached to an image and cannot be copied: {error}")
+        watchers.tell(index, *self.window[index], warning)
+        return True
 
     def _end(self, index: int, result: PairResult) -> None:
         self._counts[result.status] += 1
-        self.on_result(index, result)
+        if result.result is not None:
+            for name in FIGURES:
+                self._sums[name] += getattr(result.result, name)
+        if result.status == "failed" and len(self._failures) < MOST_FAILURES:
+            self._failures.append(result)
+        if self.on_result is not None:
+            self.on_result(index, result)
         self.window.end(index)
 
 

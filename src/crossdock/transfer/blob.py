@@ -20,7 +20,6 @@ from crossdock.errors import (
     UploadInterrupted,
     root_cause,
 )
-from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.parts import PipedPiece
@@ -101,7 +100,7 @@ class BlobMove:
     async def run(self) -> None:
         """Move the blob. Raises `CopyError`; then the upload session is dropped, or kept for the next run."""
         async with self._upload, self._spooling:
-            self._tally.emit(BlobStarted(self._blob.digest, self._blob.size))
+            self._tally.started(self._blob)
             await tried_again(self._attempt, self._blob, self._tally)
 
     async def _attempt(self) -> None:

@@ -70,6 +70,8 @@ class BlobCopies:
 
     async def copy(self, blob: Descriptor) -> None:
         """See to it that the target has the blob, alone among all copies of the process. # network"""
+        if self._tally.lags:  # here nothing is held that another copy needs
+            await self._tally.room()
         underway, key = self._workshop.underway, (self._registry, *self._key(blob))
         while (other := underway.get(key)) is not None:
             await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn

@@ -40,7 +40,7 @@ from crossdock.errors import (
     root_cause,
     was_refused,
 )
-from crossdock.events import BlobPlanned, CopyDone, CopyStarted
+from crossdock.events import CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, refuse_old_entries
@@ -213,6 +213,8 @@ class ImageCopy:
             self._unpushed = root, data
         if wish.referrers:
             await self._copy_referrers()
+        if self._tally.lags:
+            await self._tally.room()
         if pushes and (self._unpushed or tag):
             with during("push manifest to", "target", wish.target_reference):
                 await self._push(root, data, tag)
@@ -382,6 +384,8 @@ class ImageCopy:
         Returns its descriptor with its own media type and size, since what lists or serves it may state
         another type or size, and the target compares; and whether the target had all of its blobs.
         """
+        if self._tally.lags:
+            await self._tally.room()
         with during("read manifest of", "source", f"{self._source.name}@{descriptor.digest}"):
             manifest = await read_manifest(data, descriptor.media_type)
             refuse_old_entries(manifest)
@@ -389,9 +393,7 @@ class ImageCopy:
         self._subjects.append(descriptor)
         manifests, found = _split(manifest)
         blobs = self._blobs_to_copy(found)
-        for blob in blobs:
-            if ("blob", blob.digest) not in self._once:
-                self._tally.emit(BlobPlanned(blob.digest, blob.size))
+        self._tally.planned(descriptor, manifests, blobs)
         # An index does not stand for what it lists, a manifest does: rule 4. Registries do not ask for
         # foreign layers.
         wanted = blobs

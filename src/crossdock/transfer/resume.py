@@ -33,7 +33,7 @@ from crossdock.errors import (
     UploadRejected,
     root_cause,
 )
-from crossdock.events import UploadKept, UploadResumed
+from crossdock.events import UploadKept
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.sides import TargetSide, boundary_of
 from crossdock.transfer.tally import Tally
@@ -150,8 +150,7 @@ class Continuation:
             self._tally.warn(f"upload of {self._blob.digest} to {self._target.name}: {word}")
         if offset:
             self._resumed_at = offset
-            self._tally.emit(UploadResumed(self._blob.digest, offset, self._blob.size))
-            self._tally.progress(self._blob, offset)
+            self._tally.taken_up(self._blob, offset)
         return offset
 
     def committed(self) -> None:

@@ -12,7 +12,6 @@ import asyncio
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source, UploadSession
 from crossdock.errors import CrossdockError, ProtocolError, UploadInterrupted
-from crossdock.events import BlobStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.blob import check_mark, note_interruption, tried_again
 from crossdock.transfer.inline import blob_at
@@ -42,7 +41,7 @@ class SmallMove:
 
     async def run(self) -> None:
         """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
-        self._tally.emit(BlobStarted(self._blob.digest, self._blob.size))
+        self._tally.started(self._blob)
         await tried_again(self._attempt, self._blob, self._tally)
 
     async def _attempt(self) -> None:

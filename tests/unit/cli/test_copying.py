@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from crossdock import api
-from crossdock.api import CopyResult, Inspection
+from crossdock import CopyResult, Inspection, api
 from crossdock.cli.command import run
 from crossdock.cli.report import closing_line
 from crossdock.errors import CopyError, NotFound

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from crossdock import many
-from crossdock.api import CopyResult
+from crossdock import CopyResult
 from crossdock.cli.command import run
 from crossdock.imagebuilder import ImageBuilder
+from crossdock.runs import runner
+from crossdock.runs.one import CopySpec
 
 NONE = ("--progress", "none")
 
@@ -141,19 +142,19 @@ def test_credentials_on_stdin_go_with_a_list_in_a_file(monkeypatch: pytest.Monke
 def test_ctrl_c_ends_the_run_and_all_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, done = many.copy_one, asyncio.Semaphore(0)
+    whole, done = runner.copy_one, asyncio.Semaphore(0)
 
-    async def interrupted(origin: object, destination: object, *rest: object) -> CopyResult:
-        if str(destination) == "oci:t:b":
+    async def interrupted(request: CopySpec, *rest: Any) -> CopyResult:
+        if str(request.target) == "oci:t:b":
             await done.acquire()
             await done.acquire()
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.Event().wait()
-        result = await whole(origin, destination, *rest)  # type: ignore[arg-type]
+        result = await whole(request, *rest)
         done.release()
         return result
 
-    monkeypatch.setattr(many, "copy_one", interrupted)
+    monkeypatch.setattr(runner, "copy_one", interrupted)
     write_list(*(f"oci:source:v1 oci:t:{letter}" for letter in "abc"))
     assert run(["copy", "--from-file", "list", "--report", "report", *NONE]) == 130
     out, err = capsys.readouterr()
@@ -171,7 +172,7 @@ def test_a_traceback_is_for_debug_alone(
     async def broken(*_: object) -> CopyResult:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(many, "copy_one", broken)
+    monkeypatch.setattr(runner, "copy_one", broken)
     write_list("oci:source:v1 oci:t:a")
     assert run(["copy", "--from-file", "list", *NONE]) == 1
     assert "Traceback" not in capsys.readouterr().err

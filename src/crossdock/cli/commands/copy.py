@@ -71,7 +71,8 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     from crossdock.cli.report import ListReport, ReportFile
     from crossdock.cli.running import close_run, listener, open_display, run_with_display
     from crossdock.cli.tally import ManyTally
-    from crossdock.many import ManyCopy
+    from crossdock.runs.runner import ManyCopy
+    from crossdock.session import run_alone
 
     pairs = read_pairs(namespace.from_file)
     options = read_options(namespace)
@@ -80,9 +81,10 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     with ReportFile(namespace.report) as file:
         tally = ManyTally(pairs, keeps_blobs=namespace.report is not None)
         display = open_display(namespace.progress, tally)
-        listen = listener(namespace, tally, display)
-        many = ManyCopy(pairs, options, on_event=listen, fail_fast=namespace.fail_fast)
-        error = run_with_display(many.run(), display)
+
+        many = ManyCopy(pairs, fail_fast=namespace.fail_fast)
+        work = run_alone(many, options, listener(namespace, tally, display))
+        error = run_with_display(work, display)
         result = many.result()
         if isinstance(error, Cancelled):
             error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")

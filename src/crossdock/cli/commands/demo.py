@@ -31,7 +31,7 @@ from crossdock.options import CopyOptions
 from crossdock.units import format_duration, format_size, parse_size
 
 if TYPE_CHECKING:
-    from crossdock.api import CopyResult
+    from crossdock.runs.one import CopyResult
 
 _DISK = 3.5  # times --size: the layout, then two registries; the layout is gone before the second fills
 _REPOSITORY, _TAG = "demo/app", "1.0"

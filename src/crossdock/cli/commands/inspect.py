@@ -15,8 +15,8 @@ from crossdock.cli.values import location
 from crossdock.units import format_size
 
 if TYPE_CHECKING:
-    from crossdock.api import Inspection
     from crossdock.oci.descriptor import Descriptor
+    from crossdock.runs.looking import Inspection
 
 
 def add_flags(parser: Parser) -> None:

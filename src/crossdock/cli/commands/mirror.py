@@ -13,11 +13,11 @@ from crossdock.errors import Cancelled, InvalidInput
 
 if TYPE_CHECKING:
     from crossdock.inventory.values import Inventory
-    from crossdock.many import PairResult
     from crossdock.mirroring.names import Namespace
     from crossdock.mirroring.run import MirrorRun
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions
+    from crossdock.runs.results import PairResult
 
 PLACE = "HOST[:PORT][/PREFIX], or a name of the inventory for HOST[:PORT]"
 
@@ -71,6 +71,7 @@ def run(namespace: argparse.Namespace) -> int:
     from crossdock.cli.running import close_run, listener, open_display, run_with_display
     from crossdock.cli.tally import ManyTally
     from crossdock.events import Warned
+    from crossdock.session import run_alone
 
     options = read_options(namespace)
     mirroring = _run_of(namespace, options)
@@ -88,9 +89,10 @@ def run(namespace: argparse.Namespace) -> int:
             report.add(result, tally.blobs(copy))
             tally.forget(copy)
 
-        mirroring.on_event, mirroring.on_result = listener(namespace, tally, display), keep
+        mirroring.on_result = keep
         mirroring.on_warning = lambda message: display(Warned(message))
-        error = run_with_display(mirroring.run(), display)
+        work = run_alone(mirroring, options, listener(namespace, tally, display))
+        error = run_with_display(work, display)
         result = mirroring.result()
         if isinstance(error, Cancelled):
             done = result.copied + result.unchanged

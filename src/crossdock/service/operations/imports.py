@@ -30,6 +30,8 @@ from crossdock.events import Event
 from crossdock.inventory.values import Inventory
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions
+from crossdock.runs.places import open_resuming
+from crossdock.runs.workshop import open_share, open_workshop
 from crossdock.service import audit
 from crossdock.service.config import Settings
 from crossdock.service.operations import pace
@@ -49,7 +51,6 @@ from crossdock.service.operations.store import (
 from crossdock.service.problems import problem_of
 from crossdock.service.values import ENDED, Operation, Order, Progress
 from crossdock.transfer.tasks import stop
-from crossdock.wiring import open_resuming, open_share, open_workshop
 
 log = logging.getLogger(__name__)
 

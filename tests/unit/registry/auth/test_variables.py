@@ -11,7 +11,7 @@ from crossdock.oci.reference import Reference
 from crossdock.options import SIDE_VARIABLES, CopyOptions, Credentials, RegistryOptions
 from crossdock.registry.auth.credentials import AZURE_HELPERS, CredentialStore
 from crossdock.registry.auth.variables import ForRegistry, side_credentials
-from crossdock.wiring import Places
+from crossdock.runs.places import Places
 
 USER = {"CROSSDOCK_SOURCE_USERNAME": "ann", "CROSSDOCK_SOURCE_PASSWORD": "s3cret"}
 TOKEN = {"CROSSDOCK_SOURCE_ACCESS_TOKEN": "s3cret.entra"}

@@ -1,4 +1,4 @@
-"""Who serves a copy: a client for each registry, a store for each layout, and the workshop of the loop."""
+"""What the copies of a session share: a client for each registry, a store for each layout, the journal."""
 
 from __future__ import annotations
 
@@ -6,37 +6,98 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Union, cast, overload
 
-from msgspec.structs import replace
+from msgspec import Struct
 
 from crossdock import __version__
-from crossdock.errors import Side
-from crossdock.oci.reference import LayoutReference, Location, Reference
+from crossdock.errors import InvalidInput, Side
+from crossdock.oci.digest import Digest
+from crossdock.oci.platform import Platform
+from crossdock.oci.reference import DEFAULT_TAG, LayoutReference, Location, Reference, as_location
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, default_state_folder
-from crossdock.transfer.budget import Budget
-from crossdock.transfer.concurrency import Permits
-from crossdock.transfer.hashing import HashingService
-from crossdock.transfer.ranges import Supply
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.steps import during
-from crossdock.transfer.tasks import stop
 from crossdock.transfer.workshop import Workshop
 
 if TYPE_CHECKING:
+    from crossdock.content import Source, Target
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.repository import RegistryRepository
     from crossdock.store.layout import LayoutStore
 
+AnySource = Union[str, Location, "Source"]
+AnyTarget = Union[str, Location, "Target"]
+
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
 
 
-class Places:
-    """The registries and layouts that the copies of one run use, each opened once and closed at the end.
+class ObjectReference(Struct, frozen=True, eq=False):
+    """A tag or digest in a repository that is an object of the caller."""
 
-    Copies of one run share a registry's connections, tokens and back-off. `on_retry` is told of the retries
-    that serve no copy in particular (a token's). Use it in an ``async with`` block.
+    repository: Source | Target
+    tag: str | None = None
+    digest: Digest | None = None
+
+    @classmethod
+    def of(cls, repository: Source | Target, name: str) -> ObjectReference:
+        """`name` is a tag or a digest. Raises `InvalidDigest`."""
+        is_digest = ":" in name
+        return cls(repository, None if is_digest else name, Digest(name) if is_digest else None)
+
+    def __str__(self) -> str:
+        return f"{self.repository.name}{f':{self.tag}' if self.tag else f'@{self.digest}'}"
+
+
+Place = Location | ObjectReference
+"""One end of a copy."""
+
+
+def as_places(
+    source: AnySource, target: AnyTarget, source_name: str | None = None, target_name: str | None = None
+) -> tuple[Place, Place]:
+    """Both ends of a copy. The name in an object is by default the other side's tag, or else ``latest``.
+
+    Raises `InvalidInput`, naming the side, and ValueError for the name of what is not an object.
+    """
+    first: Place | None = _parsed(source, "source", source_name)
+    second: Place | None = _parsed(target, "target", target_name)
+    if first is None:
+        name = source_name or (second.tag if second else target_name) or DEFAULT_TAG
+        first = ObjectReference.of(cast("Source", source), name)
+    if second is None:
+        second = ObjectReference.of(cast("Target", target), target_name or first.tag or DEFAULT_TAG)
+    return first, second
+
+
+def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Location | None:
+    """The location; None for an object."""
+    if not isinstance(given, str | Reference | LayoutReference):
+        return None
+    if name is not None:
+        raise ValueError(f"{side}_name is for an object, and the {side} is a reference: {given}")
+    try:
+        return as_location(given)
+    except InvalidInput as error:
+        raise type(error)(f"{side}: {error}", hint=error.hint) from None
+
+
+class Shared(Struct, frozen=True):
+    """What the copies of one session share."""
+
+    options: CopyOptions
+    platforms: tuple[Platform, ...]
+    places: Places
+    workshop: Workshop
+    resuming: Resuming
+
+
+class Places:
+    """The registries and layouts that the copies of a session use, each opened once and closed at the end.
+
+    Its copies share a registry's connections, tokens and back-off. `on_retry` is called for retries that
+    serve no copy in particular (a token's). Use it in an ``async with`` block.
     """
 
     def __init__(self, options: CopyOptions, on_retry: OnRetry | None = None) -> None:
@@ -78,20 +139,26 @@ class Places:
     def _warn(self, message: str) -> None:
         self._warnings.setdefault(message, False)
 
-    def prepare(self, location: Location, side: Side) -> None:
+    def prepare(self, location: Place, side: Side) -> None:
         """Make what needs no I/O, to find out what cannot work. Raises as `client` does."""
         if isinstance(location, Reference):
             self.client(location, side)
 
+    @overload
     async def open(
         self, location: Location, side: Side, on_retry: OnRetry
-    ) -> RegistryRepository | LayoutStore:
-        """The repository or layout, for one copy, whose retries are told to `on_retry`.
+    ) -> RegistryRepository | LayoutStore: ...
+    @overload
+    async def open(self, location: Place, side: Side, on_retry: OnRetry) -> Any: ...
+    async def open(self, location: Place, side: Side, on_retry: OnRetry) -> Any:
+        """The repository, layout or object, for one copy, which counts its retries by `on_retry`.
 
         Raises `CopyError` when there is no such layout, and as `client` does.
         """
         if isinstance(location, LayoutReference):
             return await self._store(location, side)
+        if isinstance(location, ObjectReference):
+            return location.repository
         from crossdock.registry.repository import RegistryRepository
 
         client = self.client(location, side)
@@ -144,32 +211,6 @@ class Places:
         )
 
 
-class _Shop:
-    """A workshop and how many copies use it."""
-
-    def __init__(self, options: CopyOptions) -> None:
-        budget = Budget(options.memory, debug=options.paranoid)
-        permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
-        supply = Supply(budget=budget, permits=permits, network=options.network)
-        self.workshop = Workshop(
-            supply=supply,
-            hashing=HashingService(),
-            verify=options.verify,
-            paranoid=options.paranoid,
-            check_blobs=options.check_blobs,
-        )
-        self.users = 0
-        self._watching = asyncio.ensure_future(permits.watch())
-
-    async def close(self) -> None:
-        """Stop its thread and give its memory back."""
-        try:
-            await stop(self._watching)
-        finally:
-            self.workshop.hashing.close()
-            self.workshop.supply.budget.close()
-
-
 @asynccontextmanager
 async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
     """What makes large blobs resumable in one run of copies.
@@ -195,47 +236,3 @@ async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
     finally:
         if journal is not None and journal.is_open:
             await asyncio.shield(asyncio.to_thread(journal.close))
-
-
-@asynccontextmanager
-async def open_share(workshop: Workshop, options: CopyOptions, name: str) -> AsyncIterator[Workshop]:
-    """The part of `workshop` for one of several users that do not know of each other.
-
-    It has source connections of its own, and shares of memory and places: a source that is slow, silent or
-    refuses keeps nobody but this user waiting. `name` is different for each of them.
-    """
-    budget = workshop.supply.budget.share()
-    permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
-    supply = Supply(budget=budget, permits=permits, network=options.network)
-    watching = asyncio.ensure_future(permits.watch())
-    try:
-        yield replace(workshop, supply=supply, share=name)
-    finally:
-        try:
-            await stop(watching)
-        finally:
-            budget.close()
-
-
-_shops: dict[tuple[object, ...], _Shop] = {}
-
-
-@asynccontextmanager
-async def open_workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
-    """The workshop for a copy. Copies with equal limits that run at once on one loop share one: the memory
-    that an option allows is allowed once, however many copies are under way.
-    """
-    loop = asyncio.get_running_loop()
-    limits = (options.memory, options.network, options.chunk_size)
-    key = (loop, limits, options.verify, options.paranoid, options.check_blobs)
-    shop = _shops.get(key)
-    if shop is None:
-        shop = _shops[key] = _Shop(options)
-    shop.users += 1
-    try:
-        yield shop.workshop
-    finally:
-        shop.users -= 1
-        if not shop.users:
-            del _shops[key]
-            await shop.close()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from crossdock import copy_many, copy_many_sync, many, wiring
-from crossdock.api import CopyResult, inspect
+from crossdock import CopyResult, Session, copy_many, copy_many_sync, inspect, session
 from crossdock.errors import (
     ConnectFailed,
     CopiesFailed,
@@ -23,18 +23,14 @@ from crossdock.errors import (
 )
 from crossdock.events import CopyDone, CopyFailed, Event
 from crossdock.imagebuilder import ImageBuilder, sample_index
-from crossdock.many import (
-    GIVE_UP_AFTER_COPIES,
-    GIVE_UP_AFTER_S,
-    ManyCopy,
-    ManyResult,
-    PairResult,
-    Reach,
-    listed,
-)
 from crossdock.oci.reference import parse_location
 from crossdock.options import CopyOptions, NetworkOptions
-from crossdock.pairs import Pair
+from crossdock.runs import places, runner, workshop
+from crossdock.runs import reach as reach_module
+from crossdock.runs.one import CopySpec
+from crossdock.runs.pairs import Pair
+from crossdock.runs.reach import GIVE_UP_AFTER_COPIES, GIVE_UP_AFTER_S, Reach
+from crossdock.runs.results import ManyResult, PairResult, without_traceback
 from crossdock.transfer.budget import Budget
 from support.process import free_port
 
@@ -110,14 +106,14 @@ async def test_the_first_failure_ends_the_run_when_asked(layout: Path, tmp_path:
 async def test_an_error_nobody_expected_is_the_pairs_own(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = many.copy_one
+    whole = runner.copy_one
 
-    async def broken(origin: object, destination: object, *rest: object) -> CopyResult:
-        if str(destination).endswith(":1"):
+    async def broken(request: CopySpec, *rest: Any) -> CopyResult:
+        if str(request.target).endswith(":1"):
             raise RuntimeError("odd")
-        return await whole(origin, destination, *rest)  # type: ignore[arg-type]
+        return await whole(request, *rest)
 
-    monkeypatch.setattr(many, "copy_one", broken)
+    monkeypatch.setattr(runner, "copy_one", broken)
     result = await copy_many(pairs_to(layout, tmp_path / "target", "v1", "v1", "v1"))
     assert [each.status for each in result.copies] == ["copied", "failed", "copied"]
     assert isinstance(result.copies[1].error, RuntimeError)
@@ -126,23 +122,24 @@ async def test_an_error_nobody_expected_is_the_pairs_own(
 async def test_what_is_known_survives_a_cancellation(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, reached = many.copy_one, asyncio.Event()
+    whole, reached = runner.copy_one, asyncio.Event()
 
-    async def stuck(origin: object, destination: object, *rest: object) -> CopyResult:
-        if str(destination).endswith(":1"):
+    async def stuck(request: CopySpec, *rest: Any) -> CopyResult:
+        if str(request.target).endswith(":1"):
             reached.set()
             await asyncio.Event().wait()
-        return await whole(origin, destination, *rest)  # type: ignore[arg-type]
+        return await whole(request, *rest)
 
-    monkeypatch.setattr(many, "copy_one", stuck)
-    pairs = listed(pairs_to(layout, tmp_path / "target", "v1", "v1", "v1"))
-    run = ManyCopy(pairs, on_event=lambda copy, event: None, at_once=1)
-    task = asyncio.ensure_future(run.run())
-    await reached.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert [each.status for each in run.result().copies] == ["copied", "cancelled", "not begun"]
+    monkeypatch.setattr(runner, "copy_one", stuck)
+    pairs = pairs_to(layout, tmp_path / "target", "v1", "v1", "v1")
+    async with Session() as session:
+        run = session.copy_many(pairs, at_once=1)
+        task = asyncio.ensure_future(run)
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [each.status for each in run.result.copies] == ["copied", "cancelled", "not begun"]
     assert len(asyncio.all_tasks()) == 1
 
 
@@ -151,21 +148,20 @@ async def test_a_run_has_one_budget_and_one_store_for_each_side(
 ) -> None:
     made: list[Budget] = []
     opened: list[object] = []
-    places = wiring.Places
 
     class CountedBudget(Budget):
         def __init__(self, memory: int, *, debug: bool = False) -> None:
             super().__init__(memory, debug=debug)
             made.append(self)
 
-    class CountedPlaces(places):  # type: ignore[valid-type, misc]
-        async def open(self, *words: object) -> object:
+    class CountedPlaces(places.Places):
+        async def open(self, *words: Any) -> Any:
             store = await super().open(*words)
             opened.append(store)
             return store
 
-    monkeypatch.setattr(wiring, "Budget", CountedBudget)
-    monkeypatch.setattr(many, "Places", CountedPlaces)
+    monkeypatch.setattr(workshop, "Budget", CountedBudget)
+    monkeypatch.setattr(session, "Places", CountedPlaces)
     await copy_many(pairs_to(layout, tmp_path / "target", *["v1"] * 9), CopyOptions(memory=8 << 20))
     assert (len(made), len(opened), len(set(map(id, opened)))) == (1, 18, 2)
 
@@ -275,7 +271,7 @@ def test_answers_that_will_not_change_are_no_silence() -> None:
 async def test_a_registry_that_is_down_does_not_cost_every_pair_its_tries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(many, "GIVE_UP_AFTER_S", 0.0)
+    monkeypatch.setattr(reach_module, "GIVE_UP_AFTER_S", 0.0)
     options, port = CopyOptions(network=NetworkOptions(retries=0), environ={}), free_port()
     pairs = [(f"127.0.0.1:{port}/x:{number}", f"oci:unused:{number}") for number in range(50)]
     result = await copy_many(pairs, options, at_once=4)
@@ -296,5 +292,5 @@ def test_errors_that_are_kept_hold_no_stacks() -> None:
     exhausted = RetriesExhausted("gave up", attempts=tuple(attempts))
     exhausted.__cause__ = attempts[-1]
     error = refused("source", exhausted)
-    many.without_traceback(error)
+    without_traceback(error)
     assert [each.__traceback__ for each in (error, exhausted, *attempts)] == [None] * 5

@@ -1,20 +1,21 @@
-"""What a run of many copies is to do: pairs of source and target whose order plays no part.
+"""Pairs of source and target for a run of many copies, whose order plays no part.
 
-Copies of one run go on at the same time. So a tag is the target of one pair only, and no pair reads a tag
+Copies of one run are made at the same time. So a tag is the target of one pair only, and no pair reads a tag
 that another one writes; a pair that is given twice is copied once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import overload
 
 from crossdock.errors import InvalidInput
-from crossdock.oci.reference import LayoutReference, Location, as_location
+from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.oci.registryname import registry_key
+from crossdock.runs.places import AnySource, AnyTarget, Place, as_places
 
-Pair = tuple[Location, Location]
+Pair = tuple[Place, Place]
 _Tag = tuple[str, str, str]  # registry or "oci:", repository or folder, tag
 
 
@@ -28,13 +29,16 @@ class Pairs(Sequence[Pair]):
         self._known: set[Pair] = set()
         self._writers: dict[_Tag, int] = {}  # tag → index of the pair that writes it
 
-    def add(self, source: str | Location, target: str | Location, number: int) -> None:
+    def add(self, source: AnySource, target: AnyTarget, number: int) -> None:
         """Take one pair, unless it is known.
 
-        Raises `InvalidInput`, naming the place, for what is no reference and for a tag that another pair
+        Raises `InvalidInput`, naming the place, for an invalid reference and for a tag that another pair
         writes.
         """
-        pair = (self._parsed(source, "source", number), self._parsed(target, "target", number))
+        try:
+            pair = as_places(source, target)
+        except InvalidInput as error:
+            raise InvalidInput(f"{self._place}{number}: {error}", hint=error.hint) from None
         if pair in self._known:
             return
         tag = _tag_of(pair[1])
@@ -61,12 +65,6 @@ class Pairs(Sequence[Pair]):
     def _number_of(self, tag: _Tag) -> int:
         return self._numbers[self._writers[tag]]
 
-    def _parsed(self, text: str | Location, side: str, number: int) -> Location:
-        try:
-            return as_location(text)
-        except InvalidInput as error:
-            raise InvalidInput(f"{self._place}{number}: {side}: {error}", hint=error.hint) from None
-
     def __len__(self) -> int:
         return len(self._pairs)
 
@@ -78,10 +76,21 @@ class Pairs(Sequence[Pair]):
         return self._pairs[index]
 
 
-def _tag_of(location: Location) -> _Tag | None:
-    """What is written when `location` is a target; None when that takes nothing from anybody."""
-    if location.tag is None:
+def listed(pairs: Iterable[tuple[AnySource, AnyTarget]]) -> Pairs:
+    """The pairs, checked. Raises `InvalidInput`."""
+    checked = Pairs()
+    for number, (source, target) in enumerate(pairs, 1):
+        checked.add(source, target, number)
+    checked.check()
+    return checked
+
+
+def _tag_of(place: Place) -> _Tag | None:
+    """The tag that is written when `place` is a target; None when no other pair can read or write it."""
+    if place.tag is None:
         return None
-    if isinstance(location, LayoutReference):
-        return "oci:", os.path.abspath(location.path), location.tag
-    return registry_key(location.registry), location.repository, location.tag
+    if isinstance(place, LayoutReference):
+        return "oci:", os.path.abspath(place.path), place.tag
+    if isinstance(place, Reference):
+        return registry_key(place.registry), place.repository, place.tag
+    return "object", str(id(place.repository)), place.tag

@@ -1,0 +1,60 @@
+"""Looking without copying: a manifest, a list of tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.manifest import Manifest
+from crossdock.oci.reference import Location
+from crossdock.reading import read_manifest
+from crossdock.runs.places import Places
+from crossdock.transfer.naming import fetch_named
+from crossdock.transfer.steps import during
+from crossdock.transfer.tally import log_retry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inspection:
+    """What a reference names: its descriptor's fields, the document's bytes and the parsed document."""
+
+    reference: str
+    digest: str
+    media_type: str
+    size: int
+    raw: bytes
+    manifest: Manifest
+
+
+async def inspect(location: Location, places: Places, on_warning: Callable[[str], None]) -> Inspection:
+    """As `Session.inspect`. # network"""
+    repository = await places.open(location, "source", log_retry)
+    with during("inspect", "source", str(location)):
+
+        async def resolve() -> Descriptor:
+            # Empty for a layout without tag and digest: its only manifest.
+            return await repository.resolve(location.tag or str(location.digest or ""))
+
+        named, data = await fetch_named(repository.fetch_manifest, await resolve(), resolve)
+        manifest = await read_manifest(data, named.media_type)
+    for warning in places.take_warnings():
+        on_warning(warning)
+    return Inspection(
+        reference=str(location),
+        digest=named.digest,
+        media_type=manifest.media_type,
+        size=len(data),
+        raw=data,
+        manifest=manifest,
+    )
+
+
+async def list_tags(location: Location, places: Places, on_warning: Callable[[str], None]) -> list[str]:
+    """As `Session.list_tags`. # network"""
+    opened = await places.open(location, "source", log_retry)
+    with during("list tags of", "source", opened.name):
+        names = await opened.tags(on_warning)
+    for warning in places.take_warnings():
+        on_warning(warning)
+    return names

@@ -1,0 +1,115 @@
+"""How the copies of a run ended, and the sums of their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from crossdock.errors import (
+    ConnectFailed,
+    CopiesFailed,
+    InvalidReference,
+    NotFound,
+    RetriesExhausted,
+    root_cause,
+)
+from crossdock.runs.one import CopyResult
+
+Status = Literal["copied", "unchanged", "left out", "failed", "cancelled", "not begun"]
+
+FIGURES = (
+    "manifests",
+    "blobs_moved",
+    "blobs_skipped",
+    "blobs_mounted",
+    "bytes_moved",
+    "bytes_skipped",
+    "bytes_mounted",
+    "bytes_requested",
+    "bytes_resumed",
+    "bytes_spooled",
+    "uploads_resumed",
+    "retries",
+    "referrers",
+    "referrers_copied",
+)
+"""The fields of a `CopyResult` that add up."""
+
+
+def sums(results: Iterable[CopyResult]) -> dict[str, int]:
+    """The figures of all results, added up."""
+    found = list(results)
+    return {name: sum(getattr(each, name) for each in found) for name in FIGURES}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairResult:
+    """How one pair ended: with a result, with an error, or with neither when the run ended before it.
+
+    Only `mirror` tells ``unchanged``, which has a result too, from ``copied``, and ``left out``, a signature
+    or the like that could not be copied, which has an error too, from ``failed``.
+    ``error`` holds no traceback: the one in the event `CopyFailed` does.
+    """
+
+    source: str
+    target: str
+    status: Status
+    result: CopyResult | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManyResult:
+    """How a run of copies ended: one entry for each pair, in the order given."""
+
+    copies: tuple[PairResult, ...]
+    seconds: float
+
+    def count(self, status: Status) -> int:
+        """How many pairs ended so."""
+        return sum(each.status == status for each in self.copies)
+
+    @property
+    def failure(self) -> CopiesFailed | None:
+        """What to raise for the copies that failed; None when none did."""
+        errors = tuple(each.error for each in self.copies if each.error is not None)
+        if not errors:
+            return None
+        return CopiesFailed(
+            f"{len(errors)} of {len(self.copies)} copies failed",
+            hint=hint_to_repeat("copy the same list again", errors),
+            errors=errors,
+        )
+
+    def totals(self) -> dict[str, int]:
+        """The sums over all results; sizes in bytes. A blob counts once for each copy that names it."""
+        return sums(each.result for each in self.copies if each.result is not None)
+
+
+def hint_to_repeat(how: str, errors: Iterable[Exception]) -> str:
+    """The advice to run it again; empty when all failures are names that would not be found then either."""
+    causes = map(root_cause, errors)
+    return "" if all(map(_is_wrong_name, causes)) else f"{how}: what has arrived is not moved twice"
+
+
+def _is_wrong_name(cause: BaseException) -> bool:
+    """Whether a repository, tag or host is not there, or can be none."""
+    is_unknown_host = isinstance(cause, ConnectFailed) and cause.is_unknown_name
+    return is_unknown_host or isinstance(cause, NotFound | InvalidReference)
+
+
+def without_traceback(error: Exception) -> Exception:
+    """`error`, fit to be kept: its tracebacks, and those of what is chained to it, hold whole stacks."""
+    found: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while found:
+        each = found.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        found += [each.__cause__, each.__context__]
+        if isinstance(each, RetriesExhausted):
+            found += each.attempts
+    return error

@@ -1,0 +1,165 @@
+"""The one loop over the copies of a run: workers, registries that are given up, fail-fast, results.
+
+One copy that fails does not end the others. A registry that lets every copy fail for a minute is given up for
+the rest of the run: else a list of thousands would wait for thousands of time-outs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+from crossdock.descriptors import affordable
+from crossdock.errors import InvalidOption
+from crossdock.events import CopyFailed, ignore
+from crossdock.runs.one import CopyResult, CopySpec, copy_one
+from crossdock.runs.pairs import Pair, Pairs
+from crossdock.runs.places import Shared
+from crossdock.runs.reach import Reach
+from crossdock.runs.results import ManyResult, PairResult, Status, without_traceback
+from crossdock.runs.run import Watchers
+from crossdock.runs.totals import Totals
+from crossdock.transfer.tally import Tally
+from crossdock.transfer.tasks import run_together
+
+AT_ONCE = 32
+"""Images under way at once: as many as the small requests that one host is sent at first (`gate`). More would
+open connections that a near host does not need. What moves bytes has bounds of its own."""
+
+Job = TypeVar("Job")
+ResultListener = Callable[[int, PairResult], None]
+
+
+class FailedFast(Exception):
+    """Ends the other workers."""
+
+
+class Runner:
+    """The copies of one run, each by its index. Every one that ends is given to `on_result`, once."""
+
+    def __init__(self, watchers: Watchers, on_result: ResultListener, *, fail_fast: bool = False) -> None:
+        self._watchers = watchers
+        self._on_result = on_result
+        self._fail_fast = fail_fast
+        self.reach = Reach()
+        self.begun: set[int] = set()
+        """The copies under way."""
+
+    async def work(
+        self,
+        take: Callable[[], Awaitable[Job | None]],
+        do: Callable[[Job], Awaitable[None]],
+        workers: int,
+        beside: Iterable[Coroutine[Any, Any, None]] = (),
+    ) -> bool:
+        """`do` each job from `take` until it gives None to every worker; False: the run failed fast."""
+
+        async def work() -> None:
+            while (job := await take()) is not None:
+                await do(job)
+
+        try:
+            await run_together([*beside, *(work() for _ in range(workers))])
+        except FailedFast:
+            return False
+        return True
+
+    async def copy(
+        self,
+        index: int,
+        pair: Pair,
+        copy: Callable[[Tally], Awaitable[CopyResult]],
+        *,
+        status_of: Callable[[CopyResult], Status] = lambda result: "copied",
+        leaves_out: Callable[[Exception], bool] = lambda error: False,
+    ) -> None:
+        """Make one copy, unless a registry was given up. Raises `FailedFast`, and nothing else of its own.
+
+        A copy whose error `leaves_out` accepts is not a failure.
+        """
+        self.begun.add(index)
+        source, target = str(pair[0]), str(pair[1])
+        if (given_up := self.reach.error_for(pair)) is not None:
+            self.fail(index, source, target, given_up)
+            await asyncio.sleep(0)  # a copy that fails without waiting lets the others proceed
+            return
+        try:
+            result = await self._watchers.follow(index, source, target, Tally(ignore), copy)
+        except Exception as error:
+            if leaves_out(error):
+                kept = without_traceback(error)
+                self.end(index, PairResult(source=source, target=target, status="left out", error=kept))
+                return
+            self.reach.missed(pair, error)
+            self.fail(index, source, target, error)
+            await asyncio.sleep(0)
+            return
+        self.reach.reached(pair)
+        status = status_of(result)
+        self.end(index, PairResult(source=result.source, target=result.target, status=status, result=result))
+
+    def fail(self, index: int, source: str, target: str, error: Exception) -> None:
+        """The copy has failed. Raises `FailedFast`."""
+        self._watchers.tell(index, source, target, CopyFailed(source, target, error))
+        self.end(
+            index, PairResult(source=source, target=target, status="failed", error=without_traceback(error))
+        )
+        if self._fail_fast:
+            raise FailedFast
+
+    def end(self, index: int, result: PairResult) -> None:
+        """The copy has ended."""
+        totals = self._watchers.totals
+        if result.status == "failed":
+            totals.images_failed += 1
+        else:
+            totals.images_done += 1
+        self._on_result(index, result)
+        self.begun.discard(index)
+
+
+class ManyCopy:
+    """A run of copies of a list (`run.Work`)."""
+
+    def __init__(self, pairs: Pairs, *, fail_fast: bool = False, at_once: int = AT_ONCE) -> None:
+        """`pairs` have been checked. Raises `InvalidOption`; no I/O."""
+        if at_once < 1:
+            raise InvalidOption("at_once must be 1 or more")
+        self.totals = Totals(images=len(pairs))
+        self._pairs = pairs
+        self._fail_fast = fail_fast
+        self._at_once = at_once
+        self._results: dict[int, PairResult] = {}
+        self._begun: set[int] = set()
+
+    async def run(self, shared: Shared, watchers: Watchers) -> None:
+        """Copy every pair. Raises `InvalidInput` before anything is sent. # network"""
+        for source, target in self._pairs:
+            shared.places.prepare(source, "source")
+            shared.places.prepare(target, "target")
+        runner = Runner(watchers, self._results.__setitem__, fail_fast=self._fail_fast)
+        self._begun = runner.begun
+        pending = iter(range(len(self._pairs)))
+
+        async def take() -> int | None:
+            return next(pending, None)
+
+        async def do(index: int) -> None:
+            pair = self._pairs[index]
+            await runner.copy(index, pair, partial(copy_one, CopySpec(*pair), shared))
+
+        # A layout has its folders, lock and unfinished blobs open while a copy goes there.
+        workers = min(affordable(self._at_once, per=8), len(self._pairs))
+        await runner.work(take, do, workers)
+
+    def result(self) -> ManyResult:
+        """What is known by now."""
+        copies = tuple(self._results.get(index) or self._unended(index) for index in range(len(self._pairs)))
+        return ManyResult(copies=copies, seconds=self.totals.seconds)
+
+    def _unended(self, index: int) -> PairResult:
+        source, target = map(str, self._pairs[index])
+        status: Status = "cancelled" if index in self._begun else "not begun"
+        return PairResult(source=source, target=target, status=status)

@@ -1,0 +1,216 @@
+"""How far a run is: one object for the terminal, lines of a log, JSON, the service's page and its metrics.
+
+Nothing is counted for each event. The figures are those of the copies' tallies, added up when they are read;
+a few times a second a sample of them is taken, from which rates are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from crossdock.transfer.tally import MovingBlob, Tally
+
+SAMPLE_S = 0.5
+WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
+
+Limit = Literal["source", "target", "cpu", "rate limit"]
+
+FIGURES = (
+    "images_found",
+    "images_done",
+    "images_failed",
+    "bytes_found",
+    "bytes_done",
+    "bytes_skipped",
+    "bytes_mounted",
+    "requests",
+    "retries",
+    "bytes_per_second",
+    "seconds",
+    "seconds_left",
+    "limited_by",
+    "stalled",
+)
+
+
+class _Sample(NamedTuple):
+    at: float
+    sent: int
+
+
+class Totals:
+    """The figures of a run, to be read at any time and from any thread. Sizes are bytes.
+
+    An image is one tag, or one manifest without a tag, for one target. One that was unchanged is done, one
+    that was cancelled neither done nor failed. A blob counts once for each image. At the end of a run without
+    failures ``bytes_found`` is ``bytes_done + bytes_skipped + bytes_mounted``, and ``bytes_done`` was moved.
+    """
+
+    def __init__(self, images: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        """`images` are known from the start."""
+        self._clock = clock
+        self.images_found = images
+        self.images_done = 0
+        self.images_failed = 0
+        self.is_listed = True
+        """Whether no more images will be found."""
+        self._planned = 0  # images that have ended, whatever they came to
+        self._running: dict[int, Tally] = {}
+        self._begun = 0
+        self._ended = Tally(_nothing)  # the sums of those that have ended
+        self._samples: deque[_Sample] = deque(maxlen=round(WINDOW_S / SAMPLE_S))
+        self._timer: asyncio.TimerHandle | None = None
+        self._started_at: float | None = None
+        self._stopped_at: float | None = None
+
+    # -- the run's side ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The run begins; samples are taken until `stop`."""
+        self._started_at = self._clock()
+        self._sample()
+
+    def stop(self) -> None:
+        """The run has ended."""
+        self._stopped_at = self._clock()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def begin(self, tally: Tally) -> int:
+        """A copy begins; the number to end it by."""
+        self._begun += 1
+        self._running[self._begun] = tally
+        return self._begun
+
+    def end(self, number: int) -> None:
+        """The copy has ended, well or not."""
+        tally, sums = self._running.pop(number), self._ended
+        sums.blobs_found += tally.blobs_found
+        sums.bytes_found += tally.bytes_found
+        sums.retries += tally.retries
+        sums.bytes_held += tally.bytes_resumed
+        for outcome in sums.bytes:
+            sums.bytes[outcome] += tally.bytes[outcome]
+            sums.blobs[outcome] += tally.blobs[outcome]
+
+    def _sample(self) -> None:
+        self._samples.append(_Sample(self._clock(), self._moved_here))
+        self._timer = asyncio.get_running_loop().call_later(SAMPLE_S, self._sample)
+
+    # -- images and bytes ----------------------------------------------------------------------------------
+
+    def _tallies(self) -> Iterator[Tally]:
+        yield self._ended
+        yield from tuple(self._running.values())
+
+    @property
+    def bytes_found(self) -> int:
+        """Bytes of the blobs that the manifests read so far list."""
+        return sum(each.bytes_found for each in self._tallies())
+
+    @property
+    def bytes_done(self) -> int:
+        """Bytes sent to the target, of blobs done and under way."""
+        return sum(each.bytes_sent for each in self._tallies())
+
+    @property
+    def bytes_skipped(self) -> int:
+        """Bytes that the target had."""
+        return sum(each.bytes["skipped"] for each in self._tallies())
+
+    @property
+    def bytes_mounted(self) -> int:
+        """Bytes that the target took from another of its repositories."""
+        return sum(each.bytes["mounted"] for each in self._tallies())
+
+    @property
+    def blobs_found(self) -> int:
+        """Blobs that the manifests read so far list."""
+        return sum(each.blobs_found for each in self._tallies())
+
+    @property
+    def blobs_done(self) -> int:
+        """Blobs that the target has."""
+        return sum(sum(each.blobs.values()) for each in self._tallies())
+
+    @property
+    def retries(self) -> int:
+        """Requests that failed and were sent again."""
+        return sum(each.retries for each in self._tallies())
+
+    @property
+    def moving(self) -> list[MovingBlob]:
+        """The blobs under way."""
+        return [blob for each in self._tallies() for blob in tuple(each.moving.values())]
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began; of the whole run once it has ended."""
+        if self._started_at is None:
+            return 0.0
+        return (self._clock() if self._stopped_at is None else self._stopped_at) - self._started_at
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Over the last 8 seconds; of the whole run once it has ended."""
+        if self._stopped_at is not None:
+            return self._moved_here / self.seconds if self.seconds > 0 else 0.0
+        now, samples = self._clock(), tuple(self._samples)
+        first = next((each for each in samples if now - each.at <= WINDOW_S), None)
+        if first is None or now <= first.at:
+            return 0.0
+        return max(0.0, (self._moved_here - first.sent) / (now - first.at))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest takes at the present rate; None while the total is unknown, 0 at the end."""
+        if self._stopped_at is not None:
+            return 0.0
+        left = self.bytes_found - self.bytes_done - self.bytes_skipped - self.bytes_mounted
+        if not self._is_total_known:
+            return None
+        if left <= 0:
+            return 0.0
+        rate = self.bytes_per_second
+        return left / rate if rate > 0 else None
+
+    @property
+    def _is_total_known(self) -> bool:
+        running = tuple(self._running.values())
+        begun = self.images_done + self.images_failed + len(running)
+        return self.is_listed and begun >= self.images_found and all(each.is_planned for each in running)
+
+    @property
+    def _moved_here(self) -> int:
+        """Bytes that this run has sent: without those of uploads that it resumed."""
+        return self.bytes_done - sum(each.bytes_held for each in self._tallies())
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests sent."""
+        return 0
+
+    @property
+    def limited_by(self) -> Limit | None:
+        """What most of the last seconds were spent waiting for; None when that cannot be said."""
+        return None
+
+    @property
+    def stalled(self) -> tuple[str, ...]:
+        """The references of copies without a byte or response for 10 seconds."""
+        return ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The public figures as plain values, for JSON."""
+        return {name: getattr(self, name) for name in FIGURES}
+
+
+def _nothing(event: object) -> None:
+    pass
