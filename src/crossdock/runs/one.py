@@ -132,7 +132,7 @@ async def copy_one(spec: CopySpec, shared: Shared, tally: Tally) -> CopyResult:
     source, target = spec.source, spec.target
     reading = spec.reading or await shared.places.open(source, "source", tally.retried)
     writing = await shared.places.open(target, "target", tally.retried)
-    request = _engine_request(spec, shared)
+    request = _request(spec, shared)
     copying = ImageCopy(request, reading, writing, shared.workshop, shared.resuming, tally)
     named, root = await copying.run()
     for warning in shared.places.take_warnings():
@@ -188,7 +188,7 @@ def _result(
     )
 
 
-def _engine_request(spec: CopySpec, shared: Shared) -> CopyRequest:
+def _request(spec: CopySpec, shared: Shared) -> CopyRequest:
     source, target, options = spec.source, spec.target, shared.options
     mount_from: tuple[str, ...] = ()
     if (
