@@ -1,7 +1,7 @@
-"""Files that people write: YAML, checked against a JSON schema. Whatever is wrong is said with file and line.
+"""YAML files that people write, checked against a JSON schema. Every mistake is reported with file and line.
 
-The schema is published, and what checks is a reader of the part of JSON Schema that such files use: the two
-take the same files. So a number or a date where a text is wanted needs quotes.
+The schema is published. The reader here implements the part of JSON Schema that such files use, and accepts
+the same files. So a number or a date where a string is expected needs quotes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from crossdock.errors import InvalidInput
 from crossdock.oci.text import quote
 
 MAX_FILE = 4 << 20  # bytes; ten thousand entries
-MOST_MISTAKES = 20  # that one message names
+MOST_MISTAKES = 20  # in one message
 MAX_DEPTH = 8  # of nested nodes; the schemas have up to six
 
 _BOOLEANS = {"true": True, "false": False}
 _SHOWN_TYPES = {
     "object": "a mapping",
     "array": "a list",
-    "string": "a text",
+    "string": "a string",
     "boolean": "true or false",
     "integer": "a whole number",
 }
@@ -31,7 +31,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 class Kind(NamedTuple):
-    """What a file is: how messages name it, where its keys are explained, and its JSON schema."""
+    """A kind of file: its name in messages, where its keys are documented, and its JSON schema."""
 
     name: str  # "the inventory"
     hint: str
@@ -39,7 +39,7 @@ class Kind(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A value of the document and where it stands."""
+    """A value of the document and its line."""
 
     value: Any
     line: int
@@ -59,7 +59,7 @@ def read_bytes(path: Path, kind: Kind) -> bytes:
 
 
 def read_document(data: bytes, place: str, kind: Kind) -> dict[str, Found] | None:
-    """The document's members, checked; None when there is none. `place` is how messages name the file.
+    """The document's members, checked; None for an empty file. `place` names the file in messages.
 
     Members of mappings and lists are `Found`, scalars are plain. Raises `InvalidInput` with ``file:line`` of
     each mistake.
@@ -77,7 +77,7 @@ def read_document(data: bytes, place: str, kind: Kind) -> dict[str, Found] | Non
 
 
 def plain(value: Any) -> Any:
-    """What was found, without its lines."""
+    """The values without their lines."""
     if isinstance(value, Found):
         return plain(value.value)
     if isinstance(value, dict):
@@ -86,8 +86,8 @@ def plain(value: Any) -> Any:
 
 
 def _compose(data: bytes, place: str, name: str) -> Any:
-    """The tree of YAML's nodes, which know their lines."""
-    import yaml  # here: who has no such file does not pay for it
+    """The tree of YAML nodes, which know their lines."""
+    import yaml  # imported here: without such a file it is not needed
 
     try:
         text = data.decode("utf-8-sig")
@@ -132,7 +132,7 @@ class _Reader:
         return self._scalar(node, wanted, name)
 
     def _member(self, node: Any, wanted: Mapping[str, Any], name: str, depth: int) -> Any:
-        """As `read`; a mistake is kept, so that those of its neighbours are found as well."""
+        """As `read`; a mistake is collected, so that the mistakes of other members are found as well."""
         try:
             return self.read(node, wanted, name, depth)
         except InvalidInput as error:
@@ -144,7 +144,7 @@ class _Reader:
         properties, others = wanted.get("properties", {}), wanted.get("additionalProperties")
         for key_node, value_node in node.value:
             if key_node.id != "scalar":
-                raise self._wrong(key_node, f"a key of {name} must be a text")
+                raise self._wrong(key_node, f"a key of {name} must be a string")
             key = key_node.value
             if key in found:
                 raise self._wrong(key_node, f"{name} has the key {quote(key)} twice")
@@ -171,10 +171,10 @@ class _Reader:
     def _one_of(
         self, node: Any, ways: list[Mapping[str, Any]], found: Mapping[str, Found], name: str
     ) -> None:
-        """The keys must be those of just one of the ways."""
+        """The keys must be those of exactly one of the alternatives."""
         if not any(set(way["required"]) == set(found) for way in ways):
             shown = "; or ".join(" and ".join(way["required"]) for way in ways)
-            raise self._wrong(node, f"{name} must have {shown}; nothing else beside them")
+            raise self._wrong(node, f"{name} must have {shown}; nothing else besides them")
 
     def _scalar(self, node: Any, wanted: Mapping[str, Any], name: str) -> str | bool | int:
         text: str = node.value
@@ -192,7 +192,7 @@ class _Reader:
             form = wanted.get("title", wanted["pattern"])
             raise self._wrong(node, f"{name} is not of the form {form}")
         if node.tag in _NO_TEXTS:
-            raise self._wrong(node, f"{name} must be a text: put it in quotes")
+            raise self._wrong(node, f"{name} must be a string: put it in quotes")
         return text
 
     def _integer(self, node: Any, wanted: Mapping[str, Any], name: str) -> int:

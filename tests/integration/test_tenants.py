@@ -238,7 +238,7 @@ def test_a_source_that_a_caller_names_sees_nothing_of_the_services_own(
     assert shown(evil) == []
     log = service.log.read_text()
     assert "CROSSDOCK_SOURCE_USERNAME, CROSSDOCK_TARGET_ACCESS_TOKEN: ignored" in log
-    assert "DOCKER_CONFIG: used for registries of the inventory alone" in log
+    assert "DOCKER_CONFIG: used only for registries of the inventory" in log
     assert "s3cret" not in log
 
     own = {"registryUri": evil.host, "credentials": {"username": "alice", "password": "her-own"}}

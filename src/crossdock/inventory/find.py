@@ -1,4 +1,4 @@
-"""Where the inventory is. Nothing heavy is loaded where there is none."""
+"""Where the inventory is. Without one, nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def find_inventory(named: str | None, environ: Mapping[str, str]) -> Path | None:
-    """The inventory's file: what the person named, else ``CROSSDOCK_INVENTORY``, else
+    """The inventory's file: `named`, else ``CROSSDOCK_INVENTORY``, else
     ``$XDG_CONFIG_HOME/crossdock/inventory.yaml`` (``~/.config`` when unset) if it exists.
     """
     if named := named or environ.get("CROSSDOCK_INVENTORY"):
@@ -23,7 +23,7 @@ def find_inventory(named: str | None, environ: Mapping[str, str]) -> Path | None
             return None
         base = f"{environ['HOME']}/.config"
     usual = Path(base, "crossdock", "inventory.yaml")
-    return usual if os.path.isfile(usual) else None  # a folder that may not be looked into has none
+    return usual if os.path.isfile(usual) else None  # an unreadable folder counts as empty
 
 
 def open_inventory(named: str | None, environ: Mapping[str, str]) -> Inventory | None:

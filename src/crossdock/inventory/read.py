@@ -1,7 +1,4 @@
-"""An inventory from its YAML file. Whatever is wrong is said with file and line; secrets are not in it.
-
-`schema.json` is what is checked (see `crossdock.yamlfile`).
-"""
+"""The inventory's YAML file, checked against `schema.json` (see `crossdock.yamlfile`). It has no secrets."""
 
 from __future__ import annotations
 
@@ -30,16 +27,16 @@ def schema() -> dict[str, Any]:
 
 
 def read_inventory(path: Path) -> Inventory:
-    """The inventory in the file. Relative paths in it start at its folder. Blocks.
+    """The inventory in the file. Relative paths in it are relative to its folder. Blocks.
 
-    Raises `InvalidInput` with ``file:line`` for what the schema does not allow, for two entries that nothing
-    tells apart, and for a file that cannot be read.
+    Raises `InvalidInput` with ``file:line`` for what the schema does not permit, for two entries that cannot
+    be told apart, and for a file that cannot be read.
     """
     return parse_inventory(read_bytes(path, _kind()), str(path), path.parent)
 
 
 def parse_inventory(data: bytes, place: str, folder: Path) -> Inventory:
-    """As `read_inventory`, of bytes; `place` is how messages name the file."""
+    """As `read_inventory`, from bytes; `place` names the file in messages."""
     document = read_document(data, place, _kind())
     if document is None:
         return Inventory(place=place)
@@ -49,7 +46,7 @@ def parse_inventory(data: bytes, place: str, folder: Path) -> Inventory:
     hosts: dict[str, str] = {}
     for name, served in document["hosts"].value.items() if "hosts" in document else ():
         if place_key(name) in hosts:
-            raise InvalidInput(f"{place}:{served.key_line}: hosts: {quote(name)} stands there twice")
+            raise InvalidInput(f"{place}:{served.key_line}: hosts: {quote(name)} is listed twice")
         hosts[place_key(name)] = served.value
     return Inventory(entries, hosts, place)
 
@@ -88,8 +85,8 @@ def _check_distinct(entries: tuple[Entry, ...]) -> None:
         key = tuple(_distinguishing(entry))
         if key in known:
             raise InvalidInput(
-                f"{entry.place}: registry {entry.name} is the one of {known[key].place} again",
-                hint="entries of one name differ in subscription or resource_group",
+                f"{entry.place}: registry {entry.name} is the same as that of {known[key].place}",
+                hint="entries with the same name must differ in subscription or resource_group",
             )
         known[key] = entry
 

@@ -1,4 +1,4 @@
-"""What an inventory says, as frozen values, and how entries of it are found."""
+"""The inventory as frozen values, and its look-ups."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ResourceId(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> ResourceId | None:
-        """The parts of a registry's resource ID, whose words may be in any case; None when `text` is none."""
+        """The parts of a registry's resource ID, in any case; None when `text` is not one."""
         match = _RESOURCE_ID.fullmatch(text)
         return cls(match["subscription"], match["group"], match["name"]) if match else None
 
@@ -46,7 +46,7 @@ class ResourceId(Struct, frozen=True):
 
 
 class EntryCredentials(Struct, frozen=True):
-    """Where an entry's secret is. Paths are absolute, or relative to the working directory."""
+    """Where to find an entry's secret. Paths are absolute, or relative to the working directory."""
 
     username: str = ""
     password_env: str = ""
@@ -55,9 +55,9 @@ class EntryCredentials(Struct, frozen=True):
     helper: str = ""
 
     def read(self, whose: str, environ: Mapping[str, str]) -> Credentials | None:
-        """The credentials, read now; None: a helper has to be asked.
+        """The credentials, read now; None: they come from a helper.
 
-        Raises `CredentialsError` when variable or file is missing or empty; `whose` names the entry there.
+        Raises `CredentialsError` when variable or file is missing or empty; `whose` names the entry in it.
         """
         if self.helper:
             return None
@@ -68,7 +68,7 @@ class EntryCredentials(Struct, frozen=True):
         password = environ.get(self.password_env, "")
         if not password:
             raise CredentialsError(
-                f"{whose}: the environment has no {self.password_env}, which should hold the password",
+                f"{whose}: {self.password_env}, the environment variable of its password, is not set",
                 hint=f"set {self.password_env}",
             )
         return Credentials(username=self.username, password=password)
@@ -79,7 +79,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     name: str
     login_server: str  # host[:port] of its references, lower case
-    subscription: str = ""  # empty: not known
+    subscription: str = ""  # empty: unknown
     resource_group: str = ""
     location: str = ""
     credentials: EntryCredentials | None = None
@@ -92,18 +92,18 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     @property
     def resource_id(self) -> str:
-        """Its Azure resource ID; empty when subscription or group are not known."""
+        """Its Azure resource ID; empty when subscription or group are unknown."""
         if not (self.subscription and self.resource_group):
             return ""
         return str(ResourceId(self.subscription, self.resource_group, self.name))
 
     def is_at(self, key: str) -> bool:
-        """Whether `key` (`registryname.registry_key`) is the key of its login server."""
+        """Whether `key`, from `registryname.registry_key`, is that of its login server."""
         own = registry_key(self.login_server)
         return key == own or (self.plain_http and key == f"{own}:80")
 
     def options(self, environ: Mapping[str, str], *, with_credentials: bool = True) -> RegistryOptions:
-        """How to speak to it; its secret is read now, if at all. Raises `CredentialsError`."""
+        """The options for its registry, with its secret read now. Raises `CredentialsError`."""
         who = self.credentials if with_credentials else None
         whose = f"{self.place}: registry {self.name}" if self.place else f"registry {self.name}"
         return RegistryOptions(
@@ -115,9 +115,9 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 class Inventory(Struct, frozen=True):
-    """The registries that are known by name, and the hosts that are served elsewhere.
+    """Registries known by name, and hosts that are served at another address.
 
-    Every lookup compares registries by their keys (`registryname.registry_key`), so all spellings of one
+    Every look-up compares registries by their keys (`registryname.registry_key`), so all spellings of a
     name find the same entry.
     """
 
@@ -129,11 +129,11 @@ class Inventory(Struct, frozen=True):
         force_setattr(self, "hosts", {place_key(name): served for name, served in self.hosts.items()})
 
     def find(self, text: str, *, subscription: str = "", resource_group: str = "") -> Entry | None:
-        """The entry that `text` names by name, login server or resource ID; None when there is none.
+        """The entry with this name, login server or resource ID, or None.
 
-        ``NAME.azurecr.io`` names what has that name, wherever it is served. `subscription` and
-        `resource_group` choose among entries of one name; an entry that does not say its own fits every one,
-        unless another says just that. Raises `InvalidInput` when several entries fit.
+        ``NAME.azurecr.io`` finds the entry of that name, wherever it is served. `subscription` and
+        `resource_group` choose among entries of one name; an entry without its own matches any, unless
+        another matches exactly. Raises `InvalidInput` when several entries match.
         """
         if (by_id := ResourceId.parse(text)) is not None:
             found = self.named(by_id.name)
@@ -149,21 +149,21 @@ class Inventory(Struct, frozen=True):
         return found[0] if found else None
 
     def prefer(self, text: str, subscription: str) -> Entry | None:
-        """The entry that `text` names in `subscription`, else as `find` without one."""
+        """The entry of `text` in `subscription`; without one there, as `find` of `text` alone."""
         return (self.find(text, subscription=subscription) if subscription else None) or self.find(text)
 
     def named(self, text: str) -> tuple[Entry, ...]:
-        """All entries of this name or login server."""
+        """All entries with this name or login server."""
         if found := self.served_by(text):
             return found
         key = registry_key(text)
         if not key.endswith(ACR_SUFFIX) and split_key(text)[1]:
-            return ()  # a host and its port are no name
+            return ()  # a host with a port is not a name
         bare = key.removesuffix(ACR_SUFFIX)
         return tuple(each for each in self.registries if each.name.lower() == bare)
 
     def served_by(self, registry: str) -> tuple[Entry, ...]:
-        """All entries whose login server is the ``host[:port]`` `registry`, however it is written."""
+        """All entries whose login server is the ``host[:port]`` `registry`, in any spelling."""
         key = self.key_of(registry)
         return tuple(
             each for each in self.registries if each.is_at(key) or self.key_of(each.login_server) == key
@@ -172,7 +172,7 @@ class Inventory(Struct, frozen=True):
     def key_of(self, registry: str) -> str:
         """The key of the registry at ``host[:port]``.
 
-        Where `hosts` sends every port of a host to one place, its ports are one registry.
+        If `hosts` sends every port of a host to one address, its ports are one registry.
         """
         host, port = split_key(registry)
         whole = joined(host, "")
@@ -186,24 +186,24 @@ class Inventory(Struct, frozen=True):
     def options_for(
         self, registry: str, environ: Mapping[str, str], *, with_credentials: bool = True
     ) -> RegistryOptions | None:
-        """How to speak to the ``host[:port]`` of a reference; None when no entry serves it.
+        """The options for the ``host[:port]`` of a reference; None when no entry serves it.
 
         Raises `CredentialsError`, and `InvalidInput` when entries with one login server differ.
         """
         found = self.served_by(registry)
         if len({(each.credentials, each.ca_file, each.plain_http) for each in found}) > 1:
             raise InvalidInput(
-                f"{registry} is the login server of several registries with other credentials: "
+                f"{registry} is the login server of several registries with different credentials: "
                 f"{', '.join(each.place for each in found)}",
                 hint="name the registry by its resource ID, or give the entries different login servers",
             )
         return found[0].options(environ, with_credentials=with_credentials) if found else None
 
     def home_of(self, registry: str) -> str:
-        """The login server of the entry that ``NAME.azurecr.io`` means; else `registry` itself.
+        """The login server of the entry that ``NAME.azurecr.io`` stands for; else `registry` itself.
 
-        It is itself where ``hosts`` says where it is, or an entry has it as its login server. Raises
-        `InvalidInput` when entries of one name have different ones.
+        Also `registry` itself if ``hosts`` maps it, or an entry has it as its login server. Raises
+        `InvalidInput` when entries of one name have different login servers.
         """
         if not registry_key(registry).endswith(ACR_SUFFIX) or self.served_at(registry, 443) is not None:
             return registry
@@ -212,14 +212,14 @@ class Inventory(Struct, frozen=True):
         if len(servers) > 1:
             raise InvalidInput(
                 f"{registry} is one of several registries: {', '.join(each.place for each in found)}",
-                hint="write the login server of the one that is meant",
+                hint="use the login server of the one you mean",
             )
         return servers.pop() if servers else registry
 
     def served_at(self, host: str, port: int) -> tuple[str, int] | None:
-        """Where connections for `host` and `port` of a URL go; None: there.
+        """The address to connect to for `host` and `port` of a URL; None: the URL's own.
 
-        Docker Hub's API has another name than its images: what holds for docker.io holds for it as well.
+        An entry for docker.io also applies to the host name of Docker Hub's API.
         """
         if not self.hosts:
             return None
@@ -229,14 +229,14 @@ class Inventory(Struct, frozen=True):
 
 
 def place_key(text: str) -> str:
-    """The key of a ``host[:port]`` in `Inventory.hosts`: without a port it means every port of the host."""
+    """The key of a ``host[:port]`` in `Inventory.hosts`; without a port it covers every port of the host."""
     return joined(*split_key(text))
 
 
 def _narrowed(
     entries: tuple[Entry, ...], field: Literal["subscription", "resource_group"], wanted: str
 ) -> tuple[Entry, ...]:
-    """The entries whose field is `wanted`, else those that do not say; all of them when nothing is wanted."""
+    """The entries whose field is `wanted`, else those without a value; all entries without `wanted`."""
     if not wanted:
         return entries
     exact = tuple(each for each in entries if getattr(each, field).lower() == wanted.lower())
@@ -261,5 +261,5 @@ def _secret_in(path: Path, whose: str) -> str:
     except UnicodeDecodeError:
         text = ""
     if not text or len(data) > MAX_SECRET or "\0" in text:
-        raise CredentialsError(f"{whose}: {quote(str(path))} does not hold one secret in UTF-8")
+        raise CredentialsError(f"{whose}: {quote(str(path))} does not contain a single secret in UTF-8")
     return text

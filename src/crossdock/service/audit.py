@@ -1,7 +1,7 @@
-"""The audit log: a line for each import that is accepted, refused or has ended: who, what, from, to, result.
+"""The audit log: one line for each import that is accepted, refused or ended: who, what, from, to, result.
 
-The lines are those of `logs`, which nobody can forge whatever they send. Values are bounded. No secret is in
-them: of a request's credentials nothing, and a password that stands elsewhere is blotted out.
+The lines are those of `logs`, which no client input can forge. Values are bounded. There are no secrets in
+them: a request's credentials are left out, and its password is masked wherever else it occurs.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ log = logging.getLogger("crossdock.audit")
 
 Result = Literal["accepted", "refused", "succeeded", "failed", "canceled"]
 
-LONGEST = 512  # characters of one value; names of registries and images have up to some 400
-MOST_TARGETS = 50  # that are named; more are counted
+LONGEST = 512  # characters of one value; a registry and an image have up to some 400
+MOST_TARGETS = 50  # listed; of more there is a count
 _ENDS: Mapping[State, Result] = {"Succeeded": "succeeded", "Failed": "failed", "Canceled": "canceled"}
 _DIGEST = re.compile(r"sha\d+:")
-_SHORTEST_SECRET = 4  # characters; what is shorter stands in ordinary words
+_SHORTEST_SECRET = 4  # characters; shorter ones occur in ordinary words
 
 
 def write(fields: Mapping[str, Any]) -> None:
@@ -39,8 +39,8 @@ def refused(
     request: ImportRequest | None = None,
     request_id: str = "",
 ) -> dict[str, Any]:
-    """An import that was not begun. What was not known by then is left out; `registry` is the target's
-    resource ID, or the path that was asked for."""
+    """An import that was not started. Unknown values are left out; `registry` is the target's resource ID, or
+    the requested path."""
     return _fields("refused", principal, client, request_id, registry, request, problem=problem, operation="")
 
 
@@ -122,7 +122,7 @@ def _asked(request: ImportRequest) -> dict[str, Any]:
 
 
 def _without_userinfo(text: str) -> str:
-    """`text` without what stands before an ``@`` in each part of its path, but for names of digests."""
+    """`text` without userinfo: in each part of the path, all before an ``@`` but the names of digests."""
     parts = []
     for part in text.split("/"):
         name, _, digest = part.rpartition("@")

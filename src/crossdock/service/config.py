@@ -1,7 +1,7 @@
 """The service's settings, ``--config FILE``: YAML, checked at start with the line of each mistake.
 
-`config_schema.json` is what is checked (see `crossdock.yamlfile`). There are no secrets in the file: static
-tokens stand there as hashes, the key for credentials is named.
+The schema is `config_schema.json` (see `crossdock.yamlfile`). There are no secrets in the file: static tokens
+are hashes, the key for credentials is a file or variable.
 """
 
 from __future__ import annotations
@@ -28,51 +28,51 @@ _HINT = "docs/service.md lists the keys"
 
 
 class StaticToken(Struct, frozen=True, kw_only=True):
-    """A token that was given to somebody, by its hash."""
+    """A token handed out by the operator, by its hash."""
 
     name: str
     sha256: str  # hexadecimal, lower case
 
 
 class IdentitySettings(Struct, frozen=True, kw_only=True):
-    """Whose tokens count. Neither: nobody's."""
+    """Whose tokens are accepted. With neither, none are."""
 
     issuers: tuple[Issuer, ...] = ()
     tokens: tuple[StaticToken, ...] = ()
 
 
 class Role(Struct, frozen=True, kw_only=True):
-    """Actions on the registries whose name or login server fits one of the patterns."""
+    """Actions on the registries whose name or login server matches one of the patterns."""
 
     actions: tuple[Action, ...]
     registries: tuple[str, ...]
 
 
 class PrincipalSettings(Struct, frozen=True, kw_only=True):
-    """What one principal may do."""
+    """The rights of one principal."""
 
     id: str
-    issuer: str = ""  # empty: a static token of this name, or else whoever the only issuer calls so
+    issuer: str = ""  # empty: a static token of this name, else the only issuer's principal of this id
     roles: tuple[Role, ...]
 
 
 class Sources(Struct, frozen=True, kw_only=True):
-    """Where may be imported from, besides the registries of the inventory."""
+    """Permitted sources besides the registries of the inventory."""
 
     allow: tuple[str, ...] = ()  # lower case: HOST, HOST:PORT, *.DOMAIN, *
-    private_addresses: tuple[IPv4Network | IPv6Network, ...] = ()  # taken for public
-    trust_proxy: bool = False  # names may be left to a proxy, which looks them up where nobody checks
+    private_addresses: tuple[IPv4Network | IPv6Network, ...] = ()  # treated as public
+    trust_proxy: bool = False  # names may go to a proxy, whose look-ups cannot be checked
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How much at once, and for how long."""
+    """Limits in number, bytes and time."""
 
     imports: int = 4
     imports_per_registry: int = 2
     queue: int = 1000
     manifests_per_image: int = 50  # 0: no limit
     requests_per_minute: int = 600  # of one principal
-    memory: int = 256 << 20  # bytes, for blobs under way
+    memory: int = 256 << 20  # bytes, for blobs in flight
     keep_results_days: int = 7
 
 
@@ -86,7 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     state: Path | None = None
     key_file: Path | None = None
     key_env: str = ""
-    public_url: str = ""  # what clients call the service; empty: as they say in Host
+    public_url: str = ""  # the service's URL for clients; empty: from their Host
     place: str = ""  # the file, for messages
 
 
@@ -99,16 +99,16 @@ def schema() -> dict[str, Any]:
 
 
 def read_settings(path: Path) -> Settings:
-    """The settings in the file. Relative paths in it start at its folder. Blocks.
+    """The settings in the file. Relative paths in it are relative to its folder. Blocks.
 
-    Raises `InvalidInput` with ``file:line`` for what the schema does not allow and for what contradicts
-    itself, and for a file that cannot be read.
+    Raises `InvalidInput` with ``file:line`` for what the schema does not permit and for contradictions, and
+    for a file that cannot be read.
     """
     return parse_settings(read_bytes(path, _kind()), str(path), path.parent)
 
 
 def parse_settings(data: bytes, place: str, folder: Path) -> Settings:
-    """As `read_settings`, of bytes; `place` is how messages name the file."""
+    """As `read_settings`, from bytes; `place` names the file in messages."""
     document = read_document(data, place, _kind())
     if document is None:
         return Settings(place=place)
@@ -145,7 +145,7 @@ def _identity(found: Mapping[str, Found], place: str, folder: Path) -> IdentityS
     for each in found["issuers"].value if "issuers" in found else ():
         said = plain(each)
         if said["issuer"] in issuers:
-            raise _wrong(place, each, f"issuer {quote(said['issuer'])} stands there twice")
+            raise _wrong(place, each, f"issuer {quote(said['issuer'])} is listed twice")
         issuers[said["issuer"]] = Issuer(
             issuer=said["issuer"],
             audiences=tuple(said["audiences"]),
@@ -157,9 +157,9 @@ def _identity(found: Mapping[str, Found], place: str, folder: Path) -> IdentityS
         said = plain(each)
         token = StaticToken(name=said["name"], sha256=said["sha256"].lower())
         if token.name in tokens:
-            raise _wrong(place, each, f"token {quote(token.name)} stands there twice")
+            raise _wrong(place, each, f"token {quote(token.name)} is listed twice")
         if any(token.sha256 == other.sha256 for other in tokens.values()):
-            raise _wrong(place, each, f"token {quote(token.name)} has the hash of another one")
+            raise _wrong(place, each, f"token {quote(token.name)} has the same hash as another one")
         tokens[token.name] = token
     return IdentitySettings(issuers=tuple(issuers.values()), tokens=tuple(tokens.values()))
 
@@ -172,9 +172,9 @@ def _principals(found: Found, identity: IdentitySettings, place: str) -> Iterato
         said = plain(each)
         name, issuer = said["id"], said.get("issuer", "")
         if (name, issuer) in known:
-            raise _wrong(place, each, f"principal {quote(name)} stands there twice")
+            raise _wrong(place, each, f"principal {quote(name)} is listed twice")
         if issuer and issuer not in issuers:
-            raise _wrong(place, each.value["issuer"], f"{quote(issuer)} is none of identity.issuers")
+            raise _wrong(place, each.value["issuer"], f"{quote(issuer)} is not one of identity.issuers")
         if not issuer and name not in tokens and len(issuers) > 1:
             raise _wrong(place, each, f"principal {quote(name)} has no issuer, and there are several")
         known.add((name, issuer))
@@ -190,7 +190,7 @@ def _sources(found: Mapping[str, Found], place: str) -> Sources:
     for each in found["private_addresses"].value if "private_addresses" in found else ():
         try:
             networks.append(ip_network(each.value))
-        except ValueError as error:  # "10.0.0.1/8 has host bits set": its words are good
+        except ValueError as error:  # such as "10.0.0.1/8 has host bits set"
             raise _wrong(place, each, f"sources.private_addresses: {error}") from None
     trust_proxy = plain(found["trust_proxy"]) if "trust_proxy" in found else False
     allow = tuple(each.value.lower() for each in found["allow"].value) if "allow" in found else ()

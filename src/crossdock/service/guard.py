@@ -1,8 +1,9 @@
-"""Which registries may be imported from, and which addresses may be connected to on their behalf.
+"""Permitted source registries, and permitted addresses for connections on their behalf.
 
-The service fetches what strangers name. The operator names registries too: those of the inventory and the
-hosts of its `hosts`, wherever they are. Nobody else leads the service to an address that is not public
-(`protocol.addresses`): no source of the allow list, and no redirect, Location, realm, link or layer's URL.
+The service fetches from registries that its callers name. Only the operator's own may be at an address that
+is not public (`protocol.addresses`): the registries of the inventory and the hosts of its `hosts`. No source
+of the allow list, and no redirect, Location, realm, link or layer's URL, leads the service to such an
+address.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ Place = tuple[str, int]  # host, lower case, IPv6 without brackets; and port
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-_STANDARD_PORTS = (443, 80)  # of a name without port: which of them is decided when it is asked
+_STANDARD_PORTS = (443, 80)  # of a name without port; the connection decides which
 
 
 class SourceGuard:
-    """`options.AddressGuard`, and the say on sources. No I/O."""
+    """The service's `options.AddressGuard`, and its check of sources. No I/O."""
 
     def __init__(self, sources: Sources, inventory: Inventory) -> None:
         self._sources = sources
@@ -34,17 +35,17 @@ class SourceGuard:
         self._named = self._hosts | frozenset(_places([*servers, *inventory.hosts.values()]))
 
     def check_source(self, registry: str) -> None:
-        """Return when the ``host[:port]`` of a request's ``registryUri`` may be imported from.
+        """Return if the ``host[:port]`` of a request's ``registryUri`` may be imported from.
 
-        Raises `InvalidInput` when it is no host, `SourceNotAllowed` when it is neither of the inventory nor
-        allowed, or is an address that is not public (rule ``source-not-allowed``, or the address's own).
+        Raises `InvalidInput` for anything but a host, `SourceNotAllowed` when it is neither in the inventory
+        nor allowed, or is an address that is not public (rule ``source-not-allowed``, or the address's own).
         """
         host, port = split_registry(registry)
         if self._inventory.named(registry) or self._is_registry(registry):
             return
         if rule := self._spelled_rule(host):
             raise SourceNotAllowed(
-                f"{registry} may not be imported from ({rule}): it is no public address",
+                f"{registry} may not be imported from ({rule}): it is not a public address",
                 hint="the operator can put the registry into the inventory, or its network into"
                 " sources.private_addresses",
                 rule=rule,
@@ -60,9 +61,9 @@ class SourceGuard:
     def check(self, host: str, port: int, addresses: Sequence[str] | None, *, registry: str) -> None:
         """As `options.AddressGuard.check`.
 
-        Addresses that are not public are for hosts that the operator named: what a registry or host of the
-        inventory names of the inventory, and what `hosts` sends elsewhere, whoever names it. One address
-        that is refused makes the host refused.
+        Only the operator's hosts may have addresses that are not public: hosts of the inventory when a
+        registry of the inventory leads there, and hosts that `hosts` serves elsewhere in any case. One
+        refused address makes the host refused.
         """
         name = host.lower().strip("[]").rstrip(".")
         is_named = self._inventory.served_at(host, port) is not None or self._is_known(name, port, registry)
@@ -80,13 +81,13 @@ class SourceGuard:
             address = literal(text)
             if address is not None:
                 rule = self._rule(address)
-            else:  # a name to be looked up, or an address of no form that we know
+            else:  # a name, or an address of unknown form
                 rule = "reserved-address" if addresses else ""
             if rule == "metadata-address" or (rule and not is_named):
                 raise self._refused(registry, host, port, rule)
 
     def _spelled_rule(self, host: str) -> str:
-        """The rule that refuses `host` whatever its name service says; empty when that has to be asked."""
+        """The rule that refuses `host` without looking it up; empty when its addresses decide."""
         if host in METADATA_NAMES:
             return "metadata-address"
         if f".{host}".endswith(".localhost"):  # RFC 6761 section 6.3
@@ -95,21 +96,21 @@ class SourceGuard:
         return "" if address is None else self._rule(address)
 
     def _rule(self, address: Address) -> str:
-        """The rule that refuses `address`; empty when it is public, or its network is allowed."""
+        """The rule that refuses `address`; empty when it is public, or in an allowed network."""
         rule = rule_of(address)
         if not rule:
             return ""
         inner = embedded_v4(address)
         for each in (address, inner) if inner is not None else (address,):
             for network in self._sources.private_addresses:
-                # Whoever allows 169.254.0.0/16 does not mean the credentials of the machine.
+                # Allowing 169.254.0.0/16 is not meant to give away the machine's credentials.
                 is_meant = rule != "metadata-address" or network.num_addresses == 1
                 if is_meant and each.version == network.version and each in network:
                     return ""
         return rule
 
     def _is_known(self, host: str, port: int, registry: str) -> bool:
-        """Whether `registry` is the operator's, and the place one that the operator wrote down."""
+        """Whether both `registry` and this host and port are the operator's."""
         return self._is_registry(registry) and (canonical_host(host), port) in self._named
 
     def _is_registry(self, registry: str) -> bool:
@@ -121,7 +122,7 @@ class SourceGuard:
         return any((canonical_host(host), each) in self._hosts for each in ports)
 
     def _refused(self, registry: str, host: str, port: int, rule: str) -> AddressRefused:
-        # The address itself stays here: callers shall not ask our name service through us.
+        # Without the address: callers must not use our name service through us.
         return AddressRefused(
             f"no connection is made to {_shown(host, port)} on behalf of {registry} ({rule})",
             hint="the operator can put the host into the inventory, or its network into"
@@ -133,8 +134,8 @@ class SourceGuard:
 def split_registry(registry: str) -> tuple[str, int | None]:
     """Host (lower case, without brackets and final dot) and port of a ``host[:port]``.
 
-    Raises `InvalidInput` for all else, names outside ASCII among it: they may become other ones by
-    normalization (127。0。0。1).
+    Raises `InvalidInput` for anything else, including names outside ASCII, which normalization may turn into
+    other ones (127。0。0。1).
     """
     match = _HOST.fullmatch(registry)
     if match is None:
@@ -148,9 +149,9 @@ def split_registry(registry: str) -> tuple[str, int | None]:
 
 
 def _no_host(registry: str) -> InvalidInput:
-    before, at, host = registry.rpartition("@")  # what stands before it may be a password
+    before, at, host = registry.rpartition("@")  # what is before it may be a password
     shown = f"***@{host}" if at and before else registry
-    return InvalidInput(f"{shown[:300]!r} is no host[:port] of a registry")
+    return InvalidInput(f"{shown[:300]!r} is not a host[:port] of a registry")
 
 
 def _places(texts: Iterable[str]) -> Iterator[Place]:
@@ -160,7 +161,7 @@ def _places(texts: Iterable[str]) -> Iterator[Place]:
 
 
 def _fits(pattern: str, host: str, port: int | None) -> bool:
-    """Whether a pattern of `sources.allow` means the host. Without a port it means that of HTTPS."""
+    """Whether a pattern of `sources.allow` matches the host. Without a port it means that of HTTPS."""
     if pattern == "*":
         return True
     if pattern.startswith("["):

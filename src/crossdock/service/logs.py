@@ -30,21 +30,20 @@ class JsonLines(logging.Formatter):
         if isinstance(fields, dict):
             line |= {name: value for name, value in fields.items() if name not in line}
         if record.exc_info and record.exc_info[0] is not None:
-            # Frames and the class: the words may hold what a client sent.
+            # Frames and the class, not the message, which may quote what a client sent.
             line["error"] = record.exc_info[0].__name__
             frames = traceback.extract_tb(record.exc_info[2])
             line["frames"] = [f"{each.filename}:{each.lineno} {each.name}" for each in frames]
-        # ASCII, so that no control of a terminal and no lone surrogate is left of what strangers wrote. JSON
-        # itself leaves DEL alone.
+        # ASCII, so that no client can write terminal controls or lone surrogates. JSON does not escape DEL.
         return json.dumps(line, default=str, separators=(",", ":")).replace("\x7f", "\\u007f")
 
 
 def log_json(level: int = logging.INFO) -> None:
-    """Let every logger of the process write such lines."""
+    """Make every logger of the process write such lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler])
-    # What it calls errors are requests that are no HTTP: whoever can connect may send them.
+    # Its errors are requests that are not HTTP, which any client can send.
     logging.getLogger("aiohttp.server").addFilter(_as_warning)
 
 

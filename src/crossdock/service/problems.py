@@ -1,4 +1,4 @@
-"""Errors as ARM's: one table of codes and statuses for everything that can end an import."""
+"""Errors in ARM's form: one table of codes and statuses for everything that can end an import."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from crossdock.service.words import in_service_words, service_hint
 
 
 class Refused(Exception):
-    """A request ends with an error: ``.problem`` is the response, ``.headers`` belong to it.
+    """Ends a request with the error ``.problem``; ``.headers`` are those of its response.
 
-    Never with Retry-After, upon which clients repeat errors of any kind.
+    Never with Retry-After, on which clients repeat any request.
     """
 
     def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
@@ -53,7 +53,7 @@ def refuse(status: int, code: str, message: str, *, target: str = "") -> NoRetur
     raise Refused(Problem(status=status, code=code, message=message, target=target))
 
 
-# The first class that fits decides. 429 and 503 are for requests alone: `problem_of` keeps them from imports.
+# The first matching class decides. 429 and 503 are only for requests: `problem_of` replaces them for imports.
 _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (Cancelled, 409, "OperationCanceled"),
     (TagExists, 409, "TagAlreadyExists"),
@@ -78,16 +78,16 @@ _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (CrossdockError, 400, "ImportFailed"),
 )
 _REPEATED = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses on which clients repeat a poll: no import ends with one (az-contract 2.4)."""
+"""Statuses on which clients repeat a poll; no import ends with one (az-contract 2.4)."""
 _ATTEMPTS_SHOWN = 3
 
 
 def problem_of(error: BaseException, *, registry: str = "", operation: str = "") -> Problem:
-    """What ended an import, or kept it from being accepted, for ARM.
+    """The error that ended or prevented an import, in ARM's form.
 
-    `registry` is the target's resource ID and `operation` the import's own, ``registries-GUID``: without it a
-    request was refused, and the status may be one on which clients try again. The message is the whole story;
-    the details name phase, registry, URL and status apart. Nothing of an error that is none of ours is told.
+    `registry` is the target's resource ID and `operation` the import's id, ``registries-GUID``. Without an id
+    the request was refused, and the status may be one on which clients retry. The message is complete; the
+    details repeat phase, registry, URL and status as fields. Of foreign exceptions nothing is shown.
     """
     cause = root_cause(error)
     status, code = next(
@@ -115,14 +115,14 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
 
 
 def _conflict(code: str, reference: str) -> Detail:
-    """A tag that is there already, in the words of `_detail`."""
+    """A tag that exists already, in the form of `_detail`."""
     registry = reference.partition("/")[0]
     said = f"phase: resolve, side: target, registry: {registry}, reference: {reference}"
     return Detail(code=code, message=said, target=reference)
 
 
 def _detail(code: str, error: CopyError, cause: BaseException) -> Detail:
-    """Where it ended: ``phase: …, side: …, registry: …, reference: …, url: …, status: …``."""
+    """Where it failed: ``phase: …, side: …, registry: …, reference: …, url: …, status: …``."""
     facts = {
         "phase": error.operation,
         "side": error.side,
@@ -137,7 +137,7 @@ def _detail(code: str, error: CopyError, cause: BaseException) -> Detail:
 
 
 def _attempts(error: BaseException) -> tuple[CrossdockError, ...]:
-    """What was tried before it was given up; none when it was not tried again."""
+    """The errors of all attempts; empty when there was no retry."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, RetriesExhausted):

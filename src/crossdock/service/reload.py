@@ -1,4 +1,4 @@
-"""What of the settings takes effect without a restart: who is known, and what they may do."""
+"""Reloading the settings that need no restart: identities and rights."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 class SettingsReload:
-    """Reads the settings file anew for a running service."""
+    """Reads the settings file again for a running service."""
 
     def __init__(self, service: Service, settings: Settings) -> None:
         self._service = service
         self._settings = settings
 
     def __call__(self) -> None:
-        """Take over `identity` and `principals`; a change of anything else is named in the log. Blocks.
+        """Apply `identity` and `principals`; log that other changes need a restart. Blocks.
 
         Raises `InvalidInput`, `InvalidOption`; then nothing has changed.
         """
@@ -34,11 +34,11 @@ class SettingsReload:
         after = read_settings(Path(before.place))
         if (after.identity is None) != (before.identity is None):
             raise InvalidOption(
-                f"{before.place}: identity settings are added or removed by a restart alone",
+                f"{before.place}: identity settings can only be added or removed by a restart",
                 hint="restart the service",
             )
         rights = Rights(after.principals)
-        if after.identity != before.identity:  # else what was fetched of the issuers is kept
+        if after.identity != before.identity:  # otherwise the fetched keys are kept
             self._service.identity = Identity(after.identity)
         self._service.rights = rights
         self._settings = replace(before, identity=after.identity, principals=after.principals)

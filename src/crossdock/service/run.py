@@ -1,4 +1,4 @@
-"""The service from its settings until it is told to stop."""
+"""Runs the service from its settings until a stop signal."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-GRACE = 10.0  # seconds that requests under way may take to end after a stop signal
+GRACE = 10.0  # seconds for open requests to end after a stop signal
 CONNECTIONS = 2000
-FIELD_SIZE = 16 * 1024  # bytes of a header: a token of Entra ID with its 200 groups has some 12 KiB
+FIELD_SIZE = 16 * 1024  # bytes of a header: a token of Entra ID with 200 groups has some 12 KiB
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "crossdock"
 
 
 class ServiceOptions(Struct, frozen=True, kw_only=True):
-    """What the command line says."""
+    """The options of the command line."""
 
     inventory: Inventory
     listen: str
@@ -58,8 +58,8 @@ class ServiceOptions(Struct, frozen=True, kw_only=True):
     key: Path | None = None
     state: Path
     settings: Settings = Settings()
-    is_dev: bool = False  # with a certificate and identities of its own making, besides those of the settings
-    dev_info: Path | None = None  # where it writes how to log in there
+    is_dev: bool = False  # with a generated certificate and identities besides those of the settings
+    dev_info: Path | None = None  # file for the instructions to log in there
 
 
 def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[str], None]) -> None:
@@ -81,7 +81,7 @@ def run(options: ServiceOptions, environ: Mapping[str, str], ready: Callable[[st
 
 
 def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
-    """The development cloud, if it is wanted. What an earlier one wrote of itself is gone then."""
+    """The development cloud, if requested. Removes the file of an earlier one."""
     if not options.is_dev:
         if options.dev_info is not None:
             raise InvalidOption("--dev-info says how to log in to the development cloud", hint="add --dev")
@@ -104,10 +104,10 @@ def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
 
 
 def _check(options: ServiceOptions, host: str) -> None:
-    """Raise `InvalidOption` where strangers could use the service or read what is sent to it."""
+    """Raise `InvalidOption` if strangers could use the service or read its traffic."""
     if is_loopback(host):
         if options.settings.identity is None:
-            log.warning("no identity settings: whoever reaches %s may import", options.listen)
+            log.warning("no identity settings: anybody who can reach %s may import", options.listen)
         return
     if options.settings.identity is None:
         raise InvalidOption(
@@ -149,7 +149,7 @@ async def _serve(
         )
         app = make_app(service)
         reloads = tls.reloads
-        if cloud is not None:  # its identities are of its own making
+        if cloud is not None:  # it generates its identities
             app.add_routes(cloud.routes())
         elif settings.place:
             reloads["settings"] = SettingsReload(service, settings)
@@ -180,7 +180,7 @@ async def _serve(
             if stopped.is_set():
                 log.info("stopping")
             service.is_stopping = True
-            await imports.stop()  # what runs is kept for the next start; polls are answered meanwhile
+            await imports.stop()  # running imports stay for the next start; polls are served meanwhile
             closing.set()
             await serving
         finally:
@@ -188,34 +188,34 @@ async def _serve(
 
 
 async def _first(stopped: asyncio.Event, serving: asyncio.Task[None]) -> None:
-    """Wait until the service is told to stop, or cannot serve."""
+    """Wait for the stop signal, or for the end of serving."""
     waiting = asyncio.create_task(stopped.wait())
     await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
 
 
 def _for_copies(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment without credentials that name no registry: any caller could have them sent anywhere."""
+    """The environment without credentials that name no registry: callers could send them to any host."""
     ignored = sorted(SIDE_VARIABLES & environ.keys())
     if ignored:
-        log.warning("%s: ignored; credentials of registries belong into the inventory", ", ".join(ignored))
+        log.warning("%s: ignored; credentials of registries belong in the inventory", ", ".join(ignored))
     files = [
         name for name in ("REGISTRY_AUTH_FILE", "DOCKER_AUTH_CONFIG", "DOCKER_CONFIG") if environ.get(name)
     ]
     if files:
-        log.warning("%s: used for registries of the inventory alone", ", ".join(files))
+        log.warning("%s: used only for registries of the inventory", ", ".join(files))
     return {name: value for name, value in environ.items() if name not in SIDE_VARIABLES}
 
 
 def _hosts(host: str, settings: Settings) -> frozenset[str]:
-    """The names that an anonymous service answers to, besides loopback's; none for one with identities."""
+    """The host names that an anonymous service accepts besides loopback's; with identities any."""
     if settings.identity is not None:
         return frozenset()
     return frozenset({host.lower(), (urlsplit(settings.public_url).hostname or host).lower()})
 
 
 def complete(inventory: Inventory) -> Inventory:
-    """The inventory with a subscription and group for every registry, as ARM's paths need."""
+    """The inventory with a subscription and group for every registry, which ARM's paths need."""
     subscription = next((each.subscription for each in inventory.registries if each.subscription), "")
     return replace(
         inventory,

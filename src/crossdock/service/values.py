@@ -1,4 +1,4 @@
-"""What the parts of the service hand to each other."""
+"""The values that the parts of the service exchange."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from crossdock.acr.request import ImportRequest
 from crossdock.inventory.values import ResourceId
 
 State = Literal["Accepted", "Running", "Succeeded", "Failed", "Canceled"]
-"""How far an import is. ``Canceled`` is ARM's spelling."""
+"""The state of an import. ``Canceled`` is ARM's spelling."""
 
 ENDED: frozenset[State] = frozenset({"Succeeded", "Failed", "Canceled"})
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who is calling. `id` is what settings and logs know."""
+    """The caller. Settings and logs name it by `id`."""
 
     id: str
     name: str = ""
     tenant: str = ""
     issuer: str = ""  # of a JSON web token; empty for a static one
-    others: tuple[str, ...] = ()  # what settings may call it besides `id`
+    others: tuple[str, ...] = ()  # other names that settings may use for it
 
 
 ANYBODY = Principal(id="anonymous")
-"""The caller of a service that has no identity settings, which listens on loopback only."""
+"""The caller of a service without identity settings, which listens on loopback only."""
 
 
 class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One of the causes in an ARM error: a phase, the registry and URL it was about, the status."""
+    """A cause in an ARM error: phase, registry, URL and status."""
 
     code: str
     message: str
@@ -38,9 +38,9 @@ class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Problem(Struct, frozen=True, kw_only=True):
-    """An error as ARM says it: ``{"error": {"code", "message", "target", "details"}}`` with `status`.
+    """An error in ARM's form: ``{"error": {"code", "message", "target", "details"}}``, with its `status`.
 
-    Never 408, 429 or 5xx for an import that failed: clients repeat polls on these (az-contract 2.4).
+    Never 408, 429 or 5xx for an import that failed: on these, clients repeat polls (az-contract 2.4).
     """
 
     status: int
@@ -50,7 +50,7 @@ class Problem(Struct, frozen=True, kw_only=True):
     details: tuple[Detail, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The body."""
+        """The response's body."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.target:
             error["target"] = self.target
@@ -62,29 +62,29 @@ class Problem(Struct, frozen=True, kw_only=True):
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """One import as it was asked for and allowed. `request` may hold the caller's secret."""
+    """One import as it was requested and permitted. `request` may hold the caller's secret."""
 
     registry: ResourceId  # the target, complete
     request: ImportRequest
     principal: Principal
-    request_id: str = ""  # x-ms-client-request-id: the same again is the same import
-    client: str = ""  # address, for the audit log
-    by_login: bool = False  # the principal has no right on the source: only its credentials give it
+    request_id: str = ""  # x-ms-client-request-id; repeating it returns the same import
+    client: str = ""  # its address, for the audit log
+    by_login: bool = False  # the principal has no right to the source, which must demand its credentials
 
 
 class Progress(Struct, kw_only=True):
-    """How far a running import is. Sizes in bytes, rates in bytes a second."""
+    """Progress of an import. Sizes in bytes, rates in bytes per second."""
 
     manifests: dict[str, str] = field(default_factory=dict)  # repo:tag or repo@digest → Pending, Succeeded
     bytes: int = 0  # moved by this import
-    present: int = 0  # that the target has: moved, mounted or there before
+    present: int = 0  # at the target: moved, mounted or there before
     total: int = 0  # of all blobs found so far
     rate: float = 0.0
-    blob: str = ""  # a digest that moves now
+    blob: str = ""  # a digest that is being moved
 
 
 class Operation(Struct, kw_only=True):
-    """An accepted import. Times are seconds since the epoch, 0 for what has not come yet."""
+    """An accepted import. Times are seconds since the epoch, 0 for what has not happened yet."""
 
     id: str
     order: Order
@@ -95,4 +95,4 @@ class Operation(Struct, kw_only=True):
     progress: Progress = field(default_factory=Progress)
     result: dict[str, Any] | None = None  # `ImportResult.as_dict`
     problem: Problem | None = None
-    source_digest: str = ""  # what the source's tag meant when it was looked at, once
+    source_digest: str = ""  # what the source's tag resolved to, once for all runs

@@ -1,1 +1,1 @@
-"""JSON web tokens of identity providers, verified. The network is for the providers' keys alone."""
+"""Verification of identity providers' JSON web tokens. Only their keys are fetched over the network."""

@@ -1,6 +1,6 @@
-"""The public keys of an issuer: RFC 7517 key sets, fetched when they are needed and kept for a while.
+"""The public keys of an issuer: RFC 7517 key sets, fetched when needed and cached.
 
-Only keys that can verify what is allowed here are kept: RSA of 2048 to 8192 bits and P-256.
+Only keys that fit the permitted algorithms are kept: RSA of 2048 to 8192 bits and P-256.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ log = logging.getLogger(__name__)
 MAX_DOCUMENT = 256 * 1024  # bytes; Entra ID's key set has some 20 KiB
 MAX_KEYS = 100
 TIMEOUT_S = 10.0  # of one document
-FRESH_S = 3600.0  # after which keys are fetched anew when one is needed
-STALE_S = 24 * 3600.0  # until when they stand while they cannot be fetched
-PAUSE_S = 60.0  # in which so many fetches may be made because of a key that is not there:
-FETCHES = 10  # an issuer that changes its keys right after they were read is believed, too
+FRESH_S = 3600.0  # after this, the next use fetches the keys again
+STALE_S = 24 * 3600.0  # how long keys stay in use while they cannot be fetched
+PAUSE_S = 60.0  # in which an unknown key may cause this many fetches:
+FETCHES = 10  # more than one, since an issuer may rotate its keys right after a fetch
 PAUSE_AFTER_FAILURE_S = 5.0
 RSA_BITS = range(2048, 8193)
 
 Algorithm = Literal["RS256", "PS256", "ES256"]
 KINDS: Mapping[str, str] = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC"}
-"""The algorithms that are allowed, and the ``kty`` of their keys. Never ``none``, never a shared secret."""
+"""The permitted algorithms and the ``kty`` of their keys. Never ``none``, never a shared secret."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Key(NamedTuple):
-    """A key, and what its owner says of it."""
+    """A key with its attributes in the key set."""
 
     kid: str
     kind: str  # kty
-    algorithm: str  # empty: every one of its kind
+    algorithm: str  # empty: any of its kind
     public: RSAPublicKey | EllipticCurvePublicKey
 
 
 def read_keys(document: Any) -> tuple[Key, ...]:
-    """The keys of a key set that can be used; others are passed over. Raises ValueError when it is none."""
+    """The usable keys of a key set. Raises ValueError for anything but a key set."""
     entries = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(entries, list) or len(entries) > MAX_KEYS:
         raise ValueError(f"not a key set of up to {MAX_KEYS} keys")
@@ -65,7 +65,7 @@ def _key(entry: Any) -> Key | None:
     kid, kind, algorithm = entry.get("kid", ""), entry.get("kty"), entry.get("alg", "")
     if not isinstance(kid, str) or (algorithm and KINDS.get(str(algorithm)) != kind):
         return None
-    # A private part, if somebody published one, is not read.
+    # A private part, if one was published, is not read.
     parts = {name: entry[name] for name in ("kty", "n", "e", "crv", "x", "y") if name in entry}
     try:
         if kind == "RSA":
@@ -90,7 +90,7 @@ class IssuerKeys:
         self._clock = clock
         self._keys: tuple[Key, ...] = ()
         self._fetched: float | None = None  # when, by the clock
-        self._tried_until = clock()  # no fetch before
+        self._tried_until = clock()  # no fetch before this time
         self._recent: deque[float] = deque(maxlen=FETCHES)  # when keys were fetched
         self._lock = asyncio.Lock()
         self._tls: ssl.SSLContext | None = None
@@ -109,11 +109,11 @@ class IssuerKeys:
             self._tls = _trusting(issuer)
 
     async def find(self, kid: str, algorithm: str) -> Key:
-        """The key `kid` for `algorithm`; with an empty `kid` the only one for it. May fetch.
+        """The key `kid` for `algorithm`; with an empty `kid`, the only key for it. May fetch.
 
-        Raises `TokenRefused`: ``key`` when there is none, ``unavailable`` when nobody can tell.
+        Raises `TokenRefused`: ``key`` for an unknown key, ``unavailable`` when the keys cannot be fetched.
         """
-        # While somebody fetches them, keys that still stand are good enough for others.
+        # While one caller fetches, the others use keys that are not too old.
         if (
             self._issuer.keys is None
             and not self._is_fresh()
@@ -143,11 +143,11 @@ class IssuerKeys:
         return self._fetched is None or self._clock() >= self._fetched + STALE_S
 
     async def _refresh(self) -> None:
-        """Fetch, unless that was tried just now. Raises `TokenRefused` when there is nothing to stand on."""
+        """Fetch, unless that was tried just now. Raises `TokenRefused` when there are no usable keys."""
         failed = "they could not be fetched just now"
         before = self._fetched
         async with self._lock:
-            if self._fetched != before:  # somebody did meanwhile
+            if self._fetched != before:  # another caller fetched meanwhile
                 return
             if self._clock() >= self._tried_until:
                 try:
@@ -166,7 +166,7 @@ class IssuerKeys:
             if self._too_old():
                 raise TokenRefused(
                     "unavailable",
-                    f"The keys of the token's issuer {self._issuer.issuer} cannot be had: {failed}.",
+                    f"The keys of the token's issuer {self._issuer.issuer} cannot be fetched: {failed}.",
                 )
 
     async def _fetch(self) -> Any:
@@ -188,23 +188,23 @@ class IssuerKeys:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(url, ssl=self._tls or True, allow_redirects=False) as answer,
+                session.get(url, ssl=self._tls or True, allow_redirects=False) as response,
             ):
-                if answer.status != 200:
-                    raise ValueError(f"{url} answered {answer.status}")
+                if response.status != 200:
+                    raise ValueError(f"{url} responded with {response.status}")
                 data = bytearray()
-                async for piece in answer.content.iter_chunked(65536):
+                async for piece in response.content.iter_chunked(65536):
                     data += piece
                     if len(data) > MAX_DOCUMENT:
                         raise ValueError(f"{url} has over {MAX_DOCUMENT} bytes")
         except TimeoutError:
-            raise ValueError(f"{url} did not answer within {TIMEOUT_S:g} s") from None
+            raise ValueError(f"{url} did not respond within {TIMEOUT_S:g} s") from None
         except aiohttp.ClientError as error:
             raise ValueError(f"{url}: {error}") from None
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
-            raise ValueError(f"{url} is no JSON") from None
+            raise ValueError(f"{url} is not JSON") from None
 
 
 def _is_safe(url: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whom to believe, and why a token was refused."""
+"""Trusted issuers, and the reasons for refusing a token."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any, Literal
 from msgspec import Struct
 
 Reason = Literal[
-    "malformed",  # no JSON web token, or over the limit
-    "algorithm",  # not signed by one of the algorithms that are allowed
-    "issuer",  # nobody we know
-    "key",  # its issuer has no such key
+    "malformed",  # not a JSON web token, or too long
+    "algorithm",  # not signed with a permitted algorithm
+    "issuer",  # not one of ours
+    "key",  # its issuer does not have the key
     "signature",
     "expired",
     "early",  # not valid yet
-    "audience",  # meant for somebody else
+    "audience",  # meant for another service
     "claims",  # a claim that every token needs is missing or of a wrong type
-    "unavailable",  # the issuer's keys cannot be had now: nothing is known of the token
+    "unavailable",  # the issuer's keys cannot be fetched, so the token cannot be judged
 ]
 
 
 class Issuer(Struct, frozen=True, kw_only=True):
-    """An identity provider whose tokens count."""
+    """An identity provider whose tokens are accepted."""
 
     issuer: str  # its ``iss``, compared byte by byte
     audiences: tuple[str, ...]  # one of them must be an ``aud`` of the token
-    jwks_uri: str = ""  # where its keys are; empty: as its OpenID configuration says
-    ca_file: Path | None = None  # trusted besides the system's, for its keys
-    keys: Mapping[str, Any] | None = None  # its key set (RFC 7517), when it need not be fetched
+    jwks_uri: str = ""  # URL of its keys; empty: from its OpenID configuration
+    ca_file: Path | None = None  # CAs trusted for its keys besides the system's
+    keys: Mapping[str, Any] | None = None  # its key set (RFC 7517), which is then never fetched
 
 
 class TokenRefused(Exception):
-    """A token that does not count. ``.reason`` says why; the text never holds the token."""
+    """A token that is not accepted. ``.reason`` says why; the message never contains the token."""
 
     reason: Reason
 

@@ -1,6 +1,6 @@
-"""Tokens to claims: what is believed of a token, and only after its signature was verified (RFC 7519, 8725).
+"""From tokens to claims, which are believed only after the signature was verified (RFC 7519, 8725).
 
-The texts are Azure Resource Manager's where it has one.
+Messages are Azure Resource Manager's where it has one.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import jwt
 from crossdock.webtokens.keys import KINDS, IssuerKeys
 from crossdock.webtokens.values import Issuer, TokenRefused
 
-MAX_TOKEN = 64 * 1024  # characters; with many groups those of Entra ID have some 16 KiB
+MAX_TOKEN = 64 * 1024  # characters; Entra ID's tokens with many groups have some 16 KiB
 LEEWAY_S = 60.0  # between its issuer's clock and ours
 _REQUIRED = ["exp", "iss", "aud"]
-_SHOWN = 200  # characters of a claim that a message quotes
+_SHOWN = 200  # characters of a claim in a message
 
 
 class Verifier:
@@ -30,11 +30,11 @@ class Verifier:
             self.add(each)
 
     def add(self, issuer: Issuer) -> None:
-        """From now on the tokens of this issuer count, too. Raises as `__init__`."""
+        """Accept this issuer's tokens as well from now on. Raises as `__init__`."""
         self._issuers[issuer.issuer] = (issuer, IssuerKeys(issuer))
 
     async def claims(self, token: str) -> Mapping[str, Any]:
-        """What a token says that one of the issuers signed for one of its audiences, and that lives now.
+        """The claims of a valid token: signed by one of the issuers, for one of its audiences, not expired.
 
         May fetch keys, for up to 20 s. Raises `TokenRefused`.
         """
@@ -57,31 +57,33 @@ class Verifier:
         except jwt.InvalidTokenError as error:
             raise _refusal(error, issuer, said) from None
         except (ValueError, OverflowError, TypeError):
-            raise TokenRefused("claims", "The access token is invalid: its times are no times.") from None
+            raise TokenRefused("claims", "The access token is invalid: its times are not times.") from None
         return claims
 
 
 def _unverified(token: str) -> tuple[str, str, Mapping[str, Any]]:
-    """Algorithm, key's name (empty: not said) and claims, to choose a key by and for nothing else."""
+    """Algorithm, key id (empty: not given) and claims, only to choose a key by."""
     if len(token) > MAX_TOKEN or not token.isascii():
-        raise TokenRefused("malformed", "The access token is invalid: it is too long, or no text of a token.")
+        raise TokenRefused(
+            "malformed", "The access token is invalid: it is too long, or not the text of a token."
+        )
     try:
         header = jwt.get_unverified_header(token)
         said = jwt.decode(token, options={"verify_signature": False})
     except (jwt.InvalidTokenError, ValueError, OverflowError, TypeError, RecursionError):
-        raise TokenRefused("malformed", "The access token is invalid: it is no JSON web token.") from None
+        raise TokenRefused("malformed", "The access token is invalid: it is not a JSON web token.") from None
     algorithm, kid = str(header.get("alg")), header.get("kid", "")
     if algorithm not in KINDS:
         raise TokenRefused(
             "algorithm", f"The access token is invalid: it is not signed by {' or '.join(KINDS)}."
         )
     if not isinstance(kid, str):
-        raise TokenRefused("malformed", "The access token is invalid: its kid is no text.")
+        raise TokenRefused("malformed", "The access token is invalid: its kid is not a string.")
     return algorithm, kid, said
 
 
 def _refusal(error: jwt.InvalidTokenError, issuer: Issuer, said: Mapping[str, Any]) -> TokenRefused:
-    """Why PyJWT refused. All but the signature is looked at after the signature, so claims may be quoted."""
+    """PyJWT's error as ours. It checks the signature before the rest, so messages may quote claims."""
     match error:
         case jwt.InvalidSignatureError():
             return TokenRefused("signature", "The access token is invalid: its signature is wrong.")
@@ -102,8 +104,10 @@ def _refusal(error: jwt.InvalidTokenError, issuer: Issuer, said: Mapping[str, An
         case jwt.MissingRequiredClaimError():
             return TokenRefused("claims", f"The access token is invalid: it has no {error.claim}.")
         case jwt.InvalidKeyError() | jwt.InvalidAlgorithmError():
-            return TokenRefused("algorithm", "The access token is invalid: it does not fit its issuer's key.")
-    return TokenRefused("claims", "The access token is invalid: a claim is of a wrong type.")
+            return TokenRefused(
+                "algorithm", "The access token is invalid: it does not match its issuer's key."
+            )
+    return TokenRefused("claims", "The access token is invalid: a claim has a wrong type.")
 
 
 def _quoted(claim: Any) -> str:

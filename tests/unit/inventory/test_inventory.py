@@ -72,9 +72,9 @@ def test_an_empty_file_is_an_empty_inventory() -> None:
         ("registries:\n  - name: a\n    tls:\n      insecure: true\n", 4, "unknown key 'insecure'"),
         ("registries:\n  - name: a\n    credentials:\n      password: x\n", 4, "unknown key 'password'"),
         ("registries:\n  - login_server: a.example\n", 2, "has no name"),
-        ("registries:\n  - name: [a]\n", 2, "must be a text, not a list"),
+        ("registries:\n  - name: [a]\n", 2, "must be a string, not a list"),
         ("registries: {}\n", 1, "must be a list, not a mapping"),
-        ("registries:\n  - a\n", 2, "must be a mapping, not a text"),
+        ("registries:\n  - a\n", 2, "must be a mapping, not a string"),
         ("registries:\n  - name: a\n    location:\n", 3, "has no value"),
         ("registries:\n  - name: a\n    tls: {plain_http: 'true'}\n", 3, "true or false"),
         ("registries:\n  - name: a\n    tls: {plain_http: true, ca: x}\n", 3, "contradict"),
@@ -88,7 +88,7 @@ def test_an_empty_file_is_an_empty_inventory() -> None:
             3,
             "credentials must have",
         ),
-        ("registries:\n  - name: a\n\n  - name: A\n", 4, "is the one of inv.yaml:2 again"),
+        ("registries:\n  - name: a\n\n  - name: A\n", 4, "is the same as that of inv.yaml:2"),
         ("registries:\n  - name: a\n    name: b\n", 3, "'name' twice"),
         ("hosts:\n  docker.io: 5002/x\n", 2, "not of the form"),
         ("hosts:\n  docker.io: 127.0.0.1:0\n", 2, "the port from 1 to 65535"),
@@ -125,7 +125,7 @@ def test_the_schema_itself_says_what_a_port_is(port: int) -> None:
 def test_a_secret_is_not_read_for_who_has_credentials_of_their_own() -> None:
     inventory = read("registries:\n  - name: a\n    credentials: {username: u, password_env: P}\n")
     assert inventory.options_for("a.azurecr.io", {}, with_credentials=False) == RegistryOptions()
-    with pytest.raises(CredentialsError, match="no P"):
+    with pytest.raises(CredentialsError, match="P, the environment variable of its password, is not set"):
         inventory.options_for("a.azurecr.io", {})
 
 

@@ -131,17 +131,21 @@ principals:
         (
             f"identity:\n  tokens:\n  - {{name: a, sha256: {HASH}}}\n  - {{name: a, sha256: {'CD' * 32}}}\n",
             4,
-            "token 'a' stands there twice",
+            "token 'a' is listed twice",
         ),
         (
             f"identity:\n  tokens:\n  - {{name: a, sha256: {HASH}}}\n  - {{name: b, sha256: {'AB' * 32}}}\n",
             4,
-            "the hash of another one",
+            "the same hash as another one",
         ),
-        (TWO.replace("b.example", "a.example"), 4, "stands there twice"),
+        (TWO.replace("b.example", "a.example"), 4, "is listed twice"),
         (TWO + "  - id: x\n    roles: []\n", 9, "has no issuer, and there are several"),
-        (TWO + "  - id: x\n    issuer: https://c.example\n    roles: []\n", 10, "none of identity.issuers"),
-        (TWO + "  - {id: ci, roles: []}\n", 9, "principal 'ci' stands there twice"),
+        (
+            TWO + "  - id: x\n    issuer: https://c.example\n    roles: []\n",
+            10,
+            "not one of identity.issuers",
+        ),
+        (TWO + "  - {id: ci, roles: []}\n", 9, "principal 'ci' is listed twice"),
         ("principals:\n- id: a\n", 2, "principals[0] has no roles"),
         (
             "principals:\n- id: a\n  roles:\n  - {actions: [push], registries: [a]}\n",

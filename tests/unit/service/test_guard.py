@@ -205,12 +205,12 @@ def test_names_of_this_machine_are_no_sources(host: str) -> None:
     ],
 )
 def test_what_is_no_host_is_no_source(registry: str) -> None:
-    with pytest.raises(InvalidInput, match="is no host"):
+    with pytest.raises(InvalidInput, match="is not a host"):
         guard(allow=("*",)).check_source(registry)
 
 
 def test_a_password_before_the_host_is_not_repeated() -> None:
-    with pytest.raises(InvalidInput, match="is no host") as raised:
+    with pytest.raises(InvalidInput, match="is not a host") as raised:
         guard(allow=("*",)).check_source("user:secret@registry.example")
     assert "***@registry.example" in str(raised.value)
     assert "secret" not in str(raised.value)

@@ -174,7 +174,7 @@ def test_a_damaged_file_is_left_and_said_so(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError, match="it is damaged") as raised:
         OperationStore(tmp_path)
-    assert raised.value.hint.startswith("go on without the imports that it holds: mv ")
+    assert raised.value.hint.startswith("continue without the imports in it: mv ")
     assert (tmp_path / FILE).read_bytes() == b"no database" * 1000
 
 
@@ -189,7 +189,7 @@ def test_what_to_do_about_a_file_that_is_damaged_inside_is_said_as_well(tmp_path
     with pytest.raises(StoreError) as raised:
         OperationStore(tmp_path)
     assert str(raised.value).count("cannot be used") == 1
-    assert raised.value.hint.startswith("go on without the imports that it holds: mv ")
+    assert raised.value.hint.startswith("continue without the imports in it: mv ")
 
 
 def test_a_damaged_row_is_passed_over(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ async def test_known_keys_stand_for_a_day_while_the_issuer_is_down(
     with pytest.raises(TokenRefused) as caught:
         await found.find("k1", "RS256")
     assert caught.value.reason == "unavailable"
-    assert "answered 503" in caplog.text
+    assert "responded with 503" in caplog.text
 
 
 async def test_nobody_waits_for_keys_that_somebody_fetches_while_known_ones_stand(server: KeyServer) -> None:
@@ -291,20 +291,20 @@ async def test_an_issuer_that_never_answers_is_given_up(
 ) -> None:
     monkeypatch.setattr(keys, "TIMEOUT_S", 0.05)
     server.hold = asyncio.Event()
-    with pytest.raises(TokenRefused, match="did not answer") as caught:
+    with pytest.raises(TokenRefused, match="did not respond") as caught:
         await fetching(server, Clock()).find("k1", "RS256")
     assert caught.value.reason == "unavailable"
     server.hold.set()
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
-    ({"status": 500}, "answered 500"),
-    ({"status": 404}, "answered 404"),
-    ({"body": b"<html>"}, "is no JSON"),
-    ({"body": b"[" * 100_000}, "is no JSON"),
+    ({"status": 500}, "responded with 500"),
+    ({"status": 404}, "responded with 404"),
+    ({"body": b"<html>"}, "is not JSON"),
+    ({"body": b"[" * 100_000}, "is not JSON"),
     ({"body": b"{}"}, "not a key set"),
     ({"body": b" " * (keys.MAX_DOCUMENT + 1)}, "has over 262144 bytes"),
-    ({"location": "http://127.0.0.1:1/keys"}, "answered 302"),
+    ({"location": "http://127.0.0.1:1/keys"}, "responded with 302"),
     ({"configuration": {"issuer": "https://another.example"}}, "of another issuer"),
     ({"configuration": {"jwks_uri": "http://keys.example/"}}, "no jwks_uri with https"),
     ({"configuration": {"jwks_uri": "https://u:p@keys.example/"}}, "no jwks_uri with https"),

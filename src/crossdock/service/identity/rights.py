@@ -1,4 +1,4 @@
-"""What a principal may do with which registries of the inventory. The texts are Azure Resource Manager's."""
+"""The rights of principals on registries of the inventory. Messages are Azure Resource Manager's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINKED: dict[Action, str] = {"importImage": "importImage/action", "read": "read
 
 
 class Rights:
-    """Who may do what. Nobody but `ANYBODY`, who is there without identity settings alone, may all."""
+    """Who may do what. `ANYBODY`, the caller of a service without identity settings, may do everything."""
 
     def __init__(self, principals: Iterable[PrincipalSettings]) -> None:
         self._principals = tuple(principals)
@@ -49,8 +49,8 @@ class Rights:
     def check_import(self, principal: Principal, target: Entry, source: Entry | None) -> None:
         """Raise `Refused` (403) unless the principal may import to `target`, and read and pull from `source`.
 
-        `source` is the registry of the inventory that is read with the service's own credentials; None when
-        it is another, or the caller brings credentials. Its refusal is a ``LinkedAuthorizationFailed``.
+        `source` is a registry of the inventory, read with the service's own credentials; None for another
+        one, or when the caller brings credentials. Its refusal is a ``LinkedAuthorizationFailed``.
         """
         self.check(principal, "importImage", target)
         if source is None:
@@ -66,7 +66,7 @@ class Rights:
             raise _forbidden("LinkedAuthorizationFailed", message)
 
     def may_read(self, principal: Principal, source: Entry) -> bool:
-        """Whether the principal may import from `source` as the service does."""
+        """Whether the principal may import from `source` with the service's credentials."""
         return not self._missing(principal, source)
 
     def _missing(self, principal: Principal, source: Entry) -> tuple[Action, ...]:
@@ -77,8 +77,8 @@ class Rights:
 def _is(settings: PrincipalSettings, principal: Principal) -> bool:
     """Whether the settings mean this principal.
 
-    Without an issuer they may mean whoever the only issuer calls so: several need it to be named
-    (`crossdock.service.config`), and a static token's name is refused to others (`Identity`).
+    Without an issuer they also mean the only issuer's principal of this id: with several issuers they must
+    name one (`crossdock.service.config`), and nobody else may use a static token's name (`Identity`).
     """
     if settings.issuer and settings.issuer != principal.issuer:
         return False
@@ -86,10 +86,10 @@ def _is(settings: PrincipalSettings, principal: Principal) -> bool:
 
 
 def _fits(pattern: str, registry: Entry) -> bool:
-    """Whether name or login server are of the pattern, where ``*`` alone is special."""
+    """Whether name or login server match the pattern, where only ``*`` is special."""
     if registry.is_at(registry_key(pattern)):
         return True
-    plain = pattern.lower().replace("[", "[[]")  # an address of IPv6 is no set of characters
+    plain = pattern.lower().replace("[", "[[]")  # an IPv6 address, not a set of characters
     return any(fnmatchcase(name.lower(), plain) for name in (registry.name, registry.login_server))
 
 

@@ -1,4 +1,4 @@
-"""Bearer tokens to principals. Refusals are Azure Resource Manager's errors; tokens stand in no message."""
+"""From bearer tokens to principals. Refusals are ARM's errors; no message quotes a token."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CODES: Mapping[Reason, str] = {
 
 
 class Identity:
-    """Whom the service knows. For one event loop."""
+    """Authenticates callers. For one event loop."""
 
     def __init__(self, settings: IdentitySettings | None) -> None:
-        """None: whoever comes is let in, whatever they bring, as `ANYBODY`.
+        """None: every caller is `ANYBODY`, whatever it sends.
 
         Nothing is fetched yet. Raises `InvalidInput` when a CA file cannot be used.
         """
@@ -37,16 +37,19 @@ class Identity:
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody is let in."""
+        """Whether every caller is let in."""
         return self._settings is None
 
     def believe(self, issuer: Issuer) -> None:
-        """From now on the tokens of this issuer count, too. Raises as `__init__`."""
+        """Accept this issuer's tokens as well from now on. Raises as `__init__`."""
         self._verifier.add(issuer)
         self._issuers.append(issuer.issuer)
 
     async def authenticate(self, authorization: str | None) -> Principal:
-        """Who it is that sends this ``Authorization``. May fetch an issuer's keys. Raises `Refused`."""
+        """The sender of this ``Authorization``. May fetch an issuer's keys.
+
+        Raises `Refused`: 401, or 503 when the keys cannot be fetched.
+        """
         if self._settings is None:
             return ANYBODY
         if not authorization:
@@ -65,14 +68,14 @@ class Identity:
             principal = principal_of(await self._verifier.claims(token))
         except TokenRefused as refused:
             raise self._refused_for(refused) from None
-        if self._names.intersection(
-            (principal.id, *principal.others)
-        ):  # a static token's name is not for others to take
-            raise self._refused(_INVALID, "The access token is invalid: its bearer's name is another's.")
+        if self._names.intersection((principal.id, *principal.others)):
+            raise self._refused(
+                _INVALID, "The access token is invalid: its bearer's name belongs to another principal."
+            )
         return principal
 
     def _static(self, token: str) -> str | None:
-        """Whose static token it is. Takes as long for every token."""
+        """The name of a static token. Takes equally long for every token."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found = None
         for each in self._settings.tokens if self._settings else ():
@@ -96,15 +99,15 @@ class Identity:
 
 
 def principal_of(claims: Mapping[str, Any]) -> Principal:
-    """Who a verified token speaks for. Raises `TokenRefused`.
+    """The principal of a verified token. Raises `TokenRefused`.
 
-    The id is ``oid`` (Entra ID's object), else ``sub``; the application counts only where the token is its
-    own, since everybody who signed in through it has it in ``appid`` or ``azp``.
+    The id is ``oid`` (Entra ID's object), else ``sub``. The application (``appid``, ``azp``) is a name only
+    in its own tokens, since every user who signs in through it has it in theirs.
     """
     oid, sub = _text(claims, "oid"), _text(claims, "sub")
     application = _text(claims, "appid") or _text(claims, "azp")
     is_own = claims.get("idtyp") == "app" or not sub or sub in (oid, application)
-    if "scp" in claims:  # Entra ID: delegated by a person
+    if "scp" in claims:  # Entra ID: delegated by a user
         is_own = False
     own = application if is_own else ""
     names = tuple(dict.fromkeys(filter(None, (oid, own, sub))))
@@ -124,8 +127,8 @@ def principal_of(claims: Mapping[str, Any]) -> Principal:
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:
-    """A claim that names somebody; empty when it is not there. Raises `TokenRefused` for what is no name."""
+    """A claim that is a name; empty without it. Raises `TokenRefused` for a value that is not a name."""
     value = claims.get(name, "")
     if not isinstance(value, str) or len(value) > MAX_NAME or not value.isprintable():
-        raise TokenRefused("claims", f"The access token is invalid: its {name} is no name.")
+        raise TokenRefused("claims", f"The access token is invalid: its {name} is not a name.")
     return value

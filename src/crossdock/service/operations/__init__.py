@@ -1,1 +1,1 @@
-"""Imports that were accepted: kept, queued, run and told about."""
+"""Accepted imports: stored, queued, run and reported."""

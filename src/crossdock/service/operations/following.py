@@ -1,4 +1,4 @@
-"""How far an import is, from what the engine tells."""
+"""The progress of an import, from the engine's events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
 from crossdock.service.values import Progress
 
-MOST_ENTRIES = 1000  # of manifests, in one answer
+MOST_ENTRIES = 1000  # manifests in one response
 
 
 class Following:
@@ -30,10 +30,10 @@ class Following:
         self._progress = progress
         self._targets = {str(each): each for each in plan.targets}
         self._counts = CopyCounts(clock)
-        self._repository = ""  # of the copy under way
+        self._repository = ""  # of the current copy
 
     def found(self, source: FoundSource) -> None:
-        """The source is known: nothing of it is copied yet."""
+        """The source is known, and nothing of it copied yet."""
         targets = self._targets.values()
         below: tuple[Descriptor, ...] = (source.root, *source.manifests) if source.manifests else ()
         tags = () if below else (_tagged(each) for each in targets if each.tag)

@@ -1,7 +1,7 @@
-"""How fast an import gets on: one that a registry holds up leaves its place to others, and ends at last.
+"""The pace of an import: one that a registry holds up gives its place to others, and fails in the end.
 
-What counts is work that is done, not that something happens: a registry that sends a few bytes every second
-holds an import up as one does that is silent.
+What counts is work done, not activity: a registry that sends a few bytes per second holds an import up as
+much as a silent one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from crossdock.events import BlobDone, BlobProgress, Event, ManifestDone
 
-STEP = 16 << 10  # bytes that a blob or manifest counts for besides its own, once the target has it
-LEAST = 16 << 10  # bytes of work a second; a single small image has more
-PATIENCE_S = 10.0  # over which the pace is taken
+STEP = 16 << 10  # bytes that a blob or manifest counts for in addition to its own, once the target has it
+LEAST = 16 << 10  # bytes of work per second; even one small image does more
+PATIENCE_S = 10.0  # the period over which the pace is measured
 STALL_WORK = 32 << 20  # bytes of work …
-STALL_S = 3600.0  # … within this: longer than the engine's own bounds, a commit of 600 s asked for 6 times
+STALL_S = 3600.0  # … within this: longer than the engine's own bounds, six attempts at a commit of 600 s
 
 
 class Work:
@@ -23,7 +23,7 @@ class Work:
 
     def __init__(self) -> None:
         self.done = 0
-        self._sent: dict[str, int] = {}  # of blobs under way; bytes that are sent again are no work
+        self._sent: dict[str, int] = {}  # of blobs in flight; bytes that are sent again do not count
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
@@ -40,10 +40,10 @@ class Work:
 
 
 class Pace:
-    """Looks at `work` every `PATIENCE_S`: calls `slow` when it is held up, and `moved` when it is no more.
+    """Checks `work` every `PATIENCE_S`: calls `slow` when it is held up, and `moved` when it no longer is.
 
-    `slow` is told how much was done meanwhile. For one event loop, in a ``with`` block, at whose end neither
-    is called.
+    `slow` gets the work done in the period. For one event loop, in a ``with`` block; neither is called after
+    it.
     """
 
     def __init__(self, work: Work, slow: Callable[[int], None], moved: Callable[[], None]) -> None:

@@ -1,9 +1,9 @@
-"""Who is next: a fair queue with limits, without tasks and clocks.
+"""A fair queue with limits, without tasks and clocks.
 
-Principals take turns, whoever was served last waits longest. Each one's imports begin in the order in which
-they came, but for those whose registry has as many as it may: they are passed over until it has fewer, and
-keep nobody waiting. Nor does a job that runs and is set aside, because a registry holds it up: neither its
-place nor, for other principals, those of its registries.
+Principals take turns: the one served last waits longest. Each principal's jobs start in the order in which
+they came, except that a job whose registry is at its limit is passed over until the registry has room, and
+blocks no other job. A running job that a registry holds up is set aside: it no longer takes a place, nor, for
+other principals, the places of its registries.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from msgspec import Struct
 
 from crossdock.errors import QueueFull
 
-OWN_SHARE = 10  # of so many places in the queue, one is for each principal whoever has the others
-MOST_ASIDE = 8  # of one principal, for each that may run at once, after which it starts no others
+OWN_SHARE = 10  # one place in this many of the queue is each principal's own, even when others have filled it
+MOST_ASIDE = 8  # jobs set aside per principal and per running place; with more, it starts no others
 
 
 class Job(Struct, frozen=True):
-    """One import, as far as the queue is concerned. `registries`: the keys of source and target."""
+    """One import in the queue. `registries` are the keys of source and target."""
 
     id: str
     principal: str
@@ -27,16 +27,18 @@ class Job(Struct, frozen=True):
 
 
 class FairQueue:
-    """Jobs that wait and jobs that run, each in one of both until it is removed."""
+    """Waiting and running jobs, until they are removed."""
 
     def __init__(self, *, at_once: int, per_registry: int, length: int) -> None:
-        """At most `at_once` run, `per_registry` of them for each registry, and `length` wait."""
+        """At most `at_once` jobs run, `per_registry` of them for each registry, and `length` wait."""
         self._at_once = at_once
         self._per_registry = per_registry
         self._length = length
-        self._waiting: dict[str, dict[str, Job]] = {}  # principal → id → job; whose turn it is comes first
+        self._waiting: dict[str, dict[str, Job]] = {}  # principal → id → job; the next one's turn is first
         self._running: dict[str, Job] = {}
-        self._aside: dict[str, frozenset[str]] = {}  # of the running: the registries it still counts for
+        self._aside: dict[
+            str, frozenset[str]
+        ] = {}  # running jobs that are set aside → the registries they still count for
 
     @property
     def waiting(self) -> int:
@@ -49,25 +51,25 @@ class FairQueue:
         return len(self._running)
 
     def check_room(self, principal: str, coming: Counter[str]) -> None:
-        """Raise `QueueFull` when the principal may add no other job; of each, `coming` are on their way.
+        """Raise `QueueFull` when the principal may not add a job; `coming` counts jobs that will be added.
 
-        One that could run at once needs no place to wait in. A principal of which few wait may add one,
-        though others have filled the queue.
+        A job that can run at once needs no place in the queue. A principal with few waiting jobs may add one
+        even when others have filled the queue.
         """
         at_work, waiting = self.running - len(self._aside), self.waiting + coming.total()
         own = len(self._waiting.get(principal, ())) + coming[principal]
         if waiting + at_work >= self._length + self._at_once and own >= self._length // OWN_SHARE:
             raise QueueFull(
-                f"{waiting} imports are waiting, and the service takes no more for now",
+                f"{waiting} imports are waiting, and the service accepts no more for now",
                 hint="post it again when some of them have ended",
             )
 
     def add(self, job: Job) -> None:
-        """Let a job wait behind those of its principal. There is room for what was accepted before."""
+        """Append a job to those of its principal. Jobs accepted before a restart always have room."""
         self._waiting.setdefault(job.principal, {})[job.id] = job
 
     def start_next(self) -> Job | None:
-        """The job whose turn it is, which runs from now on; None when none may."""
+        """The next job, now running; None when none may start."""
         if len(self._running) - len(self._aside) >= self._at_once:
             return None
         aside = Counter(self._running[job_id].principal for job_id in self._aside)
@@ -80,13 +82,13 @@ class FairQueue:
                 del self._waiting[principal]
                 del jobs[job.id]
                 if jobs:
-                    self._waiting[principal] = jobs  # behind all others
+                    self._waiting[principal] = jobs  # behind all other principals
                 self._running[job.id] = job
                 return job
         return None
 
     def remove(self, job_id: str) -> None:
-        """The job has ended, or is not to run."""
+        """Remove a job that has ended, or will not run."""
         self._aside.pop(job_id, None)
         if self._running.pop(job_id, None) is not None:
             return
@@ -97,17 +99,17 @@ class FairQueue:
                 return
 
     def set_aside(self, job_id: str, slow: frozenset[str]) -> None:
-        """The running job is held up by one of `slow`, and counts for these alone from now on."""
+        """One of the registries `slow` holds the running job up; it counts only for these from now on."""
         job = self._running.get(job_id)
         if job is not None and job_id not in self._aside:
             self._aside[job_id] = job.registries & slow
 
     def take_back(self, job_id: str) -> None:
-        """The job goes on and counts as before, though there may be one too many for a while."""
+        """The job moves again and counts as before, even if a limit is exceeded for a while."""
         self._aside.pop(job_id, None)
 
     def _users(self) -> dict[str, list[Job]]:
-        """Of each registry, the running jobs that count for it."""
+        """The running jobs that count for each registry."""
         users: dict[str, list[Job]] = {}
         for job in self._running.values():
             for registry in self._aside.get(job.id, job.registries):
@@ -118,7 +120,7 @@ class FairQueue:
         return all(self._has_room(job, users.get(registry, [])) for registry in job.registries)
 
     def _has_room(self, job: Job, users: list[Job]) -> bool:
-        """Whether a registry with these users takes one more: it is not full, or by slow jobs of others."""
+        """Whether a registry has room: it is below its limit, or has only slow jobs of other principals."""
         if len(users) < self._per_registry:
             return True
         return all(each.id in self._aside and each.principal != job.principal for each in users)

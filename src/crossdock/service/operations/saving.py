@@ -1,7 +1,7 @@
-"""Writing to the store without keeping the event loop waiting for the disk.
+"""Writes to the store without blocking the event loop.
 
-One thread writes. What comes while it is at work is written together next, so a burst of imports costs a few
-waits for the disk and not one each. How far running imports are is written at most once in `PERIOD_S`.
+One thread writes. Statements that arrive meanwhile are written together next, so that a burst of imports
+costs a few syncs of the disk and not one each. Progress is written at most once per `PERIOD_S`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from crossdock.transfer.tasks import ended
 log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0  # between snapshots of running imports
-CLEANING_S = 600.0  # between looks for results that are too old
-MOST_AT_ONCE = 256  # statements' owners in one transaction, so that none waits long
+CLEANING_S = 600.0  # between removals of old results
+MOST_AT_ONCE = 256  # callers in one transaction, so that none waits long
 
 _Waiting = tuple[Sequence[Statement], asyncio.Future[None]]
 
 
 class Saving:
-    """The only writer of a store. Use it in an ``async with`` block; what was noted is written at its end."""
+    """The only writer of a store. Use it in an ``async with`` block, whose end writes noted changes."""
 
     def __init__(self, store: OperationStore, keep_s: float, now: Callable[[], float] = time.time) -> None:
-        """Results are kept for `keep_s` seconds; `now` gives seconds since 1970."""
+        """Results are kept for `keep_s` seconds; `now` returns seconds since 1970."""
         self._store = store
         self._keep_s = keep_s
         self._now = now
@@ -51,14 +51,14 @@ class Saving:
         await self._task
 
     async def save(self, statements: Sequence[Statement]) -> None:
-        """Write them now; they are on disk when this returns. Raises `StoreError`."""
+        """Write `statements` now; they are on disk when this returns. Raises `StoreError`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((statements, done))
         self._wake.set()
         await done
 
     def note(self, operation: Operation) -> None:
-        """Have it written within about `PERIOD_S`, as it is then. Tried again until the disk takes it."""
+        """Write the operation as it is within about `PERIOD_S`. Retried until it succeeds."""
         self._noted[operation.id] = operation
 
     async def _run(self) -> None:
@@ -92,7 +92,7 @@ class Saving:
         except StoreError as error:
             self._failed(error, waiting)
             self._noted = {**noted, **self._noted}
-        except Exception as error:  # a bug: whoever waits learns of it, and the others are served
+        except Exception as error:  # a bug: its callers get an error, later ones are served
             log.exception("imports were not written")
             self._failed(StoreError(f"the imports cannot be written: {type(error).__name__}"), waiting)
         else:

@@ -32,9 +32,9 @@ _POST_AGAIN = "post the import again, with its credentials"
 
 
 def read_key(key_file: Path | None, key_env: str, environ: Mapping[str, str]) -> str:
-    """The text of the key; empty when none is set. Blocks.
+    """The key's text; empty when none is set. Blocks.
 
-    Raises `InvalidOption` for a file that cannot be read, holds no key, or is open to others.
+    Raises `InvalidOption` for a file that cannot be read, does not hold a key, or is accessible to others.
     """
     if key_file is not None:
         place = f"key_file {key_file}"
@@ -61,19 +61,19 @@ def read_key(key_file: Path | None, key_env: str, environ: Mapping[str, str]) ->
     if not (_key_bytes(text) or len(text) >= SHORTEST_PASSPHRASE):
         raise InvalidOption(
             f"{place} does not hold a key: 32 bytes in base64 or hexadecimal, or a passphrase of"
-            f" {SHORTEST_PASSPHRASE} characters and more",
+            f" at least {SHORTEST_PASSPHRASE} characters",
             hint="make one with: openssl rand -base64 32",
         )
     return text
 
 
 class Sealer:
-    """Encrypts credentials, and tells whether requests are the same. ``repr`` shows nothing of the key."""
+    """Encrypts credentials and marks equal requests. ``repr`` does not show the key."""
 
     def __init__(self, key: str, salt: bytes) -> None:
-        """`key` as `read_key` gives it; `salt` belongs to the state folder. Takes 0.1 s for a passphrase."""
+        """`key` is from `read_key`; `salt` belongs to the state folder. Takes 0.1 s for a passphrase."""
         self.keeps = bool(key)
-        """Whether another process with the same key can open what this one sealed."""
+        """Whether another process with the same key can open what this one seals."""
         master = os.urandom(KEY_BYTES)
         if key:
             master = _key_bytes(key) or hashlib.scrypt(key.encode(), salt=salt, **_SCRYPT)
@@ -81,7 +81,7 @@ class Sealer:
         self._marking = hmac.digest(master, b"requests" + salt, "sha256")
 
     def seal(self, operation_id: str, credentials: SourceCredentials) -> bytes | None:
-        """What may be kept on disk; None without a key."""
+        """The encrypted credentials for the disk; None without a key."""
         if not self.keeps:
             return None
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -91,7 +91,7 @@ class Sealer:
         return nonce + AESGCM(self._key).encrypt(nonce, plain, operation_id.encode())
 
     def open(self, operation_id: str, sealed: bytes | None) -> SourceCredentials:
-        """The credentials. Raises `CredentialsLost`, with what the operator and the caller can do."""
+        """The credentials. Raises `CredentialsLost`, with advice to operator and caller."""
         if sealed is None:
             raise CredentialsLost(
                 "the service was restarted and had no key to keep the credentials of this import",
@@ -107,21 +107,21 @@ class Sealer:
 
         try:
             plain = AESGCM(self._key).decrypt(sealed[:_NONCE], sealed[_NONCE:], operation_id.encode())
-        except (InvalidTag, ValueError):  # ValueError: cut short
+        except (InvalidTag, ValueError):  # ValueError: truncated
             raise CredentialsLost(
-                "the service was restarted with another key than that of this import's credentials",
+                "the service was restarted with another key than the one of this import's credentials",
                 hint=_POST_AGAIN,
             ) from None
         return msgspec.json.decode(plain, type=SourceCredentials)
 
     def mark(self, *parts: bytes, is_secret: bool) -> bytes:
-        """32 bytes that equal parts have in common; `is_secret`: not to be guessed without the key."""
+        """32 bytes, the same for equal parts; `is_secret`: keyed, so that the parts cannot be guessed."""
         text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
         return hmac.digest(self._marking, text, "sha256") if is_secret else hashlib.sha256(text).digest()
 
 
 def _key_bytes(text: str) -> bytes:
-    """The 32 bytes that `text` spells; empty when it is something else."""
+    """The 32 bytes that `text` encodes; empty for anything else."""
     if re.fullmatch(r"[0-9A-Fa-f]{64}", text):
         return bytes.fromhex(text)
     try:

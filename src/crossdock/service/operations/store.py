@@ -1,7 +1,7 @@
 """Accepted imports on disk: one row each, in one SQLite file of the state folder.
 
-A row holds no secret in the clear: the order is kept without its credentials, those are kept encrypted until
-the import ends (`secrets`), and SQLite overwrites what it deletes. Blocks; see `saving` for who calls it.
+A row has no plain secret: the order is stored without its credentials, which are encrypted until the import
+ends (`secrets`), and SQLite overwrites what it deletes. Blocks; called from the thread of `saving`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from crossdock.service.values import ENDED, Operation, Order, Problem, Progress
 FILE = "operations.sqlite3"
 LOCK_FILE = "service.lock"
 VERSION = 1  # PRAGMA user_version
-KEPT_RESULTS = 10_000  # of imports that have ended; the oldest go first
+KEPT_RESULTS = 10_000  # ended imports; the oldest are removed first
 SALT_BYTES = 16
 
 _SCHEMA = (
@@ -40,7 +40,7 @@ _SCHEMA = (
     f"PRAGMA user_version = {VERSION}",
 )
 _WHOLE = 'id, "order", created, state, started, ended, source_digest, progress, result, problem'
-# Instead of a row that is damaged, or whose time is over.
+# Replaces a damaged or expired row.
 _ADD = f"INSERT OR REPLACE INTO operation VALUES ({', '.join('?' * 13)})"
 _UPDATE = (
     "UPDATE operation SET state = ?, started = ?, ended = ?, source_digest = ?, progress = ?, result = ?,"
@@ -48,28 +48,28 @@ _UPDATE = (
 )
 _FORGET = "UPDATE operation SET sealed = NULL WHERE id = ? AND sealed IS NOT NULL"
 _SEALED = "SELECT 1 FROM operation WHERE id = ? AND sealed IS NOT NULL"
-_DURABLE = ("synchronous = FULL", "secure_delete = ON")  # a 202 is a promise, also over a power cut
+_DURABLE = ("synchronous = FULL", "secure_delete = ON")  # a 202 is a promise that survives a power cut
 
 
 class Unfinished(Struct, frozen=True):
-    """An import that an earlier process accepted and did not end."""
+    """An import that an earlier process accepted and did not finish."""
 
     operation: Operation
     mark: bytes | None
-    has_credentials: bool  # which the order lacks
+    has_credentials: bool  # which the order does not have
     sealed: bytes | None
 
 
 class OperationStore:
-    """The imports of one state folder, which one service has at a time.
+    """The imports of one state folder, which one service uses at a time.
 
-    Every method raises `StoreError`. `write` may be called in another thread than the rest.
+    Every method raises `StoreError`. `write` may be called in another thread than the others.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / FILE
         self._file = self._open_file()
-        self._leaves_secrets = True  # of a process that was killed, perhaps
+        self._leaves_secrets = True  # perhaps, of a killed process
         try:
             self._lock = take_lock(self.path.with_name(LOCK_FILE), 0)
             if self._lock is None:
@@ -77,7 +77,7 @@ class OperationStore:
                     f"another service uses the state folder {folder}",
                     hint="stop it, or give this one a folder of its own with --state",
                 )
-            # Reads do not wait for a write that waits for the disk.
+            # A connection of its own, so that reads do not wait for a write to the disk.
             self._reading = self._open_file()
             self._empty_log()
             ((self.salt,),) = self._reading.execute("SELECT bytes FROM salt")
@@ -88,14 +88,14 @@ class OperationStore:
             raise self._trouble("other", error.strerror or str(error)) from error
 
     def close(self) -> None:
-        """Give the folder back. Raises nothing."""
+        """Release the folder. Raises nothing."""
         self._reading.close()
-        self._file.close()  # the last one writes back and removes the log, with what was deleted in it
+        self._file.close()  # the last one removes the log, with the deleted data in it
         if self._lock is not None:
             self._lock.release()
 
     def unfinished(self) -> list[Unfinished]:
-        """What is to be run again, in the order in which it came. Rows that are damaged are left out."""
+        """The imports to run again, in the order in which they came. Damaged rows are left out."""
         rows = self._reading.execute(
             f"SELECT mark, has_credentials, sealed, {_WHOLE} FROM operation WHERE ended = 0 ORDER BY created"
         )
@@ -107,22 +107,22 @@ class OperationStore:
         return found
 
     def find(self, operation_id: str) -> Operation | None:
-        """The import of this id."""
+        """The import with this id."""
         rows = self._reading.execute(f"SELECT {_WHOLE} FROM operation WHERE id = ?", operation_id)
         return _operation(rows[0]) if rows else None
 
     def find_marked(self, mark: bytes) -> Operation | None:
-        """The import of the same request."""
+        """The import of an equal request."""
         rows = self._reading.execute(f"SELECT {_WHOLE} FROM operation WHERE mark = ?", mark)
         return _operation(rows[0]) if rows else None
 
     def newest(self, most: int) -> list[Operation]:
-        """The imports that came last, the newest first."""
+        """The newest imports, the newest first."""
         rows = self._reading.execute(f"SELECT {_WHOLE} FROM operation ORDER BY created DESC LIMIT ?", most)
         return [each for each in map(_operation, rows) if each is not None]
 
     def write(self, statements: Sequence[Statement]) -> None:
-        """All of `added`, `updated` and `outdated`, or none. What was written outlives a power cut."""
+        """Execute statements of `added`, `updated` and `outdated`: all or none. Survives a power cut."""
         if not self._leaves_secrets:
             self._leaves_secrets = any(self._has_sealed(*each) for each in statements)
         self._file.execute_all(statements)
@@ -133,13 +133,13 @@ class OperationStore:
         return statement == _FORGET and bool(self._file.execute(_SEALED, *values))
 
     def _empty_log(self) -> None:
-        """Write the log back and cut it off: it has older versions of pages, with credentials that are gone.
+        """Truncate the log: it has older versions of pages, with deleted credentials.
 
-        Nobody who reads keeps it for long; else it is done with the next write.
+        While a reader holds it, the next write does it.
         """
         try:
             ((is_busy, *_),) = self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except StoreError:  # what was to be written is written
+        except StoreError:  # the write itself has succeeded
             return
         self._leaves_secrets = bool(is_busy)
 
@@ -149,11 +149,11 @@ class OperationStore:
     def _trouble(self, kind: Trouble, reason: str) -> StoreError:
         move = f"mv {shlex.quote(str(self.path))} {shlex.quote(f'{self.path}.damaged')}"
         hint = {
-            "busy": "stop what uses it besides this service",
-            "damaged": f"go on without the imports that it holds: {move}",
+            "busy": "stop the other processes that use it",
+            "damaged": f"continue without the imports in it: {move}",
             "full": "free space there",
             "newer": "use that crossdock, or give this one a folder of its own with --state",
-        }.get(kind, "check who owns the folder and whether it may be written, or choose another with --state")
+        }.get(kind, "check the owner and permissions of the folder, or choose another with --state")
         if kind == "damaged":
             reason = f"it is damaged ({reason})"
         return StoreError(f"the imports in {self.path} cannot be used: {reason}", hint=hint)
@@ -162,14 +162,14 @@ class OperationStore:
 def added(
     operation: Operation, mark: bytes | None, has_credentials: bool, sealed: bytes | None
 ) -> list[Statement]:
-    """A new row; of the order's credentials it has `sealed` alone."""
+    """A new row; it has the order's credentials only as `sealed`."""
     order = msgspec.json.encode(without_credentials(operation.order))
     head = (operation.id, mark, order, has_credentials, sealed, operation.created)
     return [(_ADD, (*head, *_moving(operation)))]
 
 
 def updated(operation: Operation) -> list[Statement]:
-    """The row as the import is now; the credentials of one that has ended are gone."""
+    """The import's row; credentials are removed when it has ended."""
     statements: list[Statement] = [(_UPDATE, (*_moving(operation), operation.id))]
     if operation.state in ENDED:
         statements.append((_FORGET, (operation.id,)))
@@ -177,7 +177,7 @@ def updated(operation: Operation) -> list[Statement]:
 
 
 def outdated(before: float, most: int = KEPT_RESULTS) -> list[Statement]:
-    """Without what ended before `before` (seconds since 1970), and without the oldest above `most`."""
+    """Remove imports that ended before `before` (seconds since 1970), and the oldest above `most`."""
     oldest = "SELECT ended FROM operation WHERE ended > 0 ORDER BY ended DESC LIMIT 1 OFFSET ?"
     return [
         ("DELETE FROM operation WHERE ended > 0 AND ended < ?", (before,)),
@@ -186,12 +186,12 @@ def outdated(before: float, most: int = KEPT_RESULTS) -> list[Statement]:
 
 
 def touched() -> list[Statement]:
-    """Nothing new, yet it needs what every write needs: a disk with room that takes it."""
+    """Change nothing; a write to find out whether the disk takes writes."""
     return [("UPDATE salt SET bytes = bytes", ())]
 
 
 def without_credentials(order: Order) -> Order:
-    """The order as it may be written down."""
+    """The order as it may be stored."""
     source = replace(order.request.source, credentials=None)
     return replace(order, request=replace(order.request, source=source))
 
@@ -207,7 +207,7 @@ def _moving(operation: Operation) -> tuple[Any, ...]:
 
 
 def _operation(columns: Sequence[Any]) -> Operation | None:
-    """The row's import; None when the row is damaged."""
+    """The row's import; None for a damaged row."""
     operation_id, order, created, state, started, ended, source_digest, progress, result, problem = columns
     try:
         return msgspec.convert(

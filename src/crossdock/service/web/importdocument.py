@@ -1,4 +1,4 @@
-"""An import as our own ``/imports`` says it, without secrets; and the JSON schema of that."""
+"""An import in our own ``/imports``, without secrets, and its JSON schema."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ async def schema(service: Service, call: Call) -> Document:
 def import_document(operation: Operation, base: str, shown: int | None = None) -> dict[str, Any]:
     """The import of `operation`; `base` is the URL of the service. Sizes are bytes.
 
-    Of targets and manifests the first `shown` are in it, or all.
+    It has the first `shown` targets and manifests, or all.
     """
     order, progress, result = operation.order, operation.progress, operation.result
     if result is not None and "targets" in result:
         result = {**result, "targets": result["targets"][:shown]}
     request = order.request
-    # Only what the schema names: credentials are no part of it.
+    # Only what the schema names: no credentials.
     source = {"sourceImage": request.source.source_image}
     if request.source.resource_id is not None:
         source["resourceId"] = request.source.resource_id
@@ -65,14 +65,14 @@ def import_document(operation: Operation, base: str, shown: int | None = None) -
 
 
 def seconds_of(operation: Operation) -> float:
-    """How long the import ran, or has been running."""
+    """Seconds that the import ran, or has been running."""
     if not operation.started:
         return 0.0
     return max((operation.ended or time.time()) - operation.started, 0.0)
 
 
 def timestamp(seconds: float) -> str | None:
-    """Seconds since the epoch as RFC 3339; None for 0, what has not come yet."""
+    """Seconds since the epoch as RFC 3339; None for 0."""
     if not seconds:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -107,22 +107,26 @@ IMPORT_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "$id": SCHEMA_ID,
     "title": "an import of crossdock's import service",
-    "description": "Sizes are bytes. Times are RFC 3339, null for what has not come yet.",
+    "description": "Sizes are bytes. Times are RFC 3339, null for what has not happened yet.",
     **_object(
         {
             "id": {"type": "string", "format": "uuid"},
             "url": {"type": "string", "format": "uri"},
-            "operationUrl": {"description": "What Azure's clients poll.", "type": "string", "format": "uri"},
+            "operationUrl": {
+                "description": "The URL that Azure's clients poll.",
+                "type": "string",
+                "format": "uri",
+            },
             "state": {"type": "string", "enum": list(get_args(State))},
             "registry": {"description": "The target's Azure resource ID.", "type": "string"},
             "source": _object(
                 {"sourceImage": _TEXT, "resourceId": _TEXT, "registryUri": _TEXT}, "resourceId", "registryUri"
             ),
-            "targetTags": {"description": "In lists the first ones.", **_TEXTS},
-            "untaggedTargetRepositories": {"description": "In lists the first ones.", **_TEXTS},
-            "targetCount": {"description": "Of both, as the request named them.", **_COUNT},
+            "targetTags": {"description": "In lists only the first ones.", **_TEXTS},
+            "untaggedTargetRepositories": {"description": "In lists only the first ones.", **_TEXTS},
+            "targetCount": {"description": "Number of both, as the request listed them.", **_COUNT},
             "mode": {"type": "string", "enum": ["NoForce", "Force"]},
-            "principal": {"description": "Who asked for it.", "type": "string"},
+            "principal": {"description": "The caller that started it.", "type": "string"},
             "requestId": {"description": "The x-ms-client-request-id of the POST.", "type": "string"},
             "created": _TIME,
             "started": _TIME,
@@ -135,9 +139,9 @@ IMPORT_SCHEMA: dict[str, Any] = {
                         "description": "At the target: moved, mounted or there before.",
                         **_COUNT,
                     },
-                    "total": {"description": "Of all blobs found so far.", **_COUNT},
+                    "total": {"description": "Size of all blobs found so far.", **_COUNT},
                     "rate": _AMOUNT,
-                    "blob": {"description": "The digest that moves now.", "type": "string"},
+                    "blob": {"description": "Digest of the blob that is being moved.", "type": "string"},
                     "manifests": {
                         "description": "REPO:TAG or REPO@DIGEST to its state.",
                         "type": "object",
@@ -146,7 +150,7 @@ IMPORT_SCHEMA: dict[str, Any] = {
                 }
             ),
             "result": {
-                "description": "What crossdock acr import --json says, once it has succeeded.",
+                "description": "The output of crossdock acr import --json, once the import has succeeded.",
                 "type": ["object", "null"],
             },
             "error": {"anyOf": [ERROR_SCHEMA, {"type": "null"}]},

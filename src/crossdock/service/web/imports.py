@@ -21,7 +21,7 @@ from crossdock.service.web.service import Call, Document, Reply, Service, client
 
 MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
 BODY_TIMEOUT = 30.0  # seconds for all of it
-SHOWN_IN_LISTS = 10  # targets, and manifests, of each import in a list
+SHOWN_IN_LISTS = 10  # targets, and manifests, per import in a list
 RETRY_AFTER = "1"  # seconds, a whole number (az-contract 2.4)
 
 
@@ -122,7 +122,9 @@ def _target(service: Service, principal: Principal, operation: Operation) -> Ent
     target = service.inventory.find(str(operation.order.registry))
     if not service.may_see(principal, operation):
         if target is None:
-            refuse(403, "AuthorizationFailed", "The import is another's, and its registry is gone.")
+            refuse(
+                403, "AuthorizationFailed", "The import belongs to another caller, and its registry is gone."
+            )
         service.rights.check(principal, "read", target)
     return target
 
@@ -148,5 +150,5 @@ async def _body(request: web.Request) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         refuse(413, "RequestEntityTooLarge", f"The body is over {MAX_BODY} bytes.")
     except TimeoutError:
-        # Not 408, on which clients send the POST again.
+        # Not 408, on which clients repeat the POST.
         refuse(400, "RequestBodyTimeout", f"The body did not arrive within {BODY_TIMEOUT:g} seconds.")

@@ -1,4 +1,4 @@
-"""What Prometheus reads at ``/metrics``. Every label has few values, whatever clients send."""
+"""Metrics for Prometheus. Every label has few values, whatever clients send."""
 
 from __future__ import annotations
 
@@ -20,32 +20,30 @@ _IMPORT_SECONDS = (0.5, 1, 5, 15, 60, 300, 900, 3600, 14400)
 class Metrics:
     """The counters of one service."""
 
-    NO_ROUTE: ClassVar[str] = "none"  # the label of paths that nothing answers
+    NO_ROUTE: ClassVar[str] = "none"  # the label of unknown paths
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._since = time.time()
         self._requests = Counter(
             "crossdock_requests",
-            "Answered requests.",
+            "Requests responded to.",
             ("method", "route", "status"),
             registry=self._registry,
         )
         self._durations = Histogram(
             "crossdock_request_seconds",
-            "How long answers took.",
+            "Seconds until the response.",
             ("route",),
             buckets=_REQUEST_SECONDS,
             registry=self._registry,
         )
-        self._imports = Gauge(
-            "crossdock_imports", "Imports that are known.", ("state",), registry=self._registry
-        )
-        self._queued = Gauge("crossdock_imports_queued", "Imports that wait to run.", registry=self._registry)
+        self._imports = Gauge("crossdock_imports", "Known imports.", ("state",), registry=self._registry)
+        self._queued = Gauge("crossdock_imports_queued", "Imports waiting to run.", registry=self._registry)
         self._bytes = Counter("crossdock_import_bytes", "Bytes moved by imports.", registry=self._registry)
         self._ended = Histogram(
             "crossdock_import_seconds",
-            "How long imports ran that have ended since the start.",
+            "Seconds that imports ran which ended since the start.",
             ("state",),
             buckets=_IMPORT_SECONDS,
             registry=self._registry,
@@ -54,8 +52,8 @@ class Metrics:
         info.labels(__version__).set(1)
         for state in ENDED:
             self._ended.labels(state)
-        self._moved: dict[str, int] = {}  # operation → bytes counted
-        self._counted: set[str] = set()  # operations whose end was counted
+        self._moved: dict[str, int] = {}  # operation → counted bytes
+        self._counted: set[str] = set()  # operations whose end is counted
 
     def responded(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one response; `route` is a template, never a path."""
@@ -63,7 +61,7 @@ class Metrics:
         self._durations.labels(route).observe(seconds)
 
     def render(self, operations: Sequence[Operation]) -> bytes:
-        """The text, of `CONTENT_TYPE_LATEST`. `operations` are all that are known now."""
+        """The text, of `CONTENT_TYPE_LATEST`. `operations` are all that are known."""
         self._look_at(operations)
         return generate_latest(self._registry)
 

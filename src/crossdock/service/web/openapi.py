@@ -13,14 +13,14 @@ _PLACES = {
     "subscriptionId": "A subscription of the inventory, in any case.",
     "resourceGroupName": "A resource group, in any case.",
     "registryName": "A registry's name, in any case.",
-    "location": "Any; the Location of an accepted import has one.",
+    "location": "Any; from the Location of an accepted import.",
     "operationId": "`registries-` and the import's id.",
     "importId": "The import's id.",
 }
 _HEADERS = {
-    "x-ms-client-request-id": "The same again is the same import.",
-    "x-ms-return-client-request-id": "`true`: the answer carries the former.",
-    "x-ms-correlation-request-id": "A GUID, which comes back.",
+    "x-ms-client-request-id": "Repeating an id returns the same import.",
+    "x-ms-return-client-request-id": "`true`: the response has the former.",
+    "x-ms-correlation-request-id": "A GUID, which the response has as well.",
 }
 _SECURITY: dict[Guard, list[dict[str, list[str]]]] = {"open": [], "page": [{"basic": []}, {"bearer": []}]}
 _ERROR_HEADERS = {401: "WWW-Authenticate", 405: "Allow"}
@@ -37,13 +37,13 @@ def openapi_document(routes: Iterable[Route], base: str) -> dict[str, Any]:
             "title": "crossdock import service",
             "version": __version__,
             "summary": "Imports images into registries, as Azure's container registries do.",
-            "description": "Paths match in any case; doubled and trailing slashes do no harm; any "
-            "api-version is taken. No error carries Retry-After. HEAD is answered wherever GET is.",
+            "description": "Paths match in any case, with doubled and trailing slashes; any "
+            "api-version is accepted. No error has Retry-After. HEAD is supported wherever GET is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": base}],
         "tags": [
-            {"name": "arm", "description": "What Azure's clients ask for."},
+            {"name": "arm", "description": "The API of Azure's clients."},
             {"name": "imports", "description": "The service's own view of imports."},
             {"name": "service", "description": "The service itself."},
         ],
@@ -55,12 +55,12 @@ def openapi_document(routes: Iterable[Route], base: str) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "A JSON web token or a static token. A service on loopback without "
-                    "identity settings asks for none.",
+                    "identity settings requires none.",
                 },
                 "basic": {
                     "type": "http",
                     "scheme": "basic",
-                    "description": "For browsers, at the status page alone: a token as password.",
+                    "description": "For browsers, only at the status page: a token as password.",
                 },
             },
             "schemas": schemas.SCHEMAS,
@@ -114,11 +114,11 @@ def _responses(route: Route) -> dict[str, Any]:
 
 def _errors(route: Route) -> dict[int, str]:
     """The route's own errors, and those that follow from its guard."""
-    errors = {**route.errors, 405: "Another method; Allow says which there are."}
+    errors = {**route.errors, 405: "Another method; Allow lists the supported ones."}
     if route.guard != "open":
-        errors[401] = "No token, or one that does not count."
+        errors[401] = "No token, or an invalid one."
     if route.guard == "bearer":
-        errors[403] = "The caller lacks a right."
+        errors[403] = "The caller does not have the right."
         errors[429] = "Too many requests of this caller. Without Retry-After."
     return errors
 
@@ -134,12 +134,12 @@ def _error(words: str, header: str = "") -> dict[str, Any]:
 def _accepted_headers() -> dict[str, Any]:
     return {
         "Location": {
-            "description": "Where the result is.",
+            "description": "The URL of the result.",
             "required": True,
             "schema": {"type": "string", "format": "uri"},
         },
         "Retry-After": {
-            "description": "Seconds until it should be asked for.",
+            "description": "Seconds until it should be polled.",
             "required": True,
             "schema": {"type": "integer", "minimum": 1},
         },

@@ -35,14 +35,17 @@ def query(name: str, schema: dict[str, Any], words: str) -> dict[str, Any]:
 _SIZE = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 _START = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
 _TERM = f"({'|'.join(FILTERS)}) eq '[^']*'"
-ARM_PAGE = (query("$top", _SIZE, "How many at most."), query("$skiptoken", _START, "As nextLink has it."))
-OWN_PAGE = (query("top", _SIZE, "How many at most."), query("skip", _START, "As nextLink has it."))
+ARM_PAGE = (
+    query("$top", _SIZE, "The size of the page at most."),
+    query("$skiptoken", _START, "From nextLink."),
+)
+OWN_PAGE = (query("top", _SIZE, "The size of the page at most."), query("skip", _START, "From nextLink."))
 FILTER = query(
     "$filter",
     {"type": "string", "pattern": f"^({_TERM}( and {_TERM})*)?$"},
-    "resourceType, name, resourceGroup or location, compared by eq, joined by and.",
+    "Terms on resourceType, name, resourceGroup or location, compared by eq and joined by and.",
 )
-STATE = query("state", {"type": "string", "enum": list(get_args(State))}, "Of this state.")
+STATE = query("state", {"type": "string", "enum": list(get_args(State))}, "Only imports in this state.")
 
 
 def _list_of(name: str) -> dict[str, Any]:
@@ -116,7 +119,7 @@ SCHEMAS: dict[str, Any] = {
         },
     },
     "ImportImageParameters": {
-        "description": "Azure's body of importImage. Other members are refused.",
+        "description": "Azure's body of importImage. Other members are rejected.",
         "type": "object",
         "required": ["source"],
         "additionalProperties": False,
@@ -127,11 +130,11 @@ SCHEMAS: dict[str, Any] = {
                 "additionalProperties": False,
                 "oneOf": [{"required": ["resourceId"]}, {"required": ["registryUri"]}],
                 "properties": {
-                    "resourceId": {"description": "Of a registry of the inventory.", **_TEXT},
+                    "resourceId": {"description": "A registry of the inventory.", **_TEXT},
                     "registryUri": {"description": "HOST[:PORT]", **_TEXT},
                     "sourceImage": {"description": "REPO, REPO:TAG or REPO@DIGEST", **_TEXT},
                     "credentials": {
-                        "description": "With registryUri. A password alone is a token.",
+                        "description": "Only with registryUri. A password without username is a token.",
                         "type": "object",
                         "required": ["password"],
                         "additionalProperties": False,
@@ -140,7 +143,7 @@ SCHEMAS: dict[str, Any] = {
                 },
             },
             "targetTags": {
-                "description": "REPO[:TAG]; neither list: as the source is called.",
+                "description": "REPO[:TAG]. Without either list the target has the name of the source.",
                 "type": ["array", "null"],
                 "items": _TEXT,
             },
@@ -153,7 +156,7 @@ SCHEMAS: dict[str, Any] = {
         },
     },
     "OperationResult": {
-        "description": "A member for each manifest, by REPO:TAG or REPO@DIGEST, besides these two.",
+        "description": "Besides these two, a member for each manifest, by REPO:TAG or REPO@DIGEST.",
         "type": "object",
         "required": ["status"],
         "properties": {

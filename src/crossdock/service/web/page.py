@@ -1,4 +1,4 @@
-"""The status page at ``/``: imports that run and that ended lately. A script asks for it again."""
+"""The status page at ``/``: open imports and recently ended ones. Its script reloads it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from crossdock.service.web.importdocument import seconds_of, timestamp
 from crossdock.service.web.service import Call, Reply, Service
 from crossdock.units import format_duration, format_size
 
-SHOWN = 50  # imports that have ended
-SHOWN_TARGETS = 5  # of each import
-WAITING = 200  # imports that have not
+SHOWN = 50  # ended imports
+SHOWN_TARGETS = 5  # per import
+WAITING = 200  # open imports
 CHALLENGE = 'Basic realm="crossdock: any user, a token as password", charset="UTF-8"'
 REFRESH_S = 5  # without scripts
 
-# Nothing but this page's own style and script, from this service.
+# Only the page's own style and script, from this service.
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -33,9 +33,10 @@ POLICY = (
 
 
 async def authenticate(identity: Identity, authorization: str | None) -> Principal:
-    """The caller of the page. A browser can send no token but as the password of ``Basic``, for any user.
+    """The caller of the page. A browser can only send a token as the password of ``Basic``.
 
-    `Basic` counts here alone: what a browser sends by itself must not start anything. Raises `Refused`.
+    Any user name will do. `Basic` is accepted only here, since browsers send it by themselves: it must not
+    start anything. Raises `Refused`.
     """
     kind, _, rest = (authorization or "").strip().partition(" ")
     if kind.lower() == "basic":
@@ -85,10 +86,10 @@ def _asset(name: str) -> bytes:
 
 
 def render_page(operations: Sequence[Operation], *, who: str = "", is_stopping: bool = False) -> str:
-    """The HTML of imports, the newest first. Whatever clients named is escaped."""
+    """The HTML of `operations`, which are sorted, the newest first. Everything from clients is escaped."""
     states: Counter[str] = Counter(each.state for each in operations)
     open_ = [each for each in operations if each.state not in ENDED]
-    # What runs comes before what waits.
+    # Running before waiting.
     open_.sort(key=lambda each: (each.state != "Running", each.created))
     ended = sorted((each for each in operations if each.state in ENDED), key=lambda each: -each.ended)
     counts = "".join(

@@ -1,4 +1,4 @@
-"""Long lists in pages, and the filters of Azure's lists. Pure."""
+"""Pages of long lists, and the filters of Azure's lists. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from crossdock.service.problems import refuse
 
-PAGE = 200  # entries of one answer unless fewer are asked for
+PAGE = 200  # entries in one response, unless fewer are requested
 FILTERS = ("resourceType", "name", "resourceGroup", "location")
 
 _Item = TypeVar("_Item")
@@ -20,9 +20,9 @@ _AND = re.compile(r"\s+and\s+(?=(?:[^']*'[^']*')*[^']*$)", re.IGNORECASE)
 def page_of(
     items: Sequence[_Item], query: Mapping[str, str], *, top: str = "$top", skip: str = "$skiptoken"
 ) -> tuple[Sequence[_Item], dict[str, str] | None]:
-    """The page that `query` asks for, and the query of the next one; None when this is the last.
+    """The page that `query` asks for, and the query of the next page; None after the last.
 
-    `top` and `skip` name its parameters: how many at most, and where the page before ended.
+    `top` and `skip` name its parameters: the size of the page, and the number of entries before it.
     """
     size = min(_number(query, top, PAGE), PAGE)
     if size == 0:
@@ -34,14 +34,14 @@ def page_of(
 
 
 def next_link(url: str, query: Mapping[str, str] | None) -> dict[str, str]:
-    """``nextLink`` as a member of the answer, if there is a next page; `url` has no query."""
+    """The member ``nextLink`` of a response, if there is a next page; `url` has no query."""
     return {} if query is None else {"nextLink": f"{url}?{urlencode(query)}"}
 
 
 def read_filter(text: str) -> dict[str, str]:
     """``$filter`` of a list of resources: ``name eq 'a' and resourceType eq 'b'`` by its fields.
 
-    Fields in their usual case, values in lower case. Raises `Refused` for anything else than `FILTERS`
+    Fields are spelled as in `FILTERS`, values in lower case. Raises `Refused` for anything but such terms
     joined by ``and``.
     """
     found: dict[str, str] = {}

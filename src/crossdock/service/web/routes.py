@@ -1,4 +1,4 @@
-"""Every endpoint of the service, one row each. The OpenAPI document is made from these rows."""
+"""Every endpoint of the service, one row each. The OpenAPI document is generated from these rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NO_SUBSCRIPTION = {404: "No such subscription."}
 _NO_REGISTRY = {404: "There is no such subscription or registry."}
 _NO_IMPORT = {404: "There is no such import, or it is no longer kept."}
 _OUT_OF_RANGE = {400: "A query parameter is out of its range."}
-# Sent by az acr update --admin-enabled and others.
+# For az acr update --admin-enabled and the like.
 _READ_ONLY = "Registries are defined in this service's inventory and not changed here. "
 
 
@@ -57,7 +57,7 @@ ROUTES: tuple[Route, ...] = (
         json_of("ResourceList"),
         "arm",
         query=(*ARM_PAGE, FILTER),
-        errors={400: "A query parameter or the filter is not understood.", **_NO_SUBSCRIPTION},
+        errors={400: "A query parameter or the filter is invalid.", **_NO_SUBSCRIPTION},
     ),
     Route(
         "GET",
@@ -124,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
         body=json_of("ImportImageParameters"),
         statuses=(202,),
         errors={
-            400: "The request is no import, or names or its source are not allowed.",
+            400: "The body is not an import, or its names or source are not permitted.",
             **_NO_REGISTRY,
             409: "A target tag exists.",
             413: "The body is too large.",
@@ -196,7 +196,7 @@ ROUTES: tuple[Route, ...] = (
         "/healthz",
         health.health,
         "health",
-        "Whether the process answers",
+        "Whether the process responds",
         json_of("Status"),
         guard="open",
     ),
@@ -205,10 +205,10 @@ ROUTES: tuple[Route, ...] = (
         "/readyz",
         health.ready,
         "ready",
-        "Whether imports are taken",
+        "Whether imports are accepted",
         json_of("Status"),
         guard="open",
-        errors={503: "The service is stopping, or cannot keep imports."},
+        errors={503: "The service is stopping, or cannot store imports."},
     ),
     Route(
         "GET",

@@ -1,4 +1,4 @@
-"""What the handlers share: the parts of the service, and one request's."""
+"""What handlers get and return: the parts of the service, one call, one reply."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Service(Struct, kw_only=True):
     guard: SourceGuard
     rate: RateLimit
     metrics: Metrics
-    public_url: str = ""  # what clients call it, without the last slash; empty: as they say in Host
-    hosts: frozenset[str] = frozenset()  # the only names it answers to; empty: any
+    public_url: str = ""  # its URL for clients, without the last slash; empty: from their Host
+    hosts: frozenset[str] = frozenset()  # the only host names it accepts; empty: any
     is_stopping: bool = False
 
     def readable(self, principal: Principal) -> list[Entry]:
@@ -41,7 +41,7 @@ class Service(Struct, kw_only=True):
         return [each for each in self.inventory.registries if self.rights.may(principal, "read", each)]
 
     def seen_by(self, principal: Principal) -> list[Operation]:
-        """The imports that the caller may know of, the newest first; as `may_see`, for all at once."""
+        """The imports that the caller may see, the newest first; as `may_see`, for all at once."""
         if self.identity.is_open:
             return self.imports.all()
         readable = {each.resource_id.lower() for each in self.readable(principal)}
@@ -52,7 +52,7 @@ class Service(Struct, kw_only=True):
         ]
 
     def may_see(self, principal: Principal, operation: Operation) -> bool:
-        """Whether the caller may know of an import: it is theirs, or they may read its target."""
+        """Whether the caller may see an import: it is its own, or it may read the target."""
         if self.identity.is_open or is_own(operation, principal):
             return True
         entry = self.inventory.find(str(operation.order.registry))
@@ -87,7 +87,7 @@ class Reply(Struct, frozen=True):
 
 
 def is_own(operation: Operation, principal: Principal) -> bool:
-    """Whether the principal asked for the import."""
+    """Whether the principal started the import."""
     asked = operation.order.principal
     return (asked.id, asked.issuer) == (principal.id, principal.issuer)
 
