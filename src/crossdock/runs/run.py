@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import suppress
@@ -78,7 +79,7 @@ class Run(Generic[T]):
         self._watchers = watchers
         self._task: asyncio.Task[T] | None = None
         self._is_cancelled = False
-        self._iterator: _Events | None = None
+        self._iterator: weakref.ref[_Events] | None = None  # its end is how one sees that it was left
 
     def __repr__(self) -> str:
         state = "not started" if self._task is None else "ended" if self._task.done() else "running"
@@ -86,8 +87,8 @@ class Run(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         task = self._start()
-        if self._iterator is not None:
-            self._iterator.leave_to(asyncio.current_task())
+        if self._iterator is not None and (iterator := self._iterator()) is not None:
+            iterator.leave_to(asyncio.current_task())
         return (yield from task.__await__())
 
     def events(self) -> AsyncIterator[RunEvent]:
@@ -103,8 +104,9 @@ class Run(Generic[T]):
         if self._task is not None and self._task.done():
             feed.end()
         self._watchers.iterated = feed
-        self._iterator = _Events(feed, self._start)
-        return self._iterator
+        iterator = _Events(feed, self._start)
+        self._iterator = weakref.ref(iterator)
+        return iterator
 
     def cancel(self) -> None:
         """Cancel the run, unless it has ended. Awaiting it raises CancelledError after the clean-up."""

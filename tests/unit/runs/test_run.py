@@ -108,6 +108,20 @@ async def test_leaving_the_iteration_frees_the_run(session: Session, pairs: list
     assert (await run).count("copied") == IMAGES
 
 
+async def test_leaving_the_iteration_frees_a_run_that_another_task_awaits(
+    session: Session, pairs: list[tuple[str, str]]
+) -> None:
+    run = session.copy_many(pairs)
+    async for _ in run.events():
+        break
+    result = await asyncio.wait_for(asyncio.ensure_future(_awaited(run)), 30)
+    assert result.count("copied") == IMAGES
+
+
+async def _awaited(run: Run[ManyResult]) -> ManyResult:
+    return await run
+
+
 async def test_awaiting_a_run_leaves_its_iteration_in_the_same_task(
     session: Session, pairs: list[tuple[str, str]]
 ) -> None:
