@@ -1,4 +1,4 @@
-"""Runs one subcommand and turns whatever ends it into one line and an exit code."""
+"""Runs one command and turns every error into a message and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exit codes: one table, from which ``--help`` is made and against which README is tested."""
+"""Exit codes: one table, which ``--help`` prints and README repeats."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from crossdock.errors import (
 
 
 class UsageError(InvalidInput):
-    """The command line cannot be understood. ``.command`` is the program and subcommand it was given to."""
+    """The command line is wrong. ``.command`` is the command whose help explains it."""
 
     command: str = "crossdock"
 
 
 class ExitCode(IntEnum):
-    """How the command ended. The numbers are an interface: scripts rely on them."""
+    """How the command ended. Scripts rely on the numbers."""
 
     DONE = 0
     INTERNAL = 1
@@ -59,13 +59,13 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.DONE: "done",
     ExitCode.INTERNAL: "unexpected internal error",
     ExitCode.USAGE: "usage: a wrong flag, a malformed reference, an unknown scheme",
-    ExitCode.AUTH: "credentials are missing, wrong or not enough",
+    ExitCode.AUTH: "credentials are missing, wrong or insufficient",
     ExitCode.NOT_FOUND: "no such repository, tag, manifest or blob",
     ExitCode.SOURCE: "the source failed or cannot be reached",
     ExitCode.TARGET: "the target failed or cannot be reached, or the result cannot be written",
-    ExitCode.VERIFICATION: "content is not what its digest or size promised",
-    ExitCode.RATE_LIMIT: "a registry's rate limit outlasted every retry",
-    ExitCode.DIFFERENT: "copies of a list failed in different ways; when all fail alike, it is their code",
+    ExitCode.VERIFICATION: "content does not match its digest or size",
+    ExitCode.RATE_LIMIT: "a registry's rate limit outlasted all retries",
+    ExitCode.DIFFERENT: "copies of a list failed with different codes; if all fail alike, the code is theirs",
     ExitCode.POLICY: "a registry's policy forbids the import",
     ExitCode.CONFLICT: "a target tag exists with other content, and --force was not given",
     ExitCode.NOTHING_MATCHED: "a mirror found nothing to copy",
@@ -74,7 +74,7 @@ MEANING: dict[ExitCode, str] = {
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """The exit code of the class of what went wrong; where the class does not decide, the side does."""
+    """The exit code of an error: by its class, or if that does not decide, by its side."""
     cause = root_cause(error)
     if isinstance(error, CopiesFailed):
         codes = {exit_code(each) for each in error.errors}
@@ -106,6 +106,6 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def table() -> str:
-    """The codes and their meanings, one a line, for ``--help``."""
+    """The codes and their meanings, one per line, for ``--help``."""
     lines = (f"  {code.value:>3}  {meaning}" for code, meaning in MEANING.items())
     return "exit codes:\n" + "\n".join(lines)

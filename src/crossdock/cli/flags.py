@@ -1,13 +1,13 @@
-"""Flags that several commands have, and the `CopyOptions` that they fill.
+"""Flags that several commands share, and the `CopyOptions` that they fill.
 
-A flag that fills a field is one row, `option`, whose second word is the field.
+A flag that fills a field of the options is one row: `option`. Nothing else needs to know it.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,20 +36,40 @@ from crossdock.options import (
 from crossdock.units import parse_duration, parse_size
 
 REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
+
 _PREFIX = "options."  # of the members of the namespace that are fields of options
+_CONVERTERS = {
+    "SIZE": parse_size,
+    "TIME": parse_duration,
+    "N": integer,
+    "FILE": readable_file,
+    "DIR": folder_path,
+}
 
 
-def option(flags: Any, field: str, *names: str, **settings: Any) -> None:
-    """Add a flag that fills a field of `CopyOptions`, or of a part of it: ``network.timeout``.
+def option(flags: Any, field: str, names: str, text: str, **settings: Any) -> None:
+    """Add a flag, to a parser or a group, that fills a field of `CopyOptions`.
 
-    The options themselves check the value, so that a limit is written down once.
+    `field` is ``memory``, or ``network.timeout`` and ``source.ca_file`` in a part of the options. `names` are
+    the flag, its aliases and the kind of its value: ``--timeout TIME``. Without a kind it is a switch. The
+    options class checks the value, so that a limit is written down once.
     """
+    words = names.split()
+    if not words[-1].startswith("-"):
+        settings["metavar"] = kind = words.pop()
+        settings.setdefault("type", _CONVERTERS.get(kind))
+        settings["type"] = _checked(field, settings["type"])
+    elif not settings:
+        settings["action"] = "store_true"
+    flags.add_argument(*words, dest=_PREFIX + field, help=text, **{"default": argparse.SUPPRESS, **settings})
+
+
+def _checked(field: str, convert: Any) -> Any:
     part, _, name = field.rpartition(".")
-    options: Callable[..., Any] = NetworkOptions if part else CopyOptions
-    if (convert := settings.get("type")) and part not in ("source", "target"):
-        settings["type"] = checked(convert, lambda value: options(**{name: value}))
-    settings.setdefault("default", argparse.SUPPRESS)
-    flags.add_argument(*names, dest=_PREFIX + field, **settings)
+    if part in ("source", "target"):  # whose fields depend on each other
+        return convert
+    options: Any = NetworkOptions if part else CopyOptions
+    return checked(convert, lambda value: options(**{name: value}))
 
 
 def copy_options(
@@ -62,10 +82,10 @@ def copy_options(
             part, _, name = dest.removeprefix(_PREFIX).rpartition(".")
             parts[part][name] = tuple(value) if isinstance(value, list) else value
     network = parts["network"]
-    if "timeout" in network:  # it bounds every silence, also that before a commit's response
+    if "timeout" in network:  # it bounds every silence, also the one before a commit's response
         network["commit_timeout"] = network["timeout"]
         network["connect_timeout"] = min(network["timeout"], NetworkOptions().connect_timeout)
-    if "retries" in network:  # for a registry that may still be starting
+    if "retries" in network:  # the registry may still be starting
         network["retries_closed"] = network["retries"]
     authfile = getattr(namespace, "authfile", None)
     return CopyOptions(
@@ -95,54 +115,15 @@ def _registry_options(side: Side, values: dict[str, Any]) -> RegistryOptions:
 
 
 def add_copying(parser: argparse.ArgumentParser) -> None:
-    """Add everything that says how to copy, which ``copy`` and ``mirror`` share."""
+    """Add the flags that ``copy`` and ``mirror`` share."""
     add_content(parser)
     add_side(parser, "source", "src-")
     add_side(parser, "target", "dest-")
     parser.add_argument(
-        "--authfile", type=readable_file, metavar="FILE", help="--src-authfile and --dest-authfile in one"
+        "--authfile", type=readable_file, metavar="FILE", help="both --src-authfile and --dest-authfile"
     )
-    tuning = add_network(parser)
-    option(
-        tuning,
-        "network.connections",
-        "--connections",
-        type=integer,
-        metavar="N",
-        help="connections to the source (default: 1 to 32, as many as throughput asks for)",
-    )
-    option(
-        tuning,
-        "chunk_size",
-        "--chunk-size",
-        type=parse_size,
-        metavar="SIZE",
-        help="bytes per ranged request (default: from 4MiB up, by latency and rate)",
-    )
-    option(
-        tuning,
-        "memory",
-        "--memory",
-        type=parse_size,
-        metavar="SIZE",
-        help="all content buffers together (default 256MiB)",
-    )
-    option(
-        tuning,
-        "verify",
-        "--verify",
-        choices=get_args(Verify),
-        help="stream: hash here (default); target: trust its own check; reread: read everything back from "
-        "the target as well, and repair what is missing or wrong there",
-    )
-    option(
-        tuning,
-        "paranoid",
-        "--paranoid",
-        action="store_true",
-        help="check every buffer a second time before it is sent",
-    )
-    _add_resuming(parser)
+    _add_tuning(add_network(parser))
+    _add_resuming(parser.add_argument_group("resuming"))
     output = parser.add_argument_group("output")
     add_progress(output)
     add_output(output)
@@ -152,85 +133,91 @@ def add_copying(parser: argparse.ArgumentParser) -> None:
 
 
 def add_content(parser: argparse.ArgumentParser) -> None:
-    """Add what is copied: ``--platform``, ``--referrers``, ``--foreign-layers`` and ``--check-blobs``."""
-    option(
-        parser,
+    """Add what is copied, which ``copy``, ``mirror`` and ``acr import`` share."""
+    add = partial(option, parser)
+    add(
         "platforms",
-        "--platform",
+        "--platform OS/ARCH[/VARIANT]",
+        "copy only this platform of an index; repeatable: several make a new index, with another digest",
         type=platform,
         action="append",
-        metavar="OS/ARCH[/VARIANT]",
-        help="copy only this platform of an index; repeatable: several make a filtered index, new digest",
     )
-    option(
-        parser,
+    add(
         "referrers",
         "--referrers",
+        "copy signatures, SBOMs and all other referrers, and fail if they cannot be queried "
+        "(default: copy them, and only warn; with --from-file: do not)",
         action=argparse.BooleanOptionalAction,
-        help="copy signatures, SBOMs and whatever else refers to the manifests, or fail if they cannot be "
-        "queried (default: yes, with a warning instead; not with --from-file)",
     )
-    option(
-        parser,
+    add(
         "foreign_layers",
         "--foreign-layers",
+        "keep: leave them at their URLs (default); copy: fetch them, without credentials, and push them",
         choices=get_args(ForeignLayers),
-        help="keep: leave them at their URLs (default); copy: fetch them, without credentials, and push them",
     )
-    option(
-        parser,
+    add(
         "check_blobs",
         "--check-blobs",
-        action="store_true",
-        help="check every blob of images that a target registry already has, and copy those that it lost "
-        "(one HEAD for each; layouts are always checked)",
+        "check that the target registry still has the blobs of images that it has, and copy lost ones "
+        "(one HEAD per blob; layouts are always checked)",
     )
 
 
-def _add_resuming(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("resuming")
-    option(
-        group,
+def add_network(parser: argparse.ArgumentParser) -> Any:
+    """Add the flags of every command that speaks to registries; returns their group."""
+    group = parser.add_argument_group("network and memory")
+    add = partial(option, group)
+    add(
+        "network.timeout",
+        "--timeout TIME",
+        "drop a connection after this long without progress (default 30s; 10m for commits)",
+    )
+    add("network.retries", "--retries N", "retries per request (default 5; 1 where nothing listens)")
+    add_inventory(group, "registries with their credentials, and hosts to connect to at other addresses")
+    return group
+
+
+def _add_tuning(group: Any) -> None:
+    add = partial(option, group)
+    add(
+        "network.connections",
+        "--connections N",
+        "connections to the source (default: 1 to 32, by throughput)",
+    )
+    add("chunk_size", "--chunk-size SIZE", "bytes per ranged request (default: by latency and rate)")
+    add("memory", "--memory SIZE", "limit on all content buffers together (default 256MiB)")
+    add(
+        "verify",
+        "--verify",
+        "stream: hash while copying (default); target: rely on the target's own check; reread: also read "
+        "everything back from the target, and repair what is missing or wrong",
+        choices=get_args(Verify),
+    )
+    add("paranoid", "--paranoid", "check every buffer a second time before it is sent")
+
+
+def _add_resuming(group: Any) -> None:
+    add = partial(option, group)
+    add(
         "state",
-        "--state",
+        "--state DIR",
+        "journal of interrupted uploads, from which the same command resumes; none: keep none "
+        "(default: crossdock in XDG_STATE_HOME, or in ~/.local/state)",
         type=_state_folder,
         default=default_state_folder(os.environ),
-        metavar="DIR",
-        help="journal of interrupted uploads, from which the same command resumes; none: keep none "
-        "(default: crossdock in XDG_STATE_HOME, or in ~/.local/state)",
     )
-    option(
-        group,
-        "resume_above",
-        "--resume-above",
-        type=parse_size,
-        metavar="SIZE",
-        help="upload larger blobs resumably, where the registry can (default 256MiB)",
-    )
-    option(
-        group,
+    add("resume_above", "--resume-above SIZE", "upload larger blobs resumably if possible (default 256MiB)")
+    add(
         "upload_chunk",
-        "--upload-chunk",
-        type=parse_size,
-        metavar="SIZE",
-        help="bytes per request of a resumable upload; an interruption loses at most one (default 64MiB)",
+        "--upload-chunk SIZE",
+        "bytes per request of a resumable upload; an interruption loses at most one request (default 64MiB)",
     )
-    option(
-        group,
+    add(
         "spool",
-        "--spool",
-        type=folder_path,
-        metavar="DIR",
-        help="keep source bytes of such blobs here, so that an upload that restarts need not read them again",
+        "--spool DIR",
+        "keep source bytes of such blobs here, so that an upload that restarts need not read them again",
     )
-    option(
-        group,
-        "spool_size",
-        "--spool-size",
-        type=parse_size,
-        metavar="SIZE",
-        help="limit on the spool; the oldest files go first (default 16GiB)",
-    )
+    add("spool_size", "--spool-size SIZE", "limit on the spool; the oldest files go first (default 16GiB)")
 
 
 def _state_folder(text: str) -> Path | None:
@@ -238,88 +225,53 @@ def _state_folder(text: str) -> Path | None:
 
 
 def add_side(parser: argparse.ArgumentParser, side: Side, prefix: str) -> None:
-    """Add the login and connection flags of one side, ``--src-…`` or ``--dest-…``.
+    """Add the login and connection flags of one side: ``--src-…`` or ``--dest-…``.
 
     Without `prefix` they have plain names, and those of the source as aliases.
     """
     group = parser.add_argument_group(f"{side} registry")
-    option(
-        group,
+    add = partial(option, group)
+    add(
         f"{side}.authfile",
-        *_side_names(prefix, "authfile"),
-        type=readable_file,
-        metavar="FILE",
-        help="read logins from this file, of docker's or podman's form, and from no other",
+        f"{_side_names(prefix, 'authfile')} FILE",
+        "read logins only from this file, in docker's or podman's format",
     )
-    creds = f"--{prefix}creds-stdin"
     group.add_argument(
-        *_side_names(prefix, "creds-stdin"),
+        *_side_names(prefix, "creds-stdin").split(),
         dest=f"{side}_creds_stdin",
         action="store_const",
-        const=creds,
+        const=f"--{prefix}creds-stdin",
         help="read one user:password line from stdin" + (" (the source's first)" if prefix else ""),
     )
     add_connection(group, side, prefix)
 
 
 def add_connection(group: Any, side: Side, prefix: str) -> None:
-    """Add how to connect to the registry of a side, in a group of flags; `prefix` as for `add_side`."""
+    """Add how to connect to the registry of one side; `prefix` as for `add_side`."""
+    add = partial(option, group)
     for name, field, text in (
-        ("ca", "ca_file", "CA certificates to trust besides the system's"),
+        ("ca", "ca_file", "CA certificates to trust in addition to the system's"),
         ("cert", "cert_file", "client certificate"),
-        ("key", "key_file", "its key, unless it is in the same file"),
+        ("key", "key_file", "key of the client certificate, unless it is in the same file"),
     ):
-        option(
-            group,
-            f"{side}.{field}",
-            *_side_names(prefix, name),
-            type=readable_file,
-            metavar="FILE",
-            help=text,
-        )
-    option(
-        group,
+        add(f"{side}.{field}", _side_names(prefix, name) + " FILE", text)
+    add(
         f"{side}.plain_http",
-        *_side_names(prefix, "plain-http"),
-        action="store_true",
-        help="speak HTTP, never HTTPS (automatic for loopback ports that do not speak TLS)",
+        _side_names(prefix, "plain-http"),
+        "use HTTP instead of HTTPS (automatic for loopback ports that do not speak TLS)",
     )
 
 
-def _side_names(prefix: str, name: str) -> list[str]:
-    return [f"--{prefix}{name}"] if prefix else [f"--{name}", f"--src-{name}"]
+def _side_names(prefix: str, name: str) -> str:
+    return f"--{prefix}{name}" if prefix else f"--{name} --src-{name}"
 
 
-def add_network(parser: argparse.ArgumentParser) -> Any:
-    """Add the flags of every command that speaks to registries; returns their group."""
-    group = parser.add_argument_group("network and memory")
-    option(
-        group,
-        "network.timeout",
-        "--timeout",
-        type=parse_duration,
-        metavar="TIME",
-        help="drop a connection after this long without progress (default 30s; 10m for commits)",
-    )
-    option(
-        group,
-        "network.retries",
-        "--retries",
-        type=integer,
-        metavar="N",
-        help="tries after the first, per request (default 5; 1 where nothing listens)",
-    )
-    add_inventory(group)
-    return group
-
-
-def add_inventory(group: Any) -> None:
-    """Add ``--inventory``."""
+def add_inventory(group: Any, text: str) -> None:
+    """Add ``--inventory``; `text` says what the file holds."""
     group.add_argument(
         "--inventory",
         metavar="FILE",
-        help="registries, their credentials, and hosts that are served elsewhere "
-        "(default: CROSSDOCK_INVENTORY, or crossdock/inventory.yaml in XDG_CONFIG_HOME)",
+        help=f"{text} (default: CROSSDOCK_INVENTORY, or crossdock/inventory.yaml in XDG_CONFIG_HOME)",
     )
 
 
@@ -329,7 +281,7 @@ def add_progress(group: Any) -> None:
         "--progress",
         choices=("auto", "plain", "json", "none"),
         default="auto",
-        help="on stderr: live on a terminal, else plain lines; json: one event a line (default auto)",
+        help="on stderr: live on a terminal, else plain lines; json: one event per line (default auto)",
     )
 
 

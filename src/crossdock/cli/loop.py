@@ -1,4 +1,4 @@
-"""Runs one coroutine as the command does: on uvloop; a signal cancels it, a later one ends the process."""
+"""Runs a coroutine on uvloop; a signal cancels it, and a later one ends the process."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def run_until_done(work: Coroutine[Any, Any, T], *, before_abort: Callable[[], N
 
 async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None]) -> T:
     loop = asyncio.get_running_loop()
-    # What breaks outside of any task (a socket that is reset while it is being closed) has no one to tell:
-    # the copy's own error says what matters, and a loop's log lines are not for a person.
+    # An error outside of any task (a socket that is reset while it is being closed) goes to the debug log:
+    # the error of the copy says what matters.
     loop.set_exception_handler(_log)
     task = asyncio.ensure_future(work)
     signalled = False
@@ -46,7 +46,7 @@ async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None
     try:
         return await task
     except (asyncio.CancelledError, Exception) as error:
-        # What fails while it is being cancelled failed because of that.
+        # An error during cancellation is a consequence of it.
         if signalled:
             raise Cancelled("cancelled") from error
         raise
@@ -61,6 +61,6 @@ def _log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
-    except ImportError:  # a platform without wheels of it: slower, nothing else changes
+    except ImportError:  # a platform without wheels of uvloop: only slower
         return asyncio.new_event_loop
     return uvloop.new_event_loop

@@ -1,7 +1,7 @@
-"""The entry point. Answers ``--version`` by itself; everything else is imported when it is needed.
+"""The entry point. It handles ``--version`` itself and imports everything else when it is needed.
 
-Nothing above the kernels and the choice of TLS may be imported at the top of this file: start-up is part of
-the product, and `tests/unit/cli/test_startup.py` lists what ``crossdock --version`` may load.
+This file imports nothing of crossdock at its top: `tests/unit/cli/test_startup.py` lists the modules that
+``crossdock --version`` may load.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-GARBAGE = 50_000  # objects that may be made before a collection; Python's own 700 means one every few modules
+GARBAGE = 50_000  # objects made before a collection; at Python's 700 every few modules cause one
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] in (["--version"], ["-V"]):
         return print_version()
-    # Collecting garbage takes longer than all that a short copy does, and there is none: neither among the
-    # modules that are being loaded nor, when the process is about to end, anywhere.
+    # Collections would take longer than a short copy, and find nothing: modules that are being loaded are
+    # not garbage, and a process that ends frees everything.
     gc.set_threshold(GARBAGE)
     try:
         from crossdock.cli.command import run
@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def print_version() -> int:
-    """Print version and backends; 1 when those that were asked for cannot be loaded."""
+    """Print version and backends; returns 1 when the requested backends cannot be loaded."""
     from crossdock import __version__
 
     try:
         from crossdock import _kernels, _tls
     except ImportError as error:
-        print(f"crossdock {__version__} (not all of it can be loaded)")
+        print(f"crossdock {__version__} (parts of it cannot be loaded)")
         print(f"crossdock: {error}", file=sys.stderr)
         return 1
     kernels = f"kernels: {_kernels.BACKEND}, sha256: {_kernels.SHA256_IMPLEMENTATION}"

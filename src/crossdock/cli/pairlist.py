@@ -1,4 +1,4 @@
-"""The list of ``--from-file``: one ``SOURCE TARGET`` pair a line."""
+"""The list of ``--from-file``: one ``SOURCE TARGET`` pair per line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crossdock.cli.values import location
 from crossdock.errors import InvalidInput
 from crossdock.runs.pairs import Pairs
 
-MOST_LINES = 1_000_000  # a pair takes about 1 KB; who has more to copy splits the list
+MOST_LINES = 1_000_000  # a pair takes about 1 KB of memory; longer lists are to be split
 _MAX_LINE = 64 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -22,10 +22,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = Parser(
         prog="crossdock",
-        description="Copies container images and OCI artifacts between registries and layouts, byte-exact.",
+        description="Copies container images and OCI artifacts between registries and layouts, unchanged.",
         epilog=exits.table(),
     )
-    # `main` answers it when it comes first; it is listed here for help.
+    # `main` handles it; here it is listed in help.
     parser.add_argument("-V", "--version", action="store_true", help="show version and backends, and exit")
     word = arguments[0] if arguments else ""
     table = commands.COMMANDS
@@ -39,13 +39,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises instead of ending the process; quotes no possible password; abbreviates as az alone.
+    """Raises `UsageError` instead of ending the process, and quotes no value that may be a password.
 
-    `fill` adds the flags when they are needed: most commands are only named.
+    `fill` adds the flags when the parser is used: help lists most commands only by name.
     """
 
     words: Sequence[str] = ()
-    """The arguments to parse, for a `fill` that depends on them."""
+    """The arguments that are parsed, for a `fill` that depends on them."""
 
     def __init__(
         self, *, fill: Callable[[Parser], None] | None = None, allow_abbrev: bool = False, **settings: Any
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         self._fill = fill
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's, with the flags added first."""
+        """Add the flags, then parse."""
         fill, self._fill = self._fill, None
         if fill is not None:
             self.words = args
@@ -74,9 +74,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_commands(parser: Parser, kind: str, package: str, table: Mapping[str, str], **settings: Any) -> None:
-    """Add the commands of `table`, name and summary, each of which is a module of `package`.
+    """Add the commands in `table` (summaries by name), each a module of `package`.
 
-    `kind` is what help calls them, and in lower case the member of the namespace that names the one given.
+    `kind` is the name for them in help; in lower case it is the namespace's member with the chosen one.
     """
     group = parser.add_subparsers(dest=kind.lower(), metavar=kind, required=True)
     for name, summary in table.items():
@@ -95,12 +95,12 @@ def add_command(group: Any, name: str, summary: str, **settings: Any) -> Parser:
 def _fill_from(module: str, parser: Parser) -> None:
     command = import_module(module)
     command.add_flags(parser)
-    if hasattr(command, "run"):  # a group has none: its commands do
+    if hasattr(command, "run"):  # a group's module has none
         parser.set_defaults(run=command.run)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """argparse makes one for every flag that is added, and would query the terminal by `shutil` each time."""
+    """With a cached width: argparse makes a formatter for every flag, and each would query the terminal."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_columns() - 2)
@@ -108,7 +108,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 @cache
 def _columns() -> int:
-    """The terminal's width, found as `shutil.get_terminal_size` finds it."""
+    """The terminal's width, as `shutil.get_terminal_size` would find it."""
     try:
         columns = int(os.environ["COLUMNS"])
     except (KeyError, ValueError):
@@ -122,7 +122,7 @@ def _columns() -> int:
 
 
 def _about_unknown(words: Sequence[str], command: str) -> str:
-    """What is wrong with unknown words. Only flag names are quoted: values may be passwords."""
+    """The message about unknown words. It quotes only flag names: values may be passwords."""
     flags = [word.partition("=")[0] for word in words if word.startswith("--")]
     flags += [word[:2] for word in words if word.startswith("-") and not word.startswith("--")]
     if command == "login" and any(flag in ("-p", "--password") for flag in flags):

@@ -17,15 +17,15 @@ from crossdock.errors import OutputFailed
 from crossdock.options import Credentials
 
 _MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
-_LONGEST_INTEGER = 1000  # digits; sys.set_int_max_str_digits allows no bound below 640, and begins with 4300
-_QUEUED_LINES = 4096  # of progress; beyond, progress lines are dropped rather than waited for
+_LONGEST_INTEGER = 1000  # digits; Python's own limit is 4300, and can be set to 640
+_QUEUED_LINES = 4096  # of progress; further lines are dropped
 
 
 def prepare_streams() -> None:
-    """Open what the caller closed on the null device, and let text that an encoding lacks be escaped.
+    """Open closed standard streams on the null device, and escape text that the encoding lacks.
 
-    A socket that got the number of a closed standard stream would be written to by whoever prints, and
-    libuv ends the process when it meets one.
+    Otherwise a socket could get the descriptor of a closed stream: prints would go to it, and libuv would
+    abort the process.
     """
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -44,9 +44,9 @@ def prepare_streams() -> None:
 
 
 def print_result(text: str) -> None:
-    """Print to stdout. A reader that stopped reading (``| head``) is no failure.
+    """Print to stdout. A reader that stopped reading (``| head``) is not an error.
 
-    Raises `OutputFailed` when stdout cannot be written, such as a file on a full disk.
+    Raises `OutputFailed` when stdout cannot be written, for instance on a full disk.
     """
     with _stdout():
         print(text, flush=True)
@@ -58,17 +58,17 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def parse_json(data: bytes) -> Any:
-    """A JSON document, for `print_json`. Numbers too long for Python's ``int`` become text."""
+    """Parse JSON. Numbers too long for Python's ``int`` become text."""
     return json.loads(data, parse_int=integer)
 
 
 def integer(digits: str) -> int | str:
-    """The number; as text when Python's ``int`` would refuse it for its length."""
+    """The number, or its text if it is too long for Python's ``int``."""
     return int(digits) if len(digits) < _LONGEST_INTEGER else digits
 
 
 def print_parts(parts: Iterable[str]) -> None:
-    """Print pieces of a long text to stdout. Raises as `print_result` does."""
+    """Print pieces of a long text to stdout. Raises `OutputFailed`."""
     with _stdout():
         for part in parts:
             sys.stdout.write(part)
@@ -76,7 +76,7 @@ def print_parts(parts: Iterable[str]) -> None:
 
 
 def print_bytes(data: bytes) -> None:
-    """Print bytes to stdout, unchanged. Raises as `print_result` does."""
+    """Print bytes to stdout, unchanged. Raises `OutputFailed`."""
     with _stdout():
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
@@ -84,7 +84,7 @@ def print_bytes(data: bytes) -> None:
 
 
 def print_error(line: str) -> None:
-    """Print one line to stderr. When stderr is gone there is nobody left to tell."""
+    """Print one line to stderr. A closed stderr is ignored."""
     try:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -108,18 +108,18 @@ def _stdout() -> Iterator[None]:
 
 
 def _silence_stdout() -> None:
-    # The interpreter flushes stdout once more when it ends, and would complain.
+    # The interpreter flushes stdout again when it ends, and would print an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_credentials(flag: str) -> Credentials:
-    """The next ``user:password`` line of stdin; the password may hold colons, and may be empty.
+    """The next ``user:password`` line of stdin; the password may contain colons, or be empty.
 
     Raises `UsageError` naming `flag`, never quoting the line.
     """
     text = _read_line(flag)
     if text is None:
-        raise UsageError(f"{flag}: stdin has no line for it; give one user:password line for each such flag")
+        raise UsageError(f"{flag}: stdin has no line for it; give one user:password line per flag")
     username, colon, password = text.partition(":")
     if not colon or not username:
         raise UsageError(f"{flag}: the line is not user:password")
@@ -135,7 +135,7 @@ def read_secret(flag: str, command: str = "crossdock") -> str:
 
 
 def _read_line(flag: str) -> str | None:
-    """The next line of stdin without its end; None when there is none. Raises `UsageError`."""
+    """The next line of stdin without its line break; None at the end. Raises `UsageError`."""
     line = sys.stdin.buffer.readline(_MAX_LINE)
     if len(line) == _MAX_LINE:
         raise UsageError(f"{flag}: the line is longer than {_MAX_LINE} bytes")
@@ -146,7 +146,7 @@ def _read_line(flag: str) -> str | None:
 
 
 class LineWriter:
-    """Writes lines from a thread of its own, so that whoever offers one never waits and never fails.
+    """Writes lines in a thread of its own, so that offering one never waits and never fails.
 
     At most `_QUEUED_LINES` are kept: when the reader is slower, new lines are dropped and counted in `lost`.
     A stream that breaks swallows the rest.
@@ -165,9 +165,7 @@ class LineWriter:
         return self._lost
 
     def offer(self, line: str, *, droppable: bool = False, last: bool = False) -> None:
-        """Write `line` soon. A droppable one gives way earlier, to leave room for those that matter; the
-        last one is always taken.
-        """
+        """Queue `line`. Droppable lines get half of the queue; the last line is always queued."""
         limit = _QUEUED_LINES // 2 if droppable else _QUEUED_LINES
         if last or self._lines.qsize() < limit:
             self._lines.put(line)
@@ -175,7 +173,7 @@ class LineWriter:
             self._lost += 1
 
     def close(self, timeout: float = 5.0) -> None:
-        """Write what is left, for at most `timeout` seconds."""
+        """Write the queued lines, for at most `timeout` seconds."""
         self._lines.put(None)
         self._thread.join(timeout)
 
@@ -190,8 +188,8 @@ class LineWriter:
 
 
 def _writer_of(stream: TextIO) -> Any:
-    """A function that writes text whole. Real files are written by descriptor: a thread that is stuck in a
-    full pipe must not hold the lock of `sys.stderr` when the process ends.
+    """A function that writes all of a text. Real files are written by descriptor: a thread that a full pipe
+    blocks must not hold the lock of `sys.stderr` when the process ends.
     """
     try:
         descriptor = stream.fileno()

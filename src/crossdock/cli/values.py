@@ -1,4 +1,4 @@
-"""Values of flags: each converter raises `argparse.ArgumentTypeError` with words for a person."""
+"""Converters for the values of flags. Those for argparse raise `argparse.ArgumentTypeError`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def checked(
     convert: Callable[[str], T], check: Callable[[T], object] = lambda value: None
 ) -> Callable[[str], T]:
-    """`convert` for argparse, which shows only messages of its own error. `check` may raise ValueError."""
+    """Make `convert`, and `check` of its result, raise argparse's error instead of ValueError."""
 
     def value_of(text: str) -> T:
         try:
@@ -39,7 +39,7 @@ def integer(text: str) -> int:
 
 
 def platform(text: str) -> str:
-    """A platform, checked."""
+    """A platform, checked but unchanged."""
     from crossdock.oci.platform import Platform
 
     try:
@@ -50,7 +50,7 @@ def platform(text: str) -> str:
 
 
 def readable_file(text: str) -> Path:
-    """A file that can be read, found out now rather than in the middle of a copy."""
+    """The path of a file, which is opened now, so that a copy does not fail later."""
     try:
         with open(found := file_path(text), "rb"):
             return found
@@ -61,7 +61,7 @@ def readable_file(text: str) -> Path:
 def folder(text: str) -> str:
     """A folder's path, which need not exist."""
     if not text or "\0" in text:
-        raise argparse.ArgumentTypeError("is no folder")
+        raise argparse.ArgumentTypeError("is not a folder")
     return expand_home(text, os.environ)
 
 
@@ -71,12 +71,12 @@ def folder_path(text: str) -> Path:
 
 
 def file_path(text: str) -> Path:
-    """A file or folder, which need not exist."""
+    """The path of a file or folder, which need not exist."""
     return Path(expand_home(text, os.environ))
 
 
 def location(text: str) -> str:
-    """A source or target, which is parsed later."""
+    """A reference, which is parsed later; ``~/`` in the folder of a layout is expanded."""
     if not text.startswith("oci:"):
         return text
     place, colon, rest = text.removeprefix("oci:").partition(":")
@@ -84,7 +84,7 @@ def location(text: str) -> str:
 
 
 def listen(text: str) -> str:
-    """An address to listen on, checked."""
+    """An address to listen on, checked but unchanged."""
     from crossdock.listening import parse_listen
 
     try:

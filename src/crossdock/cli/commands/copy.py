@@ -17,19 +17,19 @@ _COMMAND = "crossdock copy"
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``copy``."""
     parser.description = (
-        f"Copies SOURCE to TARGET. A reference is {REFERENCE}.\n"
-        "Without --platform everything is copied and no byte changes. --from-file LIST replaces both."
+        f"Copies SOURCE to TARGET, each {REFERENCE}.\n"
+        "Without --platform every platform is copied and no byte changes."
     )
     # argparse finds positionals between flags only when they are required.
     is_list = any(word.partition("=")[0] == "--from-file" for word in parser.words)
-    for name, text in (("source", "what to copy"), ("target", "where to")):
+    for name, text in (("source", "reference to copy"), ("target", "reference to copy to")):
         parser.add_argument(
             name, type=location, metavar=name.upper(), nargs="?" if is_list else None, help=text
         )
     parser.add_argument(
         "--from-file",
         metavar="LIST",
-        help="copy many: one SOURCE TARGET pair per line, # begins a comment; - is stdin",
+        help="copy every pair of a list instead: one SOURCE TARGET per line, # starts a comment; - is stdin",
     )
     parser.add_argument(
         "--fail-fast", action="store_true", help="stop at the first copy of the list that fails"

@@ -1,4 +1,4 @@
-"""``crossdock demo``: a real copy between two registries of this machine. What it prints is measured then."""
+"""``crossdock demo``: a real copy between two registries on this machine. Every number is measured."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def add_flags(parser: Parser) -> None:
         metavar="SIZE",
         help="size of the largest layer (default 300MiB)",
     )
-    parser.add_argument("--keep", action="store_true", help="keep the files and say where they are")
+    parser.add_argument("--keep", action="store_true", help="keep the files and print where they are")
 
 
 def _check_size(size: int) -> None:

@@ -21,12 +21,12 @@ def add_flags(parser: Parser) -> None:
     """Add the flags of ``login``."""
     parser.description = (
         "Checks user and password at the registry and stores them in docker's or podman's file, or in the\n"
-        "credential helper that the file names. The password is read from stdin, or asked for on a terminal."
+        "credential helper that the file names. The password comes from stdin or, on a terminal, a prompt."
     )
     parser.add_argument(
         "registry", metavar="HOST", help="HOST[:PORT] of the registry; docker.io for Docker Hub"
     )
-    parser.add_argument("-u", "--username", metavar="USER", help="user name; asked for on a terminal")
+    parser.add_argument("-u", "--username", metavar="USER", help="user name (default: prompt on a terminal)")
     parser.add_argument("--password-stdin", action="store_true", help="read the password or token from stdin")
     parser.add_argument(
         "--get-login", action="store_true", help="print the user that is logged in, without logging in"

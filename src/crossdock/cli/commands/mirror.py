@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from crossdock.options import CopyOptions
     from crossdock.runs.results import PairResult
 
-PLACE = "HOST[:PORT][/PREFIX], or a name of the inventory for HOST[:PORT]"
+PLACE = "HOST[:PORT][/PREFIX], where an inventory name may stand for HOST[:PORT]"
 
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``mirror``."""
     parser.description = (
-        f"Copies all repositories and tags of SOURCE to each TARGET, each of them {PLACE}.\n"
-        "Nothing is removed at a target. Patterns are a shell's; a * matches slashes too."
+        f"Copies all repositories and tags of SOURCE to every TARGET, each {PLACE}.\n"
+        "Nothing is deleted at a target. Patterns are those of a shell, but * also matches slashes."
     )
-    parser.add_argument("source", metavar="SOURCE", help="where from")
-    parser.add_argument("targets", metavar="TARGET", nargs="+", help="where to; each gets everything")
+    parser.add_argument("source", metavar="SOURCE", help="registry to copy from")
+    parser.add_argument("targets", metavar="TARGET", nargs="+", help="registry to copy to; repeatable")
     what = parser.add_argument_group("what is mirrored")
     what.add_argument(
         "--repository",
@@ -37,8 +37,8 @@ def add_flags(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="only these repositories, as named below PREFIX; repeatable; the catalog is queried only "
-        "when there is a pattern",
+        help="only these repositories, named relative to PREFIX; repeatable; the catalog is queried only "
+        "for patterns",
     )
     what.add_argument(
         "--exclude",
@@ -53,7 +53,7 @@ def add_flags(parser: Parser) -> None:
     what.add_argument(
         "--untagged",
         action="store_true",
-        help="manifests without a tag as well, where the source lists them (Azure)",
+        help="also manifests without a tag, where the source lists them (Azure)",
     )
     parser.add_argument(
         "--dry-run",

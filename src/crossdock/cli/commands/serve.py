@@ -7,7 +7,7 @@ import os
 from importlib.util import find_spec
 
 from crossdock.cli.exits import ExitCode
-from crossdock.cli.flags import add_listening
+from crossdock.cli.flags import add_inventory, add_listening
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
 from crossdock.cli.values import file_path, folder_path, readable_file
@@ -20,16 +20,12 @@ NEEDED = ("cryptography", "jwt", "prometheus_client")
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``serve``."""
-    parser.add_argument(
-        "--inventory",
-        metavar="FILE",
-        help="the registries (default: CROSSDOCK_INVENTORY, or crossdock/inventory.yaml in XDG_CONFIG_HOME)",
-    )
+    add_inventory(parser, "the registries")
     parser.add_argument(
         "--config",
         type=readable_file,
         metavar="FILE",
-        help="the settings: identities, rights, sources, limits (docs/service.md)",
+        help="settings: identities, rights, sources, limits (docs/service.md)",
     )
     add_listening(parser, "127.0.0.1:8443")
     parser.add_argument(
@@ -42,7 +38,7 @@ def add_flags(parser: Parser) -> None:
         "--dev-info",
         type=file_path,
         metavar="FILE",
-        help="write how to log in there to this file, as JSON, once connections are accepted",
+        help="write how to log in to that provider to this file, as JSON, once connections are accepted",
     )
     parser.add_argument(
         "--state",
@@ -64,8 +60,8 @@ def run(namespace: argparse.Namespace) -> int:
     from crossdock.service.logs import log_json
 
     log_json()
-    # uvloop looks names up in libuv's threads, of which it lends half to that. With the usual four, two slow
-    # name servers would keep all imports waiting. It is read when the first thread starts.
+    # uvloop resolves names in half of libuv's threads, which are four by default: two slow name servers would
+    # block all imports. libuv reads the variable when it starts the first thread.
     os.environ.setdefault("UV_THREADPOOL_SIZE", "96")
     settings = read_settings(namespace.config) if namespace.config else Settings()
     inventory = open_inventory(namespace.inventory, os.environ)

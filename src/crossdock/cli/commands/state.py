@@ -32,13 +32,13 @@ _SHOWN_OF_SESSION = 8  # characters of a session's name: on registries without a
 def add_flags(parser: Parser) -> None:
     """Add the actions of ``state`` and their flags."""
     parser.description = (
-        "Lists, shows and removes what the journal holds of interrupted uploads. It is a file on this\n"
-        "machine: nothing is sent, and registries remove their half of an upload by themselves."
+        "Lists, shows and removes the entries of interrupted uploads in the journal. It is a file on this\n"
+        "machine: nothing is sent. Registries remove their half of an upload by themselves."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = add_command(actions, "list", "list the open uploads, one per line, the newest first")
-    show = add_command(actions, "show", "show all that is known of open uploads, and what runs finished")
-    prune = add_command(actions, "prune", "forget old uploads; those of running copies stay")
+    listing = add_command(actions, "list", "list the open uploads, one per line, newest first")
+    show = add_command(actions, "show", "show the details of open uploads, and what runs have finished")
+    prune = add_command(actions, "prune", "forget old uploads, except those of running copies")
     for action, act in ((listing, _list), (show, _show), (prune, _prune)):
         action.set_defaults(act=act)
         action.add_argument(
@@ -49,17 +49,21 @@ def add_flags(parser: Parser) -> None:
             help="folder of the journal (default: crossdock in XDG_STATE_HOME, or in ~/.local/state)",
         )
         add_output(action)
-    show.add_argument("digest", metavar="DIGEST", nargs="?", help="only this blob; its first digits suffice")
+    show.add_argument(
+        "digest", metavar="DIGEST", nargs="?", help="only this blob; its first digits are enough"
+    )
     for action in (listing, prune):
-        action.add_argument("--spool", type=file_path, metavar="DIR", help="the blobs in this spool as well")
+        action.add_argument("--spool", type=file_path, metavar="DIR", help="also the blobs in this spool")
     which = prune.add_mutually_exclusive_group()
     which.add_argument(
         "--older-than",
         type=checked(parse_duration),
         metavar="TIME",
-        help="not written for so long (default 7d: registries keep no session longer)",
+        help="those not written for this long (default 7d: no registry keeps sessions longer)",
     )
-    which.add_argument("--all", action="store_true", dest="everything", help="whatever their age")
+    which.add_argument(
+        "--all", action="store_true", dest="everything", help="all of them, whatever their age"
+    )
 
 
 def run(namespace: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What az takes when a flag is not given: its environment and its configuration file.
+"""The defaults of az for flags that are not given: its environment and its configuration file.
 
 ``AZURE_DEFAULTS_ACR=NAME`` is ``az configure --defaults acr=NAME``, a line in the file ``config`` of
 ``AZURE_CONFIG_DIR`` (``~/.azure``). The environment comes first, as with az.
@@ -31,7 +31,7 @@ _MAX_FILE = 1 << 20  # bytes; az writes some lines
 
 
 def as_az(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Let a command take az's defaults, and give advice with its own flags."""
+    """Give a command az's defaults, and let errors name its own flags."""
 
     @wraps(run)
     def run_as_az(namespace: argparse.Namespace) -> int:

@@ -27,8 +27,8 @@ from crossdock.options import default_state_folder
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``acr import``."""
     parser.description = (
-        "Copies an image into the registry --name, byte-exact, from any registry. Where a target tag exists\n"
-        "with other content nothing is copied, unless --force is given."
+        "Copies an image into the registry --name, unchanged, from any registry. If a target tag has\n"
+        "other content, nothing is copied unless --force is given."
     )
     parser.add_argument(
         "-n", "--name", default="", metavar="NAME", help="target registry (default: AZURE_DEFAULTS_ACR)"
@@ -55,7 +55,7 @@ def add_flags(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="REPOSITORY",
-        help="target that gets the manifest by its digest and no tag; repeatable",
+        help="target to which the manifest is copied by digest, without a tag; repeatable",
     )
     parser.add_argument(
         "-r", "--registry", default="", metavar="REGISTRY", help="source: name, login server or resource ID"

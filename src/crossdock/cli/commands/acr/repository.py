@@ -45,8 +45,10 @@ def add_flags(parser: Parser) -> None:
         add_verb("show-tags", "list the tags of a repository", _show_tags),
         add_verb("show-manifests", old, _show_manifests),
     ):
-        tags.add_argument("--repository", required=True, metavar="REPOSITORY", help="which repository")
-        tags.add_argument("--detail", action="store_true", help="everything that the registry knows of each")
+        tags.add_argument("--repository", required=True, metavar="REPOSITORY", help="the repository")
+        tags.add_argument(
+            "--detail", action="store_true", help="print everything that the registry knows about each"
+        )
         add_order(tags)
         add_common(tags)
     add_common(add_verb("show", "print what a registry knows of a repository or image", _show, image=True))

@@ -26,14 +26,14 @@ _EITHER = "Usage error: You need to provide either --image IMAGE | --repository 
 
 
 def warn(namespace: argparse.Namespace, *texts: str) -> None:
-    """Say it on stderr as az does, unless it is not wanted."""
+    """Print warnings to stderr as az does, unless ``--only-show-errors`` is given."""
     if not namespace.only_show_errors:
         for text in texts:
             print_error(f"WARNING: {text}")
 
 
 def given_password(namespace: argparse.Namespace, command: str) -> str:
-    """The password of the flags, or of stdin. Raises `UsageError`, which names `command`."""
+    """The password from the flags or from stdin. Raises `UsageError`, which names `command`."""
     if not namespace.password_stdin:
         return str(namespace.password)
     if namespace.password:
@@ -42,7 +42,7 @@ def given_password(namespace: argparse.Namespace, command: str) -> str:
 
 
 def with_az_login(options: CopyOptions) -> CopyOptions:
-    """`options` that use az's own login where nothing else is known, as az does after ``az login``."""
+    """`options` that use az's own login where no other is known, as az does after ``az login``."""
     return replace(
         options,
         source=replace(options.source, az_login="last"),
