@@ -122,7 +122,8 @@ def add_copying(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--authfile", type=readable_file, metavar="FILE", help="both --src-authfile and --dest-authfile"
     )
-    _add_tuning(add_network(parser))
+    add_network(parser)
+    _add_tuning(parser.add_argument_group("speed, memory and checks"))
     _add_resuming(parser.add_argument_group("resuming"))
     output = parser.add_argument_group("output")
     add_progress(output)
@@ -163,9 +164,9 @@ def add_content(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_network(parser: argparse.ArgumentParser) -> Any:
-    """Add the flags of every command that speaks to registries; returns their group."""
-    group = parser.add_argument_group("network and memory")
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every command that speaks to registries."""
+    group = parser.add_argument_group("network")
     add = partial(option, group)
     add(
         "network.timeout",
@@ -174,7 +175,6 @@ def add_network(parser: argparse.ArgumentParser) -> Any:
     )
     add("network.retries", "--retries N", "retries per request (default 5; 1 where nothing listens)")
     add_inventory(group, "registries with their credentials, and hosts to connect to at other addresses")
-    return group
 
 
 def _add_tuning(group: Any) -> None:

@@ -13,6 +13,7 @@ from crossdock import __version__, copy_sync
 from crossdock.cli.commands.demo import ChildRegistry
 from crossdock.imagebuilder import ImageBuilder, sample_index
 
+FAST = ("copy", "mirror", "inspect", "tags", "login", "logout", "registry", "serve")
 LOADED = """
 import sys
 from crossdock.cli.main import main
@@ -66,10 +67,12 @@ def test_version_loads_nothing_but_the_package_its_kernels_and_the_tls_engine(fl
     }
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["copy", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in FAST)])
 def test_help_loads_no_network_code(arguments: list[str]) -> None:
     loaded = modules_after(*arguments)
     assert loaded & {"aiohttp", "asyncio", "msgspec", "rich", "ssl", "uvloop", "crossdock.api"} == set()
+    commands = {name for name in loaded if name.startswith("crossdock.cli.commands.")}
+    assert commands == {f"crossdock.cli.commands.{word}" for word in arguments if word != "--help"}
 
 
 @pytest.fixture

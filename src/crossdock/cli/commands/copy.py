@@ -17,8 +17,8 @@ _COMMAND = "crossdock copy"
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``copy``."""
     parser.description = (
-        f"Copies SOURCE to TARGET, each {REFERENCE}.\n"
-        "Without --platform every platform is copied and no byte changes."
+        "Copies SOURCE to TARGET. Without --platform every platform is copied and no byte changes.\n"
+        f"A reference is {REFERENCE}."
     )
     # argparse finds positionals between flags only when they are required.
     is_list = any(word.partition("=")[0] == "--from-file" for word in parser.words)

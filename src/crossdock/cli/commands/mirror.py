@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from crossdock.options import CopyOptions
     from crossdock.runs.results import PairResult
 
-PLACE = "HOST[:PORT][/PREFIX], where an inventory name may stand for HOST[:PORT]"
-
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``mirror``."""
     parser.description = (
-        f"Copies all repositories and tags of SOURCE to every TARGET, each {PLACE}.\n"
-        "Nothing is deleted at a target. Patterns are those of a shell, but * also matches slashes."
+        "Copies all repositories and tags of SOURCE to every TARGET. Nothing is deleted at a target.\n"
+        "Each is HOST[:PORT][/PREFIX], or an inventory entry's name in place of HOST[:PORT].\n"
+        "Patterns are those of a shell, but * also matches slashes."
     )
     parser.add_argument("source", metavar="SOURCE", help="registry to copy from")
     parser.add_argument("targets", metavar="TARGET", nargs="+", help="registry to copy to; repeatable")
