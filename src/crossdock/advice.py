@@ -7,4 +7,102 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-LIBRARY: Mapping[str, str] = {}
+LIBRARY: Mapping[str, str] = {
+    # -- credentials
+    "log-in": "log in to {registry} with crossdock, docker or podman, or give RegistryOptions.credentials",
+    "check-login": "check its password and rights",
+    "check-login/entry": "check the credentials of {entry} in {file}, and their rights",
+    "new-token": "get a new token",
+    "new-azure-token": (
+        "get a new one with az account get-access-token --resource https://containerregistry.azure.net, "
+        "and see that its owner has a role there"
+    ),
+    "az-login": "log in with az login",
+    "give-rights": "give it that right, or use other credentials",
+    "name-registry": "name {registry} in the reference, and log in to it",
+    "repair-authfile": "repair it, or give another file as RegistryOptions.authfile or in REGISTRY_AUTH_FILE",
+    "remove-helper": "remove the helper from {file}, or keep the login in another file",
+    # -- TLS and addresses
+    "give-ca": "if the certificate is of a private CA, give the CA as RegistryOptions.ca_file",
+    "give-ca/entry": "if the certificate is of a private CA, give the CA as tls.ca of {entry} in {file}",
+    "plain-http": "if this registry speaks plain HTTP, say so by RegistryOptions.plain_http",
+    "plain-http/entry": ("if this registry speaks plain HTTP, say so by tls.plain_http of {entry} in {file}"),
+    "client-certificate": "give it as RegistryOptions.cert_file and key_file",
+    "renew-certificate": "renew the server's certificate, and check this machine's clock",
+    "replace-certificate": "the certificate of the server is at fault",
+    "use-certified-name": "use a host name that the certificate holds",
+    "report-bug": "run again with --debug and report it",
+    "decrypt-key": "give a key without a passphrase",
+    "correct-option": "correct RegistryOptions.{option}",
+    "correct-option/entry": "correct tls.ca of {entry} in {file}",
+    "repair-file": "repair or remove that file",
+    "check-tls": "does it speak TLS?",
+    "check-host-name": "check the spelling of the host name",
+    "check-proxy": "check the proxy's address in HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY",
+    "proxy-login": "check user and password in the proxy's URL (HTTPS_PROXY, HTTP_PROXY)",
+    "raise-open-files": (
+        "raise the limit on open files (ulimit -n): with a low one there are few connections, or none"
+    ),
+    # -- registries
+    "check-address": "check host and port, and whether the registry runs",
+    "check-trust": (
+        "give its CA as RegistryOptions.ca_file, or set RegistryOptions.plain_http if it does not speak TLS"
+    ),
+    "allow-more-time": "try again, or allow more with NetworkOptions.timeout",
+    "ask-access": "ask for access, or use other credentials",
+    "wait": "wait, or use credentials with a higher limit",
+    "ask-operator": "ask the registry's operator: its log may tell why",
+    "report-redirect": ("report it to the registry's operator: it sends clients where they must not go"),
+    "report-copy": "nothing was tagged; report it to the registry's operator",
+    "retry-or-report": "try again, and if it persists report it to the registry's operator",
+    "retry-or-report-copy": (
+        "nothing was tagged; try again, and if it persists report it to the registry's operator"
+    ),
+    "retry-copy": "try again: what has arrived is not moved twice",
+    "check-name": "check repository and tag",
+    "check-repository": "check the repository's name",
+    "check-repository-or-create": (
+        "check the repository's name; some registries require that it is created first"
+    ),
+    "push-again": (
+        "the source lists it and does not have it: ask its operator, or the image's publisher, "
+        "to push it again"
+    ),
+    "retry": "try again",
+    "retry-elsewhere": "the registry sent this request there: try again, or ask the registry's operator",
+    "report": "report it to the registry's operator",
+    "redirect-by-307": "the registry, or the proxy before it, must redirect it by 307 or 308",
+    "raise-body-limit": "raise the limit on request bodies of the target or of the proxy in front of it",
+    "turn-off-compression": "turn compression in transit off at the source or the proxy in front of it",
+    "create-repository": "create the repository at the target first: some registries (ECR) never do",
+    "unlock": (
+        "it may be locked: crossdock acr repository show prints changeableAttributes, "
+        "repository update sets them"
+    ),
+    "omit-referrers": "copy without what is attached by CopyOptions(referrers=False)",
+    "keep-foreign-layers": (
+        'it is a foreign layer: CopyOptions.foreign_layers="keep" copies its URLs and not its bytes'
+    ),
+}
+
+# Operations that move no content, among them those of commands that list or log in.
+_READS = ("inspect", "list tags", "list repositories", "list manifests", "log in")
+_OF_COPIES = ("retry", "report", "retry-or-report")  # a copy that ended so has more to say
+
+
+def usual_kind(usual: str, operation: str, side: str, reference: str, *, names_side: bool) -> str:
+    """The kind of advice for an operation that failed in the way whose `usual` kind this is; empty: none.
+
+    Operations that move no content have nothing to say about tags and bytes.
+    """
+    if usual in _OF_COPIES:
+        return f"{usual}-copy" if names_side and not operation.startswith(_READS) else usual
+    if usual != "check-name":
+        return usual
+    if reference.startswith("oci:"):
+        return ""  # the message has said which tags the layout has
+    if side == "target":
+        return "check-repository-or-create"
+    if operation.startswith(("list tags", "list manifests", "delete repository")):
+        return "check-repository"
+    return "push-again" if operation.startswith("fetch") else usual

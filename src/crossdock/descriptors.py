@@ -6,7 +6,6 @@ import resource
 
 RESERVED = 24  # files that are always open, or for a moment: streams, the loop's own, journal, credentials
 
-HINT = "raise the limit on open files (ulimit -n): with a low one there are few connections, or none"
 
 # Seconds between tries to get a descriptor: others give theirs back when what they wait for is done.
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)

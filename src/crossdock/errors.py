@@ -7,7 +7,7 @@ An error says what failed, where, and what to do next:
 - ``advice``: what the person reading can do next (`Advice`), or None.
 - ``retryable``: the same request may succeed when sent again (the server was busy, a connection broke).
   Only transport and registry code sets it; loops that retry read it and nothing else.
-- ``how_to_resume``: how to resume what an interrupted copy left, or an empty string; set by the command.
+- ``resume``: how to resume what an interrupted copy left (`Resume`), or None; set by the command.
 
 Messages never hold a secret: URLs are redacted before they reach an error (`transport.redact`).
 Errors pickle, so they cross process boundaries whole.
@@ -16,7 +16,7 @@ Errors pickle, so they cross process boundaries whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 Side = Literal["source", "target"]
 
@@ -47,12 +47,19 @@ class Advice(NamedTuple):
     def worded(self, table: Mapping[str, str], **more: object) -> str:
         """The advice in the words of a face: its template for the kind, else the library's, else `text`.
 
-        Templates are formatted with the fields and with `more`, the names that a face has for options.
+        Templates are formatted with the fields and with `more`, the names that a face has for options. A
+        template for ``kind/entry``, where `entry` is known, or for ``kind/source`` goes before that for
+        ``kind``.
         """
         from crossdock.advice import LIBRARY
 
-        template = table.get(self.kind) or LIBRARY.get(self.kind) or "{text}"
-        words = template.format(**self._asdict(), **more)
+        words = self.text
+        if not words:
+            kinds = [f"{self.kind}/entry"] if self.entry else []
+            kinds += [f"{self.kind}/{self.side}"] if self.side else []
+            kinds.append(self.kind)
+            templates = (each[kind] for kind in kinds for each in (table, LIBRARY) if kind in each)
+            words = next(templates, "").format(**self._asdict(), **more)
         return f"{self.why}: {words}" if self.why and words else self.why or words
 
 
@@ -66,6 +73,13 @@ def _rebuilt(
     return error
 
 
+class Resume(NamedTuple):
+    """How to resume what an interrupted copy left."""
+
+    command: str  # to be pasted into a shell
+    text: str  # the sentence that has it, and says where the copy resumes
+
+
 class CrossdockError(Exception):
     """Root of every error raised on purpose by crossdock."""
 
@@ -74,7 +88,9 @@ class CrossdockError(Exception):
     reference: str | None = None
     advice: Advice | None = None
     retryable: bool = False
-    how_to_resume: str = ""
+    resume: Resume | None = None
+    usual: str = ""
+    """The kind of advice for a copy that ended so, where nothing better is known."""
 
     def __init__(
         self,
@@ -96,6 +112,12 @@ class CrossdockError(Exception):
         if retryable is not None:
             self.retryable = retryable
         self.__dict__.update(details)
+
+    def replace(self, message: str = "", **details: Any) -> Self:
+        """The same error with another message or other details, for a level that knows more."""
+        twin = type(self)(message or str(self), **{**self.__dict__, **details})
+        twin.__cause__ = self.__cause__
+        return twin
 
     @property
     def cause(self) -> BaseException | None:
@@ -143,6 +165,8 @@ class InvalidOption(InvalidInput):
 class ContentError(CrossdockError):
     """Bytes are not what their descriptor promised. The side that served them is at fault."""
 
+    usual = "retry-or-report"
+
 
 class InvalidManifest(ContentError, ValueError):
     """A document that is no manifest, is of an unknown or refused type, or breaks a limit of the parser."""
@@ -175,6 +199,8 @@ class SizeMismatch(ContentError):
 class LimitExceeded(ContentError):
     """A document, header or error body is over the limit named in the message."""
 
+    usual = "report"
+
 
 # -- no usable reply ---------------------------------------------------------------------------------
 
@@ -183,6 +209,7 @@ class TransportError(CrossdockError):
     """No usable reply came. ``.method`` and ``.url`` (redacted) when a request was under way."""
 
     retryable = True
+    usual = "retry"
     method: str = ""
     url: str = ""
 
@@ -196,6 +223,7 @@ class ConnectFailed(TransportError, ConnectionError):
     ``.lacks_descriptors``: this process has as many open files as it may have.
     """
 
+    usual = "check-address"
     is_closed: bool = False
     is_unknown_name: bool = False
     lacks_descriptors: bool = False
@@ -205,6 +233,7 @@ class TlsFailed(TransportError, ConnectionError):
     """The TLS handshake failed: untrusted, expired or wrong certificate, or not a TLS server."""
 
     retryable = False
+    usual = "check-trust"
 
 
 class ReadFailed(TransportError, ConnectionError):
@@ -218,6 +247,7 @@ class WriteFailed(TransportError, ConnectionError):
 class TimedOut(TransportError, TimeoutError):
     """A bounded wait ran out. ``.phase``: connect, first byte, low speed, write, commit or pool."""
 
+    usual = "allow-more-time"
     phase: str = ""
 
 
@@ -229,6 +259,7 @@ class RedirectRefused(TransportError):
     """A redirect or Location that must not be followed (to plain HTTP, to a private address, too many)."""
 
     retryable = False
+    usual = "report-redirect"
 
 
 class AddressRefused(TransportError):
@@ -252,6 +283,7 @@ class RegistryError(CrossdockError):
     ``.url`` (redacted).
     """
 
+    usual = "ask-operator"
     status: int = 0
     codes: tuple[str, ...] = ()
     digests: frozenset[str] = frozenset()
@@ -263,6 +295,8 @@ class RegistryError(CrossdockError):
 class Unauthorized(RegistryError):
     """401, or the token service refused: credentials are missing or wrong."""
 
+    usual = "log-in"
+
 
 class TokenExpired(Unauthorized):
     """A token that was given to us has run out, by its own words; only whoever gave it has a new one."""
@@ -270,6 +304,8 @@ class TokenExpired(Unauthorized):
 
 class Denied(RegistryError):
     """403: the credentials are known and not enough."""
+
+    usual = "ask-access"
 
 
 class WrongScope(Unauthorized, Denied):
@@ -279,17 +315,21 @@ class WrongScope(Unauthorized, Denied):
 class NotFound(RegistryError, LookupError):
     """404: no such repository, tag, manifest or blob."""
 
+    usual = "check-name"
+
 
 class RateLimited(RegistryError):
     """429, after every permitted retry."""
 
     retryable = True
+    usual = "wait"
 
 
 class ServerBusy(RegistryError):
     """500, 502, 503, 504 and 408: the server may answer when asked again."""
 
     retryable = True
+    usual = "retry"
 
 
 class Unsupported(RegistryError):
@@ -337,6 +377,8 @@ class SpoolUnavailable(StoreError):
 
 class CredentialsError(CrossdockError):
     """A credential file or helper could not be used. Never holds the credential."""
+
+    usual = "log-in"
 
 
 class CredentialsLost(CredentialsError):
@@ -393,12 +435,43 @@ class CopyError(CrossdockError):
 
     ``str()`` is the one line a person needs: ``fetch blob sha256:… from source host:port/repo: cause``.
     ``.names_side`` is False where one registry alone takes part: the line then leaves the side out.
+    ``.advice`` is that of the errors behind it, else the usual one; it has the side and the registry.
     """
 
     operation: str
     side: Side
     reference: str
     names_side: bool = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        advice: Advice | None = None,
+        cause: BaseException | None = None,
+        side: Side = "source",
+        operation: str = "",
+        reference: str = "",
+        **details: Any,
+    ) -> None:
+        details.update(side=side, operation=operation, reference=reference)
+        super().__init__(message, cause=cause, **details)
+        advice = advice or self.advice or self._advice_behind()
+        if advice is not None:
+            registry = "" if reference.startswith("oci:") else reference.partition("/")[0]
+            self.advice = advice._replace(side=advice.side or side, registry=advice.registry or registry)
+
+    def _advice_behind(self) -> Advice | None:
+        behind = self.__cause__
+        while behind is not None:
+            if isinstance(behind, CrossdockError) and behind.advice is not None:
+                return behind.advice
+            behind = behind.__cause__
+        from crossdock.advice import usual_kind
+
+        usual = getattr(root_cause(self), "usual", "")
+        kind = usual_kind(usual, self.operation, self.side, self.reference, names_side=self.names_side)
+        return Advice(kind) if kind else None
 
 
 class CopiesFailed(CrossdockError):

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossdock.errors import CredentialsError, InvalidReference
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+    InvalidReference,
+)
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
 from crossdock.registry.auth.credentials import CredentialStore, user_environ
@@ -30,7 +34,7 @@ class Found:
     credentials: Credentials | None
     place: str
     trouble: str = ""
-    remedy: str = ""
+    remedy: Advice | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +124,7 @@ async def find_login(registry: str, options: CopyOptions, *, authfile: Path | No
         registry_host(registry), given=None, environ=environ, side="source", authfile=authfile
     )
     found = await store.find("")
-    trouble, remedy = next(iter(store.troubles.items()), ("", ""))
+    trouble, remedy = next(iter(store.troubles.items()), ("", None))
     return Found(credentials=found, place=store.place if found else "", trouble=trouble, remedy=remedy)
 
 

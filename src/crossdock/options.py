@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from crossdock.errors import CrossdockError, InvalidOption
 
@@ -60,6 +60,13 @@ SIDE_VARIABLES = frozenset(
 """Variables of the environment that hold credentials for one side of a run (`registry.auth.variables`)."""
 
 
+class InventoryEntry(NamedTuple):
+    """The entry of an inventory that options are from, for advice."""
+
+    file: str
+    entry: str  # the registry's name there
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryOptions:
     """How to speak to the registries of one side."""
@@ -80,6 +87,8 @@ class RegistryOptions:
     """Use az's own login at Azure registries, without being told to by `helper`."""
     own_only: bool = False
     """Without `credentials` and `helper` ask anonymously: the environment and files are somebody else's."""
+    login_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `credentials` or `helper`
+    tls_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `ca_file` or `plain_http`
 
     def __post_init__(self) -> None:
         if self.key_file is not None and self.cert_file is None:
@@ -106,6 +115,8 @@ class RegistryOptions:
             key_file=self.key_file if self.cert_file else other.key_file,
             az_login=self.az_login or other.az_login,
             own_only=self.own_only or other.own_only,
+            login_entry=self.login_entry if knows_who else other.login_entry,
+            tls_entry=self.tls_entry if knows_tls else other.tls_entry,
         )
 
 

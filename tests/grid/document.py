@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from crossdock import errors
+from crossdock.cli.advice import COPY, advice_text
 from crossdock.cli.exits import exit_code
-from crossdock.cli.failure import find_hint, next_step
 from crossdock.errors import CopyError, Side
 from grid.cells import CELLS, FAULTS, IN_CHUNKS, KINDS, PLACES, SIDES, Cell, Fails, NotApplicable, Recovers
 
@@ -83,16 +83,14 @@ def _endings() -> Iterator[str]:
     for kind in dict.fromkeys("|".join(KINDS.values()).split("|")):
         edges = [_edge(kind, side) for side in SIDES]
         codes = [str(exit_code(edge).value) for edge in edges]
-        steps = dict.fromkeys(find_hint(edge) or next_step(edge) for edge in edges)
+        steps = dict.fromkeys(advice_text(edge.advice, COPY) for edge in edges if edge.advice)
         yield _row(kind, *codes, " / ".join(steps))
     yield ""
 
 
 def _edge(kind: str, side: Side) -> CopyError:
     cause = getattr(errors, kind)("")
-    edge = CopyError("", operation="", side=side, reference="", cause=cause)
-    edge.__cause__ = cause
-    return edge
+    return CopyError("", operation="", side=side, reference="HOST/REPOSITORY", cause=cause)
 
 
 def _not_applicable() -> Iterator[str]:

@@ -29,6 +29,15 @@ sys.exit(code)
 """
 
 
+def error_of(stderr: str) -> str:
+    """The one error on stderr, its line and its advice joined: a line, and at most two that are indented."""
+    first, *further = stderr.splitlines()
+    assert len(further) <= 2, f"expected one error on stderr: {stderr}"
+    assert not first.startswith(" "), stderr
+    assert all(each.startswith("  ") and each.strip() for each in further), stderr
+    return "; ".join((first, *(each.strip() for each in further)))
+
+
 @dataclass(frozen=True)
 class Finished:
     """One finished run."""
@@ -46,10 +55,8 @@ class Finished:
 
     @property
     def error(self) -> str:
-        """The one line on stderr."""
-        lines = self.stderr.splitlines()
-        assert len(lines) == 1, f"expected one line on stderr: {self}"
-        return lines[0]
+        """The error on stderr, as `error_of` reads it."""
+        return error_of(self.stderr)
 
     def __str__(self) -> str:
         return (
@@ -107,7 +114,7 @@ class Crossdock:
         return self.ok("copy", source, target, "--output", "json", "--progress", "none", *args, **how).result
 
     def fail(self, *args: str | Path, code: int, naming: Sequence[str] = (), **how: Any) -> str:
-        """Run and expect this exit code and one clean line on stderr holding each of `naming`; the line."""
+        """Run and expect this exit code and one clean error on stderr holding each of `naming`; it."""
         done = self(*args, **how)
         assert done.code == code, str(done)
         assert "Traceback" not in done.stdout + done.stderr, str(done)
@@ -120,7 +127,7 @@ class Crossdock:
     def fail_copy(
         self, source: str, target: str, *args: str | Path, code: int, naming: Sequence[str] = (), **how: Any
     ) -> str:
-        """A copy that must fail with this exit code and one line on stderr; the line."""
+        """A copy that must fail with this exit code and one error on stderr; the error."""
         return self.fail("copy", source, target, "--progress", "none", *args, code=code, naming=naming, **how)
 
     def measured(self, peak_file: Path, *args: str | Path, **how: Any) -> tuple[Finished, int]:

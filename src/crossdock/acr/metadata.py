@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from crossdock.errors import NotFound
+from crossdock.errors import (
+    Advice,
+    NotFound,
+)
 from crossdock.oci.digest import Digest
 from crossdock.oci.metadata import (
     Entry,
@@ -252,7 +255,7 @@ async def opened(
     """A client of the item's registry, for the source side of the options. `item` may be ``host[:port]``.
 
     What fails inside is a `CopyError` with `operation` and `item`, and without a side: there is one registry.
-    If the item was not found, the hint says which part of it is missing.
+    If the item was not found, the advice says which part of it is missing.
     """
     reference = Reference(item, "catalog") if isinstance(item, str) else item
     async with Places(options) as places:
@@ -261,12 +264,12 @@ async def opened(
             try:
                 yield client
             except NotFound as error:
-                if isinstance(item, Reference) and not error.hint:
-                    error.hint = await _missing(client, item)
-                raise
+                if not isinstance(item, Reference) or error.advice is not None:
+                    raise
+                raise error.replace(advice=await _missing(client, item)) from error.__cause__
 
 
-async def _missing(client: RegistryClient, item: Reference) -> str:
+async def _missing(client: RegistryClient, item: Reference) -> Advice | None:
     from crossdock.registry.auth.authorization import Scope
     from crossdock.registry.missing import explain_missing  # of failures alone
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
+from crossdock.cli.advice import ACR, COPY
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
-from crossdock.cli.failure import error_line, traceback_text
+from crossdock.cli.failure import error_text, line_width, traceback_text
 from crossdock.cli.parser import parse
 from crossdock.cli.streams import prepare_streams, print_error
 
@@ -14,16 +16,16 @@ def run(arguments: Sequence[str]) -> int:
     """Parse, run, report. Returns the exit code; raises nothing."""
     prepare_streams()
     debug = "--debug" in arguments
+    table = ACR if arguments[:1] == ["acr"] else COPY
     try:
         namespace = parse(arguments)
         return int(namespace.run(namespace))
-    except UsageError as error:
-        print_error(error_line(error) + ("" if error.hint else f"; see {error.command} --help"))
-        return ExitCode.USAGE
     except SystemExit as error:  # argparse, after --help
         return error.code if isinstance(error.code, int) else ExitCode.DONE
     except BaseException as error:
-        if debug:
+        is_usage = isinstance(error, UsageError)
+        if debug and not is_usage:
             print_error(traceback_text(error))
-        print_error(error_line(error))
-        return exit_code(error)
+        width = None if debug else line_width(sys.stderr)
+        print_error(error_text(error, table, width=width))
+        return ExitCode.USAGE if is_usage else exit_code(error)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
-from crossdock.cli.failure import error_document, error_line, fold
+from crossdock.cli.failure import error_document, error_text, fold, line_width
 from crossdock.cli.streams import LineWriter
 from crossdock.cli.tally import Counts
 from crossdock.events import (
@@ -52,6 +52,7 @@ class _LineDisplay:
 
     def __init__(self, stream: TextIO) -> None:
         self._writer = LineWriter(stream)
+        self._width = line_width(stream)
 
     def close(self) -> None:
         """Write what is left."""
@@ -71,7 +72,7 @@ class NoDisplay(_LineDisplay):
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write a failure."""
         if isinstance(event, CopyFailed) and copy is not None:
-            self._writer.offer(notice(event, self._tally.name(copy)))
+            self._writer.offer(notice(event, self._tally.name(copy), self._width))
 
 
 class JsonDisplay(_LineDisplay):
@@ -121,7 +122,7 @@ class PlainDisplay(_LineDisplay):
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event if it deserves a line."""
         if isinstance(event, Warned | CopyFailed):
-            self._writer.offer(notice(event, self._name(copy)))
+            self._writer.offer(notice(event, self._name(copy), self._width))
         elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
             self._writer.offer(f"moved {short(event.digest)}  {format_size(event.size)}")
         elif isinstance(event, CopyStarted | CopyDone) and copy is not None:
@@ -156,10 +157,11 @@ class PlainDisplay(_LineDisplay):
             self.tick()
 
 
-def notice(event: Event, name: str = "") -> str:
+def notice(event: Event, name: str = "", width: int | None = None) -> str:
     """The line for an event that every display for people shows; empty for the others.
 
-    `name` says which copy of many it is about.
+    `name` says which copy of many it is about, `width` how long the line of an error may be. Advice follows
+    on lines of its own.
     """
     match event:
         case CopyStarted():
@@ -172,7 +174,7 @@ def notice(event: Event, name: str = "") -> str:
         case Warned():
             return f"warning: {name}: {fold(event.message)}" if name else f"warning: {fold(event.message)}"
         case CopyFailed():
-            return f"crossdock: {name}: {error_line(event.error).removeprefix('crossdock: ')}"
+            return error_text(event.error, name=name, width=width)
     return ""
 
 

@@ -1,32 +1,18 @@
-"""An error as the one line that a person reads, and as the object that a report holds."""
+"""An error as the lines that a person reads, and as the object that JSON output holds."""
 
 from __future__ import annotations
 
 import errno
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TextIO
 
-from crossdock.cli.exits import ExitCode, exit_code
-from crossdock.errors import (
-    ConnectFailed,
-    ContentError,
-    CopyError,
-    CredentialsError,
-    CrossdockError,
-    Denied,
-    LimitExceeded,
-    NotFound,
-    RateLimited,
-    RedirectRefused,
-    RegistryError,
-    ServerBusy,
-    TimedOut,
-    TlsFailed,
-    TransportError,
-    Unauthorized,
-    root_cause,
-)
-from crossdock.oci.text import with_more
+from crossdock.cli.advice import COPY, advice_document, advice_text
+from crossdock.cli.exits import ExitCode, UsageError, exit_code
+from crossdock.errors import Advice, CopyError, CrossdockError, root_cause
+
+TERMINAL_WIDTH = 160
+"""Characters of the first line on a terminal: three lines of a small window."""
 
 # `re` compiles them when they are first used: most copies do not fail.
 # user:password@ after a scheme; a tag before @sha256:… is no password.
@@ -34,112 +20,100 @@ _USERINFO = r"(?<=//)[^/\s@]*@(?!sha\d+:)"
 # Controls, line ends, and what turns the direction of writing.
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 _BREAKS = rf"[{_UNPRINTABLE}]+"
-# Operations that move no content, among them those of commands that list or log in.
-_READS = ("inspect", "list tags", "list repositories", "list manifests", "log in")
+_DIGEST = r"\b([a-z0-9+._-]+:[0-9a-f]{12})[0-9a-f]{20,}"
+_LONG_URL = r"(\bhttps?://[^\s/?'\"<>]+)/[^\s'\"<>:;,)]*"
 _QUERY = r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]+"
 
 
+def error_text(
+    error: BaseException, table: Mapping[str, str] = COPY, *, name: str = "", width: int | None = None
+) -> str:
+    """The error for a person: its line, and below it, indented, the advice and how to resume.
+
+    With `width` the first line has at most so many characters (`shortened`). `table`: the wordings of advice;
+    `name`: which copy of many failed.
+    """
+    line = error_line(error)
+    if name:
+        line = f"crossdock: {name}: {line.removeprefix('crossdock: ')}"
+    lines = [line if width is None else shortened(line, width)]
+    advice = advice_on(error)
+    further = [fold(advice_text(advice, table)) if advice is not None else ""]
+    further += [fold(error.resume.text)] if isinstance(error, CrossdockError) and error.resume else []
+    lines += [f"  {each}" for each in further if each and each not in lines[0]]
+    return "\n".join(lines)
+
+
 def error_line(error: BaseException) -> str:
-    """``crossdock: <operation> <side> <reference>: <cause>; <hint>``, always exactly one line.
+    """``crossdock: <operation> <side> <reference>: <cause>``, always exactly one line.
 
     The side is left out where one registry alone takes part.
     An error that crossdock did not raise on purpose is named as internal.
     """
     cause, code = root_cause(error), exit_code(error)
     if code is ExitCode.INTERNAL and not isinstance(cause, CrossdockError):
-        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
-            return "crossdock: this process may open no more files; allow more with ulimit -n"
-        reason = fold(str(cause)) or "no message"
-        text = f"internal error: {type(cause).__name__}: {reason}; run again with --debug and report it"
-        return f"crossdock: {text}"
+        if _lacks_descriptors(cause):
+            return "crossdock: this process may open no more files"
+        return f"crossdock: internal error: {type(cause).__name__}: {fold(str(cause)) or 'no message'}"
     text = fold(str(cause)) or ("cancelled" if code is ExitCode.CANCELLED else type(cause).__name__)
     if isinstance(error, CopyError):
         side = f" {error.side}" if error.names_side else ""
         text = f"{fold(error.operation)}{side} {fold(error.reference)}: {text}"
-    resume = fold(getattr(error, "how_to_resume", ""))
-    for more in (find_hint(error) or next_step(error), resume):
-        if more and more not in text:
-            text = with_more(text, more)
     return f"crossdock: {text}"
 
 
-def error_document(error: BaseException) -> dict[str, Any]:
-    """The ``error`` member of a report."""
+def advice_on(error: BaseException) -> Advice | None:
+    """The advice of the error, or of the first one behind it that has any."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, CrossdockError) and seen.advice is not None:
+            return seen.advice
+        seen = seen.__cause__
+    if isinstance(error, UsageError):
+        return Advice("see-help", f"see {error.command} --help")
+    if exit_code(error) is not ExitCode.INTERNAL or isinstance(root_cause(error), CrossdockError):
+        return None
+    return Advice("raise-open-files" if _lacks_descriptors(root_cause(error)) else "report-bug")
+
+
+def _lacks_descriptors(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+
+
+def error_document(error: BaseException, table: Mapping[str, str] = COPY) -> dict[str, Any]:
+    """The ``error`` member of JSON output and reports."""
     code = exit_code(error)
-    cause = root_cause(error)
     edge = error if isinstance(error, CopyError) else None
+    advice = advice_on(error)
+    resume = error.resume if isinstance(error, CrossdockError) else None
     return {
         "class": code.label,
-        "type": type(cause).__name__,
+        "type": type(root_cause(error)).__name__,
         "exit_code": code.value,
         "side": edge.side if edge else None,
         "operation": fold(edge.operation) if edge else None,
         "reference": fold(edge.reference) if edge else None,
         "message": error_line(error).removeprefix("crossdock: "),
+        "advice": advice_document(advice, table) if advice is not None else None,
+        "resume": resume.command if resume is not None else None,
     }
 
 
-def find_hint(error: BaseException) -> str:
-    """The first hint on the way from the error to its root, folded to one line."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, CrossdockError) and seen.hint:
-            return fold(seen.hint)
-        seen = seen.__cause__
-    return ""
+def line_width(stream: TextIO) -> int | None:
+    """How long the first line of an error may be on `stream`; None: as long as it is."""
+    try:
+        return TERMINAL_WIDTH if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
 
 
-def next_step(error: BaseException) -> str:
-    """What to do about an error of this class, where the error itself does not say; empty when unknown."""
-    flag = "dest" if isinstance(error, CopyError) and error.side == "target" else "src"
-    match root_cause(error):
-        case CredentialsError() if not isinstance(error, CopyError):
-            return ""  # of `crossdock login` or `logout`, which this advice would send back to themselves
-        case Unauthorized() | CredentialsError():
-            return f"log in with crossdock login, or use --{flag}-creds-stdin"
-        case Denied():
-            return "ask for access, or use other credentials"
-        case NotFound():
-            return _what_to_look_for(error)
-        case RateLimited():
-            return "wait, or use credentials with a higher limit"
-        case ContentError() as cause:
-            again = "" if isinstance(cause, LimitExceeded) else "try again, and if it stays "
-            return (
-                f"{'' if _tags_nothing(error) else 'nothing was tagged; '}{again}tell who runs that registry"
-            )
-        case ConnectFailed():
-            return "check host and port, and whether the registry runs"
-        case TlsFailed():
-            return f"give its CA with --{flag}-ca, or --{flag}-plain-http if it does not speak TLS"
-        case RedirectRefused():
-            return "tell who runs that registry: it sends clients where they must not go"
-        case TimedOut():
-            return "try again, or allow more with --timeout"
-        case TransportError() | ServerBusy():
-            return "try again" if _tags_nothing(error) else "try again: what has arrived is not moved twice"
-        case RegistryError():
-            return "ask who runs that registry: its log may tell why"
-    return ""
-
-
-def _tags_nothing(error: BaseException) -> bool:
-    """Whether no content was to be moved, so that there is nothing to say of it."""
-    return isinstance(error, CopyError) and (not error.names_side or error.operation.startswith(_READS))
-
-
-def _what_to_look_for(error: BaseException) -> str:
-    """What to do about what is not there, by what was asked for."""
-    operation = error.operation if isinstance(error, CopyError) else ""
-    if isinstance(error, CopyError) and error.reference.startswith("oci:"):
-        return ""  # the message has said which tags the layout has
-    if isinstance(error, CopyError) and error.side == "target":
-        return "check the repository's name; some registries want it to be created before"
-    if operation.startswith(("list tags", "list manifests", "delete repository")):
-        return "check the repository's name"
-    if operation.startswith("fetch"):
-        return "the source lists it and does not have it: ask who runs it, or who pushed it, to push it again"
-    return "check repository and tag; `crossdock tags` lists tags"
+def shortened(line: str, width: int) -> str:
+    """`line` in at most `width` characters: digests and URLs are shortened first, then the end is cut off."""
+    if len(line) > width:
+        line = re.sub(_DIGEST, r"\1…", line)
+    if len(line) > width:
+        line = re.sub(_LONG_URL, r"\1/…", line)
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def traceback_text(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crossdock.cli.display import notice, short
+from crossdock.cli.failure import TERMINAL_WIDTH
 from crossdock.cli.tally import Counts
 from crossdock.counts import MovingBlob
 from crossdock.events import CopyFailed, Event, Retrying, UploadResumed, Warned
@@ -50,7 +51,8 @@ class LiveDisplay:
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Keep what is to be printed above the bars; the bars themselves read the tally."""
         if isinstance(event, Retrying | UploadResumed | Warned | CopyFailed):
-            self._notices.append(notice(event, "" if copy is None else self._tally.name(copy)))
+            name = "" if copy is None else self._tally.name(copy)
+            self._notices.append(notice(event, name, TERMINAL_WIDTH))
 
     def close(self) -> None:
         """Remove the picture and give the cursor back."""

@@ -17,7 +17,13 @@ from crossdock.cli.report import Report, ReportFile, beside_an_error
 from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import Counts, ManyTally, Tally
 from crossdock.counts import Kept
-from crossdock.errors import Cancelled, CopiesFailed, CrossdockError, NothingMatched
+from crossdock.errors import (
+    Cancelled,
+    CopiesFailed,
+    CrossdockError,
+    NothingMatched,
+    Resume,
+)
 from crossdock.events import BlobSpooled, CopyFailed, Event, Listener, UploadKept
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.runs.one import CopyResult
@@ -120,7 +126,7 @@ def close_run(
             _show(report, namespace.output)
         return ExitCode.DONE
     if isinstance(error, CrossdockError):
-        error.how_to_resume = _how_to_resume(kept, namespace.words, options)
+        error.resume = _how_to_resume(kept, namespace.words, options)
     with beside_an_error():
         file.write(report.file(error))
     if isinstance(error, Cancelled | CopiesFailed | NothingMatched):
@@ -132,10 +138,10 @@ def _show(report: Report, output: str) -> None:
     print_parts(report.document() if output == "json" else report.lines())
 
 
-def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOptions) -> str:
-    """The command to paste, which is that of `words`, and where it resumes; empty when nothing was kept."""
+def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOptions) -> Resume | None:
+    """The command to paste, which is that of `words`, and where it resumes; None when nothing was kept."""
     if not kept:
-        return ""
+        return None
     import shlex
 
     uploads = [each for each in kept if isinstance(each, UploadKept)]
@@ -148,7 +154,8 @@ def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOpti
     if spooled:
         listing += ["--spool", str(options.spool)]
     command = shlex.join(["crossdock", *words])
-    return f"to resume {', '.join(where)}, run again: {command} (what is kept: {shlex.join(listing)})"
+    text = f"to resume {', '.join(where)}, run again: {command} (what is kept: {shlex.join(listing)})"
+    return Resume(command, text)
 
 
 def _places(uploads: Sequence[UploadKept]) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr
 from crossdock.errors import CredentialsError, InvalidInput
 from crossdock.oci.registryname import canonical_host, joined, registry_key, split_key
 from crossdock.oci.text import quote
-from crossdock.options import Credentials, RegistryOptions
+from crossdock.options import Credentials, InventoryEntry, RegistryOptions
 
 ACR_SUFFIX = ".azurecr.io"
 MAX_SECRET = 1 << 20  # bytes of a file; JSON keys of clouds have some 4,000
@@ -106,11 +106,14 @@ class Entry(Struct, frozen=True, kw_only=True):
         """The options for its registry, with its secret read now. Raises `CredentialsError`."""
         who = self.credentials if with_credentials else None
         whose = f"{self.place}: registry {self.name}" if self.place else f"registry {self.name}"
+        entry = InventoryEntry(self.place.rpartition(":")[0], self.name) if self.place else None
         return RegistryOptions(
             credentials=who.read(whose, environ) if who else None,
             helper=who.helper if who else "",
             ca_file=self.ca_file,
             plain_http=True if self.plain_http else None,
+            login_entry=entry if who else None,
+            tls_entry=entry,
         )
 
 

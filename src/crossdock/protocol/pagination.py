@@ -12,7 +12,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
-from crossdock.errors import ProtocolError
+from crossdock.errors import (
+    Advice,
+    ProtocolError,
+)
 
 # Possessive, so that no text is looked at again from each of its characters.
 _PARAMETER = r"""[\w!#$&+.^`|~-]++\s*+(?:=\s*+("(?:[^"\\]|\\.)*+"|'[^'",;<>]*+'|[^\s;,"'<>]*+))?"""
@@ -96,5 +99,5 @@ def _not_understood(text: str) -> ProtocolError:
     return ProtocolError(
         f"the Link to the next page is not understood: {shown!r}",
         retryable=False,
-        hint="tell who runs that registry: without the next page the list would not be whole",
+        advice=Advice("report", why="without the next page the list would be incomplete"),
     )

@@ -12,7 +12,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from crossdock.errors import ProtocolError, RegistryError, Unsupported
+from crossdock.errors import (
+    Advice,
+    ProtocolError,
+    RegistryError,
+    Unsupported,
+)
 from crossdock.oci import mediatype
 from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
@@ -93,9 +98,10 @@ async def delete_manifest(client: RegistryClient, item: Reference) -> None:
     try:
         await client.request("DELETE", target, scope=Scope.delete(item.repository), ok=_DELETED)
     except Unsupported as error:
-        if LOCKED not in error.codes:
-            error.hint = error.hint or "this registry does not delete by this API, or not as it is configured"
-        raise
+        if LOCKED in error.codes or error.advice is not None:
+            raise
+        why = "this registry does not delete by this API, or not as it is configured"
+        raise error.replace(advice=Advice("see-log", why)) from error.__cause__
 
 
 async def _delete(client: RegistryClient, target: str, item: Reference) -> Reply | None:

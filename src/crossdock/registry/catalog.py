@@ -11,7 +11,13 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from crossdock.errors import InvalidDigest, NotFound, ProtocolError, RegistryError
+from crossdock.errors import (
+    Advice,
+    InvalidDigest,
+    NotFound,
+    ProtocolError,
+    RegistryError,
+)
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import is_repository, is_tag
 from crossdock.registry.auth.authorization import Scope
@@ -80,8 +86,8 @@ async def list_repositories(
     try:
         return await _read(client, query, Scope.catalog(), read, top, "list of repositories", on_warning)
     except NotFound as error:
-        error.hint = "this registry has no catalog: its repositories have to be known by name"
-        raise
+        why = "this registry has no catalog: its repositories have to be known by name"
+        raise error.replace(advice=Advice("name-repositories", why)) from error.__cause__
 
 
 async def _entries(

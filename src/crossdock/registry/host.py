@@ -7,6 +7,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from crossdock.errors import (
+    Advice,
     RateLimited,
     RegistryError,
     RetriesExhausted,
@@ -31,7 +32,7 @@ from crossdock.registry.http.proxies import ProxySettings
 from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
 from crossdock.registry.http.retry import Clock, Retrier, retry_after
 from crossdock.registry.http.scheme import choose_scheme, place_of, split_host
-from crossdock.registry.http.tls import FLAG_PREFIX, TlsContexts, certs_dirs
+from crossdock.registry.http.tls import TlsContexts, certs_dirs
 from crossdock.registry.memory import HostMemory
 from crossdock.transport.base import HttpClientInterface, ServedAt
 from crossdock.transport.redact import redact_url
@@ -117,6 +118,7 @@ class Host:
             self._auth = Authenticator(
                 self.name,
                 side=self._side,
+                entry=self._options.login_entry,
                 store=CredentialStore(
                     self.name,
                     given=self._options.credentials,
@@ -148,7 +150,6 @@ class Host:
                 self._tls.settings_for,
                 self._proxies.proxy_for,
                 self._user_agent,
-                FLAG_PREFIX[self._side],
                 self._served_at,
                 self._check,
             )
@@ -171,21 +172,19 @@ class Host:
             *(method, url, status, body),
             retry_after=asked,
             secrets=secrets,
-            hint=said.hint,
+            advice=said.advice,
             kind=said.kind if judged else None,
             may_pass=said.may_pass,
             location=view.get("Location", ""),
         )
-        means = 429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
-        if (
-            means in (401, 403) and elsewhere and not place.path.startswith("/v2/")
-        ):  # no registry to log in to
-            error.hint = error.hint or "the registry sent this request there: try again, or ask its operator"
-        elif not error.hint:
-            error.hint = auth.hint(means, scope, elsewhere=elsewhere)
         if isinstance(error, RateLimited) and status != 429:
             self.gates.of(url).saw(429, view)
-        return error
+        if error.advice is not None:
+            return error
+        means = 429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
+        if means in (401, 403) and elsewhere and not place.path.startswith("/v2/"):
+            return error.replace(advice=Advice("retry-elsewhere"))  # not a registry to log in to
+        return error.replace(advice=auth.advice(means, scope, elsewhere=elsewhere))
 
     async def close(self) -> None:
         """Close every connection that was opened here."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from crossdock.errors import (
+    Advice,
     ContentError,
     CrossdockError,
     DigestMismatch,
@@ -184,10 +185,10 @@ class Manifests:
         try:
             reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
         except CrossdockError as error:
-            if isinstance(error, RegistryError):
-                error.hint = _advice(error, manifest) or error.hint
-            # Without an answer it may have worked, as a closing PUT may.
+            # Without a response it may have worked, as a closing PUT may.
             if not isinstance(root_cause(error), TransportError) or not await self._means(tag, descriptor):
+                if isinstance(error, RegistryError) and (advice := _advice(error, manifest)):
+                    raise error.replace(advice=advice) from error.__cause__
                 raise
         if manifest.subject is not None and (reply is None or not reply.headers.get("OCI-Subject", "")):
             await self._fallback_lists().add(manifest, descriptor)
@@ -294,21 +295,26 @@ def _names_urls(manifest: Manifest) -> bool:
     return any(layer.urls for layer in manifest.layers)
 
 
-def _advice(error: RegistryError, manifest: Manifest) -> str:
-    """What to do about a target that takes no such manifest; empty when that is not what it says."""
+def _advice(error: RegistryError, manifest: Manifest) -> Advice | None:
+    """Advice for a target that does not accept such a manifest; None when it refused for another reason."""
     if _names_urls(manifest) and not BLOBS_MISSING.isdisjoint(error.codes):
-        return (
+        return Advice(
+            "permit-at-target",
             "it names layers by URL, which only the target's settings can permit "
-            "(distribution: validation.manifests.urls.allow)"
+            "(distribution: validation.manifests.urls.allow)",
         )
     if not {"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"}.isdisjoint(error.codes):
-        return (
+        return Advice(
+            "report",
             "the target lacks a blob or manifest that it confirmed before: its storage, or a cache in front "
-            "of it, is inconsistent"
+            "of it, is inconsistent",
         )
     if error.status == 415 and manifest.media_type in (mediatype.DOCKER_MANIFEST, mediatype.DOCKER_LIST):
-        return "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)"
-    return ""
+        return Advice(
+            "permit-at-target",
+            "the target takes no Docker manifests: allow them there (zot: http.compat docker2s2)",
+        )
+    return None
 
 
 def _stated(reply: Reply) -> Digest | None:
@@ -330,7 +336,10 @@ def _compare_stated(reply: Reply, digest: Digest, data: bytes) -> None:
         return
     raise DigestMismatch(
         f"{redact_url(reply.url)}: the registry names the manifest {digest} as {stated}",
-        hint="the registry, or a proxy before it, changes manifests: they cannot be copied byte-exact",
+        advice=Advice(
+            "report",
+            "the registry, or a proxy before it, changes manifests: they cannot be copied byte-exact",
+        ),
         expected=digest,
         actual=stated,
     )

@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from crossdock.errors import CrossdockError
+from crossdock.errors import (
+    Advice,
+    CrossdockError,
+)
 from crossdock.oci.reference import DEFAULT_TAG
 from crossdock.registry.pages import PAGE_LIMIT
 from crossdock.registry.tags import tags_of_page, tags_query
@@ -23,8 +26,8 @@ _API_PARTS = ("v2", "v1")  # of the URLs that people copy
 
 async def explain_missing(
     client: RegistryClient, repository: str, scope: Scope, locator: str, reference: str = ""
-) -> str:
-    """What of `reference`, a tag or digest, is not there, in words; empty when that cannot be told. # network
+) -> Advice | None:
+    """Which part of `reference`, a tag or digest, is missing; None when that cannot be told. # network
 
     Without a reference, the repository itself was not found. `locator` is the repository as people write it.
     """
@@ -42,20 +45,24 @@ async def explain_missing(
         if reply.status == 404:
             # Distribution answers so for a repository without tags as well.
             host = locator.removesuffix(f"/{repository}")
-            return f"there is no repository {repository} at {host}, or none with tags"
+            return _check(f"there is no repository {repository} at {host}, or none with tags")
         tags = tags_of_page(reply).entries
     except (CrossdockError, TimeoutError):
-        return ""
+        return None
     if not tags:
-        return f"{locator} has no tags, or does not exist"
+        return _check(f"{locator} has no tags, or does not exist")
     if not reference:
-        return ""
+        return None
     if ":" in reference:
-        return f"{locator} exists and has no such manifest"
+        return _check(f"{locator} exists and has no such manifest")
     if reference in tags:
-        return f"{locator} lists the tag {reference} and does not have its manifest"
+        return _check(f"{locator} lists the tag {reference} and does not have its manifest")
     assumed = ", which is assumed where none is given" if reference == DEFAULT_TAG else ""
-    return f"{locator} has no tag {reference}{assumed}; {_instead(reference, tags)}"
+    return _check(f"{locator} has no tag {reference}{assumed}; {_instead(reference, tags)}")
+
+
+def _check(text: str) -> Advice:
+    return Advice("check-name", text)
 
 
 def _instead(tag: str, tags: list[str]) -> str:
@@ -71,10 +78,10 @@ def _instead(tag: str, tags: list[str]) -> str:
     return f"its tags are {', '.join(tags[:LISTED])}{more}"
 
 
-def explain_name(repository: str, locator: str) -> str:
-    """What is wrong with the name of a repository that is not there; empty when nothing can be seen."""
+def explain_name(repository: str, locator: str) -> Advice | None:
+    """What is wrong with the name of a repository that is not there; None when nothing can be seen."""
     first, _, rest = repository.partition("/")
     if not rest or first not in _API_PARTS:
-        return ""
+        return None
     host = locator.removesuffix(repository)
-    return f"{first}/ is a part of the API's URLs: leave it out, as in {host}{rest}"
+    return _check(f"{first}/ is a part of the API's URLs: leave it out, as in {host}{rest}")

@@ -22,7 +22,13 @@ from urllib.parse import urlencode
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from crossdock.errors import LimitExceeded, NotFound, ProtocolError, RegistryError
+from crossdock.errors import (
+    Advice,
+    LimitExceeded,
+    NotFound,
+    ProtocolError,
+    RegistryError,
+)
 from crossdock.oci.text import quote
 from crossdock.protocol.pagination import next_page
 from crossdock.protocol.redirect import next_hop
@@ -41,7 +47,7 @@ _PAGE_VALUES = 1_100_000  # JSON values of a page, which take some 60 bytes each
 _FEWER = 100  # entries; the usual limit of those that refuse more
 _REFUSES_N = (400, 413)
 _NO_PAGE = frozenset({400, 404, 405, 410, 501})
-_HINT = "tell who runs that registry: its list cannot be read to its end"
+_REPORT = Advice("report", why="its list cannot be read to its end")
 _SHOWN = 3
 _SHOWN_CHARACTERS = 40
 
@@ -181,7 +187,7 @@ async def _later(client: RegistryClient, url: str, scope: Scope, headers: Mappin
         if error.status not in _NO_PAGE:
             raise
         raise ProtocolError(
-            f"the list ends before it is whole: {error}", retryable=False, hint=_HINT
+            f"the list ends before it is whole: {error}", retryable=False, advice=_REPORT
         ) from None
 
 
@@ -198,7 +204,7 @@ def _next(reply: Reply) -> str | None:
         return next_page(reply.headers.getall("Link"), reply.url)
     except ProtocolError as error:
         raise ProtocolError(
-            f"GET {redact_url(reply.url)}: {error}", retryable=False, hint=error.hint
+            f"GET {redact_url(reply.url)}: {error}", retryable=False, advice=error.advice
         ) from None
 
 
@@ -275,9 +281,9 @@ def _not_whole(reply: Reply, what: str) -> NoReturn:
     raise ProtocolError(
         f"GET {redact_url(reply.url)}: {what}",
         retryable=False,
-        hint=_HINT,
+        advice=_REPORT,
     )
 
 
 def _exceeded(reply: Reply, what: str, limit: int) -> NoReturn:
-    raise LimitExceeded(f"GET {redact_url(reply.url)}: {what}", limit=limit, hint=_HINT)
+    raise LimitExceeded(f"GET {redact_url(reply.url)}: {what}", limit=limit, advice=_REPORT)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from crossdock.errors import (
+    Advice,
     InvalidManifest,
     NotFound,
     ProtocolError,
@@ -199,7 +200,7 @@ class FallbackLists:
                     took_s = time.monotonic() - started
         raise RegistryError(
             f"the entry of {descriptor.digest} does not stay in the referrers list {self._repository}:{tag}",
-            hint="another client keeps writing this tag: copy again when it is done",
+            advice=Advice("retry-later", "another client keeps writing this tag: copy again when it is done"),
         )
 
     async def _read(self, tag: str, subject: Digest) -> _List:
@@ -217,7 +218,9 @@ class FallbackLists:
         if served != mediatype.OCI_INDEX or not (await read_manifest(reply.body, served)).is_index:
             raise RegistryError(
                 f"the tag {self._repository}:{tag} is for a referrers list and holds {served or 'no index'}",
-                hint="remove that tag at the target, or give it another name, and copy again",
+                advice=Advice(
+                    "remove-tag", "remove that tag at the target, or give it another name, and copy again"
+                ),
             )
         return _List(json.loads(reply.body), reply.headers.get("ETag", ""))
 

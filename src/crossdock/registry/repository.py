@@ -54,12 +54,12 @@ class RegistryRepository:
         try:
             return await self._manifests.resolve(reference)
         except NotFound as error:
-            if self._client.side == "source" and not error.hint:
-                from crossdock.registry.missing import explain_missing  # of failures alone
+            if self._client.side != "source" or error.advice is not None:
+                raise
+            from crossdock.registry.missing import explain_missing  # of failures alone
 
-                told = self._client, self._repository, self._scope, self._name, reference
-                error.hint = await explain_missing(*told)
-            raise
+            told = self._client, self._repository, self._scope, self._name, reference
+            raise error.replace(advice=await explain_missing(*told)) from error.__cause__
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """As `Manifests.fetch`. # network"""
@@ -86,8 +86,8 @@ class RegistryRepository:
         except NotFound as error:
             from crossdock.registry.missing import explain_name  # of failures alone
 
-            error.hint = error.hint or explain_name(self._repository, self._name)
-            raise
+            advice = error.advice or explain_name(self._repository, self._name)
+            raise error.replace(advice=advice) from error.__cause__
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""

@@ -32,6 +32,7 @@ from crossdock.errors import (
     root_cause,
 )
 from crossdock.oci.text import with_more
+from crossdock.service.advice import SERVICE
 from crossdock.service.values import Detail, Problem
 from crossdock.service.words import in_service_words, service_hint
 
@@ -96,9 +97,9 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
     if operation and status in _REPEATED:
         status = 400
     words = in_service_words(str(error)) if isinstance(error, CrossdockError) else "internal error"
-    hints = [each.hint for each in (error, cause) if isinstance(each, CrossdockError)]
-    for hint in dict.fromkeys(map(service_hint, hints)):
-        words = with_more(words, hint) if hint else words
+    advice = error.advice if isinstance(error, CrossdockError) else None
+    if advice is not None and (text := service_hint(advice.worded(SERVICE))):
+        words = with_more(words, text)
     message = f"Operation {operation} failed. Resource {registry} {words}" if operation else words
     target, details = "request", []
     if isinstance(error, CopyError):

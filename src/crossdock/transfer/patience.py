@@ -30,6 +30,6 @@ class Patience:
         failures.append(error)
         if len(failures) > self._network.retries_after(error):
             raise RetriesExhausted(
-                f"{error} (tried {len(failures)} times)", hint=error.hint, attempts=tuple(failures)
+                f"{error} (tried {len(failures)} times)", advice=error.advice, attempts=tuple(failures)
             ) from error
         return self._network.backoff_s(len(failures), random.random())

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from crossdock.content import Source
 from crossdock.errors import (
+    Advice,
     ContentError,
     CopyError,
     CrossdockError,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 DEPTH = 4  # an image, its SBOM, the signature of that, and one more
 MOST = 10_000  # of one copy, as the entries of one manifest are
 LOOKUPS_AT_ONCE = 16
-_HINT = "copy without what is attached by --no-referrers"
+_OMIT = Advice("omit-referrers")
 
 
 class ReferrersCopy:
@@ -76,8 +77,9 @@ class ReferrersCopy:
                     referrers, tags = await find_attached(self._source, subject.digest)
         except CopyError as error:
             if self._required:
-                error.hint = error.hint or _HINT
-                raise
+                if getattr(error.cause, "advice", None) is not None:
+                    raise
+                raise error.replace(advice=_OMIT) from error.cause
             self._tally.warn(f"signatures and other referrers may be missing at the target: {error}")
             if not isinstance(cause := root_cause(error), ReferrersIncomplete):
                 return [], []
@@ -92,7 +94,7 @@ class ReferrersCopy:
         """Not everything that is attached will be copied. Raises `CopyError` when it is required."""
         error = CopyError(
             f"look for referrers of source {shown}: {why}",
-            hint=_HINT,
+            advice=_OMIT,
             operation="look for referrers of",
             side="source",
             reference=shown,
@@ -181,8 +183,7 @@ class ReferrersCopy:
     def _failed(self, error: CopyError, what: str) -> None:
         """Warn that something attached is missing at the target; raise `error` when that ends the copy."""
         if self._required or not is_final(error):
-            error.hint = _HINT
-            raise error
+            raise error.replace(advice=_OMIT) from error.cause
         self._tally.warn(f"{what}, which is attached to the image, is missing at the target: {error}")
 
 

@@ -26,7 +26,6 @@ class during:
             side = f" {self._side}" if self._names_side else ""
             raise CopyError(
                 f"{self._operation}{side} {self._reference}: {error}",
-                hint=error.hint,
                 operation=self._operation,
                 side=self._side,
                 reference=self._reference,

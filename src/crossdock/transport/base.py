@@ -18,6 +18,8 @@ class TlsSettings(Struct, frozen=True):
     context: ssl.SSLContext
     client_pairs: tuple[tuple[Path, Path], ...] | None = None
     """The (certificate, key) files that `context` has loaded; empty: none; None: not known."""
+    entry: tuple[str, str] = ("", "")
+    """File and entry of the inventory where the certificate authority belongs, for advice."""
 
 
 TlsFor = Callable[[str, int], "ssl.SSLContext | TlsSettings"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING
 
 from crossdock.descriptors import PAUSES_S, affordable
@@ -25,8 +24,6 @@ FIELDS_KEPT = 64  # sets of header fields
 ORIGINS = 4  # spoken to at once: two registries, and the storage that each redirects to
 CLOSE_WITHIN = 2.0  # seconds that `close` waits for sockets to be gone
 
-_BOTH_FLAGS = re.compile(r"--src-([a-z-]+) or --dest-\1")
-
 
 class HttpClient:
     """`base.HttpClientInterface`: HTTP/1.1 over pooled connections. Belongs to the running event loop."""
@@ -37,20 +34,17 @@ class HttpClient:
         tls_for: TlsFor,
         proxy_for: ProxyFor,
         user_agent: str = "crossdock",
-        flags: str = "",
         served_at: ServedAt | None = None,
         check: CheckAddresses | None = None,
     ) -> None:
-        """`flags`, ``--src`` or ``--dest``, is what hints name; without it they name both.
+        """An origin that is `served_at` another address is connected to there, without a proxy.
 
-        What is `served_at` another address is connected to there, by no proxy.
         `check` is asked before every connection.
         """
         loop = asyncio.get_running_loop()
         self.options = options
         self._proxy_for = proxy_for
         self._user_agent = user_agent
-        self._flags = flags
         self._served_at = served_at
         self._watchdog = Watchdog(loop, options.timeout)
         self._connector = Connector(loop, options, self._watchdog, tls_for, check)
@@ -144,14 +138,7 @@ class HttpClient:
         if error.method:
             return error
         url = redact_url(request.url)
-        details = {**error.__dict__, "method": request.method, "url": url}
-        if error.hint:
-            del details["advice"]
-            details["hint"] = _BOTH_FLAGS.sub(self._own_flags, error.hint)
-        return type(error)(f"{request.method} {url}: {error}", **details)
-
-    def _own_flags(self, match: re.Match[str]) -> str:
-        return f"{self._flags}-{match[1]}" if self._flags else match[0]
+        return error.replace(f"{request.method} {url}: {error}", method=request.method, url=url)
 
     def _encode(self, request: Request, origin: Origin, target: str) -> bytes:
         if origin.is_forwarded:

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import aiohappyeyeballs
 from aiohappyeyeballs.utils import addr_to_addr_infos
 
-from crossdock.descriptors import HINT
-from crossdock.errors import ConnectFailed, TimedOut, TlsFailed
+from crossdock.errors import (
+    Advice,
+    ConnectFailed,
+    TimedOut,
+    TlsFailed,
+)
 from crossdock.transport.connection import Connection
 from crossdock.transport.head import encode_request
 from crossdock.transport.reason import is_refused, is_unknown_name, lacks_descriptors, os_reason
@@ -80,7 +84,7 @@ class Resolver:
             is_final = is_unknown_name(error) and host not in self._resolved
             raise ConnectFailed(
                 f"the host name {host} could not be resolved: {os_reason(error)}",
-                hint="check the spelling of the host name" if is_final else "",
+                advice=Advice("check-host-name") if is_final else None,
                 retryable=not is_final,
                 is_unknown_name=is_final,
             ) from error
@@ -91,9 +95,6 @@ class Resolver:
 
     async def _ask(self, host: str, port: int) -> Sequence[AddrInfoType]:
         return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
-
-
-PROXY_HINT = "check the address of the proxy in HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY"
 
 
 class Connector:
@@ -194,8 +195,9 @@ class Connector:
         try:
             await connection.handshake()
         except TlsFailed as error:
-            if place in by_ssl or not self._engines[is_proxy].worth_ssl(*place, error):
-                raise
+            engines = self._engines[is_proxy]
+            if place in by_ssl or not engines.worth_ssl(*place, error):
+                raise engines.advised(*place, error) from error.__cause__
             raise _WorthSsl(place) from error
 
     def _tls_connection(
@@ -221,7 +223,7 @@ class Connector:
         host, port = origin.address
         if self._check is not None:
             self._check(origin.host, origin.port, None if origin.proxy is None else ())
-        advice = PROXY_HINT if origin.proxy is not None else ""
+        advice = Advice("check-proxy") if origin.proxy is not None else None
         try:
             addresses = await self._resolver.resolve(host, port)
         except ConnectFailed as error:
@@ -229,7 +231,7 @@ class Connector:
                 raise
             raise ConnectFailed(
                 f"no connection to {origin.host_and_port} through a proxy: {error}",
-                hint=advice,
+                advice=advice,
                 retryable=error.retryable,
             ) from error.__cause__
         if self._check is not None and origin.proxy is None:
@@ -244,7 +246,7 @@ class Connector:
             has_none = lacks_descriptors(error)
             raise ConnectFailed(
                 f"cannot connect to {_place(origin)}: {os_reason(error)}",
-                hint=HINT if has_none else advice,
+                advice=Advice("raise-open-files") if has_none else advice,
                 is_closed=is_refused(error) and (host, port) not in self._reached,
                 lacks_descriptors=has_none,
             ) from error
@@ -261,11 +263,10 @@ class Connector:
         connection.begin("CONNECT", origin.host_and_port, head, None)
         answer = await connection.response(self._options.connect_timeout, "connect")
         if not 200 <= answer.status < 300:
-            hint = "check user and password in the proxy's URL" if answer.status == 407 else ""
             raise ConnectFailed(
                 f"the proxy {proxy.host}:{proxy.port} refused to connect to {origin.host_and_port}:"
                 f" {answer.status} {answer.reason}",
-                hint=hint,
+                advice=Advice("proxy-login") if answer.status == 407 else None,
                 retryable=answer.status >= 500,
             )
 

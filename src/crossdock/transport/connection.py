@@ -402,7 +402,7 @@ class Connection(asyncio.BufferedProtocol):
     def _break(self, error: Exception) -> None:
         """The exchange failed."""
         if isinstance(error, TransportError) and self._method and not error.method:
-            details = {"hint": error.hint, "retryable": error.retryable}
+            details = {"advice": error.advice, "retryable": error.retryable}
             bare, error = (
                 error,
                 self._failure(type(error), f"{redact_text(str(error))}{self._how()}", **details),

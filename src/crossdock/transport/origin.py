@@ -10,7 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.transport.redact import redact_url
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -131,7 +134,7 @@ def parse_proxy(url: str) -> Proxy:
     if scheme not in PROXY_PORTS:
         raise InvalidInput(
             f"a proxy of a kind that is not spoken: {redact_url(url)}",
-            hint=f"kinds of proxies are {', '.join(PROXY_PORTS)}",
+            advice=Advice("set-variable", f"kinds of proxies are {', '.join(PROXY_PORTS)}"),
         )
     _, host, port, _ = split_url(f"http://{rest}")
     parts = urlsplit(url)

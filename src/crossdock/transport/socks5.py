@@ -9,7 +9,10 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
-from crossdock.errors import ConnectFailed
+from crossdock.errors import (
+    Advice,
+    ConnectFailed,
+)
 from crossdock.transport.reason import os_reason
 
 if TYPE_CHECKING:
@@ -30,7 +33,7 @@ _REFUSALS = {
     7: ("command not supported", False),
     8: ("address type not supported", False),
 }
-LOGIN_HINT = "check user and password in the proxy's URL"
+_CHECK_LOGIN = Advice("proxy-login")
 
 
 class Dialogue:
@@ -64,7 +67,7 @@ class Dialogue:
             if not all(0 < len(word) < 256 for word in words):
                 raise ConnectFailed(
                     f"{self._who} takes a user and a password of 1 to 255 bytes",
-                    hint=LOGIN_HINT,
+                    advice=_CHECK_LOGIN,
                     retryable=False,
                 )
             await self._send(
@@ -73,10 +76,10 @@ class Dialogue:
             _, status = await self._read(2)
             if status:
                 raise ConnectFailed(
-                    f"{self._who} refused user and password", hint=LOGIN_HINT, retryable=False
+                    f"{self._who} refused user and password", advice=_CHECK_LOGIN, retryable=False
                 )
         elif method != _NO_LOGIN:
-            raise ConnectFailed(f"{self._who} wants another login", hint=LOGIN_HINT, retryable=False)
+            raise ConnectFailed(f"{self._who} wants another login", advice=_CHECK_LOGIN, retryable=False)
 
     async def _read_answer(self, place: str) -> None:
         version, status, _, kind = await self._read(4)

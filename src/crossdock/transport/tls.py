@@ -9,7 +9,13 @@ from __future__ import annotations
 import ssl
 from typing import Protocol
 
-from crossdock.errors import ReadFailed, TlsFailed, TransportError, WriteFailed
+from crossdock.errors import (
+    Advice,
+    ReadFailed,
+    TlsFailed,
+    TransportError,
+    WriteFailed,
+)
 
 # Ciphertext taken from the socket at once: 16 records. Measured through a memory BIO on loopback, in CPU:
 # 16 KiB costs half as much again, 64 KiB a tenth more, 512 KiB and 1 MiB no less. It also bounds what a full
@@ -139,24 +145,23 @@ _NOT_TLS = frozenset(
 
 
 def handshake_failure(error: ssl.SSLError, host: str) -> TlsFailed:
-    """What went wrong, in OpenSSL's words, and what the reader can do."""
+    """The failure, in OpenSSL's words, and what the reader can do."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        hint = "the certificate of the server is at fault"
+        kind = "replace-certificate"
         if error.verify_code in _UNTRUSTED:
-            hint = "if the certificate is of a private CA, give the CA by --src-ca or --dest-ca"
+            kind = "give-ca"
         elif error.verify_code in _EXPIRED:
-            hint = "renew the server's certificate, and check this machine's clock"
+            kind = "renew-certificate"
         elif error.verify_code in _WRONG_NAME:
-            hint = "use a host name that the certificate holds"
-        return TlsFailed(f"the certificate of {host} was refused: {error.verify_message}", hint=hint)
+            kind = "use-certified-name"
+        return TlsFailed(
+            f"the certificate of {host} was refused: {error.verify_message}", advice=Advice(kind)
+        )
     reason = error.reason or str(error)
     if reason in _NOT_TLS:
-        return TlsFailed(
-            f"{host} does not speak TLS ({reason})",
-            hint="if this registry speaks plain HTTP, say so by --src-plain-http or --dest-plain-http",
-        )
+        return TlsFailed(f"{host} does not speak TLS ({reason})", advice=Advice("plain-http"))
     if "ALERT" in reason:
-        return TlsFailed(f"{host} refused the TLS handshake: {_words(reason)}", hint=alert_hint(reason))
+        return TlsFailed(f"{host} refused the TLS handshake: {_words(reason)}", advice=alert_advice(reason))
     return TlsFailed(f"the TLS handshake with {host} failed: {_words(reason)}")
 
 
@@ -164,7 +169,7 @@ def session_failure(error: ssl.SSLError, host: str, kind: type[TransportError]) 
     """An error after the handshake. In TLS 1.3 a server's refusal of our certificate arrives only here."""
     reason = error.reason or str(error)
     if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason or "ACCESS_DENIED" in reason):
-        return TlsFailed(f"{host} refused the TLS session: {_words(reason)}", hint=alert_hint(reason))
+        return TlsFailed(f"{host} refused the TLS session: {_words(reason)}", advice=alert_advice(reason))
     return kind(f"the TLS session with {host} broke: {_words(reason)}")
 
 
@@ -172,9 +177,9 @@ def _words(reason: str) -> str:
     return reason.replace("_", " ").lower()
 
 
-def alert_hint(reason: str) -> str:
-    """What the reader can do when the peer refuses, by its alert's name."""
+def alert_advice(reason: str) -> Advice | None:
+    """Advice for a refusal by the peer, by the name of its alert."""
     reason = reason.upper().replace(" ", "_")
     if "CERT" in reason or "UNKNOWN_CA" in reason or "HANDSHAKE_FAILURE" in reason:
-        return "the server may want a client certificate: give it by --src-cert and --src-key, or --dest-cert"
-    return ""
+        return Advice("client-certificate", why="the server may want a client certificate")
+    return None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from crossdock.errors import TlsFailed
+from crossdock.errors import (
+    Advice,
+    TlsFailed,
+)
 from crossdock.options import NetworkOptions
 from crossdock.transport.connection import Connection
 from crossdock.transport.state import State
@@ -103,7 +106,7 @@ class TlsConnection(Connection):
             self._break(
                 TlsFailed(
                     "the server closed the connection during the TLS handshake",
-                    hint="does it speak TLS?",
+                    advice=Advice("check-tls"),
                     retryable=True,
                 )
             )

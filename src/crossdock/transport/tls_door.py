@@ -60,6 +60,13 @@ class TlsEngines:
             return True
         return error.retryable
 
+    def advised(self, host: str, port: int, error: TlsFailed) -> TlsFailed:
+        """`error`, whose advice names the inventory's entry where the settings are from one."""
+        file, entry = self._settings[host, port].entry
+        if not entry or error.advice is None:
+            return error
+        return error.replace(advice=error.advice._replace(file=file, entry=entry))
+
     def _open(self, place: Place) -> None:
         given = self._tls_for(*place)
         settings = TlsSettings(given) if isinstance(given, ssl.SSLContext) else given

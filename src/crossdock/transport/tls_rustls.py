@@ -11,7 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from crossdock.errors import ReadFailed, TlsFailed, TransportError, WriteFailed
-from crossdock.transport.tls import alert_hint
+from crossdock.transport.tls import alert_advice
 from crossdock.transport.tls_judge import CannotJudge, Judge
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class RustlsEngine:
 
     def _refused(self, what: str, error: Exception) -> TlsFailed:
         words = _words(error)
-        return TlsFailed(f"{self._host} refused the TLS {what}: {words}", hint=alert_hint(words))
+        return TlsFailed(f"{self._host} refused the TLS {what}: {words}", advice=alert_advice(words))
 
 
 def _read_pair(context: ssl.SSLContext, pair: tuple[Path, Path]) -> tuple[bytes, bytes]:

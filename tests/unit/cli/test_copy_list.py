@@ -119,7 +119,7 @@ def test_a_wrong_line_is_found_before_anything_is_copied(capsys: pytest.CaptureF
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(
-        "crossdock: list:2: a line is SOURCE TARGET, this one has 1 word; see crossdock copy"
+        "crossdock: list:2: a line is SOURCE TARGET, this one has 1 word\n  see crossdock copy"
     )
     assert Path("report").read_text() == "of before"
     assert not Path("t").exists()

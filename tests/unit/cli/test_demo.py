@@ -16,6 +16,7 @@ import pytest
 from crossdock.cli.commands.demo import ChildRegistry, build_image
 from crossdock.errors import CrossdockError
 from crossdock.imagebuilder import ImageBuilder
+from support.command import error_of
 
 COMMAND = [sys.executable, "-m", "crossdock"]
 
@@ -74,7 +75,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_made(tmp_path: Path
     assert process.returncode == 2
     assert out == ""
     assert "TMPDIR" in err
-    assert err.count("\n") == 1
+    assert error_of(err)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -102,7 +103,7 @@ def test_an_address_in_use_is_a_usage_error(child: ChildRegistry, tmp_path: Path
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert f"cannot listen on {child.address}" in err
-    assert err.count("\n") == 1
+    assert error_of(err)
 
 
 def test_the_registry_ends_well_when_told_to_stop(tmp_path: Path) -> None:

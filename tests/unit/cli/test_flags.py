@@ -13,6 +13,7 @@ from crossdock.cli.flags import copy_options
 from crossdock.cli.parser import parse
 from crossdock.errors import InvalidOption
 from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
+from support.command import error_of
 
 MiB = 1 << 20
 
@@ -135,7 +136,7 @@ def test_each_mistake_is_one_line_and_exit_code_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("crossdock: ")
-    assert err.count("\n") == 1
+    assert error_of(err)
     for word in words:
         assert word in err
 

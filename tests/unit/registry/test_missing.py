@@ -34,7 +34,10 @@ class Client:
 
 
 async def explain(client: Any, reference: str = "v2", repository: str = "app") -> str:
-    return await explain_missing(client, repository, Scope.pull(repository), f"h:1/{repository}", reference)
+    locator = f"h:1/{repository}"
+    advice = await explain_missing(client, repository, Scope.pull(repository), locator, reference)
+    assert advice is None or advice.kind == "check-name"
+    return str(advice or "")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,13 @@ import pytest
 
 from crossdock import descriptors
 from crossdock.descriptors import affordable
-from crossdock.errors import ConnectFailed, InvalidInput, ReadFailed, TimedOut
+from crossdock.errors import (
+    Advice,
+    ConnectFailed,
+    InvalidInput,
+    ReadFailed,
+    TimedOut,
+)
 from crossdock.transport import pool as pool_module
 from crossdock.transport.base import Request
 from crossdock.transport.client import ORIGINS
@@ -18,6 +24,7 @@ from crossdock.transport.connect import Connector, Resolver
 from unit.transport.wire import Memory, Peer, Server, always, finish, ok, pattern
 
 BODY = pattern(100_000)
+ULIMIT = Advice("raise-open-files")
 
 
 async def get(client, url, **request):
@@ -237,7 +244,7 @@ async def test_only_a_name_that_is_certainly_none_is_final(stack, new_client, mo
     with pytest.raises(ConnectFailed, match=r"the host name registry\.example could not be") as caught:
         await new_client().send(Request("GET", "http://registry.example/"))
     assert caught.value.retryable is retryable
-    assert ("spelling" in caught.value.hint) is not retryable
+    assert (caught.value.advice == Advice("check-host-name")) is not retryable
 
 
 async def test_a_name_that_was_known_before_may_be_known_again(stack, serve, scheme, new_client, monkeypatch):
@@ -289,7 +296,7 @@ def lacking(monkeypatch):
         async def dials(self, origin):
             tries.append(1)
             if len(tries) <= times:
-                raise ConnectFailed("Too many open files", hint=descriptors.HINT, lacks_descriptors=True)
+                raise ConnectFailed("Too many open files", advice=ULIMIT, lacks_descriptors=True)
             return await dial(self, origin)
 
         monkeypatch.setattr(Connector, "_dial", dials)
@@ -313,7 +320,7 @@ async def test_without_any_descriptor_the_error_says_what_to_do(serve, new_clien
     with pytest.raises(ConnectFailed, match="Too many open files") as caught:
         await client.send(Request("GET", server.url))
     assert len(tries) == 4
-    assert "ulimit -n" in caught.value.hint
+    assert caught.value.advice == ULIMIT
     assert repr(client) == "<HttpClient <Pool >>"
 
 

@@ -12,7 +12,12 @@ import threading
 import pytest
 import trustme
 
-from crossdock.errors import ReadFailed, TimedOut, TlsFailed
+from crossdock.errors import (
+    Advice,
+    ReadFailed,
+    TimedOut,
+    TlsFailed,
+)
 from crossdock.options import NetworkOptions
 from crossdock.transport.base import Request
 from crossdock.transport.client import HttpClient
@@ -61,7 +66,7 @@ async def test_an_unknown_authority_is_refused_with_the_way_out(serve_tls):
         TlsFailed, match=r"certificate of 127\.0\.0\.1 was refused: unable to get local"
     ) as caught:
         await get(client, server.url)
-    assert "--src-ca" in caught.value.hint
+    assert caught.value.advice == Advice("give-ca")
     assert not caught.value.retryable
 
 
@@ -70,7 +75,7 @@ async def test_a_wrong_name_is_refused(serve_tls):
     server, client = await serve_tls(authority.issue_cert("registry.example"), authority.configure_trust)
     with pytest.raises(TlsFailed, match="mismatch") as caught:
         await get(client, server.url)
-    assert "host name" in caught.value.hint
+    assert caught.value.advice == Advice("use-certified-name")
 
 
 async def test_an_expired_certificate_is_refused(serve_tls):
@@ -80,7 +85,7 @@ async def test_an_expired_certificate_is_refused(serve_tls):
     server, client = await serve_tls(certificate, authority.configure_trust)
     with pytest.raises(TlsFailed, match="expired") as caught:
         await get(client, server.url)
-    assert "clock" in caught.value.hint
+    assert caught.value.advice == Advice("renew-certificate")
 
 
 async def test_a_self_signed_certificate_serves_when_it_is_given_as_its_own_authority(serve_tls, tmp_path):
@@ -117,7 +122,7 @@ async def test_a_self_signed_certificate_serves_when_it_is_given_as_its_own_auth
     server, client = await serve_tls(SelfSigned(), lambda context: None)
     with pytest.raises(TlsFailed, match="self-signed") as caught:
         await get(client, f"https://localhost:{server.port}")
-    assert "--dest-ca" in caught.value.hint
+    assert caught.value.advice == Advice("give-ca")
 
 
 @pytest.fixture
@@ -172,7 +177,8 @@ async def test_a_missing_client_certificate_is_named_and_a_given_one_serves(
     stack.push_async_callback(client.close)
     with pytest.raises(TlsFailed, match="refused the TLS") as caught:
         await get(client, url)
-    assert "--src-cert" in caught.value.hint
+    assert caught.value.advice is not None
+    assert caught.value.advice.kind == "client-certificate"
     authority.issue_cert("client@example.org").configure_cert(context)
     assert await get(client, url) == BODY
 
@@ -186,7 +192,7 @@ async def test_a_server_of_plain_http_is_called_that(stack, new_client):
     server = await stack.enter_async_context(Server(plain))
     with pytest.raises(TlsFailed, match="does not speak TLS") as caught:
         await get(new_client(), f"https://127.0.0.1:{server.port}")
-    assert "plain" in caught.value.hint
+    assert caught.value.advice == Advice("plain-http")
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])

@@ -99,7 +99,7 @@ def _check_reference(text: str, side: Side) -> None:
     try:
         parse_location(text)
     except InvalidInput as error:
-        raise UsageError(f"{side}: {error}", hint=error.hint, command=_COMMAND) from None
+        raise UsageError(f"{side}: {error}", advice=error.advice, command=_COMMAND) from None
 
 
 def _check_list(namespace: argparse.Namespace) -> None:

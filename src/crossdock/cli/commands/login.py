@@ -11,7 +11,10 @@ from crossdock.cli.flags import add_connection, add_network, copy_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result, read_secret, warn
 from crossdock.cli.values import file_path
-from crossdock.errors import CredentialsError
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+)
 from crossdock.options import CopyOptions, Credentials
 
 _COMMAND = "crossdock login"
@@ -52,8 +55,8 @@ def run(namespace: argparse.Namespace) -> int:
         found = run_until_done(find_login(host, CopyOptions(), authfile=namespace.authfile))
         if found.credentials is None:
             why = f": {found.trouble}" if found.trouble else ""
-            hint = found.remedy or f"crossdock login {host}"
-            raise CredentialsError(f"not logged in to {host}{why}", hint=hint)
+            advice = found.remedy or Advice("log-in", f"crossdock login {host}", registry=host)
+            raise CredentialsError(f"not logged in to {host}{why}", advice=advice)
         print_result(found.credentials.username or "<token>")
         return ExitCode.DONE
     credentials = _read_credentials(namespace, host)

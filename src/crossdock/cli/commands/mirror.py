@@ -117,7 +117,7 @@ def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
             fail_fast=namespace.fail_fast,
         )
     except InvalidInput as error:
-        raise UsageError(str(error), hint=error.hint, command="crossdock mirror") from None
+        raise UsageError(str(error), advice=error.advice, command="crossdock mirror") from None
 
 
 def _place(text: str, inventory: Inventory) -> Namespace:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from msgspec import Struct
 
 from crossdock.errors import (
+    Advice,
     CredentialsError,
     Denied,
     RegistryError,
@@ -31,7 +32,7 @@ from crossdock.errors import (
     WrongScope,
 )
 from crossdock.oci.registryname import registry_key
-from crossdock.options import Credentials
+from crossdock.options import Credentials, InventoryEntry
 from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge, parse_challenges
@@ -41,7 +42,6 @@ from crossdock.registry.auth.tokenanswer import Token, basic
 from crossdock.registry.auth.tokens import TokenService
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.retry import Clock
-from crossdock.registry.http.tls import FLAG_PREFIX
 
 _SPOKEN = ("bearer", "basic")  # in order of preference
 _REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay then gives no token at all (A1)
@@ -54,10 +54,6 @@ YOUNG_S = 10.0
 """For so long a token that no instance took yet may not be valid yet; clocks of a cluster differ by less."""
 SETTLES_S = 2.0
 """After so long a young token that is still refused is replaced, once: it may have been withdrawn."""
-AZURE_HINT = (
-    "get a new one with az account get-access-token --resource https://containerregistry.azure.net, "
-    "and see that its owner has a role there"
-)
 LONG_REQUEST_S = 60.0
 """What must be left of a token that starts an upload; at most half of its life (U14)."""
 
@@ -105,7 +101,7 @@ class Judgement(Struct, frozen=True):
     """What a 401 means, where more is known of it than its status."""
 
     kind: type[RegistryError] = Unauthorized
-    hint: str = ""
+    advice: Advice | None = None
     may_pass: bool = False  # the same request may fare better in a moment
 
 
@@ -122,12 +118,14 @@ class Authenticator:
         clock: Clock,
         ping: Callable[[], Awaitable[Sequence[str]]],
         check: Callable[[str], Awaitable[bool]],
+        entry: InventoryEntry | None = None,
     ) -> None:
         """`ping` gives the ``WWW-Authenticate`` headers of the answer to a bare ``GET /v2/``, `check` says
-        whether one with this ``Authorization`` is refused.
+        whether one with this ``Authorization`` is refused. `entry` of the inventory gave the login.
         """
         self._host = registry_key(host)  # as docker login knows it
-        self._flag = FLAG_PREFIX[side]
+        self._side = side
+        self._entry = entry or InventoryEntry("", "")
         self._store = store
         self._service = tokens
         self._clock = clock
@@ -237,39 +235,41 @@ class Authenticator:
             self._taken[scope] = token.value
             self._replaced.discard(scope)
 
-    def hint(self, status: int, scope: Scope, *, elsewhere: str = "") -> str:
-        """What a person can do about a refusal with this status; empty when it is not about who asks.
+    def advice(self, status: int, scope: Scope, *, elsewhere: str = "") -> Advice | None:
+        """Advice for a refusal with this status; None when it is not about who asks.
 
         `elsewhere` is the host that refused, when it is another one, which no credentials were sent to.
         """
         if status not in (401, 403, 429):
-            return ""
+            return None
+        log_in = Advice("log-in", side=self._side, registry=self._host)
         if status == 429:
             is_known = any(True for _ in self._store.all_known())
-            return "" if is_known else f"logged in, {self._host} may allow more: crossdock login {self._host}"
+            return None if is_known else log_in._replace(why=f"logged in, {self._host} may allow more")
         if elsewhere:
-            return (
-                f"{self._host} sent this request to {elsewhere}, and credentials are not sent along: "
-                f"name {elsewhere} in the reference, and log in to it"
+            return Advice(
+                "name-registry",
+                why=f"{self._host} sent this request to {elsewhere}, and credentials are not sent along",
+                registry=elsewhere,
             )
         credentials = self._store.known(scope.repository)
         if credentials is None and self._store.troubles:
             trouble, remedy = next(iter(self._store.troubles.items()))
-            return f"{trouble}: {remedy}" if remedy else f"{trouble}: crossdock login {self._host}"
+            return (remedy or log_in)._replace(why=trouble)
         if credentials is None:
-            return (
-                f"no credentials for {self._host} were found: crossdock login {self._host}, "
-                f"or give {self._flag}-creds-stdin"
-            )
+            return log_in._replace(why=f"no credentials for {self._host} were found")
         if self._challenge is None:
-            return f"{self._host} does not ask for a login, so the one that was given was not sent"
+            return Advice(
+                "omit-login", f"{self._host} does not ask for a login, so the one that was given was not sent"
+            )
         refusal = self._service.exchange.refusal(credentials.access_token)
-        if refusal is not None:
-            return f"{refusal}; {AZURE_HINT}"
-        if credentials.access_token:
-            return f"{self._host} was asked with an access token: {AZURE_HINT}"
+        if refusal is not None or credentials.access_token:
+            why = str(refusal or f"{self._host} was asked with an access token")
+            return Advice("new-azure-token", why=why, registry=self._host)
         who = f"user {credentials.username!r}" if credentials.username else "the token"
-        return f"{self._host} was asked as {who}: check its password and rights"
+        return log_in._replace(
+            kind="check-login", why=f"{self._host} was asked as {who}", **self._entry._asdict()
+        )
 
     def judge(self, status: int, scope: Scope, headers: Sequence[str]) -> Judgement | None:
         """What a 401 to a token of ours means, and what to do; None when nothing more is known of it.
@@ -284,9 +284,8 @@ class Authenticator:
         token = self._tokens.get(scope)
         if credentials.registry_token or (token is not None and token.value == given):
             ago = webtoken.expired_s(given, self._clock.wall())
-            return (
-                Judgement(TokenExpired, f"the token expired {ago:.0f} s ago: get a new one") if ago else None
-            )
+            advice = Advice("new-token", why=f"the token expired {ago:.0f} s ago")
+            return Judgement(TokenExpired, advice) if ago else None
         if token is None:
             return None
         missing = webtoken.missing(token.value, scope.entries)
@@ -295,10 +294,9 @@ class Authenticator:
                 return None
             who = f"user {credentials.username!r}" if credentials.username else "the token"
             rights = " ".join(missing or scope.entries)
-            advice = f"{who} has no right to {rights}: give it that right, or use other credentials"
-            return Judgement(WrongScope, advice)
+            return Judgement(WrongScope, Advice("give-rights", why=f"{who} has no right to {rights}"))
         is_young = self._is_young(scope, token)
-        return Judgement(hint=self.hint(401, scope), may_pass=True) if is_young else None
+        return Judgement(advice=self.advice(401, scope), may_pass=True) if is_young else None
 
     def secrets(self) -> Iterator[str]:
         """Everything that must never be shown."""
@@ -375,7 +373,7 @@ class Authenticator:
         credentials = await self._store.find(scope.repository)
         scopes = scope.entries + self._wider.get(scope, ())
         try:
-            token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
+            token = await self._fetch(challenge, scopes, credentials, scope)
             self._refuse_unexchanged(token, credentials)
         except (Unauthorized, Denied) as error:
             if self._store.withdraw(scope.repository, credentials, f"az's login is refused: {error}"):
@@ -385,9 +383,19 @@ class Authenticator:
                 if not is_about_who or not await self._store.renew(scope.repository, credentials):
                     raise
                 credentials = await self._store.find(scope.repository)
-                token = await self._service.fetch(challenge, scopes, credentials, self.hint(401, scope))
+                token = await self._fetch(challenge, scopes, credentials, scope)
         self._tokens[scope] = token
         return token
+
+    async def _fetch(
+        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None, scope: Scope
+    ) -> Token:
+        try:
+            return await self._service.fetch(challenge, scopes, credentials)  # network
+        except RegistryError as error:
+            if error.advice is not None:
+                raise
+            raise error.replace(advice=self.advice(401, scope)) from error.__cause__
 
     def _refuse_unexchanged(self, token: Token, credentials: Credentials | None) -> None:
         """Raise when a token of az's own login was not exchanged and would go to the registry as it is.
@@ -405,7 +413,7 @@ class Authenticator:
     ) -> Token:
         """A token for anybody, where az's login is refused; without one, `refusal` is the answer."""
         try:
-            return await self._service.fetch(challenge, scopes, None, "")
+            return await self._service.fetch(challenge, scopes, None)
         except (Unauthorized, Denied):
             raise refusal from None
 

@@ -14,7 +14,10 @@ import os
 import shutil
 from collections.abc import Mapping
 
-from crossdock.errors import CredentialsError
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+)
 from crossdock.protocol.acrtoken import AUDIENCE
 from crossdock.registry.auth.credentials import AZURE_CLI
 from crossdock.registry.auth.helpers import run_bounded
@@ -22,7 +25,7 @@ from crossdock.registry.auth.helpers import run_bounded
 TIMEOUT_S = 60.0  # az starts an interpreter, and a managed identity may be throttled for a while
 
 _AZ = ("account", "get-access-token", "--resource", AUDIENCE.removesuffix("/.default"), "--output", "json")
-_LOG_IN = "log in with az login"
+_LOG_IN = Advice("az-login")
 
 
 async def ask_azure(helper: str, environ: Mapping[str, str], *, timeout: float = TIMEOUT_S) -> str:
@@ -39,12 +42,12 @@ async def ask_azure(helper: str, environ: Mapping[str, str], *, timeout: float =
 async def _ask_az(environ: Mapping[str, str], timeout: float) -> str:
     program = shutil.which("az", path=environ.get("PATH", os.defpath))
     if program is None:
-        raise CredentialsError("az, whose login could be used, is not on PATH", hint=_LOG_IN)
+        raise CredentialsError("az, whose login could be used, is not on PATH", advice=_LOG_IN)
     quiet = {**environ, "AZURE_CORE_NO_COLOR": "true", "AZURE_CORE_ONLY_SHOW_ERRORS": "true"}
     status, output = await run_bounded((program, *_AZ), environ=quiet, timeout=timeout, called="az")
     if status != 0:
         raise CredentialsError(
-            f"az gave no access token for Azure registries: exit code {status}", hint=_LOG_IN
+            f"az gave no access token for Azure registries: exit code {status}", advice=_LOG_IN
         )
     try:
         answer = json.loads(output)
@@ -52,7 +55,7 @@ async def _ask_az(environ: Mapping[str, str], timeout: float) -> str:
         answer = None
     token = answer.get("accessToken") if isinstance(answer, dict) else None
     if not isinstance(token, str) or not token:
-        raise CredentialsError("az did not answer with an access token", hint=_LOG_IN)
+        raise CredentialsError("az did not answer with an access token", advice=_LOG_IN)
     return token
 
 
@@ -62,7 +65,8 @@ async def _ask_package(helper: str, timeout: float) -> str:
         from azure.identity import aio
     except ImportError:
         raise CredentialsError(
-            f"{helper} needs the package azure-identity", hint="pip install 'crossdock[azure]'"
+            f"{helper} needs the package azure-identity",
+            advice=Advice("install", "pip install 'crossdock[azure]'"),
         ) from None
     logging.getLogger("azure").setLevel(logging.CRITICAL)  # it warns of every way in that is not there
     try:
@@ -74,5 +78,5 @@ async def _ask_package(helper: str, timeout: float) -> str:
     except AzureError as error:
         raise CredentialsError(
             f"{helper} gave no access token for Azure registries ({type(error).__name__})",
-            hint="log in with az login, or give this machine a managed identity",
+            advice=Advice("az-login", "log in with az login, or give this machine a managed identity"),
         ) from None

@@ -31,7 +31,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from crossdock.errors import CredentialsError, Side
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+    Side,
+)
 from crossdock.oci.registryname import registry_key
 from crossdock.options import AzLogin, Credentials, expand_home
 from crossdock.registry.auth.files import (
@@ -94,7 +98,7 @@ def credential_files(environ: Mapping[str, str], authfile: Path | None = None) -
     it names is read.
     """
     if authfile is not None:
-        return (CredentialFile(authfile, "--authfile"),)
+        return (CredentialFile(authfile, "authfile"),)
     home = environ.get("HOME", "")
     files = []
     if named := environ.get("REGISTRY_AUTH_FILE"):
@@ -180,7 +184,7 @@ class CredentialStore:
         self._has_variables = any(name.startswith(f"CROSSDOCK_{side.upper()}_") for name in environ)
         self._past: list[Credentials] = []  # no longer used, still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
-        self.troubles: dict[str, str] = {}
+        self.troubles: dict[str, Advice | None] = {}
         """Places that could not be used, and what to do about each."""
         self.place = ""
         """Where the last search of the environment and the files found something, in words."""
@@ -298,7 +302,7 @@ class CredentialStore:
             self._environ, self._side, self._host, is_sole=self._is_sole(), azure_helpers=AZURE_HELPERS
         )
         if held.trouble:
-            self._pass_over(CredentialsError(held.trouble, hint=held.remedy))
+            self._pass_over(CredentialsError(held.trouble, advice=held.remedy))
         return held
 
     async def _search_files(self, repository: str) -> Credentials | None:
@@ -313,7 +317,7 @@ class CredentialStore:
             self._of_az = await self._ask_first(AZURE_CLI, "az login")
         except CredentialsError as error:
             self._answers[AZURE_CLI] = None
-            self.troubles[str(error)] = error.hint
+            self.troubles[str(error)] = error.advice
             return None
         return self._of_az
 
@@ -325,7 +329,8 @@ class CredentialStore:
         """Continue anonymously if `refused` are az's own login. Whether they are."""
         if refused is None or not self.is_of_az(refused):
             return False
-        self.troubles.setdefault(why, "log in with az login as somebody who has a role there")
+        advice = Advice("az-login", "log in with az login as somebody who has a role there")
+        self.troubles.setdefault(why, advice)
         self._az_login = ""
         self._past.append(refused)
         self._found[repository] = None
@@ -364,7 +369,7 @@ class CredentialStore:
 
     def _pass_over(self, error: CredentialsError) -> None:
         if str(error) not in self.troubles:
-            self.troubles[str(error)] = error.hint
+            self.troubles[str(error)] = error.advice
             self._on_trouble(f"{error}; continuing without it")
 
     async def _ask_first(self, helper: str, named_by: str) -> Credentials | None:

@@ -12,7 +12,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from crossdock.errors import RedirectRefused, RegistryError, WrongScope
+from crossdock.errors import (
+    Advice,
+    RedirectRefused,
+    RegistryError,
+    WrongScope,
+)
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER, exchange_form, exchange_url, is_azure_host, refresh_form
@@ -49,9 +54,7 @@ class TokenExchange:
         self._taken: set[str] = set()  # access tokens that turned out to be refresh tokens
         self._flights: SingleFlight[str] = SingleFlight()
 
-    async def fetch(
-        self, realm: str, service: str, scopes: tuple[str, ...], access_token: str, hint: str
-    ) -> Token:
+    async def fetch(self, realm: str, service: str, scopes: tuple[str, ...], access_token: str) -> Token:
         """A new token for `scopes`. # network
 
         Raises `TokenExpired`, `WrongScope`, `Unauthorized` and `Denied` when the registry refuses,
@@ -62,10 +65,10 @@ class TokenExchange:
         minted = self._clock.monotonic()
         who = Credentials(access_token=access_token)
         known = self._refresh.get(access_token)
-        refresh = known or await self._exchange_once(realm, service, who, hint)
+        refresh = known or await self._exchange_once(realm, service, who)
         reply = await self._redeem(realm, service, scopes, refresh)
         if reply.status in REFUSED_FORM and known not in (None, access_token):  # it lives for some hours
-            refresh = await self._exchange_once(realm, service, who, hint)
+            refresh = await self._exchange_once(realm, service, who)
             if refresh == access_token:
                 raise self._refusals[access_token]
             reply = await self._redeem(realm, service, scopes, refresh)
@@ -80,7 +83,7 @@ class TokenExchange:
             raise self._without_right(reply, scopes, refresh)
         self._taken.discard(access_token)
         if reply.status not in REFUSED_FORM:
-            raise refused(reply, "GET", who, hint, now=self._clock.wall())
+            raise refused(reply, "GET", who, now=self._clock.wall())
         if webtoken.expired_s(access_token, self._clock.wall()):
             raise self._refusals[access_token]
         return Token(access_token, minted, minted + DEFAULT_LIFETIME_S)
@@ -106,19 +109,22 @@ class TokenExchange:
             raise RedirectRefused(
                 f"{own} names a token service elsewhere, {show_origin(origin(realm))}: "
                 "no access token is sent there",
-                hint="access tokens are for Azure registries; log in to others with user and password",
+                advice=Advice(
+                    "use-password",
+                    "access tokens are for Azure registries; log in to others with user and password",
+                ),
             )
 
-    async def _exchange_once(self, realm: str, service: str, who: Credentials, hint: str) -> str:
-        return await self._flights.run(who.access_token, lambda: self._exchange(realm, service, who, hint))
+    async def _exchange_once(self, realm: str, service: str, who: Credentials) -> str:
+        return await self._flights.run(who.access_token, lambda: self._exchange(realm, service, who))
 
-    async def _exchange(self, realm: str, service: str, who: Credentials, hint: str) -> str:
+    async def _exchange(self, realm: str, service: str, who: Credentials) -> str:
         body = exchange_form(service, who.access_token)
         reply = await self._ask("POST", exchange_url(realm), FORM_HEADERS, body)
         if reply.status == 200:
             refresh = text_field(reply, "refresh_token")
         else:
-            error = refused(reply, "POST", who, hint, now=self._clock.wall())
+            error = refused(reply, "POST", who, now=self._clock.wall())
             if reply.status not in REFUSED_FORM:
                 raise error
             self._refusals[who.access_token] = error
@@ -131,13 +137,15 @@ class TokenExchange:
 
     def _without_right(self, reply: Reply, scopes: tuple[str, ...], refresh_token: str) -> RegistryError:
         """The registry took the access token and has nothing to give for it."""
-        error = refused(reply, "POST", Credentials(identity_token=refresh_token), "", now=self._clock.wall())
+        error = refused(reply, "POST", Credentials(identity_token=refresh_token), now=self._clock.wall())
         if reply.status not in REFUSED_FORM:
             return error
         return WrongScope(
             f"the registry took the access token, but gives no rights for {' '.join(scopes) or 'anything'}: "
             f"{error}",
-            hint="give its owner a role on this registry or repository, or use another token",
+            advice=Advice(
+                "give-rights", "give its owner a role on this registry or repository, or use another token"
+            ),
             status=error.status,
             codes=error.codes,
             method=error.method,

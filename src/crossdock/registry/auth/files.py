@@ -20,7 +20,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from crossdock.errors import CredentialsError
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+)
 from crossdock.oci.registryname import DOCKER_HUB, registry_key
 from crossdock.options import Credentials
 from crossdock.transport.reason import os_reason
@@ -32,7 +35,7 @@ DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
 Config = Mapping[str, Any]
 
-_REPAIR = "repair it, or give another file with --authfile or REGISTRY_AUTH_FILE"
+_REPAIR = Advice("repair-authfile")
 
 
 class Unreadable(CredentialsError):
@@ -56,9 +59,11 @@ def read_config(path: Path) -> Config | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise Unreadable(f"credential file {path} cannot be read: {os_reason(error)}", hint=_REPAIR) from None
+        raise Unreadable(
+            f"credential file {path} cannot be read: {os_reason(error)}", advice=_REPAIR
+        ) from None
     if len(data) > MAX_FILE:
-        raise CredentialsError(f"credential file {path} is over {MAX_FILE} bytes", hint=_REPAIR)
+        raise CredentialsError(f"credential file {path} is over {MAX_FILE} bytes", advice=_REPAIR)
     return parse_config(data, f"credential file {path}")
 
 
@@ -70,11 +75,11 @@ def parse_config(data: bytes | str, name: str) -> Config:
         document = json.loads(data)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
-        raise CredentialsError(f"{name} is not valid JSON: {place}", hint=_REPAIR) from None
+        raise CredentialsError(f"{name} is not valid JSON: {place}", advice=_REPAIR) from None
     except (ValueError, RecursionError):  # not UTF-8, a number of thousands of digits, too deep
-        raise CredentialsError(f"{name} is not valid JSON", hint=_REPAIR) from None
+        raise CredentialsError(f"{name} is not valid JSON", advice=_REPAIR) from None
     if not isinstance(document, dict):
-        raise CredentialsError(f"{name} is not a JSON object", hint=_REPAIR)
+        raise CredentialsError(f"{name} is not a JSON object", advice=_REPAIR)
     return document
 
 
@@ -116,7 +121,7 @@ def _mapping(config: Config, member: str, name: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise CredentialsError(f'{name}: "{member}" is not an object', hint=_REPAIR)
+        raise CredentialsError(f'{name}: "{member}" is not an object', advice=_REPAIR)
     return value
 
 
@@ -207,10 +212,10 @@ def put_entry(path: Path, host: str, entry: Mapping[str, str] | None) -> bool:
             return bool(old)
     except OSError as error:
         raise CredentialsError(
-            f"credential file {path} cannot be written: {os_reason(error)}", hint=_REPAIR
+            f"credential file {path} cannot be written: {os_reason(error)}", advice=_REPAIR
         ) from None
     except ValueError:  # a number that JSON cannot hold
-        raise CredentialsError(f"credential file {path} is not valid JSON", hint=_REPAIR) from None
+        raise CredentialsError(f"credential file {path} is not valid JSON", advice=_REPAIR) from None
 
 
 @contextlib.contextmanager

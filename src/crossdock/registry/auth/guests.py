@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
+from crossdock.errors import Advice, RegistryError
 from crossdock.protocol.challenge import Challenge, parse_challenges
 from crossdock.protocol.redirect import origin, show_origin
 from crossdock.registry.auth.exchange import Ask
@@ -66,8 +67,11 @@ class Guests:
         resources = tuple(asked) or ((f"repository:{repository}",) if repository else ())
         service = TokenService(there, self._ask, self._clock, inside=self._inside)
         scopes = tuple(f"{resource}:pull" for resource in resources)
-        hint = f"name {urlsplit(there).netloc} in the reference, and log in to it"
-        self._tokens[place] = await service.fetch(challenge, scopes, None, hint)
+        try:
+            self._tokens[place] = await service.fetch(challenge, scopes, None)
+        except RegistryError as error:
+            advice = Advice("name-registry", registry=urlsplit(there).netloc)
+            raise error.replace(advice=advice) from error.__cause__
 
 
 def _place_of(url: str) -> tuple[str, str]:

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from crossdock.errors import CredentialsError
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+)
 from crossdock.options import Credentials
 from crossdock.transport.reason import os_reason
 from crossdock.transport.redact import HIDDEN, redact_text
@@ -52,7 +55,7 @@ async def ask_helper(
         program = f"docker-credential-{name}"
         raise CredentialsError(
             f"credential helper {program} failed to get the login of {server}: exit code {status}",
-            hint=f"echo {server} | {program} get",
+            advice=Advice("ask-helper", f"echo {server} | {program} get"),
         )
     return _parse(output, f"docker-credential-{name}")
 
@@ -78,7 +81,7 @@ async def store_in_helper(
         raise CredentialsError(
             f"credential helper docker-credential-{name} failed to store the login of {server}: "
             f"exit code {status}{reason}",
-            hint=f"remove the helper from {named_by}, or keep the login in another file with --authfile",
+            advice=Advice("remove-helper", file=str(named_by)),
         )
 
 
@@ -98,7 +101,11 @@ async def erase_in_helper(
         raise CredentialsError(
             f"credential helper docker-credential-{name} failed to erase the login of {server}: "
             f"exit code {status}{reason}",
-            hint=f"remove it with the helper's own tool, or remove the helper from {named_by}",
+            advice=Advice(
+                "remove-login",
+                f"remove it with the helper's own tool, or remove the helper from {named_by}",
+                file=str(named_by),
+            ),
         )
     try:
         return await ask_helper(name, server, environ=environ, named_by=named_by, timeout=timeout) is None
@@ -146,7 +153,7 @@ async def _run(
     if found is None:
         raise CredentialsError(
             f"credential helper {program}, named by {named_by}, is not on PATH",
-            hint=f"install it, or remove it from {named_by}",
+            advice=Advice("install", f"install it, or remove it from {named_by}", file=str(named_by)),
         )
     said = f"credential helper {program}"
     return await run_bounded(

@@ -10,7 +10,10 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from crossdock.errors import CredentialsError
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+)
 from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials, expand_home
 from crossdock.registry.auth.credentials import credential_files
@@ -31,7 +34,8 @@ def docker_config(environ: Mapping[str, str]) -> Path:
     if home := environ.get("HOME"):
         return Path(home, ".docker", "config.json")
     raise CredentialsError(
-        "HOME is not set, so there is no place for a login", hint="set HOME or DOCKER_CONFIG"
+        "HOME is not set, so there is no place for a login",
+        advice=Advice("set-variable", "set HOME or DOCKER_CONFIG", variable="HOME"),
     )
 
 

@@ -10,7 +10,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from msgspec import Struct
 
-from crossdock.errors import Denied, ProtocolError, RegistryError, TokenExpired, Unauthorized, WrongScope
+from crossdock.errors import (
+    Advice,
+    Denied,
+    ProtocolError,
+    RegistryError,
+    TokenExpired,
+    Unauthorized,
+    WrongScope,
+)
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
 from crossdock.registry.http.control import Reply
@@ -63,7 +71,7 @@ def text_field(reply: Reply, *names: str) -> str:
     return value
 
 
-def refused(reply: Reply, method: str, who: Credentials, hint: str, *, now: float) -> RegistryError:
+def refused(reply: Reply, method: str, who: Credentials, *, now: float) -> RegistryError:
     """The error of an answer that is no 200; `now`: seconds since 1970.
 
     Never NotFound: a missing token service must not be taken for a missing manifest.
@@ -73,6 +81,7 @@ def refused(reply: Reply, method: str, who: Credentials, hint: str, *, now: floa
     sent = basic(who.username, secret).removeprefix("Basic ")
     url = urlunsplit(urlsplit(reply.url)._replace(query=""))
     error = refusal(method, url, reply.status, reply.body, secrets=(*secrets, sent))
+    advice = None
     kind: type[RegistryError] = Denied if reply.status == 403 else Unauthorized
     words = f"the token service refused {_name(who)}: {error}"
     if _fields(reply).get("error") == "invalid_scope":  # RFC 6749, section 5.2
@@ -82,8 +91,10 @@ def refused(reply: Reply, method: str, who: Credentials, hint: str, *, now: floa
     elif ago := webtoken.expired_s(secret, now):
         kind = TokenExpired
         words = f"{_name(who)} expired {ago:.0f} s ago; {words}"
-        hint = f"get a new token; {hint}" if hint else "get a new token"
-    return kind(words, hint=hint, status=error.status, codes=error.codes, method=error.method, url=error.url)
+        advice = Advice("new-azure-token" if who.access_token else "new-token")
+    return kind(
+        words, advice=advice, status=error.status, codes=error.codes, method=error.method, url=error.url
+    )
 
 
 def _name(who: Credentials) -> str:

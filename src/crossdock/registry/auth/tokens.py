@@ -80,12 +80,12 @@ class TokenService:
         self.exchange = TokenExchange(registry_url, ask, self._ask_with_basic, clock, inside=inside)
 
     async def fetch(
-        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None, hint: str
+        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None
     ) -> Token:
         """A new token for `scopes`. # network
 
-        Raises `Unauthorized` (`TokenExpired`) or `Denied` (`WrongScope`) when the service refuses, with
-        `hint`, `RedirectRefused` for a realm that must not be asked, `ProtocolError` for an answer without a
+        Raises `Unauthorized` (`TokenExpired`) or `Denied` (`WrongScope`) when the service refuses,
+        `RedirectRefused` for a realm that must not be asked, `ProtocolError` for an answer without a
         token, and what the transport raises.
         """
         realm = check_realm(challenge.get("realm"), self._registry_url, inside=self._inside)
@@ -93,7 +93,7 @@ class TokenService:
         minted = self._clock.monotonic()
         who = credentials or Credentials()
         if who.access_token:
-            return await self.exchange.fetch(realm, service, scopes, who.access_token, hint)
+            return await self.exchange.fetch(realm, service, scopes, who.access_token)
         if who.username == NULL_USER and not who.identity_token:
             who = replace(who, identity_token=who.password)
         by_post = bool(who.identity_token)
@@ -102,7 +102,7 @@ class TokenService:
             by_post = not by_post
             reply = await self._send(realm, service, scopes, who, by_post)
         if reply.status != 200:
-            raise refused(reply, "POST" if by_post else "GET", who, hint, now=self._clock.wall())
+            raise refused(reply, "POST" if by_post else "GET", who, now=self._clock.wall())
         return parse_token(reply, minted)
 
     async def _send(

@@ -13,7 +13,11 @@ from dataclasses import replace
 
 from msgspec import Struct
 
-from crossdock.errors import CredentialsError, Side
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+    Side,
+)
 from crossdock.oci.registryname import registry_key, split_key
 from crossdock.options import Credentials
 from crossdock.protocol.acrtoken import is_azure_host
@@ -28,7 +32,7 @@ class ForRegistry(Struct, frozen=True):
     credentials: Credentials | None = None
     helper: str = ""
     trouble: str = ""
-    remedy: str = ""
+    remedy: Advice | None = None
 
 
 def side_credentials(
@@ -42,7 +46,10 @@ def side_credentials(
     found, helper = from_environ(environ, side), environ.get(f"{prefix}CREDENTIAL_HELPER", "")
     named = environ.get(f"{prefix}REGISTRY", "")
     is_named = bool(named) and registry_key(named) == registry_key(registry)
-    remedy = f"set {prefix}REGISTRY={registry} if they are for it"
+    variable = f"{prefix}REGISTRY"
+    remedy = Advice(
+        "set-variable", f"set {variable}={registry} if they are for it", registry=registry, variable=variable
+    )
     if found is not None and not is_named and (named or not is_sole):
         why = f"they are for {named}" if named else f"the {_PLURAL[side]} are at several registries"
         return ForRegistry(

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from crossdock.content import ByteSink
 from crossdock.errors import (
+    Advice,
     CrossdockError,
     LimitExceeded,
     ProtocolError,
@@ -261,9 +262,10 @@ class RegistryBlob:
                 text = decoded_start(_encoding(head), await exchange.read(MAX_BODY), MAX_BODY)
         error = self._client.error_from(head.status, head.headers, text, "GET", exchange.url, self._scope)
         if not used.is_authorized:  # it never saw our credentials, so they are not what is wrong
-            error.hint = "the registry sent us there: try again, or ask who runs it"
-        elif head.status == 416:
-            error.hint = "the registry refuses a range of its own blob: it may not be RFC 7233 compliant"
+            raise error.replace(advice=Advice("retry-elsewhere"))
+        if head.status == 416:
+            why = "the registry refuses a range of its own blob: it may not be RFC 7233 compliant"
+            raise error.replace(advice=Advice("report", why))
         raise error
 
     def _coding(self, exchange: Exchange, head: ResponseHead) -> str:
@@ -280,7 +282,7 @@ class RegistryBlob:
         raise ProtocolError(
             f"GET {redact_url(exchange.url)}: answered in {one_line(coding)} though identity was asked for",
             retryable=False,
-            hint="turn compression in transit off at the source or the proxy in front of it",
+            advice=Advice("turn-off-compression"),
         )
 
     def _check_range(self, url: str, head: ResponseHead, start: int, stop: int) -> None:
@@ -387,7 +389,9 @@ class RegistryBody:
             encoding = "" if self._coding else _encoding(self._head)
             return SizeMismatch(
                 f"GET {url}: {count}{' or more' if count > expected else ''} bytes came of {expected}",
-                hint=f"the source sends it compressed ({encoding}): turn that off" if encoding else "",
+                advice=Advice("turn-off-compression", why=f"the source sends it compressed ({encoding})")
+                if encoding
+                else None,
                 expected=expected,
                 received=count,
             )

@@ -10,7 +10,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from crossdock.errors import ContentError, CrossdockError, RedirectRefused, RegistryError, TransportError
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    CrossdockError,
+    RedirectRefused,
+    RegistryError,
+    TransportError,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.registry.blobs.blob import RegistryBlob, RegistryBody
 
@@ -52,5 +59,4 @@ class ForeignBlob:
                 self._chosen = place
                 return body
         worst = next((each for each in failed if each.retryable), failed[-1])
-        worst.hint = "it is a foreign layer: --foreign-layers keep copies its URLs and not its bytes"
-        raise worst
+        raise worst.replace(advice=Advice("keep-foreign-layers")) from worst.__cause__

@@ -13,7 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from crossdock.errors import RateLimited
+from crossdock.errors import (
+    Advice,
+    RateLimited,
+)
 from crossdock.protocol.redirect import Origin, origin, show_origin
 from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, Clock, RetryPolicy, retry_after
 
@@ -63,7 +66,7 @@ class HostGate:
             if left > MAX_RETRY_AFTER_S:
                 raise RateLimited(
                     f"{self._name} asks to wait another {left:.0f} s",
-                    hint="try again after that time",
+                    advice=Advice("wait", "try again after that time"),
                     retryable=False,
                     retry_after=left,
                 )

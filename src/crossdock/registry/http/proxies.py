@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 
-from crossdock.errors import InvalidOption
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+)
 from crossdock.protocol.redirect import is_loopback
 from crossdock.transport.origin import PROXY_PORTS
 
@@ -65,7 +68,8 @@ def _proxy_url(value: str, name: str) -> str:
         usable, port = False, 0
     if not usable:
         raise InvalidOption(
-            f"{name} is not the address of a proxy", hint=f"set {name}=http://host:port, or https, or socks5"
+            f"{name} is not the address of a proxy",
+            advice=Advice("set-variable", f"set {name}=http://host:port, or https, or socks5", variable=name),
         )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     user, at, _ = parts.netloc.rpartition("@")

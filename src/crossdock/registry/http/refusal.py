@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from urllib.parse import quote, quote_plus
 
 from crossdock.errors import (
+    Advice,
     Denied,
     NotFound,
     RateLimited,
@@ -33,11 +34,6 @@ _MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
 
 LOCKED = "REGISTRY_DISALLOWED_OPERATION"
 """What Azure's registries answer to what a lock forbids, or when they are full."""
-LOCKED_HINT = (
-    "it may be locked: crossdock acr repository show prints changeableAttributes, repository update sets them"
-)
-
-PROXY_HINT = "check user and password in the proxy's URL (HTTPS_PROXY, HTTP_PROXY)"
 
 _REASONS = {
     400: "bad request",
@@ -75,7 +71,7 @@ def refusal(
     *,
     retry_after: float | None = None,
     secrets: Iterable[str] = (),
-    hint: str = "",
+    advice: Advice | None = None,
     kind: type[RegistryError] | None = None,
     location: str = "",
     may_pass: bool = False,
@@ -93,9 +89,9 @@ def refusal(
         words = f"redirected to {one_line(redact_url(location))}" if location else "redirected to nowhere"
         if status not in RESENT:
             words += f", which is not followed for a {method}"
-            hint = hint or "the registry, or the proxy before it, must redirect it by 307 or 308"
+            advice = advice or Advice("redirect-by-307")
     if LOCKED in said.codes:
-        hint = hint or LOCKED_HINT
+        advice = advice or Advice("unlock")
     codes = f" {', '.join(said.codes)}" if said.codes else ""
     retryable: bool | None = may_pass or None
     if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:
@@ -103,7 +99,7 @@ def refusal(
         words += f" (the server asks to wait {retry_after:.0f} s)"
     return (kind or _kind(method, url, status, said))(
         f"{method} {shown_url}: {status}{codes}: {words}",
-        hint=PROXY_HINT if status == 407 else hint,
+        advice=Advice("proxy-login") if status == 407 else advice,
         retryable=retryable,
         status=status,
         codes=said.codes,

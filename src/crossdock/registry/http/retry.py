@@ -120,7 +120,7 @@ class Retrier:
 def _exhausted(failures: Sequence[CrossdockError]) -> RetriesExhausted:
     last = failures[-1]
     return RetriesExhausted(
-        f"{last} (gave up after {len(failures)} tries)", hint=last.hint, attempts=tuple(failures)
+        f"{last} (gave up after {len(failures)} tries)", advice=last.advice, attempts=tuple(failures)
     )
 
 

@@ -13,8 +13,12 @@ import contextlib
 import os
 import re
 
-from crossdock.descriptors import HINT
-from crossdock.errors import ConnectFailed, InvalidInput, TimedOut
+from crossdock.errors import (
+    Advice,
+    ConnectFailed,
+    InvalidInput,
+    TimedOut,
+)
 from crossdock.options import RegistryOptions
 from crossdock.protocol.addresses import literal
 from crossdock.protocol.redirect import is_loopback
@@ -82,7 +86,7 @@ async def speaks_tls(host: str, port: int, connect_timeout: float) -> bool:
     except OSError as error:
         raise ConnectFailed(
             f"no connection to {host}:{port}: {os_reason(error)}",
-            hint=HINT if lacks_descriptors(error) else "",
+            advice=Advice("raise-open-files") if lacks_descriptors(error) else None,
             is_closed=is_refused(error),
         ) from None
     try:

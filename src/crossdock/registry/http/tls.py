@@ -17,12 +17,12 @@ import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crossdock.errors import InvalidOption, Side
+from crossdock.errors import Advice, InvalidOption, Side
 from crossdock.options import RegistryOptions
 from crossdock.transport.base import TlsSettings
 
+_CERTS_D = Advice("repair-file")
 SYSTEM_CERTS_DIRS = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
-FLAG_PREFIX: Mapping[str, str] = {"source": "--src", "target": "--dest"}
 
 
 def certs_dirs(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -40,7 +40,8 @@ class TlsContexts:
     ) -> None:
         """`host` and `port` are the registry's own. Nothing is read yet."""
         self._options = options
-        self._flag = FLAG_PREFIX[side]
+        self._side = side
+        self._entry = options.tls_entry or ("", "")
         self._own = (host.lower(), port)
         self._base_dirs = tuple(base_dirs)
         self._common: TlsSettings | None = None
@@ -63,7 +64,7 @@ class TlsContexts:
         shows_certificate = key == self._own and self._options.cert_file is not None
         if directory is None and not shows_certificate:
             if self._common is None:
-                self._common = TlsSettings(self._base_context(), ())
+                self._common = TlsSettings(self._base_context(), (), self._entry)
             return self._common
         context = self._base_context()
         pairs: list[tuple[Path, Path]] = []
@@ -72,17 +73,20 @@ class TlsContexts:
             pairs += self._load_directory(context, directory, with_pairs=with_pairs)
         if shows_certificate and self._options.cert_file is not None:
             key_file = self._options.key_file or self._options.cert_file
-            _load_pair(context, self._options.cert_file, key_file, f"{self._flag}-cert")
+            _load_pair(context, self._options.cert_file, key_file, self._advice("cert_file"))
             pairs.append((self._options.cert_file, key_file))
-        return TlsSettings(context, tuple(pairs))
+        return TlsSettings(context, tuple(pairs), self._entry)
 
     def _base_context(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         context.set_alpn_protocols(["http/1.1"])
         context.options |= ssl.OP_NO_RENEGOTIATION  # as Go's clients; rustls has none
         if self._options.ca_file is not None:
-            _load_roots(context, self._options.ca_file, f"{self._flag}-ca")
+            _load_roots(context, self._options.ca_file, self._advice("ca_file", *self._entry))
         return context
+
+    def _advice(self, option: str, file: str = "", entry: str = "") -> Advice:
+        return Advice("correct-option", side=self._side, option=option, file=file, entry=entry)
 
     def _certs_dir(self, host: str, port: int) -> Path | None:
         literal = f"[{host}]" if ":" in host else host
@@ -108,38 +112,40 @@ class TlsContexts:
         pairs: list[tuple[Path, Path]] = []
         for file in files:
             if file.suffix == ".crt":
-                _load_roots(context, file, "certs.d")
+                _load_roots(context, file, _CERTS_D)
             elif file.suffix == ".cert" and with_pairs:
                 key_file = file.with_suffix(".key")
                 if not key_file.exists():
-                    raise InvalidOption(f"client certificate {file} has no key {key_file.name} beside it")
-                _load_pair(context, file, key_file, "certs.d")
+                    raise InvalidOption(
+                        f"client certificate {file} has no key {key_file.name} beside it", advice=_CERTS_D
+                    )
+                _load_pair(context, file, key_file, _CERTS_D)
                 pairs.append((file, key_file))
         return pairs
 
 
-def _load_roots(context: ssl.SSLContext, file: Path, said_by: str) -> None:
+def _load_roots(context: ssl.SSLContext, file: Path, advice: Advice) -> None:
     try:
         context.load_verify_locations(cafile=file)
     except ssl.SSLError:
-        raise InvalidOption(f"{said_by}: {file} holds no certificate in PEM form") from None
+        raise InvalidOption(f"CA file {file} holds no certificate in PEM form", advice=advice) from None
     except OSError as error:
-        raise InvalidOption(f"{said_by}: {file} cannot be read: {error.strerror}") from None
+        raise InvalidOption(f"CA file {file} cannot be read: {error.strerror}", advice=advice) from None
 
 
-def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path, said_by: str) -> None:
+def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path, advice: Advice) -> None:
     def no_passphrase() -> str:
         # Without this OpenSSL would ask on the terminal and wait for ever.
         raise InvalidOption(
-            f"{said_by}: the key {key_file} is encrypted", hint="give a key without a passphrase"
+            f"the key {key_file} is encrypted",
+            advice=advice._replace(kind="decrypt-key"),
         )
 
+    pair = f"client certificate {cert_file} with key {key_file}"
     try:
         context.load_cert_chain(cert_file, key_file, password=no_passphrase)
     except ssl.SSLError as error:
         reason = (error.reason or "not in PEM form").lower().replace("_", " ")
-        raise InvalidOption(f"{said_by}: {cert_file} with key {key_file} cannot be used: {reason}") from None
+        raise InvalidOption(f"{pair} cannot be used: {reason}", advice=advice) from None
     except OSError as error:
-        raise InvalidOption(
-            f"{said_by}: {cert_file} or {key_file} cannot be read: {error.strerror}"
-        ) from None
+        raise InvalidOption(f"{pair} cannot be read: {error.strerror}", advice=advice) from None

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crossdock.errors import DigestMismatch, InvalidDigest, UploadRejected
+from crossdock.errors import (
+    Advice,
+    DigestMismatch,
+    InvalidDigest,
+    UploadRejected,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.registry.blobs.blob import blob_exists
@@ -26,7 +31,7 @@ def check_stated(expected: Digest, stated: str, url: str) -> None:
     if actual.algorithm == expected.algorithm and actual != expected:
         raise DigestMismatch(
             f"PUT {redact_url(url)}: the target names the blob {expected} as {actual}",
-            hint="the target, or a proxy before it, keeps something else than it was sent",
+            advice=Advice("report", "the target, or a proxy before it, does not keep what it was sent"),
             expected=expected,
             actual=actual,
         )
@@ -41,5 +46,5 @@ async def check_kept(client: RegistryClient, repository: str, descriptor: Descri
         algorithm = descriptor.digest.algorithm
         raise UploadRejected(
             f"the target accepted {descriptor.digest} and does not have it",
-            hint=f"it seems not to keep blobs with {algorithm} digests",
+            advice=Advice("report", f"it seems not to keep blobs with {algorithm} digests"),
         )

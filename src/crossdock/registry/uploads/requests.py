@@ -7,7 +7,12 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from crossdock.errors import CrossdockError, NotFound, ProtocolError
+from crossdock.errors import (
+    Advice,
+    CrossdockError,
+    NotFound,
+    ProtocolError,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.protocol import endpoints
 from crossdock.protocol.cookies import SessionCookies
@@ -134,9 +139,9 @@ class UploadRequests:
             reply = await asyncio.shield(opening)  # network
         except CrossdockError as error:
             self._opening = None
-            if isinstance(error, NotFound):
-                error.hint = "create the repository at the target first: some registries (ECR) never do"
-            raise
+            if not isinstance(error, NotFound):
+                raise
+            raise error.replace(advice=Advice("create-repository")) from error.__cause__
         self._opening = None
         return reply
 

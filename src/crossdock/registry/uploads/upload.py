@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from crossdock.content import Pipe, SavedSession, SessionLog
 from crossdock.errors import (
+    Advice,
     CrossdockError,
     LimitExceeded,
     NotFound,
@@ -434,16 +435,19 @@ class RegistryUpload:
             error = ProtocolError(f"the target answers nonsense to the upload of {self._descriptor.digest}")
         if type(error) is RegistryError:  # a Location need not look like an upload's to the client
             error = UploadRejected(str(error), **vars(error))
-        status = getattr(error, "status", 0)
+        advice = error.advice
         if "DIGEST_INVALID" in getattr(error, "codes", ()):
-            error.hint = "the bytes changed on the way, or the target keeps something else: try again"
-        elif status == 413:
-            error.hint = "raise the limit on request bodies of the target or of the proxy in front of it"
+            advice = Advice("retry", why="the bytes changed on the way, or the target keeps something else")
+        elif getattr(error, "status", 0) == 413:
+            advice = Advice("raise-body-limit")
         elif isinstance(error, NotFound):
-            error.hint = "the target loses upload sessions: its instances must share storage and secret"
-        elif isinstance(error, UploadRejected) and not error.hint:
-            error.hint = "see the target's log for its reason"
-        raise error
+            advice = Advice(
+                "share-uploads",
+                "the target loses upload sessions: its instances must share storage and secret",
+            )
+        elif isinstance(error, UploadRejected) and advice is None:
+            advice = Advice("see-log", "see the target's log for its reason")
+        raise error.replace(advice=advice) from error.__cause__
 
     def _close_exchange(self) -> None:
         self._idle.reset()

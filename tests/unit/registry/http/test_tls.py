@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 
@@ -10,10 +11,18 @@ import trustme
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 
-from crossdock.errors import InvalidOption, TlsFailed, TransportError
+from crossdock.cli.advice import COPY, advice_text
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    InvalidOption,
+    TlsFailed,
+    TransportError,
+)
 from crossdock.options import NetworkOptions, RegistryOptions
 from crossdock.registry.client import NONE
 from crossdock.registry.http.tls import TlsContexts, certs_dirs
+from crossdock.transfer.steps import during
 from unit.registry.http.scripted import ClientUnderTest, ScriptedServer
 
 
@@ -31,10 +40,17 @@ async def ping(host: str, **options: object) -> None:
 
 async def test_an_unknown_authority_is_refused_with_the_flag_that_helps(tls_registry: ScriptedServer) -> None:
     for side, flag in (("source", "--src-ca"), ("target", "--dest-ca")):
-        with pytest.raises(TlsFailed, match=r"^GET https://.*certificate of .* was refused") as caught:
+        with (
+            pytest.raises(CopyError) as caught,
+            during("resolve", side, f"{tls_registry.host}/a:b"),
+        ):
             await ping(tls_registry.host, side=side)
-        assert f"by {flag}" in caught.value.hint
-        assert " or --" not in caught.value.hint  # the other side's flag would not help
+        assert re.match(r"GET https://.*certificate of .* was refused", str(caught.value.cause))
+        assert isinstance(caught.value.cause, TlsFailed)
+        assert caught.value.advice == Advice("give-ca", side=side, registry=tls_registry.host)
+        said = advice_text(caught.value.advice, COPY)
+        assert f"by {flag}" in said
+        assert " or --" not in said  # the other side's flag would not help
     assert tls_registry.seen == []
 
 
@@ -54,7 +70,7 @@ async def test_a_certificate_for_another_name_is_refused(authority: trustme.CA, 
 async def test_a_given_authority_means_https_even_on_loopback(registry: ScriptedServer, ca: Path) -> None:
     with pytest.raises(TlsFailed) as caught:
         await ping(registry.host, ca_file=ca)
-    assert "--src-plain-http" in caught.value.hint
+    assert caught.value.advice == Advice("plain-http")
     assert registry.seen == []
 
 
@@ -189,11 +205,11 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, authority: trustme.
         )
     )
     cases = [
-        ({"ca_file": tmp_path / "none"}, "--src-ca: .*none cannot be read: No such file"),
-        ({"ca_file": empty}, "--src-ca: .*empty.pem holds no certificate"),
-        ({"cert_file": cert, "key_file": empty}, "--src-cert: .*cannot be used"),
-        ({"cert_file": cert, "key_file": tmp_path / "none"}, "--src-cert: .*none cannot be read"),
-        ({"cert_file": cert}, "--src-cert: .*cannot be used"),
+        ({"ca_file": tmp_path / "none"}, "CA file .*none cannot be read: No such file"),
+        ({"ca_file": empty}, "CA file .*empty.pem holds no certificate"),
+        ({"cert_file": cert, "key_file": empty}, "client certificate .*cannot be used"),
+        ({"cert_file": cert, "key_file": tmp_path / "none"}, "client certificate .*none cannot be read"),
+        ({"cert_file": cert}, "client certificate .*cannot be used"),
         ({"cert_file": cert, "key_file": locked}, "locked.key is encrypted"),
     ]
     for options, words in cases:

@@ -14,36 +14,17 @@ from pathlib import Path
 
 from crossdock.cli.commands.acr.flags import FORMATS
 from crossdock.cli.exits import UsageError
-from crossdock.cli.failure import find_hint, next_step
-from crossdock.errors import CrossdockError
 
-# Flags of the other commands that errors name, and what there is in their place.
-_INSTEAD = {
-    "--src-creds-stdin": "credentials in the inventory or as flags",
-    "--dest-creds-stdin": "credentials in the inventory",
-    "--authfile or REGISTRY_AUTH_FILE": "REGISTRY_AUTH_FILE",
-    "--src-ca": "tls.ca in the inventory",
-    "--dest-ca": "tls.ca in the inventory",
-    "--src-plain-http": "tls.plain_http there",
-    "--dest-plain-http": "tls.plain_http there",
-}
 _MAX_FILE = 1 << 20  # bytes; az writes some lines
 
 
 def as_az(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Give a command az's defaults, and let errors name its own flags."""
+    """Let a command take az's defaults."""
 
     @wraps(run)
     def run_as_az(namespace: argparse.Namespace) -> int:
         _fill(namespace)
-        try:
-            return run(namespace)
-        except CrossdockError as error:
-            advice = find_hint(error) or next_step(error)
-            for flag, instead in _INSTEAD.items():
-                advice = advice.replace(flag, instead)
-            error.hint = advice
-            raise
+        return run(namespace)
 
     return run_as_az
 

@@ -1,0 +1,45 @@
+"""What the service says where advice concerns its request, its inventory or its operator.
+
+The library's table (`crossdock.advice`) is behind it. An empty text: only the command can do that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SERVICE: Mapping[str, str] = {
+    "log-in": "give credentials for {registry}",
+    "log-in/source": (
+        "give source.credentials in the request, or have the operator give the source registry's credentials"
+        " in the inventory"
+    ),
+    "log-in/target": "the operator can give the target registry's credentials in the inventory",
+    "check-login/entry": (
+        "the operator can check the credentials of {entry} in the inventory, and their rights"
+    ),
+    "give-ca": (
+        "if the certificate is of a private CA, the operator can give the CA in the inventory (tls.ca)"
+    ),
+    "give-ca/entry": (
+        "if the certificate is of a private CA, the operator can give the CA as tls.ca of {entry}"
+        " in the inventory"
+    ),
+    "plain-http": (
+        "if this registry speaks plain HTTP, the operator can say so in the inventory (tls.plain_http)"
+    ),
+    "plain-http/entry": (
+        "if this registry speaks plain HTTP, the operator can say so by tls.plain_http of {entry}"
+        " in the inventory"
+    ),
+    "client-certificate": "the service sends none",
+    "check-trust": "the operator can give its CA in the inventory (tls.ca), or tls.plain_http",
+    "correct-option": "the operator can correct it",
+    "correct-option/entry": "the operator can correct tls.ca of {entry} in the inventory",
+    "decrypt-key": "the operator can give a key without a passphrase",
+    "repair-file": "the operator can repair or remove that file",
+    "repair-authfile": "the operator can repair it",
+    "remove-helper": "the operator can remove the helper from {file}",
+    "allow-more-time": "try again",
+    "omit-referrers": "",
+    "keep-foreign-layers": "",
+}
