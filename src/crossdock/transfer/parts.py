@@ -4,51 +4,18 @@ A part is a `content.ByteSink`. A ranged part has all its slots reserved before 
 each when the first byte for it comes. A part that turned into a stream (the source ignores ranges) reserves
 one by one beyond that, and makes the source wait when there is none. Any part makes it wait before a slot
 that its reader has no use for yet.
-
-At the frontier bytes may go into pipes instead (`pipes.py`), each for a slot that is not drawn, or for a part
-of one: what is left of that goes into another pipe, or into the slot after all.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
-from msgspec import Struct
-
 from crossdock._kernels import Slot
-from crossdock.content import Body, UploadSession
+from crossdock.content import Body
 from crossdock.transfer.budget import Budget, Request
-from crossdock.transfer.pipes import Pipe, Pipes
-from crossdock.transfer.sides import piped_of
 
 DISCARD_SIZE = 1 << 18
-
-
-class PipedPiece(Struct, frozen=True):
-    """Contiguous bytes ``offset``..``stop`` inside one pipe, at most a slot's, wherever they begin."""
-
-    offset: int
-    stop: int
-    pipe: Pipe
-    slots: int  # that were reserved for it and the pipes before it, and are not drawn
-
-    async def pipe_to(self, session: UploadSession) -> None:
-        """Give the bytes to `session`. Raises as `UploadSession.append` does. # network"""
-        piped = piped_of(session)
-        if piped is not None:
-            await piped.append_pipe(self.pipe)
-        else:  # its connection broke, or is another one now
-            await session.append(memoryview(self.pipe.take(len(self.pipe))))
-
-
-class PartPipes(Struct, frozen=True):
-    """What a part needs to use pipes."""
-
-    pipes: Pipes
-    is_frontier: Callable[[Part], bool]
-    boundary: int | None = None  # no piece crosses a multiple of it
 
 
 class Part:
@@ -58,20 +25,15 @@ class Part:
         "_asked",
         "_began",
         "_budget",
-        "_credited",
         "_discard",
-        "_filling",
-        "_is_waiting",
         "_is_wanted",
         "_on_bytes",
-        "_pipes",
         "_reserved",
         "_scratch",
         "body",
         "is_stream",
         "next_body",
         "opening",
-        "piped",
         "position",
         "rescued",
         "slots",
@@ -88,7 +50,6 @@ class Part:
         reserved: int,
         on_bytes: Callable[[Part, int], None],
         is_wanted: Callable[[Part], bool],
-        pipes: PartPipes | None = None,
     ) -> None:
         self.start = start
         self.stop = stop
@@ -108,75 +69,8 @@ class Part:
         self._discard = 0
         self._scratch: bytearray | None = None
         self._asked: Request | None = None
-        self.piped: deque[PipedPiece] = deque()  # not taken by the consumer
-        self._pipes = pipes
-        self._filling: tuple[int, Pipe] | None = None  # and the offset of its first byte
-        self._credited = -1  # the number of the slot that pipes stand for, whose reservation is ours still
-        self._is_waiting = False  # for a pipe
 
     # -- as a sink ---------------------------------------------------------------------------------------
-
-    def get_pipe(self) -> Pipe | None:
-        """The pipe for the next bytes; None: `get_buffer` tells where they go."""
-        if self._filling is not None:
-            pipe = self._filling[1]
-            if pipe.room:
-                return pipe
-            self._seal()
-            self._on_bytes(self, 0)
-        return None if self._pipes is None or self._discard else self._next_pipe(self._pipes)
-
-    def _next_pipe(self, by: PartPipes) -> Pipe | None:
-        position = self.position
-        if position == self.stop or self._number(position) in self.slots or not by.is_frontier(self):
-            return None
-        if not self._is_credited():
-            return None
-        # Pipes are full after so many pages, some not whole: ending at slots they would end in small ones.
-        stop = self.slot_end(position)
-        if self._reserved:
-            stop = min(self.stop, position + self._budget.slot_size)
-        if by.boundary is not None:
-            stop = min(stop, (position // by.boundary + 1) * by.boundary)
-        pipe = by.pipes.open(stop - position)
-        if pipe is None:
-            self._is_waiting = by.pipes.wait(self._pipe_released)
-        else:
-            self._filling = (position, pipe)
-        return pipe
-
-    def _pipe_released(self) -> None:
-        self._is_waiting = False
-        if self.body is not None:
-            self.body.resume()
-
-    def _number(self, offset: int) -> int:
-        return (offset - self.start) // self._budget.slot_size
-
-    def _is_credited(self) -> bool:
-        """Whether a reservation for the slot of the next bytes is ours."""
-        number = self._number(self.position)
-        if number != self._credited:
-            if not self._reserved and not self._reserve_more():
-                return False
-            self._reserved -= 1
-            self._credited = number
-        return True
-
-    def _seal(self) -> None:
-        """No more bytes go into the pipe that is being filled."""
-        assert self._filling is not None
-        (offset, pipe), self._filling = self._filling, None
-        if offset == self.position:
-            pipe.release()
-            return
-        slots = self._number(self.position - 1) - self._credited
-        self._reserved -= slots
-        self._credited += slots
-        if self.slot_end(self.position - 1) == self.position:
-            slots += 1
-            self._credited = -1
-        self.piped.append(PipedPiece(offset, self.position, pipe, slots))
 
     def get_buffer(self) -> memoryview | None:
         """Memory up to the end of the current slot, or of the part."""
@@ -184,18 +78,15 @@ class Part:
             if self._scratch is None:
                 self._scratch = bytearray(DISCARD_SIZE)
             return memoryview(self._scratch)[: min(self._discard, DISCARD_SIZE)]
-        if self.position == self.stop or self._is_waiting:  # cut, and what the body has beyond is not wanted
+        if self.position == self.stop:  # cut, and what the body has beyond is not wanted
             return None
-        if self._filling is not None:  # its body was the last that could use pipes
-            self._seal()
-            self._on_bytes(self, 0)
         size = self._budget.slot_size
         number, offset = divmod(self.position - self.start, size)
         slot = self.slots.get(number)
         if slot is None:
-            if not self._is_wanted(self) or not self._is_credited():
+            if not self._is_wanted(self) or not (self._reserved or self._reserve_more()):
                 return None
-            self._credited = -1
+            self._reserved -= 1
             slot = self.slots[number] = self._budget.draw()
         return slot.view[offset : min(size, offset + self.stop - self.position)]
 
@@ -207,8 +98,6 @@ class Part:
                 self._scratch = None
             return
         self.position += count
-        if self._filling is not None and (not self._filling[1].room or self.position == self.stop):
-            self._seal()
         self._on_bytes(self, count)
 
     # -- for the reader ----------------------------------------------------------------------------------
@@ -241,8 +130,7 @@ class Part:
         size = self._budget.slot_size
         middle = (self.position + self.stop) // 2
         at = middle - (middle - self.start) % size
-        room = 1 if self._filling is None else max(1, self._filling[1].room)
-        return max(at, self.slot_end(self.position + room - 1))
+        return max(at, self.slot_end(self.position))
 
     def cut(self, at: int) -> int:
         """End at the slot boundary `at`; returns how many reserved slots are the caller's now."""
@@ -263,13 +151,9 @@ class Part:
         return min(self.stop, offset + size - (offset - self.start) % size)
 
     def slot_at(self, offset: int) -> tuple[Slot, int]:
-        """The slot that holds `offset`, whose byte is here and in no pipe, and where in it."""
+        """The slot that holds `offset`, whose byte is here, and where in it."""
         number, within = divmod(offset - self.start, self._budget.slot_size)
         return self.slots[number], within
-
-    def is_filling_from(self, offset: int) -> bool:
-        """Whether the byte at `offset` is the first of a pipe that is being filled."""
-        return self._filling is not None and self._filling[0] == offset
 
     def take_slot(self, offset: int) -> None:
         """The consumer has the slot that ends before or at `offset`; the part forgets it."""
@@ -286,14 +170,7 @@ class Part:
         slots, self.slots = self.slots, {}
         for slot in slots.values():
             self._budget.release(slot)
-        if self._filling is not None:
-            self._seal()
-        reserved, self._reserved = self._reserved + (self._credited >= 0), 0
-        self._credited = -1
-        while self.piped:
-            piece = self.piped.popleft()
-            piece.pipe.release()
-            reserved += piece.slots
+        reserved, self._reserved = self._reserved, 0
         self._budget.cancel(reserved)
 
     def _reserve_more(self) -> bool:

@@ -33,9 +33,8 @@ from crossdock.errors import CrossdockError, ProtocolError, TransportError
 from crossdock.options import NetworkOptions
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
-from crossdock.transfer.parts import Part, PartPipes, PipedPiece
+from crossdock.transfer.parts import Part
 from crossdock.transfer.patience import Patience
-from crossdock.transfer.pipes import Pipes
 from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
 from crossdock.transfer.tasks import stop
 
@@ -49,12 +48,9 @@ class Supply(Struct, frozen=True):
     permits: Permits  # source connections
     network: NetworkOptions
 
-    def release(self, piece: Piece | PipedPiece) -> None:
-        """Nobody reads the piece any more."""
-        if isinstance(piece, PipedPiece):
-            piece.pipe.release()
-            self.budget.cancel(piece.slots)
-        elif piece.ends_slot:
+    def release(self, piece: Piece) -> None:
+        """The piece is not read any more."""
+        if piece.ends_slot:
             self.budget.release(piece.slot)
 
 
@@ -73,9 +69,6 @@ class Piece(Struct, frozen=True):
         return self.offset + len(self.view)
 
 
-AnyPiece = Piece | PipedPiece
-
-
 class RangesIgnored(Exception):
     """A later part was answered with the whole blob."""
 
@@ -84,8 +77,7 @@ class RangedReader:
     """Bytes ``start``..``size`` of a blob in order.
 
     ``boundary``: no piece crosses a multiple of it. ``limit``: nothing from there on is asked for until
-    `allow` moves it; a source that ignores ranges does not keep to it. ``pipes``: bytes at the frontier may
-    stay in the kernel; the reader closes them.
+    `allow` moves it; a source that ignores ranges does not keep to it.
     """
 
     def __init__(
@@ -97,7 +89,6 @@ class RangedReader:
         start: int = 0,
         boundary: int | None = None,
         limit: int | None = None,
-        pipes: Pipes | None = None,
         on_requested: Callable[[int], None],
         on_retry: Callable[[CrossdockError], None],
     ) -> None:
@@ -105,8 +96,6 @@ class RangedReader:
         self._size = size
         self._supply = supply
         self._boundary = boundary
-        self._pipes = pipes
-        self._part_pipes = None if pipes is None else PartPipes(pipes, self._is_frontier, boundary)
         self._on_requested = on_requested
         self._on_retry = on_retry
         self._parts: deque[Part] = deque()  # ascending; the first holds `_given`
@@ -127,7 +116,7 @@ class RangedReader:
         self._failure: BaseException | None = None
         self._slowness = Slowness(size)
 
-    async def next_pieces(self) -> list[AnyPiece]:
+    async def next_pieces(self) -> list[Piece]:
         """The next bytes, as far as they are here, at most `PIECES_AT_ONCE`; empty after the last.
 
         Nothing follows a multiple of the boundary. Raises what ended the reading.
@@ -138,7 +127,7 @@ class RangedReader:
         while True:
             if self._given == self._size:
                 return []
-            pieces: list[AnyPiece] = []
+            pieces: list[Piece] = []
             while len(pieces) < PIECES_AT_ONCE and (piece := self._cut()) is not None:
                 pieces.append(piece)
                 if piece.stop == self._size or (self._boundary and piece.stop % self._boundary == 0):
@@ -166,8 +155,6 @@ class RangedReader:
             for part in self._parts:
                 part.drop()
             self._parts.clear()
-            if self._pipes is not None:
-                self._pipes.close()
             self._paused = None
             self._tell_held()
 
@@ -177,19 +164,12 @@ class RangedReader:
         """Whether the next byte of the part is the first that is missing."""
         return part.position == self._frontier
 
-    def _cut(self) -> AnyPiece | None:
-        """The piece at the frontier, once it reaches the end of a slot, a pipe, a part or a boundary."""
+    def _cut(self) -> Piece | None:
+        """The piece at the frontier, once it reaches the end of a slot, a part or a boundary."""
         if not self._parts:
             self._wanted = self._given + 1
             return None
         part = self._parts[0]
-        if part.piped and part.piped[0].offset == self._given:
-            piped = part.piped.popleft()
-            self._passed(part, piped.stop)
-            return piped
-        if part.is_filling_from(self._given):
-            self._wanted = part.stop
-            return None
         slot_end = part.slot_end(self._given)
         wanted = slot_end
         if self._boundary is not None:
@@ -258,7 +238,7 @@ class RangedReader:
             self._let_go()
             if part.body is not None and part.body.stop > part.stop:
                 asyncio.get_running_loop().call_soon(part.body.close)  # cut; not from within its own callback
-        if self._frontier >= self._wanted or part.piped:
+        if self._frontier >= self._wanted:
             self._wake_up()
 
     def _pass_finished_parts(self) -> None:
@@ -305,8 +285,7 @@ class RangedReader:
             except BaseException:
                 supply.permits.release()
                 raise
-            pipes = self._part_pipes
-            part = Part(start, start + size, supply.budget, slots, self._arrived, self._is_wanted, pipes)
+            part = Part(start, start + size, supply.budget, slots, self._arrived, self._is_wanted)
             self._next = part.stop
             self._parts.append(part)
             self._start(part)
@@ -433,8 +412,7 @@ class RangedReader:
         if not self._slowness.may_repeat(end - at) or not permits.acquire_now():
             return False
         slots = part.cut(at)
-        pipes = self._part_pipes
-        tail = Part(at, end, self._supply.budget, slots, self._arrived, self._is_wanted, pipes)
+        tail = Part(at, end, self._supply.budget, slots, self._arrived, self._is_wanted)
         self._parts.insert(self._parts.index(part) + 1, tail)
         self._start(tail)
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from crossdock.content import ReadsBack
 from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.ranges import Piece, RangedReader
+from crossdock.transfer.ranges import RangedReader
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
@@ -29,8 +29,7 @@ async def reread_blob(blob: Descriptor, target: TargetSide, workshop: Workshop, 
         try:
             while pieces := await reader.next_pieces():
                 try:
-                    landed = [piece.view for piece in pieces if isinstance(piece, Piece)]  # all: no pipes
-                    await workshop.hashing.update(verifier, *landed)
+                    await workshop.hashing.update(verifier, *(piece.view for piece in pieces))
                 finally:
                     for piece in pieces:
                         workshop.supply.release(piece)

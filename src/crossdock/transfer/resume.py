@@ -1,6 +1,6 @@
 """A large blob's upload that another process can go on with, should this one be killed.
 
-One `Continuation` per blob on its way. It is the session's log: what the target acknowledges goes to the
+One `Resumption` per blob on its way. It is the session's log: what the target acknowledges goes to the
 journal together with the digest's state there, before the next bytes are sent. When the blob begins, it finds
 what an earlier process left; when the blob fails, it decides whether the session stays.
 
@@ -27,15 +27,13 @@ from crossdock._kernels import BACKEND
 from crossdock.content import ResumableSession, ResumesUploads, UploadSession
 from crossdock.errors import (
     ContentError,
-    DigestMismatch,
-    RegistryError,
-    SizeMismatch,
     UploadRejected,
     root_cause,
 )
 from crossdock.events import UploadKept
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.sides import TargetSide, boundary_of
+from crossdock.transfer.damage import is_wrong_content
+from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.tally import Tally
 
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ class Resuming(Struct, frozen=True):
                 tally.warn(f"{trouble}; the copy continues; {trouble.hint}")
 
 
-class Continuation:
+class Resumption:
     """One blob's upload beyond the life of this process. Use it in an ``async with`` block."""
 
     def __init__(
@@ -93,7 +91,7 @@ class Continuation:
         self.acknowledged_at = 0
         """Bytes that the target is known to hold."""
 
-    async def __aenter__(self) -> Continuation:
+    async def __aenter__(self) -> Resumption:
         journal = self._resuming.journal
         if self._resumable is not None and journal is not None:
             self._record = await self._claim(journal)
@@ -123,9 +121,12 @@ class Continuation:
 
     # -- the session -------------------------------------------------------------------------------------
 
-    def read_limit(self, session: UploadSession) -> int | None:
-        """Where reading the source ends for now, so that a kill does not cost more; None: nowhere."""
-        if self._session is None or boundary_of(session) is None:
+    def read_limit(self, boundary: int | None) -> int | None:
+        """Where reading the source ends for now, so that a kill does not cost more; None: nowhere.
+
+        `boundary` is the upload's.
+        """
+        if self._session is None or boundary is None:
             return None
         return self.acknowledged_at + CHUNKS_AHEAD * self._chunk_size
 
@@ -197,9 +198,9 @@ class Continuation:
 
     # -- states of the digest ----------------------------------------------------------------------------
 
-    def keeps_states(self, session: UploadSession) -> bool:
+    def keeps_states(self, boundary: int | None) -> bool:
         """Whether the digest is to be made so that `keep_state` can have its states."""
-        return self._keeps_states and boundary_of(session) is not None
+        return self._keeps_states and boundary is not None
 
     def keep_state(self, offset: int, state: bytes) -> None:
         """The digest's state after the bytes before `offset`."""
@@ -231,10 +232,3 @@ class Continuation:
 def _is_of_content(error: BaseException) -> bool:
     """Whether what the session holds must be doubted, or the target wants none of it."""
     return isinstance(root_cause(error), ContentError | UploadRejected) or is_wrong_content(error)
-
-
-def is_wrong_content(error: BaseException) -> bool:
-    """Whether the bytes were not those of the descriptor, as we or the target found."""
-    cause = root_cause(error)
-    refused = isinstance(cause, RegistryError) and "DIGEST_INVALID" in cause.codes
-    return refused or isinstance(cause, DigestMismatch | SizeMismatch)

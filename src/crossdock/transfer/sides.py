@@ -13,13 +13,11 @@ from crossdock.content import (
     ListsReferrers,
     ListsRoots,
     Mounts,
-    PipedSession,
     ReadsBack,
     Remembers,
     ResumesUploads,
     Source,
     Target,
-    UploadSession,
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -86,21 +84,3 @@ async def find_attached(source: Source, digest: Digest) -> tuple[list[Descriptor
     if not finds_attached(source):
         return [], []
     return await cast(FindsAttached, source).attached(digest)
-
-
-def boundary_of(session: UploadSession) -> int | None:
-    """`ChunkedUpload.boundary`; None as well for an upload that is not made of requests."""
-    boundary: int | None = getattr(session, "boundary", None)
-    return boundary
-
-
-def piped_of(session: UploadSession) -> PipedSession | None:
-    """The same session, if it now takes bytes that stay in the kernel."""
-    piped: PipedSession | None = getattr(session, "piped", None)
-    return piped
-
-
-def prepare(session: UploadSession) -> None:
-    """As `ChunkedUpload.prepare`; nothing for an upload that is not made of requests."""
-    if (preparing := getattr(session, "prepare", None)) is not None:
-        preparing()

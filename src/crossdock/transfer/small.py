@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 
 from crossdock._kernels import Slot
-from crossdock.content import BlobSource, Source, UploadSession
+from crossdock.content import BlobSource, Source
 from crossdock.errors import CrossdockError, ProtocolError, UploadInterrupted
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.blob import check_mark, note_interruption, tried_again
+from crossdock.transfer.damage import check_mark, retry_wrong_content
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.patience import Patience
-from crossdock.transfer.sides import TargetSide, prepare
+from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
+from crossdock.transfer.upload import BlobUpload
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier, verify_bytes
 
@@ -33,7 +34,6 @@ class SmallMove:
     ) -> None:
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"
-        self._target_name = f"{target.name}@{blob.digest}"
         self._source = source
         self._target = target
         self._workshop = workshop
@@ -42,23 +42,24 @@ class SmallMove:
     async def run(self) -> None:
         """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
         self._tally.started(self._blob)
-        await tried_again(self._attempt, self._blob, self._tally)
+        await retry_wrong_content(self._attempt, self._blob, self._tally)
 
     async def _attempt(self) -> None:
         blob = self._blob
-        with during("push blob to", "target", self._target_name):
+        with during("push blob to", "target", f"{self._target.name}@{blob.digest}"):
             session = await self._target.target.start_upload(blob)
+        upload = BlobUpload(session, blob, self._target.name, self._tally)
         try:
             if blob.size:
-                await self._through_slot(session)
+                await self._through_slot(upload)
             else:
                 await self._verify(memoryview(b""))
-                await self._send(session, memoryview(b""), None)
+                await self._send(upload, memoryview(b""), None)
         except BaseException:
             await asyncio.shield(session.cancel())  # network, bounded by the session
             raise
 
-    async def _through_slot(self, session: UploadSession) -> None:
+    async def _through_slot(self, upload: BlobUpload) -> None:
         supply = self._workshop.supply
         permits = supply.permits
         if permits.is_fixed:  # before the slot, as every reader does
@@ -70,7 +71,7 @@ class SmallMove:
                 permits.release()
             raise
         try:
-            prepare(session)
+            upload.prepare()
             try:
                 view = await self._fetch(slot)
             finally:
@@ -79,7 +80,7 @@ class SmallMove:
             if self._workshop.paranoid:
                 slot.mark(self._blob.size)
             await self._verify(view)
-            await self._send(session, view, slot if self._workshop.paranoid else None)
+            await self._send(upload, view, slot if self._workshop.paranoid else None)
         finally:
             supply.budget.release(slot)
 
@@ -126,21 +127,19 @@ class SmallMove:
             await self._workshop.hashing.update(verifier, view)
             verifier.check()
 
-    async def _send(self, session: UploadSession, view: memoryview, marked: Slot | None) -> None:
+    async def _send(self, upload: BlobUpload, view: memoryview, marked: Slot | None) -> None:
         offset = 0
         while True:
             try:
-                with during("push blob to", "target", self._target_name):
-                    if offset < len(view):
-                        await session.append(view[offset:])  # network
-                        self._tally.progress(self._blob, len(view))
-                        if marked is not None:
-                            check_mark(marked, self._blob, self._source_name)
-                    await session.commit()  # network
+                if offset < len(view):
+                    await upload.append(view[offset:], len(view))  # network
+                    if marked is not None:
+                        check_mark(marked, self._blob, self._source_name)
+                await upload.commit()  # network
                 return
             except UploadInterrupted as interruption:
                 offset = interruption.offset
-                note_interruption(interruption, self._blob, self._target.name, self._tally)
+                upload.interrupted(interruption)
 
 
 class _Landing:

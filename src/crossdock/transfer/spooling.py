@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 from crossdock._kernels import Slot
 from crossdock.events import BlobSpooled
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.ranges import PIECES_AT_ONCE, AnyPiece, Piece, RangedReader, Supply
-from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming, is_wrong_content
+from crossdock.transfer.damage import is_wrong_content
+from crossdock.transfer.ranges import PIECES_AT_ONCE, Piece, RangedReader, Supply
+from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import ended, in_thread
 
@@ -31,7 +32,7 @@ BLOCK = 64 * 1024  # what a spool keeps is here or not here in multiples of it; 
 class Reader(Protocol):
     """As `ranges.RangedReader`."""
 
-    async def next_pieces(self) -> Sequence[AnyPiece]:
+    async def next_pieces(self) -> Sequence[Piece]:
         """The next bytes."""
 
     def allow(self, limit: int | None) -> None:
@@ -52,8 +53,10 @@ class Spooling:
         self._blob = blob
         self._spool = resuming.spool if blob.size > resuming.above else None
         self._resuming = resuming
+        self.chunk_size = resuming.chunk_size
         self._tally = tally
-        self._kept: SpooledBlob | None = None
+        self.kept: SpooledBlob | None = None
+        """What the spool has of the blob, and keeps; None: nothing is kept."""
 
     async def __aenter__(self) -> Spooling:
         spool = self._spool
@@ -61,7 +64,7 @@ class Spooling:
             claim = partial(spool.claim, str(self._blob.digest), self._blob.size)
             claiming = asyncio.ensure_future(asyncio.to_thread(claim))
             try:
-                self._kept = await ended(claiming)
+                self.kept = await ended(claiming)
             except asyncio.CancelledError:
                 if (kept := claiming.result()) is not None:
                     kept.close()
@@ -72,35 +75,12 @@ class Spooling:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._kept is not None:
-            self._kept.close()
-
-    def reader(
-        self, open_source: OpenSource, supply: Supply, start: int, boundary: int | None, limit: int | None
-    ) -> Reader:
-        """The blob's bytes from `start` on, from wherever they are; `boundary`, `limit` as `RangedReader`."""
-        if self._kept is None:
-            return open_source(start, limit)
-        return SpooledReader(
-            self._kept,
-            open_source,
-            supply,
-            self._blob.size,
-            start=start,
-            boundary=boundary,
-            limit=limit,
-            chunk_size=self._resuming.chunk_size,
-            on_given=self._tally.spooled,
-        )
-
-    @property
-    def keeps(self) -> bool:
-        """Whether there is a spool that has room for the blob: then its bytes are read here."""
-        return self._kept is not None
+        if self.kept is not None:
+            self.kept.close()
 
     def keep(self, pieces: Sequence[Piece]) -> asyncio.Future[None] | None:
         """Keep the pieces, in a thread; until what is returned is done, somebody reads them."""
-        kept = self._kept
+        kept = self.kept
         if kept is None:
             return None
 
@@ -112,17 +92,17 @@ class Spooling:
 
     async def committed(self) -> None:
         """The target has the blob."""
-        if self._kept is not None:
-            await in_thread(self._kept.forget)
+        if self.kept is not None:
+            await in_thread(self.kept.forget)
             self._resuming.warn_of_trouble(self._tally)
 
     async def failed(self, error: BaseException) -> None:
         """The blob has failed by `error`: keep what is here for the next try or process, or nothing."""
-        if self._kept is None:
+        if self.kept is None:
             return
         if is_wrong_content(error):
-            await in_thread(self._kept.clear)
-        elif count := self._kept.kept:
+            await in_thread(self.kept.clear)
+        elif count := self.kept.kept:
             self._tally.emit(BlobSpooled(self._blob.digest, count, self._blob.size))
         self._resuming.warn_of_trouble(self._tally)
 
@@ -156,7 +136,7 @@ class SpooledReader:
         self._source: RangedReader | None = None
         self._hole_stop = size
 
-    async def next_pieces(self) -> Sequence[AnyPiece]:
+    async def next_pieces(self) -> Sequence[Piece]:
         """As `RangedReader.next_pieces`."""
         while self._position < self._size:
             if self._source is None and self._kept.has(self._position):

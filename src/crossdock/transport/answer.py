@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from crossdock.errors import ProtocolError, ReadFailed
 from crossdock.transport.chunked import ChunkedDecoder, UntilClose
 from crossdock.transport.head import MAX_INTERIM, HeadParser
-from crossdock.transport.piping import BESIDE, fill, no_pipe
+from crossdock.transport.piping import BESIDE, fill
 
 if TYPE_CHECKING:
     from crossdock.transport.base import Pipe, ResponseHead, Sink
@@ -58,7 +58,8 @@ class Answer:
         self._interim = 0
         self._sink: Sink | None = None
         self._socket = -1  # bytes may be moved from there into the sink's pipes
-        self._get_pipe: Callable[[], Pipe | None] = no_pipe
+        self._get_pipe: Callable[[], Pipe | None] | None = None
+        self._aim: Callable[[], Event] = self._aim_at_memory
         self._ended = self._ended_well = False  # no more input will come; because the peer said so
         self._decoder: ChunkedDecoder | UntilClose | None = None  # None: framed by its length
         self._left = 0  # framed by length: body bytes not yet received, or not yet taken from the parser
@@ -118,8 +119,9 @@ class Answer:
         else:
             self._raw = rest
         if self._decoder is None and socket >= 0:
-            self._socket = socket
-            self._get_pipe = getattr(sink, "get_pipe", no_pipe)
+            self._get_pipe = getattr(sink, "get_pipe", None)
+            if self._get_pipe is not None:
+                self._socket, self._aim = socket, self._aim_at_pipe
         self._sink = sink
         return self.proceed()
 
@@ -148,7 +150,7 @@ class Answer:
     def forget(self) -> None:
         """Drop the sink and everything buffered; nothing is expected."""
         self._sink = None
-        self._get_pipe = no_pipe
+        self._get_pipe, self._aim = None, self._aim_at_memory
         self._raw = self._payload = self._nothing
         self.memory, self._land = self._parser.memory, self._land_unasked
 
@@ -213,8 +215,9 @@ class Answer:
 
     # -- the body ------------------------------------------------------------------------------------------
 
-    def _aim(self) -> Event:
+    def _aim_at_pipe(self) -> Event:
         assert self._sink is not None
+        assert self._get_pipe is not None
         while (pipe := self._get_pipe()) is not None:
             if self._fill(pipe, self._sink):
                 continue
@@ -224,6 +227,10 @@ class Answer:
             self.memory = self._parser.memory[: min(BESIDE, self._left)]
             self._land = self._land_beside
             return MORE
+        return self._aim_at_memory()
+
+    def _aim_at_memory(self) -> Event:
+        assert self._sink is not None
         self._land = self._land_body
         room = self._sink.get_buffer()
         if room is None:
@@ -245,8 +252,7 @@ class Answer:
 
     def _copy(self) -> bool:
         assert self._sink is not None
-        pipe = self._get_pipe()
-        if pipe is not None:
+        if self._get_pipe is not None and (pipe := self._get_pipe()) is not None:
             self._delivered(pipe.put(self._payload), self._sink)
             return True
         room = self._sink.get_buffer()

@@ -52,7 +52,7 @@ class Sink(Protocol):
 
 
 class Pipe(Protocol):
-    """Bytes that stay in the kernel between two sockets; structurally `content.Pipe`."""
+    """Bytes that stay in the kernel between two sockets; `transfer.splice` has them."""
 
     @property
     def room(self) -> int:
@@ -147,7 +147,8 @@ class Exchange(Protocol):
     async def receive(self, sink: Sink) -> int:
         """Deliver the whole body into `sink`; returns its length and gives the connection back.
 
-        A sink that has ``get_pipe`` as well (`content.PipeSink`) gets bytes into pipes where that can be.
+        A sink that has ``get_pipe`` as well gets bytes into pipes where that can be: it returns where the
+        next bytes go, with room, or None for memory.
 
         Raises `ReadFailed` (ended early; with a Content-Length or chunked framing this is never taken for
         the end), `TimedOut` (phase ``low speed``: under ``low_speed`` bytes a second over ``timeout``

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 BESIDE = 4096  # bytes that pass through the loop
 
 
-def no_pipe() -> Pipe | None:
-    """Of a sink that has none."""
-    return None
-
-
 def fill(pipe: Pipe, socket: int, most: int) -> int:
     """As `Pipe.fill`. Raises `ReadFailed`."""
     try:

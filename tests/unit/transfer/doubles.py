@@ -8,10 +8,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
-from crossdock.content import BlobSource, Body, ByteSink, Pipe, UploadSession
+from crossdock.content import BlobSource, Body, ByteSink, UploadSession
 from crossdock.errors import NotFound, ReadFailed, UploadInterrupted, UploadRejected
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.transfer.splice import Pipe
 from crossdock.verify import verify_bytes
 
 
@@ -96,7 +97,8 @@ class MemoryBody:
                 raise ReadFailed("closed by this side")
             if self.owner.pause_at == (self.start, position):
                 await self.owner.go_on.wait()
-            pipe = getattr(sink, "get_pipe")() if self.owner.pipes else None  # noqa: B009
+            get_pipe = getattr(sink, "get_pipe", None) if self.owner.pipes else None
+            pipe = get_pipe() if get_pipe is not None else None
             buffer = None if pipe is not None else sink.get_buffer()
             if pipe is None and buffer is None:
                 self._room.clear()
@@ -246,8 +248,8 @@ class MemorySession:
         self.data += data
 
     @property
-    def piped(self) -> MemorySession | None:
-        return self if self.target.pipes else None
+    def is_plain(self) -> bool:
+        return self.target.pipes
 
     async def append_pipe(self, pipe: Pipe) -> None:
         count = len(pipe)

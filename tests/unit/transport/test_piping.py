@@ -10,8 +10,7 @@ from contextlib import suppress
 import pytest
 
 from crossdock.errors import ReadFailed, TimedOut, WriteFailed
-from crossdock.transfer.concurrency import Gauge
-from crossdock.transfer.pipes import IS_AVAILABLE, Pipe, Pipes
+from crossdock.transfer.splice import IS_AVAILABLE, Pipe
 from crossdock.transport.base import Request
 from unit.transport.wire import Memory, Peer, always, ok, once, pattern
 
@@ -27,12 +26,10 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def pipes():
+@pytest.fixture(autouse=True)
+def no_pipe_is_left(serve, new_client):
     before = open_pipes()
-    made = Pipes(lambda: True, Gauge())
-    yield made
-    made.close()
+    yield
     assert open_pipes() == before, "a pipe was not closed"
 
 
@@ -47,9 +44,8 @@ def open_pipes() -> int:
 class Piped(Memory):
     """A sink whose bytes come by pipes of `room` bytes, and are taken out of them at once unless `keeps`."""
 
-    def __init__(self, pipes: Pipes, size: int, room: int = 1 << 20) -> None:
+    def __init__(self, size: int, room: int = 1 << 20) -> None:
         super().__init__(size)
-        self._pipes = pipes
         self._room = room
         self._pipe: Pipe | None = None
         self.by_pipe = 0
@@ -59,7 +55,8 @@ class Piped(Memory):
         if self._pipe is not None and not self._pipe.room:
             self.let_go()
         if self._pipe is None and not self.is_held:
-            self._pipe = self._pipes.open(self._room)
+            self._pipe = Pipe()
+            self._pipe.room = self._room
         return self._pipe
 
     def get_buffer(self) -> memoryview | None:
@@ -80,7 +77,7 @@ class Piped(Memory):
 
     def let_go(self) -> None:
         if self._pipe is not None:
-            self._pipe.release()
+            self._pipe.close()
             self._pipe = None
 
 
@@ -94,19 +91,19 @@ async def fetch(client, url, sink):
 
 
 @pytest.mark.parametrize("room", [1 << 20, 65536, 4097, 333])
-async def test_a_body_comes_by_pipes_and_the_connection_is_used_again(serve, new_client, pipes, room):
+async def test_a_body_comes_by_pipes_and_the_connection_is_used_again(serve, new_client, room):
     body = BODY[: room * 2 + 5]
     server = await serve(always(ok(body)))
     client = new_client()
     for _ in range(3):
-        sink = Piped(pipes, len(BODY), room)
+        sink = Piped(len(BODY), room)
         assert await fetch(client, server.url, sink) == len(body)
         assert sink.content == body
         assert sink.by_pipe == sink.filled
     assert server.connections == 1
 
 
-async def test_a_body_in_segments_of_any_size_is_the_same_body(serve, new_client, pipes):
+async def test_a_body_in_segments_of_any_size_is_the_same_body(serve, new_client):
     async def drip(peer: Peer) -> None:
         while await peer.request():
             await peer.send(ok(BODY)[:100])
@@ -119,21 +116,21 @@ async def test_a_body_in_segments_of_any_size_is_the_same_body(serve, new_client
     server = await serve(drip)
     client = new_client()
     for _ in range(2):
-        sink = Piped(pipes, len(BODY))
+        sink = Piped(len(BODY))
         await fetch(client, server.url, sink)
         assert sink.content == BODY
     assert server.connections == 1
 
 
-async def test_nothing_of_what_follows_a_body_gets_into_a_pipe(serve, new_client, pipes):
+async def test_nothing_of_what_follows_a_body_gets_into_a_pipe(serve, new_client):
     server = await serve(once(ok(BODY) + ok(b"\xff" * 1000)))
-    sink = Piped(pipes, len(BODY) + 2000)
+    sink = Piped(len(BODY) + 2000)
     assert await fetch(new_client(), server.url, sink) == len(BODY)
     assert sink.content == BODY
 
 
 @pytest.mark.parametrize("how", ["ended", "reset"])
-async def test_a_body_that_breaks_has_delivered_a_good_part(serve, new_client, pipes, how):
+async def test_a_body_that_breaks_has_delivered_a_good_part(serve, new_client, how):
     async def breaks(peer: Peer) -> None:
         await peer.request()
         await peer.send(ok(BODY)[:2_000_000])
@@ -150,18 +147,18 @@ async def test_a_body_that_breaks_has_delivered_a_good_part(serve, new_client, p
                 taken.set()
 
     server = await serve(breaks)
-    sink = Watched(pipes, len(BODY))
+    sink = Watched(len(BODY))
     with pytest.raises(ReadFailed, match=r"after 19\d+ of 3000001 bytes|broke in the body"):
         await fetch(new_client(), server.url, sink)
     assert 1_900_000 < sink.filled < 2_000_000
     assert sink.content == BODY[: sink.filled]
 
 
-async def test_a_full_sink_makes_the_source_wait_and_goes_on_in_a_pipe(serve, new_client, pipes):
+async def test_a_full_sink_makes_the_source_wait_and_goes_on_in_a_pipe(serve, new_client):
     server = await serve(always(ok(BODY)))
     exchange = await new_client().send(Request("GET", server.url))
     await exchange.response()
-    sink = Piped(pipes, len(BODY))
+    sink = Piped(len(BODY))
     sink.is_held = True
     receiving = asyncio.ensure_future(exchange.receive(sink))
     await sink.full.wait()
@@ -174,7 +171,7 @@ async def test_a_full_sink_makes_the_source_wait_and_goes_on_in_a_pipe(serve, ne
     sink.let_go()
 
 
-async def test_a_source_that_falls_silent_is_given_up(serve, new_client, pipes):
+async def test_a_source_that_falls_silent_is_given_up(serve, new_client):
     async def stalls(peer: Peer) -> None:
         await peer.request()
         await peer.send(ok(BODY)[:100_000])
@@ -182,16 +179,16 @@ async def test_a_source_that_falls_silent_is_given_up(serve, new_client, pipes):
 
     server = await serve(stalls)
     with pytest.raises(TimedOut, match="bytes a second"):
-        await fetch(new_client(timeout=0.3), server.url, Piped(pipes, len(BODY)))
+        await fetch(new_client(timeout=0.3), server.url, Piped(len(BODY)))
 
 
-async def test_a_body_framed_otherwise_lands_in_memory(serve, new_client, pipes):
+async def test_a_body_framed_otherwise_lands_in_memory(serve, new_client):
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (
         len(BODY),
         BODY,
     )
     server = await serve(always(chunked))
-    sink = Piped(pipes, len(BODY))
+    sink = Piped(len(BODY))
     await fetch(new_client(), server.url, sink)
     assert sink.content == BODY
     assert sink.by_pipe == 0
@@ -200,14 +197,14 @@ async def test_a_body_framed_otherwise_lands_in_memory(serve, new_client, pipes)
 # -- requests ------------------------------------------------------------------------------------------------
 
 
-def filled(pipes: Pipes, data: bytes) -> Pipe:
-    pipe = pipes.open(len(data))
-    assert pipe is not None
+def filled(data: bytes) -> Pipe:
+    pipe = Pipe()
+    pipe.room = len(data)
     assert pipe.put(memoryview(data)) == len(data)
     return pipe
 
 
-async def test_a_request_is_sent_out_of_pipes(serve, new_client, pipes):
+async def test_a_request_is_sent_out_of_pipes(serve, new_client):
     bodies = []
 
     async def handler(peer: Peer) -> None:
@@ -225,27 +222,27 @@ async def test_a_request_is_sent_out_of_pipes(serve, new_client, pipes):
             if start // size % 3 == 2:  # memory and pipes take turns
                 await exchange.write(memoryview(data))
                 continue
-            pipe = filled(pipes, data)
+            pipe = filled(data)
             await exchange.write(pipe)
             assert not len(pipe)
-            pipe.release()
+            pipe.close()
         assert (await exchange.response()).status == 200
         await exchange.read(100)
     assert bodies == [BODY] * 3
     assert server.connections == 1
 
 
-async def write_on(exchange, pipes) -> None:
+async def write_on(exchange) -> None:
     """Until the target answers."""
     while not exchange.answered_early:
-        pipe = filled(pipes, BODY[: 1 << 20])
+        pipe = filled(BODY[: 1 << 20])
         try:
             await exchange.write(pipe)
         finally:
-            pipe.release()
+            pipe.close()
 
 
-async def test_a_target_that_takes_nothing_is_given_up(serve, new_client, pipes):
+async def test_a_target_that_takes_nothing_is_given_up(serve, new_client):
     async def stalls(peer: Peer) -> None:
         peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.writer.transport.pause_reading()
@@ -255,12 +252,12 @@ async def test_a_target_that_takes_nothing_is_given_up(serve, new_client, pipes)
     server = await serve(stalls)
     exchange = await new_client(timeout=0.3).send(Request("PUT", server.url, content_length=1 << 40))
     with pytest.raises(TimedOut, match="took nothing"):
-        await write_on(exchange, pipes)
+        await write_on(exchange)
     over.set()
 
 
 @pytest.mark.parametrize("says", [b"", b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large"])
-async def test_a_target_that_resets_is_told_with_what_it_answered(serve, new_client, pipes, says):
+async def test_a_target_that_resets_is_told_with_what_it_answered(serve, new_client, says):
     async def resets(peer: Peer) -> None:
         await peer.request()
         await peer.reader.readexactly(100_000)
@@ -271,14 +268,14 @@ async def test_a_target_that_resets_is_told_with_what_it_answered(serve, new_cli
     exchange = await new_client().send(Request("PUT", server.url, content_length=1 << 40))
     if not says:
         with pytest.raises(WriteFailed):
-            await write_on(exchange, pipes)
+            await write_on(exchange)
         return
-    await write_on(exchange, pipes)
+    await write_on(exchange)
     assert (await exchange.response()).status == 413
     assert await exchange.read(100) == b"too large"
 
 
-async def test_a_cancelled_write_ends_the_connection(serve, new_client, pipes):
+async def test_a_cancelled_write_ends_the_connection(serve, new_client):
     async def stalls(peer: Peer) -> None:
         await peer.request()
         asked.set()
@@ -288,7 +285,7 @@ async def test_a_cancelled_write_ends_the_connection(serve, new_client, pipes):
     asked, over = asyncio.Event(), asyncio.Event()
     server = await serve(stalls)
     exchange = await new_client().send(Request("PUT", server.url, content_length=1 << 40))
-    writing = asyncio.ensure_future(write_on(exchange, pipes))
+    writing = asyncio.ensure_future(write_on(exchange))
     await asked.wait()
     for _ in range(50):
         await asyncio.sleep(0)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossdock.transfer.concurrency import Gauge
-from crossdock.transfer.pipes import IS_AVAILABLE, Pipes
+from crossdock.transfer.splice import IS_AVAILABLE, Pipe
 from crossdock.transport.base import Request
 from unit.transport.wire import Memory, Peer, always, ok, pattern
 
@@ -39,15 +38,13 @@ async def test_a_pipe_that_is_written_all_the_same_is_encrypted(serve, new_clien
         await peer.closed()
 
     server = await serve(handler)
-    pipes = Pipes(lambda: True, Gauge())
-    pipe = pipes.open(len(BODY))
-    assert pipe is not None
+    pipe = Pipe()
+    pipe.room = len(BODY)
     pipe.put(memoryview(BODY))
     exchange = await new_client().send(Request("PUT", server.url, content_length=len(BODY)))
     assert exchange.is_plain == (scheme == "http")
     await exchange.write(pipe)
     assert (await exchange.response()).status == 200
     exchange.close()
-    pipe.release()
-    pipes.close()
+    pipe.close()
     assert bodies == [BODY]

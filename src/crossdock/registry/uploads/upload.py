@@ -16,7 +16,7 @@ import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
-from crossdock.content import Pipe, SavedSession, SessionLog
+from crossdock.content import SavedSession, SessionLog
 from crossdock.errors import (
     Advice,
     CrossdockError,
@@ -46,7 +46,7 @@ from crossdock.transport.redact import redact_url
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Reply, Scope
     from crossdock.registry.memory import HostMemory
-    from crossdock.transport.base import Exchange
+    from crossdock.transport.base import Exchange, Pipe
 
 _AGAIN = "the upload starts again at byte 0, in a new session: "
 
@@ -167,9 +167,9 @@ class RegistryUpload:
             self._is_busy = self._exchange is not None
 
     @property
-    def piped(self) -> RegistryUpload | None:
-        """This, when the last request went by a plain connection."""
-        return self if self._is_plain else None
+    def is_plain(self) -> bool:
+        """Whether the last request went over a plaintext connection."""
+        return self._is_plain
 
     async def append_pipe(self, pipe: Pipe) -> None:
         """As `append`, everything in `pipe`. # network

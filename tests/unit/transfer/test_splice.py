@@ -16,11 +16,10 @@ from msgspec.structs import replace
 
 from crossdock.errors import CopyError
 from crossdock.events import ignore
-from crossdock.transfer import pipes as module
+from crossdock.transfer import splice as module
 from crossdock.transfer.blob import BlobMove
-from crossdock.transfer.concurrency import Gauge
-from crossdock.transfer.pipes import IS_AVAILABLE, MOST_PIPES, PIPE_SIZE, Pipe, Pipes
 from crossdock.transfer.sides import target_side
+from crossdock.transfer.splice import IS_AVAILABLE, PIPE_SIZE, Pipe
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import stop
 from crossdock.transfer.workshop import Workshop
@@ -41,8 +40,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @pytest.fixture
-def pipes() -> Iterator[Pipes]:
-    made = Pipes(lambda: True, Gauge())
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
     yield made
     made.close()
 
@@ -69,15 +68,9 @@ async def move(blob, source: MemorySource, target: MemoryTarget, workshop: Works
 # -- one pipe ------------------------------------------------------------------------------------------------
 
 
-def opened(pipes: Pipes, room: int) -> Pipe:
-    pipe = pipes.open(room)
-    assert pipe is not None
-    return pipe
-
-
-def test_bytes_go_from_socket_to_socket(pipes: Pipes, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_bytes_go_from_socket_to_socket(pipe: Pipe, pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
-    pipe = opened(pipes, 100_000)
+    pipe.room = 100_000
     data = random.Random(5).randbytes(60_000)
     assert near.send(data) == len(data)
     assert pipe.fill(far.fileno(), 40_000) == 40_000
@@ -88,24 +81,22 @@ def test_bytes_go_from_socket_to_socket(pipes: Pipes, pair: tuple[socket.socket,
     assert pipe.take(10) == data[:10]
     assert pipe.drain(far.fileno()) == len(data) - 10
     assert near.recv(1 << 20) == data[10:]
-    pipe.release()
 
 
-def test_a_pipe_takes_no_more_than_its_room(pipes: Pipes, pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_pipe_takes_no_more_than_its_room(pipe: Pipe, pair: tuple[socket.socket, socket.socket]) -> None:
     near, far = pair
-    pipe = opened(pipes, 1000)
+    pipe.room = 1000
     near.send(bytes(5000))
     assert pipe.fill(far.fileno(), 5000) == 1000
     assert pipe.room == 0
     assert pipe.put(memoryview(b"more")) == 0
-    pipe.release()
 
 
 def test_many_small_packets_make_a_pipe_full_before_its_room_ends(
-    pipes: Pipes, pair: tuple[socket.socket, socket.socket]
+    pipe: Pipe, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     near, far = pair
-    pipe = opened(pipes, PIPE_SIZE)
+    pipe.room = PIPE_SIZE
     moved = 0
     for _ in range(10_000):
         near.send(b"0123456789")
@@ -115,11 +106,10 @@ def test_many_small_packets_make_a_pipe_full_before_its_room_ends(
     assert pipe.room == 0
     assert moved == len(pipe) < PIPE_SIZE
     assert far.recv(100) == b"0123456789"
-    pipe.release()
 
 
 def test_a_socket_that_takes_nothing_leaves_the_bytes_in_the_pipe(
-    pipes: Pipes, pair: tuple[socket.socket, socket.socket]
+    pipe: Pipe, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     near, _ = pair
     while True:
@@ -127,71 +117,24 @@ def test_a_socket_that_takes_nothing_leaves_the_bytes_in_the_pipe(
             near.send(bytes(1 << 16))
         except BlockingIOError:
             break
-    pipe = opened(pipes, 100)
+    pipe.room = 100
     pipe.put(memoryview(b"abc"))
     assert pipe.drain(near.fileno()) == 0
     assert pipe.take(9) == b"abc"
-    pipe.release()
-
-
-def test_there_are_so_many_pipes_and_whoever_waits_is_told_of_one() -> None:
-    held = Gauge()
-    pipes, told = Pipes(lambda: True, held), []
-    assert not pipes.wait(lambda: told.append(0)), "nobody will release one"
-    used = [opened(pipes, 10) for _ in range(MOST_PIPES)]
-    assert pipes.open(10) is None
-    assert pipes.wait(lambda: told.append(1))
-    used.pop().release()
-    assert told == [1]
-    again = opened(pipes, 10)
-    again.release()
-    pipes.close()
-    while used:
-        used.pop().release()
-
-
-def test_a_pipe_that_is_not_empty_is_not_used_again(pipes: Pipes) -> None:
-    pipe = opened(pipes, 10)
-    pipe.put(memoryview(b"abc"))
-    pipe.release()
-    other = opened(pipes, 10)
-    assert other is not pipe
-    assert len(other) == 0
-    other.release()
-
-
-def test_where_the_kernel_gives_no_more_pipes_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    pipes = Pipes(lambda: True, Gauge())
-    first = opened(pipes, 10)
-
-    def refuse(fd: int, command: int, size: int) -> int:
-        raise PermissionError(errno.EPERM, "no")
-
-    before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(module.fcntl, "fcntl", refuse)
-    assert pipes.open(10) is None
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert pipes.wait(lambda: None), "the first one comes back"
-    first.release()
-    assert opened(pipes, 10) is first
-    first.release()
-    pipes.close()
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
-def test_where_the_kernel_does_not_splice_bytes_go_by_slots(
-    pipes: Pipes, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, number: int
+def test_a_kernel_that_does_not_splice_makes_a_pipe_full(
+    pipe: Pipe, pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*args: object, **options: object) -> int:
         raise OSError(number, "no")
 
     monkeypatch.setattr(module.os, "splice", refuse)
-    pipe = opened(pipes, 10)
+    pipe.room = 10
     assert pipe.fill(pair[1].fileno(), 10) == 0
     assert pipe.room == 0
-    pipe.release()
-    assert pipes.open(10) is None
-    assert not pipes.wait(lambda: None), "there will be none"
+    assert pipe.is_refused
 
 
 # -- through the engine --------------------------------------------------------------------------------------

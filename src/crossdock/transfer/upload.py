@@ -1,0 +1,78 @@
+"""A blob's upload session as the engine uses it: every byte that goes to a target passes here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from crossdock.content import UploadSession
+from crossdock.errors import UploadInterrupted
+from crossdock.oci.descriptor import Descriptor
+from crossdock.transfer.steps import during
+from crossdock.transfer.tally import Tally
+
+if TYPE_CHECKING:
+    from crossdock.transfer.splice import Pipe, SpliceSession
+
+
+class BlobUpload:
+    """One `content.UploadSession`, with the errors and the progress of its blob."""
+
+    __slots__ = ("_blob", "_tally", "_target", "reference", "session")
+
+    def __init__(self, session: UploadSession, blob: Descriptor, target: str, tally: Tally) -> None:
+        """`target` is its name."""
+        self.session = session
+        self.reference = f"{target}@{blob.digest}"
+        self._target = target
+        self._blob = blob
+        self._tally = tally
+
+    @property
+    def boundary(self) -> int | None:
+        """As `content.ChunkedUpload.boundary`; None as well for an upload that is not made of requests."""
+        boundary: int | None = getattr(self.session, "boundary", None)
+        return boundary
+
+    def prepare(self) -> None:
+        """As `content.ChunkedUpload.prepare`; nothing for an upload that is not made of requests."""
+        if (prepare := getattr(self.session, "prepare", None)) is not None:
+            prepare()
+
+    @property
+    def takes_pipes(self) -> bool:
+        """Whether `append` takes a `Pipe`."""
+        return hasattr(self.session, "append_pipe")
+
+    @property
+    def is_plain(self) -> bool:
+        """As `splice.SpliceSession.is_plain`; False for an upload without a socket."""
+        return getattr(self.session, "is_plain", False)
+
+    async def append(self, data: memoryview | Pipe, stop: int) -> None:
+        """Send `data`, which ends at the offset `stop` of the blob. # network
+
+        Raises as `UploadSession.append` does.
+        """
+        with during("push blob to", "target", self.reference):
+            if isinstance(data, memoryview):
+                await self.session.append(data)
+            else:
+                await cast("SpliceSession", self.session).append_pipe(data)
+        self._tally.progress(self._blob, stop)
+
+    async def commit(self) -> None:
+        """As `UploadSession.commit`. # network"""
+        with during("push blob to", "target", self.reference):
+            await self.session.commit()
+
+    def interrupted(self, interruption: UploadInterrupted) -> None:
+        """Report that the target requests bytes again, from the interruption's offset on."""
+        blob, tally = self._blob, self._tally
+        cause = interruption.cause or interruption
+        tally.retried("target", "push blob", str(cause))
+        if interruption.announce:
+            tally.warn(
+                f"upload of {blob.digest} to {self._target} had to start again at byte "
+                f"{interruption.offset}: {cause}"
+            )
+        tally.progress(blob, interruption.offset)
