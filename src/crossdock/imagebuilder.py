@@ -1,7 +1,7 @@
 """Seeded images and artifacts, in memory or as an OCI image layout on disk, for tests and the demo.
 
-The documents are written with `json` and dictionaries, not with `crossdock.oci`: what parses them must not
-also have made them. The same seed and the same calls in the same order give the same digests.
+The documents are written with `json` and dictionaries, not with `crossdock.oci`, so that the parsers under
+test do not check themselves. The same seed and the same calls in the same order give the same digests.
 
     >>> builder = ImageBuilder(Path("layout"), seed=7)
     >>> amd64 = builder.image([builder.random_layer(1 << 20)], "linux/amd64")
@@ -51,12 +51,12 @@ _TO_DOCKER = {
 }
 _ANNOTATION = "org.opencontainers.image"
 _PIECE = 1 << 20
-_CREATED = "2024-01-01T00:00:00Z"  # of every image; a real time would change digests from run to run
+_CREATED = "2024-01-01T00:00:00Z"  # of every image; the real time would change digests from run to run
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A descriptor of something the builder made. ``extra`` holds its optional members, as JSON values."""
+    """A descriptor of content that the builder made. ``extra`` holds its optional members, as JSON values."""
 
     media_type: str
     digest: str
@@ -64,7 +64,7 @@ class Content:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The descriptor as manifests hold it."""
+        """The descriptor as it appears in manifests."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size, **self.extra}
 
     def having(self, **members: Any) -> Content:
@@ -100,7 +100,7 @@ class ImageBuilder:
         return writer.content
 
     def random_layer(self, size: int, media_type: str = OCI_LAYER_GZIP) -> Content:
-        """A blob of exactly `size` seeded, incompressible bytes: for copying, as it is no tar file."""
+        """A blob of exactly `size` seeded, incompressible bytes. It is not a tar file."""
         source = random.Random(self._random.getrandbits(64))
         with self._writer(media_type) as writer:
             for start in range(0, size, _PIECE):
@@ -114,10 +114,10 @@ class ImageBuilder:
         compression: Compression = "gzip",
         until: int | None = None,
     ) -> Content:
-        """A true layer: a tar file of `files` (name → bytes, or a file to read), all owned by root.
+        """A real layer: a tar file of `files` (name → bytes, or a file to read), all owned by root.
 
         Entries keep the order given, and parent directories come before their files. With `until`, files
-        are taken only until the blob holds that many bytes (compression buffers some: the end is near it).
+        are added only until the blob holds about that many bytes (compression buffers some).
         """
         pairs = files.items() if isinstance(files, Mapping) else files
         media_type = OCI_LAYER_GZIP if compression == "gzip" else OCI_LAYER
@@ -137,7 +137,7 @@ class ImageBuilder:
         return writer.content
 
     def foreign_layer(self, size: int = 4096, url: str = "https://layers.invalid/base.tar.gz") -> Content:
-        """A non-distributable layer that is only referred to: its bytes are not kept anywhere."""
+        """A non-distributable layer that is only referred to: its bytes do not exist."""
         digest = _digest_of(self._random.randbytes(32))
         return Content(OCI_FOREIGN_LAYER, digest, size, {"urls": [url]})
 
@@ -199,7 +199,7 @@ class ImageBuilder:
         return self.manifest(document)
 
     def attestation(self, manifest: Content) -> Content:
-        """What BuildKit adds beside an image: an ``unknown/unknown`` entry with a statement about it."""
+        """An attestation as BuildKit adds it: an ``unknown/unknown`` entry about the image."""
         statement = {
             "_type": "https://in-toto.io/Statement/v0.1",
             "predicateType": "https://slsa.dev/provenance/v0.2",
@@ -239,7 +239,7 @@ class ImageBuilder:
         return self.manifest(document).having(artifactType=artifact_type)
 
     def helm_chart(self, name: str = "demo", version: str = "0.1.0") -> Content:
-        """A Helm chart as ``helm push`` lays it out: its metadata is the config, the chart its one layer."""
+        """A Helm chart as ``helm push`` writes it: its metadata is the config, the chart the only layer."""
         chart = f"apiVersion: v2\nname: {name}\nversion: {version}\n"
         files = {f"{name}/Chart.yaml": chart.encode(), f"{name}/templates/NOTES.txt": b"Installed.\n"}
         layer = replace(self.tar_layer(files), media_type=HELM_CHART)
@@ -267,7 +267,7 @@ class ImageBuilder:
         return content
 
     def list_untagged(self, content: Content) -> Content:
-        """Enter `content` in the layout's index without a name, as referrers are."""
+        """List `content` in the layout's index without a name, as referrers are."""
         self._untagged.append(content)
         self._write_index()
         return content
@@ -350,7 +350,7 @@ class _Hashing:
         return len(data)
 
     def flush(self) -> None:
-        """Asked for by GzipFile; nothing is held back here."""
+        """Required by GzipFile; nothing is buffered here."""
 
     @property
     def digest(self) -> str:
@@ -358,7 +358,7 @@ class _Hashing:
 
 
 class _BlobWriter(_Hashing):
-    """A blob being made; `content` is its descriptor once all is written."""
+    """A blob being written; `content` is its descriptor once it is complete."""
 
     def __init__(self, write: Callable[[bytes], object], media_type: str) -> None:
         super().__init__(write)

@@ -13,7 +13,7 @@ from crossdock.imagebuilder import ImageBuilder
 from support.command import NOT_FOUND, Crossdock
 from support.embedded import start_embedded
 from support.images import push
-from support.lenient import LenientRegistry
+from support.scripted import ScriptedRegistry
 
 NO_DIGEST = f"sha256:{'0' * 64}"
 ONE_ITEM = {
@@ -91,7 +91,7 @@ def test_a_list_of_tags_that_cannot_be_had_adds_nothing(
     crossdock: Crossdock, closing: ExitStack, status: int
 ) -> None:
     """The explanation is one question after the failure, and its own failure is not shown."""
-    registry = LenientRegistry(closing)
+    registry = ScriptedRegistry(closing)
     registry.refused["tags"] = status
     line = crossdock.fail("acr", "repository", "show", "-n", registry.host, "-t", "app:v1", code=NOT_FOUND)
     assert line.endswith("; check repository and tag; `crossdock tags` lists tags")

@@ -17,8 +17,8 @@ from support.command import TARGET, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, assert_layout_holds, push, walk
 from support.interrupted import KINDS, start_target
-from support.lenient import LenientRegistry
 from support.push import Remote
+from support.scripted import ScriptedRegistry
 
 pytestmark = pytest.mark.real
 
@@ -126,7 +126,7 @@ def test_an_import_repairs(
 def test_what_was_there_before_is_read_back(
     crossdock: Crossdock, source: DockerRegistry, repository: str, builder: ImageBuilder, closing: ExitStack
 ) -> None:
-    target = LenientRegistry(closing)
+    target = ScriptedRegistry(closing)
     layer = builder.random_layer(500)
     push(source.remote, repository, builder, builder.image([layer]), "v1")
     pair = f"{source.host}/{repository}:v1", f"{target.host}/app:v1"
@@ -141,7 +141,7 @@ def test_what_was_there_before_is_read_back(
 def test_what_stays_wrong_fails(
     crossdock: Crossdock, source: DockerRegistry, repository: str, builder: ImageBuilder, closing: ExitStack
 ) -> None:
-    target = LenientRegistry(closing)
+    target = ScriptedRegistry(closing)
     layer = builder.random_layer(500)
     push(source.remote, repository, builder, builder.image([layer]), "v1")
     pair = f"{source.host}/{repository}:v1", f"{target.host}/app:v1"
@@ -198,14 +198,14 @@ def test_a_damaged_layout_is_repaired_by_the_same_copy(
 
 
 @pytest.fixture
-def promising(closing: ExitStack) -> LenientRegistry:
-    registry = LenientRegistry(closing)
+def promising(closing: ExitStack) -> ScriptedRegistry:
+    registry = ScriptedRegistry(closing)
     registry.is_strict = True
     return registry
 
 
 def test_a_blob_that_head_promised_is_uploaded_once(
-    promising: LenientRegistry,
+    promising: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,
     repository: str,
@@ -224,7 +224,7 @@ def test_a_blob_that_head_promised_is_uploaded_once(
 
 
 def test_a_blob_that_a_mount_promised_is_uploaded_once(
-    promising: LenientRegistry, crossdock: Crossdock, builder: ImageBuilder
+    promising: ScriptedRegistry, crossdock: Crossdock, builder: ImageBuilder
 ) -> None:
     layer = builder.random_layer(500)
     root = builder.image([layer])
@@ -239,7 +239,7 @@ def test_a_blob_that_a_mount_promised_is_uploaded_once(
 
 
 def test_a_manifest_that_head_promised_is_copied_with_its_blobs(
-    promising: LenientRegistry,
+    promising: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,
     repository: str,
@@ -254,7 +254,7 @@ def test_a_manifest_that_head_promised_is_copied_with_its_blobs(
 
 
 def test_a_promise_that_is_broken_again_blames_the_target(
-    promising: LenientRegistry,
+    promising: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,
     repository: str,
@@ -289,7 +289,7 @@ def test_inline_content_is_used_when_it_is_right(
     builder: ImageBuilder,
     closing: ExitStack,
 ) -> None:
-    source = LenientRegistry(closing)
+    source = ScriptedRegistry(closing)
     empty, layer = builder.blob(b"{}", OCI_EMPTY), builder.random_layer(2000)
     data = builder.read(layer)
     inner = builder.manifest(

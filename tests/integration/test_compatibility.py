@@ -18,7 +18,7 @@ from crossdock_testing.faults import Answer, Break, Fault, Seen, drop_headers, s
 from support import nginx
 from support.command import TARGET, Crossdock
 from support.docker_registry import DockerRegistry
-from support.faults import Tunnel
+from support.forwarding import ForwardingProxy
 from support.images import Graph, assert_holds, one_layer_image, push
 from support.process import free_port
 
@@ -303,7 +303,7 @@ def test_https_proxy_is_a_tunnel_and_the_certificate_is_the_registrys(
     leaf.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "leaf.pem"))
     pem = str(tmp_path / "leaf.pem")
     secure = new_registry(http={"tls": {"certificate": pem, "key": pem}})
-    tunnel = Tunnel(secure.host)
+    tunnel = ForwardingProxy(int(secure.host.rpartition(":")[2]), "connect")
     closing.callback(tunnel.close)
     env = {"HTTPS_PROXY": f"http://bob:hush-hush@{tunnel.host}", "NO_PROXY": source.host}
     words = f"{source.host}/{repository}:v1", f"registry.invalid:8443/{repository}:v1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import random
 import ssl
 import zlib
@@ -21,26 +20,21 @@ from support.command import SOURCE, TARGET, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.forwarding import ForwardingProxy
 from support.images import assert_holds, push
-from support.oddregistry import LAYER, Asked, Odd, OddRegistry
 from support.process import free_port
+from support.scripted import LAYER, Reply, Request, ScriptedRegistry
 
 LAYERS = (b"one" * 3000, random.Random(1).randbytes(3 << 20), b"two")
 RANGED = ("--chunk-size", "256KiB", "--memory", "4MiB")
 CHUNKED = ("--resume-above", "0", "--upload-chunk", "256KiB")
 
-Start = Callable[..., OddRegistry]
+Start = Callable[..., ScriptedRegistry]
 
 
 @pytest.fixture
 def odd(closing: ExitStack) -> Start:
     """Starts registries that a test bends."""
 
-    def start(*hooks: Any, **options: Any) -> OddRegistry:
-        registry = OddRegistry(*hooks, **options)
-        closing.callback(registry.close)
-        return registry
-
-    return start
+    return lambda *hooks, **options: ScriptedRegistry(closing, *hooks, **options)
 
 
 @pytest.fixture
@@ -57,12 +51,12 @@ def ca(authority: trustme.CA, tmp_path: Path) -> Path:
 
 
 def copied(
-    crossdock: Crossdock, source: OddRegistry, target: OddRegistry, *flags: str | Path, **how: Any
+    crossdock: Crossdock, source: ScriptedRegistry, target: ScriptedRegistry, *flags: str | Path, **how: Any
 ) -> None:
     """An image goes from one to the other and is right to the byte."""
-    digest = source.image(*LAYERS)
+    digest = source.image("a/b", "v1", layers=LAYERS)["digest"]
     crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", "--retries", "1", *flags, **how)
-    assert target.has("v1", digest)
+    assert target.has("a/b", "v1", digest)
 
 
 # -- what is named by http:// behind TLS -------------------------------------------------------------------
@@ -73,9 +67,9 @@ def copied(
 def test_locations_of_a_registry_behind_tls_stay_on_https(
     crossdock: Crossdock, odd: Start, server_tls: ssl.SSLContext, ca: Path, named: str, flags: tuple[str, ...]
 ) -> None:
-    def after(asked: Asked, answer: Odd) -> None:
-        if answer.status == 202:
-            answer.set("Location", named.format(host=target.host) + answer.get("Location"))
+    def after(request: Request, reply: Reply) -> None:
+        if reply.status == 202:
+            reply.headers["Location"] = named.format(host=target.host) + reply.headers["Location"]
 
     target = odd(None, after, tls=server_tls)
     copied(crossdock, odd(), target, "--dest-ca", ca, *flags)
@@ -84,13 +78,13 @@ def test_locations_of_a_registry_behind_tls_stay_on_https(
 def test_redirects_and_links_of_a_registry_behind_tls_stay_on_https(
     crossdock: Crossdock, odd: Start, server_tls: ssl.SSLContext, ca: Path
 ) -> None:
-    def before(asked: Asked) -> Odd | None:
-        if asked.path.endswith("/tags/list"):
-            last = "last" in asked.query
-            link = [] if last else [("Link", f'<http://{source.host}/v2/a/b/tags/list?last=b>; rel="next"')]
-            return Odd(200, link, json.dumps({"name": "a/b", "tags": ["c"] if last else ["a", "b"]}).encode())
-        if "/blobs/" in asked.path and "moved" not in asked.query:
-            return Odd(307, [("Location", f"http://127.0.0.1{asked.path}?moved=1")])
+    def before(request: Request) -> Reply | None:
+        if request.path.endswith("/tags/list"):
+            last = "last" in request.query
+            link = {} if last else {"Link": f'<http://{source.host}/v2/a/b/tags/list?last=b>; rel="next"'}
+            return Reply.json({"name": "a/b", "tags": ["c"] if last else ["a", "b"]}, **link)
+        if "/blobs/" in request.path and "moved" not in request.query:
+            return Reply(307, headers={"Location": f"http://127.0.0.1{request.path}?moved=1"})
         return None
 
     source = odd(before, tls=server_tls)
@@ -102,12 +96,12 @@ def test_redirects_and_links_of_a_registry_behind_tls_stay_on_https(
 def test_a_plain_address_of_another_service_is_still_refused(
     crossdock: Crossdock, odd: Start, server_tls: ssl.SSLContext, ca: Path, tmp_path: Path
 ) -> None:
-    def after(asked: Asked, answer: Odd) -> None:
-        if answer.status == 202:
-            answer.set("Location", "http://registry.example.test:5000" + answer.get("Location"))
+    def after(request: Request, reply: Reply) -> None:
+        if reply.status == 202:
+            reply.headers["Location"] = "http://registry.example.test:5000" + reply.headers["Location"]
 
     source, target = odd(), odd(None, after, tls=server_tls)
-    source.image(b"x")
+    source.image("a/b", "v1")
     hosts = tmp_path / "hosts.yaml"
     hosts.write_text(f"hosts:\n  registry.example.test: {target.host}\n")
     crossdock.fail_copy(
@@ -154,11 +148,11 @@ def test_a_registry_behind_nginx_that_says_nothing_of_tls(
 
 # -- redirected writes -------------------------------------------------------------------------------------
 
-WRITES: dict[str, Callable[[Asked], bool]] = {
-    "POST": lambda asked: asked.method == "POST",
-    "PATCH": lambda asked: asked.method == "PATCH",
-    "PUT blob": lambda asked: asked.method == "PUT" and "/uploads/" in asked.path,
-    "PUT manifest": lambda asked: asked.method == "PUT" and "/manifests/" in asked.path,
+WRITES: dict[str, Callable[[Request], bool]] = {
+    "POST": lambda request: request.method == "POST",
+    "PATCH": lambda request: request.method == "PATCH",
+    "PUT blob": lambda request: request.method == "PUT" and "/uploads/" in request.path,
+    "PUT manifest": lambda request: request.method == "PUT" and "/manifests/" in request.path,
 }
 
 
@@ -167,15 +161,15 @@ WRITES: dict[str, Callable[[Asked], bool]] = {
 def test_a_redirected_write_goes_where_it_leads(
     crossdock: Crossdock, odd: Start, what: str, status: int
 ) -> None:
-    def before(asked: Asked) -> Odd | None:
-        if WRITES[what](asked) and "moved" not in asked.query:
-            joint = "&" if "?" in asked.target else "?"
-            return Odd(status, [("Location", f"{asked.target}{joint}moved=1")])
+    def before(request: Request) -> Reply | None:
+        if WRITES[what](request) and "moved" not in request.query:
+            joint = "&" if "?" in request.target else "?"
+            return Reply(status, headers={"Location": f"{request.target}{joint}moved=1"})
         return None
 
     target = odd(before)
     copied(crossdock, odd(), target, *(CHUNKED if what == "PATCH" else ()))
-    assert any("moved" in asked.query for asked in target.asked)
+    assert any("moved" in request.query for request in target.seen)
 
 
 @pytest.mark.parametrize("flags", [(), ("--verify", "target"), ("--verify", "reread")], ids=" ".join)
@@ -184,49 +178,49 @@ def test_a_large_body_that_is_redirected_late_is_read_again(
 ) -> None:
     """The registry takes all of it before it says so; with ``target`` the bytes were in the kernel alone."""
     source = odd()
-    digest = source.image(random.Random(2).randbytes(12 << 20))
+    digest = source.image("a/b", "v1", layers=(random.Random(2).randbytes(12 << 20),))["digest"]
 
-    def before(asked: Asked) -> Odd | None:
-        if WRITES["PUT blob"](asked) and "moved" not in asked.query:
-            return Odd(308, [("Location", f"{asked.target}&moved=1")])
+    def before(request: Request) -> Reply | None:
+        if WRITES["PUT blob"](request) and "moved" not in request.query:
+            return Reply(308, headers={"Location": f"{request.target}&moved=1"})
         return None
 
     target = odd(before)
     crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", "--retries", "0", *RANGED, *flags)
-    assert target.has("v1", digest)
+    assert target.has("a/b", "v1", digest)
 
 
 @pytest.mark.parametrize("what", ["POST", "PUT blob", "PUT manifest"])
 def test_a_write_redirected_to_another_host_carries_no_credentials(
     crossdock: Crossdock, odd: Start, what: str
 ) -> None:
-    def before(asked: Asked) -> Odd | None:
-        if "authorization" not in asked.headers:
-            return Odd(401, [("WWW-Authenticate", 'Basic realm="x"')])
-        if WRITES[what](asked):
-            return Odd(307, [("Location", f"http://localhost:{elsewhere.port}{asked.target}")])
+    def before(request: Request) -> Reply | None:
+        if "authorization" not in request.headers:
+            return Reply(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        if WRITES[what](request):
+            return Reply(307, headers={"Location": f"http://localhost:{elsewhere.port}{request.target}"})
         return None
 
     source, elsewhere, target = odd(), odd(), odd(before)
     elsewhere.blobs, elsewhere.manifests = target.blobs, target.manifests  # two doors of one registry
     elsewhere._uploads = target._uploads
     copied(crossdock, source, target, "--dest-creds-stdin", stdin="ann:s3cret\n")
-    assert elsewhere.asked
-    assert all("authorization" not in asked.headers for asked in elsewhere.asked)
+    assert elsewhere.seen
+    assert all("authorization" not in request.headers for request in elsewhere.seen)
 
 
 @pytest.mark.parametrize("what", WRITES)
 def test_writes_redirected_in_circles_or_by_other_statuses_end_in_words(
     crossdock: Crossdock, odd: Start, what: str
 ) -> None:
-    def circle(asked: Asked) -> Odd | None:
-        return Odd(307, [("Location", asked.target)]) if WRITES[what](asked) else None
+    def circle(request: Request) -> Reply | None:
+        return Reply(307, headers={"Location": request.target}) if WRITES[what](request) else None
 
-    def login(asked: Asked) -> Odd | None:
-        return Odd(302, [("Location", "/login?token=s3cret")]) if WRITES[what](asked) else None
+    def login(request: Request) -> Reply | None:
+        return Reply(302, headers={"Location": "/login?token=s3cret"}) if WRITES[what](request) else None
 
     source = odd()
-    source.image(*LAYERS[1:2])
+    source.image("a/b", "v1", layers=LAYERS[1:2])
     for before, words in ((circle, "over 10 redirects"), (login, "redirected to /login?token=…")):
         target = odd(before)
         line = crossdock.fail_copy(
@@ -237,16 +231,16 @@ def test_writes_redirected_in_circles_or_by_other_statuses_end_in_words(
             naming=[words],
         )
         assert "s3cret" not in line
-        assert "v1" not in target.manifests
+        assert ("a/b", "v1") not in target.manifests
 
 
 # -- content codings ---------------------------------------------------------------------------------------
 
-PLACES: dict[str, Callable[[Asked], bool]] = {
-    "manifest": lambda asked: "/manifests/" in asked.path,
-    "token": lambda asked: asked.path == "/token",
-    "layer": lambda asked: "/blobs/" in asked.path,
-    "list": lambda asked: asked.path.endswith("/tags/list"),
+PLACES: dict[str, Callable[[Request], bool]] = {
+    "manifest": lambda request: "/manifests/" in request.path,
+    "token": lambda request: request.path == "/token",
+    "layer": lambda request: "/blobs/" in request.path,
+    "list": lambda request: request.path.endswith("/tags/list"),
 }
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -261,35 +255,39 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
 def test_what_a_proxy_compresses_is_decoded(
     crossdock: Crossdock, odd: Start, coding: str, place: str, chunked: bool
 ) -> None:
-    def before(asked: Asked) -> Odd | None:
-        if place == "token" and asked.path == "/token":
-            return Odd(body=b'{"token": "t"}')
-        if place == "token" and asked.headers.get("authorization") != "Bearer t":
-            return Odd(401, [("WWW-Authenticate", f'Bearer realm="http://{source.host}/token",service="r"')])
+    def before(request: Request) -> Reply | None:
+        if place == "token" and request.path == "/token":
+            return Reply.json({"token": "t"})
+        if place == "token" and request.headers.get("authorization") != "Bearer t":
+            return Reply(
+                401, headers={"WWW-Authenticate": f'Bearer realm="http://{source.host}/token",service="r"'}
+            )
         return None
 
-    def after(asked: Asked, answer: Odd) -> None:
-        if PLACES[place](asked) and asked.method == "GET" and answer.status in (200, 206):
-            answer.body = CODINGS[coding](answer.body)
-            answer.set("Content-Encoding", coding)
-            answer.chunked = chunked
+    def after(request: Request, reply: Reply) -> None:
+        if PLACES[place](request) and request.method == "GET" and reply.status in (200, 206):
+            reply.body = CODINGS[coding](reply.body)
+            reply.headers["Content-Encoding"] = coding
+            reply.chunked = chunked
 
     source = odd(before, after)
     copied(crossdock, source, odd(), *RANGED)
 
 
 def test_a_compressed_layer_is_one_stream(crossdock: Crossdock, odd: Start) -> None:
-    def after(asked: Asked, answer: Odd) -> None:
-        if PLACES["layer"](asked) and asked.method == "GET" and answer.status in (200, 206):
-            answer.body = gzip.compress(answer.body)
-            answer.set("Content-Encoding", "gzip")
+    def after(request: Request, reply: Reply) -> None:
+        if PLACES["layer"](request) and request.method == "GET" and reply.status in (200, 206):
+            reply.body = gzip.compress(reply.body)
+            reply.headers["Content-Encoding"] = "gzip"
 
     source = odd(None, after)
-    digest = source.image(*LAYERS[1:2])
+    digest = source.image("a/b", "v1", layers=LAYERS[1:2])["digest"]
     target = odd()
     result = crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", *RANGED, "--verify", "reread")
-    assert target.has("v1", digest)
-    whole = [asked for asked in source.asked if PLACES["layer"](asked) and "range" not in asked.headers]
+    assert target.has("a/b", "v1", digest)
+    whole = [
+        request for request in source.seen if PLACES["layer"](request) and "range" not in request.headers
+    ]
     assert len(whole) == 2  # the config and the layer
     assert result["retries"] == 0
 
@@ -297,26 +295,26 @@ def test_a_compressed_layer_is_one_stream(crossdock: Crossdock, odd: Start) -> N
 def test_a_layer_that_is_a_gzip_file_is_not_unpacked(crossdock: Crossdock, odd: Start) -> None:
     layer = gzip.compress(LAYERS[1])
 
-    def after(asked: Asked, answer: Odd) -> None:
-        if PLACES["layer"](asked):
-            answer.set("Content-Encoding", "gzip")  # as storage does that knows the file's type
-            answer.chunked = True
+    def after(request: Request, reply: Reply) -> None:
+        if PLACES["layer"](request):
+            reply.headers["Content-Encoding"] = "gzip"  # as storage does that knows the file's type
+            reply.chunked = True
 
     source, target = odd(None, after), odd()
-    digest = source.image(layer, layer_type=f"{LAYER}+gzip")
+    digest = source.image("a/b", "v1", layers=(layer,), layer_type=f"{LAYER}+gzip")["digest"]
     crossdock.copy(f"{source.host}/a/b:v1", f"{target.host}/a/b:v1")
-    assert target.has("v1", digest)
+    assert target.has("a/b", "v1", digest)
 
 
 @pytest.mark.parametrize("place", ["manifest", "layer"])
 def test_a_bomb_is_an_error(crossdock: Crossdock, odd: Start, place: str) -> None:
-    def after(asked: Asked, answer: Odd) -> None:
-        if PLACES[place](asked) and asked.method == "GET":
-            answer.body = gzip.compress(bytes(64 << 20))
-            answer.set("Content-Encoding", "gzip")
+    def after(request: Request, reply: Reply) -> None:
+        if PLACES[place](request) and request.method == "GET":
+            reply.body = gzip.compress(bytes(64 << 20))
+            reply.headers["Content-Encoding"] = "gzip"
 
     source, target = odd(None, after), odd()
-    source.image(*LAYERS[1:2])
+    source.image("a/b", "v1", layers=LAYERS[1:2])
     words = f"{source.host}/a/b:v1", f"{target.host}/a/b:v1"
     done = crossdock("copy", *words, "--retries", "1", "--progress", "none")
     assert done.code in (SOURCE, 7), str(done)
@@ -328,34 +326,34 @@ def test_a_bomb_is_an_error(crossdock: Crossdock, odd: Start, place: str) -> Non
 
 
 def test_a_length_beside_chunks_counts_for_nothing(crossdock: Crossdock, odd: Start) -> None:
-    def after(asked: Asked, answer: Odd) -> None:
-        if asked.method == "GET" and answer.status in (200, 206):
-            answer.set("Content-Length", str(len(answer.body) + 7))
-            answer.chunked = True
+    def after(request: Request, reply: Reply) -> None:
+        if request.method == "GET" and reply.status in (200, 206):
+            reply.headers["Content-Length"] = str(len(reply.body) + 7)
+            reply.chunked = True
 
     copied(crossdock, odd(None, after), odd(), *RANGED)
 
 
 def test_203_and_204_are_successes(crossdock: Crossdock, odd: Start) -> None:
-    def read(asked: Asked, answer: Odd) -> None:
-        if asked.method in ("GET", "HEAD") and answer.status == 200:
-            answer.status = 203
+    def read(request: Request, reply: Reply) -> None:
+        if request.method in ("GET", "HEAD") and reply.status == 200:
+            reply.status = 203
 
-    def written(asked: Asked, answer: Odd) -> None:
-        if asked.method == "PUT":
-            answer.status = 204
+    def written(request: Request, reply: Reply) -> None:
+        if request.method == "PUT":
+            reply.status = 204
 
     copied(crossdock, odd(None, read), odd(None, written))
 
 
 @pytest.mark.parametrize("status", [201, 226, 300])
 def test_no_line_holds_bytes_of_a_layer(crossdock: Crossdock, odd: Start, status: int) -> None:
-    def after(asked: Asked, answer: Odd) -> None:
-        if PLACES["layer"](asked) and asked.method == "GET":
-            answer.status = status
+    def after(request: Request, reply: Reply) -> None:
+        if PLACES["layer"](request) and request.method == "GET":
+            reply.status = status
 
     source, target = odd(None, after), odd()
-    source.image(b"secret words of a layer " * 100)
+    source.image("a/b", "v1", layers=(b"secret words of a layer " * 100,))
     line = crossdock.fail_copy(
         f"{source.host}/a/b:v1", f"{target.host}/a/b:v1", code=SOURCE, naming=[f": {status}"]
     )
@@ -369,20 +367,20 @@ def test_no_line_holds_bytes_of_a_layer(crossdock: Crossdock, odd: Start, status
 def test_a_balancer_that_keeps_uploads_by_a_cookie(
     crossdock: Crossdock, odd: Start, flags: tuple[str, ...]
 ) -> None:
-    def before(asked: Asked) -> Odd | None:
-        is_session = "/blobs/uploads/" in asked.path and asked.method != "POST"
-        if is_session and "LB=one" not in asked.headers.get("cookie", ""):
-            return Odd(404, body=b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}')
+    def before(request: Request) -> Reply | None:
+        is_session = "/blobs/uploads/" in request.path and request.method != "POST"
+        if is_session and "LB=one" not in request.headers.get("cookie", ""):
+            return Reply.error(404, "BLOB_UPLOAD_UNKNOWN")
         return None
 
-    def after(asked: Asked, answer: Odd) -> None:
-        if asked.method == "POST":
-            answer.headers += [("Set-Cookie", "LB=one; Path=/; HttpOnly"), ("Set-Cookie", "other=s3cret")]
+    def after(request: Request, reply: Reply) -> None:
+        if request.method == "POST":
+            reply.headers |= {"Set-Cookie": "LB=one; Path=/; HttpOnly", "set-cookie": "other=s3cret"}
 
     target = odd(before, after)
     copied(crossdock, odd(), target, *flags)
-    others = [asked for asked in target.asked if "/blobs/uploads/" not in asked.path]
-    assert all("cookie" not in asked.headers for asked in others)
+    others = [request for request in target.seen if "/blobs/uploads/" not in request.path]
+    assert all("cookie" not in request.headers for request in others)
     kept = [path for path in crossdock.home.rglob("*") if path.is_file()]
     assert all(b"s3cret" not in path.read_bytes() for path in kept)
 
@@ -401,7 +399,7 @@ def test_a_registry_is_reached_through_a_proxy_of_every_kind(
 ) -> None:
     """The name is one that the proxy alone knows. The other side is on loopback and needs no proxy."""
     source, target = odd(tls=server_tls), odd()
-    digest = source.image(*LAYERS)
+    digest = source.image("a/b", "v1", layers=LAYERS)["digest"]
     speaks = "socks5" if kind.startswith("socks5") else "connect"
     proxy = ForwardingProxy(source.port, speaks, server_tls if kind == "https" else None)
     closing.callback(proxy.close)
@@ -411,7 +409,7 @@ def test_a_registry_is_reached_through_a_proxy_of_every_kind(
         *("--src-ca", ca, *RANGED),
         env={"HTTPS_PROXY": f"{kind}://{proxy.host}"},
     )
-    assert target.has("v1", digest)
+    assert target.has("a/b", "v1", digest)
     assert result["retries"] == 0
     assert set(proxy.asked) == {"registry.example.test:443"}
 
@@ -480,7 +478,7 @@ def test_few_file_descriptors_mean_fewer_connections(
     source, target = odd(), odd()
     tags = [f"v{number}" for number in range(30)]
     blobs = [bytes((number,)) * 3000 for number in range(12)]
-    digests = {tag: source.image(tag.encode() * 100, *blobs, tag=tag) for tag in tags}
+    images = {tag: source.image("a/b", tag, layers=(tag.encode() * 100, *blobs)) for tag in tags}
     places = {"a registry": f"{target.host}/a/b", "one layout": f"oci:{tmp_path}/layout"}
     place = places.get(to, f"oci:{tmp_path}/of-{{tag}}")
     pairs = tmp_path / "pairs"
@@ -489,4 +487,4 @@ def test_few_file_descriptors_mean_fewer_connections(
     done = crossdock.ok("copy", "--from-file", pairs, prefix=limited)
     assert "copied 30 of 30" in done.stdout
     if to == "a registry":
-        assert all(target.has(tag, digest) for tag, digest in digests.items())
+        assert all(target.has("a/b", tag, image["digest"]) for tag, image in images.items())

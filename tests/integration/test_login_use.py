@@ -9,23 +9,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from crossdock.imagebuilder import Content, ImageBuilder
 from support.command import AUTH, DONE, Crossdock
-from support.guarded import (
-    Guard,
-    Refusal,
-    Request,
-    basic,
-    demand,
-    document,
-    guarded_registry,
-    refuse,
-)
-from support.lenient import LenientRegistry
+from support.scripted import Before, Reply, Request, ScriptedRegistry, basic
 
 LOGIN = basic("u", "p")
 BASIC = 'Basic realm="here"'
@@ -37,8 +27,8 @@ Side = Literal["source", "target"]
 class Pair:
     """A source with an image of some layers and an empty target, one of them guarded."""
 
-    def __init__(self, crossdock: Crossdock, closing: ExitStack, side: Side, guard: Guard) -> None:
-        guarded, plain = guarded_registry(closing, guard), LenientRegistry(closing)
+    def __init__(self, crossdock: Crossdock, closing: ExitStack, side: Side, guard: Before) -> None:
+        guarded, plain = ScriptedRegistry(closing, guard), ScriptedRegistry(closing)
         self.source, self.target = (guarded, plain) if side == "source" else (plain, guarded)
         self.guarded = guarded
         self.crossdock = crossdock
@@ -99,15 +89,15 @@ def test_a_login_that_expires_under_many_requests_is_asked_of_the_helper_once(
 ) -> None:
     good, counted, lock = ["pw1"], itertools.count(1), threading.Lock()
 
-    def guard(request: Request) -> Refusal | None:
+    def guard(request: Request) -> Reply | None:
         if not request.authorization:
-            return demand(BASIC)
+            return Reply.demand(BASIC)
         with lock:
             if next(counted) == expires_at:
                 good[0] = "pw2"
         if request.authorization == basic("AWS", good[0]):
             return None
-        return Refusal(status, body, {"WWW-Authenticate": BASIC} if status == 401 else {})
+        return Reply(status, body, {"WWW-Authenticate": BASIC} if status == 401 else {})
 
     pair = Pair(crossdock, closing, side, guard)
     done = crossdock(*pair.words, env=helper(crossdock, pair.guarded.host, tmp_path))
@@ -121,12 +111,12 @@ def test_a_login_that_expires_under_many_requests_is_asked_of_the_helper_once(
 def test_only_the_ping_demands_a_login(
     side: Side, status: int, crossdock: Crossdock, closing: ExitStack
 ) -> None:
-    def guard(request: Request) -> Refusal | None:
+    def guard(request: Request) -> Reply | None:
         if request.authorization == LOGIN:
             return None
         if request.authorization or request.path == "/v2/":
-            return demand(BASIC)
-        return refuse(status, "NAME_UNKNOWN" if status == 404 else "DENIED")
+            return Reply.demand(BASIC)
+        return Reply.error(status, "NAME_UNKNOWN" if status == 404 else "DENIED")
 
     pair = Pair(crossdock, closing, side, guard)
     done = crossdock(*pair.words, pair.flag, stdin="u:p\n")
@@ -141,24 +131,32 @@ def test_only_the_ping_demands_a_login(
 def test_a_mirror_with_a_login_is_whole_where_strangers_see_less(
     challenge: str, crossdock: Crossdock, closing: ExitStack
 ) -> None:
-    def guard(request: Request) -> Refusal | None:
+    def guard(request: Request) -> Reply | None:
         knows = bool(request.authorization)
         if request.path == "/token":
-            return document({"token": "t"}) if request.authorization == LOGIN else refuse(401, "UNAUTHORIZED")
+            return (
+                Reply.json({"token": "t"})
+                if request.authorization == LOGIN
+                else Reply.error(401, "UNAUTHORIZED")
+            )
         if knows and request.authorization not in (LOGIN, "Bearer t"):
-            return demand(BASIC)
+            return Reply.demand(BASIC)
         if request.path == "/v2/":
             host = source.host
-            return demand(
+            return Reply.demand(
                 BASIC if challenge == "basic" else f'Bearer realm="http://{host}/token"', status=200
             )
         if request.path == "/v2/_catalog":
-            return document({"repositories": ["private", "public"] if knows else ["public"]})
+            return Reply.json({"repositories": ["private", "public"] if knows else ["public"]})
         if request.path == "/v2/public/tags/list" and not knows:
-            return document({"name": "public", "tags": ["v1"]})
-        return refuse(404, "NAME_UNKNOWN") if request.path.startswith("/v2/private/") and not knows else None
+            return Reply.json({"name": "public", "tags": ["v1"]})
+        return (
+            Reply.error(404, "NAME_UNKNOWN")
+            if request.path.startswith("/v2/private/") and not knows
+            else None
+        )
 
-    source, target = guarded_registry(closing, guard), LenientRegistry(closing)
+    source, target = ScriptedRegistry(closing, guard), ScriptedRegistry(closing)
     builder = ImageBuilder()
     image = an_image(builder, 1)
     source.hold(builder)
@@ -177,15 +175,15 @@ def test_a_token_that_is_not_valid_yet(
 ) -> None:
     born: dict[str, float] = {}
 
-    def guard(request: Request) -> Refusal | None:
+    def guard(request: Request) -> Reply | None:
         if request.path == "/token":
             token = f"t{len(born)}"
             born[f"Bearer {token}"] = time.monotonic()
-            return document({"token": token, "expires_in": 300})
+            return Reply.json({"token": token, "expires_in": 300})
         since = born.get(request.authorization)
         if since is not None and time.monotonic() - since >= clock_behind_s:
             return None
-        return demand(f'Bearer realm="http://{pair.guarded.host}/token",service="r"')
+        return Reply.demand(f'Bearer realm="http://{pair.guarded.host}/token",service="r"')
 
     pair = Pair(crossdock, closing, side, guard)
     done = crossdock(*pair.words)
@@ -200,20 +198,20 @@ def test_a_vanity_host_is_read_with_an_anonymous_token(
 ) -> None:
     seen: list[Request] = []
 
-    def guard(request: Request) -> Refusal | None:
+    def guard(request: Request) -> Reply | None:
         seen.append(request)
         if request.path == "/token":
-            return document({"token": "-".join(parse_qs(request.query).get("scope", []))})
+            return Reply.json({"token": "-".join(parse_qs(urlsplit(request.target).query).get("scope", []))})
         if "repository:app:pull" in request.authorization:
             return None
-        return demand(
+        return Reply.demand(
             f'Bearer realm="http://{pair.source.host}/token",service="r",scope="repository:app:pull"'
         )
 
     pair = Pair(crossdock, closing, "source", guard)
-    vanity = guarded_registry(
+    vanity = ScriptedRegistry(
         closing,
-        lambda request: Refusal(status, headers={"Location": f"http://{pair.source.host}{request.path}"}),
+        lambda request: Reply(status, headers={"Location": f"http://{pair.source.host}{request.path}"}),
     )
     flags = ["--src-creds-stdin"] if login else []
     words = ("copy", f"{vanity.host}/app:v1", f"{pair.target.host}/app:v1")
@@ -227,10 +225,10 @@ def test_a_vanity_host_is_read_with_an_anonymous_token(
 def test_a_vanity_host_of_a_private_registry_says_which_one_to_name(
     crossdock: Crossdock, closing: ExitStack
 ) -> None:
-    pair = Pair(crossdock, closing, "source", lambda request: demand(BASIC))
-    vanity = guarded_registry(
+    pair = Pair(crossdock, closing, "source", lambda request: Reply.demand(BASIC))
+    vanity = ScriptedRegistry(
         closing,
-        lambda request: Refusal(307, headers={"Location": f"http://{pair.source.host}{request.path}"}),
+        lambda request: Reply(307, headers={"Location": f"http://{pair.source.host}{request.path}"}),
     )
     done = crossdock("inspect", f"{vanity.host}/app:v1", "--creds-stdin", stdin="u:p\n")
     assert done.code == AUTH
@@ -239,9 +237,9 @@ def test_a_vanity_host_of_a_private_registry_says_which_one_to_name(
 
 
 LIMITS = [
-    refuse(403, "TOOMANYREQUESTS", "You have reached your pull rate limit"),
-    refuse(403, "DENIED", "Request exceeded pull rate limit for IP"),
-    refuse(429, "TOOMANYREQUESTS"),
+    Reply.error(403, "TOOMANYREQUESTS", "You have reached your pull rate limit"),
+    Reply.error(403, "DENIED", "Request exceeded pull rate limit for IP"),
+    Reply.error(429, "TOOMANYREQUESTS"),
 ]
 
 
@@ -257,17 +255,17 @@ LIMITS = [
     ],
 )
 def test_a_rate_limit_is_waited_for(
-    side: Side, method: str, part: str, limit: Refusal, crossdock: Crossdock, closing: ExitStack
+    side: Side, method: str, part: str, limit: Reply, crossdock: Crossdock, closing: ExitStack
 ) -> None:
     left = [limit, limit]
 
-    def guard(request: Request) -> Refusal | None:
+    def guard(request: Request) -> Reply | None:
         if request.method == method and part in request.path and left:
             return left.pop()
         if request.path == "/token":
-            return document({"token": "t"})
+            return Reply.json({"token": "t"})
         if part == "/token" and not request.authorization:
-            return demand(f'Bearer realm="http://{pair.guarded.host}/token"')
+            return Reply.demand(f'Bearer realm="http://{pair.guarded.host}/token"')
         return None
 
     pair = Pair(crossdock, closing, side, guard)
@@ -283,7 +281,7 @@ def test_bearer_without_a_realm_beside_basic(crossdock: Crossdock, closing: Exit
         closing,
         "source",
         lambda request: (
-            None if request.authorization == LOGIN else demand(f'Bearer error="invalid_token", {BASIC}')
+            None if request.authorization == LOGIN else Reply.demand(f'Bearer error="invalid_token", {BASIC}')
         ),
     )
     done = crossdock(*pair.words, pair.flag, stdin="u:p\n")
@@ -304,18 +302,18 @@ def test_a_login_that_expired_at_the_token_service_is_renewed_once_for_all_repos
 ) -> None:
     good, issued = ["pw1"], itertools.count()
 
-    def guard(request: Request) -> Refusal | None:
+    def guard(request: Request) -> Reply | None:
         if request.path == "/token":
             if next(issued) == 2:
                 good[0] = "pw2"
             if request.authorization != basic("AWS", good[0]):
-                return refuse(401, "UNAUTHORIZED", "expired")
-            return document({"token": f"{good[0]}-{request.query}"})
+                return Reply.error(401, "UNAUTHORIZED", "expired")
+            return Reply.json({"token": f"{good[0]}-{urlsplit(request.target).query}"})
         if request.authorization.startswith("Bearer pw"):
             return None
-        return demand(f'Bearer realm="http://{source.host}/token",service="r"')
+        return Reply.demand(f'Bearer realm="http://{source.host}/token",service="r"')
 
-    source, target = guarded_registry(closing, guard), LenientRegistry(closing)
+    source, target = ScriptedRegistry(closing, guard), ScriptedRegistry(closing)
     builder = ImageBuilder()
     image = an_image(builder, 2)
     source.hold(builder)

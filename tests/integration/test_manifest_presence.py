@@ -18,8 +18,8 @@ from support.command import Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, assert_layout_holds, push, walk
 from support.interrupted import KINDS, start_target
-from support.lenient import LenientRegistry
 from support.push import Remote
+from support.scripted import ScriptedRegistry
 
 pytestmark = pytest.mark.real
 
@@ -154,14 +154,14 @@ def test_in_one_run_of_many(
 
 
 @pytest.fixture
-def mixed(closing: ExitStack) -> LenientRegistry:
-    registry = LenientRegistry(closing)
+def mixed(closing: ExitStack) -> ScriptedRegistry:
+    registry = ScriptedRegistry(closing)
     registry.is_mixed = registry.is_strict = True
     return registry
 
 
 def test_what_is_there_as_a_blob_is_pushed_as_a_manifest(
-    mixed: LenientRegistry,
+    mixed: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,
     repository: str,
@@ -177,7 +177,7 @@ def test_what_is_there_as_a_blob_is_pushed_as_a_manifest(
 
 
 def test_what_is_unchanged_costs_no_request_more(
-    mixed: LenientRegistry,
+    mixed: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,
     repository: str,
@@ -187,7 +187,7 @@ def test_what_is_unchanged_costs_no_request_more(
     push(source.remote, repository, builder, builder.index(children), "v1")
     pair = f"{source.host}/{repository}:v1", f"{mixed.host}/app:v1"
     crossdock.copy(*pair, "--no-referrers")
-    mixed.asked.clear()
+    mixed.seen.clear()
     crossdock.copy(*pair, "--no-referrers")
     wanted = [f"/v2/app/manifests/{each}" for each in ("v1", *(child.digest for child in children))]
     asked = [(method, path) for method, path in mixed.asked if path not in ("/v2", "/v2/")]
@@ -195,7 +195,7 @@ def test_what_is_unchanged_costs_no_request_more(
 
 
 def test_another_tag_costs_one_head_for_each_manifest_below(
-    mixed: LenientRegistry,
+    mixed: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,
     repository: str,
@@ -205,7 +205,7 @@ def test_another_tag_costs_one_head_for_each_manifest_below(
     index = builder.index(children)
     push(source.remote, repository, builder, index, "v1")
     crossdock.copy(f"{source.host}/{repository}:v1", f"{mixed.host}/app:v1", "--no-referrers")
-    mixed.asked.clear()
+    mixed.seen.clear()
     result = crossdock.copy(f"{source.host}/{repository}:v1", f"{mixed.host}/app:v2", "--no-referrers")
     assert result["blobs_moved"] == 0
     asked = [each for each in mixed.asked if each[1] not in ("/v2", "/v2/")]
@@ -215,7 +215,7 @@ def test_another_tag_costs_one_head_for_each_manifest_below(
 
 
 def test_an_index_that_was_left_without_its_image_is_repaired_on_demand(
-    mixed: LenientRegistry,
+    mixed: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,
     repository: str,

@@ -27,8 +27,8 @@ from support.command import SOURCE, Crossdock
 from support.embedded import start_embedded
 from support.images import layout_entries
 from support.interrupted import KINDS, start_target
-from support.lenient import LenientRegistry
 from support.push import Remote, sha256
+from support.scripted import ScriptedRegistry
 
 pytestmark = pytest.mark.real
 
@@ -49,11 +49,11 @@ def strict(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def lenient(closing: ExitStack) -> LenientRegistry:
-    return LenientRegistry(closing)
+def lenient(closing: ExitStack) -> ScriptedRegistry:
+    return ScriptedRegistry(closing)
 
 
-def serve(lenient: LenientRegistry, builder: ImageBuilder, root: Content, served_as: str = "") -> str:
+def serve(lenient: ScriptedRegistry, builder: ImageBuilder, root: Content, served_as: str = "") -> str:
     lenient.hold(builder)
     lenient.name("v1", root, served_as=served_as or None)
     return f"{lenient.host}/app:v1"
@@ -77,7 +77,7 @@ def untyped(builder: ImageBuilder, image: Content) -> Content:
 @pytest.mark.parametrize("stated", ["other", "none"])
 def test_child_that_its_index_calls_otherwise(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
+    lenient: ScriptedRegistry,
     strict: Remote,
     builder: ImageBuilder,
     repository: str,
@@ -99,7 +99,7 @@ def test_child_that_its_index_calls_otherwise(
 @pytest.mark.parametrize("kind", ["image", "index"])
 def test_root_that_is_served_as_another_type(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
+    lenient: ScriptedRegistry,
     strict: Remote,
     builder: ImageBuilder,
     repository: str,
@@ -116,7 +116,7 @@ def test_root_that_is_served_as_another_type(
 
 
 def test_manifest_without_a_type_that_is_listed_as_dockers(
-    crossdock: Crossdock, lenient: LenientRegistry, strict: Remote, builder: ImageBuilder, repository: str
+    crossdock: Crossdock, lenient: ScriptedRegistry, strict: Remote, builder: ImageBuilder, repository: str
 ) -> None:
     """Only an OCI manifest may leave its type out: as Docker's it would be refused."""
     child = untyped(builder, builder.image([builder.random_layer(1000)]))
@@ -160,7 +160,7 @@ def test_served_and_mirrored_layout_states_the_types_of_its_documents(
 
 
 def test_wrong_size_in_a_list_is_a_warning(
-    crossdock: Crossdock, lenient: LenientRegistry, strict: Remote, builder: ImageBuilder, repository: str
+    crossdock: Crossdock, lenient: ScriptedRegistry, strict: Remote, builder: ImageBuilder, repository: str
 ) -> None:
     """Old versions of docker wrote such lists: the digest proves the bytes."""
     child = builder.image([builder.random_layer(1000)], flavour="docker")
@@ -179,7 +179,7 @@ def test_wrong_size_in_a_list_is_a_warning(
 
 
 def test_wrong_size_is_a_warning_into_a_layout_and_out_of_it(
-    crossdock: Crossdock, lenient: LenientRegistry, strict: Remote, tmp_path: Path, repository: str
+    crossdock: Crossdock, lenient: ScriptedRegistry, strict: Remote, tmp_path: Path, repository: str
 ) -> None:
     builder = ImageBuilder(seed=5)
     child = builder.image([builder.random_layer(1000)])
@@ -211,7 +211,7 @@ def test_wrong_size_in_the_index_of_a_layout(
 
 
 def test_wrong_bytes_stay_an_error_whatever_their_size(
-    crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path, builder: ImageBuilder
 ) -> None:
     child = builder.image([builder.random_layer(1000)])
     source = serve(lenient, builder, builder.index([child]))
@@ -224,7 +224,7 @@ def test_wrong_bytes_stay_an_error_whatever_their_size(
 
 
 def test_index_that_is_listed_as_an_image_is_refused(
-    crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path, builder: ImageBuilder
 ) -> None:
     """Another kind is no other spelling: two clients would read two documents."""
     inner = builder.index([builder.image([])])
@@ -234,7 +234,7 @@ def test_index_that_is_listed_as_an_image_is_refused(
 
 
 def test_verify_reread_and_referrers_use_the_own_type(
-    crossdock: Crossdock, lenient: LenientRegistry, strict: Remote, builder: ImageBuilder, repository: str
+    crossdock: Crossdock, lenient: ScriptedRegistry, strict: Remote, builder: ImageBuilder, repository: str
 ) -> None:
     child = builder.image([builder.random_layer(1000)])
     wrong = replace(child, media_type=DOCKER_MANIFEST, size=child.size + 1)

@@ -12,20 +12,20 @@ from support.command import NOT_FOUND, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import push
 from support.interrupted import KINDS, start_target
-from support.lenient import LenientRegistry
 from support.push import Remote
+from support.scripted import ScriptedRegistry
 
 TAGS = ("v1.0.0", "v1.1.0", "v2.0.0", "stable", "Nightly", "edge", "rc")
 ADVICE = "`crossdock tags` lists tags"
 
 
 @pytest.fixture
-def lenient(closing: ExitStack) -> LenientRegistry:
-    return LenientRegistry(closing)
+def lenient(closing: ExitStack) -> ScriptedRegistry:
+    return ScriptedRegistry(closing)
 
 
 @pytest.fixture
-def image(lenient: LenientRegistry, builder: ImageBuilder) -> Content:
+def image(lenient: ScriptedRegistry, builder: ImageBuilder) -> Content:
     """An image at the source, with all the tags."""
     image = builder.image([builder.random_layer(100)])
     lenient.hold(builder)
@@ -34,7 +34,7 @@ def image(lenient: LenientRegistry, builder: ImageBuilder) -> Content:
     return image
 
 
-def missing(crossdock: Crossdock, lenient: LenientRegistry, reference: str) -> str:
+def missing(crossdock: Crossdock, lenient: ScriptedRegistry, reference: str) -> str:
     """The line of a copy, which is that of `inspect` but for its first words."""
     source = f"{lenient.host}/{reference}"
     line = crossdock.fail_copy(source, f"{lenient.host}/copy:new", code=NOT_FOUND)
@@ -57,7 +57,7 @@ def missing(crossdock: Crossdock, lenient: LenientRegistry, reference: str) -> s
     ],
 )
 def test_tag_that_is_missing_is_named_with_those_like_it(
-    crossdock: Crossdock, lenient: LenientRegistry, tag: str, said: str
+    crossdock: Crossdock, lenient: ScriptedRegistry, tag: str, said: str
 ) -> None:
     line = missing(crossdock, lenient, f"app:{tag}")
     assert said in line
@@ -65,19 +65,19 @@ def test_tag_that_is_missing_is_named_with_those_like_it(
 
 
 @pytest.mark.usefixtures("image")
-def test_tag_that_nobody_gave(crossdock: Crossdock, lenient: LenientRegistry) -> None:
+def test_tag_that_nobody_gave(crossdock: Crossdock, lenient: ScriptedRegistry) -> None:
     assert "no tag latest, which is assumed where none is given" in missing(crossdock, lenient, "app")
 
 
 @pytest.mark.usefixtures("image")
-def test_repository_that_is_missing(crossdock: Crossdock, lenient: LenientRegistry) -> None:
+def test_repository_that_is_missing(crossdock: Crossdock, lenient: ScriptedRegistry) -> None:
     line = missing(crossdock, lenient, "ap/p:stable")
     assert f"there is no repository ap/p at {lenient.host}" in line
 
 
 @pytest.mark.usefixtures("image")
 @pytest.mark.parametrize("part", ["v2", "v1"])
-def test_part_of_the_api_in_the_name(crossdock: Crossdock, lenient: LenientRegistry, part: str) -> None:
+def test_part_of_the_api_in_the_name(crossdock: Crossdock, lenient: ScriptedRegistry, part: str) -> None:
     line = missing(crossdock, lenient, f"{part}/app:stable")
     said = f"{part}/ is a part of the API's URLs: leave it out, as in {lenient.host}/app"
     assert said in line
@@ -85,13 +85,13 @@ def test_part_of_the_api_in_the_name(crossdock: Crossdock, lenient: LenientRegis
 
 
 @pytest.mark.usefixtures("image")
-def test_digest_that_is_missing(crossdock: Crossdock, lenient: LenientRegistry) -> None:
+def test_digest_that_is_missing(crossdock: Crossdock, lenient: ScriptedRegistry) -> None:
     line = missing(crossdock, lenient, f"app@sha256:{'0' * 64}")
     assert f"{lenient.host}/app exists and has no such manifest" in line
 
 
 def test_tag_that_is_listed_without_a_manifest(
-    crossdock: Crossdock, lenient: LenientRegistry, image: Content
+    crossdock: Crossdock, lenient: ScriptedRegistry, image: Content
 ) -> None:
     del lenient.manifests["app", "stable"]
     lenient.manifests["app", "stable"] = "", b""
@@ -102,7 +102,7 @@ def test_tag_that_is_listed_without_a_manifest(
 @pytest.mark.usefixtures("image")
 @pytest.mark.parametrize("status", [403, 404, 500, 429])
 def test_list_that_cannot_be_had_says_nothing_wrong(
-    crossdock: Crossdock, lenient: LenientRegistry, status: int
+    crossdock: Crossdock, lenient: ScriptedRegistry, status: int
 ) -> None:
     """The question is asked once, after the failure, and is no verdict: its own failure is not shown."""
     lenient.refused["tags"] = status
@@ -132,7 +132,7 @@ def test_real_registries_tell_repository_and_tag_apart(
 @pytest.mark.real
 def test_import_says_it_in_its_own_words(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
+    lenient: ScriptedRegistry,
     image: Content,
     target: DockerRegistry,
     tmp_path: Path,

@@ -17,9 +17,9 @@ from support.command import NOT_FOUND, SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.embedded import start_embedded
 from support.images import layout_tags
-from support.lenient import LenientRegistry
 from support.process import require
 from support.push import sha256
+from support.scripted import ScriptedRegistry
 
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 ODD_TAGS = ("a__b", "_x", "v1.", "1-", "A..b", "a.-_b", "x" * 128)
@@ -28,12 +28,12 @@ Serve = Callable[..., str]
 
 
 @pytest.fixture
-def lenient(closing: ExitStack) -> LenientRegistry:
-    return LenientRegistry(closing)
+def lenient(closing: ExitStack) -> ScriptedRegistry:
+    return ScriptedRegistry(closing)
 
 
 @pytest.fixture
-def serve(lenient: LenientRegistry, builder: ImageBuilder) -> Serve:
+def serve(lenient: ScriptedRegistry, builder: ImageBuilder) -> Serve:
     def name(root: Content, tag: str = "v1") -> str:
         lenient.hold(builder)
         lenient.name(tag, root)
@@ -68,7 +68,7 @@ ODD = {
 @pytest.mark.parametrize("odd", ODD)
 def test_annotations_that_nothing_acts_on_are_copied(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
+    lenient: ScriptedRegistry,
     serve: Serve,
     target: DockerRegistry,
     builder: ImageBuilder,
@@ -87,7 +87,7 @@ def test_annotations_that_nothing_acts_on_are_copied(
 
 
 def test_index_with_odd_annotations_is_filtered(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     images = [image(builder, each) for each in ("linux/amd64", "linux/arm64", "linux/s390x")]
     plain = builder.read(builder.index([each.having(annotations={"k": None}) for each in images]))
@@ -101,7 +101,7 @@ def test_index_with_odd_annotations_is_filtered(
 
 
 def test_layout_with_odd_annotations_in_its_index(
-    crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path
+    crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path
 ) -> None:
     builder = ImageBuilder(tmp_path / "layout")
     content = builder.tag(image(builder).having(annotations={"k": None, "l": "HALF"}), "v1")
@@ -114,7 +114,7 @@ def test_layout_with_odd_annotations_in_its_index(
 
 
 def test_signature_with_null_annotations_is_listed_by_a_registry_without_the_api(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder, tmp_path: Path
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder, tmp_path: Path
 ) -> None:
     layout = ImageBuilder(tmp_path / "layout")
     subject = layout.tag(image(layout), "v1")
@@ -128,7 +128,7 @@ def test_signature_with_null_annotations_is_listed_by_a_registry_without_the_api
 
 
 def test_annotation_that_is_no_text_is_refused_in_words(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     """Go's decoders refuse it as well: no registry would take it."""
     source = serve(document(builder, b'"annotations":{"k":1}'))
@@ -140,7 +140,7 @@ def test_annotation_that_is_no_text_is_refused_in_words(
 
 @pytest.mark.parametrize("attestation", [True, False])
 def test_sparse_index_names_what_is_missing_and_how_to_copy_the_rest(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder, attestation: bool
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder, attestation: bool
 ) -> None:
     amd64, arm64 = image(builder), image(builder, "linux/arm64")
     gone = builder.attestation(amd64) if attestation else arm64
@@ -156,7 +156,7 @@ def test_sparse_index_names_what_is_missing_and_how_to_copy_the_rest(
     crossdock.copy(source, target, "--platform", "linux/amd64")
 
 
-def test_sparse_index_of_a_layout(crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path) -> None:
+def test_sparse_index_of_a_layout(crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path) -> None:
     builder = ImageBuilder(tmp_path / "layout")
     amd64, arm64 = image(builder), image(builder, "linux/arm64")
     builder.tag(builder.index([amd64, arm64]), "v1")
@@ -167,7 +167,7 @@ def test_sparse_index_of_a_layout(crossdock: Crossdock, lenient: LenientRegistry
 
 
 def test_chosen_platform_that_is_gone_is_not_to_be_chosen(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     images = [image(builder, each) for each in ("linux/amd64", "linux/arm64")]
     source = serve(builder.index(images))
@@ -187,7 +187,7 @@ def schema1(builder: ImageBuilder) -> Content:
 
 @pytest.mark.parametrize("stated", [SCHEMA1, "application/vnd.docker.distribution.manifest.v1+json", ""])
 def test_schema_1_in_a_list_is_said_as_that(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder, stated: str
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder, stated: str
 ) -> None:
     old = replace(schema1(builder), media_type=stated)
     old = old.having(platform={"os": "linux", "architecture": "arm64"})
@@ -205,7 +205,7 @@ def test_schema_1_in_a_list_is_said_as_that(
 
 def test_schema_1_ends_no_mirror(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
+    lenient: ScriptedRegistry,
     serve: Serve,
     builder: ImageBuilder,
     tmp_path: Path,
@@ -259,7 +259,7 @@ def test_formats_of_other_tools_are_refused_with_a_way(
 
 @pytest.mark.real
 def test_folder_in_skopeos_own_format_is_recognised(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder, tmp_path: Path
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder, tmp_path: Path
 ) -> None:
     skopeo = require("skopeo")
     crossdock.copy(serve(image(builder)), f"oci:{tmp_path}/layout:v1")
@@ -275,7 +275,7 @@ def test_folder_in_skopeos_own_format_is_recognised(
 @pytest.mark.parametrize("tag", ODD_TAGS)
 def test_tags_of_registries_are_tags_of_layouts(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
+    lenient: ScriptedRegistry,
     serve: Serve,
     builder: ImageBuilder,
     tmp_path: Path,
@@ -307,7 +307,7 @@ def oras_artifact(builder: ImageBuilder, subject: Content) -> Content:
 
 
 def test_oras_artifact_by_its_tag_is_said_as_that(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     artifact = oras_artifact(builder, image(builder))
     source = serve(artifact)
@@ -319,7 +319,7 @@ def test_oras_artifact_by_its_tag_is_said_as_that(
 
 
 def test_oras_artifact_that_does_not_state_its_type(
-    crossdock: Crossdock, lenient: LenientRegistry, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, builder: ImageBuilder
 ) -> None:
     text = json.loads(builder.read(oras_artifact(builder, image(builder))))
     del text["mediaType"]
@@ -331,7 +331,7 @@ def test_oras_artifact_that_does_not_state_its_type(
 
 
 def test_oras_artifact_in_an_index_is_said_as_that_and_platforms_are_copied(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Serve, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     amd64 = image(builder)
     artifact = oras_artifact(builder, amd64)
@@ -343,7 +343,7 @@ def test_oras_artifact_in_an_index_is_said_as_that_and_platforms_are_copied(
 
 
 def test_oras_artifact_that_refers_to_an_image_is_left_out_with_a_warning(
-    crossdock: Crossdock, lenient: LenientRegistry, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, builder: ImageBuilder
 ) -> None:
     amd64 = image(builder)
     artifact = oras_artifact(builder, amd64)

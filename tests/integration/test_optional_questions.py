@@ -10,27 +10,29 @@ from pathlib import Path
 import pytest
 
 from support.command import AUTH, NOT_FOUND, SOURCE, TARGET, Crossdock
-from support.mock_registry import INDEX, MANIFEST, Answer, Asked, MockRegistry, Reply, digest_of
+from support.scripted import INDEX, MANIFEST, Before, Reply, Request, ScriptedRegistry, digest_of
 
-Start = Callable[..., MockRegistry]
+Start = Callable[..., ScriptedRegistry]
 ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 ORAS = "application/vnd.cncf.oras.artifact.manifest.v1+json"
 
 
 @pytest.fixture
 def start(closing: ExitStack) -> Start:
-    return lambda answer=lambda asked: None, **how: closing.enter_context(MockRegistry(answer, **how).serve())
+    return lambda before=None, **how: ScriptedRegistry(closing, before, is_strict=True, **how)
 
 
-def refusing(status: int, kind: str, *methods: str) -> Answer:
-    return lambda asked: Reply.error(status, "DENIED") if asked.is_for(kind, *methods) else None
+def refusing(status: int, kind: str, *methods: str) -> Before:
+    return lambda request: Reply.error(status, "DENIED") if request.is_for(kind, *methods) else None
 
 
-def is_look(asked: Asked) -> bool:
-    return asked.is_for("manifests", "GET", "HEAD")
+def is_look(request: Request) -> bool:
+    return request.is_for("manifests", "GET", "HEAD")
 
 
-def importing(crossdock: Crossdock, target: MockRegistry, source: str, *flags: str) -> tuple[str | Path, ...]:
+def importing(
+    crossdock: Crossdock, target: ScriptedRegistry, source: str, *flags: str
+) -> tuple[str | Path, ...]:
     """An import into `target`."""
     inventory = crossdock.home / "inventory.yaml"
     entry = {"name": "myregistry", "login_server": target.host}
@@ -63,26 +65,26 @@ def test_a_tag_that_is_not_there_is_not_found_by_either(crossdock: Crossdock, st
     crossdock.fail_copy(f"{source.host}/app:v2", "other.example/app:v2", code=NOT_FOUND, naming=["v2"])
 
 
-def stale(registry: MockRegistry, old: bytes) -> Answer:
+def stale(registry: ScriptedRegistry, old: bytes) -> Before:
     """HEAD of a tag names what was there before; that is gone."""
 
-    def answer(asked: Asked) -> Reply | None:
-        if asked.method != "HEAD" or not asked.path.endswith("/manifests/v1"):
+    def before(request: Request) -> Reply | None:
+        if request.method != "HEAD" or not request.path.endswith("/manifests/v1"):
             return None
         return Reply(200, old, {"Content-Type": MANIFEST, "Docker-Content-Digest": digest_of(old)})
 
-    return answer
+    return before
 
 
-def by_tag_alone(asked: Asked) -> Reply | None:
+def by_tag_alone(request: Request) -> Reply | None:
     """A cache that serves tags and nothing by digest."""
-    is_digest = asked.is_for("manifests") and "sha256:" in asked.path
+    is_digest = request.is_for("manifests") and "sha256:" in request.path
     return Reply.error(404, "MANIFEST_UNKNOWN") if is_digest else None
 
 
-def wrong(asked: Asked) -> Reply | None:
+def wrong(request: Request) -> Reply | None:
     """HEAD names a digest that nothing has."""
-    if asked.method != "HEAD" or not asked.is_for("manifests") or "sha256:" in asked.path:
+    if request.method != "HEAD" or not request.is_for("manifests") or "sha256:" in request.path:
         return None
     headers = {"Content-Type": MANIFEST, "Docker-Content-Digest": digest_of(b"nothing")}
     return Reply(200, b"x" * 400, headers)
@@ -94,7 +96,7 @@ def test_a_stale_head_is_corrected_by_get(crossdock: Crossdock, start: Start, ho
     source, target = start(), start()
     image = source.image("app", "v1")
     old = b'{"schemaVersion": 2, "config": {}, "layers": []}'
-    source.answer = {"stale": stale(source, old), "wrong digest": wrong, "by tag alone": by_tag_alone}[how]
+    source.before = {"stale": stale(source, old), "wrong digest": wrong, "by tag alone": by_tag_alone}[how]
     if command == "inspect":
         shown = crossdock.ok("inspect", f"{source.host}/app:v1", "--output", "json")
         assert shown.result["digest"] == image["digest"]
@@ -115,7 +117,7 @@ def test_a_stale_head_is_corrected_by_get(crossdock: Crossdock, start: Start, ho
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 500, 501])
 def test_a_login_that_may_push_and_not_read_copies(crossdock: Crossdock, start: Start, status: int) -> None:
     source = start()
-    target = start(lambda asked: Reply.error(status, "DENIED") if is_look(asked) else None)
+    target = start(lambda request: Reply.error(status, "DENIED") if is_look(request) else None)
     image, other = source.image("app", "v1"), source.image("app", "", "2")
     index = source.index("app", [image, other], "v2")
     for tag, named in (("v1", image), ("v2", index)):
@@ -128,11 +130,11 @@ def test_a_login_that_may_push_and_not_read_copies(crossdock: Crossdock, start: 
 
 def test_an_import_by_force_needs_no_look_and_one_without_does(crossdock: Crossdock, start: Start) -> None:
     source = start()
-    target = start(lambda asked: Reply.error(403, "DENIED") if is_look(asked) else None)
+    target = start(lambda request: Reply.error(403, "DENIED") if is_look(request) else None)
     image = source.image("app", "v1")
     words = importing(crossdock, target, f"{source.host}/app:v1", "-t", "app:v1")
     crossdock.fail(*words, code=AUTH, naming=["resolve target"])
-    assert target.asked("manifests", "PUT") == 0
+    assert target.count("manifests", "PUT") == 0
     crossdock.ok(*words, "--force")
     assert target.has("app", "v1", image["digest"])
 
@@ -152,7 +154,7 @@ def test_a_target_that_takes_nothing_is_still_an_error(crossdock: Crossdock, sta
     """Not being able to look is no leave to claim anything."""
     source, target = (
         start(),
-        start(lambda asked: None if asked.path == "/v2/" else Reply.error(403, "DENIED")),
+        start(lambda request: None if request.path == "/v2/" else Reply.error(403, "DENIED")),
     )
     source.image("app", "v1")
     crossdock.fail_copy(
@@ -161,12 +163,12 @@ def test_a_target_that_takes_nothing_is_still_an_error(crossdock: Crossdock, sta
 
 
 def test_a_target_that_is_busy_ends_the_copy_at_the_first_look(crossdock: Crossdock, start: Start) -> None:
-    source, target = start(), start(lambda asked: Reply.error(503, "BUSY"))
+    source, target = start(), start(lambda request: Reply.error(503, "BUSY"))
     source.image("app", "v1")
     crossdock.fail_copy(
         f"{source.host}/app:v1", f"{target.host}/app:v1", "--retries", "0", code=TARGET, naming=["503"]
     )
-    assert target.asked("blobs/uploads") == 0
+    assert target.count("blobs/uploads") == 0
 
 
 # -- what is attached ----------------------------------------------------------------------------------
@@ -180,14 +182,14 @@ def test_the_body_of_a_list_of_referrers_counts_and_not_its_type(
     image = source.image("app", "v1")
     signature = source.referrer("app", image)
 
-    def answer(asked: Asked) -> Reply | None:
-        if not asked.is_for("referrers"):
+    def before(request: Request) -> Reply | None:
+        if not request.is_for("referrers"):
             return None
-        reply = source.usual(asked)
+        reply = source.usual(request)
         reply.headers["Content-Type"] = kind
         return reply
 
-    source.answer = answer
+    source.before = before
     result = crossdock.copy(f"{source.host}/app:v1", f"{target.host}/app:v1", "--referrers")
     assert target.has("app", signature["digest"], signature["digest"])
     assert result["referrers_copied"] == 1
@@ -200,7 +202,7 @@ def test_what_is_no_list_of_referrers_is_no_api(
 ) -> None:
     """The list is under its tag then, and must not be lost for a web page."""
     source = start(
-        lambda asked: Reply(200, body, {"Content-Type": kind}) if asked.is_for("referrers") else None
+        lambda request: Reply(200, body, {"Content-Type": kind}) if request.is_for("referrers") else None
     )
     target = start(has_referrers=True)
     image = source.image("app", "v1")
@@ -215,13 +217,13 @@ def test_an_entry_that_is_none_does_not_hide_the_other_referrers(crossdock: Cros
     image = source.image("app", "v1")
     signature = source.referrer("app", image)
 
-    def answer(asked: Asked) -> Reply | None:
-        if not asked.is_for("referrers"):
+    def before(request: Request) -> Reply | None:
+        if not request.is_for("referrers"):
             return None
-        listed = [None, signature] if asked.path.endswith(image["digest"]) else []
+        listed = [None, signature] if request.path.endswith(image["digest"]) else []
         return Reply.json({"schemaVersion": 2, "mediaType": INDEX, "manifests": listed})
 
-    source.answer = answer
+    source.before = before
     names = f"{source.host}/app:v1", f"{target.host}/app:v1"
     crossdock.fail_copy(*names, "--referrers", code=SOURCE, naming=["1 invalid entry was left out: null"])
     assert target.tags("app") == []
@@ -230,28 +232,32 @@ def test_an_entry_that_is_none_does_not_hide_the_other_referrers(crossdock: Cros
     assert target.has("app", signature["digest"], signature["digest"])
 
 
-def lose_layer(registry: MockRegistry, seed: str) -> None:
+def lose_layer(registry: ScriptedRegistry, seed: str) -> None:
     del registry.blobs[digest_of(b"layer " + seed.encode())]
 
 
-def refuse_tags(asked: Asked) -> Reply | None:
+def refuse_tags(request: Request) -> Reply | None:
     """Immutable tags, or a right that ends at them."""
-    is_attached = asked.is_for("manifests", "PUT") and "/sha256-" in asked.path
+    is_attached = request.is_for("manifests", "PUT") and "/sha256-" in request.path
     return Reply.error(403, "DENIED") if is_attached else None
 
 
-def hide_tags(asked: Asked) -> Reply | None:
+def hide_tags(request: Request) -> Reply | None:
     """The tags may not even be seen: what is there may be the target's own."""
-    is_attached = asked.is_for("manifests") and "/sha256-" in asked.path
+    is_attached = request.is_for("manifests") and "/sha256-" in request.path
     return Reply.error(403, "DENIED") if is_attached else None
 
 
-def refuse_types(asked: Asked) -> Reply | None:
+def refuse_types(request: Request) -> Reply | None:
     """Old registries know neither kind of artifact manifest."""
-    return Reply.error(400, "MANIFEST_INVALID") if asked.content_type in (ARTIFACT, ORAS) else None
+    return (
+        Reply.error(400, "MANIFEST_INVALID")
+        if request.headers.get("content-type") in (ARTIFACT, ORAS)
+        else None
+    )
 
 
-def attach(source: MockRegistry, image: dict[str, object], what: str) -> str:
+def attach(source: ScriptedRegistry, image: dict[str, object], what: str) -> str:
     """Attach something that will not arrive; what the warning names."""
     digest = str(image["digest"])
     if what.startswith("broken referrer"):
@@ -296,7 +302,7 @@ def test_what_is_attached_and_cannot_arrive_is_a_warning_and_with_the_flag_a_fai
 ) -> None:
     source = start(has_referrers=True)
     refuse = hide_tags if what == "hidden tag" else refuse_tags
-    target = start(lambda asked: refuse(asked) or refuse_types(asked), has_referrers="broken" in what)
+    target = start(lambda request: refuse(request) or refuse_types(request), has_referrers="broken" in what)
     image = source.image("app", "v1")
     named = attach(source, image, what)
     whole = source.referrer("app", image, "whole") if what == "broken referrer" else None
@@ -387,7 +393,7 @@ def test_a_source_that_resolves_tags_of_digests(crossdock: Crossdock, start: Sta
     image = source.image("app", "")
     index = source.index("app", [image], "v1")
     if status == 405:
-        source.answer = refusing(405, "tags")
+        source.before = refusing(405, "tags")
     result = crossdock.copy(f"{source.host}/app:v1", f"{target.host}/app:v1", "--referrers")
     assert (result["referrers"], result["warnings"]) == (0, [])
     assert target.has("app", "v1", index["digest"])

@@ -14,18 +14,18 @@ from crossdock.imagebuilder import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Con
 from support.command import NOT_FOUND, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_holds, push
-from support.lenient import LenientRegistry
+from support.scripted import ScriptedRegistry
 
 AMD64, ARM64 = ("--platform", "linux/amd64"), ("--platform", "linux/arm64")
 
 
 @pytest.fixture
-def lenient(closing: ExitStack) -> LenientRegistry:
-    return LenientRegistry(closing)
+def lenient(closing: ExitStack) -> ScriptedRegistry:
+    return ScriptedRegistry(closing)
 
 
 @pytest.fixture
-def serve(lenient: LenientRegistry, builder: ImageBuilder) -> Any:
+def serve(lenient: ScriptedRegistry, builder: ImageBuilder) -> Any:
     """Gives a manifest the tag ``v1`` at the source."""
 
     def name(root: Content) -> str:
@@ -53,7 +53,7 @@ def untyped(builder: ImageBuilder, *entries: Content) -> Content:
     return builder.manifest({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": documents})
 
 
-def entries(lenient: LenientRegistry, tag: str = "new") -> list[str]:
+def entries(lenient: ScriptedRegistry, tag: str = "new") -> list[str]:
     return [each["digest"] for each in lenient.document("copy", tag)["manifests"]]
 
 
@@ -61,7 +61,7 @@ def entries(lenient: LenientRegistry, tag: str = "new") -> list[str]:
 
 
 def test_a_new_index_keeps_the_attestations_of_the_chosen_platforms(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     images = [image(builder, each) for each in ("linux/amd64", "linux/arm64", "linux/s390x")]
     about = [builder.attestation(each) for each in images]
@@ -74,7 +74,7 @@ def test_a_new_index_keeps_the_attestations_of_the_chosen_platforms(
 
 
 def test_one_platform_is_its_manifest_and_says_that_attestations_stay(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     images = [image(builder), image(builder, "linux/arm64")]
     source = serve(builder.index([*images, builder.attestation(images[0])]))
@@ -86,7 +86,7 @@ def test_one_platform_is_its_manifest_and_says_that_attestations_stay(
 
 
 def test_an_attestation_that_was_cleaned_up_is_left_out_with_a_warning(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     images = [image(builder), image(builder, "linux/arm64")]
     about = [builder.attestation(each) for each in images]
@@ -102,7 +102,7 @@ def test_an_attestation_that_was_cleaned_up_is_left_out_with_a_warning(
 
 
 def test_platforms_of_different_nested_indexes_become_one_index(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     amd64, arm64, s390x = (image(builder, each) for each in ("linux/amd64", "linux/arm64", "linux/s390x"))
     about = builder.attestation(arm64)
@@ -117,7 +117,7 @@ def test_platforms_of_different_nested_indexes_become_one_index(
 
 
 def test_untyped_indexes_are_searched(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     amd64, arm64 = image(builder), image(builder, "linux/arm64")
     source = serve(untyped(builder, untyped(builder, amd64), untyped(builder, arm64)))
@@ -127,7 +127,7 @@ def test_untyped_indexes_are_searched(
 
 
 def test_an_index_for_each_platform_is_copied_whole(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     amd64, arm64 = image(builder), image(builder, "linux/arm64")
     each = [
@@ -144,7 +144,7 @@ def test_an_index_for_each_platform_is_copied_whole(
 
 
 def test_an_entry_without_a_platform_is_matched_by_its_config(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     amd64, arm64 = unsaid(image(builder)), unsaid(image(builder, "linux/arm64/v8"))
     source = serve(builder.index([builder.helm_chart(), arm64, unsaid(builder.attestation(amd64)), amd64]))
@@ -154,7 +154,7 @@ def test_an_entry_without_a_platform_is_matched_by_its_config(
 
 
 def test_a_stated_platform_counts_before_one_that_only_a_config_tells(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     unstated, stated = unsaid(image(builder)), image(builder)
     source = serve(builder.index([unstated, builder.index([stated])]))
@@ -164,7 +164,7 @@ def test_a_stated_platform_counts_before_one_that_only_a_config_tells(
 
 
 def test_half_a_platform_is_none(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     amd64 = image(builder).having(platform={"os": "linux"})
     source = serve(builder.index([amd64]))
@@ -172,7 +172,7 @@ def test_half_a_platform_is_none(
 
 
 def test_what_is_missing_beside_the_wanted_platform_is_no_obstacle(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     gone, amd64 = unsaid(image(builder, "linux/arm64")), unsaid(image(builder))
     source = serve(builder.index([gone, amd64]))
@@ -186,7 +186,7 @@ def test_what_is_missing_beside_the_wanted_platform_is_no_obstacle(
 
 
 def test_an_entry_that_was_not_chosen_is_left_out_although_its_digest_was(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     arm, amd64 = image(builder, "linux/arm/v6"), image(builder)
     other = arm.having(platform={"os": "linux", "architecture": "arm", "variant": "v7"})
@@ -204,7 +204,7 @@ def test_an_entry_that_was_not_chosen_is_left_out_although_its_digest_was(
 
 @pytest.mark.parametrize("more", [(), AMD64])
 def test_a_missing_platform_lists_what_there_is_and_no_attestations(
-    crossdock: Crossdock, lenient: LenientRegistry, serve: Any, builder: ImageBuilder, more: tuple[str, ...]
+    crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder, more: tuple[str, ...]
 ) -> None:
     amd64, arm = image(builder), image(builder, "linux/arm/v6")
     nested = builder.index([unsaid(image(builder, "linux/riscv64"))])
@@ -236,7 +236,7 @@ def layout(folder: Path, named: str | None, *contents: Content) -> str:
 @pytest.mark.parametrize("named", [None, "v1"])
 @pytest.mark.parametrize("says", [True, False])
 def test_layout_that_lists_the_platforms_itself(
-    crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path, named: str | None, says: bool
+    crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path, named: str | None, says: bool
 ) -> None:
     builder = ImageBuilder(tmp_path / "layout")
     amd64, arm64 = image(builder), image(builder, "linux/arm64")
@@ -256,7 +256,7 @@ def test_layout_that_lists_the_platforms_itself(
 
 
 def test_layout_of_several_images_is_not_one_of_several_platforms(
-    crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path
+    crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path
 ) -> None:
     """Two images of one platform, or of different names: which is meant cannot be told by a platform."""
     builder = ImageBuilder(tmp_path / "layout")
@@ -271,7 +271,7 @@ def test_layout_of_several_images_is_not_one_of_several_platforms(
 
 
 def test_layout_where_one_name_means_an_image_and_its_signature(
-    crossdock: Crossdock, lenient: LenientRegistry, tmp_path: Path
+    crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path
 ) -> None:
     """As cosign and hauler save them: kinds tell them apart, and a digest names one."""
     builder = ImageBuilder(tmp_path / "layout")

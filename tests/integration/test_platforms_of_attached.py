@@ -10,7 +10,7 @@ import pytest
 
 from crossdock.imagebuilder import OCI_CONFIG, OCI_MANIFEST, Content, ImageBuilder
 from support.command import NOT_FOUND, Crossdock, Finished
-from support.lenient import LenientRegistry
+from support.scripted import ScriptedRegistry
 
 AMD64 = ("--platform", "linux/amd64")
 BOTH = (*AMD64, "--platform", "linux/arm64")
@@ -18,14 +18,14 @@ SIGNATURE = "application/vnd.example.signature"
 
 
 @pytest.fixture
-def lenient(closing: ExitStack) -> LenientRegistry:
-    return LenientRegistry(closing)
+def lenient(closing: ExitStack) -> ScriptedRegistry:
+    return ScriptedRegistry(closing)
 
 
 @pytest.fixture
-def other(closing: ExitStack) -> LenientRegistry:
+def other(closing: ExitStack) -> ScriptedRegistry:
     """The target."""
-    registry = LenientRegistry(closing)
+    registry = ScriptedRegistry(closing)
     registry.is_strict = True
     return registry
 
@@ -33,7 +33,7 @@ def other(closing: ExitStack) -> LenientRegistry:
 class Signed:
     """An image ``v1`` of two platforms with a referrer of each manifest, and a signature by cosign."""
 
-    def __init__(self, lenient: LenientRegistry, builder: ImageBuilder) -> None:
+    def __init__(self, lenient: ScriptedRegistry, builder: ImageBuilder) -> None:
         self.images = [
             builder.image([builder.random_layer(100)], f"linux/{each}") for each in ("amd64", "arm64")
         ]
@@ -48,7 +48,7 @@ class Signed:
 
 
 @pytest.fixture
-def signed(lenient: LenientRegistry, builder: ImageBuilder) -> Signed:
+def signed(lenient: ScriptedRegistry, builder: ImageBuilder) -> Signed:
     return Signed(lenient, builder)
 
 
@@ -74,12 +74,14 @@ def cosign(builder: ImageBuilder) -> Content:
     )
 
 
-def mirrored(crossdock: Crossdock, source: LenientRegistry, target: LenientRegistry, *words: str) -> Finished:
+def mirrored(
+    crossdock: Crossdock, source: ScriptedRegistry, target: ScriptedRegistry, *words: str
+) -> Finished:
     command = ("mirror", source.host, target.host, "--repository", "app", "--output", "json")
     return crossdock.ok(*command, *words, "--progress", "none")
 
 
-def entries(registry: LenientRegistry, tag: str, name: str = "app") -> list[str]:
+def entries(registry: ScriptedRegistry, tag: str, name: str = "app") -> list[str]:
     return [each["digest"] for each in registry.document(name, tag)["manifests"]]
 
 
@@ -90,8 +92,8 @@ def entries(registry: LenientRegistry, tag: str, name: str = "app") -> list[str]
 @pytest.mark.parametrize("platforms", [AMD64, BOTH], ids=["one", "two"])
 def test_a_mirror_copies_tags_of_digests_as_they_are(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
-    other: LenientRegistry,
+    lenient: ScriptedRegistry,
+    other: ScriptedRegistry,
     signed: Signed,
     platforms: tuple[str, ...],
     referrers: tuple[str, ...],
@@ -113,8 +115,8 @@ def test_a_mirror_copies_tags_of_digests_as_they_are(
 
 def test_the_entries_of_the_target_stay_in_its_list(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
-    other: LenientRegistry,
+    lenient: ScriptedRegistry,
+    other: ScriptedRegistry,
     signed: Signed,
     tmp_path: Path,
 ) -> None:
@@ -131,8 +133,8 @@ def test_the_entries_of_the_target_stay_in_its_list(
 
 def test_a_list_brings_no_platform_that_was_not_chosen(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
-    other: LenientRegistry,
+    lenient: ScriptedRegistry,
+    other: ScriptedRegistry,
     signed: Signed,
     tmp_path: Path,
 ) -> None:
@@ -145,7 +147,7 @@ def test_a_list_brings_no_platform_that_was_not_chosen(
     assert any("is not replaced" in each for each in warnings)
 
 
-def sign_at(registry: LenientRegistry, folder: Path, subject: Content) -> str:
+def sign_at(registry: ScriptedRegistry, folder: Path, subject: Content) -> str:
     """Give the registry a list with a referrer of its own, whose digest is returned."""
     builder = ImageBuilder(folder / "own", seed=7)
     made = listing(builder, subject)
@@ -161,8 +163,8 @@ def sign_at(registry: LenientRegistry, folder: Path, subject: Content) -> str:
 @pytest.mark.parametrize("platforms", [AMD64, BOTH], ids=["one", "two"])
 def test_a_list_of_copies_copies_tags_of_digests_as_they_are(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
-    other: LenientRegistry,
+    lenient: ScriptedRegistry,
+    other: ScriptedRegistry,
     signed: Signed,
     tmp_path: Path,
     platforms: tuple[str, ...],
@@ -180,7 +182,7 @@ def test_a_list_of_copies_copies_tags_of_digests_as_they_are(
 
 
 def test_single_images_and_charts_are_copied_for_several_platforms(
-    crossdock: Crossdock, lenient: LenientRegistry, other: LenientRegistry, builder: ImageBuilder
+    crossdock: Crossdock, lenient: ScriptedRegistry, other: ScriptedRegistry, builder: ImageBuilder
 ) -> None:
     contents = {
         "arm64": builder.image([builder.random_layer(100)], "linux/arm64"),
@@ -199,8 +201,8 @@ def test_single_images_and_charts_are_copied_for_several_platforms(
 @pytest.mark.parametrize("platforms", [AMD64, BOTH], ids=["one", "two"])
 def test_a_single_image_for_another_platform_is_not_found(
     crossdock: Crossdock,
-    lenient: LenientRegistry,
-    other: LenientRegistry,
+    lenient: ScriptedRegistry,
+    other: ScriptedRegistry,
     builder: ImageBuilder,
     platforms: tuple[str, ...],
 ) -> None:

@@ -10,31 +10,31 @@ from pathlib import Path
 import pytest
 
 from support.command import DONE, NOT_FOUND, SOURCE, USAGE, Crossdock
-from support.mock_registry import Answer, Asked, MockRegistry, Reply
+from support.scripted import Before, Reply, Request, ScriptedRegistry
 
 NOTHING_MATCHED = 12
-Start = Callable[..., MockRegistry]
+Start = Callable[..., ScriptedRegistry]
 
 
 @pytest.fixture
 def start(closing: ExitStack) -> Start:
-    return lambda answer=lambda asked: None, **how: closing.enter_context(MockRegistry(answer, **how).serve())
+    return lambda before=None, **how: ScriptedRegistry(closing, before, is_strict=True, **how)
 
 
-def paged(path: str, member: str, names: list[str], link: str = "", most: int = 4) -> Answer:
+def paged(path: str, member: str, names: list[str], link: str = "", most: int = 4) -> Before:
     """A list of its own page size; `link` is a form with the next page's path in it, empty: none is sent."""
 
-    def answer(asked: Asked) -> Reply | None:
-        if asked.path != path:
+    def before(request: Request) -> Reply | None:
+        if request.path != path:
             return None
-        rest = [name for name in names if name > asked.query.get("last", "")]
-        page = rest[: int(asked.query["n"])] if not link else rest[:most]
+        rest = [name for name in names if name > request.query.get("last", "")]
+        page = rest[: int(request.query["n"])] if not link else rest[:most]
         headers = {}
         if link and len(rest) > most:
             headers["Link"] = link.format(f"{path}?last={page[-1]}&n={most}")
         return Reply.json({member: page}, **headers)
 
-    return answer
+    return before
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_signature_on_the_second_page_of_tags_is_found(crossdock: Crossdock, s
     fillers = [f"sha256-{number:064x}.sig" for number in range(1100)]
     tags = sorted([*fillers, f"{stem}.sig", "v1"])
     source.image("app", f"{stem}.sig", "signature")
-    source.answer = paged("/v2/app/tags/list", "tags", tags)
+    source.before = paged("/v2/app/tags/list", "tags", tags)
     crossdock.copy(f"{source.host}/app:v1", f"{target.host}/app:v1")
     assert target.tags("app") == [f"{stem}.sig", "v1"]
 
@@ -103,8 +103,8 @@ def test_a_signature_on_the_second_page_of_tags_is_found(crossdock: Crossdock, s
 def test_a_list_that_is_not_whole_is_an_error_that_says_so(
     crossdock: Crossdock, start: Start, words: tuple[str, ...], path: str, link: str, said: str
 ) -> None:
-    def answer(asked: Asked) -> Reply | None:
-        if asked.path != path:
+    def before(request: Request) -> Reply | None:
+        if request.path != path:
             return None
         document = {
             "tags": ["v1"],
@@ -113,7 +113,7 @@ def test_a_list_that_is_not_whole_is_an_error_that_says_so(
         }
         return Reply.json(document, Link=link)
 
-    source = start(answer)
+    source = start(before)
     crossdock.fail(*(word.format(source.host) for word in words), code=SOURCE, naming=[said, source.host])
 
 
@@ -121,12 +121,12 @@ def test_a_list_that_is_not_whole_is_an_error_that_says_so(
     "odd", [None, 7, {}, "", "bad tag", "x/y", "-x", "é", "a" * 129, "\x1b[31mred"], ids=repr
 )
 def test_a_tag_that_is_none_ends_nothing(crossdock: Crossdock, start: Start, odd: object) -> None:
-    def answer(asked: Asked) -> Reply | None:
-        if asked.path != "/v2/team/app/tags/list":
+    def before(request: Request) -> Reply | None:
+        if request.path != "/v2/team/app/tags/list":
             return None
         return Reply.json({"name": "team/app", "tags": ["v1", odd]})
 
-    source, target = start(answer), start()
+    source, target = start(before), start()
     image, other = source.image("team/app", "v1"), source.image("team/other", "v2", "2")
     report = crossdock.home / "report.json"
     done = crossdock.ok(
@@ -148,10 +148,10 @@ def test_a_tag_that_is_none_ends_nothing(crossdock: Crossdock, start: Start, odd
     "odd", [None, 7, {}, "", "Upper/Case", "a//b", "/a", "a/", "é", "a b", "a" * 256], ids=repr
 )
 def test_a_repository_that_is_none_ends_nothing(crossdock: Crossdock, start: Start, odd: object) -> None:
-    def answer(asked: Asked) -> Reply | None:
-        return Reply.json({"repositories": [odd, "team/app"]}) if asked.path == "/v2/_catalog" else None
+    def before(request: Request) -> Reply | None:
+        return Reply.json({"repositories": [odd, "team/app"]}) if request.path == "/v2/_catalog" else None
 
-    source, target = start(answer), start()
+    source, target = start(before), start()
     image = source.image("team/app", "v1")
     done = crossdock.ok("mirror", source.host, target.host, "--output", "json", "--progress", "none")
     assert target.has("team/app", "v1", image["digest"])
@@ -176,14 +176,14 @@ def test_a_name_too_long_behind_the_targets_prefix_fails_alone(crossdock: Crossd
 def test_an_entry_of_azures_lists_that_is_none_is_left_out(crossdock: Crossdock, start: Start) -> None:
     entry = {"digest": f"sha256:{7:064x}", "tags": ["v1"]}
 
-    def answer(asked: Asked) -> Reply | None:
-        if asked.path == "/acr/v1/team/app/_manifests":
+    def before(request: Request) -> Reply | None:
+        if request.path == "/acr/v1/team/app/_manifests":
             return Reply.json({"manifests": [entry, None, {"digest": "none"}, 7]})
-        if asked.path == "/acr/v1/team/app/_tags":
+        if request.path == "/acr/v1/team/app/_tags":
             return Reply.json({"tags": [{"name": "v1"}, {"name": "bad tag"}, None]})
         return None
 
-    source = start(answer)
+    source = start(before)
     listed = crossdock.ok("acr", "manifest", "list-metadata", f"{source.host}/team/app")
     assert json.loads(listed.stdout) == [entry]
     words = "list of manifests of team/app: 3 invalid entries were left out: null, dict, 7"
@@ -198,13 +198,13 @@ def test_azures_pages_without_links_are_continued_behind_the_last_digest(
 ) -> None:
     digests = [f"sha256:{number:064x}" for number in range(230)]
 
-    def answer(asked: Asked) -> Reply | None:
-        if asked.path != "/acr/v1/team/app/_manifests":
+    def before(request: Request) -> Reply | None:
+        if request.path != "/acr/v1/team/app/_manifests":
             return None
-        rest = [digest for digest in digests if digest > asked.query.get("last", "")]
-        return Reply.json({"manifests": [{"digest": digest} for digest in rest[: int(asked.query["n"])]]})
+        rest = [digest for digest in digests if digest > request.query.get("last", "")]
+        return Reply.json({"manifests": [{"digest": digest} for digest in rest[: int(request.query["n"])]]})
 
-    source = start(answer)
+    source = start(before)
     listed = crossdock.ok("acr", "manifest", "list-metadata", f"{source.host}/team/app")
     assert [each["digest"] for each in json.loads(listed.stdout)] == digests
     top = crossdock.ok("acr", "manifest", "list-metadata", f"{source.host}/team/app", "--top", "100")
@@ -270,7 +270,7 @@ def test_a_repository_that_is_named_and_missing_is_not_mirrored_again(
     crossdock: Crossdock, start: Start
 ) -> None:
     unknown = Reply.error(404, "NAME_UNKNOWN")
-    source = start(lambda asked: unknown if asked.path.startswith("/v2/team/xyz/") else None)
+    source = start(lambda request: unknown if request.path.startswith("/v2/team/xyz/") else None)
     target = start()
     source.image("team/app", "v1")
     words = ("mirror", source.host, target.host, "--progress", "none", "--repository", "team/xyz")
@@ -284,7 +284,7 @@ def test_a_repository_that_is_named_and_missing_is_not_mirrored_again(
 
 def test_a_list_that_is_too_long_says_nothing_of_tags(crossdock: Crossdock, start: Start) -> None:
     body = b'{"tags": ["' + b"a" * (16 << 20) + b'"]}'
-    source = start(lambda asked: Reply(200, body=body) if asked.path.endswith("/tags/list") else None)
+    source = start(lambda request: Reply(200, body=body) if request.path.endswith("/tags/list") else None)
     for words in (("tags", f"{source.host}/app"), ("acr", "repository", "show-tags", f"-n{source.host}")):
         more = ("--repository", "app") if words[0] == "acr" else ()
         line = crossdock.fail(*words, *more, code=SOURCE, naming=["over the limit of 16777216 bytes"])

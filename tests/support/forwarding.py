@@ -1,4 +1,4 @@
-"""Proxies in threads that lead to one port, whatever is asked for: CONNECT (by TLS or without), SOCKS5."""
+"""Forward proxies in threads that lead to one port, whatever the request names: CONNECT, SOCKS5."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from contextlib import suppress
 
 
 class ForwardingProxy:
-    """Listens on loopback until `close`. ``asked`` holds what was to be connected to, as ``host:port``."""
+    """Listens on loopback until `close`. ``asked`` holds the requested ``host:port`` of each connection."""
 
     def __init__(self, upstream: int, kind: str, tls: ssl.SSLContext | None = None) -> None:
         """`kind` is ``connect`` or ``socks5``."""
         self.asked: list[str] = []
+        self.authorizations: list[str] = []  # the Proxy-Authorization of each CONNECT
         proxy = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 with suppress(OSError):
-                    place = _socks(self.request) if kind == "socks5" else _connect(self.request)
-                    proxy.asked.append(place)
+                    if kind == "socks5":
+                        proxy.asked.append(_socks(self.request))
+                    else:
+                        proxy._connect(self.request)
                     with socket.create_connection(("127.0.0.1", upstream)) as there:
                         _both_ways(self.request, there)
 
@@ -38,6 +41,16 @@ class ForwardingProxy:
         self._server.server_close()
         self._thread.join()
 
+    def _connect(self, sock: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += _read(sock, 1)
+        first, *lines = head.decode().split("\r\n")
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        self.asked.append(first.split()[1])
+        self.authorizations.append(fields.get("proxy-authorization", ""))
+        sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
 
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
@@ -45,17 +58,7 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 64
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up are none of a test's business."""
-
-
-def _connect(sock: socket.socket) -> str:
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        if not (byte := sock.recv(1)):
-            raise OSError("no request")
-        head += byte
-    sock.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    return head.split()[1].decode()
+        """Clients may disconnect at any time."""
 
 
 def _socks(sock: socket.socket) -> str:

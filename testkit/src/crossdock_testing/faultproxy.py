@@ -1,6 +1,6 @@
-"""A reverse proxy on loopback that breaks exactly what it is told, exactly as often as it says.
+"""A reverse proxy on loopback that applies planned faults, each exactly as often as planned.
 
-It stands before a real registry or file server, so everything but the fault is real:
+It stands in front of a real registry or file server, so everything but the fault is real:
 
     with FaultProxy("127.0.0.1:5000") as proxy:
         cut = proxy.add(Fault("GET */blobs/*", nth=2, breaks=Break("reset", at=300_000)))
@@ -8,11 +8,11 @@ It stands before a real registry or file server, so everything but the fault is 
         assert cut.reached.is_set()
         assert proxy.violations == []
 
-It runs in a thread of its own with an event loop of its own, and can be used from any code, asynchronous or
-not. What it saw is in `seen`; what a client did against the rules of HTTP/1.1 in `violations`: such a request
-is answered with 400 and its connection closed. A planned function that raises is noted there, too. Every
-request goes to the registry over a connection of its own; bodies are streamed. Secrets (credentials,
-permissions in a query) are passed on and not recorded.
+It runs an event loop in a thread of its own and can be used from any code, asynchronous or not. `seen`
+records the requests, `violations` the client's breaches of HTTP/1.1: such a request gets 400 and its
+connection is closed. A planned function that raises is recorded there, too. Every request goes to the
+registry over a connection of its own; bodies are streamed. Secrets (credentials, permissions in a query) are
+forwarded and not recorded.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class FaultProxy:
         self.hostname = hostname
         self.port = 0
         self._connections = 0
-        self._lock = threading.RLock()  # a matcher may call `count`
+        self._lock = threading.RLock()  # reentrant, because a matcher may call `count`
         self._ended = threading.Condition(self._lock)
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -75,11 +75,11 @@ class FaultProxy:
             raise self._failure
 
     def __repr__(self) -> str:
-        return f"<FaultProxy {self.url} before {self.upstream}>"
+        return f"<FaultProxy {self.url} in front of {self.upstream}>"
 
     @property
     def host(self) -> str:
-        """``host:port`` as it stands in references."""
+        """``host:port`` as references have it."""
         return f"{self.hostname}:{self.port}"
 
     @property
@@ -89,31 +89,31 @@ class FaultProxy:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a Host header may say."""
+        """The permitted values of a Host header."""
         return tuple(f"{name}:{self.port}" for name in (self.hostname, "127.0.0.1", "localhost"))
 
     def add(self, fault: Fault) -> Fault:
-        """Plan a fault. Of several that match a request the first planned is applied; each counts its own."""
+        """Plan a fault. If several match a request, the first one planned is applied; all count the match."""
         with self._lock:
             self.faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """Forget every planned fault and everything seen."""
+        """Drop all planned faults and everything recorded."""
         with self._lock:
             self.faults.clear()
             self.seen.clear()
             self.violations.clear()
 
     def count(self, match: Callable[[Seen], bool]) -> int:
-        """How many requests so far match."""
+        """How many recorded requests match."""
         with self._lock:
             return sum(match(seen) for seen in self.seen)
 
     def settle(self, timeout_s: float = 10.0) -> None:
-        """Wait until every request seen has ended or stalls, so that all of its `Seen` can be judged.
+        """Wait until every recorded request has ended or stalls, so that its `Seen` is complete.
 
-        A client has the last byte of an answer before the proxy has written down that it was the last. Raises
+        A client receives the last byte of a response before the proxy records that it was the last. Raises
         `TimeoutError`.
         """
         with self._ended:
@@ -121,9 +121,9 @@ class FaultProxy:
                 raise TimeoutError(f"a request through {self!r} has not ended within {timeout_s:g} s")
 
     def close(self) -> None:
-        """Stop listening, end stalls, break every connection and wait for the thread. Safe to call twice."""
+        """Stop listening, end stalls, abort every connection and join the thread. Safe to call twice."""
         if self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # it ended by itself just now
+            with contextlib.suppress(RuntimeError):  # the loop has just ended
                 self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
 
@@ -138,21 +138,21 @@ class FaultProxy:
     # -- for `Relay`, in the proxy's thread ----------------------------------------------------------------
 
     def take(self, seen: Seen) -> tuple[Fault | None, int]:
-        """Record the request; the fault for it, and its number."""
+        """Record a request. Returns the fault for it, if any, and its number."""
         with self._lock:
             self.seen.append(seen)
             matching = [f for f in self.faults if not f.before_requests and f.matches(seen)]
             return _first(matching), len(self.seen)
 
     def end(self, seen: Seen, how: str) -> None:
-        """The request has ended; the first way it is said to have counts."""
+        """Record how the request ended; the first call counts."""
         with self._ended:
             seen.ended_at = seen.ended_at or time.monotonic()
             seen.ended = seen.ended or how
             self._ended.notify_all()
 
     def take_for_connection(self) -> Fault | None:
-        """The fault for a connection that was just accepted."""
+        """The fault for a connection that was just accepted, if any."""
         with self._lock:
             return _first([fault for fault in self.faults if fault.before_requests])
 
@@ -178,7 +178,7 @@ class FaultProxy:
             try:
                 await Relay(self, Wire(reader, writer), self._connections).run(self.tls)
             except asyncio.CancelledError:
-                pass  # the proxy stops; the streams' own callback would log it
+                pass  # the proxy is stopping; the callback of asyncio's streams would log it
             finally:
                 relays.discard(task)
 
@@ -193,6 +193,6 @@ class FaultProxy:
 
 
 def _first(matching: list[Fault]) -> Fault | None:
-    """Count the match for each; the first whose turn it is."""
+    """Count the match for each fault; return the first one that is due."""
     due = [fault for fault in matching if fault.take()]
     return due[0] if due else None

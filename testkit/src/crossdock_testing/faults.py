@@ -28,30 +28,32 @@ HeaderList = list[tuple[str, str]]
 
 How = Literal["close", "cut", "reset", "stall"]
 """``close``: in order, over TLS after close_notify. ``cut``: FIN alone, over TLS without close_notify.
-``reset``: RST. ``stall``: not one more byte is sent or taken, the connection stays."""
+``reset``: RST. ``stall``: nothing more is sent or read, and the connection stays open."""
 
 Where = Literal["connect", "handshake", "request", "head", "body", "blob", "idle"]
-"""``connect``: the connection was accepted, nothing was read. ``handshake``: the TLS ClientHello has come;
-inside the server's part. ``request``: inside the request's body. ``head``: the registry has acted; inside the
-head of its answer. ``body``: inside the answer's body. ``blob``: the same, in answers that hold the byte,
-counted from the start of the blob. ``idle``: after a whole answer, the connection being kept."""
+"""``connect``: after accept, before anything is read. ``handshake``: after the TLS ClientHello, inside the
+server's part. ``request``: inside the request's body. ``head``: after the registry has acted, inside the head
+of its response. ``body``: inside the response's body. ``blob``: the same, in responses that hold the byte,
+counted from the start of the blob. ``idle``: after a whole response, while the connection is kept."""
 
 
 @dataclass
 class Seen:
-    """One request as it arrived, and what became of it; the last five fields are filled as it goes."""
+    """One request as it arrived, and its outcome; the last five fields are filled while it is served."""
 
     method: str
     path: str  # path and query as sent; of the query, values that may be secrets are hidden
     headers: dict[str, str]  # names in lower case; of credentials only the scheme
     connection: int = 1  # on which connection, the first is 1
     earlier: int = 0  # requests before it on the same connection
-    at: float = field(default_factory=time.monotonic)  # when, to tell whether a Retry-After was waited for
+    at: float = field(
+        default_factory=time.monotonic
+    )  # when; shows whether the client waited for a Retry-After
     ended_at: float = 0.0  # when it ended, on the same clock
-    status: int = 0  # as answered; 0: not answered
-    received: int = 0  # bytes of the request's body that were taken
-    sent: int = 0  # bytes of the answer's body that were sent
-    ended: str = ""  # "whole", how the connection was broken, or "left" by the client; empty: under way
+    status: int = 0  # of the response; 0: none
+    received: int = 0  # bytes of the request's body that were read
+    sent: int = 0  # bytes of the response's body that were sent
+    ended: str = ""  # "whole", how the connection was broken, or "left" by the client; empty: running
 
     @property
     def range(self) -> str:
@@ -64,16 +66,16 @@ class Seen:
         return int(self.headers.get("content-length", "0"))
 
     def is_blob_get(self, digest: str = "") -> bool:
-        """A GET of a blob (of this digest)."""
+        """Whether it is a GET of a blob (of this digest)."""
         return self.method == "GET" and "/blobs/" in self.path and digest in self.path
 
     def is_upload_body(self) -> bool:
-        """A PUT or PATCH of an upload session that carries bytes."""
+        """Whether it is a PUT or PATCH of an upload session with a body."""
         carries = self.body_size > 0 or "transfer-encoding" in self.headers
         return self.method in ("PUT", "PATCH") and "/blobs/uploads/" in self.path and carries
 
     def is_upload_start(self) -> bool:
-        """The POST that opens an upload session."""
+        """Whether it is the POST that opens an upload session."""
         return self.method == "POST" and "/blobs/uploads/" in self.path
 
 
@@ -81,8 +83,8 @@ class Seen:
 class Break:
     """Where the connection breaks, and how.
 
-    `at` counts the bytes of `where` that still pass: 0 none, -1 all but the last, -2 all but two …, None: as
-    many as the proxy's seed says. Inside a body of unknown size, negative and None count as 0.
+    `at` counts the bytes of `where` that are still sent: 0 none, -1 all but the last, -2 all but two …, None:
+    a number that the proxy's seed decides. In a body of unknown size, negative numbers and None count as 0.
     """
 
     how: How
@@ -96,7 +98,7 @@ AS_SENT = "{target}"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer that the registry never gave. Content-Length is added unless `headers` frame the body.
+    """A response that the registry never sent. Content-Length is added unless `headers` frame the body.
 
     `AS_SENT` in a header's value becomes the target of the request, path and query as they were sent.
     """
@@ -112,31 +114,31 @@ Rewrite = Callable[[int, HeaderList], tuple[int, HeaderList]]
 
 @dataclass
 class Fault:
-    """What happens to the requests from the `nth` match of `on` on, `times` of them.
+    """What happens to `times` requests, from the `nth` match of `on` on.
 
-    `on` is a function, or a pattern ``METHOD PATH``: methods parted by ``|`` or ``*``, a blank, the path
+    `on` is a function, or a pattern ``METHOD PATH``: methods separated by ``|`` or ``*``, a space, the path
     (without query) with ``*``, ``?`` and ``[…]`` as in `fnmatch`. For breaks at ``connect`` and ``handshake``
-    there is no request yet: connections are counted instead and `on` is not looked at.
+    there is no request yet: connections are counted instead, and `on` is ignored.
     """
 
     on: str | Matcher = "* *"
     nth: int = 1
-    times: int | None = 1  # None: always from then on
+    times: int | None = 1  # None: all from then on
     breaks: Break | None = None
-    # Say this instead of asking the registry. Bytes are sent as they are, and then the connection is closed.
+    # Respond with this instead of the registry. Bytes are sent as they are; then the connection is closed.
     answer: Answer | bytes | Callable[[Seen], Answer | bytes] | None = None
-    # Bytes of the request's body taken before `answer`; None: all. Short of all, the connection ends with it.
+    # Bytes of the request's body to read before `answer`; None: all. If not all, the connection is closed.
     answer_after: int | None = 0
     strip_range: bool = False  # forward without Range: 200 and everything
-    widen: int = 0  # forward with a range that ends so many bytes later: a 206 with more than asked for
-    head: Rewrite | None = None  # rewrites status and headers of the answer; the body is framed as they say
+    widen: int = 0  # forward with a range that ends so many bytes later: a 206 with more than requested
+    head: Rewrite | None = None  # rewrites status and headers of the response, which frame the body
     flip_at: int | None = None  # flip a bit of the byte at this offset, counted from the start of the blob
     rate: float | None = None  # bytes a second
-    # Of `flip_at` and `rate`. ``body``: request and answer bodies alike. ``head``: the answer's, for `rate`.
+    # Of `flip_at` and `rate`. ``body``: of requests and responses. ``head``: of the response, for `rate`.
     # ``handshake``: the server's part of it; connections are counted, not requests.
     within: Literal["handshake", "head", "body"] = "body"
-    extra: bytes = b""  # sent behind the body
-    passes: int | None = None  # only so much of the request's body, framed as if it were all
+    extra: bytes = b""  # sent after the body
+    passes: int | None = None  # forward only so many bytes of the request's body, framed as if they were all
     reached: threading.Event = field(default_factory=threading.Event)  # set when the fault happens
     when_reached: Callable[[], object] | None = (
         None  # called in the proxy's thread when it happens, before it
@@ -151,13 +153,13 @@ class Fault:
 
     @property
     def before_requests(self) -> bool:
-        """It is for connections, not for requests."""
+        """Whether it is for connections, not for requests."""
         if self.breaks is None:
             return self.within == "handshake"
         return self.breaks.where in ("connect", "handshake")
 
     def matches(self, seen: Seen) -> bool:
-        """Whether `on` fits the request."""
+        """Whether `on` matches the request."""
         if callable(self.on):
             return self.on(seen)
         methods, path = self.on.split(" ")
@@ -165,18 +167,18 @@ class Fault:
         return fits and fnmatchcase(seen.path.partition("?")[0], path)
 
     def take(self) -> bool:
-        """Count one match; whether the fault is for it."""
+        """Count one match. Returns whether the fault is due."""
         self.matched += 1
         return self.matched >= self.nth and (self.times is None or self.matched < self.nth + self.times)
 
     def happens(self) -> None:
-        """The moment has come."""
+        """Note that the fault happens now."""
         if self.when_reached is not None:
             self.when_reached()
         self.reached.set()
 
 
-# -- answers -----------------------------------------------------------------------------------------------
+# -- responses ---------------------------------------------------------------------------------------------
 
 _CODES = {
     401: "UNAUTHORIZED",
@@ -191,8 +193,8 @@ _CODES = {
 def error(status: int, code: str = "", **headers: str) -> Answer:
     """A registry's error document (distribution-spec, "Error Codes"); `headers` with ``_`` for ``-``.
 
-    401, 403, 404 (an upload that is unknown), 413, 416 and 429 have their usual code; others, such as 500,
-    502 and 503, are plain text, as a proxy in front of a registry answers.
+    401, 403, 404 (an unknown upload), 413, 416 and 429 have their usual code; others, such as 500, 502 and
+    503, are plain text, as from a proxy in front of a registry.
     """
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     code = code or _CODES.get(status, "")
@@ -203,12 +205,12 @@ def error(status: int, code: str = "", **headers: str) -> Answer:
 
 
 def retry_after(wait: int | str, status: int = 429) -> Answer:
-    """An answer that asks to come back later; `wait`: seconds, or whatever else shall stand there."""
+    """A response with Retry-After; `wait`: seconds, or any other value."""
     return error(status, "TOOMANYREQUESTS", Retry_After=str(wait))
 
 
 def expired_url() -> Answer:
-    """What S3 says when the signature in a URL has run out."""
+    """S3's response when the signature in a URL has expired."""
     return Answer(403, {"Content-Type": "application/xml"}, b"<Error><Code>AccessDenied</Code></Error>")
 
 
@@ -231,7 +233,7 @@ def redirect_upload(base: str, status: int = 307) -> Answer:
 
 
 def set_header(name: str, value: str, status: int | None = None) -> Rewrite:
-    """Replace one header (and the status)."""
+    """Replace one header, and the status if given."""
 
     def rewrite(was: int, headers: HeaderList) -> tuple[int, HeaderList]:
         return status or was, [*_without(headers, name), (name, value)]
@@ -240,7 +242,7 @@ def set_header(name: str, value: str, status: int | None = None) -> Rewrite:
 
 
 def add_header(name: str, value: str) -> Rewrite:
-    """Add one more header, whether or not there is one of that name."""
+    """Add a header, even if there is one of that name."""
     return lambda status, headers: (status, [*headers, (name, value)])
 
 
@@ -255,7 +257,7 @@ def as_chunked(status: int, headers: HeaderList) -> tuple[int, HeaderList]:
 
 
 def content_length(change: int) -> Rewrite:
-    """State a length that is wrong by `change`; where the body falls short, the connection ends with it."""
+    """State a length that is wrong by `change`; if the body is shorter, the connection ends after it."""
 
     def rewrite(status: int, headers: HeaderList) -> tuple[int, HeaderList]:
         return status, [
@@ -270,7 +272,7 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 def content_range(*, shift: int = 0, end: int = 0, total: int = 0) -> Rewrite:
-    """State another Content-Range: moved by `shift`, its end by `end` more, the whole's size by `total`."""
+    """Change Content-Range: move it by `shift`, its end by `end` more, the total size by `total`."""
 
     def rewrite(status: int, headers: HeaderList) -> tuple[int, HeaderList]:
         def change(match: re.Match[str]) -> str:

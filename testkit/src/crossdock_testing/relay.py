@@ -1,4 +1,4 @@
-"""One client connection of a fault proxy: requests in, the registry's answers out, broken as a fault says."""
+"""One client connection of a fault proxy: requests in, the registry's responses out, with faults applied."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Relay:
         self._number = number
         self._fault = _NOTHING
         self._seen = Seen("", "", {})
-        self._is_read = False  # the request's body has come as a whole
-        self._begins_at = 0  # in the blob: what the answer begins with
+        self._is_read = False  # whether the whole body of the request was read
+        self._begins_at = 0  # the offset in the blob of the response's first byte
         self._chance = random.Random()
 
     async def run(self, tls: ssl.SSLContext | None) -> None:
-        """Serve. Returns when the connection is over; every way to be over is one for a proxy of faults."""
+        """Serve until the connection ends, in whatever way."""
         try:
             await self._begin(tls)
             served = 0
@@ -83,7 +83,7 @@ class Relay:
             await self._wire.accept_tls(tls, self._shake if self._fault.before_requests else None)
 
     async def _shake(self, data: bytes) -> None:
-        """The server's next words of the TLS handshake."""
+        """Send the server's next part of the TLS handshake."""
         fault = self._fault
         if fault.flip_at is not None and fault.flip_at < len(data):
             data = _flip(data, fault.flip_at)
@@ -102,7 +102,7 @@ class Relay:
     # -- one request ---------------------------------------------------------------------------------------
 
     async def _next(self, served: int) -> bool:
-        """Serve one request; whether the connection goes on."""
+        """Serve one request. Returns whether the connection stays open."""
         wire = self._wire
         self._seen = Seen("", "", {})
         data = await wire.until(b"\r\n\r\n", MAX_HEAD)
@@ -138,7 +138,7 @@ class Relay:
             raise BadRequest(f"Host {host} is not this server")
 
     async def _request_body(self, head: Head, stop: int | None) -> AsyncIterator[bytes]:
-        """The request's body as far as the fault lets it come."""
+        """The request's body, as far as the fault permits."""
         if "100-continue" in head.get("expect").lower() and (head.length or head.is_chunked):
             await self._wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         async for piece in self._wire.body(head):
@@ -152,7 +152,7 @@ class Relay:
             yield piece
         self._is_read = True
 
-    # -- an answer of the fault's own ----------------------------------------------------------------------
+    # -- a response of the fault's own ---------------------------------------------------------------------
 
     async def _say(self, answer: Answer | bytes, body: AsyncIterator[bytes], target: str) -> bool:
         limit = self._fault.answer_after
@@ -171,7 +171,7 @@ class Relay:
             headers.append(("Content-Length", str(len(answer.body))))
         return await self._answer(answer.status, "", headers, _pieces(answer.body), len(answer.body))
 
-    # -- the registry's answer -----------------------------------------------------------------------------
+    # -- the registry's response ---------------------------------------------------------------------------
 
     async def _forward(self, head: Head, body: AsyncIterator[bytes]) -> bool:
         reader, writer = await asyncio.open_connection(
@@ -195,14 +195,14 @@ class Relay:
                 kept.append(("Transfer-Encoding", "chunked"))
             begins = re.match(r"bytes (\d+)-", answer.get("content-range"))
             self._begins_at = int(begins[1]) if begins else 0
-            if not (head.length or head.is_chunked):  # else it was the request's that was flipped
+            if not (head.length or head.is_chunked):  # else the request's body was flipped
                 pieces = self._flipped(self._begins_at, pieces)
             return await self._answer(status, answer.second, kept, pieces, size)
         finally:
             upstream.drop()
 
     async def _pass_on(self, head: Head, body: AsyncIterator[bytes], upstream: Wire) -> None:
-        """The request's body to the registry, unless that has had enough of it and closes."""
+        """Forward the request's body, until the registry closes the connection."""
         if self._fault.passes is not None:
             self._fault.happens()
         first = re.match(r"(\d+)-", head.get("content-range"))
@@ -211,7 +211,7 @@ class Relay:
                 await upstream.send(b"%x\r\n%b\r\n" % (len(piece), piece) if head.is_chunked else piece)
             except ConnectionError:
                 self._is_read = False
-                return  # its answer tells why
+                return  # its response says why
         if head.is_chunked:
             await upstream.send(b"0\r\n\r\n")
 
@@ -226,7 +226,7 @@ class Relay:
         while True:
             data = await upstream.until(b"\r\n\r\n", MAX_HEAD)
             if not data:
-                raise ConnectionResetError("the registry closed the connection without an answer")
+                raise ConnectionResetError("the registry closed the connection without a response")
             answer = parse_answer(data)
             if answer.first >= "200":
                 return answer
@@ -247,7 +247,7 @@ class Relay:
         if head.is_chunked:
             lines.append("Transfer-Encoding: chunked")
         if self._proxy.tls is not None:
-            lines.append("X-Forwarded-Proto: https")  # what docker-registry builds its Locations from
+            lines.append("X-Forwarded-Proto: https")  # docker-registry builds its Locations from it
         return ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode("latin-1")
 
     async def _flipped(self, offset: int, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -266,7 +266,7 @@ class Relay:
     async def _answer(
         self, status: int, reason: str, headers: HeaderList, pieces: AsyncIterable[bytes], size: int | None
     ) -> bool:
-        """Send an answer; whether the connection can go on. `size`: of the body, None when nobody knows."""
+        """Send a response of `size` bytes (None: unknown). Returns whether the connection stays open."""
         fault, wire, seen = self._fault, self._wire, self._seen
         if fault.head is not None:
             status, headers = fault.head(status, headers)
@@ -276,7 +276,7 @@ class Relay:
         if not self._is_read or not (bodyless or _framed(headers)):
             headers = [*headers, ("Connection", "close")]
         if self._is_read and await wire.is_ahead():
-            raise BadRequest("more was sent before the answer had come (pipelining)")
+            raise BadRequest("more was sent before the response (pipelining)")
         seen.status = status
         await self._send_up_to(_encode(status, reason, headers), "head")
         chunked = any(name.lower() == "transfer-encoding" for name, _ in headers)
@@ -314,7 +314,7 @@ class Relay:
             await self._break()
 
     def _paced(self, piece: bytes, where: Where) -> list[bytes]:
-        """The piece, cut so small that its rate is even."""
+        """The piece, cut small enough for an even rate."""
         if self._fault.rate is None or self._fault.within != where or not piece:
             return [piece] if piece else []
         step = max(1, int(self._fault.rate / 20))
@@ -344,7 +344,7 @@ class Relay:
         return at
 
     def _stop_in_body(self, size: int | None) -> int | None:
-        """After how many bytes of the answer's body the connection breaks; None: not there."""
+        """After how many bytes of the response's body the connection breaks; None: not there."""
         if not self._is_broken_at("blob"):
             return self._stop_at("body", size)
         assert self._fault.breaks is not None

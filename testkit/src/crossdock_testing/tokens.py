@@ -1,10 +1,8 @@
-"""A real token service on loopback: what docker-registry's ``auth: token`` trusts, and what clients must ask.
+"""A real token service on loopback, which docker-registry's ``auth: token`` trusts.
 
 It speaks both forms of the distribution token protocol, GET with Basic and POST with OAuth2 grants, signs
-JSON web tokens (ES256, certificate in ``x5c``) and writes down every request, so that tests can count them.
-The server runs in a thread of its own: synchronous and asynchronous tests use it alike.
-
-Needs the package ``cryptography``, which is no dependency of crossdock itself.
+JSON web tokens (ES256, certificate in ``x5c``) and records every request, so that tests can count them.
+The server runs in a thread of its own, so synchronous and asynchronous tests can use it.
 """
 
 from __future__ import annotations
@@ -30,16 +28,16 @@ ANONYMOUS = ""
 EVERYTHING: Mapping[str, Collection[str]] = {"*": ("*",)}
 
 REGISTRY_LEEWAY_S = 60.0
-"""docker-registry 2.8 accepts a token for so long after its ``exp`` (registry/auth/token: Leeway)."""
+"""docker-registry 2.8 accepts a token this long after its ``exp`` (registry/auth/token: Leeway)."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """One request to the service and what came of it."""
+    """One request to the service, and its outcome."""
 
     method: str
     status: int
-    user: str  # who was recognized; empty: anonymous, or nobody
+    user: str  # empty: anonymous, or not recognized
     service: str
     scopes: tuple[str, ...]
     grant: str = ""  # POST only
@@ -48,7 +46,7 @@ class TokenRequest:
 
 
 class _Refused(Exception):
-    """The credentials are wrong or the form is not spoken; ``args``: status and words."""
+    """The credentials are wrong or the form is not supported; ``args``: status and message."""
 
 
 class TokenServer:
@@ -70,8 +68,8 @@ class TokenServer:
         grant.
 
         `rights`: actions by repository by user, ``*`` for any repository or action; users that it does not
-        name may do everything, `ANONYMOUS` nothing. Tokens are refused by docker-registry after `lifetime_s`;
-        `announced_s` is the ``expires_in`` that clients are told, by default the same, 0 to leave it out.
+        name may do everything, `ANONYMOUS` nothing. docker-registry refuses tokens after `lifetime_s`;
+        `announced_s` is the ``expires_in`` of responses, by default the same, 0 to leave it out.
         """
         self.users = dict(users or {})
         self.rights = dict(rights or {})
@@ -94,7 +92,7 @@ class TokenServer:
 
     @property
     def realm(self) -> str:
-        """The service's address, as a challenge names it."""
+        """The URL of the service, as challenges name it."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/token"
 
     def start(self) -> None:
@@ -149,7 +147,7 @@ class TokenServer:
     def _add_routes(self, app: web.Application) -> None:
         app.router.add_route("*", "/token", self._answer)
 
-    # -- what a registry needs -----------------------------------------------------------------------
+    # -- for registries ------------------------------------------------------------------------------
 
     def registry_auth(self, directory: Path) -> dict[str, Any]:
         """The ``auth`` section of docker-registry's configuration; writes a certificate to `directory`."""
@@ -172,7 +170,7 @@ class TokenServer:
         return pem
 
     def mint(self, scopes: Collection[str] = (), user: str = "test") -> str:
-        """A token for exactly these scopes, nobody asked."""
+        """A token for exactly these scopes, without a request."""
         return self._sign(user, [_access(scope) for scope in scopes])
 
     # -- the protocol --------------------------------------------------------------------------------
@@ -197,8 +195,8 @@ class TokenServer:
             if announced:
                 body["expires_in"] = announced if announced % 1 else int(announced)
         except _Refused as refusal:
-            status, words = refusal.args
-            body = {"details": words}
+            status, message = refusal.args
+            body = {"details": message}
         self.requests.append(
             TokenRequest(
                 request.method,

@@ -1,8 +1,8 @@
 """One end of an HTTP/1.1 connection for the fault proxy: bytes, TLS in memory, and every way to end it.
 
-TLS runs over `ssl.MemoryBIO`, because a server that hands its socket to a TLS stream can no longer send half
-a record, or a FIN without close_notify. The reading of requests is strict on purpose: a client that frames
-its requests carelessly must fail its tests here, not at a registry that reads them in another way.
+TLS runs over `ssl.MemoryBIO`, because a server with a TLS stream cannot send half a record, or a FIN without
+close_notify. Requests are parsed strictly on purpose: a client with careless framing must fail its tests
+here, not at a registry that parses it differently.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from crossdock.transport.state import unacknowledged
 
 PIECE = 64 * 1024
 MAX_HEAD = 64 * 1024
-LINGER_S = 1.0  # for a peer that is still sending to read our last words, and for its kernel to take them
-TICK_S = 0.001  # the kernel does not tell when its send queue is empty, so it is asked
+LINGER_S = 1.0  # time for a peer that is still sending to read our last bytes
+TICK_S = 0.001  # between polls of the kernel's send queue
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rf"({_NAME}) ([\x21-\x7e]+) HTTP/1\.1")
@@ -30,12 +30,12 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class BadRequest(Exception):
-    """The client broke a rule of HTTP/1.1; the message says which."""
+    """The client broke a rule of HTTP/1.1, which the message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request's or an answer's head; the names of headers as they came."""
+    """The head of a request or response; names of headers as they were sent."""
 
     first: str  # the method, or the status
     second: str  # the target, or the reason
@@ -51,12 +51,12 @@ class Head:
 
     @property
     def is_chunked(self) -> bool:
-        """Its body comes in chunks."""
+        """Whether the body is chunked."""
         return self.get("transfer-encoding").lower() == "chunked"
 
     @property
     def length(self) -> int | None:
-        """Its Content-Length."""
+        """The Content-Length, if any."""
         value = self.get("content-length")
         return int(value) if value else None
 
@@ -85,7 +85,7 @@ def parse_request(data: bytes) -> Head:
 
 
 def parse_answer(data: bytes) -> Head:
-    """The head of an answer."""
+    """The head of a response."""
     first, fields = _lines(data)
     match = _STATUS_LINE.fullmatch(first)
     if match is None:
@@ -105,7 +105,7 @@ def _lines(data: bytes) -> tuple[str, list[tuple[str, str]]]:
 
 
 class Wire:
-    """A connection of asyncio streams, plain or TLS, with a buffer of what came and was not asked for."""
+    """A connection of asyncio streams, plain or TLS, with a buffer of bytes that were not read yet."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -113,11 +113,11 @@ class Wire:
         self._buffer = bytearray()
         self._tls: ssl.SSLObject | None = None
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        writer.transport.set_write_buffer_limits(high=0)  # drained: the kernel has everything
+        writer.transport.set_write_buffer_limits(high=0)  # so drain() returns when the kernel has everything
 
     @property
     def buffered(self) -> bool:
-        """More has come than was asked for."""
+        """Whether bytes wait to be read."""
         return bool(self._buffer)
 
     # -- TLS -----------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Wire:
     async def accept_tls(
         self, context: ssl.SSLContext, send: Callable[[bytes], Awaitable[None]] | None = None
     ) -> None:
-        """Make the session, as the server; `send` may spoil its words and `send_raw` them.
+        """Do the handshake as the server. `send` may alter its bytes and sends them by `send_raw`.
 
         Raises `ssl.SSLError`, `ConnectionError`.
         """
@@ -154,7 +154,7 @@ class Wire:
             await self.send_raw(data)
 
     async def send_raw(self, data: bytes) -> None:
-        """Past TLS, as it is; returns when the kernel has it."""
+        """Send bytes below TLS. Returns when the kernel has them."""
         if data:
             self._writer.write(data)
         await self._writer.drain()
@@ -162,7 +162,7 @@ class Wire:
     # -- reading -------------------------------------------------------------------------------------------
 
     async def fill(self) -> bool:
-        """Wait for more bytes; False at the end."""
+        """Wait for more bytes. Returns False at the end."""
         data = await (self._reader.read(PIECE) if self._tls is None else self._decrypted(self._tls))
         self._buffer += data
         return bool(data)
@@ -180,7 +180,7 @@ class Wire:
                 self._in.write(data)
 
     async def is_ahead(self) -> bool:
-        """Whether bytes have come, or the end, without waiting for any."""
+        """Whether bytes, or the end, have arrived already."""
         if not self._buffer:
             filling = asyncio.ensure_future(self.fill())
             await asyncio.sleep(0)
@@ -192,9 +192,9 @@ class Wire:
         return bool(self._buffer)
 
     async def until(self, separator: bytes, limit: int) -> bytes:
-        """Everything up to and with `separator`; empty when the connection ends before the first byte.
+        """Everything up to and including `separator`; empty when the connection ends before the first byte.
 
-        Raises `BadRequest` when it is not there within `limit` bytes, `ConnectionResetError` at an early end.
+        Raises `BadRequest` if it is not within `limit` bytes, `ConnectionResetError` at an early end.
         """
         searched = 0
         while (found := self._buffer.find(separator, max(0, searched - len(separator)))) < 0:
@@ -214,7 +214,7 @@ class Wire:
         return self._take(min(limit, PIECE, len(self._buffer)))
 
     async def body(self, head: Head) -> AsyncIterator[bytes]:
-        """The body that `head` frames, in pieces; without framing none for requests, see `rest`."""
+        """The body that `head` frames, in pieces; without framing it is empty, see `rest`."""
         if head.is_chunked:
             while size := await self._chunk_size():
                 async for piece in self._exactly(size):
@@ -252,7 +252,7 @@ class Wire:
     # -- writing and ending --------------------------------------------------------------------------------
 
     async def send(self, data: bytes) -> None:
-        """Returns when the kernel has it."""
+        """Send bytes. Returns when the kernel has them."""
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
             if self._tls is None:
@@ -262,14 +262,14 @@ class Wire:
             await self._flush()
 
     async def begin_record(self) -> None:
-        """Over TLS: send a record without its last bytes. Nothing may be sent after it."""
+        """Over TLS: send an incomplete record. Nothing may be sent after it."""
         if self._tls is not None:
             self._tls.write(bytes(200))
             self._writer.write(self._out.read()[:-50])
             await self._writer.drain()
 
     async def close(self, *, notify: bool = True) -> None:
-        """FIN, over TLS after close_notify if `notify`; what the peer still sends is taken for a while."""
+        """Send FIN, over TLS after close_notify if `notify`; then read for `LINGER_S`."""
         try:
             if self._tls is not None and notify:
                 try:
@@ -287,7 +287,7 @@ class Wire:
             self.drop()
 
     async def reset(self) -> None:
-        """RST, after the peer's kernel has taken what was sent."""
+        """Send RST, after the peer's kernel has acknowledged everything."""
         sock: socket.socket = self._writer.get_extra_info("socket")
         for _ in range(round(LINGER_S / TICK_S)):
             if not unacknowledged(sock):
@@ -297,5 +297,5 @@ class Wire:
         self.drop()
 
     def drop(self) -> None:
-        """Let go of the socket."""
+        """Close the socket."""
         self._writer.transport.abort()

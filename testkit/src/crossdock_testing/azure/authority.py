@@ -15,9 +15,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crossdock_testing.azure.files import private_folder, read_if_there, write_private
 
-LIFE = timedelta(days=365)  # more than 398 days are refused by some clients
-RENEWED = timedelta(days=7)  # before the end
-EARLY = timedelta(hours=1)  # for clients whose clock is late
+LIFE = timedelta(days=365)  # some clients refuse more than 398 days
+RENEWED = timedelta(days=7)  # before it expires
+EARLY = timedelta(hours=1)  # for clients whose clock is slow
 ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -37,10 +37,8 @@ class _Pair(NamedTuple):
 def make_certificates(folder: Path, hosts: Iterable[str]) -> Certificates:
     """The certificate for `hosts` and loopback, signed by the folder's authority. Blocks.
 
-    Raises `StoreError`.
-
-    What is there is kept, unless it ends within a week or lacks one of the hosts: then clients that trust the
-    authority need nothing new, unless the authority itself has ended.
+    An existing certificate is kept, unless it expires within a week or lacks one of the hosts. The authority
+    is kept until it expires, so clients that trust it need no new file. Raises `StoreError`.
     """
     private_folder(folder)
     files = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
@@ -56,7 +54,7 @@ def make_certificates(folder: Path, hosts: Iterable[str]) -> Certificates:
 
 
 def _kept(certificate: Path, key: Path) -> _Pair | None:
-    """What the files hold, if it fits together and lives for a while."""
+    """The certificate and key in the files, if they belong together and do not expire soon."""
     try:
         found = x509.load_pem_x509_certificate(read_if_there(certificate))
         private = serialization.load_pem_private_key(read_if_there(key), None)
@@ -71,7 +69,7 @@ def _is_for(server: x509.Certificate, names: tuple[str, ...], authority: x509.Ce
     try:
         server.verify_directly_issued_by(authority)
         has = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except Exception:  # whatever cryptography finds wrong with it, a new one is made
+    except Exception:  # whatever cryptography finds wrong with it, it is replaced
         return False
     return {_general(name) for name in names} <= set(has)
 

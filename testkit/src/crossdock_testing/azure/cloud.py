@@ -1,4 +1,4 @@
-"""The development cloud in one piece: what ``crossdock serve --dev`` uses of this package."""
+"""The development cloud in one piece, for ``crossdock serve --dev``."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class DevCloud:
     """A certificate authority, the server's certificate and an identity provider, kept in a folder."""
 
     def __init__(self, folder: Path, host: str) -> None:
-        """`host`: what the server listens on. Raises `StoreError`. Blocks."""
-        self._host = "localhost" if host in ("", "0.0.0.0", "::") else host  # nobody connects to these
+        """`host`: the address that the server listens on. Raises `StoreError`. Blocks."""
+        self._host = "localhost" if host in ("", "0.0.0.0", "::") else host  # not addresses to connect to
         self.certificates = make_certificates(folder, [self._host])
         self._provider = Provider(folder)
 
     def added_to(self, settings: Settings) -> Settings:
-        """The settings with the identities of this cloud, who may do everything, besides their own."""
+        """The settings plus the identities of this cloud, who may do everything."""
         return replace(
             settings,
             identity=settings.identity or IdentitySettings(),
@@ -46,18 +46,18 @@ class DevCloud:
         )
 
     def routes(self) -> list[web.RouteDef]:
-        """The endpoints, to be added before a route that takes every path."""
+        """The endpoints, to be added before a catch-all route."""
         return routes(self._provider)
 
     def open(self, port: int, identity: Identity) -> str:
-        """The server has its port: from now on its own tokens count. Returns its URL."""
+        """Start to accept the cloud's own tokens, once the server has its port. Returns its URL."""
         literal = f"[{self._host}]" if ":" in self._host else self._host
         self._provider.base = f"https://{literal}:{port}"
         identity.believe(self._provider.issuer)
         return self._provider.base
 
     def info(self, inventory: Inventory) -> Mapping[str, Any]:
-        """What a script needs to log in here and import. `inventory`: with subscriptions and groups."""
+        """Everything a script needs to log in and import. `inventory` has subscriptions and groups."""
         who, base = self._provider.who, self._provider.base
         first = inventory.registries[0] if inventory.registries else None
         return {
@@ -77,5 +77,5 @@ class DevCloud:
         }
 
     def write_info(self, path: Path, inventory: Inventory) -> None:
-        """Write `info` as JSON, mode 0600 and all at once. Raises `StoreError`. Blocks."""
+        """Write `info` as JSON, mode 0600 and atomically. Raises `StoreError`. Blocks."""
         write_private(path, msgspec.json.format(msgspec.json.encode(self.info(inventory)), indent=2) + b"\n")

@@ -1,4 +1,4 @@
-"""Files of the development cloud: secrets, so for their owner alone, and never half written."""
+"""Files of the development cloud: secrets, readable by their owner alone, replaced atomically."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from crossdock.errors import StoreError
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made for its owner alone when it is missing. Raises `StoreError`. Blocks."""
+    """The folder, created for its owner alone when missing. Raises `StoreError`. Blocks."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{path} cannot be made: {error.strerror}") from None
+        raise StoreError(f"{path} cannot be created: {error.strerror}") from None
     return path
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write the file, mode 0600: whoever reads it sees all of it or what was there before.
+    """Replace the file atomically, mode 0600.
 
     Raises `StoreError`. Blocks.
     """
@@ -37,7 +37,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def read_if_there(path: Path) -> bytes:
-    """What the file holds; nothing when it does not exist. Raises `StoreError`. Blocks."""
+    """The bytes of the file; empty when it does not exist. Raises `StoreError`. Blocks."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

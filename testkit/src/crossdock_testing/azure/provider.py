@@ -1,7 +1,7 @@
 """An identity provider in the form of Entra ID: one tenant, one application, one managed identity.
 
-Who they are and the key that signs are kept in a file, so that tokens outlive a restart. Errors are those of
-Entra ID, as far as MSAL reads them.
+Their ids and the signing key are kept in a file, so that tokens outlive a restart. Errors are those of Entra
+ID, as far as MSAL reads them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from msgspec import Struct
 from crossdock.webtokens.values import Issuer
 from crossdock_testing.azure.files import private_folder, read_if_there, write_private
 
-LIFE_S = 3600  # of a token; clients ask for a new one some minutes before
+LIFE_S = 3600  # of a token; clients renew it some minutes earlier
 ARM_AUDIENCES = (
     "https://management.azure.com",
     "https://management.azure.com/",
@@ -40,7 +40,7 @@ _ANY_TENANT = ("adfs", "common", "organizations")
 
 
 class Identities(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who there is. Never printed: ``repr`` shows the tenant alone."""
+    """The identities of the tenant. ``repr`` shows no secret."""
 
     tenant: str
     client_id: str
@@ -55,14 +55,14 @@ class Identities(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Declined(Exception):
-    """A request for a token that gets none; `.status` and `.document` are the answer."""
+    """A token request that is refused; `.status` and `.document` are the response."""
 
-    def __init__(self, status: int, error: str, number: int, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, status: int, error: str, number: int, message: str) -> None:
+        super().__init__(message)
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
         description = (
-            f"AADSTS{number}: {words} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {now}"
+            f"AADSTS{number}: {message} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {now}"
         )
         self.status = status
         self.document: Mapping[str, Any] = {
@@ -72,16 +72,16 @@ class Declined(Exception):
             "timestamp": now,
             "trace_id": trace,
             "correlation_id": correlation,
-            "statusCode": status,  # these two are App Service's
+            "statusCode": status,  # this and the next are App Service's
             "message": description,
         }
 
 
 class Provider:
-    """Gives tokens. ``.base`` is the URL of the server, without a slash at its end, once it is known."""
+    """Issues tokens. ``.base`` is the URL of the server, without a trailing slash, once it is known."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads or makes the identities in `folder`. Raises `StoreError`. Blocks."""
+        """Reads or creates the identities in `folder`. Raises `StoreError`. Blocks."""
         self.who = _kept(folder / "identities.json") or _new(folder / "identities.json")
         self.base = ""
         key = serialization.load_pem_private_key(self.who.key.encode(), None)
@@ -100,7 +100,7 @@ class Provider:
 
     @property
     def issuer(self) -> Issuer:
-        """For whoever verifies the tokens for Azure Resource Manager in this process."""
+        """For the verifier of tokens for Azure Resource Manager in this process."""
         return Issuer(
             issuer=self._issuer,
             audiences=(self.base, f"{self.base}/", *ARM_AUDIENCES),
@@ -114,12 +114,12 @@ class Provider:
     # -- documents -----------------------------------------------------------------------------------
 
     def metadata(self) -> Mapping[str, Any]:
-        """What ``az cloud register`` asks for."""
+        """The response to ``az cloud register``."""
         return {
             "name": "crossdock",
             "portal": self.base,
             "authentication": {
-                # Where it ends so, MSAL does not ask login.microsoftonline.com whether the host is known.
+                # With this suffix MSAL does not look the host up at login.microsoftonline.com.
                 "loginEndpoint": f"{self.base}/adfs",
                 "audiences": [self.base, ARM_AUDIENCES[0]],
                 "tenant": self.who.tenant,
@@ -137,7 +137,7 @@ class Provider:
         }
 
     def configuration(self, tenant: str, prefix: str = "") -> Mapping[str, Any]:
-        """The OpenID configuration of a tenant; `prefix`: of its path. Raises `Declined`."""
+        """The OpenID configuration of a tenant, whose paths begin with `prefix`. Raises `Declined`."""
         self._check_tenant(tenant)
         place = f"{self.base}{prefix}/{tenant}"
         return {
@@ -160,7 +160,7 @@ class Provider:
     # -- tokens --------------------------------------------------------------------------------------
 
     def by_secret(self, tenant: str, form: Mapping[str, str]) -> Mapping[str, Any]:
-        """The answer of the token endpoint to a form. Raises `Declined`."""
+        """The response of the token endpoint to a form. Raises `Declined`."""
         self._check_tenant(tenant)
         if form.get("grant_type") != "client_credentials":
             raise Declined(
@@ -191,7 +191,7 @@ class Provider:
         return {"token_type": "Bearer", "expires_in": LIFE_S, "ext_expires_in": LIFE_S, "access_token": token}
 
     def by_machine(self, header: str, query: Mapping[str, str]) -> Mapping[str, Any]:
-        """The answer to a managed identity, in App Service's form. Raises `Declined`."""
+        """The response to a managed identity, in App Service's form. Raises `Declined`."""
         given = header.encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(given, self.who.identity_header.encode()):
             raise Declined(401, "invalid_request", 500011, "X-IDENTITY-HEADER is missing or wrong.")
@@ -231,9 +231,9 @@ class Provider:
 
 
 def _audience(form: Mapping[str, str]) -> str:
-    """The resource of a form; in the second version's form it is in front of ``/.default``.
+    """The resource of a form; in version 2 the scope without its ``/.default``.
 
-    Beside that, Entra ID takes OpenID Connect's own scopes, which MSAL for Go always asks for.
+    Entra ID accepts OpenID Connect's own scopes besides, which MSAL for Go always sends.
     """
     if resource := form.get("resource"):
         return resource
@@ -264,7 +264,9 @@ def _new(path: Path) -> Identities:
     made = Identities(
         tenant=str(uuid.uuid4()),
         client_id=str(uuid.uuid4()),
-        client_secret=base64.b32encode(secrets.token_bytes(25)).decode(),  # no shell minds these letters
+        client_secret=base64.b32encode(
+            secrets.token_bytes(25)
+        ).decode(),  # these letters need no quoting in a shell
         object_id=str(uuid.uuid4()),
         identity_header=str(uuid.uuid4()),
         managed_object_id=str(uuid.uuid4()),

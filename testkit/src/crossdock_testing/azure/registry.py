@@ -1,4 +1,4 @@
-"""The identity endpoints of Azure registries, strict: a form that the service does not document is refused.
+"""The token endpoints of Azure registries, strict: they refuse every form that Azure does not document.
 
 `AcrIdentity` is a token service whose tokens docker-registry trusts, as its base, with ``/oauth2/exchange``
 beside it (Azure/acr, ``docs/AAD-OAuth.md``, ``docs/Token-BasicAuth.md``). `ManagedIdentity` is the endpoint
@@ -34,7 +34,7 @@ _GRANTS = {
 
 @dataclass(frozen=True, slots=True)
 class WireRequest:
-    """One request as it came, and the status that it got."""
+    """One request as it was sent, and the status of the response."""
 
     method: str
     path: str
@@ -73,11 +73,11 @@ class AcrIdentity(TokenServer):
 
     @property
     def realm(self) -> str:
-        """As a challenge of ACR names it: ``/oauth2/token`` of the host."""
+        """``/oauth2/token`` of the host, as ACR's challenges name it."""
         return super().realm.removesuffix("/token") + "/oauth2/token"
 
     def revoke_refresh_tokens(self) -> None:
-        """End every refresh token that was given for an access token."""
+        """Expire every refresh token that was exchanged for an access token."""
         self._ends = dict.fromkeys(self._ends, 0.0)
 
     def _add_routes(self, app: web.Application) -> None:
@@ -138,7 +138,7 @@ class AcrIdentity(TokenServer):
         must: Collection[str],
         may: Collection[str],
     ) -> str:
-        """What is wrong with a POST; empty when it is as documented."""
+        """The mistake in a POST; empty when it is as documented."""
         names = [name for name, _ in form]
         return (
             _unless(request.method == "POST", f"{request.method} instead of POST")
@@ -171,7 +171,7 @@ class AcrIdentity(TokenServer):
 
 
 class ManagedIdentity(TokenServer):
-    """``IDENTITY_ENDPOINT``: gives `token` to who knows the header's secret and asks for `resource`."""
+    """``IDENTITY_ENDPOINT``: issues `token` for `resource` to a client that sends the header's secret."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class ManagedIdentity(TokenServer):
 
     @property
     def environ(self) -> dict[str, str]:
-        """What a process with this identity finds in its environment."""
+        """The environment of a process with this identity."""
         endpoint = super().realm.removesuffix("/token") + "/msi/token"
         return {"IDENTITY_ENDPOINT": endpoint, "IDENTITY_HEADER": self.header}
 

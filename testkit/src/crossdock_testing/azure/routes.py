@@ -17,7 +17,7 @@ _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}  # RFC 6749, 5.1
 
 
 def routes(provider: Provider) -> list[web.RouteDef]:
-    """To be added before a route that takes every path."""
+    """The routes, to be added before a catch-all route."""
 
     async def metadata(request: web.Request) -> web.Response:
         return _json(provider.metadata())
@@ -25,7 +25,7 @@ def routes(provider: Provider) -> list[web.RouteDef]:
     async def configuration(request: web.Request) -> web.Response:
         prefix = "/adfs" if request.path.startswith("/adfs/") else ""
         tenant = request.match_info["tenant"]
-        return _answer(lambda: provider.configuration(tenant, "" if tenant == "adfs" else prefix))
+        return _response(lambda: provider.configuration(tenant, "" if tenant == "adfs" else prefix))
 
     async def keys(request: web.Request) -> web.Response:
         return _json(provider.key_set())
@@ -35,22 +35,22 @@ def routes(provider: Provider) -> list[web.RouteDef]:
         async for piece in request.content.iter_chunked(65536):
             body += piece
             if len(body) > MAX_FORM:
-                answer = _json(
+                response = _json(
                     {"error": "invalid_request", "error_description": "The form is too large."}, 413
                 )
-                answer.force_close()
-                return answer
+                response.force_close()
+                return response
         try:
             form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=64))
         except ValueError:
-            return _json({"error": "invalid_request", "error_description": "The body is no form."}, 400)
-        return _answer(lambda: provider.by_secret(request.match_info["tenant"], form))
+            return _json({"error": "invalid_request", "error_description": "The body is not a form."}, 400)
+        return _response(lambda: provider.by_secret(request.match_info["tenant"], form))
 
     async def machine(request: web.Request) -> web.Response:
         header = request.headers.get("X-IDENTITY-HEADER", "")
-        return _answer(lambda: provider.by_machine(header, dict(request.query)))
+        return _response(lambda: provider.by_machine(header, dict(request.query)))
 
-    tenants = [  # az drops the tenant behind /adfs, others do not
+    tenants = [  # az leaves out the tenant after /adfs, other clients do not
         route
         for place in ("/{tenant}", "/adfs/{tenant}")
         for route in (
@@ -64,7 +64,7 @@ def routes(provider: Provider) -> list[web.RouteDef]:
     return [web.get("/metadata/endpoints", metadata), web.get(MSI_PATH, machine), *tenants]
 
 
-def _answer(make: Callable[[], Mapping[str, Any]]) -> web.Response:
+def _response(make: Callable[[], Mapping[str, Any]]) -> web.Response:
     try:
         return _json(make())
     except Declined as declined:
