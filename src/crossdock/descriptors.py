@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import resource
 
-RESERVED = 24  # files that are always open, or for a moment: streams, the loop's own, journal, credentials
+RESERVED = 24  # files that are open always or briefly: streams, the event loop's, journal, credentials
 
 
-# Seconds between tries to get a descriptor: others give theirs back when what they wait for is done.
+# Seconds between tries to get a descriptor, while other work finishes and closes some.
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 
 def affordable(wanted: int, *, per: int, least: int = 1) -> int:
-    """At most `wanted` of what may take one in `per` of the descriptors; never fewer than `least`."""
+    """How many to have open at once: `wanted`, or one for every `per` descriptors, at least `least`."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return wanted

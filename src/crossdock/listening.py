@@ -1,8 +1,8 @@
-"""What servers share: their address, connections, TLS, signals, and an application run until it is stopped.
+"""Code that all servers share: address, connections, TLS, signals, and running an application until it stops.
 
-A peer that neither sends nor reads holds a connection at no cost to itself, so it is given up after
-`GIVEN_UP_AFTER` seconds. A head has that long to arrive; so have sent bytes to be acknowledged by a peer that
-reads (TCP_USER_TIMEOUT of tcp(7), which counts a closed window, too). Who reads a body sets its limits.
+A peer that neither sends nor reads holds a connection at no cost to itself, so it is dropped after
+`GIVEN_UP_AFTER` seconds. A request's head must arrive within that time, and sent bytes must be acknowledged
+(TCP_USER_TIMEOUT of tcp(7), which counts a closed window, too). Handlers that read a body set its limits.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 OPEN_FILES = 65_536
-GIVEN_UP_AFTER = 60.0  # seconds in which a peer sent or read nothing
+GIVEN_UP_AFTER = 60.0  # seconds without a byte sent or read by the peer
 CONNECTIONS = 16_384  # each may take three of OPEN_FILES
 FIELD_SIZE = 8190  # bytes, aiohttp's own
 HANDSHAKE = 10.0  # seconds for TLS
-LINGERING = 10.0  # seconds that the rest of a refused body is read for, so that its sender sees the answer
+LINGERING = 10.0  # seconds for reading the rest of a refused body, so that its sender sees the response
 
 
 def is_loopback(host: str) -> bool:
@@ -74,12 +74,12 @@ async def serve_app(
     connections: int = CONNECTIONS,
     field_size: int = FIELD_SIZE,
 ) -> None:
-    """Serve `app` until `stopping` is set; requests under way then get `grace` seconds to end.
+    """Serve `app` until `stopping` is set; requests under way then have `grace` seconds to finish.
 
-    `on_ready` gets the port as soon as connections are accepted: with `port` 0 the one that was free. A
-    connection is closed on which no whole head of a request has come for `idle` seconds; while there are
-    `connections`, or one address has its share of them (`Peers`), new ones are closed at once. A header field
-    may have `field_size` bytes. Raises `StoreError` when the address is taken.
+    `on_ready` is called with the port once connections are accepted; `port` 0 takes a free one. A connection
+    without a complete request head for `idle` seconds is closed. Beyond `connections` in all, or the share of
+    one address (`Peers`), new connections are closed at once. A header field may have `field_size` bytes.
+    Raises `StoreError` when the address is taken.
     """
     from aiohttp import web
 
@@ -106,7 +106,7 @@ async def serve_app(
                 ssl_handshake_timeout=HANDSHAKE if ssl_context else None,
                 backlog=BACKLOG,
             )
-            _give_up_who_does_not_read(server)
+            _drop_peers_that_do_not_read(server)
         except OSError as error:
             raise StoreError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
@@ -121,10 +121,10 @@ async def serve_app(
 
 
 class Peers:
-    """How many connections each address has of the `most` there may be.
+    """Counts connections by address; there may be `most` in all.
 
-    One address gets a quarter of them at most, so that some are left for others; an address of loopback gets
-    three quarters, since a proxy there may stand for many. For IPv6 a network of 64 bits counts as one
+    One address may have a quarter of them, so that some are left for others; a loopback address may have
+    three quarters, since a proxy there may stand for many clients. For IPv6 a /64 network counts as one
     address, because one host has that many.
     """
 
@@ -134,7 +134,7 @@ class Peers:
         self._all = 0
 
     def enter(self, address: str) -> str | None:
-        """Count a connection; the key to `leave` with, None when it is one too many."""
+        """Count a connection; returns the key for `leave`, or None when it is one too many."""
         key, share = _peer(address, self._most)
         if self._all >= self._most or self._held[key] >= share:
             return None
@@ -151,11 +151,11 @@ class Peers:
 
 
 def _peer(address: str, most: int) -> tuple[str, int]:
-    """What is counted as one peer, and how many connections of `most` it may have."""
+    """The key of a peer, and how many connections of `most` it may have."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return address, most  # no address: a socket of this machine
+        return address, most  # not an IP address: a Unix socket
     if isinstance(found, ipaddress.IPv6Address):
         found = found.ipv4_mapped or found
     if found.is_loopback:
@@ -204,8 +204,8 @@ class _Connection(asyncio.Protocol):
             self._handler.resume_writing()
 
 
-def _give_up_who_does_not_read(server: asyncio.Server) -> None:
-    """Connections inherit the option from the socket that listens. Only Linux has it."""
+def _drop_peers_that_do_not_read(server: asyncio.Server) -> None:
+    """Set TCP_USER_TIMEOUT, which connections inherit from the listening socket. Only Linux has it."""
     if sys.platform == "linux":
         for listener in server.sockets:
             milliseconds = round(GIVEN_UP_AFTER * 1000)
@@ -213,7 +213,7 @@ def _give_up_who_does_not_read(server: asyncio.Server) -> None:
 
 
 def shown_address(host: str, port: int) -> str:
-    """``host:port`` as it stands in URLs."""
+    """``host:port`` as in URLs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -225,7 +225,7 @@ def server_tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
         return None
     import ssl
 
-    def no_passphrase() -> str:  # without it OpenSSL asks on the terminal, and the server waits
+    def no_passphrase() -> str:  # without it OpenSSL prompts on the terminal, and the server waits
         raise InvalidOption(f"the key in {key or cert} is encrypted", hint="give a key without a passphrase")
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -238,14 +238,14 @@ def server_tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
         ) from error
     except OSError as error:
         files = [path for path in (cert, key) if path is not None]
-        # OpenSSL does not say which of the two it was.
+        # OpenSSL does not say which file it was.
         path = next((path for path in files if not (os.path.isfile(path) and os.access(path, os.R_OK))), cert)
         raise InvalidOption(f"cannot read {path}: {error.strerror or error}") from error
     return context
 
 
 def _why_unusable(error: ssl.SSLError, cert: str, key: str) -> str:
-    """What is wrong with the files; OpenSSL's own words often name no file and no reason."""
+    """Why the files cannot be used; OpenSSL's own message often names neither file nor reason."""
     import ssl
 
     if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
@@ -260,15 +260,15 @@ def _why_unusable(error: ssl.SSLError, cert: str, key: str) -> str:
 
 
 class ServerTls:
-    """`server_tls` of files that can be read anew while they are used. ``context`` is None without any."""
+    """`server_tls` of files that can be reloaded while the server runs; ``context`` is None without any."""
 
     def __init__(self, cert: str | None, key: str | None) -> None:
         """Reads the files. Raises `InvalidOption`."""
         self._cert, self._key = cert, key
         self.context = self._now = server_tls(cert, key)
         if self.context is not None:
-            # Each handshake takes the context of its moment, so certificate and key change together, and open
-            # connections keep theirs. OpenSSL calls this for clients that send no server name, too.
+            # Each handshake takes the current context, so certificate and key change together, and open
+            # connections keep theirs. OpenSSL also calls this for clients that send no server name.
             self.context.sni_callback = self._choose
 
     @property
@@ -277,7 +277,7 @@ class ServerTls:
         return {} if self.context is None else {"certificate": self.reload}
 
     def reload(self) -> None:
-        """Use what the files hold now for new connections. Raises `InvalidOption`; the old one stays then."""
+        """Use the files as they are now for new connections. On `InvalidOption` the old context stays."""
         self._now = server_tls(self._cert, self._key)
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
@@ -286,16 +286,16 @@ class ServerTls:
 
 
 def reload_on_hangup(stopping: asyncio.Event, reloads: Mapping[str, Callable[[], None]]) -> None:
-    """Call `reloads` at each SIGHUP; their keys name what they read, for the log.
+    """Call `reloads` at each SIGHUP; their keys name them in the log.
 
-    What cannot be used stays as it was, with an error in the log; the others are reloaded all the same.
+    One that fails leaves its old value in place, with an error in the log; the others are still reloaded.
 
-    A hangup of the terminal that the server was started in still stops it, as it would without this.
+    A hangup of the terminal that the server was started in stops it, as without this.
     """
     had_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and os.isatty(0)
 
     def hangup() -> None:
-        if had_terminal and not os.isatty(0):  # the descriptor is there, the terminal is gone
+        if had_terminal and not os.isatty(0):  # the descriptor is open, the terminal is gone
             stopping.set()
             return
         done = []
@@ -315,7 +315,7 @@ def reload_on_hangup(stopping: asyncio.Event, reloads: Mapping[str, Callable[[],
 
 
 def stopped_by_signal() -> asyncio.Event:
-    """Set by SIGINT or SIGTERM; one that comes a second later ends the process at once."""
+    """An event that SIGINT or SIGTERM sets; a signal a second later ends the process at once."""
     stopping = asyncio.Event()
 
     def abort(number: signal.Signals) -> None:
@@ -327,7 +327,7 @@ def stopped_by_signal() -> asyncio.Event:
 
 
 def allow_many_files() -> None:
-    """A connection, its upload and its blob take three open files; the usual limit is 1024."""
+    """Raise the limit on open files, usually 1024: a connection, its upload and its blob take three."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

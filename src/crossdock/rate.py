@@ -1,7 +1,7 @@
 """How many requests each principal may make. Sans I/O: the caller brings the time.
 
-A token bucket for each, kept as the one moment at which it will be full again (the generic cell rate
-algorithm, ITU-T I.371). A bucket that is full says nothing, so forgetting it changes nothing.
+Each has a token bucket, stored as the time at which it will be full again (the generic cell rate algorithm,
+ITU-T I.371). A full bucket carries no information, so it can be forgotten.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ MOST_KEYS = 10_000  # principals; each takes some 200 bytes
 
 
 class Verdict(NamedTuple):
-    """Whether a request may be made now, and when to come again if not."""
+    """Whether a request may be made now, and if not, when to retry."""
 
     allowed: bool
     retry_after_s: float  # 0 when allowed
 
 
 class RateLimit:
-    """`per_minute` requests of each key, and as many at once after a minute of silence.
+    """`per_minute` requests per key, and as many at once after a minute without any.
 
-    Of more than `most_keys` keys, those seen longest ago are forgotten: they may have their burst again.
+    Beyond `most_keys` keys, those seen longest ago are forgotten: they may burst again.
     """
 
     def __init__(self, per_minute: int, *, most_keys: int = MOST_KEYS) -> None:
@@ -41,8 +41,7 @@ class RateLimit:
         return wait if wait > 1e-9 else 0.0  # rounding
 
     def take(self, key: str, now: float) -> Verdict:
-        """Count one request of `key` at `now`, seconds of a clock that never goes back. A refused one
-        does not count."""
+        """Count one request of `key` at `now`, seconds of a monotonic clock. A refused one does not count."""
         wait = self.wait(key, now)
         if wait:
             return Verdict(allowed=False, retry_after_s=wait)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # GNU timeout signals its child and then the child's process group; a supervisor that kills a group does the
-# same. So one request to stop arrives as two signals within microseconds, and only a later one is impatience.
+# same. So one request to stop arrives as two signals within microseconds; only a later one means "now".
 AGAIN_AFTER_S = 1.0
 
 
@@ -22,8 +22,8 @@ def catch_stop_signals(
     """Call `stop` at the first of the signals `numbers`, and `abort` at one that comes `AGAIN_AFTER_S` later.
 
     Signals in between are dropped. SIGHUP stays ignored where the caller ignores it (``nohup``). Needs a
-    running event loop in the main thread. The function returned puts the handlers of before in place again;
-    after a first signal the rule stays in force instead, for what is still to be written.
+    running event loop in the main thread. The returned function restores the previous handlers; after a first
+    signal the rule stays in force instead, while the last output is written.
     """
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in numbers}

@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
 cdef enum:
-    # Below this size giving the GIL up costs more than the hashing (hashlib: HASHLIB_GIL_MINSIZE, 2048 too).
+    # Below this size releasing the GIL costs more than the hashing (hashlib: HASHLIB_GIL_MINSIZE, 2048 too).
     RELEASE_GIL_SIZE = 2048
 
 
@@ -14,7 +14,7 @@ cdef enum:
 cdef class Sha256:
     """SHA-256 over bytes given in order.
 
-    `state` is what `export_state` gave, here or on another machine: hashing goes on where it was. With
+    `state` is a result of `export_state`, from here or another machine: hashing continues there. With
     ``resumable=False`` the state cannot be exported (the twin then uses hashlib, which is fast and closed).
 
     An object belongs to one thread at a time: a call that meets a running `update` raises BufferError.
@@ -54,7 +54,7 @@ cdef class Sha256:
         """Absorb the bytes of `data`, any contiguous buffer. Releases the GIL from 2 KiB on.
 
         Raises TypeError when `data` has no buffer, BufferError when it is not contiguous, ValueError when the
-        message reaches 2**61 bytes, the end of what SHA-256 can count.
+        message reaches 2**61 bytes, the limit of SHA-256.
         """
         cdef Py_buffer view
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
@@ -91,7 +91,7 @@ cdef class Sha256:
     def export_state(self):
         """The state as bytes, at any offset: 56 to 119 bytes that `Sha256(state)` continues from.
 
-        Versioned and self-checking against damage; it proves nothing about who wrote it. Raises ValueError
+        Versioned and self-checking against damage; it is not authenticated. Raises ValueError
         for an object made with ``resumable=False``.
         """
         cdef uint8_t out[SHA256_EXPORT_MAX]
@@ -106,7 +106,7 @@ cdef class Updates:
     """The arguments of `sha256_update_many`, and the buffers held meanwhile."""
 
     cdef size_t count
-    cdef size_t held  # how many of `views` were got and are to be released
+    cdef size_t held  # how many of `views` are acquired and must be released
     cdef Py_buffer *views
     cdef sha256_state **states
     cdef const uint8_t **data
@@ -141,13 +141,13 @@ cdef class Updates:
 
 
 def update_many(hashers, buffers, /):
-    """Absorb each buffer into the hasher of the same place; equal to `Sha256.update` of one after another.
+    """Absorb each buffer into the hasher at the same place; equal to `Sha256.update` of one after another.
 
     The streams are hashed in turn on one core, up to `LANES` at a time: the SHA instructions of one run while
     those of another wait. Releases the GIL when the buffers together have 2 KiB or more.
 
-    All or nothing: what `Sha256.update` would raise for one pair is raised before any is absorbed, and so is
-    ValueError when a hasher occurs twice or there are not as many buffers as hashers.
+    All or nothing: an error that `Sha256.update` would raise for one pair is raised before any is absorbed.
+    So is ValueError when a hasher occurs twice or there are not as many buffers as hashers.
     """
     cdef tuple targets = tuple(hashers)
     cdef tuple sources = tuple(buffers)

@@ -65,7 +65,7 @@ void sha256_init(sha256_state *state) {
     state->length = 0;
 }
 
-/* Counts `size` bytes at `*data`, completes and compresses the pending block, and sets what fills no block aside.
+/* Counts `size` bytes at `*data`, completes and compresses the pending block, and sets the rest aside.
  * Returns how many whole blocks are left to compress, at `*data`. */
 static size_t take_edges(const sha256_implementation *with, sha256_state *state, const uint8_t **data, size_t size) {
     size_t held = (size_t)(state->length % SHA256_BLOCK);

@@ -5,7 +5,7 @@
  *     (sha256_portable.c, sha256_x86.c, sha256_armv8.c); where that pays, a second one does so for several
  *     streams in turn, which hides the latency of the instructions;
  *   - sha256.c picks those that this machine can run, and feeds them: pending bytes, lanes, padding, export;
- *   - digest.pyx makes a Python object of it.
+ *   - digest.pyx makes it a Python object.
  */
 #ifndef CROSSDOCK_SHA256_H
 #define CROSSDOCK_SHA256_H
@@ -46,7 +46,7 @@ typedef struct {
     sha256_compress_many compress_many; /* NULL: nothing is gained over one after another */
 } sha256_implementation;
 
-/* What this file was compiled with, fastest first, NULL at the end; the last one is always available. */
+/* All that were compiled, fastest first, NULL at the end; the last one is always available. */
 extern const sha256_implementation *const sha256_implementations[];
 
 /* The fastest one that this machine can run. */
@@ -74,7 +74,7 @@ typedef enum {
     SHA256_DAMAGED          /* cut, extended or altered */
 } sha256_import_result;
 
-/* Decodes what `sha256_export` wrote. `state` is changed only on success. */
+/* Decodes the output of `sha256_export`. `state` is changed only on success. */
 sha256_import_result sha256_import(const sha256_implementation *with, sha256_state *state, const uint8_t *data,
                                    size_t size);
 

@@ -1,6 +1,6 @@
-/* `compress` and `compress_many` out of what an implementation does to one stream. No header: included once by each
- * C file that uses it, after `stream`, `load_state`, `begin_block`, `four_rounds`, `end_block` and `store_state`,
- * with SHA256_TARGET and SHA256_INLINE set to what its functions need.
+/* `compress` and `compress_many` from the functions of an implementation for one stream. Not a header: included once by
+ * each C file that uses it, after `stream`, `load_state`, `begin_block`, `four_rounds`, `end_block` and `store_state`,
+ * with SHA256_TARGET and SHA256_INLINE set as its functions need.
  *
  * One stream alone waits for its own rounds most of the time: on x86 an instruction takes 4 cycles, and the next could
  * begin after 2 (Zen 4) or 3 (Golden Cove). The rounds of other streams fill the gap: two streams run at most 2 or

@@ -1,17 +1,17 @@
 """The only door to the kernels: compiled ones, or their twins in plain Python.
 
 ``CROSSDOCK_KERNELS`` chooses once, on import: ``auto`` (the default) takes the compiled ones and falls back
-to the twins, ``compiled`` raises ImportError where they are absent, ``pure`` takes the twins. All or none:
-they are never mixed. `BACKEND` says which run. The contract of kernels and twins is in ext/README.md.
+to the twins, ``compiled`` raises ImportError if they are absent, ``pure`` takes the twins. They are never
+mixed. `BACKEND` names the choice. The contract of kernels and twins is in ext/README.md.
 
-This module is on the way of ``crossdock --version``: it imports nothing but the kernels.
+``crossdock --version`` loads this module: it imports nothing but the kernels.
 """
 
 from __future__ import annotations
 
 import os
 
-# Type checkers take this name for true and see the twins' types. The real one costs the import of `typing`.
+# Type checkers treat this name as true and see the twins' types. The real one costs the import of `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
@@ -33,10 +33,10 @@ BACKEND: str
 """``compiled`` or ``pure``."""
 
 SHA256_IMPLEMENTATION: str
-"""What hashes: ``x86-sha``, ``armv8``, ``portable`` (C without SHA instructions) or ``pure``."""
+"""The implementation: ``x86-sha``, ``armv8``, ``portable`` (C without SHA instructions) or ``pure``."""
 
 SHA256_LANES: int
-"""How many streams `update_many` hashes in turn at most; more wait for one of them to end."""
+"""How many streams `update_many` interleaves at most; more wait until one of them ends."""
 
 
 def _compiled() -> tuple[ModuleType, ...]:

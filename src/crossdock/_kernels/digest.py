@@ -69,7 +69,7 @@ def _compress(words: tuple[int, ...], blocks: Buffer) -> tuple[int, ...]:
 class Sha256:
     """SHA-256 over bytes given in order.
 
-    `state` is what `export_state` gave, here or on another machine: hashing goes on where it was. With
+    `state` is a result of `export_state`, from here or another machine: hashing continues there. With
     ``resumable=False`` the state cannot be exported, and hashlib does the work unless a state was given.
 
     An object belongs to one thread at a time. Raises ValueError when `state` is damaged, of another version,
@@ -107,7 +107,7 @@ class Sha256:
         """Absorb the bytes of `data`, any contiguous buffer.
 
         Raises TypeError when `data` has no buffer, BufferError when it is not contiguous, ValueError when the
-        message reaches 2**61 bytes, the end of what SHA-256 can count.
+        message reaches 2**61 bytes, the limit of SHA-256.
         """
         with memoryview(data) as given:
             size = self._check(given)
@@ -121,7 +121,7 @@ class Sha256:
         self._length += size
 
     def _check(self, given: memoryview) -> int:
-        """The size in bytes of what can be absorbed. Raises as `update` does."""
+        """The size of `given` in bytes. Raises as `update` does."""
         if not given.c_contiguous:
             raise BufferError("SHA-256 needs a contiguous buffer")
         if given.nbytes > _MAX_LENGTH - self._length:
@@ -159,7 +159,7 @@ class Sha256:
     def export_state(self) -> bytes:
         """The state as bytes, at any offset: 56 to 119 bytes that `Sha256(state)` continues from.
 
-        Versioned and self-checking against damage; it proves nothing about who wrote it. Raises ValueError
+        Versioned and self-checking against damage; it is not authenticated. Raises ValueError
         for an object made with ``resumable=False``.
         """
         if not self._is_resumable:
@@ -169,10 +169,10 @@ class Sha256:
 
 
 def update_many(hashers: Iterable[Sha256], buffers: Iterable[Buffer], /) -> None:
-    """Absorb each buffer into the hasher of the same place; equal to `Sha256.update` of one after another.
+    """Absorb each buffer into the hasher at the same place; equal to `Sha256.update` of one after another.
 
-    All or nothing: what `Sha256.update` would raise for one pair is raised before any is absorbed, and so is
-    ValueError when a hasher occurs twice or there are not as many buffers as hashers.
+    All or nothing: an error that `Sha256.update` would raise for one pair is raised before any is absorbed.
+    So is ValueError when a hasher occurs twice or there are not as many buffers as hashers.
     """
     targets, sources = tuple(hashers), tuple(buffers)
     if len(targets) != len(sources):

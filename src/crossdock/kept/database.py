@@ -128,7 +128,7 @@ class JournalDatabase:
         return [done for row in rows if (done := Finished(*row)).is_sound]
 
     def prune(self, before: float) -> Pruned:
-        """Remove what was last written before `before` (seconds since 1970), unless a running copy has it."""
+        """Remove rows written before `before` (seconds since 1970), except those of running copies."""
         old = self._execute("SELECT registry, repository, digest FROM upload WHERE updated < ?", before)
         # A key of other types is damaged: no key of ours finds it.
         keys = [UploadKey(*row) for row in old if all(isinstance(column, str) for column in row)]
@@ -139,7 +139,7 @@ class JournalDatabase:
         return pruned._replace(finished=finished)
 
     def _trouble(self, kind: Trouble, reason: str) -> JournalUnavailable:
-        """What is wrong with the file, and what to do."""
+        """The error for a kind of trouble, with advice."""
         forget = f"forget what can be resumed: {_removal(self.path)}"
         if kind == "damaged":
             reason = f"it is damaged ({reason})"

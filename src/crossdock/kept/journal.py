@@ -56,7 +56,7 @@ class Journal(Keeper):
         return self.attempt(lambda: self._claim(target, digest, size, source))
 
     def finished(self, kind: FinishedKind, target: str, digest: str, size: int) -> None:
-        """Note what this run brought to `target`, for ``crossdock state show``; nothing before a `claim`."""
+        """Note content brought to `target`, for ``crossdock state show``; ignored before a `claim`."""
         if self.is_open:
             line = (self._run, kind, target, digest, size, self.now())
             self.attempt(lambda: self.database.add_finished(*line))
@@ -64,8 +64,7 @@ class Journal(Keeper):
     def attempt(self, action: Callable[[], T]) -> T | None:
         """As `Keeper.attempt`; a lock of another process switches the journal off when it lasts.
 
-        A row that was not written for that is contained in the next one, and a registry that is ahead of
-        its row is believed.
+        The next write contains the row that was missed, and a registry that is ahead of its row is believed.
         """
         if not self.is_open:
             return None

@@ -1,4 +1,4 @@
-"""What journal and spool have in common: opening, claiming, reporting trouble, removing old entries."""
+"""The parts that journal and spool share: opening, claiming, reporting trouble, removing old entries."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Keeper:
             self._switch_off(error)
 
     def take_troubles(self) -> list[StoreError]:
-        """What went wrong since the last call. Does not block."""
+        """The errors since the last call. Does not block."""
         troubles, self._troubles = self._troubles, []
         return troubles
 
@@ -95,9 +95,9 @@ class Pruned(NamedTuple):
 
 
 def claimed(lock: BlobLock | None, take: Callable[[BlobLock], T | None]) -> T | None:
-    """What `take` returns, which then owns the lock. The lock is released when that is nothing or an error.
+    """The result of `take`, which then owns the lock; the lock is released if that is None or an error.
 
-    None when there is no lock, because another copy has it.
+    None when `lock` is None, because another copy has it.
     """
     if lock is None:
         return None

@@ -51,7 +51,7 @@ class Spool(Keeper):
 
 
 class SpooledBlob:
-    """What is kept of one blob, which no other copy uses until `close`. Methods raise nothing.
+    """The kept bytes of one blob, which no other copy uses until `close`. Methods raise nothing.
 
     After trouble it is empty and keeps nothing, and its file is removed: a full disk gets its room back.
     """
@@ -80,7 +80,7 @@ class SpooledBlob:
         return self._file.next_kept(offset) if self._file is not None else self._size
 
     def read(self, offset: int, into: memoryview) -> int:
-        """Fill `into` from `offset`, a multiple of `BLOCK`; returns how many bytes are here and right."""
+        """Fill `into` from `offset`, a multiple of `BLOCK`; returns how many bytes are here and intact."""
         return self._attempt(lambda file: file.read(offset, into)) or 0
 
     def write(self, offset: int, data: memoryview) -> None:

@@ -1,14 +1,14 @@
-"""One blob's file: blocks of its bytes, each with a mark that tells whether it is what was written.
+"""One blob's file: blocks of its bytes, each with a mark that shows whether it is intact.
 
 The layout, all numbers little-endian, 64 bits::
 
-    0        magic, size of the blob, bytes of it that the file has room for
+    0        magic, size of the blob, size of the part of it that the file has room for
     4096     one mark for each block: XXH3 of the block, seeded with its number; 0: the block is not there
     data     the blob's bytes at their offsets
 
-Data goes before its mark, and both survive SIGKILL from the moment the call returned. What a power loss, a
-torn write or a bad disk leaves does not fit its mark, and is not given out. A mark says nothing about who
-wrote it: the digest of the whole blob is the proof, here as everywhere.
+Data is written before its mark, and both survive SIGKILL from the moment the call returned. A block that a
+power loss, a torn write or a bad disk has damaged does not fit its mark, and is not returned. A mark protects
+against damage, not against forgery: the digest of the whole blob is the proof, here as everywhere.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _data_at(room: int) -> int:
 
 
 class SpoolFile:
-    """The bytes of one blob that are kept, in an open file that nobody else uses. Methods raise OSError."""
+    """The kept bytes of one blob, in an open file that nothing else uses. Methods raise OSError."""
 
     def __init__(self, descriptor: int, size: int, room: int, marks: array[int]) -> None:
         self._descriptor = descriptor
@@ -62,15 +62,15 @@ class SpoolFile:
     def create(cls, descriptor: int, size: int, room: int) -> SpoolFile:
         """Make an empty file one that keeps nothing yet of a blob of `size` bytes."""
         os.ftruncate(descriptor, 0)
-        os.ftruncate(descriptor, file_size(room))  # sparse: the length is what the cap counts
+        os.ftruncate(descriptor, file_size(room))  # sparse: the cap counts the length
         _write_all(descriptor, memoryview(_HEADER.pack(MAGIC, size, room)), 0)
         return cls(descriptor, size, room, array("Q", bytes(-(-room // BLOCK) * 8)))
 
     @classmethod
     def open(cls, descriptor: int, size: int, most: int) -> SpoolFile | None:
-        """What an earlier process left; None when it is not the file of a blob of `size` bytes.
+        """The file as an earlier process left it.
 
-        Neither is a file that is to be longer than `most` bytes.
+        None when it is not the file of a blob of `size` bytes, or would be longer than `most` bytes.
         """
         header = os.pread(descriptor, _HEADER.size, 0)
         if len(header) < _HEADER.size:
@@ -122,10 +122,10 @@ class SpoolFile:
         return self._size
 
     def read(self, offset: int, into: memoryview) -> int:
-        """Fill `into` from `offset`, a multiple of `BLOCK`; returns how many bytes are here and right.
+        """Fill `into` from `offset`, a multiple of `BLOCK`; returns how many bytes are here and intact.
 
-        A block that is not what was written ends what is given. It is forgotten, and so is every such block
-        behind it that `into` has room for: they are fetched together.
+        The first missing or damaged block ends them. Every damaged block that `into` has room for is
+        forgotten, so that they are fetched together.
         """
         into = into[: max(0, self._room - offset)]
         found = _read_all(self._descriptor, into, self._data_at + offset)
@@ -147,7 +147,7 @@ class SpoolFile:
     def write(self, offset: int, data: memoryview) -> None:
         """Keep the bytes from `offset` on, as far as there is room. A block that is here already stays.
 
-        Bytes of a block must come in order; one that was not begun at its first byte is not kept.
+        The bytes of a block must come in order, from its first on; else the block is not kept.
         """
         data = data[: max(0, self._room - offset)]
         position = 0
@@ -170,7 +170,7 @@ class SpoolFile:
         self._partial = None
 
     def close(self) -> None:
-        """Give the descriptor back. Safe to call twice."""
+        """Close the descriptor. Safe to call twice."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

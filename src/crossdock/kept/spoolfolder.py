@@ -37,7 +37,7 @@ class SpooledFile(Struct, frozen=True):
 
     path: Path
     digest: str
-    size: int  # its length, bytes: what the cap counts
+    size: int  # its length in bytes, which the cap counts
     used: int  # bytes on disk
     written: float  # seconds since 1970
     in_use: bool
@@ -86,7 +86,7 @@ class SpoolFolder:
         return sorted(self._files(), key=lambda file: file.written)
 
     def prune(self, before: float) -> Pruned:
-        """Remove what was last written before `before` (seconds since 1970), unless a copy uses it."""
+        """Remove files written before `before` (seconds since 1970), except those of running copies."""
         return self._remove([file for file in self.files() if file.written < before])
 
     # -- room --------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ class SqliteFile:
             raise
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
-        """The rows of one statement, which is a transaction of its own."""
+        """Run one statement, in its own transaction, and return its rows."""
         with self._guard:
             try:
                 return self._open().execute(statement, values).fetchall()

@@ -1,4 +1,4 @@
-"""What the journal knows of one upload: its row as a value, and the record through which a copy writes it."""
+"""One upload in the journal: its row as a value, and the record through which a copy writes it."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class SavedUpload:
     source: str  # ``host:port/repository@digest`` the bytes came from; any source of the digest will do
     location: str = field(repr=False)  # the session's newest URL; its query may be the permission to write
     acknowledged: int  # bytes the target said it holds
-    # What `export_state` gave, by rising offsets. Empty for digests that have no state.
+    # Exported states of the digest, by rising offsets. Empty for digests that have none.
     states: Mapping[int, bytes] = field(repr=False)
     chunk_size: int  # bytes of one request
     trust_range: bool  # False: this registry's ``Range`` stands still (U9)
     created: float  # seconds since 1970
     updated: float
-    pid: int  # of the process that wrote it; for people only, the lock says who has it
+    pid: int  # of the process that wrote it; for people only, the lock says whether it is in use
 
 
 class UploadRecord:
@@ -86,7 +86,7 @@ class UploadRecord:
 
     @property
     def saved(self) -> SavedUpload | None:
-        """What the row says: at first what an earlier process left, then what this one wrote."""
+        """The row: at first as an earlier process left it, then as this one wrote it."""
         return self._saved
 
     @property
