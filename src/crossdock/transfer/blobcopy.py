@@ -72,21 +72,12 @@ class BlobCopies:
         """See to it that the target has the blob, alone among all copies of the process. # network"""
         if self._tally.lags:  # here nothing is held that another copy needs
             await self._tally.room()
-        underway, key = self._workshop.underway, (self._registry, *self._key(blob))
-        while (other := underway.get(key)) is not None:
-            await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
-        if (damage := self._workshop.damaged.get(self._key(blob))) is not None:
-            raise damage
-        underway[key] = done = asyncio.get_running_loop().create_future()
-        try:
+        async with self._workshop.blobs.alone(self._registry, self._key(blob)):
             outcome = await self._bring(blob)
             self._done(blob, outcome)
             if outcome != "skipped" and self._resuming.journal is not None:
                 name = self._target.name
                 self._resuming.journal.finished("blob", name, str(blob.digest), blob.size)
-        finally:
-            del underway[key]
-            done.set_result(None)
 
     async def bring_promised(self, blobs: list[Descriptor], missed: frozenset[str]) -> bool:
         """Move those of `blobs` that the target promised and now misses; False: there are none. # network
@@ -147,7 +138,7 @@ class BlobCopies:
 
     async def _reads_back(self, blob: Descriptor) -> bool:
         """Whether what the target seems to have is the blob. Read once in a process. # network"""
-        if self._key(blob) in self._workshop.read_back:
+        if self._workshop.blobs.was_read_back(self._key(blob)):
             return True
         try:
             await reread_blob(blob, self._target, self._workshop, self._tally)
@@ -158,7 +149,7 @@ class BlobCopies:
                 f"{self._target.name}@{blob.digest} is damaged and is pushed again: {error.cause}"
             )
             return False
-        self._workshop.read_back.add(self._key(blob))
+        self._workshop.blobs.note_read_back(self._key(blob))
         return True
 
     def _turn(self, blob: Descriptor) -> AbstractAsyncContextManager[None]:
@@ -199,10 +190,10 @@ class BlobCopies:
         try:
             await reread_blob(blob, self._target, self._workshop, self._tally)
         except CopyError as error:
-            if isinstance(error.cause, ContentError):  # no other copy takes it for what it seems to be
-                self._workshop.damaged[self._key(blob)] = error
+            if isinstance(error.cause, ContentError):
+                self._workshop.blobs.note_damage(self._key(blob), error)
             raise
-        self._workshop.read_back.add(self._key(blob))
+        self._workshop.blobs.note_read_back(self._key(blob))
 
     async def _mount(self, blob: Descriptor) -> bool:
         """Whether another repository of the target's registry gave it. A refusal only costs the upload."""

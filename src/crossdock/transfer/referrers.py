@@ -15,8 +15,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from crossdock.content import Source
 from crossdock.errors import (
@@ -37,13 +36,13 @@ from crossdock.errors import (
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.transfer.attachedtags import settle
+from crossdock.transfer.graph import Graph
+from crossdock.transfer.manifests import is_content_of
 from crossdock.transfer.sides import TargetSide, find_attached, finds_attached
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
-
-if TYPE_CHECKING:
-    from crossdock.transfer.image import ImageCopy
 
 DEPTH = 4  # an image, its SBOM, the signature of that, and one more
 MOST = 10_000  # of one copy, as the entries of one manifest are
@@ -51,13 +50,29 @@ LOOKUPS_AT_ONCE = 16
 _OMIT = Advice("omit-referrers")
 
 
-class ReferrersCopy:
+async def copy_referrers(
+    graph: Graph,
+    source: Source,
+    target: TargetSide,
+    tally: Tally,
+    *,
+    required: bool,
+    push_root: Callable[[], Awaitable[None]] | None,
+) -> bool:
+    """Copy what is attached to the manifests of `graph`, and to that. Raises `CopyError`. # network
+
+    `push_root` is awaited before the first referrer is copied; None: the target has the root. Returns whether
+    it was. `required`: what cannot be looked for, or copied, ends the copy.
+    """
+    return await _ReferrersCopy(graph, source, target, tally, required=required).run(push_root)
+
+
+class _ReferrersCopy:
     """Everything attached to the manifests of one copy."""
 
     def __init__(
-        self, graph: ImageCopy, source: Source, target: TargetSide, tally: Tally, *, required: bool
+        self, graph: Graph, source: Source, target: TargetSide, tally: Tally, *, required: bool
     ) -> None:
-        """`required`: what cannot be looked for, or copied, ends the copy."""
         self._graph = graph
         self._source = source
         self._target = target
@@ -104,13 +119,14 @@ class ReferrersCopy:
             raise error from error.cause
         self._tally.warn(f"signatures and other referrers may be missing at the target: {error}")
 
-    async def run(self, subjects: list[Descriptor]) -> None:
-        """Copy what is attached to `subjects`, and to that. Raises `CopyError`. # network"""
+    async def run(self, push_root: Callable[[], Awaitable[None]] | None) -> bool:
+        """As `copy_referrers`."""
+        subjects, has_pushed = self._graph.take_subjects(), False
         if not finds_attached(self._source):
             if self._required and subjects:
                 shown = f"{self._source.name}@{subjects[0].digest}"
                 self._give_up(shown, "this source cannot list them", Unsupported)
-            return
+            return False
         for depth in range(DEPTH + 1):
             level = list(
                 {each.digest: each for each in subjects if each.digest not in self._looked_for}.values()
@@ -118,17 +134,20 @@ class ReferrersCopy:
             self._looked_for |= {each.digest for each in level}
             attached = await run_together(self._find(each) for each in level)
             if not any(referrers or tags for referrers, tags in attached):
-                return
+                break
             if depth == DEPTH:
                 deepest = next(each for each, found in zip(level, attached, strict=True) if any(found))
                 shown = f"{self._source.name}@{deepest.digest}"
                 self._give_up(shown, f"it is {DEPTH} steps from the image, and no more are copied")
-                return
-            await self._graph.bring_root()
+                break
+            if push_root is not None and not has_pushed:
+                await push_root()
+                has_pushed = True
             await run_together(
                 self._copy_attached(subject, *found) for subject, found in zip(level, attached, strict=True)
             )
             subjects = self._graph.take_subjects()
+        return has_pushed
 
     async def _copy_attached(self, subject: Descriptor, referrers: list[Descriptor], tags: list[str]) -> None:
         new = [each for each in referrers if each.digest not in self._begun]
@@ -151,8 +170,8 @@ class ReferrersCopy:
         return {each.digest for each in listed}
 
     async def _copy_referrer(self, referrer: Descriptor, is_listed: bool) -> None:
-        present = is_listed and await self._graph.has_manifest(referrer)
-        await self._copy(referrer, referrer.digest, self._graph.copy_attached(referrer, None, present))
+        present = is_listed and await self._graph.manifests.has(referrer)
+        await self._copy(referrer, referrer.digest, self._copy_attached_manifest(referrer, None, present))
 
     async def _copy_tag(self, tag: str) -> None:
         try:
@@ -163,7 +182,7 @@ class ReferrersCopy:
             if not isinstance(root_cause(error), NotFound):  # it has gone since it was listed
                 self._failed(error, tag)
             return
-        await self._copy(named, tag, self._graph.copy_attached_tag(named, tag))
+        await self._copy(named, tag, self._copy_attached_tag(named, tag))
 
     async def _copy(self, found: Descriptor, what: str, copying: Awaitable[bool]) -> None:
         """Await `copying`, which copies what the source has as `found` and returns whether it was pushed."""
@@ -179,6 +198,38 @@ class ReferrersCopy:
             self._failed(error, what)
             return
         self._tally.referrer_done(pushed=pushed)
+
+    async def _copy_attached_tag(self, named: Descriptor, tag: str) -> bool:
+        """Copy what `tag` names; the target's own content under it stays. Whether it was pushed. # network"""
+        manifests, shown = self._graph.manifests, f"{self._target.name}:{tag}"
+        there = await manifests.find(tag, shown)
+        data = None
+        if there is not None and not is_content_of(there, named.digest):
+            named, data = await settle(named, await manifests.fetch(named), there, shown, self._tally)
+        present = there is not None and is_content_of(there, named.digest)
+        return await self._copy_attached_manifest(named, tag, present, data)
+
+    async def _copy_attached_manifest(
+        self, found: Descriptor, tag: str | None, present: bool, data: bytes | None = None
+    ) -> bool:
+        """Copy a referrer, or what `tag` names, with everything below it; whether it was pushed. # network
+
+        `present`: the target has it and lists it so. `data`: its bytes, where they are not the source's.
+        """
+        graph = self._graph
+        if present and not found.is_index and graph.stands_for_blobs():
+            graph.note_subject(found)
+        else:
+            data = data or await graph.manifests.fetch(found)
+            found, whole = await graph.copy_below(found, data, present=present)
+            if present and not whole:
+                tag, present = None, False  # a tag is right already; the manifest is put again
+            if not present:
+                shown = f"{self._target.name}@{found.digest}"
+                await graph.push(found, data, tag, shown, refers=tag is None)
+                graph.pushed(found)
+        self._tally.manifest_done(found, pushed=not present)
+        return not present
 
     def _failed(self, error: CopyError, what: str) -> None:
         """Warn that something attached is missing at the target; raise `error` when that ends the copy."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from msgspec import Struct, field
 
@@ -21,19 +23,48 @@ LEAST_SMALL_BLOBS = 4  # of the copies of one share from one registry, however m
 LARGE_BLOBS_AT_ONCE = 8  # of all copies: with more, uploads that wait for bytes would hold all connections
 
 
-Underway = dict[tuple[str, str, str], "asyncio.Future[None]"]
-"""The blobs that some copy is copying, by source registry, target and digest; done when that copy has
-succeeded or failed. A copy does not wait for one that reads from another registry, which may stay slow."""
+BlobKey = tuple[str, str]  # target and digest
 
 
-class ReadBack(set[tuple[str, str]]):
-    """The blobs that were read back, by target and digest; all are forgotten when there are too many."""
+class SharedBlobs:
+    """The blobs that the copies of a process need at once: each is copied by one of them, the others wait."""
 
-    def add(self, key: tuple[str, str]) -> None:
-        """Add one."""
-        if len(self) >= MOST_READ_BACK:
-            self.clear()
-        super().add(key)
+    def __init__(self) -> None:
+        self._underway: dict[tuple[str, BlobKey], asyncio.Future[None]] = {}
+        self._damaged: dict[BlobKey, CopyError] = {}
+        self._read_back: set[BlobKey] = set()
+
+    @asynccontextmanager
+    async def alone(self, registry: str, key: BlobKey) -> AsyncIterator[None]:
+        """The block that copies the blob from the source `registry`; entered when no other copy does so.
+
+        A copy does not wait for one that reads from another registry, which may stay slow. Raises the error
+        of a copy that found the target damaging the blob.
+        """
+        while (other := self._underway.get((registry, key))) is not None:
+            await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
+        if (damage := self._damaged.get(key)) is not None:
+            raise damage
+        self._underway[registry, key] = done = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            del self._underway[registry, key]
+            done.set_result(None)
+
+    def note_damage(self, key: BlobKey, error: CopyError) -> None:
+        """The target has other bytes than it was sent: no other copy takes them for the blob."""
+        self._damaged[key] = error
+
+    def was_read_back(self, key: BlobKey) -> bool:
+        """Whether a copy of this process read it back."""
+        return key in self._read_back
+
+    def note_read_back(self, key: BlobKey) -> None:
+        """It was read back and is right. All are forgotten when there are too many."""
+        if len(self._read_back) >= MOST_READ_BACK:
+            self._read_back.clear()
+        self._read_back.add(key)
 
 
 def _shares(most: int, least: int) -> Shares:
@@ -47,9 +78,7 @@ class Workshop(Struct, frozen=True):
     hashing: HashingService
     paranoid: bool
     verify: Verify = "stream"
-    underway: Underway = field(default_factory=dict)
-    damaged: dict[tuple[str, str], CopyError] = field(default_factory=dict)  # found when read back
-    read_back: set[tuple[str, str]] = field(default_factory=ReadBack)
+    blobs: SharedBlobs = field(default_factory=SharedBlobs)
     check_blobs: bool = False
     small: Shares = field(default_factory=lambda: _shares(SMALL_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS))
     large: Shares = field(default_factory=lambda: _shares(LARGE_BLOBS_AT_ONCE, 1))

@@ -89,8 +89,10 @@ class World:
             "mount_from": (),
         }
         tally = Tally(self.events.append)
-        wish = CopyRequest(**(fields | changes))
-        self.named, self.root = await ImageCopy(wish, self.source, self.target, workshop, WHOLE, tally).run()
+        request = CopyRequest(**(fields | changes))
+        self.named, self.root = await ImageCopy(
+            request, self.source, self.target, workshop, WHOLE, tally
+        ).run()
         return tally
 
 
@@ -173,7 +175,7 @@ async def test_a_digest_listed_with_two_sizes_by_two_manifests_is_refused(
 async def test_manifests_over_the_limit_of_one_graph_are_refused(
     world: World, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossdock.transfer.image.MANIFEST_BYTES", 1000)
+    monkeypatch.setattr("crossdock.transfer.manifests.MANIFEST_BYTES", 1000)
     world.index(*(world.image() for _ in range(4)))
     root = list(world.source.manifests)[-1]
     with pytest.raises(CopyError) as failed:

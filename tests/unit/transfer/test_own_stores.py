@@ -60,8 +60,8 @@ async def copy(
     source: Source, target: Target, workshop: Workshop, verify: Verify = "stream", **changes: bool
 ) -> Tally:
     tally = Tally(lambda event: None)
-    wish = CopyRequest("memory/source:1", "memory/target:2", "1", None, "2", None, (), (), **changes)
-    await ImageCopy(wish, source, target, replace(workshop, verify=verify), WHOLE, tally).run()
+    request = CopyRequest("memory/source:1", "memory/target:2", "1", None, "2", None, (), (), **changes)
+    await ImageCopy(request, source, target, replace(workshop, verify=verify), WHOLE, tally).run()
     return tally
 
 

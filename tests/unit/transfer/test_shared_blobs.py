@@ -107,8 +107,8 @@ class Run:
 
     async def _copy(self, name: str, registry: Registry, source: MemorySource) -> Tally:
         tally = Tally(lambda event: None)
-        wish = CopyRequest(name, name, name, None, "v1", None, (), ())
-        copy = ImageCopy(wish, source, registry.repository(name), self.workshop, WHOLE, tally)
+        request = CopyRequest(name, name, name, None, "v1", None, (), ())
+        copy = ImageCopy(request, source, registry.repository(name), self.workshop, WHOLE, tally)
         await copy.run()
         return tally
 

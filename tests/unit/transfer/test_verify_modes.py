@@ -38,9 +38,9 @@ def world_of(*sizes: int) -> World:
 
 
 async def copy(world: World, shop: Workshop, verify: Verify) -> Tally:
-    wish = CopyRequest("source", "target", "v1", None, "v1", None, (), ())
+    request = CopyRequest("source", "target", "v1", None, "v1", None, (), ())
     tally = Tally(world.events.append)
-    await ImageCopy(wish, world.source, world.target, replace(shop, verify=verify), WHOLE, tally).run()
+    await ImageCopy(request, world.source, world.target, replace(shop, verify=verify), WHOLE, tally).run()
     return tally
 
 
