@@ -88,6 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "inventory",
         "transfer",
         "registry",
+        "protocol",
         "content",
         "oci",
         "options",

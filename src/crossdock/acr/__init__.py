@@ -1,5 +1,5 @@
-"""What Azure's container registry service does beside the distribution specification, against any registry.
+"""What Azure's container registry service does beyond the distribution specification, for any registry.
 
-``az acr import`` as a value, its checks in their order, its defaults and its policies; the import itself
-through the library. The command line and a service in front of it share this and nothing else.
+``az acr import`` as a value, with az's checks in their order, its defaults and policies, and the import
+itself. The command and the service share it.
 """

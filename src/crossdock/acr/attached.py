@@ -1,6 +1,6 @@
 """Tags of digests (cosign's ``sha256-HEX.sig``) that an import without force would change at its targets.
 
-They come along with the image and are written before its tags. So both sides are looked at beforehand.
+They are copied with the image and written before its tags. So both sides are compared beforehand.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from crossdock.transfer.tasks import run_together
 
 
 class Taken(Struct, frozen=True):
-    """A tag of a digest under which a target has content that the source has not."""
+    """A tag of a digest under which a target has other content than the source."""
 
     reference: Reference
     before: Digest
-    after: Digest  # what the source has there
+    after: Digest  # the source's
 
 
 async def taken_tags(
     source: Source, root: Descriptor, data: bytes | None, targets: Iterable[tuple[Reference, Target]]
 ) -> list[Taken]:
-    """Those of what is attached to `root` and to what is below it, and to that in turn. # network
+    """The conflicts among everything attached to `root` and to manifests below it, recursively. # network
 
-    `data`: the root's bytes where the source does not have them. What cannot be looked for at the source is
-    left to the copy, which tells. Raises `CopyError`.
+    `data`: the root's bytes if the source does not have them. If the source cannot be queried, the copy will
+    report it. Raises `CopyError`.
     """
     places = list(targets)
     taken: list[Taken | None] = []
@@ -83,7 +83,7 @@ async def _named(source: Source, tag: str) -> Descriptor | None:
     with during("resolve", "source", f"{source.name}:{tag}"):
         try:
             return await source.resolve(tag)  # network
-        except NotFound:  # it has gone since it was listed
+        except NotFound:  # deleted since it was listed
             return None
 
 
@@ -97,7 +97,7 @@ async def _taken(
     except CopyError as error:
         if not was_refused(error):
             raise
-        return None  # a login that may push alone: the copy replaces nothing that it cannot see
+        return None  # a login that may only push: the copy replaces nothing that it cannot see
     if there is None or (before := Digest.of(there, named.digest.algorithm)) == named.digest:
         return None
     with during("fetch manifest from", "source", f"{source.name}@{named.digest}"):

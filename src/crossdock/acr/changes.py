@@ -1,8 +1,8 @@
-"""What ``az acr`` changes in a registry: locks, tags, manifests, repositories.
+"""The changes that ``az acr`` makes in a registry: locks, tags, manifests, repositories.
 
-Over ``/acr/v1`` where the registry has it. Elsewhere tags and manifests go by the distribution API, as far as
-the registry deletes at all; there are no locks, and a repository is its manifests, deleted one by one.
-As in `metadata`, the options' source side counts.
+Through ``/acr/v1`` where the registry has it. Elsewhere tags and manifests are deleted by the distribution
+API, if the registry permits deletes at all; there are no locks, and a repository is deleted manifest by
+manifest. As in `metadata`, the options' source side applies.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from crossdock.acr.metadata import opened
 from crossdock.errors import CrossdockError, NotFound, Unsupported
 from crossdock.oci.digest import Digest
-from crossdock.oci.metadata import Entry
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
+from crossdock.protocol.metadata import Entry
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 async def change_attributes(item: Reference, attributes: Mapping[str, bool], options: CopyOptions) -> Entry:
-    """Set the locks of a tag, a manifest or a repository; its entry after that. # network
+    """Set the locks of a tag, a manifest or a repository, and return its new entry. # network
 
-    Raises `CopyError` with what failed, over `Unsupported` where there are no locks.
+    Raises `CopyError`, over `Unsupported` where there are no locks.
     """
     from crossdock.registry.attributes import change_item
 
@@ -42,9 +42,9 @@ async def change_attributes(item: Reference, attributes: Mapping[str, bool], opt
 
 
 async def untag(item: Reference, options: CopyOptions) -> None:
-    """Remove a tag and leave its manifest. # network
+    """Remove a tag but not its manifest. # network
 
-    Raises `CopyError` with what failed; some registries delete by digest alone.
+    Raises `CopyError`; some registries delete only by digest.
     """
     from crossdock.registry import attributes
 
@@ -57,9 +57,9 @@ async def untag(item: Reference, options: CopyOptions) -> None:
 async def find_manifest(
     item: Reference, options: CopyOptions, *, with_tags: bool
 ) -> tuple[Digest, list[str]]:
-    """The digest of a tag or digest that is there, and `with_tags` the names of all its tags. # network
+    """The digest of an existing tag or digest, and `with_tags` the names of all its tags. # network
 
-    Raises `CopyError` with what failed, over `NotFound`.
+    Raises `CopyError`, over `NotFound`.
     """
     from crossdock.registry import catalog, walk
 
@@ -77,9 +77,9 @@ async def find_manifest(
 
 
 async def delete_manifest(item: Reference, options: CopyOptions) -> None:
-    """Remove a manifest by its digest, and so all its tags. # network
+    """Remove a manifest by its digest, and with it all its tags. # network
 
-    Raises `CopyError` with what failed, over `Unsupported` where the registry does not delete.
+    Raises `CopyError`, over `Unsupported` where the registry does not permit deletes.
     """
     from crossdock.registry import attributes
 
@@ -88,10 +88,10 @@ async def delete_manifest(item: Reference, options: CopyOptions) -> None:
 
 
 async def delete_repository(repository: Reference, options: CopyOptions) -> Entry:
-    """Remove everything in a repository; what that was. # network
+    """Remove everything in a repository, and return what that was. # network
 
-    Raises `CopyError` with what failed, over `NotFound` when there is no such repository. Without ``/acr/v1``
-    it deletes what has a tag and all that this leads to, as far as the first refusal.
+    Raises `CopyError`, over `NotFound` for an unknown repository. Without ``/acr/v1`` it deletes the tagged
+    manifests and everything reachable from them, up to the first refusal.
     """
     from crossdock.registry import attributes, walk
 
@@ -109,7 +109,7 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
             try:
                 await attributes.delete_manifest(client, replace(repository, digest=digest))
             except NotFound:
-                pass  # gone with its index or subject, as at some registries
+                pass  # some registries delete it with its index or subject
             except CrossdockError as error:
                 error.hint = f"{len(done)} of {len(seen)} manifests were deleted; {error.hint}".removesuffix(
                     "; "
@@ -120,7 +120,7 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
 
 
 async def _must_exist(client: RegistryClient, item: Reference) -> None:
-    """Raise `NotFound` when the distribution API does not have the item either. # network"""
+    """Raise `NotFound` if the distribution API does not have the item either. # network"""
     from crossdock.registry import walk
 
     walking = walk.Walk(client, item.repository)
@@ -131,13 +131,13 @@ async def _must_exist(client: RegistryClient, item: Reference) -> None:
 
 
 def _parents_first(seen: Mapping[Digest, Seen]) -> Iterable[Digest]:
-    """Indexes before what they hold, referrers before subjects: registries keep what is still needed."""
+    """Indexes before their manifests, referrers before subjects: registries keep manifests in use."""
     needs = {digest: set(_needed(one)) for digest, one in seen.items()}
     order: list[Digest] = []
     while needs:
         needed = set().union(*needs.values())
         free = [digest for digest in needs if digest not in needed]
-        for digest in free or list(needs):  # no free one would be a circle of digests
+        for digest in free or list(needs):  # without a free one there would be a cycle of digests
             order.append(digest)
             del needs[digest]
     return order

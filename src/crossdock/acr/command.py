@@ -1,4 +1,4 @@
-"""The words of ``az acr import`` as a request, checked in az's order and with its texts."""
+"""The arguments of ``az acr import`` as a request, checked in az's order and with its messages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from crossdock.acr.names import REGIONAL, home_of, registry_name, split_source
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
 from crossdock.errors import InvalidInput, InvalidOption
 from crossdock.inventory.values import ACR_SUFFIX, Entry, Inventory, ResourceId
+from crossdock.oci.reference import Reference
 from crossdock.oci.registryname import registry_key
 
 NO_PASSWORD = "Authentication failed. Please provide password."  # noqa: S105 - a message
@@ -27,7 +28,7 @@ _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?")
 
 
 class ImportWords(Struct, frozen=True, kw_only=True):
-    """What a person wrote. ``repr`` does not show the password."""
+    """The arguments of the command. ``repr`` does not show the password."""
 
     name: str
     source: str
@@ -45,16 +46,16 @@ class ImportWords(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """A request and the registries that it means."""
+    """A request and its registries."""
 
     request: ImportRequest
     target: Entry
-    source: Entry | None  # None: a registry that the inventory does not have
+    source: Entry | None  # None: the inventory does not have it
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
 
 def check_words(words: ImportWords, inventory: Inventory) -> Checked:
-    """The import that `words` ask for. Raises `InvalidInput` with the text of the first check that fails."""
+    """The import of `words`. Raises `InvalidInput` with the message of the first check that fails."""
     warnings: list[str] = []
     name = read_name(words.name, inventory, warnings)
     _check_credentials(words)
@@ -75,9 +76,9 @@ def check_words(words: ImportWords, inventory: Inventory) -> Checked:
 
 
 def read_name(text: str, inventory: Inventory, warnings: list[str]) -> str:
-    """What ``--name`` says, as `find_target` takes it. Raises `InvalidInput` (checks 1 to 4).
+    """``--name`` as `find_target` expects it. Raises `InvalidInput` (checks 1 to 4).
 
-    Names and login servers of the inventory need not look like Azure's.
+    Names and login servers of the inventory need not have Azure's form.
     """
     if not text.lower().endswith(ACR_SUFFIX) and (inventory.named(text) or ResourceId.parse(text)):
         return text
@@ -90,10 +91,10 @@ def read_name(text: str, inventory: Inventory, warnings: list[str]) -> str:
 def find_target(
     name: str, inventory: Inventory, *, subscription: str = "", resource_group: str = ""
 ) -> Entry:
-    """The registry of this name. One that the inventory does not have is NAME.azurecr.io.
+    """The registry with this name; outside the inventory, NAME.azurecr.io.
 
-    Raises `InvalidInput` when it has some of that name and none fits, or several fit (az-contract 1.2,
-    check 6).
+    Raises `InvalidInput` when the inventory has the name and none of its entries matches, or several do
+    (az-contract 1.2, check 6).
     """
     found = inventory.find(name, subscription=subscription, resource_group=resource_group)
     if found is not None:
@@ -108,12 +109,25 @@ def find_target(
     return _unlisted(bare, f"{bare}{ACR_SUFFIX}", by_id)
 
 
+def login_server(text: str, inventory: Inventory, *, subscription: str = "", resource_group: str = "") -> str:
+    """``host[:port]`` of the registry with this name, login server or resource ID.
+
+    A host outside the inventory is used as it is, whatever its suffix. Raises `InvalidInput` for anything but
+    a host or name, and as `find_target`.
+    """
+    is_host = "." in text or ":" in text or text == "localhost"
+    if is_host and not inventory.named(text) and ResourceId.parse(text) is None:
+        return Reference(text, "name").registry  # validated
+    name = read_name(text, inventory, [])
+    return find_target(name, inventory, subscription=subscription, resource_group=resource_group).login_server
+
+
 def _check_credentials(words: ImportWords) -> None:
     if words.username and not words.password:
         raise InvalidInput(NO_PASSWORD, hint="give --password-stdin, CROSSDOCK_SOURCE_PASSWORD or --password")
     if words.registry and (words.username or words.password):
         raise InvalidOption(
-            "--registry and --username or --password contradict each other: they would not be used",
+            "--registry and --username or --password contradict each other: they would be ignored",
             hint="write LOGIN_SERVER/IMAGE as --source to use credentials, or leave them out",
         )
 
@@ -125,7 +139,7 @@ def _source(
         entry = _named_source(words, target, inventory)
         image = _without_host(words.source, entry, warnings)
         by_id = words.registry if ResourceId.parse(words.registry) else entry.resource_id
-        # A registry of the inventory that says no resource ID is still named as a resource.
+        # An entry without a resource ID is still named as a resource.
         return ImportSource(source_image=image, resource_id=by_id or entry.name), entry
     registry, image = split_source(words.source)
     if home := home_of(registry):
@@ -137,13 +151,13 @@ def _source(
         who = SourceCredentials(words.password, words.username or None)
         return ImportSource(source_image=image, registry_uri=registry, credentials=who), found
     if found is not None and found.resource_id and found.public_network_access == "Enabled":
-        # As az does for a registry of the subscription. One without public access has to be named by its ID.
+        # As az for a registry of the subscription. Without public access it must be named by its ID.
         return ImportSource(source_image=image, resource_id=found.resource_id), found
     return ImportSource(source_image=image, registry_uri=registry), found
 
 
 def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> Entry:
-    """The registry that ``--registry`` names (az-contract 1.2, check 8)."""
+    """The registry of ``--registry`` (az-contract 1.2, check 8)."""
     text = home_of(words.registry) or words.registry
     try:
         if words.subscription:
@@ -165,10 +179,10 @@ def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> En
 
 
 def _without_host(image: str, entry: Entry, warnings: list[str]) -> str:
-    """The image of ``--source`` beside ``--registry``: a login server before it is left out.
+    """The image of ``--source`` given with ``--registry``: its login server is left out.
 
-    az does so for a name alone (az-contract 1.2, check 9); with a resource ID its image and target would
-    hold the login server.
+    az does so only for a name (az-contract 1.2, check 9); with a resource ID its image and target would
+    contain the login server.
     """
     server, slash, rest = image.partition("/")
     own = (entry.login_server, f"{entry.name}{ACR_SUFFIX}")
@@ -182,7 +196,7 @@ def _without_host(image: str, entry: Entry, warnings: list[str]) -> str:
 
 
 def _unlisted(name: str, login_server: str, by_id: ResourceId | None = None) -> Entry:
-    """A registry that the inventory does not have."""
+    """A registry outside the inventory."""
     return Entry(
         name=name,
         login_server=login_server.lower(),

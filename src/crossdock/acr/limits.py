@@ -1,4 +1,4 @@
-"""Limits on what is imported, found out before anything is copied."""
+"""Limits on imported images, checked before anything is copied."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from crossdock.transfer.steps import during
 
 
 class ImageLimits(Struct, frozen=True, kw_only=True):
-    """What one image may have. None: as many, or as much, as it likes."""
+    """The limits of one image. None: no limit."""
 
-    manifests: int | None = None  # below its index; Azure's document does not say that the index counts
+    manifests: int | None = None  # below its index; Azure's documentation does not count the index itself
     layer: int | None = None  # bytes of its largest blob
-    hint: str = ""  # what to do about an image that is over a limit
+    hint: str = ""  # advice for an image over a limit
 
     def concern(self, media_type: str) -> bool:
-        """Whether a manifest of this type has to be read to find out."""
+        """Whether a manifest of this type has to be read for the limits."""
         return self.layer is not None or (self.manifests is not None and is_index(media_type))
 
 
@@ -31,16 +31,15 @@ NO_LIMITS = ImageLimits()
 DOCUMENTED = ImageLimits(
     manifests=50, layer=2 * GiB, hint="leave --strict-limits out: crossdock itself has no such limit"
 )
-"""Those that the service documents, for who wants to find out before it does: ``--strict-limits``."""
+"""Azure's documented limits, for ``--strict-limits``."""
 
 
 async def check_limits(
     reference: Reference, source: Source, root: Descriptor, data: bytes, limits: ImageLimits
 ) -> list[Descriptor]:
-    """The manifests below `root`, as far as they had to be looked for, each once. # network
+    """The manifests below `root`, each once, as far as the limits need them. # network
 
-    Raises `CopyError` over `LimitExceeded` when the image is over one of `limits`. `data` is the manifest of
-    `root`.
+    `data` is the manifest of `root`. Raises `CopyError` over `LimitExceeded` when the image is over a limit.
     """
     with during("check limits of", "source", str(reference)):
         found: dict[Digest, Descriptor] = {}

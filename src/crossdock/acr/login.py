@@ -1,4 +1,4 @@
-"""``az acr login``: who we are at a registry, checked by it, as docker keeps it."""
+"""``az acr login``: credentials that the registry accepted, stored as docker stores them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from crossdock.options import CopyOptions, Credentials
 
 
 async def log_in(host: str, options: CopyOptions) -> Credentials:
-    """Credentials for ``host[:port]`` that it takes: an access token of Entra ID is exchanged. # network
+    """Credentials that ``host[:port]`` accepts; an access token of Entra ID is exchanged. # network
 
-    As in `metadata`, the options' source side counts. Raises `CopyError` with what failed, over
-    `CredentialsError` when there are none.
+    As in `metadata`, the options' source side applies. Raises `CopyError`, over `CredentialsError` without
+    credentials.
     """
     options = replace(options, source=replace(options.source, az_login="before files"))  # for a new token
     async with opened(host, options, "log in to") as client:
         found = await client.log_in()
         if found is None:
             raise CredentialsError(
-                f"no credentials for {host} were found, or none that could be kept",
+                f"no credentials for {host} were found, or none that could be stored",
                 hint="log in with az login, give -u with --password-stdin, or credentials in the inventory",
             )
         return found
 
 
 async def keep_login(host: str, credentials: Credentials, environ: Mapping[str, str]) -> None:
-    """Write a login to docker's configuration, where ``az acr login`` leaves it, too. # process
+    """Write a login to docker's configuration, as ``az acr login`` does. # process
 
     Raises `CredentialsError`.
     """

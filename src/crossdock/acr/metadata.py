@@ -20,7 +20,9 @@ from crossdock.errors import (
     NotFound,
 )
 from crossdock.oci.digest import Digest
-from crossdock.oci.metadata import (
+from crossdock.oci.reference import Reference
+from crossdock.options import CopyOptions
+from crossdock.protocol.metadata import (
     Entry,
     ImageConfig,
     changeable_attributes,
@@ -31,8 +33,6 @@ from crossdock.oci.metadata import (
     tags_by_digest,
     timestamp,
 )
-from crossdock.oci.reference import Reference
-from crossdock.options import CopyOptions
 from crossdock.runs.places import Places
 from crossdock.transfer.steps import during
 

@@ -1,4 +1,4 @@
-"""The names that ``az acr import`` takes, with its checks and their texts."""
+"""The names that ``az acr import`` accepts, with its checks and their messages."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _REGIONAL = re.compile(r"([^.]+)\.[^.]+\.geo(\.azurecr\.io)")
 
 
 def registry_name(text: str) -> tuple[str, str]:
-    """The registry name in what ``--name`` says, and a warning or an empty string.
+    """The registry name of ``--name``, and a warning or an empty string.
 
-    A login server of the cloud stands for its name. Raises `InvalidInput` with the texts of checks 1 to 4.
+    A login server of the cloud means its name. Raises `InvalidInput` with the messages of checks 1 to 4.
     """
     name, warning = text, ""
     if "." in text:
@@ -62,13 +62,13 @@ def split_source(text: str) -> tuple[str, str]:
 
 
 def home_of(registry: str) -> str:
-    """The login server behind a regional endpoint; empty when it is none (az-contract 1.2, check 12)."""
+    """The login server behind a regional endpoint; empty for any other host (az-contract 1.2, check 12)."""
     match = _REGIONAL.fullmatch(registry_key(registry))
     return match[1] + match[2] if match else ""
 
 
 class SourceImage(Struct, frozen=True):
-    """What ``sourceImage`` names. With tag and digest the tag must point at the digest."""
+    """The image of ``sourceImage``. With tag and digest, the tag must point at the digest."""
 
     repository: str
     tag: str | None
@@ -81,18 +81,18 @@ class SourceImage(Struct, frozen=True):
         return cls(named.repository, named.tag, named.digest)
 
     def at(self, registry: str) -> Reference:
-        """The same in a registry: Docker Hub's short names are completed, a missing tag is ``latest``."""
+        """The image in a registry: Docker Hub's short names are completed, a missing tag is ``latest``."""
         text = f"{self.repository}{f':{self.tag}' if self.tag else ''}"
         return Reference.parse(f"{registry}/{text}{f'@{self.digest}' if self.digest else ''}")
 
 
 def default_target(image: str) -> str:
-    """The target tag of an import that names none: the source's image, without its digest."""
+    """The target tag of an import without targets: the source's image without its digest."""
     return image.partition("@")[0]
 
 
 def target_tag(text: str, source: SourceImage, login_server: str) -> Reference:
-    """The target in ``repo[:tag]`` of ``targetTags``; a missing tag is the source's, else ``latest``.
+    """The target of a ``repo[:tag]`` of ``targetTags``; a missing tag is the source's, else ``latest``.
 
     Raises `InvalidInput` for a target with a digest, and `InvalidReference`.
     """
@@ -103,7 +103,7 @@ def target_tag(text: str, source: SourceImage, login_server: str) -> Reference:
 
 
 def _read(text: str, default_tag: str | None) -> Reference:
-    """The reference that `text` would be at some registry. Raises `InvalidReference` with `text` alone."""
+    """The reference of `text` at an arbitrary registry. Raises `InvalidReference`, quoting only `text`."""
     try:
         return Reference.parse(f"{_SOMEWHERE}{text}", default_tag=default_tag)
     except InvalidReference as error:

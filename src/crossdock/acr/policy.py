@@ -1,8 +1,9 @@
-"""What registries allow of imports, by the settings that the inventory has of them.
+"""Registries' policies on imports, from their settings in the inventory.
 
-- A source whose export policy is disabled gives nothing to imports; pulls of it go on.
-- A source without public network access is imported by its resource ID alone, so never across tenants.
-- A registry without public network access that lets no trusted services in takes part in no import.
+- A source whose export policy is disabled cannot be imported from; pulls still work.
+- A source without public network access can only be imported from by its resource ID, so never across
+tenants.
+- A registry without public network access that does not allow trusted services takes no part in imports.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from crossdock.inventory.values import Entry
 def check_policies(source: Entry | None, target: Entry, *, by_resource: bool) -> None:
     """Raise `PolicyRefused` when `source` or `target` forbid the import.
 
-    `source` is None for a registry that the inventory does not have. `by_resource`: it was named as a
-    resource (by its ID, or by a name that stands for it), without credentials of the caller's.
+    `source` is None for a registry outside the inventory. `by_resource`: it was named as a resource, by its
+    ID or name, without credentials of the caller.
     """
     for side, entry in (("target", target), ("source", source)):
         if (
@@ -25,7 +26,7 @@ def check_policies(source: Entry | None, target: Entry, *, by_resource: bool) ->
         ):
             raise PolicyRefused(
                 f"the {side} registry {entry.name} has public network access disabled and does not allow"
-                " trusted services: it takes part in no import",
+                " trusted services: it takes no part in imports",
                 hint="its network_rule_bypass_options would have to be AzureServices",
             )
     if source is None:
@@ -34,11 +35,11 @@ def check_policies(source: Entry | None, target: Entry, *, by_resource: bool) ->
         raise PolicyRefused(
             f"the source registry {source.name} does not allow its artifacts to be exported:"
             " its export policy is disabled",
-            hint="a registry with a disabled export policy can be pulled from, and not imported from",
+            hint="a registry with a disabled export policy can be pulled from but not imported from",
         )
     if source.public_network_access == "Disabled" and not by_resource:
         raise PolicyRefused(
             f"the source registry {source.name} has public network access disabled:"
             " it cannot be imported from by its login server or with credentials",
-            hint="name it by its resource ID with --registry, which works within one tenant only",
+            hint="name it by its resource ID with --registry, which works only within one tenant",
         )

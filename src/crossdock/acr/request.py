@@ -13,11 +13,11 @@ from crossdock.options import Credentials
 
 Mode = Literal["NoForce", "Force"]
 
-MOST_TARGETS = 100  # of one import of the service; people give a handful
+MOST_TARGETS = 100  # of one import of the service; a person gives a handful
 
 
 class SourceCredentials(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """Who to be at the source. Without a user name the password is a token."""
+    """Credentials for the source. Without a user name the password is a token."""
 
     password: str
     username: str | None = None
@@ -26,12 +26,12 @@ class SourceCredentials(Struct, frozen=True, rename="camel", omit_defaults=True,
         return f"SourceCredentials(username={self.username!r})"
 
     def plain(self) -> Credentials:
-        """The same for the library."""
+        """As the library's credentials."""
         return Credentials(username=self.username or "", password=self.password)
 
 
 class ImportSource(Struct, frozen=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
-    """Where the image comes from: exactly one of ``resource_id`` and ``registry_uri``."""
+    """The source image, in exactly one of ``resource_id`` and ``registry_uri``."""
 
     source_image: str
     resource_id: str | None = None
@@ -52,7 +52,7 @@ class _Source(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class _Body(Struct, rename="camel", forbid_unknown_fields=True):
-    """``importImage``'s body. Serializers that keep nulls write them for members that are not given."""
+    """``importImage``'s body. Some serializers write null for members that are not given."""
 
     source: _Source
     target_tags: tuple[str, ...] | None = None
@@ -61,7 +61,7 @@ class _Body(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """One import. Empty lists are left out of the body; neither list means the source's own name."""
+    """One import. Without either list the target has the name of the source."""
 
     source: ImportSource
     target_tags: tuple[str, ...] = ()
@@ -70,15 +70,15 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
     @classmethod
     def from_json(cls, body: bytes) -> ImportRequest:
-        """The request in a body; null is a member that is not given.
+        """The request in a body; null counts as absent.
 
-        Raises `InvalidInput`, also for members that are not known: one that is misspelled would be an import
-        other than was meant.
+        Raises `InvalidInput`, also for unknown members: ignoring a misspelled one would start another import
+        than the caller meant.
         """
         try:
             given = msgspec.json.decode(body, type=_Body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInput(f"the body is no import: {_words(error, body)}") from None
+            raise InvalidInput(f"the body is not an import: {_words(error, body)}") from None
         source = ImportSource(
             source_image=given.source.source_image,
             resource_id=given.source.resource_id,
@@ -99,7 +99,7 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         )
 
     def check_targets(self) -> None:
-        """Raise `InvalidInput` for more targets than `MOST_TARGETS`."""
+        """Raise `InvalidInput` for more than `MOST_TARGETS` targets."""
         count = len(self.target_tags) + len(self.untagged_target_repositories)
         if count > MOST_TARGETS:
             raise InvalidInput(
@@ -117,7 +117,7 @@ def _credentials(given: _Credentials | None) -> SourceCredentials | None:
 
 
 def _words(error: Exception, body: bytes) -> str:
-    # msgspec calls such a body malformed or truncated, depending on where the half stands.
+    # msgspec calls such a body malformed or truncated, depending on where the half is.
     if half := half_pair(body):
         return f"{half} in a string is half of a surrogate pair, not a character"
     return str(error)

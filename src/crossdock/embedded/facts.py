@@ -19,7 +19,7 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
-from crossdock.oci.metadata import image_size
+from crossdock.protocol.metadata import image_size
 from crossdock.store.indexfile import Entry
 
 ANNOTATIONS_KEPT = 16 << 10  # characters of one manifest's annotations

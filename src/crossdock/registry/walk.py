@@ -19,8 +19,8 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
-from crossdock.oci.metadata import CONFIG_LIMIT, ImageConfig, has_platform, read_config
 from crossdock.protocol import endpoints
+from crossdock.protocol.metadata import CONFIG_LIMIT, ImageConfig, has_platform, read_config
 from crossdock.reading import read_manifest
 from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.manifests import Manifests

@@ -225,7 +225,7 @@ def test_half_of_a_surrogate_pair_is_named(image: str, half: str, place: str) ->
     with pytest.raises(InvalidInput) as caught:
         ImportRequest.from_json((document % image).encode())
     assert str(caught.value) == (
-        f"the body is no import: {half} in a string is half of a surrogate pair, not a character"
+        f"the body is not an import: {half} in a string is half of a surrogate pair, not a character"
     )
 
 

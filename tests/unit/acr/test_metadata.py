@@ -17,9 +17,9 @@ from crossdock.acr.metadata import list_manifests, list_repositories, list_tag_n
 from crossdock.embedded.app import Registry
 from crossdock.errors import CopyError, NotFound, ProtocolError, RegistryError, root_cause
 from crossdock.imagebuilder import Content, ImageBuilder, sample_index
-from crossdock.oci.metadata import created_time, read_config, timestamp
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, NetworkOptions
+from crossdock.protocol.metadata import created_time, read_config, timestamp
 from crossdock.registry.walk import IN_FLIGHT, in_flight
 
 OPTIONS = CopyOptions(environ={}, network=NetworkOptions(retries=0))

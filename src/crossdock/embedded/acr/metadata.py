@@ -20,7 +20,7 @@ from crossdock.errors import ContentError, NotFound
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
-from crossdock.oci.metadata import (
+from crossdock.protocol.metadata import (
     CONFIG_LIMIT,
     Entry,
     ImageConfig,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from crossdock.acr.command import NO_PASSWORD
-from crossdock.acr.registries import login_server
+from crossdock.acr.command import NO_PASSWORD, login_server
 from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import copy_options
 from crossdock.cli.streams import print_error, read_secret

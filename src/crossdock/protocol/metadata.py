@@ -1,8 +1,8 @@
 """Entries of the metadata API of Azure's registries (``/acr/v1``), as JSON objects.
 
-The fields are those of Azure.ContainerRegistry 2021-07-01, and ``mediaType`` and ``configMediaType``, which
-Azure's documents show besides. What is not known is left out, as in these documents ``tags`` of an untagged
-manifest, and ``architecture`` and ``os`` of what is no image.
+The fields are those of Azure.ContainerRegistry 2021-07-01, plus ``mediaType`` and ``configMediaType``, which
+Azure's documents show as well. Unknown values are left out, as Azure leaves out ``tags`` of an untagged
+manifest and ``architecture`` and ``os`` of anything but an image.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class ImageConfig(msgspec.Struct, frozen=True):
-    """What a listing tells of an image's config; None is what it does not say."""
+    """The fields of an image's config that a listing shows; None if absent."""
 
     architecture: str | None = None
     os: str | None = None
-    created: str | None = None  # RFC 3339, as it stands there
+    created: str | None = None  # RFC 3339, as in the config
 
 
 def changeable_attributes() -> Entry:
-    """The locks of something that has none."""
+    """The attributes of an item without locks."""
     return {"deleteEnabled": True, "writeEnabled": True, "readEnabled": True, "listEnabled": True}
 
 
 def has_platform(config: Descriptor | None) -> bool:
-    """Whether the config is an image's, of a size that is read for a listing."""
+    """Whether the config is an image's, and small enough to be read for a listing."""
     if config is None or config.size > CONFIG_LIMIT:
         return False
     return mediatype.bare(config.media_type) in (mediatype.OCI_CONFIG, mediatype.DOCKER_CONFIG)
 
 
 def read_config(data: bytes) -> ImageConfig:
-    """The config in `data`; an empty one for what is no config. Raises nothing."""
+    """The config in `data`; an empty one for anything else. Raises nothing."""
     try:
         return msgspec.json.decode(without_half_pairs(data), type=ImageConfig)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -55,19 +55,19 @@ def read_config(data: bytes) -> ImageConfig:
 
 
 def image_size(manifest: Manifest) -> int:
-    """Bytes of config, layers and blobs, each once; 0 for an index, whose children have the bytes."""
+    """Bytes of config, layers and blobs, each once; 0 for an index, whose images have the bytes."""
     config = (manifest.config,) if manifest.config else ()
     return sum({each.digest: each.size for each in (*config, *manifest.layers, *manifest.blobs)}.values())
 
 
 def timestamp(nanoseconds: int) -> str:
-    """A time since the epoch as the service writes it: UTC, seven digits behind the point."""
+    """A time since the epoch in Azure's form: UTC, seven decimal places."""
     moment = _EPOCH + timedelta(seconds=nanoseconds // 1_000_000_000)
     return f"{moment.replace(tzinfo=None).isoformat()}.{nanoseconds % 1_000_000_000 // 100:07d}Z"
 
 
 def created_time(manifest: Manifest, config: ImageConfig) -> int | None:
-    """When config or annotations say the image was made, in ns since the epoch; None: they do not."""
+    """When config or annotations say the image was made, in ns since the epoch; None if absent."""
     for text in (config.created, (manifest.annotations or {}).get(_CREATED)):
         try:
             moment = datetime.fromisoformat(text or "")
@@ -87,7 +87,7 @@ def manifest_entry(
     tags: Sequence[str],
     time: int | None,
 ) -> Entry:
-    """The entry of one manifest. `manifest` None: it could not be read; `time` in ns is both of its times."""
+    """The entry of one manifest, None if it cannot be read; `time`, in ns, is both of its times."""
     entry: Entry = {"digest": str(descriptor.digest), "imageSize": size, **_times(time)}
     if config.architecture:
         entry["architecture"] = config.architecture
@@ -106,7 +106,7 @@ def manifest_entry(
 
 
 def tag_entry(name: str, digest: Digest, time: int | None) -> Entry:
-    """The entry of one tag; `time` as for a manifest."""
+    """The entry of one tag; `time` as in `manifest_entry`."""
     entry: Entry = {"name": name, "digest": str(digest), **_times(time)}
     return {**entry, "signed": False, "changeableAttributes": changeable_attributes()}
 
