@@ -29,14 +29,14 @@ from crossdock.embedded.acr.locks import FILE_NAME as LOCKS_FILE
 from crossdock.embedded.acr.locks import is_listed
 from crossdock.embedded.facts import FactBook
 from crossdock.embedded.responses import Refused
-from crossdock.errors import ContentError, StoreError
+from crossdock.errors import ContentError
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
 from crossdock.oci.reference import is_repository, is_tag
 from crossdock.store.blobfiles import BlobFiles, remove_stale
-from crossdock.store.files import explain
+from crossdock.store.files import explained
 from crossdock.store.folder import Folder
 from crossdock.store.indexfile import (
     Entry,
@@ -297,18 +297,15 @@ class Repository:
         Raises `StoreError`.
         """
         self.index.remove()
-        try:
-            with self.files.folder.entered() as folder:
-                for name in (LOCKS_FILE, "oci-layout"):
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=folder)
-                shutil.rmtree("blobs", dir_fd=folder)
-        except FileNotFoundError:
-            pass
-        except StoreError:
-            raise
-        except OSError as error:
-            raise explain("cannot delete", self.files.root, error) from error
+        with (
+            explained("cannot delete", self.files.root),
+            suppress(FileNotFoundError),
+            self.files.folder.entered() as folder,
+        ):
+            for name in (LOCKS_FILE, "oci-layout"):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+            shutil.rmtree("blobs", dir_fd=folder)
 
     # -- inside --------------------------------------------------------------------------------------
 

@@ -20,10 +20,9 @@ from aiohttp import web
 
 from crossdock.embedded.bodies import receive
 from crossdock.embedded.responses import Refused
-from crossdock.errors import StoreError
 from crossdock.oci.digest import Digest
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
-from crossdock.store.files import explain, in_thread
+from crossdock.store.files import explained, in_thread
 from crossdock.store.folder import Folder
 
 SESSIONS = 1000  # each may hold an open file
@@ -96,13 +95,8 @@ class Session:
 
     def _take(self, pieces: list[bytes]) -> None:
         if self._writer is None:
-            try:
-                with self._folder.entered(create=True):
-                    pass
-            except StoreError:
-                raise
-            except OSError as error:
-                raise explain("cannot make", self._folder.path, error) from error
+            with explained("cannot make", self._folder.path), self._folder.entered(create=True):
+                pass
             self._writer = BlobWriter(self._folder)
         self._writer.write_pieces(pieces)
         for piece in pieces:
@@ -128,10 +122,9 @@ class Session:
         hashed = hashlib.new(algorithm)
         descriptor = writer.reader()
         try:
-            while piece := os.read(descriptor, REREAD):
-                hashed.update(piece)
-        except OSError as error:
-            raise explain("cannot read back", writer.path, error) from error
+            with explained("cannot read back", writer.path):
+                while piece := os.read(descriptor, REREAD):
+                    hashed.update(piece)
         finally:
             os.close(descriptor)
         return hashed.hexdigest()

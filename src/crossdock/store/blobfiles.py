@@ -22,7 +22,7 @@ from pathlib import Path
 
 from crossdock.errors import LimitExceeded, NotFound, SizeMismatch, StoreError
 from crossdock.oci.digest import Digest
-from crossdock.store.files import explain, write_all, write_pieces
+from crossdock.store.files import explain, explained, write_all, write_pieces
 from crossdock.store.folder import Folder
 
 TEMPORARY_PREFIX = ".crossdock-upload-"
@@ -135,16 +135,11 @@ class BlobFiles:
         """Delete the blob's file; False when there was none. Raises `StoreError`."""
         if self.size(digest) is None:
             return False
-        try:
+        with explained("cannot delete", self.path(digest)), contextlib.suppress(FileNotFoundError):
             with self.folder.entered(*_parts(digest)[:-1]) as folder:
                 os.unlink(digest.encoded, dir_fd=folder)
-        except FileNotFoundError:
-            return False
-        except StoreError:
-            raise
-        except OSError as error:
-            raise explain("cannot delete", self.path(digest), error) from error
-        return True
+            return True
+        return False
 
     def _missing(self, digest: Digest) -> NotFound:
         return NotFound(f"blob {digest} is not in {self.root}")
@@ -162,12 +157,8 @@ class BlobWriter:
         self._descriptor = -1
         self._committed = False
         self._folder = folder
-        try:
+        with explained("cannot write in", folder.path):
             self._name, self._descriptor = _create_locked(folder)
-        except StoreError:
-            raise
-        except OSError as error:
-            raise explain("cannot write in", folder.path, error) from error
         self.path = folder.path / self._name
 
     def write(self, data: memoryview) -> None:

@@ -8,7 +8,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,6 +40,17 @@ async def in_thread(
         if not future.cancelled() and future.exception() is None and undo is not None:
             undo(future.result())
         raise
+
+
+@contextlib.contextmanager
+def explained(operation: str, path: Path) -> Iterator[None]:
+    """Raise an OSError of the block in the words of `explain`; a `StoreError` passes as it is."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise explain(operation, path, error) from error
 
 
 def explain(operation: str, path: Path, error: OSError) -> StoreError:

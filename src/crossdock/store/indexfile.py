@@ -36,7 +36,7 @@ from crossdock.errors import ContentError, LimitExceeded, StoreError
 from crossdock.oci.digest import ALGORITHMS
 from crossdock.oci.reference import ARCHIVE_HINT
 from crossdock.oci.text import quote, without_half_pairs
-from crossdock.store.files import explain, read_file, replace_file, sync_folder
+from crossdock.store.files import explain, explained, read_file, replace_file, sync_folder
 from crossdock.store.folder import Folder
 
 Entry = dict[str, Any]
@@ -90,7 +90,7 @@ class IndexFile:
         if self.exists():
             self._check_layout()
             return
-        try:
+        with explained("cannot make a layout of", self.root):
             with self.folder.entered("blobs", "sha256", create=True):
                 pass
             if not self._is_there("oci-layout"):
@@ -98,10 +98,6 @@ class IndexFile:
             with self._locked(), self.folder.entered() as folder:
                 if not self._is_there("index.json"):
                     replace_file(folder, "index.json", _encode(_empty()))
-        except StoreError:
-            raise
-        except OSError as error:
-            raise explain("cannot make a layout of", self.root, error) from error
 
     def update(self, change: Callable[[list[Entry]], None]) -> None:
         """Read the entries, let `change` alter the list, and write it back if it did.
@@ -121,26 +117,21 @@ class IndexFile:
                 return
             if len(after) > INDEX_LIMIT:
                 raise self._too_large(len(after))
-            try:
+            with explained("cannot write", self.path):
                 self._sync_blobs()
                 with self.folder.entered() as folder:
                     replace_file(folder, "index.json", after)
                     sync_folder(folder)
-            except StoreError:
-                raise
-            except OSError as error:
-                raise explain("cannot write", self.path, error) from error
 
     def remove(self) -> None:
         """Delete ``index.json``: the folder is no layout from then on. Raises `StoreError`."""
-        with self._locked():
-            try:
-                with suppress(FileNotFoundError), self.folder.entered() as folder:
-                    os.unlink("index.json", dir_fd=folder)
-            except StoreError:
-                raise
-            except OSError as error:
-                raise explain("cannot delete", self.path, error) from error
+        with (
+            self._locked(),
+            explained("cannot delete", self.path),
+            suppress(FileNotFoundError),
+            self.folder.entered() as folder,
+        ):
+            os.unlink("index.json", dir_fd=folder)
 
     def _sync_blobs(self) -> None:
         for algorithm in ALGORITHMS:
@@ -267,13 +258,9 @@ class IndexFile:
         path = self.root / "oci-layout"
         pause = 0.001
         while True:
-            try:
+            with explained("cannot write", path):
                 # For writing, because NFS gives an exclusive lock on nothing less.
                 descriptor = self.folder.open("oci-layout", flags=os.O_RDWR)
-            except StoreError:
-                raise
-            except OSError as error:
-                raise explain("cannot write", path, error) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(descriptor).st_ino == self.folder.stat("oci-layout").st_ino:

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from crossdock.embedded.responses import Refused
 from crossdock.errors import ContentError, StoreError
-from crossdock.store.files import explain, read_file, replace_file
+from crossdock.store.files import explained, read_file, replace_file
 from crossdock.store.folder import Folder
 
 if TYPE_CHECKING:
@@ -131,17 +131,13 @@ def may_have_locks(folder: Folder) -> bool:
 def read_locks(folder: Folder) -> Locks:
     """The locks of the repository in `folder`. Raises `StoreError`, `ContentError`. Blocks."""
     path = folder.path / FILE_NAME
-    try:
+    data = b"{}"
+    with explained("cannot read", path), suppress(FileNotFoundError):
         data = read_file(folder, FILE_NAME, FILE_LIMIT + 1)
-        if len(data) > FILE_LIMIT:
-            raise ContentError(f"{path} has more than {FILE_LIMIT} bytes")
+    if len(data) > FILE_LIMIT:
+        raise ContentError(f"{path} has more than {FILE_LIMIT} bytes")
+    try:
         return msgspec.json.decode(data, type=Locks)
-    except FileNotFoundError:
-        return Locks()
-    except StoreError:
-        raise
-    except OSError as error:
-        raise explain("cannot read", path, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ContentError(f"{path} is damaged: {error}") from None
 
@@ -237,14 +233,9 @@ def _with(items: Mapping[str, Attributes], name: str, own: Attributes) -> dict[s
 
 
 def _write(folder: Folder, locks: Locks) -> None:
-    try:
-        with folder.entered() as within:
-            if locks != Locks():
-                replace_file(within, FILE_NAME, msgspec.json.encode(locks))
-            else:
-                with suppress(FileNotFoundError):
-                    os.unlink(FILE_NAME, dir_fd=within)
-    except StoreError:
-        raise
-    except OSError as error:
-        raise explain("cannot write", folder.path / FILE_NAME, error) from error
+    with explained("cannot write", folder.path / FILE_NAME), folder.entered() as within:
+        if locks != Locks():
+            replace_file(within, FILE_NAME, msgspec.json.encode(locks))
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(FILE_NAME, dir_fd=within)
