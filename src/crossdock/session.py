@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
+from msgspec.structs import replace
+
 from crossdock.descriptors import affordable
 from crossdock.events import Event, Listener
 from crossdock.oci.platform import Platform
@@ -21,8 +23,7 @@ from crossdock.options import CopyOptions
 from crossdock.runs.one import CopyResult, CopySpec, OneCopy
 from crossdock.runs.places import Places, Shared, as_places, open_resuming
 from crossdock.runs.run import Deliver, Run, Watchers, Work, is_async
-from crossdock.runs.workshop import open_workshop
-from crossdock.transfer.tally import log_retry
+from crossdock.runs.workshop import open_share, open_workshop
 from crossdock.transfer.tasks import stop
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-COPIES_AT_ONCE = 32
-"""Single copies of a session that are under way at once, as many as of a list (`runs.runner.AT_ONCE`)."""
+COPIES_AT_ONCE = 24
+"""Single copies of a session that are under way at once. Each makes more requests than one of a list, for its
+referrers, and all of them should open no more connections (`runs.runner.AT_ONCE`)."""
 
 
 class Session:
@@ -48,7 +50,7 @@ class Session:
         """Raises `InvalidInput` for platforms that cannot be parsed; no I/O."""
         self._options = options or CopyOptions()
         self._platforms = tuple(Platform.parse(text) for text in self._options.platforms)
-        self._places = Places(self._options, log_retry)
+        self._places = Places(self._options)
         self._stack = AsyncExitStack()
         self._shared: asyncio.Future[Shared] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -56,6 +58,7 @@ class Session:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._is_closed = False
+        self._parent: tuple[Session, str, Callable[[], bool]] | None = None
 
     async def __aenter__(self) -> Self:
         if self._loop is not None:
@@ -149,6 +152,16 @@ class Session:
         self.check()
         return self.start(MirrorRun.of(source, targets, self._options, chosen), chosen.get("on_event"))
 
+    def share(self, options: CopyOptions, name: str, keeps: Callable[[], bool] = lambda: True) -> Session:
+        """A session with other options, for one of several users of this one who do not know each other.
+
+        It has its own connections, a share of this one's memory, and its journal. `name` is different for
+        each user; `keeps` says whether a blob that fails now will be resumed.
+        """
+        other = Session(options)
+        other._parent = self, name, keeps
+        return other
+
     def start(self, work: Work[T], on_event: Deliver | None = None) -> Run[T]:
         """A run of `work`, for what this package makes runs of."""
         return Run(self, work, Watchers(work.totals, on_event))
@@ -200,6 +213,12 @@ class Session:
         return await asyncio.shield(self._shared)
 
     async def _open(self) -> Shared:
+        if self._parent is not None:
+            parent, name, keeps = self._parent
+            whole = await parent.shared()
+            share = await self._stack.enter_async_context(open_share(whole.workshop, parent._options, name))
+            resuming = replace(whole.resuming, keeps=keeps)
+            return Shared(self._options, self._platforms, self._places, share, resuming)
         workshop = await self._stack.enter_async_context(open_workshop(self._options))
         resuming = await self._stack.enter_async_context(open_resuming(self._options))
         return Shared(self._options, self._platforms, self._places, workshop, resuming)

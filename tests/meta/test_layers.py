@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": set(),
     "counts": {"events"},
     "oci": {"errors"},
+    "activity": set(),
     "_ext": set(),
     "_kernels": {"_ext"},
     "_tls": set(),
@@ -34,8 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listening": {"stopping", "errors"},
     "kept": {"_kernels", "locks", "errors"},
     "protocol": {"oci", "errors"},
-    "transport": {"descriptors", "_tls", "errors", "options"},
+    "transport": {"activity", "descriptors", "_tls", "errors", "options"},
     "registry": {
+        "activity",
         "descriptors",
         "protocol",
         "transport",
@@ -63,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "webtokens": {"errors"},
     "embedded": {"webtokens", "protocol", "listening", "rate", "store", "verify", "oci", "errors"},
     "runs": {
+        "activity",
         "descriptors",
         "kept",
         "transfer",

@@ -10,10 +10,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -23,23 +22,20 @@ from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
 from crossdock.errors import CrossdockError, LoginNotDemanded, NotFound, TagExists, was_refused
-from crossdock.events import Listener, ignore
+from crossdock.events import ignore
 from crossdock.oci.descriptor import Descriptor
-from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Reference
-from crossdock.options import CopyOptions
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
-from crossdock.runs.places import Places, Shared, open_resuming
+from crossdock.runs.places import Places, Shared
 from crossdock.runs.results import sums
-from crossdock.runs.workshop import open_workshop
+from crossdock.runs.run import Watchers
+from crossdock.runs.totals import Totals
 from crossdock.transfer.kept import KeptSource
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
-from crossdock.transfer.resume import Resuming
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import run_together
-from crossdock.transfer.workshop import Workshop
 
 
 class FoundSource(Struct, frozen=True):
@@ -48,22 +44,6 @@ class FoundSource(Struct, frozen=True):
     digest: str  # what its tag means
     root: Descriptor
     manifests: tuple[Descriptor, ...]  # below the root, as far as limits asked for them; each once
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Serving:
-    """How one of the many imports of a service differs from one that a person started.
-
-    `workshop` and `resuming` are those of all imports of the process. `digest` is what an earlier run of this
-    import found the tag to mean; empty in the first one. `on_found` is awaited before anything is copied.
-    `by_login`: the caller's credentials are all that gives them the source, so it has to demand them.
-    """
-
-    workshop: Workshop
-    resuming: Resuming
-    digest: str
-    on_found: Callable[[FoundSource], Awaitable[None]]
-    by_login: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,55 +91,101 @@ class ImportResult:
         }
 
 
-async def run_import(
-    plan: ImportPlan,
-    options: CopyOptions,
-    *,
-    on_event: Listener = ignore,
-    dry_run: bool = False,
-    limits: ImageLimits = NO_LIMITS,
-    serving: Serving | None = None,
-) -> ImportResult:
-    """Import what `plan` says; `options` are those of `plan.plan_options`. # network
+class Import:
+    """An import as a run (`runs.run.Work`). Its session has the options of `plan.plan_options`."""
 
-    Raises `TagExists` and `CopyError`, over `LimitExceeded` for an image that is over one of `limits`; then
-    no target has a new tag, or the error's hint says which one has.
-    """
-    started = time.monotonic()
-    platforms = tuple(Platform.parse(text) for text in options.platforms)
-    tally = Tally(on_event)
-    async with AsyncExitStack() as stack:
-        places = await stack.enter_async_context(Places(options, tally.retried))
+    def __init__(
+        self,
+        plan: ImportPlan,
+        *,
+        dry_run: bool = False,
+        limits: ImageLimits = NO_LIMITS,
+        digest: str = "",
+        by_login: bool = False,
+        on_found: Callable[[FoundSource], Awaitable[None]] | None = None,
+    ) -> None:
+        """`digest` is what an earlier run of this import found the source's tag to mean.
+
+        `by_login`: only the caller's credentials give them the right to the source, so it has to demand them.
+        `on_found` is awaited before anything is copied.
+        """
+        self.totals = Totals(images=len(plan.targets))
+        self._plan = plan
+        self._dry_run = dry_run
+        self._limits = limits
+        self._wanted = digest or plan.source.tag or str(plan.source.digest)
+        self._by_login = by_login
+        self._on_found = on_found
+        self._named: Descriptor | None = None
+        self._root: Descriptor | None = None
+        self._targets: tuple[TargetState, ...] = ()
+        self._copies: list[CopyResult] = []
+        self._beside = Tally(ignore), Tally(ignore)  # before and after the copies
+
+    async def run(self, shared: Shared, watchers: Watchers) -> None:
+        """Make the import. # network
+
+        Raises `TagExists` and `CopyError`, over `LimitExceeded` for an image that is over one of the limits;
+        then no target has a new tag, or the error's hint says which one has.
+        """
+        try:
+            await self._run(shared, watchers)
+        except Exception:
+            self.totals.images_failed = len(self._plan.targets)
+            raise
+        if not self._dry_run:
+            self.totals.images_done = len(self._plan.targets)
+
+    async def _run(self, shared: Shared, watchers: Watchers) -> None:
+        plan, (looking, tagging) = self._plan, self._beside
+        names = str(plan.source), plan.target_entry.login_server
+        kept = await watchers.follow(0, *names, looking, partial(self._look, shared))
+        if self._dry_run:
+            return
+        named = self._named
+        assert named is not None
+        # By digest: whatever becomes of the tag meanwhile, all targets get the same.
+        origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
+        for index, destination in enumerate(contents(plan.targets)):
+            spec = CopySpec(origin, destination, is_alone=True, is_named=True, reading=kept)
+            copy = partial(copy_one, spec, shared)
+            self._copies.append(
+                await watchers.follow(index, str(origin), str(destination), Tally(ignore), copy)
+            )
+        if len(self._targets) > 1:
+            await watchers.follow(0, *names, tagging, partial(self._tag, shared, kept, named))
+
+    async def _look(self, shared: Shared, tally: Tally) -> KeptSource:
+        """Look at both sides, and refuse what must not be copied. # network"""
+        plan, places, platforms = self._plan, shared.places, shared.platforms
         source = await places.open(plan.source, "source", tally.retried)
-        wanted = (serving.digest if serving else "") or plan.source.tag or str(plan.source.digest)
-        by_login = serving is not None and serving.by_login
         data: bytes | None = None  # the root's, once it was fetched
 
         async def resolve_source() -> Descriptor:
-            return await resolve(source, str(plan.source), wanted, plan.source.digest, "import")
+            return await resolve(source, str(plan.source), self._wanted, plan.source.digest, "import")
 
         try:
             root = named = await resolve_source()
         except CrossdockError:
-            if by_login:  # what the source said of the image is not told either
+            if self._by_login:  # what the source said of the image is not told either
                 _check_login(plan.source, places)
             raise
-        if by_login:
+        if self._by_login:
             _check_login(plan.source, places)
         kept = KeptSource(source, named)
         below: list[Descriptor] = []
-        if platforms or limits.concern(named.media_type):  # a GET may count against a limit on pulls
+        if platforms or self._limits.concern(named.media_type):  # a GET may count against a limit on pulls
             with during("fetch manifest from", "source", str(plan.source)):
                 named, data = await fetch_named(kept.fetch_manifest, named, resolve_source)  # network
             kept.rename(named)
             root, data = await select(named, data, platforms, kept)
-            below = await check_limits(plan.source, kept, root, data, limits)
-        if serving is not None:
-            await serving.on_found(FoundSource(named.digest, root, tuple(below)))
-        targets = await _look_at(plan.targets, places, tally, needed=not plan.force)
+            below = await check_limits(plan.source, kept, root, data, self._limits)
+        if self._on_found is not None:
+            await self._on_found(FoundSource(named.digest, root, tuple(below)))
+        self._targets = targets = await _look_at(plan.targets, places, tally, needed=not plan.force)
         if not plan.force:
             _refuse_conflicts(targets, root)
-        if not dry_run and root is named and any(each.before != root.digest for each in targets):
+        if not self._dry_run and root is named and any(each.before != root.digest for each in targets):
             with during("fetch manifest from", "source", str(plan.source)):
                 root, data = await fetch_named(kept.fetch_manifest, named, resolve_source)  # network
             if root is not named:  # what HEAD had named is gone
@@ -167,37 +193,33 @@ async def run_import(
                 kept.rename(named)
                 if not plan.force:
                     _refuse_conflicts(targets, root)
-        if not plan.force and options.referrers is not False:
+        if not plan.force and shared.options.referrers is not False:
             await _refuse_attached(plan.targets, kept, root, data, places, tally)
-        copies: list[CopyResult] = []
-        if not dry_run:
-            if serving is not None:
-                workshop, resuming = serving.workshop, serving.resuming
-            else:
-                workshop = await stack.enter_async_context(open_workshop(options))
-                resuming = await stack.enter_async_context(open_resuming(options))
-            # By digest: whatever becomes of the tag meanwhile, all targets get the same.
-            origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
-            for destination in contents(plan.targets):
-                # Each copy counts for itself.
-                request = CopySpec(origin, destination, is_alone=True, is_named=True, reading=kept)
-                shared = Shared(options, platforms, places, workshop, resuming)
-                copies.append(await copy_one(request, shared, Tally(on_event)))
-            if len(targets) > 1:
-                with during("fetch manifest from", "source", str(plan.source)):
-                    root, data = await select(named, await kept.fetch_manifest(named), platforms, kept)
-                await write_tags(targets, root, data, places, tally)
-    return ImportResult(
-        plan=plan,
-        source_digest=named.digest,
-        digest=root.digest,
-        media_type=copies[0].media_type if copies else root.media_type,  # the document's own
-        targets=targets,
-        copies=tuple(copies),
-        retries=tally.retries,
-        seconds=time.monotonic() - started,
-        dry_run=dry_run,
-    )
+        self._named, self._root = named, root
+        return kept
+
+    async def _tag(self, shared: Shared, kept: KeptSource, named: Descriptor, tally: Tally) -> None:
+        """Write the tags of several targets. # network"""
+        with during("fetch manifest from", "source", str(self._plan.source)):
+            data = await kept.fetch_manifest(named)
+            self._root, data = await select(named, data, shared.platforms, kept)
+        await write_tags(self._targets, self._root, data, shared.places, tally)
+
+    def result(self) -> ImportResult:
+        """What is known by now; without the source its digests are empty."""
+        named, root, copies = self._named, self._root, self._copies
+        return ImportResult(
+            plan=self._plan,
+            source_digest=named.digest if named else "",
+            digest=root.digest if root else "",
+            # The document's own:
+            media_type=copies[0].media_type if copies else root.media_type if root else "",
+            targets=self._targets,
+            copies=tuple(copies),
+            retries=sum(each.retries for each in self._beside),
+            seconds=self.totals.seconds,
+            dry_run=self._dry_run,
+        )
 
 
 def contents(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:

@@ -152,6 +152,7 @@ class Host:
                 self._user_agent,
                 self._served_at,
                 self._check,
+                self._side,
             )
         return self._transfer
 

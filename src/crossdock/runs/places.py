@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union, cast, overload
 from msgspec import Struct
 
 from crossdock import __version__
+from crossdock.activity import CURRENT
 from crossdock.errors import InvalidInput, Side
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
@@ -19,6 +20,7 @@ from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.steps import during
+from crossdock.transfer.tally import log_retry
 from crossdock.transfer.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -96,13 +98,11 @@ class Shared(Struct, frozen=True):
 class Places:
     """The registries and layouts that the copies of a session use, each opened once and closed at the end.
 
-    Its copies share a registry's connections, tokens and back-off. `on_retry` is called for retries that
-    serve no copy in particular (a token's). Use it in an ``async with`` block.
+    Its copies share a registry's connections, tokens and back-off. Use it in an ``async with`` block.
     """
 
-    def __init__(self, options: CopyOptions, on_retry: OnRetry | None = None) -> None:
+    def __init__(self, options: CopyOptions) -> None:
         self.options = options
-        self._on_retry = on_retry
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str], LayoutStore] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
@@ -185,7 +185,7 @@ class Places:
         from crossdock.registry.auth.credentials import user_environ
         from crossdock.registry.client import RegistryClient
 
-        options, told = self.options, self._on_retry
+        options = self.options
         environ = user_environ(os.environ) if options.environ is None else options.environ
         own = options.source if side == "source" else options.target
         registries = options.registries
@@ -203,12 +203,18 @@ class Places:
             network=options.network,
             environ=environ,
             served_at=registries.served_at if registries else None,
-            on_retry=(lambda operation, reason: told(side, operation, reason)) if told else None,
+            on_retry=lambda operation, reason: _retried(side, operation, reason),
             guard=options.guard,
             on_warning=self._warn,
             is_sole=lambda: len(unnamed) <= 1,
             user_agent=f"crossdock/{__version__}",
         )
+
+
+def _retried(side: Side, operation: str, reason: str) -> None:
+    """A retry that serves all copies, such as a token's, counts for the one that waits for it."""
+    activity = CURRENT.get()
+    ((activity and activity.retried) or log_retry)(side, operation, reason)
 
 
 @asynccontextmanager

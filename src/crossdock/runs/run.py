@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
+from crossdock.activity import CURRENT, Activity
 from crossdock.events import Event
 from crossdock.runs.places import Shared
 from crossdock.runs.totals import Totals
@@ -148,7 +149,8 @@ class Run(Generic[T]):
     async def _run(self) -> T:
         watchers = self._watchers
         shared = await self._owner.shared()
-        watchers.totals.start()
+        CURRENT.set(watchers.totals.activity)
+        watchers.totals.start(shared.workshop.supply.permits)
         async with watchers:
             await self._work.run(shared, watchers)
         return self._work.result()
@@ -192,12 +194,15 @@ class Watchers:
         stream = _Stream(self, index, source, target)
         tally.listener = stream
         tally.backlog = self
-        number = self.totals.begin(tally)
+        activity = Activity(tally.retried)
+        number = self.totals.begin(source, target, tally, activity)
+        outer = CURRENT.set(activity)
         try:
             if self.on_event is None:
                 return await copy(tally)
             return await self._guarded(stream, copy, tally)
         finally:
+            CURRENT.reset(outer)
             self.totals.end(number)
 
     async def _guarded(self, stream: _Stream, copy: Callable[[Tally], Awaitable[R]], tally: Tally) -> R:

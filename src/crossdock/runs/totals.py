@@ -12,9 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
+from crossdock.activity import Activity
+from crossdock.transfer.budget import SLOT_SIZE as SMALL
+from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.tally import MovingBlob, Tally
 
 SAMPLE_S = 0.5
+LIMITED_S = 5.0
+STALLED_S = 10.0
 WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
 
 Limit = Literal["source", "target", "cpu", "rate limit"]
@@ -37,9 +42,43 @@ FIGURES = (
 )
 
 
+_CPU_BOUND = 0.85  # of one core
+
+
 class _Sample(NamedTuple):
     at: float
     sent: int
+
+
+class _Copy:
+    """One copy under way, and when each side moved last."""
+
+    __slots__ = ("activity", "moved", "source", "tally", "target")
+
+    def __init__(self, source: str, target: str, tally: Tally, activity: Activity) -> None:
+        self.source = source
+        self.target = target
+        self.tally = tally
+        self.activity = activity
+        self.moved: dict[str, tuple[object, float]] = {}  # by side: its numbers, and since when they are so
+
+    def look(self, now: float) -> None:
+        """Note whether anything moved since the last look."""
+        tally = self.tally
+        done = tally.manifests, tally.bytes_sent, sum(tally.blobs.values())
+        for side in ("source", "target", ""):
+            numbers = (*self.activity.moved(side), done if not side else None)
+            before = self.moved.get(side)
+            if before is None or before[0] != numbers:
+                self.moved[side] = numbers, now
+
+    def stalled(self, now: float) -> Iterator[str]:
+        """Its references without a byte or response for long."""
+        sides = {each.side for each in tuple(self.activity.open)}
+        for side in sides or {""}:
+            _, since = self.moved.get(side, (None, now))
+            if now - since >= STALLED_S:
+                yield self.target if side == "target" else self.source
 
 
 class Totals:
@@ -58,38 +97,52 @@ class Totals:
         self.images_failed = 0
         self.is_listed = True
         """Whether no more images will be found."""
-        self._planned = 0  # images that have ended, whatever they came to
-        self._running: dict[int, Tally] = {}
+        self.activity = Activity()
+        """The requests of the run that serve no copy in particular, such as those that list a registry."""
+        self._running: dict[int, _Copy] = {}
         self._begun = 0
         self._ended = Tally(_nothing)  # the sums of those that have ended
+        self._requests = 0  # of those that have ended
         self._samples: deque[_Sample] = deque(maxlen=round(WINDOW_S / SAMPLE_S))
+        self._limits: deque[tuple[float, Limit | None]] = deque(maxlen=round(LIMITED_S / SAMPLE_S))
+        self._permits: Permits | None = None
+        self._spent = (
+            0.0,
+            0.0,
+            0.0,
+        )  # seconds of CPU, of blobs that wait for their source and for their target
         self._timer: asyncio.TimerHandle | None = None
         self._started_at: float | None = None
         self._stopped_at: float | None = None
 
     # -- the run's side ----------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """The run begins; samples are taken until `stop`."""
+    def start(self, permits: Permits) -> None:
+        """The run begins; samples are taken until `stop`. `permits` are those of its source connections."""
         self._started_at = self._clock()
+        self._permits = permits
+        self._spent = self._seconds_spent()
         self._sample()
 
     def stop(self) -> None:
         """The run has ended."""
-        self._stopped_at = self._clock()
+        if self._stopped_at is None:
+            self._stopped_at = self._clock()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def begin(self, tally: Tally) -> int:
+    def begin(self, source: str, target: str, tally: Tally, activity: Activity) -> int:
         """A copy begins; the number to end it by."""
         self._begun += 1
-        self._running[self._begun] = tally
+        self._running[self._begun] = _Copy(source, target, tally, activity)
         return self._begun
 
     def end(self, number: int) -> None:
         """The copy has ended, well or not."""
-        tally, sums = self._running.pop(number), self._ended
+        copy = self._running.pop(number)
+        tally, sums = copy.tally, self._ended
+        self._requests += copy.activity.requests
         sums.blobs_found += tally.blobs_found
         sums.bytes_found += tally.bytes_found
         sums.retries += tally.retries
@@ -99,14 +152,44 @@ class Totals:
             sums.blobs[outcome] += tally.blobs[outcome]
 
     def _sample(self) -> None:
-        self._samples.append(_Sample(self._clock(), self._moved_here))
+        now = self._clock()
+        if self._samples:
+            self._limits.append((now, self._limit_since(self._samples[-1].at, now)))
+        self._samples.append(_Sample(now, self._moved_here))
+        for copy in self._running.values():
+            copy.look(now)
         self._timer = asyncio.get_running_loop().call_later(SAMPLE_S, self._sample)
+
+    def _seconds_spent(self) -> tuple[float, float, float]:
+        permits = self._permits
+        waits = (permits.starving.seconds(), permits.held.seconds()) if permits is not None else (0.0, 0.0)
+        return time.process_time(), *waits
+
+    def _limit_since(self, before: float, now: float) -> Limit | None:
+        """What the run was waiting for since the last sample."""
+        was, self._spent = self._spent, self._seconds_spent()
+        cpu, source, target = (
+            (new - old) / max(now - before, 1e-3) for new, old in zip(self._spent, was, strict=True)
+        )
+        if cpu >= _CPU_BOUND:
+            return "cpu"
+        for copy in self._running.values():
+            reads = sum(each.side == "source" for each in copy.activity.open)
+            writes = sum(each.side == "target" for each in copy.activity.open)
+            if reads and writes and any(blob.size > SMALL for blob in copy.tally.moving.values()):
+                continue  # large blobs have requests open on both sides; the permits know what they wait for
+            source += reads > writes
+            target += writes > reads
+        if source == target:
+            return None
+        return "source" if source > target else "target"
 
     # -- images and bytes ----------------------------------------------------------------------------------
 
     def _tallies(self) -> Iterator[Tally]:
         yield self._ended
-        yield from tuple(self._running.values())
+        for copy in tuple(self._running.values()):
+            yield copy.tally
 
     @property
     def bytes_found(self) -> int:
@@ -185,7 +268,8 @@ class Totals:
     def _is_total_known(self) -> bool:
         running = tuple(self._running.values())
         begun = self.images_done + self.images_failed + len(running)
-        return self.is_listed and begun >= self.images_found and all(each.is_planned for each in running)
+        is_whole = self.is_listed and begun >= self.images_found
+        return is_whole and all(each.tally.is_planned for each in running)
 
     @property
     def _moved_here(self) -> int:
@@ -195,17 +279,28 @@ class Totals:
     @property
     def requests(self) -> int:
         """HTTP requests sent."""
-        return 0
+        running = sum(each.activity.requests for each in tuple(self._running.values()))
+        return self._requests + self.activity.requests + running
 
     @property
     def limited_by(self) -> Limit | None:
-        """What most of the last seconds were spent waiting for; None when that cannot be said."""
-        return None
+        """What most of the last 5 seconds were spent waiting for; None when that cannot be said.
+
+        ``rate limit`` while a registry's ``Retry-After`` holds the run up.
+        """
+        if self.activity.delayed or any(each.activity.delayed for each in tuple(self._running.values())):
+            return "rate limit"
+        latest = self._stopped_at or self._clock()
+        limits = [limit for at, limit in tuple(self._limits) if latest - at <= LIMITED_S]
+        return max(set(limits), key=limits.count) if limits else None
 
     @property
     def stalled(self) -> tuple[str, ...]:
-        """The references of copies without a byte or response for 10 seconds."""
-        return ()
+        """The references without a byte or response for 10 seconds."""
+        now = self._clock()
+        return tuple(
+            dict.fromkeys(each for copy in tuple(self._running.values()) for each in copy.stalled(now))
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The public figures as plain values, for JSON."""

@@ -36,13 +36,15 @@ class HttpClient:
         user_agent: str = "crossdock",
         served_at: ServedAt | None = None,
         check: CheckAddresses | None = None,
+        side: str = "",
     ) -> None:
         """An origin that is `served_at` another address is connected to there, without a proxy.
 
-        `check` is asked before every connection.
+        `check` is called before every connection. Requests count for this `side` of a copy.
         """
         loop = asyncio.get_running_loop()
         self.options = options
+        self.side = side
         self._proxy_for = proxy_for
         self._user_agent = user_agent
         self._served_at = served_at

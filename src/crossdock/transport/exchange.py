@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from logging import DEBUG, getLogger
 from typing import TYPE_CHECKING, Any
 
+from crossdock.activity import CURRENT
 from crossdock.errors import LimitExceeded, ReadFailed, TransportError, WriteFailed
 from crossdock.transport.redact import redact_url
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from crossdock.transport.client import HttpClient
     from crossdock.transport.connection import Connection
     from crossdock.transport.origin import Origin
+
+log = getLogger("crossdock.transport")
 
 READ_PATIENCE = 10  # `timeout`s for the whole of a small answer
 
@@ -34,7 +38,12 @@ class HttpExchange:
         self._head = head
         self._ended = False
         self._start: bytes | None = None
+        self._activity = activity = CURRENT.get()
         self._begin()
+        if activity is not None:
+            activity.began(self)
+        if log.isEnabledFor(DEBUG):
+            log.debug("%s %s", request.method, redact_url(request.url))
 
     def __repr__(self) -> str:
         return f"<HttpExchange {self._request.method} {redact_url(self.url)}>"
@@ -43,6 +52,16 @@ class HttpExchange:
     def url(self) -> str:
         """As `Exchange.url`."""
         return self._request.url
+
+    @property
+    def side(self) -> str:
+        """As `activity.Exchange.side`."""
+        return self._client.side
+
+    @property
+    def moved(self) -> int:
+        """As `activity.Exchange.moved`."""
+        return self._connection.moved
 
     @property
     def answered_early(self) -> bool:
@@ -173,6 +192,8 @@ class HttpExchange:
         """As `Exchange.close`."""
         if not self._ended:
             self._ended = True
+            if self._activity is not None:
+                self._activity.end(self)
             self._connection.finish()
             self._client.release(self._origin, self._connection)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from crossdock.acr.importing import FoundSource, Serving
+from crossdock.acr.importing import FoundSource
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.request import MOST_TARGETS, ImportRequest, ImportSource
 from crossdock.errors import InvalidInput, NotFound, QueueFull, Stopping, StoreError
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import CopyOptions
+from crossdock.runs.totals import Totals
 from crossdock.service.config import Limits, Settings
 from crossdock.service.operations import imports as module
 from crossdock.service.operations import pace
@@ -28,6 +29,7 @@ from crossdock.service.values import ENDED, Operation, Order, Principal
 
 TARGET = Entry(name="target", login_server="target.example", subscription="s", resource_group="g")
 DIGEST = "sha256:" + "0" * 64
+OnFound = Callable[[FoundSource], Awaitable[None]]
 
 
 class Result:
@@ -36,7 +38,7 @@ class Result:
 
 
 class Runs:
-    """Takes the place of `run_import`: notes what is run, and ends it as it is told."""
+    """Makes what stands for an `Import`: notes what is run, and ends it as it is told."""
 
     def __init__(self) -> None:
         self.plans: list[str] = []
@@ -45,23 +47,35 @@ class Runs:
         self.error: Exception | None = None
         self.answers = True
 
-    async def __call__(self, plan: ImportPlan, options: Any, *, serving: Serving, **_: Any) -> Result:
-        self.plans.append(str(plan.targets[0]))
-        self.pinned.append(serving.digest)
-        if not self.answers:
+    def __call__(self, plan: ImportPlan, *, digest: str, on_found: OnFound, **_: Any) -> FakeImport:
+        return FakeImport(self, plan, digest, on_found)
+
+
+class FakeImport:
+    def __init__(self, runs: Runs, plan: ImportPlan, digest: str, on_found: OnFound) -> None:
+        self.runs, self.plan, self.digest, self.on_found = runs, plan, digest, on_found
+        self.totals = Totals()
+
+    async def run(self, *_: object) -> None:
+        runs = self.runs
+        runs.plans.append(str(self.plan.targets[0]))
+        runs.pinned.append(self.digest)
+        if not runs.answers:
             await asyncio.Event().wait()
         root = Descriptor("application/vnd.oci.image.manifest.v1+json", DIGEST, 2)  # type: ignore[arg-type]
-        await serving.on_found(FoundSource(DIGEST, root, ()))
-        await self.hold.wait()
-        if self.error is not None:
-            raise self.error
+        await self.on_found(FoundSource(DIGEST, root, ()))
+        await runs.hold.wait()
+        if runs.error is not None:
+            raise runs.error
+
+    def result(self) -> Result:
         return Result()
 
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     made = Runs()
-    monkeypatch.setattr(module, "run_import", made)
+    monkeypatch.setattr(module, "Import", made)
     return made
 
 

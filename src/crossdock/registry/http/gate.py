@@ -13,10 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from crossdock.errors import (
-    Advice,
-    RateLimited,
-)
+from crossdock.activity import CURRENT
+from crossdock.errors import Advice, RateLimited
 from crossdock.protocol.redirect import Origin, origin, show_origin
 from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, Clock, RetryPolicy, retry_after
 
@@ -70,7 +68,15 @@ class HostGate:
                     retryable=False,
                     retry_after=left,
                 )
-            await self._clock.sleep(left)
+            activity = CURRENT.get()
+            if activity is None:
+                await self._clock.sleep(left)
+                continue
+            activity.delayed += 1
+            try:
+                await self._clock.sleep(left)
+            finally:
+                activity.delayed -= 1
 
     def close_for(self, seconds: float) -> None:
         """Close the gate for that long; never shortens an earlier closing."""

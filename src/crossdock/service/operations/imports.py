@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import msgspec
 from msgspec.structs import replace as changed
 
-from crossdock.acr.importing import FoundSource, ImportResult, Serving, run_import
+from crossdock.acr.importing import FoundSource, Import, ImportResult
 from crossdock.acr.limits import ImageLimits
 from crossdock.acr.plan import ImportPlan, find_source, make_plan, plan_options
 from crossdock.errors import Cancelled, CredentialsLost, CrossdockError, InvalidInput, StoreError, TimedOut
@@ -30,8 +30,6 @@ from crossdock.events import Event
 from crossdock.inventory.values import Inventory
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions
-from crossdock.runs.places import open_resuming
-from crossdock.runs.workshop import open_share, open_workshop
 from crossdock.service import audit
 from crossdock.service.config import Settings
 from crossdock.service.operations import pace
@@ -50,6 +48,7 @@ from crossdock.service.operations.store import (
 )
 from crossdock.service.problems import problem_of
 from crossdock.service.values import ENDED, Operation, Order, Progress
+from crossdock.session import Session
 from crossdock.transfer.tasks import stop
 
 log = logging.getLogger(__name__)
@@ -118,8 +117,8 @@ class Imports:
             stack.callback(self._store.close)
             self._sealer = await asyncio.to_thread(Sealer, key, self._store.salt)
             self._saving = await stack.enter_async_context(Saving(self._store, self._keep_s))
-            self._workshop = await stack.enter_async_context(open_workshop(self._options))
-            self._resuming = await stack.enter_async_context(open_resuming(self._options))
+            self._session = await stack.enter_async_context(Session(self._options))
+            await self._session.shared()  # so that bad limits fail now
             for operation in reversed(await asyncio.to_thread(self._store.newest, RECENT)):
                 if operation.state in ENDED:
                     self._recent[operation.id] = operation
@@ -356,7 +355,7 @@ class Imports:
         operation.progress = Progress()
         following = Following(operation.progress, plan)
 
-        work = Work()
+        done = Work()
 
         def set_aside(done: int) -> None:
             places = _registries(plan)
@@ -375,28 +374,27 @@ class Imports:
         bound = asyncio.timeout(pace.STALL_S)
         due = pace.STALL_WORK
 
-        def listen(event: Event) -> None:
+        def listen(index: int, event: Event) -> None:
             nonlocal due
             following(event)
-            work(event)
+            done(event)
             self._saving.note(operation)
-            if work.done >= due and not bound.expired():
-                due = work.done + pace.STALL_WORK
+            if done.done >= due and not bound.expired():
+                due = done.done + pace.STALL_WORK
                 bound.reschedule(now() + pace.STALL_S)
 
         try:
-            with Pace(work, set_aside, lambda: self._queue.take_back(operation.id)):
-                async with bound, open_share(self._workshop, self._options, operation.id) as workshop:
-                    serving = Serving(
-                        workshop=workshop,
-                        resuming=changed(self._resuming, keeps=lambda: not active.is_unwanted),
+            with Pace(done, set_aside, lambda: self._queue.take_back(operation.id)):
+                share = self._session.share(options, operation.id, lambda: not active.is_unwanted)
+                async with bound, share as session:
+                    work = Import(
+                        plan,
+                        limits=self._image_limits,
                         digest=operation.source_digest,
-                        on_found=found,
                         by_login=operation.order.by_login,
+                        on_found=found,
                     )
-                    result = await run_import(
-                        plan, options, on_event=listen, limits=self._image_limits, serving=serving
-                    )
+                    result = await session.start(work, listen)
         except TimeoutError as error:
             if bound.expired():
                 least = f"{pace.STALL_WORK >> 20} MiB"

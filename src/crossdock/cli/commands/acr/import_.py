@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 from crossdock.acr.command import NO_WAIT, ImportWords, check_words
-from crossdock.acr.importing import ImportResult, run_import
+from crossdock.acr.importing import Import, ImportResult
 from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
 from crossdock.acr.plan import make_plan, plan_options
 from crossdock.cli.commands.acr.defaults import as_az
@@ -22,6 +22,7 @@ from crossdock.cli.running import run_shown
 from crossdock.cli.streams import print_result
 from crossdock.cli.tally import Tally
 from crossdock.options import default_state_folder
+from crossdock.session import run_alone
 
 
 def add_flags(parser: Parser) -> None:
@@ -100,8 +101,9 @@ def run(namespace: argparse.Namespace) -> int:
         if _leave_in_background():
             return ExitCode.DONE
     limits = DOCUMENTED if namespace.strict_limits else NO_LIMITS
+    work = Import(plan, dry_run=namespace.dry_run, limits=limits)
     result = run_shown(
-        lambda listen: run_import(plan, options, on_event=listen, dry_run=namespace.dry_run, limits=limits),
+        lambda listen: run_alone(work, options, lambda index, event: listen(event)),
         namespace.progress,
         Tally(),
         what=f"import of {plan.source}",

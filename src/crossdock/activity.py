@@ -1,0 +1,58 @@
+"""The requests of one copy, noted where they are sent: how many, which are open, which a registry delays.
+
+`CURRENT` is the activity of the copy that a task works for; tasks that it starts inherit it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from crossdock.errors import Side
+
+
+class Exchange(Protocol):
+    """A request under way."""
+
+    @property
+    def side(self) -> str:
+        """``source``, ``target``, or empty."""
+
+    @property
+    def moved(self) -> int:
+        """A number that stands still only while no byte is sent or received."""
+
+
+class Activity:
+    """The requests of one copy, or of a run beside its copies."""
+
+    __slots__ = ("delayed", "ended", "open", "requests", "retried")
+
+    def __init__(self, retried: Callable[[Side, str, str], None] | None = None) -> None:
+        """`retried` is called with side, operation and reason of a retry that serves several copies."""
+        self.retried = retried
+        self.requests = 0
+        self.ended = 0
+        self.open: set[Exchange] = set()
+        self.delayed = 0
+        """Requests that wait because a registry asked for a pause (``Retry-After``)."""
+
+    def began(self, exchange: Exchange) -> None:
+        """A request is sent."""
+        self.requests += 1
+        self.open.add(exchange)
+
+    def end(self, exchange: Exchange) -> None:
+        """Its response has ended, or was given up."""
+        self.ended += 1
+        self.open.discard(exchange)
+
+    def moved(self, side: str) -> tuple[int, int, int]:
+        """Open requests of one side, and two numbers that stand still only while nothing moves."""
+        exchanges = [each for each in tuple(self.open) if each.side == side]
+        return len(exchanges), self.ended, sum(each.moved for each in exchanges)
+
+
+CURRENT: ContextVar[Activity | None] = ContextVar("crossdock_activity", default=None)
