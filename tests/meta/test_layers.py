@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": set(),
     "counts": {"events"},
     "oci": {"errors"},
-    "activity": set(),
+    "activity": {"errors"},
     "_ext": set(),
     "_kernels": {"_ext"},
     "_tls": set(),
