@@ -202,7 +202,7 @@ def test_a_query_chooses_from_what_is_printed_and_prints_nothing_by_itself(cloud
     assert cloud.run(*words, "targets[].[tag, digest]", "-o", "tsv").stdout == f"1\t{graph.root}\n"
     assert json.loads(cloud.run(*words, "targets[0].before", "-o", "json").stdout) == graph.root
     mark = cloud.target.mark()
-    cloud.fail(*words, "[?", code=USAGE, naming=("--query is no JMESPath expression",))
+    cloud.fail(*words, "[?", code=USAGE, naming=("--query is not a JMESPath expression",))
     assert cloud.target.accesses(mark) == []
 
 

@@ -110,7 +110,7 @@ def test_the_documented_query_for_old_manifests_runs(crossdock: Crossdock, serve
     words = "acr", "manifest", "list-metadata", "--name", "team/app", "--registry", served.host
     done = crossdock.ok(*words, "--orderby", "time_asc", "--query", query, "-o", "tsv")
     assert done.stdout.splitlines() == [images[2].digest, images[1].digest]
-    crossdock.fail(*words, "--query", "[?", code=USAGE, naming=["--query is no JMESPath expression"])
+    crossdock.fail(*words, "--query", "[?", code=USAGE, naming=["--query is not a JMESPath expression"])
 
 
 @pytest.mark.real

@@ -1,6 +1,6 @@
-"""What a run did, for a person, for a script and for a file: one copy, a list of them or a mirror.
+"""Reports of one copy, of a list and of a mirror: as text, as JSON, and for the file of ``--report``.
 
-Each has a report with the same three forms, in pieces, because a mirror may make millions of copies.
+They are made in pieces, because a mirror may make millions of copies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STATUSES: tuple[Status, ...] = ("copied", "failed", "cancelled", "not begun")
 
 
 class Report(Protocol):
-    """What a run did."""
+    """The outcome of a run."""
 
     def lines(self) -> Iterator[str]:
         """Text for stdout."""
@@ -47,11 +47,11 @@ class Report(Protocol):
         """JSON for stdout."""
 
     def file(self, error: BaseException | None) -> Iterator[str]:
-        """JSON for ``--report``: also what ended the run, and each blob that a target has."""
+        """JSON for ``--report``: with the error that ended the run, and the blobs of each copy."""
 
 
 class CopyReport:
-    """One copy. `result` is None until the copy is done: of one that failed only the file tells."""
+    """One copy. `result` is None until it is done; a failed copy has only the file's form."""
 
     def __init__(self, source: str, target: str, tally: Tally) -> None:
         self._source, self._target, self._tally = source, target, tally
@@ -80,7 +80,7 @@ class CopyReport:
 
 
 class _ManyReport(ABC):
-    """Many copies: a JSON object with a line for each copy, for the whole would take 2 KB for each."""
+    """Many copies: a JSON object with one line per copy. Each takes 2 KB, so it is never held whole."""
 
     @abstractmethod
     def _copies(self) -> Iterator[tuple[str, str]]:
@@ -88,7 +88,7 @@ class _ManyReport(ABC):
 
     @abstractmethod
     def _members(self) -> dict[str, Any]:
-        """What follows the copies."""
+        """The members after the copies."""
 
     def document(self) -> Iterator[str]:
         """As `Report.document`."""
@@ -136,7 +136,7 @@ class ListReport(_ManyReport):
 
 
 class MirrorReport(_ManyReport):
-    """The copies of a mirror, as they ended, in temporary files until it is over. Use it in a ``with`` block.
+    """The copies of a mirror, kept in temporary files until it ends. Use it in a ``with`` block.
 
     `result` is to be set when the mirror is over. What no form needs is not kept.
     """
@@ -158,7 +158,7 @@ class MirrorReport(_ManyReport):
         self._lines.close()
 
     def add(self, result: PairResult, blobs: Sequence[BlobDone]) -> None:
-        """Note how one copy ended. Raises `StoreError` when the temporary file cannot be written."""
+        """Add one copy. Raises `StoreError` when the temporary file cannot be written."""
         try:
             if self._keeps_documents:
                 self._documents.write(f"{_pair_line(result)}\t{_blobs_line(blobs)}\n")
@@ -173,7 +173,7 @@ class MirrorReport(_ManyReport):
             ) from None
 
     def finish(self, result: MirrorResult) -> None:
-        """Note the end of the run, and the copies that it left."""
+        """Add the result of the run, and the copies that it did not finish."""
         self.result = result
         for each in result.unfinished:
             self.add(each, ())
@@ -219,12 +219,12 @@ class MirrorReport(_ManyReport):
 
 
 def _open_temporary() -> TextIO:
-    """A temporary file; memory where no folder for one can be written, about 1 KB for each copy."""
+    """A temporary file, or memory (about 1 KB per copy) where no folder is writable."""
     from tempfile import TemporaryFile  # here: one copy does not need it
 
     try:
         return TemporaryFile("w+", encoding="utf-8")
-    except OSError:  # a container whose root is read-only and that has no /tmp
+    except OSError:  # a read-only container without /tmp
         return io.StringIO()
 
 
@@ -232,7 +232,7 @@ def _open_temporary() -> TextIO:
 
 
 def closing_line(result: CopyResult) -> str:
-    """The copy in one line, as a person would paste it into a ticket."""
+    """The result of a copy in one line."""
     counts = counts_of(result.as_dict(), result.seconds)
     line = f"copied {result.source} -> {result.target}  {result.digest}  {counts}"
     line += _VERIFIED[result.verified]
@@ -244,7 +244,7 @@ def closing_line(result: CopyResult) -> str:
 
 
 def counts_of(values: Mapping[str, Any], seconds: float) -> str:
-    """``3 manifests, 2 blobs moved (…), …`` of one copy's figures, or of sums."""
+    """``3 manifests, 2 blobs moved (…), …`` from the figures of one copy, or from sums."""
     moved = f"{count(values['blobs_moved'], 'blob')} moved ({format_size(values['bytes_moved'])}"
     moved += f" in {format_duration(seconds)}"
     if values["bytes_moved"] and seconds > 0:
@@ -303,7 +303,7 @@ def beside_an_error() -> Iterator[None]:
 
 
 class ReportFile:
-    """The file of ``--report``: opened before anything is copied, written when the copy is over.
+    """The file of ``--report``: opened before anything is copied, written at the end.
 
     Without a path every method does nothing. Raises `UsageError` when the file cannot be opened for writing.
     """
@@ -325,7 +325,7 @@ class ReportFile:
     ) -> None:
         file, self._file = self._file, None
         if file is not None:
-            with suppress(OSError):  # `write` has flushed, and said what was wrong
+            with suppress(OSError):  # `write` has flushed, and raised
                 file.close()
 
     def write(self, parts: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Copies as the command runs them: under signal handlers, with a display, and closed with their reports."""
+"""Runs copies with signal handlers and a display, and ends them with their reports."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def run_shown(
 
 
 def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) -> Deliver:
-    """What a run tells its events to: tally and display; with ``--debug`` what failed shows its traceback."""
+    """Passes events to tally and display; with ``--debug`` it prints the traceback of each failed copy."""
 
     def listen(copy: int, event: Event) -> None:
         tally(event, copy)
@@ -96,7 +96,7 @@ def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) 
 
 
 def run_with_display(work: Coroutine[Any, Any, object], display: Display) -> BaseException | None:
-    """Run it, close the display; what ended the run, None when it came to its end."""
+    """Run `work` and close the display; returns the error that ended it, or None."""
     try:
         run_until_done(work, before_abort=display.restore)
     except BaseException as raised:
@@ -122,7 +122,7 @@ def close_run(
     if error is None:
         try:
             file.write(report.file(None))
-        finally:  # neither output is lost because the other cannot be written
+        finally:  # each is written even if the other fails
             _show(report, namespace.output)
         return ExitCode.DONE
     if isinstance(error, CrossdockError):
@@ -139,7 +139,7 @@ def _show(report: Report, output: str) -> None:
 
 
 def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOptions) -> Resume | None:
-    """The command to paste, which is that of `words`, and where it resumes; None when nothing was kept."""
+    """How to resume: the command `words` and where it resumes. None when nothing was kept."""
     if not kept:
         return None
     import shlex
@@ -169,7 +169,7 @@ def open_display(mode: str, tally: Counts, stream: TextIO | None = None) -> Disp
     if mode == "auto":
         mode = "live" if is_terminal(stream) else "quiet"
     if mode == "live":
-        from crossdock.cli.live import LiveDisplay  # rich, only for those who see it
+        from crossdock.cli.live import LiveDisplay  # imports rich
 
         return LiveDisplay(tally, stream)
     if mode == "json":

@@ -68,7 +68,7 @@ def test_text_of_a_registry_brings_no_controls_to_a_terminal() -> None:
 
 def test_a_query_that_is_none_and_one_that_does_not_fit_are_said() -> None:
     for wrong in ("[?", ""):
-        with pytest.raises(InvalidOption, match="--query is no JMESPath expression"):
+        with pytest.raises(InvalidOption, match="--query is not a JMESPath expression"):
             check_query(wrong)
     for unfit in ("length(`1`)", "nothing(@)"):
         check_query(unfit)

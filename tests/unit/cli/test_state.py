@@ -106,7 +106,7 @@ def test_show_takes_the_first_digits_of_a_digest(
 
 
 def test_show_of_an_unknown_blob_is_not_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "knows nothing of ffff" in state(capsys, "show", "ffff", "--state", str(folder), code=4)
+    assert "has no entry of ffff" in state(capsys, "show", "ffff", "--state", str(folder), code=4)
 
 
 def test_prune_forgets_what_is_old_and_not_in_use(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

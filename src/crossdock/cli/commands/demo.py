@@ -33,14 +33,14 @@ from crossdock.units import format_duration, format_size, parse_size
 if TYPE_CHECKING:
     from crossdock.runs.one import CopyResult
 
-_DISK = 3.5  # times --size: the layout, then two registries; the layout is gone before the second fills
+_DISK = 3.5  # times --size: the layout and one registry, then two registries
 _REPOSITORY, _TAG = "demo/app", "1.0"
 APPLICATION_FOLDERS = (Path("/usr/lib"), Path("/usr/libexec"), Path("/usr/bin"), Path("/usr/share"))
 DATA_FOLDERS = (Path("/usr/share"),)  # the same on every architecture
 _FILLER_SIZE = 4 << 20
 _SKIPPED_FOLDERS = {"__pycache__", "site-packages", "dist-packages", "test", "tests"}
 _START_S = 30.0
-_STOP_S = 15.0  # the registry gives requests under way 10
+_STOP_S = 15.0  # the registry gives open requests 10 s
 # prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends the child when the parent is gone, even by SIGKILL.
 _DIE_WITH_PARENT = """
 import ctypes, sys
@@ -73,7 +73,7 @@ def _check_size(size: int) -> None:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    """Build an image, copy it, compare, copy again; leave nothing behind unless asked to."""
+    """Build an image, copy it, compare, and copy it again. Without ``--keep`` nothing is left behind."""
     with ExitStack() as stack:
         stack.enter_context(_sigterm_as_interrupt())
         folder = stack.enter_context(_work_folder(namespace.size, keep=namespace.keep))
@@ -102,7 +102,7 @@ def _tell(first: str, second: str, folder: Path, size: int, before_abort: Callab
 
     print_result(
         "\n1. Building an image from files of this machine: linux/amd64, linux/arm64, attestations.\n"
-        "   (compressing it takes the longest of all steps)"
+        "   (compressing it takes longest)"
     )
     started = time.monotonic()
     layout = folder / "layout"
@@ -153,7 +153,7 @@ def _copy(source: str, target: str, before_abort: Callable[[], None]) -> CopyRes
 
 
 async def _compare(source: str, target: str) -> int:
-    """How many manifests both repositories hold with equal bytes. Raises `ContentError` at a difference."""
+    """The number of manifests, which both repositories have with equal bytes. Raises `ContentError`."""
     from crossdock import api
 
     pending, seen = [f":{_TAG}"], 0
@@ -169,13 +169,13 @@ async def _compare(source: str, target: str) -> int:
 
 @contextmanager
 def _work_folder(size: int, *, keep: bool) -> Iterator[Path]:
-    """A temporary folder with room enough, removed at the end unless it is to be kept."""
+    """A temporary folder with enough space, removed at the end unless `keep` is set."""
     try:
         folder = Path(tempfile.mkdtemp(prefix="crossdock-demo-"))
     except OSError as error:
         raise InvalidOption(
-            f"no temporary folder can be made: {error.strerror}",
-            hint="set TMPDIR to a folder that can be written",
+            f"cannot make a temporary folder: {error.strerror}",
+            hint="set TMPDIR to a writable folder",
         ) from error
     try:
         free, needed = shutil.disk_usage(folder).free, round(size * _DISK)
@@ -194,7 +194,7 @@ def _work_folder(size: int, *, keep: bool) -> Iterator[Path]:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that children and files go."""
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that children and files are removed."""
 
     def interrupt(number: int, frame: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -211,7 +211,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class DemoImage:
-    """What was built. Sizes are bytes."""
+    """The image that was built. Sizes are bytes."""
 
     index: Content
     largest: Content
@@ -238,7 +238,7 @@ def build_image(builder: ImageBuilder, size: int) -> DemoImage:
 
 
 def python_library() -> Iterator[tuple[str, Path]]:
-    """Python's standard library as it lies on this machine, under the path a Linux image has it at."""
+    """Python's standard library of this machine, under its path in a Linux image."""
     library = Path(sysconfig.get_path("stdlib"))
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for path in regular_files(library):
@@ -246,7 +246,7 @@ def python_library() -> Iterator[tuple[str, Path]]:
 
 
 def regular_files(folder: Path) -> Iterator[Path]:
-    """Regular files below `folder` that anybody may read, in the order of their names."""
+    """World-readable regular files below `folder`, sorted by name."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(set(folders) - _SKIPPED_FOLDERS)
         for name in sorted(names):
@@ -260,7 +260,7 @@ def regular_files(folder: Path) -> Iterator[Path]:
 
 
 class _Files:
-    """Files of some folders without end: when they are used up, seeded filler follows, which is counted."""
+    """An endless sequence of files: those of some folders, then seeded filler, whose bytes are counted."""
 
     def __init__(self, *folders: Path) -> None:
         self._folders = folders
@@ -295,12 +295,12 @@ class ChildRegistry:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
+                start_new_session=True,  # Ctrl-C goes to the parent, which stops its children
             )
         self.address = self._wait_for_address()
 
     def stop(self) -> None:
-        """End the process and wait for its end."""
+        """Terminate the process and wait for it."""
         self._process.terminate()
         try:
             self._process.wait(_STOP_S)
@@ -311,7 +311,7 @@ class ChildRegistry:
             self._process.stdout.close()
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         self._process.kill()
 
     def _wait_for_address(self) -> str:

@@ -74,7 +74,7 @@ def _read_credentials(namespace: argparse.Namespace, host: str) -> Credentials:
             raise UsageError("-u USER is missing", command=_COMMAND)
         username = _asked(f"User for {host}: ", input)
     if not username or ":" in username:
-        raise UsageError("a user name is not empty and has no colon", command=_COMMAND)
+        raise UsageError("a user name must not be empty or contain a colon", command=_COMMAND)
     if namespace.password_stdin:
         return Credentials(username=username, password=read_secret("--password-stdin", _COMMAND))
     if not on_terminal:

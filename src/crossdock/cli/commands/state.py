@@ -26,7 +26,7 @@ from crossdock.kept.uploads import Finished, SavedUpload
 from crossdock.options import default_state_folder
 from crossdock.units import count, format_duration, format_size, parse_duration
 
-_SHOWN_OF_SESSION = 8  # characters of a session's name: on registries without accounts the whole is a key
+_SHOWN_OF_SESSION = 8  # characters of a session's id: where a registry has no accounts, the id is a secret
 
 
 def add_flags(parser: Parser) -> None:
@@ -96,7 +96,7 @@ def _show(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int
         uploads = [saved for saved in uploads if _is_named(saved.key.digest, wanted)]
         finished = [done for done in finished if _is_named(done.digest, wanted)]
         if not uploads and not finished:
-            raise NotFound(f"the journal knows nothing of {fold(wanted)}", hint="see crossdock state list")
+            raise NotFound(f"the journal has no entry of {fold(wanted)}", hint="see crossdock state list")
     details = [] if journal is None else [_details(journal, saved) for saved in uploads]
     done = [_finished(each) for each in finished]
     if namespace.output == "json":
@@ -119,14 +119,14 @@ def _prune(journal: JournalDatabase | None, namespace: argparse.Namespace) -> in
     else:
         text = f"forgot {count(pruned.removed, 'upload')} and {count(pruned.finished, 'finished item')}"
         files = f", removed {count(spooled.removed, 'spooled blob')}" if namespace.spool else ""
-        kept = f"; {in_use} of running copies stayed" if in_use else ""
+        kept = f"; kept {in_use} of running copies" if in_use else ""
         print_result(text + files + kept)
     return ExitCode.DONE
 
 
 @contextmanager
 def _spool(namespace: argparse.Namespace) -> Iterator[SpoolFolder | None]:
-    """The spool that was named; None when there is none."""
+    """The spool of ``--spool``, or None."""
     path = namespace.spool
     try:
         yield None if path is None else open_spool(path)
@@ -135,7 +135,7 @@ def _spool(namespace: argparse.Namespace) -> Iterator[SpoolFolder | None]:
         raise InvalidOption(str(named), hint=named.hint) from error
 
 
-# -- words -----------------------------------------------------------------------------------------------
+# -- text and JSON ----------------------------------------------------------------------------------------
 
 
 def _summary(journal: JournalDatabase, saved: SavedUpload) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def _finished_line(done: dict[str, Any]) -> str:
 
 
 def _shown_location(location: str) -> str:
-    """Scheme, host and path of a session's URL, the session's own name cut: the rest may open doors."""
+    """The URL of an upload session without its query, and with its id shortened: both may be secrets."""
     parts = urlsplit(location)
     folder, slash, session = parts.path.rpartition("/")
     cut = session[:_SHOWN_OF_SESSION] + ("…" if len(session) > _SHOWN_OF_SESSION else "")

@@ -114,7 +114,7 @@ def run(namespace: argparse.Namespace) -> int:
 
 def _words(namespace: argparse.Namespace) -> ImportWords:
     username, password = namespace.username, given_password(namespace, "crossdock acr import")
-    if not password and not namespace.registry:  # a registry that is named as such has its own
+    if not password and not namespace.registry:  # --registry has credentials of its own
         password = os.environ.get("CROSSDOCK_SOURCE_PASSWORD", "")
         if password:
             username = username or os.environ.get("CROSSDOCK_SOURCE_USERNAME", "")
@@ -133,9 +133,9 @@ def _words(namespace: argparse.Namespace) -> ImportWords:
 
 
 def _leave_in_background() -> bool:
-    """Go on in a process of its own, which has no terminal and no streams; True in the one that was called.
+    """Fork a process without terminal and streams that continues; returns True in the parent.
 
-    By fork, so that no secret passes through arguments or files. No thread and no loop exists yet.
+    A fork passes secrets on without arguments or files. No thread and no event loop exists yet.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -149,7 +149,7 @@ def _leave_in_background() -> bool:
 
 
 def _print(result: ImportResult, output: str | None, query: str | None) -> None:
-    """Without ``--output`` nothing is printed, as by az. Tables are of the targets."""
+    """Print nothing without ``--output``, as az does. Tables list the targets."""
     document = result.as_dict()
     if output == "table" and query is None:
         heading = ("Repository", "Tag", "Digest")

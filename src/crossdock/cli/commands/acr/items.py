@@ -22,7 +22,7 @@ from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 
 Act = Callable[[argparse.Namespace, CopyOptions], Any]
-"""Does what a verb says, and returns what is printed: bytes as they are, else JSON."""
+"""Executes a verb and returns its output: bytes, or values for JSON."""
 
 LOCKS = {
     "write": ("writeEnabled", "pushing and deleting"),
@@ -30,7 +30,7 @@ LOCKS = {
     "read": ("readEnabled", "pulling"),
     "list": ("listEnabled", "showing it in lists"),
 }
-"""The flags that lock: the attribute that each sets, and what it permits."""
+"""The lock flags: the attribute that each sets, and what it permits."""
 
 _NO_TTY = "Unable to prompt for confirmation as no tty available. Use --yes."
 
@@ -63,7 +63,7 @@ def add_locks(parser: Parser) -> None:
 
 
 def add_yes(parser: Parser) -> None:
-    """Add ``--yes``, which `confirm` heeds."""
+    """Add ``--yes``, with which `confirm` does not ask."""
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
 
 
@@ -74,7 +74,7 @@ def _flag(text: str) -> bool:
 
 
 def list_manifests(namespace: argparse.Namespace, options: CopyOptions, repository: Reference) -> Any:
-    """What the registry knows of the manifests of a repository, in the order that the flags name."""
+    """The registry's metadata of the manifests of a repository, in the order that the flags name."""
     order = order_of(namespace)
     return run_until_done(
         metadata.list_manifests(repository, options, order=order, top=namespace.top, on_warning=warn)
@@ -104,13 +104,13 @@ def delete_digest(item: Reference, digest: Digest, options: CopyOptions) -> None
 
 
 def check_terminal(namespace: argparse.Namespace) -> None:
-    """Raise `UsageError` where the question cannot be asked, before a request is sent."""
+    """Raise `UsageError`, before any request, if a confirmation is needed and stdin is not a terminal."""
     if not namespace.yes and not sys.stdin.isatty():
         raise UsageError(_NO_TTY, command=command_of(namespace))
 
 
 def confirm(namespace: argparse.Namespace, question: str) -> None:
-    """Ask on the terminal, unless ``--yes`` was given. Raises `Cancelled` for no."""
+    """Ask on the terminal, unless ``--yes`` is given. Raises `Cancelled` for no."""
     check_terminal(namespace)
     while not namespace.yes:
         print(f"{question} (y/n): ", end="", file=sys.stderr, flush=True)

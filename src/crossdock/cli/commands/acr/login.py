@@ -63,11 +63,11 @@ def run(namespace: argparse.Namespace) -> int:
 
 
 def _exposed(host: str, found: Credentials) -> dict[str, str]:
-    """Raises `CredentialsError` when the login is not a refresh token."""
+    """The document of ``--expose-token``. Raises `CredentialsError` if the login is not a refresh token."""
     token = found.identity_token or (found.password if found.username == NULL_USER else "")
     if not token:
         raise CredentialsError(
-            f"--expose-token shows a refresh token, and {host} was asked with a user name and password",
-            hint="log in with az login, and leave the registry's own credentials out",
+            f"--expose-token prints a refresh token, but the login at {host} is a user name and password",
+            hint="use az login, without credentials of the registry itself",
         )
     return {"accessToken": token, "loginServer": host, "refreshToken": token, "username": NULL_USER}

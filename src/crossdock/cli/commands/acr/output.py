@@ -1,4 +1,4 @@
-"""What ``crossdock acr`` prints, in the formats of ``az``: row by row what knack's formatters give.
+"""The output of ``crossdock acr``, in the formats of ``az``, as knack's formatters print them.
 
 Control characters are the only difference: text of a registry does not reach a terminal with them.
 """
@@ -18,8 +18,8 @@ from crossdock.errors import InvalidOption
 Row = Callable[[Any], dict[str, Any]]
 
 _LEFT_OUT = ("id", "type", "etag")  # az's tables do not show them
-_MARGIN = 2  # an underline is that much longer than its heading, as tabulate makes it
-_CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")  # which JSON need not escape
+_MARGIN = 2  # an underline is this much longer than its heading, as in tabulate
+_CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")  # JSON need not escape them
 
 
 def check_query(query: str | None) -> None:
@@ -29,7 +29,7 @@ def check_query(query: str | None) -> None:
 
 
 def print_answer(found: Any, output: str, query: str | None, row: Row | None = None) -> None:
-    """Print what `query` leaves of `found`, which is JSON, in the format `output`; nothing for null.
+    """Print the part of `found` (JSON) that `query` selects, in the format `output`; nothing for null.
 
     `row`: how a table without a query shows an item, where az has columns of its own for the command.
     """
@@ -39,22 +39,22 @@ def print_answer(found: Any, output: str, query: str | None, row: Row | None = N
 
 
 def render(found: Any, output: str, query: str | None, row: Row | None = None) -> str | None:
-    """What `print_answer` prints, without the last line break; None when it prints nothing."""
-    found = json.loads(json.dumps(found), parse_int=integer)  # digests are strings of their own class
+    """The text that `print_answer` prints, without the last line break; None for no output."""
+    found = json.loads(json.dumps(found), parse_int=integer)  # digests are a subclass of str
     if query:
         import jmespath
 
-        try:  # a query's own objects keep the order of its names, and so show it in tsv and tables
+        try:  # objects that a query makes keep the order of its names, in tsv and in tables too
             found = _compiled(query).search(found, jmespath.Options(dict_cls=OrderedDict))
         except jmespath.exceptions.JMESPathError as error:
-            raise InvalidOption(f"--query cannot be applied to the answer: {error}") from None
+            raise InvalidOption(f"--query cannot be applied to the output: {error}") from None
     if found is None or output == "none":
         return None
     if output in ("json", "jsonc"):  # the colours of az's jsonc are for terminals
         text = json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False)
         return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     if output in ("yaml", "yamlc"):
-        import yaml  # here: nobody else pays for it
+        import yaml  # slow to import
 
         plain = json.loads(json.dumps(found), parse_int=integer)
         return str(yaml.safe_dump(plain, default_flow_style=False, allow_unicode=True)).removesuffix("\n")
@@ -67,7 +67,7 @@ def render(found: Any, output: str, query: str | None, row: Row | None = None) -
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The lines of a table: the names in `rows` in the order in which they come up, underlined, and each row.
+    """The lines of a table: the names in `rows` in order of appearance, underlined, and each row.
 
     A table without names is one empty line.
     """
@@ -90,11 +90,11 @@ def _compiled(query: str) -> Any:
     try:
         return jmespath.compile(query)
     except jmespath.exceptions.JMESPathError as error:
-        raise InvalidOption(f"--query is no JMESPath expression: {error}") from None
+        raise InvalidOption(f"--query is not a JMESPath expression: {error}") from None
 
 
 def _cells(row: Any, *, by_name: bool) -> dict[str, Any]:
-    """A row of a table by heading: an object's plain values, a list as Column1 and so on, else Result."""
+    """A row by heading: the plain values of an object, Column1 and so on for a list, else Result."""
     if isinstance(row, list):
         return {f"Column{at}": value for at, value in enumerate(row, 1)}
     if not isinstance(row, dict):
@@ -111,7 +111,7 @@ def _text(value: Any) -> str:
 
 
 def _tsv_row(row: Any) -> str:
-    """The fields of a row: an object's values by the order of their names, or of the query's."""
+    """The fields of a row; those of an object are sorted by name, or ordered as in the query."""
     if isinstance(row, dict):
         names = row if isinstance(row, OrderedDict) else sorted(row)
         return "\t".join(_field(row[name]) for name in names)
@@ -121,7 +121,7 @@ def _tsv_row(row: Any) -> str:
 
 
 def _field(value: Any) -> str:
-    """A value in a row, as Python writes it; of a list its length, of an object nothing."""
+    """A value in a row as Python prints it; the length of a list; nothing for an object."""
     if isinstance(value, list):
         return str(len(value))
     return "" if isinstance(value, dict) else fold(str(value), strip=False)

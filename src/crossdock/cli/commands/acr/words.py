@@ -1,4 +1,4 @@
-"""The words of ``crossdock acr manifest`` and ``repository`` as references and options, with az's texts."""
+"""The arguments of ``acr`` commands as references and options, with az's error messages."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def command_of(namespace: argparse.Namespace) -> str:
 
 
 def host_of(namespace: argparse.Namespace, options: CopyOptions, registry: str) -> str:
-    """``host[:port]`` of the registry that a flag names. ``--suffix`` counts for one that is not known."""
+    """``host[:port]`` of the registry that a flag names. ``--suffix`` is for unknown registries."""
     inventory = inventory_of(options)
     if suffix := namespace.suffix:
         if inventory.named(registry):
@@ -90,7 +90,7 @@ def host_of(namespace: argparse.Namespace, options: CopyOptions, registry: str) 
 
 
 def named(namespace: argparse.Namespace) -> tuple[str, str]:
-    """Registry and content of a command of ``manifest``, from the one word or from the two flags."""
+    """Registry and repository of a ``manifest`` command, from its positional argument or its two flags."""
     if namespace.identifier is None and namespace.registry and namespace.content:
         return namespace.registry, namespace.content
     registry, slash, content = (namespace.identifier or "").removeprefix("https://").partition("/")
@@ -101,7 +101,7 @@ def named(namespace: argparse.Namespace) -> tuple[str, str]:
 
 
 def repository_of(namespace: argparse.Namespace, options: CopyOptions, registry: str, name: str) -> Reference:
-    """A repository by its name alone. Raises `UsageError` for one with a tag or digest."""
+    """A repository by its name. Raises `UsageError` for a name with a tag or digest."""
     if ":" in name or "@" in name:
         raise UsageError(
             f"invalid repository name: {name} has a tag or digest", command=command_of(namespace)
@@ -112,7 +112,7 @@ def repository_of(namespace: argparse.Namespace, options: CopyOptions, registry:
 def image_of(
     namespace: argparse.Namespace, options: CopyOptions, registry: str, name: str, *, by_digest: bool = True
 ) -> Reference:
-    """An image by its tag, ``latest`` when none is given, or with `by_digest` by its digest; not by both."""
+    """An image by its tag (default ``latest``), or with `by_digest` by its digest; not by both."""
     repository, at, _ = name.partition("@")
     if name.count(":") > 1 + ("@" in name) or (at and (not by_digest or ":" in repository)):
         problem = _IMAGE.format(_OR_DIGEST if by_digest else "")
@@ -121,7 +121,7 @@ def image_of(
 
 
 def item_of(namespace: argparse.Namespace, options: CopyOptions) -> Reference:
-    """What ``--image`` or ``--repository`` names. Raises `UsageError` for both or neither."""
+    """The image or repository of ``--image`` or ``--repository``. Raises `UsageError` for both or neither."""
     if bool(namespace.repository) == bool(namespace.image):
         raise UsageError(_EITHER, command=command_of(namespace))
     if namespace.image:
