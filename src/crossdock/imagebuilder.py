@@ -336,7 +336,7 @@ def sample_index(builder: ImageBuilder, *, layer_size: int = 64 * 1024, flavour:
 
 
 class _Hashing:
-    """A file to write to that remembers digest and size of what went through."""
+    """A writer that keeps digest and size of the bytes that pass through."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write

@@ -21,7 +21,7 @@ from support.push import Reply, sha256
 OCTETS = {"Content-Type": "application/octet-stream"}
 DATA = bytes(range(256)) * 40  # 10 240 bytes
 MISSING = "sha256:" + "0" * 64
-BROKEN = (0, "")  # 2.8.2 answers 416 with a body that is shorter than its Content-Length
+BROKEN = (0, "")  # 2.8.2 sends a 416 whose body is shorter than its Content-Length
 CODES_OF_THE_SPEC = {
     "BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN",
     "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNSUPPORTED",
@@ -59,7 +59,7 @@ class Row:
     code: str = ""
     sends: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    gives: dict[str, str] = field(default_factory=dict)  # headers of the answer
+    gives: dict[str, str] = field(default_factory=dict)  # headers of the response
     docker: tuple[int, str] | None = None  # its status and code where docker-registry 2.8.2 deviates
 
 
@@ -92,7 +92,7 @@ ROWS = [
     Row("HEAD of an unknown tag", "HEAD", "/v2/{name}/manifests/v9", 404),
     Row("an unknown repository's manifest", "GET", "/v2/conf/nothing/manifests/v1", 404, "NAME_UNKNOWN",
         docker=(404, "MANIFEST_UNKNOWN")),
-    # 2.8.2 knows no tag or name grammar beyond its routes: what does not fit is a page that does not exist.
+    # 2.8.2 has no tag or name grammar beyond its routes: a name that does not match is a 404 page.
     Row("a tag that is none", "GET", "/v2/{name}/manifests/-v1", 400, "TAG_INVALID", docker=(404, "")),
     Row("a name that is none", "GET", "/v2/{name}/UPPER/manifests/v1", 400, "NAME_INVALID", docker=(404, "")),
     Row("a name that climbs", "GET", "/v2/%2e%2e/%2e%2e/etc/manifests/v1", 400, "NAME_INVALID",
@@ -122,7 +122,7 @@ ROWS = [
         sends={"Range": "bytes=10230-99999"}, gives={"content-range": "bytes 10230-10239/10240"}),
     Row("a range behind the end", "GET", "/v2/{name}/blobs/{blob}", 416, sends={"Range": "bytes=10240-10250"},
         gives={"content-range": "bytes */10240"}, docker=BROKEN),
-    # RFC 9110 lets a server ignore what it does not understand; Go's refuses it.
+    # RFC 9110 lets a server ignore a header that it does not understand; Go's refuses it.
     Row("a range in another unit is ignored", "GET", "/v2/{name}/blobs/{blob}", 200,
         sends={"Range": "lines=1-2"}, docker=BROKEN),
     Row("several ranges are answered with everything", "GET", "/v2/{name}/blobs/{blob}", 200,
@@ -164,7 +164,7 @@ ROWS = [
 
 @pytest.fixture(scope="session")
 def prepared() -> dict[str, dict[str, str]]:
-    """What the rows' repository holds, by registry; filled by the first row."""
+    """The contents of the rows' repository, by registry; filled by the first row."""
     return {}
 
 

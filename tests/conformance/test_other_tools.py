@@ -1,4 +1,4 @@
-"""skopeo and umoci read what crossdock's registry and layouts hold, and the other way round."""
+"""skopeo and umoci read crossdock's registry and layouts, and crossdock reads theirs."""
 
 from __future__ import annotations
 

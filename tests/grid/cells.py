@@ -1,4 +1,4 @@
-"""The fault grid as data: what crossdock does at each place, with each fault, on each side.
+"""The fault grid as data: how crossdock behaves at each place, with each fault, on each side.
 
 A word for each cell, in the order of `PLACES`:
 
@@ -103,7 +103,7 @@ class Recovers:
 
 @dataclass(frozen=True)
 class NotApplicable:
-    """There is no such cell."""
+    """This combination is impossible."""
 
     reason: str
 
@@ -113,7 +113,7 @@ Outcome = Fails | Recovers | NotApplicable
 
 @dataclass(frozen=True)
 class Cell:
-    """One combination and what is expected of it."""
+    """One combination, and the expected behaviour."""
 
     place: str
     fault: str

@@ -39,14 +39,14 @@ _UNKNOWN = {"head": "NAME_UNKNOWN", "manifest": "MANIFEST_UNKNOWN", "tag": "MANI
 
 @dataclass(frozen=True)
 class Subject:
-    """What the copies of the grid copy."""
+    """The content that the grid copies."""
 
     large: str  # digests
     small: str
     manifest: str
     data: dict[str, bytes] = field(repr=False)  # of blobs and manifests, by digest; the index's by "v1"
     realm: str = ""  # of a token service that gives everybody a token
-    elsewhere: str = ""  # the base URL of another host that has what the source has
+    elsewhere: str = ""  # the base URL of another host with the source's content
 
 
 # -- which requests ----------------------------------------------------------------------------------------
@@ -93,13 +93,13 @@ def _manifest(place: str, subject: Subject, methods: tuple[str, ...]) -> Matcher
     return lambda seen: seen.method in methods and seen.path.endswith(end)
 
 
-# -- what happens to them ----------------------------------------------------------------------------------
+# -- the fault for each place -------------------------------------------------------------------------------
 
 Effects = dict[str, Any]  # arguments of `Fault`
 
 
 def effects(cell: Cell, subject: Subject) -> Effects:
-    """What the fault does to the requests of the place."""
+    """The fault for the requests of the place."""
     if cell.fault in _BREAKS:
         return {"breaks": _break(_BREAKS[cell.fault], cell)}
     if cell.fault in _STATUSES:
@@ -127,7 +127,7 @@ def _break(how: Any, cell: Cell) -> Break:
     if place in BYTES:
         return Break(how, "request", _taken(cell))
     if place == "tag" and cell.side == "target":
-        return Break(how, "request", -1)  # else the tag is there, and only nobody knows
+        return Break(how, "request", -1)  # else the tag is set, and only the response is lost
     return Break(how, "head", 20 if place == "head" else 0)
 
 
@@ -158,7 +158,7 @@ def _redirected(cell: Cell, subject: Subject) -> Callable[[Seen], Answer] | Answ
 
 
 def is_from_storage(cell: Cell) -> bool:
-    """Whether the registry sends its client to another host, which then does what the cell says."""
+    """Whether the registry sends its client to another host, to which the cell's fault then applies."""
     return cell.fault == "403" and cell.side == "source" and cell.place in ("head", *BYTES)
 
 
@@ -189,7 +189,7 @@ def _truncate(cell: Cell, subject: Subject) -> Effects:
 
 
 def _shorter(place: str, subject: Subject, seen: Seen) -> Answer:
-    """A consistent answer with less than was asked for."""
+    """A consistent response with less than was requested."""
     if place in ("manifest", "tag"):
         return _half_a_manifest(subject, seen)
     data = subject.data[subject.large if place in BYTES else subject.small]

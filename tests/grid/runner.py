@@ -1,4 +1,4 @@
-"""Runs one cell of the grid through the library, on a loop of its own, and counts what is left of it."""
+"""Runs one cell of the grid through the library, on a loop of its own, and counts leftovers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Run:
 
 @dataclass
 class Bench:
-    """What all runs share: two registries, the image in the source, what the target had before."""
+    """Shared by all runs: two registries, the image in the source, the previous image in the target."""
 
     source: DockerRegistry
     target: DockerRegistry
@@ -77,7 +77,7 @@ class Bench:
         return context
 
     def run(self, run: Run) -> None:
-        """Run the cell; raises `AssertionError` for what is not as it should be."""
+        """Run the cell. Raises `AssertionError` if it does not behave as expected."""
         with ExitStack() as stack:
             Attempt(self, run, stack).check()
 
@@ -114,7 +114,7 @@ class Attempt:
         self.home.mkdir()
 
     def check(self) -> None:
-        """Copy, and judge what came of it."""
+        """Copy, and check the outcome."""
         error: BaseException | None = None
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:

@@ -26,7 +26,7 @@ class Az:
     secrets: tuple[str, ...] = SECRETS
 
     def run(self, text: str, graph: Graph | None = None, **environment: str) -> Finished:
-        """Run the text. No secret shows in what is said."""
+        """Run the text. No secret appears in the output."""
         text = fill(text, graph)
         done = subprocess.run(
             [require("bash"), "-c", text],
@@ -42,17 +42,17 @@ class Az:
         return Finished((text,), done.returncode, done.stdout, done.stderr)
 
     def ok(self, text: str, graph: Graph | None = None) -> str:
-        """Run what must succeed; its stdout."""
+        """Run a command that must succeed; its stdout."""
         done = self.run(text, graph)
         assert done.code == 0, done
         return done.stdout
 
     def json(self, text: str) -> Any:
-        """Run what must succeed and print JSON."""
+        """Run a command that must succeed and print JSON."""
         return json.loads(self.ok(text))
 
     def fail(self, text: str, *naming: str, code: int = 1) -> str:
-        """Run what must fail with `code` and say every one of `naming` on stderr; the stderr."""
+        """Run a command that must fail with `code` and all of `naming` on stderr; the stderr."""
         done = self.run(text)
         assert done.code == code, done
         assert done.stdout == "", done
@@ -62,7 +62,7 @@ class Az:
 
 
 def make_az(home: Path, ca: Path) -> Az:
-    """An az that nobody used before, which trusts the certificates in `ca` and nothing else."""
+    """A fresh az, which trusts the certificates in `ca` and nothing else."""
     home.mkdir()
     environment = {
         "PATH": f"{Path(find_az()).parent}:{os.environ['PATH']}",
@@ -77,7 +77,7 @@ def make_az(home: Path, ca: Path) -> Az:
 
 
 def log_in(az: Az, info: Mapping[str, Any]) -> None:
-    """As a user of the development cloud does, who has its ``--dev-info``."""
+    """Log in as a user of the development cloud, with its ``--dev-info``."""
     az.secrets = (*az.secrets, info["identity_header"])
     az.ok(f"az cloud register -n local --endpoint-resource-manager {info['arm']}")
     az.ok("az cloud set -n local")

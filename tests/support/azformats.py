@@ -58,6 +58,6 @@ DOCUMENTS: list[tuple[Any, str | None]] = [
     (None, None),
     (17, None),
 ]
-"""What is printed, and the query."""
+"""A document, and the query."""
 
 FORMATS = ("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none")

@@ -80,7 +80,7 @@ class Cloud:
 
 
 def put(registry: DockerRegistry, repository: str, tag: str, seed: int = 1, *, index: bool = False) -> Graph:
-    """Push an image, or a multi-platform one; what it is."""
+    """Push an image, or a multi-platform one; its graph."""
     builder = ImageBuilder(seed=seed)
     content = sample_index(builder) if index else one_layer_image(builder, 100_000)[0]
     return push(registry.remote, repository, builder, content, tag)

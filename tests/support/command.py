@@ -103,7 +103,7 @@ class Crossdock:
         return Finished(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def ok(self, *args: str | Path, **how: Any) -> Finished:
-        """Run and expect success without a word of a traceback."""
+        """Run and expect success without a traceback."""
         done = self(*args, **how)
         assert done.code == DONE, str(done)
         assert "Traceback" not in done.stderr, str(done)
@@ -131,7 +131,7 @@ class Crossdock:
         return self.fail("copy", source, target, "--progress", "none", *args, code=code, naming=naming, **how)
 
     def measured(self, peak_file: Path, *args: str | Path, **how: Any) -> tuple[Finished, int]:
-        """Run under a small parent that measures: (what it did, peak resident bytes)."""
+        """Run under a small parent that measures: (the result, peak resident bytes)."""
         # The pages of the process that forks count in a child's ru_maxrss; pytest's would drown the figure.
         done = self(*args, prefix=(sys.executable, "-S", "-c", _MEASURE, str(peak_file)), **how)
         return done, json.loads(peak_file.read_text())
@@ -142,7 +142,7 @@ class Crossdock:
 
 
 class Running:
-    """A run in the background. Leaving the ``with`` block kills whatever is left of it."""
+    """A run in the background. Leaving the ``with`` block kills it if it still runs."""
 
     def __init__(self, argv: Sequence[str], env: Mapping[str, str], cwd: Path) -> None:
         self.argv = tuple(argv)
@@ -171,7 +171,7 @@ class Running:
         self._process.send_signal(number)
 
     def insist(self, number: signal.Signals = signal.SIGINT, timeout: float = 90) -> Finished:
-        """Send the signal again and again, as an impatient person does, until the process ends."""
+        """Send the signal repeatedly, as an impatient person does, until the process ends."""
         until = time.monotonic() + timeout
         while self._process.poll() is None and time.monotonic() < until:
             self._process.send_signal(number)

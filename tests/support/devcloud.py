@@ -1,4 +1,4 @@
-"""A running ``crossdock serve --dev``, and who can log in there."""
+"""A running ``crossdock serve --dev``, and its logins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.service import Service
 
 
 class DevService(Service):
-    """The service, with what it says of itself in ``--dev-info``."""
+    """The service, with the contents of ``--dev-info``."""
 
     info: dict[str, Any]
     port: int
@@ -54,7 +54,7 @@ def start_devcloud(
     *,
     port: int = 0,
 ) -> DevService:
-    """Serve until `closing` ends, on a free port unless one is given; what it keeps is in `folder`."""
+    """Serve until `closing` ends, on a free port unless one is given, with its state in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "info.json").unlink(missing_ok=True)
     port = port or free_port()

@@ -24,7 +24,7 @@ class Access:
     method: str
     path: str
     status: int
-    size: int  # bytes of the answer's body
+    size: int  # bytes of the response's body
 
 
 def htpasswd_file(path: Path, user: str, password: str) -> Path:
@@ -54,7 +54,7 @@ class DockerRegistry:
 
     @property
     def host(self) -> str:
-        """``host:port`` as it stands in references."""
+        """``host:port`` as references have it."""
         return f"{self.hostname}:{self.port}"
 
     @property
@@ -91,7 +91,7 @@ class DockerRegistry:
         return len(self.process.log.read_text(errors="replace").splitlines())
 
     def uploads_begun(self, since: int = 0) -> int:
-        """How many upload sessions were asked for (mounts included)."""
+        """How many upload sessions were requested (mounts included)."""
         return sum(a.method == "POST" and "/blobs/uploads/" in a.path for a in self.accesses(since))
 
     def upload_sessions(self) -> list[str]:
@@ -101,7 +101,7 @@ class DockerRegistry:
         return sorted(str(path.parent.relative_to(self.storage)) for path in found)
 
     def forgotten_sessions(self, repository: str) -> list[str]:
-        """Upload sessions of the repository that are open and that nobody asked to delete.
+        """Upload sessions of the repository that are open and were not deleted.
 
         2.8.2 answers 404 to the DELETE of a session that was cut in mid-request (its signed ``_state`` no
         longer fits) and keeps the files: a client can do no more than ask.

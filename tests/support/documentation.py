@@ -49,7 +49,7 @@ USERS: dict[str, Any] = {
 
 
 class Example(NamedTuple):
-    """One command, and what there is afterwards: ``repository:tag`` or ``repository@`` for no tag."""
+    """One command, and its result: ``repository:tag``, or ``repository@`` for no tag."""
 
     text: str
     source: str
@@ -255,7 +255,7 @@ done
 
 @dataclass
 class Sources:
-    """What the examples import from; nothing is changed there."""
+    """The sources of the examples, which stay unchanged."""
 
     tokens: TokenServer
     hub: DockerRegistry  # docker.io

@@ -21,7 +21,7 @@ class SilentPort:
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
-        """Stop listening; the kernel resets what waited in the backlog."""
+        """Stop listening; the kernel resets the connections in the backlog."""
         self._listener.close()
 
 

@@ -100,13 +100,13 @@ def assert_layout_holds(layout: Path, graph: Graph, tag: str = "") -> None:
 
 
 def layout_entries(layout: Path) -> list[dict[str, Any]]:
-    """What a layout's index.json names."""
+    """The entries of a layout's index.json by name."""
     entries: list[dict[str, Any]] = json.loads((layout / "index.json").read_bytes())["manifests"]
     return entries
 
 
 def layout_tags(layout: Path) -> list[str]:
-    """The names in a layout's index.json; none when there is no layout."""
+    """The names in a layout's index.json; empty without a layout."""
     if not (layout / "index.json").exists():
         return []
     key = "org.opencontainers.image.ref.name"

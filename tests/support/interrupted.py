@@ -22,7 +22,7 @@ LAYER = 22 * MIB + 12_345
 RESUMING = ("--resume-above", "8MiB", "--upload-chunk", "4MiB")
 QUIET = ("--progress", "none", "--output", "json")
 
-TO_THE_BYTE = ("distribution-3", "embedded")  # sessions keep what came of a request that was cut
+TO_THE_BYTE = ("distribution-3", "embedded")  # sessions keep the bytes of a request that was cut
 KINDS = ("docker-registry-2.8", *TO_THE_BYTE)
 
 
@@ -99,7 +99,7 @@ class Passage:
         return sum(seen.sent for seen in self.source.seen if seen.is_blob_get(self.layer)) - LAYER
 
     def check(self) -> None:
-        """The target has everything, byte for byte, and nobody broke the rules of HTTP."""
+        """Check that the target has everything, byte for byte, and that no one broke the rules of HTTP."""
         assert_holds(Remote(self.target.upstream), self.repository, "v1", self.graph)
         assert (self.source.violations, self.target.violations) == ([], [])
 

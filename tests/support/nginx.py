@@ -84,7 +84,7 @@ def start_range_stripper(directory: Path, upstream: str) -> Nginx:
 
 
 def start_connection_limit(directory: Path, upstream: str, connections: int, status: int) -> Nginx:
-    """A source that serves so many blobs at once, slowly, and answers `status` to whoever asks for more."""
+    """A source that serves so many blobs at once, slowly, and responds `status` to further requests."""
     port = free_port()
     server = f"""
     limit_conn_zone $server_port zone=all:1m;
@@ -96,7 +96,7 @@ def start_connection_limit(directory: Path, upstream: str, connections: int, sta
 
 
 def start_body_limit(directory: Path, upstream: str, limit: str = "20m") -> Nginx:
-    """A target whose proxy answers 413 to larger bodies."""
+    """A target whose proxy responds 413 to larger bodies."""
     return start_proxy(directory, upstream, f"client_max_body_size {limit};")
 
 

@@ -93,7 +93,7 @@ def listening(port: int, address: str = "127.0.0.1") -> bool:
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = READY_TIMEOUT_S) -> None:
-    """Poll until `condition` holds; an `AssertionError` naming `what` when it never does."""
+    """Poll until `condition` holds; `AssertionError` naming `what` if it never does."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

@@ -32,7 +32,7 @@ def sha256(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Reply:
-    """One whole answer."""
+    """One whole response."""
 
     status: int
     headers: dict[str, str]  # names in lower case
@@ -59,7 +59,7 @@ class Remote:
         body: bytes | BinaryIO | None = None,
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Send one request, absolute paths or absolute URLs of this host, and read the whole answer."""
+        """Send one request, absolute paths or absolute URLs of this host, and read the whole response."""
         parts = urlsplit(path)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         send = {"Accept": ACCEPT, **(headers or {})}

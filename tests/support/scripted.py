@@ -201,7 +201,7 @@ class ScriptedRegistry:
         for reference in (tag, content.digest):
             self.manifests[name, reference] = served_as or media_type, data
 
-    # -- what is here --------------------------------------------------------------------------------
+    # -- look-ups -----------------------------------------------------------------------------------
 
     @property
     def asked(self) -> list[tuple[str, str]]:

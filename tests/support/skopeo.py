@@ -1,4 +1,4 @@
-"""skopeo as an independent reader and writer of what the command copies."""
+"""skopeo as an independent reader and writer of the command's copies."""
 
 from __future__ import annotations
 

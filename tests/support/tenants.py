@@ -55,14 +55,14 @@ def token_of(name: str) -> str:
 
 
 def as_principal(name: str) -> dict[str, str]:
-    """The header that says who asks; none for nobody."""
+    """The header of the principal; none for an anonymous request."""
     return {"Authorization": f"Bearer {token_of(name)}"} if name else {}
 
 
 def post_import(
     service: Service, target: str, source: Mapping[str, Any], *, who: str = "", **more: Any
 ) -> tuple[int, dict[str, str], Any]:
-    """Ask for an import."""
+    """Request an import."""
     body = {"source": {"sourceImage": "app:v1", **source}, "targetTags": ["copy:v1"], "mode": "Force", **more}
     return service.ask("POST", registry_path(target, "importImage"), body, as_principal(who))
 

@@ -1,4 +1,4 @@
-"""An issuer of tokens for tests: its keys, what it signs, and a server of its key set."""
+"""An issuer of tokens for tests: its keys, its tokens, and a server of its key set."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def public(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, kid: str, **more
 
 
 def claims(issuer: str, **changes: Any) -> dict[str, Any]:
-    """What a good token says, with changes; None removes a claim."""
+    """The claims of a good token, with changes; None removes a claim."""
     now = int(time.time())
     said = {"iss": issuer, "aud": AUDIENCE, "nbf": now - 10, "exp": now + 3600, "sub": "the-sub"}
     said.update(changes)
@@ -54,13 +54,13 @@ def sign(said: dict[str, Any], key: Any = None, kid: str | None = "k1", algorith
 
 
 def raw(header: dict[str, Any], said: dict[str, Any], signature: bytes = b"") -> str:
-    """A token as nobody should make it."""
+    """A token that no issuer should make."""
     parts = (json.dumps(header).encode(), json.dumps(said).encode(), signature)
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 
 
 class KeyServer:
-    """Serves an OpenID configuration and a key set; counts what is asked."""
+    """Serves an OpenID configuration and a key set; records the requests."""
 
     def __init__(self) -> None:
         self.url = ""

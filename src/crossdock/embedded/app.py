@@ -93,7 +93,7 @@ class Registry:
             return self._closing(request, Refused("UNKNOWN", "internal error"))
 
     async def _admit(self, request: web.Request, route: Route) -> str:
-        """The owner of what the request starts: a user, or else an address. Raises `Refused`."""
+        """The owner of the request's upload: a user, or else an address. Raises `Refused`."""
         if self.access is not None:
             user = await self.access.admit(request, route)
             return f"user {user}" if user else f"address {request.remote}"

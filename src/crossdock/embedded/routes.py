@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a request is for. ``argument`` is the tag, digest or session id, unchecked."""
+    """The meaning of a path. ``argument`` is the tag, digest or session id, unchecked."""
 
     endpoint: str  # a key of `ENDPOINTS`
     name: str = ""  # of the repository
     argument: str = ""
-    owner: str = ""  # of what the request starts, once it is admitted
+    owner: str = ""  # a user or address, set when the request is admitted
 
     def is_costly(self, method: str) -> bool:
         """Whether the response may need many files or manifests. Requests with a body never do."""

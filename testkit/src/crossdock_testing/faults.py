@@ -1,11 +1,11 @@
-"""What a `FaultProxy` can be told to break, as plain values.
+"""The faults of a `FaultProxy`, as plain values.
 
 A `Fault` says which requests it is for and what happens to them. Everything is tied to a request and a byte,
 never to a clock, so a test with faults gives the same result every time:
 
-    Fault("GET */blobs/*", nth=2, breaks=Break("reset", at=300_000))  # RST inside the second answer's body
+    Fault("GET */blobs/*", nth=2, breaks=Break("reset", at=300_000))  # RST in the body of the second response
     Fault("GET */blobs/*", times=None, flip_at=70_000)                # byte 70,000 is wrong whenever it comes
-    Fault("PUT */manifests/*", answer=error(503))                     # once, without asking the registry
+    Fault("PUT */manifests/*", answer=error(503))                     # once, in place of the registry
     Fault("GET */blobs/*", head=content_range(shift=1))               # a 206 that lies about its place
     Fault(lambda seen: seen.range == "bytes=0-9", strip_range=True)   # 200 and everything for one range
 
