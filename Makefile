@@ -81,7 +81,7 @@ rivals: ## build into rivals/ what the benchmarks race against
 	scripts/rivals
 
 clean: ## remove what was built, the virtual environment too
-	rm -rf $(VENV) build dist ext/tls/target src/*.egg-info testkit/src/*.egg-info src/crossdock/_ext/*.so
+	rm -rf $(VENV) build dist testkit/build ext/tls/target src/*.egg-info testkit/src/*.egg-info src/crossdock/_ext/*.so
 	rm -rf .az .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks .fuzz
 
 # The stamps lie in the environment, so that removing it rebuilds it.
