@@ -20,6 +20,7 @@ from crossdock._kernels import Arena
 from crossdock.options import NetworkOptions
 from crossdock.transport.base import Request, TlsSettings
 from crossdock.transport.client import HttpClient
+from crossdock.url import Url
 
 SLOT = 4 << 20
 
@@ -40,7 +41,7 @@ class Landing:
 
 async def read(client: HttpClient, url: str, size: int, memory: memoryview) -> None:
     """GET one body. Raises RuntimeError when it is not what was asked for."""
-    exchange = await client.send(Request("GET", url))
+    exchange = await client.send(Request("GET", Url.parse(url)))
     head = await exchange.response()
     count = await exchange.receive(Landing(memory))
     if head.status != 200 or count != size:
@@ -49,7 +50,7 @@ async def read(client: HttpClient, url: str, size: int, memory: memoryview) -> N
 
 async def write(client: HttpClient, url: str, size: int, memory: memoryview) -> None:
     """PUT one body. Raises RuntimeError when it is not taken."""
-    exchange = await client.send(Request("PUT", url, (), size))
+    exchange = await client.send(Request("PUT", Url.parse(url), (), size))
     for at in range(0, size, len(memory)):
         await exchange.write(memory[: size - at])
     head = await exchange.response()

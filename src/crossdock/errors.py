@@ -9,7 +9,7 @@ An error says what failed, where, and what to do next:
   Only transport and registry code sets it; loops that retry read it and nothing else.
 - ``resume``: how to resume what an interrupted copy left (`Resume`), or None; set by the command.
 
-Messages never hold a secret: URLs are redacted before they reach an error (`transport.redact`).
+Messages never hold a secret: URLs are redacted before they reach an error (`redact`).
 Errors pickle, so they cross process boundaries whole.
 """
 

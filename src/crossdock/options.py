@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
-from crossdock.errors import CrossdockError, InvalidOption
+from crossdock.errors import CrossdockError, InvalidOption, RetriesExhausted
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -192,9 +192,27 @@ class NetworkOptions:
     def backoff_s(self, failures: int, chance: float) -> float:
         """Seconds to wait after `failures` failures in a row: exponential, at most 30 s, with full jitter.
 
-        `chance` is a random number in 0..1. Precedent: AWS, "exponential backoff and jitter".
+        `chance` is a random number in 0..1: requests that failed together do not come back together.
+        Precedent: AWS, "exponential backoff and jitter".
         """
-        return min(30.0, 0.25 * 2.0 ** min(failures, 10)) * (0.5 + chance / 2)
+        return min(30.0, 0.5 * 2.0 ** min(failures - 1, 32)) * chance
+
+    def delay_after(self, failures: Sequence[CrossdockError], chance: float) -> float:
+        """Seconds to wait before the next try, after `failures` in a row, the last of which came just now.
+
+        Raises the last one when it is not retryable, or when it is the only one and no retry is allowed;
+        `RetriesExhausted` when it was the last that `retries_after` allows.
+        """
+        error, tries = failures[-1], len(failures)
+        if not error.retryable:
+            raise error
+        if tries <= self.retries_after(error):
+            return self.backoff_s(tries, chance)
+        if tries == 1:
+            raise error
+        raise RetriesExhausted(
+            f"{error} (gave up after {tries} tries)", advice=error.advice, attempts=tuple(failures)
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,12 +27,13 @@ from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.reference import LayoutReference, Reference, parse_location
 from crossdock.protocol.challenge import Challenge
 from crossdock.registry.auth.credentials import CredentialStore
-from crossdock.registry.auth.tokens import TokenService
-from crossdock.registry.http.control import Reply
+from crossdock.registry.auth.tokens import TokenService, fetch_token
 from crossdock.registry.http.headers import HeaderView
+from crossdock.registry.http.reply import Reply
 from crossdock.registry.http.retry import Clock
 from crossdock.store.indexfile import IndexFile, name_of, set_tag
 from crossdock.store.layout import LayoutStore
+from crossdock.url import Url
 from fuzz import opinions
 from unit.kept.rows import CHUNK, KEY, saved
 
@@ -145,13 +146,26 @@ def credentials(data: bytes) -> None:
 def token(data: bytes) -> None:
     """The answer of a token service."""
 
-    async def ask(method: str, url: str, headers: Any, body: bytes | None) -> Reply:
-        return Reply(200, HeaderView(()), data, url)
+    class Asker:
+        origin = Url.parse("https://registry.example").origin
+        is_inside = False
 
-    service = TokenService("https://registry.example", ask, Clock())
+        async def ask(
+            self,
+            method: str,
+            url: Url,
+            headers: Any = None,
+            body: bytes | None = None,
+            *,
+            follow: bool = False,
+        ) -> Reply:
+            return Reply(200, HeaderView(()), data, url)
+
+    asker = Asker()
     challenge = Challenge("bearer", {"realm": REALM})
     with suppress(CrossdockError):
-        found = asyncio.run(service.fetch(challenge, ("repository:team/app:pull",), None, ""))
+        service = TokenService.named_by(challenge, asker.origin, inside=False)
+        found = asyncio.run(fetch_token(asker, service, ("repository:team/app:pull",), None, Clock()))
         assert found.value.isascii()
         assert found.value.isprintable()
         assert found.expires >= found.minted

@@ -24,13 +24,14 @@ from crossdock.protocol.byterange import (
 from crossdock.protocol.challenge import MAX_HEADER, Challenge, parse_challenges
 from crossdock.protocol.errorcode import MAX_MESSAGE, parse_error
 from crossdock.protocol.pagination import next_page
-from crossdock.protocol.redirect import is_loopback, next_hop, origin
+from crossdock.protocol.redirect import is_loopback, next_hop
 from crossdock.protocol.upload import Ask, Done, Look, Open, Upload, UploadRules, Verdict
+from crossdock.redact import redact_text, redact_url
 from crossdock.registry.blobs.expiry import refresh_after, server_time
 from crossdock.registry.http.retry import retry_after
 from crossdock.transport.chunked import ChunkedDecoder
 from crossdock.transport.head import MAX_HEAD, HeadParser, parse_response_head
-from crossdock.transport.redact import redact_text, redact_url
+from crossdock.url import Url
 from fuzz import opinions
 
 REGISTRY = "https://registry.example"
@@ -98,30 +99,31 @@ def link(data: bytes) -> None:
     if page is not None:
         assert page.startswith(f"{REGISTRY}/")
         with contextlib.suppress(RedirectRefused):
-            assert next_hop(PAGE, page, registry_url=REGISTRY).authorized
+            home = Url.parse(REGISTRY).origin
+            assert next_hop(Url.parse(PAGE), page, registry=home).origin == home
 
 
 def location(data: bytes) -> None:
     """``Location`` of redirects and uploads: nowhere forbidden, and urllib reads the same address."""
     for registry in (REGISTRY, "http://127.0.0.1:5000"):
+        home = Url.parse(registry).origin
         try:
-            hop = next_hop(f"{registry}/v2/a", text_of(data), registry_url=registry)
+            hop = next_hop(Url.parse(f"{registry}/v2/a"), text_of(data), registry=home)
         except RedirectRefused as error:
             assert str(error).isprintable()
             continue
-        parts = urlsplit(hop.url)
-        assert hop.url.isascii()
-        assert hop.url.isprintable()
-        assert " " not in hop.url
-        scheme, host, port = origin(hop.url)
+        parts = urlsplit(hop.text)
+        assert hop.text.isascii()
+        assert hop.text.isprintable()
+        assert " " not in hop.text
+        scheme, host, port = hop.origin
         assert (parts.scheme, parts.hostname, parts.port or port) == (scheme, host, port)
         assert parts.username is None
-        assert hop.authorized == (origin(hop.url) == origin(registry))
         if registry.startswith("https:"):
             assert scheme == "https"
             assert not is_loopback(host)
-        assert next_hop(registry, hop.url, registry_url=registry) == hop
-        assert 0 < refresh_after(hop.url, NOW) <= 240
+        assert next_hop(Url.parse(registry), hop.text, registry=home) == hop
+        assert 0 < refresh_after(hop, NOW) <= 240
 
 
 def retry_header(data: bytes) -> None:
@@ -226,7 +228,7 @@ def upload(data: bytes) -> None:
 
 
 def _resolve(base: str, place: str) -> str:
-    return next_hop(base, place, registry_url=REGISTRY).url
+    return next_hop(Url.parse(base), place, registry=Url.parse(REGISTRY).origin).text
 
 
 def _answered(dialogue: Upload, words: list[str]) -> bool:

@@ -379,7 +379,7 @@ def test_a_location_that_is_none_is_not_asked(passage: Passage) -> None:
     overwrite(passage, replace(row, location="ftp://127.0.0.1/uploads/1"))
     result = run_again(passage)
     assert result["uploads_resumed"] == 0
-    assert "no usable URL" in json.dumps(result["warnings"])
+    assert "not a usable URL" in json.dumps(result["warnings"])
 
 
 def test_a_changed_chunk_size_goes_on_all_the_same(passage: Passage) -> None:

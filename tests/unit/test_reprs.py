@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from crossdock.options import Credentials
-from crossdock.protocol.redirect import Hop
 from crossdock.protocol.upload import Ask, Send
 from crossdock.registry.auth.tokens import Token
 from crossdock.transport.base import Request, ResponseHead
+from crossdock.url import Url
 
 SECRET = "s3cr3t"
 URL = f"https://storage.example/blob?X-Amz-Signature={SECRET}"
@@ -19,10 +19,10 @@ URL = f"https://storage.example/blob?X-Amz-Signature={SECRET}"
     [
         Credentials("ann", SECRET, SECRET, SECRET, SECRET),
         Token(SECRET, 0.0, 1.0),
-        Hop(URL, authorized=False),
+        Url.parse(URL),
         Send("PUT", URL, 0, 1, final=True, headers=()),
         Ask(URL),
-        Request("GET", URL, (("Authorization", f"Bearer {SECRET}"),)),
+        Request("GET", Url.parse(URL), (("Authorization", f"Bearer {SECRET}"),)),
         ResponseHead(307, "", (("location", URL), ("set-cookie", SECRET)), by_name={"location": URL}),
     ],
     ids=lambda value: type(value).__name__,

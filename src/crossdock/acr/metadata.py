@@ -120,7 +120,7 @@ async def list_tag_names(
 ) -> list[str]:
     """As `list_tags`, names alone: without an order they cost any registry no more than a list. # network"""
     from crossdock.registry import catalog, tags
-    from crossdock.registry.auth.authorization import Scope
+    from crossdock.registry.handle import Repository
 
     if order is not None:
         return _names(await list_tags(repository, options, order=order, top=top, on_warning=on_warning))
@@ -128,8 +128,8 @@ async def list_tag_names(
         entries = await catalog.tag_entries(client, repository.repository, order, top, on_warning)
         if entries is not None:
             return _names(entries)
-        scope = Scope.pull(repository.repository)
-        return sorted(await tags.list_tags(client, repository.repository, scope, on_warning))[:top]
+        handle = Repository.to_read(client, repository.repository)
+        return sorted(await tags.list_tags(handle, on_warning))[:top]
 
 
 async def show_item(item: Reference, options: CopyOptions) -> Entry:
@@ -270,9 +270,8 @@ async def opened(
 
 
 async def _missing(client: RegistryClient, item: Reference) -> Advice | None:
-    from crossdock.registry.auth.authorization import Scope
+    from crossdock.registry.handle import Repository
     from crossdock.registry.missing import explain_missing  # of failures alone
 
-    scope = Scope.pull(item.repository)
     wanted = str(item.digest or item.tag or "")
-    return await explain_missing(client, item.repository, scope, item.locator, wanted)
+    return await explain_missing(Repository.to_read(client, item.repository), item.locator, wanted)

@@ -99,14 +99,14 @@ class Listing:
         One that the catalog has and that has no tags, which distribution calls unknown, is empty. Raises
         `CopyError`.
         """
-        from crossdock.registry.auth.authorization import Scope
+        from crossdock.registry.handle import Repository
         from crossdock.registry.tags import list_tags
 
         reference = self._source.reference(name)
         repository = reference.repository
         try:
             with during("list tags of", "source", reference.locator):
-                tags = await list_tags(self._client, repository, Scope.pull(repository), self._on_warning)
+                tags = await list_tags(Repository.to_read(self._client, repository), self._on_warning)
         except CopyError as error:
             if self._named is not None or not isinstance(root_cause(error), NotFound):
                 raise

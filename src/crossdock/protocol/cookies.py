@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from crossdock.protocol.redirect import Origin, origin
+from crossdock.url import Origin, Url
 
 MOST_COOKIES = 16
 MOST_BYTES = 4096  # of one: name and value (RFC 6265 6.1)
@@ -45,7 +44,7 @@ class SessionCookies:
         """A new session begins."""
         self._kept.clear()
 
-    def keep(self, url: str, set_cookies: Iterable[str]) -> None:
+    def keep(self, url: Url, set_cookies: Iterable[str]) -> None:
         """Take note of the ``Set-Cookie`` fields of the answer to `url`; what is malformed is ignored."""
         for field in set_cookies:
             pair, *attributes = field.split(";")
@@ -54,22 +53,24 @@ class SessionCookies:
                 continue
             said = {name.strip().lower(): value.strip() for name, _, value in map(_split, attributes)}
             path = said.get("path", "")
-            key = origin(url), match[1], path if path.startswith("/") else "/"
+            key = url.origin, match[1], path if path.startswith("/") else "/"
             age = said.get("max-age", "")
             if not match[2] or (re.fullmatch(_NUMBER, age) and int(age) <= 0):
                 self._kept.pop(key, None)
             elif key in self._kept or len(self._kept) < MOST_COOKIES:
                 self._kept[key] = _Cookie(match[2], key[2], "secure" in said)
 
-    def headers_for(self, url: str) -> tuple[tuple[str, str], ...]:
+    def headers_for(self, url: Url) -> tuple[tuple[str, str], ...]:
         """The ``Cookie`` field for a request to `url`, if there is one to be sent."""
         if not self._kept:
             return ()
-        place, path = origin(url), urlsplit(url).path or "/"
+        place, path = url.origin, url.path
         pairs = [
             f"{name}={cookie.value}"
             for (of, name, _), cookie in self._kept.items()
-            if of == place and _covers(cookie.path, path) and (place[0] == "https" or not cookie.is_secure)
+            if of == place
+            and _covers(cookie.path, path)
+            and (place.scheme == "https" or not cookie.is_secure)
         ]
         return (("Cookie", "; ".join(pairs)),) if pairs else ()
 

@@ -31,49 +31,47 @@ from crossdock.registry.referrers import fallback_tag, list_referrers
 from crossdock.registry.tags import tags_of_page, tags_query
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Scope
+    from crossdock.registry.handle import Repository
 
 MAX_PAGES = 10
 COSIGN = ("sig", "att", "sbom")
 _FIRST, _BEHIND = "sha256-", "sha256."  # "." follows "-" in ASCII: all tags of digests are between them
 
 
-async def find_attached(
-    client: RegistryClient, repository: str, digest: Digest, scope: Scope
-) -> tuple[list[Descriptor], list[str]]:
+async def find_attached(repository: Repository, digest: Digest) -> tuple[list[Descriptor], list[str]]:
     """The referrers of `digest`, and the tags that name what is attached to it. # network
 
     Raises as `referrers.list_referrers` does.
     """
     stem = fallback_tag(digest)
-    listed = await _digest_tags(client, repository, scope)
+    listed = await _digest_tags(repository)
     if listed is None:
         named = [f"{stem}.{word}" for word in COSIGN]
-        named = [tag for tag in named if await _exists(client, repository, tag, scope)]
+        named = [tag for tag in named if await _exists(repository, tag)]
     else:
         named = sorted(tag for tag in listed if tag.startswith(f"{stem}."))
     may_have_tag = listed is None or stem in listed
     try:
-        return await list_referrers(client, repository, digest, scope, may_have_tag=may_have_tag), named
+        return await list_referrers(repository, digest, may_have_tag=may_have_tag), named
     except ReferrersIncomplete as error:
         error.tags = tuple(named)
         raise
 
 
-async def _digest_tags(client: RegistryClient, repository: str, scope: Scope) -> frozenset[str] | None:
+async def _digest_tags(repository: Repository) -> frozenset[str] | None:
     """All tags that are made of digests, asked for once; None: they cannot be had."""
-    memory = client.memory
-    if repository not in memory.digest_tags:
-        found = await memory.listing.run(repository, lambda: _list(client, repository, scope))
-        memory.note_digest_tags(repository, found)
+    memory = repository.memory
+    if repository.path not in memory.digest_tags:
+        found = await memory.listing.run(repository.path, lambda: _list(repository))
+        memory.note_digest_tags(repository.path, found)
         return found
-    return memory.digest_tags[repository]
+    return memory.digest_tags[repository.path]
 
 
-async def _list(client: RegistryClient, repository: str, scope: Scope) -> frozenset[str] | None:
+async def _list(repository: Repository) -> frozenset[str] | None:
     for last in (_FIRST, None):
         try:
-            return await _list_from(client, repository, last, scope)
+            return await _list_from(repository, last)
         except NotFound:
             continue
         except (RegistryError, ProtocolError, LimitExceeded) as error:
@@ -83,12 +81,10 @@ async def _list(client: RegistryClient, repository: str, scope: Scope) -> frozen
     return frozenset()  # a repository without tags is unknown to distribution 2
 
 
-async def _list_from(
-    client: RegistryClient, repository: str, last: str | None, scope: Scope
-) -> frozenset[str] | None:
+async def _list_from(repository: Repository, last: str | None) -> frozenset[str] | None:
     found: set[str] = set()
     count = 0
-    async with aclosing(pages(client, tags_query(repository, last), scope, tags_of_page)) as listed:
+    async with aclosing(pages(repository, tags_query(repository, last), tags_of_page)) as listed:
         async for page in listed:
             tags = page.entries
             found.update(tag for tag in tags if tag.startswith(_FIRST))
@@ -101,15 +97,15 @@ async def _list_from(
     return frozenset(found)
 
 
-async def _exists(client: RegistryClient, repository: str, tag: str, scope: Scope) -> bool:
-    headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
-    path = endpoints.manifest(repository, tag)
-    if client.memory.answers_head:
+async def _exists(repository: Repository, tag: str) -> bool:
+    headers = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
+    path = endpoints.manifest(repository.path, tag)
+    if repository.memory.answers_head:
         try:
-            reply = await client.request("HEAD", path, scope=scope, headers=headers, ok=(200, 404))
+            reply = await repository.request("HEAD", path, headers=headers, ok=(200, 404))
             return reply.status == 200
         except CrossdockError as error:
             if not was_refused(error):
                 raise
-    reply = await client.request("GET", path, scope=scope, headers=headers, ok=(200, 404))
+    reply = await repository.request("GET", path, headers=headers, ok=(200, 404))
     return reply.status == 200

@@ -25,7 +25,6 @@ from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.catalog import NO_API
 from crossdock.registry.http.refusal import LOCKED
 from crossdock.registry.pages import document_of
-from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Reply
@@ -63,7 +62,7 @@ async def change_item(
             "PATCH",
             _path(item),
             scope=_scope(item, "metadata_read,metadata_write"),
-            headers={"Content-Type": "application/json"},
+            headers=(("Content-Type", "application/json"),),
             body=msgspec.json.encode(attributes),
             ok=(200, 202),
         )
@@ -131,5 +130,5 @@ def _entry_in(reply: Reply, item: Reference) -> Entry:
     document = document_of(reply)
     entry = document.get("manifest" if item.digest else "tag") if item.digest or item.tag else document
     if not isinstance(entry, dict) or not ("digest" in entry or "imageName" in entry):
-        raise ProtocolError(f"{redact_url(reply.url)}: the answer does not describe {item}")
+        raise ProtocolError(f"{reply.url}: the answer does not describe {item}")
     return entry

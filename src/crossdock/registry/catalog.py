@@ -21,6 +21,7 @@ from crossdock.errors import (
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import is_repository, is_tag
 from crossdock.registry.auth.authorization import Scope
+from crossdock.registry.handle import Repository
 from crossdock.registry.pages import (
     MOST_NAMES,
     LeftOut,
@@ -82,9 +83,9 @@ async def list_repositories(
     def read(reply: Reply) -> Page:
         return page_of_names(list_in(reply, "repositories"), is_repository)
 
-    query = Query("/v2/_catalog", _size(top))
+    handle, query = Repository(client, "", Scope.catalog()), Query("/v2/_catalog", _size(top))
     try:
-        return await _read(client, query, Scope.catalog(), read, top, "list of repositories", on_warning)
+        return await _read(handle, query, read, top, "list of repositories", on_warning)
     except NotFound as error:
         why = "this registry has no catalog: its repositories have to be known by name"
         raise error.replace(advice=Advice("name-repositories", why)) from error.__cause__
@@ -112,10 +113,10 @@ async def _entries(
         _size(top),
         more=(("orderby", order),) if order else (),
     )
-    scope = Scope((f"repository:{repository}:metadata_read",), repository)
+    handle = Repository(client, repository, Scope.metadata(repository))
     what = f"list of {index} of {repository}"
     try:
-        return await _read(client, query, scope, read, top, what, on_warning, most=MOST_ENTRIES)
+        return await _read(handle, query, read, top, what, on_warning, most=MOST_ENTRIES)
     except _NoList:
         return None
     except RegistryError as error:
@@ -148,9 +149,8 @@ class _NoList(ProtocolError):
 
 
 async def _read(
-    client: RegistryClient,
+    repository: Repository,
     query: Query,
-    scope: Scope,
     read: Callable[[Reply], Page],
     top: int | None,
     what: str,
@@ -168,7 +168,7 @@ async def _read(
         except ProtocolError as error:
             raise (_NoList(str(error)) if is_first else error) from None
 
-    async with aclosing(pages(client, query, scope, read_page, most=most or MOST_NAMES)) as listed:
+    async with aclosing(pages(repository, query, read_page, most=most or MOST_NAMES)) as listed:
         async for page in listed:
             found += page.entries
             left_out.add(page.odd)

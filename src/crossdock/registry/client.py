@@ -1,54 +1,79 @@
-"""The client of one registry: authorized, patient and careful where it sends what.
+"""The client of one registry, for one side of any number of copies: every request goes through here.
 
-Small requests (`RegistryClient.request`) follow redirects and are retried here. Blob bodies (`fetch`,
-`start`) get one try each: whoever moves the body knows what to do about a failure. Both share the host's
-back-off, its connections, the tokens, the TLS settings and the proxies.
+Requests with a small response (`RegistryClient.request`) follow redirects and are retried. Bodies of blobs
+(`open`) and of uploads (`start`) get one try: the code that moves the body decides about retries. All share
+the loop that answers a 401, the gates, the connections, the tokens, the TLS settings and the proxies.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Self, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import RedirectRefused, RegistryError, Side
-from crossdock.options import AddressGuard, Credentials, NetworkOptions, RegistryOptions
-from crossdock.protocol import endpoints
-from crossdock.protocol.errorcode import MAX_BODY
-from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, next_hop, same_origin
-from crossdock.registry.auth.authorization import NONE, Scope
-from crossdock.registry.door import REFUSED, Door, GuestDoor, OwnDoor
-from crossdock.registry.host import REPLY_LIMIT, Host
-from crossdock.registry.http.control import Reply
-from crossdock.registry.http.headers import AnyHeaders, case_insensitive
-from crossdock.registry.http.retry import Clock, Retrier
-from crossdock.registry.memory import HostMemory
-from crossdock.transport.base import (
-    Exchange,
-    Headers,
-    HttpClientInterface,
-    Request,
-    ResponseHead,
-    ServedAt,
+from crossdock.errors import (
+    Advice,
+    CrossdockError,
+    InvalidInput,
+    InvalidOption,
+    ProtocolError,
+    RateLimited,
+    RedirectRefused,
+    RegistryError,
+    Side,
+    TokenExpired,
 )
-from crossdock.transport.redact import redact_url
+from crossdock.options import AddressGuard, Credentials, MiB, NetworkOptions, RegistryOptions
+from crossdock.protocol import endpoints
+from crossdock.protocol.acrtoken import is_azure_host
+from crossdock.protocol.errorcode import MAX_BODY, parse_error
+from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, is_internal, next_hop
+from crossdock.redact import redact_url
+from crossdock.registry.auth.authorization import NONE, Authenticator, Judgement, Scope
+from crossdock.registry.auth.credentials import CredentialStore
+from crossdock.registry.auth.guests import Guests
+from crossdock.registry.flight import SingleFlight
+from crossdock.registry.http.gate import Gates
+from crossdock.registry.http.headers import AnyHeaders, HeaderView, case_insensitive
+from crossdock.registry.http.proxies import ProxySettings
+from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
+from crossdock.registry.http.reply import Reply, Stream, read_body
+from crossdock.registry.http.retry import Clock, retry_after
+from crossdock.registry.http.scheme import choose_scheme, place_of, split_host
+from crossdock.registry.http.tls import TlsContexts, certs_dirs
+from crossdock.registry.memory import HostMemory
+from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request, ServedAt
+from crossdock.url import Origin, Url
 
-__all__ = ["NONE", "RegistryClient", "Reply", "Scope"]
+__all__ = ["NONE", "OnRetry", "RegistryClient", "Reply", "Scope"]
 
-T = TypeVar("T")
+REPLY_LIMIT = 4 * MiB  # bytes; the distribution specification asks registries to take manifests of this size
+TOKEN_REPLY_LIMIT = 1 * MiB
+JOINED = 64 * 1024
+"""Bytes of a body that leaves in one piece with its head; larger ones go by the kernel's pace."""
+
+OnRetry = Callable[[str, str], None]
+"""Called with ``(operation, reason)`` before a request is sent again."""
 
 _READING = frozenset({"GET", "HEAD"})  # any redirect of them is followed
 _AUTH_TRIES = (False, False, True)  # bare, with a cached token, with its replacement; True: the last one
+_REFUSED = EXPIRED | {401}
+_MAY_PASS = BUSY | {429}
+_ALL = range(100, 600)
+_NOT_REDIRECTED = frozenset(_ALL) - REDIRECTS
+
+_Response = TypeVar("_Response", Reply, Stream)
 
 
 class _Call(Struct, frozen=True):
-    """What stays the same over the redirects and repetitions of one `RegistryClient.request`."""
+    """What stays the same over the redirects and repetitions of one request."""
 
     method: str
-    scope: Scope
+    scope: Scope | None  # None: without the registry's ``Authorization``
     headers: Headers
     body: bytes | None
     ok: Collection[int]
@@ -67,7 +92,7 @@ class RegistryClient:
         options: RegistryOptions,
         network: NetworkOptions,
         environ: Mapping[str, str],
-        on_retry: Callable[[str, str], None] | None = None,
+        on_retry: OnRetry | None = None,
         http: HttpClientInterface | None = None,
         served_at: ServedAt | None = None,
         user_agent: str = "crossdock",
@@ -78,102 +103,173 @@ class RegistryClient:
     ) -> None:
         """`host` is the API host with an optional port; `environ` stands for the process's environment.
 
-        `on_retry` is told ``(operation, reason)`` before a request is sent again. `http` is a transfer core
-        that the caller owns; without it one is made when first needed, which connects as `served_at`
-        says and asks `guard` before each connection. `on_warning` is told of places of logins that cannot be
-        used. `is_sole` tells whether variables of the environment for this side can mean no other registry.
-        No I/O happens here. Raises `InvalidOption` for a proxy that cannot be used, `InvalidInput` for a host
-        that is none.
+        `on_retry` is called for the retries of the token service, and of requests without a listener of their
+        own. `http` is a transfer core that the caller owns; without it one is made when first needed, which
+        connects as `served_at` says and calls `guard` before each connection. `on_warning` is told of places
+        of logins that cannot be used. `is_sole` says whether variables of the environment for this side can
+        mean no other registry. No I/O happens here. Raises `InvalidOption` for a proxy that cannot be used,
+        `InvalidInput` for a malformed host.
         """
-        clock = clock or Clock()
+        name, port = split_host(host)
         self.host = host
         self.side = side
         self.network = network
-        self._clock = clock
-        self._retrier = Retrier(clock, network, on_retry)
-        self._shared = Host(
+        self.memory = HostMemory(host)
+        """What was learned about the registry by all of its users."""
+        self.is_inside = is_internal(place_of(name, port or 443, served_at)[0])
+        """The registry is served on an internal address: its redirects may lead to such ones."""
+        self._options = options
+        self._on_retry = on_retry
+        self._clock = clock = clock or Clock()
+        self._gates = Gates(clock, network)
+        self._user_agent = user_agent
+        self._served_at = served_at
+        self._proxies = ProxySettings.from_environ(environ)
+        scheme, usual = ("http", 80) if options.plain_http else ("https", 443)
+        if served_at is None or served_at(name, port or usual) is None:
+            self._proxies.proxy_for(
+                scheme, name, port or usual
+            )  # a proxy that cannot be used is an error now
+        self._tls = TlsContexts(
+            options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)
+        )
+        self._check = partial(guard.check, registry=host) if guard is not None else None
+        self._http = http
+        self._owns_http = http is None
+        self._base: Url | None = None
+        self._base_flight: SingleFlight[Url] = SingleFlight()
+        self._guests = Guests(self, clock)
+        self._auth = Authenticator(
             host,
             side=side,
-            options=options,
-            network=network,
-            environ=environ,
-            on_retry=on_retry,
-            http=http,
-            served_at=served_at,
-            user_agent=user_agent,
+            store=CredentialStore(
+                host,
+                given=options.credentials,
+                environ=environ,
+                side=side,
+                helper=options.helper,
+                own_only=options.own_only,
+                is_sole=is_sole,
+                az_login=options.az_login if is_azure_host(host.partition(":")[0]) else "",
+                authfile=options.authfile,
+                on_trouble=on_warning,
+            ),
+            asker=self,
             clock=clock,
-            guard=guard,
-            on_warning=on_warning,
-            is_sole=is_sole,
+            entry=options.login_entry,
         )
-        self._owns_host = True
-
-    def for_copy(self, on_retry: Callable[[str, str], None] | None) -> Self:
-        """A client for one more copy: it shares everything of the host and tells `on_retry` of its retries.
-
-        Those of the token service, which serve all copies, are told to the original's listener. Closing it
-        does nothing; the original's `close` closes what all of them share.
-        """
-        other = object.__new__(type(self))
-        vars(other).update(vars(self))  # as copy.copy does, in a fifth of its time
-        other._retrier = Retrier(self._clock, self.network, on_retry)
-        other._owns_host = False
-        return other
-
-    def note_retry(self, operation: str, error: BaseException) -> None:
-        """Count a repetition that `request` does not make, such as of an upload's request after a 503."""
-        self._retrier.note(operation, error)
-
-    @property
-    def memory(self) -> HostMemory:
-        """What was learned of the host's way of taking uploads, by all of its clients."""
-        return self._shared.memory
 
     @property
     def has_shown_credentials(self) -> bool:
         """The registry has demanded credentials, and was shown some."""
-        auth = self._shared.known_auth
-        return auth is not None and auth.has_shown_credentials
+        return self._auth.has_shown_credentials
 
     @property
-    def is_inside(self) -> bool:
-        """The registry is served on an internal address: its redirects may lead to such ones."""
-        return self._shared.is_inside
+    def origin(self) -> Origin:
+        """The registry's own, once `base_url` has decided it."""
+        assert self._base is not None
+        return self._base.origin
 
-    async def base_url(self) -> str:
-        """``https://host[:port]`` or ``http://…``, decided once (`scheme`). # network, on loopback only"""
-        return self._shared.known_base or await self._shared.base_url()
+    async def base_url(self) -> Url:
+        """The registry's root; HTTPS or plain HTTP is decided once (`scheme`). # network, on loopback only"""
+        if self._base is None:
+            self._base = await self._base_flight.run("base", self._choose_base)
+        return self._base
 
     async def request(
         self,
         method: str,
-        target: str,
+        target: str | Url,
         *,
         scope: Scope,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers = (),
         body: bytes | None = None,
         ok: Collection[int] = (200,),
-        limit: int = REPLY_LIMIT,
+        limit: int | None = None,
         timeout: float | None = None,
         retry: bool = True,
+        on_retry: OnRetry | None = None,
     ) -> Reply:
-        """A small request and its whole answer, whose status is one of `ok`. # network
+        """A small request and its whole response, whose status is one of `ok`. # network
 
-        `target` is an absolute path with its query, or an absolute URL (which gets no ``Authorization``
-        unless it is the registry's own). GET and HEAD follow redirects, other methods 307 and 308, with their
-        body. `timeout` is what the first byte may take.
+        `target` is an absolute path with its query, or a URL (which gets no ``Authorization`` unless it is
+        the registry's own). GET and HEAD follow redirects, other methods 307 and 308, with their body.
+        `timeout`: seconds until the first byte of the response.
 
-        With `retry`, failures that may pass are repeated up to ``network.retries`` times, and the last one is
-        then wrapped in `RetriesExhausted`. Without, there is one try (and its repetition after a 401).
-        Raises `RegistryError` by status and codes, `TransportError`, `RedirectRefused`, `LimitExceeded` for a
-        body over `limit`, `CredentialsError`.
+        With `retry`, failures that may pass are retried as `NetworkOptions.delay_after` says. Without, there
+        is one try (and its repetition after a 401). Raises `RegistryError` by status and codes,
+        `TransportError`, `RedirectRefused`, `LimitExceeded` for a body over `limit`, `CredentialsError`, and
+        `RetriesExhausted`.
         """
-        call = _Call(method, scope, tuple(headers.items()) if headers else (), body, ok, limit, timeout)
-        if not retry:
-            return await self._follow(call, target)
-        return await self._retrier.run(
-            lambda: f"{method} {redact_url(target)}", lambda: self._follow(call, target)
-        )
+        call = _Call(method, scope, headers, body, ok, limit or REPLY_LIMIT, timeout)
+        failures: list[CrossdockError] = []
+        while True:
+            try:
+                base = self._base or await self.base_url()
+                url = base.with_target(target) if isinstance(target, str) else target
+                return await self._follow(call, url, self._whole)
+            except CrossdockError as error:
+                if not retry or not error.retryable:
+                    raise
+                shown = redact_url(target) if isinstance(target, str) else target
+                await self._pause(failures, error, f"{method} {shown}", on_retry)
+
+    async def open(
+        self, target: str | Url, *, scope: Scope | None, headers: Headers = (), follow: bool = True
+    ) -> Stream:
+        """GET a blob: the response to one try, of any status, whose body has not been read. # network
+
+        ``Authorization`` is sent to the registry's own origin if `scope` is given. Raises `TransportError`,
+        `RedirectRefused`, `RateLimited` (the gate), and as a token service does.
+        """
+        base = self._base or await self.base_url()
+        url = base.with_target(target) if isinstance(target, str) else target
+        ok = _NOT_REDIRECTED if follow else _ALL
+        return await self._follow(_Call("GET", scope, headers, None, ok, 0, None), url, self._stream)
+
+    async def start(
+        self, method: str, url: Url, *, scope: Scope, headers: Headers = (), content_length: int
+    ) -> Exchange:
+        """Begin a request with a body of `content_length` bytes. # network
+
+        It carries a token that has a good part of its life left, never just the one of an earlier request
+        (U14). The response is the caller's; when it refuses the token, `renew` and start again. One try.
+        """
+        base = self._base or await self.base_url()
+        own = url.origin == base.origin
+        sent = await self._auth.authorization(scope, for_long=True) if own else None
+        return await self._send(Request(method, url, _with_auth(headers, sent), content_length))
+
+    async def ask(
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        follow: bool = False,
+    ) -> Reply:
+        """As `auth.tokens.Asker.ask`."""
+        fields = tuple(headers.items()) if headers else ()
+        ok = _NOT_REDIRECTED if follow else _ALL
+        call = _Call(method, None, fields, body, ok, TOKEN_REPLY_LIMIT, None)
+        failures: list[CrossdockError] = []
+        while True:
+            try:
+                reply = await self._follow(call, url, self._whole, registry=url.origin)
+                if reply.status in _MAY_PASS or parse_error(reply.body).is_rate_limit(reply.status):
+                    shown = url.with_target(url.path)
+                    raise self.error_from(reply.status, reply.headers, reply.body, method, shown)
+                return reply
+            except CrossdockError as error:
+                if not error.retryable:
+                    raise
+                await self._pause(failures, error, f"{method} {url.with_target(url.path)}", None)
+
+    async def renew(self, scope: Scope, refused: str | None, headers: AnyHeaders) -> None:
+        """See that the next request carries something newer than the ``Authorization`` that was `refused`."""
+        demands = case_insensitive(headers).getall("WWW-Authenticate")
+        await self._auth.improve(scope, refused, math.inf, demands)
 
     async def log_in(self) -> Credentials | None:
         """Let the registry check who asks; who that is, as `Authenticator.logged_in_as` says. # network
@@ -181,142 +277,218 @@ class RegistryClient:
         Raises `Unauthorized`, `Denied` and what requests raise.
         """
         await self.request("GET", endpoints.base(), scope=NONE)
-        auth = self._shared.auth()
-        await auth.authorization(NONE)  # also where `GET /v2/` is open to anybody
-        return await auth.logged_in_as()
+        await self._auth.authorization(NONE)  # also where `GET /v2/` is open to anybody
+        return await self._auth.logged_in_as()
 
-    async def once_more(self, operation: Callable[[], str], attempt: Callable[[], Awaitable[T]]) -> T:
-        """As `Retrier.once_more`."""
-        return await self._retrier.once_more(operation, attempt)
+    def throttle(self, origin: Origin, status: int, headers: AnyHeaders) -> None:
+        """Tell the host's gate about a response to `start`."""
+        self._gates.of(origin).saw(status, case_insensitive(headers))
 
-    async def fetch(
+    def error_from(
+        self, status: int, headers: AnyHeaders, body: bytes, method: str, url: Url, scope: Scope = NONE
+    ) -> RegistryError:
+        """The error for a response that refuses."""
+        view = case_insensitive(headers)
+        elsewhere = "" if url.origin == self.origin else url.origin.authority
+        judged = None
+        if not elsewhere:
+            judged = self._auth.judge(status, scope, view.getall("WWW-Authenticate"))
+        said = judged or Judgement()
+        error = refusal(
+            *(method, url, status, body),
+            retry_after=retry_after(view, self._clock.wall()),
+            secrets=(*self._auth.secrets(), *self._guests.secrets()),
+            advice=said.advice,
+            kind=said.kind if judged else None,
+            may_pass=said.may_pass,
+            location=view.get("Location", ""),
+        )
+        if isinstance(error, RateLimited) and status != 429:
+            self._gates.of(url.origin).saw(429, view)
+        if error.advice is not None:
+            return error
+        means = 429 if isinstance(error, RateLimited) else 401 if isinstance(error, TokenExpired) else status
+        if means in (401, 403) and elsewhere and not url.path.startswith("/v2/"):
+            return error.replace(advice=Advice("retry-elsewhere"))  # not a registry to log in to
+        return error.replace(advice=self._auth.advice(means, scope, elsewhere=elsewhere))
+
+    async def close(self) -> None:
+        """Close every connection that was opened here, also when it is cancelled meanwhile."""
+        if self._owns_http and self._http is not None:
+            await self._http.close()
+
+    # -- redirects, authorization, one try -----------------------------------------------------------
+
+    async def _follow(
         self,
-        method: str,
-        url: str,
-        *,
-        scope: Scope | None,
-        headers: Headers = (),
-        as_guest: bool = False,
-    ) -> tuple[Exchange, ResponseHead]:
-        """Send a request without a body over the transfer core; its answer's head, of any status. # network
+        call: _Call,
+        url: Url,
+        attempt: Callable[[_Call, Url, str | None], Awaitable[_Response]],
+        registry: Origin | None = None,
+    ) -> _Response:
+        """The response of `call` at `url` or where that redirects to. `registry`: on whose behalf."""
+        registry = registry or self.origin
+        first = url
+        for _ in range(MAX_HOPS + 1):
+            reply = await self._authorized(call, url, attempt)
+            if reply.status in call.ok:
+                return reply
+            if isinstance(reply, Stream):
+                await reply.discard()
+            elif reply.status not in (REDIRECTS if call.method in _READING else RESENT):
+                raise self.error_from(
+                    reply.status, reply.headers, reply.body, call.method, url, call.scope or NONE
+                )
+            call, url = self._redirected(call, url, reply, registry)
+        raise RedirectRefused(f"{call.method} {first}: over {MAX_HOPS} redirects, the last to {url}")
 
-        ``Authorization`` is added when `url` has the registry's own origin and `scope` is given; a refusal
-        for what was sent there is answered with something newer once. So is, with `as_guest`, a demand for a
-        token elsewhere. Redirects are the caller's. One try. Raises `TransportError`, `RateLimited` (the
-        gate), and what a token service raises.
+    def _redirected(
+        self, call: _Call, url: Url, reply: Reply | Stream, registry: Origin
+    ) -> tuple[_Call, Url]:
+        """The next request of a redirect. Cookies and given credentials stay with the origin they are for."""
+        inside = self.is_inside and registry == self.origin
+        try:
+            hop = next_hop(url, reply.headers.get("Location", ""), registry=registry, inside=inside)
+        except RedirectRefused as error:
+            raise RedirectRefused(f"{call.method} {url}: {error}") from None
+        if hop.origin == url.origin:
+            return call, hop
+        if any(name == "Authorization" for name, _ in call.headers):
+            raise RedirectRefused(
+                f"token service {url.origin} redirects to {hop.origin}: no credentials are sent there"
+            )
+        kept = tuple(field for field in call.headers if field[0].lower() != "cookie")
+        return (call if len(kept) == len(call.headers) else replace(call, headers=kept)), hop
+
+    async def _authorized(
+        self, call: _Call, url: Url, attempt: Callable[[_Call, Url, str | None], Awaitable[_Response]]
+    ) -> _Response:
+        """The response of `call` at `url`, sent again with a newer token where one is demanded.
+
+        Another registry that this one redirects to gets an anonymous token, if it demands one.
         """
-        base = await self.base_url()
-        door = self._door(url, scope if same_origin(url, base) else None, as_guest=as_guest)
+        scope, own = call.scope, url.origin == self.origin
+        if scope is None or not (own or call.method in _READING):
+            return await attempt(call, url, None)
         since = self._clock.monotonic()
         for is_last in _AUTH_TRIES:
-            sent = None if door is None else await door.authorization()
-            await self._shared.gates.of(url).wait()
-            exchange = await self._shared.transfer_core().send(
-                Request(method, url, _with_auth(headers, sent))
-            )
+            sent = self._auth.ready(scope) if own else self._guests.authorization(url)
+            if sent == "":
+                sent = await self._auth.authorization(scope)
+            reply = await attempt(call, url, sent)
+            if own and reply.status != 401:
+                self._auth.was_let_in(scope, sent)
+            if is_last or reply.status not in _REFUSED:
+                return reply
             try:
-                head = await exchange.response()
-                self.throttle(url, head.status, head.headers)
-                if door is not None and head.status != 401:
-                    door.was_let_in(sent)
-                if door is None or is_last or head.status not in REFUSED:
-                    return exchange, head
-                text = await exchange.read_start(MAX_BODY)  # the connection can carry the next try, too
-                if not await door.improve(sent, since, head.status, head.headers, text):
-                    return exchange, head
+                if not await self._improve(scope if own else None, sent, since, reply):
+                    return reply
             except BaseException:
-                exchange.close()
+                if isinstance(reply, Stream):
+                    reply.exchange.close()
                 raise
         raise AssertionError("the last try returns")
 
-    async def start(
-        self, method: str, url: str, *, scope: Scope, headers: Headers = (), content_length: int
-    ) -> Exchange:
-        """Begin a request with a body of `content_length` bytes over the transfer core. # network
+    async def _improve(
+        self, scope: Scope | None, sent: str | None, since: float, reply: Reply | Stream
+    ) -> bool:
+        """Whether the request that carried `sent` since `since` and was refused should be sent again."""
+        text = reply.body if isinstance(reply, Reply) else await reply.exchange.read_start(MAX_BODY)
+        demands = reply.headers.getall("WWW-Authenticate")
+        if scope is None:
+            return reply.status == 401 and await self._guests.improve(reply.url, sent, since, demands)
+        if reply.status != 401:  # a login that has run out? Responses to HEAD do not say so, `/v2/` does
+            has_ended = sent and (parse_error(text).is_expired if text else await self._auth.has_ended(sent))
+            if not has_ended:
+                return False
+        return await self._auth.improve(scope, sent, since, demands)
 
-        It carries a token that has a good part of its life left, never the one of an earlier request by habit
-        (U14). Answers are the caller's; when it is refused for that, `renew` and start again. One try.
-        """
-        base = await self.base_url()
-        own = same_origin(url, base)
-        sent = await self._shared.auth().authorization(scope, for_long=True) if own else None
-        await self._shared.gates.of(url).wait()
-        return await self._shared.transfer_core().send(
-            Request(method, url, _with_auth(headers, sent), content_length=content_length)
-        )
+    async def _whole(self, call: _Call, url: Url, sent: str | None) -> Reply:
+        """One try of a request with a small response, within the host's gate."""
+        method, body, headers = call.method, call.body, _with_auth(call.headers, sent)
+        if body is None:
+            request = Request(method, url, headers)
+        else:
+            request = Request(method, url, headers, len(body), body if len(body) <= JOINED else b"")
+        gate = self._gates.of(url.origin)
+        await gate.enter()
+        try:
+            exchange = await self._transport().send(request)
+            try:
+                if body is not None and len(body) > JOINED:
+                    await exchange.write(memoryview(body))
+                head = await exchange.response(call.timeout)
+                # A proxy that may have changed the content says 203 for 200 (RFC 9110 15.3.4); digests tell.
+                status = 200 if head.status == 203 else head.status
+                view = HeaderView(head.headers)
+                reply = Reply(status, view, await read_body(exchange, method, status, view, call.limit), url)
+            except BaseException:
+                exchange.close()
+                raise
+        except InvalidOption:  # a certificate, key or proxy that the person named
+            raise
+        except InvalidInput:  # a header value made from the server's words
+            raise ProtocolError(
+                f"{method} {url}: the server sent a URL or header value that cannot be used", retryable=False
+            ) from None
+        finally:
+            gate.leave()
+        gate.saw(status, view)
+        return reply
 
-    async def renew(self, scope: Scope, refused: str | None, headers: AnyHeaders) -> None:
-        """See that the next request carries something newer than the ``Authorization`` that was `refused`."""
-        demands = case_insensitive(headers).getall("WWW-Authenticate")
-        await self._shared.auth().improve(scope, refused, math.inf, demands)
+    async def _stream(self, call: _Call, url: Url, sent: str | None) -> Stream:
+        """One try of a request whose response is read by the caller."""
+        exchange = await self._send(Request(call.method, url, _with_auth(call.headers, sent)))
+        try:
+            head = await exchange.response()
+        except BaseException:
+            exchange.close()
+            raise
+        view = HeaderView(head.headers)
+        self._gates.of(url.origin).saw(head.status, view)
+        return Stream(head.status, view, url, head, exchange)
 
-    def error_from(
-        self, status: int, headers: AnyHeaders, body: bytes, method: str, url: str, scope: Scope = NONE
-    ) -> RegistryError:
-        """The error for an answer that refuses, whichever way it came."""
-        return self._shared.error_from(status, headers, body, method, url, scope)
+    async def _send(self, request: Request) -> Exchange:
+        """Send a request outside of the gate, which only holds it back while the host asks to wait."""
+        gate = self._gates.of(request.url.origin)
+        if gate.is_closed:
+            await gate.wait()
+        return await self._transport().send(request)
 
-    def throttle(self, url: str, status: int, headers: AnyHeaders) -> None:
-        """Tell the host's gate about an answer that came over the transfer core."""
-        self._shared.gates.of(url).saw(status, case_insensitive(headers))
+    async def _pause(
+        self, failures: list[CrossdockError], error: CrossdockError, operation: str, on_retry: OnRetry | None
+    ) -> None:
+        """Wait before the try after `error`, or raise it. A ``Retry-After`` is waited for at the gate."""
+        failures.append(error)
+        delay = self.network.delay_after(failures, self._clock.random())
+        on_retry = on_retry or self._on_retry
+        if on_retry is not None:
+            on_retry(operation, str(error))
+        if getattr(error, "retry_after", None) is None:
+            await self._clock.sleep(delay)
 
-    async def close(self) -> None:
-        """Close every connection of the host, also when it is cancelled meanwhile; see `for_copy`."""
-        if self._owns_host:
-            await self._shared.close()
+    def _transport(self) -> HttpClientInterface:
+        """The transfer core, made when first needed."""
+        if self._http is None:
+            from crossdock.transport.client import HttpClient
 
-    # -- one try -------------------------------------------------------------------------------------
-
-    async def _follow(self, call: _Call, target: str) -> Reply:
-        base = self._shared.known_base or await self._shared.base_url()
-        url = base + target if target.startswith("/") else target
-        allowed = call.scope if url is not target or same_origin(url, base) else None
-        for _ in range(MAX_HOPS + 1):
-            reply = await self._ask(call, url, self._door(url, allowed, as_guest=call.method in _READING))
-            if reply.status in call.ok:
-                return reply
-            if reply.status not in (REDIRECTS if call.method in _READING else RESENT):
-                raise self.error_from(reply.status, reply.headers, reply.body, call.method, url, call.scope)
-            hop = next_hop(url, reply.headers.get("Location", ""), registry_url=base, inside=self.is_inside)
-            if not same_origin(url, hop.url):
-                call = _without_cookies(call)
-            url, allowed = hop.url, call.scope if hop.authorized else None
-        raise RedirectRefused(
-            f"{call.method} {redact_url(target)}: over {MAX_HOPS} redirects, the last to {redact_url(url)}"
-        )
-
-    async def _ask(self, call: _Call, url: str, door: Door | None) -> Reply:
-        since = self._clock.monotonic()
-        for is_last in _AUTH_TRIES:
-            sent = None if door is None else await door.authorization()
-            reply = await self._shared.control.send(
-                call.method,
-                url,
-                headers=_with_auth(call.headers, sent),
-                body=call.body,
-                limit=call.limit,
-                timeout=call.timeout,
+            self._http = HttpClient(
+                self.network,
+                self._tls.settings_for,
+                self._proxies.proxy_for,
+                self._user_agent,
+                self._served_at,
+                self._check,
+                self.side,
             )
-            if door is not None and reply.status != 401:
-                door.was_let_in(sent)
-            if door is None or is_last or reply.status not in REFUSED:
-                return reply
-            if not await door.improve(sent, since, reply.status, reply.headers, reply.body):
-                return reply
-        raise AssertionError("the last try returns")
+        return self._http
 
-    def _door(self, url: str, allowed: Scope | None, *, as_guest: bool) -> Door | None:
-        if allowed is not None:
-            return OwnDoor(self._shared.auth(), allowed)
-        return GuestDoor(self._shared.guests, url) if as_guest else None
-
-
-def _without_cookies(call: _Call) -> _Call:
-    kept = tuple(field for field in call.headers if field[0].lower() != "cookie")
-    return call if len(kept) == len(call.headers) else replace(call, headers=kept)
+    async def _choose_base(self) -> Url:
+        scheme = await choose_scheme(
+            self.host, self._options, self.network.connect_timeout, self._served_at, self._check
+        )
+        return Url.parse(f"{scheme}://{self.host}/")
 
 
 def _with_auth(headers: Headers, authorization: str | None) -> Headers:
-    if authorization is None:
-        return headers
-    return (*headers, ("Authorization", authorization))
+    return headers if authorization is None else (*headers, ("Authorization", authorization))

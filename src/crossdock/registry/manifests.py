@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Collection
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -20,6 +19,7 @@ from crossdock.errors import (
     LimitExceeded,
     NotFound,
     RegistryError,
+    SizeMismatch,
     TransportError,
     Unauthorized,
     Unsupported,
@@ -33,27 +33,27 @@ from crossdock.oci.manifest import Manifest
 from crossdock.protocol import endpoints
 from crossdock.protocol.contentcoding import coding_of
 from crossdock.reading import read_manifest
-from crossdock.transport.redact import redact_url
+from crossdock.registry.handle import Repository
 from crossdock.verify import verify_manifest
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.client import OnRetry, RegistryClient, Reply, Scope
     from crossdock.registry.referrers import FallbackLists
 
 LIMIT = 4 << 20  # bytes of one manifest; what registries take at least (spec:538)
-_ACCEPT = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
+_ACCEPT = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
 BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
 _MAY_PASS = BLOBS_MISSING | {"DIGEST_INVALID"}
 _PUSHED = (200, 201, 202, 204)  # 202 is Quay's (3.2)
 
 
-class Manifests:
+class Manifests(Repository):
     """The manifests of one repository."""
 
-    def __init__(self, client: RegistryClient, repository: str, scope: Scope) -> None:
-        self._client = client
-        self._repository = repository
-        self._scope = scope
+    def __init__(
+        self, client: RegistryClient, path: str, scope: Scope, on_retry: OnRetry | None = None
+    ) -> None:
+        super().__init__(client, path, scope, on_retry)
         self._fallback: FallbackLists | None = None
         self._tags: dict[Digest, str] = {}  # by which a HEAD named the digests
         self._read: tuple[Digest, bytes] | None = None  # what was resolved last by GET
@@ -66,7 +66,7 @@ class Manifests:
         `Unauthorized`, `Denied` and other `RegistryError`, `TransportError`, `DigestMismatch` when a digest
         leads to other content.
         """
-        memory, refused = self._client.memory, False
+        memory, refused = self.memory, False
         if memory.answers_head:
             try:
                 _, found = await self._ask_head(reference)
@@ -77,9 +77,11 @@ class Manifests:
             else:
                 if found is not None:
                     return found
-        found = await self._client.once_more(
-            lambda: f"fetch manifest {reference}", partial(self._resolve_by_get, reference)
-        )
+        try:
+            found = await self._resolve_by_get(reference)
+        except DigestMismatch as error:  # it may be damage on the way
+            self.note_retry(f"fetch manifest {reference}", error)
+            found = await self._resolve_by_get(reference)
         if refused:
             memory.answers_head = False
         return found
@@ -87,10 +89,10 @@ class Manifests:
     async def look(self, tag: str) -> Descriptor | None:
         """What the tag means, as far as one question tells that only saves work. # network
 
-        None: nothing, nothing that is understood, or nothing that may be seen. Raises as `exists` does.
+        None: nothing, nothing that is understood, or nothing that may be seen. Raises as `has_manifest` does.
         """
         try:
-            if not self._client.memory.answers_head:
+            if not self.memory.answers_head:
                 return await self._resolve_by_get(tag)
             reply, found = await self._ask_head(tag)
             return found if found is not None or reply.status != 200 else await self._resolve_by_get(tag)
@@ -107,7 +109,7 @@ class Manifests:
             self._tags[found.digest] = reference
         return reply, found
 
-    async def fetch(self, descriptor: Descriptor) -> bytes:
+    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """The manifest's bytes, digest verified; asked for once more when they are wrong. # network
 
         What is not found is asked for by the tag that HEAD resolved, since some caches serve tags alone. When
@@ -123,9 +125,11 @@ class Manifests:
                 limit=LIMIT,
             )
         try:
-            return await self._client.once_more(
-                lambda: f"fetch manifest {descriptor.digest}", partial(self._fetch_once, descriptor)
-            )
+            try:
+                return await self._fetch_once(descriptor)
+            except (DigestMismatch, SizeMismatch) as error:  # it may be damage on the way
+                self.note_retry(f"fetch manifest {descriptor.digest}", error)
+                return await self._fetch_once(descriptor)
         except NotFound:
             by_tag = await self._fetch_by_tag(descriptor.digest)
             if by_tag is None:
@@ -135,11 +139,11 @@ class Manifests:
     async def _fetch_by_tag(self, digest: Digest) -> bytes | None:
         """The manifest behind the tag that led to `digest`, if it is that one. # network"""
         tag = self._tags.get(digest)
-        data = await self.find(tag) if tag is not None else None
+        data = await self.find_manifest(tag) if tag is not None else None
         if data is not None and _is(data, digest):
             return data
         if data is not None:
-            self._client.memory.answers_head = False
+            self.memory.answers_head = False
         return None
 
     async def _fetch_once(self, descriptor: Descriptor) -> bytes:
@@ -149,7 +153,7 @@ class Manifests:
         _compare_stated(reply, descriptor.digest, data)
         return data
 
-    async def find(self, reference: str) -> bytes | None:
+    async def find_manifest(self, reference: str) -> bytes | None:
         """The manifest behind a tag or digest, as it came; None: there is none. # network
 
         One over the limit is none that a copy could have put there.
@@ -160,11 +164,17 @@ class Manifests:
             return None
         return reply.body if reply.status == 200 else None
 
-    async def exists(self, descriptor: Descriptor) -> bool:
+    def knows_manifest(self, descriptor: Descriptor) -> bool:
+        """Whether any copy of this process pushed it here."""
+        return self.memory.contents.has_manifest(self.path, descriptor.digest)
+
+    async def has_manifest(self, descriptor: Descriptor) -> bool:
         """Whether the repository is known to have the manifest under its digest. # network
 
         A refusal is a no: it costs a PUT, and the right to push need not hold the right to look.
         """
+        if self.knows_manifest(descriptor):
+            return True
         try:
             await self._request("HEAD", descriptor.digest)
         except CrossdockError as error:
@@ -173,7 +183,7 @@ class Manifests:
             return False
         return True
 
-    async def push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+    async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         """PUT the bytes under `tag`, or by digest; list them at their subject if need be. # network
 
         The Content-Type is the document's own, whatever `descriptor` says: registries compare the two.
@@ -185,6 +195,8 @@ class Manifests:
         try:
             reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
         except CrossdockError as error:
+            if isinstance(error, RegistryError) and not BLOBS_MISSING.isdisjoint(error.codes):
+                self.memory.contents.forget(self.path)
             # Without a response it may have worked, as a closing PUT may.
             if not isinstance(root_cause(error), TransportError) or not await self._means(tag, descriptor):
                 if isinstance(error, RegistryError) and (advice := _advice(error, manifest)):
@@ -192,13 +204,14 @@ class Manifests:
                 raise
         if manifest.subject is not None and (reply is None or not reply.headers.get("OCI-Subject", "")):
             await self._fallback_lists().add(manifest, descriptor)
+        self.memory.contents.add_manifest(self.path, descriptor.digest)
 
     def _fallback_lists(self) -> FallbackLists:
         """One for all pushes, which wait for each other there. Loaded for the first that needs it: few do."""
         if self._fallback is None:
             from crossdock.registry.referrers import FallbackLists
 
-            self._fallback = FallbackLists(self._client, self._repository, self._scope)
+            self._fallback = FallbackLists(self)
         return self._fallback
 
     async def _put_patiently(
@@ -212,12 +225,12 @@ class Manifests:
         try:
             return await self._put_unchanged(descriptor, data, tag)
         except DigestMismatch as error:
-            self._client.note_retry("push manifest", error)
+            self.note_retry("push manifest", error)
         except RegistryError as error:
             if names_urls or isinstance(error, Unsupported) or _MAY_PASS.isdisjoint(error.codes):
                 raise
-            self._client.note_retry("push manifest", error)
-        await asyncio.sleep(self._client.network.backoff_s(1, random.random()))
+            self.note_retry("push manifest", error)
+        await asyncio.sleep(self.client.network.backoff_s(1, random.random()))
         return await self._put_unchanged(descriptor, data, tag)
 
     async def _put_unchanged(self, descriptor: Descriptor, data: bytes, tag: str | None) -> Reply:
@@ -229,21 +242,20 @@ class Manifests:
         """PUT by tag or by digest. A tag alone would make the registry name the bytes by sha256."""
         digest = descriptor.digest
         if tag is None:
-            return await self._put_at(endpoints.manifest(self._repository, digest), descriptor, data)
+            return await self._put_at(endpoints.manifest(self.path, digest), descriptor, data)
         if digest.algorithm != "sha256":
-            path = endpoints.manifest(self._repository, digest, tag)
+            path = endpoints.manifest(self.path, digest, tag)
             with suppress(RegistryError):  # distribution knows no other manifests than by sha256
                 reply = await self._put_at(path, descriptor, data)
                 if tag in map(str.strip, ",".join(reply.headers.getall("OCI-Tag")).split(",")):
                     return reply
-        return await self._put_at(endpoints.manifest(self._repository, tag), descriptor, data)
+        return await self._put_at(endpoints.manifest(self.path, tag), descriptor, data)
 
     async def _put_at(self, path: str, descriptor: Descriptor, data: bytes) -> Reply:
-        return await self._client.request(
+        return await self.request(
             "PUT",
             path,
-            scope=self._scope,
-            headers={"Content-Type": descriptor.media_type},
+            headers=(("Content-Type", descriptor.media_type),),
             body=data,
             ok=_PUSHED,
         )
@@ -251,7 +263,7 @@ class Manifests:
     async def _means(self, tag: str | None, descriptor: Descriptor) -> bool:
         """Whether the tag, or the digest, leads to the manifest. # network"""
         try:
-            return _is(await self.find(tag or descriptor.digest) or b"", descriptor.digest)
+            return _is(await self.find_manifest(tag or descriptor.digest) or b"", descriptor.digest)
         except CrossdockError:
             return False
 
@@ -276,7 +288,7 @@ class Manifests:
         digest = Digest.of(reply.body, wanted.algorithm if wanted else "sha256")
         if wanted is not None and digest != wanted:
             raise DigestMismatch(
-                f"GET {redact_url(reply.url)}: wrong digest of {len(reply.body)} bytes: "
+                f"GET {reply.url}: wrong digest of {len(reply.body)} bytes: "
                 f"expected {wanted}, received {digest}",
                 expected=wanted,
                 actual=digest,
@@ -285,10 +297,8 @@ class Manifests:
         return Descriptor(media_type, digest, len(reply.body))
 
     async def _request(self, method: str, reference: str, ok: Collection[int] = (200,)) -> Reply:
-        path = endpoints.manifest(self._repository, reference)
-        return await self._client.request(
-            method, path, scope=self._scope, headers=_ACCEPT, ok=ok, limit=LIMIT
-        )
+        path = endpoints.manifest(self.path, reference)
+        return await self.request(method, path, headers=_ACCEPT, ok=ok, limit=LIMIT)
 
 
 def _names_urls(manifest: Manifest) -> bool:
@@ -335,7 +345,7 @@ def _compare_stated(reply: Reply, digest: Digest, data: bytes) -> None:
     if stated is None or stated == digest or (stated.algorithm != digest.algorithm and _is(data, stated)):
         return
     raise DigestMismatch(
-        f"{redact_url(reply.url)}: the registry names the manifest {digest} as {stated}",
+        f"{reply.url}: the registry names the manifest {digest} as {stated}",
         advice=Advice(
             "report",
             "the registry, or a proxy before it, changes manifests: they cannot be copied byte-exact",

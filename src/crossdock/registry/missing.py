@@ -17,35 +17,32 @@ from crossdock.registry.pages import PAGE_LIMIT
 from crossdock.registry.tags import tags_of_page, tags_query
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Scope
+    from crossdock.registry.handle import Repository
 
 ANSWER_S = 5.0  # a person waits for the message
 LISTED = 5  # tags
 _API_PARTS = ("v2", "v1")  # of the URLs that people copy
 
 
-async def explain_missing(
-    client: RegistryClient, repository: str, scope: Scope, locator: str, reference: str = ""
-) -> Advice | None:
+async def explain_missing(repository: Repository, locator: str, reference: str = "") -> Advice | None:
     """Which part of `reference`, a tag or digest, is missing; None when that cannot be told. # network
 
     Without a reference, the repository itself was not found. `locator` is the repository as people write it.
     """
-    if said := explain_name(repository, locator):
+    if said := explain_name(repository.path, locator):
         return said
     try:
         async with asyncio.timeout(ANSWER_S):
-            reply = await client.request(
+            reply = await repository.request(
                 *("GET", tags_query(repository).target),
-                scope=scope,
                 ok=(200, 404),
                 limit=PAGE_LIMIT,
                 retry=False,
             )
         if reply.status == 404:
             # Distribution answers so for a repository without tags as well.
-            host = locator.removesuffix(f"/{repository}")
-            return _check(f"there is no repository {repository} at {host}, or none with tags")
+            host = locator.removesuffix(f"/{repository.path}")
+            return _check(f"there is no repository {repository.path} at {host}, or none with tags")
         tags = tags_of_page(reply).entries
     except (CrossdockError, TimeoutError):
         return None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlencode
 
@@ -33,10 +33,12 @@ from crossdock.oci.text import quote
 from crossdock.protocol.pagination import next_page
 from crossdock.protocol.redirect import next_hop
 from crossdock.reading import aside
-from crossdock.transport.redact import redact_url
+from crossdock.url import Url
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.client import Reply
+    from crossdock.registry.handle import Repository
+    from crossdock.transport.base import Headers
 
 MOST_NAMES = 1_000_000  # of one list
 MAX_PAGES = 10_000
@@ -107,12 +109,11 @@ class LeftOut(Struct):
 
 
 async def pages(
-    client: RegistryClient,
+    repository: Repository,
     query: Query,
-    scope: Scope,
     read: Callable[[Reply], Page],
     *,
-    headers: Mapping[str, str] | None = None,
+    headers: Headers = (),
     most: int = MOST_NAMES,
     most_bytes: int = _TOTAL_LIMIT,
 ) -> AsyncGenerator[Page, None]:
@@ -121,13 +122,13 @@ async def pages(
     Raises what requests raise, `ProtocolError` for a list that cannot be whole, `LimitExceeded` over `most`
     entries, `most_bytes` or `MAX_PAGES`, and what `read` does.
     """
-    registry_url = await client.base_url()
+    base = await repository.client.base_url()
     asked: Query | None
-    reply, asked = await _first(client, query, scope, headers)
+    reply, asked = await _first(repository, query, headers)
     query = asked
     before: Page | None = None
     names_itself = False
-    seen: set[str] = set()
+    seen: set[Url] = set()
     count = received = empty = 0
     for number in itertools.count(1):
         page = await aside(read, reply, size=len(reply.body))
@@ -140,49 +141,47 @@ async def pages(
         if empty > EMPTY_PAGES:
             _exceeded(reply, f"over {EMPTY_PAGES} pages in a row are empty", EMPTY_PAGES)
         following = _next(reply)
-        if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url)):
+        if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url.text)):
             if not names_itself and asked is not None and (following or page.count > (asked.n or page.count)):
                 return  # it ignores `last`, and either sends Links where there is more or ignores `n`
             _not_whole(reply, "the list repeats a page instead of going on")
         yield page
-        if following is not None and following != reply.url:
-            asked, url = None, next_hop(reply.url, following, registry_url=registry_url).url
+        if following is not None and following != reply.url.text:
+            asked, url = None, next_hop(reply.url, following, registry=base.origin)
         else:
             names_itself = following is not None
             asked = _behind(query, asked, page, reply, names_itself=names_itself)
             if asked is None:
                 return
-            url = registry_url + asked.target
+            url = base.with_target(asked.target)
         if url in seen:
-            _not_whole(reply, f"the list goes in circles at {redact_url(url)}")
+            _not_whole(reply, f"the list goes in circles at {url}")
         if number == MAX_PAGES:
             _exceeded(reply, f"the list has over {MAX_PAGES} pages", MAX_PAGES)
         seen.add(url)
         before = page
-        reply = await _later(client, url, scope, headers)
+        reply = await _later(repository, url, headers)
 
 
-async def _first(
-    client: RegistryClient, query: Query, scope: Scope, headers: Mapping[str, str] | None
-) -> tuple[Reply, Query]:
+async def _first(repository: Repository, query: Query, headers: Headers) -> tuple[Reply, Query]:
     """The first page, and the query that got it: with fewer entries where `n` is refused."""
     while True:
         ok = (200,) if query.n is None else (200, *_REFUSES_N)
-        reply = await client.request(
-            "GET", query.target, scope=scope, headers=headers or {}, ok=ok, limit=PAGE_LIMIT
-        )
+        reply = await repository.request("GET", query.target, headers=headers, ok=ok, limit=PAGE_LIMIT)
         if reply.status == 200:
             return reply, query
-        refused = client.error_from(reply.status, reply.headers, reply.body, "GET", reply.url, scope)
+        refused = repository.client.error_from(
+            reply.status, reply.headers, reply.body, "GET", reply.url, repository.scope
+        )
         if isinstance(refused, NotFound):
             raise refused
         query = replace(query, n=_fewer(query.n or 0, reply.headers.get("OCI-Tag-Limit", "")))
 
 
-async def _later(client: RegistryClient, url: str, scope: Scope, headers: Mapping[str, str] | None) -> Reply:
+async def _later(repository: Repository, url: Url, headers: Headers) -> Reply:
     """A page that is not the first. Its 404 says nothing about the repository, or whether there are lists."""
     try:
-        return await client.request("GET", url, scope=scope, headers=headers or {}, limit=PAGE_LIMIT)
+        return await repository.request("GET", url, headers=headers, limit=PAGE_LIMIT)
     except RegistryError as error:
         if error.status not in _NO_PAGE:
             raise
@@ -201,11 +200,9 @@ def _fewer(n: int, limit: str) -> int | None:
 
 def _next(reply: Reply) -> str | None:
     try:
-        return next_page(reply.headers.getall("Link"), reply.url)
+        return next_page(reply.headers.getall("Link"), reply.url.text)
     except ProtocolError as error:
-        raise ProtocolError(
-            f"GET {redact_url(reply.url)}: {error}", retryable=False, advice=error.advice
-        ) from None
+        raise ProtocolError(f"GET {reply.url}: {error}", retryable=False, advice=error.advice) from None
 
 
 def _behind(
@@ -244,7 +241,7 @@ def document_of(reply: Reply) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ProtocolError(f"GET {redact_url(reply.url)}: the answer is no JSON object")
+        raise ProtocolError(f"GET {reply.url}: the answer is no JSON object")
     return document
 
 
@@ -257,7 +254,7 @@ def list_in(reply: Reply, member: str, *, required: bool = True) -> list[Any]:
     if listed is None:
         return []
     if not isinstance(listed, list):
-        raise ProtocolError(f"GET {redact_url(reply.url)}: the answer has no list of {member}")
+        raise ProtocolError(f"GET {reply.url}: the answer has no list of {member}")
     return listed
 
 
@@ -279,11 +276,11 @@ def _shown(value: Any) -> str:
 
 def _not_whole(reply: Reply, what: str) -> NoReturn:
     raise ProtocolError(
-        f"GET {redact_url(reply.url)}: {what}",
+        f"GET {reply.url}: {what}",
         retryable=False,
         advice=_REPORT,
     )
 
 
 def _exceeded(reply: Reply, what: str, limit: int) -> NoReturn:
-    raise LimitExceeded(f"GET {redact_url(reply.url)}: {what}", limit=limit, advice=_REPORT)
+    raise LimitExceeded(f"GET {reply.url}: {what}", limit=limit, advice=_REPORT)

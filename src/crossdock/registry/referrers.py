@@ -35,10 +35,10 @@ from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.protocol import endpoints
 from crossdock.reading import read_manifest
 from crossdock.registry.pages import LeftOut, Page, Query, document_of, pages
-from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.client import Reply
+    from crossdock.registry.handle import Repository
 
 MOST = 5_000  # of one subject; each takes a request or more to copy
 MOST_BYTES = 32 << 20  # of their list
@@ -58,10 +58,8 @@ def fallback_tag(subject: Digest) -> str:
 
 
 async def list_referrers(
-    client: RegistryClient,
-    repository: str,
+    repository: Repository,
     digest: Digest,
-    scope: Scope,
     artifact_type: str | None = None,
     *,
     may_have_tag: bool = True,
@@ -72,16 +70,17 @@ async def list_referrers(
     list. A host without the API is not asked for it again, nor for a fallback tag without `may_have_tag`.
     Raises `RegistryError`, `TransportError`, `InvalidManifest` for a list that is no index.
     """
-    if client.memory.has_referrers is not False:
-        found = await referrers_by_api(client, repository, digest, scope, artifact_type)
-        client.memory.has_referrers = client.memory.has_referrers or found is not None
+    memory = repository.memory
+    if memory.has_referrers is not False:
+        found = await referrers_by_api(repository, digest, artifact_type)
+        memory.has_referrers = memory.has_referrers or found is not None
         if found is not None:
             return found
-    return await _by_tag(client, repository, digest, scope, artifact_type) if may_have_tag else []
+    return await _by_tag(repository, digest, artifact_type) if may_have_tag else []
 
 
 async def referrers_by_api(
-    client: RegistryClient, repository: str, digest: Digest, scope: Scope, artifact_type: str | None = None
+    repository: Repository, digest: Digest, artifact_type: str | None = None
 ) -> list[Descriptor] | None:
     """As `list_referrers`, by the API alone; None: the registry has none. # network
 
@@ -91,14 +90,12 @@ async def referrers_by_api(
     left_out = LeftOut()
     has_api = False
     query = Query(
-        endpoints.referrers(repository, digest),
+        endpoints.referrers(repository.path, digest),
         more=(("artifactType", artifact_type),) if artifact_type is not None else (),
     )
-    headers = {"Accept": mediatype.OCI_INDEX}
+    headers = (("Accept", mediatype.OCI_INDEX),)
     try:
-        async for page in pages(
-            client, query, scope, _page, headers=headers, most=MOST, most_bytes=MOST_BYTES
-        ):
+        async for page in pages(repository, query, _page, headers=headers, most=MOST, most_bytes=MOST_BYTES):
             has_api = True
             found |= {entry.digest: entry for entry in page.entries}
             left_out.add(page.odd)
@@ -166,10 +163,8 @@ def _one_by_one(listed: list[Any]) -> tuple[list[Descriptor], list[Any]]:
 class FallbackLists:
     """Keeps the referrers lists of one repository in their tags, for a registry without the API."""
 
-    def __init__(self, client: RegistryClient, repository: str, scope: Scope) -> None:
-        self._client = client
+    def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        self._scope = scope
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def add(self, manifest: Manifest, descriptor: Descriptor) -> None:
@@ -186,7 +181,7 @@ class FallbackLists:
             took_s = 0.0  # from the reading of the list to the end of its writing
             for attempt in range(WRITES + 1):
                 if attempt > 1:  # another writer won: let it finish
-                    await asyncio.sleep(self._client.network.backoff_s(attempt, random.random()))
+                    await asyncio.sleep(self._repository.client.network.backoff_s(attempt, random.random()))
                 started = time.monotonic()
                 current = await self._read(tag, subject)
                 if attempt and descriptor.digest in current.digests():
@@ -199,17 +194,18 @@ class FallbackLists:
                     await self._write(tag, current, entry)
                     took_s = time.monotonic() - started
         raise RegistryError(
-            f"the entry of {descriptor.digest} does not stay in the referrers list {self._repository}:{tag}",
+            f"the entry of {descriptor.digest} does not stay in the referrers list "
+            f"{self._repository.path}:{tag}",
             advice=Advice("retry-later", "another client keeps writing this tag: copy again when it is done"),
         )
 
     async def _read(self, tag: str, subject: Digest) -> _List:
         """The list as it is now. Every type is accepted, or a tag of another use would look free."""
         none = _List({"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": []}, "")
-        path = endpoints.manifest(self._repository, tag)
-        headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
+        path = endpoints.manifest(self._repository.path, tag)
+        headers = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
         try:
-            reply = await self._client.request("GET", path, scope=self._scope, headers=headers)
+            reply = await self._repository.request("GET", path, headers=headers)
         except NotFound:
             return none
         if _is_subject(reply, subject):
@@ -217,7 +213,8 @@ class FallbackLists:
         served = mediatype.bare(reply.headers.get("Content-Type"))
         if served != mediatype.OCI_INDEX or not (await read_manifest(reply.body, served)).is_index:
             raise RegistryError(
-                f"the tag {self._repository}:{tag} is for a referrers list and holds {served or 'no index'}",
+                f"the tag {self._repository.path}:{tag} is for a referrers list "
+                f"and holds {served or 'no index'}",
                 advice=Advice(
                     "remove-tag", "remove that tag at the target, or give it another name, and copy again"
                 ),
@@ -228,15 +225,13 @@ class FallbackLists:
         """PUT the list with `entry` at its end, unless it changed since it was read (412: read again)."""
         entries = [*(current.document.get("manifests") or ()), entry]
         body = json.dumps({**current.document, "manifests": entries}, separators=(",", ":")).encode()
-        headers = {"Content-Type": mediatype.OCI_INDEX}
+        headers = [("Content-Type", mediatype.OCI_INDEX)]
         if current.etag and not current.etag.startswith(
             "W/"
         ):  # weak ones never match (RFC 9110 section 13.1.1)
-            headers["If-Match"] = current.etag
-        path = endpoints.manifest(self._repository, tag)
-        await self._client.request(
-            "PUT", path, scope=self._scope, headers=headers, body=body, ok=(200, 201, 202, 412)
-        )
+            headers.append(("If-Match", current.etag))
+        path = endpoints.manifest(self._repository.path, tag)
+        await self._repository.request("PUT", path, headers=headers, body=body, ok=(200, 201, 202, 412))
 
 
 class _List(Struct, frozen=True):
@@ -259,22 +254,18 @@ def _entry(manifest: Manifest, descriptor: Descriptor) -> dict[str, Any]:
     ).to_json()
 
 
-async def _by_tag(
-    client: RegistryClient, repository: str, digest: Digest, scope: Scope, artifact_type: str | None
-) -> list[Descriptor]:
-    path = endpoints.manifest(repository, fallback_tag(digest))
-    headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
+async def _by_tag(repository: Repository, digest: Digest, artifact_type: str | None) -> list[Descriptor]:
+    path = endpoints.manifest(repository.path, fallback_tag(digest))
+    headers = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
     try:
-        reply = await client.request("GET", path, scope=scope, headers=headers)
+        reply = await repository.request("GET", path, headers=headers)
     except NotFound:
         return []
     if _is_subject(reply, digest):
         return []
     index = await read_manifest(reply.body, reply.headers.get("Content-Type"))
     if not index.is_index:
-        raise InvalidManifest(
-            f"{redact_url(reply.url)}: the referrers list is no index but {index.media_type}"
-        )
+        raise InvalidManifest(f"{reply.url}: the referrers list is no index but {index.media_type}")
     return _filtered(index.manifests, artifact_type)
 
 

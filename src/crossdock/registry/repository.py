@@ -13,32 +13,35 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_foreign_layer
 from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
+from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.blobs.blob import RegistryBlob, blob_exists
-from crossdock.registry.client import Scope
-from crossdock.registry.manifests import BLOBS_MISSING, Manifests
+from crossdock.registry.manifests import Manifests
 from crossdock.registry.uploads.upload import RegistryUpload
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Reply
+    from crossdock.registry.client import OnRetry, RegistryClient, Reply
 
 
-class RegistryRepository:
+class RegistryRepository(Manifests):
     """One repository, through a client that the caller owns and closes.
 
-    Rights are asked for by the client's side: pull for a source, pull and push for a target, once for all
-    requests. `reference` is a `Reference` or ``host[:port]/repository`` as people write it; its tag and
-    digest play no part.
+    The client's side decides about rights, once for all requests: pull for a source, pull and push for a
+    target.
     """
 
-    def __init__(self, client: RegistryClient, reference: Reference | str) -> None:
+    def __init__(
+        self, client: RegistryClient, reference: Reference | str, on_retry: OnRetry | None = None
+    ) -> None:
+        """`reference` is a `Reference` or ``host[:port]/repository`` as people write it, without its tag and
+        digest. `on_retry` is called for the retries of its requests.
+        """
         if isinstance(reference, str):
             reference = Reference.parse(reference)
-        self._client = client
-        self._repository = reference.repository
+        path = reference.repository
+        super().__init__(
+            client, path, (Scope.push if client.side == "target" else Scope.pull)(path), on_retry
+        )
         self._name = reference.locator
-        self._scope = (Scope.push if client.side == "target" else Scope.pull)(self._repository)
-        self._manifests = Manifests(client, self._repository, self._scope)
-        self._memory = client.memory
         self._contents = client.memory.contents
         self._opened: dict[Digest, Reply] = {}  # sessions that a mount opened, for the blob's upload
 
@@ -47,84 +50,64 @@ class RegistryRepository:
         """``host[:port]/repository`` as people write it: ``docker.io/library/x`` for Docker Hub."""
         return self._name
 
-    # -- content.Source ------------------------------------------------------------------------------
+    # -- content.Source, besides the manifests ---------------------------------------------------------
 
     async def resolve(self, reference: str) -> Descriptor:
         """As `Manifests.resolve`; of a source, the error says what is missing. # network"""
         try:
-            return await self._manifests.resolve(reference)
+            return await super().resolve(reference)
         except NotFound as error:
-            if self._client.side != "source" or error.advice is not None:
+            if self.client.side != "source" or error.advice is not None:
                 raise
             from crossdock.registry.missing import explain_missing  # of failures alone
 
-            told = self._client, self._repository, self._scope, self._name, reference
-            raise error.replace(advice=await explain_missing(*told)) from error.__cause__
-
-    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
-        """As `Manifests.fetch`. # network"""
-        return await self._manifests.fetch(descriptor)
+            advice = await explain_missing(self, self._name, reference)
+            raise error.replace(advice=advice) from error.__cause__
 
     def blob(self, descriptor: Descriptor) -> BlobSource:
-        """The blob's bytes, to be opened in ranges. Asks nothing yet.
+        """The blob's bytes, to be opened in ranges. Sends nothing yet.
 
         A source's foreign layer is looked for at its URLs as well; a target's is read to see it there.
         """
-        is_source = self._client.side == "source"
+        is_source = self.client.side == "source"
         if is_source and descriptor.urls and is_foreign_layer(descriptor.media_type):
             from crossdock.registry.blobs.foreign import ForeignBlob  # few images have such layers
 
-            return ForeignBlob(self._client, self._repository, descriptor, self._scope)
-        return RegistryBlob(self._client, self._repository, descriptor, self._scope)
+            return ForeignBlob(self, descriptor)
+        return RegistryBlob(self, descriptor)
 
     async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
-        """As `tags.list_tags`. # network"""
+        """As `tags.list_tags`; the error says what is wrong with the name. # network"""
         from crossdock.registry.tags import list_tags  # no part of a copy
 
         try:
-            return await list_tags(self._client, self._repository, self._scope, on_warning)
+            return await list_tags(self, on_warning)
         except NotFound as error:
             from crossdock.registry.missing import explain_name  # of failures alone
 
-            advice = error.advice or explain_name(self._repository, self._name)
+            advice = error.advice or explain_name(self.path, self._name)
             raise error.replace(advice=advice) from error.__cause__
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""
         from crossdock.registry.referrers import list_referrers  # not of every copy
 
-        return await list_referrers(self._client, self._repository, digest, self._scope, artifact_type)
+        return await list_referrers(self, digest, artifact_type)
 
     async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
         """As `attached.find_attached`. # network"""
         from crossdock.registry.attached import find_attached  # not of every copy
 
-        return await find_attached(self._client, self._repository, digest, self._scope)
+        return await find_attached(self, digest)
 
-    # -- content.Target ------------------------------------------------------------------------------
-
-    async def look(self, tag: str) -> Descriptor | None:
-        """As `Manifests.look`. # network"""
-        return await self._manifests.look(tag)
-
-    async def find_manifest(self, reference: str) -> bytes | None:
-        """As `Manifests.find`. # network"""
-        return await self._manifests.find(reference)
-
-    def knows_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether any copy of this process pushed it here."""
-        return self._contents.has_manifest(self._repository, descriptor.digest)
-
-    def knows_blob(self, descriptor: Descriptor) -> bool:
-        """Whether any copy of this process saw it here, or put it here."""
-        return self._contents.has(self._repository, descriptor)
+    # -- content.Target, besides the manifests ---------------------------------------------------------
 
     # `content.ChecksManifests`: the specification asks for no check, yet all known registries make it.
     # --check-blobs is for the others.
 
-    async def has_manifest(self, descriptor: Descriptor) -> bool:
-        """As `Manifests.exists`, unless it is known. # network"""
-        return self.knows_manifest(descriptor) or await self._manifests.exists(descriptor)
+    def knows_blob(self, descriptor: Descriptor) -> bool:
+        """Whether any copy of this process saw it here, or put it here."""
+        return self._contents.has(self.path, descriptor)
 
     async def is_pushed_manifest(self, descriptor: Descriptor) -> bool:
         """Whether it is no blob here: distribution 2.8 serves blobs under /manifests/ as well. # network
@@ -135,9 +118,9 @@ class RegistryRepository:
             return True
         if self.knows_blob(descriptor):
             return False
-        path = endpoints.blob(self._repository, descriptor.digest)
+        path = endpoints.blob(self.path, descriptor.digest)
         try:
-            reply = await self._client.request("HEAD", path, scope=self._scope, ok=(200, 404), retry=False)
+            reply = await self.request("HEAD", path, ok=(200, 404), retry=False)
         except NotFound:
             return True
         except (RegistryError, TransportError):
@@ -148,18 +131,18 @@ class RegistryRepository:
         """As `blobs.blob_exists`, unless it is known. # network"""
         if self.knows_blob(descriptor):
             return True
-        found = await blob_exists(self._client, self._repository, descriptor, self._scope)
+        found = await blob_exists(self, descriptor)
         if found:
-            self._contents.add(self._repository, descriptor)
+            self._contents.add(self.path, descriptor)
         return found
 
     def other_repository(self, descriptor: Descriptor) -> str | None:
         """Another repository of the registry that some copy of this process saw the blob in."""
-        return self._contents.elsewhere(self._repository, descriptor)
+        return self._contents.elsewhere(self.path, descriptor)
 
     def turn(self, descriptor: Descriptor, source: str) -> AbstractAsyncContextManager[None]:
         """As `Contents.turn`."""
-        return self._contents.turn(self._repository, descriptor, source)
+        return self._contents.turn(self.path, descriptor, source)
 
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """Make a blob of another repository of this registry appear here; False: upload it. # network
@@ -169,10 +152,10 @@ class RegistryRepository:
         opens instead waits for `start_upload`.
         """
         try:
-            reply = await self._client.request(
+            reply = await self.client.request(
                 "POST",
-                endpoints.mount(self._repository, descriptor.digest, from_repository),
-                scope=Scope.push(self._repository, from_repository),
+                endpoints.mount(self.path, descriptor.digest, from_repository),
+                scope=Scope.push(self.path, from_repository),
                 body=b"",
                 ok=(201, 202),
                 retry=False,
@@ -184,7 +167,7 @@ class RegistryRepository:
         if reply.status == 201:
             if descriptor.digest.algorithm != "sha256" and not await self._is_really_here(descriptor):
                 return False
-            self._contents.add(self._repository, descriptor)
+            self._contents.add(self.path, descriptor)
             return True
         unused = self._opened.pop(descriptor.digest, None)
         if reply.headers.get("Location", ""):
@@ -197,26 +180,17 @@ class RegistryRepository:
         """The way up for this blob; opened at the registry when the first bytes are given."""
         return self._upload(descriptor, self._opened.pop(descriptor.digest, None))
 
-    async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
-        """As `Manifests.push`. # network"""
-        try:
-            await self._manifests.push(descriptor, data, tag)
-        except RegistryError as error:
-            if not BLOBS_MISSING.isdisjoint(error.codes):
-                self._contents.forget(self._repository)
-            raise
-        self._contents.add_manifest(self._repository, descriptor.digest)
-
     async def delete_tag(self, tag: str) -> None:
         """DELETE the tag, and not what it means; there may be none. # network
 
         Raises `RegistryError` where that is refused, as by distribution 2, which deletes by digest alone.
         """
-        await self._client.request(
+        await self.client.request(
             "DELETE",
-            endpoints.manifest(self._repository, tag),
-            scope=Scope.delete(self._repository),
+            endpoints.manifest(self.path, tag),
+            scope=Scope.delete(self.path),
             ok=(200, 202, 204, 404),
+            on_retry=self.on_retry,
         )
 
     async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
@@ -232,7 +206,7 @@ class RegistryRepository:
 
     def may_resume(self) -> bool:
         """False once its host is known for sessions that cannot be resumed."""
-        return self._memory.may_resume
+        return self.memory.may_resume
 
     def checks_digest(self, descriptor: Descriptor) -> bool:
         """Registries compare the bytes with ``digest=`` of the closing PUT; all of them know sha256."""
@@ -243,12 +217,7 @@ class RegistryRepository:
     ) -> RegistryUpload:
         """As `start_upload`, in chunks; nothing is asked before `RegistryUpload.take_up`."""
         opened = self._opened.pop(descriptor.digest, None)
-        return RegistryUpload(
-            *(self._client, self._repository, descriptor, self._scope, self._memory, opened),
-            chunk_size=chunk_size,
-            log=log,
-            saved=saved,
-        )
+        return RegistryUpload(self, descriptor, opened, chunk_size=chunk_size, log=log, saved=saved)
 
     def _upload(self, descriptor: Descriptor, opened: Reply | None) -> RegistryUpload:
-        return RegistryUpload(self._client, self._repository, descriptor, self._scope, self._memory, opened)
+        return RegistryUpload(self, descriptor, opened)

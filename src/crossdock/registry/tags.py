@@ -10,15 +10,14 @@ from crossdock.protocol import endpoints
 from crossdock.registry.pages import LeftOut, OnWarning, Page, Query, list_in, page_of_names, pages
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.client import Reply
+    from crossdock.registry.handle import Repository
 
 PAGE = 1000  # entries; distribution answers 400 to a larger `n` of the catalog, and clamps that of tags (L1)
 _DIGEST_SHAPED = re.compile(r"[a-z0-9]+:[0-9a-fA-F]{32,}")
 
 
-async def list_tags(
-    client: RegistryClient, repository: str, scope: Scope, on_warning: OnWarning | None = None
-) -> list[str]:
+async def list_tags(repository: Repository, on_warning: OnWarning | None = None) -> list[str]:
     """All tags, in the registry's order. # network
 
     Nexus lists nulls and Artifactory digests among them (skopeo#2409, #2346): both are left out (L1), as is
@@ -27,16 +26,16 @@ async def list_tags(
     """
     tags: dict[str, None] = {}  # a page may begin with the last tag of the one before it
     left_out = LeftOut()
-    async for page in pages(client, tags_query(repository), scope, tags_of_page):
+    async for page in pages(repository, tags_query(repository), tags_of_page):
         tags |= dict.fromkeys(page.entries)
         left_out.add(page.odd)
-    left_out.tell(on_warning, f"list of tags of {repository}")
+    left_out.tell(on_warning, f"list of tags of {repository.path}")
     return list(tags)
 
 
-def tags_query(repository: str, last: str | None = None) -> Query:
+def tags_query(repository: Repository, last: str | None = None) -> Query:
     """What is asked for all tags, or for those behind `last`."""
-    return Query(endpoints.tags(repository), PAGE, last)
+    return Query(endpoints.tags(repository.path), PAGE, last)
 
 
 def tags_of_page(reply: Reply) -> Page:

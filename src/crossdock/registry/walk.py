@@ -22,7 +22,6 @@ from crossdock.oci.manifest import Manifest
 from crossdock.protocol import endpoints
 from crossdock.protocol.metadata import CONFIG_LIMIT, ImageConfig, has_platform, read_config
 from crossdock.reading import read_manifest
-from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.manifests import Manifests
 from crossdock.registry.pages import OnWarning
 from crossdock.registry.referrers import referrers_by_api
@@ -51,10 +50,7 @@ class Walk:
 
     def __init__(self, client: RegistryClient, repository: str, on_warning: OnWarning | None = None) -> None:
         """`on_warning` is told of what is left out of lists."""
-        self._client = client
-        self._repository = repository
-        self._scope = Scope.pull(repository)
-        self._manifests = Manifests(client, repository, self._scope)
+        self._repository = Manifests.to_read(client, repository)
         self._has_referrers = True  # until the registry says no
         self._on_warning = on_warning
 
@@ -63,14 +59,14 @@ class Walk:
 
         Raises `NotFound` for a repository that is not there, and what requests raise.
         """
-        names = await list_tags(self._client, self._repository, self._scope, self._on_warning)
+        names = await list_tags(self._repository, self._on_warning)
         found = await in_flight(names, self._resolve)
         return {name: descriptor for name, descriptor in found if descriptor is not None}
 
     async def root(self, reference: str) -> Descriptor:
         """The manifest of one tag or digest. Raises `NotFound`. # network"""
         try:
-            return await self._manifests.resolve(reference)
+            return await self._repository.resolve(reference)
         except InvalidManifest:
             return await self._as_stated(reference)
 
@@ -85,7 +81,7 @@ class Walk:
         while level:
             met |= level.keys()
             if len(met) > MOST_MANIFESTS:
-                raise LimitExceeded(f"{self._repository} has over {MOST_MANIFESTS} manifests")
+                raise LimitExceeded(f"{self._repository.path} has over {MOST_MANIFESTS} manifests")
             found = await in_flight(level.values(), lambda each: self._visit(each, referrers))
             level = {}
             for one, others in found:
@@ -113,9 +109,9 @@ class Walk:
 
     async def _as_stated(self, tag: str) -> Descriptor:
         """What the registry says of a document that is not understood. Raises `InvalidDigest` for nothing."""
-        path = endpoints.manifest(self._repository, tag)
-        headers = {"Accept": ", ".join(mediatype.MANIFEST_ACCEPT)}
-        reply = await self._client.request("HEAD", path, scope=self._scope, headers=headers)
+        path = endpoints.manifest(self._repository.path, tag)
+        headers = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
+        reply = await self._repository.request("HEAD", path, headers=headers)
         size = reply.headers.get("Content-Length", "")
         digest = Digest(reply.headers.get("Docker-Content-Digest", "").strip())
         media_type = mediatype.bare(reply.headers.get("Content-Type"))
@@ -126,7 +122,7 @@ class Walk:
         if descriptor.media_type and not mediatype.is_manifest(descriptor.media_type):
             return Seen(descriptor, None), []  # by `_as_stated`
         try:
-            data = await self._manifests.fetch(descriptor)
+            data = await self._repository.fetch_manifest(descriptor)
             manifest = await read_manifest(data, descriptor.media_type)
         except NotFound:  # a child or subject that was never brought here
             return None, []
@@ -146,7 +142,7 @@ class Walk:
 
     async def _referrers(self, digest: Digest) -> Iterable[Descriptor]:
         try:
-            listed = await referrers_by_api(self._client, self._repository, digest, self._scope)
+            listed = await referrers_by_api(self._repository, digest)
         except ReferrersIncomplete as error:
             if self._on_warning is not None:
                 self._on_warning(str(error))
@@ -155,9 +151,9 @@ class Walk:
         return listed or ()
 
     async def _config(self, digest: Digest, config: Descriptor) -> tuple[Digest, ImageConfig]:
-        path = endpoints.blob(self._repository, config.digest)
+        path = endpoints.blob(self._repository.path, config.digest)
         try:
-            reply = await self._client.request("GET", path, scope=self._scope, limit=CONFIG_LIMIT)
+            reply = await self._repository.request("GET", path, limit=CONFIG_LIMIT)
         except NotFound:
             return digest, ImageConfig()
         verify_bytes(reply.body, config)

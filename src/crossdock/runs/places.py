@@ -161,9 +161,10 @@ class Places:
             return location.repository
         from crossdock.registry.repository import RegistryRepository
 
-        client = self.client(location, side)
         return RegistryRepository(
-            client.for_copy(lambda operation, reason: on_retry(side, operation, reason)), location
+            self.client(location, side),
+            location,
+            lambda operation, reason: on_retry(side, operation, reason),
         )
 
     async def _store(self, location: LayoutReference, side: Side) -> LayoutStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from crossdock.errors import CrossdockError, RetriesExhausted
+from crossdock.errors import CrossdockError
 from crossdock.options import NetworkOptions
 
 
@@ -19,17 +19,10 @@ class Patience:
         """Seconds to wait before the next try. `progress`: bytes that this try brought further.
 
         Under `NetworkOptions.least_progress` they count as none, so a trickle ends as a silence does. Raises
-        `error` when it cannot pass, `RetriesExhausted` when it was the last that
-        `NetworkOptions.retries_after` allows without progress in between.
+        as `NetworkOptions.delay_after`.
         """
-        if not error.retryable:
-            raise error
         failures = self._failures
         if progress >= self._network.least_progress:
             failures.clear()
         failures.append(error)
-        if len(failures) > self._network.retries_after(error):
-            raise RetriesExhausted(
-                f"{error} (tried {len(failures)} times)", advice=error.advice, attempts=tuple(failures)
-            ) from error
-        return self._network.backoff_s(len(failures), random.random())
+        return self._network.delay_after(failures, random.random())

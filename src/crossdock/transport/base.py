@@ -9,6 +9,8 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
+from crossdock.url import Url
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -84,7 +86,7 @@ class Request(Struct, frozen=True):
     """
 
     method: str
-    url: str  # absolute, http or https
+    url: Url
     headers: Headers = ()  # may hold Authorization
     content_length: int | None = None
     body: bytes = b""  # small, whole
@@ -116,8 +118,8 @@ class Exchange(Protocol):
     """One request and its answer on one connection. Always ends in `read`, `receive` or `close`."""
 
     @property
-    def url(self) -> str:
-        """The request's URL, as sent; redact before showing."""
+    def url(self) -> Url:
+        """The request's URL."""
 
     @property
     def is_plain(self) -> bool:

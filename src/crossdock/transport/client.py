@@ -10,15 +10,15 @@ from crossdock.errors import ConnectFailed, InvalidInput, TransportError
 from crossdock.transport.connect import Connector
 from crossdock.transport.exchange import HttpExchange
 from crossdock.transport.head import RESERVED, encode_fields, encode_request_line
-from crossdock.transport.origin import Origin, parse_proxy, split_url
 from crossdock.transport.pool import Pool
-from crossdock.transport.redact import redact_url
+from crossdock.transport.route import Route, parse_proxy
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
     from crossdock.transport.base import CheckAddresses, Headers, ProxyFor, Request, ServedAt, TlsFor
     from crossdock.transport.connection import Connection
+    from crossdock.url import Origin
 
 FIELDS_KEPT = 64  # sets of header fields
 ORIGINS = 4  # spoken to at once: two registries, and the storage that each redirects to
@@ -53,44 +53,44 @@ class HttpClient:
         # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
         limit = affordable(options.connections_per_host, per=ORIGINS, least=2)
         self._pool = Pool(loop, limit, max(options.commit_timeout, options.timeout))
-        self._origins: dict[tuple[str, str, int], Origin] = {}
-        self._fields: dict[tuple[Origin, Headers], bytes] = {}  # encoded; most requests have those of others
+        self._routes: dict[Origin, Route] = {}
+        self._fields: dict[tuple[Route, Headers], bytes] = {}  # encoded; most requests have those of others
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._pool!r}>"
 
     async def send(self, request: Request) -> HttpExchange:
         """As `HttpClientInterface.send`. Raises `InvalidInput` for what cannot be sent as HTTP."""
-        scheme, host, port, target = split_url(request.url)
-        origin = self._origin(scheme, host, port)
-        head = self._encode(request, origin, target)
+        url = request.url
+        route = self._routes.get(url.origin) or self._new_route(url.origin)
+        head = self._encode(request, route)
         try:
-            connection = await self._pool.place(origin)  # from here on a place is held
+            connection = await self._pool.place(route)  # from here on a place is held
             try:
                 if connection is None:
-                    connection = await self._connect(origin)
-                return HttpExchange(self, request, origin, connection, head)
+                    connection = await self._connect(route)
+                return HttpExchange(self, request, route, connection, head)
             except BaseException:
                 if connection is not None:
                     connection.abort()
-                self.release(origin, connection)
+                self.release(route, connection)
                 raise
         except TransportError as error:
             raise self._during(request, error) from error.__cause__
 
-    async def replace(self, origin: Origin, dead: Connection) -> Connection:
+    async def replace(self, route: Route, dead: Connection) -> Connection:
         """A new connection on the place of `dead`."""
-        self.discard(origin, dead)
-        return await self._connect(origin)
+        self.discard(route, dead)
+        return await self._connect(route)
 
-    def discard(self, origin: Origin, connection: Connection) -> None:
+    def discard(self, route: Route, connection: Connection) -> None:
         """Close a connection without giving a place back."""
         connection.abort()
-        self._pool.discard(origin, connection)
+        self._pool.discard(route, connection)
 
-    def release(self, origin: Origin, connection: Connection | None) -> None:
+    def release(self, route: Route, connection: Connection | None) -> None:
         """An exchange has ended: its place is free."""
-        self._pool.release(origin, connection)
+        self._pool.release(route, connection)
 
     async def close(self) -> None:
         """As `HttpClientInterface.close`. Safe to call twice."""
@@ -106,11 +106,11 @@ class HttpClient:
             for connection in connections:
                 connection.abort()
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def _connect(self, route: Route) -> Connection:
         pauses = iter(PAUSES_S)
         while True:
             try:
-                connection = await self._connector.connect(origin)
+                connection = await self._connector.connect(route)
                 break
             except ConnectFailed as error:
                 if not error.lacks_descriptors:
@@ -120,55 +120,53 @@ class HttpClient:
                         raise
                     await asyncio.sleep(pause_s)
         try:
-            self._pool.occupy(origin, connection)
+            self._pool.occupy(route, connection)
         except BaseException:
             connection.abort()
             raise
         return connection
 
-    def _origin(self, scheme: str, host: str, port: int) -> Origin:
-        key = scheme, host, port
-        origin = self._origins.get(key)
-        if origin is None:
-            place = self._served_at(host, port) if self._served_at else None
-            url = self._proxy_for(*key) if place is None else None
-            origin = self._origins[key] = Origin(*key, parse_proxy(url) if url else None, place)
-        return origin
+    def _new_route(self, origin: Origin) -> Route:
+        place = self._served_at(origin.host, origin.port) if self._served_at else None
+        proxy = self._proxy_for(*origin) if place is None else None
+        route = self._routes[origin] = Route(origin, parse_proxy(proxy) if proxy else None, place)
+        return route
 
     def _during(self, request: Request, error: TransportError) -> TransportError:
         """`error`, saying which request it ended."""
         if error.method:
             return error
-        url = redact_url(request.url)
+        url = str(request.url)
         return error.replace(f"{request.method} {url}: {error}", method=request.method, url=url)
 
-    def _encode(self, request: Request, origin: Origin, target: str) -> bytes:
-        if origin.is_forwarded:
-            target = f"http://{origin.authority}{target}"
-        key = origin, tuple(request.headers)
+    def _encode(self, request: Request, route: Route) -> bytes:
+        target = request.url.target
+        if route.is_forwarded:
+            target = f"{route.origin}{target}"
+        key = route, tuple(request.headers)
         fields = self._fields.get(key)
         if fields is None:
             if len(self._fields) >= FIELDS_KEPT:
                 self._fields.clear()
-            fields = self._fields[key] = self._encode_fields(origin, request.headers)
+            fields = self._fields[key] = self._encode_fields(route, request.headers)
         line = encode_request_line(request.method, target)
         if request.content_length is None:
             return b"%b%b\r\n" % (line, fields)
         return b"%b%bContent-Length: %d\r\n\r\n" % (line, fields, request.content_length)
 
-    def _encode_fields(self, origin: Origin, given: Headers) -> bytes:
+    def _encode_fields(self, route: Route, given: Headers) -> bytes:
         names = {name.lower() for name, _ in given}
         if names & RESERVED:
             raise InvalidInput(
                 f"headers that the transport sets itself: {', '.join(sorted(names & RESERVED))}"
             )
-        headers = [("Host", origin.authority)]
+        headers = [("Host", route.origin.authority)]
         if "user-agent" not in names:
             headers.append(("User-Agent", self._user_agent))
         if "accept-encoding" not in names:
             # Without it a server may compress on the fly, and byte offsets lose their meaning (R1, R11).
             headers.append(("Accept-Encoding", "identity"))
         headers += given
-        if origin.is_forwarded and origin.proxy is not None and origin.proxy.authorization:
-            headers.append(("Proxy-Authorization", origin.proxy.authorization))
+        if route.is_forwarded and route.proxy is not None and route.proxy.authorization:
+            headers.append(("Proxy-Authorization", route.proxy.authorization))
         return encode_fields(headers)

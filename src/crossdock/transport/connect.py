@@ -1,4 +1,4 @@
-"""From an origin to a connection that is ready for a request: name, TCP, proxy, TLS."""
+"""From a route to a connection that is ready for a request: name, TCP, proxy, TLS."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from crossdock.options import NetworkOptions
     from crossdock.transport.base import CheckAddresses, TlsFor
-    from crossdock.transport.origin import Origin, Proxy
+    from crossdock.transport.route import Proxy, Route
     from crossdock.transport.tls_connection import TlsConnection
     from crossdock.transport.tls_door import TlsEngines
 
@@ -113,38 +113,38 @@ class Connector:
         self._options = options
         self._watchdog = watchdog
         self._tls_for = tls_for
-        self._engines: dict[bool, TlsEngines] = {}  # of origins, and of proxies, around them
+        self._engines: dict[bool, TlsEngines] = {}  # of routes, and of proxies, around them
         self._resolver = Resolver(loop)
         self._reached: set[tuple[str, int]] = set()  # took a connection at some time
 
-    async def connect(self, origin: Origin) -> Connection:
-        """A new connection to `origin`.
+    async def connect(self, route: Route) -> Connection:
+        """A new connection to `route`.
 
         Raises `ConnectFailed`, `TlsFailed`, `TimedOut` (phase connect), `AddressRefused`.
         """
         try:
             async with asyncio.timeout(self._options.connect_timeout):
-                return await self._connect(origin)
+                return await self._connect(route)
         except TimedOut:
             raise
         except TimeoutError as error:
-            self._forget(origin)
+            self._forget(route)
             raise TimedOut(
-                f"no connection to {_place(origin)} within {self._options.connect_timeout:g} s",
+                f"no connection to {_place(route)} within {self._options.connect_timeout:g} s",
                 phase="connect",
             ) from error
 
-    async def _connect(self, origin: Origin) -> Connection:
+    async def _connect(self, route: Route) -> Connection:
         by_ssl: set[tuple[str, int]] = set()
         while True:
             try:
-                return await self._open(origin, by_ssl)
+                return await self._open(route, by_ssl)
             except _WorthSsl as worth:  # once for each place: whoever is in `by_ssl` has had its chance
                 by_ssl.add(worth.place)
 
-    async def _open(self, origin: Origin, by_ssl: Set[tuple[str, int]]) -> Connection:
-        proxy, place = origin.proxy, (origin.host, origin.port)
-        sock = await self._dial(origin)
+    async def _open(self, route: Route, by_ssl: Set[tuple[str, int]]) -> Connection:
+        proxy, place = route.proxy, (route.origin.host, route.origin.port)
+        sock = await self._dial(route)
         connection = Connection(self._loop, self._options, self._watchdog, sock)
         try:
             if proxy is not None and proxy.is_socks:
@@ -155,12 +155,12 @@ class Connector:
             around = (proxy.host, proxy.port) if proxy is not None and proxy.scheme == "https" else None
             if around is not None:
                 connection = self._tls_connection(around, sock, by_ssl, is_proxy=True)
-            elif origin.scheme == "https" and proxy is None:
+            elif route.origin.scheme == "https" and proxy is None:
                 connection = self._tls_connection(place, sock, by_ssl)
             await self._loop.create_connection(lambda: connection, sock=sock)
             await self._shake(connection, around or place, by_ssl, is_proxy=around is not None)
-            if origin.scheme == "https" and proxy is not None:
-                await self._open_tunnel(connection, origin, proxy)
+            if route.origin.scheme == "https" and proxy is not None:
+                await self._open_tunnel(connection, route, proxy)
                 transport, outer = connection.hand_over(), connection
                 connection = self._tls_connection(place, sock, by_ssl)
                 self._put_inside(connection, outer, transport)
@@ -219,24 +219,24 @@ class Connector:
         engine = engines.engine_for(*place, by_ssl=place in by_ssl)
         return TlsConnection(self._loop, self._options, self._watchdog, sock, engine)
 
-    async def _dial(self, origin: Origin) -> socket.socket:
-        host, port = origin.address
+    async def _dial(self, route: Route) -> socket.socket:
+        host, port = route.address
         if self._check is not None:
-            self._check(origin.host, origin.port, None if origin.proxy is None else ())
-        advice = Advice("check-proxy") if origin.proxy is not None else None
+            self._check(route.origin.host, route.origin.port, None if route.proxy is None else ())
+        advice = Advice("check-proxy") if route.proxy is not None else None
         try:
             addresses = await self._resolver.resolve(host, port)
         except ConnectFailed as error:
-            if origin.proxy is None:
+            if route.proxy is None:
                 raise
             raise ConnectFailed(
-                f"no connection to {origin.host_and_port} through a proxy: {error}",
+                f"no connection to {route.origin.host_and_port} through a proxy: {error}",
                 advice=advice,
                 retryable=error.retryable,
             ) from error.__cause__
-        if self._check is not None and origin.proxy is None:
+        if self._check is not None and route.proxy is None:
             # These very addresses are connected to below: what the name means next does not count.
-            self._check(origin.host, origin.port, [str(address[4][0]) for address in addresses])
+            self._check(route.origin.host, route.origin.port, [str(address[4][0]) for address in addresses])
         try:
             sock = await aiohappyeyeballs.start_connection(  # network
                 addresses, happy_eyeballs_delay=ATTEMPT_DELAY, loop=self._loop
@@ -245,7 +245,7 @@ class Connector:
             self._resolver.forget(host, port)
             has_none = lacks_descriptors(error)
             raise ConnectFailed(
-                f"cannot connect to {_place(origin)}: {os_reason(error)}",
+                f"cannot connect to {_place(route)}: {os_reason(error)}",
                 advice=Advice("raise-open-files") if has_none else advice,
                 is_closed=is_refused(error) and (host, port) not in self._reached,
                 lacks_descriptors=has_none,
@@ -255,23 +255,23 @@ class Connector:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    async def _open_tunnel(self, connection: Connection, origin: Origin, proxy: Proxy) -> None:
-        headers = [("Host", origin.host_and_port)]
+    async def _open_tunnel(self, connection: Connection, route: Route, proxy: Proxy) -> None:
+        headers = [("Host", route.origin.host_and_port)]
         if proxy.authorization:
             headers.append(("Proxy-Authorization", proxy.authorization))
-        head = encode_request("CONNECT", origin.host_and_port, headers)
-        connection.begin("CONNECT", origin.host_and_port, head, None)
+        head = encode_request("CONNECT", route.origin.host_and_port, headers)
+        connection.begin("CONNECT", route.origin.host_and_port, head, None)
         answer = await connection.response(self._options.connect_timeout, "connect")
         if not 200 <= answer.status < 300:
             raise ConnectFailed(
-                f"the proxy {proxy.host}:{proxy.port} refused to connect to {origin.host_and_port}:"
+                f"the proxy {proxy.host}:{proxy.port} refused to connect to {route.origin.host_and_port}:"
                 f" {answer.status} {answer.reason}",
                 advice=Advice("proxy-login") if answer.status == 407 else None,
                 retryable=answer.status >= 500,
             )
 
-    def _forget(self, origin: Origin) -> None:
-        self._resolver.forget(*origin.address)
+    def _forget(self, route: Route) -> None:
+        self._resolver.forget(*route.address)
 
 
 class _WorthSsl(Exception):
@@ -282,10 +282,10 @@ class _WorthSsl(Exception):
         self.place = place
 
 
-def _place(origin: Origin) -> str:
-    if origin.served_at is not None:
-        host, port = origin.served_at
-        return f"{origin.host_and_port} at {host}:{port}"
-    if origin.proxy is None:
-        return origin.host_and_port
-    return f"{origin.host_and_port} through the proxy {origin.proxy.host}:{origin.proxy.port}"
+def _place(route: Route) -> str:
+    if route.served_at is not None:
+        host, port = route.served_at
+        return f"{route.origin.host_and_port} at {host}:{port}"
+    if route.proxy is None:
+        return route.origin.host_and_port
+    return f"{route.origin.host_and_port} through the proxy {route.proxy.host}:{route.proxy.port}"

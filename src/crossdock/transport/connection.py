@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
+from crossdock.redact import redact_text
 from crossdock.transport.answer import DONE, FULL, HEAD, MORE, UNASKED, Answer, Event
 from crossdock.transport.piping import drain
-from crossdock.transport.redact import redact_text, redact_url
 from crossdock.transport.state import State, left_over, silent, unacknowledged
 from crossdock.transport.watchdog import Pace, Watchdog
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from crossdock.options import NetworkOptions
     from crossdock.transport.base import Pipe, ResponseHead, Sink
     from crossdock.transport.tls import TlsEngine
+    from crossdock.url import Url
 
 _E = TypeVar("_E", bound=TransportError)
 
@@ -76,7 +77,7 @@ class Connection(asyncio.BufferedProtocol):
         self._pace = Pace(0.0, options.timeout, options.low_speed)
         self._reset("", "", None)
 
-    def _reset(self, method: str, url: str, content_length: int | None) -> None:
+    def _reset(self, method: str, url: Url | str, content_length: int | None) -> None:
         self._method = method
         self._url = url
         self._body_size = self._unsent = content_length or 0  # `_unsent`: not yet given to `write`
@@ -87,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         self.answered_early = False  # the answer's head came before the request's body was complete
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.state.value} {self._method} {redact_url(self._url)}>"
+        return f"<{type(self).__name__} {self.state.value} {self._method} {self._url}>"
 
     @property
     def connected(self) -> bool:
@@ -157,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # -- one exchange --------------------------------------------------------------------------------------
 
-    def begin(self, method: str, url: str, head: bytes, content_length: int | None) -> None:
+    def begin(self, method: str, url: Url | str, head: bytes, content_length: int | None) -> None:
         """Send a request's head, and a small body in the same bytes. `content_length`: of what is to come."""
         self._reset(method, url, content_length)
         if self.state is State.CLOSED:
@@ -442,7 +443,7 @@ class Connection(asyncio.BufferedProtocol):
         return f": {self._cause}" if self._cause is not None and str(self._cause) else ""
 
     def _failure(self, kind: type[_E], what: str, **details: Any) -> _E:
-        url = redact_url(self._url)
+        url = str(self._url)
         return kind(f"{self._method} {url}: {what}", method=self._method, url=url, **details)
 
     def _salvage(self) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from crossdock.activity import CURRENT
 from crossdock.errors import LimitExceeded, ReadFailed, TransportError, WriteFailed
-from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +14,8 @@ if TYPE_CHECKING:
     from crossdock.transport.base import Pipe, Request, ResponseHead, Sink
     from crossdock.transport.client import HttpClient
     from crossdock.transport.connection import Connection
-    from crossdock.transport.origin import Origin
+    from crossdock.transport.route import Route
+    from crossdock.url import Url
 
 log = getLogger("crossdock.transport")
 
@@ -29,11 +29,11 @@ class HttpExchange:
     """`base.Exchange`. Holds a place of the pool until it ends."""
 
     def __init__(
-        self, client: HttpClient, request: Request, origin: Origin, connection: Connection, head: bytes
+        self, client: HttpClient, request: Request, route: Route, connection: Connection, head: bytes
     ) -> None:
         self._client = client
         self._request = request
-        self._origin = origin
+        self._route = route
         self._connection = connection
         self._head = head
         self._ended = False
@@ -43,13 +43,13 @@ class HttpExchange:
         if activity is not None:
             activity.began(self)
         if log.isEnabledFor(DEBUG):
-            log.debug("%s %s", request.method, redact_url(request.url))
+            log.debug("%s %s", request.method, request.url)
 
     def __repr__(self) -> str:
-        return f"<HttpExchange {self._request.method} {redact_url(self.url)}>"
+        return f"<HttpExchange {self._request.method} {self.url}>"
 
     @property
-    def url(self) -> str:
+    def url(self) -> Url:
         """As `Exchange.url`."""
         return self._request.url
 
@@ -108,9 +108,9 @@ class HttpExchange:
             except ReadFailed:
                 if not self._died_while_idle():
                     raise
-            connection = await self._client.replace(self._origin, self._connection)
+            connection = await self._client.replace(self._route, self._connection)
             if self._ended:  # meanwhile, by another task; the place is given back
-                self._client.discard(self._origin, connection)
+                self._client.discard(self._route, connection)
                 self._check_open(ReadFailed)
             self._connection = connection
             self._begin()
@@ -179,7 +179,7 @@ class HttpExchange:
             self.close()
 
     def _too_long(self, limit: int) -> LimitExceeded:
-        what = f"{self._request.method} {redact_url(self.url)}"
+        what = f"{self._request.method} {self.url}"
         details: dict[str, Any] = {"limit": limit}
         return LimitExceeded(f"{what}: the answer is over the limit of {limit} bytes", **details)
 
@@ -195,11 +195,11 @@ class HttpExchange:
             if self._activity is not None:
                 self._activity.end(self)
             self._connection.finish()
-            self._client.release(self._origin, self._connection)
+            self._client.release(self._route, self._connection)
 
     def _check_open(self, kind: type[ReadFailed] | type[WriteFailed]) -> None:
         if self._ended:
-            url = redact_url(self.url)
+            url = str(self.url)
             method = self._request.method
             raise kind(f"{method} {url}: the exchange has ended", method=method, url=url, retryable=False)
 

@@ -2,9 +2,9 @@
 
 Decide, then do: every change of the pool's state is synchronous and complete when the call returns, so
 cancellation can only fall between two consistent states. A *place* is the right to one connection at an
-origin; an exchange holds one from before its connection exists until after it is given back.
+route; an exchange holds one from before its connection exists until after it is given back.
 
-Per origin: places held + idle connections <= limit. An idle connection is always taken before a new one is
+Per route: places held + idle connections <= limit. An idle connection is always taken before a new one is
 made, so a place without an idle connection means there is room for a new one. The limit falls where this
 process has no descriptor left for a connection (`Pool.make_room`), and rises again bit by bit.
 """
@@ -21,7 +21,7 @@ from crossdock.transport.state import State
 
 if TYPE_CHECKING:
     from crossdock.transport.connection import Connection
-    from crossdock.transport.origin import Origin
+    from crossdock.transport.route import Route
 
 IDLE_FOR = 50.0  # seconds an idle connection is kept; nginx closes after 75, many load balancers after 60
 IDLE_LIMIT = 96  # idle connections in all
@@ -30,8 +30,8 @@ GROWS_AFTER = 32  # connections given back, after which one more may exist where
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # of this process, which share its descriptors
 
 
-class _Origin:
-    """State of one origin."""
+class _Lane:
+    """State of one route."""
 
     __slots__ = ("busy", "idle", "places", "released", "waiting")
 
@@ -48,42 +48,42 @@ class _Origin:
 
 
 class Pool:
-    """Places and idle connections of all origins."""
+    """Places and idle connections of all routes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, patience: float) -> None:
         self._loop = loop
         self._limit = self._most = limit
         self._given_back = 0  # since the limit changed
         self._patience = patience
-        self._origins: dict[Origin, _Origin] = {}
+        self._routes: dict[Route, _Lane] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         _pools.add(self)
 
     def __repr__(self) -> str:
         lines = (
-            f"{origin.scheme}://{origin.host_and_port}: {state.places} busy, {len(state.idle)} idle,"
-            f" {len(state.waiting)} waiting"
-            for origin, state in self._origins.items()
+            f"{route.origin.scheme}://{route.origin.host_and_port}: {state.places} busy,"
+            f" {len(state.idle)} idle, {len(state.waiting)} waiting"
+            for route, state in self._routes.items()
         )
         return f"<Pool {'; '.join(lines)}>"
 
-    async def place(self, origin: Origin) -> Connection | None:
+    async def place(self, route: Route) -> Connection | None:
         """Wait for a place, first come first served. With it comes an idle connection if there is one.
 
-        Raises `TimedOut` (phase pool) when for `patience` seconds nothing moved at the origin.
+        Raises `TimedOut` (phase pool) when for `patience` seconds nothing moved at the route.
         """
         self._check_open()
-        state = self._origins.get(origin)
+        state = self._routes.get(route)
         if state is None:
-            state = self._origins[origin] = _Origin()
+            state = self._routes[route] = _Lane()
         if state.places < self._limit and not state.waiting:
             state.places += 1
         else:
-            await self._queue(origin, state)
+            await self._queue(route, state)
         return self._take_idle(state)
 
-    async def _queue(self, origin: Origin, state: _Origin) -> None:
+    async def _queue(self, route: Route, state: _Lane) -> None:
         turn = self._loop.create_future()
         state.waiting.append(turn)
         try:
@@ -95,18 +95,18 @@ class Pool:
                     return
                 if state.progress() == before:
                     raise TimedOut(
-                        f"all {self._limit} connections to {origin.host_and_port} were busy and moved nothing"
-                        f" for {self._patience:g} s",
+                        f"all {self._limit} connections to {route.origin.host_and_port} were busy"
+                        f" and moved nothing for {self._patience:g} s",
                         phase="pool",
                     )
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._free(origin, state)  # the place was given to us and nobody will use it
+                self._free(route, state)  # the place was given to us and nobody will use it
             elif turn in state.waiting:
                 state.waiting.remove(turn)
             raise
 
-    def _take_idle(self, state: _Origin) -> Connection | None:
+    def _take_idle(self, state: _Lane) -> Connection | None:
         while state.idle:
             connection = state.idle.pop()
             connection.on_lost = None
@@ -116,27 +116,27 @@ class Pool:
             connection.close()
         return None
 
-    def occupy(self, origin: Origin, connection: Connection) -> None:
+    def occupy(self, route: Route, connection: Connection) -> None:
         """A new connection was made for a place. Raises `ConnectFailed` when the pool is closed."""
         self._check_open()
-        self._origins.setdefault(origin, _Origin()).busy.add(connection)
+        self._routes.setdefault(route, _Lane()).busy.add(connection)
 
-    def discard(self, origin: Origin, connection: Connection) -> None:
+    def discard(self, route: Route, connection: Connection) -> None:
         """The connection is dead. Places do not change."""
-        state = self._origins[origin]
+        state = self._routes[route]
         state.busy.discard(connection)
-        self._forget(origin, state)
+        self._forget(route, state)
 
-    def release(self, origin: Origin, connection: Connection | None) -> None:
+    def release(self, route: Route, connection: Connection | None) -> None:
         """Give a place back, and its connection, which is kept if it is idle."""
-        state = self._origins[origin]
+        state = self._routes[route]
         if connection is not None:
             state.busy.discard(connection)
             if connection.state is State.IDLE:
                 self._keep(state, connection)
-        self._free(origin, state)
+        self._free(route, state)
 
-    def _free(self, origin: Origin, state: _Origin) -> None:
+    def _free(self, route: Route, state: _Lane) -> None:
         state.released += 1
         state.places -= 1
         self._grow()
@@ -145,7 +145,7 @@ class Pool:
             if not turn.done():
                 state.places += 1  # it changes hands
                 turn.set_result(None)
-        self._forget(origin, state)
+        self._forget(route, state)
 
     def _grow(self) -> None:
         """After `make_room` there may be more connections again, bit by bit."""
@@ -155,12 +155,12 @@ class Pool:
                 self._given_back = 0
                 self._limit += 1
 
-    def _forget(self, origin: Origin, state: _Origin) -> None:
+    def _forget(self, route: Route, state: _Lane) -> None:
         if not state.places and not state.idle and not state.waiting:
-            self._origins.pop(origin, None)
+            self._routes.pop(route, None)
 
-    def _keep(self, state: _Origin, connection: Connection) -> None:
-        if self._closed or sum(len(other.idle) for other in self._origins.values()) >= IDLE_LIMIT:
+    def _keep(self, state: _Lane, connection: Connection) -> None:
+        if self._closed or sum(len(other.idle) for other in self._routes.values()) >= IDLE_LIMIT:
             connection.close()
             return
         connection.on_lost = self._lost
@@ -169,23 +169,23 @@ class Pool:
             self._sweeper = self._loop.call_later(IDLE_FOR, self._sweep)
 
     def _lost(self, connection: Connection) -> None:
-        for origin, state in tuple(self._origins.items()):
+        for route, state in tuple(self._routes.items()):
             if connection in state.idle:
                 state.idle.remove(connection)
-                self._forget(origin, state)
+                self._forget(route, state)
 
     def _sweep(self) -> None:
         self._sweeper = None
         now = self._loop.time()
         oldest: list[float] = []
-        for origin, state in tuple(self._origins.items()):
+        for route, state in tuple(self._routes.items()):
             while state.idle and state.idle[0].idle_since <= now - IDLE_FOR:
                 connection = state.idle.popleft()
                 connection.on_lost = None
                 connection.close()
             if state.idle:
                 oldest.append(state.idle[0].idle_since)
-            self._forget(origin, state)
+            self._forget(route, state)
         if oldest:
             self._sweeper = self._loop.call_at(min(oldest) + IDLE_FOR, self._sweep)
 
@@ -198,7 +198,7 @@ class Pool:
 
         Returns whether any was closed.
         """
-        busy = max((len(state.busy) for state in self._origins.values()), default=0)
+        busy = max((len(state.busy) for state in self._routes.values()), default=0)
         self._limit = max(1, min(self._limit, busy))
         self._given_back = 0
         closed = [
@@ -210,13 +210,13 @@ class Pool:
 
     def _close_idle(self) -> list[Connection]:
         closed: list[Connection] = []
-        for origin, state in tuple(self._origins.items()):
+        for route, state in tuple(self._routes.items()):
             for connection in state.idle:
                 connection.on_lost = None
                 connection.abort()
             closed += state.idle
             state.idle.clear()
-            self._forget(origin, state)
+            self._forget(route, state)
         return closed
 
     def close(self) -> list[Connection]:
@@ -226,7 +226,7 @@ class Pool:
             self._sweeper.cancel()
             self._sweeper = None
         closed: list[Connection] = []
-        for state in self._origins.values():
+        for state in self._routes.values():
             for connection in state.idle:
                 connection.on_lost = None
                 connection.close()

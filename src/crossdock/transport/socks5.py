@@ -16,7 +16,7 @@ from crossdock.errors import (
 from crossdock.transport.reason import os_reason
 
 if TYPE_CHECKING:
-    from crossdock.transport.origin import Proxy
+    from crossdock.transport.route import Proxy
 
 _VERSION, _LOGIN_VERSION = 5, 1
 _NO_LOGIN, _BY_PASSWORD, _NONE_FITS = 0, 2, 0xFF

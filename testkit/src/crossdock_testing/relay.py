@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from crossdock.transport.redact import HIDDEN, redact_url
+from crossdock.redact import HIDDEN, redact_url
 from crossdock_testing.faults import AS_SENT, Answer, Break, Fault, HeaderList, Seen, Where
 from crossdock_testing.wire import MAX_HEAD, BadRequest, Head, Wire, parse_answer, parse_request
 

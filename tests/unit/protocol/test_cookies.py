@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.protocol.cookies import MOST_COOKIES, SessionCookies
+from crossdock.url import Url
 
-POST = "https://registry.example/v2/x/blobs/uploads/"
-PUT = "https://registry.example/v2/x/blobs/uploads/1?_state=s"
+POST = Url.parse("https://registry.example/v2/x/blobs/uploads/")
+PUT = Url.parse("https://registry.example/v2/x/blobs/uploads/1?_state=s")
 
 
-def sent(set_cookies: list[str], url: str = PUT, by: str = POST) -> str:
+def sent(set_cookies: list[str], url: Url = PUT, by: Url = POST) -> str:
     cookies = SessionCookies()
     cookies.keep(by, set_cookies)
     return dict(cookies.headers_for(url)).get("Cookie", "")
@@ -55,11 +56,11 @@ def test_what_is_sent_back(set_cookies: list[str], expected: str) -> None:
     ],
 )
 def test_no_other_origin_gets_a_cookie(url: str) -> None:
-    assert sent(["LB=one; Path=/; Domain=registry.example"], url) == ""
+    assert sent(["LB=one; Path=/; Domain=registry.example"], Url.parse(url)) == ""
 
 
 def test_secure_cookies_stay_on_https() -> None:
-    plain = "http://registry.example/v2/x"
+    plain = Url.parse("http://registry.example/v2/x")
     assert sent(["LB=one; Secure"], plain, plain) == ""
     assert sent(["LB=one"], plain, plain) == "LB=one"
 

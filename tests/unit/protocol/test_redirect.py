@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.errors import RedirectRefused
-from crossdock.protocol.redirect import Hop, is_internal, is_loopback, next_hop, same_origin
+from crossdock.protocol.redirect import is_internal, is_loopback, next_hop
+from crossdock.url import Url
+
+
+def hop_from(current: str, location: str, registry: str) -> tuple[str, bool]:
+    """Where it leads, and whether that is the registry's own origin, which may see ``Authorization``."""
+    home = Url.parse(registry).origin
+    url = next_hop(Url.parse(current), location, registry=home)
+    return url.text, url.origin == home
+
 
 HUB = "https://registry.example"
 LOCAL = "http://127.0.0.1:5000"
@@ -109,45 +118,45 @@ REFUSED = [
     ids=[c[0] for c in FOLLOWED],
 )
 def test_what_may_be_followed(registry: str, location: str, leads_to: str | None, authorized: bool) -> None:
-    hop = next_hop(f"{registry}/v2/x/blobs/1", location, registry_url=registry)
-    assert hop == Hop(leads_to or location, authorized)
+    hop = hop_from(f"{registry}/v2/x/blobs/1", location, registry)
+    assert hop == (leads_to or location, authorized)
 
 
 @pytest.mark.parametrize(("registry", "location"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED])
 def test_what_is_refused(registry: str, location: str) -> None:
     with pytest.raises(RedirectRefused) as caught:
-        next_hop(f"{registry}/v2/x/blobs/1", location, registry_url=registry)
+        hop_from(f"{registry}/v2/x/blobs/1", location, registry)
     assert "secret" not in str(caught.value)
     assert not caught.value.retryable
 
 
 def test_coming_back_to_the_registry_may_carry_authorization_again() -> None:
-    assert next_hop("https://cdn.example/x", f"{HUB}/v2/y", registry_url=HUB).authorized
+    assert hop_from("https://cdn.example/x", f"{HUB}/v2/y", HUB)[1]
 
 
 def test_tls_is_not_lost_on_a_later_hop() -> None:
     with pytest.raises(RedirectRefused, match="plain HTTP"):
-        next_hop("https://cdn.example/x", "http://other.example/y", registry_url="http://lab.example")
+        hop_from("https://cdn.example/x", "http://other.example/y", "http://lab.example")
 
 
 def test_a_storage_host_behind_tls_is_asked_by_https_as_well() -> None:
-    hop = next_hop("https://cdn.example:8443/x", "http://cdn.example/y", registry_url=HUB)
-    assert hop == Hop("https://cdn.example:8443/y", False)
+    hop = hop_from("https://cdn.example:8443/x", "http://cdn.example/y", HUB)
+    assert hop == ("https://cdn.example:8443/y", False)
 
 
 def test_back_to_the_registry_from_elsewhere_stays_on_https() -> None:
-    hop = next_hop("https://cdn.example/x", "http://registry.example/y", registry_url=HUB)
-    assert hop == Hop(f"{HUB}/y", True)
+    hop = hop_from("https://cdn.example/x", "http://registry.example/y", HUB)
+    assert hop == (f"{HUB}/y", True)
 
 
 @given(st.text(max_size=200))
 def test_any_location_leads_somewhere_safe_or_is_refused(location: str) -> None:
     try:
-        hop = next_hop(f"{HUB}/v2/x", location, registry_url=HUB)
+        hop = hop_from(f"{HUB}/v2/x", location, HUB)
     except RedirectRefused:
         return
-    assert hop.url.startswith("https://")
-    assert hop.authorized == same_origin(hop.url, HUB)
+    assert hop[0].startswith("https://")
+    assert hop[1] == (Url.parse(hop[0]).origin == Url.parse(HUB).origin)
 
 
 LOOPBACK = ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"]

@@ -11,8 +11,9 @@ import pytest
 
 from crossdock.errors import CrossdockError, Denied, TimedOut
 from crossdock.registry import missing
-from crossdock.registry.auth.authorization import Scope
+from crossdock.registry.handle import Repository
 from crossdock.registry.missing import explain_missing
+from crossdock.url import Url
 
 
 class Client:
@@ -20,7 +21,10 @@ class Client:
 
     def __init__(self, body: object = None, status: int = 200, error: BaseException | None = None) -> None:
         self._reply = SimpleNamespace(
-            status=status, body=json.dumps(body).encode(), url="http://h:1/v2/app/tags/list", headers={}
+            status=status,
+            body=json.dumps(body).encode(),
+            url=Url.parse("http://h:1/v2/app/tags/list"),
+            headers={},
         )
         self._error = error
         self.asked = 0
@@ -34,8 +38,7 @@ class Client:
 
 
 async def explain(client: Any, reference: str = "v2", repository: str = "app") -> str:
-    locator = f"h:1/{repository}"
-    advice = await explain_missing(client, repository, Scope.pull(repository), locator, reference)
+    advice = await explain_missing(Repository.to_read(client, repository), f"h:1/{repository}", reference)
     assert advice is None or advice.kind == "check-name"
     return str(advice or "")
 

@@ -7,8 +7,7 @@ import asyncio
 import pytest
 
 from crossdock._kernels import Arena
-from crossdock.transport.base import Request
-from unit.transport.wire import Peer, always, ok, pattern
+from unit.transport.wire import Peer, always, ok, pattern, request_to
 
 BODY = pattern(3_000_000)
 SLOT = 256 * 1024
@@ -58,9 +57,9 @@ async def test_a_relay_through_few_slots_is_exact(serve, new_client, arena):
     server = await serve(handler)
     client = new_client()
     for _ in range(3):
-        source = await client.send(Request("GET", server.url))
+        source = await client.send(request_to("GET", server.url))
         await source.response()
-        target = await client.send(Request("PUT", server.url, content_length=len(BODY)))
+        target = await client.send(request_to("PUT", server.url, content_length=len(BODY)))
         sink = Slots(arena, len(BODY))
         receiving = asyncio.ensure_future(source.receive(sink))
         sent = 0
@@ -81,7 +80,7 @@ async def test_a_relay_through_few_slots_is_exact(serve, new_client, arena):
 async def test_slots_may_be_freed_as_soon_as_a_cancelled_receive_is_over(serve, new_client, arena, turns):
     server = await serve(always(ok(BODY)))
     client = new_client()
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     await exchange.response()
     sink = Slots(arena, len(BODY))
     task = asyncio.ensure_future(exchange.receive(sink))

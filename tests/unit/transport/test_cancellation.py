@@ -8,15 +8,14 @@ import socket
 import pytest
 
 from crossdock.errors import ConnectFailed, ReadFailed
-from crossdock.transport.base import Request
-from unit.transport.wire import Memory, Peer, always, ok, pattern
+from unit.transport.wire import Memory, Peer, always, ok, pattern, request_to
 
 BODY = pattern(4 << 20)
 
 
 async def whole_exchange(client, url, body=BODY) -> None:
     """Every kind of wait: connect, handshake, write, answer, body."""
-    exchange = await client.send(Request("PUT", url, content_length=len(body)))
+    exchange = await client.send(request_to("PUT", url, content_length=len(body)))
     await exchange.write(memoryview(body))
     await exchange.response()
     await exchange.receive(Memory(len(BODY)))
@@ -80,7 +79,7 @@ async def test_cancellation_while_connecting_leaves_nothing(stack, new_client, t
     with socket.create_server(("127.0.0.1", 0)) as mute:  # connects, by the kernel, and never says a word
         client = new_client(connections_per_host=1)
         url = f"https://127.0.0.1:{mute.getsockname()[1]}"
-        task = asyncio.ensure_future(client.send(Request("GET", url)))
+        task = asyncio.ensure_future(client.send(request_to("GET", url)))
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
@@ -96,7 +95,7 @@ async def test_a_cancelled_write_gives_its_memory_back(serve, new_client):
 
     over = asyncio.Event()
     server = await serve(deaf)
-    exchange = await new_client().send(Request("PUT", server.url, content_length=len(BODY) * 9))
+    exchange = await new_client().send(request_to("PUT", server.url, content_length=len(BODY) * 9))
     slot = bytearray(BODY * 9)
 
     async def write() -> None:
@@ -117,9 +116,9 @@ async def test_a_cancelled_write_gives_its_memory_back(serve, new_client):
 async def test_a_cancelled_waiter_for_a_place_lets_the_next_one_in(serve, new_client):
     server = await serve(always(ok(b"x")))
     client = new_client(connections_per_host=1)
-    first = await client.send(Request("GET", server.url))
-    second = asyncio.ensure_future(client.send(Request("GET", server.url)))
-    third = asyncio.ensure_future(client.send(Request("GET", server.url)))
+    first = await client.send(request_to("GET", server.url))
+    second = asyncio.ensure_future(client.send(request_to("GET", server.url)))
+    third = asyncio.ensure_future(client.send(request_to("GET", server.url)))
     await asyncio.sleep(0)
     assert "1 busy, 0 idle, 2 waiting" in repr(client)
     await first.response()
@@ -140,9 +139,9 @@ async def test_closing_the_client_fails_what_is_under_way(serve, new_client):
 
     server = await serve(silent)
     client = new_client(connections_per_host=1)
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     answer = asyncio.ensure_future(exchange.response())
-    waiting = asyncio.ensure_future(client.send(Request("GET", server.url)))
+    waiting = asyncio.ensure_future(client.send(request_to("GET", server.url)))
     for _ in range(5):
         await asyncio.sleep(0)
     await client.close()
@@ -151,5 +150,5 @@ async def test_closing_the_client_fails_what_is_under_way(serve, new_client):
     with pytest.raises(ConnectFailed, match="closed"):
         await waiting
     with pytest.raises(ConnectFailed, match="closed"):
-        await client.send(Request("GET", server.url))
+        await client.send(request_to("GET", server.url))
     await client.close()

@@ -11,8 +11,7 @@ import pytest
 
 from crossdock.errors import ReadFailed, TimedOut, WriteFailed
 from crossdock.transfer.splice import IS_AVAILABLE, Pipe
-from crossdock.transport.base import Request
-from unit.transport.wire import Memory, Peer, always, ok, once, pattern
+from unit.transport.wire import Memory, Peer, always, ok, once, pattern, request_to
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="splice(2) is Linux's")
 
@@ -82,7 +81,7 @@ class Piped(Memory):
 
 
 async def fetch(client, url, sink):
-    exchange = await client.send(Request("GET", url))
+    exchange = await client.send(request_to("GET", url))
     await exchange.response()
     try:
         return await exchange.receive(sink)
@@ -156,7 +155,7 @@ async def test_a_body_that_breaks_has_delivered_a_good_part(serve, new_client, h
 
 async def test_a_full_sink_makes_the_source_wait_and_goes_on_in_a_pipe(serve, new_client):
     server = await serve(always(ok(BODY)))
-    exchange = await new_client().send(Request("GET", server.url))
+    exchange = await new_client().send(request_to("GET", server.url))
     await exchange.response()
     sink = Piped(len(BODY))
     sink.is_held = True
@@ -215,7 +214,7 @@ async def test_a_request_is_sent_out_of_pipes(serve, new_client):
     server = await serve(handler)
     client = new_client()
     for size in (1 << 20, 100_000, 65537):
-        exchange = await client.send(Request("PUT", server.url, content_length=len(BODY)))
+        exchange = await client.send(request_to("PUT", server.url, content_length=len(BODY)))
         assert exchange.is_plain
         for start in range(0, len(BODY), size):
             data = BODY[start : start + size]
@@ -250,7 +249,7 @@ async def test_a_target_that_takes_nothing_is_given_up(serve, new_client):
 
     over = asyncio.Event()
     server = await serve(stalls)
-    exchange = await new_client(timeout=0.3).send(Request("PUT", server.url, content_length=1 << 40))
+    exchange = await new_client(timeout=0.3).send(request_to("PUT", server.url, content_length=1 << 40))
     with pytest.raises(TimedOut, match="took nothing"):
         await write_on(exchange)
     over.set()
@@ -265,7 +264,7 @@ async def test_a_target_that_resets_is_told_with_what_it_answered(serve, new_cli
         peer.writer.transport.abort()  # unread bytes make the kernel send a reset
 
     server = await serve(resets)
-    exchange = await new_client().send(Request("PUT", server.url, content_length=1 << 40))
+    exchange = await new_client().send(request_to("PUT", server.url, content_length=1 << 40))
     if not says:
         with pytest.raises(WriteFailed):
             await write_on(exchange)
@@ -284,7 +283,7 @@ async def test_a_cancelled_write_ends_the_connection(serve, new_client):
 
     asked, over = asyncio.Event(), asyncio.Event()
     server = await serve(stalls)
-    exchange = await new_client().send(Request("PUT", server.url, content_length=1 << 40))
+    exchange = await new_client().send(request_to("PUT", server.url, content_length=1 << 40))
     writing = asyncio.ensure_future(write_on(exchange))
     await asked.wait()
     for _ in range(50):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossdock.transfer.splice import IS_AVAILABLE, Pipe
-from crossdock.transport.base import Request
-from unit.transport.wire import Memory, Peer, always, ok, pattern
+from unit.transport.wire import Memory, Peer, always, ok, pattern, request_to
 
 BODY = pattern(300_001)
 
@@ -20,7 +19,7 @@ async def test_a_body_over_tls_never_asks_for_a_pipe(serve, new_client, scheme):
     if scheme == "http":
         pytest.skip("see test_piping.py")
     server = await serve(always(ok(BODY)))
-    exchange = await new_client().send(Request("GET", server.url))
+    exchange = await new_client().send(request_to("GET", server.url))
     await exchange.response()
     sink = NeverPiped(len(BODY))
     await exchange.receive(sink)
@@ -41,7 +40,7 @@ async def test_a_pipe_that_is_written_all_the_same_is_encrypted(serve, new_clien
     pipe = Pipe()
     pipe.room = len(BODY)
     pipe.put(memoryview(BODY))
-    exchange = await new_client().send(Request("PUT", server.url, content_length=len(BODY)))
+    exchange = await new_client().send(request_to("PUT", server.url, content_length=len(BODY)))
     assert exchange.is_plain == (scheme == "http")
     await exchange.write(pipe)
     assert (await exchange.response()).status == 200

@@ -18,17 +18,16 @@ from crossdock.errors import (
     TimedOut,
 )
 from crossdock.transport import pool as pool_module
-from crossdock.transport.base import Request
 from crossdock.transport.client import ORIGINS
 from crossdock.transport.connect import Connector, Resolver
-from unit.transport.wire import Memory, Peer, Server, always, finish, ok, pattern
+from unit.transport.wire import Memory, Peer, Server, always, finish, ok, pattern, request_to
 
 BODY = pattern(100_000)
 ULIMIT = Advice("raise-open-files")
 
 
 async def get(client, url, **request):
-    exchange = await client.send(Request("GET", url, **request))
+    exchange = await client.send(request_to("GET", url, **request))
     await exchange.response()
     return await exchange.read(1 << 20)
 
@@ -46,7 +45,7 @@ async def test_a_kept_connection_that_died_is_replaced_once_without_a_word(serve
     client = new_client()
     assert await get(client, server.url) == b"1"
     assert await get(client, server.url) == b"2"
-    exchange = await client.send(Request("PUT", server.url, content_length=0))
+    exchange = await client.send(request_to("PUT", server.url, content_length=0))
     await exchange.response()
     assert await exchange.read(9) == b"3"
     assert server.connections == 3
@@ -65,7 +64,7 @@ async def test_a_dead_connection_is_not_replaced_for_a_request_with_a_body_nor_w
     server = await serve(handler)
     client = new_client()
     await get(client, server.url)
-    exchange = await client.send(Request("PUT", server.url, content_length=3))
+    exchange = await client.send(request_to("PUT", server.url, content_length=3))
     await exchange.write(memoryview(b"abc"))
     with pytest.raises(ConnectionError):
         await exchange.response()
@@ -91,7 +90,7 @@ async def test_closing_an_exchange_never_makes_a_connection_for_it(serve, new_cl
     server = await serve(handler)
     client = new_client()
     await get(client, server.url)
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     answer = asyncio.ensure_future(exchange.response())
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -159,9 +158,9 @@ async def test_a_queue_that_moves_nothing_is_given_up(serve, new_client):
 
     server = await serve(silent)
     client = new_client(connections_per_host=1, commit_timeout=0.1, timeout=0.1)
-    held = await client.send(Request("GET", server.url))
+    held = await client.send(request_to("GET", server.url))
     with pytest.raises(TimedOut, match="all 1 connections") as caught:
-        await client.send(Request("GET", server.url))
+        await client.send(request_to("GET", server.url))
     assert caught.value.phase == "pool"
     held.close()
 
@@ -202,7 +201,7 @@ async def test_the_request_on_the_wire_is_what_was_asked(serve, new_client):
 async def test_what_cannot_be_sent_is_refused_before_anything_is(stack, new_client, url, headers, words):
     client = new_client()
     with pytest.raises(InvalidInput, match=words):
-        await client.send(Request("GET", url, headers))
+        await client.send(request_to("GET", url, headers))
     assert repr(client) == "<HttpClient <Pool >>"
 
 
@@ -211,11 +210,11 @@ async def test_nobody_listening_and_an_unknown_name_are_connect_failures(stack, 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(ConnectFailed, match=f"cannot connect to 127.0.0.1:{port}: ") as caught:
-        await client.send(Request("GET", f"http://127.0.0.1:{port}/"))
+        await client.send(request_to("GET", f"http://127.0.0.1:{port}/"))
     assert caught.value.retryable
     assert caught.value.is_closed
     with pytest.raises(ConnectFailed, match=r"host name registry\.invalid could not be resolved"):
-        await client.send(Request("GET", "http://registry.invalid/"))
+        await client.send(request_to("GET", "http://registry.invalid/"))
     assert repr(client) == "<HttpClient <Pool >>"
 
 
@@ -224,7 +223,7 @@ async def test_a_port_that_was_open_before_is_being_restarted(stack, new_client)
     async with Server(always(ok(b"x", "Connection: close"))) as server:
         assert await get(client, server.url) == b"x"
     with pytest.raises(ConnectFailed) as caught:
-        await client.send(Request("GET", server.url))
+        await client.send(request_to("GET", server.url))
     assert caught.value.retryable
     assert not caught.value.is_closed
 
@@ -242,7 +241,7 @@ LOOKUPS = [
 async def test_only_a_name_that_is_certainly_none_is_final(stack, new_client, monkeypatch, error, retryable):
     monkeypatch.setattr(Resolver, "_ask", refuses(error))
     with pytest.raises(ConnectFailed, match=r"the host name registry\.example could not be") as caught:
-        await new_client().send(Request("GET", "http://registry.example/"))
+        await new_client().send(request_to("GET", "http://registry.example/"))
     assert caught.value.retryable is retryable
     assert (caught.value.advice == Advice("check-host-name")) is not retryable
 
@@ -256,7 +255,7 @@ async def test_a_name_that_was_known_before_may_be_known_again(stack, serve, sch
     client._connector._resolver.forget("localhost", server.port)
     monkeypatch.setattr(Resolver, "_ask", refuses(LOOKUPS[0][0]))
     with pytest.raises(ConnectFailed) as caught:
-        await client.send(Request("GET", url))
+        await client.send(request_to("GET", url))
     assert caught.value.retryable
 
 
@@ -318,7 +317,7 @@ async def test_without_any_descriptor_the_error_says_what_to_do(serve, new_clien
     tries = lacking(math.inf)
     client = new_client()
     with pytest.raises(ConnectFailed, match="Too many open files") as caught:
-        await client.send(Request("GET", server.url))
+        await client.send(request_to("GET", server.url))
     assert len(tries) == 4
     assert caught.value.advice == ULIMIT
     assert repr(client) == "<HttpClient <Pool >>"
@@ -390,7 +389,7 @@ async def test_a_sink_is_never_touched_after_receive_has_failed(serve, new_clien
         await peer.closed()
 
     server = await serve(handler)
-    exchange = await new_client().send(Request("GET", server.url))
+    exchange = await new_client().send(request_to("GET", server.url))
     await exchange.response()
     sink = Memory(len(BODY))
     task = asyncio.ensure_future(exchange.receive(sink))

@@ -10,10 +10,9 @@ import pytest
 
 from crossdock.errors import ConnectFailed, InvalidInput, ReadFailed, TlsFailed, TransportError
 from crossdock.options import NetworkOptions
-from crossdock.transport.base import Request
 from crossdock.transport.client import HttpClient
-from crossdock.transport.origin import parse_proxy
-from unit.transport.wire import Memory, Peer, Server, always, ok, once, pattern
+from crossdock.transport.route import parse_proxy
+from unit.transport.wire import Memory, Peer, Server, always, ok, once, pattern, request_to
 
 BODY = pattern(500_000)
 
@@ -77,7 +76,7 @@ async def test_requests_go_by_the_proxy_and_connections_are_kept(serve, proxied,
     client = await proxied(proxy, "user:p%40ss@", prefix)
     url = f"{scheme}://registry.example:5000/v2/?n=1" if scheme == "http" else f"{server.url}/v2/?n=1"
     for _ in range(2):
-        exchange = await client.send(Request("GET", url))
+        exchange = await client.send(request_to("GET", url))
         await exchange.response()
         sink = Memory(len(BODY))
         await exchange.receive(sink)
@@ -106,7 +105,7 @@ async def test_requests_go_by_the_proxy_and_connections_are_kept(serve, proxied,
 async def test_a_refused_tunnel_says_why(proxied, refusal, words, retryable):
     client = await proxied(Proxy(1, refusal) if refusal else gone)
     with pytest.raises(TransportError, match=words) as caught:
-        await client.send(Request("GET", "https://registry.example/"))
+        await client.send(request_to("GET", "https://registry.example/"))
     assert caught.value.retryable is retryable
     assert "registry.example:443" in str(caught.value)
     if "407" in words:
@@ -123,7 +122,7 @@ async def test_an_unreachable_proxy_is_named(stack, client_tls):
     with pytest.raises(
         ConnectFailed, match=r"registry\.example:443 through the proxy 127\.0\.0\.1:1"
     ) as caught:
-        await client.send(Request("GET", "https://registry.example/"))
+        await client.send(request_to("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
     assert "HTTPS_PROXY" in caught.value.hint
 
@@ -132,7 +131,7 @@ async def test_a_proxy_whose_name_is_unknown_is_called_a_proxy(stack, client_tls
     client = HttpClient(NetworkOptions(), lambda *o: client_tls, lambda *o: "http://u:s3cr3t@proxy.invalid:1")
     stack.push_async_callback(client.close)
     with pytest.raises(ConnectFailed, match=r"through a proxy: the host name proxy\.invalid could") as caught:
-        await client.send(Request("GET", "https://registry.example/"))
+        await client.send(request_to("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
     assert "HTTPS_PROXY" in caught.value.hint
 
@@ -161,7 +160,7 @@ async def test_a_proxy_may_be_reached_by_tls(serve, proxied_by_tls, scheme):
     client = await proxied_by_tls(proxy)
     url = "http://registry.example/v2/" if scheme == "http" else f"{server.url}/v2/"
     for _ in range(3):
-        exchange = await client.send(Request("GET", url))
+        exchange = await client.send(request_to("GET", url))
         await exchange.response()
         sink = Memory(len(BODY))
         await exchange.receive(sink)
@@ -176,7 +175,7 @@ async def test_a_full_sink_stops_what_comes_through_tls_in_tls(serve, proxied_by
     server = await serve(always(ok(body)))
     client = await proxied_by_tls(Proxy(server.port))
     url = "http://registry.example/" if scheme == "http" else server.url
-    exchange = await client.send(Request("GET", url))
+    exchange = await client.send(request_to("GET", url))
     await exchange.response()
     sink = Memory(len(body), 300_000)
     full = asyncio.Event()
@@ -213,7 +212,7 @@ async def test_a_large_body_goes_up_through_tls_in_tls(serve, proxied_by_tls, sc
     server = await serve(handler)
     client = await proxied_by_tls(Proxy(server.port))
     url = "http://registry.example/" if scheme == "http" else server.url
-    exchange = await client.send(Request("PUT", url, content_length=len(body)))
+    exchange = await client.send(request_to("PUT", url, content_length=len(body)))
     for start in range(0, len(body), 1 << 20):
         await exchange.write(memoryview(body)[start : start + (1 << 20)])
     await exchange.response()
@@ -225,7 +224,7 @@ async def test_an_answer_that_is_cut_behind_a_proxy_is_not_taken_for_whole(serve
     server = await serve(once(ok(BODY)[:-100]))
     client = await proxied_by_tls(Proxy(server.port))
     url = "http://registry.example/" if scheme == "http" else server.url
-    exchange = await client.send(Request("GET", url))
+    exchange = await client.send(request_to("GET", url))
     await exchange.response()
     with pytest.raises(ReadFailed, match="of 500000 bytes"):
         await exchange.receive(Memory(len(BODY)))
@@ -241,7 +240,7 @@ async def test_a_proxy_whose_certificate_is_not_trusted_is_refused(stack, serve,
     )
     stack.push_async_callback(client.close)
     with pytest.raises(TlsFailed, match=r"certificate of 127\.0\.0\.1 was refused") as caught:
-        await client.send(Request("GET", "https://registry.example/"))
+        await client.send(request_to("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
     assert proxy.heads == []
 
@@ -250,7 +249,7 @@ async def test_a_refused_tunnel_of_a_proxy_by_tls_says_why(proxied_by_tls, schem
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
     client = await proxied_by_tls(Proxy(1, refusal))
     with pytest.raises(ConnectFailed, match="407 Proxy Auth"):
-        await client.send(Request("GET", "https://registry.example/"))
+        await client.send(request_to("GET", "https://registry.example/"))
 
 
 # -- SOCKS5 ------------------------------------------------------------------------------------------------
@@ -317,7 +316,7 @@ async def test_a_socks_proxy_carries_both_schemes(serve, proxied, scheme, kind, 
     proxy = Socks(server.port, login=b"user:p@ss" if login else b"")
     client = await proxied(proxy, f"{login}@" if login else "", f"{kind}://")
     for _ in range(2):
-        exchange = await client.send(Request("GET", f"{scheme}://localhost:{server.port}/v2/"))
+        exchange = await client.send(request_to("GET", f"{scheme}://localhost:{server.port}/v2/"))
         await exchange.response()
         sink = Memory(len(BODY))
         await exchange.receive(sink)
@@ -333,7 +332,7 @@ async def test_a_socks_proxy_is_given_addresses_and_names(stack, proxied, host, 
     server = await stack.enter_async_context(Server(always(ok(b"x"))))
     proxy = Socks(server.port)
     client = await proxied(proxy, "", "socks5://")
-    exchange = await client.send(Request("GET", f"http://{host}:5000/"))
+    exchange = await client.send(request_to("GET", f"http://{host}:5000/"))
     assert (await exchange.response()).status == 200
     exchange.close()
     assert proxy.places == [asked + b":" + (5000).to_bytes(2, "big")]
@@ -357,7 +356,7 @@ async def test_a_socks_proxy_is_given_addresses_and_names(stack, proxied, host, 
 async def test_a_socks_proxy_that_refuses_is_said_to(proxied, proxy, login, words, retryable):
     client = await proxied(proxy, login, "socks5://")
     with pytest.raises(ConnectFailed, match=words) as caught:
-        await client.send(Request("GET", "https://r.example/"))
+        await client.send(request_to("GET", "https://r.example/"))
     assert caught.value.retryable is retryable
     assert "the proxy 127.0.0.1:" in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
@@ -367,7 +366,7 @@ async def test_a_proxy_of_another_kind_is_refused_in_words(stack, client_tls):
     client = HttpClient(NetworkOptions(), lambda *o: client_tls, lambda *o: "socks4://u:s3cr3t@proxy.example")
     stack.push_async_callback(client.close)
     with pytest.raises(InvalidInput, match="kind that is not spoken") as caught:
-        await client.send(Request("GET", "https://registry.example/"))
+        await client.send(request_to("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
     assert "socks5" in caught.value.hint
 

@@ -7,15 +7,14 @@ import asyncio
 import pytest
 
 from crossdock.errors import LimitExceeded, ProtocolError, ReadFailed, TimedOut
-from crossdock.transport.base import Request
 from crossdock.transport.head import MAX_HEAD
-from unit.transport.wire import Memory, Peer, always, ok, once, pattern
+from unit.transport.wire import Memory, Peer, always, ok, once, pattern, request_to
 
 BODY = pattern(300_000)
 
 
 async def fetch(client, url, size=300_000, method="GET", piece=1 << 30):
-    exchange = await client.send(Request(method, url))
+    exchange = await client.send(request_to(method, url))
     head = await exchange.response()
     sink = Memory(size, piece)
     count = await exchange.receive(sink)
@@ -186,7 +185,7 @@ async def test_a_reset_in_the_middle_of_a_body_keeps_the_bytes_before_it(serve, 
     reached = asyncio.Event()
     server = await serve(handler)
     client = new_client()
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     await exchange.response()
     sink = Memory(len(BODY))
     original = sink.received
@@ -223,7 +222,7 @@ async def test_a_full_sink_stops_the_server_and_resume_goes_on(serve, new_client
 
     server = await serve(handler)
     client = new_client()
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     await exchange.response()
     sink = Memory(len(body))
     sink.limit = 100_001
@@ -249,7 +248,7 @@ async def test_a_full_sink_stops_the_server_and_resume_goes_on(serve, new_client
 async def test_a_full_sink_is_not_called_slow(serve, new_client):
     server = await serve(always(ok(BODY)))
     client = new_client(timeout=0.1)
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     await exchange.response()
     sink = Memory(len(BODY))
     sink.limit = 10
@@ -272,11 +271,11 @@ async def test_a_server_that_never_answers_times_out(serve, new_client):
 
     server = await serve(silent)
     client = new_client(timeout=0.1)
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     with pytest.raises(TimedOut, match=r"no answer within 0\.1 s") as caught:
         await exchange.response()
     assert caught.value.phase == "first byte"
-    exchange = await client.send(Request("PUT", server.url, content_length=0))
+    exchange = await client.send(request_to("PUT", server.url, content_length=0))
     with pytest.raises(TimedOut) as caught:
         await exchange.response(timeout=0.05)
     assert caught.value.phase == "commit"
@@ -314,10 +313,10 @@ async def test_a_trickle_is_too_slow(serve, new_client):
 async def test_read_gives_a_small_body_and_refuses_a_longer_one(serve, new_client):
     server = await serve(always(ok(BODY[:1000])))
     client = new_client()
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     await exchange.response()
     assert await exchange.read(1000) == BODY[:1000]
-    exchange = await client.send(Request("GET", server.url))
+    exchange = await client.send(request_to("GET", server.url))
     await exchange.response()
     with pytest.raises(LimitExceeded, match="over the limit of 999 bytes"):
         await exchange.read(999)
@@ -330,7 +329,7 @@ async def test_an_error_of_the_sink_reaches_the_receiver(serve, new_client):
             raise RuntimeError("the sink is broken")
 
     server = await serve(always(ok(BODY)))
-    exchange = await new_client().send(Request("GET", server.url))
+    exchange = await new_client().send(request_to("GET", server.url))
     await exchange.response()
     with pytest.raises(RuntimeError, match="the sink is broken"):
         await exchange.receive(Broken(len(BODY)))
@@ -346,7 +345,7 @@ async def test_closing_an_exchange_keeps_a_connection_only_when_nothing_is_outst
     server = await serve(handler)
     client = new_client()
     for connections in (1, 1, 1, 2):
-        exchange = await client.send(Request("GET", server.url))
+        exchange = await client.send(request_to("GET", server.url))
         await exchange.response()
         exchange.close()
         exchange.close()
@@ -362,7 +361,7 @@ async def test_closing_an_exchange_ends_the_coroutine_that_reads_it(serve, new_c
         await peer.closed()
 
     server = await serve(stalls)
-    exchange = await new_client().send(Request("GET", server.url))
+    exchange = await new_client().send(request_to("GET", server.url))
     await exchange.response()
     receiving = asyncio.ensure_future(exchange.receive(Memory(len(BODY))))
     await asyncio.sleep(0)
@@ -380,7 +379,7 @@ async def test_an_unframed_body_needs_an_orderly_end(serve, new_client, scheme):
 
     arrived = asyncio.Event()
     server = await serve(handler)
-    exchange = await new_client().send(Request("GET", server.url))
+    exchange = await new_client().send(request_to("GET", server.url))
     await exchange.response()
     arrived.set()
     with pytest.raises(ReadFailed, match="without the sign of its end"):

@@ -19,11 +19,10 @@ from crossdock.errors import (
     TlsFailed,
 )
 from crossdock.options import NetworkOptions
-from crossdock.transport.base import Request
 from crossdock.transport.client import HttpClient
 from crossdock.transport.tls_door import TlsEngines
 from unit.transport.engines import ENGINES, use_engine
-from unit.transport.wire import Memory, Peer, Server, always, ok, pattern
+from unit.transport.wire import Memory, Peer, Server, always, ok, pattern, request_to
 
 BODY = pattern(1_000_000)
 
@@ -53,7 +52,7 @@ def serve_tls(stack):
 
 
 async def get(client, url):
-    exchange = await client.send(Request("GET", url))
+    exchange = await client.send(request_to("GET", url))
     await exchange.response()
     sink = Memory(len(BODY))
     await exchange.receive(sink)

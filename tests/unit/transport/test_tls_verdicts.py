@@ -19,13 +19,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from crossdock.errors import TransportError
 from crossdock.options import NetworkOptions
-from crossdock.transport.base import Request, TlsSettings
+from crossdock.transport.base import TlsSettings
 from crossdock.transport.client import HttpClient
 from crossdock.transport.connect import Resolver
 from support.nginx import Nginx, start_nginx
 from support.process import free_port
 from unit.transport.engines import ENGINES, use_engine
-from unit.transport.wire import Memory
+from unit.transport.wire import Memory, request_to
 
 pytestmark = pytest.mark.real
 
@@ -240,7 +240,7 @@ async def answer(host: str, port: int, settings: ssl.SSLContext | TlsSettings) -
     """What the server says, and the engine that heard it."""
     client = HttpClient(NetworkOptions(), lambda *place: settings, lambda *origin: None)
     try:
-        exchange = await client.send(Request("GET", f"https://{host}:{port}/"))
+        exchange = await client.send(request_to("GET", f"https://{host}:{port}/"))
         engine = type(exchange._connection._engine).__name__.removesuffix("Engine").lower()  # type: ignore[attr-defined]
         head = await exchange.response()
         sink = Memory(head.content_length or 0)

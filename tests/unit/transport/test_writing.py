@@ -8,15 +8,14 @@ import socket
 import pytest
 
 from crossdock.errors import InvalidInput, ReadFailed, TimedOut, WriteFailed
-from crossdock.transport.base import Request
-from unit.transport.wire import Memory, Peer, finish, ok, pattern
+from unit.transport.wire import Memory, Peer, finish, ok, pattern, request_to
 
 BODY = pattern(20 << 20)
 TOO_LARGE = b"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large"
 
 
 async def put(client, url, size=20 << 20):
-    return await client.send(Request("PUT", f"{url}/upload?_state=s3cr3t", content_length=size))
+    return await client.send(request_to("PUT", f"{url}/upload?_state=s3cr3t", content_length=size))
 
 
 async def test_a_body_arrives_whole_and_its_memory_may_be_reused_after_each_write(serve, new_client):

@@ -8,6 +8,9 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 
+from crossdock.transport.base import Headers, Request
+from crossdock.url import Url
+
 Handler = Callable[["Peer"], Awaitable[None]]
 
 
@@ -163,3 +166,10 @@ class Memory:
 def pattern(size: int) -> bytes:
     """Bytes in which every position is told from its neighbours."""
     return (bytes(range(1, 252)) * (size // 251 + 1))[:size]
+
+
+def request_to(
+    method: str, url: str, headers: Headers = (), content_length: int | None = None, body: bytes = b""
+) -> Request:
+    """A request to the URL that `url` is."""
+    return Request(method, Url.parse(url), headers, content_length, body)

@@ -16,8 +16,10 @@ never taken yet and is only seconds old: another instance, whose clock is behind
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -25,23 +27,30 @@ from crossdock.errors import (
     Advice,
     CredentialsError,
     Denied,
+    InvalidInput,
     RegistryError,
+    RetriesExhausted,
     Side,
     TokenExpired,
+    TransportError,
     Unauthorized,
     WrongScope,
+    root_cause,
 )
 from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials, InventoryEntry
-from crossdock.protocol import webtoken
+from crossdock.protocol import endpoints, webtoken
 from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge, parse_challenges
-from crossdock.protocol.redirect import usable_url
+from crossdock.protocol.errorcode import parse_error
 from crossdock.registry.auth.credentials import CredentialStore
-from crossdock.registry.auth.tokenanswer import Token, basic
-from crossdock.registry.auth.tokens import TokenService
+from crossdock.registry.auth.exchange import TokenExchange
+from crossdock.registry.auth.tokens import Asker, Token, TokenService, basic, fetch_token
 from crossdock.registry.flight import SingleFlight
+from crossdock.registry.http.refusal import EXPIRED
+from crossdock.registry.http.reply import Reply
 from crossdock.registry.http.retry import Clock
+from crossdock.url import Url
 
 _SPOKEN = ("bearer", "basic")  # in order of preference
 _REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay then gives no token at all (A1)
@@ -58,7 +67,7 @@ LONG_REQUEST_S = 60.0
 """What must be left of a token that starts an upload; at most half of its life (U14)."""
 
 
-class Scope(Struct, frozen=True):
+class Scope(Struct, frozen=True, cache_hash=True):
     """What a request needs rights for. ``entries`` are scopes of the token docs: ``type:name:actions``."""
 
     entries: tuple[str, ...] = ()
@@ -105,6 +114,13 @@ class Judgement(Struct, frozen=True):
     may_pass: bool = False  # the same request may fare better in a moment
 
 
+class _Ready(NamedTuple):
+    """A header that may be sent until `until` on the monotonic clock."""
+
+    header: str | None
+    until: float
+
+
 class Authenticator:
     """The way into one registry: its challenge, its tokens and who we are there."""
 
@@ -114,30 +130,29 @@ class Authenticator:
         *,
         side: Side,
         store: CredentialStore,
-        tokens: TokenService,
+        asker: Asker,
         clock: Clock,
-        ping: Callable[[], Awaitable[Sequence[str]]],
-        check: Callable[[str], Awaitable[bool]],
         entry: InventoryEntry | None = None,
     ) -> None:
-        """`ping` gives the ``WWW-Authenticate`` headers of the answer to a bare ``GET /v2/``, `check` says
-        whether one with this ``Authorization`` is refused. `entry` of the inventory gave the login.
+        """`asker` sends what must be known first; its origin is known by the time something is needed.
+
+        `entry` of the inventory gave the login.
         """
         self._host = registry_key(host)  # as docker login knows it
         self._side = side
         self._entry = entry or InventoryEntry("", "")
         self._store = store
-        self._service = tokens
+        self._asker = asker
+        self._exchange = TokenExchange(asker, clock)
         self._clock = clock
-        self._ping = ping
-        self._check = check
         self._checked: dict[str, tuple[bool, float]] = {}  # the last one: whether it was refused, and when
         self._challenge: Challenge | None = None
         self._was_let_in = False
         self._was_asked = False  # `ping`
         self._strangers: set[str] = set()  # repositories without credentials: not looked for at each request
         self._tokens: dict[Scope, Token] = {}
-        self._taken: dict[Scope, str] = {}  # the last token that got an answer other than 401
+        self._taken: dict[Scope, str] = {}  # the last header that got a response other than 401
+        self._ready: dict[Scope, _Ready] = {}
         self._replaced: set[Scope] = set()  # whose token was never taken, and was replaced for that
         self._wider: dict[Scope, tuple[str, ...]] = {}
         self._flights: SingleFlight[Token] = SingleFlight()
@@ -149,43 +164,47 @@ class Authenticator:
         """The registry has demanded credentials, and there are some to show."""
         return self._challenge is not None and any(True for _ in self._store.all_known())
 
+    def ready(self, scope: Scope) -> str | None:
+        """As `authorization`, where nothing has to be waited for; empty: await that one."""
+        ready = self._ready.get(scope)
+        if ready is not None:
+            return ready.header if self._clock.monotonic() < ready.until else ""
+        is_open = self._was_asked or scope.repository in self._strangers or self._store.has_nothing
+        return None if self._challenge is None and is_open else ""
+
     async def authorization(self, scope: Scope, *, for_long: bool = False) -> str | None:
         """The header's value for a request that starts now; None: nothing is demanded, or nothing is known.
 
         `for_long`: the request will take long and cannot be repeated cheaply. Raises what the token service
         and the credential files raise.
         """
-        if (
-            self._challenge is None
-            and not self._was_asked
-            and (
-                (for_long and not self._was_let_in)
-                or not (
-                    self._store.has_nothing
-                    or scope.repository in self._strangers
-                    or not await self._has_credentials(scope.repository)
-                )
-            )
-        ):
-            await self._ask_first()
+        if self._challenge is None and not self._was_asked:
+            is_unsure = for_long and not self._was_let_in
+            if is_unsure or await self._has_credentials(scope.repository):
+                await self._ask_first()
         challenge = self._challenge
         if challenge is None:
             return None
         credentials = await self._store.find(scope.repository)
         if credentials is not None and credentials.registry_token:
-            return f"Bearer {credentials.registry_token}"
+            return self._keep(scope, f"Bearer {credentials.registry_token}")
         if challenge.scheme == "basic":
-            return _basic_of(credentials) or None if credentials else None
+            return self._keep(scope, _basic_of(credentials) or None if credentials else None)
         token = self._tokens.get(scope)
         if token is None or not self._is_fresh(token, for_long=for_long):
             token = await self._flights.run(scope, lambda: self._mint(scope, challenge))
-        return f"Bearer {token.value}"
+        return self._keep(scope, f"Bearer {token.value}", token.expires - _margin(token))
+
+    def _keep(self, scope: Scope, header: str | None, until: float = math.inf) -> str | None:
+        self._ready[scope] = _Ready(header, until)
+        return header
 
     async def improve(self, scope: Scope, sent: str | None, since: float, headers: Sequence[str]) -> bool:
         """Whether the request that carried `sent` and got a 401 should be sent again, with what is new then.
 
         `since`: when the first try of this request began (monotonic). `headers`: its ``WWW-Authenticate``.
         """
+        self._ready.clear()
         self._learn(headers)
         if self._challenge is None and not self._was_asked:
             await self._ask_first()
@@ -196,11 +215,13 @@ class Authenticator:
         token = self._tokens.get(scope)
         if token is None or current != f"Bearer {token.value}":
             # Basic, or a token that was given to us ready-made.
+            self._ready.clear()
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
         if not widened and (token.minted >= since or self._is_waited_for(scope, token)):
             why = "az's own login has no right to what was asked for"
             if not self._store.withdraw(scope.repository, self._store.known(scope.repository), why):
                 return False
+        self._ready.clear()
         del self._tokens[scope]
         return True
 
@@ -211,7 +232,10 @@ class Authenticator:
             return is_refused
 
         async def check() -> bool:
-            is_refused = await self._check(sent)
+            reply = await self._get_base({"Authorization": sent})
+            is_refused = reply is not None and (
+                reply.status == 401 or (reply.status in EXPIRED and parse_error(reply.body).is_expired)
+            )
             self._checked = {sent: (is_refused, self._clock.monotonic())}
             return is_refused
 
@@ -225,14 +249,14 @@ class Authenticator:
         credentials = await self._store.find("")
         if credentials is None or not credentials.access_token:
             return credentials
-        refresh = self._service.exchange.refresh_token(credentials.access_token)
+        refresh = self._exchange.refresh_token(credentials.access_token)
         return Credentials(username=NULL_USER, password=refresh) if refresh else None
 
     def was_let_in(self, scope: Scope, sent: str | None) -> None:
-        """The registry answered the request that carried `sent` with something other than 401."""
+        """The registry answered the request that carried `sent` with a status other than 401."""
         self._was_let_in = True
-        if sent is not None and (token := self._tokens.get(scope)) and sent == f"Bearer {token.value}":
-            self._taken[scope] = token.value
+        if sent is not None and self._taken.get(scope) is not sent:
+            self._taken[scope] = sent
             self._replaced.discard(scope)
 
     def advice(self, status: int, scope: Scope, *, elsewhere: str = "") -> Advice | None:
@@ -262,7 +286,7 @@ class Authenticator:
             return Advice(
                 "omit-login", f"{self._host} does not ask for a login, so the one that was given was not sent"
             )
-        refusal = self._service.exchange.refusal(credentials.access_token)
+        refusal = self._exchange.refusal(credentials.access_token)
         if refusal is not None or credentials.access_token:
             why = str(refusal or f"{self._host} was asked with an access token")
             return Advice("new-azure-token", why=why, registry=self._host)
@@ -305,11 +329,13 @@ class Authenticator:
             yield credentials.access_token
             yield basic(credentials.username, credentials.password).removeprefix("Basic ")
             yield basic(NULL_USER, credentials.access_token).removeprefix("Basic ")
-        yield from self._service.exchange.secrets()
+        yield from self._exchange.secrets()
         for token in self._tokens.values():
             yield token.value
 
     async def _has_credentials(self, repository: str) -> bool:
+        if repository in self._strangers:
+            return False
         with suppress(CredentialsError):  # raised again where the registry demands a login
             if await self._store.find(repository) not in (None, Credentials()):
                 return True
@@ -318,10 +344,21 @@ class Authenticator:
 
     async def _ask_first(self) -> None:
         async def ask() -> None:
-            self._learn(await self._ping())
+            reply = await self._get_base()
+            if reply is not None and reply.status in (200, 401):
+                self._learn(reply.headers.getall("WWW-Authenticate"))
             self._was_asked = True
 
         await self._pings.run("ping", ask)
+
+    async def _get_base(self, headers: Mapping[str, str] | None = None) -> Reply | None:
+        """The response to ``GET /v2/``; None for a refusal: content may be served all the same. # network"""
+        try:
+            return await self._asker.ask("GET", Url.of(self._asker.origin, endpoints.base()), headers)
+        except (RegistryError, RetriesExhausted) as error:
+            if isinstance(root_cause(error), TransportError):
+                raise
+            return None
 
     def _learn(self, headers: Iterable[str]) -> None:
         challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(headers))}
@@ -335,7 +372,7 @@ class Authenticator:
     def _is_young(self, scope: Scope, token: Token) -> bool:
         """A token that nobody took yet, so that its time may not have come."""
         age = self._clock.monotonic() - token.minted
-        return age < YOUNG_S and self._taken.get(scope) != token.value
+        return age < YOUNG_S and self._taken.get(scope) != f"Bearer {token.value}"
 
     def _is_waited_for(self, scope: Scope, token: Token) -> bool:
         """A young token whose time may still come: another one would have to wait again.
@@ -365,8 +402,7 @@ class Authenticator:
         return bool(new)
 
     def _is_fresh(self, token: Token, *, for_long: bool) -> bool:
-        lifetime = token.lifetime
-        margin = min(LONG_REQUEST_S, lifetime / 2) if for_long else min(EXPIRY_MARGIN_S, lifetime / 10)
+        margin = min(LONG_REQUEST_S, token.lifetime / 2) if for_long else _margin(token)
         return self._clock.monotonic() < token.expires - margin
 
     async def _mint(self, scope: Scope, challenge: Challenge) -> Token:
@@ -391,11 +427,19 @@ class Authenticator:
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None, scope: Scope
     ) -> Token:
         try:
-            return await self._service.fetch(challenge, scopes, credentials)  # network
+            return await self._issue(challenge, scopes, credentials)
         except RegistryError as error:
             if error.advice is not None:
                 raise
             raise error.replace(advice=self.advice(401, scope)) from error.__cause__
+
+    async def _issue(
+        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None
+    ) -> Token:
+        service = TokenService.named_by(challenge, self._asker.origin, inside=self._asker.is_inside)
+        if credentials is not None and credentials.access_token:
+            return await self._exchange.fetch(service, scopes, credentials.access_token)
+        return await fetch_token(self._asker, service, scopes, credentials, self._clock)
 
     def _refuse_unexchanged(self, token: Token, credentials: Credentials | None) -> None:
         """Raise when a token of az's own login was not exchanged and would go to the registry as it is.
@@ -404,7 +448,7 @@ class Authenticator:
         """
         if credentials is None or not self._store.is_of_az(credentials):
             return
-        refusal = self._service.exchange.refusal(credentials.access_token)
+        refusal = self._exchange.refusal(credentials.access_token)
         if refusal is not None and token.value == credentials.access_token:
             raise refusal
 
@@ -413,7 +457,7 @@ class Authenticator:
     ) -> Token:
         """A token for anybody, where az's login is refused; without one, `refusal` is the answer."""
         try:
-            return await self._service.fetch(challenge, scopes, None)
+            return await self._issue(challenge, scopes, None)
         except (Unauthorized, Denied):
             raise refusal from None
 
@@ -424,10 +468,14 @@ def _basic_of(credentials: Credentials) -> str:
     return basic(credentials.username, credentials.password)
 
 
+def _margin(token: Token) -> float:
+    return min(EXPIRY_MARGIN_S, token.lifetime / 10)
+
+
 def _has_realm(challenge: Challenge) -> bool:
     try:
-        usable_url(challenge.get("realm"))
-    except ValueError:
+        Url.parse(challenge.get("realm"))
+    except InvalidInput:
         return False
     return True
 

@@ -9,8 +9,7 @@ An access token opens more than registries, so it goes to no host but the regist
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Iterator
 
 from crossdock.errors import (
     Advice,
@@ -21,60 +20,58 @@ from crossdock.errors import (
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER, exchange_form, exchange_url, is_azure_host, refresh_form
-from crossdock.protocol.redirect import is_loopback, origin, show_origin
-from crossdock.registry.auth.tokenanswer import DEFAULT_LIFETIME_S, Token, parse_token, refused, text_field
+from crossdock.protocol.redirect import is_loopback
+from crossdock.registry.auth.tokens import (
+    DEFAULT_LIFETIME_S,
+    FORM_HEADERS,
+    REFUSED_FORM,
+    Asker,
+    Token,
+    TokenService,
+    get_with_basic,
+    parse_token,
+    refused,
+    text_field,
+)
 from crossdock.registry.flight import SingleFlight
-from crossdock.registry.http.control import Reply
+from crossdock.registry.http.reply import Reply
 from crossdock.registry.http.retry import Clock
-
-FORM_HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
-REFUSED_FORM = frozenset({400, 401, 404, 405})
-"""What services answer that do not speak the form asked for, or do not take what it holds."""
-
-Ask = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[Reply]]
-"""``(method, url, headers, body)`` → the answer, after retries; no redirects followed."""
-AskWithBasic = Callable[[str, str, tuple[str, ...], Credentials], Awaitable[Reply]]
-"""``(realm, service, scopes, credentials)`` → the answer to a GET with Basic."""
+from crossdock.url import Url
 
 
 class TokenExchange:
     """The access tokens that are used at one registry, and what they were exchanged for."""
 
-    def __init__(
-        self, registry_url: str, ask: Ask, ask_with_basic: AskWithBasic, clock: Clock, *, inside: bool
-    ) -> None:
-        """`inside`: the registry is served on an internal address, whatever its name."""
-        self._registry_url = registry_url
-        self._inside = inside
-        self._ask = ask
-        self._ask_with_basic = ask_with_basic
+    def __init__(self, asker: Asker, clock: Clock) -> None:
+        self._asker = asker
         self._clock = clock
         self._refresh: dict[str, str] = {}  # by access token; that one itself where nothing is exchanged
         self._refusals: dict[str, RegistryError] = {}  # of exchanges, by access token
         self._taken: set[str] = set()  # access tokens that turned out to be refresh tokens
         self._flights: SingleFlight[str] = SingleFlight()
 
-    async def fetch(self, realm: str, service: str, scopes: tuple[str, ...], access_token: str) -> Token:
+    async def fetch(self, service: TokenService, scopes: tuple[str, ...], access_token: str) -> Token:
         """A new token for `scopes`. # network
 
         Raises `TokenExpired`, `WrongScope`, `Unauthorized` and `Denied` when the registry refuses,
-        `RedirectRefused` for a realm on another host, and what `TokenService.fetch` raises.
+        `RedirectRefused` for a realm on another host, and as `tokens.fetch_token` does.
         """
-        self._check(realm)
-        service = service or urlsplit(self._registry_url).netloc
+        self._check(service.realm)
+        if not service.name:
+            service = TokenService(service.realm, self._asker.origin.authority)
         minted = self._clock.monotonic()
         who = Credentials(access_token=access_token)
         known = self._refresh.get(access_token)
-        refresh = known or await self._exchange_once(realm, service, who)
-        reply = await self._redeem(realm, service, scopes, refresh)
+        refresh = known or await self._exchange_once(service, who)
+        reply = await self._redeem(service, scopes, refresh)
         if reply.status in REFUSED_FORM and known not in (None, access_token):  # it lives for some hours
-            refresh = await self._exchange_once(realm, service, who)
+            refresh = await self._exchange_once(service, who)
             if refresh == access_token:
                 raise self._refusals[access_token]
-            reply = await self._redeem(realm, service, scopes, refresh)
+            reply = await self._redeem(service, scopes, refresh)
         if reply.status != 200 and refresh == access_token:
             as_password = Credentials(username=NULL_USER, password=access_token)
-            reply = await self._ask_with_basic(realm, service, scopes, as_password)
+            reply = await get_with_basic(self._asker, service, scopes, as_password)
         if reply.status == 200:
             if refresh == access_token:
                 self._taken.add(access_token)
@@ -101,26 +98,24 @@ class TokenExchange:
         """What was got by exchange."""
         return iter(self._refresh.values())
 
-    def _check(self, realm: str) -> None:
-        _, host, _ = origin(realm)
-        _, own, _ = origin(self._registry_url)
-        is_near = (self._inside or is_loopback(own)) and is_loopback(host)
+    def _check(self, realm: Url) -> None:
+        host, own = realm.origin.host, self._asker.origin.host
+        is_near = (self._asker.is_inside or is_loopback(own)) and is_loopback(host)
         if host != own and not is_near and not (is_azure_host(host) and is_azure_host(own)):
             raise RedirectRefused(
-                f"{own} names a token service elsewhere, {show_origin(origin(realm))}: "
-                "no access token is sent there",
+                f"{own} names a token service elsewhere, {realm.origin}: no access token is sent there",
                 advice=Advice(
                     "use-password",
                     "access tokens are for Azure registries; log in to others with user and password",
                 ),
             )
 
-    async def _exchange_once(self, realm: str, service: str, who: Credentials) -> str:
-        return await self._flights.run(who.access_token, lambda: self._exchange(realm, service, who))
+    async def _exchange_once(self, service: TokenService, who: Credentials) -> str:
+        return await self._flights.run(who.access_token, lambda: self._exchange(service, who))
 
-    async def _exchange(self, realm: str, service: str, who: Credentials) -> str:
-        body = exchange_form(service, who.access_token)
-        reply = await self._ask("POST", exchange_url(realm), FORM_HEADERS, body)
+    async def _exchange(self, service: TokenService, who: Credentials) -> str:
+        body = exchange_form(service.name, who.access_token)
+        reply = await self._asker.ask("POST", Url.parse(exchange_url(service.realm.text)), FORM_HEADERS, body)
         if reply.status == 200:
             refresh = text_field(reply, "refresh_token")
         else:
@@ -132,8 +127,9 @@ class TokenExchange:
         self._refresh[who.access_token] = refresh
         return refresh
 
-    async def _redeem(self, realm: str, service: str, scopes: tuple[str, ...], refresh_token: str) -> Reply:
-        return await self._ask("POST", realm, FORM_HEADERS, refresh_form(service, scopes, refresh_token))
+    async def _redeem(self, service: TokenService, scopes: tuple[str, ...], refresh_token: str) -> Reply:
+        body = refresh_form(service.name, scopes, refresh_token)
+        return await self._asker.ask("POST", service.realm, FORM_HEADERS, body)
 
     def _without_right(self, reply: Reply, scopes: tuple[str, ...], refresh_token: str) -> RegistryError:
         """The registry took the access token and has nothing to give for it."""

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
 
 from crossdock.errors import Advice, RegistryError
 from crossdock.protocol.challenge import Challenge, parse_challenges
-from crossdock.protocol.redirect import origin, show_origin
-from crossdock.registry.auth.exchange import Ask
-from crossdock.registry.auth.tokenanswer import Token
-from crossdock.registry.auth.tokens import TokenService
+from crossdock.registry.auth.tokens import Asker, Token, TokenService, fetch_token
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.retry import Clock
+from crossdock.url import Origin, Url
 
 MOST_SCOPES = 8  # of a challenge; one is usual
 
@@ -27,25 +24,25 @@ _REPOSITORY = r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/[^/]+"
 class Guests:
     """The tokens that the clients of one registry have elsewhere, by origin and repository."""
 
-    def __init__(self, ask: Ask, clock: Clock, *, inside: bool) -> None:
-        """`inside`: the registry is served on an internal address, whatever its name."""
-        self._ask = ask
+    def __init__(self, asker: Asker, clock: Clock) -> None:
+        self._asker = asker
         self._clock = clock
-        self._inside = inside
-        self._tokens: dict[tuple[str, str], Token] = {}
+        self._tokens: dict[tuple[Origin, str], Token] = {}
         self._flights: SingleFlight[None] = SingleFlight()
 
-    def authorization(self, url: str) -> str | None:
-        """What to send to `url`; None: nothing is known to be demanded there."""
+    def authorization(self, url: Url) -> str | None:
+        """The ``Authorization`` for `url`; None: none is known to be demanded there."""
+        if not self._tokens:
+            return None
         token = self._tokens.get(_place_of(url))
         if token is None or self._clock.monotonic() >= token.expires - token.lifetime / 10:
             return None
         return f"Bearer {token.value}"
 
-    async def improve(self, url: str, sent: str | None, since: float, headers: Sequence[str]) -> bool:
+    async def improve(self, url: Url, sent: str | None, since: float, headers: Sequence[str]) -> bool:
         """Whether a request that got a 401 at `url` should be sent again, with a token got now. # network
 
-        `since` and `headers` as in `Authenticator.improve`. Raises as `TokenService.fetch` does.
+        `since` and `headers` as in `Authenticator.improve`. Raises as `fetch_token` does.
         """
         place = _place_of(url)
         if self.authorization(url) not in (None, sent):
@@ -61,20 +58,20 @@ class Guests:
         """The tokens."""
         return (token.value for token in self._tokens.values())
 
-    async def _mint(self, place: tuple[str, str], challenge: Challenge) -> None:
-        there, repository = place
-        asked = (entry.rpartition(":")[0] for entry in challenge.get("scope").split()[:MOST_SCOPES])
-        resources = tuple(asked) or ((f"repository:{repository}",) if repository else ())
-        service = TokenService(there, self._ask, self._clock, inside=self._inside)
+    async def _mint(self, place: tuple[Origin, str], challenge: Challenge) -> None:
+        origin, repository = place
+        wanted = (entry.rpartition(":")[0] for entry in challenge.get("scope").split()[:MOST_SCOPES])
+        resources = tuple(wanted) or ((f"repository:{repository}",) if repository else ())
         scopes = tuple(f"{resource}:pull" for resource in resources)
+        service = TokenService.named_by(challenge, origin, inside=self._asker.is_inside)
         try:
-            self._tokens[place] = await service.fetch(challenge, scopes, None)
+            self._tokens[place] = await fetch_token(self._asker, service, scopes, None, self._clock)
         except RegistryError as error:
-            advice = Advice("name-registry", registry=urlsplit(there).netloc)
+            advice = Advice("name-registry", registry=origin.authority)
             raise error.replace(advice=advice) from error.__cause__
 
 
-def _place_of(url: str) -> tuple[str, str]:
-    """Origin and repository of a registry's URL; an empty repository when it is of none."""
-    found = re.fullmatch(_REPOSITORY, urlsplit(url).path)
-    return show_origin(origin(url)), found[1] if found else ""
+def _place_of(url: Url) -> tuple[Origin, str]:
+    """Origin and repository of a registry's URL; an empty repository when it has none."""
+    found = re.fullmatch(_REPOSITORY, url.path)
+    return url.origin, found[1] if found else ""

@@ -25,8 +25,8 @@ from crossdock.errors import (
     CredentialsError,
 )
 from crossdock.options import Credentials
+from crossdock.redact import HIDDEN, redact_text
 from crossdock.transport.reason import os_reason
-from crossdock.transport.redact import HIDDEN, redact_text
 
 TIMEOUT_S = (
     60.0  # cloud helpers log in over the network, desktop ones may ask the person to unlock a keychain

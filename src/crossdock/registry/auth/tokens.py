@@ -1,8 +1,8 @@
 """Bearer tokens from a token service: the distribution token protocol (GET) and its OAuth2 form (POST).
 
 A user name and password go by GET with Basic, an identity token (OAuth2 refresh token) by POST. Services that
-do not speak the form asked for answer 400, 401, 404 or 405 (ACR, Artifactory, GCR …), so the other one is
-tried once (A1). ``expires_in`` is believed as it stands, and is 60 s when missing (A4, distribution token
+do not speak the form of the request answer 400, 401, 404 or 405 (ACR, Artifactory, GCR …), so the other one
+is tried once (A1). ``expires_in`` is believed as it stands, and is 60 s when missing (A4, distribution token
 docs): a token that lives shorter than promised costs one refresh, while one that is thought to live longer
 than it does would cost the request that carries it.
 
@@ -13,34 +13,109 @@ Credentials go to the realm and nowhere else. Which realm a registry may name is
 
 from __future__ import annotations
 
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import replace
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from typing import Any, Protocol
+from urllib.parse import urlencode
 
-from crossdock.errors import RedirectRefused
+from msgspec import Struct
+
+from crossdock.errors import (
+    Advice,
+    Denied,
+    InvalidInput,
+    ProtocolError,
+    RedirectRefused,
+    RegistryError,
+    TokenExpired,
+    Unauthorized,
+    WrongScope,
+)
 from crossdock.options import Credentials
+from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge
-from crossdock.protocol.redirect import (
-    MAX_HOPS,
-    REDIRECTS,
-    internal_rule,
-    is_internal,
-    is_loopback,
-    next_hop,
-    origin,
-    same_origin,
-    show_origin,
-    usable_url,
-)
-from crossdock.registry.auth.exchange import FORM_HEADERS, REFUSED_FORM, Ask, TokenExchange
-from crossdock.registry.auth.tokenanswer import Token, basic, parse_token, refused
-from crossdock.registry.http.control import Reply
+from crossdock.protocol.redirect import internal_rule, is_internal, is_loopback
+from crossdock.registry.http.refusal import refusal
+from crossdock.registry.http.reply import Reply
 from crossdock.registry.http.retry import Clock
+from crossdock.url import Origin, Url
 
 CLIENT_ID = "crossdock"
+DEFAULT_LIFETIME_S = 60.0
+MAX_LIFETIME_S = 86_400.0  # of what a service may promise; the day after, one more request is no loss
+MAX_TOKEN = 64 * 1024  # characters; cloud registries issue up to 8 KiB
+
+FORM_HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+REFUSED_FORM = frozenset({400, 401, 404, 405})
+"""The statuses of services that do not speak the form of the request, or reject what it holds."""
+
+_HEADER_SAFE = r"[\x21-\x7e]+"
 
 
-def check_realm(realm: str, registry_url: str, *, inside: bool = False) -> str:
+class Asker(Protocol):
+    """Sends the requests that get tokens: the client of the registry."""
+
+    is_inside: bool
+    """The registry is served on an internal address, whatever its name."""
+
+    @property
+    def origin(self) -> Origin:
+        """The registry's own."""
+
+    async def ask(
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        follow: bool = False,
+    ) -> Reply:
+        """The response to a request with these headers alone, after retries. # network
+
+        Redirects are followed if `follow`, with an ``Authorization`` to the same origin alone. Raises
+        `RegistryError` for a status that may pass, and what the transport raises.
+        """
+
+
+class TokenService(Struct, frozen=True):
+    """Where tokens are issued, and for whom: realm and service of a challenge."""
+
+    realm: Url
+    name: str
+
+    @classmethod
+    def named_by(cls, challenge: Challenge, registry: Origin, *, inside: bool) -> TokenService:
+        """The service that the challenge of `registry` names. Raises as `check_realm`."""
+        return cls(check_realm(challenge.get("realm"), registry, inside=inside), challenge.get("service"))
+
+
+class Token(Struct, frozen=True):
+    """A bearer token and its times on the monotonic clock."""
+
+    value: str
+    minted: float
+    expires: float
+
+    def __repr__(self) -> str:
+        return f"<Token {self.minted}-{self.expires}>"
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds from asking to expiry."""
+        return self.expires - self.minted
+
+
+def basic(username: str, secret: str) -> str:
+    """The value of a Basic ``Authorization`` (RFC 7617, UTF-8), or an empty string without a secret."""
+    return f"Basic {b64encode(f'{username}:{secret}'.encode()).decode()}" if secret else ""
+
+
+def check_realm(realm: str, registry: Origin, *, inside: bool = False) -> Url:
     """The URL of `realm`, if a registry may send our credentials there. Raises `RedirectRefused` when not.
 
     A registry spoken to over HTTPS has no plain-HTTP realm, except from loopback to loopback. A registry in
@@ -49,90 +124,128 @@ def check_realm(realm: str, registry_url: str, *, inside: bool = False) -> str:
     host.
     """
     try:
-        url = usable_url(realm)
-    except ValueError as error:
-        raise RedirectRefused(f"the registry names a token service by no usable URL: {error}") from None
-    scheme, host, _ = place = origin(url)
-    registry = origin(registry_url)
-    local = is_loopback(registry[1]) and is_loopback(host)
-    if scheme == "http" and not local and (registry[0] == "https" or is_loopback(registry[1])):
+        url = Url.parse(realm)
+    except InvalidInput as error:
+        raise RedirectRefused(f"the registry names a token service that cannot be used: {error}") from None
+    place = url.origin
+    local = is_loopback(registry.host) and is_loopback(place.host)
+    if place.scheme == "http" and not local and (registry.scheme == "https" or is_loopback(registry.host)):
         raise RedirectRefused(
-            f"{show_origin(registry)} names a token service over plain HTTP, {show_origin(place)}: "
-            "no credentials are sent there"
+            f"{registry} names a token service over plain HTTP, {place}: no credentials are sent there"
         )
-    if host != registry[1] and is_internal(host) and not (inside or is_internal(registry[1])):
+    if place.host != registry.host and is_internal(place.host) and not (inside or is_internal(registry.host)):
         raise RedirectRefused(
-            f"{show_origin(registry)} names a token service on an internal address, {show_origin(place)}"
-            f" ({internal_rule(host)})"
+            f"{registry} names a token service on an internal address, {place} ({internal_rule(place.host)})"
         )
     return url
 
 
-class TokenService:
-    """Asks the token service of one registry."""
+async def fetch_token(
+    asker: Asker,
+    service: TokenService,
+    scopes: tuple[str, ...],
+    credentials: Credentials | None,
+    clock: Clock,
+) -> Token:
+    """A new token for `scopes`; `exchange` is for access tokens. # network
 
-    def __init__(self, registry_url: str, ask: Ask, clock: Clock, *, inside: bool = False) -> None:
-        """`inside`: the registry is served on an internal address, whatever its name."""
-        self._registry_url = registry_url
-        self._ask = ask
-        self._clock = clock
-        self._inside = inside
-        self.exchange = TokenExchange(registry_url, ask, self._ask_with_basic, clock, inside=inside)
+    Raises `Unauthorized` (`TokenExpired`) or `Denied` (`WrongScope`) when the service refuses,
+    `ProtocolError` for a response without a token, and what requests raise.
+    """
+    minted = clock.monotonic()
+    who = credentials or Credentials()
+    if who.username == NULL_USER and not who.identity_token:
+        who = replace(who, identity_token=who.password)
+    by_post = bool(who.identity_token)
+    reply = await _request(asker, service, scopes, who, by_post=by_post)
+    if reply.status in REFUSED_FORM and (by_post or (who.password and reply.status in (404, 405))):
+        by_post = not by_post
+        reply = await _request(asker, service, scopes, who, by_post=by_post)
+    if reply.status != 200:
+        raise refused(reply, "POST" if by_post else "GET", who, now=clock.wall())
+    return parse_token(reply, minted)
 
-    async def fetch(
-        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None
-    ) -> Token:
-        """A new token for `scopes`. # network
 
-        Raises `Unauthorized` (`TokenExpired`) or `Denied` (`WrongScope`) when the service refuses,
-        `RedirectRefused` for a realm that must not be asked, `ProtocolError` for an answer without a
-        token, and what the transport raises.
-        """
-        realm = check_realm(challenge.get("realm"), self._registry_url, inside=self._inside)
-        service = challenge.get("service")
-        minted = self._clock.monotonic()
-        who = credentials or Credentials()
-        if who.access_token:
-            return await self.exchange.fetch(realm, service, scopes, who.access_token)
-        if who.username == NULL_USER and not who.identity_token:
-            who = replace(who, identity_token=who.password)
-        by_post = bool(who.identity_token)
-        reply = await self._send(realm, service, scopes, who, by_post)
-        if reply.status in REFUSED_FORM and (by_post or (who.password and reply.status in (404, 405))):
-            by_post = not by_post
-            reply = await self._send(realm, service, scopes, who, by_post)
-        if reply.status != 200:
-            raise refused(reply, "POST" if by_post else "GET", who, now=self._clock.wall())
-        return parse_token(reply, minted)
+async def _request(
+    asker: Asker, service: TokenService, scopes: tuple[str, ...], who: Credentials, *, by_post: bool
+) -> Reply:
+    if by_post:
+        return await asker.ask("POST", service.realm, FORM_HEADERS, _oauth_form(service.name, scopes, who))
+    return await get_with_basic(asker, service, scopes, who)
 
-    async def _send(
-        self, realm: str, service: str, scopes: tuple[str, ...], who: Credentials, by_post: bool
-    ) -> Reply:
-        if by_post:
-            return await self._ask("POST", realm, FORM_HEADERS, _oauth_form(service, scopes, who))
-        return await self._ask_with_basic(realm, service, scopes, who)
 
-    async def _ask_with_basic(
-        self, realm: str, service: str, scopes: tuple[str, ...], who: Credentials
-    ) -> Reply:
-        return await self._get(_with_query(realm, _query(service, scopes, who)), who)
+async def get_with_basic(
+    asker: Asker, service: TokenService, scopes: tuple[str, ...], who: Credentials
+) -> Reply:
+    """The service's response to a GET with Basic, or without where `who` has no secret. # network"""
+    headers = {"Accept": "application/json"}
+    if authorization := basic(who.username, who.password or who.identity_token):
+        headers["Authorization"] = authorization
+    realm = service.realm
+    query = "&".join(filter(None, (realm.query, urlencode(_query(service.name, scopes, who)))))
+    url = realm.with_target(f"{realm.path}?{query}" if query else realm.path)
+    return await asker.ask("GET", url, headers, follow=True)
 
-    async def _get(self, url: str, who: Credentials) -> Reply:
-        headers = {"Accept": "application/json"}
-        if authorization := basic(who.username, who.password or who.identity_token):
-            headers["Authorization"] = authorization
-        first = url
-        for _ in range(MAX_HOPS):
-            reply = await self._ask("GET", url, headers, None)
-            if reply.status not in REDIRECTS:
-                return reply
-            url = next_hop(url, reply.headers.get("Location", ""), registry_url=first).url
-            if authorization and not same_origin(url, first):
-                raise RedirectRefused(
-                    f"token service {show_origin(origin(first))} redirects to {show_origin(origin(url))}: "
-                    "no credentials are sent there"
-                )
-        raise RedirectRefused(f"the token service {show_origin(origin(first))} redirects without end")
+
+def parse_token(reply: Reply, minted: float) -> Token:
+    """The token of a 200. Raises `ProtocolError` for an answer without one."""
+    value = text_field(reply, "token", "access_token")
+    lifetime = _fields(reply).get("expires_in")
+    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not lifetime > 0:
+        lifetime = DEFAULT_LIFETIME_S
+    return Token(value, minted, minted + float(min(lifetime, MAX_LIFETIME_S)))
+
+
+def text_field(reply: Reply, *names: str) -> str:
+    """The first of these fields that is there, a token. Raises `ProtocolError` without a usable one."""
+    fields = _fields(reply)
+    value = next((fields[name] for name in names if fields.get(name)), None)
+    if not isinstance(value, str) or len(value) > MAX_TOKEN or not re.fullmatch(_HEADER_SAFE, value):
+        raise ProtocolError(f"the token service {reply.url} answered 200 without a usable token")
+    return value
+
+
+def refused(reply: Reply, method: str, who: Credentials, *, now: float) -> RegistryError:
+    """The error of an answer that is no 200; `now`: seconds since 1970.
+
+    Never NotFound: a missing token service must not be taken for a missing manifest.
+    """
+    secret = who.password or who.identity_token or who.access_token
+    secrets = (who.password, who.identity_token, who.access_token)
+    sent = basic(who.username, secret).removeprefix("Basic ")
+    error = refusal(
+        method, reply.url.with_target(reply.url.path), reply.status, reply.body, secrets=(*secrets, sent)
+    )
+    kind: type[RegistryError] = Denied if reply.status == 403 else Unauthorized
+    advice = None
+    words = f"the token service refused {_name(who)}: {error}"
+    if _fields(reply).get("error") == "invalid_scope":  # RFC 6749, section 5.2
+        kind = WrongScope
+    elif isinstance(error, TokenExpired):
+        kind = TokenExpired
+    elif ago := webtoken.expired_s(secret, now):
+        kind = TokenExpired
+        words = f"{_name(who)} expired {ago:.0f} s ago; {words}"
+        advice = Advice("new-azure-token" if who.access_token else "new-token")
+    return kind(
+        words, advice=advice, status=error.status, codes=error.codes, method=error.method, url=error.url
+    )
+
+
+def _name(who: Credentials) -> str:
+    if who.username:
+        return f"user {who.username!r}"
+    if who.access_token:
+        return "the access token"
+    return "an identity token" if who.identity_token else "an anonymous request"
+
+
+def _fields(reply: Reply) -> dict[str, Any]:
+    try:
+        answer: Any = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _query(service: str, scopes: tuple[str, ...], who: Credentials) -> list[tuple[str, str]]:
@@ -149,9 +262,3 @@ def _oauth_form(service: str, scopes: tuple[str, ...], who: Credentials) -> byte
         grant = {"grant_type": "password", "username": who.username, "password": who.password}
     form = {**grant, "service": service, "client_id": CLIENT_ID, "scope": " ".join(scopes)}
     return urlencode({name: value for name, value in form.items() if value}).encode()
-
-
-def _with_query(realm: str, query: list[tuple[str, str]]) -> str:
-    parts = urlsplit(realm)
-    joined = "&".join(filter(None, (parts.query, urlencode(query))))
-    return urlunsplit(parts._replace(query=joined, fragment=""))

@@ -2,9 +2,8 @@
 
 Rules:
 
-1. Redirects are followed here, one hop at a time, and only the registry's own origin sees ``Authorization``
-   (R4). The final URL then serves every range (R5) until it expires or is refused; one task resolves it anew
-   for all (R6).
+1. Only the registry's own origin sees ``Authorization`` (R4). The URL that a redirect leads to serves every
+   range (R5) until it expires or is refused; one task resolves it anew for all (R6).
 2. Whatever a 206 says is compared with what was asked (R8). Two kinds of lies differ: a wrong place may be
    right the next time, a wrong total means another blob.
 3. When ranges turn out to be unusable here (416 on a tiny blob, a compressed 206, several wrong ones), all
@@ -40,17 +39,20 @@ from crossdock.protocol import endpoints
 from crossdock.protocol.byterange import parse_content_range, range_header, unsatisfied_total
 from crossdock.protocol.contentcoding import AMBIGUOUS, can_decode, coding_of, decoded_start
 from crossdock.protocol.errorcode import MAX_BODY, one_line
-from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, next_hop
+from crossdock.protocol.redirect import REDIRECTS, next_hop
+from crossdock.redact import redact_url
 from crossdock.registry.blobs.expiry import refresh_after, server_time
-from crossdock.transport.redact import redact_url
 
 if TYPE_CHECKING:
     from crossdock.registry.blobs.decoding import DecodingSink
-    from crossdock.registry.client import RegistryClient, Scope
-    from crossdock.transport.base import Exchange, ResponseHead
+    from crossdock.registry.handle import Repository
+    from crossdock.registry.http.reply import Stream
+    from crossdock.transport.base import Exchange, Headers, ResponseHead
+    from crossdock.url import Url
 
 WRONG_RANGES = 3  # wrong 206s in a row after which ranges are not asked for any more
 _WHOLE = (200, 203)
+_IDENTITY = ("Accept-Encoding", "identity")  # offsets have no meaning in encoded bytes (2.3)
 _OVERFLOW = 4096  # bytes; where a body lands that goes on after its end
 # What storage says when a signed URL ran out: 403 (S3, Azure, CloudFront), 401, or 400 (GCS: ExpiredToken).
 _EXPIRED = frozenset({400, 401, 403})
@@ -58,7 +60,7 @@ _EXISTS = (200, 204, *sorted(REDIRECTS))
 _EXISTS_OR_NOT = (*_EXISTS, 404)  # which is no error here, and need not be made one
 
 
-async def blob_exists(client: RegistryClient, repository: str, descriptor: Descriptor, scope: Scope) -> bool:
+async def blob_exists(repository: Repository, descriptor: Descriptor) -> bool:
     """Whether the repository has the blob, with the descriptor's size where the answer states one. # network
 
     A redirect is a yes: distribution redirects only to what it has, and its target is never asked, because
@@ -66,15 +68,15 @@ async def blob_exists(client: RegistryClient, repository: str, descriptor: Descr
     the same: storage, Nexus and narrow rights answer 400, 401, 403, 405 or 500. Raises `TransportError`,
     `RateLimited`, and `ServerBusy` for a server that asks to wait.
     """
-    path = endpoints.blob(repository, descriptor.digest)
+    memory, path = repository.memory, endpoints.blob(repository.path, descriptor.digest)
     # A 500 that stayed through all retries is not waited for again.
-    ok = _EXISTS_OR_NOT if client.memory.answers_blob_head else (*_EXISTS_OR_NOT, 500)
+    ok = _EXISTS_OR_NOT if memory.answers_blob_head else (*_EXISTS_OR_NOT, 500)
     try:
-        reply = await client.request("HEAD", path, scope=scope, ok=ok)
+        reply = await repository.request("HEAD", path, ok=ok)
     except CrossdockError as error:
         if not was_refused(error):
             raise
-        client.memory.answers_blob_head = client.memory.answers_blob_head and not error.__cause__
+        memory.answers_blob_head = memory.answers_blob_head and not error.__cause__
         return False
     if reply.status not in _EXISTS:
         return False
@@ -87,7 +89,7 @@ async def blob_exists(client: RegistryClient, repository: str, descriptor: Descr
 class _Resolved(Struct, frozen=True):
     """Where ranges are read from."""
 
-    url: str  # its query may be a permission
+    url: Url  # its query may be a permission
     is_authorized: bool  # the registry's own origin, which may see Authorization
     refresh_at: float | None  # on the loop's clock; None: no redirect, so nothing that runs out
 
@@ -98,21 +100,14 @@ class _Resolved(Struct, frozen=True):
 class RegistryBlob:
     """`content.BlobSource` of one blob in one repository."""
 
-    def __init__(
-        self,
-        client: RegistryClient,
-        repository: str,
-        descriptor: Descriptor,
-        scope: Scope,
-        *,
-        url: str = "",
-    ) -> None:
+    def __init__(self, repository: Repository, descriptor: Descriptor, *, url: str = "") -> None:
         """`url` is where else the blob is (`foreign`); neither it nor its redirects see ``Authorization``."""
-        self._client = client
+        self._client = repository.client
         self._url = url
-        self._path = endpoints.blob(repository, descriptor.digest)
+        self._path = endpoints.blob(repository.path, descriptor.digest)
+        self._first: Url | None = None  # where the blob is, before redirects
         self._descriptor = descriptor
-        self._scope = scope
+        self._scope = repository.scope
         self._resolved: _Resolved | None = None
         self._resolving = asyncio.Lock()
         self._resolutions = 0  # begun so far
@@ -132,34 +127,32 @@ class RegistryBlob:
             raise ValueError(f"{start}..{stop} is no range of {size} bytes")
         # The whole blob is asked for without Range: the answer is the same, and fewer things can differ.
         ranged = self._ranges and (start, stop) != (0, size)
-        exchange, head, used = await self._answer(range_header(start, stop) if ranged else "")
-        if ranged and await self._is_range_refused(exchange, head, used):
+        reply, used = await self._answer(range_header(start, stop) if ranged else "")
+        if ranged and await self._is_range_refused(reply, used):
             self._ranges = False
-            exchange, head, used = await self._answer("")
+            reply, used = await self._answer("")
         try:
-            return await self._checked(exchange, head, used, start, stop)
+            return await self._checked(reply.exchange, reply.head, used, start, stop)
         except BaseException:
-            exchange.close()
+            reply.exchange.close()
             raise
 
     # -- where from ----------------------------------------------------------------------------------
 
-    async def _answer(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
-        """The answer to ``Range: wanted``. A URL that ran out is replaced once, for all ranges (R6).
+    async def _answer(self, wanted: str) -> tuple[Stream, _Resolved]:
+        """The response to ``Range: wanted``. A URL that ran out is replaced once, for all ranges (R6).
 
-        One that redirects now is replaced as well: zot answers ranges itself and redirects plain requests.
+        One that redirects now is replaced as well: zot serves ranges itself and redirects plain requests.
         """
-        exchange, head, used, is_fresh = await self._ask(wanted, None)
-        ran_out = head.status in _EXPIRED and used.refresh_at is not None
-        if not is_fresh and (ran_out or head.status in REDIRECTS):
-            await _read_away(exchange)
-            exchange, head, used, _ = await self._ask(wanted, used)
-        return exchange, head, used
+        reply, used, is_fresh = await self._ask(wanted, None)
+        ran_out = reply.status in _EXPIRED and used.refresh_at is not None
+        if not is_fresh and (ran_out or reply.status in REDIRECTS):
+            await reply.discard()
+            reply, used, _ = await self._ask(wanted, used)
+        return reply, used
 
-    async def _ask(
-        self, wanted: str, refused: _Resolved | None
-    ) -> tuple[Exchange, ResponseHead, _Resolved, bool]:
-        """One answer, where from, and whether that was resolved just now. `refused` must not be asked."""
+    async def _ask(self, wanted: str, refused: _Resolved | None) -> tuple[Stream, _Resolved, bool]:
+        """A response, where from, and whether that was resolved just now. `refused` must not be used."""
         resolved = self._resolved
         if resolved is None or resolved is refused or self._is_stale(resolved):
             begun = self._resolutions
@@ -168,65 +161,48 @@ class RegistryBlob:
                     if self._unresolved is not None and self._resolutions > begun:
                         # Begun while we waited. Thirty tasks that time out one after the other take minutes.
                         raise self._unresolved
-                    return *await self._resolve(wanted), True  # whose answer is this range's own
+                    return *await self._resolve(wanted), True  # whose response is this range's own
                 resolved = self._resolved
                 assert resolved is not None
-        return *await self._fetch(resolved.url, resolved.is_authorized, wanted), resolved, False
+        scope = self._scope if not self._url else None
+        return (
+            await self._client.open(resolved.url, scope=scope, headers=_headers(wanted), follow=False),
+            resolved,
+            False,
+        )
 
-    async def _resolve(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
-        """Follow the registry's redirects to an answer, and remember where it came from if it is of use."""
+    async def _resolve(self, wanted: str) -> tuple[Stream, _Resolved]:
+        """Follow the registry's redirects to a response, and remember where it came from if it is of use."""
         self._resolutions += 1
         try:
-            resolved = await self._follow(wanted)
+            reply = await self._open(wanted)
         except TransportError as error:
             self._unresolved = error
             raise
         self._unresolved = None
-        return resolved
-
-    async def _follow(self, wanted: str) -> tuple[Exchange, ResponseHead, _Resolved]:
-        registry_url = await self._client.base_url()
-        url, is_authorized, is_redirected = registry_url + self._path, True, False
-        if self._url:
-            url, is_authorized = self._elsewhere(url, registry_url), False
-        for _ in range(MAX_HOPS + 1):
-            exchange, head = await self._fetch(url, is_authorized, wanted)
-            if head.status not in REDIRECTS:
-                break
-            await _read_away(exchange)
-            try:
-                hop = next_hop(
-                    url, head.get("location"), registry_url=registry_url, inside=self._client.is_inside
-                )
-            except RedirectRefused as error:
-                raise RedirectRefused(f"GET {redact_url(url)}: {error}") from None
-            url, is_authorized, is_redirected = hop.url, hop.authorized and not self._url, True
-        else:
-            raise RedirectRefused(f"GET {redact_url(url)}: more than {MAX_HOPS} redirects for one blob")
+        own = reply.url.origin == self._client.origin and not self._url
         refresh_at = None
-        if is_redirected:
-            now = server_time(head.get("date"), time.time())
-            refresh_at = asyncio.get_running_loop().time() + refresh_after(url, now)
-        resolved = _Resolved(url, is_authorized, refresh_at)
-        if head.status in (*_WHOLE, 206):
+        if reply.url != self._first:
+            now = server_time(reply.head.get("date"), time.time())
+            refresh_at = asyncio.get_running_loop().time() + refresh_after(reply.url, now)
+        resolved = _Resolved(reply.url, own, refresh_at)
+        if reply.status in (*_WHOLE, 206):
             self._resolved = resolved
-        return exchange, head, resolved
+        return reply, resolved
 
-    def _elsewhere(self, path: str, registry_url: str) -> str:
+    async def _open(self, wanted: str) -> Stream:
+        if self._first is None:
+            blob = (await self._client.base_url()).with_target(self._path)
+            self._first = self._elsewhere(blob) if self._url else blob
+        scope = self._scope if not self._url else None
+        return await self._client.open(self._first, scope=scope, headers=_headers(wanted))  # network
+
+    def _elsewhere(self, blob: Url) -> Url:
         """The layer's own URL, by the rules of redirects: the registry served the manifest that names it."""
         try:
-            return next_hop(path, self._url, registry_url=registry_url).url
+            return next_hop(blob, self._url, registry=blob.origin)
         except RedirectRefused as error:
-            raise RedirectRefused(f"the layer's URL {redact_url(self._url)} is not asked: {error}") from None
-
-    async def _fetch(self, url: str, is_authorized: bool, wanted: str) -> tuple[Exchange, ResponseHead]:
-        headers = [("Accept-Encoding", "identity")]  # offsets have no meaning in encoded bytes (2.3)
-        if wanted:
-            headers.append(("Range", wanted))
-        scope = self._scope if is_authorized else None
-        return await self._client.fetch(  # network
-            "GET", url, scope=scope, headers=headers, as_guest=not self._url
-        )
+            raise RedirectRefused(f"the layer's URL {redact_url(self._url)} is not used: {error}") from None
 
     def _is_stale(self, resolved: _Resolved) -> bool:
         now = asyncio.get_running_loop().time()
@@ -234,13 +210,14 @@ class RegistryBlob:
 
     # -- what came -----------------------------------------------------------------------------------
 
-    async def _is_range_refused(self, exchange: Exchange, head: ResponseHead, used: _Resolved) -> bool:
-        """Whether the blob must be asked for again without a range (R2, R11). Then `exchange` is over."""
+    async def _is_range_refused(self, reply: Stream, used: _Resolved) -> bool:
+        """Whether the blob must be requested again without a range (R2, R11). Then `reply` is over."""
+        head = reply.head
         if head.status == 206 and _encoding(head):
-            exchange.close()  # unread: it may be large
+            reply.exchange.close()  # unread: it may be large
             return True
         if head.status == 416 or (head.status == 400 and used.refresh_at is not None):
-            await _read_away(exchange)
+            await reply.discard()
             total = unsatisfied_total(head.get("content-range"))
             if total is not None and total != self._descriptor.size:
                 raise self._other_size(total, used.url)
@@ -280,12 +257,12 @@ class RegistryBlob:
         if head.content_length is None:
             return ""
         raise ProtocolError(
-            f"GET {redact_url(exchange.url)}: answered in {one_line(coding)} though identity was asked for",
+            f"GET {exchange.url}: answered in {one_line(coding)} though identity was asked for",
             retryable=False,
             advice=Advice("turn-off-compression"),
         )
 
-    def _check_range(self, url: str, head: ResponseHead, start: int, stop: int) -> None:
+    def _check_range(self, url: Url, head: ResponseHead, start: int, stop: int) -> None:
         """A 206 carries exactly what was asked of exactly this blob, or nothing of it is used (R8)."""
         stated = head.get("content-range")
         given = parse_content_range(stated)
@@ -301,16 +278,16 @@ class RegistryBlob:
             self._ranges = False
         length = "" if fits else f" and {'multipart' if is_multipart else head.content_length} bytes"
         raise ProtocolError(
-            f"GET {redact_url(url)}: bytes {start}-{stop - 1} were asked for, "
+            f"GET {url}: bytes {start}-{stop - 1} were asked for, "
             f"answered was {one_line(stated) or 'no Content-Range'}{length}",
             method="GET",
-            url=redact_url(url),
+            url=str(url),
         )
 
-    def _other_size(self, stated: int, url: str) -> SizeMismatch:
+    def _other_size(self, stated: int, url: Url) -> SizeMismatch:
         expected = self._descriptor.size
         return SizeMismatch(
-            f"GET {redact_url(url)}: the source states {stated} bytes for {self._descriptor.digest}, "
+            f"GET {url}: the source states {stated} bytes for {self._descriptor.digest}, "
             f"its manifest {expected}",
             expected=expected,
             received=stated,
@@ -363,7 +340,7 @@ class RegistryBody:
     async def _decode(self, sink: ByteSink) -> int:
         from crossdock.registry.blobs.decoding import DecodingSink  # few proxies compress layers
 
-        url, length = redact_url(self._exchange.url), self._head.content_length
+        url, length = str(self._exchange.url), self._head.content_length
         self._decoding = DecodingSink(sink, self._coding, self._descriptor, url, length)
         await self._exchange.receive(self._decoding)
         return await self._decoding.finish()
@@ -383,7 +360,7 @@ class RegistryBody:
     def _mismatch(self, count: int) -> CrossdockError:
         """A body that ends by its last chunk is the source's word; any other end may be an accident."""
         expected = self._stop - self._start
-        url = redact_url(self._exchange.url)
+        url = str(self._exchange.url)
         is_whole = expected == self._descriptor.size
         if is_whole and (count > expected or self._head.get("transfer-encoding") or self._coding):
             encoding = "" if self._coding else _encoding(self._head)
@@ -425,10 +402,5 @@ def _encoding(head: ResponseHead) -> str:
     return coding_of(head.get("content-encoding"))
 
 
-async def _read_away(exchange: Exchange) -> None:
-    """Take the small body of an answer that is of no use, so that its connection can be used again."""
-    try:
-        with suppress(TransportError, LimitExceeded):
-            await exchange.read(MAX_BODY)
-    finally:
-        exchange.close()
+def _headers(wanted: str) -> Headers:
+    return (_IDENTITY, ("Range", wanted)) if wanted else (_IDENTITY,)

@@ -6,13 +6,15 @@ Known are the signatures of S3 (versions 4 and 2), Google Cloud Storage (both), 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
+
+from crossdock.url import Url
 
 MARGIN_S = 30.0  # a range that is asked for now must still be allowed to begin
 LONGEST_S = 240.0  # URLs without a stated end: GHCR's live about five minutes (stargz-snapshotter#167)
 
 
-def refresh_after(url: str, now: float) -> float:
+def refresh_after(url: Url, now: float) -> float:
     """Seconds from `now` after which `url` should be resolved again.
 
     `now` is the time of the server that signed, as near as it is known. An end in the past means that the
@@ -25,9 +27,9 @@ def refresh_after(url: str, now: float) -> float:
     return min(LONGEST_S, max(left - MARGIN_S, left / 2))
 
 
-def expires_at(url: str) -> float | None:
+def expires_at(url: Url) -> float | None:
     """When the URL's signature ends, in seconds since the epoch; None when its query does not say."""
-    query = {key.lower(): value for key, value in parse_qsl(urlsplit(url).query)}
+    query = {key.lower(): value for key, value in parse_qsl(url.query)}
     try:
         for vendor in ("amz", "goog"):
             if f"x-{vendor}-expires" in query:

@@ -22,7 +22,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.registry.blobs.blob import RegistryBlob, RegistryBody
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Scope
+    from crossdock.registry.handle import Repository
 
 MOST_URLS = 8  # real layers list one or two
 _NEXT = (RegistryError, TransportError, RedirectRefused, ContentError)  # what another place may do better
@@ -31,9 +31,9 @@ _NEXT = (RegistryError, TransportError, RedirectRefused, ContentError)  # what a
 class ForeignBlob:
     """`content.BlobSource` of a foreign layer. The first place that answers serves all of its ranges."""
 
-    def __init__(self, client: RegistryClient, repository: str, descriptor: Descriptor, scope: Scope) -> None:
+    def __init__(self, repository: Repository, descriptor: Descriptor) -> None:
         urls = ("", *descriptor.urls[:MOST_URLS])
-        self._places = [RegistryBlob(client, repository, descriptor, scope, url=url) for url in urls]
+        self._places = [RegistryBlob(repository, descriptor, url=url) for url in urls]
         self._chosen: RegistryBlob | None = None
         self._choosing = asyncio.Lock()
 

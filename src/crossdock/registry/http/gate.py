@@ -15,8 +15,9 @@ from collections.abc import Mapping
 
 from crossdock.activity import CURRENT
 from crossdock.errors import Advice, RateLimited
-from crossdock.protocol.redirect import Origin, origin, show_origin
-from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, Clock, RetryPolicy, retry_after
+from crossdock.options import NetworkOptions
+from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, Clock, retry_after
+from crossdock.url import Origin
 
 CONTROL_CONCURRENCY = 32  # small requests to one host at once, to begin with: a third of the pool
 MOST_CONTROL_CONCURRENCY = 64  # two thirds of it: the rest is for blobs
@@ -28,10 +29,12 @@ _THROTTLING = frozenset({429, 503})
 class HostGate:
     """The gate of one host."""
 
-    def __init__(self, name: str, clock: Clock, concurrency: int = CONTROL_CONCURRENCY) -> None:
+    def __init__(
+        self, name: str, clock: Clock, network: NetworkOptions, concurrency: int = CONTROL_CONCURRENCY
+    ) -> None:
         self._name = name
         self._clock = clock
-        self._policy = RetryPolicy(clock)
+        self._network = network
         self._slots = asyncio.Semaphore(concurrency)
         self._limit = concurrency
         self._surplus = 0  # places that `leave` takes away, since the limit fell
@@ -57,6 +60,11 @@ class HostGate:
             self._surplus -= 1
         else:
             self._slots.release()
+
+    @property
+    def is_closed(self) -> bool:
+        """It was closed at some time, and may still be: `wait` finds out."""
+        return self._opens_at > 0
 
     async def wait(self) -> None:
         """Return when the gate is open. Raises `RateLimited` when it stays closed for too long to wait."""
@@ -96,8 +104,8 @@ class HostGate:
         if asked is not None:
             self.close_for(asked)
         elif status == 429 and self._opens_at <= self._clock.monotonic():  # else sent before it was closed
-            self.close_for(self._policy.delay(self._refusals))
             self._refusals += 1
+            self.close_for(self._network.backoff_s(self._refusals, self._clock.random()))
 
     def _grow(self) -> None:
         self._answers += 1
@@ -121,14 +129,14 @@ class HostGate:
 class Gates:
     """The gates of every host that one client talks to."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, network: NetworkOptions) -> None:
         self._clock = clock
+        self._network = network
         self._gates: dict[Origin, HostGate] = {}
 
-    def of(self, url: str) -> HostGate:
-        """The gate of the URL's origin."""
-        key = origin(url)
-        gate = self._gates.get(key)
+    def of(self, origin: Origin) -> HostGate:
+        """The gate of an origin."""
+        gate = self._gates.get(origin)
         if gate is None:
-            gate = self._gates[key] = HostGate(show_origin(key), self._clock)
+            gate = self._gates[origin] = HostGate(str(origin), self._clock, self._network)
         return gate

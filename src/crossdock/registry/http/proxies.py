@@ -22,7 +22,7 @@ from crossdock.errors import (
     InvalidOption,
 )
 from crossdock.protocol.redirect import is_loopback
-from crossdock.transport.origin import PROXY_PORTS
+from crossdock.transport.route import PROXY_PORTS
 
 
 class ProxySettings(Struct, frozen=True):

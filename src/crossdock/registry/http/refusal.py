@@ -19,8 +19,9 @@ from crossdock.errors import (
 )
 from crossdock.protocol.errorcode import ErrorBody, one_line, parse_error
 from crossdock.protocol.redirect import REDIRECTS, RESENT
+from crossdock.redact import redact_text, redact_url
 from crossdock.registry.http.retry import MAX_RETRY_AFTER_S
-from crossdock.transport.redact import redact_text, redact_url
+from crossdock.url import Url
 
 EXPIRED = frozenset({400, 403})
 """What registries answer besides 401 when a login or token has run out; the body says that it is this."""
@@ -65,7 +66,7 @@ def hide_secrets(text: str, secrets: Iterable[str]) -> str:
 
 def refusal(
     method: str,
-    url: str,
+    url: Url,
     status: int,
     body: bytes,
     *,
@@ -83,7 +84,7 @@ def refusal(
     """
     known = tuple(secrets)
     said = parse_error(body, lambda text: hide_secrets(text, known))
-    shown_url = redact_url(url)
+    shown_url = str(url)
     words = said.message or _REASONS.get(status, "unexpected answer")
     if status in REDIRECTS:  # its body is a page about the Location
         words = f"redirected to {one_line(redact_url(location))}" if location else "redirected to nowhere"
@@ -97,7 +98,7 @@ def refusal(
     if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:
         retryable = False
         words += f" (the server asks to wait {retry_after:.0f} s)"
-    return (kind or _kind(method, url, status, said))(
+    return (kind or _kind(method, url.path, status, said))(
         f"{method} {shown_url}: {status}{codes}: {words}",
         advice=Advice("proxy-login") if status == 407 else advice,
         retryable=retryable,
@@ -110,7 +111,7 @@ def refusal(
     )
 
 
-def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., RegistryError]:
+def _kind(method: str, path: str, status: int, said: ErrorBody) -> Callable[..., RegistryError]:
     if said.is_rate_limit(status):
         return RateLimited
     if status in EXPIRED and said.is_expired:
@@ -127,6 +128,6 @@ def _kind(method: str, url: str, status: int, said: ErrorBody) -> Callable[..., 
         return ServerBusy
     if status in _UNSUPPORTED or "UNSUPPORTED" in said.codes:
         return Unsupported
-    if method in _SENDING and "/blobs/uploads" in url:
+    if method in _SENDING and "/blobs/uploads" in path:
         return UploadRejected
     return RegistryError

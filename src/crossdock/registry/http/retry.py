@@ -1,8 +1,7 @@
-"""When to ask again, and how long to wait before.
+"""Time, and what servers say of it: ``Retry-After``.
 
-Two delays exist. The server's own (``Retry-After``) is obeyed in full and shared by every request to the host
-(`gate.HostGate`). Without one, each request backs off by itself: exponential with full jitter, so that
-many requests that failed together do not come back together.
+A delay that the server names is waited for in full, by every request to the host (`gate.HostGate`). Without
+one, each request backs off by itself, as `options.NetworkOptions.delay_after` says.
 """
 
 from __future__ import annotations
@@ -11,26 +10,14 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC
-from typing import TypeVar
 
-from msgspec import Struct
-
-from crossdock.errors import CrossdockError, DigestMismatch, RetriesExhausted, SizeMismatch
-from crossdock.options import NetworkOptions
-
-FIRST_DELAY_S = 0.5
-MAX_DELAY_S = 30.0
 MAX_RETRY_AFTER_S = 900.0
-"""The longest ``Retry-After`` that is waited for. Above it the error is raised at once, with what the server
-asked: a copy that sleeps for hours (Docker Hub's window is six) helps nobody, and a CI job would be
-killed."""
+"""The longest ``Retry-After`` that is waited for. Above it the error is raised at once, with the server's
+value: a copy that sleeps for hours (Docker Hub's window is six) is of no use."""
 
-
-_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]+)?")
-
-Result = TypeVar("Result")
+_SECONDS = r"[0-9]{1,10}(\.[0-9]+)?"
 
 
 class Clock:
@@ -53,77 +40,6 @@ class Clock:
         return random.random()
 
 
-class RetryPolicy(Struct, frozen=True):
-    """Full jitter: anything up to ``first × 2**attempt`` seconds, at most ``cap``."""
-
-    clock: Clock
-    first: float = FIRST_DELAY_S
-    cap: float = MAX_DELAY_S
-
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait after failed try number `attempt` (the first is 0)."""
-        return self.clock.random() * min(self.cap, self.first * 2.0 ** min(attempt, 32))
-
-
-class Retrier:
-    """Repeats what may pass: up to ``network.retries`` tries after the first."""
-
-    def __init__(
-        self, clock: Clock, network: NetworkOptions, on_retry: Callable[[str, str], None] | None
-    ) -> None:
-        """`on_retry` is told ``(operation, reason)`` before each repetition."""
-        self._clock = clock
-        self._policy = RetryPolicy(clock)
-        self._network = network
-        self._on_retry = on_retry
-
-    async def run(self, operation: Callable[[], str], attempt: Callable[[], Awaitable[Result]]) -> Result:
-        """The result of `attempt`. An error that is not retryable ends it; the last of several retryable ones
-        is raised in `RetriesExhausted`, which no level above repeats again.
-        """
-        failures: list[CrossdockError] = []
-        while True:
-            try:
-                return await attempt()
-            except CrossdockError as error:
-                if not error.retryable:
-                    raise
-                failures.append(error)
-                if len(failures) > self._network.retries_after(error):
-                    if len(failures) == 1:
-                        raise
-                    raise _exhausted(failures) from error
-            await self._pause(operation, failures)
-
-    async def once_more(
-        self, operation: Callable[[], str], attempt: Callable[[], Awaitable[Result]]
-    ) -> Result:
-        """The result of `attempt`, made a second time when it met wrong bytes: they may be damage."""
-        try:
-            return await attempt()
-        except (DigestMismatch, SizeMismatch) as error:
-            self.note(operation(), error)
-        return await attempt()
-
-    def note(self, operation: str, error: BaseException) -> None:
-        """Tell of a repetition that the caller makes itself."""
-        if self._on_retry is not None:
-            self._on_retry(operation, str(error))
-
-    async def _pause(self, operation: Callable[[], str], failures: Sequence[CrossdockError]) -> None:
-        error = failures[-1]
-        self.note(operation(), error)
-        if getattr(error, "retry_after", None) is None:  # else the host's gate makes everyone wait
-            await self._clock.sleep(self._policy.delay(len(failures) - 1))
-
-
-def _exhausted(failures: Sequence[CrossdockError]) -> RetriesExhausted:
-    last = failures[-1]
-    return RetriesExhausted(
-        f"{last} (gave up after {len(failures)} tries)", advice=last.advice, attempts=tuple(failures)
-    )
-
-
 def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
     """Seconds that ``Retry-After`` asks for: a number or an HTTP-date (RFC 9110 section 10.2.3). None: not
     given.
@@ -134,7 +50,7 @@ def retry_after(headers: Mapping[str, str], wall: float) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if not value:
         return None
-    if _SECONDS.fullmatch(value):
+    if re.fullmatch(_SECONDS, value):
         return float(value)
     from email.utils import parsedate_to_datetime  # seldom needed, and a good part of a start-up
 

@@ -13,13 +13,13 @@ from crossdock.errors import (
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.registry.blobs.blob import blob_exists
-from crossdock.transport.redact import redact_url
+from crossdock.url import Url
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Scope
+    from crossdock.registry.handle import Repository
 
 
-def check_stated(expected: Digest, stated: str, url: str) -> None:
+def check_stated(expected: Digest, stated: str, url: Url) -> None:
     """Raises `DigestMismatch` when the target names what it took by another digest of the same kind.
 
     `stated` is its ``Docker-Content-Digest``.
@@ -30,19 +30,19 @@ def check_stated(expected: Digest, stated: str, url: str) -> None:
         return
     if actual.algorithm == expected.algorithm and actual != expected:
         raise DigestMismatch(
-            f"PUT {redact_url(url)}: the target names the blob {expected} as {actual}",
+            f"PUT {url}: the target names the blob {expected} as {actual}",
             advice=Advice("report", "the target, or a proxy before it, does not keep what it was sent"),
             expected=expected,
             actual=actual,
         )
 
 
-async def check_kept(client: RegistryClient, repository: str, descriptor: Descriptor, scope: Scope) -> None:
+async def check_kept(repository: Repository, descriptor: Descriptor) -> None:
     """Raises `UploadRejected` when a blob was accepted and is not there, as crane's registry on disk does.
 
     # network
     """
-    if not await blob_exists(client, repository, descriptor, scope):
+    if not await blob_exists(repository, descriptor):
         algorithm = descriptor.digest.algorithm
         raise UploadRejected(
             f"the target accepted {descriptor.digest} and does not have it",

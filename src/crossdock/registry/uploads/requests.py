@@ -19,14 +19,15 @@ from crossdock.protocol.cookies import SessionCookies
 from crossdock.protocol.headers import HeaderLookup
 from crossdock.protocol.redirect import next_hop
 from crossdock.registry.blobs.blob import blob_exists
-from crossdock.transport.redact import redact_url
+from crossdock.url import Url
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Reply, Scope
+    from crossdock.registry.client import Reply
+    from crossdock.registry.handle import Repository
 
 CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; a registry drops it by itself in the end
 _OPENED = (200, 201, 202)
-_BINARY = {"Content-Type": "application/octet-stream"}  # zot answers 415 without it
+_BINARY = (("Content-Type", "application/octet-stream"),)  # zot answers 415 without it
 _ASKED = (200, 202, 204)
 _DROPPED = (200, 202, 204, 404)
 _STALE = 416  # distribution 3, to a DELETE by another `_state` than that of the bytes it holds: ask for it
@@ -36,11 +37,9 @@ _DROP_PAUSES_S = (0.1, 0.4, 1.0)  # a request that was cut may still be on its w
 class UploadRequests:
     """What is asked of one repository about one blob's way up, but for the bytes themselves."""
 
-    def __init__(self, client: RegistryClient, repository: str, descriptor: Descriptor, scope: Scope) -> None:
-        self._client = client
+    def __init__(self, repository: Repository, descriptor: Descriptor) -> None:
         self._repository = repository
         self._descriptor = descriptor
-        self._scope = scope
         self._opening: asyncio.Task[Reply] | None = None
         self.cookies = SessionCookies()
         self.is_begun = False
@@ -48,16 +47,16 @@ class UploadRequests:
 
     def prepare(self) -> None:
         """Send the POST for a session now; `open` waits for its answer."""
-        self._begin(endpoints.uploads(self._repository, self._descriptor.digest.algorithm), b"", _OPENED)
+        self._begin(endpoints.uploads(self._repository.path, self._descriptor.digest.algorithm), b"", _OPENED)
 
     async def open(self) -> Reply:
         """The answer that opened a session, with its Location. # network"""
-        path = endpoints.uploads(self._repository, self._descriptor.digest.algorithm)
+        path = endpoints.uploads(self._repository.path, self._descriptor.digest.algorithm)
         return checked(await self._post(path, b"", _OPENED))
 
     async def post_whole(self, data: bytes) -> Reply:
         """The answer, 201 or 202, to one POST with the blob in it (U18). One try. # network"""
-        path = endpoints.single_post(self._repository, self._descriptor.digest)
+        path = endpoints.single_post(self._repository.path, self._descriptor.digest)
         return await self._post(path, data, (201, 202), retry=False)
 
     async def late_answer(self) -> Reply | None:
@@ -72,11 +71,12 @@ class UploadRequests:
         location = reply.headers.get("Location", "").partition("?")[0]
         return bool(location) and not location.endswith(self._descriptor.digest)
 
-    async def ask(self, url: str) -> tuple[int, HeaderLookup]:
+    async def ask(self, location: str) -> tuple[int, HeaderLookup]:
         """Status and headers of the session's state; status 0 when there was no answer. # network"""
+        url = Url.parse(location)
         try:
-            reply = await self._client.request(
-                "GET", url, scope=self._scope, headers=dict(self.cookies.headers_for(url)), ok=_ASKED
+            reply = await self._repository.request(
+                "GET", url, headers=self.cookies.headers_for(url), ok=_ASKED
             )
         except CrossdockError as error:
             return getattr(error, "status", 0), {}
@@ -86,23 +86,22 @@ class UploadRequests:
         """DELETE a session (U17); its failure changes nothing. # network"""
         if not location:
             return
+        url = Url.parse(location)
         with suppress(CrossdockError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 for pause in _DROP_PAUSES_S:
-                    if (await self._tidy("DELETE", location, (*_DROPPED, _STALE))).status != _STALE:
+                    if (await self._tidy("DELETE", url, (*_DROPPED, _STALE))).status != _STALE:
                         return
                     await asyncio.sleep(pause)
-                    newest = (await self._tidy("GET", location, _ASKED)).headers.get("Location", "")
-                    registry_url = await self._client.base_url()
-                    location = next_hop(location, newest, registry_url=registry_url).url
-                await self._tidy("DELETE", location, _DROPPED)
+                    newest = (await self._tidy("GET", url, _ASKED)).headers.get("Location", "")
+                    url = next_hop(url, newest, registry=self._repository.client.origin)
+                await self._tidy("DELETE", url, _DROPPED)
 
-    async def _tidy(self, method: str, url: str, ok: Collection[int]) -> Reply:
-        return await self._client.request(
+    async def _tidy(self, method: str, url: Url, ok: Collection[int]) -> Reply:
+        return await self._repository.request(
             method,
             url,
-            scope=self._scope,
-            headers=dict(self.cookies.headers_for(url)),
+            headers=self.cookies.headers_for(url),
             ok=ok,
             timeout=CANCEL_TIMEOUT_S,
             retry=False,
@@ -111,7 +110,7 @@ class UploadRequests:
     async def look(self) -> bool:
         """Whether the target has the blob, as far as it says so. # network"""
         try:
-            return await blob_exists(self._client, self._repository, self._descriptor, self._scope)
+            return await blob_exists(self._repository, self._descriptor)
         except CrossdockError:
             return False
 
@@ -120,11 +119,10 @@ class UploadRequests:
     ) -> asyncio.Task[Reply]:
         self.is_begun = True
         self._opening = asyncio.ensure_future(
-            self._client.request(
+            self._repository.request(
                 "POST",
                 path,
-                scope=self._scope,
-                headers=_BINARY if body else None,
+                headers=_BINARY if body else (),
                 body=body,
                 ok=ok,
                 retry=retry,
@@ -149,5 +147,5 @@ class UploadRequests:
 def checked(reply: Reply) -> Reply:
     """The answer that opened a session. Raises `ProtocolError` when it does not say which."""
     if not reply.headers.get("Location", ""):
-        raise ProtocolError(f"POST {redact_url(reply.url)}: an upload was opened without a Location")
+        raise ProtocolError(f"POST {reply.url}: an upload was opened without a Location")
     return reply

@@ -41,11 +41,11 @@ from crossdock.protocol.upload import Ask, Done, Look, Open, Send, Upload, Verdi
 from crossdock.registry.uploads.kept import check_kept, check_stated
 from crossdock.registry.uploads.pace import PATIENCE, Idle, Pace
 from crossdock.registry.uploads.requests import CANCEL_TIMEOUT_S, UploadRequests, checked
-from crossdock.transport.redact import redact_url
+from crossdock.url import Url
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient, Reply, Scope
-    from crossdock.registry.memory import HostMemory
+    from crossdock.registry.client import Reply
+    from crossdock.registry.handle import Repository
     from crossdock.transport.base import Exchange, Pipe
 
 _AGAIN = "the upload starts again at byte 0, in a new session: "
@@ -61,25 +61,22 @@ class RegistryUpload:
 
     def __init__(
         self,
-        client: RegistryClient,
-        repository: str,
+        repository: Repository,
         descriptor: Descriptor,
-        scope: Scope,
-        memory: HostMemory,
         opened: Reply | None = None,
         *,
         chunk_size: int | None = None,
         log: SessionLog | None = None,
         saved: SavedSession | None = None,
     ) -> None:
+        client = repository.client
         self._client = client
         self._repository = repository
         self._descriptor = descriptor
-        self._scope = scope
-        self._memory = memory
+        self._scope = repository.scope
+        self._memory = repository.memory
         self._opened = opened
-        self._registry_url = ""
-        self._requests = UploadRequests(client, repository, descriptor, scope)
+        self._requests = UploadRequests(repository, descriptor)
         self._exchange: Exchange | None = None
         self._offset = 0
         self._begun_at = 0  # where the request under way starts in the blob
@@ -94,7 +91,7 @@ class RegistryUpload:
         self._upload = Upload(
             descriptor.digest,
             descriptor.size,
-            memory.rules_for(descriptor.size, chunk_size),
+            repository.memory.rules_for(descriptor.size, chunk_size),
             retries=client.network.retries,
             resolve=self._resolve,
         )
@@ -123,9 +120,9 @@ class RegistryUpload:
         saved = self._saved
         if saved is None:
             return 0, ""
-        self._registry_url = await self._client.base_url()
+        base = await self._client.base_url()
         try:
-            location = self._resolve(self._registry_url, saved.location)  # it comes from a file
+            location = self._resolve(base.text, saved.location)  # it comes from a file
         except TransportError as error:
             return 0, f"{_AGAIN}{error}"
         self._upload.take_up(location, saved.acknowledged, saved.chunk_size, trust_range=saved.trust_range)
@@ -135,7 +132,7 @@ class RegistryUpload:
         if self._opened is not None:
             unused, self._opened = self._opened, None
             with suppress(TransportError):
-                await self._requests.drop(self._resolve(unused.url, unused.headers.get("Location", "")))
+                await self._requests.drop(self._resolve(unused.url.text, unused.headers.get("Location", "")))
         self._offset = found.offset
         self._tell_log()
         return found.offset, f"{found.lost} bytes that it had are not there any more" if found.lost else ""
@@ -201,8 +198,8 @@ class RegistryUpload:
             await self._finish(self._client.network.commit_timeout)
         self._memory.learn(self._upload)
         if self._descriptor.digest.algorithm != "sha256":
-            await check_kept(self._client, self._repository, self._descriptor, self._scope)
-        self._memory.contents.add(self._repository, self._descriptor)
+            await check_kept(self._repository, self._descriptor)
+        self._memory.contents.add(self._repository.path, self._descriptor)
 
     async def cancel(self) -> None:
         """Drop the session at the target. Never raises an error; bounded in time; nothing after `commit`."""
@@ -267,12 +264,13 @@ class RegistryUpload:
         self._upload.shorten(self._pace.most(self._offset, ready))
         send = self._sending()
         self._begun_at = send.start
+        url = Url.parse(send.url)
         try:
             self._exchange = await self._client.start(
                 send.method,
-                send.url,
+                url,
                 scope=self._scope,
-                headers=(*send.headers, *self._requests.cookies.headers_for(send.url)),
+                headers=(*send.headers, *self._requests.cookies.headers_for(url)),
                 content_length=send.stop - send.start,
             )
         except TransportError as error:
@@ -294,18 +292,18 @@ class RegistryUpload:
         self._left = None
         send, waited_s = self._sending(), self._client.network.timeout * PATIENCE
         error = TransportError(
-            f"{send.method} {redact_url(send.url)}: given up after {sent} of {send.stop - send.start} bytes:"
+            f"{send.method} {Url.parse(send.url)}: given up after {sent} of {send.stop - send.start} bytes:"
             f" the source kept it waiting for {waited_s:g} s"
         )
         await self._settle(self._upload.left(), error)
 
     async def _open(self) -> None:
-        self._registry_url = await self._client.base_url()
+        await self._client.base_url()
         reply, self._opened = self._opened, None
         reply = checked(reply) if reply is not None else await self._requests.open()
         self._requests.cookies.clear()
         self._requests.cookies.keep(reply.url, reply.headers.getall("Set-Cookie"))
-        self._upload.opened(reply.headers, reply.url)
+        self._upload.opened(reply.headers, reply.url.text)
         if self._log is not None:
             upload = self._upload
             self._log.opened(upload.location, upload.chunk_size, trust_range=upload.trust_range)
@@ -351,6 +349,7 @@ class RegistryUpload:
         """Read the answer to the request under way. `early` bytes were written but not counted. # network"""
         assert self._exchange is not None
         exchange, send = self._exchange, self._sending()
+        url = exchange.url
         sent = self._offset - send.start + early
         try:
             head = await exchange.response(timeout)
@@ -364,20 +363,18 @@ class RegistryUpload:
             return
         finally:
             self._close_exchange()
-        self._requests.cookies.keep(send.url, (value for name, value in head.headers if name == "set-cookie"))
+        self._requests.cookies.keep(url, (value for name, value in head.headers if name == "set-cookie"))
         refusal = None
         if not 200 <= head.status < 300:
-            self._client.throttle(send.url, head.status, head.headers)
-            refusal = self._client.error_from(
-                head.status, head.headers, body, send.method, send.url, self._scope
-            )
+            self._client.throttle(url.origin, head.status, head.headers)
+            refusal = self._client.error_from(head.status, head.headers, body, send.method, url, self._scope)
         elif send.final:
-            check_stated(self._descriptor.digest, head.get("docker-content-digest"), send.url)
+            check_stated(self._descriptor.digest, head.get("docker-content-digest"), url)
         status = _meaning(head.status, refusal)
         try:
             verdict = self._upload.answered(status, head, sent, refusal.codes if refusal else ())
         except RedirectRefused as error:
-            raise RedirectRefused(f"{send.method} {redact_url(send.url)}: {error}") from None
+            raise RedirectRefused(f"{send.method} {url}: {error}") from None
         if status == 401 and verdict is Verdict.AGAIN:
             await self._client.renew(self._scope, exchange.authorization, head.headers)
         await self._settle(verdict, refusal, early)
@@ -404,7 +401,7 @@ class RegistryUpload:
             is_repeated = self._offset == self._begun_at and not isinstance(self._upload.step, Done)
             if is_repeated and error is not None and not isinstance(error, Unauthorized):
                 # Nothing needs to be given again, so the engine, which counts interruptions, does not see it.
-                self._client.note_retry("push blob", error)
+                self._repository.note_retry("push blob", error)
         else:
             self._interrupt(error)
 
@@ -460,7 +457,7 @@ class RegistryUpload:
         return self._upload.step
 
     def _resolve(self, base: str, location: str) -> str:
-        return next_hop(base, location, registry_url=self._registry_url).url
+        return next_hop(Url.parse(base), location, registry=self._client.origin).text
 
 
 def _meaning(status: int, refusal: RegistryError | None) -> int:

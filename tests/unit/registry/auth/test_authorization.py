@@ -22,6 +22,7 @@ from crossdock.errors import (
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.registry.auth.tokens import check_realm
 from crossdock.registry.client import NONE, Scope
+from crossdock.url import Url
 from crossdock_testing.tokens import ANONYMOUS, TokenServer
 from unit.registry.http.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
@@ -87,7 +88,9 @@ async def test_basic_is_sent_after_the_first_demand_and_then_always(registry: Sc
 async def test_nothing_is_sent_to_a_registry_that_demands_nothing(registry: ScriptedServer) -> None:
     async with ClientUnderTest(registry.host, credentials=BOB) as client:
         await client.request("GET", "/v2/x", scope=PULL)
-        exchange = await client.start("PUT", f"{registry.url}/v2/x/u", scope=PUSH, content_length=0)
+        exchange = await client.start(
+            "PUT", Url.parse(f"{registry.url}/v2/x/u"), scope=PUSH, content_length=0
+        )
         await exchange.response()
         exchange.close()
     paths = ["/v2/", "/v2/x", "/v2/x/u"]  # asked once: whether it shows less to strangers
@@ -137,7 +140,9 @@ async def test_a_401_without_a_challenge_is_cleared_up_by_a_ping(
 async def test_a_long_request_is_not_started_before_the_registry_is_known(registry: ScriptedServer) -> None:
     registry.handler = basic_only
     async with ClientUnderTest(registry.host, credentials=BOB) as client:
-        exchange = await client.start("PUT", f"{registry.url}/v2/x/u", scope=PUSH, content_length=0)
+        exchange = await client.start(
+            "PUT", Url.parse(f"{registry.url}/v2/x/u"), scope=PUSH, content_length=0
+        )
         assert (await exchange.response()).status == 200
         exchange.close()
     assert [seen.path for seen in registry.seen] == ["/v2/", "/v2/x/u"]
@@ -176,7 +181,7 @@ async def test_many_tasks_ask_for_one_token(bearer: BearerRegistry, tokens: Toke
         url = f"{bearer.url}/v2/x/blobs/1"
 
         async def fetch() -> int:
-            exchange, head = await client.fetch("GET", url, scope=PULL)
+            exchange, head = await client.fetch(url, scope=PULL)
             await exchange.read(10)
             return head.status
 
@@ -207,11 +212,11 @@ async def test_a_token_is_replaced_before_it_expires(tokens: TokenServer, clock:
             await client.request("GET", "/v2/x", scope=PULL)
             assert len(tokens.requests) == expected
         # 60 s are left, which is enough for a small request, and half of its life is 50 s.
-        exchange = await client.start("PUT", f"{bearer.url}/v2/x/u", scope=PULL, content_length=0)
+        exchange = await client.start("PUT", Url.parse(f"{bearer.url}/v2/x/u"), scope=PULL, content_length=0)
         exchange.close()
         assert len(tokens.requests) == 2
         clock.now += 11
-        exchange = await client.start("PUT", f"{bearer.url}/v2/x/u", scope=PULL, content_length=0)
+        exchange = await client.start("PUT", Url.parse(f"{bearer.url}/v2/x/u"), scope=PULL, content_length=0)
         exchange.close()
         assert len(tokens.requests) == 3
 
@@ -239,7 +244,7 @@ async def test_a_token_that_ends_early_is_replaced_once_and_the_request_repeated
         assert len(tokens.requests) == 2
         bearer.revoke_all()
         clock.now += 30
-        exchange, head = await client.fetch("GET", f"{bearer.url}/v2/x/blobs/1", scope=PULL)
+        exchange, head = await client.fetch(f"{bearer.url}/v2/x/blobs/1", scope=PULL)
         assert head.status == 200
         assert await exchange.read(10) == b"in"
     assert len(tokens.requests) == 3
@@ -299,7 +304,7 @@ async def test_a_new_token_that_is_refused_is_the_last_word_after_the_retries(
         assert "user 'bob'" in caught.value.hint
         assert len(tokens.requests) == 2  # it is replaced once, as it may have been withdrawn
         assert bearer.count("/v2/x") == len(caught.value.attempts) + 1
-        exchange, head = await client.fetch("GET", f"{bearer.url}/v2/x/b", scope=PULL)
+        exchange, head = await client.fetch(f"{bearer.url}/v2/x/b", scope=PULL)
         exchange.close()
         assert head.status == 401
 
@@ -549,10 +554,10 @@ REALMS = [
 @pytest.mark.parametrize(("registry_url", "realm", "allowed"), REALMS)
 def test_realms_that_may_see_credentials(registry_url: str, realm: str, allowed: bool) -> None:
     if allowed:
-        check_realm(realm, registry_url)
+        check_realm(realm, Url.parse(registry_url).origin)
     else:
         with pytest.raises(RedirectRefused):
-            check_realm(realm, registry_url)
+            check_realm(realm, Url.parse(registry_url).origin)
 
 
 async def test_a_realm_that_is_refused_is_never_contacted(bearer: BearerRegistry) -> None:
@@ -568,13 +573,13 @@ async def test_authorization_is_for_the_registrys_own_origin(bearer: BearerRegis
         ClientUnderTest(bearer.host, credentials=BOB) as client,
     ):
         await client.request("GET", "/v2/x", scope=PULL)
-        await client.request("GET", f"{storage.url}/a", scope=PULL)
-        exchange, _ = await client.fetch("GET", f"{storage.url}/b", scope=PULL)
+        await client.request("GET", Url.parse(f"{storage.url}/a"), scope=PULL)
+        exchange, _ = await client.fetch(f"{storage.url}/b", scope=PULL)
         exchange.close()
-        exchange = await client.start("PUT", f"{storage.url}/c", scope=PUSH, content_length=0)
+        exchange = await client.start("PUT", Url.parse(f"{storage.url}/c"), scope=PUSH, content_length=0)
         await exchange.response()
         exchange.close()
-        exchange, head = await client.fetch("GET", f"{bearer.url}/v2/x", scope=None)
+        exchange, head = await client.fetch(f"{bearer.url}/v2/x", scope=None)
         exchange.close()
         assert head.status == 401
     assert [seen.authorization for seen in storage.seen] == [None] * 3

@@ -23,6 +23,7 @@ from crossdock.errors import (
 )
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.registry.client import Scope
+from crossdock.url import Url
 from crossdock_testing.tokens import ANONYMOUS, TokenServer
 from unit.registry.http.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
@@ -64,7 +65,7 @@ async def test_a_login_is_used_where_strangers_are_let_in_and_see_less(
     registry.handler = handler
     async with ClientUnderTest(registry.host, credentials=BOB) as client:
         assert (await client.request("GET", "/v2/x/tags/list", scope=PULL)).body == b"all"
-        exchange, _ = await client.fetch("GET", f"{registry.url}/v2/x/blobs/y", scope=PULL)
+        exchange, _ = await client.fetch(f"{registry.url}/v2/x/blobs/y", scope=PULL)
         assert await exchange.read(10) == b"all"
         exchange.close()
     assert registry.count("/v2/x/") == 2
@@ -235,7 +236,7 @@ async def test_an_expired_login_is_asked_of_the_helper_again(
         )
         assert {reply.body for reply in done} == {b"in"}
         good[0] = "pw3"
-        exchange, head = await client.fetch("GET", f"{registry.url}/v2/x/blobs/y", scope=PULL)
+        exchange, head = await client.fetch(f"{registry.url}/v2/x/blobs/y", scope=PULL)
         assert head.status == 200
         exchange.close()
     assert (tmp_path / "n").read_text() == "3\n"
@@ -300,7 +301,7 @@ async def test_an_expired_token_is_replaced_once(
         revoked |= {seen.authorization or "" for seen in registry.seen}
         assert (await client.request("GET", "/v2/x", scope=PULL)).body == b"in"
         revoked |= {seen.authorization or "" for seen in registry.seen}
-        exchange, head = await client.fetch("GET", f"{registry.url}/v2/x/blobs/y", scope=PULL)
+        exchange, head = await client.fetch(f"{registry.url}/v2/x/blobs/y", scope=PULL)
         exchange.close()
         assert head.status == 200
     assert len(tokens.requests) == 3
@@ -319,7 +320,7 @@ async def test_an_expired_login_without_a_newer_one_is_an_error_that_says_so(
         with pytest.raises(TokenExpired) as caught:
             await client.request("GET", "/v2/x", scope=PULL)
         assert "user 'bob'" in caught.value.hint
-        exchange, head = await client.fetch("GET", f"{registry.url}/v2/x/blobs/y", scope=PULL)
+        exchange, head = await client.fetch(f"{registry.url}/v2/x/blobs/y", scope=PULL)
         assert (head.status, await exchange.read(1000)) == (status, body)  # the caller reads the words, too
         exchange.close()
     assert registry.count("/v2/x") == 2
@@ -448,7 +449,7 @@ async def test_a_vanity_host_leads_to_a_registry_of_anonymous_tokens(
         async with ClientUnderTest(registry.host, credentials=login) as client:
             for name in ("v1", "v2"):
                 await client.request("GET", f"/v2/x/manifests/{name}", scope=PULL)
-            exchange, head = await client.fetch("GET", f"{other.url}/v2/x/blobs/y", scope=None, as_guest=True)
+            exchange, head = await client.fetch(f"{other.url}/v2/x/blobs/y", scope=PULL)
             exchange.close()
             assert head.status == 200
         assert [bool(seen.authorization) for seen in other.seen] == [False, True, True, True]
@@ -484,7 +485,7 @@ async def test_the_other_registry_is_never_written_to_as_a_guest(
         ClientUnderTest(registry.host) as client,
     ):
         with pytest.raises(RegistryError):
-            await client.request("PUT", f"{other.url}/v2/x/manifests/v1", scope=PUSH, body=b"{}")
+            await client.request("PUT", Url.parse(f"{other.url}/v2/x/manifests/v1"), scope=PUSH, body=b"{}")
     assert tokens.requests == []
 
 

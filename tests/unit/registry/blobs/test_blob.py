@@ -201,7 +201,7 @@ async def test_a_failure_to_resolve_is_shared_by_all_that_waited_for_it(
     opened = [blob.open(n * 1000, (n + 1) * 1000) for n in range(1, 9)]
     failures = await asyncio.gather(*opened, return_exceptions=True)
     assert all(isinstance(failure, RedirectRefused) for failure in failures)
-    assert str(failures[0]).startswith(f"GET {server.url}{PATH}: a Location is no usable URL")
+    assert str(failures[0]).startswith(f"GET {server.url}{PATH}: a Location is not a usable URL")
     assert len(server.seen) < 1 + 8
     with pytest.raises(RedirectRefused):
         await blob.open(1000, 2000)  # a later try asks again

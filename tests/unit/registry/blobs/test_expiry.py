@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.registry.blobs.expiry import LONGEST_S, expires_at, refresh_after, server_time
+from crossdock.url import Origin, Url
 
+STORAGE = Origin("https", "storage.test", 443)
 NOON = 1_700_000_000  # 2023-11-14T22:13:20Z
 
 
@@ -27,19 +29,19 @@ NOON = 1_700_000_000  # 2023-11-14T22:13:20Z
     ],
 )
 def test_the_end_is_read_from_the_query(query: str, end: float | None) -> None:
-    assert expires_at(f"https://storage.test/blob?{query}") == end
+    assert expires_at(Url.of(STORAGE, f"/blob?{query}")) == end
 
 
 @pytest.mark.parametrize(
     ("left", "wait"), [(3600, LONGEST_S), (200, 170), (40, 20), (1, 0.5), (0, LONGEST_S), (-5, LONGEST_S)]
 )
 def test_it_is_resolved_anew_before_its_end_and_within_four_minutes(left: int, wait: float) -> None:
-    assert refresh_after(f"https://storage.test/?Expires={NOON + left}", NOON) == wait
+    assert refresh_after(Url.of(STORAGE, f"/?Expires={NOON + left}"), NOON) == wait
 
 
 @given(st.text(max_size=80))
 def test_no_query_raises(query: str) -> None:
-    expires_at(f"https://storage.test/?{query.replace('[', '').replace(']', '')}")
+    expires_at(Url.of(STORAGE, f"/?{query}"))
 
 
 def test_the_servers_clock_counts() -> None:

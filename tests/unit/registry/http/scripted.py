@@ -13,8 +13,10 @@ from multidict import CIMultiDictProxy
 
 from crossdock.errors import Side
 from crossdock.options import NetworkOptions, RegistryOptions
-from crossdock.registry.client import RegistryClient
+from crossdock.registry.client import RegistryClient, Scope
 from crossdock.registry.http.retry import Clock
+from crossdock.transport.base import Exchange, Headers, ResponseHead
+from crossdock.url import Url
 
 Handler = Callable[[web.Request], web.Response | Awaitable[web.Response]]
 
@@ -119,6 +121,13 @@ class ClientUnderTest(RegistryClient):
             on_retry=lambda operation, reason: self.retried.append((operation, reason)),
             clock=clock,
         )
+
+    async def fetch(
+        self, url: str, *, scope: Scope | None, headers: Headers = ()
+    ) -> tuple[Exchange, ResponseHead]:
+        """GET a blob's URL without following redirects."""
+        reply = await self.open(Url.parse(url), scope=scope, headers=headers, follow=False)
+        return reply.exchange, reply.head
 
     async def __aenter__(self) -> ClientUnderTest:
         return self

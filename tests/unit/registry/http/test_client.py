@@ -31,7 +31,9 @@ from crossdock.errors import (
 )
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.registry.client import NONE, RegistryClient, Scope
+from crossdock.registry.handle import Repository
 from crossdock.registry.http.gate import MOST_CONTROL_CONCURRENCY
+from crossdock.url import Url
 from unit.registry.http.scripted import ClientUnderTest, MovedClock, ScriptedServer, demand, refuse
 
 PULL = Scope.pull("x")
@@ -48,9 +50,11 @@ def after(
 async def test_a_reply_is_whole_and_ours_are_the_only_headers(registry: ScriptedServer) -> None:
     registry.handler = lambda request: web.Response(body=b"abc", headers={"Docker-Content-Digest": "d"})
     async with ClientUnderTest(registry.host) as client:
-        reply = await client.request("GET", "/v2/x/manifests/1?a=%2F", scope=PULL, headers={"Accept": "a/b"})
+        reply = await client.request(
+            "GET", "/v2/x/manifests/1?a=%2F", scope=PULL, headers=(("Accept", "a/b"),)
+        )
     assert (reply.status, reply.body, reply.headers["docker-content-digest"]) == (200, b"abc", "d")
-    assert reply.url == f"{registry.url}/v2/x/manifests/1?a=%2F"
+    assert reply.url.text == f"{registry.url}/v2/x/manifests/1?a=%2F"
     assert registry.seen[0].path == "/v2/x/manifests/1?a=%2F"
     assert dict(registry.seen[0].headers) == {
         "Host": registry.host,
@@ -63,7 +67,7 @@ async def test_a_reply_is_whole_and_ours_are_the_only_headers(registry: Scripted
 async def test_a_body_goes_with_its_length(registry: ScriptedServer) -> None:
     async with ClientUnderTest(registry.host) as client:
         await client.request(
-            "PUT", "/v2/x/manifests/1", scope=PULL, body=b"{}", headers={"Content-Type": "a/b"}
+            "PUT", "/v2/x/manifests/1", scope=PULL, body=b"{}", headers=(("Content-Type", "a/b"),)
         )
         await client.request("POST", "/v2/x/blobs/uploads/", scope=PULL, body=b"")
     assert [(s.body, s.headers["Content-Length"]) for s in registry.seen] == [(b"{}", "2"), (b"", "0")]
@@ -147,7 +151,7 @@ async def test_retry_after_is_obeyed_in_full_and_by_all(registry: ScriptedServer
     registry.handler = after([refuse(429, "TOOMANYREQUESTS", retry_after="120")])
     async with ClientUnderTest(registry.host, clock=clock) as client:
         await client.request("GET", "/v2/", scope=NONE)
-        client.throttle(f"{registry.url}/v2/x", 429, [("retry-after", "60")])
+        client.throttle(Url.parse(registry.url).origin, 429, [("retry-after", "60")])
         await client.request("GET", "/v2/", scope=NONE)
     assert clock.slept == [120, 60]
 
@@ -196,7 +200,7 @@ async def test_redirects_are_followed_and_authorization_stays(registry: Scripted
         registry.handler = handler
         async with ClientUnderTest(registry.host, credentials=Credentials("bob", "s3cret")) as client:
             reply = await client.request("GET", "/v2/x", scope=PULL)
-        assert (reply.body, reply.url) == (b"blob", f"{storage.url}/data?sig=a%2Fb")
+        assert (reply.body, reply.url.text) == (b"blob", f"{storage.url}/data?sig=a%2Fb")
         assert [seen.path for seen in registry.seen] == ["/v2/", "/v2/x", "/v2/y"]
         assert registry.seen[2].authorization
         assert storage.seen[0].authorization is None
@@ -218,7 +222,7 @@ async def test_a_redirected_body_is_sent_again(
     registry.handler = handler
     async with ClientUnderTest(registry.host) as client:
         reply = await client.request(method, "/v2/x", scope=NONE, body=b"x" * size)
-    assert (reply.body, reply.url) == (b"%d" % size, f"http://{registry.host}/v2/y?a=b")
+    assert (reply.body, reply.url.text) == (b"%d" % size, f"http://{registry.host}/v2/y?a=b")
 
 
 async def test_redirects_without_end_are_refused(registry: ScriptedServer) -> None:
@@ -415,11 +419,11 @@ async def test_fetch_does_not_follow_and_shares_the_back_off(
     async with ClientUnderTest(registry.host, clock=clock) as client:
         url = f"{registry.url}/v2/x/blobs/1"
         for expected in (307, 429, 200):
-            exchange, head = await client.fetch("GET", url, scope=PULL, headers=[("Range", "bytes=0-9")])
+            exchange, head = await client.fetch(url, scope=PULL, headers=[("Range", "bytes=0-9")])
             assert head.status == expected
             body = await exchange.read(1000)
             if expected == 429:
-                error = client.error_from(head.status, head.headers, body, "GET", url, PULL)
+                error = client.error_from(head.status, head.headers, body, "GET", Url.parse(url), PULL)
                 assert isinstance(error, RateLimited)
                 assert error.retry_after == 33
     assert clock.slept == [33]
@@ -429,7 +433,7 @@ async def test_fetch_does_not_follow_and_shares_the_back_off(
 async def test_start_sends_a_body_of_the_length_that_was_said(registry: ScriptedServer) -> None:
     async with ClientUnderTest(registry.host) as client:
         exchange = await client.start(
-            "PUT", f"{registry.url}/v2/x/u", scope=Scope.push("x"), content_length=3
+            "PUT", Url.parse(f"{registry.url}/v2/x/u"), scope=Scope.push("x"), content_length=3
         )
         await exchange.write(memoryview(b"abc"))
         assert (await exchange.response()).status == 200
@@ -462,7 +466,7 @@ def test_making_a_client_touches_nothing(tmp_path: Path) -> None:
     assert isinstance(ClientUnderTest("registry.example", ca_file=tmp_path / "none"), RegistryClient)
 
 
-async def test_clients_for_copies_share_the_host_and_tell_their_own_retries(
+async def test_handles_share_the_client_and_tell_their_own_retries(
     registry: ScriptedServer, clock: MovedClock
 ) -> None:
     def handler(request: web.Request) -> web.Response:
@@ -475,12 +479,11 @@ async def test_clients_for_copies_share_the_host_and_tell_their_own_retries(
     told: list[str] = []
     bob = Credentials("bob", "s3cret")
     async with ClientUnderTest(registry.host, clock=clock, credentials=bob) as client:
-        first = client.for_copy(lambda operation, reason: told.append(operation))
-        second = first.for_copy(None)
-        assert (await first.request("GET", "/v2/a", scope=PULL)).body == b"one"
-        await first.close()
-        assert (await second.request("GET", "/v2/b", scope=PULL)).body == b"two"
+        first = Repository(client, "a", PULL, lambda operation, reason: told.append(operation))
+        second = Repository(client, "a", PULL)
+        assert (await first.request("GET", "/v2/a")).body == b"one"
+        assert (await second.request("GET", "/v2/b")).body == b"two"
         assert first.memory is second.memory is client.memory
     assert (told, client.retried) == (["GET /v2/a"], [])
-    # One question for all of them: the second client knows what the first was asked.
+    # One question for all of them: the second handle knows what the first was asked.
     assert [seen.path for seen in registry.seen] == ["/v2/", "/v2/a", "/v2/a", "/v2/b"]

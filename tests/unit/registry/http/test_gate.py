@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossdock.errors import RateLimited
+from crossdock.options import NetworkOptions
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.gate import (
     CONTROL_CONCURRENCY,
@@ -19,10 +20,16 @@ from crossdock.registry.http.gate import (
     HostGate,
 )
 from crossdock.registry.http.headers import HeaderView
-from crossdock.registry.http.retry import MAX_DELAY_S, MAX_RETRY_AFTER_S, RetryPolicy, retry_after
+from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, retry_after
+from crossdock.url import Origin, Url
 from unit.registry.http.scripted import MovedClock
 
 NOW = 1_700_000_000.0
+NETWORK = NetworkOptions()
+
+
+def origin(url: str) -> Origin:
+    return Url.parse(url).origin
 
 
 def asks(value: str) -> HeaderView:
@@ -58,31 +65,30 @@ def test_no_retry_after_makes_it_fail(value: str) -> None:
 
 
 def test_delays_grow_to_a_cap_and_are_random_below_it() -> None:
-    policy = RetryPolicy(MovedClock(chance=1.0))
-    assert [policy.delay(n) for n in range(8)] == [0.5, 1, 2, 4, 8, 16, MAX_DELAY_S, MAX_DELAY_S]
-    assert policy.delay(10_000) == MAX_DELAY_S
-    assert RetryPolicy(MovedClock(chance=0.0)).delay(5) == 0
+    assert [NETWORK.backoff_s(n, 1.0) for n in range(1, 9)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert NETWORK.backoff_s(10_000, 1.0) == 30
+    assert NETWORK.backoff_s(6, 0.0) == 0
 
 
 async def test_a_closed_gate_makes_everyone_wait_the_whole_time(clock: MovedClock) -> None:
-    gates = Gates(clock)
-    gates.of("https://r.example/v2/a").saw(429, asks("61"))
-    await gates.of("https://r.example:443/v2/b").wait()
+    gates = Gates(clock, NETWORK)
+    gates.of(origin("https://r.example/v2/a")).saw(429, asks("61"))
+    await gates.of(origin("https://r.example:443/v2/b")).wait()
     assert clock.slept == [61]
-    await gates.of("https://r.example/v2/c").wait()
+    await gates.of(origin("https://r.example/v2/c")).wait()
     assert clock.slept == [61]
 
 
 async def test_other_hosts_are_not_concerned(clock: MovedClock) -> None:
-    gates = Gates(clock)
-    gates.of("https://r.example/").saw(503, asks("61"))
-    await gates.of("https://r.example:8443/").wait()
-    await gates.of("https://auth.example/").wait()
+    gates = Gates(clock, NETWORK)
+    gates.of(origin("https://r.example/")).saw(503, asks("61"))
+    await gates.of(origin("https://r.example:8443/")).wait()
+    await gates.of(origin("https://auth.example/")).wait()
     assert clock.slept == []
 
 
 async def test_a_shorter_wish_does_not_open_the_gate_early(clock: MovedClock) -> None:
-    gate = HostGate("r", clock)
+    gate = HostGate("r", clock, NETWORK)
     gate.saw(429, asks("60"))
     gate.saw(429, asks("5"))
     await gate.wait()
@@ -90,7 +96,7 @@ async def test_a_shorter_wish_does_not_open_the_gate_early(clock: MovedClock) ->
 
 
 async def test_refusals_of_what_was_sent_together_count_once(clock: MovedClock) -> None:
-    gate = HostGate("r.example", clock)
+    gate = HostGate("r.example", clock, NETWORK)
     for _ in range(30):
         gate.saw(429, HeaderView(()))
     before = clock.monotonic()
@@ -99,7 +105,7 @@ async def test_refusals_of_what_was_sent_together_count_once(clock: MovedClock) 
 
 
 async def test_refusals_without_a_time_close_the_gate_longer_each_time(clock: MovedClock) -> None:
-    gate = HostGate("r", clock)
+    gate = HostGate("r", clock, NETWORK)
     for _ in range(3):
         gate.saw(429, HeaderView(()))
         await gate.wait()
@@ -110,7 +116,7 @@ async def test_refusals_without_a_time_close_the_gate_longer_each_time(clock: Mo
 
 
 async def test_a_busy_answer_without_a_time_closes_nothing(clock: MovedClock) -> None:
-    gate = HostGate("r", clock)
+    gate = HostGate("r", clock, NETWORK)
     gate.saw(503, HeaderView(()))
     gate.saw(500, asks("60"))
     await gate.wait()
@@ -118,7 +124,7 @@ async def test_a_busy_answer_without_a_time_closes_nothing(clock: MovedClock) ->
 
 
 async def test_too_long_a_wait_is_an_error_at_once(clock: MovedClock) -> None:
-    gate = HostGate("https://r.example", clock)
+    gate = HostGate("https://r.example", clock, NETWORK)
     gate.saw(429, asks("21600"))
     with pytest.raises(RateLimited, match=r"https://r\.example asks to wait another 21600 s") as caught:
         await gate.wait()
@@ -131,7 +137,7 @@ async def test_too_long_a_wait_is_an_error_at_once(clock: MovedClock) -> None:
 
 
 async def test_places_are_limited_and_given_back(clock: MovedClock) -> None:
-    gate = HostGate("r", clock, concurrency=2)
+    gate = HostGate("r", clock, NETWORK, concurrency=2)
     inside = peak = 0
 
     async def visit() -> None:
@@ -205,7 +211,7 @@ class Crowd:
     """More requests than a gate lets in at once; `answer` ends some that are inside."""
 
     def __init__(self, requests: int) -> None:
-        self.gate = HostGate("http://r", MovedClock())
+        self.gate = HostGate("http://r", MovedClock(), NETWORK)
         self.inside = 0
         self.tasks = [asyncio.ensure_future(self._enter()) for _ in range(requests)]
 

@@ -175,7 +175,7 @@ async def test_tls_goes_through_a_tunnel_that_sees_no_credentials_of_ours(
         environ = {"HTTPS_PROXY": f"http://user:pass@127.0.0.1:{proxy.port}"}
         async with ClientUnderTest("registry.test", environ=environ, ca_file=ca) as client:
             await client.request("GET", "/v2/", scope=NONE)
-            exchange, head = await client.fetch("GET", "https://registry.test/v2/blob", scope=NONE)
+            exchange, head = await client.fetch("https://registry.test/v2/blob", scope=NONE)
             assert head.status == 200
             await exchange.read(100)
     assert [head.split("\r\n")[0] for head in proxy.heads] == [

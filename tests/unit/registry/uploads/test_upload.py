@@ -164,7 +164,7 @@ async def test_another_host_gets_the_bytes_and_never_the_credentials(
     [
         (Answer(307, {"Location": PUT}), "over 10 redirects"),
         (Answer(307), "a redirect came without a Location"),
-        (Answer(307, {"Location": "ftp://x/"}), "no usable URL"),
+        (Answer(307, {"Location": "ftp://x/"}), "not a usable URL"),
         (
             Answer(302, {"Location": "/login?token=s3cret"}),
             "redirected to /login?token=…, which is not followed",
@@ -900,7 +900,7 @@ async def test_a_blob_of_one_repository_is_offered_to_the_others(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     first = connect(repository="other/repo")
-    second = RegistryRepository(first._client.for_copy(None), f"{server.host}/x")
+    second = RegistryRepository(first.client, f"{server.host}/x")
     server.expect("HEAD", f"/v2/other/repo/blobs/{BLOB.digest}", HERE)
     server.expect("POST", MOUNT, Answer(201))
     assert await first.has_blob(BLOB)

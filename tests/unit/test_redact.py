@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossdock.transport.origin import parse_proxy
-from crossdock.transport.redact import HIDDEN, redact_text, redact_url
+from crossdock.redact import HIDDEN, redact_text, redact_url
+from crossdock.transport.route import parse_proxy
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ import pytest
 from crossdock.errors import LimitExceeded, NotFound, ProtocolError, ReadFailed, TimedOut
 from crossdock.options import Credentials, NetworkOptions
 from crossdock.protocol.errorcode import MAX_BODY
-from crossdock.registry.client import NONE, Scope
-from crossdock.registry.http.control import JOINED
+from crossdock.registry.client import JOINED, NONE, Scope
 from crossdock.registry.http.headers import HeaderView, case_insensitive
 from crossdock.transport import exchange
 from unit.registry.http.scripted import ClientUnderTest, ScriptedServer
@@ -187,8 +186,8 @@ async def test_small_requests_and_blobs_share_connections() -> None:
     async with Wire(peer).listening() as wire, client_of(wire) as client:
         for _ in range(3):
             await client.request("GET", "/v2/", scope=NONE)
-            body, _ = await client.fetch("GET", f"http://{wire.host}/v2/x", scope=Scope.pull("x"))
-            assert await body.read(10) == b"ok"
+            reply = await client.open("/v2/x", scope=Scope.pull("x"))
+            assert await reply.exchange.read(10) == b"ok"
     assert wire.connections == 1
 
 
