@@ -41,66 +41,45 @@ def refused(
 ) -> dict[str, Any]:
     """An import that was not started. Unknown values are left out; `registry` is the target's resource ID, or
     the requested path."""
-    return _fields("refused", principal, client, request_id, registry, request, problem=problem, operation="")
+    texts = {"client": client, "request_id": request_id, "registry": registry}
+    return _fields("refused", principal, texts, request, problem)
 
 
 def accepted(order: Order, operation: str) -> dict[str, Any]:
     """An import that will be run; `operation` is its id."""
-    return _of_order(order, operation, "accepted", None, None)
+    return _fields("accepted", order.principal, _texts(order, operation), order.request, None)
 
 
 def ended(operation: Operation) -> dict[str, Any]:
     """An import whose state is one of `values.ENDED`."""
-    return _of_order(
-        operation.order, operation.id, _ENDS[operation.state], operation.problem, operation.result
-    )
+    order, result = operation.order, _ENDS[operation.state]
+    fields = _fields(result, order.principal, _texts(order, operation.id), order.request, operation.problem)
+    outcome = operation.result or {}
+    return fields | {key: outcome[key] for key in ("digest", "bytes_moved", "seconds") if key in outcome}
 
 
-def _of_order(
-    order: Order,
-    operation: str,
-    result: Result,
-    problem: Problem | None,
-    outcome: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    return _fields(
-        result,
-        order.principal,
-        order.client,
-        order.request_id,
-        str(order.registry),
-        order.request,
-        problem=problem,
-        operation=operation,
-        outcome=outcome,
-    )
+def _texts(order: Order, operation: str) -> dict[str, str]:
+    registry = str(order.registry)
+    ids = {"operation": operation, "request_id": order.request_id}
+    return {"client": order.client, **ids, "registry": registry}
 
 
 def _fields(
     result: Result,
     principal: Principal | None,
-    client: str,
-    request_id: str,
-    registry: str,
+    texts: Mapping[str, str],
     request: ImportRequest | None,
-    *,
     problem: Problem | None,
-    operation: str,
-    outcome: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     fields: dict[str, Any] = {"result": result}
     if principal is not None:
         fields["who"] = principal.id
         fields |= {key: text for key in ("name", "tenant", "issuer") if (text := getattr(principal, key))}
-    given = {"client": client, "operation": operation, "request_id": request_id, "registry": registry}
-    fields |= {key: text for key, text in given.items() if text}
+    fields |= {key: text for key, text in texts.items() if text}
     if request is not None:
         fields |= _asked(request)
     if problem is not None:
         fields |= {"status": problem.status, "code": problem.code, "error": problem.message}
-    for key in ("digest", "bytes_moved", "seconds"):
-        if outcome is not None and key in outcome:
-            fields[key] = outcome[key]
     secret = request.source.credentials.password if request and request.source.credentials else ""
     return {key: _clean(value, secret) for key, value in fields.items()}
 

@@ -76,8 +76,8 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": _parameters(route),
         "responses": _responses(route),
     }
-    if route.body is not None:
-        found["requestBody"] = {"required": True, "content": route.body}
+    if route.body:
+        found["requestBody"] = {"required": True, "content": schemas.content(route.body)}
     if route.guard in _SECURITY:
         found["security"] = _SECURITY[route.guard]
     return found
@@ -103,8 +103,8 @@ def _responses(route: Route) -> dict[str, Any]:
         response: dict[str, Any] = {"description": "Done."}
         if status == 202:
             response = {"description": "Accepted, and under way.", "headers": _accepted_headers()}
-        if route.result is not None:
-            response["content"] = route.result
+        if route.result:
+            response["content"] = schemas.content(route.result)
         found[str(status)] = response
     for status, words in sorted(_errors(route).items()):
         found[str(status)] = _error(words, _ERROR_HEADERS.get(status, ""))
@@ -125,7 +125,7 @@ def _errors(route: Route) -> dict[int, str]:
 
 def _error(words: str, header: str = "") -> dict[str, Any]:
     """An error's response, with the header that goes with it."""
-    found: dict[str, Any] = {"description": words, "content": schemas.json_of("Error")}
+    found: dict[str, Any] = {"description": words, "content": schemas.content("Error")}
     if header:
         found["headers"] = {header: {"schema": {"type": "string"}, "required": True}}
     return found

@@ -17,14 +17,11 @@ def ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def json_of(name: str = "") -> dict[str, Any]:
-    """A JSON body, as OpenAPI's `content`; without a name of a schema, any object."""
-    return {"application/json": {"schema": ref(name) if name else {"type": "object"}}}
-
-
-def text_of(media_type: str) -> dict[str, Any]:
-    """A text of this type, as OpenAPI's `content`."""
-    return {media_type: {"schema": _TEXT}}
+def content(name: str) -> dict[str, Any]:
+    """OpenAPI's `content` for a schema's name, for "object", or for the media type of a text."""
+    if "/" in name:
+        return {name: {"schema": _TEXT}}
+    return {"application/json": {"schema": {"type": "object"} if name == "object" else ref(name)}}
 
 
 def query(name: str, schema: dict[str, Any], words: str) -> dict[str, Any]:

@@ -30,11 +30,13 @@ class Route(Struct, frozen=True):
     handler: Handler
     name: str  # `operationId`
     summary: str
-    result: Mapping[str, Any] | None = None  # `content` of a successful response
+    result: str = (
+        ""  # of success: a schema of `openapischemas`, "object" for any other, or a text's media type
+    )
     tag: Tag = "service"
     guard: Guard = "bearer"
     query: tuple[Mapping[str, Any], ...] = ()  # its own query parameters
-    body: Mapping[str, Any] | None = None  # `content` of the request
+    body: str = ""  # the schema of the request's body
     statuses: tuple[int, ...] = (200,)  # of success
     errors: Mapping[int, str] = {}  # besides those that follow from the guard
     is_poll: bool = False  # clients repeat it by themselves, so it does not count as a request
