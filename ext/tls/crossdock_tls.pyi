@@ -4,10 +4,10 @@ from typing import final
 __version__: str
 
 __sources__: str | None
-"""A digest of the sources it was built of, by `scripts/tls`; None: built by other means."""
+"""A digest of the sources, from `scripts/tls`; None: built in another way."""
 
 class TlsError(Exception):
-    """``args``: what happened, in words; the number of the alert that the peer sent, or None."""
+    """``args``: the message; the number of the alert that the peer sent, or None."""
 
 @final
 class Client:
@@ -21,7 +21,7 @@ class Client:
         certificate: bytes | None = None,
         key: bytes | None = None,
     ) -> Client:
-        """`suites`: IANA numbers, the preferred first; those that are not known are passed over. TLS 1.2 is
+        """`suites`: IANA numbers, the preferred first; unknown ones are ignored. TLS 1.2 is
         offered when one of them is of TLS 1.2, TLS 1.3 likewise when `tls13`. `certificate` and `key`: PEM.
 
         Raises ValueError for a certificate or key that cannot be used, and when no suite is left.
@@ -53,36 +53,36 @@ class Session:
 
     @property
     def closed(self) -> bool:
-        """The peer has said close_notify, and everything before it is delivered."""
+        """The peer has sent close_notify, and everything before it is delivered."""
 
     def get_buffer(self) -> memoryview:
         """Memory for the next ciphertext, never empty, valid until `received`.
 
-        Raises BufferError when all of it holds ciphertext that `read_into` was not asked for, and when
-        another session has received and neither read nor written since.
+        Raises BufferError when it is full of ciphertext that `read_into` has not taken, and when another
+        session has received and neither read nor written since.
         """
 
     def received(self, count: int) -> None:
         """`count` bytes of ciphertext are in the buffer. Raises ValueError for more than it holds."""
 
     def handshake(self) -> bool:
-        """Go as far as the received bytes allow; True when the session is ready.
+        """Continue as far as the received bytes allow; True when the session is ready.
 
-        Raises what `verify` raised, and TlsError. There may be an alert to `take` afterwards.
+        Raises the exceptions of `verify`, and TlsError. There may be an alert to `take` afterwards.
         """
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill `buffer` with plaintext as far as there is any, with the GIL released. Raises TlsError.
 
-        Memory behind the plaintext may be cleared. After a TlsError the session raises it ever after.
+        Memory behind the plaintext may be cleared. After a TlsError every later call raises it too.
         """
 
     def write(self, data: memoryview) -> None:
         """Encrypt all of `data`, with the GIL released. Raises TlsError."""
 
     def take(self) -> bytes | memoryview:
-        """The ciphertext to be sent, in order; empty when there is none. A view's memory is used again when
-        the view and all that was made of it is gone."""
+        """The ciphertext to be sent, in order; empty when there is none. A view's memory is reused when the
+        view and all slices of it are gone."""
 
     def close(self) -> None:
-        """Say close_notify. Raises TlsError."""
+        """Queue close_notify. Raises TlsError."""

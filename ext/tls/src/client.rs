@@ -1,4 +1,4 @@
-//! What all sessions of one set of options share.
+//! The settings that sessions share.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,7 +33,7 @@ impl Client {
     #[pyo3(signature = (*, suites, tls13, certificate = None, key = None))]
     fn new(suites: Vec<u16>, tls13: bool, certificate: Option<&[u8]>, key: Option<&[u8]>) -> PyResult<Self> {
         let mut crypto = aws_lc_rs::default_provider();
-        // No groups of 1 KiB and more: a ClientHello of one packet is what every server and middlebox has seen.
+        // No groups of 1 KiB and more: every server and middlebox knows a ClientHello of one packet.
         crypto.kx_groups = vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1];
         crypto.cipher_suites = suites
             .iter()
@@ -62,7 +62,7 @@ impl Client {
     /// A new session with the server `host`, a DNS name in ASCII or an IP address.
     ///
     /// `memory` takes the ciphertext of one session at a time. `verify` is called with the server's chain.
-    /// Raises ValueError for a host that is no name.
+    /// Raises ValueError for a host that is neither.
     fn session(&self, host: &str, memory: Py<Memory>, verify: Py<PyAny>) -> PyResult<Session> {
         let name = ServerName::try_from(host)
             .map_err(|error| PyValueError::new_err(format!("{host}: {error}")))?

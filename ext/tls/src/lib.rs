@@ -5,6 +5,7 @@
 mod client;
 mod delivery;
 mod fault;
+mod lent;
 mod sealing;
 mod session;
 mod suites;

@@ -2,82 +2,58 @@
 //!
 //! rustls builds each record in a vector of its own, from a copy of the plaintext, and copies it to where it is
 //! wanted. So its cipher suites are wrapped: within `into`, records of application data go to the memory given, and
-//! rustls gets empty ones in their place, which are dropped. What is sealed, when, by which key and under which number
-//! is for rustls to say.
+//! rustls gets empty ones in their place, which are dropped. rustls still decides what is sealed, when, by which key
+//! and under which number.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 
-use aws_lc_rs::aead::{self, Aad, TlsProtocolId, TlsRecordSealingKey};
+use aws_lc_rs::aead::{self, Aad, Algorithm, TlsProtocolId, TlsRecordSealingKey};
 use rustls::crypto::cipher::{
     AeadKey, Iv, MessageEncrypter, Nonce, OutboundChunks, OutboundOpaqueMessage as Sealed,
     OutboundPlainMessage, PrefixedPayload, make_tls13_aad,
 };
 use rustls::unbuffered::{EncryptError, InsufficientSizeError};
-use rustls::{CipherSuite, ContentType, Error, ProtocolVersion};
+use rustls::{ContentType, Error, ProtocolVersion};
 
-use crate::suites;
+use crate::lent::Lent;
 
 /// Bytes of a record before its payload.
 const HEADER: usize = 5;
 
-/// The caller's memory, of which the first `used` bytes hold `records` records.
-struct Space {
-    memory: &'static mut [u8],
-    used: usize,
-    records: usize,
-}
-
-impl Space {
-    /// Memory for the next record, of `size` bytes.
-    fn next(&mut self, size: usize) -> Result<&mut [u8], Error> {
-        let record = self.memory.get_mut(self.used..self.used + size).ok_or(Error::EncryptError)?;
-        self.used += size;
-        self.records += 1;
-        Ok(record)
-    }
-}
-
 thread_local! {
-    /// Set while this thread is in `into`.
-    static SPACE: RefCell<Option<Space>> = const { RefCell::new(None) };
-}
-
-/// Takes the caller's memory away again, whatever happens.
-struct Taken;
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        SPACE.take();
-    }
+    /// Memory for ciphertext, while this thread is in `into`.
+    static SPACE: Lent = const { Lent::none() };
+    /// The records in it.
+    static RECORDS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Have `encrypt` seal application data into `memory`.
 ///
-/// `encrypt` is called with memory for what rustls has to say besides, until it has enough. Returns that, which
-/// comes first, and how many bytes of `memory` hold records.
+/// `encrypt` is called with memory for other messages of rustls, until it has enough. Returns those messages, which
+/// come first, and how many bytes of `memory` hold records.
 pub fn into(
-    memory: &'static mut [u8],
+    memory: &mut [u8],
     mut encrypt: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
 ) -> Result<(Vec<u8>, usize), EncryptError> {
-    SPACE.replace(Some(Space { memory, used: 0, records: 0 }));
-    let _taken = Taken;
-    let mut said = vec![];
-    let written = loop {
-        match encrypt(&mut said) {
-            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                said.resize(required_size, 0);
+    RECORDS.set(0);
+    let mut messages = vec![];
+    let (outcome, used) = SPACE.with(|space| {
+        space.lend(memory, || {
+            loop {
+                match encrypt(&mut messages) {
+                    Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                        messages.resize(required_size, 0);
+                    }
+                    outcome => return outcome,
+                }
             }
-            outcome => break outcome?,
-        }
-    };
-    SPACE.with_borrow(|space| {
-        let (used, records) = space.as_ref().map_or((0, 0), |space| (space.used, space.records));
-        said.truncate(written - records * HEADER);
-        Ok((said, used))
-    })
+        })
+    });
+    messages.truncate(outcome? - RECORDS.get() * HEADER);
+    Ok((messages, used))
 }
 
-/// Seals the records that go out.
+/// Seals outgoing records.
 pub enum Sealing {
     /// AES-GCM of TLS 1.3: from the plaintext into the space.
     Direct(TlsRecordSealingKey, Iv),
@@ -86,9 +62,8 @@ pub enum Sealing {
 }
 
 impl Sealing {
-    /// None when it is for the provider to seal them.
-    pub fn direct(suite: CipherSuite, key: &AeadKey, iv: &Iv) -> Option<Self> {
-        let algorithm = suites::gcm_of_tls13(suite)?;
+    /// None if the key does not fit.
+    pub fn direct(algorithm: &'static Algorithm, key: &AeadKey, iv: &Iv) -> Option<Self> {
         let key = TlsRecordSealingKey::new(algorithm, TlsProtocolId::TLS13, key.as_ref()).ok()?;
         Some(Self::Direct(key, Iv::copy(iv.as_ref())))
     }
@@ -139,20 +114,27 @@ impl Sealing {
 
 impl MessageEncrypter for Sealing {
     fn encrypt(&mut self, message: OutboundPlainMessage<'_>, number: u64) -> Result<Sealed, Error> {
+        if message.typ != ContentType::ApplicationData || !SPACE.with(Lent::is_lent) {
+            return self.seal(message, number);
+        }
         let size = HEADER + self.payload_len(message.payload.len());
-        SPACE.with_borrow_mut(|space| match space {
-            Some(space) if message.typ == ContentType::ApplicationData => {
-                let empty = Sealed::new(message.typ, message.version, PrefixedPayload::with_capacity(0));
-                self.seal_into(space.next(size)?, message, number)?;
-                Ok(empty)
-            }
-            _ => self.seal(message, number),
-        })
+        let empty = Sealed::new(message.typ, message.version, PrefixedPayload::with_capacity(0));
+        SPACE.with(|space| {
+            space.fill(|left| {
+                let sealed = match left.get_mut(..size) {
+                    Some(record) => self.seal_into(record, message, number),
+                    None => Err(Error::EncryptError),
+                };
+                (if sealed.is_ok() { size } else { 0 }, sealed)
+            })
+        })?;
+        RECORDS.set(RECORDS.get() + 1);
+        Ok(empty)
     }
 
-    /// What rustls has to find memory for: nothing of a record that goes to the space.
+    /// The memory that rustls must find: none for a record that goes to the space.
     fn encrypted_payload_len(&self, plain: usize) -> usize {
-        if SPACE.with_borrow(Option::is_some) { 0 } else { self.payload_len(plain) }
+        if SPACE.with(Lent::is_lent) { 0 } else { self.payload_len(plain) }
     }
 }
 

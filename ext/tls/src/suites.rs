@@ -16,7 +16,7 @@ use crate::delivery::Delivering;
 use crate::sealing::Sealing;
 
 /// The algorithm of a suite of TLS 1.3 that has AES-GCM.
-pub fn gcm_of_tls13(suite: CipherSuite) -> Option<&'static aead::Algorithm> {
+fn gcm_of_tls13(suite: CipherSuite) -> Option<&'static aead::Algorithm> {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(&aead::AES_128_GCM),
         CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(&aead::AES_256_GCM),
@@ -31,14 +31,14 @@ struct Tls13 {
 
 impl Tls13AeadAlgorithm for Tls13 {
     fn encrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageEncrypter> {
-        Box::new(match Sealing::direct(self.suite, &key, &iv) {
+        Box::new(match gcm_of_tls13(self.suite).and_then(|gcm| Sealing::direct(gcm, &key, &iv)) {
             Some(direct) => direct,
             None => Sealing::Provider(self.provider.encrypter(key, iv)),
         })
     }
 
     fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
-        Box::new(match Delivering::direct(self.suite, &key, &iv) {
+        Box::new(match gcm_of_tls13(self.suite).and_then(|gcm| Delivering::direct(gcm, &key, &iv)) {
             Some(direct) => direct,
             None => Delivering::Provider(self.provider.decrypter(key, iv)),
         })

@@ -12,10 +12,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// What one handshake leaves behind for the session that drove it.
+/// Results of one handshake for the session that drove it.
 #[derive(Default)]
 pub struct Traces {
-    /// What the caller's judge raised.
+    /// The exception of the caller's judge.
     pub refusal: Option<PyErr>,
     /// The server asked for a client certificate.
     pub asked: bool,
