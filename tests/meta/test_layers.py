@@ -16,7 +16,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": {"advice"},
     "options": {"errors"},
     "events": set(),
-    "counts": {"events"},
     "oci": {"errors"},
     "activity": {"errors"},
     "_ext": set(),
@@ -106,7 +105,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "acr",
         "session",
         "runs",
-        "counts",
         "locks",
         "webtokens",
         "inventory",
@@ -125,7 +123,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "loggingin": {"runs", "registry", "transfer", "oci", "options", "errors"},
     "cli": {
-        "counts",
         "runs",
         "session",
         "mirroring",

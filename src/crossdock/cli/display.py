@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO
 
 from crossdock.cli.failure import error_document, error_text, fold, line_width
 from crossdock.cli.streams import LineWriter
-from crossdock.cli.tally import Counts
+from crossdock.cli.tally import Tally
 from crossdock.events import (
     BlobDone,
     BlobProgress,
@@ -65,7 +65,7 @@ class _LineDisplay:
 class NoDisplay(_LineDisplay):
     """``--progress none``: only what failed among many copies, which no other place tells at once."""
 
-    def __init__(self, tally: Counts, stream: TextIO) -> None:
+    def __init__(self, tally: Tally, stream: TextIO) -> None:
         super().__init__(stream)
         self._tally = tally
 
@@ -75,30 +75,67 @@ class NoDisplay(_LineDisplay):
             self._writer.offer(notice(event, self._tally.name(copy), self._width))
 
 
-class JsonDisplay(_LineDisplay):
-    """One event a line: ``{"event": "blob_done", "time": 1700000000.123, …}``.
+class _TickingDisplay(_LineDisplay):
+    """A display that writes something every few seconds, from a thread."""
+
+    def __init__(self, tally: Tally, stream: TextIO, interval: float) -> None:
+        super().__init__(stream)
+        self._tally = tally
+        self._stop = threading.Event()
+        self._interval = interval
+        self._thread = threading.Thread(target=self._run, name="crossdock-display", daemon=True)
+        self._thread.start()
+
+    def tick(self) -> None:
+        """Write it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Stop it and write what is left."""
+        self._stop.set()
+        self._thread.join()
+        self._writer.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.tick()
+
+
+class JsonDisplay(_TickingDisplay):
+    """One event a line: ``{"event": "blob_done", "time": 1700000000.123, …}``, and the totals every 5 s.
 
     Lines may be lost when nobody reads them; a closing ``{"event": "lines_lost"}`` then says how many.
     """
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(stream)
+    def __init__(
+        self,
+        tally: Tally,
+        stream: TextIO,
+        interval: float = PLAIN_INTERVAL_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._clock = clock
+        super().__init__(tally, stream, interval)
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event."""
         document = event_document(event, self._clock(), copy)
         self._writer.offer(json.dumps(document), droppable=isinstance(event, BlobProgress))
 
+    def tick(self) -> None:
+        """Write the totals."""
+        document = {"event": "totals", "time": round(self._clock(), 3), **self._tally.totals.as_dict()}
+        self._writer.offer(json.dumps(document), droppable=True)
+
     def close(self) -> None:
         """Write what is left."""
         if self._writer.lost:
             document = {"event": "lines_lost", "time": round(self._clock(), 3), "count": self._writer.lost}
             self._writer.offer(json.dumps(document), last=True)
-        self._writer.close()
+        super().close()
 
 
-class PlainDisplay(_LineDisplay):
+class PlainDisplay(_TickingDisplay):
     """Lines for logs: each notable blob that moved, warnings, and a summary every few seconds.
 
     An eager display, which somebody asked for, also tells the start, every retry and the end. One that was
@@ -108,16 +145,11 @@ class PlainDisplay(_LineDisplay):
     """
 
     def __init__(
-        self, tally: Counts, stream: TextIO, interval: float = PLAIN_INTERVAL_S, *, eager: bool = True
+        self, tally: Tally, stream: TextIO, interval: float = PLAIN_INTERVAL_S, *, eager: bool = True
     ) -> None:
-        super().__init__(stream)
-        self._tally = tally
         self._eager = eager
         self._pending = ""
-        self._stop = threading.Event()
-        self._interval = interval
-        self._thread = threading.Thread(target=self._run, name="crossdock-plain", daemon=True)
-        self._thread.start()
+        super().__init__(tally, stream, interval)
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event if it deserves a line."""
@@ -145,16 +177,6 @@ class PlainDisplay(_LineDisplay):
             self._writer.offer(pending, droppable=True)
         if not self._tally.is_empty:
             self._writer.offer(self._tally.summary(), droppable=True)
-
-    def close(self) -> None:
-        """Stop the summaries and write what is left."""
-        self._stop.set()
-        self._thread.join()
-        self._writer.close()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval):
-            self.tick()
 
 
 def notice(event: Event, name: str = "", width: int | None = None) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import TextIO
 
 from rich.console import Console, Group
@@ -16,23 +18,26 @@ from rich.text import Text
 
 from crossdock.cli.display import notice, short
 from crossdock.cli.failure import TERMINAL_WIDTH
-from crossdock.cli.tally import Counts
-from crossdock.counts import MovingBlob
+from crossdock.cli.tally import Tally
 from crossdock.events import CopyFailed, Event, Retrying, UploadResumed, Warned
+from crossdock.runs.totals import MovingBlob
 from crossdock.units import format_duration, format_size
 
 _FRAME_S = 0.125
 _MOST_BARS = 12
 _KEPT_NOTICES = 100
 _WORDS_WIDTH = 62  # columns of a line without its bar: digest, sizes, rate, time left and gaps
+_WINDOW_S = 8.0  # a rate over fewer seconds jumps, over more it hides a stall
+_SAMPLE_S = 0.25
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 class LiveDisplay:
     """Bars of the blobs under way above a total line, redrawn by a thread until closed, then removed."""
 
-    def __init__(self, tally: Counts, stream: TextIO) -> None:
+    def __init__(self, tally: Tally, stream: TextIO) -> None:
         self._tally = tally
+        self._rates: dict[str, Rate] = {}  # of the blobs under way
         self._stream = stream
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         self._notices: deque[str] = deque(maxlen=_KEPT_NOTICES)
@@ -50,6 +55,8 @@ class LiveDisplay:
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Keep what is to be printed above the bars; the bars themselves read the tally."""
+        if isinstance(event, UploadResumed):
+            self._rates.pop(event.digest, None)  # the bytes before were not sent now
         if isinstance(event, Retrying | UploadResumed | Warned | CopyFailed):
             name = "" if copy is None else self._tally.name(copy)
             self._notices.append(notice(event, name, TERMINAL_WIDTH))
@@ -76,12 +83,30 @@ class LiveDisplay:
         room = max(1, min(_MOST_BARS, self._console.height - 4))
         lines: list[Table | Text] = []
         if moving:
-            lines.append(_bars(moving[:room], self._console.width))
+            lines.append(self._bars(moving[:room]))
         if len(moving) > room:
             lines.append(Text(f"… and {len(moving) - room} more", style="dim"))
         lines.append(Text(self._tally.title(), style="dim", no_wrap=True, overflow="ellipsis"))
         lines.append(Text(self._tally.summary(), style="bold", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
+
+    def _bars(self, blobs: list[MovingBlob]) -> Table:
+        bar_width = max(4, min(32, self._console.width - _WORDS_WIDTH))
+        table = Table.grid(padding=(0, 1))
+        for _ in range(5):
+            table.add_column(no_wrap=True)
+        self._rates = {each.digest: self._rates.get(each.digest) or Rate() for each in blobs}
+        for blob in blobs:
+            rate = self._rates[blob.digest].per_s(blob.sent)
+            left = format_duration((blob.size - blob.sent) / rate) if rate > 0 else "-"
+            table.add_row(
+                short(blob.digest).rpartition(":")[2],
+                ProgressBar(total=max(1, blob.size), completed=blob.sent, width=bar_width),
+                f"{format_size(blob.sent)} / {format_size(blob.size)}",
+                f"{format_size(rate)}/s",
+                left,
+            )
+        return table
 
     def _run(self) -> None:
         # A terminal that went away (ValueError, OSError) ends the picture, never the copy.
@@ -99,19 +124,19 @@ class LiveDisplay:
             self._console.print(Text(self._notices.popleft()))
 
 
-def _bars(blobs: list[MovingBlob], width: int) -> Table:
-    bar_width = max(4, min(32, width - _WORDS_WIDTH))
-    table = Table.grid(padding=(0, 1))
-    for _ in range(5):
-        table.add_column(no_wrap=True)
-    for blob in blobs:
-        rate = blob.rate.per_s(blob.sent)
-        left = format_duration((blob.size - blob.sent) / rate) if rate > 0 else "-"
-        table.add_row(
-            short(blob.digest).rpartition(":")[2],
-            ProgressBar(total=max(1, blob.size), completed=blob.sent, width=bar_width),
-            f"{format_size(blob.sent)} / {format_size(blob.size)}",
-            f"{format_size(rate)}/s",
-            left,
-        )
-    return table
+class Rate:
+    """Bytes a second over the last seconds, from samples of a running total."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque(maxlen=round(_WINDOW_S / _SAMPLE_S))
+
+    def per_s(self, total: int) -> float:
+        """The rate up to `total` now; 0.0 while it is unknown. A total that falls starts the window anew."""
+        now, samples = self._clock(), self._samples
+        if samples and total < samples[-1][1]:
+            samples.clear()
+        if not samples or now - samples[-1][0] >= _SAMPLE_S:
+            samples.append((now, total))
+        start, first = next((each for each in samples if now - each[0] <= _WINDOW_S), (now, total))
+        return (total - first) / (now - start) if now - start >= _SAMPLE_S else 0.0

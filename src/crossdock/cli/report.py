@@ -18,7 +18,7 @@ from crossdock import __version__
 from crossdock.cli.exits import UsageError
 from crossdock.cli.failure import error_document
 from crossdock.cli.streams import print_error
-from crossdock.cli.tally import ManyTally, Tally
+from crossdock.cli.tally import Tally
 from crossdock.errors import OutputFailed, StoreError
 from crossdock.events import BlobDone
 from crossdock.units import count, format_duration, format_size
@@ -73,7 +73,7 @@ class CopyReport:
         document = {
             **(self.result.as_dict() if self.result is not None else names),
             **_versions(),
-            "blobs": _blob_documents(self._tally.done.values()),
+            "blobs": _blob_documents(self._tally.blobs()),
             "error": _error_document(error),
         }
         yield json.dumps(document, indent=2) + "\n"
@@ -109,7 +109,7 @@ class _ManyReport(ABC):
 class ListReport(_ManyReport):
     """The copies of a list, in its order."""
 
-    def __init__(self, result: ManyResult, tally: ManyTally) -> None:
+    def __init__(self, result: ManyResult, tally: Tally) -> None:
         self._result, self._tally = result, tally
 
     def lines(self) -> Iterator[str]:

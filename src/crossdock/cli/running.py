@@ -8,15 +8,13 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TextIO, TypeVar
 
-from crossdock import api
 from crossdock.cli.display import Display, JsonDisplay, NoDisplay, PlainDisplay
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import traceback_text
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import Report, ReportFile, beside_an_error
 from crossdock.cli.streams import print_error, print_parts
-from crossdock.cli.tally import Counts, ManyTally, Tally
-from crossdock.counts import Kept
+from crossdock.cli.tally import Kept, Tally
 from crossdock.errors import (
     Cancelled,
     CopiesFailed,
@@ -28,6 +26,7 @@ from crossdock.events import BlobSpooled, CopyFailed, Event, Listener, UploadKep
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.runs.one import CopyResult
 from crossdock.runs.run import Deliver
+from crossdock.session import Session
 from crossdock.units import format_size
 
 T = TypeVar("T")
@@ -43,8 +42,15 @@ def copy_shown(
     before_abort: Callable[[], None] = lambda: None,
 ) -> CopyResult:
     """Copy as `run_shown` runs it."""
+
+    async def copy(listen: Listener) -> CopyResult:
+        async with Session(options) as session:
+            run = session.copy(source, target, on_event=listen)
+            tally.totals = run.totals
+            return await run
+
     return run_shown(
-        lambda listen: api.copy(source, target, options, on_event=listen),
+        copy,
         progress,
         tally,
         what=f"copy of {source} to {target}",
@@ -83,7 +89,7 @@ def run_shown(
         display.close()
 
 
-def listener(namespace: argparse.Namespace, tally: ManyTally, display: Display) -> Deliver:
+def listener(namespace: argparse.Namespace, tally: Tally, display: Display) -> Deliver:
     """Passes events to tally and display; with ``--debug`` it prints the traceback of each failed copy."""
 
     def listen(copy: int, event: Event) -> None:
@@ -163,7 +169,7 @@ def _places(uploads: Sequence[UploadKept]) -> str:
     return sizes + (f" and {len(uploads) - 3} more" if len(uploads) > 3 else "")
 
 
-def open_display(mode: str, tally: Counts, stream: TextIO | None = None) -> Display:
+def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Display:
     """The display for ``--progress MODE``. `tally` must be fed before the display is."""
     stream = stream or sys.stderr
     if mode == "auto":
@@ -173,7 +179,7 @@ def open_display(mode: str, tally: Counts, stream: TextIO | None = None) -> Disp
 
         return LiveDisplay(tally, stream)
     if mode == "json":
-        return JsonDisplay(stream)
+        return JsonDisplay(tally, stream)
     if mode in ("plain", "quiet"):
         return PlainDisplay(tally, stream, eager=mode == "plain")
     return NoDisplay(tally, stream)

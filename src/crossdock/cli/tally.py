@@ -1,43 +1,16 @@
-"""Counts of a copy, or of many, in words. Fed by the event loop, read by display threads."""
+"""What the command shows and reports of a run: its totals in words, and what its events leave."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Protocol
 
-from crossdock.counts import CopyCounts, Kept, MovingBlob, Rate
-from crossdock.events import (
-    BlobDone,
-    BlobProgress,
-    BlobSpooled,
-    CopyDone,
-    CopyFailed,
-    Event,
-    Retrying,
-    UploadKept,
-)
+from crossdock.events import BlobDone, BlobSpooled, CopyStarted, Event, UploadKept
+from crossdock.runs.totals import MovingBlob, Totals
 from crossdock.units import count, format_duration, format_size
 
-
-class Counts(Protocol):
-    """What a display shows."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing is known yet that a summary could count."""
-
-    def summary(self) -> str:
-        """The counts in one line."""
-
-    def title(self) -> str:
-        """What is being copied."""
-
-    def moving_blobs(self) -> list[MovingBlob]:
-        """The blobs under way."""
-
-    def name(self, copy: int) -> str:
-        """``SOURCE -> TARGET`` of one copy of many."""
+Kept = UploadKept | BlobSpooled
+"""What a copy that ended early leaves for the next one."""
 
 
 class PairNames(Protocol):
@@ -50,135 +23,90 @@ class PairNames(Protocol):
         """Source and target of a copy that is not done."""
 
 
-class Tally(CopyCounts):
-    """What happened so far in one copy, in words."""
+class Tally:
+    """One run, of one copy or of the copies of `pairs`. Read by displays, also from their threads.
 
-    @property
-    def is_empty(self) -> bool:
-        """No blob is known yet: the source is being asked, perhaps in vain."""
-        return not self.planned
-
-    def summary(self) -> str:
-        """``12 of 14 blobs, 431.2 MiB of 1.0 GiB, 139.0 MiB/s, 4.4 s left``."""
-        words = [
-            f"{len(self.done)} of {len(self.planned)} blobs",
-            f"{format_size(self.bytes_so_far)} of {format_size(self.bytes_planned)}",
-            f"{format_size(self.rate.per_s(self.bytes_moved))}/s",
-        ]
-        remaining = self.remaining_s
-        if remaining is not None:
-            words.append(f"{format_duration(remaining)} left")
-        return ", ".join(words + _retries(self.retries))
-
-    def title(self) -> str:
-        """``SOURCE -> TARGET``, once the source is resolved."""
-        started = self.started
-        return f"{started.source} -> {started.target}" if started else "resolving the source"
-
-    def moving_blobs(self) -> list[MovingBlob]:
-        """The blobs under way."""
-        return list(self.moving.values())
-
-    def name(self, copy: int) -> str:
-        """There is but one copy."""
-        return self.title()
-
-
-class ManyTally:
-    """What happened so far in a run of many copies. Sizes are bytes.
-
-    Keeps what belongs to one copy while it is under way; with `keeps_blobs` the blobs it did, for a report.
+    With `keeps_blobs` it keeps the blobs of each copy for a report.
     """
 
     def __init__(
-        self,
-        pairs: PairNames,
-        *,
-        keeps_blobs: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        self, totals: Totals | None = None, pairs: PairNames | None = None, *, keeps_blobs: bool = False
     ) -> None:
+        """`totals` may be set later, before the run begins."""
+        self.totals = totals or Totals(images=1)
+        self.kept: list[Kept] = []
         self._pairs = pairs
         self._keeps_blobs = keeps_blobs
-        self._clock = clock
-        self._running: dict[int, Tally] = {}
-        self._blobs: dict[int, list[BlobDone]] = {}
-        self.kept: list[Kept] = []
-        self.copied = 0
-        self.failed = 0
-        self.retries = 0
-        self.bytes_moved = 0
-        self.rate = Rate(clock)
+        self._blobs: dict[int, dict[str, BlobDone]] = {}
+        self._started: CopyStarted | None = None
 
-    def __call__(self, event: Event, copy: int) -> None:
-        """Count one event of the copy with this index."""
-        tally = self._running.get(copy)
-        if tally is None:
-            tally = self._running[copy] = Tally(self._clock)
+    def __call__(self, event: Event, copy: int = 0) -> None:
+        """Note one event of the copy with this index."""
         kind = type(event)
-        if kind is CopyDone:
-            self.copied += 1
-            self._end(copy, tally)
-        elif kind is CopyFailed:
-            self.failed += 1
-            self._end(copy, tally)
-        elif kind is BlobProgress or (type(event) is BlobDone and event.outcome == "moved"):
-            before = tally.bytes_moved
-            tally(event)
-            if tally.bytes_moved != before:
-                self.bytes_moved += tally.bytes_moved - before
-                self.rate.add(self.bytes_moved)
-        else:
-            if kind is Retrying:
-                self.retries += 1
-            elif type(event) is UploadKept or type(event) is BlobSpooled:
-                self.kept.append(event)
-            tally(event)
+        if kind is BlobDone and self._keeps_blobs:
+            assert isinstance(event, BlobDone)
+            self._blobs.setdefault(copy, {}).setdefault(event.digest, event)
+        elif isinstance(event, UploadKept | BlobSpooled):
+            self.kept.append(event)
+        elif isinstance(event, CopyStarted):
+            self._started = event
 
-    def blobs(self, copy: int) -> list[BlobDone]:
+    def blobs(self, copy: int = 0) -> Sequence[BlobDone]:
         """The blobs that the target of this copy has; none unless they are kept."""
-        running = self._running.get(copy)
-        return list(running.done.values()) if running is not None else self._blobs.get(copy, [])
+        return list(self._blobs.get(copy, {}).values())
 
     def forget(self, copy: int) -> None:
         """Keep nothing of this copy any more."""
-        self._running.pop(copy, None)
         self._blobs.pop(copy, None)
+
+    # -- in words ------------------------------------------------------------------------------------------
 
     @property
     def is_empty(self) -> bool:
-        """No copy has ended, and nothing has moved."""
-        return not (self.copied or self.failed or self.bytes_moved)
+        """Nothing is known yet that a summary could count."""
+        totals = self.totals
+        if self._pairs is None:
+            return not totals.blobs_found
+        return not (totals.images_done or totals.images_failed or totals.bytes_done)
 
     def summary(self) -> str:
-        """``57 of 200 copies, 2 failed, 431.2 MiB moved, 139.0 MiB/s``."""
-        words = [f"{self.copied} of {count(len(self._pairs), 'copy', 'copies')}"]
-        if self.failed:
-            words.append(f"{self.failed} failed")
-        words.append(f"{format_size(self.bytes_moved)} moved")
-        words.append(f"{format_size(self.rate.per_s(self.bytes_moved))}/s")
-        return ", ".join(words + _retries(self.retries))
+        """``12 of 14 blobs, 431.2 MiB of 1.0 GiB, 139.0 MiB/s, 4.4 s left`` of one copy, or
+        ``57 of 200 copies, 2 failed, 431.2 MiB moved, 139.0 MiB/s``.
+        """
+        totals = self.totals
+        moved = totals.bytes_done
+        if self._pairs is None:
+            there = moved + totals.bytes_skipped + totals.bytes_mounted
+            words = [f"{totals.blobs_done} of {totals.blobs_found} blobs"]
+            words.append(f"{format_size(there)} of {format_size(totals.bytes_found)}")
+        else:
+            words = [f"{totals.images_done} of {count(len(self._pairs), 'copy', 'copies')}"]
+            words += [f"{totals.images_failed} failed"] if totals.images_failed else []
+            words.append(f"{format_size(moved)} moved")
+        words.append(f"{format_size(totals.bytes_per_second)}/s")
+        left = totals.seconds_left
+        words += [f"{format_duration(left)} left"] if left and self._pairs is None else []
+        words += [count(totals.retries, "retry", "retries")] if totals.retries else []
+        return ", ".join(words)
 
     def title(self) -> str:
-        """The copy under way that began first, and how many more there are."""
-        running = list(self._running)
+        """``SOURCE -> TARGET`` of the copy under way that began first, and how many more there are."""
+        if self._pairs is None:
+            started = self._started
+            return f"{started.source} -> {started.target}" if started else "resolving the source"
+        running = self.totals.under_way
         if not running:
             return ""
-        return self.name(running[0]) + (f" and {len(running) - 1} more" if len(running) > 1 else "")
+        more = f" and {len(running) - 1} more" if len(running) > 1 else ""
+        return " -> ".join(running[0]) + more
 
     def moving_blobs(self) -> list[MovingBlob]:
         """The blobs under way."""
-        return [blob for tally in list(self._running.values()) for blob in tally.moving_blobs()]
+        return self.totals.moving
 
     def name(self, copy: int) -> str:
         """``SOURCE -> TARGET`` of the copy with this index."""
+        if self._pairs is None:
+            return self.title()
         source, target = self._pairs[copy]
         return f"{source} -> {target}"
-
-    def _end(self, copy: int, tally: Tally) -> None:
-        del self._running[copy]
-        if self._keeps_blobs:
-            self._blobs[copy] = list(tally.done.values())
-
-
-def _retries(number: int) -> list[str]:
-    return [count(number, "retry", "retries")] if number else []

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 from crossdock.activity import Activity
 from crossdock.transfer.budget import SLOT_SIZE as SMALL
 from crossdock.transfer.concurrency import Permits
-from crossdock.transfer.tally import MovingBlob, Tally
+from crossdock.transfer.tally import MovingBlob as MovingBlob  # for displays
+from crossdock.transfer.tally import Tally
 
 SAMPLE_S = 0.5
 LIMITED_S = 5.0
@@ -150,6 +151,7 @@ class Totals:
         for outcome in sums.bytes:
             sums.bytes[outcome] += tally.bytes[outcome]
             sums.blobs[outcome] += tally.blobs[outcome]
+        sums.bytes["moved"] += sum(blob.sent for blob in tally.moving.values())  # of a copy that failed
 
     def _sample(self) -> None:
         now = self._clock()
@@ -230,6 +232,11 @@ class Totals:
     def moving(self) -> list[MovingBlob]:
         """The blobs under way."""
         return [blob for each in self._tallies() for blob in tuple(each.moving.values())]
+
+    @property
+    def under_way(self) -> list[tuple[str, str]]:
+        """Source and target of the copies under way, the first begun first."""
+        return [(each.source, each.target) for each in tuple(self._running.values())]
 
     # -- time ----------------------------------------------------------------------------------------------
 

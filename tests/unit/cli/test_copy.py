@@ -7,13 +7,13 @@ import io
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crossdock import CopyResult, Inspection, api
+from crossdock import CopyResult, Inspection, Session, api
 from crossdock.cli.command import run
 from crossdock.cli.report import closing_line
 from crossdock.errors import CopyError, NotFound
@@ -21,6 +21,7 @@ from crossdock.events import BlobDone, Listener
 from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.oci.manifest import parse_manifest
 from crossdock.options import CopyOptions, Credentials, Verify
+from crossdock.runs.totals import Totals
 from support.command import error_of
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -49,7 +50,7 @@ RESULT = CopyResult(
 
 
 class FakeCopy:
-    """Stands for `api.copy`: remembers what it was called with, answers `result` or raises it."""
+    """Stands for `Session.copy`: remembers what it was called with; its runs give `result` or raise it."""
 
     def __init__(self) -> None:
         self.result: CopyResult | BaseException = RESULT
@@ -68,8 +69,26 @@ class FakeCopy:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCopy:
     fake = FakeCopy()
-    monkeypatch.setattr(api, "copy", fake)
+    stand_in(monkeypatch, fake)
     return fake
+
+
+class FakeRun:
+    def __init__(self, work: Awaitable[Any]) -> None:
+        self.totals = Totals(images=1)
+        self._work = work
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._work.__await__()
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, copy: Callable[..., Awaitable[Any]]) -> None:
+    """Let every session copy by `copy`, which is given its options, too."""
+
+    def start(session: Session, source: str, target: str, *, on_event: Listener) -> FakeRun:
+        return FakeRun(copy(source, target, session._options, on_event=on_event))
+
+    monkeypatch.setattr(Session, "copy", start)
 
 
 def refused() -> CopyError:
@@ -193,7 +212,7 @@ def test_ctrl_c_says_what_was_cancelled(
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(api, "copy", interrupted)
+    stand_in(monkeypatch, interrupted)
     assert run(["copy", "x:1", "h:1/x"]) == 130
     assert capsys.readouterr() == ("", "crossdock: copy of x:1 to h:1/x was cancelled\n")
 

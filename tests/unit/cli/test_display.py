@@ -16,10 +16,9 @@ from crossdock.cli.display import (
     PlainDisplay,
     event_document,
 )
-from crossdock.cli.live import LiveDisplay
+from crossdock.cli.live import LiveDisplay, Rate
 from crossdock.cli.running import open_display
-from crossdock.cli.tally import ManyTally, Tally
-from crossdock.counts import Rate
+from crossdock.cli.tally import Tally
 from crossdock.errors import NotFound
 from crossdock.events import (
     BlobDone,
@@ -30,10 +29,11 @@ from crossdock.events import (
     CopyFailed,
     CopyStarted,
     Event,
-    ManifestDone,
     Retrying,
     Warned,
 )
+from crossdock.runs.totals import FIGURES, _Sample
+from support.totals import Played
 
 MiB = 1 << 20
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -63,10 +63,16 @@ class Clock:
 
 
 def tally_of(events: Iterable[Event], clock: Clock | None = None) -> Tally:
-    tally = Tally(clock or Clock())
-    for event in events:
+    return tally_and_play(events, clock)[0]
+
+
+def tally_and_play(events: Iterable[Event], clock: Clock | None = None) -> tuple[Tally, Played]:
+    played, told = Played(clock=clock or Clock()), list(events)
+    played.play(told)
+    tally = Tally(played.totals, keeps_blobs=True)
+    for event in told:
         tally(event)
-    return tally
+    return tally, played
 
 
 class Terminal(io.StringIO):
@@ -76,19 +82,17 @@ class Terminal(io.StringIO):
 
 def test_the_tally_counts_each_blob_once() -> None:
     tally = tally_of(STORY)
-    assert tally.bytes_planned == 31 * MiB
-    assert tally.bytes_so_far == (10 + 1 + 4) * MiB
-    assert tally.bytes_moved == (10 + 4) * MiB
-    assert (list(tally.done), list(tally.moving), tally.retries) == ([C, A], [B], 1)
+    totals = tally.totals
+    assert totals.bytes_found == 31 * MiB
+    assert totals.bytes_done + totals.bytes_skipped + totals.bytes_mounted == (10 + 1 + 4) * MiB
+    assert totals.bytes_done == (10 + 4) * MiB
+    assert [each.digest for each in tally.blobs()] == [C, A]
+    assert ([each.digest for each in totals.moving], totals.retries) == ([B], 1)
 
 
 def test_an_upload_that_starts_again_takes_its_bytes_back() -> None:
     tally = tally_of([*STORY, BlobProgress(B, 0, 20 * MiB)])
-    assert tally.bytes_moved == 10 * MiB
-
-
-def test_manifests_are_counted() -> None:
-    assert tally_of([ManifestDone(A, "x", True), ManifestDone(B, "x", False)]).manifests == 2
+    assert tally.totals.bytes_done == 10 * MiB
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
@@ -97,8 +101,8 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert rate.per_s(0) == 0.0
     for second in range(60):
         clock.now = 100.0 + second
-        rate.add(second * 10)
-    assert rate.per_s(590) == pytest.approx(10)
+        shown = rate.per_s(second * 10)
+    assert shown == pytest.approx(10)
     clock.now += 100
     assert rate.per_s(590) == 0.0
 
@@ -106,18 +110,20 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
 def test_the_rate_survives_a_total_that_falls() -> None:
     clock = Clock()
     rate = Rate(clock)
-    rate.add(1000)
+    rate.per_s(1000)
     clock.now += 1
-    rate.add(0)
+    rate.per_s(0)
     clock.now += 1
     assert rate.per_s(50) == pytest.approx(50)
 
 
 def test_the_summary_names_counts_sizes_rate_and_time_left() -> None:
     clock = Clock()
-    tally = tally_of(STORY, clock)
+    tally, played = tally_and_play([], clock)
+    played.totals._samples.append(_Sample(clock.now, 0))
+    played.play(STORY)
     clock.now += 1
-    tally(BlobProgress(B, 8 * MiB, 20 * MiB))
+    played.play([BlobProgress(B, 8 * MiB, 20 * MiB)])
     line = tally.summary()
     assert line.startswith("2 of 3 blobs, 19.0 MiB of 31.0 MiB, ")
     assert "left" in line
@@ -126,7 +132,7 @@ def test_the_summary_names_counts_sizes_rate_and_time_left() -> None:
 
 def test_json_writes_every_event_with_name_fields_and_time() -> None:
     stream = io.StringIO()
-    display = JsonDisplay(stream, clock=lambda: 1.5)
+    display = JsonDisplay(Tally(), stream, clock=lambda: 1.5)
     for event in STORY:
         display(event)
     display.close()
@@ -264,16 +270,18 @@ MANY: list[tuple[int, Event]] = [
 ]
 
 
-def many_of(events: Iterable[tuple[int, Event]], *, keeps_blobs: bool = False) -> ManyTally:
-    tally = ManyTally(PAIRS, keeps_blobs=keeps_blobs, clock=Clock())
-    for copy, event in events:
+def many_of(events: Iterable[tuple[int, Event]], *, keeps_blobs: bool = False) -> Tally:
+    played, told = Played(PAIRS, clock=Clock()), list(events)
+    played.play_all(told)
+    tally = Tally(played.totals, PAIRS, keeps_blobs=keeps_blobs)
+    for copy, event in told:
         tally(event, copy)
     return tally
 
 
 def test_many_copies_are_counted_together_a_blob_once_for_each() -> None:
     tally = many_of(MANY[:9])
-    assert tally.bytes_moved == 5 * MiB
+    assert tally.totals.bytes_done == 5 * MiB
     assert [blob.sent for blob in tally.moving_blobs()] == [4 * MiB, 1 * MiB]
     assert tally.title() == "h1/r:1 -> h2/r:1 and 1 more"
     tally = many_of(MANY)
@@ -327,3 +335,14 @@ def test_the_live_picture_of_many_shows_totals_and_prints_failures() -> None:
     Console(file=shown, width=120).print(display.render())
     assert "0 of 3 copies, 5.0 MiB moved" in shown.getvalue()
     assert "and 1 more" in shown.getvalue()
+
+
+def test_json_gives_the_totals_every_few_seconds() -> None:
+    stream = io.StringIO()
+    display = JsonDisplay(many_of(MANY), stream, interval=3600, clock=lambda: 1.5)
+    display.tick()
+    display.close()
+    document = json.loads(stream.getvalue())
+    assert (document["event"], document["time"]) == ("totals", 1.5)
+    assert set(document) == {"event", "time", *FIGURES}
+    assert (document["images_found"], document["images_done"], document["images_failed"]) == (3, 1, 1)

@@ -21,6 +21,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.service.operations.following import MOST_ENTRIES, Following
 from crossdock.service.values import Progress
+from support.totals import Played
 
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 HOST = "target.example"
@@ -40,7 +41,7 @@ def following(*targets: Reference) -> tuple[Following, Progress]:
         target_entry=Entry(name="target", login_server=HOST),
         credentials=None,
     )
-    return Following(progress, plan, clock=lambda: 0.0), progress
+    return Following(progress, plan), progress
 
 
 ROOT = descriptor(0)
@@ -84,14 +85,19 @@ def test_a_manifest_is_done_in_the_repository_that_is_being_copied_to() -> None:
 
 def test_bytes_total_and_the_blob_that_moves_are_kept() -> None:
     follows, progress = following(TAGGED)
-    for event in (
-        BlobPlanned("x", 100),
-        BlobPlanned("y", 50),
-        BlobStarted("x", 100),
-        BlobProgress("x", 40, 100),
-    ):
-        follows(event)
+    played = Played(clock=lambda: 0.0)
+    follows.totals = played.totals
+    played.play(
+        (
+            BlobPlanned("x", 100),
+            BlobPlanned("y", 50),
+            BlobStarted("x", 100),
+            BlobProgress("x", 40, 100),
+        )
+    )
+    follows(BlobProgress("x", 40, 100))
     assert (progress.bytes, progress.present, progress.total, progress.blob) == (40, 40, 150, "x")
+    played.play([BlobDone("x", 100, "moved")])
     follows(BlobDone("x", 100, "moved"))
     assert (progress.bytes, progress.present, progress.total, progress.blob) == (100, 100, 150, "")
 
@@ -99,13 +105,17 @@ def test_bytes_total_and_the_blob_that_moves_are_kept() -> None:
 @pytest.mark.parametrize("outcome", ["skipped", "mounted"])
 def test_what_the_target_had_is_present_and_not_moved(outcome: BlobOutcome) -> None:
     follows, progress = following(TAGGED)
-    for event in (
-        BlobPlanned("x", 100),
-        BlobDone("x", 100, outcome),
-        BlobPlanned("y", 7),
-        BlobStarted("y", 7),
-    ):
-        follows(event)
+    played = Played(clock=lambda: 0.0)
+    follows.totals = played.totals
+    played.play(
+        (
+            BlobPlanned("x", 100),
+            BlobDone("x", 100, outcome),
+            BlobPlanned("y", 7),
+            BlobStarted("y", 7),
+            BlobDone("y", 7, "moved"),
+        )
+    )
     follows(BlobDone("y", 7, "moved"))
     assert (progress.bytes, progress.present, progress.total) == (7, 107, 107)
 

@@ -56,7 +56,7 @@ def _copy_one(namespace: argparse.Namespace) -> int:
     _check_reference(namespace.target, "target")
     options = read_options(namespace)
     with ReportFile(namespace.report) as file:
-        tally = Tally()
+        tally = Tally(keeps_blobs=namespace.report is not None)
         report, error = CopyReport(namespace.source, namespace.target, tally), None
         try:
             report.result = copy_shown(namespace.source, namespace.target, options, namespace.progress, tally)
@@ -70,7 +70,7 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     from crossdock.cli.pairlist import read_pairs
     from crossdock.cli.report import ListReport, ReportFile
     from crossdock.cli.running import close_run, listener, open_display, run_with_display
-    from crossdock.cli.tally import ManyTally
+    from crossdock.cli.tally import Tally
     from crossdock.runs.runner import ManyCopy
     from crossdock.session import run_alone
 
@@ -79,10 +79,9 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     if not pairs:
         print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
     with ReportFile(namespace.report) as file:
-        tally = ManyTally(pairs, keeps_blobs=namespace.report is not None)
-        display = open_display(namespace.progress, tally)
-
         many = ManyCopy(pairs, fail_fast=namespace.fail_fast)
+        tally = Tally(many.totals, pairs, keeps_blobs=namespace.report is not None)
+        display = open_display(namespace.progress, tally)
         work = run_alone(many, options, listener(namespace, tally, display))
         error = run_with_display(work, display)
         result = many.result()

@@ -68,7 +68,7 @@ def run(namespace: argparse.Namespace) -> int:
     from crossdock.cli.loop import run_until_done
     from crossdock.cli.report import MirrorReport, ReportFile
     from crossdock.cli.running import close_run, listener, open_display, run_with_display
-    from crossdock.cli.tally import ManyTally
+    from crossdock.cli.tally import Tally
     from crossdock.events import Warned
     from crossdock.session import run_alone
 
@@ -81,7 +81,7 @@ def run(namespace: argparse.Namespace) -> int:
     keeps_blobs = namespace.report is not None
     report = MirrorReport(len(namespace.targets), is_json=namespace.output == "json", has_file=keeps_blobs)
     with ReportFile(namespace.report) as file, report:
-        tally = ManyTally(mirroring.window, keeps_blobs=keeps_blobs)
+        tally = Tally(mirroring.totals, mirroring.window, keeps_blobs=keeps_blobs)
         display = open_display(namespace.progress, tally)
 
         def keep(copy: int, result: PairResult) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from itertools import islice
 
 from crossdock.acr.importing import FoundSource
 from crossdock.acr.plan import ImportPlan
-from crossdock.counts import CopyCounts
 from crossdock.events import CopyStarted, Event, ManifestDone
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
+from crossdock.runs.totals import Totals
 from crossdock.service.values import Progress
 
 MOST_ENTRIES = 1000  # manifests in one response
@@ -24,12 +22,11 @@ class Following:
     ``repository@digest`` for each manifest of an index, in each repository.
     """
 
-    def __init__(
-        self, progress: Progress, plan: ImportPlan, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, progress: Progress, plan: ImportPlan, totals: Totals | None = None) -> None:
+        """`totals` are those of the import's run."""
         self._progress = progress
         self._targets = {str(each): each for each in plan.targets}
-        self._counts = CopyCounts(clock)
+        self.totals = totals
         self._repository = ""  # of the current copy
 
     def found(self, source: FoundSource) -> None:
@@ -44,17 +41,17 @@ class Following:
 
     def __call__(self, event: Event) -> None:
         """Note one event."""
-        counts, progress = self._counts, self._progress
-        counts(event)
         if type(event) is CopyStarted:
             self._repository = event.target.partition("/")[2].partition("@")[0].partition(":")[0]
         elif type(event) is ManifestDone:
             self._done(f"{self._repository}@{event.digest}")
-        progress.bytes = counts.bytes_moved
-        progress.present = counts.bytes_so_far
-        progress.total = counts.bytes_planned
-        progress.rate = counts.rate.per_s(counts.bytes_moved)
-        progress.blob = str(next(iter(counts.moving), ""))
+        if (totals := self.totals) is not None:
+            progress = self._progress
+            progress.bytes = totals.bytes_done
+            progress.present = progress.bytes + totals.bytes_skipped + totals.bytes_mounted
+            progress.total = totals.bytes_found
+            progress.rate = totals.bytes_per_second
+            progress.blob = next((each.digest for each in totals.moving), "")
 
     def all_done(self) -> None:
         """The import has succeeded."""

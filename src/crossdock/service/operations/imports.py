@@ -394,6 +394,7 @@ class Imports:
                         by_login=operation.order.by_login,
                         on_found=found,
                     )
+                    following.totals = work.totals
                     result = await session.start(work, listen)
         except TimeoutError as error:
             if bound.expired():

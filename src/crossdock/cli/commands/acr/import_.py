@@ -105,7 +105,7 @@ def run(namespace: argparse.Namespace) -> int:
     result = run_shown(
         lambda listen: run_alone(work, options, lambda index, event: listen(event)),
         namespace.progress,
-        Tally(),
+        Tally(work.totals),
         what=f"import of {plan.source}",
     )
     _print(result, namespace.output, namespace.query)
