@@ -11,7 +11,7 @@ How one blob uses it::
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +40,7 @@ class Journal(Keeper):
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(RETRY_AFTER_S)
         self._folder = folder
-        self._run = secrets.token_hex(8)
+        self._run = os.urandom(8).hex()  # `secrets` would load hashlib's OpenSSL at every start
         self._database: JournalDatabase | None = None
         self._busy = 0
         self.now = clock
