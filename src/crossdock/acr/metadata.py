@@ -1,10 +1,9 @@
-"""What a registry knows of its content, as ``az acr`` lists it.
+"""A registry's repositories, manifests and tags, as ``az acr`` lists them.
 
-Over ``/acr/v1`` where the registry has it; its entries come out as they came in. Elsewhere over the
-distribution API: the tagged manifests and what they lead to (`registry.walk`), in entries of the same fields.
-That API does not say when something was pushed. So there both times say when the image was made, as it states
-itself; of an index that states nothing, when the newest of its images was. What has no time comes last in an
-order by time.
+Through ``/acr/v1`` where the registry has it, whose entries are returned unchanged. Elsewhere through the
+distribution API: the tagged manifests and everything reachable from them (`registry.walk`), in entries with
+the same fields. That API has no push times, so both times are the image's own creation time, or that of the
+newest image of an index without one. Ordered by time, entries without a time come last.
 """
 
 from __future__ import annotations
@@ -48,9 +47,8 @@ async def list_repositories(
 ) -> list[str]:
     """The repositories of ``host[:port]``, in the registry's order, the first `top` of them. # network
 
-    As for all of this module, the options' source side counts, and `on_warning` is told of entries that no
-    registry can have, which are left out. Raises `InvalidReference` for what is no host,
-    `CopyError` with what failed.
+    In this module the options' source side applies, and invalid entries are left out and reported to
+    `on_warning`. Raises `InvalidReference` for anything but a host, and `CopyError`.
     """
     from crossdock.registry import catalog
 
@@ -68,7 +66,7 @@ async def list_manifests(
 ) -> list[Entry]:
     """An entry for each manifest, by digest or by time, the first `top` of them. # network
 
-    Raises `CopyError` with what failed.
+    Raises `CopyError`.
     """
     from crossdock.registry import catalog, walk
 
@@ -94,7 +92,7 @@ async def list_tags(
 ) -> list[Entry]:
     """An entry for each tag, by name or by time, the first `top` of them. # network
 
-    Raises `CopyError` with what failed.
+    Raises `CopyError`.
     """
     from crossdock.registry import catalog, walk
 
@@ -118,7 +116,7 @@ async def list_tag_names(
     top: int | None = None,
     on_warning: OnWarning | None = None,
 ) -> list[str]:
-    """As `list_tags`, names alone: without an order they cost any registry no more than a list. # network"""
+    """As `list_tags`, only names; without an order this needs only the registry's list of tags. # network"""
     from crossdock.registry import catalog, tags
     from crossdock.registry.handle import Repository
 
@@ -133,9 +131,9 @@ async def list_tag_names(
 
 
 async def show_item(item: Reference, options: CopyOptions) -> Entry:
-    """What is known of a tag, of a manifest by its digest, or of a repository without either. # network
+    """The entry of a tag, of a manifest by its digest, or of a repository. # network
 
-    Raises `CopyError` with what failed, over `NotFound` when there is no such item.
+    Raises `CopyError`, over `NotFound` for an unknown item.
     """
     from crossdock.registry import attributes, walk
 
@@ -166,7 +164,7 @@ def _names(entries: Iterable[Entry]) -> list[str]:
 
 
 class _Facts(Struct, frozen=True):
-    """What was seen of a repository: its manifests, and the configs that were read of them."""
+    """The manifests of a repository that were read, and their configs."""
 
     seen: Mapping[Digest, Seen]
     configs: Mapping[Digest, ImageConfig]
@@ -183,7 +181,7 @@ class _Facts(Struct, frozen=True):
         )
 
     def summary(self, repository: Reference, tags: int) -> Entry:
-        """The entry of the repository; its times are those of the oldest and the newest image."""
+        """The repository's entry; its times are those of the oldest and the newest image."""
         times = [time for time in map(self.time, self.seen) if time is not None]
         entry: Entry = {"registry": repository.registry, "imageName": repository.repository}
         if times:
@@ -192,12 +190,12 @@ class _Facts(Struct, frozen=True):
         return {**entry, **counts, "changeableAttributes": changeable_attributes()}
 
     def size(self, digest: Digest) -> int:
-        """Bytes of what the manifest refers to; of an index, of all its images."""
+        """Bytes of a manifest's blobs; for an index, those of all its images."""
         inside = (self.seen[each].manifest for each in _contained(self.seen, [digest]))
         return sum(image_size(manifest) for manifest in inside if manifest is not None)
 
     def time(self, digest: Digest) -> int | None:
-        """When the image was made; of an index that does not say, when its newest image was."""
+        """The image's creation time; for an index without one, that of its newest image."""
         own = self._created(digest)
         if own is not None:
             return own
@@ -216,7 +214,7 @@ async def _choose(
     order: Order | None,
     top: int | None,
 ) -> tuple[_Facts, list[str]]:
-    """Which of `listed` to show, by name or by their manifests' time, and the facts for that. # network"""
+    """The names of `listed` to show, ordered by name or time, and their facts. # network"""
     names = sorted(listed)
     if order is None:
         names = names[:top]
@@ -230,13 +228,13 @@ async def _choose(
 
 
 async def _facts_of(walking: Walk, seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> _Facts:
-    """The facts of `digests` and of what is inside of them. # network"""
+    """The facts of `digests` and of the manifests inside them. # network"""
     wanted = _contained(seen, digests)
     return _Facts(seen, await walking.configs(seen[digest] for digest in wanted))
 
 
 def _contained(seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> set[Digest]:
-    """`digests` and what is inside of those that are indexes, as far as it was seen."""
+    """`digests` and the manifests inside their indexes, as far as they were read."""
     found: set[Digest] = set()
     pending = list(digests)
     while pending:
@@ -252,10 +250,10 @@ def _contained(seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> set[Di
 async def opened(
     item: Reference | str, options: CopyOptions, operation: str
 ) -> AsyncIterator[RegistryClient]:
-    """A client of the item's registry, for the source side of the options. `item` may be ``host[:port]``.
+    """A client of the item's registry, with the options' source side. `item` may be ``host[:port]``.
 
-    What fails inside is a `CopyError` with `operation` and `item`, and without a side: there is one registry.
-    If the item was not found, the advice says which part of it is missing.
+    An error inside becomes a `CopyError` with `operation` and `item`, and without a side, since there is only
+    one registry. If the item was not found, the advice says which part of it is missing.
     """
     reference = Reference(item, "catalog") if isinstance(item, str) else item
     async with Places(options) as places:
@@ -271,7 +269,7 @@ async def opened(
 
 async def _missing(client: RegistryClient, item: Reference) -> Advice | None:
     from crossdock.registry.handle import Repository
-    from crossdock.registry.missing import explain_missing  # of failures alone
+    from crossdock.registry.missing import explain_missing  # only after a failure
 
     wanted = str(item.digest or item.tag or "")
     return await explain_missing(Repository.to_read(client, item.repository), item.locator, wanted)
