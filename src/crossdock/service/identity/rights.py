@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from crossdock.acr.documents import TYPE
 from crossdock.inventory.values import Entry
 from crossdock.oci.registryname import registry_key
 from crossdock.service.config import Action, PrincipalSettings
 from crossdock.service.problems import Refused
 from crossdock.service.values import ANYBODY, Principal, Problem
 
-PROVIDER_ACTIONS: dict[Action, str] = {
-    "importImage": "Microsoft.ContainerRegistry/registries/importImage/action",
-    "read": "Microsoft.ContainerRegistry/registries/read",
-    "pull": "Microsoft.ContainerRegistry/registries/pull/read",
-}
-_LINKED: dict[Action, str] = {"importImage": "importImage/action", "read": "read", "pull": "pull/read"}
+# Azure's names for them, below the registries' type.
+_ACTIONS: dict[Action, str] = {"importImage": "importImage/action", "read": "read", "pull": "pull/read"}
 
 
 class Rights:
@@ -41,7 +38,7 @@ class Rights:
         if not self.may(principal, action, registry):
             message = (
                 f"{_client(principal)} does not have authorization to perform action "
-                f"'{PROVIDER_ACTIONS[action]}' over scope '{_scope(registry)}' or the scope is invalid. "
+                f"'{TYPE}/{_ACTIONS[action]}' over scope '{_scope(registry)}' or the scope is invalid. "
                 "If access was recently granted, please refresh your credentials."
             )
             raise _forbidden("AuthorizationFailed", message)
@@ -59,8 +56,8 @@ class Rights:
         if missing:
             message = (
                 f"{_client(principal)} has permission to perform action "
-                f"'{PROVIDER_ACTIONS['importImage']}' on scope '{_scope(target)}'; however, it does not have "
-                f"permission to perform action '{_LINKED[missing[0]]}' on the linked scope(s) "
+                f"'{TYPE}/{_ACTIONS['importImage']}' on scope '{_scope(target)}'; however, it does not have "
+                f"permission to perform action '{_ACTIONS[missing[0]]}' on the linked scope(s) "
                 f"'{_scope(source)}'."
             )
             raise _forbidden("LinkedAuthorizationFailed", message)
