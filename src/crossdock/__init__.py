@@ -3,7 +3,7 @@
     >>> from crossdock import copy_sync
     >>> copy_sync("docker.io/library/hello-world", "127.0.0.1:5000/hello-world").digest
 
-Names load on first use, so ``crossdock --version`` does not pay for an HTTP client.
+Names load on first use, so the version line does not pay for an HTTP client.
 """
 
 from __future__ import annotations

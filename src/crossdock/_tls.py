@@ -5,7 +5,7 @@ and falls back to `ssl`, ``rustls`` raises ImportError where it is absent, ``ssl
 A wheel of another version than this package was written for counts as absent.
 Hosts that rustls cannot serve are served by `ssl` in any case; see `transport.tls_door`.
 
-This module is on the way of ``crossdock --version``: it imports nothing but the engine.
+The version line loads this module: it imports nothing but the engine.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ LIBRARY: Mapping[str, str] = {
     "renew-certificate": "renew the server's certificate, and check this machine's clock",
     "replace-certificate": "the certificate of the server is at fault",
     "use-certified-name": "use a host name that the certificate holds",
-    "report-bug": "run again with --debug and report it",
+    "report-bug": "report it with its traceback",
     "decrypt-key": "give a key without a passphrase",
     "correct-option": "correct RegistryOptions.{option}",
     "correct-option/entry": "correct tls.ca of {entry} in {file}",
@@ -43,6 +43,59 @@ LIBRARY: Mapping[str, str] = {
     "raise-open-files": (
         "raise the limit on open files (ulimit -n): with a low one there are few connections, or none"
     ),
+    # -- input and files
+    "write-reference": "write [docker://]host[:port]/repository[:tag][@digest] or oci:DIR[:tag|@digest]",
+    "omit-scheme": "leave the scheme out; plain HTTP is chosen by RegistryOptions.plain_http",
+    "write-platform": "write os/architecture[/variant], for example linux/arm64",
+    "write-each-platform": (
+        "write os/architecture[/variant], for example linux/arm64; give each as one of CopyOptions.platforms"
+    ),
+    "choose-platform": "choose CopyOptions.platforms from those offered, or leave them out to copy all",
+    "omit-platform": "leave CopyOptions.platforms out to copy all",
+    "omit-this-platform": "leave out this platform",
+    "choose-present-platforms": "copy the platforms that are there by CopyOptions.platforms",
+    "choose-newer-platforms": (
+        "copy the platforms in newer formats by CopyOptions.platforms, or ask for a new build"
+    ),
+    "choose-platform-or-digest": (
+        "choose by CopyOptions.platforms, or name one by digest (oci:{file}@sha256:…)"
+    ),
+    "lower-memory": "give less as CopyOptions.memory",
+    "choose-state": "check who owns the folder and whether it is writable, or choose another state folder",
+    "wait-or-choose-state": "wait until it has ended, or choose another state folder",
+    "stop-or-choose-state": "stop it, or give this one a state folder of its own",
+    "update-or-choose-state": "use that crossdock, or give this one a state folder of its own",
+    "choose-spool": "check who owns the folder and what is free there, or choose another spool folder",
+    "raise-spool-size": "allow a larger spool, or free space there: half of what is free is used at most",
+    "listen-elsewhere": "give another address; port 0 takes a free one",
+    "add-certificate": "add the certificate",
+    "give-certificate": "give a certificate and its key, or listen on 127.0.0.1 behind a proxy that has them",
+    "give-identity": "give identity settings, or listen on 127.0.0.1",
+    "give-users": "give a users file, or say what anybody may do",
+    "give-dev": "ask for the development cloud, too",
+    "omit-certificate": "leave certificate and key out, or the development cloud",
+    "name-repositories": (
+        "use credentials that may list the catalog, or name the repositories, without patterns, by"
+        " repositories=: then it is not asked for"
+    ),
+    "mirror-parent": "mirror {registry} with {repository} as one of repositories=",
+    "omit-untagged": (
+        "leave untagged= out: only registries with Azure's API (/acr/v1) list manifests without a tag"
+    ),
+    # -- imports
+    "give-password": "give the password, too",
+    "omit-credentials": "name the source by its login server to use credentials, or leave them out",
+    "name-source-registry": "write LOGIN_SERVER/REPOSITORY[:TAG|@DIGEST]",
+    "choose-registry": "name it by its resource ID",
+    "use-resource-id": "name it by its resource ID, which works within one tenant only",
+    "untag-target": "give the target as an untagged repository",
+    "tag-target": "give it as a tag",
+    "overwrite-tags": "nothing was copied; by force the tag is overwritten",
+    "overwrite-attached-tags": (
+        "nothing was copied; by force the image and its signatures are copied, and what the target has under"
+        " such tags stays"
+    ),
+    "lift-limits": "lift the limits: crossdock itself has none",
     # -- registries
     "check-address": "check host and port, and whether the registry runs",
     "check-trust": (

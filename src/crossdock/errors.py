@@ -25,8 +25,8 @@ class Advice(NamedTuple):
     """What to do about an error, as a value: each face (library, command, service) words it for its users.
 
     ``kind`` is a short code, such as ``give-ca``, that programs may decide by, and the key of the faces'
-    tables of wordings. ``str()`` is the library's wording. Not a `msgspec.Struct`: ``--help`` loads this
-    module, and would pay for msgspec.
+    tables of wordings. ``str()`` is the library's wording. Not a `msgspec.Struct`: every start of the
+    command loads this module, and only copies need msgspec.
     """
 
     kind: str
@@ -97,7 +97,6 @@ class CrossdockError(Exception):
         message: str,
         *,
         advice: Advice | None = None,
-        hint: str = "",
         cause: BaseException | None = None,
         retryable: bool | None = None,
         **details: Any,
@@ -105,8 +104,6 @@ class CrossdockError(Exception):
         super().__init__(message)
         if advice is not None:
             self.advice = advice
-        elif hint:
-            self.hint = hint
         if cause is not None:
             self.__cause__ = cause
         if retryable is not None:
@@ -123,15 +120,6 @@ class CrossdockError(Exception):
     def cause(self) -> BaseException | None:
         """The error behind this one, None when there is none."""
         return self.__cause__
-
-    @property
-    def hint(self) -> str:
-        """The wording of the advice; on its way out, with ``hint=``."""
-        return str(self.advice) if self.advice is not None else ""
-
-    @hint.setter
-    def hint(self, text: str) -> None:
-        self.advice = Advice("other", text) if text else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception.__reduce__ calls the class with args alone, which loses details; a cause outside of this

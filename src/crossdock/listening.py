@@ -19,7 +19,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from crossdock.errors import CrossdockError, InvalidOption, StoreError
+from crossdock.errors import (
+    Advice,
+    CrossdockError,
+    InvalidOption,
+    StoreError,
+)
 from crossdock.stopping import catch_stop_signals
 
 if TYPE_CHECKING:
@@ -54,10 +59,14 @@ def parse_listen(listen: str) -> tuple[str, int]:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not bare or (":" in bare and bare == host) or not (port.isascii() and port.isdigit()):
         raise InvalidOption(
-            f"{listen!r} is not an address to listen on", hint="give HOST:PORT, for example 127.0.0.1:5000"
+            f"{listen!r} is not an address to listen on",
+            advice=Advice("correct-address", "give HOST:PORT, for example 127.0.0.1:5000"),
         )
     if int(port) > 65_535:
-        raise InvalidOption(f"{port} is not a port", hint="ports go from 0 (any free one) to 65535")
+        raise InvalidOption(
+            f"{port} is not a port",
+            advice=Advice("correct-address", "ports go from 0 (any free one) to 65535"),
+        )
     return bare, int(port)
 
 
@@ -110,7 +119,7 @@ async def serve_app(
         except OSError as error:
             raise StoreError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}",
-                hint="give another address with --listen; port 0 takes a free one",
+                advice=Advice("listen-elsewhere"),
             ) from error
         on_ready(server.sockets[0].getsockname()[1])
         await stopping.wait()
@@ -221,12 +230,15 @@ def server_tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     """The context of a server with this certificate; None without one. Raises `InvalidOption`."""
     if cert is None:
         if key is not None:
-            raise InvalidOption("a key was given without its certificate", hint="add --cert FILE")
+            raise InvalidOption("a key was given without its certificate", advice=Advice("add-certificate"))
         return None
     import ssl
 
     def no_passphrase() -> str:  # without it OpenSSL prompts on the terminal, and the server waits
-        raise InvalidOption(f"the key in {key or cert} is encrypted", hint="give a key without a passphrase")
+        raise InvalidOption(
+            f"the key in {key or cert} is encrypted",
+            advice=Advice("decrypt-key", "give a key without a passphrase"),
+        )
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
@@ -234,7 +246,7 @@ def server_tls(cert: str | None, key: str | None) -> ssl.SSLContext | None:
     except ssl.SSLError as error:
         raise InvalidOption(
             _why_unusable(error, cert, key or cert),
-            hint="give PEM files: the certificate chain and its unencrypted key",
+            advice=Advice("give-pem", "give PEM files: the certificate chain and its unencrypted key"),
         ) from error
     except OSError as error:
         files = [path for path in (cert, key) if path is not None]

@@ -106,7 +106,7 @@ async def _check_kept(
         why = f": {back.trouble}" if back.trouble else ""
         raise CredentialsError(
             f"{place} took the login of {host} and does not give it back{why}",
-            hint=f"remove the helper from {path}, or keep the login in another file with --authfile",
+            advice=Advice("remove-helper", file=str(path)),
         )
     if back.credentials != credentials:
         on_warning(f"{place} does not give this login of {host} back: it has one of its own, which is used")

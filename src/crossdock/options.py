@@ -290,7 +290,7 @@ def home_folder(environ: Mapping[str, str]) -> str:
 
 
 def expand_home(path: str, environ: Mapping[str, str]) -> str:
-    """`path` with a leading ``~/`` as the home: CI files, quotes and ``--flag=~/…`` pass it on unexpanded."""
+    """`path` with a leading ``~/`` as the home: CI files, quotes and ``=`` pass it on unexpanded."""
     if path != "~" and not path.startswith("~/"):
         return path
     return os.path.join(home_folder(environ), path[2:])

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.oci.text import quote
 
 MAX_FILE = 4 << 20  # bytes; ten thousand entries
@@ -34,7 +37,7 @@ class Kind(NamedTuple):
     """A kind of file: its name in messages, where its keys are documented, and its JSON schema."""
 
     name: str  # "the inventory"
-    hint: str
+    advice: Advice  # on mistakes in it
     schema: Mapping[str, Any]
 
 
@@ -72,7 +75,10 @@ def read_document(data: bytes, place: str, kind: Kind) -> dict[str, Found] | Non
     if reader.mistakes:
         more = len(reader.mistakes) - MOST_MISTAKES
         said = [str(each) for each in reader.mistakes[:MOST_MISTAKES]]
-        raise InvalidInput("; ".join(said) + (f"; and {more} more" if more > 0 else ""), hint=kind.hint)
+        raise InvalidInput(
+            "; ".join(said) + (f"; and {more} more" if more > 0 else ""),
+            advice=kind.advice,
+        )
     return document
 
 
@@ -211,7 +217,7 @@ class _Reader:
         return definition
 
     def _wrong(self, node: Any, problem: str) -> InvalidInput:
-        return InvalidInput(f"{self._place}:{_line(node)}: {problem}", hint=self._kind.hint)
+        return InvalidInput(f"{self._place}:{_line(node)}: {problem}", advice=self._kind.advice)
 
 
 def _line(node: Any) -> int:

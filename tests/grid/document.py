@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from crossdock import errors
-from crossdock.cli.advice import COPY, advice_text
+from crossdock.cli.advice import advice_text
 from crossdock.cli.exits import exit_code
 from crossdock.errors import CopyError, Side
 from grid.cells import CELLS, FAULTS, IN_CHUNKS, KINDS, PLACES, SIDES, Cell, Fails, NotApplicable, Recovers
@@ -83,7 +83,7 @@ def _endings() -> Iterator[str]:
     for kind in dict.fromkeys("|".join(KINDS.values()).split("|")):
         edges = [_edge(kind, side) for side in SIDES]
         codes = [str(exit_code(edge).value) for edge in edges]
-        steps = dict.fromkeys(advice_text(edge.advice, COPY) for edge in edges if edge.advice)
+        steps = dict.fromkeys(advice_text(edge.advice) for edge in edges if edge.advice)
         yield _row(kind, *codes, " / ".join(steps))
     yield ""
 

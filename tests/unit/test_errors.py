@@ -9,6 +9,7 @@ import pytest
 
 from crossdock import errors
 from crossdock.errors import (
+    Advice,
     ConnectFailed,
     CopyError,
     CrossdockError,
@@ -36,11 +37,17 @@ def test_every_error_is_of_the_one_tree_and_says_what_it_means(kind: type[BaseEx
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_every_error_survives_pickling_with_message_hint_and_details(kind: type[CrossdockError]) -> None:
-    error = kind("what failed", hint="do this", retryable=True, method="GET", url="https://a.example/v2/")
+def test_every_error_survives_pickling_with_message_advice_and_details(kind: type[CrossdockError]) -> None:
+    error = kind(
+        "what failed",
+        advice=Advice("report", "do this"),
+        retryable=True,
+        method="GET",
+        url="https://a.example/v2/",
+    )
     twin = pickle.loads(pickle.dumps(error))
     assert type(twin) is kind
-    assert (str(twin), twin.args, twin.hint, twin.retryable) == (
+    assert (str(twin), twin.args, str(twin.advice), twin.retryable) == (
         "what failed",
         ("what failed",),
         "do this",

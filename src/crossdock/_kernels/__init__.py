@@ -4,7 +4,7 @@
 to the twins, ``compiled`` raises ImportError if they are absent, ``pure`` takes the twins. They are never
 mixed. `BACKEND` names the choice. The contract of kernels and twins is in ext/README.md.
 
-``crossdock --version`` loads this module: it imports nothing but the kernels.
+The version line loads this module: it imports nothing but the kernels.
 """
 
 from __future__ import annotations

@@ -12,7 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crossdock.acr.metadata import opened
-from crossdock.errors import CrossdockError, NotFound, Unsupported
+from crossdock.errors import (
+    Advice,
+    CrossdockError,
+    NotFound,
+    Unsupported,
+)
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
@@ -37,7 +42,7 @@ async def change_attributes(item: Reference, attributes: Mapping[str, bool], opt
         await _must_exist(client, item)
         raise Unsupported(
             "this registry has no locks: it does not have Azure's metadata API, /acr/v1",
-            hint="Azure's registries have it, and crossdock registry",
+            advice=Advice("use-azure-registry", "Azure's registries have it, and crossdock registry"),
         )
 
 
@@ -111,10 +116,8 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
             except NotFound:
                 pass  # some registries delete it with its index or subject
             except CrossdockError as error:
-                error.hint = f"{len(done)} of {len(seen)} manifests were deleted; {error.hint}".removesuffix(
-                    "; "
-                )
-                raise
+                counted = f"{len(done)} of {len(seen)} manifests were deleted"
+                raise error.replace(advice=_delete_again(error.advice, counted)) from error.__cause__
             done.append(str(digest))
         return {"manifestsDeleted": sorted(done), "tagsDeleted": sorted(tags)}
 
@@ -148,3 +151,10 @@ def _needed(one: Seen) -> Iterable[Digest]:
         yield from (each.digest for each in one.manifest.manifests)
         if one.manifest.subject is not None:
             yield one.manifest.subject.digest
+
+
+def _delete_again(advice: Advice | None, counted: str) -> Advice:
+    """`advice` on a manifest that could not be deleted, and how many were."""
+    if advice is None:
+        return Advice("delete-again", counted)
+    return advice._replace(why=f"{counted}; {advice.why}" if advice.why else counted)

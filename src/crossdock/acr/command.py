@@ -8,7 +8,11 @@ from msgspec import Struct, field
 
 from crossdock.acr.names import REGIONAL, home_of, registry_name, split_source
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
-from crossdock.errors import InvalidInput, InvalidOption
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+    InvalidOption,
+)
 from crossdock.inventory.values import ACR_SUFFIX, Entry, Inventory, ResourceId
 from crossdock.oci.reference import Reference
 from crossdock.oci.registryname import registry_key
@@ -76,7 +80,7 @@ def check_words(words: ImportWords, inventory: Inventory) -> Checked:
 
 
 def read_name(text: str, inventory: Inventory, warnings: list[str]) -> str:
-    """``--name`` as `find_target` expects it. Raises `InvalidInput` (checks 1 to 4).
+    """The target's name as `find_target` expects it. Raises `InvalidInput` (checks 1 to 4).
 
     Names and login servers of the inventory need not have Azure's form.
     """
@@ -104,7 +108,10 @@ def find_target(
     if known := inventory.named(bare):
         raise InvalidInput(
             NOT_FOUND.format(bare, subscription or (by_id.subscription if by_id else known[0].subscription)),
-            hint=f"the inventory has it in {', '.join(_whereabouts(each) for each in known)}",
+            advice=Advice(
+                "check-inventory",
+                f"the inventory has it in {', '.join(_whereabouts(each) for each in known)}",
+            ),
         )
     return _unlisted(bare, f"{bare}{ACR_SUFFIX}", by_id)
 
@@ -124,11 +131,11 @@ def login_server(text: str, inventory: Inventory, *, subscription: str = "", res
 
 def _check_credentials(words: ImportWords) -> None:
     if words.username and not words.password:
-        raise InvalidInput(NO_PASSWORD, hint="give --password-stdin, CROSSDOCK_SOURCE_PASSWORD or --password")
+        raise InvalidInput(NO_PASSWORD, advice=Advice("give-password"))
     if words.registry and (words.username or words.password):
         raise InvalidOption(
-            "--registry and --username or --password contradict each other: they would be ignored",
-            hint="write LOGIN_SERVER/IMAGE as --source to use credentials, or leave them out",
+            "a source registry by name and credentials contradict each other: they would be ignored",
+            advice=Advice("omit-credentials"),
         )
 
 
@@ -157,7 +164,7 @@ def _source(
 
 
 def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> Entry:
-    """The registry of ``--registry`` (az-contract 1.2, check 8)."""
+    """The source registry by its name (az-contract 1.2, check 8)."""
     text = home_of(words.registry) or words.registry
     try:
         if words.subscription:
@@ -165,21 +172,22 @@ def _named_source(words: ImportWords, target: Entry, inventory: Inventory) -> En
         else:
             found = inventory.prefer(text, target.subscription)
     except InvalidInput as error:
-        raise InvalidInput(f"{error}. {NO_SOURCE_REGISTRY}", hint=error.hint) from None
+        raise InvalidInput(f"{error}. {NO_SOURCE_REGISTRY}", advice=error.advice) from None
     if found is not None:
         return found
     by_id = ResourceId.parse(text)
     bare = by_id.name if by_id else text.removesuffix(ACR_SUFFIX)
     if inventory.named(bare) or not (by_id or _HOST.fullmatch(text)):
         raise InvalidInput(
-            NO_SOURCE_REGISTRY, hint="name it by its resource ID if it is in another subscription"
+            NO_SOURCE_REGISTRY,
+            advice=Advice("use-resource-id", "name it by its resource ID if it is in another subscription"),
         )
     is_host = by_id is None and ("." in text or ":" in text)
     return _unlisted(bare, text if is_host else f"{bare}{ACR_SUFFIX}", by_id)
 
 
 def _without_host(image: str, entry: Entry, warnings: list[str]) -> str:
-    """The image of ``--source`` given with ``--registry``: its login server is left out.
+    """The image of a source given with its registry: its login server is left out.
 
     az does so only for a name (az-contract 1.2, check 9); with a resource ID its image and target would
     contain the login server.

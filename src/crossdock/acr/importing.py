@@ -21,7 +21,14 @@ from crossdock.acr.attached import taken_tags
 from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
-from crossdock.errors import CrossdockError, LoginNotDemanded, NotFound, TagExists, was_refused
+from crossdock.errors import (
+    Advice,
+    CrossdockError,
+    LoginNotDemanded,
+    NotFound,
+    TagExists,
+    was_refused,
+)
 from crossdock.events import ignore
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
@@ -126,7 +133,7 @@ class Import:
         """Make the import. # network
 
         Raises `TagExists` and `CopyError`, over `LimitExceeded` for an image that is over one of the limits;
-        then no target has a new tag, or the error's hint says which one has.
+        then no target has a new tag, or the error's advice says which one has.
         """
         try:
             await self._run(shared, watchers)
@@ -260,7 +267,7 @@ def _check_login(source: Reference, places: Places) -> None:
     if not places.client(source, "source").has_shown_credentials:
         raise LoginNotDemanded(
             f"{source.registry} did not demand the credentials that were given: they replace no right on it",
-            hint="the import needs the actions read and pull on the source registry",
+            advice=Advice("ask-access", "the import needs the actions read and pull on the source registry"),
         ) from None
 
 
@@ -279,8 +286,7 @@ async def _refuse_attached(
     if taken:
         raise TagExists(
             " ".join(_exists(each.reference, each.before, each.after) for each in taken),
-            hint="nothing was copied; with --force the image and its signatures are copied, and what the "
-            "target has under such tags stays; --no-referrers leaves signatures out",
+            advice=Advice("overwrite-attached-tags"),
             references=tuple(str(each.reference) for each in taken),
         )
 
@@ -296,6 +302,6 @@ def _refuse_conflicts(targets: tuple[TargetState, ...], root: Descriptor) -> Non
         return
     raise TagExists(
         " ".join(_exists(each.reference, each.before, root.digest) for each in taken),
-        hint="nothing was copied; --force overwrites the tag",
+        advice=Advice("overwrite-tags"),
         references=tuple(str(each.reference) for each in taken),
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from crossdock.content import Source
-from crossdock.errors import LimitExceeded
+from crossdock.errors import (
+    Advice,
+    LimitExceeded,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_index, is_manifest
@@ -20,7 +23,7 @@ class ImageLimits(Struct, frozen=True, kw_only=True):
 
     manifests: int | None = None  # below its index; Azure's documentation does not count the index itself
     layer: int | None = None  # bytes of its largest blob
-    hint: str = ""  # advice for an image over a limit
+    advice: Advice | None = None  # on an image over a limit
 
     def concern(self, media_type: str) -> bool:
         """Whether a manifest of this type has to be read for the limits."""
@@ -28,10 +31,8 @@ class ImageLimits(Struct, frozen=True, kw_only=True):
 
 
 NO_LIMITS = ImageLimits()
-DOCUMENTED = ImageLimits(
-    manifests=50, layer=2 * GiB, hint="leave --strict-limits out: crossdock itself has no such limit"
-)
-"""Azure's documented limits, for ``--strict-limits``."""
+DOCUMENTED = ImageLimits(manifests=50, layer=2 * GiB, advice=Advice("lift-limits"))
+"""Azure's documented limits."""
 
 
 async def check_limits(
@@ -60,4 +61,4 @@ async def check_limits(
 
 
 def _over(problem: str, limits: ImageLimits) -> LimitExceeded:
-    return LimitExceeded(problem, hint=limits.hint)
+    return LimitExceeded(problem, advice=limits.advice)

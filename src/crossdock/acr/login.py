@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from crossdock.acr.metadata import opened
-from crossdock.errors import CredentialsError
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+)
 from crossdock.options import CopyOptions, Credentials
 
 
@@ -22,7 +25,7 @@ async def log_in(host: str, options: CopyOptions) -> Credentials:
         if found is None:
             raise CredentialsError(
                 f"no credentials for {host} were found, or none that could be stored",
-                hint="log in with az login, give -u with --password-stdin, or credentials in the inventory",
+                advice=Advice("log-in", registry=host),
             )
         return found
 

@@ -6,7 +6,11 @@ import re
 
 from msgspec import Struct
 
-from crossdock.errors import InvalidInput, InvalidReference
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+    InvalidReference,
+)
 from crossdock.inventory.values import ACR_SUFFIX
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import DEFAULT_TAG, Reference
@@ -33,31 +37,31 @@ _REGIONAL = re.compile(r"([^.]+)\.[^.]+\.geo(\.azurecr\.io)")
 
 
 def registry_name(text: str) -> tuple[str, str]:
-    """The registry name of ``--name``, and a warning or an empty string.
+    """The registry name in a name or login server, and a warning or an empty string.
 
     A login server of the cloud means its name. Raises `InvalidInput` with the messages of checks 1 to 4.
     """
     name, warning = text, ""
     if "." in text:
         if not text.lower().endswith(ACR_SUFFIX):
-            raise InvalidInput(WRONG_SUFFIX, hint=_OTHERS)
+            raise InvalidInput(WRONG_SUFFIX, advice=Advice("give-inventory-entry", _OTHERS))
         name = _HASHED.sub("", text[: -len(ACR_SUFFIX)])
         warning = f"Registry name is '{name}'. The following suffix '{ACR_SUFFIX}' is automatically omitted."
     if ("-" in text and not warning) or not _NAME.fullmatch(name):
-        raise InvalidInput(NAME_RULE, hint=_OTHERS)
+        raise InvalidInput(NAME_RULE, advice=Advice("give-inventory-entry", _OTHERS))
     return name, warning
 
 
 def split_source(text: str) -> tuple[str, str]:
-    """Registry and image of a fully qualified ``--source``. Raises `InvalidInput` (checks 10 and 11)."""
+    """Registry and image of a fully qualified source. Raises `InvalidInput` (checks 10 and 11)."""
     registry, slash, image = text.partition("/")
     if not slash or not registry:
-        raise InvalidInput(NO_SOURCE, hint="write LOGIN_SERVER/REPOSITORY[:TAG|@DIGEST], or give --registry")
+        raise InvalidInput(NO_SOURCE, advice=Advice("name-source-registry"))
     if "." not in registry:
-        hint = "127.0.0.1:5000 is one for a registry on this machine"
+        text = "127.0.0.1:5000 is one for a registry on this machine"
         if image.startswith("/") and registry.endswith(":"):
-            hint = f"leave {registry}// out"
-        raise InvalidInput(NOT_QUALIFIED, hint=hint)
+            text = f"leave {registry}// out"
+        raise InvalidInput(NOT_QUALIFIED, advice=Advice("correct-reference", text))
     return registry, image
 
 
@@ -98,7 +102,7 @@ def target_tag(text: str, source: SourceImage, login_server: str) -> Reference:
     """
     named = _read(text, source.tag or DEFAULT_TAG)
     if named.digest is not None:
-        raise InvalidInput("a target tag has a digest", hint="give --repository for a target without a tag")
+        raise InvalidInput("a target tag has a digest", advice=Advice("untag-target"))
     return Reference(login_server, named.repository, named.tag)
 
 
@@ -107,7 +111,7 @@ def _read(text: str, default_tag: str | None) -> Reference:
     try:
         return Reference.parse(f"{_SOMEWHERE}{text}", default_tag=default_tag)
     except InvalidReference as error:
-        raise InvalidReference(str(error).replace(_SOMEWHERE, "", 1), hint=error.hint) from None
+        raise InvalidReference(str(error).replace(_SOMEWHERE, "", 1), advice=error.advice) from None
 
 
 def untagged_target(text: str, login_server: str) -> Reference:
@@ -115,6 +119,6 @@ def untagged_target(text: str, login_server: str) -> Reference:
     named = _read(text, None)
     if named.tag is not None or named.digest is not None:
         raise InvalidInput(
-            f"--repository takes a repository, {text!r} has a tag or digest", hint="give it as --image"
+            f"{text!r} is to be a repository and has a tag or digest", advice=Advice("tag-target")
         )
     return Reference(login_server, named.repository)

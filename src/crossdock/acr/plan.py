@@ -10,7 +10,10 @@ from msgspec import Struct
 from crossdock.acr.names import SourceImage, default_target, home_of, target_tag, untagged_target
 from crossdock.acr.policy import check_policies
 from crossdock.acr.request import ImportRequest
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.oci.reference import Reference
 from crossdock.oci.text import quote
@@ -40,7 +43,10 @@ def find_source(request: ImportRequest, target: Entry, inventory: Inventory) -> 
         if entry is None or ResourceId.parse(source.resource_id) is None:
             raise InvalidInput(
                 f"The source registry {quote(source.resource_id)} could not be found.",
-                hint="give the resource ID of a registry that the inventory has, or registryUri",
+                advice=Advice(
+                    "check-inventory",
+                    "give the resource ID of a registry that the inventory has, or registryUri",
+                ),
             )
         return entry
     assert source.registry_uri is not None

@@ -8,7 +8,10 @@ tenants.
 
 from __future__ import annotations
 
-from crossdock.errors import PolicyRefused
+from crossdock.errors import (
+    Advice,
+    PolicyRefused,
+)
 from crossdock.inventory.values import Entry
 
 
@@ -27,7 +30,7 @@ def check_policies(source: Entry | None, target: Entry, *, by_resource: bool) ->
             raise PolicyRefused(
                 f"the {side} registry {entry.name} has public network access disabled and does not allow"
                 " trusted services: it takes no part in imports",
-                hint="its network_rule_bypass_options would have to be AzureServices",
+                advice=Advice("set-policy", "its network_rule_bypass_options would have to be AzureServices"),
             )
     if source is None:
         return
@@ -35,11 +38,14 @@ def check_policies(source: Entry | None, target: Entry, *, by_resource: bool) ->
         raise PolicyRefused(
             f"the source registry {source.name} does not allow its artifacts to be exported:"
             " its export policy is disabled",
-            hint="a registry with a disabled export policy can be pulled from but not imported from",
+            advice=Advice(
+                "set-policy",
+                "a registry with a disabled export policy can be pulled from but not imported from",
+            ),
         )
     if source.public_network_access == "Disabled" and not by_resource:
         raise PolicyRefused(
             f"the source registry {source.name} has public network access disabled:"
             " it cannot be imported from by its login server or with credentials",
-            hint="name it by its resource ID with --registry, which works only within one tenant",
+            advice=Advice("use-resource-id"),
         )

@@ -7,7 +7,10 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.oci.text import half_pair
 from crossdock.options import Credentials
 
@@ -104,7 +107,9 @@ class ImportRequest(Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         if count > MOST_TARGETS:
             raise InvalidInput(
                 f"the import has {count} targets, more than {MOST_TARGETS}",
-                hint="post several imports: what is at the target is not copied again",
+                advice=Advice(
+                    "split-import", "post several imports: what is at the target is not copied again"
+                ),
             )
 
 

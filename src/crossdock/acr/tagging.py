@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from crossdock.errors import CrossdockError, TransportError, root_cause
+from crossdock.errors import (
+    Advice,
+    CrossdockError,
+    TransportError,
+    root_cause,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
 from crossdock.runs.places import Places
@@ -45,7 +50,7 @@ async def write_tags(
 ) -> None:
     """Let every tag of `targets` mean `root`, whose content is in all their repositories. # network
 
-    Raises `CopyError`; its hint says which tags are not what they were.
+    Raises `CopyError`; its advice says which tags are not what they were.
     """
     waiting = [each for each in targets if each.reference.tag and each.before != root.digest]
     waiting.sort(key=lambda each: each.found is None)
@@ -61,9 +66,10 @@ async def write_tags(
         if left:
             names = ", ".join(f"{each.reference.repository}:{each.reference.tag}" for each in left)
             tally.warn(f"{names}: tagged before the import failed, and could not be undone")
-        if isinstance(error, CrossdockError):
-            error.hint = f"tagged before, and still there: {names}" if left else "no tag was changed"
-        raise
+        if not isinstance(error, CrossdockError):
+            raise
+        text = f"tagged before, and still there: {names}" if left else "no tag was changed"
+        raise error.replace(advice=Advice("check-tags", text)) from error.__cause__
 
 
 async def _undo(written: list[TargetState], places: Places, tally: Tally) -> list[TargetState]:

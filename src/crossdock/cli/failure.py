@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from crossdock.cli.advice import COPY, advice_document, advice_text
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
 from crossdock.errors import Advice, CopyError, CrossdockError, root_cause
+
+if TYPE_CHECKING:
+    from crossdock.cli.advice import Face
 
 TERMINAL_WIDTH = 160
 """Characters of the first line on a terminal: three lines of a small window."""
@@ -25,20 +26,20 @@ _LONG_URL = r"(\bhttps?://[^\s/?'\"<>]+)/[^\s'\"<>:;,)]*"
 _QUERY = r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]+"
 
 
-def error_text(
-    error: BaseException, table: Mapping[str, str] = COPY, *, name: str = "", width: int | None = None
-) -> str:
+def error_text(error: BaseException, face: Face = "copy", *, name: str = "", width: int | None = None) -> str:
     """The error for a person: its line, and below it, indented, the advice and how to resume.
 
-    With `width` the first line has at most so many characters (`shortened`). `table`: the wordings of advice;
-    `name`: which copy of many failed.
+    With `width` the first line has at most so many characters (`shortened`). `face`: whose flags the advice
+    names; `name`: which copy of many failed.
     """
+    from crossdock.cli.advice import advice_text  # of failures alone
+
     line = error_line(error)
     if name:
         line = f"crossdock: {name}: {line.removeprefix('crossdock: ')}"
     lines = [line if width is None else shortened(line, width)]
     advice = advice_on(error)
-    further = [fold(advice_text(advice, table)) if advice is not None else ""]
+    further = [fold(advice_text(advice, face)) if advice is not None else ""]
     further += [fold(error.resume.text)] if isinstance(error, CrossdockError) and error.resume else []
     lines += [f"  {each}" for each in further if each and each not in lines[0]]
     return "\n".join(lines)
@@ -65,7 +66,7 @@ def error_line(error: BaseException) -> str:
 def advice_on(error: BaseException) -> Advice | None:
     """The advice of the error, or of the first one behind it that has any."""
     seen: BaseException | None = error
-    while seen is not None:
+    while isinstance(seen, BaseException):
         if isinstance(seen, CrossdockError) and seen.advice is not None:
             return seen.advice
         seen = seen.__cause__
@@ -80,8 +81,10 @@ def _lacks_descriptors(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
-def error_document(error: BaseException, table: Mapping[str, str] = COPY) -> dict[str, Any]:
+def error_document(error: BaseException) -> dict[str, Any]:
     """The ``error`` member of JSON output and reports."""
+    from crossdock.cli.advice import advice_document  # of failures alone
+
     code = exit_code(error)
     edge = error if isinstance(error, CopyError) else None
     advice = advice_on(error)
@@ -94,7 +97,7 @@ def error_document(error: BaseException, table: Mapping[str, str] = COPY) -> dic
         "operation": fold(edge.operation) if edge else None,
         "reference": fold(edge.reference) if edge else None,
         "message": error_line(error).removeprefix("crossdock: "),
-        "advice": advice_document(advice, table) if advice is not None else None,
+        "advice": advice_document(advice) if advice is not None else None,
         "resume": resume.command if resume is not None else None,
     }
 

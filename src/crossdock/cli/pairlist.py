@@ -35,7 +35,7 @@ def read_pairs(path: str) -> Pairs:
                     pairs.add(location(source), location(target), number)
         pairs.check()
     except InvalidInput as error:
-        raise UsageError(str(error), hint=error.hint, command="crossdock copy") from None
+        raise UsageError(str(error), advice=error.advice, command="crossdock copy") from None
     except OSError as error:
         raise UsageError(
             f"--from-file: cannot read {path!r}: {error.strerror}", command="crossdock copy"

@@ -19,7 +19,11 @@ from crossdock.cli.exits import UsageError
 from crossdock.cli.failure import error_document
 from crossdock.cli.streams import print_error
 from crossdock.cli.tally import Tally
-from crossdock.errors import OutputFailed, StoreError
+from crossdock.errors import (
+    Advice,
+    OutputFailed,
+    StoreError,
+)
 from crossdock.events import BlobDone
 from crossdock.units import count, format_duration, format_size
 
@@ -169,7 +173,7 @@ class MirrorReport(_ManyReport):
 
             raise StoreError(
                 f"cannot keep the results in {gettempdir()}: {error.strerror}",
-                hint="make room there, or set TMPDIR to another folder",
+                advice=Advice("set-variable", "make room there, or set TMPDIR to another folder"),
             ) from None
 
     def finish(self, result: MirrorResult) -> None:
@@ -338,4 +342,4 @@ class ReportFile:
             self._file.flush()
         except OSError as error:
             reason = f"--report: cannot write {str(self._path)!r}: {error.strerror}"
-            raise OutputFailed(reason, hint="everything was copied") from None
+            raise OutputFailed(reason, advice=Advice("nothing-to-do", "everything was copied")) from None

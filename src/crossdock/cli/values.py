@@ -45,7 +45,7 @@ def platform(text: str) -> str:
     try:
         Platform.parse(text)
     except InvalidOption as error:
-        raise argparse.ArgumentTypeError(f"{error}; {error.hint}" if error.hint else str(error)) from None
+        raise _mistake(error) from None
     return text
 
 
@@ -90,5 +90,12 @@ def listen(text: str) -> str:
     try:
         parse_listen(text)
     except InvalidOption as error:
-        raise argparse.ArgumentTypeError(f"{error}; {error.hint}") from None
+        raise _mistake(error) from None
     return text
+
+
+def _mistake(error: InvalidOption) -> argparse.ArgumentTypeError:
+    from crossdock.cli.advice import advice_text  # of failures alone
+
+    text = f"{error}; {advice_text(error.advice)}" if error.advice is not None else str(error)
+    return argparse.ArgumentTypeError(text)

@@ -38,8 +38,7 @@ def check_name(request: web.Request) -> None:
         return
     raise Refused(
         "DENIED",
-        "this registry answers to names of loopback only; "
-        "--users, --anonymous read or --anonymous write lets it answer to others",
+        "this registry answers to names of loopback only, unless it is started with users or open to anybody",
         status=421,
     )
 

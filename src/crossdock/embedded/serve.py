@@ -9,7 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossdock.errors import InvalidOption, StoreError
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+    StoreError,
+)
 from crossdock.listening import (
     ServerTls,
     allow_many_files,
@@ -74,19 +78,19 @@ def _check(host: str, listen: str, cert: str | None, users: Path | None, anonymo
     """Raise `InvalidOption` if strangers could use the registry and no option permits it."""
     if users is not None and anonymous is not None:
         raise InvalidOption(
-            "--anonymous is for a registry without users",
-            hint="say in the users file what 'anonymous' may do",
+            "rights for everyone are for a registry without users",
+            advice=Advice("correct-file", "say in the users file what 'anonymous' may do"),
         )
     if is_loopback(host):
         return
     if users is None and anonymous is None:
         raise InvalidOption(
             f"everyone who reaches {listen} could read, push and delete: without users, listen on loopback",
-            hint="give --users FILE, or say what anybody may do: --anonymous read, or --anonymous write",
+            advice=Advice("give-users"),
         )
     if users is not None and cert is None:
         log.warning(
-            "passwords are sent in clear to %s: give --cert, or put a proxy with TLS before it", listen
+            "passwords are sent in clear to %s: give a certificate, or put a proxy with TLS before it", listen
         )
 
 

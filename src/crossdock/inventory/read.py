@@ -9,13 +9,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.inventory.values import ACR_SUFFIX, Entry, EntryCredentials, Inventory, place_key
 from crossdock.oci.text import quote
 from crossdock.yamlfile import Found, Kind, read_bytes, read_document
 
 _PATHS = ("password_file", "token_file")
-_HINT = "docs/inventory.md lists the keys"
+_DOCS = Advice("read-docs", "docs/inventory.md lists the keys")
 
 
 @cache
@@ -52,7 +55,7 @@ def parse_inventory(data: bytes, place: str, folder: Path) -> Inventory:
 
 
 def _kind() -> Kind:
-    return Kind("the inventory", _HINT, schema())
+    return Kind("the inventory", _DOCS, schema())
 
 
 def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
@@ -62,7 +65,8 @@ def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
     if tls.get("plain_http") and "ca" in tls:
         at = f"{place.rpartition(':')[0]}:{found['tls'].line}"
         raise InvalidInput(
-            f"{at}: registry {plain['name']}: plain HTTP and a CA contradict each other", hint=_HINT
+            f"{at}: registry {plain['name']}: plain HTTP and a CA contradict each other",
+            advice=_DOCS,
         )
     credentials = None
     if "credentials" in found:
@@ -86,7 +90,9 @@ def _check_distinct(entries: tuple[Entry, ...]) -> None:
         if key in known:
             raise InvalidInput(
                 f"{entry.place}: registry {entry.name} is the same as that of {known[key].place}",
-                hint="entries with the same name must differ in subscription or resource_group",
+                advice=Advice(
+                    "correct-file", "entries with the same name must differ in subscription or resource_group"
+                ),
             )
         known[key] = entry
 

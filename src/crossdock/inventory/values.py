@@ -10,7 +10,11 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from crossdock.errors import CredentialsError, InvalidInput
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+    InvalidInput,
+)
 from crossdock.oci.registryname import canonical_host, joined, registry_key, split_key
 from crossdock.oci.text import quote
 from crossdock.options import Credentials, InventoryEntry, RegistryOptions
@@ -69,7 +73,7 @@ class EntryCredentials(Struct, frozen=True):
         if not password:
             raise CredentialsError(
                 f"{whose}: {self.password_env}, the environment variable of its password, is not set",
-                hint=f"set {self.password_env}",
+                advice=Advice("set-variable", f"set {self.password_env}", variable=self.password_env),
             )
         return Credentials(username=self.username, password=password)
 
@@ -147,7 +151,7 @@ class Inventory(Struct, frozen=True):
         if len(found) > 1:
             raise InvalidInput(
                 f"More than one registries were found by {text}: {', '.join(each.place for each in found)}",
-                hint="choose by --subscription and --resource-group, or name it by its resource ID",
+                advice=Advice("choose-registry"),
             )
         return found[0] if found else None
 
@@ -198,7 +202,10 @@ class Inventory(Struct, frozen=True):
             raise InvalidInput(
                 f"{registry} is the login server of several registries with different credentials: "
                 f"{', '.join(each.place for each in found)}",
-                hint="name the registry by its resource ID, or give the entries different login servers",
+                advice=Advice(
+                    "use-resource-id",
+                    "name the registry by its resource ID, or give the entries different login servers",
+                ),
             )
         return found[0].options(environ, with_credentials=with_credentials) if found else None
 
@@ -215,7 +222,7 @@ class Inventory(Struct, frozen=True):
         if len(servers) > 1:
             raise InvalidInput(
                 f"{registry} is one of several registries: {', '.join(each.place for each in found)}",
-                hint="use the login server of the one you mean",
+                advice=Advice("use-login-server", "use the login server of the one you mean"),
             )
         return servers.pop() if servers else registry
 

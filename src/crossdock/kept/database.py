@@ -10,7 +10,10 @@ import os
 import shlex
 from pathlib import Path
 
-from crossdock.errors import JournalUnavailable
+from crossdock.errors import (
+    Advice,
+    JournalUnavailable,
+)
 from crossdock.kept.keeper import Pruned, reason_of, remove_unused
 from crossdock.kept.sqlitefile import SqliteFile, Trouble
 from crossdock.kept.uploads import Finished, FinishedKind, SavedUpload, UploadKey, from_row, to_row
@@ -143,19 +146,21 @@ class JournalDatabase:
         forget = f"forget what can be resumed: {_removal(self.path)}"
         if kind == "damaged":
             reason = f"it is damaged ({reason})"
-        hint = {
-            "busy": "wait until it has ended, or choose another folder with --state",
-            "damaged": forget,
-            "full": "free space there",
-            "newer": f"use that crossdock, or {forget}",
-        }.get(kind, "")
-        return _unavailable(self.path, reason, hint=hint, busy=kind == "busy")
+        advice = {
+            "busy": Advice("wait-or-choose-state"),
+            "damaged": Advice("forget-journal", forget),
+            "full": Advice("free-space", "free space there"),
+            "newer": Advice("forget-journal", f"use that crossdock, or {forget}"),
+        }.get(kind)
+        return _unavailable(self.path, reason, advice, busy=kind == "busy")
 
 
 def _removal(path: Path) -> str:
     return f"rm -f {shlex.quote(str(path))}*"
 
 
-def _unavailable(path: Path, reason: str, *, hint: str = "", busy: bool = False) -> JournalUnavailable:
-    hint = hint or "check who owns the folder and whether it is writable, or choose another with --state"
-    return JournalUnavailable(f"the journal {path} cannot be used: {reason}", hint=hint, busy=busy)
+def _unavailable(
+    path: Path, reason: str, advice: Advice | None = None, *, busy: bool = False
+) -> JournalUnavailable:
+    advice = advice or Advice("choose-state")
+    return JournalUnavailable(f"the journal {path} cannot be used: {reason}", advice=advice, busy=busy)

@@ -20,7 +20,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from crossdock.errors import SpoolUnavailable
+from crossdock.errors import (
+    Advice,
+    SpoolUnavailable,
+)
 from crossdock.kept.keeper import Pruned, make_folder, reason_of, remove_unused
 from crossdock.kept.spoolfile import BLOCK, SpoolFile, file_size, room_in
 from crossdock.locks import BlobLock, is_taken, number_of, take_lock
@@ -153,7 +156,7 @@ def unavailable(path: Path, error: OSError) -> SpoolUnavailable:
     """The error to report for `error`."""
     return SpoolUnavailable(
         f"the spool {path} cannot be used: {reason_of(error)}",
-        hint="check who owns the folder and what is free there, or choose another with --spool",
+        advice=Advice("choose-spool"),
     )
 
 
@@ -162,7 +165,7 @@ def no_room(path: Path, digest: str, room: int, size: int) -> SpoolUnavailable:
     part = f"the first {room} of the" if room else "none of the"
     return SpoolUnavailable(
         f"the spool {path} has room for {part} {size} bytes of {digest}",
-        hint="raise --spool-size, or free space there: half of what is free is used at most",
+        advice=Advice("raise-spool-size"),
     )
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from crossdock.errors import CopyError, InvalidDigest, NotFound, NothingMatched, RegistryError, root_cause
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    InvalidDigest,
+    NotFound,
+    NothingMatched,
+    RegistryError,
+    root_cause,
+)
 from crossdock.mirroring.names import Namespace, Selection, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.text import quote
@@ -18,13 +26,9 @@ if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient
 
 _REFUSED = frozenset({400, 401, 403, 404, 405, 501})
-_NO_CATALOG = (
-    "use credentials that may list the catalog, or name the repositories, without patterns, by --repository: "
-    "then it is not asked for"
+_PATTERNS = Advice(
+    "correct-pattern", "patterns are a shell's (*, ?, [a-z]) and match the whole name below the prefix"
 )
-_NOTHING_LISTED = "a login may show more: use crossdock login, or --src-creds-stdin"
-_PATTERNS = "patterns are a shell's (*, ?, [a-z]) and match the whole name below the prefix"
-_NO_LIST = "leave --untagged away: only registries with Azure's API (/acr/v1) list manifests without a tag"
 
 
 class Item(Struct, frozen=True):
@@ -70,7 +74,7 @@ class Listing:
     async def repositories(self) -> list[str]:
         """The names below the prefix, as they were given or in the catalog's order. # network
 
-        Raises `CopyError`, with a hint where the registry does not show its catalog.
+        Raises `CopyError`, with advice where the registry does not show its catalog.
         """
         if self._named is not None:
             self._wanted_repositories = len(self._named)
@@ -82,9 +86,9 @@ class Listing:
                 found = await list_repositories(self._client, on_warning=self._on_warning)
         except CopyError as error:
             cause = root_cause(error)
-            if isinstance(cause, RegistryError) and cause.status in _REFUSED:
-                error.hint = _NO_CATALOG
-            raise
+            if not isinstance(cause, RegistryError) or cause.status not in _REFUSED:
+                raise
+            raise error.replace(advice=Advice("name-repositories", side="source")) from cause
         self._in_catalog = list(dict.fromkeys(found))
         below = [name for each in self._in_catalog if (name := self._source.name_of(each)) is not None]
         wanted = [name for name in below if self._selection.wants_repository(name)]
@@ -145,7 +149,7 @@ class Listing:
 
     def nothing(self) -> NothingMatched:
         """What to raise when there is nothing to copy: why that is."""
-        source, selection, hint = self._source, self._selection, ""
+        source, selection, advice = self._source, self._selection, None
         if self._wanted_repositories:
             repositories = (
                 f"the {_count(self._wanted_repositories, 'repository', 'repositories')} of {source}"
@@ -154,30 +158,33 @@ class Listing:
             if self._all_tags:
                 of = f"the {_count(self._all_tags, 'tag', 'tags')} of {repositories}"
                 what = f"{_quoted(selection.tags)} matches none of {of}"
-                hint = "patterns are a shell's (*, ?, [a-z]) and match the whole tag"
+                advice = _PATTERNS._replace(
+                    text="patterns are a shell's (*, ?, [a-z]) and match the whole tag"
+                )
         elif self._in_catalog is None:
-            what = f"--exclude leaves none of the repositories that are named: {_quoted(selection.exclude)}"
-            hint = _PATTERNS
+            what = f"all repositories that are named are excluded: {_quoted(selection.exclude)}"
+            advice = _PATTERNS
         elif self._in_catalog:
-            what, hint = self._unwanted(self._in_catalog)
+            what, advice = self._unwanted(self._in_catalog)
         else:
-            what, hint = f"{source.registry} lists no repositories", _NOTHING_LISTED
-        return NothingMatched(f"nothing to mirror: {what}", hint=hint)
+            what = f"{source.registry} lists no repositories"
+            advice = Advice("log-in", why="a login may show more", side="source", registry=source.registry)
+        return NothingMatched(f"nothing to mirror: {what}", advice=advice)
 
-    def _unwanted(self, listed: list[str]) -> tuple[str, str]:
-        """Why no repository of the catalog is wanted, and the hint."""
+    def _unwanted(self, listed: list[str]) -> tuple[str, Advice]:
+        """Why no repository of the catalog is wanted, and the advice."""
         source, selection = self._source, self._selection
         repositories = f"the {_count(len(listed), 'repository', 'repositories')} of {source.registry}"
         below = [name for each in listed if (name := source.name_of(each)) is not None]
         if not below:
-            return f"none of {repositories} is below {source.prefix}/", _hint_of_prefix(source, listed)
+            return f"none of {repositories} is below {source.prefix}/", _advice_on_prefix(source, listed)
         matching = [name for name in below if selection.matches_repository(name)]
         if not matching:
             return f"none of {repositories} is wanted: {_quoted(selection.repositories)}", _PATTERNS
         left = f"the {_count(len(matching), 'repository', 'repositories')} of {source}"
         if selection.repositories:
             left = f"{left} for {_quoted(selection.repositories)}"
-        return f"--exclude leaves none of {left}: {_quoted(selection.exclude)}", _PATTERNS
+        return f"all of {left} are excluded: {_quoted(selection.exclude)}", _PATTERNS
 
     async def _without_tag(self, name: str, exists: bool) -> list[Digest]:
         from crossdock.registry.catalog import manifest_entries
@@ -188,7 +195,7 @@ class Listing:
         if entries is None and exists:
             raise UntaggedUnlisted(
                 f"list manifests of source {reference.locator}: the registry has no API for that",
-                hint=_NO_LIST,
+                advice=Advice("omit-untagged", side="source"),
                 operation="list manifests of",
                 side="source",
                 reference=reference.locator,
@@ -200,13 +207,16 @@ class UntaggedUnlisted(CopyError):
     """Manifests without a tag are wanted, and the source cannot list them."""
 
 
-def _hint_of_prefix(source: Namespace, listed: list[str]) -> str:
+def _advice_on_prefix(source: Namespace, listed: list[str]) -> Advice:
     """A repository given as a prefix, as skopeo sync takes it, or a prefix that is almost right."""
     if source.prefix in listed:
         parent, _, name = source.prefix.rpartition("/")
         place = f"{source.registry}/{parent}" if parent else source.registry
-        return f"{source.prefix} is a repository: mirror {place} with --repository {name}"
-    return f"it lists {quote(listed[0])}" + (", for example" if len(listed) > 1 else "")
+        return Advice(
+            "mirror-parent", why=f"{source.prefix} is a repository", registry=place, repository=name
+        )
+    more = ", for example" if len(listed) > 1 else ""
+    return Advice("check-name", f"it lists {quote(listed[0])}{more}")
 
 
 def _quoted(patterns: Iterable[str]) -> str:

@@ -8,7 +8,10 @@ from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.oci.registryname import DOCKER_HUB, registry_key
@@ -31,7 +34,10 @@ class Namespace(Struct, frozen=True):
         if not ("." in host or ":" in host or host.lower() != host or host == "localhost"):
             raise InvalidInput(
                 f"{quote(text)} names no registry",
-                hint="a registry is HOST[:PORT], with /PREFIX for a part of it, or a name of the inventory",
+                advice=Advice(
+                    "correct-name",
+                    "a registry is HOST[:PORT], with /PREFIX for a part of it, or a name of the inventory",
+                ),
             )
         registry = Reference.parse(f"{host}/any/repository").registry
         found = cls(registry, prefix)
@@ -116,7 +122,10 @@ def check(source: Namespace, targets: Iterable[Namespace]) -> None:
             if target.overlaps(other):
                 raise InvalidInput(
                     f"{target} and {other} hold the same repositories",
-                    hint="mirror to another registry, or beside it: HOST/one to HOST/other",
+                    advice=Advice(
+                        "use-another-target",
+                        "mirror to another registry, or beside it: HOST/one to HOST/other",
+                    ),
                 )
         places.append(target)
     if len(places) < 2:

@@ -21,7 +21,7 @@ from crossdock.mirroring.pair import PairCopy, Resolved
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.runs.places import Places, Shared
-from crossdock.runs.results import FIGURES, PairResult, Status, hint_to_repeat, without_traceback
+from crossdock.runs.results import FIGURES, PairResult, Status, advice_to_repeat, without_traceback
 from crossdock.runs.run import Deliver, Watchers
 from crossdock.runs.runner import AT_ONCE, ResultListener, Runner
 from crossdock.runs.totals import Totals
@@ -73,7 +73,7 @@ class MirrorResult:
         errors = tuple(each.error for each in self.failures if each.error is not None)
         return CopiesFailed(
             f"{self.failed} of {self.copies} copies failed",
-            hint=hint_to_repeat("mirror again", errors),
+            advice=advice_to_repeat("mirror again", errors),
             errors=errors,
         )
 

@@ -90,7 +90,7 @@ class DescriptorJson(msgspec.Struct, rename="camel"):
     annotations: dict[str, str | None] | None = None
     platform: PlatformJson | None = None
     artifact_type: str | None = None
-    data: Any = None  # a hint, so what is no text is left alone
+    data: Any = None  # optional, so anything but text is left alone
 
     def __post_init__(self) -> None:
         # Media types travel in HTTP headers, where a line break would start another header.

@@ -1,4 +1,4 @@
-"""What ``--platform`` needs of an index: the entry of a platform, and an index with other entries."""
+"""Choosing platforms of an index: the entry of a platform, and an index with other entries."""
 
 from __future__ import annotations
 

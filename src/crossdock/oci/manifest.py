@@ -19,7 +19,11 @@ from typing import Any, Literal, NoReturn
 
 import msgspec
 
-from crossdock.errors import InvalidManifest, LimitExceeded
+from crossdock.errors import (
+    Advice,
+    InvalidManifest,
+    LimitExceeded,
+)
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import (
     Descriptor,
@@ -235,13 +239,13 @@ def refuse_old_entries(index: Manifest) -> None:
         if mediatype.bare(entry.media_type) == mediatype.ORAS_ARTIFACT:
             raise InvalidManifest(
                 f"the index lists {entry.digest}, {_ORAS}",
-                hint=f"copy the platforms in newer formats with --platform, or {_ORAS_HINT}",
+                advice=Advice("choose-newer-platforms"),
             )
         if mediatype.is_schema1(entry.media_type):
             whose = f" for {entry.platform}" if entry.platform else ""
             raise InvalidManifest(
                 f"the index lists {entry.digest}{whose} in an old format: {_SCHEMA1}",
-                hint="copy the platforms in newer formats with --platform, or ask for a new build",
+                advice=Advice("choose-newer-platforms"),
             )
 
 
@@ -258,8 +262,11 @@ def _refuse_schema1(document: dict[str, Any], media_type: str | None) -> None:
     ):
         raise InvalidManifest(
             _SCHEMA1,
-            hint="pull the image with docker or skopeo and push it again, which converts it, "
-            "or ask its publisher to rebuild it",
+            advice=Advice(
+                "convert-image",
+                "pull the image with docker or skopeo and push it again, which converts it, "
+                "or ask its publisher to rebuild it",
+            ),
         )
 
 
@@ -271,7 +278,7 @@ def _media_type(document: dict[str, Any], wire: _ManifestJson, media_type: str |
     """
     declared, given = mediatype.bare(wire.media_type), mediatype.bare(media_type)
     if mediatype.ORAS_ARTIFACT in (declared, None if declared else given):
-        raise InvalidManifest(f"it is {_ORAS}", hint=_ORAS_HINT)
+        raise InvalidManifest(f"it is {_ORAS}", advice=Advice("convert-image", _ORAS_HINT))
     if declared and declared not in _KINDS:
         raise InvalidManifest(f"invalid manifest: {quote(declared)} is not the type of a manifest")
     if declared and given in _KINDS and _KINDS[declared] != _KINDS[given]:

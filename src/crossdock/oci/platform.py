@@ -11,7 +11,10 @@ import re
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import InvalidOption
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+)
 from crossdock.oci.text import quote
 
 _PART = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -40,10 +43,8 @@ class Platform(Struct, frozen=True):
         """The platform written as ``os/architecture[/variant]``, normalised. Raises `InvalidOption`."""
         parts = re.fullmatch(_PLATFORM, text)
         if not parts:
-            hint = "write os/architecture[/variant], for example linux/arm64"
-            if "," in text:
-                hint = f"{hint}; repeat --platform for each"
-            raise InvalidOption(f"{quote(text)} is not a platform", hint=hint)
+            advice = Advice("write-each-platform" if "," in text else "write-platform")
+            raise InvalidOption(f"{quote(text)} is not a platform", advice=advice)
         platform = cls(parts["os"], parts["architecture"], parts["variant"] or "").normalised()
         if platform.is_unknown:
             raise InvalidOption(f"{quote(text)} marks attestations in an index and is not a platform")

@@ -19,7 +19,11 @@ import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from crossdock.errors import InvalidDigest, InvalidReference
+from crossdock.errors import (
+    Advice,
+    InvalidDigest,
+    InvalidReference,
+)
 from crossdock.oci.digest import ALGORITHMS, Digest
 from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, is_public_registry, registry_key
 from crossdock.oci.text import quote
@@ -102,7 +106,9 @@ class Reference:
         name, at, digest_text = rest.partition("@")
         if not at and _IDENTIFIER.fullmatch(name):
             problem = "64 hexadecimal digits alone could be an image's id and are no name"
-            raise _invalid(text, problem, hint="a digest is written name@sha256:…")
+            raise _invalid(
+                text, problem, advice=Advice("correct-reference", "a digest is written name@sha256:…")
+            )
         try:
             digest = Digest(digest_text) if at else None
         except InvalidDigest as error:
@@ -168,8 +174,8 @@ class LayoutReference:
         """
         rest = text.removeprefix("oci:")
         if rest.startswith("//"):
-            hint = "leave oci:// away for a repository of a registry; write oci:/DIR for a folder"
-            raise _invalid(text, "oci: takes a folder, not a URL", hint=hint)
+            words = "leave oci:// away for a repository of a registry; write oci:/DIR for a folder"
+            raise _invalid(text, "oci: takes a folder, not a URL", Advice("correct-reference", words))
         body, at, tail = rest.rpartition("@")
         digest = None
         if at and _LIKE_DIGEST.fullmatch(tail):
@@ -204,7 +210,11 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
         raise _unsupported(text, transport[0])
     host = text.removeprefix("docker://").removesuffix("/")
     if re.fullmatch(_HOST_ALONE, host) or is_public_registry(host):
-        raise _invalid(text, "it is a registry, without a repository", hint=f"write {host}/REPOSITORY[:TAG]")
+        raise _invalid(
+            text,
+            "it is a registry, without a repository",
+            advice=Advice("correct-reference", f"write {host}/REPOSITORY[:TAG]"),
+        )
     return Reference.parse(text, default_tag=default_tag)
 
 
@@ -316,21 +326,19 @@ def _layout_problem(path: str, tag: str | None) -> str:
     return ""
 
 
-def _invalid(text: str, problem: str, *, hint: str = "") -> InvalidReference:
+def _invalid(text: str, problem: str, advice: Advice | None = None) -> InvalidReference:
     hidden = _hidden(text)
     return InvalidReference(
-        f"invalid reference {quote(f'***{text[hidden:]}' if hidden else text)}: {problem}", hint=hint
+        f"invalid reference {quote(f'***{text[hidden:]}' if hidden else text)}: {problem}", advice=advice
     )
 
 
 def _unsupported(text: str, scheme: str) -> InvalidReference:
-    hint = (
-        _CONVERTED.get(scheme)
-        or "write [docker://]host[:port]/repository[:tag][@digest] or oci:DIR[:tag|@digest]"
-    )
+    words = _CONVERTED.get(scheme)
+    advice = Advice("correct-reference", words) if words else Advice("write-reference")
     if scheme in ("http://", "https://"):
-        hint = f"leave {scheme} away; plain HTTP is chosen by --src-plain-http and --dest-plain-http"
-    return _invalid(text, f"{scheme} is not supported; docker:// and oci: are", hint=hint)
+        advice = Advice("omit-scheme")
+    return _invalid(text, f"{scheme} is not supported; docker:// and oci: are", advice)
 
 
 def _hidden(text: str) -> int:

@@ -103,7 +103,7 @@ class RegistryRepository(Manifests):
     # -- content.Target, besides the manifests ---------------------------------------------------------
 
     # `content.ChecksManifests`: the specification asks for no check, yet all known registries make it.
-    # --check-blobs is for the others.
+    # the option check_blobs is for the others.
 
     def knows_blob(self, descriptor: Descriptor) -> bool:
         """Whether any copy of this process saw it here, or put it here."""

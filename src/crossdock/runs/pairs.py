@@ -10,7 +10,10 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import overload
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.oci.registryname import registry_key
 from crossdock.runs.places import AnySource, AnyTarget, Place, as_places
@@ -38,14 +41,17 @@ class Pairs(Sequence[Pair]):
         try:
             pair = as_places(source, target)
         except InvalidInput as error:
-            raise InvalidInput(f"{self._place}{number}: {error}", hint=error.hint) from None
+            raise InvalidInput(f"{self._place}{number}: {error}", advice=error.advice) from None
         if pair in self._known:
             return
         tag = _tag_of(pair[1])
         if tag is not None and self._writers.setdefault(tag, len(self._pairs)) != len(self._pairs):
             raise InvalidInput(
                 f"{self._place}{number}: {pair[1]} is written by {self._place}{self._number_of(tag)} too",
-                hint="which of the two stays would depend on their order; name one source for each target",
+                advice=Advice(
+                    "correct-list",
+                    "which of the two stays would depend on their order; name one source for each target",
+                ),
             )
         self._known.add(pair)
         self._pairs.append(pair)
@@ -59,7 +65,10 @@ class Pairs(Sequence[Pair]):
                 raise InvalidInput(
                     f"{self._place}{self._numbers[index]}: {source} is written by "
                     f"{self._place}{self._number_of(tag)}",
-                    hint="what is read would depend on their order; copy one list after the other",
+                    advice=Advice(
+                        "split-list",
+                        "what is read would depend on their order; copy one list after the other",
+                    ),
                 )
 
     def _number_of(self, tag: _Tag) -> int:

@@ -82,7 +82,7 @@ def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Locat
     try:
         return as_location(given)
     except InvalidInput as error:
-        raise type(error)(f"{side}: {error}", hint=error.hint) from None
+        raise type(error)(f"{side}: {error}", advice=error.advice) from None
 
 
 class Shared(Struct, frozen=True):

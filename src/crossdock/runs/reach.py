@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from crossdock.errors import CopyError, CrossdockError, Side, root_cause
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    CrossdockError,
+    Side,
+    root_cause,
+)
 from crossdock.oci.reference import Reference
 from crossdock.runs.pairs import Pair
 from crossdock.runs.places import Place
@@ -45,8 +51,11 @@ class Reach:
                 side, host = key
                 error = CopyError(
                     f"copy {side} {location}: not tried: {silence.error}",
-                    hint=f"{silence.copies} copies in a row ended like this, so {host} was not asked again: "
-                    "copy the same list when it answers",
+                    advice=Advice(
+                        "retry-later",
+                        f"{silence.copies} copies in a row ended like this, so {host} was not asked again: "
+                        "copy the same list when it answers",
+                    ),
                     operation="copy",
                     side=side,
                     reference=str(location),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crossdock.errors import (
+    Advice,
     ConnectFailed,
     CopiesFailed,
     InvalidReference,
@@ -78,7 +79,7 @@ class ManyResult:
             return None
         return CopiesFailed(
             f"{len(errors)} of {len(self.copies)} copies failed",
-            hint=hint_to_repeat("copy the same list again", errors),
+            advice=advice_to_repeat("copy the same list again", errors),
             errors=errors,
         )
 
@@ -87,10 +88,11 @@ class ManyResult:
         return sums(each.result for each in self.copies if each.result is not None)
 
 
-def hint_to_repeat(how: str, errors: Iterable[Exception]) -> str:
-    """The advice to run it again; empty when all failures are names that would not be found then either."""
-    causes = map(root_cause, errors)
-    return "" if all(map(_is_wrong_name, causes)) else f"{how}: what has arrived is not moved twice"
+def advice_to_repeat(how: str, errors: Iterable[Exception]) -> Advice | None:
+    """The advice to run it again; None when all failures are names that would not be found then either."""
+    if all(map(_is_wrong_name, map(root_cause, errors))):
+        return None
+    return Advice("retry", f"{how}: what has arrived is not moved twice")
 
 
 def _is_wrong_name(cause: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""The service's settings, ``--config FILE``: YAML, checked at start with the line of each mistake.
+"""The service's settings, a file in YAML, checked at start with the line of each mistake.
 
 The schema is `config_schema.json` (see `crossdock.yamlfile`). There are no secrets in the file: static tokens
 are hashes, the key for credentials is a file or variable.
@@ -16,7 +16,10 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from crossdock.errors import InvalidInput
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+)
 from crossdock.oci.text import quote
 from crossdock.units import parse_size
 from crossdock.webtokens.values import Issuer
@@ -24,7 +27,7 @@ from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
 
 Action = Literal["importImage", "read", "pull"]
 
-_HINT = "docs/service.md lists the keys"
+_DOCS = Advice("read-docs", "docs/service.md lists the keys")
 
 
 class StaticToken(Struct, frozen=True, kw_only=True):
@@ -137,7 +140,7 @@ def parse_settings(data: bytes, place: str, folder: Path) -> Settings:
 
 
 def _kind() -> Kind:
-    return Kind("the settings", _HINT, schema())
+    return Kind("the settings", _DOCS, schema())
 
 
 def _identity(found: Mapping[str, Found], place: str, folder: Path) -> IdentitySettings:
@@ -198,4 +201,4 @@ def _sources(found: Mapping[str, Found], place: str) -> Sources:
 
 
 def _wrong(place: str, found: Found, problem: str) -> InvalidInput:
-    return InvalidInput(f"{place}:{found.line}: {problem}", hint=_HINT)
+    return InvalidInput(f"{place}:{found.line}: {problem}", advice=_DOCS)

@@ -11,7 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from crossdock.errors import AddressRefused, InvalidInput, SourceNotAllowed
+from crossdock.errors import (
+    AddressRefused,
+    Advice,
+    InvalidInput,
+    SourceNotAllowed,
+)
 from crossdock.inventory.values import Inventory
 from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, canonical_host
 from crossdock.protocol.addresses import METADATA_NAMES, Address, embedded_v4, literal, rule_of
@@ -46,15 +51,18 @@ class SourceGuard:
         if rule := self._spelled_rule(host):
             raise SourceNotAllowed(
                 f"{registry} may not be imported from ({rule}): it is not a public address",
-                hint="the operator can put the registry into the inventory, or its network into"
-                " sources.private_addresses",
+                advice=Advice(
+                    "ask-operator",
+                    "the operator can put the registry into the inventory, or its network into"
+                    " sources.private_addresses",
+                ),
                 rule=rule,
             )
         if not any(_fits(pattern, host, port) for pattern in self._sources.allow):
             raise SourceNotAllowed(
                 f"{registry} may not be imported from (source-not-allowed): it is neither in the inventory"
                 " nor in sources.allow",
-                hint="the operator can add it to one of them",
+                advice=Advice("ask-operator", "the operator can add it to one of them"),
                 rule="source-not-allowed",
             )
 
@@ -73,8 +81,11 @@ class SourceGuard:
             raise AddressRefused(
                 f"{_shown(host, port)} would be looked up by a proxy, where its address cannot be checked"
                 " (unchecked-proxy)",
-                hint="the operator can set sources.trust_proxy if the proxy itself keeps clients out of"
-                " private networks, or list the host in NO_PROXY",
+                advice=Advice(
+                    "ask-operator",
+                    "the operator can set sources.trust_proxy if the proxy itself keeps clients out of"
+                    " private networks, or list the host in NO_PROXY",
+                ),
                 rule="unchecked-proxy",
             )
         for text in addresses or (host,):
@@ -125,8 +136,11 @@ class SourceGuard:
         # Without the address: callers must not use our name service through us.
         return AddressRefused(
             f"no connection is made to {_shown(host, port)} on behalf of {registry} ({rule})",
-            hint="the operator can put the host into the inventory, or its network into"
-            " sources.private_addresses",
+            advice=Advice(
+                "ask-operator",
+                "the operator can put the host into the inventory, or its network into"
+                " sources.private_addresses",
+            ),
             rule=rule,
         )
 

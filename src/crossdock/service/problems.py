@@ -34,7 +34,6 @@ from crossdock.errors import (
 from crossdock.oci.text import with_more
 from crossdock.service.advice import SERVICE
 from crossdock.service.values import Detail, Problem
-from crossdock.service.words import in_service_words, service_hint
 
 
 class Refused(Exception):
@@ -96,9 +95,9 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
     )
     if operation and status in _REPEATED:
         status = 400
-    words = in_service_words(str(error)) if isinstance(error, CrossdockError) else "internal error"
+    words = str(error) if isinstance(error, CrossdockError) else "internal error"
     advice = error.advice if isinstance(error, CrossdockError) else None
-    if advice is not None and (text := service_hint(advice.worded(SERVICE))):
+    if advice is not None and (text := advice.worded(SERVICE)):
         words = with_more(words, text)
     message = f"Operation {operation} failed. Resource {registry} {words}" if operation else words
     target, details = "request", []
@@ -106,7 +105,7 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
         target = error.reference
         details.append(_detail(code, error, cause))
         details += [
-            Detail(code=code, message=in_service_words(str(each)), target=error.reference)
+            Detail(code=code, message=str(each), target=error.reference)
             for each in _attempts(error)[-_ATTEMPTS_SHOWN:]
         ]
     elif isinstance(error, TagExists) and error.references:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from crossdock.errors import InvalidOption
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+)
 from crossdock.service.config import Settings, read_settings
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity
@@ -35,7 +38,7 @@ class SettingsReload:
         if (after.identity is None) != (before.identity is None):
             raise InvalidOption(
                 f"{before.place}: identity settings can only be added or removed by a restart",
-                hint="restart the service",
+                advice=Advice("restart", "restart the service"),
             )
         rights = Rights(after.principals)
         if after.identity != before.identity:  # otherwise the fetched keys are kept

@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import InvalidOption
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+)
 from crossdock.inventory.values import Inventory
 from crossdock.listening import (
     ServerTls,
@@ -84,16 +87,24 @@ def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
     """The development cloud, if requested. Removes the file of an earlier one."""
     if not options.is_dev:
         if options.dev_info is not None:
-            raise InvalidOption("--dev-info says how to log in to the development cloud", hint="add --dev")
+            raise InvalidOption(
+                "a file about the development cloud was asked for, without that cloud",
+                advice=Advice("give-dev"),
+            )
         return None
     if options.cert is not None or options.key is not None:
-        raise InvalidOption("--dev makes a certificate itself", hint="leave --cert and --key out, or --dev")
+        raise InvalidOption(
+            "the development cloud makes a certificate itself", advice=Advice("omit-certificate")
+        )
     try:
         from crossdock_testing.azure.cloud import DevCloud
     except ModuleNotFoundError:
         raise InvalidOption(
-            "--dev needs the package crossdock-testing, which is not installed",
-            hint="in a checkout run `make build`; elsewhere pip install ./testkit of the same version",
+            "the development cloud needs the package crossdock-testing, which is not installed",
+            advice=Advice(
+                "install",
+                "in a checkout run `make build`; elsewhere pip install ./testkit of the same version",
+            ),
         ) from None
     if options.dev_info is not None:
         try:
@@ -112,12 +123,12 @@ def _check(options: ServiceOptions, host: str) -> None:
     if options.settings.identity is None:
         raise InvalidOption(
             f"anybody could import: without identity settings the service is for loopback, not for {host}",
-            hint="give --config FILE with identity settings, or listen on 127.0.0.1",
+            advice=Advice("give-identity"),
         )
     if options.cert is None:
         raise InvalidOption(
             f"tokens would be sent in clear: HTTPS is needed to listen on {host}",
-            hint="give --cert FILE and --key FILE, or listen on 127.0.0.1 behind a proxy that has them",
+            advice=Advice("give-certificate"),
         )
 
 

@@ -20,7 +20,13 @@ import secrets
 import stat
 from pathlib import Path
 
-from crossdock.errors import LimitExceeded, NotFound, SizeMismatch, StoreError
+from crossdock.errors import (
+    Advice,
+    LimitExceeded,
+    NotFound,
+    SizeMismatch,
+    StoreError,
+)
 from crossdock.oci.digest import Digest
 from crossdock.store.files import explain, explained, write_all, write_pieces
 from crossdock.store.folder import Folder
@@ -78,7 +84,10 @@ class BlobFiles:
             os.close(descriptor)
             raise SizeMismatch(
                 f"blob {digest} in {self.root} has {found} bytes, its descriptor says {size}",
-                hint="the layout is damaged: delete that file and copy the content into it again",
+                advice=Advice(
+                    "recreate-layout",
+                    "the layout is damaged: delete that file and copy the content into it again",
+                ),
                 expected=size,
                 received=found,
             )

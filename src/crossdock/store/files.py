@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from crossdock.errors import StoreError
+from crossdock.errors import (
+    Advice,
+    StoreError,
+)
 from crossdock.store.folder import Folder
 
 T = TypeVar("T")
@@ -57,18 +60,18 @@ def explain(operation: str, path: Path, error: OSError) -> StoreError:
     """`error` as one sentence that names the path, with what to do about it."""
     code = error.errno
     reason = os.strerror(code) if code else str(error)
-    hint = ""
+    advice = None
     if code in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free space there, or copy to another file system"
+        advice = Advice("free-space", "free space there, or copy to another file system")
     elif code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        hint = "check who owns the folder and whether it may be written"
+        advice = Advice("check-folder", "check who owns the folder and whether it may be written")
     elif code in (errno.EMFILE, errno.ENFILE):
-        hint = "raise the limit on open files (ulimit -n)"
+        advice = Advice("raise-open-files", "raise the limit on open files (ulimit -n)")
     elif code == errno.ENOTDIR:
-        hint = "a file stands where a folder is needed"
+        advice = Advice("check-folder", "a file stands where a folder is needed")
     elif code == errno.EIO:
-        hint = "the disk reports an error; see the kernel log"
-    failed = StoreError(f"{operation} {path}: {reason}", hint=hint)
+        advice = Advice("see-log", "the disk reports an error; see the kernel log")
+    failed = StoreError(f"{operation} {path}: {reason}", advice=advice)
     failed.errno = code
     return failed
 
@@ -82,7 +85,8 @@ def read_file(folder: Folder, name: str, limit: int) -> bytes:
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StoreError(
-                f"{folder.path / name} is not a regular file", hint="this is no OCI image layout as it is"
+                f"{folder.path / name} is not a regular file",
+                advice=Advice("check-folder", "this is no OCI image layout as it is"),
             )
         return file.read(limit)
 

@@ -23,7 +23,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from crossdock.errors import StoreError
+from crossdock.errors import (
+    Advice,
+    StoreError,
+)
 
 T = TypeVar("T")
 
@@ -185,7 +188,9 @@ class Folder:
     def _leads_out(self, names: list[str]) -> StoreError:
         error = StoreError(
             f"{self.path.joinpath(*names)} leads out of the layout, by a symbolic link",
-            hint="copy the layout with its links resolved (cp -rL) and use the copy",
+            advice=Advice(
+                "resolve-links", "copy the layout with its links resolved (cp -rL) and use the copy"
+            ),
         )
         error.errno = errno.EXDEV  # what openat2(2) says of it
         return error

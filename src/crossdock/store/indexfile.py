@@ -32,7 +32,12 @@ from typing import Any
 
 import msgspec
 
-from crossdock.errors import ContentError, LimitExceeded, StoreError
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    LimitExceeded,
+    StoreError,
+)
 from crossdock.oci.digest import ALGORITHMS
 from crossdock.oci.reference import ARCHIVE_HINT
 from crossdock.oci.text import quote, without_half_pairs
@@ -141,7 +146,7 @@ class IndexFile:
     def _too_large(self, size: int) -> StoreError:
         error = StoreError(
             f"{self.path} would have {size} bytes, over the limit of {INDEX_LIMIT}; it stays as it was",
-            hint="delete tags that are no longer needed, or use another layout",
+            advice=Advice("delete-tags", "delete tags that are no longer needed, or use another layout"),
         )
         error.errno = errno.EFBIG
         return error
@@ -165,15 +170,20 @@ class IndexFile:
         except (FileNotFoundError, NotADirectoryError):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError(
-                    f"{self.root} is a file, and a layout is a folder", hint=ARCHIVE_HINT
+                    f"{self.root} is a file, and a layout is a folder",
+                    advice=Advice("unpack-archive", ARCHIVE_HINT),
                 ) from None
             if not self.root.is_dir():
                 raise StoreError(
-                    f"{self.root}: no such folder", hint="give the folder of an OCI image layout"
+                    f"{self.root}: no such folder",
+                    advice=Advice("check-folder", "give the folder of an OCI image layout"),
                 ) from None
             raise StoreError(
                 f"{self.root} is not an OCI image layout: it has no oci-layout file",
-                hint=self._other_format() or "give the folder that holds oci-layout, index.json and blobs",
+                advice=Advice(
+                    "check-folder",
+                    self._other_format() or "give the folder that holds oci-layout, index.json and blobs",
+                ),
             ) from None
         except OSError as error:
             raise explain("cannot read", path, error) from error
@@ -183,7 +193,7 @@ class IndexFile:
         if not isinstance(version, str) or not version.startswith("1."):
             raise StoreError(
                 f"{self.root} is a layout of version {version!r}, which is not known",
-                hint="this crossdock reads and writes version 1.0.0",
+                advice=Advice("check-folder", "this crossdock reads and writes version 1.0.0"),
             )
 
     def _other_format(self) -> str:
@@ -202,7 +212,7 @@ class IndexFile:
         except FileNotFoundError:
             raise StoreError(
                 f"{self.root} is not a whole OCI image layout: index.json is missing",
-                hint="copy the content into a new folder",
+                advice=Advice("recreate-layout", "copy the content into a new folder"),
             ) from None
         except OSError as error:
             raise explain("cannot read", self.path, error) from error
@@ -215,7 +225,7 @@ class IndexFile:
             # Another JSON file under this name: what an update wrote back would be published with the layout.
             raise ContentError(
                 f"{self.path} is damaged: it has no manifests and is no index, but has {quote(strange[0])}",
-                hint="copy the content into a new folder",
+                advice=Advice("recreate-layout", "copy the content into a new folder"),
             )
         entries = document.setdefault("manifests", [])
         if entries is None:  # what Go programs write for an empty list
@@ -223,7 +233,7 @@ class IndexFile:
         if not isinstance(entries, list) or not all(_is_descriptor(entry) for entry in entries):
             raise ContentError(
                 f"{self.path} is damaged: its manifests are not a list of descriptors",
-                hint="copy the content into a new folder",
+                advice=Advice("recreate-layout", "copy the content into a new folder"),
             )
         return entries
 
@@ -279,7 +289,7 @@ class IndexFile:
     def _busy(self) -> StoreError:
         return StoreError(
             f"{self.path} is being written by another process for more than {LOCK_TIMEOUT:.0f} s",
-            hint="find the process (fuser oci-layout) and let it end",
+            advice=Advice("end-process", "find the process (fuser oci-layout) and let it end"),
         )
 
 
@@ -363,8 +373,12 @@ def _decode(path: Path, data: bytes) -> dict[str, Any]:
         document = msgspec.json.decode(without_half_pairs(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ContentError(
-            f"{path} is damaged: {error}", hint="copy the content into a new folder"
+            f"{path} is damaged: {error}",
+            advice=Advice("recreate-layout", "copy the content into a new folder"),
         ) from error
     if not isinstance(document, dict):
-        raise ContentError(f"{path} is damaged: not a JSON object", hint="copy the content into a new folder")
+        raise ContentError(
+            f"{path} is damaged: not a JSON object",
+            advice=Advice("recreate-layout", "copy the content into a new folder"),
+        )
     return document

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from crossdock.content import ByteSink
 from crossdock.errors import (
+    Advice,
     ContentError,
     NotFound,
     ReadFailed,
@@ -71,13 +72,16 @@ class LayoutStore:
         if not create or self.index.exists():
             self.index.entries()
         elif self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path} is a file, and a layout is a folder", hint=ARCHIVE_HINT)
+            raise StoreError(
+                f"{self.path} is a file, and a layout is a folder",
+                advice=Advice("unpack-archive", ARCHIVE_HINT),
+            )
         elif self.index.path.exists() and not self.index.exists():
             if (self.path / "oci-layout").exists():
                 self.index.entries()  # which says what is wrong with them
             raise StoreError(
                 f"{self.path} has an index.json but no oci-layout file: it is not an OCI image layout",
-                hint="give a new folder",
+                advice=Advice("use-another-target", "give a new folder"),
             )
 
     @property
@@ -190,12 +194,14 @@ class LayoutStore:
         if len({entry["digest"] for entry in candidates}) == 1:
             return self._descriptor(candidates[0])
         if not entries:
-            raise NotFound(f"{self.path} holds no manifest", hint="copy an image into it first")
+            raise NotFound(
+                f"{self.path} holds no manifest", advice=Advice("check-folder", "copy an image into it first")
+            )
         if (joined := join_platforms(candidates, self._read_small)) is not None:
             return self._join(joined, f"{self.path} holds, and none was named,")
         raise ContentError(
             f"{self.path} holds {len(candidates)} manifests and none was named; {_tags_sentence(entries)}",
-            hint=f"write oci:{self.path}:TAG or oci:{self.path}@DIGEST",
+            advice=Advice("choose-tag", f"write oci:{self.path}:TAG or oci:{self.path}@DIGEST"),
         )
 
     def _join(self, joined: list[Entry], what: str) -> Descriptor:
@@ -203,9 +209,9 @@ class LayoutStore:
         if not self._joins_platforms:
             raise ContentError(
                 f"{what} manifests for these platforms: {listed(platforms_of(joined))}",
-                hint="give another tag, or a new folder"
+                advice=Advice("use-another-target", "give another tag, or a new folder")
                 if self._create
-                else f"choose by --platform, or name one by digest (oci:{self.path}@sha256:…)",
+                else Advice("choose-platform-or-digest", file=str(self.path)),
             )
         data = index_document(joined)
         digest = Digest.of(data)
@@ -233,7 +239,8 @@ class LayoutStore:
             found = Descriptor.from_json(entry)
         except ContentError as error:
             raise ContentError(
-                f"{self.index.path} is damaged: {error}", hint="copy the content into a new folder"
+                f"{self.index.path} is damaged: {error}",
+                advice=Advice("recreate-layout", "copy the content into a new folder"),
             ) from error
         media_type = found.media_type
         if not media_type:
@@ -381,7 +388,9 @@ class FileBody:
         if not count:
             raise SizeMismatch(
                 f"{self._path} ended at byte {self._at} while it was read",
-                hint="something else is changing the layout; copy again when it is done",
+                advice=Advice(
+                    "retry-later", "something else is changing the layout; copy again when it is done"
+                ),
                 expected=self.stop,
                 received=self._at,
             )

@@ -1,7 +1,7 @@
 """What a name of a layout means when several entries of ``index.json`` have it, or none has a name.
 
 Some tools list the platforms of an image in ``index.json`` itself, under one name or none. Such entries are
-one index, of which ``--platform`` chooses. Others give one name to an image, its signatures and its
+one index, of which platforms can be chosen. Others give one name to an image, its signatures and its
 attestations: cosign and hauler tell them apart by the annotation ``kind``. Blocking.
 """
 
@@ -11,7 +11,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from crossdock.errors import ContentError, NotFound
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    NotFound,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.index import platform_of_config
@@ -68,12 +72,12 @@ def several_named(path: object, tag: str, entries: list[Entry]) -> ContentError:
     if len(names) > 1:
         return ContentError(
             f"tag {tag} in {path} means several manifests: {listed(names)}",
-            hint="name one by its whole name or by digest (oci:DIR@sha256:…)",
+            advice=Advice("choose-tag", "name one by its whole name or by digest (oci:DIR@sha256:…)"),
         )
     words = [f"{entry['digest']}{_kind(entry)}" for entry in entries]
     return ContentError(
         f"tag {tag} in {path} means several manifests: {listed(words, LISTED_DIGESTS)}",
-        hint=f"name one by digest: oci:{path}@{entries[0]['digest']}",
+        advice=Advice("choose-tag", f"name one by digest: oci:{path}@{entries[0]['digest']}"),
     )
 
 

@@ -5,7 +5,7 @@ Rules:
 1. A blob is looked for before it is moved, unless this process has seen it there as a blob.
 2. What the target only promised (HEAD, or 201 to a mount) is moved after all when the target then refuses the
    manifest because of it. That happens once for each blob of a copy (`bring_promised`).
-3. With ``--verify reread`` a blob counts as present only after it was read back. One that is there with wrong
+3. With ``verify="reread"`` a blob counts as present only after it was read back. One that is there with wrong
    bytes is moved again.
 """
 

@@ -16,7 +16,10 @@ from collections import deque
 from collections.abc import Callable
 
 from crossdock._kernels import Arena, Slot
-from crossdock.errors import InvalidOption
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+)
 
 SLOT_SIZE = 1 << 20  # hashed and sent in one call each: 1,000 calls a second at 1 GiB/s, still warm in cache
 
@@ -48,7 +51,7 @@ class Budget:
         try:
             self._arena = Arena(memory // self.slot_size * self.slot_size, self.slot_size, debug=debug)
         except MemoryError as error:
-            raise InvalidOption(f"memory: {error}", hint="give less with --memory") from error
+            raise InvalidOption(f"memory: {error}", advice=Advice("lower-memory")) from error
         self._reserved = 0  # slots promised and not drawn yet; never more than the arena has free
         self._queue: deque[Request] = deque()
         self._blocked = 0.0  # seconds that someone waited, up to `_blocked_since`

@@ -5,7 +5,7 @@ Rules:
 1. Blobs before the manifest that names them, manifests before their index (M2). The caller pushes the roots.
 2. Bytes of manifests are pushed as they were fetched.
 3. A manifest that the target repository has as a manifest stands for its blobs: registries refuse one without
-   them. A layout refuses nothing, so there every blob is looked for, as with ``--check-blobs`` everywhere. An
+   them. A layout refuses nothing, so there every blob is looked for, as with `check_blobs` everywhere. An
    index does not stand for its manifests (registries store sparse indexes), so those are looked for.
 4. The target is asked for manifests by GET where they are likely to be there. The response says what they
    list, for the report, and the source is not asked, where a GET may count against a limit on pulls.
@@ -31,7 +31,7 @@ from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.reading import read_manifest
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.manifests import Manifests, is_content_of
-from crossdock.transfer.platforms import missing_child_hint
+from crossdock.transfer.platforms import advice_on_missing
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import TargetSide
@@ -183,9 +183,10 @@ class Graph:
         try:
             return await self.manifests.fetch(descriptor)
         except CopyError as error:
-            if isinstance(error.cause, NotFound):
-                error.hint = missing_child_hint(descriptor, chosen=bool(self._request.platforms))
-            raise
+            if not isinstance(error.cause, NotFound):
+                raise
+            advice = advice_on_missing(descriptor, chosen=bool(self._request.platforms))
+            raise error.replace(advice=advice) from error.cause
 
     # -- what the target only promised to have -----------------------------------------------------------
 
@@ -233,8 +234,8 @@ class Graph:
         for blob in found:
             if _is_foreign(blob) and not self._request.copies_foreign:
                 self._tally.warn(
-                    f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied; "
-                    "--foreign-layers copy copies them"
+                    f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied, "
+                    "unless copies of foreign layers are asked for"
                 )
             else:
                 blobs.append(blob)

@@ -16,7 +16,14 @@ from functools import partial
 from msgspec import Struct
 
 from crossdock.content import Source, Target
-from crossdock.errors import CopyError, DigestMismatch, InvalidOption, Unauthorized, root_cause
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    DigestMismatch,
+    InvalidOption,
+    Unauthorized,
+    root_cause,
+)
 from crossdock.events import CopyDone, CopyStarted
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -104,7 +111,10 @@ class ImageCopy:
         """Adjust `verified` to what the target can do. Raises `CopyError` when it cannot be read back."""
         if self.verified == "reread" and self._target.reads_back is None:
             with during("read back from", "target", self._request.target_reference):
-                raise InvalidOption("this target cannot be read back", hint="verify by stream instead")
+                raise InvalidOption(
+                    "this target cannot be read back",
+                    advice=Advice("choose-verify", "verify by stream instead"),
+                )
         if self.verified == "target" and self._target.checks_digests is None:
             self.verified = "stream"
             self._tally.warn(
@@ -136,7 +146,9 @@ class ImageCopy:
             with during("check digest of", "target", request.target_reference):
                 raise DigestMismatch(
                     f"the target names {request.target_digest}, the content is {root.digest}",
-                    hint="leave the digest out of the target, or give the one of the content",
+                    advice=Advice(
+                        "omit-digest", "leave the digest out of the target, or give the one of the content"
+                    ),
                     expected=str(request.target_digest),
                     actual=str(root.digest),
                 )

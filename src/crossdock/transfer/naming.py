@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from crossdock.content import Source
-from crossdock.errors import CopyError, DigestMismatch, NotFound, root_cause
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    DigestMismatch,
+    NotFound,
+    root_cause,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.steps import during
 
@@ -22,7 +28,10 @@ async def resolve(
         if digest is not None and named.digest != digest:
             raise DigestMismatch(
                 f"{name} is {named.digest}, not {digest}",
-                hint=f"the tag has moved: drop it to {doing} the digest, or the digest to {doing} the tag",
+                advice=Advice(
+                    "omit-digest",
+                    f"the tag has moved: drop it to {doing} the digest, or the digest to {doing} the tag",
+                ),
                 expected=digest,
                 actual=named.digest,
             )

@@ -1,4 +1,4 @@
-"""Choosing platforms: what ``--platform`` makes of an index.
+"""Choosing platforms: what becomes of an index.
 
 One platform on an index is that platform's manifest. Several are a new index, with a new digest, of the
 entries of these platforms and the attestations that BuildKit lists beside them. A single image is copied as
@@ -19,7 +19,13 @@ from collections.abc import AsyncIterator, Callable
 from msgspec import Struct, field
 
 from crossdock.content import Body, Source
-from crossdock.errors import ContentError, InvalidManifest, LimitExceeded, NotFound
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    InvalidManifest,
+    LimitExceeded,
+    NotFound,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.index import (
@@ -127,8 +133,8 @@ class _Search:
             warn(note)
         if attestations(index.manifest, index.subjects()):
             warn(
-                f"the attestations of {self._wanted[0]} are not copied: the index lists them, and one "
-                "--platform copies the manifest alone"
+                f"the attestations of {self._wanted[0]} are not copied: the index lists them, and a copy of "
+                "one platform copies the manifest alone"
             )
         return entry, data
 
@@ -220,19 +226,22 @@ class _Search:
         unread = f"; {self._unread[0]} is listed and cannot be read" if self._unread else ""
         return NotFound(
             f"no manifest for {self._missing[0]}; offered: {words or 'none with a platform'}{unread}",
-            hint="choose --platform from those offered, or leave it out to copy all"
-            if offered
-            else "leave --platform out to copy all",
+            advice=Advice(
+                "choose-platform" if offered else "omit-platform", platforms=tuple(offered[:SHOWN])
+            ),
         )
 
 
-def missing_child_hint(child: Descriptor, *, chosen: bool) -> str:
-    """What to do about a manifest that an index lists and the source does not have."""
+def advice_on_missing(child: Descriptor, *, chosen: bool) -> Advice:
+    """Advice on a manifest that an index lists and the source does not have."""
     what = f" for {child.platform}" if child.platform and not child.platform.is_unknown else ""
     if child.platform and child.platform.is_unknown:
         what = " as an attestation"
-    advice = "leave out this platform" if chosen else "copy the platforms that are there with --platform"
-    return f"an index lists this manifest{what} and the source no longer has it: {advice}"
+    return Advice(
+        "omit-this-platform" if chosen else "choose-present-platforms",
+        why=f"an index lists this manifest{what} and the source no longer has it",
+        platforms=(str(child.platform),) if child.platform and not child.platform.is_unknown else (),
+    )
 
 
 def _says_nothing(entry: Descriptor) -> bool:
@@ -247,7 +256,7 @@ async def _check_single(manifest: Manifest, wanted: tuple[Platform, ...], source
     if offered is not None and not any(matches(each, offered) for each in wanted):
         raise NotFound(
             f"the image is for {str(offered)[:SHOWN]}, not {' or '.join(map(str, wanted))}",
-            hint="leave --platform out to copy it",
+            advice=Advice("omit-platform", platforms=(str(offered)[:SHOWN],)),
         )
 
 

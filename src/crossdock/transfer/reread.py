@@ -1,9 +1,13 @@
-"""Reading back what a target has, after it was pushed and before a tag is written (``--verify reread``)."""
+"""Reading back what a target has, after it was pushed and before a tag is written (``verify="reread"``)."""
 
 from __future__ import annotations
 
 from crossdock.content import ReadsBack
-from crossdock.errors import ContentError, NotFound
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    NotFound,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.transfer.ranges import RangedReader
 from crossdock.transfer.sides import TargetSide
@@ -12,7 +16,9 @@ from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier
 
-_HINT = "the target does not keep what it was sent and confirmed: look at its storage and proxies"
+_CHECK = Advice(
+    "report", "the target does not keep what it was sent and confirmed: look at its storage and proxies"
+)
 
 
 async def reread_blob(blob: Descriptor, target: TargetSide, workshop: Workshop, tally: Tally) -> None:
@@ -35,8 +41,7 @@ async def reread_blob(blob: Descriptor, target: TargetSide, workshop: Workshop, 
                         workshop.supply.release(piece)
             verifier.check()
         except (ContentError, NotFound) as error:
-            error.hint = _HINT
-            raise
+            raise error.replace(advice=_CHECK) from error.__cause__
         finally:
             await reader.close()
 
@@ -47,8 +52,7 @@ async def reread_manifest(manifest: Descriptor, target: TargetSide) -> None:
         try:
             await _readable(target).fetch_manifest(manifest)
         except (ContentError, NotFound) as error:
-            error.hint = _HINT
-            raise
+            raise error.replace(advice=_CHECK) from error.__cause__
 
 
 def _readable(target: TargetSide) -> ReadsBack:

@@ -63,7 +63,7 @@ class Resuming(Struct, frozen=True):
         """Report what went wrong with journal and spool since the last call."""
         for kept in (self.spool, self.journal):
             for trouble in kept.take_troubles() if kept is not None else ():
-                tally.warn(f"{trouble}; the copy continues; {trouble.hint}")
+                tally.warn(f"{trouble}; the copy continues; {trouble.advice}")
 
 
 class Resumption:

@@ -147,16 +147,14 @@ _NOT_TLS = frozenset(
 def handshake_failure(error: ssl.SSLError, host: str) -> TlsFailed:
     """The failure, in OpenSSL's words, and what the reader can do."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        kind = "replace-certificate"
+        advice = Advice("replace-certificate")
         if error.verify_code in _UNTRUSTED:
-            kind = "give-ca"
+            advice = Advice("give-ca")
         elif error.verify_code in _EXPIRED:
-            kind = "renew-certificate"
+            advice = Advice("renew-certificate")
         elif error.verify_code in _WRONG_NAME:
-            kind = "use-certified-name"
-        return TlsFailed(
-            f"the certificate of {host} was refused: {error.verify_message}", advice=Advice(kind)
-        )
+            advice = Advice("use-certified-name")
+        return TlsFailed(f"the certificate of {host} was refused: {error.verify_message}", advice=advice)
     reason = error.reason or str(error)
     if reason in _NOT_TLS:
         return TlsFailed(f"{host} does not speak TLS ({reason})", advice=Advice("plain-http"))

@@ -109,8 +109,8 @@ async def test_a_repository_that_is_not_deleted_says_how_far_it_came(status: int
     async with odd({("DELETE", "/v2/app/manifests/"): refusal("UNSUPPORTED", status)}) as registry:
         with pytest.raises(CopyError) as failed:
             await changes.delete_repository(registry.item(), OPTIONS)
-        hint = root_cause(failed.value).hint  # type: ignore[attr-defined]
-        assert hint.startswith("0 of 3 manifests were deleted")
+        said = str(root_cause(failed.value).advice)  # type: ignore[attr-defined]
+        assert said.startswith("0 of 3 manifests were deleted")
         assert set(registry.tags) == {"v1", "v2", "all"}
 
 

@@ -322,7 +322,7 @@ def test_a_name_that_is_none_is_quoted_as_it_was_written(words: dict[str, Any]) 
 def test_a_scheme_before_the_source_is_said_to_be_one(scheme: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         check(source=f"{scheme}docker.io/library/hello-world")
-    assert (str(raised.value), raised.value.hint) == (NOT_QUALIFIED, f"leave {scheme} out")
+    assert (str(raised.value), str(raised.value.advice)) == (NOT_QUALIFIED, f"leave {scheme} out")
 
 
 def test_each_side_gets_its_entrys_options_and_the_callers_credentials_go_first() -> None:
@@ -394,7 +394,7 @@ def test_policies_allow_or_refuse(
             continue
         with pytest.raises(PolicyRefused) as raised:
             planned(checked)
-        assert refused in f"{raised.value} {raised.value.hint}"
+        assert refused in f"{raised.value} {raised.value.advice!s}"
 
 
 def test_a_source_names_exactly_one_place() -> None:

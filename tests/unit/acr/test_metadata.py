@@ -218,7 +218,7 @@ async def test_a_registry_without_a_catalog_is_said_to_have_none(tmp_path: Path)
             await list_repositories(host, OPTIONS)
     cause = root_cause(raised.value)
     assert isinstance(cause, NotFound)
-    assert "no catalog" in cause.hint
+    assert "no catalog" in str(cause.advice)
 
 
 async def test_so_many_are_asked_for_at_once_and_a_failure_ends_all() -> None:

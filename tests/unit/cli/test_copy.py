@@ -16,7 +16,11 @@ import pytest
 from crossdock import CopyResult, Inspection, Session, api
 from crossdock.cli.command import run
 from crossdock.cli.report import closing_line
-from crossdock.errors import CopyError, NotFound
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    NotFound,
+)
 from crossdock.events import BlobDone, Listener
 from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.oci.manifest import parse_manifest
@@ -92,7 +96,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, copy: Callable[..., Awaitable[Any]
 
 
 def refused() -> CopyError:
-    cause = NotFound("404 from HEAD http://h:1/v2/x/manifests/1", hint="check the tag")
+    cause = NotFound(
+        "404 from HEAD http://h:1/v2/x/manifests/1", advice=Advice("check-name", "check the tag")
+    )
     error = CopyError("x", operation="resolve", side="source", reference="h:1/x:1", cause=cause)
     error.__cause__ = cause
     return error

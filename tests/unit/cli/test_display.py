@@ -19,7 +19,10 @@ from crossdock.cli.display import (
 from crossdock.cli.live import LiveDisplay, Rate
 from crossdock.cli.running import open_display
 from crossdock.cli.tally import Tally
-from crossdock.errors import NotFound
+from crossdock.errors import (
+    Advice,
+    NotFound,
+)
 from crossdock.events import (
     BlobDone,
     BlobPlanned,
@@ -252,7 +255,7 @@ def test_a_terminal_that_goes_away_ends_the_picture_quietly(
 
 
 PAIRS = [("h1/r:1", "h2/r:1"), ("h1/s:1", "h2/s:1"), ("h1/t:1", "h2/t:1")]
-FAILED = CopyFailed("h1/s:1", "h2/s:1", NotFound("no such tag", hint="check the tag"))
+FAILED = CopyFailed("h1/s:1", "h2/s:1", NotFound("no such tag", advice=Advice("check-name", "check the tag")))
 MANY: list[tuple[int, Event]] = [
     (0, CopyStarted(*PAIRS[0], A, "application/json")),
     (1, CopyStarted(*PAIRS[1], B, "application/json")),

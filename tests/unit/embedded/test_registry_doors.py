@@ -17,7 +17,10 @@ from crossdock.embedded import uploads
 from crossdock.embedded.acr import access
 from crossdock.embedded.acr.accounts import AccountsFile
 from crossdock.embedded.responses import json_response
-from crossdock.errors import InvalidOption
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+)
 from crossdock.imagebuilder import OCI_INDEX, ImageBuilder, sample_index
 from crossdock.oci.digest import Digest
 from unit.embedded.test_registry_server import DATA, Served, digest_of, running
@@ -62,7 +65,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 def test_off_loopback_somebody_must_say_who_may_what(tmp_path: Path, listen: str) -> None:
     with pytest.raises(InvalidOption, match="could read, push and delete") as caught:
         server.run(str(tmp_path), listen, ready=lambda address: pytest.fail("it listens"))
-    assert "--anonymous read" in caught.value.hint
+    assert caught.value.advice == Advice("give-users")
 
 
 def test_the_command_says_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def run_without_it(folder: Path) -> JournalUnavailable:
         assert not journal.is_open
     (warning,) = journal.take_troubles()
     assert str(folder / FILE) in str(warning)
-    assert warning.hint
+    assert warning.advice
     return warning
 
 
@@ -100,11 +100,11 @@ def test_a_file_that_is_no_journal_is_left_alone(
         assert (tmp_path / FILE).read_bytes() == before
 
 
-def test_the_hint_about_a_damaged_file_removes_it(tmp_path: Path) -> None:
+def test_the_advice_about_a_damaged_file_removes_it(tmp_path: Path) -> None:
     folder = tmp_path / "it's here"
     folder.mkdir()
     (folder / FILE).write_bytes(b"garbage" * 1000)
-    command = run_without_it(folder).hint.partition(": ")[2]
+    command = str(run_without_it(folder).advice).partition(": ")[2]
     assert shlex.split(command)[0] == "rm"
     subprocess.run(["sh", "-c", command], check=True)
     with a_journal(folder) as journal:
@@ -269,7 +269,7 @@ def test_no_message_holds_a_location(tmp_path: Path) -> None:
     connection.close()
     warning = run_without_it(tmp_path)
     assert "damaged" in str(warning)
-    assert SECRET not in f"{warning!r} {warning} {warning.hint}"
+    assert SECRET not in f"{warning!r} {warning} {warning.advice!s}"
 
 
 def test_rows_of_other_types_than_were_written_are_left_out(tmp_path: Path) -> None:

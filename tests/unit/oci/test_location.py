@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from crossdock.errors import InvalidReference
+from crossdock.errors import (
+    Advice,
+    InvalidReference,
+)
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference, parse_location
 
@@ -78,7 +81,7 @@ def test_a_wrong_layout_reference_is_refused_with_the_part_that_is_wrong(text: s
 def test_helms_way_to_name_a_registry_is_recognised() -> None:
     with pytest.raises(InvalidReference) as caught:
         parse_location("oci://registry.example/charts/app")
-    assert "leave oci:// away" in caught.value.hint
+    assert "leave oci:// away" in str(caught.value.advice)
 
 
 def test_a_layout_reference_cannot_be_made_wrong() -> None:
@@ -100,8 +103,8 @@ def test_a_transport_of_another_tool_is_refused_with_the_forms_that_exist(scheme
         parse_location(f"{scheme}a/b")
     assert f"{scheme} is not supported" in str(caught.value)
     assert "docker:// and oci: are" in str(caught.value)
-    assert "[docker://]host[:port]/repository" in caught.value.hint
-    assert "oci:DIR" in caught.value.hint
+    assert "[docker://]host[:port]/repository" in str(caught.value.advice)
+    assert "oci:DIR" in str(caught.value.advice)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +120,14 @@ def test_an_archive_or_folder_of_another_format_is_refused_with_the_way_to_a_lay
 ) -> None:
     with pytest.raises(InvalidReference, match="is not supported; docker:// and oci: are") as caught:
         parse_location(text)
-    assert advice in caught.value.hint
+    assert advice in str(caught.value.advice)
 
 
 @pytest.mark.parametrize("scheme", ["http://", "https://"])
 def test_a_url_is_refused_with_the_way_to_choose_plain_http(scheme: str) -> None:
     with pytest.raises(InvalidReference, match=f"{scheme} is not supported") as caught:
         parse_location(f"{scheme}registry.example/app")
-    assert "--src-plain-http" in caught.value.hint
+    assert caught.value.advice == Advice("omit-scheme")
 
 
 @pytest.mark.parametrize(

@@ -307,8 +307,8 @@ SCHEMA1 = {"schemaVersion": 1, "name": "a/b", "tag": "v1", "fsLayers": [{"blobSu
 def test_schema_1_is_refused_with_what_to_do(document: dict[str, Any], content_type: str | None) -> None:
     with pytest.raises(InvalidManifest, match="schema 1, cannot be copied") as caught:
         parse_manifest(encode(document), content_type)
-    assert "pull the image with docker or skopeo and push it again" in caught.value.hint
-    assert "publisher" in caught.value.hint
+    assert "pull the image with docker or skopeo and push it again" in str(caught.value.advice)
+    assert "publisher" in str(caught.value.advice)
 
 
 def test_a_document_over_the_size_limit_is_not_even_parsed() -> None:

@@ -365,7 +365,7 @@ async def test_a_target_that_made_something_else_of_it_is_caught(
         server.expect("PUT", TAG, Answer(201, {"Docker-Content-Digest": Digest.of(b"converted")}))
     with pytest.raises(DigestMismatch) as changed:
         await connect().push_manifest(MANIFEST, DATA, "v1")
-    assert "byte-exact" in changed.value.hint
+    assert "byte-exact" in str(changed.value.advice)
 
 
 @pytest.mark.parametrize(
@@ -420,7 +420,7 @@ async def test_a_target_for_oci_manifests_alone_is_said_with_what_to_do(
     server.expect("PUT", TAG, Answer(415, {}, b'{"errors":[{"code":"MANIFEST_INVALID"}]}'))
     with pytest.raises(Unsupported) as refused:
         await connect().push_manifest(describe(data, media_type), data, "v1")
-    assert "docker2s2" in refused.value.hint
+    assert "docker2s2" in str(refused.value.advice)
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ async def test_layers_by_url_that_the_target_refuses_are_not_pushed_again(
     with pytest.raises(RegistryError) as refused:
         await connect().push_manifest(describe(data, mediatype.OCI_MANIFEST), data, "v1")
     assert not refused.value.retryable
-    assert "validation.manifests.urls" in refused.value.hint
+    assert "validation.manifests.urls" in str(refused.value.advice)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ async def test_a_server_that_honours_n_and_ignores_last_is_an_error(
     serve(server, lambda asked: page(*TAGS[: int(asked["n"])]))
     with pytest.raises(ProtocolError, match="repeats a page") as caught:
         await connect("source").tags()
-    assert "cannot be read to its end" in caught.value.hint
+    assert "cannot be read to its end" in str(caught.value.advice)
     assert not caught.value.retryable
 
 

@@ -293,4 +293,4 @@ async def test_a_tag_of_another_use_is_left_alone(server: ScriptedRegistry, conn
     server.expect("GET", LIST, Answer(200, {"Content-Type": mediatype.OCI_MANIFEST}, data))
     with pytest.raises(RegistryError, match="is for a referrers list") as refused:
         await connect().push_manifest(descriptor, data, None)
-    assert refused.value.hint
+    assert refused.value.advice

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import re
-from pathlib import Path
 
 import pytest
 
 from crossdock import errors
 from crossdock.errors import (
+    Advice,
     CopyError,
     CrossdockError,
     NotFound,
@@ -23,7 +21,6 @@ from crossdock.errors import (
     TagExists,
 )
 from crossdock.service.problems import problem_of
-from crossdock.service.words import in_service_words, service_hint
 
 CLASSES = sorted(
     {
@@ -104,7 +101,7 @@ def wrapped(cause: CrossdockError, side: Side = "source") -> CopyError:
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda each: each.__name__)
 def test_every_class_has_a_code_and_a_status_that_ends_a_poll(kind: type[CrossdockError]) -> None:
     where = {"operation": "fetch", "side": "source", "reference": "registry.example/a:b"}
-    error = kind("what failed", hint="do this", **(where if kind is CopyError else {}))
+    error = kind("what failed", advice=Advice("report", "do this"), **(where if kind is CopyError else {}))
     problem = problem_of(error, registry=REGISTRY, operation=OPERATION)
     assert (problem.status, problem.code) == CODES[kind.__name__]
     assert problem.status not in REPEATED
@@ -154,7 +151,7 @@ def test_nothing_is_told_of_an_error_that_is_none_of_ours() -> None:
 def test_a_conflict_has_the_words_of_the_contract_and_of_the_service() -> None:
     error = TagExists(
         "a:b Tag a:b already exists in target registry.",
-        hint="nothing was copied; --force overwrites the tag",
+        advice=Advice("overwrite-tags"),
     )
     message = problem_of(error, registry=REGISTRY, operation=OPERATION).message
     assert "Resource " + REGISTRY + " a:b Tag a:b already exists in target registry." in message
@@ -169,64 +166,3 @@ def test_a_conflict_names_phase_registry_and_every_tag_that_is_there() -> None:
         ("phase: resolve, side: target, registry: h:5000, reference: h:5000/a:b", "h:5000/a:b"),
         ("phase: resolve, side: target, registry: h:5000, reference: h:5000/c:d", "h:5000/c:d"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("said", "wanted"),
-    [
-        (
-            "no credentials for h were found: crossdock login h, or give --src-creds-stdin",
-            "no credentials for h were found: give source.credentials in the request, or have the operator"
-            " give the source registry's credentials in the inventory",
-        ),
-        (
-            "no credentials for h were found: crossdock login h, or give --dest-creds-stdin",
-            "no credentials for h were found: the operator can give the target registry's credentials in the"
-            " inventory",
-        ),
-        (
-            "if the certificate is of a private CA, give the CA by --src-ca or --dest-ca",
-            "if the certificate is of a private CA, the operator can give the CA in the inventory (tls.ca)",
-        ),
-        (
-            "if this registry speaks plain HTTP, say so by --dest-plain-http",
-            "if this registry speaks plain HTTP, the operator can say so in the inventory (tls.plain_http)",
-        ),
-        ("give one --platform or none", ""),
-        (
-            "an index lists this manifest for linux/arm64 and the source no longer has it: copy the platforms"
-            " that are there with --platform",
-            "an index lists this manifest for linux/arm64 and the source no longer has it",
-        ),
-        ("h/app has no tag v9; did you mean v1?",) * 2,
-        ("get a new one with az account get-access-token --resource https://x, and see",) * 2,
-        (
-            "logged in, h may allow more: crossdock login h",
-            "logged in, h may allow more: give credentials for h",
-        ),
-    ],
-)
-def test_hints_speak_of_the_request_and_the_inventory(said: str, wanted: str) -> None:
-    assert service_hint(said) == wanted
-
-
-def strings_with_flags() -> list[str]:
-    """Every text of the layers below the command that names one of its flags."""
-    root = Path(errors.__file__).parent
-    layers = ("acr", "inventory", "oci", "registry", "transport", "transfer", "protocol")
-    trees = [ast.parse(path.read_text()) for layer in layers for path in (root / layer).rglob("*.py")]
-    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    hints = [each.value for call in calls for each in call.keywords if each.arg == "hint"]
-    texts = [str(each.value) for each in hints if isinstance(each, ast.Constant)]
-    return [text for text in texts if re.search(r"(?<![\w-])--[a-z]", text)]
-
-
-# What only the command can be told, or meet: a caller of the service gets no hint there.
-OF_THE_COMMAND = re.compile(r"--(platform|memory|strict-limits|no-referrers|password-stdin|source|username)")
-
-
-@pytest.mark.parametrize("hint", strings_with_flags())
-def test_no_hint_of_the_library_keeps_a_flag(hint: str) -> None:
-    said = service_hint(hint)
-    assert said or OF_THE_COMMAND.search(hint), "service.words needs a phrase for it"
-    assert in_service_words(said) == said

@@ -78,7 +78,7 @@ def test_what_is_over_the_length_is_refused_and_what_can_run_needs_no_place() ->
         started(queue)
     with pytest.raises(QueueFull) as raised:
         queue.check_room("A", Counter())
-    assert raised.value.hint
+    assert raised.value.advice
     queue.remove("A1")
     started(queue)
     with pytest.raises(QueueFull):

@@ -46,7 +46,7 @@ def test_bytes_in_base64_and_in_hexadecimal_are_the_same_key() -> None:
 def test_what_is_too_short_is_no_key(text: str) -> None:
     with pytest.raises(InvalidOption, match="key_env KEY does not hold a key") as raised:
         read_key(None, "KEY", {"KEY": text})
-    assert "openssl rand" in raised.value.hint
+    assert "openssl rand" in str(raised.value.advice)
     if text.strip():
         assert text.strip() not in str(raised.value)
 
@@ -87,7 +87,7 @@ def test_without_a_key_nothing_is_sealed() -> None:
     assert sealer.seal("id", WHO) is None
     with pytest.raises(CredentialsLost, match="had no key") as raised:
         sealer.open("id", None)
-    assert "key_file" in raised.value.hint
+    assert "key_file" in str(raised.value.advice)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_another_key_opens_nothing_and_says_what_to_do(other: Sealer) -> None:
     sealed = Sealer(KEY.hex(), SALT).seal("id", WHO)
     with pytest.raises(CredentialsLost) as raised:
         other.open("id", sealed)
-    assert "post the import again" in raised.value.hint
+    assert "post the import again" in str(raised.value.advice)
 
 
 def test_what_was_sealed_for_one_import_opens_for_no_other() -> None:

@@ -12,7 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
-from crossdock.errors import StoreError
+from crossdock.errors import (
+    Advice,
+    StoreError,
+)
 from crossdock.inventory.values import ResourceId
 from crossdock.kept.sqlitefile import Statement
 from crossdock.service.operations.saving import Saving
@@ -152,7 +155,7 @@ def test_one_service_at_a_time_has_a_folder(tmp_path: Path) -> None:
     first = OperationStore(tmp_path)
     with pytest.raises(StoreError, match="another service uses the state folder") as raised:
         OperationStore(tmp_path)
-    assert "--state" in raised.value.hint
+    assert raised.value.advice == Advice("stop-or-choose-state")
     put(first, operation())  # which the second one did not disturb
     first.close()
     OperationStore(tmp_path).close()
@@ -174,7 +177,7 @@ def test_a_damaged_file_is_left_and_said_so(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError, match="it is damaged") as raised:
         OperationStore(tmp_path)
-    assert raised.value.hint.startswith("continue without the imports in it: mv ")
+    assert str(raised.value.advice).startswith("continue without the imports in it: mv ")
     assert (tmp_path / FILE).read_bytes() == b"no database" * 1000
 
 
@@ -189,7 +192,7 @@ def test_what_to_do_about_a_file_that_is_damaged_inside_is_said_as_well(tmp_path
     with pytest.raises(StoreError) as raised:
         OperationStore(tmp_path)
     assert str(raised.value).count("cannot be used") == 1
-    assert raised.value.hint.startswith("continue without the imports in it: mv ")
+    assert str(raised.value.advice).startswith("continue without the imports in it: mv ")
 
 
 def test_a_damaged_row_is_passed_over(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ async def test_links_that_lead_out_of_the_layout_are_refused(layout: ImageBuilde
     store = LayoutStore(layout.root)
     with pytest.raises(StoreError, match="leads out of the layout") as caught:
         await store.blob(described(layer)).open(0, 6)
-    assert "cp -rL" in caught.value.hint
+    assert "cp -rL" in str(caught.value.advice)
     inside = layout.path(layer).with_name("moved")
     secret.rename(inside)
     layout.path(layer).unlink()
@@ -598,7 +598,7 @@ async def test_a_full_disk_is_a_store_error_with_path_and_advice_and_leaves_no_f
     with pytest.raises(StoreError, match="No space left on device") as caught:
         await session.append(memoryview(b"data"))
     assert str(tmp_path / "copy") in str(caught.value)
-    assert "free space" in caught.value.hint
+    assert "free space" in str(caught.value.advice)
     assert not leftovers(tmp_path / "copy")
     await session.cancel()
 

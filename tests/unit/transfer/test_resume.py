@@ -12,7 +12,14 @@ import pytest
 
 from crossdock._kernels import Sha256
 from crossdock.content import SavedSession, SessionLog
-from crossdock.errors import CopyError, NotFound, ServerBusy, StoreError, UploadRejected
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    NotFound,
+    ServerBusy,
+    StoreError,
+    UploadRejected,
+)
 from crossdock.events import Event, UploadKept, UploadResumed
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -390,7 +397,7 @@ async def test_blobs_that_are_not_large_never_touch_the_journal(world: World, wo
 
 
 async def test_trouble_with_the_journal_is_told_once(world: World, workshop: Workshop) -> None:
-    world.journal.troubles = [StoreError("the journal is full", hint="free space")]
+    world.journal.troubles = [StoreError("the journal is full", advice=Advice("free-space", "free space"))]
     await world.move(workshop)
     assert world.tally.warnings == ["the journal is full; the copy continues; free space"]
 

@@ -125,7 +125,7 @@ async def test_a_blob_that_reads_back_differently_moves_no_tag(size: int, shop: 
     assert caught.value.side == "target"
     assert caught.value.operation == "read back blob from"
     assert isinstance(root_cause(caught.value), DigestMismatch)
-    assert "storage" in caught.value.hint
+    assert "storage" in str(caught.value.advice)
     assert world.target.tags == {}
     assert world.target.manifests == {}
     with pytest.raises(CopyError, match="read back blob"):  # another copy does not take it for granted

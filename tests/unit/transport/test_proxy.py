@@ -109,7 +109,7 @@ async def test_a_refused_tunnel_says_why(proxied, refusal, words, retryable):
     assert caught.value.retryable is retryable
     assert "registry.example:443" in str(caught.value)
     if "407" in words:
-        assert "proxy" in caught.value.hint
+        assert "proxy" in str(caught.value.advice)
 
 
 async def gone(peer: Peer) -> None:
@@ -124,7 +124,7 @@ async def test_an_unreachable_proxy_is_named(stack, client_tls):
     ) as caught:
         await client.send(request_to("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
-    assert "HTTPS_PROXY" in caught.value.hint
+    assert "HTTPS_PROXY" in str(caught.value.advice)
 
 
 async def test_a_proxy_whose_name_is_unknown_is_called_a_proxy(stack, client_tls):
@@ -133,7 +133,7 @@ async def test_a_proxy_whose_name_is_unknown_is_called_a_proxy(stack, client_tls
     with pytest.raises(ConnectFailed, match=r"through a proxy: the host name proxy\.invalid could") as caught:
         await client.send(request_to("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
-    assert "HTTPS_PROXY" in caught.value.hint
+    assert "HTTPS_PROXY" in str(caught.value.advice)
 
 
 # -- by TLS ------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ async def test_a_proxy_of_another_kind_is_refused_in_words(stack, client_tls):
     with pytest.raises(InvalidInput, match="kind that is not spoken") as caught:
         await client.send(request_to("GET", "https://registry.example/"))
     assert "s3cr3t" not in str(caught.value)
-    assert "socks5" in caught.value.hint
+    assert "socks5" in str(caught.value.advice)
 
 
 @pytest.mark.parametrize(

@@ -263,7 +263,7 @@ async def test_both_engines_give_the_same_verdict_in_the_same_words(
             assert by == (case.engine if engine == "rustls" else "ssl")
             verdicts[engine] = "accepted", said
         except TransportError as error:
-            verdicts[engine] = str(error), error.hint
+            verdicts[engine] = str(error), str(error.advice)
     assert verdicts["rustls"] == verdicts["ssl"]
     verdict, said = verdicts["ssl"]
     if case.refusal:

@@ -25,7 +25,12 @@ from crossdock.cli.exits import ExitCode
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
 from crossdock.cli.values import checked
-from crossdock.errors import ContentError, CrossdockError, InvalidOption
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    CrossdockError,
+    InvalidOption,
+)
 from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock.options import CopyOptions
 from crossdock.units import format_duration, format_size, parse_size
@@ -175,14 +180,14 @@ def _work_folder(size: int, *, keep: bool) -> Iterator[Path]:
     except OSError as error:
         raise InvalidOption(
             f"cannot make a temporary folder: {error.strerror}",
-            hint="set TMPDIR to a writable folder",
+            advice=Advice("set-variable", "set TMPDIR to a writable folder"),
         ) from error
     try:
         free, needed = shutil.disk_usage(folder).free, round(size * _DISK)
         if free < needed:
             raise InvalidOption(
                 f"{folder.parent} has {format_size(free)} free, the demo needs {format_size(needed)}",
-                hint="set TMPDIR to a larger disk, or give a smaller --size",
+                advice=Advice("set-variable", "set TMPDIR to a larger disk, or give a smaller --size"),
             )
         yield folder
     finally:

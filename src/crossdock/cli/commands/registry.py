@@ -51,5 +51,5 @@ def run(namespace: argparse.Namespace) -> int:
             ready=ready,
         )
     except StoreError as error:  # the folder or the address: what the caller chose cannot be used
-        raise InvalidOption(str(error), hint=error.hint) from error
+        raise InvalidOption(str(error), advice=error.advice) from error
     return ExitCode.DONE

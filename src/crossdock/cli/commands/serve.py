@@ -11,7 +11,11 @@ from crossdock.cli.flags import add_inventory, add_listening
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
 from crossdock.cli.values import file_path, folder_path, readable_file
-from crossdock.errors import InvalidOption, StoreError
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+    StoreError,
+)
 from crossdock.inventory.find import open_inventory
 from crossdock.options import default_state_folder
 
@@ -53,7 +57,7 @@ def run(namespace: argparse.Namespace) -> int:
     if any(find_spec(each) is None for each in NEEDED):
         raise InvalidOption(
             "crossdock serve needs packages that are not installed",
-            hint="install crossdock[service]",
+            advice=Advice("install", "install crossdock[service]"),
         )
     from crossdock.service import run as service
     from crossdock.service.config import Settings, read_settings
@@ -66,7 +70,9 @@ def run(namespace: argparse.Namespace) -> int:
     settings = read_settings(namespace.config) if namespace.config else Settings()
     inventory = open_inventory(namespace.inventory, os.environ)
     if inventory is None:
-        raise InvalidOption("the service needs an inventory", hint="give --inventory FILE")
+        raise InvalidOption(
+            "the service needs an inventory", advice=Advice("give-inventory", "give --inventory FILE")
+        )
     options = service.ServiceOptions(
         inventory=inventory,
         listen=namespace.listen,
@@ -80,5 +86,5 @@ def run(namespace: argparse.Namespace) -> int:
     try:
         service.run(options, os.environ, lambda url: print_result(f"serving imports at {url}"))
     except StoreError as error:
-        raise InvalidOption(str(error), hint=error.hint) from error
+        raise InvalidOption(str(error), advice=error.advice) from error
     return ExitCode.DONE

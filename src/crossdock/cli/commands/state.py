@@ -17,7 +17,12 @@ from crossdock.cli.flags import add_output
 from crossdock.cli.parser import Parser, add_command
 from crossdock.cli.streams import print_json, print_result
 from crossdock.cli.values import checked, file_path
-from crossdock.errors import InvalidOption, JournalUnavailable, NotFound
+from crossdock.errors import (
+    Advice,
+    InvalidOption,
+    JournalUnavailable,
+    NotFound,
+)
 from crossdock.kept.database import JournalDatabase, open_existing
 from crossdock.kept.keeper import EXPIRY_S, Pruned
 from crossdock.kept.spoolfolder import SpooledFile, SpoolFolder, unavailable
@@ -76,7 +81,7 @@ def run(namespace: argparse.Namespace) -> int:
         with closing(journal):
             return int(namespace.act(journal, namespace))
     except JournalUnavailable as error:  # the folder: what the caller chose cannot be used
-        raise InvalidOption(str(error), hint=error.hint) from error
+        raise InvalidOption(str(error), advice=error.advice) from error
 
 
 def _list(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int:
@@ -96,7 +101,10 @@ def _show(journal: JournalDatabase | None, namespace: argparse.Namespace) -> int
         uploads = [saved for saved in uploads if _is_named(saved.key.digest, wanted)]
         finished = [done for done in finished if _is_named(done.digest, wanted)]
         if not uploads and not finished:
-            raise NotFound(f"the journal has no entry of {fold(wanted)}", hint="see crossdock state list")
+            raise NotFound(
+                f"the journal has no entry of {fold(wanted)}",
+                advice=Advice("see-list", "see crossdock state list"),
+            )
     details = [] if journal is None else [_details(journal, saved) for saved in uploads]
     done = [_finished(each) for each in finished]
     if namespace.output == "json":
@@ -132,7 +140,7 @@ def _spool(namespace: argparse.Namespace) -> Iterator[SpoolFolder | None]:
         yield None if path is None else open_spool(path)
     except OSError as error:
         named = unavailable(path, error)
-        raise InvalidOption(str(named), hint=named.hint) from error
+        raise InvalidOption(str(named), advice=named.advice) from error
 
 
 # -- text and JSON ----------------------------------------------------------------------------------------

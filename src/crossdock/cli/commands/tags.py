@@ -10,7 +10,10 @@ from crossdock.cli.flags import add_network, add_output, add_side, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_json, print_result, warn
 from crossdock.cli.values import location
-from crossdock.errors import InvalidReference
+from crossdock.errors import (
+    Advice,
+    InvalidReference,
+)
 
 
 def add_flags(parser: Parser) -> None:
@@ -46,5 +49,5 @@ def _refuse_tag(repository: str) -> None:
         if named:
             raise InvalidReference(
                 f"{location} names one image, and tags are listed for a whole repository",
-                hint=f"leave {named} out; crossdock inspect shows what it means",
+                advice=Advice("omit-tag", f"leave {named} out; crossdock inspect shows what it means"),
             )

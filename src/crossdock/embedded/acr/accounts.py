@@ -1,4 +1,4 @@
-"""Users and their rights: the file of ``crossdock registry --users FILE``.
+"""Users and their rights: the users file of ``crossdock registry``.
 
 It is JSON, for tests and labs, and holds passwords in clear (docs/identities.md shows one). Scopes are those
 of the token protocol; ``*`` matches any text in a name, and every action. Without ``scopes`` a user may do
@@ -22,7 +22,12 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from crossdock.errors import InvalidInput, InvalidOption, StoreError
+from crossdock.errors import (
+    Advice,
+    InvalidInput,
+    InvalidOption,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from crossdock.webtokens.verify import Verifier
@@ -133,7 +138,7 @@ class AccountsFile:
         except ImportError:
             raise InvalidOption(
                 f"users file {self._path}: issuers need packages that are not installed",
-                hint="pip install 'crossdock[service]'",
+                advice=Advice("install", "pip install 'crossdock[service]'"),
             ) from None
         try:
             return Verifier(
@@ -169,7 +174,8 @@ class AccountsFile:
         for scope in chain(accounts.anonymous, *held):
             if not all(split_scope(scope)):
                 raise InvalidOption(
-                    f"users file {self._path}: {scope!r} is not a scope", hint="give TYPE:NAME:ACTION,ACTION"
+                    f"users file {self._path}: {scope!r} is not a scope",
+                    advice=Advice("correct-file", "give TYPE:NAME:ACTION,ACTION"),
                 )
         return accounts
 

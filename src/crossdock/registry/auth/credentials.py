@@ -4,7 +4,7 @@
 2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN`` or
    ``_ACCESS_TOKEN`` (of Entra ID, for Azure registries); else the helper ``_CREDENTIAL_HELPER``; ``_TARGET_``
    for the other side (`variables` says which registries see them).
-3. The file of `RegistryOptions.authfile` (``--authfile``), which is read before 2 and instead of all below.
+3. The file of `RegistryOptions.authfile`, which is read before 2 and instead of all below.
 4. Named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_AUTH_CONFIG``, which holds
    the text of a ``config.json`` (docker reads it before the file, GitLab's runners set it), then
    ``$DOCKER_CONFIG/config.json``.

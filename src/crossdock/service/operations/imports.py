@@ -24,7 +24,15 @@ from msgspec.structs import replace as changed
 from crossdock.acr.importing import FoundSource, Import, ImportResult
 from crossdock.acr.limits import ImageLimits
 from crossdock.acr.plan import ImportPlan, find_source, make_plan, plan_options
-from crossdock.errors import Cancelled, CredentialsLost, CrossdockError, InvalidInput, StoreError, TimedOut
+from crossdock.errors import (
+    Advice,
+    Cancelled,
+    CredentialsLost,
+    CrossdockError,
+    InvalidInput,
+    StoreError,
+    TimedOut,
+)
 from crossdock.errors import Stopping as ServiceStopping
 from crossdock.events import Event
 from crossdock.inventory.values import Inventory
@@ -96,7 +104,10 @@ class Imports:
         self._environ = environ
         self._image_limits = ImageLimits(
             manifests=limits.manifests_per_image or None,
-            hint="import its platforms one by one, or have the operator raise limits.manifests_per_image",
+            advice=Advice(
+                "split-import",
+                "import its platforms one by one, or have the operator raise limits.manifests_per_image",
+            ),
         )
         self._queue = FairQueue(
             at_once=limits.imports, per_registry=limits.imports_per_registry, length=limits.queue
@@ -150,7 +161,10 @@ class Imports:
         """
         await self.restored()
         if self._is_stopping:
-            raise ServiceStopping("the service is being stopped", hint="post the import again in a minute")
+            raise ServiceStopping(
+                "the service is being stopped",
+                advice=Advice("retry-later", "post the import again in a minute"),
+            )
         mark = self._mark(order)
         if mark is not None and mark not in self._arriving:
             known = self._marks.get(mark)
@@ -185,7 +199,9 @@ class Imports:
         await self._saving.save(touched())
         # A small write may find room where the next import does not.
         if (await asyncio.to_thread(shutil.disk_usage, self._folder)).free < LEAST_FREE:
-            raise StoreError(f"no space is left in {self._folder}", hint="free space there")
+            raise StoreError(
+                f"no space is left in {self._folder}", advice=Advice("free-space", "free space there")
+            )
 
     async def cancel(self, operation_id: str) -> Operation | None:
         """Stop the import if it has not ended, and wait until it has; what it uploaded is dropped."""

@@ -12,7 +12,10 @@ from collections import Counter
 
 from msgspec import Struct
 
-from crossdock.errors import QueueFull
+from crossdock.errors import (
+    Advice,
+    QueueFull,
+)
 
 OWN_SHARE = 10  # one place in this many of the queue is each principal's own, even when others have filled it
 MOST_ASIDE = 8  # jobs set aside per principal and per running place; with more, it starts no others
@@ -61,7 +64,7 @@ class FairQueue:
         if waiting + at_work >= self._length + self._at_once and own >= self._length // OWN_SHARE:
             raise QueueFull(
                 f"{waiting} imports are waiting, and the service accepts no more for now",
-                hint="post it again when some of them have ended",
+                advice=Advice("retry-later", "post it again when some of them have ended"),
             )
 
     def add(self, job: Job) -> None:

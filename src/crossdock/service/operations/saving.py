@@ -114,8 +114,8 @@ class Saving:
 
     def _failed(self, error: StoreError, waiting: Sequence[_Waiting]) -> None:
         if not self._is_failing:
-            log.error("%s; %s", error, error.hint)
+            log.error("%s; %s", error, error.advice)
         self._is_failing = True
         for _, done in waiting:
             if not done.done():
-                done.set_exception(StoreError(str(error), hint=error.hint))
+                done.set_exception(StoreError(str(error), advice=error.advice))

@@ -20,7 +20,11 @@ from pathlib import Path
 import msgspec
 
 from crossdock.acr.request import SourceCredentials
-from crossdock.errors import CredentialsLost, InvalidOption
+from crossdock.errors import (
+    Advice,
+    CredentialsLost,
+    InvalidOption,
+)
 
 KEY_BYTES = 32
 SHORTEST_PASSPHRASE = 20  # characters
@@ -47,7 +51,7 @@ def read_key(key_file: Path | None, key_env: str, environ: Mapping[str, str]) ->
         if mode & _FORBIDDEN:
             raise InvalidOption(
                 f"{place} has the mode {stat.S_IMODE(mode):o}: others can read or change it",
-                hint=f"chmod 600 {key_file}",
+                advice=Advice("correct-file", f"chmod 600 {key_file}"),
             )
         try:
             text = data.decode() if len(data) <= MAX_KEY_FILE else ""
@@ -62,7 +66,7 @@ def read_key(key_file: Path | None, key_env: str, environ: Mapping[str, str]) ->
         raise InvalidOption(
             f"{place} does not hold a key: 32 bytes in base64 or hexadecimal, or a passphrase of"
             f" at least {SHORTEST_PASSPHRASE} characters",
-            hint="make one with: openssl rand -base64 32",
+            advice=Advice("correct-file", "make one with: openssl rand -base64 32"),
         )
     return text
 
@@ -95,12 +99,15 @@ class Sealer:
         if sealed is None:
             raise CredentialsLost(
                 "the service was restarted and had no key to keep the credentials of this import",
-                hint=f"{_POST_AGAIN}; the operator can set key_file, so that they outlive a restart",
+                advice=Advice(
+                    "post-again",
+                    f"{_POST_AGAIN}; the operator can set key_file, so that they outlive a restart",
+                ),
             )
         if not self.keeps:
             raise CredentialsLost(
                 "the service was restarted without the key of this import's credentials",
-                hint=_POST_AGAIN,
+                advice=Advice("post-again", _POST_AGAIN),
             )
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -110,7 +117,7 @@ class Sealer:
         except (InvalidTag, ValueError):  # ValueError: truncated
             raise CredentialsLost(
                 "the service was restarted with another key than the one of this import's credentials",
-                hint=_POST_AGAIN,
+                advice=Advice("post-again", _POST_AGAIN),
             ) from None
         return msgspec.json.decode(plain, type=SourceCredentials)
 

@@ -15,7 +15,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import StoreError
+from crossdock.errors import (
+    Advice,
+    StoreError,
+)
 from crossdock.kept.sqlitefile import SqliteFile, Statement, Trouble
 from crossdock.locks import take_lock
 from crossdock.service.values import ENDED, Operation, Order, Problem, Progress
@@ -75,7 +78,7 @@ class OperationStore:
             if self._lock is None:
                 raise StoreError(
                     f"another service uses the state folder {folder}",
-                    hint="stop it, or give this one a folder of its own with --state",
+                    advice=Advice("stop-or-choose-state"),
                 )
             # A connection of its own, so that reads do not wait for a write to the disk.
             self._reading = self._open_file()
@@ -148,15 +151,15 @@ class OperationStore:
 
     def _trouble(self, kind: Trouble, reason: str) -> StoreError:
         move = f"mv {shlex.quote(str(self.path))} {shlex.quote(f'{self.path}.damaged')}"
-        hint = {
-            "busy": "stop the other processes that use it",
-            "damaged": f"continue without the imports in it: {move}",
-            "full": "free space there",
-            "newer": "use that crossdock, or give this one a folder of its own with --state",
-        }.get(kind, "check the owner and permissions of the folder, or choose another with --state")
+        advice = {
+            "busy": Advice("end-process", "stop the other processes that use it"),
+            "damaged": Advice("forget-imports", f"continue without the imports in it: {move}"),
+            "full": Advice("free-space", "free space there"),
+            "newer": Advice("update-or-choose-state"),
+        }.get(kind, Advice("choose-state"))
         if kind == "damaged":
             reason = f"it is damaged ({reason})"
-        return StoreError(f"the imports in {self.path} cannot be used: {reason}", hint=hint)
+        return StoreError(f"the imports in {self.path} cannot be used: {reason}", advice=advice)
 
 
 def added(

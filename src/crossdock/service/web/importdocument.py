@@ -150,7 +150,7 @@ IMPORT_SCHEMA: dict[str, Any] = {
                 }
             ),
             "result": {
-                "description": "The output of crossdock acr import --json, once the import has succeeded.",
+                "description": "The JSON that crossdock acr import prints, once the import has succeeded.",
                 "type": ["object", "null"],
             },
             "error": {"anyOf": [ERROR_SCHEMA, {"type": "null"}]},

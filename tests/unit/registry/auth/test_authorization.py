@@ -12,11 +12,13 @@ import pytest
 from aiohttp import web
 
 from crossdock.errors import (
+    Advice,
     Denied,
     ProtocolError,
     RateLimited,
     RedirectRefused,
     RetriesExhausted,
+    Side,
     Unauthorized,
 )
 from crossdock.options import Credentials, NetworkOptions
@@ -103,23 +105,19 @@ async def test_wrong_basic_credentials_are_tried_once_and_named(registry: Script
     async with ClientUnderTest(registry.host, credentials=wrong, side="target") as client:
         with pytest.raises(Unauthorized) as caught:
             await client.request("GET", "/v2/x", scope=PULL)
-    assert "user 'bob'" in caught.value.hint
-    assert "s3cret" not in str(caught.value) + caught.value.hint
+    assert "user 'bob'" in str(caught.value.advice)
+    assert "s3cret" not in str(caught.value) + str(caught.value.advice)
     assert len(registry.seen) == 2
 
 
-@pytest.mark.parametrize(
-    ("side", "flag"), [("source", "--src-creds-stdin"), ("target", "--dest-creds-stdin")]
-)
-async def test_without_credentials_the_hint_says_how_to_give_them(
-    registry: ScriptedServer, side: str, flag: str
-) -> None:
+@pytest.mark.parametrize("side", ["source", "target"])
+async def test_without_credentials_the_advice_is_to_log_in(registry: ScriptedServer, side: Side) -> None:
     registry.handler = basic_only
-    async with ClientUnderTest(registry.host, side=side) as client:  # type: ignore[arg-type]
+    async with ClientUnderTest(registry.host, side=side) as client:
         with pytest.raises(Unauthorized) as caught:
             await client.request("GET", "/v2/x", scope=PULL)
-    assert flag in caught.value.hint
-    assert f"crossdock login {registry.host}" in caught.value.hint
+    why = f"no credentials for {registry.host} were found"
+    assert caught.value.advice == Advice("log-in", why=why, side=side, registry=registry.host)
 
 
 async def test_a_401_without_a_challenge_is_cleared_up_by_a_ping(
@@ -301,7 +299,7 @@ async def test_a_new_token_that_is_refused_is_the_last_word_after_the_retries(
         with pytest.raises(RetriesExhausted) as caught:
             await client.request("GET", "/v2/x", scope=PULL)
         assert isinstance(caught.value.attempts[-1], Unauthorized)
-        assert "user 'bob'" in caught.value.hint
+        assert "user 'bob'" in str(caught.value.advice)
         assert len(tokens.requests) == 2  # it is replaced once, as it may have been withdrawn
         assert bearer.count("/v2/x") == len(caught.value.attempts) + 1
         exchange, head = await client.fetch(f"{bearer.url}/v2/x/b", scope=PULL)
@@ -409,8 +407,8 @@ async def test_a_refusing_service_names_the_user_and_never_the_secret(
         with pytest.raises(Unauthorized, match=f"the token service refused {who}: ") as caught:
             await client.request("GET", "/v2/x", scope=PULL)
     assert "incorrect" in str(caught.value) or "unknown" in str(caught.value)
-    assert caught.value.hint
-    assert "s3cret" not in str(caught.value) + caught.value.hint
+    assert caught.value.advice
+    assert "s3cret" not in str(caught.value) + str(caught.value.advice)
 
 
 # -- token services that misbehave -------------------------------------------------------------------

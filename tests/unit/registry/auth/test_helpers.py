@@ -70,7 +70,7 @@ async def test_a_helper_that(tmp_path: Path, script: str, words: str) -> None:
         await ask(helper(tmp_path, script))
     assert "docker-credential-test" in str(caught.value)
     assert words in str(caught.value)
-    assert "s3cret" not in str(caught.value) + caught.value.hint
+    assert "s3cret" not in str(caught.value) + str(caught.value.advice)
 
 
 async def test_a_helper_that_hangs_is_ended(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ async def test_a_helper_that_does_not_store_says_so(tmp_path: Path) -> None:
             environ=helper(tmp_path, "cat; exit 1"),
             named_by=CONFIG,
         )
-    assert "s3cret" not in str(caught.value) + caught.value.hint
+    assert "s3cret" not in str(caught.value) + str(caught.value.advice)
 
 
 async def test_docker_hub_is_asked_for_by_its_old_address(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ async def test_why_it_failed_is_on_one_bounded_line(tmp_path: Path, script: str,
             "test", HOST, Credentials("u", "p"), environ=helper(tmp_path, script), named_by=CONFIG
         )
     assert str(caught.value).endswith(reason)
-    assert " get" not in caught.value.hint
+    assert " get" not in str(caught.value.advice)
 
 
 @pytest.mark.parametrize("way", ["cat", "base64 -w0", "sed 's/.*Secret//'"])

@@ -188,7 +188,7 @@ async def test_a_missing_helper_is_an_error_that_says_what_to_do(tmp_path: Path)
     path = write(tmp_path / ".docker" / "config.json", {"credsStore": "desktop"})
     with pytest.raises(CredentialsError, match="docker-credential-desktop") as caught:
         await log_in(home(tmp_path) | {"PATH": str(tmp_path)})
-    assert str(path) in caught.value.hint
+    assert str(path) in str(caught.value.advice)
     assert read(path) == {"credsStore": "desktop"}
 
 

@@ -235,7 +235,7 @@ async def test_a_url_that_is_refused_when_fresh_is_an_error(
     with pytest.raises(Denied) as refused:
         await connect("source").blob(BLOB).open(0, 1000)
     assert "secret" not in str(refused.value)
-    assert "credentials" not in refused.value.hint
+    assert "credentials" not in str(refused.value.advice)
     assert len(server.seen) == len(storage.seen) == 1
 
 
@@ -367,7 +367,7 @@ async def test_a_compressed_whole_is_refused_in_words(server: ScriptedRegistry, 
     with pytest.raises(ProtocolError, match="answered in br") as refused:
         await connect("source").blob(BLOB).open(0, len(DATA))
     assert not refused.value.retryable
-    assert refused.value.hint
+    assert refused.value.advice
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])

@@ -197,7 +197,7 @@ async def test_a_proxy_that_refuses_is_said_to(registry: ScriptedServer, status:
             ) as caught:
                 await client.request("GET", "/v2/", scope=NONE)
     assert "s3cret" not in str(caught.value)
-    assert ("password" in caught.value.hint) == (status == 407)
+    assert ("password" in str(caught.value.advice)) == (status == 407)
 
 
 async def test_a_proxy_that_refuses_a_plain_request_is_said_to(registry: ScriptedServer) -> None:
@@ -206,7 +206,7 @@ async def test_a_proxy_that_refuses_a_plain_request_is_said_to(registry: Scripte
         async with ClientUnderTest("registry.test", environ=environ, plain_http=True) as client:
             with pytest.raises(RegistryError, match="407: the proxy wants") as caught:
                 await client.request("GET", "/v2/", scope=NONE)
-    assert "password" in caught.value.hint
+    assert "password" in str(caught.value.advice)
 
 
 async def test_a_proxy_that_is_not_there_is_said_so(unused_port: int) -> None:

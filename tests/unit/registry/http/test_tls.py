@@ -11,7 +11,7 @@ import trustme
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 
-from crossdock.cli.advice import COPY, advice_text
+from crossdock.cli.advice import advice_text
 from crossdock.errors import (
     Advice,
     CopyError,
@@ -48,7 +48,7 @@ async def test_an_unknown_authority_is_refused_with_the_flag_that_helps(tls_regi
         assert re.match(r"GET https://.*certificate of .* was refused", str(caught.value.cause))
         assert isinstance(caught.value.cause, TlsFailed)
         assert caught.value.advice == Advice("give-ca", side=side, registry=tls_registry.host)
-        said = advice_text(caught.value.advice, COPY)
+        said = advice_text(caught.value.advice)
         assert f"by {flag}" in said
         assert " or --" not in said  # the other side's flag would not help
     assert tls_registry.seen == []

@@ -310,7 +310,7 @@ async def test_a_sha512_blob_that_was_accepted_and_is_not_there_is_an_error(
     server.expect("HEAD", f"/v2/x/blobs/{blob.digest}", Answer(404))
     with pytest.raises(UploadRejected) as lost:
         await upload(connect(), blob)
-    assert "sha512" in lost.value.hint
+    assert "sha512" in str(lost.value.advice)
 
 
 async def test_nothing_is_opened_before_there_is_something_to_send(
@@ -337,7 +337,7 @@ async def test_a_missing_repository_is_said_with_what_to_do(
     server.expect("POST", POST, Answer(404, {}, b'{"errors":[{"code":"NAME_UNKNOWN"}]}'))
     with pytest.raises(NotFound) as missing:
         await upload(connect())
-    assert "create the repository" in missing.value.hint
+    assert "create the repository" in str(missing.value.advice)
 
 
 async def test_a_session_without_a_location_is_a_protocol_error(
@@ -481,7 +481,7 @@ async def test_a_413_to_the_smallest_chunk_names_the_limit(
     server.expect("PATCH", "/u/1?_state=a", Answer(413))
     with pytest.raises(UploadRejected, match="413") as refused:
         await upload(connect())
-    assert "limit on request bodies" in refused.value.hint
+    assert "limit on request bodies" in str(refused.value.advice)
 
 
 async def test_chunk_lengths_that_the_registry_asks_for_are_kept(
@@ -559,7 +559,7 @@ async def test_a_session_that_is_always_lost_ends_with_the_real_error(
     server.handler = registry
     with pytest.raises(RegistryError, match="BLOB_UPLOAD_UNKNOWN") as failed:
         await upload(connect())
-    assert "instances" in failed.value.hint  # and not how to list tags
+    assert "instances" in str(failed.value.advice)  # and not how to list tags
     assert sum(seen.method == "PATCH" for seen in server.seen) == 3  # the first and two retries
 
 
@@ -646,7 +646,7 @@ async def test_a_refused_digest_ends_the_upload_with_the_targets_words(
     server.expect("PUT", PUT, Answer(400, {}, body))
     with pytest.raises(UploadRejected, match="provided digest did not match") as refused:
         await upload(connect())
-    assert refused.value.hint
+    assert refused.value.advice
 
 
 async def test_failures_end_with_the_real_error(server: ScriptedRegistry, connect: Connect) -> None:

@@ -208,7 +208,7 @@ async def test_a_session_that_could_not_be_opened_is_reported_by_the_first_bytes
     session.prepare()
     with pytest.raises(Exception, match="POST") as refused:
         await session.append(memoryview(DATA))
-    assert "create the repository" in getattr(refused.value, "hint", "")
+    assert "create the repository" in str(getattr(refused.value, "advice", ""))
     await session.cancel()
 
 

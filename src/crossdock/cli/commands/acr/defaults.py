@@ -14,6 +14,7 @@ from pathlib import Path
 
 from crossdock.cli.commands.acr.flags import FORMATS
 from crossdock.cli.exits import UsageError
+from crossdock.errors import Advice
 
 _MAX_FILE = 1 << 20  # bytes; az writes some lines
 
@@ -37,7 +38,7 @@ def _fill(namespace: argparse.Namespace) -> None:
         if not getattr(namespace, name) and namespace.group != "manifest":
             raise UsageError(
                 f"the following arguments are required: {'/'.join(flags)}",
-                hint="or set AZURE_DEFAULTS_ACR, as for az",
+                advice=Advice("set-variable", "or set AZURE_DEFAULTS_ACR, as for az"),
                 command=f"crossdock acr {namespace.group}",
             )
     if namespace.output is None and namespace.group != "import":

@@ -16,7 +16,10 @@ from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.parser import Parser, add_command
 from crossdock.cli.streams import print_bytes, warn
-from crossdock.errors import Cancelled
+from crossdock.errors import (
+    Advice,
+    Cancelled,
+)
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
@@ -118,4 +121,4 @@ def confirm(namespace: argparse.Namespace, question: str) -> None:
         if answer.strip().lower() == "y":
             return
         if answer.strip().lower() == "n" or not answer:
-            raise Cancelled("Operation cancelled.", hint="nothing was deleted")
+            raise Cancelled("Operation cancelled.", advice=Advice("nothing-to-do", "nothing was deleted"))

@@ -14,7 +14,10 @@ from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
-from crossdock.errors import CredentialsError
+from crossdock.errors import (
+    Advice,
+    CredentialsError,
+)
 from crossdock.options import Credentials
 
 NULL_USER = "00000000-0000-0000-0000-000000000000"
@@ -68,6 +71,6 @@ def _exposed(host: str, found: Credentials) -> dict[str, str]:
     if not token:
         raise CredentialsError(
             f"--expose-token prints a refresh token, but the login at {host} is a user name and password",
-            hint="use az login, without credentials of the registry itself",
+            advice=Advice("az-login", "use az login, without credentials of the registry itself"),
         )
     return {"accessToken": token, "loginServer": host, "refreshToken": token, "username": NULL_USER}

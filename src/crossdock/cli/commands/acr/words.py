@@ -9,6 +9,7 @@ from crossdock.acr.command import NO_PASSWORD, login_server
 from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import copy_options
 from crossdock.cli.streams import print_error, read_secret
+from crossdock.errors import Advice
 from crossdock.inventory.values import Inventory
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
@@ -60,7 +61,11 @@ def options_of(namespace: argparse.Namespace) -> CopyOptions:
     username, password = namespace.username, given_password(namespace, command_of(namespace))
     if not password:
         if username:
-            raise UsageError(NO_PASSWORD, hint="add --password-stdin", command=command_of(namespace))
+            raise UsageError(
+                NO_PASSWORD,
+                advice=Advice("give-password", "add --password-stdin"),
+                command=command_of(namespace),
+            )
         return options
     credentials = Credentials(username=username, password=password)
     return replace(options, source=replace(options.source, credentials=credentials))
