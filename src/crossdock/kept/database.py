@@ -139,7 +139,7 @@ class JournalDatabase:
         ((finished,),) = self._execute("SELECT count(*) FROM finished WHERE at < ?", before)
         if finished:
             self._execute("DELETE FROM finished WHERE at < ?", before)
-        return pruned._replace(finished=finished)
+        return Pruned(pruned.removed, pruned.in_use, finished)
 
     def _trouble(self, kind: Trouble, reason: str) -> JournalUnavailable:
         """The error for a kind of trouble, with advice."""

@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
 
 from crossdock.errors import StoreError
 
@@ -86,7 +88,7 @@ class Keeper:
         """Give descriptors back; safe to call twice."""
 
 
-class Pruned(NamedTuple):
+class Pruned(Struct, frozen=True):
     """Numbers of entries."""
 
     removed: int

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from crossdock.content import BlobSource, Source
 from crossdock.errors import CrossdockError, UploadInterrupted
@@ -21,13 +22,18 @@ from crossdock.transfer.inline import blob_at
 from crossdock.transfer.ranges import Piece, RangedReader
 from crossdock.transfer.resume import Resuming, Resumption
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.spooling import Reader, SpooledReader, Spooling
+from crossdock.transfer.spooling import Spooling
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.tasks import ended, stop
 from crossdock.transfer.upload import BlobUpload
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier
+
+if TYPE_CHECKING:
+    from crossdock.transfer.spoolreader import SpooledReader
+
+    Reader = RangedReader | SpooledReader
 
 QUEUE_PIECES = 4  # hashed and waiting to be sent, while the next as many are hashed
 
@@ -171,6 +177,8 @@ class BlobMove:
 
         if self._spooling.kept is None:
             return read_source(start, limit)
+        from crossdock.transfer.spoolreader import SpooledReader  # only a copy with a spool loads it
+
         return SpooledReader(
             self._spooling.kept,
             read_source,
