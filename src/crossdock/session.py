@@ -229,12 +229,6 @@ class Session:
         task.add_done_callback(self._tasks.discard)
 
 
-async def run_alone(work: Work[T], options: CopyOptions, on_event: Deliver | None = None) -> T:
-    """The result of `work` in a session of its own."""
-    async with Session(options) as session:
-        return await session.start(work, on_event)
-
-
 def _without_index(listener: Listener) -> Deliver:
     if is_async(listener):
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TextIO, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TextIO, TypeVar
 
 from crossdock.cli.display import Display, JsonDisplay, NoDisplay, PlainDisplay
 from crossdock.cli.exits import ExitCode
@@ -22,94 +22,76 @@ from crossdock.errors import (
     NothingMatched,
     Resume,
 )
-from crossdock.events import BlobSpooled, CopyFailed, Event, Listener, UploadKept
+from crossdock.events import BlobSpooled, CopyFailed, Event, UploadKept
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.runs.one import CopyResult
-from crossdock.runs.run import Deliver
+from crossdock.runs.run import Run
 from crossdock.session import Session
 from crossdock.units import format_size
 
 T = TypeVar("T")
 
-
-def copy_shown(
-    source: str,
-    target: str,
-    options: CopyOptions,
-    progress: str,
-    tally: Tally,
-    *,
-    before_abort: Callable[[], None] = lambda: None,
-) -> CopyResult:
-    """Copy as `run_shown` runs it."""
-
-    async def copy(listen: Listener) -> CopyResult:
-        async with Session(options) as session:
-            run = session.copy(source, target, on_event=listen)
-            tally.totals = run.totals
-            return await run
-
-    return run_shown(
-        copy,
-        progress,
-        tally,
-        what=f"copy of {source} to {target}",
-        before_abort=before_abort,
-    )
+Listen = Callable[[int | None, Event], None]
+"""Takes an event of the copy with an index, or of none of them."""
 
 
 def run_shown(
-    start: Callable[[Listener], Coroutine[Any, Any, T]],
-    progress: str,
+    start: Callable[[Session, Listen], Run[T]],
+    options: CopyOptions,
     tally: Tally,
+    mode: str,
     *,
-    what: str,
+    debug: bool = False,
     before_abort: Callable[[], None] = lambda: None,
 ) -> T:
-    """The result of `what`, which `start` makes a coroutine of; shown as ``--progress`` says.
+    """The result of the run that `start` makes in a session, shown as ``--progress MODE`` says.
 
-    Its events are counted in `tally`. A signal cancels it, and a second one calls `before_abort` and ends the
-    process.
+    A signal cancels it, and a second one calls `before_abort` and ends the process. With `debug` the
+    traceback of each copy that fails is printed.
     """
-    display = open_display(progress, tally)
+    display = open_display(mode, tally)
 
-    def listen(event: Event) -> None:
-        tally(event)
-        display(event)
+    def listen(copy: int | None, event: Event) -> None:
+        if copy is not None:
+            tally(event, copy)
+        display(event, copy if tally.is_many else None)
+        if debug and isinstance(event, CopyFailed):
+            print_error(traceback_text(event.error))
+
+    async def work() -> T:
+        async with Session(options) as session:
+            run = start(session, listen)
+            tally.totals = run.totals
+            return await run
 
     def abort() -> None:
         display.restore()
         before_abort()
 
     try:
-        return run_until_done(start(listen), before_abort=abort)
-    except Cancelled as error:
-        raise Cancelled(f"{what} was cancelled") from error
+        return run_until_done(work(), before_abort=abort)
     finally:
         display.close()
 
 
-def listener(namespace: argparse.Namespace, tally: Tally, display: Display) -> Deliver:
-    """Passes events to tally and display; with ``--debug`` it prints the traceback of each failed copy."""
+def copy_shown(
+    source: str,
+    target: str,
+    options: CopyOptions,
+    tally: Tally,
+    mode: str,
+    *,
+    before_abort: Callable[[], None] = lambda: None,
+) -> CopyResult:
+    """Copy as `run_shown` runs it."""
 
-    def listen(copy: int, event: Event) -> None:
-        tally(event, copy)
-        display(event, copy)
-        if namespace.debug and isinstance(event, CopyFailed):
-            print_error(traceback_text(event.error))
+    def start(session: Session, listen: Listen) -> Run[CopyResult]:
+        return session.copy(source, target, on_event=lambda event: listen(0, event))
 
-    return listen
-
-
-def run_with_display(work: Coroutine[Any, Any, object], display: Display) -> BaseException | None:
-    """Run `work` and close the display; returns the error that ended it, or None."""
     try:
-        run_until_done(work, before_abort=display.restore)
-    except BaseException as raised:
-        return raised
-    finally:
-        display.close()
-    return None
+        return run_shown(start, options, tally, mode, before_abort=before_abort)
+    except Cancelled as error:
+        raise Cancelled(f"copy of {source} to {target} was cancelled") from error
 
 
 def close_run(

@@ -32,7 +32,7 @@ class Tally:
     def __init__(
         self, totals: Totals | None = None, pairs: PairNames | None = None, *, keeps_blobs: bool = False
     ) -> None:
-        """`totals` may be set later, before the run begins."""
+        """`totals` may be set later, before the run starts."""
         self.totals = totals or Totals(images=1)
         self.kept: list[Kept] = []
         self._pairs = pairs
@@ -51,6 +51,11 @@ class Tally:
         elif isinstance(event, CopyStarted):
             self._started = event
 
+    @property
+    def is_many(self) -> bool:
+        """Whether the run is one of many copies."""
+        return self._pairs is not None
+
     def blobs(self, copy: int = 0) -> Sequence[BlobDone]:
         """The blobs that the target of this copy has; none unless they are kept."""
         return list(self._blobs.get(copy, {}).values())
@@ -65,7 +70,7 @@ class Tally:
     def is_empty(self) -> bool:
         """Nothing is known yet that a summary could count."""
         totals = self.totals
-        if self._pairs is None:
+        if not self.is_many:
             return not totals.blobs_found
         return not (totals.images_done or totals.images_failed or totals.bytes_done)
 

@@ -52,14 +52,15 @@ def _copy_one(namespace: argparse.Namespace) -> int:
     from crossdock.cli.running import close_run, copy_shown
     from crossdock.cli.tally import Tally
 
-    _check_reference(namespace.source, "source")
-    _check_reference(namespace.target, "target")
+    source, target = namespace.source, namespace.target
+    _check_reference(source, "source")
+    _check_reference(target, "target")
     options = read_options(namespace)
     with ReportFile(namespace.report) as file:
         tally = Tally(keeps_blobs=namespace.report is not None)
-        report, error = CopyReport(namespace.source, namespace.target, tally), None
+        report, error = CopyReport(source, target, tally), None
         try:
-            report.result = copy_shown(namespace.source, namespace.target, options, namespace.progress, tally)
+            report.result = copy_shown(source, target, options, tally, namespace.progress)
         except BaseException as raised:
             error = raised
         return close_run(error, report, file, namespace, options, tally.kept)
@@ -69,10 +70,9 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     """Copy every pair of the list, and print what was done, also when some failed."""
     from crossdock.cli.pairlist import read_pairs
     from crossdock.cli.report import ListReport, ReportFile
-    from crossdock.cli.running import close_run, listener, open_display, run_with_display
+    from crossdock.cli.running import close_run, run_shown
     from crossdock.cli.tally import Tally
     from crossdock.runs.runner import ManyCopy
-    from crossdock.session import run_alone
 
     pairs = read_pairs(namespace.from_file)
     options = read_options(namespace)
@@ -81,9 +81,17 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     with ReportFile(namespace.report) as file:
         many = ManyCopy(pairs, fail_fast=namespace.fail_fast)
         tally = Tally(many.totals, pairs, keeps_blobs=namespace.report is not None)
-        display = open_display(namespace.progress, tally)
-        work = run_alone(many, options, listener(namespace, tally, display))
-        error = run_with_display(work, display)
+        error: BaseException | None = None
+        try:
+            run_shown(
+                lambda session, listen: session.start(many, listen),
+                options,
+                tally,
+                namespace.progress,
+                debug=namespace.debug,
+            )
+        except BaseException as raised:
+            error = raised
         result = many.result()
         if isinstance(error, Cancelled):
             error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")

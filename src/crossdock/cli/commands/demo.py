@@ -152,7 +152,7 @@ def _copy(source: str, target: str, before_abort: Callable[[], None]) -> CopyRes
     from crossdock.cli.running import copy_shown
     from crossdock.cli.tally import Tally
 
-    result = copy_shown(source, target, CopyOptions(), "auto", Tally(), before_abort=before_abort)
+    result = copy_shown(source, target, CopyOptions(), Tally(), "auto", before_abort=before_abort)
     print_result(f"   {closing_line(result)}")
     return result
 

@@ -14,10 +14,11 @@ from crossdock.errors import Cancelled, InvalidInput
 if TYPE_CHECKING:
     from crossdock.inventory.values import Inventory
     from crossdock.mirroring.names import Namespace
-    from crossdock.mirroring.run import MirrorRun
+    from crossdock.mirroring.run import MirrorResult, MirrorRun
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions
     from crossdock.runs.results import PairResult
+    from crossdock.runs.run import Run
 
 
 def add_flags(parser: Parser) -> None:
@@ -67,10 +68,10 @@ def run(namespace: argparse.Namespace) -> int:
     """Mirror, and print what was copied."""
     from crossdock.cli.loop import run_until_done
     from crossdock.cli.report import MirrorReport, ReportFile
-    from crossdock.cli.running import close_run, listener, open_display, run_with_display
+    from crossdock.cli.running import Listen, close_run, run_shown
     from crossdock.cli.tally import Tally
     from crossdock.events import Warned
-    from crossdock.session import run_alone
+    from crossdock.session import Session
 
     options = read_options(namespace)
     mirroring = _run_of(namespace, options)
@@ -82,16 +83,21 @@ def run(namespace: argparse.Namespace) -> int:
     report = MirrorReport(len(namespace.targets), is_json=namespace.output == "json", has_file=keeps_blobs)
     with ReportFile(namespace.report) as file, report:
         tally = Tally(mirroring.totals, mirroring.window, keeps_blobs=keeps_blobs)
-        display = open_display(namespace.progress, tally)
 
         def keep(copy: int, result: PairResult) -> None:
             report.add(result, tally.blobs(copy))
             tally.forget(copy)
 
-        mirroring.on_result = keep
-        mirroring.on_warning = lambda message: display(Warned(message))
-        work = run_alone(mirroring, options, listener(namespace, tally, display))
-        error = run_with_display(work, display)
+        def start(session: Session, listen: Listen) -> Run[MirrorResult]:
+            mirroring.on_result = keep
+            mirroring.on_warning = lambda message: listen(None, Warned(message))
+            return session.start(mirroring, listen)
+
+        error: BaseException | None = None
+        try:
+            run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
+        except BaseException as raised:
+            error = raised
         result = mirroring.result()
         if isinstance(error, Cancelled):
             done = result.copied + result.unchanged

@@ -21,8 +21,8 @@ from crossdock.cli.parser import Parser
 from crossdock.cli.running import run_shown
 from crossdock.cli.streams import print_result
 from crossdock.cli.tally import Tally
+from crossdock.errors import Cancelled
 from crossdock.options import default_state_folder
-from crossdock.session import run_alone
 
 
 def add_flags(parser: Parser) -> None:
@@ -102,12 +102,15 @@ def run(namespace: argparse.Namespace) -> int:
             return ExitCode.DONE
     limits = DOCUMENTED if namespace.strict_limits else NO_LIMITS
     work = Import(plan, dry_run=namespace.dry_run, limits=limits)
-    result = run_shown(
-        lambda listen: run_alone(work, options, lambda index, event: listen(event)),
-        namespace.progress,
-        Tally(work.totals),
-        what=f"import of {plan.source}",
-    )
+    try:
+        result = run_shown(
+            lambda session, listen: session.start(work, listen),
+            options,
+            Tally(work.totals),
+            namespace.progress,
+        )
+    except Cancelled as error:
+        raise Cancelled(f"import of {plan.source} was cancelled") from error
     _print(result, namespace.output, namespace.query)
     return ExitCode.DONE
 
