@@ -39,27 +39,39 @@ _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?P<ipv6>[0-9A-Fa-f:]+)\]
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{_LONGEST_TAG - 1}}}")
-_IDENTIFIER = re.compile(r"[0-9a-f]{64}")
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+# Patterns that most references do not need are texts: `re` compiles one when it is first used.
+_SCHEME = r"([A-Za-z][A-Za-z0-9+.-]*)://"
 
 # The characters of org.opencontainers.image.ref.name (image-spec annotations.md) and the underscore. Its
 # grammar joins words by one of them, and lacks tags of registries that other tools write: a__b, _x, v1., 1-.
-_REF_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+/-]*")
+_REF_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.:@+/-]*"
 
 # A registry whose repository was forgotten: an address, localhost, or a host's name with a port. Docker reads
 # the port as the tag of an image of Docker Hub. A dotted name alone (app.v2) is an image, unless the registry
-# is well known. `re` compiles it when it is first used.
+# is well known.
 _HOST_ALONE = (
     r"(?:localhost|\[[0-9A-Fa-f:]+\]|[0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::[0-9]{1,5})?"
     rf"|(?:{_LABEL}\.)+[A-Za-z]+:[0-9]{{1,5}}"
 )
 
 # What follows an "@" and is meant as a digest, right or wrong.
-_LIKE_DIGEST = re.compile(rf"(?:{'|'.join(ALGORITHMS)}):[^@]*|[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{{32,}}")
+_LIKE_DIGEST = rf"(?:{'|'.join(ALGORITHMS)}):[^@]*|[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{{32,}}"
 
 # Words before the first colon that mean something to other tools, and so are not read as an image's name.
-_OTHER_TRANSPORTS = re.compile(
-    "(?:atomic|containers-storage|dir|docker-archive|docker-daemon|oci-archive|oci-layout|ostree|sif|tarball):"
+_OTHER_TRANSPORTS = frozenset(
+    [
+        "atomic",
+        "containers-storage",
+        "dir",
+        "docker-archive",
+        "docker-daemon",
+        "oci-archive",
+        "oci-layout",
+        "ostree",
+        "sif",
+        "tarball",
+    ]
 )
 
 
@@ -101,10 +113,10 @@ class Reference:
         rest = text.removeprefix("docker://")
         if problem := _unreadable(rest):
             raise _invalid(text, problem)
-        if scheme := _SCHEME.match(rest):
+        if "://" in rest and (scheme := re.match(_SCHEME, rest)):
             raise _unsupported(text, scheme[0])
         name, at, digest_text = rest.partition("@")
-        if not at and _IDENTIFIER.fullmatch(name):
+        if not at and len(name) == 64 and not name.strip("0123456789abcdef"):
             problem = "64 hexadecimal digits alone could be an image's id and are no name"
             raise _invalid(
                 text, problem, advice=Advice("correct-reference", "a digest is written name@sha256:…")
@@ -178,7 +190,7 @@ class LayoutReference:
             raise _invalid(text, "oci: takes a folder, not a URL", Advice("correct-reference", words))
         body, at, tail = rest.rpartition("@")
         digest = None
-        if at and _LIKE_DIGEST.fullmatch(tail):
+        if at and re.fullmatch(_LIKE_DIGEST, tail):
             try:
                 rest, digest = body, Digest(tail)
             except InvalidDigest as error:
@@ -206,8 +218,9 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
     """
     if text.startswith("oci:"):
         return LayoutReference.parse(text)
-    if transport := _OTHER_TRANSPORTS.match(text):
-        raise _unsupported(text, transport[0])
+    first, colon, _ = text.partition(":")
+    if colon and first in _OTHER_TRANSPORTS:
+        raise _unsupported(text, f"{first}:")
     host = text.removeprefix("docker://").removesuffix("/")
     if re.fullmatch(_HOST_ALONE, host) or is_public_registry(host):
         raise _invalid(
@@ -318,7 +331,7 @@ def _layout_problem(path: str, tag: str | None) -> str:
         return "a folder's path cannot contain a colon, which starts the tag"
     if tag == "":
         return "the tag after : is missing"
-    if tag is not None and not _REF_NAME.fullmatch(tag):
+    if tag is not None and not re.fullmatch(_REF_NAME, tag):
         return (
             f"{quote(tag)} is not a tag of a layout: letters, digits and _ . : @ + / - are allowed, "
             "and a letter, digit or _ comes first"
@@ -346,7 +359,7 @@ def _hidden(text: str) -> int:
     if text.startswith("oci:") and not text.startswith("oci://"):
         return 0
     name, at, tail = text.rpartition("@")
-    if not (at and _LIKE_DIGEST.fullmatch(tail)):
+    if not (at and re.fullmatch(_LIKE_DIGEST, tail)):
         name = text
     before, at, after = name.rpartition("@")
     return len(before) if at and (":" in before or "/" in after) else 0
