@@ -13,7 +13,14 @@ from crossdock.embedded.responses import Refused
 from crossdock.embedded.uploads import Session
 from crossdock.errors import NotFound, StoreError
 from crossdock.oci.digest import ALGORITHMS, Digest
-from crossdock.protocol.byterange import Unsatisfiable, parse_chunk_range, parse_range, uploaded_range
+from crossdock.protocol.byterange import (
+    Unsatisfiable,
+    content_range,
+    parse_chunk_range,
+    parse_range,
+    unsatisfied_range,
+    uploaded_range,
+)
 from crossdock.store.files import in_thread
 
 if TYPE_CHECKING:
@@ -56,12 +63,12 @@ async def _send(request: web.Request, digest: Digest, descriptor: int, size: int
     try:
         part = parse_range(requested, size)
     except Unsatisfiable:
-        headers = {"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+        headers = {"Content-Range": unsatisfied_range(size), "Accept-Ranges": "bytes"}
         raise Refused("UNSUPPORTED", "range not satisfiable", status=416, headers=headers) from None
     start, stop = part or (0, size)
     headers["Content-Length"] = str(stop - start)
     if part is not None:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        headers["Content-Range"] = content_range(start, stop, size)
     response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
     if request.method == "HEAD":
         await response.prepare(request)
@@ -141,7 +148,7 @@ async def _finish(registry: Registry, request: web.Request, session: Session, di
             await in_thread(repository.index.create)
             await session.commit(repository.files, digest)
         finally:
-            # Committed, or refused for good: distribution too ends the session when a commit fails.
+            # Committed, or refused for good: distribution also ends the session when a commit fails.
             await registry.uploads.end(session)
     return _created(session.name, digest)
 
@@ -175,7 +182,7 @@ def _check_chunk(request: web.Request, session: Session) -> None:
 
 
 def _mount(registry: Registry, name: str, digest: Digest, origin: str | None) -> bool:
-    """Link the blob from the repository `origin`; False when it has none, or none was named."""
+    """Link the blob from the repository `origin`. False if `origin` is not given or lacks the blob."""
     if not origin:
         return False
     source, target = registry.repositories.at(origin), registry.repositories.at(name)

@@ -103,6 +103,16 @@ def parse_range(value: str | None, size: int) -> tuple[int, int] | None:
     return start, min(int(last) + 1, size) if last else size
 
 
+def content_range(start: int, stop: int, total: int) -> str:
+    """``Content-Range`` of a 206."""
+    return f"bytes {start}-{stop - 1}/{total}"
+
+
+def unsatisfied_range(total: int) -> str:
+    """``Content-Range`` of a 416."""
+    return f"bytes */{total}"
+
+
 def parse_chunk_range(value: str) -> tuple[int, int] | None:
     """``start, stop`` of an upload's ``Content-Range``; None when it is not ``<first>-<last>``."""
     match = re.fullmatch(_CHUNK, value)

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from crossdock.protocol.byterange import (
     ContentRange,
     Unsatisfiable,
+    content_range,
     content_range_for_chunk,
     parse_chunk_range,
     parse_content_range,
     parse_range,
     parse_uploaded,
     range_header,
+    unsatisfied_range,
     unsatisfied_total,
     uploaded_range,
 )
@@ -153,3 +155,10 @@ def test_what_the_client_writes_the_server_reads(start: int, size: int) -> None:
 @given(st.integers(0, 1 << 50).filter(lambda size: size != 1))
 def test_what_the_server_says_of_an_upload_the_client_reads(size: int) -> None:
     assert parse_uploaded(uploaded_range(size)) == size
+
+
+@given(st.integers(0, 1 << 50), st.integers(1, 1 << 40), st.integers(0, 1 << 50))
+def test_what_the_server_says_it_sends_the_client_reads(start: int, size: int, rest: int) -> None:
+    stop, total = start + size, start + size + rest
+    assert parse_content_range(content_range(start, stop, total)) == ContentRange(start, stop, total)
+    assert unsatisfied_total(unsatisfied_range(total)) == total
