@@ -1,11 +1,12 @@
-"""The import: look at both sides first, then copy through the library, tags last.
+"""The import: compare both sides first, then copy, tags last.
 
-1. The source's tag is resolved once; with tag and digest they must agree.
-2. Without force a target tag that means something else ends the import before any byte is copied. One that
-   means the same already is success. So it is for the tags of signatures that come along (`attached`).
-3. With several targets the content comes first: into each repository once, by digest, mounted from the one
-   before where the registry can. The source is asked once. Then the tags, see `tagging`. So an import that
-   fails leaves no new tag.
+1. The source's tag is resolved once; with tag and digest, they must agree. 2. Without force, a target tag
+with another digest ends the import before any byte is copied; one with the same
+   digest is fine. The same holds for the tags of signatures that are copied with the image (`attached`).
+3. With several targets the content comes first: into each repository once, by digest, mounted from the
+previous
+   one where the registry can. The source is read once. Then the tags, see `tagging`. So a failed import
+   leaves no new tag.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ from crossdock.transfer.tasks import run_together
 
 
 class FoundSource(Struct, frozen=True):
-    """What the source of an import is, before anything is copied."""
+    """The source of an import, before anything is copied."""
 
-    digest: str  # what its tag means
+    digest: str  # of its tag
     root: Descriptor
-    manifests: tuple[Descriptor, ...]  # below the root, as far as limits asked for them; each once
+    manifests: tuple[Descriptor, ...]  # below the root, as far as the limits needed them; each once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +64,7 @@ class ImportResult:
     media_type: str
     targets: tuple[TargetState, ...]
     copies: tuple[CopyResult, ...]
-    retries: int  # beside those of the copies
+    retries: int  # besides those of the copies
     seconds: float
     dry_run: bool
 
@@ -111,10 +112,10 @@ class Import:
         by_login: bool = False,
         on_found: Callable[[FoundSource], Awaitable[None]] | None = None,
     ) -> None:
-        """`digest` is what an earlier run of this import found the source's tag to mean.
+        """`digest` is the one that an earlier run of this import resolved the source's tag to.
 
-        `by_login`: only the caller's credentials give them the right to the source, so it has to demand them.
-        `on_found` is awaited before anything is copied.
+        `by_login`: the caller has access to the source only by its credentials, so the source must demand
+        them. `on_found` is awaited before anything is copied.
         """
         self.totals = Totals(images=len(plan.targets))
         self._plan = plan
@@ -132,7 +133,7 @@ class Import:
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """Make the import. # network
 
-        Raises `TagExists` and `CopyError`, over `LimitExceeded` for an image that is over one of the limits;
+        Raises `TagExists` and `CopyError`, over `LimitExceeded` for an image over one of the limits;
         then no target has a new tag, or the error's advice says which one has.
         """
         try:
@@ -151,7 +152,7 @@ class Import:
             return
         named = self._named
         assert named is not None
-        # By digest: whatever becomes of the tag meanwhile, all targets get the same.
+        # By digest: all targets get the same, even if the tag is moved meanwhile.
         origin = Reference(plan.source.registry, plan.source.repository, None, named.digest)
         for index, destination in enumerate(contents(plan.targets)):
             spec = CopySpec(origin, destination, is_alone=True, is_named=True, reading=kept)
@@ -163,10 +164,10 @@ class Import:
             await watchers.follow(0, *names, tagging, partial(self._tag, shared, kept, named))
 
     async def _look(self, shared: Shared, tally: Tally) -> KeptSource:
-        """Look at both sides, and refuse what must not be copied. # network"""
+        """Compare both sides, and refuse what must not be copied. # network"""
         plan, places, platforms = self._plan, shared.places, shared.platforms
         source = await places.open(plan.source, "source", tally.retried)
-        data: bytes | None = None  # the root's, once it was fetched
+        data: bytes | None = None  # the root's, once fetched
 
         async def resolve_source() -> Descriptor:
             return await resolve(source, str(plan.source), self._wanted, plan.source.digest, "import")
@@ -174,7 +175,7 @@ class Import:
         try:
             root = named = await resolve_source()
         except CrossdockError:
-            if self._by_login:  # what the source said of the image is not told either
+            if self._by_login:  # hide the source's own error as well
                 _check_login(plan.source, places)
             raise
         if self._by_login:
@@ -195,7 +196,7 @@ class Import:
         if not self._dry_run and root is named and any(each.before != root.digest for each in targets):
             with during("fetch manifest from", "source", str(plan.source)):
                 root, data = await fetch_named(kept.fetch_manifest, named, resolve_source)  # network
-            if root is not named:  # what HEAD had named is gone
+            if root is not named:  # the tag was moved since the HEAD
                 named = root
                 kept.rename(named)
                 if not plan.force:
@@ -213,7 +214,7 @@ class Import:
         await write_tags(self._targets, self._root, data, shared.places, tally)
 
     def result(self) -> ImportResult:
-        """What is known by now; without the source its digests are empty."""
+        """What is known so far; the digests are empty until the source is resolved."""
         named, root, copies = self._named, self._root, self._copies
         return ImportResult(
             plan=self._plan,
@@ -239,7 +240,7 @@ def contents(targets: tuple[Reference, ...]) -> tuple[Reference, ...]:
 async def _look_at(
     references: tuple[Reference, ...], places: Places, tally: Tally, *, needed: bool
 ) -> tuple[TargetState, ...]:
-    """What each target's tag means now. Not `needed`: a login that may push and not read will do."""
+    """The current digest of each target's tag. Not `needed`: a login that may only push is fine."""
     found: dict[Reference, Descriptor] = {}
     unseen: set[Reference] = set()
 
@@ -262,11 +263,11 @@ async def _look_at(
 def _check_login(source: Reference, places: Places) -> None:
     """Raise `LoginNotDemanded` unless the source has demanded the caller's credentials.
 
-    Wrong ones it has refused by itself.
+    It has refused invalid ones itself.
     """
     if not places.client(source, "source").has_shown_credentials:
         raise LoginNotDemanded(
-            f"{source.registry} did not demand the credentials that were given: they replace no right on it",
+            f"{source.registry} did not demand the given credentials, so they do not replace a right on it",
             advice=Advice("ask-access", "the import needs the actions read and pull on the source registry"),
         ) from None
 
@@ -279,7 +280,7 @@ async def _refuse_attached(
     places: Places,
     tally: Tally,
 ) -> None:
-    """Raise `TagExists` where something of a target's own would change that is attached to the image."""
+    """Raise `TagExists` if the import would change something of the target's own attached to the image."""
     repositories = tuple(dict.fromkeys(Reference(each.registry, each.repository) for each in references))
     targets = [(each, await places.open(each, "target", tally.retried)) for each in repositories]
     taken = await taken_tags(source, root, data, targets)

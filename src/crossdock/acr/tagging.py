@@ -1,9 +1,9 @@
-"""The tags of an import with several targets: all of them, or as few as can be.
+"""The tags of an import with several targets: all of them, or as few as possible.
 
-Registries write one tag at a time. So tags that exist go first, for what they replace can be put back, and a
-registry that protects tags refuses there. When one fails, those that were written are undone: an older tag
-gets its manifest again, a new one is deleted, by its name alone (specification 1.1, end-9), which leaves
-manifests alone. Distribution 2 and others refuse that; then the tag stays and the error says so.
+Registries write one tag at a time. So existing tags go first: they can be restored, and a registry that
+protects tags refuses them before a new tag exists. When one fails, those already written are undone: an
+existing tag gets its old manifest back, a new one is deleted by name (specification 1.1, end-9), which keeps
+its manifest. Distribution 2 and others refuse such a delete; then the tag stays and the error says so.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 class TargetState(Struct, frozen=True):
-    """One target, and what its tag meant before the import; None: there was no such tag, or there is none.
+    """One target, and its tag's descriptor before the import; None for a new tag, or a target without one.
 
-    ``is_known``: it was looked at. The login may have the right to push alone.
+    ``is_known``: it could be resolved; a login may be permitted only to push.
     """
 
     reference: Reference
@@ -41,14 +41,14 @@ class TargetState(Struct, frozen=True):
 
     @property
     def before(self) -> str:
-        """The digest that the tag had, or an empty string."""
+        """The tag's digest before the import, or an empty string."""
         return self.found.digest if self.found else ""
 
 
 async def write_tags(
     targets: Sequence[TargetState], root: Descriptor, data: bytes, places: Places, tally: Tally
 ) -> None:
-    """Let every tag of `targets` mean `root`, whose content is in all their repositories. # network
+    """Set every tag of `targets` to `root`, whose content is in all their repositories. # network
 
     Raises `CopyError`; its advice says which tags are not what they were.
     """
@@ -73,7 +73,7 @@ async def write_tags(
 
 
 async def _undo(written: list[TargetState], places: Places, tally: Tally) -> list[TargetState]:
-    """Make the tags what they were, the last one first; those for which that did not work. # network"""
+    """Restore the tags, the last one first; returns those that could not be restored. # network"""
     left = list(written)
     for each in reversed([each for each in written if each.is_known]):
         target = await _open(each, places, tally)
@@ -85,7 +85,7 @@ async def _undo(written: list[TargetState], places: Places, tally: Tally) -> lis
                 await target.push_manifest(each.found, old, each.reference.tag)  # network
         except CrossdockError as error:
             if isinstance(root_cause(error), TransportError):
-                break  # nobody is there; every further tag would wait as long to find that out
+                break  # unreachable: every further tag would wait as long
         else:
             left.remove(each)
     return left

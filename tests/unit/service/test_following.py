@@ -19,6 +19,7 @@ from crossdock.inventory.values import Entry
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
+from crossdock.runs.totals import Totals
 from crossdock.service.operations.following import MOST_ENTRIES, Following
 from crossdock.service.values import Progress
 from support.totals import Played
@@ -31,7 +32,7 @@ def descriptor(number: int) -> Descriptor:
     return Descriptor(IMAGE, Digest(f"sha256:{number:064x}"), 100)
 
 
-def following(*targets: Reference) -> tuple[Following, Progress]:
+def following(*targets: Reference, totals: Totals | None = None) -> tuple[Following, Progress]:
     progress = Progress()
     plan = ImportPlan(
         source=Reference("source.example", "a", "b"),
@@ -41,7 +42,7 @@ def following(*targets: Reference) -> tuple[Following, Progress]:
         target_entry=Entry(name="target", login_server=HOST),
         credentials=None,
     )
-    return Following(progress, plan), progress
+    return Following(progress, plan, totals or Totals()), progress
 
 
 ROOT = descriptor(0)
@@ -84,9 +85,8 @@ def test_a_manifest_is_done_in_the_repository_that_is_being_copied_to() -> None:
 
 
 def test_bytes_total_and_the_blob_that_moves_are_kept() -> None:
-    follows, progress = following(TAGGED)
     played = Played(clock=lambda: 0.0)
-    follows.totals = played.totals
+    follows, progress = following(TAGGED, totals=played.totals)
     played.play(
         (
             BlobPlanned("x", 100),
@@ -104,9 +104,8 @@ def test_bytes_total_and_the_blob_that_moves_are_kept() -> None:
 
 @pytest.mark.parametrize("outcome", ["skipped", "mounted"])
 def test_what_the_target_had_is_present_and_not_moved(outcome: BlobOutcome) -> None:
-    follows, progress = following(TAGGED)
     played = Played(clock=lambda: 0.0)
-    follows.totals = played.totals
+    follows, progress = following(TAGGED, totals=played.totals)
     played.play(
         (
             BlobPlanned("x", 100),

@@ -22,11 +22,11 @@ class Following:
     ``repository@digest`` for each manifest of an index, in each repository.
     """
 
-    def __init__(self, progress: Progress, plan: ImportPlan, totals: Totals | None = None) -> None:
+    def __init__(self, progress: Progress, plan: ImportPlan, totals: Totals) -> None:
         """`totals` are those of the import's run."""
         self._progress = progress
         self._targets = {str(each): each for each in plan.targets}
-        self.totals = totals
+        self._totals = totals
         self._repository = ""  # of the current copy
 
     def found(self, source: FoundSource) -> None:
@@ -45,13 +45,12 @@ class Following:
             self._repository = event.target.partition("/")[2].partition("@")[0].partition(":")[0]
         elif type(event) is ManifestDone:
             self._done(f"{self._repository}@{event.digest}")
-        if (totals := self.totals) is not None:
-            progress = self._progress
-            progress.bytes = totals.bytes_done
-            progress.present = progress.bytes + totals.bytes_skipped + totals.bytes_mounted
-            progress.total = totals.bytes_found
-            progress.rate = totals.bytes_per_second
-            progress.blob = next((each.digest for each in totals.moving), "")
+        progress, totals = self._progress, self._totals
+        progress.bytes = totals.bytes_done
+        progress.present = progress.bytes + totals.bytes_skipped + totals.bytes_mounted
+        progress.total = totals.bytes_found
+        progress.rate = totals.bytes_per_second
+        progress.blob = next((each.digest for each in totals.moving), "")
 
     def all_done(self) -> None:
         """The import has succeeded."""

@@ -1,9 +1,10 @@
-"""Accepted imports: on disk before anybody is told, run when it is their turn, gone on with after a restart.
+"""Accepted imports: on disk before the response, run in turn, resumed after a restart.
 
-- What was accepted and has not ended waits again after a restart, in its old order, and goes on through the
-  journal of uploads. What the source's tag means is found out once: later runs take that digest.
+- After a restart, imports that have not ended wait again, in their old order, and resume through the journal
+of
+  uploads. The source's tag is resolved once: later runs use that digest.
 - All imports of the process share the memory for blobs and the journal.
-- A stop leaves imports as they are in the store, and what they uploaded at the target; a cancel drops both.
+- A stop leaves imports in the store and their uploads at the target; a cancel drops both.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ from crossdock.transfer.tasks import stop
 
 log = logging.getLogger(__name__)
 
-STOP_S = 20.0  # for running imports to come to a point that the journal knows
-SHORTEST_KEEP_S = 3600.0  # a result has to be there when it is asked for
-RECENT = 1000  # imports that have ended, in memory besides on disk: what lists and pages show
-LEAST_FREE = 1 << 20  # bytes of the state folder's disk: a row and its log take up to 600 KiB
+STOP_S = 20.0  # for running imports to reach a point that the journal knows
+SHORTEST_KEEP_S = 3600.0  # clients must be able to poll a result
+RECENT = 1000  # ended imports in memory, for lists and the page; all are on disk
+LEAST_FREE = 1 << 20  # bytes free on the state folder's disk: a row and its log take up to 600 KiB
 DAY_S = 86_400.0
 
 
@@ -73,7 +74,7 @@ class _Active:
     """An accepted import until its end is on disk."""
 
     operation: Operation
-    plan: ImportPlan | None = None  # None: it cannot be made since a restart, so the import only ends
+    plan: ImportPlan | None = None  # None if it cannot be made after a restart: the import then fails
     mark: bytes | None = None
     task: asyncio.Task[None] | None = None  # which runs the import, or ends it
     is_unwanted: bool = False  # a caller cancelled it
@@ -93,7 +94,7 @@ class Imports:
         environ: Mapping[str, str],
         settings: Settings | None = None,
     ) -> None:
-        """`options` are those of every copy; their `state` is the folder of journal and imports."""
+        """`options` apply to every copy; their `state` is the folder of journal and imports."""
         assert options.state is not None
         self._folder = options.state
         self._settings = settings or Settings()
@@ -142,22 +143,22 @@ class Imports:
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    # -- what the web asks for ---------------------------------------------------------------------------
+    # -- for the web -------------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
-        """How many imports wait for their turn."""
+        """Number of waiting imports."""
         return self._queue.waiting
 
     @property
     def running(self) -> int:
-        """How many imports run."""
+        """Number of running imports."""
         return self._queue.running
 
     async def submit(self, order: Order, plan: ImportPlan) -> Operation:
-        """The operation of this order: a new one, or that of the same order posted before.
+        """The operation of an order, stored: a new one, or that of an equal order posted before.
 
-        It is on disk. `plan` is what the order means. Raises `Stopping`, `QueueFull` and `StoreError`.
+        `plan` is the order's plan. Raises `Stopping`, `QueueFull` and `StoreError`.
         """
         await self.restored()
         if self._is_stopping:
@@ -179,32 +180,32 @@ class Imports:
             self._coming[principal] += 1
             task = self._arriving[key] = asyncio.create_task(self._accept(order, plan, mark))
             task.add_done_callback(lambda done: self._arrived(key, principal, done))
-        return await asyncio.shield(task)  # a caller that goes away takes nothing back
+        return await asyncio.shield(task)  # a disconnecting client does not undo it
 
     def find(self, operation_id: str) -> Operation | None:
-        """The operation of this id. Raises `StoreError`."""
+        """The operation with this id. Raises `StoreError`."""
         wanted = operation_id.lower()
         active = self._active.get(wanted)
         found = active.operation if active else self._recent.get(wanted) or self._store.find(wanted)
         return found if found is not None and self._is_kept(found) else None
 
     def all(self) -> list[Operation]:
-        """Every operation that has not ended and the `RECENT` ones that ended last, the newest first."""
+        """All open operations and the `RECENT` last ended ones, the newest first."""
         ended = filter(self._is_kept, self._recent.values())
         open_ = (each.operation for each in self._active.values())
         return sorted([*ended, *open_], key=lambda each: -each.created)
 
     async def check(self) -> None:
-        """Raise `StoreError` unless imports can be kept now."""
+        """Raise `StoreError` unless imports can be stored now."""
         await self._saving.save(touched())
-        # A small write may find room where the next import does not.
+        # A small write may succeed where the next import does not fit.
         if (await asyncio.to_thread(shutil.disk_usage, self._folder)).free < LEAST_FREE:
             raise StoreError(
                 f"no space is left in {self._folder}", advice=Advice("free-space", "free space there")
             )
 
     async def cancel(self, operation_id: str) -> Operation | None:
-        """Stop the import if it has not ended, and wait until it has; what it uploaded is dropped."""
+        """Stop the import unless it has ended, wait for its end, and drop what it uploaded."""
         await self.restored()
         operation = self.find(operation_id)
         if operation is None or operation.state in ENDED:
@@ -223,9 +224,9 @@ class Imports:
         return operation
 
     async def stop(self) -> None:
-        """Take nothing more, and stop what runs where the journal knows it; in the store it stays as it is.
+        """Accept no more imports, and stop running ones at a point that the journal knows.
 
-        What is stored can still be asked for.
+        They stay in the store, and can still be polled.
         """
         self._is_stopping = True
         if self._restoring is not None:
@@ -233,7 +234,7 @@ class Imports:
         tasks = [each.task for each in self._active.values() if each.task is not None]
         for task in tasks:
             task.cancel()
-        # Those that are arriving are not cancelled: the disk has them, or they are told that it has not.
+        # Imports that are being accepted are not cancelled: their clients wait for the disk.
         waited = {*tasks, *self._arriving.values()}
         if waited:
             _, late = await asyncio.wait(waited, timeout=STOP_S)
@@ -243,10 +244,10 @@ class Imports:
     def _is_kept(self, operation: Operation) -> bool:
         return operation.ended == 0 or operation.ended >= time.time() - self._keep_s
 
-    # -- coming --------------------------------------------------------------------------------------------
+    # -- accepting -----------------------------------------------------------------------------------------
 
     def _mark(self, order: Order) -> bytes | None:
-        """What equal requests of one principal have in common; None when this one has no id."""
+        """A mark that equal requests of one principal share; None for a request without an id."""
         if not order.request_id:
             return None
         return self._sealer.mark(
@@ -285,10 +286,10 @@ class Imports:
         self._coming[principal] -= 1
         self._coming = +self._coming
         if not task.cancelled():
-            task.exception()  # whoever posted it may have gone
+            task.exception()  # its client may have disconnected
 
     def _new_id(self, request_id: str) -> str:
-        """The request's own id when it is a GUID that no operation has (az-contract 2.3)."""
+        """The request's own id if it is a GUID that no operation has (az-contract 2.3)."""
         try:
             wanted = str(uuid.UUID(request_id))
         except ValueError:
@@ -297,19 +298,19 @@ class Imports:
         return wanted if is_free else str(uuid.uuid4())
 
     async def restored(self) -> None:
-        """Wait until what an earlier process left has its old place: whoever comes now comes behind it."""
+        """Wait until the imports of an earlier process are back in the queue, ahead of new ones."""
         if self._restoring is not None and not self._restoring.done():
             await asyncio.wait({self._restoring})
 
     async def _restore_all(self, unfinished: list[Unfinished]) -> None:
-        """The service answers meanwhile: a thousand imports take seconds."""
+        """Restore all, yielding to requests in between: a thousand imports take seconds."""
         for each in unfinished:
             self._restore(each)
             await asyncio.sleep(0)
         self._start_ready()
 
     def _restore(self, unfinished: Unfinished) -> None:
-        """Let what an earlier process did not end wait again; end it when that cannot be."""
+        """Queue an import that an earlier process did not finish; end it if that is impossible."""
         operation, order = unfinished.operation, unfinished.operation.order
         operation.state = "Accepted"
         operation.progress.rate, operation.progress.blob = 0.0, ""
@@ -362,20 +363,21 @@ class Imports:
                 log.exception("import %s failed", operation.id)
             await self._end(active, error)
         else:
-            operation.result = msgspec.to_builtins(result.as_dict(), enc_hook=str)  # digests have a class
+            operation.result = msgspec.to_builtins(
+                result.as_dict(), enc_hook=str
+            )  # digests are a subclass of str
             await self._end(active, None)
 
     async def _import(self, active: _Active, plan: ImportPlan) -> ImportResult:
         operation = active.operation
         options = plan_options(plan, self._options, self._inventory, self._environ, for_others=True)
         operation.progress = Progress()
-        following = Following(operation.progress, plan)
-
-        done = Work()
+        work = Work()
 
         def set_aside(done: int) -> None:
             places = _registries(plan)
-            # The target has not been asked before the source answers, and it took what is done.
+            # Before the source responds there was no request to the target; work done means that the target
+            # took it.
             is_source = done or not operation.progress.manifests
             self._queue.set_aside(operation.id, frozenset(places[:1] if is_source else places))
             self._start_ready()
@@ -386,6 +388,14 @@ class Imports:
                 operation.source_digest = str(source.digest)
                 await self._saving.save(updated(operation))
 
+        importing = Import(
+            plan,
+            limits=self._image_limits,
+            digest=operation.source_digest,
+            by_login=operation.order.by_login,
+            on_found=found,
+        )
+        following = Following(operation.progress, plan, importing.totals)
         now = asyncio.get_running_loop().time
         bound = asyncio.timeout(pace.STALL_S)
         due = pace.STALL_WORK
@@ -393,25 +403,17 @@ class Imports:
         def listen(index: int, event: Event) -> None:
             nonlocal due
             following(event)
-            done(event)
+            work(event)
             self._saving.note(operation)
-            if done.done >= due and not bound.expired():
-                due = done.done + pace.STALL_WORK
+            if work.done >= due and not bound.expired():
+                due = work.done + pace.STALL_WORK
                 bound.reschedule(now() + pace.STALL_S)
 
         try:
-            with Pace(done, set_aside, lambda: self._queue.take_back(operation.id)):
+            with Pace(work, set_aside, lambda: self._queue.take_back(operation.id)):
                 share = self._session.share(options, operation.id, lambda: not active.is_unwanted)
                 async with bound, share as session:
-                    work = Import(
-                        plan,
-                        limits=self._image_limits,
-                        digest=operation.source_digest,
-                        by_login=operation.order.by_login,
-                        on_found=found,
-                    )
-                    following.totals = work.totals
-                    result = await session.start(work, listen)
+                    result = await session.start(importing, listen)
         except TimeoutError as error:
             if bound.expired():
                 least = f"{pace.STALL_WORK >> 20} MiB"
@@ -421,7 +423,7 @@ class Imports:
         return result
 
     async def _end(self, active: _Active, error: BaseException | None) -> None:
-        """The import has ended; it is on disk when this returns, or the service stops."""
+        """End the import. Its end is on disk when this returns, unless the service stops."""
         operation = active.operation
         if error is not None:
             operation.problem = problem_of(
@@ -441,7 +443,7 @@ class Imports:
                 break
             except StoreError:
                 if self._is_stopping:
-                    break  # it runs once more, and finds everything there
+                    break  # it will run again, and find everything at the target
                 await asyncio.sleep(PERIOD_S)
         self._active.pop(operation.id, None)
         self._recent[operation.id] = operation
@@ -452,9 +454,9 @@ class Imports:
 
 
 def plan_again(order: Order, inventory: Inventory) -> ImportPlan:
-    """The plan of an order that an earlier process accepted, by the inventory as it is now.
+    """The plan of an order that an earlier process accepted, for the current inventory.
 
-    Raises `InvalidInput` and `PolicyRefused` if it cannot be imported any more.
+    Raises `InvalidInput` and `PolicyRefused` if it can no longer be imported.
     """
     target = inventory.find(str(order.registry))
     if target is None:
