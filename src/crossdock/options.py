@@ -60,6 +60,27 @@ SIDE_VARIABLES = frozenset(
 """Variables of the environment that hold credentials for one side of a run (`registry.auth.variables`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChunkLimits:
+    """Bytes of one request of a chunked upload, but for the last one, which may have fewer."""
+
+    least: int = 0
+    most: int | None = None  # None: not known; also the limit for a blob in one request, where none is known
+    multiple: int = 1
+
+    def __post_init__(self) -> None:
+        if self.multiple < 1 or self.least < 0:
+            raise InvalidOption("limits on chunks must be positive")
+        if self.most is not None and self.fitting(self.most) > self.most:
+            raise InvalidOption("no chunk is within its minimum, maximum and multiple")
+
+    def fitting(self, size: int) -> int:
+        """The size within the limits that is nearest to `size`, and not over it if that is possible."""
+        most = size if self.most is None else min(size, self.most)
+        fitting = max(most, self.least) // self.multiple * self.multiple
+        return fitting if fitting >= max(self.least, 1) else fitting + self.multiple
+
+
 class InventoryEntry(NamedTuple):
     """The entry of an inventory that options are from, for advice."""
 
@@ -87,6 +108,8 @@ class RegistryOptions:
     """Use az's own login at Azure registries, without being told to by `helper`."""
     own_only: bool = False
     """Without `credentials` and `helper` ask anonymously: the environment and files are somebody else's."""
+    dialect: str = ""  # of `registry.dialects`, by its name; empty: by the host
+    chunks: ChunkLimits | None = None  # of uploads; None: those of the dialect
     login_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `credentials` or `helper`
     tls_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `ca_file` or `plain_http`
 
@@ -115,6 +138,8 @@ class RegistryOptions:
             key_file=self.key_file if self.cert_file else other.key_file,
             az_login=self.az_login or other.az_login,
             own_only=self.own_only or other.own_only,
+            dialect=self.dialect or other.dialect,
+            chunks=self.chunks or other.chunks,
             login_entry=self.login_entry if knows_who else other.login_entry,
             tls_entry=self.tls_entry if knows_tls else other.tls_entry,
         )

@@ -86,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "session": {"descriptors", "mirroring", "runs", "transfer", "oci", "options", "events", "errors"},
     "api": {"session", "mirroring", "runs", "oci", "options", "events", "errors"},
     "yamlfile": {"oci", "errors"},
-    "inventory": {"yamlfile", "oci", "options", "errors"},
+    "inventory": {"yamlfile", "units", "oci", "options", "errors"},
     "acr": {
         "reading",
         "runs",

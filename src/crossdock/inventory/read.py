@@ -9,14 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from crossdock.errors import (
-    Advice,
-    InvalidInput,
-)
+from crossdock.errors import Advice, InvalidInput, InvalidOption
 from crossdock.inventory.values import ACR_SUFFIX, Entry, EntryCredentials, Inventory, place_key
 from crossdock.oci.text import quote
+from crossdock.options import ChunkLimits
+from crossdock.units import parse_size
 from crossdock.yamlfile import Found, Kind, read_bytes, read_document
 
+_ROOMS = ("credentials", "tls", "upload")  # whose values are objects
 _PATHS = ("password_file", "token_file")
 _DOCS = Advice("read-docs", "docs/inventory.md lists the keys")
 
@@ -59,7 +59,7 @@ def _kind() -> Kind:
 
 
 def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
-    plain = {key: each.value for key, each in found.items() if key not in ("credentials", "tls")}
+    plain = {key: each.value for key, each in found.items() if key not in _ROOMS}
     login_server = plain.pop("login_server", f"{plain['name']}{ACR_SUFFIX}").lower()
     tls = {key: each.value for key, each in found["tls"].value.items()} if "tls" in found else {}
     if tls.get("plain_http") and "ca" in tls:
@@ -68,6 +68,7 @@ def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
             f"{at}: registry {plain['name']}: plain HTTP and a CA contradict each other",
             advice=_DOCS,
         )
+    upload = {key: each.value for key, each in found["upload"].value.items()} if "upload" in found else {}
     credentials = None
     if "credentials" in found:
         given = {key: each.value for key, each in found["credentials"].value.items()}
@@ -79,8 +80,24 @@ def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
         credentials=credentials,
         ca_file=folder / tls["ca"] if "ca" in tls else None,
         plain_http=tls.get("plain_http", False),
+        dialect=upload.get("dialect", ""),
+        chunks=_chunk_limits(upload, place),
         place=place,
     )
+
+
+def _chunk_limits(upload: Mapping[str, Any], place: str) -> ChunkLimits | None:
+    given = {name: upload[f"{name}_chunk"] for name in ("min", "max") if f"{name}_chunk" in upload}
+    if not (given or "chunk_multiple" in upload):
+        return None
+    try:
+        return ChunkLimits(
+            least=parse_size(str(given.get("min", 0))),
+            most=parse_size(str(given["max"])) if "max" in given else None,
+            multiple=parse_size(str(upload.get("chunk_multiple", 1))),
+        )
+    except (InvalidOption, ValueError) as error:
+        raise InvalidInput(f"{place}: upload: {error}") from None
 
 
 def _check_distinct(entries: tuple[Entry, ...]) -> None:

@@ -17,7 +17,7 @@ from crossdock.errors import (
 )
 from crossdock.oci.registryname import canonical_host, joined, registry_key, split_key
 from crossdock.oci.text import quote
-from crossdock.options import Credentials, InventoryEntry, RegistryOptions
+from crossdock.options import ChunkLimits, Credentials, InventoryEntry, RegistryOptions
 
 ACR_SUFFIX = ".azurecr.io"
 MAX_SECRET = 1 << 20  # bytes of a file; JSON keys of clouds have some 4,000
@@ -89,6 +89,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     credentials: EntryCredentials | None = None
     ca_file: Path | None = None
     plain_http: bool = False
+    dialect: str = ""  # of uploads, by name; empty: by the host
+    chunks: ChunkLimits | None = None  # of uploads; None: those of the dialect
     public_network_access: Literal["Enabled", "Disabled"] = "Enabled"
     network_rule_bypass_options: Literal["AzureServices", "None"] = "AzureServices"
     export_policy: Literal["enabled", "disabled"] = "enabled"
@@ -116,6 +118,8 @@ class Entry(Struct, frozen=True, kw_only=True):
             helper=who.helper if who else "",
             ca_file=self.ca_file,
             plain_http=True if self.plain_http else None,
+            dialect=self.dialect,
+            chunks=self.chunks,
             login_entry=entry if who else None,
             tls_entry=entry,
         )

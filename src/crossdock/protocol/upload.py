@@ -67,6 +67,8 @@ class UploadRules(Struct, frozen=True, kw_only=True):
     chunk_size: int = DEFAULT_CHUNK  # bytes
     trust_range: bool = True  # False: `Range` of a 2xx stands still though bytes were stored (ECR, U9)
     last_in_put: bool = False  # the closing PUT carries the last chunk: ECR answers 500 to an empty one (U11)
+    least_chunk: int = 0  # bytes of all chunks but the last
+    chunk_multiple: int = 1  # chunks end at multiples of it
 
 
 class Open(Struct, frozen=True):
@@ -140,8 +142,8 @@ class Upload:
         # What is learned on the way, for the next blob of this host.
         self.chunked = rules.chunked
         self.chunk_size = rules.chunk_size
-        self._least_chunk = SMALLEST_CHUNK  # or the registry's OCI-Chunk-Min-Length, when that is more
-        self._min_length = 0  # that header
+        self._least_chunk = max(SMALLEST_CHUNK, rules.least_chunk)  # or OCI-Chunk-Min-Length, if that is more
+        self._min_length = rules.least_chunk  # or that header
         self.trust_range = rules.trust_range
         self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
         self.chunks_refused = False
@@ -175,8 +177,9 @@ class Upload:
         """What the ends of chunks are multiples of, but for the blob's end; None: one request for all."""
         if not self.chunked:
             return None
-        size = self.chunk_size
-        while size % 2 == 0 and size // 2 >= max(MiB, self.chunk_size // MOST_SHORTENED):
+        size, multiple = self.chunk_size, self._rules.chunk_multiple
+        least = max(MiB, self.chunk_size // MOST_SHORTENED)
+        while size % (2 * multiple) == 0 and size // 2 >= least:
             size //= 2
         return size
 
@@ -219,6 +222,7 @@ class Upload:
         self._stated = None
         self.acknowledged = 0
         smallest, largest = number(headers, "oci-chunk-min-length"), number(headers, "oci-chunk-max-length")
+        smallest = max(smallest, self._rules.least_chunk)
         self._least_chunk = max(SMALLEST_CHUNK, smallest)
         self._min_length = smallest
         self.chunk_size = max(self.chunk_size, smallest)
@@ -400,7 +404,8 @@ class Upload:
     def _lower_chunk(self, refused: int) -> None:
         """Halve until a chunk is smaller than the request that was over the limit (U2)."""
         while self.chunk_size >= refused and self.chunk_size > self._least_chunk:
-            self.chunk_size = max(self._least_chunk, self.chunk_size // 2)
+            half = self.chunk_size // 2 // self._rules.chunk_multiple * self._rules.chunk_multiple
+            self.chunk_size = max(self._least_chunk, half)
             self.chunk_lowered = True
 
     def _other_way(self, status: int) -> Verdict:

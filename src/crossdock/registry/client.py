@@ -36,6 +36,7 @@ from crossdock.redact import redact_url
 from crossdock.registry.auth.authorization import NONE, Authenticator, Judgement, Scope
 from crossdock.registry.auth.credentials import CredentialStore
 from crossdock.registry.auth.guests import Guests
+from crossdock.registry.dialects import Dialect, dialect_of
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.gate import Gates
 from crossdock.registry.http.headers import AnyHeaders, HeaderView, case_insensitive
@@ -100,6 +101,7 @@ class RegistryClient:
         guard: AddressGuard | None = None,
         on_warning: Callable[[str], None] = lambda message: None,
         is_sole: Callable[[], bool] = lambda: True,
+        dialect: Dialect | None = None,
     ) -> None:
         """`host` is the API host with an optional port; `environ` stands for the process's environment.
 
@@ -107,14 +109,14 @@ class RegistryClient:
         own. `http` is a transfer core that the caller owns; without it one is made when first needed, which
         connects as `served_at` says and calls `guard` before each connection. `on_warning` is told of places
         of logins that cannot be used. `is_sole` says whether variables of the environment for this side can
-        mean no other registry. No I/O happens here. Raises `InvalidOption` for a proxy that cannot be used,
-        `InvalidInput` for a malformed host.
+        mean no other registry. `dialect` None: as the options and the host say. No I/O happens here. Raises
+        `InvalidOption` for a proxy or a dialect that cannot be used, `InvalidInput` for a malformed host.
         """
         name, port = split_host(host)
         self.host = host
         self.side = side
         self.network = network
-        self.memory = HostMemory(host)
+        self.memory = HostMemory(dialect or dialect_of(host, options.dialect, options.chunks))
         """What was learned about the registry by all of its users."""
         self.is_inside = is_internal(place_of(name, port or 443, served_at)[0])
         """The registry is served on an internal address: its redirects may lead to such ones."""
@@ -340,7 +342,7 @@ class RegistryClient:
                     reply.status, reply.headers, reply.body, call.method, url, call.scope or NONE
                 )
             call, url = self._redirected(call, url, reply, registry)
-        raise RedirectRefused(f"{call.method} {first}: over {MAX_HOPS} redirects, the last to {url}")
+        raise RedirectRefused(f"{call.method} {first}: more than {MAX_HOPS} redirects")
 
     def _redirected(
         self, call: _Call, url: Url, reply: Reply | Stream, registry: Origin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -124,17 +124,22 @@ class Manifests(Repository):
                 f"manifest {descriptor.digest} has {descriptor.size} bytes, over the limit of {LIMIT}",
                 limit=LIMIT,
             )
-        try:
+        for is_last in (False, True):
             try:
-                return await self._fetch_once(descriptor)
+                reply = await self._request("GET", descriptor.digest)
+                verify_manifest(reply.body, descriptor)
+                _compare_stated(reply, descriptor.digest, reply.body)
+                return reply.body
             except (DigestMismatch, SizeMismatch) as error:  # it may be damage on the way
+                if is_last:
+                    raise
                 self.note_retry(f"fetch manifest {descriptor.digest}", error)
-                return await self._fetch_once(descriptor)
-        except NotFound:
-            by_tag = await self._fetch_by_tag(descriptor.digest)
-            if by_tag is None:
-                raise
-            return by_tag
+            except NotFound:
+                by_tag = await self._fetch_by_tag(descriptor.digest)
+                if by_tag is None:
+                    raise
+                return by_tag
+        raise AssertionError("the last try returns or raises")
 
     async def _fetch_by_tag(self, digest: Digest) -> bytes | None:
         """The manifest behind the tag that led to `digest`, if it is that one. # network"""
@@ -145,13 +150,6 @@ class Manifests(Repository):
         if data is not None:
             self.memory.answers_head = False
         return None
-
-    async def _fetch_once(self, descriptor: Descriptor) -> bytes:
-        reply = await self._request("GET", descriptor.digest)
-        data = reply.body
-        verify_manifest(data, descriptor)
-        _compare_stated(reply, descriptor.digest, data)
-        return data
 
     async def find_manifest(self, reference: str) -> bytes | None:
         """The manifest behind a tag or digest, as it came; None: there is none. # network
@@ -296,9 +294,9 @@ class Manifests(Repository):
         self._read = digest, reply.body
         return Descriptor(media_type, digest, len(reply.body))
 
-    async def _request(self, method: str, reference: str, ok: Collection[int] = (200,)) -> Reply:
+    def _request(self, method: str, reference: str, ok: Collection[int] = (200,)) -> Awaitable[Reply]:
         path = endpoints.manifest(self.path, reference)
-        return await self.request(method, path, headers=_ACCEPT, ok=ok, limit=LIMIT)
+        return self.request(method, path, headers=_ACCEPT, ok=ok, limit=LIMIT)
 
 
 def _names_urls(manifest: Manifest) -> bool:

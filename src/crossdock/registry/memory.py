@@ -1,70 +1,29 @@
-"""What is known of a registry's ways, most of all with uploads: by its name, and by what happened before.
+"""What was learned about a registry, mostly about uploads: it begins as its dialect says.
 
 Nothing is stored: every process learns anew. All repositories and copies of one host share one memory
-(`host.Host`), so the 413 of the first large blob is the only one. The rules
-are U1-U5 and U11 of docs/registry-rules.md.
+(`client.RegistryClient`), so the 413 of the first large blob is the only one. The rules are U1–U5 and U11.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 
-from msgspec import Struct
-
 from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
 from crossdock.registry.contents import Contents
+from crossdock.registry.dialects import Dialect
 from crossdock.registry.flight import SingleFlight
 
-ACR_SINGLE_PUT = 20_000_000  # bytes; ACR answered 413 to larger requests (goharbor/harbor#23015, #23016)
-ACR_CHUNK = 16 * MiB  # under that
-ECR_CHUNK = 10 * MiB  # ECR documents parts of 5 to 10 MiB …
-ECR_CHUNKS = 4200  # … and at most so many; larger parts are the smaller evil for layers over 41 GiB
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
 LISTED_REPOSITORIES = 64  # whose tags of digests are kept: twice the copies that run at once
 POST_TRIES = 3  # that told nothing, after which the usual way is good enough
 
 
-class Dialect(Struct, frozen=True):
-    """What a host name tells about uploads."""
-
-    may_chunk: bool = True
-    single_put: int | None = None  # the largest blob for one PUT, bytes; None: any
-    chunk: int = DEFAULT_CHUNK
-    chunks: int | None = None  # at most so many
-    trust_range: bool = True
-    last_in_put: bool = False
-
-
-_NO_CHUNKS = Dialect(may_chunk=False)  # U4: GHCR answers 416 to a PATCH over 4 MiB, GAR and GCR to any
-_ECR = Dialect(chunk=ECR_CHUNK, chunks=ECR_CHUNKS, trust_range=False, last_in_put=True)
-_ACR = Dialect(single_put=ACR_SINGLE_PUT, chunk=ACR_CHUNK)
-
-_HOSTS = {"ghcr.io": _NO_CHUNKS, "gcr.io": _NO_CHUNKS, "public.ecr.aws": _ECR}
-_DOMAINS = {
-    ".gcr.io": _NO_CHUNKS,
-    ".pkg.dev": _NO_CHUNKS,
-    ".azurecr.io": _ACR,
-    ".azurecr.cn": _ACR,
-    ".azurecr.us": _ACR,
-}
-
-
-def dialect_of(host: str) -> Dialect:
-    """The dialect of ``host[:port]``."""
-    name = host.partition(":")[0].lower().rstrip(".")
-    if name in _HOSTS:
-        return _HOSTS[name]
-    if ".dkr.ecr" in name and name.endswith((".amazonaws.com", ".amazonaws.com.cn", ".on.aws")):
-        return _ECR
-    return next((dialect for domain, dialect in _DOMAINS.items() if name.endswith(domain)), Dialect())
-
-
 class HostMemory:
     """What worked at one host."""
 
-    def __init__(self, host: str) -> None:
-        self._dialect = dialect_of(host)
-        self._single_put = self._dialect.single_put
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._single_put = dialect.chunks.most if dialect.single_put is None else dialect.single_put
         self._chunk: int | None = None
         self._may_chunk = self._dialect.may_chunk
         self._trust_range = self._dialect.trust_range
@@ -98,7 +57,7 @@ class HostMemory:
 
     def rules_for(self, size: int, resumable_chunk: int | None = None) -> UploadRules:
         """How to begin with a blob of `size` bytes; in chunks of `resumable_chunk` if possible."""
-        too_large = self._single_put is not None and size > self._single_put
+        too_large = not self._fits_one(size)
         resumable = resumable_chunk is not None and self.may_resume
         return UploadRules(
             may_chunk=self._may_chunk,
@@ -107,7 +66,12 @@ class HostMemory:
             chunk_size=self._chunk_for(size, resumable_chunk if resumable else None),
             trust_range=self._trust_range,
             last_in_put=self._dialect.last_in_put,
+            least_chunk=self._dialect.chunks.least,
+            chunk_multiple=self._dialect.chunks.multiple,
         )
+
+    def _fits_one(self, size: int) -> bool:
+        return self._single_put is None or size <= self._single_put
 
     def learn(self, upload: Upload) -> None:
         """Take over what an upload found out; called whenever it changed its way, and at its end."""
@@ -130,7 +94,7 @@ class HostMemory:
 
     def may_post_whole(self, size: int) -> bool:
         """Whether a blob of `size` bytes may go up in one POST. Unknown hosts are tried by one at a time."""
-        if size > WHOLE_POST or self._posts is False:
+        if size > WHOLE_POST or self._posts is False or not self._fits_one(size):
             return False
         return self._posts is True or (not self._is_trying and self._post_tries < POST_TRIES)
 
@@ -149,11 +113,14 @@ class HostMemory:
         if taken is not None:
             self._posts = taken
 
-    def _chunk_for(self, size: int, resumable_chunk: int | None) -> int:
-        if self._dialect.chunks is not None and self._chunk is None:
-            return max(self._dialect.chunk, -(-size // self._dialect.chunks))
-        most = self._chunk or self._dialect.chunk
-        if resumable_chunk is None:
-            return most
-        is_limit = self._chunk is not None or self._dialect.single_put is not None
-        return min(most, resumable_chunk) if is_limit else resumable_chunk
+    def _chunk_for(self, size: int, wanted: int | None) -> int:
+        """Bytes of a chunk of a blob of `size`: as `wanted`, within what is known."""
+        limits, chunk = self._dialect.chunks, wanted or DEFAULT_CHUNK
+        if limits.most is not None:
+            chunk = min(chunk, limits.most)
+        if self._chunk is not None:
+            return min(chunk, self._chunk)
+        chunk = limits.fitting(chunk)
+        if self._dialect.most_chunks is not None and size > chunk * self._dialect.most_chunks:
+            return -(-size // (self._dialect.most_chunks * limits.multiple)) * limits.multiple
+        return chunk

@@ -12,7 +12,7 @@ from crossdock.errors import CredentialsError, InvalidInput
 from crossdock.inventory.find import find_inventory, open_inventory
 from crossdock.inventory.read import parse_inventory, schema
 from crossdock.inventory.values import Entry, EntryCredentials, Inventory, ResourceId
-from crossdock.options import Credentials, RegistryOptions
+from crossdock.options import ChunkLimits, Credentials, RegistryOptions
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 OTHER = "11111111-1111-1111-1111-111111111111"
@@ -133,9 +133,42 @@ def test_the_schema_is_a_schema_of_each_value() -> None:
     document = schema()
     assert json.dumps(document)
     assert set(document["$defs"]["registry"]["properties"]) == {
-        *("name", "login_server", "subscription", "resource_group", "credentials", "tls", "location"),
-        *("public_network_access", "network_rule_bypass_options", "export_policy"),
+        *("name", "login_server", "subscription", "resource_group", "credentials", "tls", "upload"),
+        *("public_network_access", "network_rule_bypass_options", "export_policy", "location"),
     }
+
+
+def test_an_entry_says_how_blobs_are_uploaded_to_it() -> None:
+    text = """
+registries:
+  - {name: a, upload: {min_chunk: 5MiB, max_chunk: 10MiB, chunk_multiple: 1MiB}}
+  - {name: b, upload: {dialect: ecr}}
+  - {name: c}
+"""
+    inventory = parse_inventory(text.encode(), "i.yaml", Path())
+    a, b, c = (inventory.options_for(f"{name}.azurecr.io", {}) for name in "abc")
+    assert a is not None
+    assert b is not None
+    assert c is not None
+    assert (a.dialect, a.chunks) == ("", ChunkLimits(5 << 20, 10 << 20, 1 << 20))
+    assert (b.dialect, b.chunks) == ("ecr", None)
+    assert (c.dialect, c.chunks) == ("", None)
+    assert RegistryOptions(helper="h").over(a).chunks == a.chunks
+
+
+@pytest.mark.parametrize(
+    ("upload", "words"),
+    [
+        ("{max_chunk: 0}", "i.yaml:2"),
+        ("{max_chunk: ten}", "i.yaml:2"),
+        ("{dialect: other}", "i.yaml:2"),
+        ("{min_chunk: 6MiB, max_chunk: 5MiB}", "i.yaml:2: upload: no chunk is within"),
+    ],
+)
+def test_an_upload_that_cannot_be_is_refused_with_its_line(upload: str, words: str) -> None:
+    text = f"registries:\n  - {{name: a, upload: {upload}}}\n"
+    with pytest.raises(InvalidInput, match=words):
+        parse_inventory(text.encode(), "i.yaml", Path())
 
 
 # -- finding ---------------------------------------------------------------------------------------------

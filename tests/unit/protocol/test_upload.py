@@ -569,3 +569,14 @@ def _play(upload: Upload, step: Send, move: str, held: int, complete: bool) -> t
     if move == "break":
         return upload.broken(0), held, complete
     return upload.answered(int(move), {}, 0), held, complete
+
+
+def test_a_slow_feeder_never_makes_a_chunk_smaller_than_the_rules_allow() -> None:
+    rules = UploadRules(chunked=True, chunk_size=12 * MiB, least_chunk=5 * MiB, chunk_multiple=3 * MiB)
+    upload = Upload(DIGEST, 100 * MiB, rules, retries=0)
+    upload.opened({"location": "/u/1"}, "https://r.example/v2/x/blobs/uploads/")
+    upload.shorten(MiB)
+    assert isinstance(upload.step, Send)
+    assert upload.step.stop == 12 * MiB
+    upload.shorten(7 * MiB)
+    assert upload.step.stop == 6 * MiB

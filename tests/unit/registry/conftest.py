@@ -14,6 +14,7 @@ from aiohttp import web
 from crossdock.errors import Side
 from crossdock.options import Credentials, RegistryOptions
 from crossdock.registry.client import RegistryClient
+from crossdock.registry.dialects import Dialect
 from crossdock.registry.http.retry import Clock
 from crossdock.registry.repository import RegistryRepository
 from support.process import free_port
@@ -21,6 +22,17 @@ from unit.registry.http.scripted import MovedClock, ScriptedServer
 from unit.registry.scripted_registry import Connect, PatientNetwork, ScriptedRegistry
 
 NAMES = ("registry.test", "127.0.0.1", "localhost")
+
+
+class Known:
+    """What the clients of a test know of their registry."""
+
+    dialect: Dialect | None = None
+
+
+@pytest.fixture
+def known() -> Known:
+    return Known()
 
 
 class HastyClock(Clock):
@@ -57,7 +69,7 @@ async def storage(opened: AsyncExitStack) -> AsyncIterator[ScriptedRegistry]:
 
 
 @pytest.fixture
-def connect(server: ScriptedRegistry, opened: AsyncExitStack) -> Connect:
+def connect(server: ScriptedRegistry, opened: AsyncExitStack, known: Known) -> Connect:
     """Opens repository ``x`` of `server`. `posts`: whether it is known to take whole blobs in one POST."""
 
     def open_repository(
@@ -74,6 +86,7 @@ def connect(server: ScriptedRegistry, opened: AsyncExitStack) -> Connect:
             network=PatientNetwork(**{"retries": 2, "timeout": 10.0, **network}),  # type: ignore[arg-type]
             environ={},
             clock=HastyClock(),
+            dialect=known.dialect,
         )
         client.memory.posted_whole(posts)
         opened.push_async_callback(client.close)

@@ -14,9 +14,9 @@ from crossdock.errors import NotFound, Side, UploadInterrupted, UploadRejected
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.options import RegistryOptions
+from crossdock.options import ChunkLimits, RegistryOptions
 from crossdock.registry.client import RegistryClient
-from crossdock.registry.memory import Dialect
+from crossdock.registry.dialects import Dialect
 from crossdock.registry.repository import RegistryRepository
 from support.docker_registry import DockerRegistry
 from unit.registry.scripted_registry import Collector, PatientNetwork, content, describe
@@ -35,13 +35,16 @@ async def repositories(target: DockerRegistry, repository: str) -> AsyncIterator
     """Opens repositories of the registry; each test has names of its own."""
     async with AsyncExitStack() as stack:
 
-        def open_repository(suffix: str = "", side: Side = "target") -> RegistryRepository:
+        def open_repository(
+            suffix: str = "", side: Side = "target", dialect: Dialect | None = None
+        ) -> RegistryRepository:
             client = RegistryClient(
                 target.host,
                 side=side,
                 options=RegistryOptions(plain_http=True),
                 network=PatientNetwork(),
                 environ={},
+                dialect=dialect,
             )
             stack.push_async_callback(client.close)
             return RegistryRepository(client, f"{target.host}/{repository}{suffix}")
@@ -101,14 +104,14 @@ async def push_image(repository: RegistryRepository, tag: str | None, **fields: 
 async def test_a_blob_goes_up_and_comes_down_in_ranges(
     repositories: Open,
     target: DockerRegistry,
-    monkeypatch: pytest.MonkeyPatch,
     chunk: int | None,
     last_in_put: bool,
 ) -> None:
+    dialect = None
     if chunk is not None:
-        dialect = Dialect(single_put=0, chunk=chunk, last_in_put=last_in_put)
-        monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
-    repository = repositories()
+        limits = ChunkLimits(most=chunk)
+        dialect = Dialect(single_put=0, chunks=limits, last_in_put=last_in_put)
+    repository = repositories(dialect=dialect)
     assert not await repository.has_blob(BLOB)
     assert await push(repository, DATA, BLOB) == []
     assert await repository.has_blob(BLOB)
@@ -140,12 +143,8 @@ async def test_a_wrong_digest_is_refused(repositories: Open) -> None:
     assert not await repository.has_blob(wrong)
 
 
-async def test_a_cancelled_upload_leaves_no_session(
-    repositories: Open, target: DockerRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dialect = Dialect(single_put=0, chunk=4 * MiB)
-    monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
-    repository = repositories()
+async def test_a_cancelled_upload_leaves_no_session(repositories: Open, target: DockerRegistry) -> None:
+    repository = repositories(dialect=Dialect(single_put=0, chunks=ChunkLimits(most=4 * MiB)))
     session = await repository.start_upload(BLOB)
     await session.append(memoryview(DATA)[: 4 * MiB])
     assert len(open_sessions(target, repository)) == 1
@@ -153,12 +152,8 @@ async def test_a_cancelled_upload_leaves_no_session(
     assert open_sessions(target, repository) == []
 
 
-async def test_a_session_that_was_removed_is_begun_again(
-    repositories: Open, target: DockerRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dialect = Dialect(single_put=0, chunk=4 * MiB)
-    monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
-    repository = repositories()
+async def test_a_session_that_was_removed_is_begun_again(repositories: Open, target: DockerRegistry) -> None:
+    repository = repositories(dialect=Dialect(single_put=0, chunks=ChunkLimits(most=4 * MiB)))
     session = await repository.start_upload(BLOB)
     await session.append(memoryview(DATA)[: 4 * MiB])
     [path] = open_sessions(target, repository)

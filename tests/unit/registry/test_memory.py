@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from crossdock.errors import InvalidOption
+from crossdock.inventory.read import schema
+from crossdock.options import ChunkLimits
 from crossdock.protocol.upload import Upload, UploadRules
-from crossdock.registry.memory import ECR_CHUNKS, HostMemory
+from crossdock.registry.dialects import DIALECTS, Dialect, dialect_of
+from crossdock.registry.memory import HostMemory
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -26,14 +30,14 @@ GiB = 1 << 30
     ],
 )
 def test_dialects_go_by_the_hosts_name(host: str, size: int, expected: UploadRules) -> None:
-    assert HostMemory(host).rules_for(size) == expected
+    assert HostMemory(dialect_of(host)).rules_for(size) == expected
 
 
 @pytest.mark.parametrize(
     "host", ["1.dkr.ecr.eu-west-1.amazonaws.com", "1.dkr.ecr.cn-north-1.amazonaws.com.cn", "public.ecr.aws"]
 )
 def test_ecr_is_sent_one_put_and_its_chunks_stay_in_its_limits(host: str) -> None:
-    rules = HostMemory(host).rules_for(GiB)
+    rules = HostMemory(dialect_of(host)).rules_for(GiB)
     assert (rules.chunked, rules.chunk_size, rules.trust_range, rules.last_in_put) == (
         False,
         10 * MiB,
@@ -41,11 +45,11 @@ def test_ecr_is_sent_one_put_and_its_chunks_stay_in_its_limits(host: str) -> Non
         True,
     )
     huge = 50 * GiB
-    assert -(-huge // HostMemory(host).rules_for(huge).chunk_size) <= ECR_CHUNKS
+    assert -(-huge // HostMemory(dialect_of(host)).rules_for(huge).chunk_size) <= 4200
 
 
 def learned(size: int = GiB, **facts: object) -> HostMemory:
-    memory = HostMemory("registry.example")
+    memory = HostMemory(Dialect())
     upload = Upload("sha256:" + "0" * 64, size, memory.rules_for(size), retries=0)
     for name, value in facts.items():
         setattr(upload, name, value)
@@ -81,7 +85,7 @@ def test_refused_chunks_are_not_tried_again() -> None:
     ],
 )
 def test_what_is_to_be_resumable_goes_up_in_chunks(host: str, wanted: int, chunk: int) -> None:
-    memory = HostMemory(host)
+    memory = HostMemory(dialect_of(host))
     assert memory.may_resume
     rules = memory.rules_for(GiB, wanted)
     assert (rules.chunked, rules.chunk_size) == (True, chunk)
@@ -89,7 +93,7 @@ def test_what_is_to_be_resumable_goes_up_in_chunks(host: str, wanted: int, chunk
 
 @pytest.mark.parametrize("host", ["ghcr.io", "gcr.io", "europe-docker.pkg.dev", "public.ecr.aws"])
 def test_where_nothing_can_be_resumed_the_way_stays_as_it_is(host: str) -> None:
-    memory = HostMemory(host)
+    memory = HostMemory(dialect_of(host))
     assert not memory.may_resume
     assert memory.rules_for(GiB, 64 * MiB) == memory.rules_for(GiB)
 
@@ -105,3 +109,49 @@ def test_a_range_that_stands_still_is_remembered() -> None:
 
 def test_an_upload_that_taught_nothing_changes_nothing() -> None:
     assert learned().rules_for(GiB) == UploadRules()
+
+
+@pytest.mark.parametrize("size", [11 * MiB, 100 * MiB, 300 * MiB, GiB, 50 * GiB])
+@pytest.mark.parametrize("wanted", [None, MiB, 7 * MiB, 64 * MiB])
+def test_limits_on_chunks_hold_for_blobs_of_any_size(size: int, wanted: int | None) -> None:
+    limits = ChunkLimits(least=5 * MiB, most=10 * MiB, multiple=MiB)
+    rules = HostMemory(Dialect(chunks=limits)).rules_for(size, wanted)
+    assert (rules.chunked, rules.may_put) == (True, False)
+    assert 5 * MiB <= rules.chunk_size <= 10 * MiB
+    assert rules.chunk_size % MiB == 0
+
+
+def test_a_blob_within_one_chunk_goes_in_one_put() -> None:
+    rules = HostMemory(Dialect(chunks=ChunkLimits(most=10 * MiB))).rules_for(10 * MiB)
+    assert (rules.chunked, rules.may_put) == (False, True)
+
+
+def test_a_maximum_holds_for_a_blob_in_one_post() -> None:
+    assert not HostMemory(Dialect(chunks=ChunkLimits(most=MiB // 2))).may_post_whole(MiB)
+
+
+def test_a_dialect_is_chosen_by_name_and_its_limits_replaced() -> None:
+    assert dialect_of("registry.example", "ecr") == DIALECTS["ecr"]
+    limits = ChunkLimits(least=5 * MiB, most=10 * MiB)
+    own = dialect_of("registry.example", "", limits)
+    assert (own.chunks, own.single_put, own.may_chunk) == (limits, 10 * MiB, True)
+    with pytest.raises(InvalidOption, match="no upload dialect 'none'; known are standard, "):
+        dialect_of("registry.example", "none")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"least": 6, "most": 5},
+        {"most": 5, "multiple": 6},
+        {"least": 5, "most": 7, "multiple": 4},
+        {"multiple": 0},
+    ],
+)
+def test_limits_that_nothing_meets_are_refused(limits: dict[str, int]) -> None:
+    with pytest.raises(InvalidOption):
+        ChunkLimits(**limits)
+
+
+def test_the_inventory_names_every_dialect() -> None:
+    assert schema()["$defs"]["upload"]["properties"]["dialect"]["enum"] == list(DIALECTS)

@@ -22,10 +22,11 @@ from crossdock.errors import (
     UploadRejected,
 )
 from crossdock.oci.descriptor import Descriptor
-from crossdock.options import Credentials
-from crossdock.registry.memory import Dialect
+from crossdock.options import ChunkLimits, Credentials
+from crossdock.registry.dialects import Dialect
 from crossdock.registry.repository import RegistryRepository
 from crossdock.registry.uploads.upload import RegistryUpload
+from unit.registry.conftest import Known
 from unit.registry.scripted_registry import (
     Answer,
     Connect,
@@ -49,10 +50,9 @@ HERE = Answer(200, {"Content-Length": str(len(DATA))})
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_chunks(known: Known) -> None:
     """The host begins with chunks of 4 MiB."""
-    dialect = Dialect(single_put=0, chunk=4 * MiB)
-    monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
+    known.dialect = Dialect(single_put=0, chunks=ChunkLimits(most=4 * MiB))
 
 
 async def feed(session: RegistryUpload, data: bytes = DATA, piece: int = 3 * MiB) -> list[tuple[int, bool]]:
@@ -577,11 +577,32 @@ async def test_ecr_keeps_naming_the_first_chunk_and_answers_201(
     assert bodies(server, "PATCH") == DATA
 
 
-async def test_the_last_chunk_travels_in_the_put_for_ecr(
-    server: ScriptedRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+async def test_limits_of_a_dialect_hold_for_each_request(
+    server: ScriptedRegistry, connect: Connect, known: Known
 ) -> None:
-    dialect = Dialect(single_put=0, chunk=4 * MiB, trust_range=False, last_in_put=True)
-    monkeypatch.setattr("crossdock.registry.memory.dialect_of", lambda host: dialect)
+    """10 MiB in chunks of 3 to 4 MiB, all multiples of 1 MiB but the last."""
+    known.dialect = Dialect(chunks=ChunkLimits(least=3 * MiB, most=4 * MiB, multiple=MiB))
+    sizes: list[int] = []
+
+    async def handler(seen: Seen) -> Answer:
+        body = await seen.read()
+        if seen.method == "POST":
+            return OPENED
+        sizes.append(len(body))
+        if seen.method == "PUT":
+            return Answer(201)
+        return Answer(202, {"Location": "/u/1?_state=a", "Range": f"0-{sum(sizes) - 1}"})
+
+    server.handler = handler
+    assert await upload(connect()) == []
+    assert sizes == [4 * MiB, 4 * MiB, 2 * MiB, 0]
+
+
+async def test_the_last_chunk_travels_in_the_put_for_ecr(
+    server: ScriptedRegistry, connect: Connect, known: Known
+) -> None:
+    limits = ChunkLimits(most=4 * MiB)
+    known.dialect = Dialect(single_put=0, chunks=limits, trust_range=False, last_in_put=True)
     stuck = {"Location": "/u/1", "Range": f"0-{4 * MiB - 1}"}
     server.expect("POST", POST, Answer(202, {"Location": "/u/1"}))
     server.expect("PATCH", "/u/1", Answer(201, stuck))
