@@ -1,4 +1,4 @@
-"""No modules import each other in a circle, imports inside functions included; those for type checkers may."""
+"""No modules import each other in a circle, imports in functions included; those for type checkers may."""
 
 from __future__ import annotations
 

@@ -14,6 +14,10 @@ NULL_USER = "00000000-0000-0000-0000-000000000000"
 AUDIENCE = "https://containerregistry.azure.net/.default"
 """The scope to ask Entra ID for; a registry may take tokens for Azure's own management as well."""
 
+AZURE_CLI = "azure-cli"
+AZURE_HELPERS = ("azure-identity", AZURE_CLI)
+"""Names that may stand for a credential helper: a package, and az's own login (`registry.auth.azure`)."""
+
 _DOMAINS = (".azurecr.io", ".azurecr.cn", ".azurecr.us")
 
 

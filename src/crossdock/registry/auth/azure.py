@@ -18,8 +18,7 @@ from crossdock.errors import (
     Advice,
     CredentialsError,
 )
-from crossdock.protocol.acrtoken import AUDIENCE
-from crossdock.registry.auth.credentials import AZURE_CLI
+from crossdock.protocol.acrtoken import AUDIENCE, AZURE_CLI
 from crossdock.registry.auth.helpers import run_bounded
 
 TIMEOUT_S = 60.0  # az starts an interpreter, and a managed identity may be throttled for a while

@@ -38,6 +38,7 @@ from crossdock.errors import (
 )
 from crossdock.oci.registryname import registry_key
 from crossdock.options import AzLogin, Credentials, expand_home
+from crossdock.protocol.acrtoken import AZURE_CLI, AZURE_HELPERS
 from crossdock.registry.auth.files import (
     Config,
     Unreadable,
@@ -51,10 +52,6 @@ from crossdock.registry.auth.variables import ForRegistry, side_credentials
 from crossdock.registry.flight import SingleFlight
 
 __all__ = ["AZURE_HELPERS", "CredentialFile", "CredentialStore", "credential_files"]
-
-AZURE_CLI = "azure-cli"
-AZURE_HELPERS = ("azure-identity", AZURE_CLI)
-"""What can be named instead of a helper: a package, and az's own login (`registry.auth.azure`)."""
 
 
 class CredentialFile(Struct, frozen=True):
