@@ -7,22 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from crossdock.errors import Side
 
+    class Exchange(Protocol):
+        """A request under way."""
 
-class Exchange(Protocol):
-    """A request under way."""
+        @property
+        def side(self) -> str:
+            """``source``, ``target``, or empty."""
 
-    @property
-    def side(self) -> str:
-        """``source``, ``target``, or empty."""
-
-    @property
-    def moved(self) -> int:
-        """A number that stands still only while no byte is sent or received."""
+        @property
+        def moved(self) -> int:
+            """A number that stands still only while no byte is sent or received."""
 
 
 class Activity:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
@@ -22,7 +22,7 @@ from crossdock.oci.reference import Location, as_location
 from crossdock.options import CopyOptions
 from crossdock.runs.one import CopyResult, CopySpec, OneCopy
 from crossdock.runs.places import Places, Shared, as_places, open_resuming
-from crossdock.runs.run import Deliver, Run, Watchers, Work, is_async
+from crossdock.runs.run import Deliver, Run, Watchers, is_async
 from crossdock.runs.workshop import open_share, open_workshop
 from crossdock.transfer.tasks import stop
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from crossdock.runs.looking import Inspection
     from crossdock.runs.places import AnySource, AnyTarget
     from crossdock.runs.results import ManyResult
+    from crossdock.runs.run import Work
 
 T = TypeVar("T")
 
@@ -178,7 +179,7 @@ class Session:
         from crossdock.runs.looking import inspect
 
         self.check()
-        return await inspect(as_location(reference), self._places, on_warning)
+        return await self._tracked(inspect(as_location(reference), self._places, on_warning))
 
     async def list_tags(
         self, repository: str | Location, *, on_warning: Callable[[str], None] = lambda message: None
@@ -191,7 +192,13 @@ class Session:
         from crossdock.runs.looking import list_tags
 
         self.check()
-        return await list_tags(as_location(repository), self._places, on_warning)
+        return await self._tracked(list_tags(as_location(repository), self._places, on_warning))
+
+    async def _tracked(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which is cancelled with the session."""
+        task = asyncio.ensure_future(work)
+        self.enter(task)
+        return await task
 
     # -- what runs need (`runs.run.Owner`) -----------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -31,6 +31,34 @@ Deliver = Callable[[int, Event], object]
 """A listener to the events of a run's copies: the index of the copy, and what happened."""
 
 
+if TYPE_CHECKING:  # each protocol made would cost a start some 0.1 ms
+
+    class Work(Protocol[R_co]):
+        """What a run does."""
+
+        @property
+        def totals(self) -> Totals:
+            """How far it is."""
+
+        async def run(self, shared: Shared, watchers: Watchers) -> None:
+            """Do it. Its copies go through `Watchers.follow`."""
+
+        def result(self) -> R_co:
+            """What is known by now."""
+
+    class Owner(Protocol):
+        """The session of a run."""
+
+        def check(self) -> None:
+            """Raise RuntimeError when it cannot be used, or not here."""
+
+        async def shared(self) -> Shared:
+            """What its copies share."""
+
+        def enter(self, task: asyncio.Task[Any]) -> None:
+            """A run has begun: it is cancelled with the session."""
+
+
 class RunEvent(Struct, frozen=True):
     """What happened in one copy of a run. ``index`` is its number, in the order listed, from 0."""
 
@@ -38,33 +66,6 @@ class RunEvent(Struct, frozen=True):
     source: str
     target: str
     event: Event
-
-
-class Work(Protocol[R_co]):
-    """What a run does."""
-
-    @property
-    def totals(self) -> Totals:
-        """How far it is."""
-
-    async def run(self, shared: Shared, watchers: Watchers) -> None:
-        """Do it. Its copies go through `Watchers.follow`."""
-
-    def result(self) -> R_co:
-        """What is known by now."""
-
-
-class Owner(Protocol):
-    """The session of a run."""
-
-    def check(self) -> None:
-        """Raise RuntimeError when it cannot be used, or not here."""
-
-    async def shared(self) -> Shared:
-        """What its copies share."""
-
-    def enter(self, task: asyncio.Task[Any]) -> None:
-        """A run has begun: it is cancelled with the session."""
 
 
 class Run(Generic[T]):
@@ -93,11 +94,10 @@ class Run(Generic[T]):
         return (yield from task.__await__())
 
     def events(self) -> AsyncIterator[RunEvent]:
-        """What happens in the run's copies, in order, until it has ended; how it ended is told by awaiting
-        it.
+        """The events of the run's copies, in order, until it has ended. Await it then for its result.
 
-        A slow consumer slows the run. Leaving the iteration lets the run go on by itself. Raises RuntimeError
-        when called twice.
+        A slow consumer slows the run. Leaving the iteration lets the run continue by itself.
+        Raises RuntimeError when called twice.
         """
         if self._iterator is not None:
             raise RuntimeError("the events of a run can be iterated once")
@@ -131,6 +131,9 @@ class Run(Generic[T]):
 
         Of a single copy that has not succeeded the digests are empty.
         """
+        task = self._task
+        if task is not None and task.done() and not task.cancelled() and task.exception() is None:
+            return task.result()
         return self._work.result()
 
     def _start(self) -> asyncio.Task[T]:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from crossdock.activity import Activity
 from crossdock.transfer.budget import SLOT_SIZE as SMALL
@@ -44,11 +44,6 @@ FIGURES = (
 
 
 _CPU_BOUND = 0.85  # of one core
-
-
-class _Sample(NamedTuple):
-    at: float
-    sent: int
 
 
 class _Copy:
@@ -104,7 +99,7 @@ class Totals:
         self._begun = 0
         self._ended = Tally(_nothing)  # the sums of those that have ended
         self._requests = 0  # of those that have ended
-        self._samples: deque[_Sample] = deque(maxlen=round(WINDOW_S / SAMPLE_S))
+        self._samples: deque[tuple[float, int]] = deque(maxlen=round(WINDOW_S / SAMPLE_S))  # when, bytes sent
         self._limits: deque[tuple[float, Limit | None]] = deque(maxlen=round(LIMITED_S / SAMPLE_S))
         self._permits: Permits | None = None
         self._spent = (
@@ -156,8 +151,8 @@ class Totals:
     def _sample(self) -> None:
         now = self._clock()
         if self._samples:
-            self._limits.append((now, self._limit_since(self._samples[-1].at, now)))
-        self._samples.append(_Sample(now, self._moved_here))
+            self._limits.append((now, self._limit_since(self._samples[-1][0], now)))
+        self._samples.append((now, self._moved_here))
         for copy in self._running.values():
             copy.look(now)
         self._timer = asyncio.get_running_loop().call_later(SAMPLE_S, self._sample)
@@ -253,10 +248,8 @@ class Totals:
         if self._stopped_at is not None:
             return self._moved_here / self.seconds if self.seconds > 0 else 0.0
         now, samples = self._clock(), tuple(self._samples)
-        first = next((each for each in samples if now - each.at <= WINDOW_S), None)
-        if first is None or now <= first.at:
-            return 0.0
-        return max(0.0, (self._moved_here - first.sent) / (now - first.at))
+        at, sent = next((each for each in samples if now - each[0] <= WINDOW_S), (now, 0))
+        return max(0.0, (self._moved_here - sent) / (now - at)) if now > at else 0.0
 
     @property
     def seconds_left(self) -> float | None:

@@ -35,7 +35,7 @@ from crossdock.events import (
     Retrying,
     Warned,
 )
-from crossdock.runs.totals import FIGURES, _Sample
+from crossdock.runs.totals import FIGURES
 from support.totals import Played
 
 MiB = 1 << 20
@@ -123,7 +123,7 @@ def test_the_rate_survives_a_total_that_falls() -> None:
 def test_the_summary_names_counts_sizes_rate_and_time_left() -> None:
     clock = Clock()
     tally, played = tally_and_play([], clock)
-    played.totals._samples.append(_Sample(clock.now, 0))
+    played.totals._samples.append((clock.now, 0))
     played.play(STORY)
     clock.now += 1
     played.play([BlobProgress(B, 8 * MiB, 20 * MiB)])

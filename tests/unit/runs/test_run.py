@@ -65,7 +65,9 @@ async def test_the_result_so_far_can_be_read_at_any_time(
         run.result.count("copied") async for event in run.events() if isinstance(event.event, CopyStarted)
     ]
     assert seen == list(range(IMAGES))
-    assert (await run).count("copied") == IMAGES
+    result = await run
+    assert result.count("copied") == IMAGES
+    assert run.result is result
 
 
 # -- events ----------------------------------------------------------------------------------------------

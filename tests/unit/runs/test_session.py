@@ -14,6 +14,7 @@ from crossdock.errors import CopyError, InvalidInput
 from crossdock.events import CopyDone, Event
 from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.oci.reference import parse_location
+from crossdock.runs import looking
 
 
 @pytest.fixture
@@ -86,6 +87,18 @@ async def test_leaving_the_block_cancels_what_is_under_way(layout: Path, tmp_pat
     assert run.done
     assert not (tmp_path / "a" / "index.json").exists()
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_look_is_cancelled_with_the_session(layout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(looking, "inspect", stuck)
+    async with Session() as session:
+        waiting = asyncio.ensure_future(session.inspect(f"oci:{layout}:v1"))
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_forked_child_cannot_use_the_session(layout: Path, tmp_path: Path) -> None:
