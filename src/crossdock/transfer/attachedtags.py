@@ -1,8 +1,8 @@
 """Tags by which clients attach content to a manifest, where source and target have different manifests there.
 
 cosign makes ``sha256-HEX.sig``, ``.att`` and ``.sbom`` of a digest, and clients of registries without the
-referrers API keep lists under ``sha256-HEX``. Whoever signs at the target adds to its tag, so what the target
-has there may be nowhere else: it is never replaced by less.
+referrers API keep lists under ``sha256-HEX``. Signing at the target adds to its tag, so
+the target's content there may be nowhere else: it is never replaced by less.
 
 1. The source has everything that the target has: its manifest takes the place of the target's, unchanged.
    The other way round nothing is to be done.
@@ -33,7 +33,7 @@ _APPENDED = frozenset(
 
 
 class Settled(Struct, frozen=True):
-    """What the tag is to mean: the ``source``'s manifest, the ``target``'s, or the ``merged`` `data`."""
+    """What the tag means after the copy: the ``source``'s manifest, the ``target``'s, or a ``merged`` one."""
 
     means: Literal["source", "target", "merged"]
     data: bytes = b""
@@ -78,7 +78,7 @@ async def compare_aside(source: bytes, target: bytes) -> Settled:
 
 
 def compare(source: bytes, target: bytes) -> Settled:
-    """What becomes of a tag that means the manifest `source` there and another one, `target`, here."""
+    """The new meaning of a tag that means the manifest `source` there and another one, `target`, here."""
     theirs = _parts(target)
     ours = _parts(source)
     if ours is None or theirs is None or ours.name != theirs.name:

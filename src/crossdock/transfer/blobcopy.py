@@ -3,8 +3,8 @@
 Rules:
 
 1. A blob is looked for before it is moved, unless this process has seen it there as a blob.
-2. What the target only promised (HEAD, or 201 to a mount) is moved after all when the target then refuses the
-   manifest because of it. That happens once for each blob of a copy (`bring_promised`).
+2. A blob that the target only promised (HEAD, or 201 to a mount) is moved after all when the target then
+   refuses the manifest because of it. That happens once for each blob of a copy (`copy_promised`).
 3. With ``verify="reread"`` a blob counts as present only after it was read back. One that is there with wrong
    bytes is moved again.
 """
@@ -60,8 +60,8 @@ class BlobCopies:
         self._owner = workshop.share, self._registry  # of places in the workshop
         self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
 
-    def brought(self, blobs: Iterable[Descriptor]) -> bool:
-        """Whether this copy had to bring one of `blobs`."""
+    def copied_any(self, blobs: Iterable[Descriptor]) -> bool:
+        """Whether this copy had to copy one of `blobs`."""
         return any(self._outcomes.get(blob.digest, "skipped") != "skipped" for blob in blobs)
 
     def skip(self, blob: Descriptor) -> None:
@@ -69,17 +69,17 @@ class BlobCopies:
         self._done(blob, "skipped")
 
     async def copy(self, blob: Descriptor) -> None:
-        """See to it that the target has the blob, alone among all copies of the process. # network"""
+        """Make sure that the target has the blob; one copy of the process at a time. # network"""
         if self._tally.lags:  # here nothing is held that another copy needs
             await self._tally.room()
         async with self._workshop.blobs.alone(self._registry, self._key(blob)):
-            outcome = await self._bring(blob)
+            outcome = await self._copy_missing(blob)
             self._done(blob, outcome)
             if outcome != "skipped" and self._resuming.journal is not None:
                 name = self._target.name
                 self._resuming.journal.finished("blob", name, str(blob.digest), blob.size)
 
-    async def bring_promised(self, blobs: list[Descriptor], missed: frozenset[str]) -> bool:
+    async def copy_promised(self, blobs: list[Descriptor], missed: frozenset[str]) -> bool:
         """Move those of `blobs` that the target promised and now misses; False: there are none. # network
 
         `missed` are the digests that its refusal names; none: it can mean each of them.
@@ -93,12 +93,12 @@ class BlobCopies:
         ]
         for blob in promised:
             self._again[blob.digest] = asyncio.get_running_loop().create_future()
-        await run_together([self._bring_again(blob) for blob in promised])
+        await run_together([self._copy_again(blob) for blob in promised])
         for other in others:  # another manifest of the copy lacked it as well
             await asyncio.shield(other)
         return bool(promised or others)
 
-    async def _bring_again(self, blob: Descriptor) -> None:
+    async def _copy_again(self, blob: Descriptor) -> None:
         done = self._again[blob.digest]
         name = f"{self._target.name}@{blob.digest}"
         self._tally.retried("target", "push blob", f"{name} was reported as present and is missing")
@@ -117,7 +117,7 @@ class BlobCopies:
         self._outcomes[blob.digest] = outcome
         self._tally.blob_done(blob, outcome, before)
 
-    async def _bring(self, blob: Descriptor) -> BlobOutcome:
+    async def _copy_missing(self, blob: Descriptor) -> BlobOutcome:
         if await self._is_there(blob):
             return "skipped"
         async with self._turn(blob):
@@ -137,7 +137,7 @@ class BlobCopies:
             return await self._reads_back(blob)
 
     async def _reads_back(self, blob: Descriptor) -> bool:
-        """Whether what the target seems to have is the blob. Read once in a process. # network"""
+        """Whether the target really has the blob. It is read once per process. # network"""
         if self._workshop.blobs.was_read_back(self._key(blob)):
             return True
         try:

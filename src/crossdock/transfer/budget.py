@@ -1,7 +1,7 @@
-"""The one memory budget: slots of the arena, reserved in order of asking, drawn when bytes come.
+"""The one memory budget: slots of the arena, reserved first come, first served, drawn when bytes come.
 
-Two rules keep it free of deadlock. A reservation is granted whole or not at all. Whoever holds slots that
-are not yet full also holds a connection permit (`ranges.py`), so every holder can finish without asking for
+Two rules keep it free of deadlock. A reservation is granted whole or not at all. A holder of
+slots that are not yet full also holds a connection permit (`ranges.py`), so it can finish without requesting
 more.
 
 A reservation is a number: which slots it becomes is decided when bytes are there to be put into them. So the
@@ -69,11 +69,11 @@ class Budget:
 
     @property
     def free(self) -> int:
-        """How many slots nobody holds or has reserved."""
+        """How many slots are neither held nor reserved."""
         return self._arena.free - self._reserved
 
     async def reserve(self, count: int) -> None:
-        """Reserve `count` slots at once, after everyone who asked before; each is then drawn or cancelled.
+        """Reserve `count` slots at once, after earlier requests; each is then drawn or cancelled.
 
         Raises ValueError when `count` exceeds ``slots``.
         """
@@ -98,14 +98,14 @@ class Budget:
             raise
 
     async def one(self) -> Slot:
-        """One slot, after everyone who asked before."""
+        """One slot, after earlier requests."""
         await self.reserve(1)
         return self.draw()
 
     def reserve_now(self, count: int, share: BudgetShare | None = None) -> bool:
-        """Reserve `count` slots if they are there and nobody waits before; False: use `ask`.
+        """Reserve `count` slots if they are free and no request is before this one; False: use `ask`.
 
-        Who holds more of the slots does not wait before.
+        A share that holds more slots is not before one that holds fewer.
         """
         if self._queue and (share is None or share.held >= min(each.held() for each in self._queue)):
             return False
@@ -141,12 +141,12 @@ class Budget:
         return slot
 
     def cancel(self, count: int) -> None:
-        """Give up `count` reserved slots that were not drawn, and serve those who wait."""
+        """Give up `count` reserved slots that were not drawn, and serve waiting requests."""
         self._unreserve(count)
         self._grant()
 
     def release(self, slot: Slot) -> None:
-        """Give a slot back and serve those who wait."""
+        """Give a slot back and serve waiting requests."""
         slot.release()
         self._grant()
 
@@ -156,7 +156,7 @@ class Budget:
 
     def _check(self, count: int) -> None:
         if count > self._arena.slots:
-            raise ValueError(f"{count} slots asked of an arena of {self._arena.slots}")
+            raise ValueError(f"{count} slots requested of an arena of {self._arena.slots}")
 
     def _fits(self, count: int, share: BudgetShare | None) -> bool:
         kept = self.slots // KEPT_FREE if share is not None and share.held else 0
@@ -172,7 +172,7 @@ class Budget:
 
     def _grant(self) -> None:
         while self._queue:
-            # Of equals, the one that asked first.
+            # Of equals, the earliest.
             request = self._queue[0] if not self.shares else min(self._queue, key=Request.held)
             if not self._fits(request.count, request.share):
                 break
@@ -188,7 +188,7 @@ class BudgetShare(Budget):
     """One user's part of a budget that several share.
 
     All of them draw on the same slots. Who holds fewer is served first, and a part of the slots
-    (`KEPT_FREE`) is for those who hold none: so a user whose slots do not come back keeps nobody out.
+    (`KEPT_FREE`) is for those who hold none: so a user whose slots do not come back keeps no other out.
     """
 
     def __init__(self, whole: Budget) -> None:
@@ -204,7 +204,7 @@ class BudgetShare(Budget):
 
     @property
     def free(self) -> int:
-        """How many slots of the whole nobody holds or has reserved."""
+        """How many slots of the whole are neither held nor reserved."""
         return self._whole.free
 
     def reserve_now(self, count: int, share: BudgetShare | None = None) -> bool:

@@ -1,17 +1,17 @@
-"""How many source connections to use at once, and how much each asks for.
+"""How many source connections to use at once, and how much each requests.
 
 Rules of the tuner (azcopy's concurrency tuner and aws-c-s3's back-off are the precedents):
 
 1. Start with one connection for each blob: within a machine room it is as fast as most targets. Growing is
    quick, and shrinking wastes connections already made.
-2. While those who hash and send wait for bytes, and connections are what is lacking, double; quadruple after
+2. While hashing and sending wait for bytes, and connections are what is lacking, double; quadruple after
    a step that scaled as it should. Beyond four, keep the step only when throughput rose by at least half of
    what perfect scaling would give, or by a fifth in the mean of two observations; otherwise go back and stay.
-3. When the target is the bottleneck (bytes wait for it, and nobody for bytes, twice in a row), use one
+3. When the target is the bottleneck (bytes wait for it, and no blob for bytes, twice in a row), use one
    connection less. More of them would only fill memory.
 4. Fewer when the source refuses (429, 503) or resets: by as many as were refused, by half at most.
-5. While it stays, try one step up again from time to time: networks change. A source that has refused is
-   asked for one connection more at a time.
+5. While it stays, try one step up again from time to time: networks change. A source that has refused gets
+   one connection more at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from crossdock.transfer.budget import Budget
 UNJUDGED = 4  # that many connections need no proof; hf_xet and azcopy start with 4
 MOST = 32  # per host; azcopy uses 32 to 300 against storage made for it
 STARVING = 0.25  # share of the time that a blob waits for bytes, from which on the source is what limits
-HELD = 0.5  # share of the time that nothing is asked for because bytes wait, from which on the target does
+HELD = 0.5  # share of the time that nothing is requested because bytes wait, from which on the target does
 GAIN = 0.2  # azcopy: share of perfect scaling below which a step is not kept
 CLEAR = 0.5  # share of it, and of the time that is waited, which no accident of one period explains
 PERFECT = 0.8  # share of it from which on a source is taken to give each connection as much as the first
@@ -41,14 +41,14 @@ LONG_PERIOD_S = 0.2  # of an observation at most
 SETTLE_TRIPS = 4  # first-byte times that new connections get before they are judged
 LEAST_PART = 4 << 20  # smaller parts cost more requests than they save memory
 LEAST_TAIL = 1 << 20  # of the last parts, which shrink so that all connections end together
-MOST_NEAR = 16 << 20  # of a part where latency is not what asks for large ones
+MOST_NEAR = 16 << 20  # of a part where latency does not call for larger ones
 NEAR_WINDOW = 32 << 20  # of all parts there, when several land at once for one blob: it stays in a cache
 PART_S = 0.1  # that a part takes at least, within the two: it costs some 0.5 ms of CPU
 TAIL_S = 0.02  # that a part takes at least towards the end
 LANDED_SLOTS = 2  # of one blob where the source is near: one to be hashed next, one behind it
 TRIPS_PER_PART = 4  # part = 4 × latency × rate: a fifth of the time at most is spent waiting
 SMOOTHING = 0.2
-ANSWERS = 16  # the fastest of the last ones tells the latency; the others waited for this process as well
+RESPONSES = 16  # the fastest of the last ones shows the latency; the others waited for this process, too
 
 
 class Observation(Struct, frozen=True):
@@ -57,7 +57,7 @@ class Observation(Struct, frozen=True):
     bytes_per_s: float
     lacking: bool  # someone waited for a connection
     starving: float  # share that waited for bytes to hash and send
-    held: float  # share that asked for nothing because enough was here
+    held: float  # share that requested nothing because enough was here
     refused: int  # requests that were refused for load, or whose connection broke
 
 
@@ -177,9 +177,9 @@ class Gauge:
 
 
 class Permits:
-    """Leave to use a source connection: at most `tuner.limit` at once, to whoever is nearest to starving.
+    """Permits to use a source connection, at most `tuner.limit` at once; a starving blob is first.
 
-    `fixed` connections switch the tuner off. `part_size` gives what one request asks for.
+    `fixed` connections switch the tuner off. `part_size` is the size of one request.
     """
 
     def __init__(self, budget: Budget, *, fixed: int | None = None, part_size: int | None = None) -> None:
@@ -189,23 +189,23 @@ class Permits:
         self._fixed = min(fixed or 1, self._most)
         self._part_size = part_size
         self._used = 0
-        self._idle = 0  # of those: of holders that ask nothing of the source now
+        self._idle = 0  # of those: their holders request nothing of the source now
         self._parked: list[tuple[Callable[[], int], asyncio.Future[None]]] = []
         self._waiting: deque[tuple[Callable[[], int], asyncio.Future[None]]] = deque()
         self._bytes = 0
         self._refused = 0
         self._lacking = False
         self._is_starving = False  # in the last period
-        self._first_bytes: deque[float] = deque(maxlen=ANSWERS)
+        self._first_bytes: deque[float] = deque(maxlen=RESPONSES)
         self._rate = 0.0  # of one connection
         self.starving = Gauge()  # blobs that wait for bytes to hash
-        self.held = Gauge()  # blobs that ask for nothing because enough is here
+        self.held = Gauge()  # blobs that request nothing because enough is here
         self._blobs = Gauge()
         self._watchers: set[Callable[[float], None]] = set()
 
     @property
     def is_fixed(self) -> bool:
-        """The number was chosen by the caller: nobody may use a source connection without leave."""
+        """The number was chosen by the caller: no source connection may be used without a permit."""
         return self._tuner is None
 
     @property
@@ -234,7 +234,7 @@ class Permits:
         return max(slot, min(wanted, most) // slot * slot)
 
     def part_of(self, left: int) -> int:
-        """Bytes of the next request, of `left` that its blob has still to ask for: less towards the end."""
+        """Bytes of the next request, of `left` that its blob has still to request: fewer towards the end."""
         size = self.part_size
         if self._part_size is None and left < size * self.share:
             slot = self._budget.slot_size
@@ -244,10 +244,10 @@ class Permits:
 
     @property
     def enough(self) -> int:
-        """Bytes of one blob that may wait to be hashed while more of it is asked for.
+        """Bytes of one blob that may wait to be hashed while more of it is requested.
 
-        What comes in the time of an answer; a whole round of its parts where the source limits, because parts
-        that were asked for together come together.
+        As many as come within one round trip; a whole round of its parts where the source limits, because
+        parts that were requested together come together.
         """
         least = min(LEAST_PART, self._budget.slots * self._budget.slot_size // 8)
         return max(least, self.part_size * self.share // (1 if self._is_starving else TRIPS_PER_PART))
@@ -256,7 +256,7 @@ class Permits:
     def landed(self) -> int:
         """Bytes of one blob that may wait to be hashed while more of it lands at the frontier.
 
-        What comes in the time of some answers, so that none is waited for; as much as for `enough` where
+        As many as come within some round trips, so that there is no wait for one; as for `enough` where
         other connections bring bytes behind the frontier.
         """
         if self.share > 1:
@@ -269,13 +269,13 @@ class Permits:
         """How many of the connections are those of one blob."""
         return max(1, self.limit // max(1, len(self._watchers)))
 
-    def enter(self, watcher: Callable[[float], None]) -> None:
-        """A blob begins. `watcher` is called with the loop's time a few times a second until `leave`."""
+    def watch_blob(self, watcher: Callable[[float], None]) -> None:
+        """A blob begins. `watcher` is called with the loop's time a few times a second until `unwatch`."""
         self._watchers.add(watcher)
         self._blobs.change(1)
         self._serve()
 
-    def leave(self, watcher: Callable[[float], None]) -> None:
+    def unwatch(self, watcher: Callable[[float], None]) -> None:
         """The blob has ended. Nothing if it had not begun."""
         if watcher in self._watchers:
             self._watchers.remove(watcher)
@@ -288,7 +288,7 @@ class Permits:
             self._grant()
 
     async def acquire(self, ahead: Callable[[], int]) -> None:
-        """Wait for leave. `ahead` tells how many bytes beyond its frontier the asker has already."""
+        """Take a permit, or wait for one. `ahead`: how many bytes beyond its frontier the caller has."""
         if self.acquire_now():
             return
         self._lacking = True
@@ -305,7 +305,7 @@ class Permits:
             raise
 
     def acquire_now(self) -> bool:
-        """Take a leave that nobody waits for, if there is one."""
+        """Take a permit if one is free and no other caller waits."""
         if self._used >= self.limit or self._waiting:
             return False
         self._used += 1
@@ -313,7 +313,7 @@ class Permits:
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """A holder asks nothing of the source meanwhile."""
+        """In the block, a holder requests nothing of the source."""
         self._idle += 1
         self._grant()
         try:
@@ -322,10 +322,10 @@ class Permits:
             self._idle -= 1
 
     async def resume(self, ahead: Callable[[], int]) -> None:
-        """A holder that was refused waits until fewer than `limit` ask the source; the most behind is first.
+        """A holder that was refused waits until fewer than `limit` use the source; the most behind is first.
 
-        It keeps its leave, for it has slots. Those who hold leave and wait for slots do not count: so one can
-        always go on.
+        It keeps its permit, for it has slots. Holders that wait for slots do not count: so one can always
+        continue.
         """
         if self._used - self._idle <= self.limit:
             return
@@ -342,12 +342,12 @@ class Permits:
             raise
 
     def release(self) -> None:
-        """Give the leave back."""
+        """Give the permit back."""
         self._used -= 1
         self._grant()
 
     def _grant(self) -> None:
-        """Serve those who wait: first those who hold leave already."""
+        """Serve waiting callers: first those that hold a permit already."""
         while self._parked and self._used - self._idle < self.limit:
             entry = min(self._parked, key=lambda entry: entry[0]())
             self._parked.remove(entry)
@@ -365,13 +365,13 @@ class Permits:
         """`count` bytes came from the source."""
         self._bytes += count
 
-    def answered(self, seconds: float) -> None:
-        """The head of an answer came after `seconds`."""
+    def responded(self, seconds: float) -> None:
+        """The head of a response came after `seconds`."""
         self._first_bytes.append(seconds)
 
     @property
     def first_byte_s(self) -> float:
-        """Seconds from a request to its answer, 0 before the first."""
+        """Seconds from a request to its response, 0 before the first."""
         return min(self._first_bytes, default=0.0)
 
     def finished(self, count: int, seconds: float) -> None:

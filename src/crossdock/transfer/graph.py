@@ -47,7 +47,7 @@ Kind = Literal["blob", "manifest"]
 
 
 class Graph:
-    """What is below the roots of one copy: the image, and what refers to it."""
+    """Everything below the roots of one copy: the image, and the manifests that refer to it."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Graph:
             self._check_size(blob)
         work += [self._once("blob", blob, partial(self._blobs.copy, blob)) for blob in wanted]
         await run_together(work)
-        return descriptor, not self._blobs.brought(blobs)
+        return descriptor, not self._blobs.copied_any(blobs)
 
     async def push(
         self, descriptor: Descriptor, data: bytes, tag: str | None, shown: str, *, refers: bool = False
@@ -134,11 +134,11 @@ class Graph:
     # -- manifests whose referrers are to be copied ------------------------------------------------------
 
     def note_subject(self, manifest: Descriptor) -> None:
-        """The target has the manifest, or will have it: what refers to it is to be looked for."""
+        """The target has the manifest, or will have it: its referrers are to be copied."""
         self._subjects.append(manifest)
 
     def forget_subject(self, manifest: Descriptor) -> None:
-        """It was not copied: nothing that refers to it is looked for."""
+        """It was not copied: its referrers are not looked for."""
         self._subjects = [each for each in self._subjects if each.digest != manifest.digest]
 
     def take_subjects(self) -> list[Descriptor]:
@@ -188,10 +188,10 @@ class Graph:
             advice = advice_on_missing(descriptor, chosen=bool(self._request.platforms))
             raise error.replace(advice=advice) from error.cause
 
-    # -- what the target only promised to have -----------------------------------------------------------
+    # -- content that the target only promised to have ---------------------------------------------------
 
     async def _copy_promised(self, descriptor: Descriptor, data: bytes, error: RegistryError) -> bool:
-        """Copy what the target reported as present and now misses; False: it reported nothing."""
+        """Copy content that the target reported as present and now misses; False: there is none."""
         missed = error.digests
         if "MANIFEST_INVALID" in error.codes and not missed:
             return False  # it says nothing about blobs
@@ -199,7 +199,7 @@ class Graph:
         if any(layer.urls for layer in manifest.layers):
             return False  # registries refuse such layers in the same words
         manifests, blobs = _split(manifest)
-        copied = await self._blobs.bring_promised(blobs, missed)
+        copied = await self._blobs.copy_promised(blobs, missed)
         for below in manifests:
             if below.digest in self._promised and (not missed or str(below.digest) in missed):
                 del self._promised[below.digest]

@@ -2,16 +2,16 @@
 
 Rules:
 
-1. A blob has at most one job here: its buffers are hashed in order, and what waits is bounded by the blobs in
+1. A blob has at most one job here: its buffers are hashed in order, and the queue is bounded by the blobs in
    flight.
-2. The thread takes what is ready, at most as many jobs as the kernel hashes in turn. It never waits for more.
-3. `HashingService.update` returns or raises only when nobody reads the buffers any more. A cancelled one that
+2. The thread takes the jobs that are ready, at most as many as the kernel hashes in turn. It never waits.
+3. `HashingService.update` returns or raises only when the buffers are no longer read. A cancelled one that
    has not been begun is taken out of the queue; one that has been is waited for, a few milliseconds. So the
    caller may release the slots in any case.
 
 One thread, not one for each core: with 8 layers on 2 cores a second one took up to 8 % more CPU in three
-races and was no faster. What waits while the thread is busy fills the lanes: there, seven of ten calls took
-four.
+races and was no faster. Jobs that wait while the thread is busy fill the lanes: there, seven of ten calls
+took four.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Job:
         self.verifier = verifier
         self.buffers = buffers
         self.error: BaseException | None = None
-        self.is_over = False  # nobody reads the buffers any more; set by the loop's thread only
+        self.is_over = False  # the buffers are no longer read; set by the loop's thread only
         self.waiter: asyncio.Future[None] | None = None
 
 
@@ -53,9 +53,9 @@ class HashingService:
         self._thread: threading.Thread | None = None
 
     async def update(self, verifier: BlobVerifier, *buffers: memoryview) -> None:
-        """`verifier.update` of each, off the event loop unless they are small. Raises what that raises.
+        """`verifier.update` of each, off the event loop unless they are small. Raises as that does.
 
-        When it returns or raises, cancelled or not, nobody reads the buffers any more. Raises ValueError
+        When it returns or raises, cancelled or not, the buffers are no longer read. Raises ValueError
         when others of the same verifier are here.
         """
         if verifier in self._busy:
@@ -136,7 +136,7 @@ class HashingService:
                 self._loop.call_soon_threadsafe(self._settle, jobs, _update(jobs))
 
     def _take(self) -> list[_Job]:
-        """What is ready, as much as is hashed in turn."""
+        """The jobs that are ready, as many as are hashed in turn."""
         jobs: list[_Job] = []
         try:
             while len(jobs) < SHA256_LANES:
@@ -147,7 +147,7 @@ class HashingService:
 
 
 def _update(jobs: Sequence[_Job]) -> Sequence[BaseException | None]:
-    """What each job raised. Nothing ends the thread: a job without an outcome would be awaited for ever."""
+    """The error of each job. Nothing ends the thread: a job without an outcome would be awaited for ever."""
     outcomes: list[BaseException | None] = [None] * len(jobs)
     try:
         for turn in range(max(len(job.buffers) for job in jobs)):

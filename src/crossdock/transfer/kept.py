@@ -11,10 +11,10 @@ MOST_BYTES = 32 << 20  # of manifests; those over it are fetched again for each 
 
 
 class KeptSource:
-    """A `Source` over another that remembers manifests and what is attached to them, but no blobs."""
+    """A `Source` over another that remembers manifests and their referrers, but no blobs."""
 
     def __init__(self, source: Source, root: Descriptor) -> None:
-        """`root` is what the source was resolved to."""
+        """`root` is the manifest that the source was resolved to."""
         self._source = source
         self._root = root
         self._manifests: dict[Digest, bytes] = {}

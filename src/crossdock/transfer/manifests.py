@@ -41,7 +41,7 @@ class Manifests:
             return data
 
     async def find(self, name: str, shown: str) -> bytes | None:
-        """What the target has under a tag or digest; errors call it `shown`. # network"""
+        """The target's manifest under a tag or digest; errors call it `shown`. # network"""
         with during("resolve", "target", shown):
             async with self._places:
                 data = await self._target.target.find_manifest(name)  # network

@@ -19,7 +19,7 @@ from crossdock.transfer.steps import during
 async def resolve(
     source: Source, reference: str, name: str, digest: str | None, doing: str = "copy"
 ) -> Descriptor:
-    """What `name`, a tag or digest, means at the source; with `digest` it must be that. # network
+    """The manifest that `name`, a tag or digest, means at the source; a given `digest` must agree. # network
 
     Errors call it `reference`. Raises `DigestMismatch` when tag and digest do not agree.
     """
@@ -43,9 +43,9 @@ async def fetch_named(
     named: Descriptor,
     resolve_again: Callable[[], Awaitable[Descriptor]],
 ) -> tuple[Descriptor, bytes]:
-    """The manifest of `named`; if it is gone, of what its name means by now. # network
+    """The manifest of `named`; if it is gone, the one that its name means by now. # network
 
-    The tag may have moved since, or a stale HEAD may have named what is no longer there.
+    The tag may have moved since, or a stale HEAD may have named a manifest that is gone.
     """
     try:
         return named, await fetch(named)

@@ -1,6 +1,6 @@
 """A part: one byte range on its way, and the slots its bytes land in.
 
-A part is a `content.ByteSink`. A ranged part has all its slots reserved before it is asked for, and draws
+A part is a `content.ByteSink`. A ranged part has all its slots reserved before it is requested, and draws
 each when the first byte for it comes. A part that turned into a stream (the source ignores ranges) reserves
 one by one beyond that, and makes the source wait when there is none. Any part makes it wait before a slot
 that its reader has no use for yet.
@@ -22,12 +22,12 @@ class Part:
     """Bytes ``start``..``stop`` of a blob. ``position`` is the first offset that has not arrived."""
 
     __slots__ = (
-        "_asked",
         "_began",
         "_budget",
         "_discard",
         "_is_wanted",
         "_on_bytes",
+        "_pending",
         "_reserved",
         "_scratch",
         "body",
@@ -58,7 +58,7 @@ class Part:
         self.is_stream = False
         self.opening: asyncio.Task[Body] | None = None
         self.body: Body | None = None
-        self.next_body: Body | None = None  # goes on where `body` is, once that was closed
+        self.next_body: Body | None = None  # continues where `body` is, once that was closed
         self.rescued = False
         self.waited_s = 0.0  # of the time that `body` has had, in which its next slot was not wanted
         self._began = (start, 0.0)  # position and time at which `body` began
@@ -68,7 +68,7 @@ class Part:
         self._is_wanted = is_wanted
         self._discard = 0
         self._scratch: bytearray | None = None
-        self._asked: Request | None = None
+        self._pending: Request | None = None
 
     # -- as a sink ---------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ class Part:
             if self._scratch is None:
                 self._scratch = bytearray(DISCARD_SIZE)
             return memoryview(self._scratch)[: min(self._discard, DISCARD_SIZE)]
-        if self.position == self.stop:  # cut, and what the body has beyond is not wanted
+        if self.position == self.stop:  # cut: the rest of the body is not wanted
             return None
         size = self._budget.slot_size
         number, offset = divmod(self.position - self.start, size)
@@ -109,8 +109,8 @@ class Part:
         self.waited_s = 0.0
         self._began = (self.position, asyncio.get_running_loop().time())
 
-    def go_on_with(self, body: Body) -> None:
-        """Give up the answer that is too slow; its reader takes `body` instead, at the first missing byte."""
+    def take_over(self, body: Body) -> None:
+        """Drop the response that is too slow; the reader continues with `body`, at the first missing byte."""
         self.next_body = body
         if self.body is not None:
             self.body.close()
@@ -125,7 +125,7 @@ class Part:
     def splits_at(self) -> int:
         """Where a second connection could take over: between two slots, at half of what is left or before.
 
-        At `stop` when there is nothing to be taken over: what bytes may be landing in stays whole.
+        At `stop` when there is nothing to take over: the slot that bytes may be landing in stays whole.
         """
         size = self._budget.slot_size
         middle = (self.position + self.stop) // 2
@@ -164,9 +164,9 @@ class Part:
         if self.body is not None:
             self.body.close()
             self.body = None
-        if self._asked is not None:
-            self._budget.withdraw(self._asked)
-            self._asked = None
+        if self._pending is not None:
+            self._budget.withdraw(self._pending)
+            self._pending = None
         slots, self.slots = self.slots, {}
         for slot in slots.values():
             self._budget.release(slot)
@@ -176,17 +176,17 @@ class Part:
     def _reserve_more(self) -> bool:
         """Whether the next slot is reserved now; if not, the body is resumed once it is."""
         assert self.is_stream, "a ranged part has reserved every slot it needs"
-        if self._asked is not None:
+        if self._pending is not None:
             return False
         if self._budget.reserve_now(1):
             self._reserved += 1
             return True
 
         def granted() -> None:
-            self._asked = None
+            self._pending = None
             self._reserved += 1
             if self.body is not None:
                 self.body.resume()
 
-        self._asked = self._budget.ask(1, granted)
+        self._pending = self._budget.ask(1, granted)
         return False

@@ -1,4 +1,4 @@
-"""How often a source is asked again for the same bytes, and after how long."""
+"""How often a request for the same bytes is retried, and after how long."""
 
 from __future__ import annotations
 

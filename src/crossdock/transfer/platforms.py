@@ -40,6 +40,7 @@ from crossdock.oci.manifest import Manifest
 from crossdock.oci.mediatype import is_manifest
 from crossdock.oci.platform import Platform, matches
 from crossdock.reading import read_manifest
+from crossdock.transfer.sinks import MemorySink
 from crossdock.transfer.steps import during
 from crossdock.verify import size_note, verify_bytes
 
@@ -264,26 +265,12 @@ async def _read_blob(blob: Descriptor, source: Source) -> bytes:
     """A small blob whole."""
     if blob.size > CONFIG_LIMIT:
         raise ContentError(f"config {blob.digest} has {blob.size} bytes, more than {CONFIG_LIMIT}")
-    sink = _Memory(blob.size)
+    sink = MemorySink(memoryview(bytearray(blob.size)))
     body: Body = await source.blob(blob).open(0, blob.size)  # network
     try:
         await body.receive(sink)  # network
     finally:
         body.close()
-    data = bytes(sink.data)
+    data = bytes(sink.view)
     verify_bytes(data, blob)
     return data
-
-
-class _Memory:
-    """A sink of known size."""
-
-    def __init__(self, size: int) -> None:
-        self.data = bytearray(size)
-        self._filled = 0
-
-    def get_buffer(self) -> memoryview | None:
-        return memoryview(self.data)[self._filled :]
-
-    def received(self, count: int) -> None:
-        self._filled += count

@@ -2,19 +2,19 @@
 
 Rules:
 
-1. The first range is the probe. Nothing else is asked before its answer's head is there (R1).
-2. An answer with the whole blob turns the first part into the one stream. When a later part gets the whole
+1. The first range is the probe. Nothing else is requested before the head of its response is here (R1).
+2. A response with the whole blob turns the first part into the one stream. When a later part gets the whole
    blob, everything beyond the frontier is dropped and read again as one stream; it is never written at the
    part's offset (R9).
 3. A part holds its connection permit from before its slots are reserved until its last byte, failures
-   included. So whoever holds slots that are not full can always go on (see `budget.py`).
-4. A part that breaks is asked again from its own first missing byte (R10), without ``If-Range`` (R12).
-5. A part at the frontier that is far slower than the others, or silent, is asked for a second time from where
-   it is, on another connection, which goes on in its place (`slowness.py`).
+   included. So a holder of slots that are not full can always continue (see `budget.py`).
+4. A part that breaks is requested again from its own first missing byte (R10), without ``If-Range`` (R12).
+5. A part at the frontier that is far slower than the others, or silent, is requested a second time from its
+   first missing byte on another connection, which takes over (`slowness.py`).
 6. A part at the frontier makes the source wait while enough of its bytes wait to be hashed. Those on their
    way stay in the kernel, and few slots are touched: fresh memory and cold memory cost more than waiting.
-7. When nothing is left to ask for and connections are, the part with the largest rest is cut in two, and the
-   second half asked for on another one. The first answer is given up where it was cut.
+7. When nothing is left to request and connections are idle, the part with the largest rest is cut in two, and
+   the second half is requested on another one. The first response is dropped at the cut.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PIECES_AT_ONCE = 4  # hashed in one turn when they are here: each turn wakes two
 
 
 class Supply(Struct, frozen=True):
-    """What all readers of a process share."""
+    """Memory and source connections, shared by all readers of a process."""
 
     budget: Budget
     permits: Permits  # source connections
@@ -55,7 +55,7 @@ class Supply(Struct, frozen=True):
 
 
 class Piece(Struct, frozen=True):
-    """Contiguous bytes inside one slot. Whoever has the piece gives it to `Supply.release` in the end."""
+    """Contiguous bytes inside one slot. Its last owner gives it to `Supply.release`."""
 
     offset: int
     view: memoryview
@@ -70,14 +70,14 @@ class Piece(Struct, frozen=True):
 
 
 class RangesIgnored(Exception):
-    """A later part was answered with the whole blob."""
+    """The response to a later part is the whole blob."""
 
 
 class RangedReader:
     """Bytes ``start``..``size`` of a blob in order.
 
-    ``boundary``: no piece crosses a multiple of it. ``limit``: nothing from there on is asked for until
-    `allow` moves it; a source that ignores ranges does not keep to it.
+    ``boundary``: no piece crosses a multiple of it. ``limit``: nothing from there on is requested until
+    `allow` moves it; a source that ignores ranges does not heed it.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class RangedReader:
         self._wake: asyncio.Future[None] | None = None
         self._held: asyncio.Future[None] | None = None
         self._paused: tuple[Part, float] | None = None  # and since when
-        self._is_held = False  # as the permits were told
+        self._is_held = False  # as counted by the permits
         self._is_fed = False  # bytes waited for the consumer since it last waited for them
         self._tasks: set[asyncio.Task[None]] = set()
         self._issuer: asyncio.Task[None] | None = None
@@ -119,11 +119,11 @@ class RangedReader:
     async def next_pieces(self) -> list[Piece]:
         """The next bytes, as far as they are here, at most `PIECES_AT_ONCE`; empty after the last.
 
-        Nothing follows a multiple of the boundary. Raises what ended the reading.
+        Nothing follows a multiple of the boundary. Raises the error that ended the reading.
         """
         if self._issuer is None:
             self._issuer = self._spawn(self._issue())
-            self._supply.permits.enter(self._look)
+            self._supply.permits.watch_blob(self._look)
         while True:
             if self._given == self._size:
                 return []
@@ -133,7 +133,7 @@ class RangedReader:
                 if piece.stop == self._size or (self._boundary and piece.stop % self._boundary == 0):
                     break
             if pieces:
-                self._go_on()
+                self._resume_paused()
                 return pieces
             if isinstance(self._failure, RangesIgnored):
                 await self._fall_back()
@@ -142,13 +142,13 @@ class RangedReader:
             await self._starve()
 
     def allow(self, limit: int | None) -> None:
-        """Bytes before `limit` may be asked for; None: all."""
+        """Bytes before `limit` may be requested; None: all."""
         self._limit = self._size if limit is None else max(limit, self._limit)
-        self._let_go()
+        self._release_hold()
 
     async def close(self) -> None:
         """End every request and give back every slot. Safe at any time."""
-        self._supply.permits.leave(self._look)
+        self._supply.permits.unwatch(self._look)
         try:
             await stop(*self._tasks)
         finally:
@@ -189,7 +189,7 @@ class RangedReader:
     def _passed(self, part: Part, given: int) -> None:
         """The consumer has everything before `given`."""
         self._given = given
-        self._let_go()
+        self._release_hold()
         if given == part.stop:
             self._parts.popleft()
 
@@ -197,7 +197,7 @@ class RangedReader:
         """Wait until the bytes that are wanted next are here, or reading has failed."""
         self._wake = asyncio.get_running_loop().create_future()
         self._is_fed = False
-        self._let_go()
+        self._release_hold()
         try:
             with self._supply.permits.starving.one_more():
                 await self._wake
@@ -210,7 +210,7 @@ class RangedReader:
         return self._frontier - self._given
 
     def _is_wanted(self, part: Part) -> bool:
-        """Rule 6: whether `part` may fill one more slot now. If not, `_go_on` resumes it."""
+        """Rule 6: whether `part` may fill one more slot now. If not, `_resume_paused` resumes it."""
         if not self._is_frontier(part) or self._waiting <= self._supply.permits.landed:
             return True
         if self._paused is None:
@@ -219,7 +219,7 @@ class RangedReader:
             self._tell_held()
         return False
 
-    def _go_on(self) -> None:
+    def _resume_paused(self) -> None:
         """Resume the part that waits, if the consumer has taken enough."""
         if self._paused is None or self._waiting > self._supply.permits.landed:
             return
@@ -235,7 +235,7 @@ class RangedReader:
             self._frontier = part.position
         if part.position == part.stop:
             self._pass_finished_parts()
-            self._let_go()
+            self._release_hold()
             if part.body is not None and part.body.stop > part.stop:
                 asyncio.get_running_loop().call_soon(part.body.close)  # cut; not from within its own callback
         if self._frontier >= self._wanted:
@@ -266,11 +266,11 @@ class RangedReader:
             self._wake_up()
 
     def _ahead(self) -> int:
-        """Bytes asked for or here that the consumer has not taken yet."""
+        """Bytes requested or here that the consumer has not taken yet."""
         return self._parts[-1].stop - self._given if self._parts else 0
 
     async def _issue(self) -> None:
-        """Ask for ranges, lowest first, as fast as permits and slots allow."""
+        """Request ranges, lowest first, as fast as permits and slots allow."""
         supply = self._supply
         while not self._is_stream and self._next < self._size:
             if self._is_enough():
@@ -293,14 +293,14 @@ class RangedReader:
                 await self._probed.wait()
 
     def _is_enough(self) -> bool:
-        """Whether the target has to take bytes before more of them are of use."""
+        """Whether the consumer has to take bytes before more are of use."""
         if self._next >= self._limit:
             return True
         if self._is_fed and self._supply.permits.share == 1 and self._parts:
             return self._parts[-1].position < self._parts[-1].stop
         return self._waiting > self._supply.permits.enough
 
-    def _let_go(self) -> None:
+    def _release_hold(self) -> None:
         if self._held is not None and not self._held.done() and not self._is_enough():
             self._held.set_result(None)
 
@@ -324,7 +324,7 @@ class RangedReader:
         self._spawn(self._read(part)).add_done_callback(lambda task: self._supply.permits.release())
 
     async def _read(self, part: Part) -> None:
-        """Fill the part, asking again where it broke."""
+        """Fill the part, with retries from where it broke."""
         patience = Patience(self._supply.network)
         while part.position < part.stop:
             before = part.position
@@ -339,16 +339,16 @@ class RangedReader:
                 await self._supply.permits.resume(lambda: part.position - self._given)
 
     async def _read_once(self, part: Part) -> None:
-        asked = time.monotonic()  # finer than the loop's clock, which stands still within a turn
+        requested = time.monotonic()  # finer than the loop's clock, which stands still within a turn
         before = part.position
         body = await self._open(part)
-        self._supply.permits.answered(time.monotonic() - asked)
+        self._supply.permits.responded(time.monotonic() - requested)
         try:
             self._on_requested(body.stop - body.start)
             if body.start > part.position or body.stop < part.stop:
                 raise ProtocolError(
-                    f"asked for bytes {part.position}-{part.stop - 1}, "
-                    f"was offered {body.start}-{body.stop - 1}"
+                    f"requested bytes {part.position}-{part.stop - 1}, "
+                    f"the response has {body.start}-{body.stop - 1}"
                 )
             if body.stop > part.stop:
                 if self._probed.is_set():
@@ -378,7 +378,7 @@ class RangedReader:
                 part.next_body = None
 
     async def _open(self, part: Part) -> Body:
-        """The answer to a request for what the part lacks, or the one that a rescue got first. # network"""
+        """The response with the bytes that the part lacks, or the one that a rescue got first. # network"""
         part.opening = asyncio.ensure_future(self._source.open(part.position, part.stop))
         try:
             return await part.opening
@@ -430,20 +430,20 @@ class RangedReader:
             self._spawn(self._rescue(part))
 
     async def _rescue(self, part: Part) -> None:
-        """Ask for the rest of the part a second time; the first to have the next byte goes on."""
+        """Request the rest of the part a second time; the first response with the next byte is kept."""
         try:
             body = await self._source.open(part.position, part.stop)  # network
         except CrossdockError:
-            return  # the connection at work goes on, and is asked again when it breaks
+            return  # the first connection continues, and is retried when it breaks
         self._on_requested(body.stop - body.start)
         is_needed = part.body is not None or part.opening is not None
         if is_needed and body.start <= part.position < part.stop == body.stop:
-            part.go_on_with(body)
+            part.take_over(body)
         else:
             body.close()
 
     def _stream_from(self, part: Part, end: int) -> None:
-        """`part` takes everything from its position on; no other range will be asked."""
+        """`part` takes everything from its position on; no other range will be requested."""
         self._is_stream = True
         part.become_stream(end)
 

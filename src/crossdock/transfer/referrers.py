@@ -2,14 +2,15 @@
 
 Rules:
 
-1. Everything attached is at the target before the tag is: who verifies what a tag means finds the signature.
-   The manifest itself is there before, since some registries take no referrer of what they lack.
+1. Everything attached is at the target before the tag is: a verifier of the tag finds the signature. The
+   manifest itself is there before, since some registries refuse referrers of a manifest that they lack.
 2. Found are referrers (API or fallback list) of every manifest of the copy, and tags made of their digests,
    level by level: a signature of an SBOM comes after the SBOM.
-3. A target's list of referrers is asked for where the source has some. What it lists and has is not copied.
-4. What cannot be looked for is warned of, and so is what is broken at the source or refused by the target:
-   one bad signature must not keep an image from being copied. When referrers were asked for by name, the
-   copy fails and the tag is not written. An entry of a list whose manifest is gone is always a warning.
+3. The target's list of referrers is requested where the source has some. Referrers that it lists and has are
+   not copied.
+4. Referrers that cannot be queried are a warning, and so are those broken at the source or refused by the
+   target: one bad signature must not keep an image from being copied. When referrers were requested by name,
+   the copy fails and the tag is not written. An entry of a list whose manifest is gone is always a warning.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class _ReferrersCopy:
         self._found = 0
 
     async def _find(self, subject: Descriptor) -> tuple[list[Descriptor], list[str]]:
-        """What is attached at the source. Raises `CopyError`. # network"""
+        """The referrers and tags attached at the source. Raises `CopyError`. # network"""
         shown = f"{self._source.name}@{subject.digest}"
         try:
             with during("look for referrers of", "source", shown):
@@ -157,7 +158,7 @@ class _ReferrersCopy:
         await run_together([*work, *(self._copy_tag(tag) for tag in tags)])
 
     async def _listed(self, subject: Descriptor) -> set[Digest]:
-        """What the target lists, as far as it may be seen: it only saves work. # network"""
+        """Those that the target lists, as far as it permits: it only saves work. # network"""
         try:
             with during("list referrers of", "target", f"{self._target.name}@{subject.digest}"):
                 async with self._lookups:
@@ -185,7 +186,7 @@ class _ReferrersCopy:
         await self._copy(named, tag, self._copy_attached_tag(named, tag))
 
     async def _copy(self, found: Descriptor, what: str, copying: Awaitable[bool]) -> None:
-        """Await `copying`, which copies what the source has as `found` and returns whether it was pushed."""
+        """Await `copying`, which copies `found` and returns whether it was pushed."""
         try:
             pushed = await copying
         except CopyError as error:
@@ -239,7 +240,7 @@ class _ReferrersCopy:
 
 
 def is_final(error: CopyError) -> bool:
-    """Whether content or an answer is at fault: no connection, rate limit, or trouble of this machine."""
+    """Whether content or a response is at fault, and not a connection, a rate limit or this machine."""
     cause = root_cause(error)
     if isinstance(cause, DigestMismatch | SizeMismatch):
         return error.side == "source"  # at the target it damages what it is sent

@@ -1,4 +1,4 @@
-"""Reading back what a target has, after it was pushed and before a tag is written (``verify="reread"``)."""
+"""Reading content back from the target before a tag is written (``verify="reread"``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def reread_blob(blob: Descriptor, target: TargetSide, workshop: Workshop, 
         _readable(target).blob(blob),
         blob.size,
         workshop.supply,
-        on_requested=lambda count: None,  # what is counted is asked of the source
+        on_requested=lambda count: None,  # only requests to the source are counted
         on_retry=lambda error: tally.retried("target", "read back blob", str(error)),
     )
     with during("read back blob from", "target", f"{target.name}@{blob.digest}"):

@@ -1,16 +1,16 @@
-"""A large blob's upload that another process can go on with, should this one be killed.
+"""A large blob's upload that another process can resume, should this one be killed.
 
-One `Resumption` per blob on its way. It is the session's log: what the target acknowledges goes to the
-journal together with the digest's state there, before the next bytes are sent. When the blob begins, it finds
-what an earlier process left; when the blob fails, it decides whether the session stays.
+One `Resumption` per blob under way. It is the session's log: the offset that the target acknowledges goes to
+the journal together with the digest's state there, before the next bytes are sent. When the blob begins, it
+finds the session of an earlier process; when the blob fails, it decides whether the session is kept.
 
 Rules:
 
 1. The journal never fails a copy. Without it, or when another copy has the blob's row, the blob moves in a
    session of its own, which is dropped when that fails.
-2. What is taken up is believed only as far as the digest of the whole proves it. If that is wrong, at the
-   source's side or at the target's, session and states are forgotten before the blob is tried once more.
-3. Whoever cancels waits for the end of the chunk under way, for `CHUNK_END_S` at most: registries built on
+2. A resumed upload is believed only as far as the digest of the whole proves it. If that is wrong, at the
+   source's side or at the target's, session and states are forgotten before the one retry.
+3. A cancellation waits for the end of the chunk under way, for `CHUNK_END_S` at most: registries built on
    distribution 2 lose a session in mid-request (S2).
 """
 
@@ -41,23 +41,23 @@ if TYPE_CHECKING:
     from crossdock.kept.spool import Spool
     from crossdock.kept.uploads import UploadRecord
 
-CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; who cannot wait sends the signal again
+CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; a second signal does not wait
 BOUNDARY_STATES = 64  # digest states at the last boundaries, 16 of which a chunk has at most
-CHUNKS_AHEAD = 2  # of source bytes past the last acknowledgement: what a kill can cost
+CHUNKS_AHEAD = 2  # of source bytes past the last acknowledgement, at most lost by a kill
 
 
 class Resuming(Struct, frozen=True):
-    """Which blobs are sent so that they can be gone on with. Sizes are bytes."""
+    """Which uploads are resumable, and how. Sizes are in bytes."""
 
     above: int  # larger blobs, where the target permits
     chunk_size: int  # of one request
     journal: Journal | None = None
-    # The pure kernels hash a thousand times slower when the state is to be exported. Without states, what was
-    # sent is read and hashed again, and not sent.
+    # The pure kernels hash a thousand times slower when the state is to be exported. Without states, bytes
+    # that were sent are read and hashed again, and not sent.
     keeps_states: bool = BACKEND == "compiled"
     spool: Spool | None = None
     keeps: Callable[[], bool] = lambda: True
-    """Whether anybody will go on with a blob that fails now; asked then. If not, its session is dropped."""
+    """Called when a blob fails: whether a later run will resume it. If not, its session is dropped."""
 
     def warn_of_trouble(self, tally: Tally) -> None:
         """Report what went wrong with journal and spool since the last call."""
@@ -143,7 +143,7 @@ class Resumption:
         return self._session
 
     async def take_up(self) -> int:
-        """Go on with what an earlier process left. Returns the offset from which bytes are to be given."""
+        """Resume the session of an earlier process. Returns the offset from which bytes are to be given."""
         if self._session is None:
             return 0
         offset, word = await self._session.take_up()  # network
@@ -230,5 +230,5 @@ class Resumption:
 
 
 def _is_of_content(error: BaseException) -> bool:
-    """Whether what the session holds must be doubted, or the target wants none of it."""
+    """Whether the bytes in the session must be doubted, or the target refuses them."""
     return isinstance(root_cause(error), ContentError | UploadRejected) or is_wrong_content(error)

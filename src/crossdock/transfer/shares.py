@@ -1,7 +1,7 @@
 """Places that several owners share, so that a slow one cannot keep the others out.
 
-At most `most` places are held at once. When they are all held, who waits and holds fewest is next. An owner
-with fewer than `least` is let in whoever holds the others: its share does not depend on their speed. So there
+At most `most` places are held at once. When all are held, the waiting owner that holds fewest is next. An
+owner with fewer than `least` gets one in any case: its share does not depend on the speed of others. So there
 may be `least` places more for each owner; how many owners there are is bounded elsewhere.
 """
 
@@ -21,7 +21,7 @@ class Shares:
         self._least = least
         self._total = 0
         self._held: Counter[Hashable] = Counter()
-        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}  # those who came first are first
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}  # first come, first served
 
     @asynccontextmanager
     async def place(self, owner: Hashable) -> AsyncIterator[None]:

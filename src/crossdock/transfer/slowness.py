@@ -1,7 +1,7 @@
-"""When bytes are worth asking for a second time: a part at the frontier that is slow, and the end game.
+"""When bytes are worth a second request: a part at the frontier that is slow, and the end game.
 
 Everything behind the frontier waits in memory for it, so one slow connection in thirty decides the end. When
-nothing is left to ask for, the largest rest of a part decides it. Precedents: AWS guidance (retry the slowest
+nothing is left to request, the largest rest of a part decides it. Precedents: AWS guidance (retry the slowest
 requests hard, on a new connection), azcopy (chunkedFileWriter.go: ten times the mean part time), ollama (30 s
 without a byte), aria2 (splits what is left). Plain arithmetic, without a clock.
 """
@@ -17,9 +17,9 @@ LEAST_LEFT_S = 3.0  # a rest that comes within this is not worth a new connectio
 TIMES_MEDIAN = 2.0
 JUDGED_AFTER_S = 1.0  # slow start and a burst at the beginning say nothing
 KNOWN_PARTS = 3  # durations needed before one can be called slow
-EXTRA_SHARE = 0.05  # of the blob's bytes that may be asked for twice while they may still come
+EXTRA_SHARE = 0.05  # of the blob's bytes that may be requested twice while they may still come
 LEAST_SPLIT_S = 0.25  # a rest that comes within this is not worth a connection in the end game
-SPLIT_TRIPS = 4  # nor one that comes within so many answers
+SPLIT_TRIPS = 4  # nor one that comes within so many round trips
 
 
 class Slowness:
@@ -36,11 +36,11 @@ class Slowness:
         self._durations.append(seconds)
 
     def forget(self) -> None:
-        """What was seen of the frontier says nothing: the source was not what it waited for."""
+        """Discard what was seen of the frontier: it did not wait for the source."""
         self._start = -1
 
     def is_hopeless(self, start: int, position: int, stop: int, now: float, later_parts_done: bool) -> bool:
-        """Whether the part ``start``..``stop``, at `position`, should be asked again. Counts it as asked."""
+        """Whether the part ``start``..``stop``, at `position`, should be requested again. Counts it so."""
         if start != self._start:
             self._start, self._first, self._last = start, (position, now), (position, now)
             return False
@@ -48,13 +48,13 @@ class Slowness:
             self._last = (position, now)
         if position >= stop:
             return False
-        # A silent part would be asked again anyway, when it runs into the timeout: that costs no more bytes.
+        # A silent part would be requested again anyway, after the timeout: this costs no more bytes.
         if now - self._last[1] >= (SILENT_S if later_parts_done else SILENT_ALONE_S):
             return True
         return self._is_slow(stop - position, position, now) and self.may_repeat(stop - position)
 
     def may_repeat(self, count: int) -> bool:
-        """Whether `count` bytes more may be asked for twice. Counts them as asked."""
+        """Whether `count` bytes more may be requested twice. Counts them as requested."""
         if count > self._allowance:
             return False
         self._allowance -= count

@@ -1,8 +1,8 @@
 """Moving one blob that fits a slot: one GET into the slot, verified there, sent from there.
 
-The guarantees are those of `blob.BlobMove`: nothing reaches the target before size and digest are right, what
-may pass is tried again, and a failure drops the upload session. What a stream needs for them (a reader,
-pieces, a queue, a second task, states of the digest) a blob does not need that is whole in memory.
+The guarantees are those of `blob.BlobMove`: nothing reaches the target before size and digest are right,
+transient errors are retried, and a failure drops the upload session. A blob that is whole in memory needs no
+reader, pieces, queue, second task or states of the digest for them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from crossdock.transfer.damage import check_mark, retry_wrong_content
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.patience import Patience
 from crossdock.transfer.sides import TargetSide
+from crossdock.transfer.sinks import MemorySink
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
 from crossdock.transfer.upload import BlobUpload
@@ -85,8 +86,8 @@ class SmallMove:
             supply.budget.release(slot)
 
     async def _fetch(self, slot: Slot) -> memoryview:
-        """The whole blob, in `slot`; asked again from where it broke."""
-        landing = _Landing(slot.view[: self._blob.size])
+        """The whole blob, in `slot`; with retries from where it broke."""
+        landing = MemorySink(slot.view[: self._blob.size])
         patience = Patience(self._workshop.supply.network)
         best = 0  # bytes that were here at once; a source without ranges begins again at 0
         with during("fetch blob from", "source", self._source_name):
@@ -102,14 +103,15 @@ class SmallMove:
                     await asyncio.sleep(delay_s)
         return landing.view
 
-    async def _fetch_once(self, source: BlobSource, landing: _Landing) -> None:
+    async def _fetch_once(self, source: BlobSource, landing: MemorySink) -> None:
         size = self._blob.size
         body = await source.open(landing.filled, size)  # network
         try:
             self._tally.requested(body.stop - body.start)
             if body.start > landing.filled or body.stop != size:
                 raise ProtocolError(
-                    f"asked for bytes {landing.filled}-{size - 1}, was offered {body.start}-{body.stop - 1}"
+                    f"requested bytes {landing.filled}-{size - 1}, "
+                    f"the response has {body.start}-{body.stop - 1}"
                 )
             landing.filled = body.start  # 0 when the source ignored the range: all of it again
             await body.receive(landing)  # network
@@ -140,19 +142,3 @@ class SmallMove:
             except UploadInterrupted as interruption:
                 offset = interruption.offset
                 upload.interrupted(interruption)
-
-
-class _Landing:
-    """A `ByteSink` of exactly the blob's size."""
-
-    __slots__ = ("filled", "view")
-
-    def __init__(self, view: memoryview) -> None:
-        self.view = view
-        self.filled = 0
-
-    def get_buffer(self) -> memoryview | None:
-        return self.view[self.filled :] if self.filled < len(self.view) else None
-
-    def received(self, count: int) -> None:
-        self.filled += count

@@ -35,7 +35,7 @@ from crossdock.transfer.ranges import Supply
 if TYPE_CHECKING:
     from crossdock.transfer.upload import BlobUpload
 
-PIPE_SIZE = 1 << 20  # what Linux permits everybody (fs.pipe-max-size); as many bytes as a slot has
+PIPE_SIZE = 1 << 20  # Linux permits it to all users (fs.pipe-max-size); as many bytes as a slot has
 BUFFERS = 6
 JUDGED_S = 1.0  # after so long it is judged whether the source limits
 LIMITING = 0.7  # share of that time spent waiting for the source; a busy machine makes every server slow
@@ -258,7 +258,7 @@ class Splice:
         body = await self._source.open(start, end)  # network
         try:
             began = time.monotonic()
-            permits.answered(began - asked)
+            permits.responded(began - asked)
             if body.start != start or body.stop < end:
                 self.is_over = True
                 return
@@ -274,7 +274,7 @@ class Splice:
     # -- as a sink ---------------------------------------------------------------------------------------
 
     def get_pipe(self) -> Pipe | None:
-        """The pipe for the next bytes; None: `get_buffer` tells where they go."""
+        """The pipe for the next bytes; None: they go where `get_buffer` says."""
         if isinstance(self._filling, Pipe):
             if self._filling.room:
                 return self._filling
@@ -325,7 +325,7 @@ class Splice:
         return True
 
     def _seal(self) -> None:
-        """Give what was filled to the upload."""
+        """Give the filled pipe or memory to the upload."""
         data, self._filling = self._filling, None
         if data is None:
             return

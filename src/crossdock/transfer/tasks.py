@@ -70,7 +70,7 @@ async def in_thread(action: Callable[[], T]) -> T:
 
 
 async def ended(running: asyncio.Future[T]) -> T:
-    """The result of what runs in a thread and cannot be cancelled; cancelled, its end is awaited first."""
+    """The result of `running`, in a thread that cannot be cancelled; on cancellation its end is awaited."""
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
         try:

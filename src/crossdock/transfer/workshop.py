@@ -1,4 +1,4 @@
-"""What the blob moves of a process share: memory, connections, hashing, and what they know of each other."""
+"""Shared by the blob moves of a process: memory, connections, hashing, and the blobs that are under way."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _shares(most: int, least: int) -> Shares:
 
 
 class Workshop(Struct, frozen=True):
-    """What every blob move of a process shares."""
+    """Shared by every blob move of a process."""
 
     supply: Supply
     hashing: HashingService

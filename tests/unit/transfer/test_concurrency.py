@@ -246,7 +246,7 @@ def test_more_connections_than_the_budget_can_feed_are_not_used() -> None:
 async def test_watchers_are_called_while_the_copy_runs() -> None:
     permits = Permits(Budget(64 * MiB))
     called = asyncio.Event()
-    permits.enter(lambda now: called.set())
+    permits.watch_blob(lambda now: called.set())
     watching = asyncio.ensure_future(permits.watch())
     await called.wait()
     await stop(watching)

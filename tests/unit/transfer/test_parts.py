@@ -223,7 +223,7 @@ async def test_a_stream_that_is_dropped_while_it_waits_asks_for_nothing_more(bud
 async def test_a_slow_body_is_closed_when_another_one_is_there(landing: Landing) -> None:
     slow, other = StubBody(0, landing.part.stop), StubBody(0, landing.part.stop)
     landing.part.expect(slow)
-    landing.part.go_on_with(other)
+    landing.part.take_over(other)
     assert (slow.closed, other.closed) == (1, 0)
     assert landing.part.next_body is other
 
@@ -235,7 +235,7 @@ async def test_a_request_without_a_response_is_cancelled_when_another_one_has_it
 
     opening = landing.part.opening = asyncio.ensure_future(never())
     await asyncio.sleep(0)
-    landing.part.go_on_with(StubBody(0, landing.part.stop))
+    landing.part.take_over(StubBody(0, landing.part.stop))
     await asyncio.wait((opening,))
     assert opening.cancelled()
 
