@@ -35,8 +35,8 @@ class Keeper:
         self._guard = threading.Lock()
         self._troubles: list[StoreError] = []
 
-    def open(self) -> bool:
-        """Open it now, to find out whether it can be used. Returns whether it is open."""
+    def open(self) -> None:
+        """Open it now, if it is not, to find out whether it can be used."""
         with self._guard:
             if not self.is_open and time.monotonic() >= self._retry_at:
                 try:
@@ -44,7 +44,6 @@ class Keeper:
                     self.is_open = True
                 except OSError as error:
                     self._switch_off(error)
-        return self.is_open
 
     def attempt(self, action: Callable[[], T]) -> T | None:
         """The result of `action`; None when this is switched off, or fails now."""
