@@ -1,4 +1,4 @@
-"""From a request to references: what is read, and what is written where."""
+"""From a request to a plan: the references and registries of an import, with every choice made."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def find_inventory(named: str | None, environ: Mapping[str, str]) -> Path | None
 
 
 def open_inventory(named: str | None, environ: Mapping[str, str]) -> Inventory | None:
-    """The inventory in `find_inventory`'s file; None when there is none. Raises `InvalidInput`. Blocks."""
+    """The inventory in `find_inventory`'s file, or None. Raises `InvalidInput`. Blocks."""
     path = find_inventory(named, environ)
     if path is None:
         return None

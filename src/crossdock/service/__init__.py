@@ -1,1 +1,1 @@
-"""The import service, which `az` and the Azure SDKs drive. Loaded by ``crossdock serve`` alone."""
+"""The import service for `az` and the Azure SDKs. Only ``crossdock serve`` loads it."""

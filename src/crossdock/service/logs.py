@@ -1,7 +1,7 @@
-"""The service's log: one JSON object a line, in ASCII, on standard error.
+"""The service's log: one JSON object per line, in ASCII, on standard error.
 
-``time`` (RFC 3339), ``level``, ``logger``, ``message``, then the members that an event has besides, given as
-``extra={"fields": …}``; ``error`` with a traceback's frames where something unexpected was raised.
+``time`` (RFC 3339), ``level``, ``logger``, ``message``, then the event's own members, given as
+``extra={"fields": …}``; after an unexpected exception ``error`` and the frames of its traceback.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class JsonLines(logging.Formatter):
     """A record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without a line end."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {
             "time": time.replace("+00:00", "Z"),

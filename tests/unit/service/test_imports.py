@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from crossdock.acr.importing import FoundSource
-from crossdock.acr.plan import ImportPlan
+from crossdock.acr.plan import ImportPlan, make_plan
 from crossdock.acr.request import MOST_TARGETS, ImportRequest, ImportSource
 from crossdock.errors import InvalidInput, NotFound, QueueFull, Stopping, StoreError
 from crossdock.inventory.values import Entry, Inventory, ResourceId
@@ -38,9 +38,10 @@ class Result:
 
 
 class Runs:
-    """Makes what stands for an `Import`: notes what is run, and ends it as it is told."""
+    """Replaces `Import`: notes what is run, and ends it as the test wants."""
 
     def __init__(self) -> None:
+        self.given: list[ImportPlan] = []
         self.plans: list[str] = []
         self.pinned: list[str] = []
         self.hold = asyncio.Event()
@@ -48,6 +49,7 @@ class Runs:
         self.answers = True
 
     def __call__(self, plan: ImportPlan, *, digest: str, on_found: OnFound, **_: Any) -> FakeImport:
+        self.given.append(plan)
         return FakeImport(self, plan, digest, on_found)
 
 
@@ -265,6 +267,33 @@ async def test_a_stop_leaves_imports_for_the_next_start_with_what_the_tag_meant(
             assert found.state == "Succeeded"
     assert runs.plans == ["target.example/a:x", "target.example/a:x", "target.example/a:y"]
     assert runs.pinned == ["", DIGEST, ""]
+
+
+async def test_an_import_is_planned_once_and_once_more_after_a_restart(
+    start: Any, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[ImportPlan] = []
+
+    def make(*args: Any) -> ImportPlan:
+        made.append(make_plan(*args))
+        return made[-1]
+
+    async with start(imports=1) as imports:
+        posted = order("x")
+        plan = plan_again(posted, Inventory(registries=(TARGET,)))
+        monkeypatch.setattr(module, "make_plan", make)
+        operation = await imports.submit(posted, plan)
+        await until(lambda: operation.source_digest == DIGEST)
+        assert runs.given[0] is plan
+        assert made == []
+        await imports.stop()
+    runs.hold.set()
+    async with start() as imports:
+        found = imports.find(operation.id)
+        assert found is not None
+        await ended(imports, found)
+    assert made == [plan]
+    assert runs.given[1] is made[0]
 
 
 async def test_a_stop_does_not_wait_for_ever_for_a_disk_that_hangs(

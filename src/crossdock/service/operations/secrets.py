@@ -1,8 +1,8 @@
-"""Credentials of imports that wait or run: encrypted in the store, or in memory alone when there is no key.
+"""Credentials of open imports: encrypted in the store, or only in memory without a key.
 
-AES-256-GCM with a random nonce, bound to the import's id. The key is 32 bytes in base64 or hexadecimal, or a
-passphrase, of which scrypt makes one with the salt of the state folder. The same key marks what makes two
-requests the same: a hash without key would let whoever reads the store try passwords.
+AES-256-GCM with a random nonce, bound to the import's id. The key is 32 bytes in base64 or hexadecimal, or is
+derived by scrypt from a passphrase with the salt of the state folder. It also keys the marks of equal
+requests: a plain hash would let a reader of the store try passwords.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _PLACE = re.compile(r"\{([A-Za-z]+)\}")
 
 
 class Route(Struct, frozen=True):
-    """One endpoint: what it answers, who may call it, and how the OpenAPI document describes it."""
+    """One endpoint: its handler, who may call it, and how the OpenAPI document describes it."""
 
     method: str
     template: str  # the path as OpenAPI writes it
@@ -70,7 +70,7 @@ class Router:
         self._table = [(tuple(_parts(template)), template, methods) for template, methods in found.items()]
 
     def find(self, raw_path: str) -> Match | None:
-        """The routes of a path as it was in the request line, without its query; None: there are none."""
+        """The routes of a path as it was in the request line, without its query; None for an unknown path."""
         given = _parts(raw_path)
         for wanted, template, methods in self._table:
             values = _values(wanted, given)

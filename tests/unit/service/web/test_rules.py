@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from crossdock.acr.plan import ImportPlan, make_plan
 from crossdock.inventory.values import Entry, Inventory
 from crossdock.rate import RateLimit
 from crossdock.service.values import Detail, Problem, State
+from crossdock.service.web import imports
 from crossdock.service.web.arm import VERSIONS
 from crossdock.service.web.imports import MAX_BODY
 from unit.service.web.doubles import (
@@ -122,6 +124,25 @@ async def test_forwarded_headers_change_no_url_and_a_public_url_does() -> None:
     async with client_of(make_service(public_url="https://import.example.com")) as client:
         answer = await client.post(IMPORT, json=BODY, headers=forwarded)
         assert answer.headers["Location"].startswith("https://import.example.com/subscriptions/")
+
+
+async def test_a_request_is_planned_once_and_after_the_callers_rights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[ImportPlan] = []
+
+    def make(*args: Any) -> ImportPlan:
+        made.append(make_plan(*args))
+        return made[-1]
+
+    monkeypatch.setattr(imports, "make_plan", make)
+    service = make_service(identities=True)
+    body = {"source": {"resourceId": SOURCE_ID, "sourceImage": "UP:1"}}
+    async with client_of(service) as client:
+        refused = await client.post(IMPORT, json=body, headers=bearer("importer"))
+        assert (refused.status, made) == (403, [])  # not 400 for the image's name
+        await accepted(client, bearer("ci"))
+    assert len(made) == 1
 
 
 # -- headers ---------------------------------------------------------------------------------------------
