@@ -30,7 +30,7 @@ from crossdock.events import (
 from crossdock.units import format_size
 
 PLAIN_INTERVAL_S = 5.0
-NOTABLE_SIZE = 8 << 20  # plain: a line for each blob moved of this size; small ones are many
+NOTABLE_SIZE = 8 << 20  # bytes of a blob that has a line of its own in a plain display
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -38,17 +38,17 @@ class Display(Protocol):
     """A listener with an end."""
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
-        """Take note of one event, of the copy with this index among many; returns at once, never raises."""
+        """Note one event, with the index of its copy among many; returns at once, never raises."""
 
     def close(self) -> None:
-        """Show what is left and clear up, within seconds."""
+        """Show the rest and clean up, within seconds."""
 
     def restore(self) -> None:
-        """Leave the terminal usable, at once: the process is about to end."""
+        """Leave the terminal usable, at once: the process will end."""
 
 
 class _LineDisplay:
-    """What displays of lines have in common."""
+    """The base of displays that print lines."""
 
     def __init__(self, stream: TextIO) -> None:
         self._writer = LineWriter(stream)
@@ -63,7 +63,7 @@ class _LineDisplay:
 
 
 class NoDisplay(_LineDisplay):
-    """``--progress none``: only what failed among many copies, which no other place tells at once."""
+    """``--progress none``: only failures among many copies, which nothing else prints at once."""
 
     def __init__(self, tally: Tally, stream: TextIO) -> None:
         super().__init__(stream)
@@ -102,9 +102,9 @@ class _TickingDisplay(_LineDisplay):
 
 
 class JsonDisplay(_TickingDisplay):
-    """One event a line: ``{"event": "blob_done", "time": 1700000000.123, …}``, and the totals every 5 s.
+    """One event per line: ``{"event": "blob_done", "time": 1700000000.123, …}``, and the totals every 5 s.
 
-    Lines may be lost when nobody reads them; a closing ``{"event": "lines_lost"}`` then says how many.
+    Lines are dropped when their reader is too slow; a last ``{"event": "lines_lost"}`` says how many.
     """
 
     def __init__(
@@ -136,12 +136,12 @@ class JsonDisplay(_TickingDisplay):
 
 
 class PlainDisplay(_TickingDisplay):
-    """Lines for logs: each notable blob that moved, warnings, and a summary every few seconds.
+    """Lines for logs: each large blob that was copied, warnings, and a summary every few seconds.
 
-    An eager display, which somebody asked for, also tells the start, every retry and the end. One that was
-    chosen because stderr is no terminal is silent until the first summary is due: then a quick copy prints
-    nothing but its result, and a failed one nothing but its error. Of many copies each failure has its line,
-    and an eager display tells the end of each instead of its start.
+    An eager display (``--progress plain``) also prints the start, every retry and the end. One that was
+    chosen because stderr is not a terminal prints nothing until the first summary: a quick copy prints only
+    its result, and a failed one only its error. Of many copies each failure has a line, and an eager display
+    prints the end of each instead of its start.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class PlainDisplay(_TickingDisplay):
         super().__init__(tally, stream, interval)
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
-        """Write the event if it deserves a line."""
+        """Write the event if it is notable."""
         if isinstance(event, Warned | CopyFailed):
             self._writer.offer(notice(event, self._name(copy), self._width))
         elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
@@ -171,7 +171,7 @@ class PlainDisplay(_TickingDisplay):
         return "" if copy is None else self._tally.name(copy)
 
     def tick(self) -> None:
-        """Write what was started or retried last, and the summary line once there is something to count."""
+        """Write the latest start or retry, and the summary once there is something to count."""
         pending, self._pending = self._pending, ""
         if pending:
             self._writer.offer(pending, droppable=True)
@@ -180,10 +180,10 @@ class PlainDisplay(_TickingDisplay):
 
 
 def notice(event: Event, name: str = "", width: int | None = None) -> str:
-    """The line for an event that every display for people shows; empty for the others.
+    """The line for an event in every display for people; empty for events without one.
 
-    `name` says which copy of many it is about, `width` how long the line of an error may be. Advice follows
-    on lines of its own.
+    `name` is that of its copy among many, `width` the longest line of an error. Advice follows on further
+    lines.
     """
     match event:
         case CopyStarted():
@@ -192,7 +192,7 @@ def notice(event: Event, name: str = "", width: int | None = None) -> str:
             return f"retrying {event.side} {event.operation}: {fold(event.reason)}"
         case UploadResumed():
             sizes = f"{format_size(event.offset)} of {format_size(event.size)}"
-            return f"going on with {short(event.digest)} at {sizes}"
+            return f"resuming {short(event.digest)} at {sizes}"
         case Warned():
             return f"warning: {name}: {fold(event.message)}" if name else f"warning: {fold(event.message)}"
         case CopyFailed():
@@ -201,7 +201,7 @@ def notice(event: Event, name: str = "", width: int | None = None) -> str:
 
 
 def short(digest: str) -> str:
-    """The digest as people compare it: algorithm and twelve digits."""
+    """The digest in short: algorithm and twelve digits."""
     algorithm, _, encoded = digest.partition(":")
     return f"{algorithm}:{encoded[:12]}"
 

@@ -1,4 +1,4 @@
-"""The live picture on a terminal. The only module that imports rich."""
+"""The live display on a terminal. The only module that imports rich."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class LiveDisplay:
         self._thread.start()
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
-        """Keep what is to be printed above the bars; the bars themselves read the tally."""
+        """Keep notices to print above the bars; the bars themselves read the tally."""
         if isinstance(event, UploadResumed):
             self._rates.pop(event.digest, None)  # the bytes before were not sent now
         if isinstance(event, Retrying | UploadResumed | Warned | CopyFailed):
@@ -62,12 +62,12 @@ class LiveDisplay:
             self._notices.append(notice(event, name, TERMINAL_WIDTH))
 
     def close(self) -> None:
-        """Remove the picture and give the cursor back."""
+        """Remove the bars and show the cursor."""
         self._stop.set()
         self._thread.join(5.0)
 
     def restore(self) -> None:
-        """Give the cursor back at once; for a process that is about to end."""
+        """Show the cursor at once: the process will end."""
         try:
             # By descriptor, and only what is taken at once: the thread may hold the stream's lock while it
             # waits for a terminal that was stopped (Ctrl-S).
@@ -78,7 +78,7 @@ class LiveDisplay:
             pass
 
     def render(self) -> Group:
-        """The present picture."""
+        """The bars and the totals, as they are now."""
         moving = sorted(self._tally.moving_blobs(), key=lambda blob: -blob.size)
         room = max(1, min(_MOST_BARS, self._console.height - 4))
         lines: list[Table | Text] = []

@@ -1,4 +1,4 @@
-"""What the command shows and reports of a run: its totals in words, and what its events leave."""
+"""A run as displays and reports need it: its totals in words, and what they need of its events."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from crossdock.runs.totals import MovingBlob, Totals
 from crossdock.units import count, format_duration, format_size
 
 Kept = UploadKept | BlobSpooled
-"""What a copy that ended early leaves for the next one."""
+"""What an interrupted copy leaves, with which the next one resumes."""
 
 
 class PairNames(Protocol):
-    """The pairs of a run: those that are known, whose number may grow."""
+    """The pairs of a run that are known so far; their number may grow."""
 
     def __len__(self) -> int:
         """How many there are."""
 
     def __getitem__(self, index: int, /) -> tuple[object, object]:
-        """Source and target of a copy that is not done."""
+        """Source and target of a copy that has not ended."""
 
 
 class Tally:
@@ -61,7 +61,7 @@ class Tally:
         return list(self._blobs.get(copy, {}).values())
 
     def forget(self, copy: int) -> None:
-        """Keep nothing of this copy any more."""
+        """Drop the blobs of this copy."""
         self._blobs.pop(copy, None)
 
     # -- in words ------------------------------------------------------------------------------------------

@@ -8,30 +8,22 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from pathlib import Path
 
 from crossdock.cli.commands.acr.flags import FORMATS
+from crossdock.cli.commands.acr.output import check_query
 from crossdock.cli.exits import UsageError
 from crossdock.errors import Advice
 
 _MAX_FILE = 1 << 20  # bytes; az writes some lines
 
 
-def as_az(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Let a command take az's defaults."""
+def prepare(namespace: argparse.Namespace) -> None:
+    """Fill in the default registry and output format, and check ``--query``, before a command runs.
 
-    @wraps(run)
-    def run_as_az(namespace: argparse.Namespace) -> int:
-        _fill(namespace)
-        return run(namespace)
-
-    return run_as_az
-
-
-def _fill(namespace: argparse.Namespace) -> None:
-    """Fill in the registry and the format of output. Raises `UsageError` when no registry is named."""
+    Raises `UsageError` when no registry is named, and `InvalidOption` for a wrong query.
+    """
     flags, name = namespace.registry_flag
     if flags and not getattr(namespace, name) and getattr(namespace, "identifier", None) is None:
         setattr(namespace, name, az_default("defaults", "acr", os.environ))
@@ -44,10 +36,11 @@ def _fill(namespace: argparse.Namespace) -> None:
     if namespace.output is None and namespace.group != "import":
         wanted = az_default("core", "output", os.environ).lower()
         namespace.output = wanted if wanted in FORMATS else "json"
+    check_query(namespace.query)
 
 
 def az_default(section: str, name: str, environ: Mapping[str, str]) -> str:
-    """The default called `name` of ``[section]``; empty when there is none, or the file cannot be read."""
+    """The default `name` of ``[section]``; empty when there is none, or the file cannot be read."""
     if value := environ.get(f"AZURE_{section}_{name}".upper()):
         return value
     folder = environ.get("AZURE_CONFIG_DIR") or (environ.get("HOME") and f"{environ['HOME']}/.azure")
@@ -55,7 +48,7 @@ def az_default(section: str, name: str, environ: Mapping[str, str]) -> str:
 
 
 def _in_file(path: Path, section: str, name: str) -> str:
-    import configparser  # here: few commands get this far
+    import configparser  # most commands do not need it
 
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
@@ -63,4 +56,4 @@ def _in_file(path: Path, section: str, name: str) -> str:
             parser.read_string(file.read(_MAX_FILE))
         return parser.get(section, name, fallback="").strip()
     except (OSError, ValueError, configparser.Error):
-        return ""  # az's own file is az's business
+        return ""  # az will report its own file

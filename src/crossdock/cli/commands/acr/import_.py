@@ -11,9 +11,9 @@ from crossdock.acr.command import NO_WAIT, ImportWords, check_words
 from crossdock.acr.importing import Import, ImportResult
 from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
 from crossdock.acr.plan import make_plan, plan_options
-from crossdock.cli.commands.acr.defaults import as_az
+from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import FORMATS, add_credentials, add_query, add_without_effect
-from crossdock.cli.commands.acr.output import check_query, print_answer, table
+from crossdock.cli.commands.acr.output import print_answer, table
 from crossdock.cli.commands.acr.words import given_password, inventory_of, warn, with_az_login
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import add_content, add_network, add_progress, copy_options
@@ -85,10 +85,9 @@ def add_flags(parser: Parser) -> None:
     add_without_effect(parser)
 
 
-@as_az
 def run(namespace: argparse.Namespace) -> int:
     """Import. Nothing is sent before everything that can be checked here has been."""
-    check_query(namespace.query)
+    prepare(namespace)
     options = with_az_login(copy_options(namespace))
     inventory = inventory_of(options)
     checked = check_words(_words(namespace), inventory)

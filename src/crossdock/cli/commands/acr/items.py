@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from crossdock.acr import changes, metadata
-from crossdock.cli.commands.acr.defaults import as_az
-from crossdock.cli.commands.acr.output import check_query, print_answer
+from crossdock.cli.commands.acr.defaults import prepare
+from crossdock.cli.commands.acr.output import print_answer
 from crossdock.cli.commands.acr.words import command_of, options_of
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.loop import run_until_done
@@ -38,10 +38,9 @@ LOCKS = {
 _NO_TTY = "Unable to prompt for confirmation as no tty available. Use --yes."
 
 
-@as_az
 def run(namespace: argparse.Namespace) -> int:
     """Run the verb; its result goes to stdout."""
-    check_query(namespace.query)
+    prepare(namespace)
     found = namespace.act(namespace, options_of(namespace))
     if isinstance(found, bytes):
         print_bytes(found)

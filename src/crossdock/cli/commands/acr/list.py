@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from crossdock.acr.documents import az_document, az_table_row
-from crossdock.cli.commands.acr.defaults import as_az
+from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import add_common
-from crossdock.cli.commands.acr.output import check_query, print_answer
+from crossdock.cli.commands.acr.output import print_answer
 from crossdock.cli.commands.acr.words import inventory_of
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import copy_options
@@ -20,10 +20,9 @@ def add_flags(parser: Parser) -> None:
     add_common(parser, credentials=False)
 
 
-@as_az
 def run(namespace: argparse.Namespace) -> int:
     """Print the registries of the inventory, or those of one resource group or subscription."""
-    check_query(namespace.query)
+    prepare(namespace)
     wanted = (("subscription", namespace.subscription), ("resource_group", namespace.resource_group))
     found = [
         az_document(entry)

@@ -6,9 +6,9 @@ import argparse
 import os
 
 from crossdock.acr.login import keep_login, log_in
-from crossdock.cli.commands.acr.defaults import as_az
+from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import add_common, add_registry
-from crossdock.cli.commands.acr.output import check_query, print_answer
+from crossdock.cli.commands.acr.output import print_answer
 from crossdock.cli.commands.acr.words import command_of, host_of, options_of, warn
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.loop import run_until_done
@@ -47,10 +47,9 @@ def add_flags(parser: Parser) -> None:
     add_common(parser)
 
 
-@as_az
 def run(namespace: argparse.Namespace) -> int:
     """Log in, and store or print the login."""
-    check_query(namespace.query)
+    prepare(namespace)
     if namespace.expose_token and (namespace.username or namespace.password or namespace.password_stdin):
         raise UsageError(_NOT_WITH, command=command_of(namespace))
     options = options_of(namespace)

@@ -6,9 +6,9 @@ import argparse
 
 from crossdock.acr.command import find_target, read_name
 from crossdock.acr.documents import az_document, az_table_row, bare_az_document
-from crossdock.cli.commands.acr.defaults import as_az
+from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import add_common, add_registry
-from crossdock.cli.commands.acr.output import check_query, print_answer
+from crossdock.cli.commands.acr.output import print_answer
 from crossdock.cli.commands.acr.words import inventory_of, warn
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import copy_options
@@ -23,10 +23,9 @@ def add_flags(parser: Parser) -> None:
     add_common(parser, credentials=False)
 
 
-@as_az
 def run(namespace: argparse.Namespace) -> int:
     """Print what the inventory knows of the registry."""
-    check_query(namespace.query)
+    prepare(namespace)
     inventory = inventory_of(copy_options(namespace))
     warnings: list[str] = []
     name = read_name(namespace.registry, inventory, warnings)
