@@ -413,7 +413,8 @@ class RegistryClient:
         else:
             request = Request(method, url, headers, len(body), body if len(body) <= JOINED else b"")
         gate = self._gates.of(url.origin)
-        await gate.enter()
+        if not gate.enter_now():
+            await gate.enter()
         try:
             exchange = await self._transport().send(request)
             try:

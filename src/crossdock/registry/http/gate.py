@@ -11,7 +11,9 @@ at once (additive increase, multiplicative decrease, as TCP does).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 
 from crossdock.activity import CURRENT
 from crossdock.errors import Advice, RateLimited
@@ -35,18 +37,28 @@ class HostGate:
         self._name = name
         self._clock = clock
         self._network = network
-        self._slots = asyncio.Semaphore(concurrency)
         self._limit = concurrency
-        self._surplus = 0  # places that `leave` takes away, since the limit fell
+        self._inside = 0  # more than the limit for a while after it fell
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._answers = 0  # good ones since the limit changed
         self._excused = 0  # answers still to come to what was sent before the limit fell
         self._was_refused = False
         self._opens_at = 0.0  # on the monotonic clock
         self._refusals = 0  # 429 in a row that named no time
 
+    def enter_now(self) -> bool:
+        """Take one of the concurrent places until `leave`; False: `enter` must be awaited."""
+        if self._opens_at or self._waiting or self._inside >= self._limit:
+            return False
+        self._inside += 1
+        return True
+
     async def enter(self) -> None:
         """Take one of the concurrent places, once the gate is open, until `leave`. Raises as `wait`."""
-        await self._slots.acquire()
+        if self._waiting or self._inside >= self._limit:
+            await self._queue()
+        else:
+            self._inside += 1
         if self._opens_at:
             try:
                 await self.wait()
@@ -56,10 +68,9 @@ class HostGate:
 
     def leave(self) -> None:
         """Give the place back."""
-        if self._surplus:
-            self._surplus -= 1
-        else:
-            self._slots.release()
+        self._inside -= 1
+        if self._waiting:
+            self._let_in()
 
     @property
     def is_closed(self) -> bool:
@@ -85,6 +96,7 @@ class HostGate:
                 await self._clock.sleep(left)
             finally:
                 activity.delayed -= 1
+        self._opens_at = 0.0
 
     def close_for(self, seconds: float) -> None:
         """Close the gate for that long; never shortens an earlier closing."""
@@ -110,20 +122,35 @@ class HostGate:
     def _grow(self) -> None:
         self._answers += 1
         needed = self._limit if self._was_refused else 1
-        if self._answers < needed or self._limit >= MOST_CONTROL_CONCURRENCY or not self._slots.locked():
+        if self._answers < needed or self._limit >= MOST_CONTROL_CONCURRENCY or self._inside < self._limit:
             return
         self._answers = 0
         self._limit += 1
-        if self._surplus:
-            self._surplus -= 1
-        else:
-            self._slots.release()
+        self._let_in()
 
     def _shrink(self) -> None:
-        lower = max(min(self._limit, LEAST_CONTROL_CONCURRENCY), self._limit // 2)
-        self._surplus += self._limit - lower
         self._answers, self._excused, self._was_refused = 0, self._limit, True
-        self._limit = lower
+        self._limit = max(min(self._limit, LEAST_CONTROL_CONCURRENCY), self._limit // 2)
+
+    async def _queue(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.cancelled():
+                with suppress(ValueError):  # `_let_in` has taken it out
+                    self._waiting.remove(turn)
+            else:  # let in, and cancelled before it ran
+                self.leave()
+            raise
+
+    def _let_in(self) -> None:
+        while self._waiting and self._inside < self._limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._inside += 1
+                turn.set_result(None)
 
 
 class Gates:

@@ -153,6 +153,29 @@ async def test_places_are_limited_and_given_back(clock: MovedClock) -> None:
     assert (peak, inside) == (2, 0)
 
 
+@pytest.mark.parametrize("let_in", [False, True])
+async def test_a_request_that_is_cancelled_at_the_gate_takes_no_place(
+    clock: MovedClock, let_in: bool
+) -> None:
+    gate = HostGate("r", clock, NETWORK, concurrency=1)
+    assert gate.enter_now()
+    assert not gate.enter_now()
+    cancelled, last = (asyncio.ensure_future(gate.enter()) for _ in range(2))
+    await asyncio.sleep(0)
+    if let_in:
+        gate.leave()
+        cancelled.cancel()  # its turn has come, and it has not run since
+    else:
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        gate.leave()
+    await last
+    gate.leave()
+    assert cancelled.cancelled()
+    assert gate.enter_now()
+    assert not gate.enter_now()
+
+
 async def test_many_waiters_share_one_flight() -> None:
     flights: SingleFlight[int] = SingleFlight()
     started, release = 0, asyncio.Event()
