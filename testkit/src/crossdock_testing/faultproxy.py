@@ -18,21 +18,18 @@ forwarded and not recorded.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from crossdock_testing.faults import Fault, Seen
 from crossdock_testing.relay import Relay
+from crossdock_testing.threads import ThreadedServer
 from crossdock_testing.wire import Wire
 
-START_S = 10.0
 
-
-class FaultProxy:
+class FaultProxy(ThreadedServer):
     """A running proxy. Use as a context manager, or `close` it."""
 
     def __init__(
@@ -50,6 +47,7 @@ class FaultProxy:
         clients; `upstream_tls`: a client's context, to speak it to the registry. `hostname` is the name under
         which clients reach the proxy; it has to resolve to 127.0.0.1. Raises `OSError`.
         """
+        super().__init__("fault proxy")
         host, _, port = upstream.rpartition(":")
         self.upstream = upstream
         self.upstream_address = host, int(port)
@@ -60,19 +58,10 @@ class FaultProxy:
         self.faults: list[Fault] = []
         self.violations: list[str] = []
         self.hostname = hostname
-        self.port = 0
         self._connections = 0
         self._lock = threading.RLock()  # reentrant, because a matcher may call `count`
         self._ended = threading.Condition(self._lock)
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
-        self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name="fault proxy", daemon=True)
-        self._thread.start()
-        self._ready.wait(START_S)
-        if self._failure is not None:
-            raise self._failure
+        self.start()
 
     def __repr__(self) -> str:
         return f"<FaultProxy {self.url} in front of {self.upstream}>"
@@ -120,21 +109,6 @@ class FaultProxy:
             if not self._ended.wait_for(lambda: all(seen.ended for seen in self.seen), timeout_s):
                 raise TimeoutError(f"a request through {self!r} has not ended within {timeout_s:g} s")
 
-    def close(self) -> None:
-        """Stop listening, end stalls, abort every connection and join the thread. Safe to call twice."""
-        if self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # the loop has just ended
-                self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
-
-    def __enter__(self) -> FaultProxy:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     # -- for `Relay`, in the proxy's thread ----------------------------------------------------------------
 
     def take(self, seen: Seen) -> tuple[Fault | None, int]:
@@ -158,15 +132,6 @@ class FaultProxy:
 
     # -- the thread ----------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._serve())
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._ready.set()
-
     async def _serve(self) -> None:
         relays: set[asyncio.Task[None]] = set()
 
@@ -184,8 +149,7 @@ class FaultProxy:
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0, backlog=128)
         self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stopping.wait()
+        await self._until_closed()
         server.close()
         for task in tuple(relays):
             task.cancel()

@@ -2,24 +2,22 @@
 
 It speaks both forms of the distribution token protocol, GET with Basic and POST with OAuth2 grants, signs
 JSON web tokens (ES256, certificate in ``x5c``) and records every request, so that tests can count them.
-The server runs in a thread of its own, so synchronous and asynchronous tests can use it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import datetime
 import json
 import secrets
 import ssl
-import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from crossdock_testing.threads import ThreadedServer
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -49,8 +47,8 @@ class _Refused(Exception):
     """The credentials are wrong or the form is not supported; ``args``: status and message."""
 
 
-class TokenServer:
-    """The service. Use as a context manager, or call `start` and `stop`."""
+class TokenServer(ThreadedServer):
+    """The service. Use as a context manager, or call `start` and `close`."""
 
     def __init__(
         self,
@@ -71,6 +69,7 @@ class TokenServer:
         name may do everything, `ANONYMOUS` nothing. docker-registry refuses tokens after `lifetime_s`;
         `announced_s` is the ``expires_in`` of responses, by default the same, 0 to leave it out.
         """
+        super().__init__("token server")
         self.users = dict(users or {})
         self.rights = dict(rights or {})
         self.identity_tokens = dict(identity_tokens or {})
@@ -80,13 +79,8 @@ class TokenServer:
         self.announced_s = announced_s
         self.methods = frozenset(methods)
         self.requests: list[TokenRequest] = []
-        self.port = 0
         self._tls = tls
         self._key, self._certificate = _make_key(self.issuer)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
 
     # -- the server ----------------------------------------------------------------------------------
 
@@ -95,54 +89,19 @@ class TokenServer:
         """The URL of the service, as challenges name it."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}/token"
 
-    def start(self) -> None:
-        """Listen on a free loopback port."""
-        self._thread = threading.Thread(target=self._serve, name="token server", daemon=True)
-        self._thread.start()
-        self._ready.wait(30)
-        if self._failure is not None:
-            raise self._failure
-
-    def stop(self) -> None:
-        """End the server. Safe to call twice."""
-        if self._thread is not None and self._loop is not None:
-            if self._thread.is_alive():
-                self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(30)
-            self._thread = None
-
-    def __enter__(self) -> TokenServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _serve(self) -> None:
+    async def _serve(self) -> None:
         from aiohttp import web
 
-        self._loop = loop = asyncio.new_event_loop()
+        app = web.Application()
+        self._add_routes(app)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
         try:
-            app = web.Application()
-            self._add_routes(app)
-            runner = web.AppRunner(app, access_log=None)
-            loop.run_until_complete(runner.setup())
-            try:
-                site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
-                loop.run_until_complete(site.start())
-                self.port = runner.addresses[0][1]
-                self._ready.set()
-                loop.run_forever()
-            finally:
-                loop.run_until_complete(runner.cleanup())
-        except BaseException as error:
-            self._failure = error
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls).start()
+            self.port = runner.addresses[0][1]
+            await self._until_closed()
         finally:
-            self._ready.set()
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+            await runner.cleanup()
 
     def _add_routes(self, app: web.Application) -> None:
         app.router.add_route("*", "/token", self._answer)
