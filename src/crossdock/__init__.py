@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from crossdock.bodies import BytesBlob, StreamBlob
     from crossdock.content import BlobSource, Body, ByteSink, Source, Target, UploadSession
-    from crossdock.errors import CopyError, CrossdockError
+    from crossdock.errors import Advice, CopyError, CrossdockError
     from crossdock.events import Event
     from crossdock.mirroring.run import MirrorResult
     from crossdock.oci.descriptor import Descriptor
@@ -46,6 +46,7 @@ _HOME = {
     "Body": "content",
     "ByteSink": "content",
     "BytesBlob": "bodies",
+    "Advice": "errors",
     "CopyError": "errors",
     "CopyOptions": "options",
     "CopyResult": "runs.one",
@@ -80,6 +81,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Advice",
     "BlobSource",
     "Body",
     "ByteSink",

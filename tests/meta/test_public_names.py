@@ -21,6 +21,7 @@ PUBLIC = {
     "Body",
     "ByteSink",
     "BytesBlob",
+    "Advice",
     "CopyError",
     "CopyOptions",
     "CopyResult",

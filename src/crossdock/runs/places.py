@@ -82,7 +82,7 @@ def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Locat
     try:
         return as_location(given)
     except InvalidInput as error:
-        raise type(error)(f"{side}: {error}", advice=error.advice) from None
+        raise error.replace(f"{side}: {error}", side=side) from None
 
 
 class Shared(Struct, frozen=True):
