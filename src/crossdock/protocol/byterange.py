@@ -28,7 +28,7 @@ class ContentRange(Struct, frozen=True):
 
 
 def range_header(start: int, stop: int) -> str:
-    """``Range`` of a GET. Always one closed range (R7): open and multiple ones are answered in many ways."""
+    """``Range`` of a GET. Always one closed range (R7): servers treat open and multiple ones in many ways."""
     if not 0 <= start < stop:
         raise ValueError(f"not a range of bytes: {start}..{stop}")
     return f"bytes={start}-{stop - 1}"
@@ -54,7 +54,7 @@ def unsatisfied_total(value: str) -> int | None:
 def content_range_for_chunk(start: int, stop: int) -> str:
     """``Content-Range`` of an upload's chunk: ``<first>-<last>`` without unit and total (spec, "Chunks").
 
-    ACR answers 400 to any other form (U8, dotnet/sdk-container-builds#258).
+    ACR responds with 400 to any other form (U8, dotnet/sdk-container-builds#258).
     """
     if not 0 <= start < stop:
         raise ValueError(f"not a chunk: {start}..{stop}")
@@ -64,7 +64,7 @@ def content_range_for_chunk(start: int, stop: int) -> str:
 def parse_uploaded(value: str) -> int | None:
     """How many bytes an upload session holds, by its ``Range: 0-<last>``; None when it says nothing usable.
 
-    ``0-0`` is what distribution answers for an empty session as well as for one byte. It is read as 0: a
+    distribution sends ``0-0`` for an empty session as well as for one byte. It is read as 0: a
     session that holds one byte is not worth keeping.
     """
     match = re.fullmatch(_UPLOADED, value)
@@ -124,6 +124,6 @@ def parse_chunk_range(value: str) -> tuple[int, int] | None:
 def uploaded_range(size: int) -> str:
     """``Range`` of an upload session that holds `size` bytes.
 
-    An empty session has no last byte: ``0-0`` is what distribution answers then, and what clients know.
+    An empty session has no last byte: distribution then sends ``0-0``, which clients know.
     """
     return f"0-{max(0, size - 1)}"

@@ -1,4 +1,4 @@
-"""Content-Encoding of answers, although identity was asked for: proxies compress what passes through them.
+"""Content-Encoding of responses, although identity was requested: proxies compress what passes through them.
 
 Gzip and deflate are decoded, in bounded steps. Other codings that exist are named, so that the error can say
 what to turn off. What is no coding at all (``UTF-8``, ``aws-chunked``) says nothing about the bytes; nor does
@@ -112,7 +112,7 @@ class Decoder:
         try:
             taken = self._stream.decompress(self._raw, most)
         except zlib.error as error:
-            raise ProtocolError(f"the answer's {self._coding} coding is broken: {error}") from None
+            raise ProtocolError(f"the response's {self._coding} coding is broken: {error}") from None
         self._raw, self._is_held = self._stream.unconsumed_tail, len(taken) == most
         if self._stream.eof:
             self._raw, self._is_held, self._stream = self._stream.unused_data, False, None
@@ -148,14 +148,14 @@ def decoded(coding: str, body: bytes, limit: int) -> bytes:
     while decoder.pending:
         plain += decoder.take(limit + 1 - len(plain))
         if len(plain) > limit:
-            raise LimitExceeded(f"the answer is over the limit of {limit} bytes when decoded", limit=limit)
+            raise LimitExceeded(f"the response is over the limit of {limit} bytes when decoded", limit=limit)
     if not decoder.is_whole:
-        raise ProtocolError(f"the answer's {coding} coding ends too early")
+        raise ProtocolError(f"the response's {coding} coding ends too early")
     return bytes(plain)
 
 
 def decoded_start(coding: str, body: bytes, limit: int) -> bytes:
-    """What can be had of the first `limit` decoded bytes, for answers whose status counts. Raises nothing."""
+    """As much as possible of the first `limit` decoded bytes, for error responses. Raises nothing."""
     if not coding:
         return body[:limit]
     if not can_decode(coding):
@@ -196,6 +196,6 @@ def _first_bytes(coding: str, data: bytes, count: int) -> bytes:
 
 
 def _inflater(kind: str) -> zlib._Decompress:
-    import zlib  # nearly no answer is encoded
+    import zlib  # nearly no response is encoded
 
     return zlib.decompressobj(_WBITS[kind])

@@ -32,7 +32,7 @@ class _Cookie(Struct, frozen=True):
 
 
 class SessionCookies:
-    """What the answers of one session set."""
+    """The cookies that the responses of one session set."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Origin, str, str], _Cookie] = {}  # by origin, name and path
@@ -45,7 +45,7 @@ class SessionCookies:
         self._kept.clear()
 
     def keep(self, url: Url, set_cookies: Iterable[str]) -> None:
-        """Take note of the ``Set-Cookie`` fields of the answer to `url`; what is malformed is ignored."""
+        """Take note of the ``Set-Cookie`` fields of the response to `url`; what is malformed is ignored."""
         for field in set_cookies:
             pair, *attributes = field.split(";")
             match = re.fullmatch(_PAIR, pair.strip(" \t"))

@@ -30,7 +30,7 @@ def blob(repository: str, digest: str) -> str:
 def manifest(repository: str, reference: str, tag: str | None = None) -> str:
     """end-3 (GET, HEAD), end-7 (PUT) and end-9 (DELETE): a manifest by tag or digest.
 
-    `tag` is end-7b: pushed by digest and tagged at once, by registries that answer ``OCI-Tag``.
+    `tag` is end-7b: pushed by digest and tagged at once, by registries that return ``OCI-Tag``.
     """
     path = f"{_repository(repository)}/manifests/{_quoted(reference)}"
     return _with_query(path, {} if tag is None else {"tag": tag})
@@ -47,7 +47,7 @@ def uploads(repository: str, digest_algorithm: str = "") -> str:
 
 
 def single_post(repository: str, digest: str) -> str:
-    """end-4b: a whole blob in one POST; a registry may answer 202 and expect the PUT as usual."""
+    """end-4b: a whole blob in one POST; a registry may respond with 202 and expect the PUT as usual."""
     return _with_query(f"{_repository(repository)}/blobs/uploads/", {"digest": digest})
 
 

@@ -1,6 +1,6 @@
 """Error bodies: ``{"errors": [{"code", "message", "detail"}]}`` (distribution specification, "Error Codes").
 
-Registries behind proxies answer HTML, plain text or nothing instead, and token services ``{"details": …}``
+Registries behind proxies send HTML, plain text or nothing instead, and token services ``{"details": …}``
 or ``{"error": …, "error_description": …}``. Whatever it is, one short line for a person comes out of it.
 """
 

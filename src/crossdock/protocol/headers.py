@@ -1,4 +1,4 @@
-"""Headers of answers, as this layer reads them."""
+"""Headers of responses, as this layer reads them."""
 
 from __future__ import annotations
 

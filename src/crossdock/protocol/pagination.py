@@ -32,9 +32,9 @@ _END = re.compile(r"[\s,]*+\Z")
 
 
 def next_page(links: Iterable[str], url: str) -> str | None:
-    """The absolute URL of the next page by all ``Link`` headers of the answer to `url`; None: no next page.
+    """The absolute URL of the next page by all ``Link`` headers of the response to `url`; None: no next page.
 
-    The server that answered `url` is asked for it, whatever host the header names: only path and query
+    It is requested from the server of `url`, whatever host the header names: only path and query
     count. The URL may be `url` itself. Raises `ProtocolError` for a header that is not understood.
     """
     unnamed = None

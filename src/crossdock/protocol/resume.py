@@ -1,9 +1,9 @@
-"""Taking an upload session of an earlier process up again: what the answer to ``GET <location>`` means.
+"""Resuming an upload session of an earlier process: the meaning of the response to ``GET <location>``.
 
 The registry's word counts, not the journal's: whatever the session holds was sent by us for this digest, and
 the digest of the whole is checked before the session is closed. So more than was acknowledged is gained, and
 less is only a longer way. What cannot be relied on ends in a new session, and never in a failed copy: if the
-registry does not answer at all, opening that session fails and the journal keeps the old one
+registry does not respond at all, opening that session fails and the journal keeps the old one
 (S1-S4, U9, U10).
 """
 
@@ -34,7 +34,7 @@ def resumption(
 ) -> GoOn | StartAgain:
     """What to do about a session that had acknowledged so many of `size` bytes.
 
-    `status` is that of the answer, after its retries and a renewed token; 0 when there was none.
+    `status` is that of the response, after its retries and a renewed token; 0 when there was none.
     """
     announce = acknowledged > 0
     if 200 <= status < 300:  # 204 by the specification, 202 and 200 of others
@@ -47,7 +47,7 @@ def resumption(
         found = _from_range(acknowledged, size, headers)
         if isinstance(found, GoOn):
             return found
-    reason = f"asked about it, the target answers {status}" if status else "the target does not say"
+    reason = f"the target responds with {status} when asked about it" if status else "the target does not say"
     return StartAgain(reason, announce)
 
 

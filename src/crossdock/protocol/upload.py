@@ -5,7 +5,7 @@ carries everything (monolithic), or PATCHes carry *chunks* and a closing PUT end
 can be relied on only at the ends of chunks. After any failure there are four places to resume at, tried in
 this order:
 
-1. where the answer says (a 4xx with ``Range``, spec "Pushing a blob in chunks"; U10),
+1. where the response says (a 4xx with ``Range``, spec "Pushing a blob in chunks"; U10),
 2. where ``GET <location>`` says (U9; this also repairs a stale ``_state`` of distribution 3),
 3. our own count of acknowledged bytes, when the refusal came before the body was looked at (413, 401, 429),
 4. byte 0 of a new session.
@@ -66,7 +66,7 @@ class UploadRules(Struct, frozen=True, kw_only=True):
     may_put: bool = True  # False: one PUT for everything would be refused
     chunk_size: int = DEFAULT_CHUNK  # bytes
     trust_range: bool = True  # False: `Range` of a 2xx stands still though bytes were stored (ECR, U9)
-    last_in_put: bool = False  # the closing PUT carries the last chunk: ECR answers 500 to an empty one (U11)
+    last_in_put: bool = False  # the last chunk travels in the closing PUT (U11)
     least_chunk: int = 0  # bytes of all chunks but the last
     chunk_multiple: int = 1  # chunks end at multiples of it
 
@@ -99,7 +99,7 @@ class Ask(Struct, frozen=True):
 
 
 class Look(Struct, frozen=True):
-    """HEAD the blob: the closing PUT may have worked although its answer did not say so (U6, U13)."""
+    """HEAD the blob: the closing PUT may have worked although its response did not say so (U6, U13)."""
 
 
 class Done(Struct, frozen=True):
@@ -110,11 +110,11 @@ Step = Open | Send | Ask | Look | Done
 
 
 class Verdict(Enum):
-    """What an answer meant."""
+    """The meaning of a response."""
 
     TAKEN = auto()  # it did what was asked; go on with the next step
     AGAIN = auto()  # it failed in a way that the next steps mend
-    REFUSED = auto()  # the upload is over; the answer is the reason
+    REFUSED = auto()  # the upload is over; the response is the reason
 
 
 class Upload:
@@ -195,7 +195,7 @@ class Upload:
         self.step = Ask(location)
 
     def taken_up(self, status: int, headers: HeaderLookup) -> GoOn | StartAgain:
-        """The answer to the `Ask` after `take_up`; status 0 when there was none. The caller announces."""
+        """The response to the `Ask` after `take_up`; status 0 when there was none. The caller announces."""
         found = resumption(self.acknowledged, self.size, status, headers, trust_range=self.trust_range)
         if isinstance(found, GoOn):
             self._follow(headers)
@@ -214,7 +214,7 @@ class Upload:
         if send.start + self._min_length <= stop < send.stop:
             self._send_from(send.start, stop, send.url)
 
-    # -- answers -------------------------------------------------------------------------------------
+    # -- responses -------------------------------------------------------------------------------------
 
     def opened(self, headers: HeaderLookup, url: str) -> None:
         """POST (or a mount that was turned into a session) was accepted with a ``Location``."""
@@ -227,20 +227,20 @@ class Upload:
         self._min_length = smallest
         self.chunk_size = max(self.chunk_size, smallest)
         if largest:
-            # Less would take for ever; who means it answers 413, which ends the upload.
+            # Less would take for ever; a registry that means it responds with 413, which ends the upload.
             largest = max(largest, MiB)
             self.chunk_lowered = self.chunk_lowered or largest < self.chunk_size
             self.chunk_size = min(self.chunk_size, largest)
             if self.size > largest and self._rules.may_chunk and not self.chunks_refused:
-                self.chunked = True  # Cloudflare's registry says so before it answers 413
+                self.chunked = True  # Cloudflare's registry says so before it responds with 413
         self._send_from(0)
 
     def posted(self) -> None:
-        """A POST with the whole blob was answered by its place (end-4b): there is nothing more to do."""
+        """A POST with the whole blob brought the blob's location (end-4b): there is nothing more to do."""
         self.step = Done()
 
     def answered(self, status: int, headers: HeaderLookup, sent: int, codes: Collection[str] = ()) -> Verdict:
-        """The answer to a `Send` of which `sent` bytes had been written."""
+        """The response to a `Send` of which `sent` bytes had been written."""
         send = self._current()
         if status in RESENT:
             return self._redirected(send, headers)
@@ -255,7 +255,7 @@ class Upload:
         return self._chunk_taken(send, parse_uploaded(headers.get("range", "")))
 
     def broken(self, sent: int) -> Verdict:
-        """A `Send` of which `sent` bytes had been written got no answer."""
+        """A `Send` of which `sent` bytes had been written got no response."""
         return self._recover(self._current(), sent)
 
     def left(self) -> Verdict:
@@ -263,7 +263,7 @@ class Upload:
         return self._ask(self._current())
 
     def asked(self, status: int, headers: HeaderLookup) -> Verdict:
-        """The answer to an `Ask`; status 0 when there was none."""
+        """The response to an `Ask`; status 0 when there was none."""
         assert self._sent is not None
         held = parse_uploaded(headers.get("range", "")) if 200 <= status < 300 else None
         if self._stated is not None:
@@ -275,7 +275,7 @@ class Upload:
         return self._go_to(self._sent, held)
 
     def looked(self, present: bool) -> Verdict:
-        """The answer to a `Look`."""
+        """The response to a `Look`."""
         if present:
             self.abandoned.clear()  # the session that did it is no more
             self.step = Done()
@@ -308,7 +308,7 @@ class Upload:
         if held is None or held == send.stop:
             return self._acknowledge(send.stop)
         if held == stated and held <= send.start:
-            # Stood still twice while answers are 2xx: the bytes are stored (ECR, roadmap#2831). If they are
+            # Stood still twice while responses are 2xx: the bytes are stored (ECR, roadmap#2831). If they are
             # not, the next chunk gets 416 or the closing PUT refuses the digest: nothing wrong can be kept.
             self.trust_range = False
             return self._acknowledge(send.stop)
@@ -361,7 +361,7 @@ class Upload:
         return Verdict.REFUSED
 
     def _recover(self, send: Send, sent: int) -> Verdict:
-        """The connection broke, the server failed, or it answered nonsense."""
+        """The connection broke, the server failed, or it sent nonsense."""
         whole = sent >= send.stop - send.start
         if self._count_failure():
             verdict = Verdict.REFUSED
@@ -469,7 +469,7 @@ class Upload:
         return min(max(end, offset + self._min_length), self.size)
 
     def _follow(self, headers: HeaderLookup) -> None:
-        """Every answer may move the session; the newest Location is the one to use (U7)."""
+        """Every response may move the session; the newest Location is the one to use (U7)."""
         if location := headers.get("location", ""):
             base = self.step.url if self._hops and isinstance(self.step, Send) else self._location
             self._location = self._resolve(base, location)
@@ -479,5 +479,5 @@ class Upload:
         return Verdict.REFUSED if self.failures > self._retries else None
 
     def _current(self) -> Send:
-        assert isinstance(self.step, Send), f"an answer came while the next step was {self.step}"
+        assert isinstance(self.step, Send), f"a response came while the next step was {self.step}"
         return self.step

@@ -1,4 +1,4 @@
-"""The interface of the transfer core: a request, the head of its answer, and the exchange between them."""
+"""The interface of the transfer core: a request, the head of its response, and the exchange between them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Request(Struct, frozen=True):
 
 
 class ResponseHead(Struct, frozen=True):
-    """Status line and headers of an answer. Header names are lower case; order and repeats are kept."""
+    """Status line and headers of a response. Header names are lower case; order and repeats are kept."""
 
     status: int
     reason: str
@@ -115,7 +115,7 @@ class ResponseHead(Struct, frozen=True):
 
 
 class Exchange(Protocol):
-    """One request and its answer on one connection. Always ends in `read`, `receive` or `close`."""
+    """One request and its response on one connection. Always ends in `read`, `receive` or `close`."""
 
     @property
     def url(self) -> Url:
@@ -132,16 +132,16 @@ class Exchange(Protocol):
     async def write(self, data: memoryview | Pipe) -> None:
         """Send the next body bytes; returns when `data` may be reused, or the pipe is empty.
 
-        When the server answers before the body is complete, writing stops and returns early with
-        ``answered_early`` set: read the head by `response`. Raises `WriteFailed`, `TimedOut`.
+        When the server responds before the body is complete, writing stops and returns early with
+        ``responded_early`` set: read the head by `response`. Raises `WriteFailed`, `TimedOut`.
         """
 
     @property
-    def answered_early(self) -> bool:
-        """The answer's head came before the request's body was complete."""
+    def responded_early(self) -> bool:
+        """The response's head came before the request's body was complete."""
 
     async def response(self, timeout: float | None = None) -> ResponseHead:
-        """The final answer's head (1xx are skipped). `timeout` seconds for the first byte, default the
+        """The final response's head (1xx are skipped). `timeout` seconds for the first byte, default the
         options' ``timeout``. Raises `ReadFailed`, `TimedOut` (phase ``first byte``, or ``commit`` when a
         request with a length was given a `timeout`), `ProtocolError`.
         """
@@ -163,7 +163,7 @@ class Exchange(Protocol):
     async def read_start(self, limit: int) -> bytes:
         """What can be had of the first `limit` bytes of the body, whatever becomes of the rest.
 
-        For answers whose status counts. Raises nothing of the transport. `read` then returns the same.
+        For responses whose status counts. Raises nothing of the transport. `read` then returns the same.
         """
 
     def resume(self) -> None:
@@ -181,7 +181,7 @@ class HttpClientInterface(Protocol):
     async def send(self, request: Request) -> Exchange:
         """Take or open a connection to the URL's origin and send the request's head.
 
-        A kept connection that turns out closed before any byte of the answer came is replaced once by
+        A kept connection that turns out closed before any byte of the response came is replaced once by
         a new one when the request has no body, or an idempotent method and a ``body``. Raises
         `ConnectFailed`, `TlsFailed`, `TimedOut`.
         """

@@ -6,7 +6,7 @@ import re
 
 from crossdock.errors import ProtocolError
 
-MAX_LINE = 4096  # a size line with its extensions; nobody sends extensions, so this only bounds abuse
+MAX_LINE = 4096  # a size line with its extensions, which are not used in practice: this only bounds abuse
 MAX_TRAILERS = 16 * 1024  # all trailer lines together
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
@@ -57,7 +57,7 @@ class ChunkedDecoder:
     def _size_line(self, line: bytes) -> None:
         match = _SIZE.fullmatch(line)
         if match is None:
-            raise ProtocolError("a chunk begins with a line that is no chunk size")
+            raise ProtocolError("a chunk begins with a line that is not a chunk size")
         self._left = int(match[1], 16)
         self._step = self._chunk_end if self._left else self._trailer_line
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from crossdock.transport.tls_connection import TlsConnection
     from crossdock.transport.tls_door import TlsEngines
 
-RESOLVED_FOR = 30.0  # seconds; storage hosts answer with other addresses from one minute to the next
+RESOLVED_FOR = 30.0  # seconds; storage hosts resolve to other addresses from one minute to the next
 ATTEMPT_DELAY = 0.25  # before the next address is tried beside the last one (RFC 8305 5)
 
 
@@ -139,7 +139,7 @@ class Connector:
         while True:
             try:
                 return await self._open(route, by_ssl)
-            except _WorthSsl as worth:  # once for each place: whoever is in `by_ssl` has had its chance
+            except _WorthSsl as worth:  # once for each place: those in `by_ssl` have had their chance
                 by_ssl.add(worth.place)
 
     async def _open(self, route: Route, by_ssl: Set[tuple[str, int]]) -> Connection:
@@ -261,13 +261,13 @@ class Connector:
             headers.append(("Proxy-Authorization", proxy.authorization))
         head = encode_request("CONNECT", route.origin.host_and_port, headers)
         connection.begin("CONNECT", route.origin.host_and_port, head, None)
-        answer = await connection.response(self._options.connect_timeout, "connect")
-        if not 200 <= answer.status < 300:
+        response = await connection.response(self._options.connect_timeout, "connect")
+        if not 200 <= response.status < 300:
             raise ConnectFailed(
                 f"the proxy {proxy.host}:{proxy.port} refused to connect to {route.origin.host_and_port}:"
-                f" {answer.status} {answer.reason}",
-                advice=Advice("proxy-login") if answer.status == 407 else None,
-                retryable=answer.status >= 500,
+                f" {response.status} {response.reason}",
+                advice=Advice("proxy-login") if response.status == 407 else None,
+                retryable=response.status >= 500,
             )
 
     def _forget(self, route: Route) -> None:

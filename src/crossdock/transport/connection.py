@@ -1,10 +1,10 @@
-"""One HTTP/1.1 connection, one exchange at a time. Its states are told in `state`.
+"""One HTTP/1.1 connection, one exchange at a time. Its states are in `state`.
 
 Rules:
 
-1. Body bytes pass through `Answer` alone: the loop receives into `Answer.memory`, which is the sink's.
-2. Reading pauses (`_held`) when the answer has nowhere to put bytes: the sink is full, or the head is known,
-   the buffer full behind it, and nobody has asked for the body yet.
+1. Body bytes pass through `Response` alone: the loop receives into `Response.memory`, which is the sink's.
+2. Reading pauses (`_held`) when the response has nowhere to put bytes: the sink is full, or the head is
+   known, the buffer behind it is full, and the body has not been requested yet.
 3. Memory given to `write` is given back only when the kernel has all of it, or the socket is shut down and
    the loop has dropped it.
 4. A connection whose exchange did not end exactly where its framing says is closed, never reused.
@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TimedOut, TransportError, WriteFailed
 from crossdock.redact import redact_text
-from crossdock.transport.answer import DONE, FULL, HEAD, MORE, UNASKED, Answer, Event
 from crossdock.transport.piping import drain
+from crossdock.transport.response import DONE, FULL, HEAD, MORE, UNASKED, Event, Response
 from crossdock.transport.state import State, left_over, silent, unacknowledged
 from crossdock.transport.watchdog import Pace, Watchdog
 
@@ -36,7 +36,7 @@ _E = TypeVar("_E", bound=TransportError)
 # Bytes given to the loop at once. Plain asyncio before 3.12 copies what the kernel does not take at once, so
 # this bounds that copy; uvloop keeps a reference, and one call a MiB costs nothing.
 WRITE_PIECE = 1 << 20
-EARLY_ANSWER_GRACE = 2.0  # seconds for the rest of an answer that came before the request was complete
+EARLY_RESPONSE_GRACE = 2.0  # seconds for the rest of a response that came before the request was complete
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -53,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         sock: socket.socket,
     ) -> None:
         self.state = State.NEW
-        self.is_plain = True  # the socket carries what `Answer` sees: bytes may go between it and pipes
+        self.is_plain = True  # the socket carries what `Response` sees: bytes may go between it and pipes
         self.idle_since = 0.0
         self.exchanges = 0  # begun on this connection; all but the first are a reuse
         self.moved = 0  # bytes received and given to the loop: progress, as the pool sees it
@@ -69,8 +69,8 @@ class Connection(asyncio.BufferedProtocol):
         self._check: Callable[[float], None] | None = None  # called by the watchdog while a coroutine waits
         self._deadline = 0.0
         self._error: Exception | None = None  # what broke the exchange
-        self._cause: Exception | None = None  # what ended the connection, as the loop told it
-        self._answer = Answer()
+        self._cause: Exception | None = None  # what ended the connection, as the loop reported it
+        self._response = Response()
         self._held = False
         self._eof = False  # the peer ended its side in order (over TLS: by close_notify)
         self._write_blocked = False  # the loop holds bytes that the kernel has not taken
@@ -84,8 +84,8 @@ class Connection(asyncio.BufferedProtocol):
         self._out: memoryview | Pipe | None = None  # given to `write`, not yet to the loop
         self._draining = False  # a write is not in the kernel as a whole
         self._drained_at = (0, 0.0)  # bytes waiting, and since when it is that many
-        self._receiving = False  # the answer has a sink and is not done
-        self.answered_early = False  # the answer's head came before the request's body was complete
+        self._receiving = False  # the response has a sink and is not done
+        self.responded_early = False  # the response's head came before the request's body was complete
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.value} {self._method} {self._url}>"
@@ -96,9 +96,9 @@ class Connection(asyncio.BufferedProtocol):
         return self._transport is not None
 
     @property
-    def answer_began(self) -> bool:
-        """A byte of the answer has come."""
-        return self._answer.began
+    def response_began(self) -> bool:
+        """A byte of the response has come."""
+        return self._response.began
 
     # -- called by the loop --------------------------------------------------------------------------------
 
@@ -108,12 +108,12 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined]
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._answer.memory
+        return self._response.memory
 
     def buffer_updated(self, nbytes: int) -> None:
         self.moved += nbytes
         try:
-            event = self._answer.landed(nbytes)
+            event = self._response.landed(nbytes)
             if event is not MORE:
                 self._react(event)
         except Exception as error:
@@ -125,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer.head is None and self.state in (State.SENDING, State.HEAD):
+        if self._response.head is None and self.state in (State.SENDING, State.HEAD):
             self._salvage()
         self._end(exc)
         if not self._gone.done():
@@ -164,17 +164,17 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is State.CLOSED:
             self._error = self._failure(ReadFailed, "the connection was closed before the request was sent")
             return
-        self._answer.expect(method)
+        self._response.expect(method)
         self.exchanges += 1
         self.state = State.SENDING if content_length else State.HEAD
         self._watchdog.add(self)
         self._send(memoryview(head))
 
     async def write(self, data: memoryview | Pipe) -> None:
-        """Send body bytes; returns when `data` may be reused, early when the peer has answered."""
+        """Send body bytes; returns when `data` may be reused, early when the peer has responded."""
         if len(data) > self._unsent:
             raise InvalidInput(f"{len(data)} body bytes given where {self._unsent} are left of the request")
-        if self._answer.head is not None:
+        if self._response.head is not None:
             return
         if self._error is not None:
             raise self._error
@@ -193,27 +193,27 @@ class Connection(asyncio.BufferedProtocol):
                     await self.gone()
 
     async def response(self, timeout: float, phase: str) -> ResponseHead:
-        """The head of the final answer. `timeout` bounds the wait for its first byte."""
-        if self._answer.head is None:
+        """The head of the final response. `timeout` bounds the wait for its first byte."""
+        if self._response.head is None:
             if self._error is not None:
                 raise self._error
             if self._unsent:
                 raise InvalidInput(f"{self._unsent} bytes of the request's body were not written")
             self._deadline = self._loop.time() + timeout
             await self._wait(lambda now: self._check_head(now, timeout, phase))  # network
-        assert self._answer.head is not None
-        return self._answer.head
+        assert self._response.head is not None
+        return self._response.head
 
     @property
     def body_length(self) -> int | None:
-        """Of the answer whose head is known: what its framing says, before its body is asked for."""
-        return self._answer.length
+        """Of the response whose head is known: its length by its framing, before its body is requested."""
+        return self._response.length
 
     def take_body(self) -> bytes | None:
-        """The answer's body, if it has come whole with the head; then the exchange is done."""
-        if self.state is not State.HEAD or self.answered_early:
+        """The response's body, if it has come whole with the head; then the exchange is done."""
+        if self.state is not State.HEAD or self.responded_early:
             return None
-        body = self._answer.whole()
+        body = self._response.whole()
         if body is not None:
             self._done()
         return body
@@ -230,35 +230,35 @@ class Connection(asyncio.BufferedProtocol):
         self._receiving = True
         if self.state is not State.CLOSED:
             self.state = State.BODY
-        self._continue(lambda: self._answer.attach(sink, self._sock.fileno() if self.is_plain else -1))
+        self._continue(lambda: self._response.attach(sink, self._sock.fileno() if self.is_plain else -1))
         if self._receiving:
             await self._wait(lambda now: self._check_body(now, within))  # network
         if self._error is not None:
             raise self._error
-        return self._answer.delivered
+        return self._response.delivered
 
     def resume(self) -> None:
         """The sink has room again."""
         if self._receiving and self._held:
             self._pace.release(self._loop.time())
-            before = self._answer.delivered
-            self._continue(self._answer.proceed)
-            self.moved += self._answer.delivered - before
+            before = self._response.delivered
+            self._continue(self._response.proceed)
+            self.moved += self._response.delivered - before
 
     def finish(self) -> None:
         """End the exchange: IDLE when nothing of it is outstanding, else CLOSED. Safe in any state."""
-        if self.state is State.HEAD and self._answer.head is not None and not self._answer.outstanding:
+        if self.state is State.HEAD and self._response.head is not None and not self._response.outstanding:
             self._done()
         if self.state is State.CLOSED and self._waiter is None:
-            self._answer.forget()
+            self._response.forget()
         elif self.state is not State.IDLE:
             self.abort()
 
     def hand_over(self) -> asyncio.Transport:
         """Give the transport away after a CONNECT; this object is done."""
         assert self._transport is not None
-        if self._answer.outstanding:
-            raise self._failure(ProtocolError, "the proxy sent more than its answer")
+        if self._response.outstanding:
+            raise self._failure(ProtocolError, "the proxy sent more than its response")
         self.state = State.CLOSED
         self._watchdog.remove(self)
         return self._transport
@@ -276,20 +276,20 @@ class Connection(asyncio.BufferedProtocol):
             self._end(None)
 
     def _head_is_known(self) -> None:
-        if self._answer.full:
+        if self._response.full:
             self._hold()
         if self.state is not State.SENDING:
             self._wake()
             return
-        self.answered_early = True  # the peer needs no more of the request (U12)
+        self.responded_early = True  # the peer needs no more of the request (U12)
         if not self._draining:
             return
-        # To give the request's memory back the connection must go, so the whole answer is taken first.
-        if self._answer.complete or self._held:
+        # To give the request's memory back the connection must go, so the whole response is taken first.
+        if self._response.complete or self._held:
             self._wake()
         elif self._check is not None and self._out is not None:
             self._out = None
-            self._deadline = self._loop.time() + EARLY_ANSWER_GRACE
+            self._deadline = self._loop.time() + EARLY_RESPONSE_GRACE
             self._check = self._check_grace
 
     def _continue(self, step: Callable[[], Event]) -> None:
@@ -305,16 +305,16 @@ class Connection(asyncio.BufferedProtocol):
     def _done(self) -> None:
         """The body is complete."""
         self._receiving = False
-        head = self._answer.head
+        head = self._response.head
         assert head is not None
-        whole = self.state in (State.HEAD, State.BODY) and not self.answered_early and self._answer.exact
+        whole = self.state in (State.HEAD, State.BODY) and not self.responded_early and self._response.exact
         if not whole or not head.keep_alive:
             self._drop(None)
             return
         self.state = State.IDLE
         self.idle_since = self._loop.time()
         self._watchdog.remove(self)
-        self._answer.forget()
+        self._response.forget()
         self._restart_reading()
         self._wake()
 
@@ -384,13 +384,13 @@ class Connection(asyncio.BufferedProtocol):
             await asyncio.sleep(0)
 
     def _drop(self, error: Exception | None) -> None:
-        """Close the socket and wake whoever waits. Without an `error` the answer stays readable."""
+        """Close the socket and wake all that wait. Without an `error` the response stays readable."""
         self.state = State.CLOSED
         self._watchdog.remove(self)
-        self._answer.end(False)
+        self._response.end(False)
         if error is not None:
             self._receiving = False
-            self._answer.forget()
+            self._response.forget()
         if self._transport is not None:
             if self._transport.get_write_buffer_size():
                 try:  # uvloop may write once more before it closes; rule 3
@@ -419,24 +419,24 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._cause = exc
         self.peer_ended = True
-        self._answer.end(self._eof and exc is None)
+        self._response.end(self._eof and exc is None)
         if self.state in (State.NEW, State.IDLE):
             self._drop(None)
             if self.on_lost is not None:
                 self.on_lost(self)
-        elif self._answer.head is None:
-            self._break(self._unanswered())
+        elif self._response.head is None:
+            self._break(self._no_response())
         elif self._receiving:
             self.state = State.CLOSED
-            self._continue(self._answer.proceed)
-        else:  # the answer is known and its body not asked for: see `receive`
+            self._continue(self._response.proceed)
+        else:  # the response is known and its body not requested: see `receive`
             self._drop(None)
 
-    def _unanswered(self) -> TransportError:
+    def _no_response(self) -> TransportError:
         if self.state is State.SENDING:
             sent = self._body_size - self._unsent
             return WriteFailed(f"the connection broke with at most {sent} of {self._body_size} bytes sent")
-        where = "in the head of the answer" if self._answer.began else "before an answer"
+        where = "in the head of the response" if self._response.began else "before a response"
         return ReadFailed(f"the connection was closed {where}")
 
     def _how(self) -> str:
@@ -447,7 +447,7 @@ class Connection(asyncio.BufferedProtocol):
         return kind(f"{self._method} {url}: {what}", method=self._method, url=url, **details)
 
     def _salvage(self) -> None:
-        """Read what the kernel still holds: an answer that came before the reset that our write ran into."""
+        """Read what the kernel still holds: a response that came before the reset that our write ran into."""
         while self.state is not State.CLOSED and not self._held:
             if not (count := left_over(self._sock, self.get_buffer(-1))):
                 return
@@ -475,25 +475,25 @@ class Connection(asyncio.BufferedProtocol):
                 self._waiter.set_exception(error)
 
     def _check_head(self, now: float, timeout: float, phase: str) -> None:
-        if self._answer.began:
+        if self._response.began:
             if now >= self._deadline + self._options.timeout:
-                what = "the head of the answer was begun and not ended in time"
+                what = "the head of the response did not arrive whole in time"
                 self._break(self._failure(TimedOut, what, phase="first byte"))
         elif waiting := unacknowledged(self._sock):
             # The request is partly still here (megabytes fit into the kernel's buffers), so the peer cannot
-            # be at work on its answer: the wait for that has not begun, and this one has its own bound.
+            # be at work on its response: the wait for that has not begun, and this one has its own bound.
             self._deadline = now + timeout
             self._check_taken(now, waiting)
         elif now >= self._deadline:
-            self._break(self._failure(TimedOut, f"no answer within {timeout:g} s", phase=phase))
+            self._break(self._failure(TimedOut, f"no response within {timeout:g} s", phase=phase))
 
     def _check_body(self, now: float, within: float) -> None:
         if now >= self._deadline:  # dripped, just fast enough for the low-speed rule
-            what = f"a small answer was not whole after {within:g} s"
+            what = f"a small response did not arrive whole within {within:g} s"
             self._break(self._failure(TimedOut, what, phase="low speed"))
-        elif self._pace.too_slow(now, self._answer.delivered):
+        elif self._pace.too_slow(now, self._response.delivered):
             slow = f"under {self._options.low_speed} bytes a second for {self._options.timeout:g} s"
-            what = f"{slow}, after {self._answer.delivered} bytes of the body"
+            what = f"{slow}, after {self._response.delivered} bytes of the body"
             self._break(self._failure(TimedOut, what, phase="low speed"))
 
     def _check_write(self, now: float) -> None:

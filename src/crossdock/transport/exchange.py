@@ -1,4 +1,4 @@
-"""One request and its answer: the caller's side of a connection."""
+"""One request and its response: the caller's side of a connection."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 log = getLogger("crossdock.transport")
 
-READ_PATIENCE = 10  # `timeout`s for the whole of a small answer
+READ_PATIENCE = 10  # `timeout`s for the whole of a small response
 
-_ROOM = 16 * 1024  # bytes taken at once of a small answer
+_ROOM = 16 * 1024  # bytes taken at once of a small response
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # may be sent twice (RFC 9110 9.2.2)
 
 
@@ -64,9 +64,9 @@ class HttpExchange:
         return self._connection.moved
 
     @property
-    def answered_early(self) -> bool:
-        """As `Exchange.answered_early`."""
-        return self._connection.answered_early
+    def responded_early(self) -> bool:
+        """As `Exchange.responded_early`."""
+        return self._connection.responded_early
 
     def _begin(self) -> None:
         request = self._request
@@ -122,8 +122,8 @@ class HttpExchange:
     def _died_while_idle(self) -> bool:
         """Whether the server most likely closed the kept connection before the request reached it."""
         connection, request = self._connection, self._request
-        unanswered = connection.peer_ended and not connection.answer_began
-        if not unanswered or connection.exchanges < 2:
+        ended_first = connection.peer_ended and not connection.response_began
+        if not ended_first or connection.exchanges < 2:
             return False
         return not request.content_length or (bool(request.body) and request.method in _IDEMPOTENT)
 
@@ -181,7 +181,7 @@ class HttpExchange:
     def _too_long(self, limit: int) -> LimitExceeded:
         what = f"{self._request.method} {self.url}"
         details: dict[str, Any] = {"limit": limit}
-        return LimitExceeded(f"{what}: the answer is over the limit of {limit} bytes", **details)
+        return LimitExceeded(f"{what}: the response is over the limit of {limit} bytes", **details)
 
     def resume(self) -> None:
         """As `Exchange.resume`."""

@@ -1,14 +1,14 @@
 """HTTP/1.1 heads (RFC 9112) without sockets: strict, bounded, indifferent to how the input is split.
 
 Rules, each refused with `ProtocolError` when broken, because two readers that disagree about where a message
-ends are how bytes of one answer land in another:
+ends are how bytes of one response land in another:
 
 1. Lines end in CRLF. A bare CR, LF or NUL has no meaning anywhere in a head (RFC 9112 2.2, RFC 9110 5.5).
 2. A field name is a token and touches its colon (RFC 9112 5.1). A line that begins with space or tab
    continues the one before it (obs-fold, RFC 9112 5.2: user agents must read it), except in framing fields.
 3. Content-Length is digits; repeats must agree (RFC 9112 6.3).
 4. Transfer-Encoding is exactly ``chunked``. Beside it Content-Length counts for nothing, and the connection
-   is closed after the answer (RFC 9112 6.3): to a proxy on the way the next answer may begin elsewhere.
+   is closed after the response (RFC 9112 6.3): to a proxy on the way the next response may begin elsewhere.
 5. A head has at most 64 KiB and 1000 fields. Precedents: h11 100 KiB in all, nginx 4 × 8 KiB, Go 1 MiB.
 """
 
@@ -21,8 +21,8 @@ from crossdock.transport.base import Headers, ResponseHead
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 1000
-MAX_WORD = 16  # bytes shown of what is no HTTP
-MAX_INTERIM = 16  # 1xx answers before the final one; none but 100 and 103 are known to be sent unasked
+MAX_WORD = 16  # bytes shown of a response that is not HTTP
+MAX_INTERIM = 16  # 1xx responses before the final one; only 100 and 103 are known to come unrequested
 
 # As one pattern over a whole head: most are right, and only a wrong one is looked at line by line.
 _FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
@@ -67,16 +67,16 @@ def encode_fields(headers: Headers) -> bytes:
 def parse_response_head(data: bytes) -> ResponseHead:
     """Parse a whole head, its closing empty line included. Raises `ProtocolError`."""
     if len(data) > MAX_HEAD:
-        raise ProtocolError(f"the answer's head is longer than {MAX_HEAD} bytes")
+        raise ProtocolError(f"the response's head is longer than {MAX_HEAD} bytes")
     text = data.decode("latin-1")
     if not text.endswith("\r\n\r\n"):
-        raise ProtocolError("the answer's head does not end in an empty line")
+        raise ProtocolError("the response's head does not end in an empty line")
     status_line, *lines = text[:-4].split("\r\n")
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise ProtocolError("the answer does not begin with an HTTP/1.1 status line")
+        raise ProtocolError("the response does not begin with an HTTP/1.1 status line")
     if len(lines) > MAX_FIELDS:
-        raise ProtocolError(f"the answer has more than {MAX_FIELDS} header fields")
+        raise ProtocolError(f"the response has more than {MAX_FIELDS} header fields")
     if not _FIELDS.fullmatch(text, len(status_line) + 2, len(text) - 2):
         lines = _mended_fields(lines)
     headers = []
@@ -108,14 +108,14 @@ def _mended_fields(lines: list[str]) -> list[str]:
     for line in lines:
         if line.startswith((" ", "\t")) and whole:
             if _FRAMING.match(whole[-1]):
-                raise ProtocolError("a header field that frames the answer is folded")
+                raise ProtocolError("a header field that frames the response is folded")
             whole[-1] += " " + line.strip(" \t")
         else:
             whole.append(line)
     for line in whole:
         name, colon, _ = line.partition(":")
         if not colon or not _TOKEN.fullmatch(name):
-            raise ProtocolError("a line of the answer's head is no header field")
+            raise ProtocolError("a line of the response's head is not a header field")
         if not _VALUE.fullmatch(line):
             raise ProtocolError(f"the value of header {name[:60]} holds a control character")
     return whole
@@ -202,7 +202,7 @@ class HeadParser:
         return self._parse()
 
     def skip(self) -> ResponseHead | None:
-        """Drop the parsed head, an interim answer, and look for another behind it."""
+        """Drop the parsed head, an interim response, and look for another behind it."""
         rest = bytes(self.rest)
         self.reset()
         self._memory[: len(rest)] = rest
@@ -214,7 +214,7 @@ class HeadParser:
         self._scanned = self._filled
         if found < 0:
             if self._filled == MAX_HEAD:
-                raise ProtocolError(f"the answer's head is longer than {MAX_HEAD} bytes")
+                raise ProtocolError(f"the response's head is longer than {MAX_HEAD} bytes")
             if self._filled >= 5 and self._memory[:5] != b"HTTP/":
                 # Its first word may name what speaks here (SSH-2.0-…); more may be what it was sent, and what
                 # is not printable may be content.
@@ -222,7 +222,7 @@ class HeadParser:
                 begins = (
                     f"it begins with {word!r}" if _PRINTABLE.fullmatch(word) else "it begins with binary data"
                 )
-                raise ProtocolError(f"the answer is not HTTP: {begins}")
+                raise ProtocolError(f"the response is not HTTP: {begins}")
             return None
         self._end = found + 4
         return parse_response_head(bytes(self._view[: self._end]))

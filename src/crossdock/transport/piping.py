@@ -1,6 +1,6 @@
 """Bytes between sockets and pipes, beside an event loop that owns the sockets.
 
-A loop has no words for splice(2), and does not let others wait for its sockets. So it goes on receiving and
+An event loop does not offer splice(2), nor waits for its own sockets. So it keeps receiving and
 sending, but only a few of the bytes in question: so it tells that a socket has more, takes more, or broke.
 """
 

@@ -101,7 +101,7 @@ class Pool:
                     )
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._free(route, state)  # the place was given to us and nobody will use it
+                self._free(route, state)  # the place was given to us and will not be used
             elif turn in state.waiting:
                 state.waiting.remove(turn)
             raise

@@ -6,12 +6,12 @@ import errno
 import os
 import socket
 
-# The name service says that there is no address; with any other code it could not say.
+# The name service says that there is no address; any other code means that it could not tell.
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
 def os_reason(error: Exception) -> str:
-    """What the operating system says: "Connection refused", not asyncio's "Connect call failed (…)"."""
+    """The operating system's own words: "Connection refused", not asyncio's "Connect call failed (…)"."""
     if not isinstance(error, OSError):
         return str(error)
     if isinstance(error, socket.gaierror) or not error.errno:
@@ -20,7 +20,7 @@ def os_reason(error: Exception) -> str:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether nobody listens at the port."""
+    """Whether the port is closed."""
     return isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
 
 

@@ -37,7 +37,7 @@ _CHECK_LOGIN = Advice("proxy-login")
 
 
 class Dialogue:
-    """What is said on one socket, which carries the connection's bytes afterwards. Bounded by the caller."""
+    """The negotiation on a socket that carries the connection's bytes afterwards. Bounded by the caller."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Proxy) -> None:
         self._loop = loop

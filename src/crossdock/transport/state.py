@@ -1,8 +1,8 @@
 """What a connection is doing, and what the kernel knows of its socket.
 
-NEW (being set up) → IDLE → SENDING (request body incomplete) → HEAD (answer awaited, or its head known and
-its body not asked for) → BODY → IDLE; CLOSED from everywhere. What was received of an answer before the end,
-head and buffered body, can still be read in CLOSED: peers that refuse an upload answer and reset.
+NEW (being set up) → IDLE → SENDING (request body incomplete) → HEAD (response awaited, or its head known and
+its body not requested) → BODY → IDLE; CLOSED from everywhere. What was received of a response before the end,
+head and buffered body, can still be read in CLOSED: peers that refuse an upload respond and reset.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class State(enum.Enum):
 
 
 def silent(sock: socket.socket) -> bool:
-    """Whether nothing has come that the loop has not told us yet: neither bytes nor the end."""
+    """Whether the socket holds nothing that the loop has not reported: neither bytes nor the end."""
     poll = select.poll()  # an exception, which `recv` would raise for good news, costs six times as much
     try:
         poll.register(sock, select.POLLIN)

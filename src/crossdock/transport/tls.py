@@ -113,7 +113,9 @@ class SslEngine:
         try:
             while data:
                 data = data[self._session.write(data) :]
-        except ssl.SSLError as error:  # SSLWantReadError too: a renegotiation, which nobody needs (TLS 1.2)
+        except (
+            ssl.SSLError
+        ) as error:  # SSLWantReadError too: a renegotiation, which is not supported (TLS 1.2)
             raise session_failure(error, self._host, WriteFailed) from error
 
     def take(self) -> bytes:
@@ -125,7 +127,7 @@ class SslEngine:
         try:
             self._session.unwrap()
         except (ssl.SSLError, ValueError):
-            pass  # the peer has not answered, or the handshake was never done
+            pass  # the peer has not responded, or the handshake was never done
 
 
 # OpenSSL's X509_V_ERR_*: no chain to a trusted root.

@@ -68,9 +68,9 @@ class TlsConnection(Connection):
             self._break(error)
 
     def _decrypt(self) -> None:
-        engine, answer = self._engine, self._answer
+        engine, response = self._engine, self._response
         while not self._held and self.state is not State.CLOSED:
-            memory = answer.memory
+            memory = response.memory
             count = engine.read_into(memory)
             if count:
                 super().buffer_updated(count)
@@ -79,7 +79,7 @@ class TlsConnection(Connection):
                     self.eof_received()
                     return
                 break
-        self._flush()  # answers to key updates
+        self._flush()  # responses to key updates
 
     def _flush(self) -> None:
         ciphertext = self._engine.take()

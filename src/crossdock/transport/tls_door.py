@@ -33,7 +33,7 @@ class TlsEngines:
         self._rustls_memory = _tls.rustls.Memory(CIPHERTEXT_SIZE) if _tls.rustls is not None else None
 
     def engine_for(self, host: str, port: int, *, by_ssl: bool = False) -> TlsEngine:
-        """A new session. Raises what `tls_for` raises, and `TlsFailed` for a host that is no name."""
+        """A new session. Raises what `tls_for` raises, and `TlsFailed` for a host that is not a name."""
         place = host, port
         if place not in self._settings:
             self._open(place)

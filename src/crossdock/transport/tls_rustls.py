@@ -31,7 +31,7 @@ class NeedsSsl(TlsFailed):
 
 
 class RustlsClient:
-    """What all sessions with one set of settings share."""
+    """Shared by all sessions with the same settings."""
 
     judge: Judge
     error: type[Exception]  # what sessions raise
@@ -59,7 +59,7 @@ class RustlsClient:
         self.must_not_be_asked = settings.client_pairs is None or len(pairs) > 1
 
     def engine(self, host: str, memory: Any) -> RustlsEngine:
-        """A new session with `host`. Raises `NeedsSsl` when `host` is no name or address to rustls.
+        """A new session with `host`. Raises `NeedsSsl` for a name that rustls does not accept.
 
         `memory`: a `crossdock_tls.Memory`, which all engines of one event loop share.
         """

@@ -122,7 +122,7 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
                 if self._engine.closed:
                     self._inner.eof_received()
                 break
-        self._flush()  # answers to key updates
+        self._flush()  # responses to key updates
 
     def _flush(self) -> None:
         ciphertext = self._engine.take()

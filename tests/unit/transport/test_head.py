@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crossdock.errors import InvalidInput, ProtocolError, ReadFailed, TransportError
-from crossdock.transport.answer import DONE, FULL, HEAD, MORE, UNASKED, Answer
 from crossdock.transport.chunked import MAX_LINE, MAX_TRAILERS, ChunkedDecoder
 from crossdock.transport.head import (
     MAX_FIELDS,
@@ -18,6 +17,7 @@ from crossdock.transport.head import (
     encode_request,
     parse_response_head,
 )
+from crossdock.transport.response import DONE, FULL, HEAD, MORE, UNASKED, Response
 from unit.transport.wire import Memory, ok
 
 
@@ -252,7 +252,7 @@ def test_a_chunked_body_that_bends_the_rules_is_refused(data):
 
 def answer_of(pieces: list[bytes], limit: int = 1 << 20):
     """Land the pieces as a loop would, a sink attached as soon as the head is known."""
-    answer = Answer()
+    answer = Response()
     answer.expect("GET")
     sink = Memory(limit, piece=7)
     event = MORE
@@ -319,6 +319,6 @@ def test_any_bytes_are_an_answer_or_a_transport_error_however_split(data, at):
 
 
 def test_bytes_that_nobody_asked_for_are_called_that():
-    answer = Answer()
+    answer = Response()
     answer.memory[:1] = b"x"
     assert answer.landed(1) is UNASKED

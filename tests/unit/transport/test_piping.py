@@ -233,7 +233,7 @@ async def test_a_request_is_sent_out_of_pipes(serve, new_client):
 
 async def write_on(exchange) -> None:
     """Until the target answers."""
-    while not exchange.answered_early:
+    while not exchange.responded_early:
         pipe = filled(BODY[: 1 << 20])
         try:
             await exchange.write(pipe)

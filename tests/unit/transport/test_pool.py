@@ -69,7 +69,7 @@ async def test_a_dead_connection_is_not_replaced_for_a_request_with_a_body_nor_w
     with pytest.raises(ConnectionError):
         await exchange.response()
     assert server.connections == 1
-    with pytest.raises(ReadFailed, match="before an answer"):
+    with pytest.raises(ReadFailed, match="before a response"):
         await get(client, server.url)
     assert server.connections == 2
 

@@ -97,9 +97,9 @@ async def test_requests_go_by_the_proxy_and_connections_are_kept(serve, proxied,
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "407 Proxy Auth", False),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", "502 Bad Gateway", True),
-        (b"HTTP/1.1 200 OK\r\n\r\nwhat is this", "more than its answer", True),
+        (b"HTTP/1.1 200 OK\r\n\r\nwhat is this", "more than its response", True),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000, "longer than", True),
-        (b"", "before an answer", True),
+        (b"", "before a response", True),
     ],
 )
 async def test_a_refused_tunnel_says_why(proxied, refusal, words, retryable):

@@ -139,7 +139,7 @@ async def test_interim_answers_are_skipped_but_not_without_end(serve, new_client
         (ok(BODY)[:-1], ReadFailed, "299999 of 300000 bytes"),
         (ok(BODY)[:60], ReadFailed, "of 300000 bytes"),
         (ok(BODY)[:30], ReadFailed, "in the head"),
-        (b"", ReadFailed, "before an answer"),
+        (b"", ReadFailed, "before a response"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", ReadFailed, "last chunk"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ProtocolError, "chunk size"),
         (
@@ -272,7 +272,7 @@ async def test_a_server_that_never_answers_times_out(serve, new_client):
     server = await serve(silent)
     client = new_client(timeout=0.1)
     exchange = await client.send(request_to("GET", server.url))
-    with pytest.raises(TimedOut, match=r"no answer within 0\.1 s") as caught:
+    with pytest.raises(TimedOut, match=r"no response within 0\.1 s") as caught:
         await exchange.response()
     assert caught.value.phase == "first byte"
     exchange = await client.send(request_to("PUT", server.url, content_length=0))

@@ -39,7 +39,7 @@ async def test_a_body_arrives_whole_and_its_memory_may_be_reused_after_each_writ
             slot[:] = bytes(len(slot))
         assert (await exchange.response()).status == 200
         assert await exchange.read(100) == b"done"
-        assert not exchange.answered_early
+        assert not exchange.responded_early
     assert bodies == [BODY, BODY]
     assert server.connections == 1
 
@@ -95,9 +95,9 @@ async def test_an_early_answer_stops_the_body_and_is_delivered(serve, new_client
     exchange = await put(client, server.url, 1 << 40)
     for _ in range(1000):
         await exchange.write(memoryview(BODY))
-        if exchange.answered_early:
+        if exchange.responded_early:
             break
-    assert exchange.answered_early
+    assert exchange.responded_early
     await exchange.write(memoryview(BODY))  # does nothing
     assert (await exchange.response()).status == 413
     assert await exchange.read(100) == b"too large"
@@ -118,7 +118,7 @@ async def test_an_early_answer_between_two_writes_is_seen_by_the_next(serve, new
     await exchange.write(memoryview(BODY)[:1000])
     await answered.wait()
     for _ in range(1000):  # turns of the loop, until the answer is read
-        if exchange.answered_early:
+        if exchange.responded_early:
             break
         await asyncio.sleep(0)
     await exchange.write(memoryview(BODY)[1000:])
@@ -127,7 +127,7 @@ async def test_an_early_answer_between_two_writes_is_seen_by_the_next(serve, new
 
 
 async def test_an_early_answer_without_its_end_is_waited_for_only_a_little(serve, new_client, monkeypatch):
-    monkeypatch.setattr("crossdock.transport.connection.EARLY_ANSWER_GRACE", 0.05)
+    monkeypatch.setattr("crossdock.transport.connection.EARLY_RESPONSE_GRACE", 0.05)
 
     async def refuses(peer: Peer) -> None:
         await peer.request()
@@ -139,7 +139,7 @@ async def test_an_early_answer_without_its_end_is_waited_for_only_a_little(serve
     server = await serve(refuses)
     exchange = await put(new_client(timeout=0.5), server.url)
     await exchange.write(memoryview(BODY))
-    assert exchange.answered_early
+    assert exchange.responded_early
     assert (await exchange.response()).status == 413
     # Closed if the request's memory was still in use, else given the time that any body has.
     with pytest.raises((ReadFailed, TimedOut), match=r"6 (of 9 )?bytes"):
@@ -160,7 +160,7 @@ async def test_memory_of_an_early_answered_write_is_free_when_it_returns(serve, 
     slot = bytearray(BODY)
     with memoryview(slot) as view:
         await exchange.write(view)
-    assert exchange.answered_early
+    assert exchange.responded_early
     slot.clear()  # BufferError while anything holds a view
     over.set()
     exchange.close()
@@ -229,6 +229,6 @@ async def test_the_answer_to_a_whole_body_is_not_early(serve, new_client):
         exchange = await put(client, server.url, 5)
         await exchange.write(memoryview(b"12345"))
         assert (await exchange.response()).status == 200
-        assert not exchange.answered_early
+        assert not exchange.responded_early
         await exchange.receive(Memory(1))
     assert server.connections == 1

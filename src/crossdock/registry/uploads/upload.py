@@ -241,7 +241,7 @@ class RegistryUpload:
             await self._settle(self._upload.broken(self._offset - send.start), error)
             return
         ends = self._offset + size == send.stop
-        if self._exchange.answered_early:
+        if self._exchange.responded_early:
             # An answer to the last piece can overtake its write; the digest decides whether all was there.
             await self._finish(None, size if ends else 0)
             return

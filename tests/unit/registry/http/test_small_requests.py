@@ -139,7 +139,7 @@ async def test_an_answer_that_drips_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 
     drip = NetworkOptions(retries=0, timeout=0.3, low_speed=0)
     async with Wire(peer).listening() as wire, client_of(wire, drip) as client:
-        with pytest.raises(TimedOut, match=r"not whole after 0\.3 s") as caught:
+        with pytest.raises(TimedOut, match=r"did not arrive whole within 0\.3 s") as caught:
             await client.request("GET", "/v2/", scope=NONE)
     assert caught.value.phase == "low speed"
 
@@ -165,7 +165,7 @@ async def test_a_small_body_is_sent_again_when_a_kept_connection_was_closed() ->
 async def test_what_is_not_idempotent_is_not_sent_again_unasked() -> None:
     async with Wire(hanging_up).listening() as wire, client_of(wire) as client:
         await client.request("POST", "/v2/", scope=NONE, body=b"{}", ok=(201,))
-        with pytest.raises(ReadFailed, match="before an answer"):
+        with pytest.raises(ReadFailed, match="before a response"):
             await client.request("POST", "/v2/again", scope=NONE, body=b"{}", ok=(201,))
     assert wire.connections == 1
 

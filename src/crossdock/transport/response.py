@@ -1,11 +1,11 @@
-"""One answer as bytes arrive: its head, then its body into a sink. Without sockets.
+"""One response as bytes arrive: its head, then its body into a sink. Without sockets.
 
 Rules:
 
 1. `memory` is where the next bytes go, and is never empty: an event loop may ask for it in the turn in which
-   the body became complete. Whoever changes what is expected sets `memory` and `_land` together.
+   the body became complete. Code that changes what is expected sets `memory` and `_land` together.
 2. Body bytes with a Content-Length go straight into the sink's memory, never beyond the end of the body, so
-   that nothing of a next answer can land there. Bytes that came with the head are copied once.
+   that nothing of a next response can land there. Bytes that came with the head are copied once.
 3. Until a sink is attached, body bytes stay behind the head in the parser's buffer.
 4. After `FULL` no bytes may be landed until `proceed` has returned `MORE`.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Event(enum.Enum):
-    """What landing bytes led to."""
+    """What came of landed bytes."""
 
     MORE = "more"  # bytes are wanted
     HEAD = "head"  # the head is known; the body, as far as it is here, waits for a sink
@@ -39,7 +39,7 @@ class Event(enum.Enum):
 MORE, HEAD, FULL, DONE, UNASKED = Event
 
 
-class Answer:
+class Response:
     """Reused by a connection: `expect`, `landed` …, `attach`, then `landed` and `proceed` … until DONE."""
 
     def __init__(self) -> None:
@@ -66,13 +66,13 @@ class Answer:
         self._raw = self._payload = self._nothing  # received, not decoded; decoded, not delivered
 
     def expect(self, method: str) -> None:
-        """The next bytes are the answer to a request of `method`."""
+        """The next bytes are the response to a request of `method`."""
         self._clear(method)
         self._land = self._land_head
 
     @property
     def began(self) -> bool:
-        """A byte of the answer has come."""
+        """A byte of the response has come."""
         return self.head is not None or self._interim > 0 or not self._parser.empty
 
     @property
@@ -82,7 +82,7 @@ class Answer:
 
     @property
     def complete(self) -> bool:
-        """Before a sink is attached: the whole body is here, as far as can be told without decoding it."""
+        """Before a sink is attached: the whole body is here, as far as is known without decoding it."""
         if self.head is None:
             return False
         if self._decoder is None:
@@ -154,7 +154,7 @@ class Answer:
         self._raw = self._payload = self._nothing
         self.memory, self._land = self._parser.memory, self._land_unasked
 
-    # -- `_land_*` are told how many bytes came to `memory` ------------------------------------------------
+    # -- `_land_*` get the number of bytes that came to `memory` -------------------------------------------
 
     def _land_unasked(self, count: int) -> Event:
         return UNASKED
@@ -164,9 +164,7 @@ class Answer:
         while head is not None and head.status < 200:
             self._interim += 1
             if head.status == 101 or self._interim > MAX_INTERIM:
-                raise ProtocolError(
-                    f"a {head.status} answer that was not asked for, or too many interim ones"
-                )
+                raise ProtocolError(f"an unrequested {head.status} response, or too many interim ones")
             head = self._parser.skip()
         if head is None:
             self.memory = self._parser.get_buffer()
