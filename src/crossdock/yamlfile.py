@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossdock.errors import (
-    Advice,
-    InvalidInput,
-)
+from crossdock.errors import Advice, InvalidInput
 from crossdock.oci.text import quote
 
 MAX_FILE = 4 << 20  # bytes; ten thousand entries

@@ -12,12 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crossdock.acr.metadata import opened
-from crossdock.errors import (
-    Advice,
-    CrossdockError,
-    NotFound,
-    Unsupported,
-)
+from crossdock.errors import Advice, CrossdockError, NotFound, Unsupported
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions

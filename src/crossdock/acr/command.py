@@ -8,11 +8,7 @@ from msgspec import Struct, field
 
 from crossdock.acr.names import REGIONAL, home_of, registry_name, split_source
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
-from crossdock.errors import (
-    Advice,
-    InvalidInput,
-    InvalidOption,
-)
+from crossdock.errors import Advice, InvalidInput, InvalidOption
 from crossdock.inventory.values import ACR_SUFFIX, Entry, Inventory, ResourceId
 from crossdock.oci.reference import Reference
 from crossdock.oci.registryname import registry_key

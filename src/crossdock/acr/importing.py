@@ -22,14 +22,7 @@ from crossdock.acr.attached import taken_tags
 from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
-from crossdock.errors import (
-    Advice,
-    CrossdockError,
-    LoginNotDemanded,
-    NotFound,
-    TagExists,
-    was_refused,
-)
+from crossdock.errors import Advice, CrossdockError, LoginNotDemanded, NotFound, TagExists, was_refused
 from crossdock.events import ignore
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference

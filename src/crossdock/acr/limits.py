@@ -5,10 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from crossdock.content import Source
-from crossdock.errors import (
-    Advice,
-    LimitExceeded,
-)
+from crossdock.errors import Advice, LimitExceeded
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_index, is_manifest

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from crossdock.acr.metadata import opened
-from crossdock.errors import (
-    Advice,
-    CredentialsError,
-)
+from crossdock.errors import Advice, CredentialsError
 from crossdock.options import CopyOptions, Credentials
 
 

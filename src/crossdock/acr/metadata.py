@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from crossdock.errors import (
-    Advice,
-    NotFound,
-)
+from crossdock.errors import Advice, NotFound
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions

@@ -6,11 +6,7 @@ import re
 
 from msgspec import Struct
 
-from crossdock.errors import (
-    Advice,
-    InvalidInput,
-    InvalidReference,
-)
+from crossdock.errors import Advice, InvalidInput, InvalidReference
 from crossdock.inventory.values import ACR_SUFFIX
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import DEFAULT_TAG, Reference

@@ -10,10 +10,7 @@ from msgspec import Struct
 from crossdock.acr.names import SourceImage, default_target, home_of, target_tag, untagged_target
 from crossdock.acr.policy import check_policies
 from crossdock.acr.request import ImportRequest
-from crossdock.errors import (
-    Advice,
-    InvalidInput,
-)
+from crossdock.errors import Advice, InvalidInput
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.oci.reference import Reference
 from crossdock.oci.text import quote

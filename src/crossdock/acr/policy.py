@@ -8,10 +8,7 @@ tenants.
 
 from __future__ import annotations
 
-from crossdock.errors import (
-    Advice,
-    PolicyRefused,
-)
+from crossdock.errors import Advice, PolicyRefused
 from crossdock.inventory.values import Entry
 
 

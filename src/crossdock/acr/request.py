@@ -7,10 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from crossdock.errors import (
-    Advice,
-    InvalidInput,
-)
+from crossdock.errors import Advice, InvalidInput
 from crossdock.oci.text import half_pair
 from crossdock.options import Credentials
 

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct
 
-from crossdock.errors import (
-    Advice,
-    CrossdockError,
-    TransportError,
-    root_cause,
-)
+from crossdock.errors import Advice, CrossdockError, TransportError, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
 from crossdock.runs.places import Places

@@ -10,11 +10,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from crossdock.errors import (
-    Advice,
-    CredentialsError,
-    InvalidInput,
-)
+from crossdock.errors import Advice, CredentialsError, InvalidInput
 from crossdock.oci.registryname import canonical_host, joined, registry_key, split_key
 from crossdock.oci.text import quote
 from crossdock.options import ChunkLimits, Credentials, InventoryEntry, RegistryOptions

@@ -16,10 +16,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from crossdock.errors import (
-    Advice,
-    InvalidInput,
-)
+from crossdock.errors import Advice, InvalidInput
 from crossdock.oci.text import quote
 from crossdock.units import parse_size
 from crossdock.webtokens.values import Issuer

@@ -11,12 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from crossdock.errors import (
-    AddressRefused,
-    Advice,
-    InvalidInput,
-    SourceNotAllowed,
-)
+from crossdock.errors import AddressRefused, Advice, InvalidInput, SourceNotAllowed
 from crossdock.inventory.values import Inventory
 from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, canonical_host
 from crossdock.protocol.addresses import METADATA_NAMES, Address, embedded_v4, literal, rule_of

@@ -7,10 +7,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from crossdock.errors import (
-    Advice,
-    InvalidOption,
-)
+from crossdock.errors import Advice, InvalidOption
 from crossdock.service.config import Settings, read_settings
 from crossdock.service.identity.rights import Rights
 from crossdock.service.identity.tokens import Identity

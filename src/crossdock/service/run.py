@@ -12,10 +12,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import (
-    Advice,
-    InvalidOption,
-)
+from crossdock.errors import Advice, InvalidOption
 from crossdock.inventory.values import Inventory
 from crossdock.listening import (
     ServerTls,

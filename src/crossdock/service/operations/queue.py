@@ -12,10 +12,7 @@ from collections import Counter
 
 from msgspec import Struct
 
-from crossdock.errors import (
-    Advice,
-    QueueFull,
-)
+from crossdock.errors import Advice, QueueFull
 
 OWN_SHARE = 10  # one place in this many of the queue is each principal's own, even when others have filled it
 MOST_ASIDE = 8  # jobs set aside per principal and per running place; with more, it starts no others

@@ -20,11 +20,7 @@ from pathlib import Path
 import msgspec
 
 from crossdock.acr.request import SourceCredentials
-from crossdock.errors import (
-    Advice,
-    CredentialsLost,
-    InvalidOption,
-)
+from crossdock.errors import Advice, CredentialsLost, InvalidOption
 
 KEY_BYTES = 32
 SHORTEST_PASSPHRASE = 20  # characters

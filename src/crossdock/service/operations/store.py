@@ -15,10 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from crossdock.errors import (
-    Advice,
-    StoreError,
-)
+from crossdock.errors import Advice, StoreError
 from crossdock.kept.sqlitefile import SqliteFile, Statement, Trouble
 from crossdock.locks import take_lock
 from crossdock.service.values import ENDED, Operation, Order, Problem, Progress

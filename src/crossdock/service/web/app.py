@@ -23,14 +23,7 @@ from crossdock.service.web.imports import MAX_BODY
 from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.routes import ROUTER
 from crossdock.service.web.routing import Match, Route
-from crossdock.service.web.service import (
-    CLIENT_REQUEST_ID,
-    Call,
-    Document,
-    Reply,
-    Service,
-    client_request_id,
-)
+from crossdock.service.web.service import CLIENT_REQUEST_ID, Call, Document, Reply, Service, client_request_id
 
 log = logging.getLogger(__name__)
 
@@ -159,7 +152,7 @@ class _Exchange:
                 principal=self._principal if self._principal is not NOBODY else None,
                 client=request.remote or "",
                 registry=request.path.rpartition("/")[0],
-                request=self._call.asked if self._call is not None else None,
+                request=self._call.wanted if self._call is not None else None,
                 request_id=client_request_id(request.headers),
             )
         )

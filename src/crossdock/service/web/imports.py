@@ -39,7 +39,7 @@ async def import_image(service: Service, call: Call) -> Reply:
         wanted = ImportRequest.from_json(body)
     except InvalidInput as error:
         refuse(400, "InvalidRequestContent", f"The request content was invalid: {error}.", target="request")
-    call.asked = wanted
+    call.wanted = wanted
     wanted.check_targets()
     if wanted.source.registry_uri is not None:
         service.guard.check_source(wanted.source.registry_uri)

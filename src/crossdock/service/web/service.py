@@ -66,7 +66,7 @@ class Call(Struct):
     principal: Principal
     values: Mapping[str, str]
     base: str  # the URL of the service, without the last slash
-    asked: ImportRequest | None = None  # an import's body, once it is parsed; for the audit log
+    wanted: ImportRequest | None = None  # an import's body, once it is parsed; for the audit log
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -88,8 +88,8 @@ class Reply(Struct, frozen=True):
 
 def is_own(operation: Operation, principal: Principal) -> bool:
     """Whether the principal started the import."""
-    asked = operation.order.principal
-    return (asked.id, asked.issuer) == (principal.id, principal.issuer)
+    starter = operation.order.principal
+    return (starter.id, starter.issuer) == (principal.id, principal.issuer)
 
 
 def client_request_id(headers: Mapping[str, str]) -> str:
