@@ -14,7 +14,7 @@ LIBRARY: Mapping[str, str] = {
     "check-login/entry": "check the credentials of {entry} in {file}, and their rights",
     "new-token": "get a new token",
     "new-azure-token": (
-        "get a new one with az account get-access-token --resource https://containerregistry.azure.net, "
+        "get a new token with az account get-access-token --resource https://containerregistry.azure.net, "
         "and see that its owner has a role there"
     ),
     "az-login": "log in with az login",
