@@ -1,6 +1,6 @@
 """``crossdock acr``: the commands of ``az acr``, a module each, with az's flags and az's texts.
 
-Their modules import network code at the top: every one of them needs it.
+``manifest`` and ``repository`` import network code at their top, because each of their verbs needs it.
 """
 
 from __future__ import annotations

@@ -6,11 +6,9 @@ import argparse
 import os
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from crossdock.acr.command import NO_WAIT, ImportWords, check_words
-from crossdock.acr.importing import Import, ImportResult
-from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
-from crossdock.acr.plan import make_plan, plan_options
 from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import FORMATS, add_credentials, add_query, add_without_effect
 from crossdock.cli.commands.acr.output import print_answer, table
@@ -18,11 +16,12 @@ from crossdock.cli.commands.acr.words import given_password, inventory_of, warn,
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import add_content, add_network, add_progress, copy_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.running import run_shown
 from crossdock.cli.streams import print_result
-from crossdock.cli.tally import Tally
 from crossdock.errors import Cancelled
 from crossdock.options import default_state_folder
+
+if TYPE_CHECKING:
+    from crossdock.acr.importing import ImportResult
 
 
 def add_flags(parser: Parser) -> None:
@@ -87,6 +86,12 @@ def add_flags(parser: Parser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Import. Nothing is sent before everything that can be checked here has been."""
+    from crossdock.acr.importing import Import
+    from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
+    from crossdock.acr.plan import make_plan, plan_options
+    from crossdock.cli.running import run_shown
+    from crossdock.cli.tally import Tally
+
     prepare(namespace)
     options = with_az_login(copy_options(namespace))
     inventory = inventory_of(options)

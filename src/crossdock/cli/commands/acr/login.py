@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 
-from crossdock.acr.login import keep_login, log_in
 from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import add_common, add_registry
 from crossdock.cli.commands.acr.output import print_answer
 from crossdock.cli.commands.acr.words import command_of, host_of, options_of, warn
 from crossdock.cli.exits import ExitCode, UsageError
-from crossdock.cli.loop import run_until_done
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
 from crossdock.errors import (
@@ -49,6 +47,9 @@ def add_flags(parser: Parser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Log in, and store or print the login."""
+    from crossdock.acr.login import keep_login, log_in
+    from crossdock.cli.loop import run_until_done
+
     prepare(namespace)
     if namespace.expose_token and (namespace.username or namespace.password or namespace.password_stdin):
         raise UsageError(_NOT_WITH, command=command_of(namespace))
