@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 class Activity:
     """The requests of one copy, or of a run beside its copies."""
 
-    __slots__ = ("delayed", "ended", "open", "requests", "retried")
+    __slots__ = ("delayed", "ended", "open", "requests", "retried", "since")
 
-    def __init__(self, retried: Callable[[Side, str, str], None] | None = None) -> None:
+    def __init__(
+        self, retried: Callable[[Side, str, str], None] | None = None, *, since: float = 0.0
+    ) -> None:
         """`retried` is called with side, operation and reason of a retry that serves several copies."""
         self.retried = retried
+        self.since = since
+        """When the run began, on the monotonic clock: what was listed before may be out of date."""
         self.requests = 0
         self.ended = 0
         self.open: set[Exchange] = set()

@@ -11,6 +11,7 @@ import pytest
 
 import crossdock
 from crossdock import CopyOptions, NetworkOptions, Run, Session
+from crossdock.events import BlobProgress
 from crossdock.imagebuilder import ImageBuilder
 from crossdock.runs import totals as totals_module
 from crossdock.runs.totals import Limit
@@ -157,6 +158,31 @@ async def test_a_retry_is_counted_and_a_failure_as_well(
     assert (result.count("copied"), result.count("failed")) == (1, 1)
     assert run.totals.retries == 1
     assert (run.totals.images_done, run.totals.images_failed) == (1, 1)
+
+
+async def test_what_was_signed_since_the_last_copy_is_found(
+    session: Session, image: str, there: str, source: DockerRegistry, repository: str, builder: ImageBuilder
+) -> None:
+    first = await session.copy(image, f"{there}:v1")
+    signature = first.digest.replace(":", "-") + ".sig"
+    push(source.remote, repository, builder, one_layer_image(builder, 1000)[0], signature)
+    again = await session.copy(image, f"{there}:v1")
+    assert (first.referrers, again.referrers) == (0, 1)
+    assert signature in await session.list_tags(there)
+
+
+async def test_a_listener_that_raises_leaves_no_upload(
+    session: Session, image: str, there: str, target: DockerRegistry, repository: str
+) -> None:
+    def listen(event: crossdock.Event) -> None:
+        if isinstance(event, BlobProgress):
+            raise OSError("odd")
+
+    with pytest.raises(OSError, match="odd"):
+        await session.copy(image, f"{there}:v1", on_event=listen)
+    uploads = target.storage / "repositories" / repository / "_uploads"
+    assert not await asyncio.to_thread(lambda: list(uploads.glob("*/startedat")))
+    assert (await session.copy(image, f"{there}:v1")).changed
 
 
 # -- limits and stalls -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -108,6 +109,7 @@ class Listing:
 
         reference = self._source.reference(name)
         repository = reference.repository
+        now = time.monotonic()
         try:
             with during("list tags of", "source", reference.locator):
                 tags = await list_tags(Repository.to_read(self._client, repository), self._on_warning)
@@ -117,7 +119,7 @@ class Listing:
             tags = []
         # The engine looks for what is attached among the tags of digests: here they are.
         digest_tags = frozenset(tag for tag in tags if tag.startswith("sha256-"))
-        self._client.memory.note_digest_tags(repository, digest_tags)
+        self._client.memory.note_digest_tags(repository, digest_tags, now)
         self._all_tags += len(tags)
         for pattern in [each for each in self._idle_patterns if any(fnmatchcase(tag, each) for tag in tags)]:
             del self._idle_patterns[pattern]

@@ -148,7 +148,7 @@ class PairCopy:
                 return named.is_index or bool(referrers or (self._filters_tags and tags))
         if not self._filters_tags:
             return False
-        listed = memory.digest_tags.get(resolved.source.repository)
+        _, listed = memory.digest_tags.get(resolved.source.repository, (0.0, None))
         if listed is None or named.is_index:
             return listed is None or bool(listed)
         from crossdock.registry.referrers import fallback_tag

@@ -9,10 +9,13 @@ Where the list cannot be had within `MAX_PAGES`, cosign's three names are asked 
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import aclosing
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from crossdock.activity import CURRENT
 from crossdock.errors import (
     CrossdockError,
     LimitExceeded,
@@ -59,13 +62,17 @@ async def find_attached(repository: Repository, digest: Digest) -> tuple[list[De
 
 
 async def _digest_tags(repository: Repository) -> frozenset[str] | None:
-    """All tags that are made of digests, asked for once; None: they cannot be had."""
-    memory = repository.memory
-    if repository.path not in memory.digest_tags:
+    """All tags that are made of digests, listed once in a run; None: they cannot be listed.
+
+    A session may live for days: a list from before this run lacks what was signed since.
+    """
+    memory, activity = repository.memory, CURRENT.get()
+    listed_at, found = memory.digest_tags.get(repository.path, (-math.inf, None))
+    if listed_at < (activity.since if activity is not None else 0.0):
+        now = time.monotonic()
         found = await memory.listing.run(repository.path, lambda: _list(repository))
-        memory.note_digest_tags(repository.path, found)
-        return found
-    return memory.digest_tags[repository.path]
+        memory.note_digest_tags(repository.path, found, now)
+    return found
 
 
 async def _list(repository: Repository) -> frozenset[str] | None:

@@ -33,8 +33,9 @@ class HostMemory:
         self.contents = Contents()
         self.has_referrers: bool | None = None
         """It has the referrers API (end-12); None: nobody has asked."""
-        self.digest_tags: OrderedDict[str, frozenset[str] | None] = OrderedDict()
-        """Of a repository, the tags that are made of digests (`attached`); None: they cannot be listed."""
+        self.digest_tags: OrderedDict[str, tuple[float, frozenset[str] | None]] = OrderedDict()
+        """Of a repository, when its tags were listed, and those that are made of digests (`attached`); None: they
+        cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
         self.answers_head = True
         """A HEAD of a manifest is answered as a GET is, as far as is known: Nexus answers 404, firewalls 403,
@@ -44,9 +45,10 @@ class HostMemory:
         self.keeps_cut_chunks = True
         """A session outlives a chunk that was cut, as far as is known."""
 
-    def note_digest_tags(self, repository: str, tags: frozenset[str] | None) -> None:
-        """Keep them for the other copies of the run; those that were listed first are forgotten first."""
-        self.digest_tags[repository] = tags
+    def note_digest_tags(self, repository: str, tags: frozenset[str] | None, at: float) -> None:
+        """Keep the list requested `at` this time for other copies; the oldest are forgotten first."""
+        self.digest_tags[repository] = at, tags
+        self.digest_tags.move_to_end(repository)
         if len(self.digest_tags) > LISTED_REPOSITORIES:
             self.digest_tags.popitem(last=False)
 

@@ -197,7 +197,7 @@ class Watchers:
         stream = _Stream(self, index, source, target)
         tally.listener = stream
         tally.backlog = self
-        activity = Activity(tally.retried)
+        activity = Activity(tally.retried, since=self.totals.activity.since)
         number = self.totals.begin(source, target, tally, activity)
         outer = CURRENT.set(activity)
         try:

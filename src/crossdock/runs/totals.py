@@ -116,6 +116,7 @@ class Totals:
     def start(self, permits: Permits) -> None:
         """The run begins; samples are taken until `stop`. `permits` are those of its source connections."""
         self._started_at = self._clock()
+        self.activity.since = time.monotonic()
         self._permits = permits
         self._spent = self._seconds_spent()
         self._sample()
