@@ -34,8 +34,8 @@ class HostMemory:
         self.has_referrers: bool | None = None
         """It has the referrers API (end-12); None: nobody has asked."""
         self.digest_tags: OrderedDict[str, tuple[float, frozenset[str] | None]] = OrderedDict()
-        """Of a repository, when its tags were listed, and those that are made of digests (`attached`); None: they
-        cannot be listed."""
+        """Of a repository, when its tags were listed, and those that are made of digests (`attached`). They
+        are None where they cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
         self.answers_head = True
         """A HEAD of a manifest is answered as a GET is, as far as is known: Nexus answers 404, firewalls 403,
