@@ -27,6 +27,7 @@ from crossdock.runs.workshop import open_share, open_workshop
 from crossdock.transfer.tasks import stop
 
 if TYPE_CHECKING:
+    from crossdock.errors import Advice
     from crossdock.mirroring.run import MirrorOptions, MirrorResult
     from crossdock.runs.looking import Inspection
     from crossdock.runs.places import AnySource, AnyTarget
@@ -47,9 +48,15 @@ class Session:
     and process that entered it; used anywhere else, or afterwards, it raises RuntimeError.
     """
 
-    def __init__(self, options: CopyOptions | None = None) -> None:
-        """Raises `InvalidInput` for platforms that cannot be parsed; no I/O."""
+    def __init__(
+        self, options: CopyOptions | None = None, *, advice_text: Callable[[Advice], str] = str
+    ) -> None:
+        """Raises `InvalidInput` for platforms that cannot be parsed; no I/O.
+
+        `advice_text` words the advice within warnings; by default in terms of this library.
+        """
         self._options = options or CopyOptions()
+        self._advice_text = advice_text
         self._platforms = tuple(Platform.parse(text) for text in self._options.platforms)
         self._places = Places(self._options)
         self._stack = AsyncExitStack()
@@ -227,7 +234,7 @@ class Session:
             resuming = replace(whole.resuming, keeps=keeps)
             return Shared(self._options, self._platforms, self._places, share, resuming)
         workshop = await self._stack.enter_async_context(open_workshop(self._options))
-        resuming = await self._stack.enter_async_context(open_resuming(self._options))
+        resuming = await self._stack.enter_async_context(open_resuming(self._options, self._advice_text))
         return Shared(self._options, self._platforms, self._places, workshop, resuming)
 
     def enter(self, task: asyncio.Task[Any]) -> None:
