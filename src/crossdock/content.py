@@ -292,16 +292,16 @@ class ResumableSession(ChunkedUpload, Protocol):
 
     @property
     def is_between_requests(self) -> bool:
-        """No request is under way: to leave now loses nothing."""
+        """No request is under way: `suspend` loses nothing now."""
 
-    async def take_up(self) -> tuple[int, str]:
+    async def resume(self) -> tuple[int, str]:
         """Query the saved session, if there is one, before anything else.
 
         Returns the offset from which bytes are to be given, and what a person should know about it, or
         nothing. At offset 0 a new session will be opened.
         """
 
-    async def leave(self) -> None:
+    async def suspend(self) -> None:
         """End the request under way and keep the session. Never raises; bounded in time."""
 
 

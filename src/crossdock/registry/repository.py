@@ -215,7 +215,7 @@ class RegistryRepository(Manifests):
     async def resumable_upload(
         self, descriptor: Descriptor, chunk_size: int, log: SessionLog, saved: SavedSession | None
     ) -> RegistryUpload:
-        """As `start_upload`, in chunks; nothing is asked before `RegistryUpload.take_up`."""
+        """As `start_upload`, in chunks; nothing is asked before `RegistryUpload.resume`."""
         opened = self._opened.pop(descriptor.digest, None)
         return RegistryUpload(self, descriptor, opened, chunk_size=chunk_size, log=log, saved=saved)
 

@@ -1,4 +1,4 @@
-"""What is attached to a manifest of a layout: listed manifests whose subject it is, and tags of its digest.
+"""Referrers of a manifest of a layout: listed manifests whose subject it is, and tags of its digest.
 
 Clients that write layouts list a referrer in ``index.json`` without a name; some keep the list that the
 distribution specification has for registries without its API, under the name ``sha256-<hex>``. Blocking.

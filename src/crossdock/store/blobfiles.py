@@ -1,4 +1,4 @@
-"""The ``blobs`` folder of an OCI image layout: files named by what they hold. Blocking; call it in a thread.
+"""The ``blobs`` folder of an OCI image layout: files named by their digests. Blocking; call it in a thread.
 
 Only a checked `Digest` becomes a path, so a name from the network cannot leave the folder. Symbolic
 links are followed only while they stay inside the layout (`folder`): a foreign layout must not make a server
@@ -42,11 +42,11 @@ class BlobFiles:
         self.root = self.folder.path
 
     def path(self, digest: Digest) -> Path:
-        """Where the blob is, or would be. For messages: what is done with it goes through `folder`."""
+        """The path of the blob, there or not. For messages: access goes through `folder`."""
         return self.root.joinpath(*_parts(digest))
 
     def stat(self, digest: Digest) -> os.stat_result | None:
-        """What the system says of the blob's file, None when there is none. Raises `StoreError`."""
+        """The stat result of the blob's file, None when there is none. Raises `StoreError`."""
         try:
             found = self.folder.stat(*_parts(digest))
         except (FileNotFoundError, NotADirectoryError):

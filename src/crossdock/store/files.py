@@ -57,7 +57,7 @@ def explained(operation: str, path: Path) -> Iterator[None]:
 
 
 def explain(operation: str, path: Path, error: OSError) -> StoreError:
-    """`error` as one sentence that names the path, with what to do about it."""
+    """`error` as one sentence that names the path, with advice."""
     code = error.errno
     reason = os.strerror(code) if code else str(error)
     advice = None
@@ -86,7 +86,7 @@ def read_file(folder: Folder, name: str, limit: int) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StoreError(
                 f"{folder.path / name} is not a regular file",
-                advice=Advice("check-folder", "this is no OCI image layout as it is"),
+                advice=Advice("check-folder", "this is not an OCI image layout"),
             )
         return file.read(limit)
 
@@ -123,8 +123,8 @@ def sync_folder(folder: int) -> None:
 def replace_file(folder: int, name: str, data: bytes) -> None:
     """Put `data` at `name` in the open `folder` in one step: a reader sees the old file or the whole new one.
 
-    The new file has the old one's permissions. What a crash leaves beside it is small, hidden and ignored.
-    Raises OSError.
+    The new file has the old one's permissions. A file that a crash leaves beside it is small, hidden and
+    ignored. Raises OSError.
     """
     temporary = f".{name}-{os.getpid()}-{secrets.token_hex(4)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -1,11 +1,11 @@
 """A folder whose content may come from anyone: no symbolic link in it leads out. Blocking.
 
-A path that was checked and is opened afterwards may mean another file by then, for whoever may write in the
-folder. So names are looked up one by one, each relative to the descriptor of the folder before it and never
-through a link; a link is read and its target looked up in the same way, from where the link is. What is
-opened is therefore below the folder, whatever changes meanwhile. (openat2(2) with RESOLVE_BENEATH does this
-in one call; Python has no binding for it.) A folder that was found so stays open and is used again while its
-path leads to the same one, whatever way it takes.
+A path that was checked may mean another file when it is opened: others may write in the folder. So names are
+looked up one by one, each relative to the descriptor of the folder before it and never through a link; a link
+is read and its target looked up in the same way, from where the link is. The file that is opened is therefore
+below the folder, whatever changes meanwhile. (openat2(2) with RESOLVE_BENEATH does this in one call; Python
+has no binding for it.) A folder that was found so stays open and is used again while its path leads to the
+same one, whatever way it takes.
 
 The path of the folder itself is its user's and is taken as it is: it may be, or lead through, a link.
 """
@@ -31,17 +31,17 @@ from crossdock.errors import (
 T = TypeVar("T")
 
 MOST_LINKS = 40  # of one lookup, as the kernel has it (path_resolution(7))
-# O_PATH: a folder may be passed through by whoever may not list it. Not every system has it.
+# O_PATH passes through folders that this user may not list. Not every system has it.
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 
 
-# What Linux says of a link that must not be followed, of one where a folder is wanted; what FreeBSD says.
+# Linux, for a link that must not be followed, and for one where a folder is wanted; FreeBSD.
 _MAYBE_A_LINK = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK)
 MOST_KEPT = 64  # descriptors of folders that stay open in this process, or a part of its limit
 
 
 class _Held:
-    """An open folder, closed when nobody uses it any more."""
+    """An open folder, closed after its last use."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor

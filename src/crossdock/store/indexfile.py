@@ -129,7 +129,7 @@ class IndexFile:
                     sync_folder(folder)
 
     def remove(self) -> None:
-        """Delete ``index.json``: the folder is no layout from then on. Raises `StoreError`."""
+        """Delete ``index.json``: the folder is not a layout any more. Raises `StoreError`."""
         with (
             self._locked(),
             explained("cannot delete", self.path),
@@ -197,7 +197,7 @@ class IndexFile:
             )
 
     def _other_format(self) -> str:
-        """What to do about a folder of skopeo's ``dir:`` or an unpacked archive of docker; else nothing."""
+        """Advice for a folder of skopeo's ``dir:`` or an unpacked archive of docker; else nothing."""
         if not self._is_file("manifest.json"):
             return ""
         if self._is_file("version"):
@@ -224,11 +224,11 @@ class IndexFile:
         if "manifests" not in document and (strange := sorted(document.keys() - _INDEX_MEMBERS)):
             # Another JSON file under this name: what an update wrote back would be published with the layout.
             raise ContentError(
-                f"{self.path} is damaged: it has no manifests and is no index, but has {quote(strange[0])}",
+                f"{self.path} is damaged: it is not an index, it has no manifests but {quote(strange[0])}",
                 advice=Advice("recreate-layout", "copy the content into a new folder"),
             )
         entries = document.setdefault("manifests", [])
-        if entries is None:  # what Go programs write for an empty list
+        if entries is None:  # Go programs write null for an empty list
             entries = document["manifests"] = []
         if not isinstance(entries, list) or not all(_is_descriptor(entry) for entry in entries):
             raise ContentError(
@@ -300,7 +300,7 @@ def name_of(entry: Entry) -> str | None:
 
 
 def names_of(entry: Entry) -> list[str]:
-    """What an entry is called, exact tag first, whole image name last."""
+    """The names of an entry, exact tag first, whole image name last."""
     image = (entry.get("annotations") or {}).get(IMAGE_NAME)
     return [name for name in (name_of(entry), image) if isinstance(name, str)]
 

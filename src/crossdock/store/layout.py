@@ -44,7 +44,7 @@ from crossdock.store.indexfile import (
 from crossdock.store.several import index_document, join_platforms, listed, platforms_of, several_named
 from crossdock.verify import verify_bytes, verify_manifest
 
-PLATFORM_LIMIT = 4096  # characters of what an entry of the index states
+PLATFORM_LIMIT = 4096  # characters of the platform that an entry of the index states
 MAX_READ = 4 << 20  # bytes one thread reads at a time: a cancelled copy waits for at most this much
 
 
@@ -55,7 +55,7 @@ class LayoutStore:
     finds no source leaves no folder behind. Without, `StoreError` is raised at once when there is none.
 
     With `joins_platforms` the manifests of several platforms that ``index.json`` lists under one name, or all
-    without one, are resolved to an index of them, which is nowhere but here: for who chooses platforms of it.
+    without one, are resolved to an index of them, which exists in memory only: for a choice of platforms.
     """
 
     def __init__(self, path: Path | str, *, create: bool = False, joins_platforms: bool = False) -> None:
@@ -78,7 +78,7 @@ class LayoutStore:
             )
         elif self.index.path.exists() and not self.index.exists():
             if (self.path / "oci-layout").exists():
-                self.index.entries()  # which says what is wrong with them
+                self.index.entries()  # it raises the right error
             raise StoreError(
                 f"{self.path} has an index.json but no oci-layout file: it is not an OCI image layout",
                 advice=Advice("use-another-target", "give a new folder"),
@@ -139,7 +139,7 @@ class LayoutStore:
     async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         """Store the manifest's unchanged bytes; with `tag`, let the tag mean it.
 
-        Raises `ContentError` when `data` is not what `descriptor` says, `StoreError`.
+        Raises `ContentError` when `data` does not match `descriptor`, `StoreError`.
         """
         await in_thread(self._push_manifest, descriptor, data, tag)
 
@@ -160,7 +160,7 @@ class LayoutStore:
     # -- in a thread ---------------------------------------------------------------------------------
 
     def _entries(self) -> list[Entry]:
-        """What the index lists; nothing when the layout is still to be made."""
+        """The entries of the index; none when the layout is still to be made."""
         return [] if self._create and not self.index.exists() else self.index.entries()
 
     def _referrers(self, digest: Digest) -> list[Descriptor]:
@@ -182,9 +182,9 @@ class LayoutStore:
         raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(entries)}")
 
     def _only(self, entries: list[Entry]) -> Descriptor:
-        """The one manifest that has tags, or the one that there is: what lost its tag does not count.
+        """The only manifest that has tags, or the only one: manifests that lost their tag do not count.
 
-        Nor does what is about another manifest, nor a tag of a digest.
+        Referrers and tags of digests do not count either.
         """
         named = [entry for entry in entries if not (name_of(entry) or "").startswith("sha256-")]
         candidates = [entry for entry in named if name_of(entry)] or named
@@ -234,7 +234,7 @@ class LayoutStore:
         return Descriptor(parse_manifest(data, None, self._limits).media_type, digest, len(data))
 
     def _descriptor(self, entry: Entry) -> Descriptor:
-        """The entry as a value, without its annotations: the tag is not part of what is copied."""
+        """The entry as a value, without its annotations: the tag is not copied with it."""
         try:
             found = Descriptor.from_json(entry)
         except ContentError as error:

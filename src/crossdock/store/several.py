@@ -1,4 +1,4 @@
-"""What a name of a layout means when several entries of ``index.json`` have it, or none has a name.
+"""The meaning of a name that several entries of a layout's ``index.json`` have, or when none has a name.
 
 Some tools list the platforms of an image in ``index.json`` itself, under one name or none. Such entries are
 one index, of which platforms can be chosen. Others give one name to an image, its signatures and its
@@ -88,7 +88,7 @@ def listed(names: list[str], most: int = LISTED) -> str:
 
 
 def _kind(entry: Entry) -> str:
-    """What an entry says of itself, in brackets."""
+    """The kind or type that an entry states, in brackets."""
     kind = (entry.get("annotations") or {}).get(_KIND) or entry.get("mediaType")
     return f" ({kind})" if isinstance(kind, str) and kind.isprintable() else ""
 

@@ -77,7 +77,7 @@ class BlobMove:
         upload = BlobUpload(session, self._blob, self._target.name, self._tally)
         try:
             with during("push blob to", "target", upload.reference):
-                resume_at = await self._resumption.take_up()  # network
+                resume_at = await self._resumption.resume()  # network
             while True:
                 try:
                     await self._feed_until_stopped(source, upload, resume_at)

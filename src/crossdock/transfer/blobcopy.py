@@ -72,12 +72,16 @@ class BlobCopies:
         """Make sure that the target has the blob; one copy of the process at a time. # network"""
         if self._tally.lags:  # here nothing is held that another copy needs
             await self._tally.room()
-        async with self._workshop.blobs.alone(self._registry, self._key(blob)):
+        shared, key = self._workshop.blobs, (self._registry, self._key(blob))
+        await shared.begin(*key)
+        try:
             outcome = await self._copy_missing(blob)
             self._done(blob, outcome)
             if outcome != "skipped" and self._resuming.journal is not None:
                 name = self._target.name
                 self._resuming.journal.finished("blob", name, str(blob.digest), blob.size)
+        finally:
+            shared.end(*key)
 
     async def copy_promised(self, blobs: list[Descriptor], missed: frozenset[str]) -> bool:
         """Move those of `blobs` that the target promised and now misses; False: there are none. # network

@@ -146,11 +146,11 @@ class Resumption:
         self._session = await self._resumable.resumable_upload(self._blob, self._chunk_size, self, saved)
         return self._session
 
-    async def take_up(self) -> int:
+    async def resume(self) -> int:
         """Resume the session of an earlier process. Returns the offset from which bytes are to be given."""
         if self._session is None:
             return 0
-        offset, word = await self._session.take_up()  # network
+        offset, word = await self._session.resume()  # network
         if word:
             self._tally.warn(f"upload of {self._blob.digest} to {self._target.name}: {word}")
         if offset:
@@ -172,7 +172,7 @@ class Resumption:
         if self._session is None or record is None:
             await session.cancel()
         elif record.can_resume and self._keeps() and not _is_of_content(error):
-            await self._session.leave()
+            await self._session.suspend()
             offset = record.saved.acknowledged if record.saved is not None else 0
             self._tally.emit(UploadKept(self._blob.digest, offset, self._blob.size))
         else:

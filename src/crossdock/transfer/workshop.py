@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from msgspec import Struct, field
 
@@ -34,9 +32,8 @@ class SharedBlobs:
         self._damaged: dict[BlobKey, CopyError] = {}
         self._read_back: set[BlobKey] = set()
 
-    @asynccontextmanager
-    async def alone(self, registry: str, key: BlobKey) -> AsyncIterator[None]:
-        """The block that copies the blob from the source `registry`; entered when no other copy does so.
+    async def begin(self, registry: str, key: BlobKey) -> None:
+        """Wait until no other copy is copying the blob from the source `registry`; `end` must follow.
 
         A copy does not wait for one that reads from another registry, which may stay slow. Raises the error
         of a copy that found the target damaging the blob.
@@ -45,12 +42,11 @@ class SharedBlobs:
             await asyncio.shield(other)  # bounded as a copy of the blob is; if it failed, it is our turn
         if (damage := self._damaged.get(key)) is not None:
             raise damage
-        self._underway[registry, key] = done = asyncio.get_running_loop().create_future()
-        try:
-            yield
-        finally:
-            del self._underway[registry, key]
-            done.set_result(None)
+        self._underway[registry, key] = asyncio.get_running_loop().create_future()
+
+    def end(self, registry: str, key: BlobKey) -> None:
+        """This copy has copied the blob, or failed."""
+        self._underway.pop((registry, key)).set_result(None)
 
     def note_damage(self, key: BlobKey, error: CopyError) -> None:
         """The target has other bytes than it was sent: no other copy takes them for the blob."""

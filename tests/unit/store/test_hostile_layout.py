@@ -305,7 +305,7 @@ def test_a_file_that_is_no_index_is_neither_used_nor_rewritten(
     IndexFile(home).create()
     (home / "index.json").write_text(json.dumps(document))
     entry = {"mediaType": OCI_MANIFEST, "digest": str(Digest.of(b"x")), "size": 1}
-    with pytest.raises(ContentError, match="is no index"):
+    with pytest.raises(ContentError, match="is not an index"):
         IndexFile(home).update(lambda entries: set_tag(entries, entry, "v1"))
     assert json.loads((home / "index.json").read_text()) == document
 

@@ -140,7 +140,7 @@ class ChunkedSession(MemorySession):
     def is_between_requests(self) -> bool:
         return len(self.data) % CHUNK == 0
 
-    async def take_up(self) -> tuple[int, str]:
+    async def resume(self) -> tuple[int, str]:
         if self.saved is None:
             return 0, ""
         held = self.target.held.get(self.saved.location)
@@ -160,7 +160,7 @@ class ChunkedSession(MemorySession):
         if len(self.data) % CHUNK == 0 or len(self.data) == self.descriptor.size:
             self.log.acknowledged(len(self.data), self.at, CHUNK, trust_range=True)
 
-    async def leave(self) -> None:
+    async def suspend(self) -> None:
         assert self.state == "open"
         self.state = "left"
 

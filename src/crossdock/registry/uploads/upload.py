@@ -56,7 +56,7 @@ class RegistryUpload:
 
     `opened` is the answer that opened a session already: a mount that became an upload (M1). With
     `chunk_size` it goes up in chunks, as a `content.ResumableSession`; `log` is told of each, and `saved` is
-    what `take_up` asks about.
+    what `resume` queries.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class RegistryUpload:
         """No request is under way, nor about to be."""
         return not self._is_busy
 
-    async def take_up(self) -> tuple[int, str]:
+    async def resume(self) -> tuple[int, str]:
         """Ask about the session that was saved. # network
 
         Returns the offset to go on from and what to tell about it. Raises nothing of the network: a session
@@ -210,7 +210,7 @@ class RegistryUpload:
         for location in (self._upload.location, *self._upload.abandoned):
             await self._requests.drop(location)
 
-    async def leave(self) -> None:
+    async def suspend(self) -> None:
         """Keep the session, and end what is under way. Never raises an error; bounded in time."""
         self._close_exchange()
         await self._finish_opening()

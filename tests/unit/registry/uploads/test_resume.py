@@ -77,7 +77,7 @@ async def test_the_log_has_each_chunk_before_the_next_request(
     server.expect("PATCH", "/u/1?s=8", Answer(202, {"Location": "/u/1?s=10"}))
     server.expect("PUT", f"/u/1?s=10&{DIGEST}", Answer(201))
     session = await begin(connect(), log)
-    assert await session.take_up() == (0, "")
+    assert await session.resume() == (0, "")
     assert session.boundary == MiB
     await feed(session)
     assert log.lines == [
@@ -102,7 +102,7 @@ async def test_a_saved_session_goes_on_where_the_registry_says(
     server.expect("PATCH", "/u/9?s=now", Answer(202))
     server.expect("PUT", f"/u/9?s=now&{DIGEST}", Answer(201))
     session = await begin(connect(), log, Saved())
-    assert await session.take_up() == (5 * MiB, "")
+    assert await session.resume() == (5 * MiB, "")
     assert log.lines == [("acknowledged", 5 * MiB, "/u/9?s=now", 1)]
     await feed(session, 5 * MiB)
     assert b"".join(seen.body for seen in server.seen) == DATA[5 * MiB :]
@@ -115,7 +115,7 @@ async def test_a_saved_session_with_every_byte_is_closed(
     server.expect("GET", "/u/9?s=old", Answer(204, {"Range": f"0-{len(DATA) - 1}"}))
     server.expect("PUT", f"/u/9?s=old&{DIGEST}", Answer(201))
     session = await begin(connect(), log, Saved())
-    assert await session.take_up() == (len(DATA), "")
+    assert await session.resume() == (len(DATA), "")
     await feed(session, len(DATA))
 
 
@@ -124,10 +124,10 @@ async def test_bytes_that_are_not_there_any_more_are_told(
 ) -> None:
     server.expect("GET", "/u/9?s=old", Answer(204, {"Range": f"0-{MiB - 1}"}))
     session = await begin(connect(), log, Saved())
-    offset, word = await session.take_up()
+    offset, word = await session.resume()
     assert offset == MiB
     assert str(3 * MiB) in word
-    await session.leave()
+    await session.suspend()
 
 
 async def test_a_session_that_is_gone_is_told_and_replaced(
@@ -140,7 +140,7 @@ async def test_a_session_that_is_gone_is_told_and_replaced(
         server.expect("PATCH", "/u/1?s=0", Answer(202))
     server.expect("PUT", f"/u/1?s=0&{DIGEST}", Answer(201))
     session = await begin(connect(), log, Saved())
-    offset, word = await session.take_up()
+    offset, word = await session.resume()
     assert (offset, log.lines) == (0, [])
     assert word.startswith("the upload starts again at byte 0, in a new session: the target no longer knows")
     await feed(session)
@@ -163,7 +163,7 @@ async def test_a_doubtful_session_is_deleted_when_the_log_knows_the_new_one(
         server.expect("PATCH", "/u/1?s=0", Answer(202))
     server.expect("PUT", f"/u/1?s=0&{DIGEST}", Answer(201))
     session = await begin(connect(), log, Saved())
-    assert (await session.take_up())[0] == 0
+    assert (await session.resume())[0] == 0
     await feed(session)
     assert known == [1]
 
@@ -176,11 +176,11 @@ async def test_a_session_lost_on_the_way_stays_in_the_log_until_another_is_open(
     for _ in range(3):
         server.expect("POST", POST, busy)
     session = await begin(connect(), log, Saved())
-    await session.take_up()
+    await session.resume()
     with pytest.raises(Exception, match="503") as caught:
         await session.append(memoryview(DATA)[:MiB])
     assert isinstance(caught.value.__cause__, ServerBusy)
-    await session.leave()
+    await session.suspend()
     assert log.lines == []  # the journal's row is as it was, and nothing was deleted
 
 
@@ -193,8 +193,8 @@ async def test_what_a_mount_opened_is_dropped_when_a_saved_session_goes_on(
     repository = connect()
     assert not await repository.mount(BLOB, "y")
     session = await begin(repository, log, Saved())
-    assert (await session.take_up())[0] == CHUNK
-    await session.leave()
+    assert (await session.resume())[0] == CHUNK
+    await session.suspend()
 
 
 async def test_to_leave_deletes_nothing_and_ends_the_request(
@@ -213,7 +213,7 @@ async def test_to_leave_deletes_nothing_and_ends_the_request(
     await session.append(memoryview(DATA)[:MiB])
     assert not session.is_between_requests
     await reading.wait()
-    await session.leave()
+    await session.suspend()
     assert [seen.method for seen in server.seen] == ["POST", "PATCH"]
 
 
@@ -290,7 +290,7 @@ async def test_a_location_that_must_not_be_used_is_not_asked(
 ) -> None:
     session = await begin(connect(), log)
     session._saved = Saved(location=location)
-    offset, word = await session.take_up()
+    offset, word = await session.resume()
     assert offset == 0
     assert "starts again" in word
     assert server.seen == []
