@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from msgspec.structs import replace
 
+from crossdock.activity import CURRENT
 from crossdock.descriptors import affordable
 from crossdock.events import Event, Listener
 from crossdock.oci.platform import Platform
@@ -113,7 +114,9 @@ class Session:
         self.check()
         places = as_places(source, target, source_name, target_name)
         request = CopySpec(*places, is_alone=True, is_named=True)
-        work = OneCopy(request, self._slots)
+        # A listener may await another copy, which must not wait for the place of its own.
+        slots = self._slots if CURRENT.get() is None else asyncio.Semaphore()
+        work = OneCopy(request, slots)
         return self.start(work, _without_index(on_event) if on_event is not None else None)
 
     def copy_many(

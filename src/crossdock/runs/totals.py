@@ -258,7 +258,7 @@ class Totals:
         if self._stopped_at is not None:
             return 0.0
         left = self.bytes_found - self.bytes_done - self.bytes_skipped - self.bytes_mounted
-        if not self._is_total_known:
+        if self._started_at is None or not self._is_total_known:
             return None
         if left <= 0:
             return 0.0

@@ -288,6 +288,8 @@ async def test_a_cancel_ends_a_run_that_waits_for_its_consumer(
 
 
 async def test_the_totals_add_up(session: Session, pairs: list[tuple[str, str]]) -> None:
+    mirrored = session.mirror("a.example", "b.example")
+    assert mirrored.totals.seconds_left is None
     run = session.copy_many(pairs)
     totals = run.totals
     assert (totals.images_found, totals.images_done, totals.seconds_left) == (IMAGES, 0, None)

@@ -15,6 +15,7 @@ from crossdock.events import CopyDone, Event
 from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.oci.reference import parse_location
 from crossdock.runs import looking
+from crossdock.session import COPIES_AT_ONCE
 
 
 @pytest.fixture
@@ -48,6 +49,21 @@ async def test_work_may_be_added_by_a_listener_while_a_run_is_under_way(layout: 
         pairs = [(f"oci:{layout}:v1", f"oci:{tmp_path / 'a'}:{n}") for n in range(3)]
         await session.copy_many(pairs, on_event=listen)
     assert len(added) == 3
+
+
+async def test_every_copy_may_wait_for_another(layout: Path, tmp_path: Path) -> None:
+    source = f"oci:{layout}:v1"
+    async with Session() as session:
+
+        async def copy(number: int) -> None:
+            async def listen(event: Event) -> None:
+                if isinstance(event, CopyDone):
+                    await session.copy(source, f"oci:{tmp_path / 'b'}:{number}")
+
+            await session.copy(source, f"oci:{tmp_path / 'a'}:{number}", on_event=listen)
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(copy(number) for number in range(COPIES_AT_ONCE + 4)))
 
 
 async def test_a_session_that_is_not_open_raises(layout: Path, tmp_path: Path) -> None:
