@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[2] / "src"
-PACKAGES = ("crossdock.registry", "crossdock.protocol", "crossdock.transport", "crossdock.cli")
+PACKAGES = [f"crossdock.{name}" for name in ("registry", "protocol", "transport", "acr", "service", "cli")]
 
 
 def module_of(path: Path) -> str:
