@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from crossdock.acr.importing import FoundSource
@@ -100,6 +101,14 @@ def test_bytes_total_and_the_blob_that_moves_are_kept() -> None:
     played.play([BlobDone("x", 100, "moved")])
     follows(BlobDone("x", 100, "moved"))
     assert (progress.bytes, progress.present, progress.total, progress.blob) == (100, 100, 150, "")
+
+
+def test_progress_with_a_digest_can_be_stored() -> None:
+    played = Played(clock=lambda: 0.0)
+    follows, progress = following(TAGGED, totals=played.totals)
+    played.play([BlobPlanned(ROOT.digest, 100), BlobStarted(ROOT.digest, 100)])
+    follows(BlobStarted(ROOT.digest, 100))
+    assert msgspec.json.decode(msgspec.json.encode(progress), type=Progress).blob == ROOT.digest
 
 
 @pytest.mark.parametrize("outcome", ["skipped", "mounted"])

@@ -50,7 +50,7 @@ class Following:
         progress.present = progress.bytes + totals.bytes_skipped + totals.bytes_mounted
         progress.total = totals.bytes_found
         progress.rate = totals.bytes_per_second
-        progress.blob = next((each.digest for each in totals.moving), "")
+        progress.blob = str(next((each.digest for each in totals.moving), ""))  # msgspec encodes no subclass
 
     def all_done(self) -> None:
         """The import has succeeded."""
