@@ -18,11 +18,11 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_pairs(path: str) -> Pairs:
-    """The pairs of the list in file `path`, ``-`` for stdin, read and checked whole.
+    """The pairs of the list in file `path` (``-``: stdin), read and checked as a whole.
 
-    White space stands between source and target. What follows a ``#`` that begins a word is a comment; lines
-    without words are skipped. Raises `UsageError` with file and line; words of a line that is no pair are
-    never quoted, for they may be passwords.
+    White space separates source and target. A ``#`` at the start of a word begins a comment; empty lines are
+    skipped. Raises `UsageError` with file and line. Lines that are not a pair are never quoted: they may hold
+    passwords.
     """
     place = "stdin" if path == "-" else path
     pairs = Pairs(f"{place}:")

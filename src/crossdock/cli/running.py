@@ -109,7 +109,7 @@ def close_run(
     options: CopyOptions,
     kept: Sequence[Kept],
 ) -> int:
-    """Write the report to its file and to stdout; raise `error`, with how to resume what was kept.
+    """Write the report to its file and to stdout; raise `error`, with how to resume.
 
     An error is raised also when the file cannot be written. A run that an internal error ended, or a usage
     error, has nothing to show on stdout.

@@ -10,7 +10,7 @@ from crossdock.runs.totals import MovingBlob, Totals
 from crossdock.units import count, format_duration, format_size
 
 Kept = UploadKept | BlobSpooled
-"""What an interrupted copy leaves, with which the next one resumes."""
+"""The part of a blob that an interrupted copy leaves to the next one."""
 
 
 class PairNames(Protocol):

@@ -38,7 +38,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    """Copy, and print what was copied."""
+    """Copy, and print the result."""
     if namespace.from_file is not None:
         _check_list(namespace)
         return _copy_list(namespace)
@@ -67,7 +67,7 @@ def _copy_one(namespace: argparse.Namespace) -> int:
 
 
 def _copy_list(namespace: argparse.Namespace) -> int:
-    """Copy every pair of the list, and print what was done, also when some failed."""
+    """Copy every pair of the list, and print the results, also when some failed."""
     from crossdock.cli.pairlist import read_pairs
     from crossdock.cli.report import ListReport, ReportFile
     from crossdock.cli.running import close_run, run_shown

@@ -65,7 +65,7 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(namespace: argparse.Namespace) -> int:
-    """Mirror, and print what was copied."""
+    """Mirror, and print the result."""
     from crossdock.cli.loop import run_until_done
     from crossdock.cli.report import MirrorReport, ReportFile
     from crossdock.cli.running import Listen, close_run, run_shown

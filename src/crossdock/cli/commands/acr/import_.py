@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from crossdock.acr.command import NO_WAIT, ImportWords, check_words
 from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import FORMATS, add_credentials, add_query, add_without_effect
-from crossdock.cli.commands.acr.output import print_answer, table
+from crossdock.cli.commands.acr.output import print_output, table
 from crossdock.cli.commands.acr.words import given_password, inventory_of, warn, with_az_login
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import add_content, add_network, add_progress, copy_options
@@ -165,7 +165,7 @@ def _print(result: ImportResult, output: str | None, query: str | None) -> None:
     elif output == "tsv" and query is None:
         print_result("\n".join("\t".join(row) for row in _rows(document["targets"])))
     elif output is not None:
-        print_answer(document, output, query)
+        print_output(document, output, query)
 
 
 def _rows(targets: list[dict[str, str | None]]) -> list[tuple[str, str, str]]:

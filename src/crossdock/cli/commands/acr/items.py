@@ -1,4 +1,4 @@
-"""What ``acr manifest`` and ``acr repository`` share: how items are shown, locked and deleted."""
+"""Shared by ``acr manifest`` and ``acr repository``: showing, locking and deleting items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from crossdock.acr import changes, metadata
 from crossdock.cli.commands.acr.defaults import prepare
-from crossdock.cli.commands.acr.output import print_answer
+from crossdock.cli.commands.acr.output import print_output
 from crossdock.cli.commands.acr.words import command_of, options_of
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.loop import run_until_done
@@ -45,7 +45,7 @@ def run(namespace: argparse.Namespace) -> int:
     if isinstance(found, bytes):
         print_bytes(found)
     else:
-        print_answer(found, namespace.output, namespace.query)
+        print_output(found, namespace.output, namespace.query)
     return ExitCode.DONE
 
 

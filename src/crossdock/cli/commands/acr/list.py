@@ -7,7 +7,7 @@ import argparse
 from crossdock.acr.documents import az_document, az_table_row
 from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import add_common
-from crossdock.cli.commands.acr.output import print_answer
+from crossdock.cli.commands.acr.output import print_output
 from crossdock.cli.commands.acr.words import inventory_of
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import copy_options
@@ -29,5 +29,5 @@ def run(namespace: argparse.Namespace) -> int:
         for entry in inventory_of(copy_options(namespace)).registries
         if all(value.lower() in ("", getattr(entry, field).lower()) for field, value in wanted)
     ]
-    print_answer(found, namespace.output, namespace.query, az_table_row)
+    print_output(found, namespace.output, namespace.query, az_table_row)
     return ExitCode.DONE

@@ -7,7 +7,7 @@ import os
 
 from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import add_common, add_registry
-from crossdock.cli.commands.acr.output import print_answer
+from crossdock.cli.commands.acr.output import print_output
 from crossdock.cli.commands.acr.words import command_of, host_of, options_of, warn
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.parser import Parser
@@ -58,7 +58,7 @@ def run(namespace: argparse.Namespace) -> int:
     found = run_until_done(log_in(host, options))
     if namespace.expose_token:
         warn(namespace, _WHAT_IT_IS, _HOW_TO_USE)
-        print_answer(_exposed(host, found), namespace.output, namespace.query)
+        print_output(_exposed(host, found), namespace.output, namespace.query)
     else:
         run_until_done(keep_login(host, found, os.environ))
         print_result("Login Succeeded")

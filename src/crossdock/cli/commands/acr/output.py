@@ -28,7 +28,7 @@ def check_query(query: str | None) -> None:
         _compiled(query)
 
 
-def print_answer(found: Any, output: str, query: str | None, row: Row | None = None) -> None:
+def print_output(found: Any, output: str, query: str | None, row: Row | None = None) -> None:
     """Print the part of `found` (JSON) that `query` selects, in the format `output`; nothing for null.
 
     `row`: how a table without a query shows an item, where az has columns of its own for the command.
@@ -39,7 +39,7 @@ def print_answer(found: Any, output: str, query: str | None, row: Row | None = N
 
 
 def render(found: Any, output: str, query: str | None, row: Row | None = None) -> str | None:
-    """The text that `print_answer` prints, without the last line break; None for no output."""
+    """The text that `print_output` prints, without the last line break; None for no output."""
     found = json.loads(json.dumps(found), parse_int=integer)  # digests are a subclass of str
     if query:
         import jmespath

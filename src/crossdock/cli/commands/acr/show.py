@@ -8,7 +8,7 @@ from crossdock.acr.command import find_target, read_name
 from crossdock.acr.documents import az_document, az_table_row, bare_az_document
 from crossdock.cli.commands.acr.defaults import prepare
 from crossdock.cli.commands.acr.flags import add_common, add_registry
-from crossdock.cli.commands.acr.output import print_answer
+from crossdock.cli.commands.acr.output import print_output
 from crossdock.cli.commands.acr.words import inventory_of, warn
 from crossdock.cli.exits import ExitCode
 from crossdock.cli.flags import copy_options
@@ -38,5 +38,5 @@ def run(namespace: argparse.Namespace) -> int:
         warnings.append(_UNKNOWN.format(entry.name, entry.login_server))
         found = bare_az_document(entry.name, entry.login_server)
     warn(namespace, *warnings)
-    print_answer(found, namespace.output, namespace.query, az_table_row)
+    print_output(found, namespace.output, namespace.query, az_table_row)
     return ExitCode.DONE
