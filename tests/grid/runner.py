@@ -201,22 +201,24 @@ class Attempt:
             f"{self.source.host}/{self.bench.repository}:v1",
             f"{self.target.host}/{self.run.repository}:v1",
         )
-        async with crossdock.Session(options) as session:
-            workshop = (await session.shared()).workshop
-            idle = asyncio.all_tasks()
-            copying = asyncio.ensure_future(session.copy(*words))
-            if self.cell.fault == "cancellation":
-                loop = asyncio.get_running_loop()
-                self.fault.when_reached = lambda: loop.call_soon_threadsafe(copying.cancel)
-            try:
-                async with asyncio.timeout(BOUND_S):
-                    return await copying
-            finally:
-                supply = workshop.supply
-                assert asyncio.all_tasks() == idle, "tasks are left"
-                assert supply.budget.free == supply.budget.slots, "slots are left"
-                assert supply.permits.used == 0, "permits are left"
-                assert self._sockets() == [], "sockets are left"
+        try:
+            async with crossdock.Session(options) as session:
+                workshop = (await session.shared()).workshop
+                idle = asyncio.all_tasks()
+                copying = asyncio.ensure_future(session.copy(*words))
+                if self.cell.fault == "cancellation":
+                    loop = asyncio.get_running_loop()
+                    self.fault.when_reached = lambda: loop.call_soon_threadsafe(copying.cancel)
+                try:
+                    async with asyncio.timeout(BOUND_S):
+                        return await copying
+                finally:
+                    supply = workshop.supply
+                    assert asyncio.all_tasks() == idle, "tasks are left"
+                    assert supply.budget.free == supply.budget.slots, "slots are left"
+                    assert supply.permits.used == 0, "permits are left"
+        finally:  # a session keeps idle connections until its end
+            assert self._sockets() == [], "sockets are left"
 
     def _sockets(self) -> list[str]:
         """Connections to the proxies that this process holds, from the kernel's table."""
