@@ -1,4 +1,4 @@
-"""What happened, as values. A listener gets them in order, from the event loop; it must not block.
+"""Events, as values. A listener gets them in order, from the event loop; it must not block.
 
 A listener may be a coroutine function: then it is awaited, and the copy waits for it. One that raises ends
 that copy with its error.
@@ -53,7 +53,7 @@ class BlobProgress(Event, frozen=True):
 
 
 class UploadResumed(Event, frozen=True):
-    """An upload that an earlier process began goes on: ``offset`` bytes need not be sent again."""
+    """An upload of an earlier process is resumed: ``offset`` bytes need not be sent again."""
 
     digest: str
     offset: int
@@ -61,7 +61,7 @@ class UploadResumed(Event, frozen=True):
 
 
 class UploadKept(Event, frozen=True):
-    """The blob's copy ended before its end, and the next one goes on at about ``offset``."""
+    """The copy stopped before this blob was complete; the next one resumes near ``offset``."""
 
     digest: str
     offset: int
@@ -69,7 +69,7 @@ class UploadKept(Event, frozen=True):
 
 
 class BlobSpooled(Event, frozen=True):
-    """The blob's copy ended before its end; ``kept`` bytes of it are in the spool, for the next one."""
+    """The copy stopped before this blob was complete; ``kept`` bytes of the blob are in the spool."""
 
     digest: str
     kept: int
@@ -101,7 +101,7 @@ class Retrying(Event, frozen=True):
 
 
 class Warned(Event, frozen=True):
-    """Something the person should know; the copy goes on."""
+    """Something the user should know; the copy continues."""
 
     message: str
 
@@ -114,7 +114,7 @@ class CopyDone(Event, frozen=True):
 
 
 class CopyFailed(Event, frozen=True):
-    """One copy of many ended with ``error``; the others go on. A single copy raises its error instead."""
+    """One copy of many ended with ``error``; the others continue. A single copy raises its error instead."""
 
     source: str
     target: str

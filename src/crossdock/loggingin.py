@@ -26,7 +26,7 @@ _SUFFIXES = ("/", "/v1", "/v2")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """What a copy would use for a registry. ``place``: where it is, in words.
+    """The login that a copy would use for a registry. ``place``: where it is, in words.
 
     ``trouble`` is the first place that could not be used, and ``remedy`` what to do about it.
     """
@@ -71,8 +71,8 @@ async def log_in(
     """Keep `credentials` for the registry, if it accepts them. # network, process
 
     Uses the options' source side for the connection. The place is `authfile`, else as `login_file` chooses.
-    Raises `CopyError` when the registry refuses or cannot be asked, `CredentialsError` when the login cannot
-    be kept.
+    Raises `CopyError` when the registry refuses or cannot be reached, `CredentialsError` when the login
+    cannot be kept.
     """
     host = registry_host(registry)
     environ = user_environ(os.environ) if options.environ is None else options.environ

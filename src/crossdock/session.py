@@ -182,7 +182,7 @@ class Session:
     async def inspect(
         self, reference: str | Location, *, on_warning: Callable[[str], None] = lambda message: None
     ) -> Inspection:
-        """What `reference` names; nothing but its manifest is fetched. Uses the options' source side.
+        """The content of `reference`; only its manifest is fetched. Uses the options' source side.
 
         `on_warning` is called for places of logins that cannot be used. Raises `CopyError`.
         """
@@ -224,7 +224,7 @@ class Session:
             raise RuntimeError("the session belongs to another event loop: open one in this loop")
 
     async def shared(self) -> Shared:
-        """What copies share: opened by the first of them."""
+        """The things that copies share, opened by the first of them."""
         if self._shared is None:
             self._shared = asyncio.ensure_future(self._open())
         return await asyncio.shield(self._shared)

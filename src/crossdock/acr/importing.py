@@ -49,7 +49,7 @@ class FoundSource(Struct, frozen=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportResult:
-    """What an import did, or would do (``dry_run``). Sizes in bytes."""
+    """The result of an import, or of a dry run. Sizes in bytes."""
 
     plan: ImportPlan
     source_digest: str
@@ -207,7 +207,7 @@ class Import:
         await write_tags(self._targets, self._root, data, shared.places, tally)
 
     def result(self) -> ImportResult:
-        """What is known so far; the digests are empty until the source is resolved."""
+        """The result so far; the digests are empty until the source is resolved."""
         named, root, copies = self._named, self._root, self._copies
         return ImportResult(
             plan=self._plan,

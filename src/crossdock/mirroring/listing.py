@@ -1,4 +1,4 @@
-"""What there is to mirror: repositories by the catalog, tags, manifests without one."""
+"""The content of a registry to mirror: repositories from the catalog, tags, manifests without a tag."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Item(Struct, frozen=True):
 
 
 class Contents(Struct, frozen=True):
-    """What is wanted of one repository."""
+    """The part of one repository to be copied."""
 
     referrers_lists: list[Item]  # of the Referrers Tag Schema, to be copied before what they are about
     items: list[Item]
 
 
 class Listing:
-    """Lists a source. Each repository's tags are asked for once."""
+    """Lists a source. Each repository's tags are requested once."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Listing:
         referrers: bool = True,
         on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`on_warning` is told of what the source lists and no registry can have."""
+        """`on_warning` is called for entries of the source's lists that are not valid names."""
         self._client = client
         self._source = source
         self._selection = selection
@@ -99,7 +99,7 @@ class Listing:
         return wanted
 
     async def contents(self, name: str) -> Contents:
-        """What is wanted of the repository. # network
+        """The part of the repository to be copied. # network
 
         One that the catalog has and that has no tags, which distribution calls unknown, is empty. Raises
         `CopyError`.
@@ -150,7 +150,7 @@ class Listing:
                 self._on_warning(f"no tag of {self._source} matches {quote(pattern)}")
 
     def nothing(self) -> NothingMatched:
-        """What to raise when there is nothing to copy: why that is."""
+        """The error to raise when there is nothing to copy: it says why."""
         source, selection, advice = self._source, self._selection, None
         if self._wanted_repositories:
             repositories = (

@@ -1,4 +1,4 @@
-"""What is mirrored: a place in a registry, and patterns of what is wanted there."""
+"""The choice of content to mirror: a place in a registry, and patterns of names there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Namespace(Struct, frozen=True):
         return found
 
     def reference(self, name: str, tag: str | None = None, digest: Digest | None = None) -> Reference:
-        """Content of the repository `name` below the prefix. Raises `InvalidInput` for what is no name."""
+        """Content of the repository `name` below the prefix. Raises `InvalidInput` for an invalid name."""
         repository = f"{self.prefix}/{name}" if self.prefix else name
         return Reference(self.registry, repository, tag, digest)
 
@@ -79,9 +79,9 @@ class Selection(Struct, frozen=True):
     tags: tuple[str, ...] = ()
 
     def named(self, source: Namespace) -> list[str] | None:
-        """The repositories, when they are named without patterns; None: the catalog has to be asked.
+        """The repositories, when they are named without patterns; None: the catalog is needed.
 
-        Raises `InvalidInput` for what is no repository's name.
+        Raises `InvalidInput` for an invalid repository name.
         """
         if not self.repositories or any(_WILD.intersection(each) for each in self.repositories):
             return None

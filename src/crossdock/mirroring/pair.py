@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Resolved(Struct):
-    """What the source names, and what was read of it, asked for once for all targets."""
+    """The content of a source's name, requested once for all targets."""
 
     source: Reference
     named: Descriptor | None = None
@@ -37,7 +37,7 @@ class Resolved(Struct):
     tally: Tally | None = None  # of the copy under way
 
     def retried(self, side: Side, operation: str, reason: str) -> None:
-        """A request to the source is sent again: the copy under way is told."""
+        """A request to the source is sent again; the copy under way counts it."""
         if self.tally is not None:
             self.tally.retried(side, operation, reason)
 
@@ -111,7 +111,7 @@ class PairCopy:
     async def _there(
         self, writing: RegistryRepository, target: Reference, named: Descriptor
     ) -> Digest | None:
-        """What the target has under the name; None: nothing, or nothing that may be seen. # network"""
+        """The digest that the target has under the name; None: none, or none that may be seen. # network"""
         with during("resolve", "target", str(target)):
             if target.tag is not None:
                 found = await writing.look(target.tag)
@@ -126,7 +126,8 @@ class PairCopy:
         return not self._platforms or bool(await self._there(writing, target, Descriptor("", subject, 0)))
 
     async def _may_have_attached(self, resolved: Resolved, kept: KeptSource) -> bool:
-        """Whether there may be signatures and the like at the source that the target must be asked for.
+        """Whether there may be signatures and the like at the source that have to be looked for at the
+        target.
 
         One question to the referrers API at most, for all targets. Without the API they have tags, which are
         copied as such unless patterns leave them out. Of an index all manifests may have some. # network
@@ -160,7 +161,7 @@ class PairCopy:
         self, kept: KeptSource, writing: RegistryRepository, named: Descriptor, target: Reference
     ) -> tuple[bool, bool]:
         """Of a list of referrers: whether the source's has entries that the target's has not, and the other
-        way round. What is no list at the target has none. # network
+        way round. Other content at the target has none. # network
         """
         with during("fetch manifest from", "source", f"{kept.name}@{named.digest}"):
             ours = _entries(await kept.fetch_manifest(named))

@@ -1,6 +1,6 @@
 """`mirror`: everything that a registry holds, copied to others, however much that is.
 
-What is to be copied waits in a queue of bounded length, and what was copied is counted and told, not kept.
+Copies to be made wait in a queue of bounded length; those that are made are counted and reported, not kept.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class MirrorResult:
 
     @property
     def failure(self) -> CopiesFailed | NothingMatched | None:
-        """What to raise for the copies that failed, or when there was nothing to copy; else None."""
+        """The error to raise for the copies that failed, or when there was nothing to copy; else None."""
         if not self.failed:
             return self.nothing
         errors = tuple(each.error for each in self.failures if each.error is not None)
@@ -219,7 +219,7 @@ class MirrorRun:
             self._nothing = None if len(self.window) else listing.nothing()
 
     def result(self) -> MirrorResult:
-        """What is known by now."""
+        """The result so far."""
         begun = self._begun
         left = [
             PairResult(source=each[0], target=each[1], status="cancelled" if index in begun else "not begun")

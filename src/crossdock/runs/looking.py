@@ -17,7 +17,7 @@ from crossdock.transfer.tally import log_retry
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inspection:
-    """What a reference names: its descriptor's fields, the document's bytes and the parsed document."""
+    """The content of a reference: its descriptor's fields, the document's bytes and the parsed document."""
 
     reference: str
     digest: str

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyResult:
-    """What a copy did. Sizes in bytes; a blob that occurs twice counts once.
+    """The result of a copy. Sizes in bytes; a blob that occurs twice counts once.
 
     ``digest`` is what the target has, ``source_digest`` what the source named: they differ when several
     platforms made a new index or one platform was taken out of an index. ``verified`` is what was done of
@@ -121,7 +121,7 @@ class OneCopy:
         self.totals.images_done += 1
 
     def result(self) -> CopyResult:
-        """What the copy has done so far; its digests are empty until it has succeeded."""
+        """The result so far; its digests are empty until it has succeeded."""
         return self._result or _result(self._spec, self._tally, seconds=self.totals.seconds)
 
 

@@ -1,4 +1,4 @@
-"""What the copies of a session share: a client for each registry, a store for each layout, the journal."""
+"""Shared by the copies of a session: a client for each registry, a store for each layout, the journal."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Locat
 
 
 class Shared(Struct, frozen=True):
-    """What the copies of one session share."""
+    """Shared by the copies of one session."""
 
     options: CopyOptions
     platforms: tuple[Platform, ...]
@@ -106,13 +106,16 @@ class Places:
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str], LayoutStore] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
-        self._unnamed: dict[Side, set[str]] = {"source": set(), "target": set()}  # nobody said who asks there
+        self._unnamed: dict[Side, set[str]] = {
+            "source": set(),
+            "target": set(),
+        }  # registries without given credentials
 
     async def __aenter__(self) -> Places:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        async with AsyncExitStack() as stack:  # goes on to the next when one fails or is cancelled
+        async with AsyncExitStack() as stack:  # the next is closed even if one fails or is cancelled
             for client in self._clients.values():
                 stack.push_async_callback(client.close)
 
@@ -131,7 +134,7 @@ class Places:
         return client
 
     def take_warnings(self) -> list[str]:
-        """What the person should know of the registries, such as a login that cannot be read; each once."""
+        """Warnings about the registries, such as a login that cannot be read; each is returned once."""
         taken = [message for message, was_taken in self._warnings.items() if not was_taken]
         self._warnings |= dict.fromkeys(taken, True)
         return taken
@@ -222,7 +225,7 @@ def _retried(side: Side, operation: str, reason: str) -> None:
 async def open_resuming(
     options: CopyOptions, advice_text: Callable[[Advice], str]
 ) -> AsyncIterator[Resuming]:
-    """What makes large blobs resumable in one run of copies.
+    """The journal and the spool, which make large blobs resumable.
 
     The command's own journal is opened when there is something to keep. A folder that somebody chose is
     opened at once, so that trouble with it shows.

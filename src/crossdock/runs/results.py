@@ -73,7 +73,7 @@ class ManyResult:
 
     @property
     def failure(self) -> CopiesFailed | None:
-        """What to raise for the copies that failed; None when none did."""
+        """The error to raise for the copies that failed; None when none did."""
         errors = tuple(each.error for each in self.copies if each.error is not None)
         if not errors:
             return None

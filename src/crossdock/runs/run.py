@@ -34,7 +34,7 @@ Deliver = Callable[[int, Event], object]
 if TYPE_CHECKING:  # each protocol made would cost a start some 0.1 ms
 
     class Work(Protocol[R_co]):
-        """What a run does."""
+        """The work of a run."""
 
         @property
         def totals(self) -> Totals:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # each protocol made would cost a start some 0.1 ms
             """Do it. Its copies go through `Watchers.follow`."""
 
         def result(self) -> R_co:
-            """What is known by now."""
+            """The result so far."""
 
     class Owner(Protocol):
         """The session of a run."""
@@ -53,14 +53,14 @@ if TYPE_CHECKING:  # each protocol made would cost a start some 0.1 ms
             """Raise RuntimeError when it cannot be used, or not here."""
 
         async def shared(self) -> Shared:
-            """What its copies share."""
+            """The things that its copies share."""
 
         def enter(self, task: asyncio.Task[Any]) -> None:
             """A run has begun: it is cancelled with the session."""
 
 
 class RunEvent(Struct, frozen=True):
-    """What happened in one copy of a run. ``index`` is its number, in the order listed, from 0."""
+    """An event of one copy of a run. ``index`` is its number, in the order listed, from 0."""
 
     index: int
     source: str
@@ -127,7 +127,7 @@ class Run(Generic[T]):
 
     @property
     def result(self) -> T:
-        """What is known by now, also after the run failed or was cancelled.
+        """The result so far, also after the run failed or was cancelled.
 
         Of a single copy that has not succeeded the digests are empty.
         """
@@ -323,7 +323,7 @@ class Feed:
         self._emptied: asyncio.Event | None = None
         self._has_ended = self._is_taken = False
         self.is_closed = False
-        """Whether nobody takes items any more."""
+        """Whether its consumer has left."""
 
     @property
     def is_full(self) -> bool:
@@ -338,7 +338,7 @@ class Feed:
             await self._emptied.wait()
 
     def put(self, item: Any) -> None:
-        """Add an item, unless nobody takes any."""
+        """Add an item, unless the consumer has left."""
         if not self.is_closed:
             self._items.append(item)
             self._wake()

@@ -155,7 +155,7 @@ class ManyCopy:
         await runner.work(take, do, workers)
 
     def result(self) -> ManyResult:
-        """What is known by now."""
+        """The result so far."""
         copies = tuple(self._results.get(index) or self._unended(index) for index in range(len(self._pairs)))
         return ManyResult(copies=copies, seconds=self.totals.seconds)
 

@@ -164,7 +164,7 @@ class Totals:
         return time.process_time(), *waits
 
     def _limit_since(self, before: float, now: float) -> Limit | None:
-        """What the run was waiting for since the last sample."""
+        """The reason the run waited most since the last sample."""
         was, self._spent = self._spent, self._seconds_spent()
         cpu, source, target = (
             (new - old) / max(now - before, 1e-3) for new, old in zip(self._spent, was, strict=True)
@@ -254,7 +254,7 @@ class Totals:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the rest takes at the present rate; None while the total is unknown, 0 at the end."""
+        """The time that the rest takes at the present rate; None while the total is unknown, 0 at the end."""
         if self._stopped_at is not None:
             return 0.0
         left = self.bytes_found - self.bytes_done - self.bytes_skipped - self.bytes_mounted
@@ -285,7 +285,8 @@ class Totals:
 
     @property
     def limited_by(self) -> Limit | None:
-        """What most of the last 5 seconds were spent waiting for; None when that cannot be said.
+        """The side that most of the last 5 seconds were spent waiting for, or ``cpu``; None when that cannot
+        be said.
 
         ``rate limit`` while a registry's ``Retry-After`` holds the run up.
         """

@@ -156,7 +156,7 @@ class Tally(Struct, eq=False):
             self.emit(BlobProgress(blob.digest, sent, blob.size))
 
     def taken_up(self, blob: Descriptor, offset: int) -> None:
-        """The upload of an earlier process goes on at `offset`."""
+        """The upload of an earlier process is resumed at `offset`."""
         self.bytes_held += offset
         self.emit(UploadResumed(blob.digest, offset, blob.size))
         self.progress(blob, offset)
