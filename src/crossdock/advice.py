@@ -133,6 +133,7 @@ LIBRARY: Mapping[str, str] = {
         "repository update sets them"
     ),
     "omit-referrers": "copy without what is attached by CopyOptions(referrers=False)",
+    "copy-foreign-layers": 'CopyOptions(foreign_layers="copy") copies them',
     "keep-foreign-layers": (
         'it is a foreign layer: CopyOptions.foreign_layers="keep" copies its URLs and not its bytes'
     ),

@@ -73,6 +73,22 @@ def _rebuilt(
     return error
 
 
+class Notice(str):
+    """A warning with advice. The text has the library's wording; a face may put its own behind `said`."""
+
+    __slots__ = ("advice", "said")
+    said: str
+    advice: Advice
+
+    def __new__(cls, said: str, advice: Advice) -> Self:
+        notice = super().__new__(cls, f"{said}; {advice}")
+        notice.said, notice.advice = said, advice
+        return notice
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Notice, (self.said, self.advice)
+
+
 class Resume(NamedTuple):
     """How to resume what an interrupted copy left."""
 

@@ -28,7 +28,6 @@ from crossdock.runs.workshop import open_share, open_workshop
 from crossdock.transfer.tasks import stop
 
 if TYPE_CHECKING:
-    from crossdock.errors import Advice
     from crossdock.mirroring.run import MirrorOptions, MirrorResult
     from crossdock.runs.looking import Inspection
     from crossdock.runs.places import AnySource, AnyTarget
@@ -49,15 +48,9 @@ class Session:
     and process that entered it; used anywhere else, or afterwards, it raises RuntimeError.
     """
 
-    def __init__(
-        self, options: CopyOptions | None = None, *, advice_text: Callable[[Advice], str] = str
-    ) -> None:
-        """Raises `InvalidInput` for platforms that cannot be parsed; no I/O.
-
-        `advice_text` words the advice within warnings; by default in terms of this library.
-        """
+    def __init__(self, options: CopyOptions | None = None) -> None:
+        """Raises `InvalidInput` for platforms that cannot be parsed; no I/O."""
         self._options = options or CopyOptions()
-        self._advice_text = advice_text
         self._platforms = tuple(Platform.parse(text) for text in self._options.platforms)
         self._places = Places(self._options)
         self._stack = AsyncExitStack()
@@ -237,7 +230,7 @@ class Session:
             resuming = replace(whole.resuming, keeps=keeps)
             return Shared(self._options, self._platforms, self._places, share, resuming)
         workshop = await self._stack.enter_async_context(open_workshop(self._options))
-        resuming = await self._stack.enter_async_context(open_resuming(self._options, self._advice_text))
+        resuming = await self._stack.enter_async_context(open_resuming(self._options))
         return Shared(self._options, self._platforms, self._places, workshop, resuming)
 
     def enter(self, task: asyncio.Task[Any]) -> None:

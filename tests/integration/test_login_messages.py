@@ -83,7 +83,7 @@ def test_acr_is_not_sent_to_a_flag_that_it_lacks(host: str, crossdock: Crossdock
     write(crossdock.home / ".docker" / "config.json", "{broken")
     done = crossdock("acr", "repository", "list", "-n", host)
     assert done.code != DONE
-    assert "repair it, or give another file with REGISTRY_AUTH_FILE" in done.stderr
+    assert "repair it, or give another file as REGISTRY_AUTH_FILE" in done.stderr
 
 
 def test_a_missing_helper_is_named_by_every_command(host: str, crossdock: Crossdock) -> None:

@@ -231,7 +231,7 @@ def test_manifests_without_a_tag_come_along_where_they_can_be_listed(
     assert (again["unchanged"], again["copied"]) == (2, 0)
     push(source.remote, f"{repository}/a", builder, image, "v1")
     words = "mirror", f"{source.host}/{repository}", f"{target.host}/else", "--untagged"
-    crossdock.fail(*words, code=5, naming=["no API", "leave --untagged away"])
+    crossdock.fail(*words, code=5, naming=["no API", "leave --untagged out"])
 
 
 def test_a_broken_repository_leaves_the_others_alone(
@@ -249,8 +249,8 @@ def test_a_broken_repository_leaves_the_others_alone(
     assert done.code == 9, str(done)
     totals, lines = done.result["totals"], done.stderr.splitlines()
     assert (totals["failed"], totals["repositories"]) == (2, REPOSITORIES)
-    assert len(lines) == 3
-    assert "2 of 90 copies failed" in lines[-1]
+    assert len([line for line in lines if line.startswith("crossdock: ")]) == 3
+    assert "2 of 90 copies failed" in lines[-2]
     assert sorted(done.result["not_copied"]) == [
         f"{places[0]}/r2 {places[1]}/r2",
         f"{places[0]}/r4:v1 {places[1]}/r4:v1",

@@ -14,7 +14,15 @@ from crossdock import advice as library
 from crossdock import errors
 from crossdock.advice import LIBRARY
 from crossdock.cli.advice import ACR, COPY, advice_document, advice_text
-from crossdock.errors import Advice, CopyError, CrossdockError, RetriesExhausted, Side
+from crossdock.cli.failure import warning_text
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    CrossdockError,
+    Notice,
+    RetriesExhausted,
+    Side,
+)
 from crossdock.service.advice import SERVICE
 
 SRC = Path(crossdock.__file__).parent
@@ -235,3 +243,12 @@ def test_a_replaced_error_is_the_same_but_for_what_was_given() -> None:
 def test_every_error_has_the_five() -> None:
     error = CrossdockError("what failed")
     assert (error.side, error.operation, error.reference, error.cause, error.advice) == (None,) * 5
+
+
+def test_a_warning_with_advice_is_text_that_a_face_may_word_anew() -> None:
+    notice = Notice("the spool is full", Advice("raise-spool-size"))
+    assert notice == f"the spool is full; {LIBRARY['raise-spool-size']}"
+    assert warning_text(notice) == f"the spool is full; {COPY['raise-spool-size']}"
+    twin = pickle.loads(pickle.dumps(notice))
+    assert (twin, twin.said, twin.advice) == (notice, notice.said, notice.advice)
+    assert warning_text("plain\ntext") == "plain text"

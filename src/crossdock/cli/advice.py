@@ -60,6 +60,7 @@ COPY: Mapping[str, str] = {
         "leave --untagged out: only registries with Azure's API (/acr/v1) list manifests without a tag"
     ),
     "omit-referrers": "copy without what is attached by --no-referrers",
+    "copy-foreign-layers": "--foreign-layers copy copies them",
     "keep-foreign-layers": "it is a foreign layer: --foreign-layers keep copies its URLs and not its bytes",
 }
 ACR: Mapping[str, str] = {

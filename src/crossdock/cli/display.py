@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
-from crossdock.cli.failure import error_document, error_text, fold, line_width
+from crossdock.cli.failure import error_document, error_text, fold, line_width, warning_text
 from crossdock.cli.streams import LineWriter
 from crossdock.cli.tally import Tally
+from crossdock.errors import Notice
 from crossdock.events import (
     BlobDone,
     BlobProgress,
@@ -194,7 +195,8 @@ def notice(event: Event, name: str = "", width: int | None = None) -> str:
             sizes = f"{format_size(event.offset)} of {format_size(event.size)}"
             return f"resuming {short(event.digest)} at {sizes}"
         case Warned():
-            return f"warning: {name}: {fold(event.message)}" if name else f"warning: {fold(event.message)}"
+            text = warning_text(event.message)
+            return f"warning: {name}: {text}" if name else f"warning: {text}"
         case CopyFailed():
             return error_text(event.error, name=name, width=width)
     return ""
@@ -214,6 +216,8 @@ def event_document(event: Event, now: float, copy: int | None = None) -> dict[st
     values = {name: getattr(event, name) for name in event.__struct_fields__}
     if isinstance(event, CopyDone):
         values["seconds"] = round(event.seconds, 3)
+    if isinstance(event, Warned) and isinstance(event.message, Notice):
+        values["message"] = warning_text(event.message)
     if isinstance(event, CopyFailed):
         values["error"] = error_document(event.error)
     of = {} if copy is None else {"copy": copy}

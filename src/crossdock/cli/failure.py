@@ -7,7 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any, TextIO
 
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
-from crossdock.errors import Advice, CopyError, CrossdockError, root_cause
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    CrossdockError,
+    Notice,
+    root_cause,
+)
 
 if TYPE_CHECKING:
     from crossdock.cli.advice import Face
@@ -57,7 +63,7 @@ def error_line(error: BaseException) -> str:
             return "crossdock: this process may open no more files"
         return f"crossdock: internal error: {type(cause).__name__}: {fold(str(cause)) or 'no message'}"
     text = fold(str(cause)) or ("cancelled" if code is ExitCode.CANCELLED else type(cause).__name__)
-    if isinstance(error, CopyError):
+    if isinstance(error, CopyError) and cause is not error:
         side = f" {error.side}" if error.names_side else ""
         text = f"{fold(error.operation)}{side} {fold(error.reference)}: {text}"
     return f"crossdock: {text}"
@@ -117,6 +123,15 @@ def shortened(line: str, width: int) -> str:
     if len(line) > width:
         line = re.sub(_LONG_URL, r"\1/…", line)
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def warning_text(message: str) -> str:
+    """A warning on one line, its advice in the words of the command."""
+    if not isinstance(message, Notice):
+        return fold(message)
+    from crossdock.cli.advice import advice_text
+
+    return fold(f"{message.said}; {advice_text(message.advice)}")
 
 
 def traceback_text(error: BaseException) -> str:

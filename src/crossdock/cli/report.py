@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from crossdock import __version__
 from crossdock.cli.exits import UsageError
-from crossdock.cli.failure import error_document
+from crossdock.cli.failure import error_document, warning_text
 from crossdock.cli.streams import print_error
 from crossdock.cli.tally import Tally
 from crossdock.errors import (
@@ -69,13 +69,13 @@ class CopyReport:
     def document(self) -> Iterator[str]:
         """As `Report.document`."""
         if self.result is not None:
-            yield json.dumps(self.result.as_dict(), indent=2) + "\n"
+            yield json.dumps(_values(self.result), indent=2) + "\n"
 
     def file(self, error: BaseException | None) -> Iterator[str]:
         """As `Report.file`."""
         names = {"source": self._source, "target": self._target}
         document = {
-            **(self.result.as_dict() if self.result is not None else names),
+            **(_values(self.result) if self.result is not None else names),
             **_versions(),
             "blobs": _blob_documents(self._tally.blobs()),
             "error": _error_document(error),
@@ -218,7 +218,7 @@ class MirrorReport(_ManyReport):
                 **result.totals,
             },
             "seconds": result.seconds,
-            "warnings": list(result.warnings),
+            "warnings": list(map(warning_text, result.warnings)),
         }
 
 
@@ -270,8 +270,12 @@ def counts_of(values: Mapping[str, Any], seconds: float) -> str:
     )
 
 
+def _values(result: CopyResult) -> dict[str, Any]:
+    return {**result.as_dict(), "warnings": list(map(warning_text, result.warnings))}
+
+
 def _pair_line(each: PairResult) -> str:
-    values = each.result.as_dict() if each.result is not None else {}
+    values = _values(each.result) if each.result is not None else {}
     names = {"source": each.source, "target": each.target, "status": each.status}
     return json.dumps({**names, **values, "error": _error_document(each.error)})
 

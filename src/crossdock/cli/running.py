@@ -16,7 +16,6 @@ from crossdock.cli.report import Report, ReportFile, beside_an_error
 from crossdock.cli.streams import print_error, print_parts
 from crossdock.cli.tally import Kept, Tally
 from crossdock.errors import (
-    Advice,
     Cancelled,
     CopiesFailed,
     CrossdockError,
@@ -60,7 +59,7 @@ def run_shown(
             print_error(traceback_text(event.error))
 
     async def work() -> T:
-        async with Session(options, advice_text=_advice_text) as session:
+        async with Session(options) as session:
             run = start(session, listen)
             tally.totals = run.totals
             return await run
@@ -73,12 +72,6 @@ def run_shown(
         return run_until_done(work(), before_abort=abort)
     finally:
         display.close()
-
-
-def _advice_text(advice: Advice) -> str:
-    from crossdock.cli.advice import advice_text  # of failures and warnings alone
-
-    return advice_text(advice)
 
 
 def copy_shown(

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from crossdock import __version__
 from crossdock.activity import CURRENT
-from crossdock.errors import Advice, InvalidInput, Side
+from crossdock.errors import InvalidInput, Side
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import DEFAULT_TAG, LayoutReference, Location, Reference, as_location
@@ -222,9 +222,7 @@ def _retried(side: Side, operation: str, reason: str) -> None:
 
 
 @asynccontextmanager
-async def open_resuming(
-    options: CopyOptions, advice_text: Callable[[Advice], str]
-) -> AsyncIterator[Resuming]:
+async def open_resuming(options: CopyOptions) -> AsyncIterator[Resuming]:
     """The journal and the spool, which make large blobs resumable.
 
     The command's own journal is opened when there is something to keep. A folder that somebody chose is
@@ -244,9 +242,7 @@ async def open_resuming(
             environ = os.environ if options.environ is None else options.environ
             if options.state != default_state_folder(environ):
                 await asyncio.to_thread(journal.open)
-        yield Resuming(
-            options.resume_above, options.upload_chunk, journal=journal, spool=spool, advice_text=advice_text
-        )
+        yield Resuming(options.resume_above, options.upload_chunk, journal=journal, spool=spool)
     finally:
         if journal is not None and journal.is_open:
             await asyncio.shield(asyncio.to_thread(journal.close))

@@ -65,4 +65,5 @@ SERVICE: Mapping[str, str] = {
     ),
     "omit-referrers": "",
     "keep-foreign-layers": "",
+    "copy-foreign-layers": "",
 }

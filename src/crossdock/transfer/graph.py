@@ -23,7 +23,15 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from crossdock.content import Source
-from crossdock.errors import CopyError, CrossdockError, NotFound, RegistryError, SizeMismatch
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    CrossdockError,
+    NotFound,
+    Notice,
+    RegistryError,
+    SizeMismatch,
+)
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, refuse_old_entries
@@ -233,10 +241,8 @@ class Graph:
         blobs = []
         for blob in found:
             if _is_foreign(blob) and not self._request.copies_foreign:
-                self._tally.warn(
-                    f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied, "
-                    "unless copies of foreign layers are asked for"
-                )
+                said = f"{blob.digest} is a foreign layer: its URLs are kept and its bytes are not copied"
+                self._tally.warn(Notice(said, Advice("copy-foreign-layers", side="source")))
             else:
                 blobs.append(blob)
         return sorted(blobs, key=lambda blob: -blob.size)

@@ -26,8 +26,8 @@ from msgspec import Struct
 from crossdock._kernels import BACKEND
 from crossdock.content import ResumableSession, ResumesUploads, UploadSession
 from crossdock.errors import (
-    Advice,
     ContentError,
+    Notice,
     UploadRejected,
     root_cause,
 )
@@ -59,15 +59,13 @@ class Resuming(Struct, frozen=True):
     spool: Spool | None = None
     keeps: Callable[[], bool] = lambda: True
     """Called when a blob fails: whether a later run will resume it. If not, its session is dropped."""
-    advice_text: Callable[[Advice], str] = str
-    """Words the advice within warnings."""
 
     def warn_of_trouble(self, tally: Tally) -> None:
         """Report what went wrong with journal and spool since the last call."""
         for kept in (self.spool, self.journal):
             for trouble in kept.take_troubles() if kept is not None else ():
-                advice = f"; {self.advice_text(trouble.advice)}" if trouble.advice is not None else ""
-                tally.warn(f"{trouble}; the copy continues{advice}")
+                said = f"{trouble}; the copy continues"
+                tally.warn(Notice(said, trouble.advice) if trouble.advice is not None else said)
 
 
 class Resumption:
