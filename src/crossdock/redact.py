@@ -1,4 +1,4 @@
-"""What of a URL may be shown. By allow-list: what is not known to be harmless is not shown.
+"""Which parts of a URL may be shown. By allow-list: only parts known to be harmless are shown.
 
 Storage URLs carry their permission in the query (``X-Amz-Signature``, ``sig``, ``Signature``, an upload's
 ``_state``), so values are hidden and keys stay: by the keys a person recognises the kind of URL.
@@ -26,7 +26,7 @@ _AUTHORIZATION = r"(?i)\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/-]{8,}=*"
 def redact_url(url: str) -> str:
     """`url` without user and password and fragment, its query values hidden unless their key is harmless.
 
-    Total: any string gives a string, also one that is no URL.
+    Total: any string gives a string, also one that is not a URL.
     """
     url, _, _ = url.partition("#")
     base, question, query = url.partition("?")

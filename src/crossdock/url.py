@@ -131,8 +131,9 @@ def _origin_of(start: str) -> Origin:
     except ValueError:
         raise InvalidInput("not a URL: its host is not valid") from None
     if parts.scheme not in DEFAULT_PORTS or not parts.netloc:
-        what = "another scheme" if parts.scheme and parts.netloc else "a relative one"
-        raise InvalidInput(f"not an absolute http or https URL but {what}")
+        is_other = parts.scheme and parts.scheme not in DEFAULT_PORTS
+        why = ": its scheme is neither http nor https" if is_other else ""
+        raise InvalidInput(f"not an absolute http or https URL{why}")
     if "@" in parts.netloc:
         raise InvalidInput("a URL holds user information")
     if not parts.hostname or not re.fullmatch(_HOST, parts.hostname):

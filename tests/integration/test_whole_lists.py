@@ -96,7 +96,7 @@ def test_a_signature_on_the_second_page_of_tags_is_found(crossdock: Crossdock, s
     ("link", "said"),
     [
         ("see /v2/page/2", "the Link to the next page is not understood: 'see /v2/page/2'"),
-        ('<?page=2>; rel="next"', "the list repeats a page instead of going on"),
+        ('<?page=2>; rel="next"', "the list repeats a page instead of continuing"),
     ],
     ids=["unclear", "repeating"],
 )

@@ -40,7 +40,7 @@ def uploads(repository: str, digest_algorithm: str = "") -> str:
     """end-4a: open an upload session.
 
     `digest_algorithm` tells the registry what to hash by while bytes come; sha256 goes without saying, and
-    registries older than the parameter are then not asked for anything unknown to them.
+    registries older than the parameter then see nothing unknown to them.
     """
     query = {} if digest_algorithm in ("", "sha256") else {"digest-algorithm": digest_algorithm}
     return _with_query(f"{_repository(repository)}/blobs/uploads/", query)
@@ -80,7 +80,7 @@ def referrers(repository: str, digest: str, artifact_type: str | None = None) ->
     return _with_query(f"{_repository(repository)}/referrers/{_quoted(digest)}", query)
 
 
-@lru_cache(maxsize=256)  # an image asks a dozen times for the same
+@lru_cache(maxsize=256)  # an image needs the same one a dozen times
 def _repository(name: str) -> str:
     return f"/v2/{quote(name, safe='/')}"
 

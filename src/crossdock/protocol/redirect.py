@@ -5,11 +5,11 @@ request forgery) or collect credentials. The rules:
 
 - ``Authorization`` goes to the registry's own origin (scheme, host, port) and to no other.
 - HTTPS never turns into plain HTTP, except from loopback to loopback. A registry behind a proxy that ends TLS
-  may not know of it, and names itself by ``http://``, with its port or without: such an address is asked by
-  HTTPS where its host was reached by HTTPS (`_as_reached`).
+  may not know of it, and names itself by ``http://``, with its port or without: such an address is used
+  by HTTPS where its host was reached by HTTPS (`_as_reached`).
 - A literal address that is not public (private, loopback, link-local …) is refused when it names another
-  host, unless the registry itself is on such an address, or is served on one by somebody's choice (`inside`):
-  a registry on the internet has no business inside.
+  host, unless the registry itself is on such an address, or an inventory serves it on one (`inside`): a
+  registry on the internet has no business inside.
 - No user information, no other scheme than http and https, at most `MAX_HOPS` in a row.
 
 Only the origin of an address appears in errors: paths and queries of signed URLs are secrets.

@@ -1,10 +1,10 @@
 """What is attached to a manifest at a source: its referrers, and the tags that cosign makes of its digest.
 
 Such a tag is ``sha256-<hex>`` with ``.sig``, ``.att``, ``.sbom`` or another word after it. They are found in
-the repository's list of tags, which is asked for once a run, from ``sha256-`` on: digests' tags come first
+the repository's list of tags, which is requested once a run, from ``sha256-`` on: digests' tags come first
 then, and the list is left at the first tag behind them. Servers differ: zot answers 404 to a ``last`` that is
-no tag, so the list is asked for from its beginning there; distribution 2 sends all tags at once, in no order.
-Where the list cannot be had within `MAX_PAGES`, cosign's three names are asked for.
+no tag, so the list is requested from its beginning there; distribution 2 sends all tags at once, in no order.
+Where the list cannot be had within `MAX_PAGES`, cosign's three names are tried.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FIRST, _BEHIND = "sha256-", "sha256."  # "." follows "-" in ASCII: all tags of 
 
 
 async def find_attached(repository: Repository, digest: Digest) -> tuple[list[Descriptor], list[str]]:
-    """The referrers of `digest`, and the tags that name what is attached to it. # network
+    """The referrers of `digest`, and the tags of other attachments. # network
 
     Raises as `referrers.list_referrers` does.
     """

@@ -41,8 +41,9 @@ Entry = dict[str, Any]
 
 PAGE = 100
 MOST_ENTRIES = 200_000  # of one list; each takes some KiB here
-# What registries without the API answer: distribution 404, others refuse the path or the method (az expects
-# 405 of Azure's old "Classic" ones). A repository that does not exist is 404 too: the caller finds that out.
+# The statuses of registries without the API: distribution 404, others refuse the path or the method (az
+# expects 405 of Azure's old "Classic" ones). A repository that does not exist is 404 too: the caller finds
+# that out.
 NO_API = frozenset({400, 404, 405, 501})
 
 
@@ -55,7 +56,7 @@ async def manifest_entries(
 ) -> list[Entry] | None:
     """The entries of a repository's manifests, the first `top` of them; None: there is no such API. # network
 
-    Those without a digest are left out, and `on_warning` is told. Raises as `pages.pages` does.
+    Those without a digest are left out, with a call of `on_warning`. Raises as `pages.pages` does.
     """
     return await _entries(client, repository, "manifests", order, top, on_warning)
 
@@ -76,7 +77,7 @@ async def list_repositories(
 ) -> list[str]:
     """The registry's repositories, the first `top` of them. # network
 
-    Names that can be none are left out, and `on_warning` is told. Raises `NotFound` where there is no
+    Names that cannot be one are left out, with a call of `on_warning`. Raises `NotFound` where there is no
     catalog, and as `pages.pages` does.
     """
 
@@ -145,7 +146,7 @@ def _size(top: int | None) -> int:
 
 
 class _NoList(ProtocolError):
-    """The first answer is something else, such as the page of a web interface that answers every path."""
+    """The first response is something else, such as the page of a web interface that serves every path."""
 
 
 async def _read(

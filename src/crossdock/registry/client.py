@@ -52,7 +52,7 @@ from crossdock.url import Origin, Url
 
 __all__ = ["NONE", "OnRetry", "RegistryClient", "Reply", "Scope"]
 
-REPLY_LIMIT = 4 * MiB  # bytes; the distribution specification asks registries to take manifests of this size
+REPLY_LIMIT = 4 * MiB  # bytes; the specification wants registries to accept manifests of this size
 TOKEN_REPLY_LIMIT = 1 * MiB
 JOINED = 64 * 1024
 """Bytes of a body that leaves in one piece with its head; larger ones go by the kernel's pace."""
@@ -107,8 +107,8 @@ class RegistryClient:
 
         `on_retry` is called for the retries of the token service, and of requests without a listener of their
         own. `http` is a transfer core that the caller owns; without it one is made when first needed, which
-        connects as `served_at` says and calls `guard` before each connection. `on_warning` is told of places
-        of logins that cannot be used. `is_sole` says whether variables of the environment for this side can
+        connects as `served_at` says and calls `guard` before each connection. `on_warning` hears of places of
+        logins that cannot be used. `is_sole` says whether variables of the environment for this side can
         mean no other registry. `dialect` None: as the options and the host say. No I/O happens here. Raises
         `InvalidOption` for a proxy or a dialect that cannot be used, `InvalidInput` for a malformed host.
         """
@@ -274,9 +274,9 @@ class RegistryClient:
         await self._auth.improve(scope, refused, math.inf, demands)
 
     async def log_in(self) -> Credentials | None:
-        """Let the registry check who asks; who that is, as `Authenticator.logged_in_as` says. # network
+        """Let the registry check the credentials; returns `Authenticator.logged_in_as`. # network
 
-        Raises `Unauthorized`, `Denied` and what requests raise.
+        Raises `Unauthorized`, `Denied`, and as `request`.
         """
         await self.request("GET", endpoints.base(), scope=NONE)
         await self._auth.authorization(NONE)  # also where `GET /v2/` is open to anybody
@@ -452,7 +452,7 @@ class RegistryClient:
         return Stream(head.status, view, url, head, exchange)
 
     async def _send(self, request: Request) -> Exchange:
-        """Send a request outside of the gate, which only holds it back while the host asks to wait."""
+        """Send a request without a place in the gate; it only waits while the gate is closed."""
         gate = self._gates.of(request.url.origin)
         if gate.is_closed:
             await gate.wait()

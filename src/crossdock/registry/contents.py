@@ -1,6 +1,6 @@
 """What the repositories of one registry are known to have, by what this process saw and put there.
 
-Nothing is asked twice, and what is known of one repository can be mounted into another. Known is what was
+Nothing is requested twice, and what is known of one repository can be mounted into another. Known is what was
 true a moment ago: a registry that deletes meanwhile refuses the manifest, and `forget` follows.
 
 Blobs and manifests are kept apart. The same bytes may be both, and a repository that has them as one need not

@@ -1,4 +1,4 @@
-"""A repository handle: what every request about one repository needs."""
+"""A repository handle: client, name, rights and listener of the requests about one repository."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from crossdock.registry.client import OnRetry, RegistryClient, Reply, Scope
     from crossdock.registry.referrers import FallbackLists
 
-LIMIT = 4 << 20  # bytes of one manifest; what registries take at least (spec:538)
+LIMIT = 4 << 20  # bytes of one manifest; registries accept at least this (spec:538)
 _ACCEPT = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
 BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
 _MAY_PASS = BLOBS_MISSING | {"DIGEST_INVALID"}
@@ -56,7 +56,7 @@ class Manifests(Repository):
         super().__init__(client, path, scope, on_retry)
         self._fallback: FallbackLists | None = None
         self._tags: dict[Digest, str] = {}  # by which a HEAD named the digests
-        self._read: tuple[Digest, bytes] | None = None  # what was resolved last by GET
+        self._read: tuple[Digest, bytes] | None = None  # the last one that was resolved by GET
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor behind a tag or digest, by HEAD alone if that says everything. # network
@@ -87,7 +87,7 @@ class Manifests(Repository):
         return found
 
     async def look(self, tag: str) -> Descriptor | None:
-        """What the tag means, as far as one question tells that only saves work. # network
+        """The manifest behind the tag, as far as one request tells that only saves work. # network
 
         None: nothing, nothing that is understood, or nothing that may be seen. Raises as `has_manifest` does.
         """
@@ -102,7 +102,7 @@ class Manifests(Repository):
             return None
 
     async def _ask_head(self, reference: str) -> tuple[Reply, Descriptor | None]:
-        """The answer to HEAD, and the descriptor, if it says all of it. # network"""
+        """The response to HEAD, and the descriptor, if it states all of it. # network"""
         reply = await self._request("HEAD", reference, ok=(200, 500))  # GET has retries enough for both
         found = self._from_head(reference, reply) if reply.status == 200 else None
         if found is not None and ":" not in reference:
@@ -110,11 +110,11 @@ class Manifests(Repository):
         return reply, found
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
-        """The manifest's bytes, digest verified; asked for once more when they are wrong. # network
+        """The manifest's bytes, digest verified; requested once more when they are wrong. # network
 
-        What is not found is asked for by the tag that HEAD resolved, since some caches serve tags alone. When
-        the tag has other content, later calls of `resolve` do not trust HEAD. Raises `NotFound`,
-        `ContentError` (`LimitExceeded` over 4 MiB) and what requests raise.
+        One that is not found is requested by the tag that HEAD resolved, since some caches serve tags alone.
+        When the tag has other content, later calls of `resolve` do not trust HEAD. Raises `NotFound`,
+        `ContentError` (`LimitExceeded` over 4 MiB) and as requests do.
         """
         if self._read is not None and self._read[0] == descriptor.digest:
             data, self._read = self._read[1], None
@@ -185,7 +185,7 @@ class Manifests(Repository):
         """PUT the bytes under `tag`, or by digest; list them at their subject if need be. # network
 
         The Content-Type is the document's own, whatever `descriptor` says: registries compare the two.
-        Raises `ContentError` when the target answers another digest, `RegistryError` when it refuses.
+        Raises `ContentError` when the target states another digest, `RegistryError` when it refuses.
         """
         manifest = await read_manifest(data, descriptor.media_type)
         descriptor = replace(descriptor, media_type=manifest.media_type)

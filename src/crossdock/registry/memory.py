@@ -15,7 +15,7 @@ from crossdock.registry.flight import SingleFlight
 
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
 LISTED_REPOSITORIES = 64  # whose tags of digests are kept: twice the copies that run at once
-POST_TRIES = 3  # that told nothing, after which the usual way is good enough
+POST_TRIES = 3  # without a result, after which the usual way is good enough
 
 
 class HostMemory:
@@ -28,20 +28,20 @@ class HostMemory:
         self._may_chunk = self._dialect.may_chunk
         self._trust_range = self._dialect.trust_range
         self._posts: bool | None = None  # whether a whole blob in one POST is taken; None: not known
-        self._post_tries = 0  # that told nothing, the one under way included
+        self._post_tries = 0  # without a result, the one under way included
         self._is_trying = False
         self.contents = Contents()
         self.has_referrers: bool | None = None
-        """It has the referrers API (end-12); None: nobody has asked."""
+        """It has the referrers API (end-12); None: not tried yet."""
         self.digest_tags: OrderedDict[str, tuple[float, frozenset[str] | None]] = OrderedDict()
         """Of a repository, when its tags were listed, and those that are made of digests (`attached`). They
         are None where they cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
         self.answers_head = True
-        """A HEAD of a manifest is answered as a GET is, as far as is known: Nexus answers 404, firewalls 403,
-        and caches what was there before."""
+        """HEAD and GET of a manifest agree, as far as is known: to HEAD Nexus answers 404, firewalls 403, and
+        caches an older manifest."""
         self.answers_blob_head = True
-        """Likewise of a blob."""
+        """The same for blobs."""
         self.keeps_cut_chunks = True
         """A session outlives a chunk that was cut, as far as is known."""
 
@@ -54,7 +54,7 @@ class HostMemory:
 
     @property
     def may_resume(self) -> bool:
-        """Whether a session can be gone on with later, as far as is known (S2)."""
+        """Whether a session can be resumed later, as far as is known (S2)."""
         return self._may_chunk and self._dialect.trust_range
 
     def rules_for(self, size: int, resumable_chunk: int | None = None) -> UploadRules:
@@ -76,7 +76,7 @@ class HostMemory:
         return self._single_put is None or size <= self._single_put
 
     def learn(self, upload: Upload) -> None:
-        """Take over what an upload found out; called whenever it changed its way, and at its end."""
+        """Learn from an upload; called whenever it changed its way, and at its end."""
         if upload.put_refused:
             # A limit of the size says nothing about smaller blobs; any other refusal is of the way itself.
             limit = upload.size - 1 if upload.put_refused == 413 else 0

@@ -3,12 +3,12 @@
 Tags, the catalog, referrers and Azure's lists all come in pages. Rules:
 
 1. ``Link`` names the next page (`protocol.pagination`). Servers without it (Nexus) cut a list at the `n` that
-   was asked for: a page of exactly `n` entries without a Link is continued behind its last entry.
-2. A server that refuses `n` (400 of distribution, 413 with ``OCI-Tag-Limit`` by the specification) is asked
-   for fewer entries, then without `n`.
+   was requested: a page of exactly `n` entries without a Link is continued behind its last entry.
+2. A server that refuses `n` (400 of distribution, 413 with ``OCI-Tag-Limit`` by the specification) gets
+   a request for fewer entries, then one without `n`.
 3. A page that repeats, a circle and a list that does not end are errors. So are too many entries: a hostile
    server could otherwise fill the memory.
-4. An entry that cannot be one of the list (null, a tag with a blank) is left out. Whoever asked is told.
+4. An entry that cannot be one of the list (null, a tag with a blank) is left out, with a warning.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ OnWarning = Callable[[str], None]
 
 
 class Query(Struct, frozen=True):
-    """What is asked for: the list at `path`, at most `n` entries of it, those behind `last`."""
+    """A request for the list at `path`: at most `n` entries of it, those behind `last`."""
 
     path: str
     n: int | None = None
@@ -74,11 +74,11 @@ class Query(Struct, frozen=True):
 
 
 class Page(Struct):
-    """What one answer holds."""
+    """The content of one response."""
 
     entries: list[Any]
     names: list[str]  # of the entries, by which a page that repeats is known
-    count: int  # of what is listed, including what is left out
+    count: int  # of all that are listed, including those left out
     last: str | None  # the name behind which the next page begins
     odd: list[Any] = field(default_factory=list)  # left out
 
@@ -119,8 +119,8 @@ async def pages(
 ) -> AsyncGenerator[Page, None]:
     """Every page of the list, as `read` understands them. # network
 
-    Raises what requests raise, `ProtocolError` for a list that cannot be whole, `LimitExceeded` over `most`
-    entries, `most_bytes` or `MAX_PAGES`, and what `read` does.
+    Raises as requests and `read` do, `ProtocolError` for a list that cannot be whole, `LimitExceeded` over
+    `most` entries, `most_bytes` or `MAX_PAGES`.
     """
     base = await repository.client.base_url()
     asked: Query | None
@@ -144,7 +144,7 @@ async def pages(
         if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url.text)):
             if not names_itself and asked is not None and (following or page.count > (asked.n or page.count)):
                 return  # it ignores `last`, and either sends Links where there is more or ignores `n`
-            _not_whole(reply, "the list repeats a page instead of going on")
+            _not_whole(reply, "the list repeats a page instead of continuing")
         yield page
         if following is not None and following != reply.url.text:
             asked, url = None, next_hop(reply.url, following, registry=base.origin)
@@ -191,7 +191,7 @@ async def _later(repository: Repository, url: Url, headers: Headers) -> Reply:
 
 
 def _fewer(n: int, limit: str) -> int | None:
-    """How many entries to ask for after `n` were refused; None: as many as the server likes."""
+    """How many entries to request after `n` were refused; None: as many as the server likes."""
     limit = limit.strip()
     if limit.isascii() and limit.isdigit() and len(limit) < 10 and 0 < int(limit) < n:
         return int(limit)
@@ -208,10 +208,10 @@ def _next(reply: Reply) -> str | None:
 def _behind(
     query: Query, asked: Query | None, page: Page, reply: Reply, *, names_itself: bool
 ) -> Query | None:
-    """What to ask for behind a page without a usable Link; None: it was the last.
+    """The request behind a page without a usable Link; None: it was the last.
 
     `names_itself`: its Link names the page itself, which the last page of some servers does, and each page of
-    others. One entry fewer is asked for than before: a server that ignores `n` shows it then.
+    others. One entry fewer is requested than before: a server that ignores `n` shows it then.
     """
     is_full = asked is not None and asked.n is not None and page.count == asked.n
     if not (is_full or names_itself):
@@ -232,7 +232,7 @@ def _repeats(page: Page, before: Page, *, goes_on: bool) -> bool:
 
 
 def document_of(reply: Reply) -> dict[str, Any]:
-    """The JSON object in an answer. Raises `ProtocolError` for none, `LimitExceeded` for a vast one."""
+    """The JSON object in a response. Raises `ProtocolError` for none, `LimitExceeded` for a vast one."""
     body = reply.body
     if body.count(b",") + body.count(b"[") + body.count(b"{") > _PAGE_VALUES:
         _exceeded(reply, f"the page has over {_PAGE_VALUES} values", _PAGE_VALUES)
@@ -241,12 +241,12 @@ def document_of(reply: Reply) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise ProtocolError(f"GET {reply.url}: the answer is no JSON object")
+        raise ProtocolError(f"GET {reply.url}: the response is not a JSON object")
     return document
 
 
 def list_in(reply: Reply, member: str, *, required: bool = True) -> list[Any]:
-    """The list in an answer's object; null is what a server in Go sends for an empty one.
+    """The list in a response's object; servers in Go send null for an empty one.
 
     Raises `ProtocolError` for something else, and when `required` for none.
     """
@@ -254,12 +254,12 @@ def list_in(reply: Reply, member: str, *, required: bool = True) -> list[Any]:
     if listed is None:
         return []
     if not isinstance(listed, list):
-        raise ProtocolError(f"GET {reply.url}: the answer has no list of {member}")
+        raise ProtocolError(f"GET {reply.url}: the response has no list of {member}")
     return listed
 
 
 def page_of_names(listed: list[Any], is_name: Callable[[str], bool]) -> Page:
-    """The page of a list of strings, of which `is_name` tells the right ones."""
+    """The page of a list of strings, of which `is_name` accepts the right ones."""
     names = [each for each in listed if isinstance(each, str) and is_name(each)]
     odd = []
     if len(names) < len(listed):

@@ -67,8 +67,8 @@ async def list_referrers(
     """Descriptors of the manifests whose subject is `digest`; by the API, else by the fallback tag. # network
 
     Filtered here as well, because a registry need not filter (``OCI-Filters-Applied``). No list is an empty
-    list. A host without the API is not asked for it again, nor for a fallback tag without `may_have_tag`.
-    Raises `RegistryError`, `TransportError`, `InvalidManifest` for a list that is no index.
+    list. A host without the API gets no more requests for it, nor for a fallback tag without `may_have_tag`.
+    Raises `RegistryError`, `TransportError`, `InvalidManifest` for a list that is not an index.
     """
     memory = repository.memory
     if memory.has_referrers is not False:
@@ -114,11 +114,11 @@ async def referrers_by_api(
 
 
 class _NoList(Exception):
-    """A web page's 200, or another answer of a server without the API."""
+    """A web page's 200, or another response of a server without the API."""
 
 
 def _page(reply: Reply) -> Page:
-    """The entries of one answer, whose body counts and not its type: Harbor 2.9 says ``application/json``
+    """The entries of one response, whose body counts and not its type: Harbor 2.9 says ``application/json``
     (goharbor/harbor#19690), others ``text/plain``. Raises `InvalidManifest` for an index that is none.
     """
     is_index = mediatype.bare(reply.headers.get("Content-Type")) == mediatype.OCI_INDEX
@@ -140,7 +140,7 @@ def _page(reply: Reply) -> Page:
 
 
 def _listed(reply: Reply) -> list[Any] | None:
-    """The entries of an index that has some which are not understood; None: it is no index."""
+    """The entries of an index that has some which are not understood; None: it is not an index."""
     try:
         document = document_of(reply)
     except ProtocolError:
@@ -171,7 +171,7 @@ class FallbackLists:
         """Put `manifest`, pushed as `descriptor`, into its subject's list, and see it there. # network
 
         Raises `RegistryError` when the tag holds something else than an index or the entry does not stay,
-        and what requests raise.
+        and as requests do.
         """
         assert manifest.subject is not None
         subject = manifest.subject.digest
@@ -265,12 +265,12 @@ async def _by_tag(repository: Repository, digest: Digest, artifact_type: str | N
         return []
     index = await read_manifest(reply.body, reply.headers.get("Content-Type"))
     if not index.is_index:
-        raise InvalidManifest(f"{reply.url}: the referrers list is no index but {index.media_type}")
+        raise InvalidManifest(f"{reply.url}: the referrers list is not an index but {index.media_type}")
     return _filtered(index.manifests, artifact_type)
 
 
 def _is_subject(reply: Reply, digest: Digest) -> bool:
-    """Whether the answer is the subject itself: GitLab takes the tag ``sha256-<hex>`` for the digest
+    """Whether the response is the subject itself: GitLab takes the tag ``sha256-<hex>`` for the digest
     (oras-project/oras-go#1396), so the children of an index would seem to be its referrers.
     """
     return Digest.of(reply.body, digest.algorithm) == digest

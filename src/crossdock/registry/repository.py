@@ -110,7 +110,7 @@ class RegistryRepository(Manifests):
         return self._contents.has(self.path, descriptor)
 
     async def is_pushed_manifest(self, descriptor: Descriptor) -> bool:
-        """Whether it is no blob here: distribution 2.8 serves blobs under /manifests/ as well. # network
+        """Whether it is not a blob here: distribution 2.8 serves blobs under /manifests/ as well. # network
 
         A 404 for the blob is the proof. Registries that keep manifests among their blobs never give it.
         """
@@ -147,9 +147,9 @@ class RegistryRepository(Manifests):
     async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
         """Make a blob of another repository of this registry appear here; False: upload it. # network
 
-        Whatever the registry answers but 201 is a no, and not asked twice: some fail on every mount
-        (ggcr#1404), and the upload itself will say what is really wrong (M1). A session that the registry
-        opens instead waits for `start_upload`.
+        Any response but 201 is a no, and is not retried: some registries fail on every mount (ggcr#1404), and
+        the upload itself shows what is really wrong (M1). A session that the registry opens instead waits for
+        `start_upload`.
         """
         try:
             reply = await self.client.request(
@@ -177,11 +177,11 @@ class RegistryRepository(Manifests):
         return False
 
     async def start_upload(self, descriptor: Descriptor) -> RegistryUpload:
-        """The way up for this blob; opened at the registry when the first bytes are given."""
+        """An upload of this blob; its session is opened when the first bytes are given."""
         return self._upload(descriptor, self._opened.pop(descriptor.digest, None))
 
     async def delete_tag(self, tag: str) -> None:
-        """DELETE the tag, and not what it means; there may be none. # network
+        """DELETE the tag, and not its manifest; the tag need not exist. # network
 
         Raises `RegistryError` where that is refused, as by distribution 2, which deletes by digest alone.
         """
@@ -198,7 +198,7 @@ class RegistryRepository(Manifests):
         await self.push_manifest(descriptor, data, None)
 
     async def _is_really_here(self, descriptor: Descriptor) -> bool:
-        """Whether a mount that was answered by 201 worked: distribution 2 and 3 say so of sha512 in vain."""
+        """Whether a mount with a 201 worked: distribution 2 and 3 answer so to sha512 without mounting."""
         try:
             return await self.has_blob(descriptor)
         except CrossdockError:
@@ -215,7 +215,7 @@ class RegistryRepository(Manifests):
     async def resumable_upload(
         self, descriptor: Descriptor, chunk_size: int, log: SessionLog, saved: SavedSession | None
     ) -> RegistryUpload:
-        """As `start_upload`, in chunks; nothing is asked before `RegistryUpload.resume`."""
+        """As `start_upload`, in chunks; nothing is sent before `RegistryUpload.resume`."""
         opened = self._opened.pop(descriptor.digest, None)
         return RegistryUpload(self, descriptor, opened, chunk_size=chunk_size, log=log, saved=saved)
 

@@ -21,8 +21,8 @@ async def list_tags(repository: Repository, on_warning: OnWarning | None = None)
     """All tags, in the registry's order. # network
 
     Nexus lists nulls and Artifactory digests among them (skopeo#2409, #2346): both are left out (L1), as is
-    what can be no tag; `on_warning` is told of all but the digests. Raises `NotFound` when there is no such
-    repository, and as `pages.pages` does.
+    everything that cannot be a tag; `on_warning` is called for all but the digests. Raises `NotFound` when
+    there is no such repository, and as `pages.pages` does.
     """
     tags: dict[str, None] = {}  # a page may begin with the last tag of the one before it
     left_out = LeftOut()
@@ -34,12 +34,12 @@ async def list_tags(repository: Repository, on_warning: OnWarning | None = None)
 
 
 def tags_query(repository: Repository, last: str | None = None) -> Query:
-    """What is asked for all tags, or for those behind `last`."""
+    """The request for all tags, or for those behind `last`."""
     return Query(endpoints.tags(repository.path), PAGE, last)
 
 
 def tags_of_page(reply: Reply) -> Page:
-    """The tags of one answer. Raises `ProtocolError` when it has no list of them."""
+    """The tags of one response. Raises `ProtocolError` when it has no list of them."""
     page = page_of_names(list_in(reply, "tags", required=False), is_tag)
     if page.odd:
         page.odd = [

@@ -124,7 +124,7 @@ async def test_neither_api_nor_tag_is_an_empty_list(server: ScriptedRegistry, co
 async def test_an_image_under_the_tag_is_no_list(server: ScriptedRegistry, connect: Connect) -> None:
     server.expect("GET", API, Answer(404))
     server.expect("GET", LIST, Answer(200, {"Content-Type": mediatype.OCI_MANIFEST}, artifact(1)[1]))
-    with pytest.raises(InvalidManifest, match="no index"):
+    with pytest.raises(InvalidManifest, match="not an index"):
         await connect("source").referrers(SUBJECT.digest)
 
 

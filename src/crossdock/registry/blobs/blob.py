@@ -4,10 +4,10 @@ Rules:
 
 1. Only the registry's own origin sees ``Authorization`` (R4). The URL that a redirect leads to serves every
    range (R5) until it expires or is refused; one task resolves it anew for all (R6).
-2. Whatever a 206 says is compared with what was asked (R8). Two kinds of lies differ: a wrong place may be
-   right the next time, a wrong total means another blob.
+2. A 206 is compared with the request (R8). A wrong range may be right the next time; a wrong total means
+   another blob.
 3. When ranges turn out to be unusable here (416 on a tiny blob, a compressed 206, several wrong ones), all
-   later answers carry the whole blob; the caller sees that in ``Body.start`` and ``Body.stop``.
+   later responses carry the whole blob; the caller sees that in ``Body.start`` and ``Body.stop``.
 4. What a proxy compressed is decoded (`decoding`), as one stream. 203 is what such a proxy says for 200; the
    digest tells whether it changed the content (RFC 9110 15.3.4).
 """
@@ -257,7 +257,7 @@ class RegistryBlob:
         if head.content_length is None:
             return ""
         raise ProtocolError(
-            f"GET {exchange.url}: answered in {one_line(coding)} though identity was asked for",
+            f"GET {exchange.url}: the response is in {one_line(coding)} although identity was requested",
             retryable=False,
             advice=Advice("turn-off-compression"),
         )
@@ -278,8 +278,8 @@ class RegistryBlob:
             self._ranges = False
         length = "" if fits else f" and {'multipart' if is_multipart else head.content_length} bytes"
         raise ProtocolError(
-            f"GET {url}: bytes {start}-{stop - 1} were asked for, "
-            f"answered was {one_line(stated) or 'no Content-Range'}{length}",
+            f"GET {url}: requested bytes {start}-{stop - 1}, but the response has "
+            f"{f'Content-Range {one_line(stated)}' if stated else 'no Content-Range'}{length}",
             method="GET",
             url=str(url),
         )

@@ -3,9 +3,9 @@
 A 429 is about the client, not about the request that happened to get it. Whoever sees one closes the gate for
 everyone until the time that the server named; requests under way are left alone (A2).
 
-How many may run at once grows while requests wait, by one for each answer: for a host far away it is what
-limits. One that refuses for load gets half as many, and from then on one more for as many answers as may run
-at once (additive increase, multiplicative decrease, as TCP does).
+The limit grows while requests wait, by one for each response: for a distant host it bounds the throughput. A
+host that refuses for load gets half as many, and from then on one more for as many responses as may run at
+once (additive increase, multiplicative decrease, as TCP does).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class HostGate:
         self._inside = 0  # more than the limit for a while after it fell
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._answers = 0  # good ones since the limit changed
-        self._excused = 0  # answers still to come to what was sent before the limit fell
+        self._excused = 0  # responses still to come to requests sent before the limit fell
         self._was_refused = False
         self._opens_at = 0.0  # on the monotonic clock
         self._refusals = 0  # 429 in a row that named no time
@@ -103,7 +103,7 @@ class HostGate:
         self._opens_at = max(self._opens_at, self._clock.monotonic() + seconds)
 
     def saw(self, status: int, headers: Mapping[str, str]) -> None:
-        """Learn from an answer: its ``Retry-After``, or a 429 without one; and how many to send at once."""
+        """Learn from a response: its ``Retry-After``, or a 429 without one; and how many to send at once."""
         excused = self._excused > 0
         self._excused -= excused
         if status not in _THROTTLING:

@@ -1,4 +1,4 @@
-"""The headers of an answer, by name in any case."""
+"""The headers of a response, by name in any case."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 class HeaderView(Mapping[str, str]):
     """A mapping that ignores case. Of a repeated header it gives the first, and all by `getall`.
 
-    Answers have a dozen headers, of which three are looked at: to walk over them costs less than a dict.
+    Responses have a dozen headers, of which three are read: to walk over them costs less than a dict.
     """
 
     __slots__ = ("_pairs",)

@@ -1,4 +1,4 @@
-"""From an answer that refuses to the error that says so. One place, for answers of both HTTP paths."""
+"""From a response that refuses to its error, in one place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from crossdock.registry.http.retry import MAX_RETRY_AFTER_S
 from crossdock.url import Url
 
 EXPIRED = frozenset({400, 403})
-"""What registries answer besides 401 when a login or token has run out; the body says that it is this."""
+"""The statuses besides 401 of a login or token that has run out; the body says that it is this."""
 BUSY = frozenset({408, 500, 502, 503, 504})
 # Distribution answers 500 to manifests it will never take, with these codes beside UNKNOWN.
 _FINAL = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})
@@ -34,7 +34,7 @@ _SENDING = frozenset({"POST", "PATCH", "PUT"})
 _MIN_SECRET = 4  # characters; hiding shorter ones would only garble messages
 
 LOCKED = "REGISTRY_DISALLOWED_OPERATION"
-"""What Azure's registries answer to what a lock forbids, or when they are full."""
+"""The code of Azure's registries for something that a lock forbids, or when they are full."""
 
 _REASONS = {
     400: "bad request",
@@ -42,7 +42,7 @@ _REASONS = {
     403: "forbidden",
     404: "not found",
     405: "method not allowed",
-    407: "the proxy wants to know who asks",
+    407: "the proxy demands a login",
     408: "request timed out",
     413: "body too large for this server or a proxy before it",
     415: "media type not supported",
@@ -56,7 +56,7 @@ _REASONS = {
 
 
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:
-    """`text` without the secrets, in case a server echoes what it was sent; URLs in it are redacted."""
+    """`text` without the secrets, in case a server echoes a request; URLs in it are redacted."""
     forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), quote_plus(secret))}
     for secret in sorted(forms, key=len, reverse=True):
         if len(secret) >= _MIN_SECRET:
@@ -77,7 +77,7 @@ def refusal(
     location: str = "",
     may_pass: bool = False,
 ) -> RegistryError:
-    """The error for an answer: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``.
+    """The error for a response: ``GET https://host/v2/…: 404 MANIFEST_UNKNOWN: manifest unknown``.
 
     `kind` is its class where more is known than status and codes tell; `may_pass`: the same request may fare
     better in a moment. `location` is where a redirect led.
@@ -85,7 +85,7 @@ def refusal(
     known = tuple(secrets)
     said = parse_error(body, lambda text: hide_secrets(text, known))
     shown_url = str(url)
-    words = said.message or _REASONS.get(status, "unexpected answer")
+    words = said.message or _REASONS.get(status, "unexpected response")
     if status in REDIRECTS:  # its body is a page about the Location
         words = f"redirected to {one_line(redact_url(location))}" if location else "redirected to nowhere"
         if status not in RESENT:

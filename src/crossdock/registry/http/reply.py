@@ -64,7 +64,7 @@ async def read_body(exchange: Exchange, method: str, status: int, headers: Heade
         return await exchange.read(limit)
     if not can_decode(coding):
         raise ProtocolError(
-            f"{method} {exchange.url}: answered in {one_line(coding)} though identity was asked for"
+            f"{method} {exchange.url}: the response is in {one_line(coding)} although identity was requested"
         )
     body = await exchange.read(most_encoded(limit))
     try:

@@ -1,4 +1,4 @@
-"""Time, and what servers say of it: ``Retry-After``.
+"""Clocks, and ``Retry-After``.
 
 A delay that the server names is waited for in full, by every request to the host (`gate.HostGate`). Without
 one, each request backs off by itself, as `options.NetworkOptions.delay_after` says.

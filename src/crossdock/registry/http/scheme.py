@@ -1,7 +1,7 @@
 """HTTPS or plain HTTP: decided once per registry, before anything that matters is sent.
 
-HTTPS always, with two exceptions: plain HTTP was asked for, or the registry is on loopback and its port
-does not speak TLS. The second is found out by a TLS ClientHello alone. A server that answers it in TLS (a
+HTTPS always, with two exceptions: plain HTTP was requested, or the registry is on loopback and its port
+does not speak TLS. A TLS ClientHello alone decides the second. A server that answers it in TLS (a
 handshake or an alert record) gets HTTPS, whatever its certificate: an untrusted one must fail there, not
 fall back to plain.
 """
@@ -38,7 +38,7 @@ def split_host(host: str) -> tuple[str, int | None]:
     match = _HOST.fullmatch(host)
     port = int(match[3]) if match and match[3] else None
     if match is None or (port is not None and not 0 < port < 65536):
-        raise InvalidInput(f"{host!r} is no host[:port]")
+        raise InvalidInput(f"{host!r} is not a host[:port]")
     return match[1] or match[2], port
 
 

@@ -270,7 +270,7 @@ async def test_a_compressed_answer_is_decoded(registry: ScriptedServer, coding: 
 async def test_a_coding_that_is_not_spoken_is_refused(registry: ScriptedServer) -> None:
     registry.handler = lambda request: web.Response(body=b"xyz", headers={"Content-Encoding": "br"})
     async with ClientUnderTest(registry.host, network=NetworkOptions(retries=0)) as client:
-        with pytest.raises(ProtocolError, match="answered in br though identity was asked for"):
+        with pytest.raises(ProtocolError, match="is in br although identity was requested"):
             await client.request("GET", "/v2/", scope=NONE)
 
 

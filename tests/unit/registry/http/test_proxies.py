@@ -204,7 +204,7 @@ async def test_a_proxy_that_refuses_a_plain_request_is_said_to(registry: Scripte
     async with ConnectProxy(registry, 407).listening() as proxy:
         environ = {"HTTP_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
         async with ClientUnderTest("registry.test", environ=environ, plain_http=True) as client:
-            with pytest.raises(RegistryError, match="407: the proxy wants") as caught:
+            with pytest.raises(RegistryError, match="407: the proxy demands") as caught:
                 await client.request("GET", "/v2/", scope=NONE)
     assert "password" in str(caught.value.advice)
 
