@@ -33,6 +33,7 @@ class Played:
     ) -> None:
         self.pairs = list(pairs)
         self.totals = Totals(images=len(self.pairs), clock=clock)
+        self.totals._started_at = clock()  # as `start` notes it, which needs an event loop
         self.clock = clock
         self._running: dict[int, tuple[Tally, int]] = {}
 
