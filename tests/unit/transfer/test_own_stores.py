@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from crossdock import BlobSource, Body, BytesBlob, ByteSink, Digest, Source, StreamBlob, Target
+from crossdock import (
+    BlobSource,
+    Body,
+    BytesBlob,
+    ByteSink,
+    CopyOptions,
+    Digest,
+    Session,
+    Source,
+    StreamBlob,
+    Target,
+)
 from crossdock.errors import CopyError, ReadFailed, Unsupported, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
@@ -78,6 +89,15 @@ async def test_the_example_goes_through_the_whole_copy(
     assert any("compares no digests" in each for each in tally.warnings) is (verify == "target")
     again = await copy(source, target, workshop, verify)
     assert again.blobs["moved"] == 0
+
+
+@pytest.mark.parametrize("verify", ["stream", "reread"])
+async def test_it_goes_through_a_session(source: MemorySource, verify: Verify) -> None:
+    target = MemoryTarget("memory/target")
+    async with Session(CopyOptions(verify=verify)) as session:
+        result = await session.copy(source, target, source_name="1", target_name="2")
+    assert (target.manifests, target.blobs) == (source.manifests, source.blobs)
+    assert target.tags == {"2": result.digest}
 
 
 async def test_a_target_that_cannot_be_read_is_refused_before_anything_is_copied(
