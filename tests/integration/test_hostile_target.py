@@ -160,7 +160,7 @@ def test_kept_connections_that_end_while_idle_are_replaced(either: Scene) -> Non
 # -- always: said plainly ------------------------------------------------------------------------------------
 
 ENDLESS: dict[str, tuple[str, dict[str, Any], int, str]] = {
-    "a silent check": ("blob check", {"breaks": Break("stall", "request")}, TARGET, "no answer"),
+    "a silent check": ("blob check", {"breaks": Break("stall", "request")}, TARGET, "no response"),
     "a session without address": ("session", {"answer": Answer(202)}, TARGET, "Location"),
     "a session in a file": (
         "session",
