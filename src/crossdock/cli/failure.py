@@ -31,6 +31,8 @@ _DIGEST = r"\b([a-z0-9+._-]+:[0-9a-f]{12})[0-9a-f]{20,}"
 _LONG_URL = r"(\bhttps?://[^\s/?'\"<>]+)/[^\s'\"<>:;,)]*"
 _QUERY = r"(://[^\s?'\"<>]*)\?[^\s'\"<>)]+"
 
+_WORD_WIDTH = 24  # a longer word may lose its middle
+
 
 def error_text(error: BaseException, face: Face = "copy", *, name: str = "", width: int | None = None) -> str:
     """The error for a person: its line, and below it, indented, the advice and how to resume.
@@ -117,11 +119,18 @@ def line_width(stream: TextIO) -> int | None:
 
 
 def shortened(line: str, width: int) -> str:
-    """`line` in at most `width` characters: digests and URLs are shortened first, then the end is cut off."""
+    """`line` in at most `width` characters.
+
+    Digests are shortened first, then URLs, then the longest words (names of repositories) in their middle,
+    for the cause stands at the end. Only what is still too long is cut off.
+    """
     if len(line) > width:
         line = re.sub(_DIGEST, r"\1…", line)
     if len(line) > width:
         line = re.sub(_LONG_URL, r"\1/…", line)
+    while len(line) > width and len(longest := max(line.split(), key=len)) > _WORD_WIDTH:
+        kept = max(_WORD_WIDTH, len(longest) - (len(line) - width)) - 1
+        line = line.replace(longest, f"{longest[: kept // 2]}…{longest[kept // 2 - kept :]}", 1)
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 

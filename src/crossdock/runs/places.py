@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from crossdock import __version__
 from crossdock.activity import CURRENT
-from crossdock.errors import InvalidInput, Side
+from crossdock.errors import InvalidInput, InvalidOption, Side
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import DEFAULT_TAG, LayoutReference, Location, Reference, as_location
@@ -61,7 +61,7 @@ def as_places(
 ) -> tuple[Place, Place]:
     """Both ends of a copy. The name in an object is by default the other side's tag, or else ``latest``.
 
-    Raises `InvalidInput`, naming the side, and ValueError for the name of what is not an object.
+    Raises `InvalidInput`, naming the side, and TypeError for what is neither a location nor an object.
     """
     first: Place | None = _parsed(source, "source", source_name)
     second: Place | None = _parsed(target, "target", target_name)
@@ -76,9 +76,13 @@ def as_places(
 def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Location | None:
     """The location; None for an object."""
     if not isinstance(given, str | Reference | LayoutReference):
+        if not hasattr(given, "resolve" if side == "source" else "push_manifest"):
+            wanted = f"a reference, a layout or a {side.title()}"
+            raise TypeError(f"the {side} must be {wanted}, not {type(given).__name__}")
         return None
     if name is not None:
-        raise ValueError(f"{side}_name is for an object, and the {side} is a reference: {given}")
+        message = f"{side}_name is for an object, and the {side} is a reference: {given}"
+        raise InvalidOption(message, side=side)
     try:
         return as_location(given)
     except InvalidInput as error:

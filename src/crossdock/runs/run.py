@@ -6,14 +6,14 @@ import asyncio
 import inspect
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
 from crossdock.activity import CURRENT, Activity
-from crossdock.events import Event
+from crossdock.events import BlobProgress, Event
 from crossdock.runs.places import Shared
 from crossdock.runs.totals import Totals
 from crossdock.transfer.tally import Tally, log
@@ -81,7 +81,7 @@ class Run(Generic[T]):
         self._watchers = watchers
         self._task: asyncio.Task[T] | None = None
         self._is_cancelled = False
-        self._iterator: weakref.ref[_Events] | None = None  # its end is how one sees that it was left
+        self._iterator: weakref.ref[RunEvents] | None = None  # its end is how one sees that it was left
 
     def __repr__(self) -> str:
         state = "not started" if self._task is None else "ended" if self._task.done() else "running"
@@ -93,7 +93,7 @@ class Run(Generic[T]):
             iterator.leave_to(asyncio.current_task())
         return (yield from task.__await__())
 
-    def events(self) -> AsyncIterator[RunEvent]:
+    def events(self) -> RunEvents:
         """The events of the run's copies, in order, until it has ended. Await it then for its result.
 
         A slow consumer slows the run. Leaving the iteration lets the run continue by itself.
@@ -105,7 +105,7 @@ class Run(Generic[T]):
         if self._task is not None and self._task.done():
             feed.end()
         self._watchers.iterated = feed
-        iterator = _Events(feed, self._start)
+        iterator = RunEvents(feed, self._start)
         self._iterator = weakref.ref(iterator)
         return iterator
 
@@ -280,11 +280,15 @@ class _Stream:
     def __call__(self, event: Event) -> None:
         watchers = self._watchers
         feed = watchers.iterated
-        if feed is not None and not feed.is_closed:
+        # A large blob moves on while its consumer lags: left out, its progress does not fill the queue.
+        is_progress = isinstance(event, BlobProgress)
+        if feed is not None and not feed.is_closed and not (is_progress and feed.is_full):
             feed.put(RunEvent(self.index, self.source, self.target, event))
         if watchers.on_event is None or self.failure is not None:
             return
         if watchers.awaited is not None:
+            if is_progress and watchers.awaited.is_full:
+                return
             self._waiting += 1
             watchers.awaited.put((self, event))
             return
@@ -383,7 +387,7 @@ class Feed:
             self._emptied = None
 
 
-class _Events:
+class RunEvents:
     """The iterator of `Run.events`. It may be left at any time."""
 
     def __init__(self, feed: Feed, start: Callable[[], object]) -> None:
@@ -391,7 +395,7 @@ class _Events:
         self._start = start
         self._consumer: asyncio.Task[Any] | None = None
 
-    def __aiter__(self) -> _Events:
+    def __aiter__(self) -> RunEvents:
         return self
 
     async def __anext__(self) -> RunEvent:

@@ -202,6 +202,11 @@ LONG = f"sha256:{'0123456789abcdef' * 4}"
         (f"crossdock: fetch blob {LONG} from h/r@{LONG}: 404" + "." * 60, None),
         (f"crossdock: GET https://h.example/v2/a/blobs/uploads/{'u' * 200}?x=1: 404", None),
         ("crossdock: " + "x" * 400, None),
+        (
+            f"crossdock: resolve source h.example/{'n' * 90}/{'m' * 90}:v1: GET https://h/v2/{'n' * 90}: 404",
+            None,
+        ),
+        (f"crossdock: list tags of source h.example/{'n' * 200}: 404", None),
     ],
 )
 def test_a_line_fits_a_terminal_with_digests_and_urls_shortened(line: str, wanted: str | None) -> None:

@@ -10,9 +10,20 @@ from pathlib import Path
 import pytest
 
 from crossdock import CopyResult, ManyResult, Run, RunEvent, Session
-from crossdock.events import BlobPlanned, CopyDone, CopyFailed, CopyStarted, Event
+from crossdock.events import (
+    BlobDone,
+    BlobPlanned,
+    BlobProgress,
+    CopyDone,
+    CopyFailed,
+    CopyStarted,
+    Event,
+    ignore,
+)
 from crossdock.imagebuilder import ImageBuilder, sample_index
-from crossdock.runs.run import MOST_QUEUED
+from crossdock.runs.run import MOST_QUEUED, Feed, Watchers
+from crossdock.runs.totals import Totals
+from crossdock.transfer.tally import Tally
 
 IMAGES = 20
 
@@ -101,6 +112,34 @@ async def test_a_slow_consumer_slows_the_run(session: Session, pairs: list[tuple
     rest = [event async for event in events]
     assert sum(isinstance(each.event, CopyDone) for each in rest) == IMAGES
     await run
+
+
+async def test_the_progress_of_one_blob_does_not_fill_the_queue() -> None:
+    told: list[Event] = []
+    waits = asyncio.Event()
+
+    async def listen(index: int, event: Event) -> None:
+        await waits.wait()
+        told.append(event)
+
+    watchers = Watchers(Totals(), listen)
+    watchers.iterated = Feed(MOST_QUEUED)
+
+    async def move(tally: Tally) -> None:
+        for sent in range(1000):
+            tally.emit(BlobProgress("sha256:1", sent, 1000))
+        tally.emit(BlobDone("sha256:1", 1000, "moved"))
+        waits.set()
+
+    async with watchers:
+        await watchers.follow(0, "a", "b", Tally(ignore), move)
+    watchers.iterated.end()
+    queued = []
+    while (item := await watchers.iterated.get()) is not None:
+        queued.append(item.event)
+    assert len(queued) == MOST_QUEUED + 2
+    assert len(told) == 2
+    assert queued[-1] == told[-1] == BlobDone("sha256:1", 1000, "moved")
 
 
 async def test_leaving_the_iteration_frees_the_run(session: Session, pairs: list[tuple[str, str]]) -> None:

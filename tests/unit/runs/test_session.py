@@ -155,8 +155,10 @@ async def test_what_is_wrong_is_said_at_once(layout: Path) -> None:
             session.copy("no such scheme://x", "oci:t")
         with pytest.raises(InvalidInput, match="target: "):
             session.copy(f"oci:{layout}:v1", "UPPER/x y")
-        with pytest.raises(ValueError, match="source_name is for an object"):
+        with pytest.raises(InvalidInput, match="source_name is for an object"):
             session.copy(f"oci:{layout}:v1", "oci:t", source_name="v1")
+        with pytest.raises(TypeError, match="the target must be a reference, a layout or a Target, not "):
+            session.copy(f"oci:{layout}:v1", layout)  # type: ignore[call-overload, arg-type, unused-ignore]
         with pytest.raises(InvalidInput):
             session.copy_many([("x", "h/x"), ("y", "h/x:latest")])
     with pytest.raises(InvalidInput):
