@@ -166,7 +166,7 @@ ENDLESS: dict[str, tuple[str, dict[str, Any], int, str]] = {
         "session",
         {"head": set_header("Location", "file:///tmp/x")},
         TARGET,
-        "neither http nor https",
+        "not an absolute http or https URL",
     ),
     "a refusal in mid-upload": (
         "large upload",

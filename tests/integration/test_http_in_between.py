@@ -221,7 +221,7 @@ def test_writes_redirected_in_circles_or_by_other_statuses_end_in_words(
 
     source = odd()
     source.image("a/b", "v1", layers=LAYERS[1:2])
-    for before, words in ((circle, "over 10 redirects"), (login, "redirected to /login?token=…")):
+    for before, words in ((circle, "more than 10 redirects"), (login, "redirected to /login?token=…")):
         target = odd(before)
         line = crossdock.fail_copy(
             f"{source.host}/a/b:v1",

@@ -287,7 +287,7 @@ class Upload:
         """The same request again, elsewhere. Costs no try; `MAX_HOPS` bounds how many follow each other."""
         self._hops += 1
         if self._hops > MAX_HOPS:
-            raise RedirectRefused(f"over {MAX_HOPS} redirects")
+            raise RedirectRefused(f"more than {MAX_HOPS} redirects")
         url = self._resolve(send.url, headers.get("location", ""))
         self.step = Send(send.method, url, send.start, send.stop, send.final, send.headers)
         return Verdict.AGAIN

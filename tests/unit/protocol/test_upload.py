@@ -108,7 +108,7 @@ def test_redirects_in_circles_end() -> None:
     upload = begin()
     for _ in range(10):
         assert answer(upload, 307, location=sending(upload).url) is AGAIN
-    with pytest.raises(RedirectRefused, match="over 10 redirects"):
+    with pytest.raises(RedirectRefused, match="more than 10 redirects"):
         answer(upload, 307, location=sending(upload).url)
 
 

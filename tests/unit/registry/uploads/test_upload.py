@@ -162,7 +162,7 @@ async def test_another_host_gets_the_bytes_and_never_the_credentials(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (Answer(307, {"Location": PUT}), "over 10 redirects"),
+        (Answer(307, {"Location": PUT}), "more than 10 redirects"),
         (Answer(307), "a redirect came without a Location"),
         (Answer(307, {"Location": "ftp://x/"}), "not a usable URL"),
         (
