@@ -16,30 +16,91 @@ Errors pickle, so they cross process boundaries whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NoReturn, Self
 
 Side = Literal["source", "target"]
 
 
-class Advice(NamedTuple):
+class Advice:
     """What to do about an error, as a value: each face (library, command, service) words it for its users.
 
     ``kind`` is a short code, such as ``give-ca``, that programs may decide by, and the key of the faces'
-    tables of wordings. ``str()`` is the library's wording. Not a `msgspec.Struct`: every start of the
-    command loads this module, and only copies need msgspec.
+    tables of wordings. ``str()`` is the library's wording. Neither a dataclass, a NamedTuple nor a
+    `msgspec.Struct`: every start of the command loads this module, and would pay a millisecond for one.
     """
 
+    __slots__ = (
+        "entry",
+        "file",
+        "kind",
+        "option",
+        "platforms",
+        "registry",
+        "repository",
+        "side",
+        "text",
+        "variable",
+        "why",
+    )
     kind: str
-    text: str = ""  # the wording where the kind alone is too general; the same for every face
-    why: str = ""  # the reason for the advice, said before it
-    side: Side | None = None
-    registry: str = ""  # host[:port]
-    repository: str = ""
-    option: str = ""  # the field of the options that is meant, such as ca_file
-    variable: str = ""  # of the environment
-    file: str = ""  # to be repaired or given; with `entry` the inventory
-    entry: str = ""  # the name of a registry in the inventory
-    platforms: tuple[str, ...] = ()
+    text: str
+    why: str
+    side: Side | None
+    registry: str
+    repository: str
+    option: str
+    variable: str
+    file: str
+    entry: str
+    platforms: tuple[str, ...]
+
+    def __init__(
+        self,
+        kind: str,
+        text: str = "",
+        *,
+        why: str = "",
+        side: Side | None = None,
+        registry: str = "",
+        repository: str = "",
+        option: str = "",
+        variable: str = "",
+        file: str = "",
+        entry: str = "",
+        platforms: tuple[str, ...] = (),
+    ) -> None:
+        """`text` is the wording where the kind alone is too general, the same for every face.
+
+        `why` is the reason for the advice, put before it. `registry` is ``host[:port]``; `option` the field
+        of the options that is meant, such as ``ca_file``; `variable` one of the environment; `file` is to be
+        repaired or given, with `entry`, the name of a registry in it, it is the inventory.
+        """
+        given = locals()
+        for name in self.__slots__:
+            object.__setattr__(self, name, given[name])
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("advice is a value: use replace()")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _advice, (self.fields(),)
+
+    def fields(self) -> dict[str, Any]:
+        """All fields by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def replace(self, **changes: Any) -> Advice:
+        """The same advice with some fields changed."""
+        return Advice(**{**self.fields(), **changes})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Advice) and self.fields() == other.fields()
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.text, self.why))
+
+    def __repr__(self) -> str:
+        return f"Advice({', '.join(f'{name}={value!r}' for name, value in self.fields().items() if value)})"
 
     def __str__(self) -> str:
         return self.worded({})
@@ -59,8 +120,12 @@ class Advice(NamedTuple):
             kinds += [f"{self.kind}/{self.side}"] if self.side else []
             kinds.append(self.kind)
             templates = (each[kind] for kind in kinds for each in (table, LIBRARY) if kind in each)
-            words = next(templates, "").format(**self._asdict(), **more)
+            words = next(templates, "").format(**self.fields(), **more)
         return f"{self.why}: {words}" if self.why and words else self.why or words
+
+
+def _advice(fields: dict[str, Any]) -> Advice:
+    return Advice(**fields)
 
 
 def _rebuilt(
@@ -89,11 +154,15 @@ class Notice(str):
         return Notice, (self.said, self.advice)
 
 
-class Resume(NamedTuple):
+class Resume:
     """How to resume what an interrupted copy left."""
 
-    command: str  # to be pasted into a shell
-    text: str  # the sentence that has it, and says where the copy resumes
+    __slots__ = ("command", "text")
+
+    def __init__(self, command: str, text: str) -> None:
+        """`command` can be pasted into a shell; `text` is the sentence around it."""
+        self.command = command
+        self.text = text
 
 
 class CrossdockError(Exception):
@@ -463,7 +532,7 @@ class CopyError(CrossdockError):
         advice = advice or self.advice or self._advice_behind()
         if advice is not None:
             registry = "" if reference.startswith("oci:") else reference.partition("/")[0]
-            self.advice = advice._replace(side=advice.side or side, registry=advice.registry or registry)
+            self.advice = advice.replace(side=advice.side or side, registry=advice.registry or registry)
 
     def _advice_behind(self) -> Advice | None:
         behind = self.__cause__

@@ -61,7 +61,7 @@ def given_kinds() -> dict[str, bool]:
             name = ast.unparse(node.func)
             given = node.args[:1] if name == "Advice" else []
             given += [
-                each.value for each in node.keywords if name.endswith("._replace") and each.arg == "kind"
+                each.value for each in node.keywords if name.endswith(".replace") and each.arg == "kind"
             ]
             has_text = len(node.args) > 1
             for each in (each for value in given for each in ast.walk(value)):

@@ -152,4 +152,4 @@ def _delete_again(advice: Advice | None, counted: str) -> Advice:
     """`advice` on a manifest that could not be deleted, and how many were."""
     if advice is None:
         return Advice("delete-again", counted)
-    return advice._replace(why=f"{counted}; {advice.why}" if advice.why else counted)
+    return advice.replace(why=f"{counted}; {advice.why}" if advice.why else counted)

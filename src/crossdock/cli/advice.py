@@ -116,7 +116,7 @@ def advice_text(advice: Advice, face: Face = "copy") -> str:
 
 def advice_document(advice: Advice) -> dict[str, Any]:
     """The advice as a JSON object: its kind, the text, and the fields that are known."""
-    known = {name: value for name, value in advice._asdict().items() if value}
+    known = {name: value for name, value in advice.fields().items() if value}
     if advice.platforms:
         known["platforms"] = list(advice.platforms)
     return {"kind": advice.kind, **known, "text": advice_text(advice)}

@@ -160,7 +160,7 @@ class Listing:
             if self._all_tags:
                 of = f"the {_count(self._all_tags, 'tag', 'tags')} of {repositories}"
                 what = f"{_quoted(selection.tags)} matches none of {of}"
-                advice = _PATTERNS._replace(
+                advice = _PATTERNS.replace(
                     text="patterns are a shell's (*, ?, [a-z]) and match the whole tag"
                 )
         elif self._in_catalog is None:

@@ -65,7 +65,7 @@ class TlsEngines:
         file, entry = self._settings[host, port].entry
         if not entry or error.advice is None:
             return error
-        return error.replace(advice=error.advice._replace(file=file, entry=entry))
+        return error.replace(advice=error.advice.replace(file=file, entry=entry))
 
     def _open(self, place: Place) -> None:
         given = self._tls_for(*place)

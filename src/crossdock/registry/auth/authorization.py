@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -114,7 +113,7 @@ class Judgement(Struct, frozen=True):
     may_pass: bool = False  # the same request may fare better in a moment
 
 
-class _Ready(NamedTuple):
+class _Ready(Struct, frozen=True):
     """A header that may be sent until `until` on the monotonic clock."""
 
     header: str | None
@@ -269,7 +268,7 @@ class Authenticator:
         log_in = Advice("log-in", side=self._side, registry=self._host)
         if status == 429:
             is_known = any(True for _ in self._store.all_known())
-            return None if is_known else log_in._replace(why=f"logged in, {self._host} may allow more")
+            return None if is_known else log_in.replace(why=f"logged in, {self._host} may allow more")
         if elsewhere:
             return Advice(
                 "name-registry",
@@ -279,9 +278,9 @@ class Authenticator:
         credentials = self._store.known(scope.repository)
         if credentials is None and self._store.troubles:
             trouble, remedy = next(iter(self._store.troubles.items()))
-            return (remedy or log_in)._replace(why=trouble)
+            return (remedy or log_in).replace(why=trouble)
         if credentials is None:
-            return log_in._replace(why=f"no credentials for {self._host} were found")
+            return log_in.replace(why=f"no credentials for {self._host} were found")
         if self._challenge is None:
             return Advice(
                 "omit-login", f"{self._host} does not ask for a login, so the one that was given was not sent"
@@ -291,7 +290,7 @@ class Authenticator:
             why = str(refusal or f"{self._host} was asked with an access token")
             return Advice("new-azure-token", why=why, registry=self._host)
         who = f"user {credentials.username!r}" if credentials.username else "the token"
-        return log_in._replace(
+        return log_in.replace(
             kind="check-login", why=f"{self._host} was asked as {who}", **self._entry._asdict()
         )
 

@@ -138,7 +138,7 @@ def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path, advice:
         # Without this OpenSSL would ask on the terminal and wait for ever.
         raise InvalidOption(
             f"the key {key_file} is encrypted",
-            advice=advice._replace(kind="decrypt-key"),
+            advice=advice.replace(kind="decrypt-key"),
         )
 
     pair = f"client certificate {cert_file} with key {key_file}"
