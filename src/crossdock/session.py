@@ -100,9 +100,9 @@ class Session:
         awaited if it is a coroutine function; one that raises ends the copy with its error.
 
         Raises `InvalidInput` before anything is sent. Awaiting raises `CopyError` with operation, side,
-        reference and cause when the copy fails. Then the target has no new tag, and upload sessions are
-        dropped, also on cancellation, except those that the same copy can resume later (``options.state``;
-        the event `UploadKept` names them).
+        reference and cause when the copy fails; other exceptions of your own objects pass through. Then the
+        target has no new tag, and upload sessions are dropped, also on cancellation, except those that the
+        same copy can resume later (``options.state``; the event `UploadKept` names them).
         """
         self.check()
         places = as_places(source, target, source_name, target_name)

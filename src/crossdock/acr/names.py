@@ -26,7 +26,7 @@ REGIONAL = (
 )
 
 _SOMEWHERE = "registry.invalid/"
-_OTHERS = "registries with other names have them in the inventory"
+_OTHERS = "list a registry with another login server in the inventory"
 _NAME = re.compile(r"[a-zA-Z0-9-]{5,50}")
 _HASHED = re.compile(r"-[a-z0-9]+$")  # the label that a registry's DNS name scope adds
 _REGIONAL = re.compile(r"([^.]+)\.[^.]+\.geo(\.azurecr\.io)")
