@@ -24,10 +24,12 @@ from support.process import ServerProcess
 hypothesis.settings.register_profile("crossdock", deadline=None)
 hypothesis.settings.load_profile("crossdock")
 
-# A shell starts what it puts into the background with SIGINT ignored, and commands that tests interrupt
-# would inherit that.
+# A shell starts background jobs with SIGINT ignored, and nohup its command with SIGHUP ignored: the commands
+# that tests interrupt would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(hookwrapper=True)
