@@ -203,7 +203,7 @@ def test_an_import_without_force_changes_no_signature(
     own = signed(builder, "own")
     push(cloud.target.remote, "app", builder, own, tag)
     before = len(cloud.target.accesses())
-    cloud.fail(*WORDS, code=11, naming=(tag, "already exists", "Nothing was copied", "--no-referrers"))
+    cloud.fail(*WORDS, code=11, naming=(tag, "already exists", "nothing was copied", "--no-referrers"))
     assert {each.method for each in cloud.target.accesses()[before:]} <= {"GET", "HEAD"}
     assert cloud.target.remote.tags("app") == [tag]
     cloud.run(*WORDS, "--no-referrers")

@@ -218,21 +218,21 @@ def test_azures_pages_without_links_are_continued_behind_the_last_digest(
         ("/nosuchteam", (), "none of the 2 repositories of HOST is below nosuchteam/; it lists 'team/app'"),
         ("/team/app", (), "team/app is a repository: mirror HOST/team with --repository app"),
         ("/team", ("--tags", "9*"), "'9*' matches none of the 2 tags of the 2 repositories of HOST/team"),
-        ("", ("--exclude", "*"), "--exclude leaves none of the 2 repositories of HOST: '*'"),
+        ("", ("--exclude", "*"), "all of the 2 repositories of HOST are excluded: '*'"),
         (
             "/team",
             ("--exclude", "a*", "--exclude", "o*"),
-            "none of the 2 repositories of HOST/team: 'a*', 'o*'",
+            "all of the 2 repositories of HOST/team are excluded: 'a*', 'o*'",
         ),
         (
             "",
             ("--repository", "*/app", "--exclude", "team/*"),
-            "--exclude leaves none of the 1 repository of HOST for '*/app': 'team/*'",
+            "all of the 1 repository of HOST for '*/app' are excluded: 'team/*'",
         ),
         (
             "",
             ("--repository", "team/app", "--exclude", "team/*"),
-            "--exclude leaves none of the repositories that are named: 'team/*'",
+            "all repositories that are named are excluded: 'team/*'",
         ),
     ],
     ids=["pattern", "prefix", "repository", "tags", "excluded", "below", "matching", "named"],
@@ -260,7 +260,9 @@ def test_a_registry_without_content_is_nothing_as_well(crossdock: Crossdock, sta
     source = start()
     done = crossdock("mirror", source.host, "other.example")
     assert done.code == NOTHING_MATCHED
-    assert f"nothing to mirror: {source.host} lists no repositories; a login may show more" in done.stderr
+    first, advice = done.stderr.splitlines()[-2:]
+    assert first == f"crossdock: nothing to mirror: {source.host} lists no repositories"
+    assert advice.startswith("  a login may show more: crossdock login ")
     done = crossdock("mirror", f"{source.host}/team", "other.example", "--dry-run")
     assert done.code == NOTHING_MATCHED
     assert f"{source.host} lists no repositories" in done.stderr
@@ -288,7 +290,7 @@ def test_a_list_that_is_too_long_says_nothing_of_tags(crossdock: Crossdock, star
     for words in (("tags", f"{source.host}/app"), ("acr", "repository", "show-tags", f"-n{source.host}")):
         more = ("--repository", "app") if words[0] == "acr" else ()
         line = crossdock.fail(*words, *more, code=SOURCE, naming=["over the limit of 16777216 bytes"])
-        assert line.endswith("; tell who runs that registry")
+        assert line.endswith("; report it to the registry's operator")
         assert "tagged" not in line
 
 
