@@ -48,6 +48,10 @@ class Digest(str):
         text = f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
         return super().__new__(cls, text)  # valid by how it is made
 
+    def matches(self, data: bytes | bytearray | memoryview) -> bool:
+        """Whether it is the digest of `data`."""
+        return Digest.of(data, self.algorithm) == self
+
     @property
     def algorithm(self) -> str:
         """The part before the colon: ``sha256`` or ``sha512``."""

@@ -145,7 +145,7 @@ class Manifests(Repository):
         """The manifest behind the tag that led to `digest`, if it is that one. # network"""
         tag = self._tags.get(digest)
         data = await self.find_manifest(tag) if tag is not None else None
-        if data is not None and _is(data, digest):
+        if data is not None and digest.matches(data):
             return data
         if data is not None:
             self.memory.answers_head = False
@@ -261,7 +261,7 @@ class Manifests(Repository):
     async def _means(self, tag: str | None, descriptor: Descriptor) -> bool:
         """Whether the tag, or the digest, leads to the manifest. # network"""
         try:
-            return _is(await self.find_manifest(tag or descriptor.digest) or b"", descriptor.digest)
+            return descriptor.digest.matches(await self.find_manifest(tag or descriptor.digest) or b"")
         except CrossdockError:
             return False
 
@@ -333,14 +333,10 @@ def _stated(reply: Reply) -> Digest | None:
         return None
 
 
-def _is(data: bytes, digest: Digest) -> bool:
-    return Digest.of(data, digest.algorithm) == digest
-
-
 def _compare_stated(reply: Reply, digest: Digest, data: bytes) -> None:
     """The registry's own word about the bytes, which may use another algorithm than `digest`."""
     stated = _stated(reply)
-    if stated is None or stated == digest or (stated.algorithm != digest.algorithm and _is(data, stated)):
+    if stated is None or stated == digest or (stated.algorithm != digest.algorithm and stated.matches(data)):
         return
     raise DigestMismatch(
         f"{reply.url}: the registry names the manifest {digest} as {stated}",

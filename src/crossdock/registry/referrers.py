@@ -273,7 +273,7 @@ def _is_subject(reply: Reply, digest: Digest) -> bool:
     """Whether the response is the subject itself: GitLab takes the tag ``sha256-<hex>`` for the digest
     (oras-project/oras-go#1396), so the children of an index would seem to be its referrers.
     """
-    return Digest.of(reply.body, digest.algorithm) == digest
+    return digest.matches(reply.body)
 
 
 def _filtered(entries: Iterable[Descriptor], artifact_type: str | None) -> list[Descriptor]:

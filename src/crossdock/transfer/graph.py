@@ -38,7 +38,7 @@ from crossdock.oci.manifest import Manifest, refuse_old_entries
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.reading import read_manifest
 from crossdock.transfer.blobcopy import BlobCopies
-from crossdock.transfer.manifests import Manifests, is_content_of
+from crossdock.transfer.manifests import Manifests
 from crossdock.transfer.platforms import advice_on_missing
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.resume import Resuming
@@ -182,7 +182,7 @@ class Graph:
     async def _find_or_fetch(self, descriptor: Descriptor, shown: str) -> tuple[bytes, bool]:
         """The manifest, and whether it is the target's own."""
         found = await self.manifests.look(descriptor.digest, shown)
-        if found is not None and is_content_of(found, descriptor.digest):
+        if found is not None and descriptor.digest.matches(found):
             return found, True
         return await self._fetch_listed(descriptor), False
 

@@ -29,7 +29,6 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.attachedtags import is_attached_tag, settle
 from crossdock.transfer.graph import Graph
-from crossdock.transfer.manifests import is_content_of
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
 from crossdock.transfer.request import CopyRequest
@@ -49,7 +48,7 @@ class _AtTarget(Struct, frozen=True):
 
     def means(self, descriptor: Descriptor) -> bool:
         """Whether the name means that manifest already."""
-        return self.data is not None and is_content_of(self.data, descriptor.digest)
+        return self.data is not None and descriptor.digest.matches(self.data)
 
 
 class ImageCopy:

@@ -7,7 +7,6 @@ import asyncio
 from crossdock.content import Source
 from crossdock.errors import CopyError, LimitExceeded, was_refused
 from crossdock.oci.descriptor import Descriptor
-from crossdock.oci.digest import Digest
 from crossdock.transfer.inline import inline_bytes
 from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.sides import TargetSide
@@ -66,7 +65,7 @@ class Manifests:
         shown = f"{self._target.name}@{descriptor.digest}"
         checking = self._target.checks_manifests
         if checking is None or self._rereads:
-            return is_content_of(await self.find(descriptor.digest, shown) or b"", descriptor.digest)
+            return descriptor.digest.matches(await self.find(descriptor.digest, shown) or b"")
         with during("check manifest at", "target", shown):
             async with self._places:
                 return await checking.has_manifest(descriptor)  # network
@@ -97,8 +96,3 @@ class Manifests:
         self._bytes += len(data)
         if self._bytes > MANIFEST_BYTES:
             raise LimitExceeded(f"the manifests of one copy are over the limit of {MANIFEST_BYTES} bytes")
-
-
-def is_content_of(data: bytes, digest: Digest) -> bool:
-    """Whether `digest` is that of `data`."""
-    return Digest.of(data, digest.algorithm) == digest

@@ -39,7 +39,6 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.transfer.attachedtags import settle
 from crossdock.transfer.graph import Graph
-from crossdock.transfer.manifests import is_content_of
 from crossdock.transfer.sides import TargetSide, find_attached, finds_attached
 from crossdock.transfer.steps import during
 from crossdock.transfer.tally import Tally
@@ -205,9 +204,9 @@ class _ReferrersCopy:
         manifests, shown = self._graph.manifests, f"{self._target.name}:{tag}"
         there = await manifests.find(tag, shown)
         data = None
-        if there is not None and not is_content_of(there, named.digest):
+        if there is not None and not named.digest.matches(there):
             named, data = await settle(named, await manifests.fetch(named), there, shown, self._tally)
-        present = there is not None and is_content_of(there, named.digest)
+        present = there is not None and named.digest.matches(there)
         return await self._copy_attached_manifest(named, tag, present, data)
 
     async def _copy_attached_manifest(

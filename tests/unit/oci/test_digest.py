@@ -89,3 +89,11 @@ def test_any_text_is_a_digest_or_an_invalid_digest(text: str) -> None:
         assert digest == text
     assert message.isprintable()
     assert len(message) < 400
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_a_digest_matches_its_own_bytes_alone(algorithm: str) -> None:
+    digest = Digest.of(b"content", algorithm)
+    assert digest.matches(b"content")
+    assert digest.matches(memoryview(b"content"))
+    assert not digest.matches(b"Content")
