@@ -42,9 +42,7 @@ class Tally:
 
     def __call__(self, event: Event, copy: int = 0) -> None:
         """Note one event of the copy with this index."""
-        kind = type(event)
-        if kind is BlobDone and self._keeps_blobs:
-            assert isinstance(event, BlobDone)
+        if isinstance(event, BlobDone) and self._keeps_blobs:
             self._blobs.setdefault(copy, {}).setdefault(event.digest, event)
         elif isinstance(event, UploadKept | BlobSpooled):
             self.kept.append(event)

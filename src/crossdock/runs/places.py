@@ -110,10 +110,8 @@ class Places:
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str], LayoutStore] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
-        self._unnamed: dict[Side, set[str]] = {
-            "source": set(),
-            "target": set(),
-        }  # registries without given credentials
+        # Registries without given credentials, which the variables of their side may be for.
+        self._unnamed: dict[Side, set[str]] = {"source": set(), "target": set()}
 
     async def __aenter__(self) -> Places:
         return self

@@ -49,7 +49,7 @@ class Reach:
             silence = self._silent.get(key)
             if silence is not None and self._is_given_up(silence):
                 side, host = key
-                error = CopyError(
+                return CopyError(
                     f"copy {side} {location}: not tried: {silence.error}",
                     advice=Advice(
                         "retry-later",
@@ -61,8 +61,6 @@ class Reach:
                     reference=str(location),
                     cause=silence.error,
                 )
-                error.__cause__ = silence.error
-                return error
         return None
 
     def reached(self, pair: Pair) -> None:

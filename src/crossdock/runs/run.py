@@ -141,9 +141,8 @@ class Run(Generic[T]):
             self._owner.check()
         if self._task is None:
             self._task = asyncio.ensure_future(self._run())
-            self._task.add_done_callback(
-                self._watchers.end
-            )  # also of a task that is cancelled before it runs
+            # A callback, because a task that is cancelled before it runs never reaches its own end.
+            self._task.add_done_callback(self._watchers.end)
             self._owner.enter(self._task)
             if self._is_cancelled:
                 self._task.cancel()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from crossdock.activity import Activity
+from crossdock.events import ignore
 from crossdock.transfer.budget import SLOT_SIZE as SMALL
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.tally import MovingBlob as MovingBlob  # for displays
@@ -41,8 +42,6 @@ FIGURES = (
     "limited_by",
     "stalled",
 )
-
-
 _CPU_BOUND = 0.85  # of one core
 
 
@@ -97,16 +96,13 @@ class Totals:
         """The requests of the run that serve no copy in particular, such as those that list a registry."""
         self._running: dict[int, _Copy] = {}
         self._begun = 0
-        self._ended = Tally(_nothing)  # the sums of those that have ended
+        self._ended = Tally(ignore)  # the sums of those that have ended
         self._requests = 0  # of those that have ended
         self._samples: deque[tuple[float, int]] = deque(maxlen=round(WINDOW_S / SAMPLE_S))  # when, bytes sent
         self._limits: deque[tuple[float, Limit | None]] = deque(maxlen=round(LIMITED_S / SAMPLE_S))
         self._permits: Permits | None = None
-        self._spent = (
-            0.0,
-            0.0,
-            0.0,
-        )  # seconds of CPU, of blobs that wait for their source and for their target
+        # Seconds of CPU, of blobs that wait for their source and for their target.
+        self._spent = 0.0, 0.0, 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._started_at: float | None = None
         self._stopped_at: float | None = None
@@ -307,7 +303,3 @@ class Totals:
     def as_dict(self) -> dict[str, Any]:
         """The public figures as plain values, for JSON."""
         return {name: getattr(self, name) for name in FIGURES}
-
-
-def _nothing(event: object) -> None:
-    pass
