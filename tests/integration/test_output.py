@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
 from crossdock.imagebuilder import ImageBuilder, sample_index
-from support.command import DONE, MODULE, NOT_FOUND, USAGE, Crossdock, error_of
+from support.command import DONE, NOT_FOUND, USAGE, Crossdock, error_of, without_colors
 from support.docker_registry import DockerRegistry
 from support.images import Graph, assert_holds, push
 
@@ -123,41 +119,11 @@ def test_no_progress_means_a_silent_stderr(
 def test_a_terminal_shows_live_progress_and_a_closing_line(
     crossdock: Crossdock, image: Graph, words: tuple[str, str]
 ) -> None:
-    leader, follower = pty.openpty()
-    shown: list[bytes] = []
-
-    def read() -> None:
-        while True:
-            try:
-                piece = os.read(leader, 65536)
-            except OSError:  # EIO: the last writer has gone
-                return
-            if not piece:
-                return
-            shown.append(piece)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        done = subprocess.run(
-            [*MODULE, "copy", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=follower,
-            stderr=follower,
-            env={**crossdock.environment, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
-            timeout=60,
-            check=False,
-        )
-    finally:
-        os.close(follower)
-        reader.join(10)
-        os.close(leader)
-    text = b"".join(shown).decode()
-    assert done.returncode == DONE, text
+    code, text = crossdock.on_a_terminal("copy", *words)
+    assert code == DONE, text
     assert "\x1b[" in text
     assert "Traceback" not in text
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
-    assert image.root[:19] in plain
+    assert image.root[:19] in without_colors(text)
 
 
 def test_the_report_holds_the_result(

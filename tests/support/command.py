@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +39,11 @@ def error_of(stderr: str) -> str:
     assert not first.startswith(" "), stderr
     assert all(each.startswith("  ") and each.strip() for each in further), stderr
     return "; ".join((first, *(each.strip() for each in further)))
+
+
+def without_colors(text: str) -> str:
+    """`text` without a terminal's escape sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,34 @@ class Crossdock:
             check=False,
         )
         return Finished(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def on_a_terminal(self, *args: str | Path) -> tuple[int, str]:
+        """Run on a pseudo-terminal of 120 columns; the exit code, and what was written there."""
+        leader, follower = pty.openpty()
+        shown: list[bytes] = []
+
+        def read() -> None:
+            with suppress(OSError):  # EIO: the last writer has gone
+                while piece := os.read(leader, 65536):
+                    shown.append(piece)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            done = subprocess.run(
+                [*MODULE, *map(str, args)],
+                stdin=subprocess.DEVNULL,
+                stdout=follower,
+                stderr=follower,
+                env={**self.environment, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+                timeout=60,
+                check=False,
+            )
+        finally:
+            os.close(follower)
+            reader.join(10)
+            os.close(leader)
+        return done.returncode, b"".join(shown).decode()
 
     def ok(self, *args: str | Path, **how: Any) -> Finished:
         """Run and expect success without a traceback."""

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import re
 import socket
-import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.command import MODULE, SOURCE, Crossdock
+from support.command import SOURCE, Crossdock, without_colors
 
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 CLOSED = "127.0.0.1:1"  # a port without a server
@@ -30,36 +25,9 @@ def crossdock(tmp_path: Path) -> Crossdock:
 
 def on_a_terminal(crossdock: Crossdock, *words: str) -> list[str]:
     """The lines of the error that ends the command on a pseudo-terminal."""
-    leader, follower = pty.openpty()
-    shown: list[bytes] = []
-
-    def read() -> None:
-        while True:
-            try:
-                piece = os.read(leader, 65536)
-            except OSError:  # EIO: the last writer has gone
-                return
-            shown.append(piece)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        done = subprocess.run(
-            [*MODULE, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=follower,
-            stderr=follower,
-            env={**crossdock.environment, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
-            timeout=60,
-            check=False,
-        )
-    finally:
-        os.close(follower)
-        reader.join(10)
-        os.close(leader)
-    assert done.returncode == SOURCE
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", b"".join(shown).decode())
-    lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
+    code, shown = crossdock.on_a_terminal(*words)
+    assert code == SOURCE
+    lines = [line for line in without_colors(shown).replace("\r", "\n").split("\n") if line.strip()]
     return lines[next(at for at, line in enumerate(lines) if line.startswith("crossdock: ")) :]
 
 
