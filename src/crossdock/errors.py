@@ -372,7 +372,7 @@ class Unauthorized(RegistryError):
 
 
 class TokenExpired(Unauthorized):
-    """A token that was given to us has run out, by its own words; only whoever gave it has a new one."""
+    """A token that the caller gave has expired, by its own expiry time: only the caller can get a new one."""
 
 
 class Denied(RegistryError):
@@ -436,7 +436,7 @@ class OutputFailed(StoreError):
 
 
 class JournalUnavailable(StoreError):
-    """The journal of uploads cannot be used; a copy goes on without it.
+    """The journal of uploads cannot be used; a copy continues without it.
 
     ``.busy`` is True when another process keeps it locked.
     """
@@ -445,7 +445,7 @@ class JournalUnavailable(StoreError):
 
 
 class SpoolUnavailable(StoreError):
-    """The spool of source bytes cannot be used; a copy goes on without it."""
+    """The spool of source bytes cannot be used; a copy continues without it."""
 
 
 class CredentialsError(CrossdockError):

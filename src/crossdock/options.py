@@ -242,34 +242,36 @@ class NetworkOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyOptions:
-    """Everything one copy can be told. The defaults are what the command uses, but for `state`.
+    """All options of a copy. The defaults are those of the command, except for `state`.
 
-    `referrers` None copies what refers to the manifests in a copy of one reference, with a warning where it
-    cannot be looked for, and not in a list of copies: there it would double the requests of images that are
-    at the target already. With True it is copied, or the copy fails.
+    `referrers` None copies the referrers of a single reference, with a warning if they cannot be listed, and
+    not those of a list of copies, where finding them would double the requests for images that the target
+    has. With True they are copied, or the copy fails.
 
-    With `state` None nothing is written on this machine, and a copy that was killed begins its open uploads
-    anew. `default_state_folder` is what the command uses.
+    With `state` None nothing is written on this machine, and a copy that was killed restarts its open
+    uploads. The command uses `default_state_folder`.
     """
 
     source: RegistryOptions = RegistryOptions()
     target: RegistryOptions = RegistryOptions()
     network: NetworkOptions = NetworkOptions()
     platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
-    referrers: bool | None = None  # what refers to the manifests, too: see above
-    foreign_layers: ForeignLayers = "keep"  # licences may forbid to distribute them (image-spec layer.md)
+    referrers: bool | None = None  # copy the referrers of the manifests: see above
+    foreign_layers: ForeignLayers = "keep"  # licences may forbid distributing them (image-spec layer.md)
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
-    memory: int = 256 * MiB  # every content buffer of the process together
+    memory: int = 256 * MiB  # all content buffers of the session together
     verify: Verify = "stream"
-    check_blobs: bool = False  # look for every blob of what the target has, and bring those that are gone
-    state: Path | None = None  # folder of the journal of uploads; None: none is kept
-    resume_above: int = 256 * MiB  # larger blobs go up in requests that another process can go on from
-    upload_chunk: int = 64 * MiB  # bytes of one such request; a kill costs one, and each costs a round trip
-    spool: Path | None = None  # folder for what was read of blobs over `resume_above`; None: nothing is kept
-    spool_size: int = 16 * GiB  # bytes in it, at most; the largest layers seen in use have some 10 GiB
+    check_blobs: bool = False  # look for every blob of present manifests, and copy missing ones
+    state: Path | None = None  # folder of the journal of uploads; None: no journal
+    resume_above: int = 256 * MiB  # larger blobs are uploaded so that another process can resume
+    upload_chunk: int = 64 * MiB  # bytes of one such request; a kill loses one, and each costs a round trip
+    spool: Path | None = None  # folder for source bytes of blobs over `resume_above`; None: no spool
+    spool_size: int = 16 * GiB  # at most so many bytes in it; the largest layers seen in use have some 10 GiB
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
-    registries: Registries | None = None  # of single ones; what `source` and `target` say goes before it
-    guard: AddressGuard | None = None  # None: every address may be connected to
+    registries: Registries | None = (
+        None  # options of single registries; those in `source` and `target` take precedence
+    )
+    guard: AddressGuard | None = None  # None: connections to every address are allowed
     environ: Mapping[str, str] | None = field(default=None, repr=False)  # None: the process's environment
 
     def __post_init__(self) -> None:

@@ -28,9 +28,9 @@ class _Hash(Protocol):
 class BlobVerifier:
     """Hashes and counts one blob's bytes, given in order.
 
-    With `resumable` the state can be exported, which only sha256 supports (`can_export`). `state` is what
-    `export_state` gave at some offset: bytes go on from there. Raises ValueError when `state` is damaged, was
-    taken after the blob's end, or the digest is not sha256.
+    With `resumable` the state can be exported, which only sha256 supports (`can_export`). `state` is an
+    earlier result of `export_state`: the next bytes continue there. Raises ValueError when `state` is
+    damaged, was taken after the blob's end, or the digest is not sha256.
 
     Belongs to one thread at a time; `update` releases the GIL for large buffers.
     """
@@ -128,7 +128,7 @@ def verify_manifest(data: Buffer, descriptor: Descriptor) -> None:
     """As `verify_bytes`, but a right digest is enough.
 
     Old versions of docker wrote manifest lists with wrong sizes of their entries, and Harbor's HEAD may state
-    another length than its GET (M5). Whoever needs the size takes it from `data`.
+    another length than its GET (M5). The size is that of `data`.
     """
     if not descriptor.digest.matches(data):
         verify_bytes(data, descriptor)

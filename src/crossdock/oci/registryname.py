@@ -15,8 +15,8 @@ DOCKER_HUB = "docker.io"
 HUB_API_HOST = "registry-1.docker.io"
 HUB_NAMES = frozenset({DOCKER_HUB, HUB_API_HOST, "index.docker.io", "registry.hub.docker.com"})
 
-# Public registries. Whoever writes one of these names, or one below it, and nothing else means the registry:
-# Docker Hub has no official image of such a name.
+# Public registries. One of these names, or one below it, without a repository means the registry: Docker Hub
+# has no official image with such a name.
 PUBLIC_REGISTRIES = frozenset(
     {
         *HUB_NAMES,

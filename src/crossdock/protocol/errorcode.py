@@ -60,7 +60,7 @@ class ErrorBody(Struct, frozen=True):
 
     @property
     def is_expired(self) -> bool:
-        """Whether the body says that what we logged in with has run out. ECR says so with 403 or 400."""
+        """Whether the body says that our login has expired. ECR does that with 403 or 400."""
         return any(re.search(_EXPIRED, text.replace("_", " ")) for text in (*self.codes, self.message))
 
     def is_rate_limit(self, status: int) -> bool:

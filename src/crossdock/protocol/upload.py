@@ -26,8 +26,8 @@ The caller performs `Upload.step`, reports what came of it, and looks at `Upload
 A session of an earlier process begins with ``take_up ──> Ask ──taken_up──> Send`` or Open.
 
 Chunks end at multiples of the chunk size, whatever the offset they begin at: there the caller keeps the
-states of the digest that let another process go on. A slow feeder gets shorter ones (`Upload.shorten`), which
-end at multiples of `Upload.boundary`.
+states of the digest from which another process can resume. A slow feeder gets shorter ones
+(`Upload.shorten`), which end at multiples of `Upload.boundary`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ Step = Open | Send | Ask | Look | Done
 class Verdict(Enum):
     """The meaning of a response."""
 
-    TAKEN = auto()  # it did what was asked; go on with the next step
+    TAKEN = auto()  # it was done; continue with the next step
     AGAIN = auto()  # it failed in a way that the next steps mend
     REFUSED = auto()  # the upload is over; the response is the reason
 
@@ -423,7 +423,7 @@ class Upload:
         self.chunked = not self.chunked
         return self._restart()
 
-    # -- where to go on ------------------------------------------------------------------------------
+    # -- where to resume -----------------------------------------------------------------------------
 
     def _ask(self, send: Send) -> Verdict:
         self._sent = send
@@ -431,7 +431,7 @@ class Upload:
         return Verdict.AGAIN
 
     def _go_to(self, send: Send, held: int) -> Verdict:
-        """The target says that it holds `held` bytes. None, or more than were sent, is no place to go on."""
+        """The target says that it holds `held` bytes. It cannot resume at 0, or beyond the bytes sent."""
         if not 0 < held <= send.stop:
             return self._restart()
         self.lost = self.lost or held < self.acknowledged

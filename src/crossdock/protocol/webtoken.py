@@ -1,7 +1,7 @@
-"""What a JSON web token says of itself (RFC 7519), unverified: whoever issued it has the last word.
+"""The claims of a JSON web token (RFC 7519), unverified: its issuer has the last word.
 
-Read for two things: to tell a token that has run out from one that was never good, and to see which rights a
-token service left out. A token that is no JWT says nothing.
+Read for two purposes: to tell an expired token from one that was never valid, and to see which rights a token
+service left out. A token that is not a JWT has no claims.
 """
 
 from __future__ import annotations

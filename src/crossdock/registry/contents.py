@@ -87,12 +87,12 @@ class Contents:
 
     @asynccontextmanager
     async def turn(self, repository: str, descriptor: Descriptor, source: str) -> AsyncIterator[None]:
-        """The block that brings a blob into the repository, which does not have it.
+        """The block that copies a blob into the repository, which does not have it.
 
-        Entered at once, unless another copy is bringing the blob from the registry `source` into a repository
-        from which it can be mounted then: it is entered when that one has ended, well or not. Nobody waits
-        where the last mount was refused. Whoever waits must hold nothing that a copy needs to get on. What is
-        noted of a block that fails is forgotten.
+        Entered at once, unless another copy is copying the blob from the registry `source` into a repository
+        from which it can be mounted later: then it is entered when that copy has ended, well or not. There is
+        no wait if the last mount was refused. The caller must hold nothing that another copy needs. Notes of
+        a block that fails are dropped.
         """
         key = descriptor.digest, source
         waits = 0

@@ -35,7 +35,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 IN_FLIGHT = 16  # questions at once
-MOST_MANIFESTS = 200_000  # a registry that goes on for longer makes them up; each takes some KiB here
+MOST_MANIFESTS = 200_000  # a registry that lists more makes them up; each takes some KiB here
 
 
 class Seen(Struct, frozen=True):
@@ -49,7 +49,7 @@ class Walk:
     """One repository. `tags` first, then `manifests`, then `configs` of those that matter."""
 
     def __init__(self, client: RegistryClient, repository: str, on_warning: OnWarning | None = None) -> None:
-        """`on_warning` is told of what is left out of lists."""
+        """`on_warning` is called for entries that are left out of lists."""
         self._repository = Manifests.to_read(client, repository)
         self._has_referrers = True  # until the registry says no
         self._on_warning = on_warning

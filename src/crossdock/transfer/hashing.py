@@ -105,7 +105,7 @@ class HashingService:
         self._notify()
 
     def _notify(self) -> None:
-        # Released already: the thread is about to look for jobs anyway. Nobody else releases it.
+        # Released already: the thread is about to look for jobs anyway. It is released only here.
         if self._wake.locked():
             self._wake.release()
 

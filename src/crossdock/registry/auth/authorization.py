@@ -241,9 +241,9 @@ class Authenticator:
         return await self._checks.run(sent, check)
 
     async def logged_in_as(self) -> Credentials | None:
-        """Who was let in, as docker keeps it: a refresh token in place of an access token.
+        """The login that was accepted, as docker keeps it: a refresh token in place of an access token.
 
-        None: nobody in particular, or an access token that the registry does not exchange.
+        None: an anonymous one, or an access token that the registry does not exchange.
         """
         credentials = await self._store.find("")
         if credentials is None or not credentials.access_token:
@@ -369,12 +369,12 @@ class Authenticator:
                 return
 
     def _is_young(self, scope: Scope, token: Token) -> bool:
-        """A token that nobody took yet, so that its time may not have come."""
+        """A token that was not accepted yet: it may not be valid yet."""
         age = self._clock.monotonic() - token.minted
         return age < YOUNG_S and self._taken.get(scope) != f"Bearer {token.value}"
 
     def _is_waited_for(self, scope: Scope, token: Token) -> bool:
-        """A young token whose time may still come: another one would have to wait again.
+        """A young token that may become valid soon: another one would have to wait again.
 
         One that is still refused after `SETTLES_S` may have been withdrawn before it was used, so it is
         replaced, once.

@@ -70,7 +70,7 @@ class CredentialFile(Struct, frozen=True):
         return self.named_by if self.text else f"credential file {self.path}"
 
     def read(self) -> Config | None:
-        """The document; None: there is none, and nobody said that there is.
+        """The document; None: there is none, and the file was not named explicitly.
 
         Raises `Unreadable` when there is nothing to be read where something should be, `CredentialsError`
         when a file says nonsense.
@@ -91,8 +91,8 @@ class CredentialFile(Struct, frozen=True):
 def credential_files(environ: Mapping[str, str], authfile: Path | None = None) -> tuple[CredentialFile, ...]:
     """The files to look into, in order. `authfile` is the only one, when it is given.
 
-    A leading ``~/`` is the home. Without ``HOME`` the environment is nobody's (`user_environ`), and only what
-    it names is read.
+    A leading ``~/`` is the home. Without ``HOME`` the environment is not a user's (`user_environ`), and only
+    the files that it names are read.
     """
     if authfile is not None:
         return (CredentialFile(authfile, "authfile"),)
@@ -154,10 +154,10 @@ class CredentialStore:
         own_only: bool = False,
         is_sole: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`host` with its port, as in references; `helper` is asked first, and az as `az_login` says.
+        """`host` with its port, as in references; `helper` is run first, and az as `az_login` says.
 
-        `on_trouble` is told once of each place that could not be used. `own_only`: nothing but `given` and
-        `helper` counts. `is_sole` tells whether the host is the only one of its side that the
+        `on_trouble` is called once for each place that could not be used. `own_only`: only `given` and
+        `helper` count. `is_sole` tells whether the host is the only one of its side that the
         side's variables can mean. No I/O.
         """
         self._host = registry_key(host)
@@ -168,7 +168,7 @@ class CredentialStore:
         self._az_login = az_login
         self._own_only = own_only
         self._is_sole = is_sole
-        self._of_az: Credentials | None = None  # which nobody named
+        self._of_az: Credentials | None = None  # az's own login, found without being asked for
         self._of_file: Credentials | None = None
         self._files_are_stale = False  # and az has a login of its own
         self._side = side
@@ -207,10 +207,10 @@ class CredentialStore:
         return self._found[repository]
 
     async def renew(self, repository: str, refused: Credentials | None) -> bool:
-        """Ask helpers again for credentials that are `refused` now. Whether there are others by now.
+        """Run helpers again for credentials that are `refused` now. Returns whether there are other ones.
 
-        What cloud helpers give lives for an hour to half a day; a run of many copies may take longer. Tasks
-        whose requests were refused together share one renewal, and whoever comes later finds its result.
+        Credentials of cloud helpers live for an hour to half a day; a run of many copies may take longer.
+        Tasks whose requests were refused together share one renewal, and later ones find its result.
         Raises as `find` does.
         """
         is_stale = bool(self._az_login) and refused is not None and refused is self._of_file
@@ -309,7 +309,7 @@ class CredentialStore:
         return None
 
     async def _search_az(self) -> Credentials | None:
-        """What az's own login gives. Nobody asked for it, so what fails there is a trouble alone."""
+        """The credentials of az's own login. It was not asked for, so its failure is only a trouble."""
         try:
             self._of_az = await self._ask_first(AZURE_CLI, "az login")
         except CredentialsError as error:
@@ -319,7 +319,7 @@ class CredentialStore:
         return self._of_az
 
     def is_of_az(self, found: Credentials) -> bool:
-        """Whether they are az's own login, which nobody named."""
+        """Whether they are az's own login, used without being asked for."""
         return found is self._of_az
 
     def withdraw(self, repository: str, refused: Credentials | None, why: str) -> bool:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 WRONG_RANGES = 3  # wrong 206s in a row after which ranges are not asked for any more
 _WHOLE = (200, 203)
 _IDENTITY = ("Accept-Encoding", "identity")  # offsets have no meaning in encoded bytes (2.3)
-_OVERFLOW = 4096  # bytes; where a body lands that goes on after its end
+_OVERFLOW = 4096  # bytes; where bytes land that follow the end of a body
 # What storage says when a signed URL ran out: 403 (S3, Azure, CloudFront), 401, or 400 (GCS: ExpiredToken).
 _EXPIRED = frozenset({400, 401, 403})
 _EXISTS = (200, 204, *sorted(REDIRECTS))

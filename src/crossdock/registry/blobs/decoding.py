@@ -70,7 +70,7 @@ class DecodingSink:
         self._has_room.set()
 
     def close(self) -> None:
-        """Nobody wants the rest."""
+        """The rest is not needed."""
         self._is_closed = True
         self._has_room.set()
 

@@ -1,8 +1,8 @@
 """Foreign layers: their bytes are at the registry, or at the URLs that their descriptor lists.
 
-image-spec descriptor.md ("urls") and layer.md ("Non-Distributable Layers"). The registry is asked first, as
-docker does: whoever pushed the layer itself made the URLs needless. Then each URL in the manifest's order, as
-a redirect of the registry would be followed, but nobody's credentials go there.
+image-spec descriptor.md ("urls") and layer.md ("Non-Distributable Layers"). The registry is tried first, as
+docker does: if the layer itself was pushed, the URLs are not needed. Then each URL in the manifest's order,
+as a redirect of the registry would be followed, but without credentials.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One gate per host: how many small requests run at once, and the back-off that all of them share.
 
-A 429 is about the client, not about the request that happened to get it. Whoever sees one closes the gate for
-everyone until the time that the server named; requests under way are left alone (A2).
+A 429 concerns the client, not only the request that got it. It closes the gate for all requests until the
+time that the server named; requests under way continue (A2).
 
 The limit grows while requests wait, by one for each response: for a distant host it bounds the throughput. A
 host that refuses for load gets half as many, and from then on one more for as many responses as may run at

@@ -55,12 +55,12 @@ class UploadRequests:
         return checked(await self._post(path, b"", _OPENED))
 
     async def post_whole(self, data: bytes) -> Reply:
-        """The answer, 201 or 202, to one POST with the blob in it (U18). One try. # network"""
+        """The response, 201 or 202, to one POST with the blob in it (U18). One try. # network"""
         path = endpoints.single_post(self._repository.path, self._descriptor.digest)
         return await self._post(path, data, (201, 202), retry=False)
 
     async def late_answer(self) -> Reply | None:
-        """What came of a POST that nobody waited for; None when there was none. # network"""
+        """The response to a POST that was not waited for; None when there was none. # network"""
         if self._opening is None:
             return None
         reply = await self._opening
@@ -108,7 +108,7 @@ class UploadRequests:
         )
 
     async def look(self) -> bool:
-        """Whether the target has the blob, as far as it says so. # network"""
+        """Whether the target says that it has the blob. # network"""
         try:
             return await blob_exists(self._repository, self._descriptor)
         except CrossdockError:

@@ -3,10 +3,10 @@
 Rules:
 
 1. Nothing is opened before there is something to send (U15), and every request takes its own token (U14).
-2. Whatever fails is mended as far as the machine says so before `append` or `commit` returns: the session's
-   state is asked for, a new one is opened on the next call, tokens are renewed. Only then, and only if bytes
-   must be given again, `UploadInterrupted` goes up.
-3. No failure of cleaning up hides the error that led to it.
+2. `append` and `commit` recover from a failure as the machine decides before they return: the session's state
+   is queried, tokens are renewed, a new session is opened by the next call. Only then, and only if bytes must
+   be given again, they raise `UploadInterrupted`.
+3. A failure of the clean-up never hides the error that led to it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _AGAIN = "the upload starts again at byte 0, in a new session: "
 class RegistryUpload:
     """`content.UploadSession` at a registry.
 
-    `opened` is the answer that opened a session already: a mount that became an upload (M1). With
-    `chunk_size` it goes up in chunks, as a `content.ResumableSession`; `log` is told of each, and `saved` is
-    what `resume` queries.
+    `opened` is the response that has opened a session: a mount that became an upload (M1). With `chunk_size`
+    it is uploaded in chunks, as a `content.ResumableSession`; `log` receives each of them, and `saved` is the
+    session that `resume` queries.
     """
 
     def __init__(
@@ -112,10 +112,10 @@ class RegistryUpload:
         return not self._is_busy
 
     async def resume(self) -> tuple[int, str]:
-        """Ask about the session that was saved. # network
+        """Query the saved session. # network
 
-        Returns the offset to go on from and what to tell about it. Raises nothing of the network: a session
-        that nobody answers for is left for a new one.
+        Returns the offset to resume at, and a note about it. Raises no network error: a session without a
+        response is replaced by a new one.
         """
         saved = self._saved
         if saved is None:
@@ -382,7 +382,7 @@ class RegistryUpload:
     # -- mending -------------------------------------------------------------------------------------
 
     async def _settle(self, verdict: Verdict, error: CrossdockError | None, early: int = 0) -> None:
-        """Perform what the machine wants to know, then go on, interrupt, or raise `error`."""
+        """Send the queries that the machine needs, then continue, interrupt, or raise `error`."""
         if self._upload.failures and verdict is Verdict.AGAIN:
             await asyncio.sleep(self._client.network.backoff_s(self._upload.failures, random.random()))
         while verdict is not Verdict.REFUSED and isinstance(self._upload.step, Ask | Look):

@@ -122,9 +122,9 @@ class _Exchange:
     def _check_origin(self) -> None:
         """Keep pages of other sites out, which a browser on this machine may show.
 
-        Without identities, whoever can reach the service may use it. So a host name that foreign DNS points
-        here is refused, and so is every request of another site's page but reads, whose response that page
-        cannot see.
+        Without identities, everyone who can reach the service may use it. So a host name that foreign DNS
+        points here is refused, and so is every request of another site's page but reads, whose response that
+        page cannot see.
         """
         request, service = self._request, self._service
         name = _name_of(request.host)
