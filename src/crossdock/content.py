@@ -1,4 +1,4 @@
-"""The interfaces between the engine and whatever holds content. Protocols only, no code.
+"""The interfaces between the engine and whatever holds content. Protocols and one value, no code.
 
 `transfer` knows these and nothing else: a registry, a layout on disk, a store of yours or a test double serve
 equally. Offsets are bytes from the start of the blob; ranges are half-open, ``start <= x < stop``. Errors are
@@ -17,6 +17,7 @@ its own, and a store has it when it has its methods:
 side                capability           without it
 ==================  ===================  ============================================================
 source              `ListsTags`          its tags cannot be listed
+source, target      `ListsManifests`     each tag is resolved by a request of its own
 source              `FindsAttached`      signatures and other referrers are not copied
 target              `ListsRoots`         a manifest without a tag is found by its digest alone
 target              `ReadsBack`          ``verify="reread"`` is refused
@@ -35,6 +36,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
+
+from msgspec import Struct
 
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -164,6 +167,33 @@ class ListsTags(Protocol):
 
     async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
         """Every tag, as the source lists them. `on_warning` receives a line for entries that are left out."""
+
+
+class ManifestRow(Struct, frozen=True):
+    """One manifest of a repository, as a list of them shows it. Moments are in seconds since the epoch.
+
+    `size` is the registry's own figure for the whole image; None, like the moments, where it says nothing.
+    """
+
+    digest: Digest
+    tags: tuple[str, ...] = ()
+    media_type: str = ""
+    size: int | None = None
+    pushed: float | None = None
+    pulled: float | None = None
+
+
+class ListsManifests(Protocol):
+    """A repository that lists its manifests and their tags in few requests."""
+
+    async def list_manifests(
+        self, on_warning: Callable[[str], None] | None = None
+    ) -> list[ManifestRow] | None:
+        """Every manifest; None: there is no such list here, only one of tags. The list is whole, or an error.
+
+        `on_warning` receives a line for entries that are left out. Raises `NotFound` for a repository that is
+        not there.
+        """
 
 
 class FindsAttached(Protocol):

@@ -1,0 +1,1 @@
+"""A migration file and what is done with it: plan, apply, verify."""

@@ -1,0 +1,55 @@
+"""One mirror of a migration file: which part of a source goes where, and how."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from crossdock.mirroring.choice import TagChoice
+from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.patterns import Patterns
+from crossdock.mirroring.rename import Naming
+from crossdock.oci.reference import LayoutReference
+
+Existing = Literal["overwrite", "report", "refuse"]
+"""What is done with a tag that means something else at the target."""
+
+DeleteMode = Literal["off", "report", "delete"]
+
+ReferrersMode = Literal["warn", "off", "required"]
+"""``warn``: referrers are copied, one that cannot be copied is a warning; ``required``: it is a failure."""
+
+
+class Deletes(Struct, frozen=True, kw_only=True):
+    """What is done with the target's tags that the source no longer has.
+
+    More than `max_tags` of a target, or `max_percent` of its tags in the repositories that the source still
+    lists, delete nothing and fail. `grace` is in seconds from the first run that saw the tag missing.
+    """
+
+    mode: DeleteMode = "off"
+    max_tags: int = 100
+    max_percent: float = 5.0
+    grace: float = 7 * 86400.0
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """A mirror: a source, its targets, what is chosen and how it is named there.
+
+    `place` is ``FILE:LINE`` for messages, empty for the command line. For a layout the repository is the
+    target's prefix itself.
+    """
+
+    name: str
+    source: Namespace | LayoutReference
+    targets: tuple[Namespace, ...]
+    repositories: Patterns = Patterns()
+    tags: TagChoice = TagChoice()
+    untagged: bool = False
+    platforms: tuple[str, ...] = ()
+    referrers: ReferrersMode = "warn"
+    naming: Naming = Naming()
+    existing: Existing = "overwrite"
+    deletes: Deletes = Deletes()
+    place: str = ""
