@@ -566,6 +566,14 @@ def was_refused(error: BaseException) -> bool:
     return cause.status == 500 or not cause.retryable
 
 
+def is_final(error: CopyError) -> bool:
+    """Whether content or a response is at fault, and not a connection, a rate limit or this machine."""
+    cause = root_cause(error)
+    if isinstance(cause, DigestMismatch | SizeMismatch):
+        return error.side == "source"  # at the target it damages what it is sent
+    return was_refused(error) or isinstance(cause, ContentError | ProtocolError | RedirectRefused)
+
+
 def root_cause(error: BaseException) -> BaseException:
     """The innermost crossdock error behind `error`: what decides the exit code."""
     while isinstance(error, CopyError | RetriesExhausted) and error.__cause__ is not None:

@@ -18,7 +18,7 @@ from crossdock.registry.auth.credentials import CredentialStore, user_environ
 from crossdock.registry.auth.logins import erase_login, login_file, store_login
 from crossdock.registry.client import NONE
 from crossdock.runs.places import Places
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 
 _PREFIXES = ("https://", "http://", "docker://")
 _SUFFIXES = ("/", "/v1", "/v2")

@@ -25,7 +25,7 @@ from crossdock.runs.one import CopyResult, CopySpec, OneCopy
 from crossdock.runs.places import Places, Shared, as_places, open_resuming
 from crossdock.runs.run import Deliver, Run, Watchers, is_async
 from crossdock.runs.workshop import open_share, open_workshop
-from crossdock.transfer.tasks import stop
+from crossdock.tasks import stop
 
 if TYPE_CHECKING:
     from crossdock.mirroring.run import MirrorOptions, MirrorResult

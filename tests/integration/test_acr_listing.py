@@ -13,10 +13,10 @@ import pytest
 
 from crossdock.acr.metadata import list_manifests, list_repositories, list_tag_names
 from crossdock.imagebuilder import ImageBuilder, sample_index
+from crossdock.oci.attachedtag import fallback_tag
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
-from crossdock.registry.referrers import fallback_tag
 from support.docker_registry import DockerRegistry
 from support.embedded import start_embedded
 from support.images import push

@@ -20,7 +20,7 @@ from crossdock.events import (
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.runs.totals import Totals
-from crossdock.transfer.tally import Tally
+from crossdock.tally import Tally
 
 ROOT = Descriptor("application/json", "root", 1)  # type: ignore[arg-type]
 

@@ -15,11 +15,11 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.reading import read_manifest
+from crossdock.steps import during
+from crossdock.tasks import run_together
 from crossdock.transfer.attachedtags import compare_aside
 from crossdock.transfer.referrers import DEPTH
 from crossdock.transfer.sides import find_attached
-from crossdock.transfer.steps import during
-from crossdock.transfer.tasks import run_together
 
 
 class Taken(Struct, frozen=True):

@@ -26,17 +26,17 @@ from crossdock.errors import Advice, CrossdockError, LoginNotDemanded, NotFound,
 from crossdock.events import ignore
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
+from crossdock.runs.kept import KeptSource
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
 from crossdock.runs.places import Places, Shared
 from crossdock.runs.results import sums
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
-from crossdock.transfer.kept import KeptSource
+from crossdock.steps import during
+from crossdock.tally import Tally
+from crossdock.tasks import run_together
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import run_together
 
 
 class FoundSource(Struct, frozen=True):

@@ -12,7 +12,7 @@ from crossdock.oci.mediatype import is_index, is_manifest
 from crossdock.oci.reference import Reference
 from crossdock.options import GiB
 from crossdock.reading import read_manifest
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 
 
 class ImageLimits(Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ from crossdock.protocol.metadata import (
     timestamp,
 )
 from crossdock.runs.places import Places
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 
 if TYPE_CHECKING:
     from crossdock.registry.catalog import Order

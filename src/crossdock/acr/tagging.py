@@ -17,8 +17,8 @@ from crossdock.errors import Advice, CrossdockError, TransportError, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
 from crossdock.runs.places import Places
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
+from crossdock.steps import during
+from crossdock.tally import Tally
 
 if TYPE_CHECKING:
     from crossdock.registry.repository import RegistryRepository

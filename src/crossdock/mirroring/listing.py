@@ -18,10 +18,11 @@ from crossdock.errors import (
     RegistryError,
     root_cause,
 )
-from crossdock.mirroring.names import Namespace, Selection, listed_subject
+from crossdock.mirroring.names import Namespace, Selection
+from crossdock.oci.attachedtag import STEM, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.text import quote
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient
@@ -118,7 +119,7 @@ class Listing:
                 raise
             tags = []
         # The engine looks for what is attached among the tags of digests: here they are.
-        digest_tags = frozenset(tag for tag in tags if tag.startswith("sha256-"))
+        digest_tags = frozenset(tag for tag in tags if tag.startswith(STEM))
         self._client.memory.note_digest_tags(repository, digest_tags, now)
         self._all_tags += len(tags)
         for pattern in [each for each in self._idle_patterns if any(fnmatchcase(tag, each) for tag in tags)]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
@@ -18,7 +17,6 @@ from crossdock.oci.registryname import DOCKER_HUB, registry_key
 from crossdock.oci.text import quote
 
 _WILD = frozenset("*?[")
-_LIST = re.compile(r"sha256-([0-9a-f]{64})")  # of a sha512 it has but a part
 
 
 class Namespace(Struct, frozen=True):
@@ -106,12 +104,6 @@ class Selection(Struct, frozen=True):
     def wants_tag(self, tag: str) -> bool:
         """Whether the tag is wanted."""
         return not self.tags or _matches(tag, self.tags)
-
-
-def listed_subject(tag: str) -> Digest | None:
-    """The subject of a list of referrers under `tag` (distribution-spec, "Referrers Tag Schema")."""
-    parts = _LIST.fullmatch(tag)
-    return Digest(f"sha256:{parts[1]}") if parts is not None else None
 
 
 def check(source: Namespace, targets: Iterable[Namespace]) -> None:

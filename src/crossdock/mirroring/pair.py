@@ -10,18 +10,18 @@ from msgspec import Struct
 
 from crossdock.errors import CrossdockError, InvalidManifest, Side
 from crossdock.events import CopyDone, CopyStarted
-from crossdock.mirroring.names import Selection, listed_subject
+from crossdock.mirroring.names import Selection
+from crossdock.oci.attachedtag import fallback_tag, is_attached_tag, listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.reference import Reference
+from crossdock.runs.kept import KeptSource
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
 from crossdock.runs.places import OnRetry, Shared
-from crossdock.transfer.attachedtags import is_attached_tag
-from crossdock.transfer.kept import KeptSource
+from crossdock.steps import during
+from crossdock.tally import Tally
 from crossdock.transfer.naming import fetch_named, resolve
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
 
 if TYPE_CHECKING:
     from crossdock.registry.repository import RegistryRepository
@@ -152,8 +152,6 @@ class PairCopy:
         _, listed = memory.digest_tags.get(resolved.source.repository, (0.0, None))
         if listed is None or named.is_index:
             return listed is None or bool(listed)
-        from crossdock.registry.referrers import fallback_tag
-
         stem = fallback_tag(named.digest)
         return any(tag.startswith(stem) for tag in listed)
 

@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, TypedDict
 
 from msgspec import Struct, field
 
-from crossdock.errors import CopiesFailed, CopyError, InvalidOption, InvalidReference, NothingMatched
+from crossdock.errors import (
+    CopiesFailed,
+    CopyError,
+    InvalidOption,
+    InvalidReference,
+    NothingMatched,
+    is_final,
+)
 from crossdock.events import Warned
 from crossdock.mirroring.listing import Item, Listing, UntaggedUnlisted
 from crossdock.mirroring.names import Namespace, Selection, check
 from crossdock.mirroring.pair import PairCopy, Resolved
+from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.runs.places import Places, Shared
@@ -25,8 +33,7 @@ from crossdock.runs.results import FIGURES, PairResult, Status, advice_to_repeat
 from crossdock.runs.run import Deliver, Watchers
 from crossdock.runs.runner import AT_ONCE, ResultListener, Runner
 from crossdock.runs.totals import Totals
-from crossdock.transfer.attachedtags import is_attached_tag
-from crossdock.transfer.tasks import run_together
+from crossdock.tasks import run_together
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient
@@ -355,8 +362,6 @@ class MirrorRun:
             isinstance(error, CopyError) and is_attached_tag(target.tag)
         ):
             return False
-        from crossdock.transfer.referrers import is_final
-
         if not is_final(error):
             return False
         warning = Warned(f"left out, as it is attached to an image and cannot be copied: {error}")

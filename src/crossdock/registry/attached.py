@@ -26,11 +26,12 @@ from crossdock.errors import (
     was_refused,
 )
 from crossdock.oci import mediatype
+from crossdock.oci.attachedtag import STEM, fallback_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.protocol import endpoints
 from crossdock.registry.pages import pages
-from crossdock.registry.referrers import fallback_tag, list_referrers
+from crossdock.registry.referrers import list_referrers
 from crossdock.registry.tags import tags_of_page, tags_query
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 MAX_PAGES = 10
 COSIGN = ("sig", "att", "sbom")
-_FIRST, _BEHIND = "sha256-", "sha256."  # "." follows "-" in ASCII: all tags of digests are between them
+_FIRST, _BEHIND = STEM, "sha256."  # "." follows "-" in ASCII: all tags of digests are between them
 
 
 async def find_attached(repository: Repository, digest: Digest) -> tuple[list[Descriptor], list[str]]:

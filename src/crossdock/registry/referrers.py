@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from crossdock.errors import (
     RegistryError,
 )
 from crossdock.oci import mediatype
+from crossdock.oci.attachedtag import fallback_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
@@ -43,18 +43,9 @@ if TYPE_CHECKING:
 MOST = 5_000  # of one subject; each takes a request or more to copy
 MOST_BYTES = 32 << 20  # of their list
 _NO_API = frozenset({400, 404, 405, 501})  # 400: as crane has met it (8.2)
-_TAG_ALGORITHM = 32  # characters
-_TAG_ENCODED = 64
-_NOT_IN_TAG = re.compile(r"[^A-Za-z0-9_.-]")
 WRITES = 6  # tries to get one entry into the list
 SETTLE = 3  # times what reading and writing took: how long an entry is given to be overwritten
 MAX_SETTLE_S = 5.0
-
-
-def fallback_tag(subject: Digest) -> str:
-    """The tag of the list of `subject`'s referrers: ``sha256-<hex>``, cut and cleaned as the spec says."""
-    algorithm, encoded = subject.algorithm[:_TAG_ALGORITHM], subject.encoded[:_TAG_ENCODED]
-    return f"{_NOT_IN_TAG.sub('-', algorithm)}-{_NOT_IN_TAG.sub('-', encoded)}"
 
 
 async def list_referrers(

@@ -10,9 +10,9 @@ from crossdock.oci.manifest import Manifest
 from crossdock.oci.reference import Location
 from crossdock.reading import read_manifest
 from crossdock.runs.places import Places
+from crossdock.steps import during
+from crossdock.tally import log_retry
 from crossdock.transfer.naming import fetch_named
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import log_retry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from crossdock.events import ignore
+from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import Verify
 from crossdock.runs.places import Place, Shared
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
-from crossdock.transfer.attachedtags import is_attached_tag
+from crossdock.tally import Tally
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.tally import Tally
 
 if TYPE_CHECKING:
     from crossdock.content import Source

@@ -18,9 +18,9 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import DEFAULT_TAG, LayoutReference, Location, Reference, as_location
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, default_state_folder
+from crossdock.steps import during
+from crossdock.tally import log_retry
 from crossdock.transfer.resume import Resuming
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import log_retry
 from crossdock.transfer.workshop import Workshop
 
 if TYPE_CHECKING:

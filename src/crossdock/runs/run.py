@@ -16,8 +16,8 @@ from crossdock.activity import CURRENT, Activity
 from crossdock.events import BlobProgress, Event
 from crossdock.runs.places import Shared
 from crossdock.runs.totals import Totals
-from crossdock.transfer.tally import Tally, log
-from crossdock.transfer.tasks import stop
+from crossdock.tally import Tally, log
+from crossdock.tasks import stop
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -235,11 +235,11 @@ class Watchers:
 
     @property
     def is_full(self) -> bool:
-        """As `transfer.tally.Backlog.is_full`."""
+        """As `tally.Backlog.is_full`."""
         return any(feed is not None and feed.is_full for feed in (self.iterated, self.awaited))
 
     async def room(self) -> None:
-        """As `transfer.tally.Backlog.room`."""
+        """As `tally.Backlog.room`."""
         for feed in (self.iterated, self.awaited):
             if feed is not None:
                 await feed.room()

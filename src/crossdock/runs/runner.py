@@ -21,8 +21,8 @@ from crossdock.runs.reach import Reach
 from crossdock.runs.results import ManyResult, PairResult, Status, without_traceback
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import run_together
+from crossdock.tally import Tally
+from crossdock.tasks import run_together
 
 AT_ONCE = 32
 """Images under way at once: as many as the small requests that one host is sent at first (`gate`). More would

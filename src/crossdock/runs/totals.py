@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from crossdock.activity import Activity
 from crossdock.events import ignore
+from crossdock.tally import MovingBlob as MovingBlob  # for displays
+from crossdock.tally import Tally
 from crossdock.transfer.budget import SLOT_SIZE as SMALL
 from crossdock.transfer.concurrency import Permits
-from crossdock.transfer.tally import MovingBlob as MovingBlob  # for displays
-from crossdock.transfer.tally import Tally
 
 SAMPLE_S = 0.5
 LIMITED_S = 5.0

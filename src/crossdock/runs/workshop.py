@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from msgspec.structs import replace
 
 from crossdock.options import CopyOptions
+from crossdock.tasks import stop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.ranges import Supply
-from crossdock.transfer.tasks import stop
 from crossdock.transfer.workshop import Workshop
 
 

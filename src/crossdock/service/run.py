@@ -35,7 +35,7 @@ from crossdock.service.reload import SettingsReload
 from crossdock.service.web.app import make_app
 from crossdock.service.web.metrics import Metrics
 from crossdock.service.web.service import Service
-from crossdock.transfer.tasks import stop
+from crossdock.tasks import stop
 
 if TYPE_CHECKING:
     from crossdock_testing.azure.cloud import DevCloud

@@ -14,7 +14,6 @@ the target's content there may be nowhere else: it is never replaced by less.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -23,10 +22,9 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.reading import aside, read_manifest
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
+from crossdock.steps import during
+from crossdock.tally import Tally
 
-_ATTACHED = r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{64,128})(?:\.[A-Za-z0-9_.-]+)?"
 _APPENDED = frozenset(
     {"application/vnd.dev.cosign.simplesigning.v1+json", "application/vnd.dsse.envelope.v1+json"}
 )
@@ -39,11 +37,6 @@ class Settled(Struct, frozen=True):
     data: bytes = b""
     added: int = 0  # layers of the source
     own: int = 0  # layers, or entries, that only the target has; those of an unknown kind count as one
-
-
-def is_attached_tag(tag: str | None) -> bool:
-    """Whether clients attach content to a manifest by such a tag."""
-    return tag is not None and tag.startswith("sha") and re.fullmatch(_ATTACHED, tag) is not None
 
 
 async def settle(

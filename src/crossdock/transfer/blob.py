@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 from crossdock.content import BlobSource, Source
 from crossdock.errors import CrossdockError, UploadInterrupted
 from crossdock.oci.descriptor import Descriptor
+from crossdock.steps import during
+from crossdock.tally import Tally
+from crossdock.tasks import ended, stop
 from crossdock.transfer.damage import check_mark, retry_wrong_content
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.ranges import Piece, RangedReader
 from crossdock.transfer.resume import Resuming, Resumption
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.spooling import Spooling
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import ended, stop
 from crossdock.transfer.upload import BlobUpload
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier

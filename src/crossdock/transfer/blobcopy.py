@@ -20,14 +20,14 @@ from crossdock.errors import ContentError, CopyError, CrossdockError, NotFound
 from crossdock.events import BlobOutcome
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.steps import during
+from crossdock.tally import Tally
+from crossdock.tasks import run_together
 from crossdock.transfer.blob import BlobMove
 from crossdock.transfer.reread import reread_blob
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.small import SmallMove
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import run_together
 from crossdock.transfer.workshop import Workshop
 
 CHECKS_AT_ONCE = 16

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from crossdock._kernels import Slot
 from crossdock.errors import CopyError, DigestMismatch, RegistryError, SizeMismatch, root_cause
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.tally import Tally
+from crossdock.tally import Tally
 
 
 def is_wrong_content(error: BaseException) -> bool:

@@ -37,15 +37,15 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, refuse_old_entries
 from crossdock.oci.mediatype import is_foreign_layer, is_manifest
 from crossdock.reading import read_manifest
+from crossdock.steps import during
+from crossdock.tally import Tally
+from crossdock.tasks import both, run_together
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.manifests import Manifests
 from crossdock.transfer.platforms import advice_on_missing
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import both, run_together
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import size_note
 

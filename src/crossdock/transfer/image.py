@@ -25,18 +25,19 @@ from crossdock.errors import (
     root_cause,
 )
 from crossdock.events import CopyDone, CopyStarted
+from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.transfer.attachedtags import is_attached_tag, settle
+from crossdock.steps import during
+from crossdock.tally import Tally
+from crossdock.tasks import both
+from crossdock.transfer.attachedtags import settle
 from crossdock.transfer.graph import Graph
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import target_side
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import both
 from crossdock.transfer.workshop import Workshop
 
 

@@ -7,10 +7,10 @@ import asyncio
 from crossdock.content import Source
 from crossdock.errors import CopyError, LimitExceeded, was_refused
 from crossdock.oci.descriptor import Descriptor
+from crossdock.steps import during
 from crossdock.transfer.inline import inline_bytes
 from crossdock.transfer.reread import reread_manifest
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.steps import during
 
 MANIFESTS_AT_ONCE = 16  # regsync's default parallelism; each is one or two small requests
 MANIFEST_BYTES = 256 << 20  # of one graph: a manifest stays in memory until all below it is copied

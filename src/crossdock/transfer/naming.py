@@ -13,7 +13,7 @@ from crossdock.errors import (
     root_cause,
 )
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 
 
 async def resolve(

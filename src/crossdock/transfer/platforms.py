@@ -40,8 +40,8 @@ from crossdock.oci.manifest import Manifest
 from crossdock.oci.mediatype import is_manifest
 from crossdock.oci.platform import Platform, matches
 from crossdock.reading import read_manifest
+from crossdock.steps import during
 from crossdock.transfer.sinks import MemorySink
-from crossdock.transfer.steps import during
 from crossdock.verify import size_note, verify_bytes
 
 CONFIG_LIMIT = 4 << 20  # the manifest limit serves: real configs are a few KiB

@@ -31,12 +31,12 @@ from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Body
 from crossdock.errors import CrossdockError, ProtocolError, TransportError
 from crossdock.options import NetworkOptions
+from crossdock.tasks import stop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.parts import Part
 from crossdock.transfer.patience import Patience
 from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
-from crossdock.transfer.tasks import stop
 
 PIECES_AT_ONCE = 4  # hashed in one turn when they are here: each turn wakes two threads
 

@@ -21,28 +21,23 @@ from collections.abc import Awaitable, Callable
 from crossdock.content import Source
 from crossdock.errors import (
     Advice,
-    ContentError,
     CopyError,
     CrossdockError,
-    DigestMismatch,
     LimitExceeded,
     NotFound,
-    ProtocolError,
-    RedirectRefused,
     ReferrersIncomplete,
-    SizeMismatch,
     Unsupported,
+    is_final,
     root_cause,
-    was_refused,
 )
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.steps import during
+from crossdock.tally import Tally
+from crossdock.tasks import run_together
 from crossdock.transfer.attachedtags import settle
 from crossdock.transfer.graph import Graph
 from crossdock.transfer.sides import TargetSide, find_attached, finds_attached
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import run_together
 
 DEPTH = 4  # an image, its SBOM, the signature of that, and one more
 MOST = 10_000  # of one copy, as the entries of one manifest are
@@ -236,11 +231,3 @@ class _ReferrersCopy:
         if self._required or not is_final(error):
             raise error.replace(advice=_OMIT) from error.cause
         self._tally.warn(f"{what}, which is attached to the image, is missing at the target: {error}")
-
-
-def is_final(error: CopyError) -> bool:
-    """Whether content or a response is at fault, and not a connection, a rate limit or this machine."""
-    cause = root_cause(error)
-    if isinstance(cause, DigestMismatch | SizeMismatch):
-        return error.side == "source"  # at the target it damages what it is sent
-    return was_refused(error) or isinstance(cause, ContentError | ProtocolError | RedirectRefused)

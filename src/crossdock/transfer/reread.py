@@ -9,10 +9,10 @@ from crossdock.errors import (
     NotFound,
 )
 from crossdock.oci.descriptor import Descriptor
+from crossdock.steps import during
+from crossdock.tally import Tally
 from crossdock.transfer.ranges import RangedReader
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier
 

@@ -33,9 +33,9 @@ from crossdock.errors import (
 )
 from crossdock.events import UploadKept
 from crossdock.oci.descriptor import Descriptor
+from crossdock.tally import Tally
 from crossdock.transfer.damage import is_wrong_content
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.tally import Tally
 
 if TYPE_CHECKING:
     from crossdock.kept.journal import Journal

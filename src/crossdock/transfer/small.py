@@ -13,13 +13,13 @@ from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source
 from crossdock.errors import CrossdockError, ProtocolError, UploadInterrupted
 from crossdock.oci.descriptor import Descriptor
+from crossdock.steps import during
+from crossdock.tally import Tally
 from crossdock.transfer.damage import check_mark, retry_wrong_content
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.patience import Patience
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.sinks import MemorySink
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.upload import BlobUpload
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier, verify_bytes

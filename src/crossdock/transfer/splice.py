@@ -27,9 +27,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from crossdock import tasks
 from crossdock.content import BlobSource, UploadSession
 from crossdock.errors import CrossdockError
-from crossdock.transfer import tasks
 from crossdock.transfer.ranges import Supply
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from crossdock.events import BlobSpooled
 from crossdock.oci.descriptor import Descriptor
+from crossdock.tally import Tally
+from crossdock.tasks import ended, in_thread
 from crossdock.transfer.damage import is_wrong_content
 from crossdock.transfer.resume import Resuming
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import ended, in_thread
 
 if TYPE_CHECKING:
     from crossdock.kept.spool import SpooledBlob

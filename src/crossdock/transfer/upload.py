@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, cast
 from crossdock.content import UploadSession
 from crossdock.errors import UploadInterrupted
 from crossdock.oci.descriptor import Descriptor
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import Tally
+from crossdock.steps import during
+from crossdock.tally import Tally
 
 if TYPE_CHECKING:
     from crossdock.transfer.splice import Pipe, SpliceSession

@@ -21,7 +21,7 @@ from crossdock.errors import (
     Side,
     StoreError,
 )
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 
 
 def at_edge(

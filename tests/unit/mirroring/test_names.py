@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossdock.errors import InvalidInput
-from crossdock.mirroring.names import Namespace, Selection, check, listed_subject
-from crossdock.oci.digest import Digest
+from crossdock.mirroring.names import Namespace, Selection, check
 
 
 @pytest.mark.parametrize(
@@ -89,10 +88,3 @@ def test_names_without_patterns_need_no_catalog() -> None:
     assert Selection(("alpine", "me/own")).named(Namespace("docker.io")) == ["library/alpine", "me/own"]
     with pytest.raises(InvalidInput):
         Selection(("Upper",)).named(place)
-
-
-def test_lists_of_referrers_are_known_by_their_tag() -> None:
-    encoded = "ab" * 32
-    assert listed_subject(f"sha256-{encoded}") == Digest(f"sha256:{encoded}")
-    for tag in (f"sha256-{encoded}.sig", f"sha512-{encoded}", "sha256-ab", "latest"):
-        assert listed_subject(tag) is None

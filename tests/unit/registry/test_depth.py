@@ -10,10 +10,10 @@ from crossdock.oci.digest import Digest
 from crossdock.options import NetworkOptions, RegistryOptions
 from crossdock.registry.client import RegistryClient
 from crossdock.registry.repository import RegistryRepository
+from crossdock.tally import Tally
 from crossdock.transfer import image
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.tally import Tally
 from crossdock.transport.base import Request, ResponseHead
 from unit.transfer.memorystore import MemoryTarget
 from unit.transfer.shop import assert_nothing_left, make_workshop

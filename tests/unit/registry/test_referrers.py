@@ -12,7 +12,6 @@ from crossdock.errors import InvalidManifest, LimitExceeded, ReferrersIncomplete
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.registry.referrers import fallback_tag
 from unit.registry.scripted_registry import Answer, Connect, ScriptedRegistry, Seen, describe
 
 SUBJECT = describe(b"subject", mediatype.OCI_MANIFEST)
@@ -51,17 +50,6 @@ INDEX_TYPE = {"Content-Type": mediatype.OCI_INDEX}
 
 
 # -- reading -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("digest", "tag"),
-    [
-        (Digest.of(b"x"), f"sha256-{Digest.of(b'x').encoded}"),
-        (Digest.of(b"x", "sha512"), f"sha512-{Digest.of(b'x', 'sha512').encoded[:64]}"),
-    ],
-)
-def test_the_fallback_tag_is_cut_as_the_specification_says(digest: Digest, tag: str) -> None:
-    assert fallback_tag(digest) == tag
 
 
 async def test_a_list_without_end_is_left_at_its_limit(server: ScriptedRegistry, connect: Connect) -> None:

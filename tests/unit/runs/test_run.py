@@ -23,7 +23,7 @@ from crossdock.events import (
 from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.runs.run import MOST_QUEUED, Feed, Watchers
 from crossdock.runs.totals import Totals
-from crossdock.transfer.tally import Tally
+from crossdock.tally import Tally
 
 IMAGES = 20
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crossdock.transfer.attachedtags import compare, is_attached_tag
+from crossdock.transfer.attachedtags import compare
 
 SIMPLE = "application/vnd.dev.cosign.simplesigning.v1+json"
 DSSE = "application/vnd.dsse.envelope.v1+json"
@@ -85,22 +85,3 @@ def test_what_cannot_be_merged_stays_the_targets(source: bytes, target: bytes) -
     result = compare(source, target)
     assert (result.means, result.data) == ("target", b"")
     assert result.own
-
-
-@pytest.mark.parametrize(
-    ("tag", "expected"),
-    [
-        (f"sha256-{HEX}.sig", True),
-        (f"sha256-{HEX}.att", True),
-        (f"sha256-{HEX}.imgpkg", True),
-        (f"sha256-{HEX}", True),
-        (f"sha512-{HEX}", True),
-        (f"sha256-{HEX}x", False),
-        (f"sha256-{HEX[1:]}.sig", False),
-        (f"v-sha256-{HEX}.sig", False),
-        ("v1", False),
-        (None, False),
-    ],
-)
-def test_tags_of_digests(tag: str | None, expected: bool) -> None:
-    assert is_attached_tag(tag) is expected

@@ -21,11 +21,11 @@ from crossdock.errors import (
 from crossdock.events import ignore
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.tally import Tally
 from crossdock.transfer.blob import BlobMove
 from crossdock.transfer.concurrency import LANDED_SLOTS
 from crossdock.transfer.ranges import RangedReader
 from crossdock.transfer.sides import target_side
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop

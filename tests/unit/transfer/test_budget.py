@@ -8,8 +8,8 @@ import pytest
 
 from crossdock._kernels import Slot
 from crossdock.errors import InvalidOption
+from crossdock.tasks import run_together, stop
 from crossdock.transfer.budget import Budget
-from crossdock.transfer.tasks import run_together, stop
 
 
 @pytest.fixture

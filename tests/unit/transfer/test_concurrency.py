@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from crossdock.tasks import stop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import AGAIN_AFTER, LEAST_PART, Observation, Permits, Tuner
-from crossdock.transfer.tasks import stop
 
 MiB = 1 << 20
 

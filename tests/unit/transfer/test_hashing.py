@@ -12,11 +12,11 @@ from crossdock._kernels import SHA256_LANES
 from crossdock.errors import SizeMismatch
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.tally import Tally
 from crossdock.transfer import hashing
 from crossdock.transfer.blob import BlobMove
 from crossdock.transfer.hashing import HASH_INLINE, HashingService
 from crossdock.transfer.sides import target_side
-from crossdock.transfer.tally import Tally
 from crossdock.verify import BlobVerifier, Buffer, update_many
 from unit.transfer.doubles import MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop

@@ -22,9 +22,9 @@ from crossdock.errors import (
 from crossdock.events import BlobDone, BlobPlanned, CopyDone, CopyStarted, Event, ManifestDone
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
+from crossdock.tally import Tally
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import LARGE_BLOBS_AT_ONCE, Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left

@@ -25,9 +25,9 @@ from crossdock import (
 from crossdock.errors import CopyError, ReadFailed, Unsupported, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
+from crossdock.tally import Tally
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import Workshop
 from unit.transfer import memorystore
 from unit.transfer.memorystore import MemorySource, MemoryTarget

@@ -11,10 +11,10 @@ import pytest
 
 from crossdock.content import ByteSink
 from crossdock.errors import CrossdockError, NotFound, ReadFailed, RetriesExhausted, ServerBusy
+from crossdock.tasks import stop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.ranges import PIECES_AT_ONCE, Piece, RangedReader, Supply
-from crossdock.transfer.tasks import stop
 from unit.transfer.shop import QuickNetwork
 
 PART_SLOTS = 4

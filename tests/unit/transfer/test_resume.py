@@ -23,10 +23,10 @@ from crossdock.errors import (
 from crossdock.events import Event, UploadKept, UploadResumed
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.tally import Tally
 from crossdock.transfer.blob import BlobMove
 from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming
 from crossdock.transfer.sides import target_side
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import assert_nothing_left, make_workshop

@@ -14,9 +14,9 @@ from crossdock.content import UploadSession
 from crossdock.errors import CopyError, UploadRejected
 from crossdock.oci.descriptor import Descriptor
 from crossdock.registry.contents import REFUSALS, WAITS, Contents
+from crossdock.tally import Tally
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import LARGE_BLOBS_AT_ONCE, Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left

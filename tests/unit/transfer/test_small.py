@@ -21,9 +21,9 @@ from crossdock.errors import (
 from crossdock.events import BlobProgress, BlobStarted, Event
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.tally import Tally
 from crossdock.transfer.sides import target_side
 from crossdock.transfer.small import HASH_INLINE, SmallMove
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import assert_nothing_left, make_workshop

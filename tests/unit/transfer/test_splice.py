@@ -16,12 +16,12 @@ from msgspec.structs import replace
 
 from crossdock.errors import CopyError
 from crossdock.events import ignore
+from crossdock.tally import Tally
+from crossdock.tasks import stop
 from crossdock.transfer import splice as module
 from crossdock.transfer.blob import BlobMove
 from crossdock.transfer.sides import target_side
 from crossdock.transfer.splice import IS_AVAILABLE, PIPE_SIZE, Pipe
-from crossdock.transfer.tally import Tally
-from crossdock.transfer.tasks import stop
 from crossdock.transfer.workshop import Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import WHOLE, assert_nothing_left, make_workshop

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from crossdock.errors import CopyError, DigestMismatch, SizeMismatch, UploadRejected, root_cause
 from crossdock.options import Verify
+from crossdock.tally import Tally
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.tally import Tally
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier
 from unit.transfer.doubles import MemorySession

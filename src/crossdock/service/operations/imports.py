@@ -58,7 +58,7 @@ from crossdock.service.operations.store import (
 from crossdock.service.problems import problem_of
 from crossdock.service.values import ENDED, Operation, Order, Progress
 from crossdock.session import Session
-from crossdock.transfer.tasks import stop
+from crossdock.tasks import stop
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from crossdock.errors import StoreError
 from crossdock.kept.sqlitefile import Statement
 from crossdock.service.operations.store import OperationStore, outdated, updated
 from crossdock.service.values import Operation
-from crossdock.transfer.tasks import ended
+from crossdock.tasks import ended
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from crossdock.errors import (
 from crossdock.options import NetworkOptions, RegistryOptions
 from crossdock.registry.client import NONE
 from crossdock.registry.http.tls import TlsContexts, certs_dirs
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 from unit.registry.http.scripted import ClientUnderTest, ScriptedServer
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from crossdock.transfer.tasks import both
+from crossdock.tasks import both
 
 
 class Broken(Exception):
