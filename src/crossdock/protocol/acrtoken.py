@@ -18,12 +18,12 @@ AZURE_CLI = "azure-cli"
 AZURE_HELPERS = ("azure-identity", AZURE_CLI)
 """Names that may stand for a credential helper: a package, and az's own login (`registry.auth.azure`)."""
 
-_DOMAINS = (".azurecr.io", ".azurecr.cn", ".azurecr.us")
+AZURE_DOMAINS = (".azurecr.io", ".azurecr.cn", ".azurecr.us")
 
 
 def is_azure_host(host: str) -> bool:
     """Whether `host`, without a port, is a registry of a public Azure cloud."""
-    return host.lower().rstrip(".").endswith(_DOMAINS)
+    return host.lower().rstrip(".").endswith(AZURE_DOMAINS)
 
 
 def exchange_url(realm: str) -> str:

@@ -27,7 +27,8 @@ from crossdock.errors import (
     Side,
     TokenExpired,
 )
-from crossdock.options import AddressGuard, Credentials, MiB, NetworkOptions, RegistryOptions
+from crossdock.oci.registryname import registry_key
+from crossdock.options import Credentials, MiB, RegistryOptions
 from crossdock.protocol import endpoints
 from crossdock.protocol.acrtoken import is_azure_host
 from crossdock.protocol.errorcode import MAX_BODY, parse_error
@@ -36,18 +37,19 @@ from crossdock.redact import redact_url
 from crossdock.registry.auth.authorization import NONE, Authenticator, Judgement, Scope
 from crossdock.registry.auth.credentials import CredentialStore
 from crossdock.registry.auth.guests import Guests
-from crossdock.registry.dialects import Dialect, dialect_of
+from crossdock.registry.context import Context
+from crossdock.registry.dialects import dialect_of
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.gate import Gates
 from crossdock.registry.http.headers import AnyHeaders, HeaderView, case_insensitive
 from crossdock.registry.http.proxies import ProxySettings
 from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
 from crossdock.registry.http.reply import Reply, Stream, read_body
-from crossdock.registry.http.retry import Clock, retry_after
+from crossdock.registry.http.retry import retry_after
 from crossdock.registry.http.scheme import choose_scheme, place_of, split_host
 from crossdock.registry.http.tls import TlsContexts, certs_dirs
 from crossdock.registry.memory import HostMemory
-from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request, ServedAt
+from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request
 from crossdock.url import Origin, Url
 
 __all__ = ["NONE", "OnRetry", "RegistryClient", "Reply", "Scope"]
@@ -88,77 +90,70 @@ class RegistryClient:
     def __init__(
         self,
         host: str,
-        *,
         side: Side,
         options: RegistryOptions,
-        network: NetworkOptions,
-        environ: Mapping[str, str],
-        on_retry: OnRetry | None = None,
+        context: Context,
+        *,
         http: HttpClientInterface | None = None,
-        served_at: ServedAt | None = None,
-        user_agent: str = "crossdock",
-        clock: Clock | None = None,
-        guard: AddressGuard | None = None,
-        on_warning: Callable[[str], None] = lambda message: None,
-        is_sole: Callable[[], bool] = lambda: True,
-        dialect: Dialect | None = None,
     ) -> None:
-        """`host` is the API host with an optional port; `environ` stands for the process's environment.
+        """`host` is the API host with an optional port; `options` are the registry's own.
 
-        `on_retry` is called for the retries of the token service, and of requests without a listener of their
-        own. `http` is a transfer core that the caller owns; without it one is made when first needed, which
-        connects as `served_at` says and calls `guard` before each connection. `on_warning` hears of places of
-        logins that cannot be used. `is_sole` says whether variables of the environment for this side can
-        mean no other registry. `dialect` None: as the options and the host say. No I/O happens here. Raises
-        `InvalidOption` for a proxy or a dialect that cannot be used, `InvalidInput` for a malformed host.
+        `http` is a transfer core that the caller owns; without it one is made when first needed. No I/O
+        happens here. Raises `InvalidOption` for a proxy or a dialect that cannot be used, `InvalidInput` for
+        a malformed host.
         """
         name, port = split_host(host)
+        served_at, guard = context.served_at, context.guard
         self.host = host
         self.side = side
-        self.network = network
-        self.memory = HostMemory(dialect or dialect_of(host, options.dialect, options.chunks))
+        self.network = context.network
+        self.memory = HostMemory(dialect_of(host, options.dialect, options.chunks, context.dialects))
         """What was learned about the registry by all of its users."""
         self.is_inside = is_internal(place_of(name, port or 443, served_at)[0])
         """The registry is served on an internal address: its redirects may lead to such ones."""
         self._options = options
-        self._on_retry = on_retry
-        self._clock = clock = clock or Clock()
-        self._gates = Gates(clock, network)
-        self._user_agent = user_agent
-        self._served_at = served_at
-        self._proxies = ProxySettings.from_environ(environ)
+        self._context = context
+        self._clock = context.clock
+        self._gates = Gates(context.clock, context.network)
+        self._proxies = ProxySettings.from_environ(context.environ)
         scheme, usual = ("http", 80) if options.plain_http else ("https", 443)
         if served_at is None or served_at(name, port or usual) is None:
             self._proxies.proxy_for(
                 scheme, name, port or usual
             )  # a proxy that cannot be used is an error now
         self._tls = TlsContexts(
-            options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(environ)
+            options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(context.environ)
         )
         self._check = partial(guard.check, registry=host) if guard is not None else None
         self._http = http
         self._owns_http = http is None
         self._base: Url | None = None
         self._base_flight: SingleFlight[Url] = SingleFlight()
-        self._guests = Guests(self, clock)
+        self._guests = Guests(self, context.clock)
         self._auth = Authenticator(
             host,
             side=side,
-            store=CredentialStore(
-                host,
-                given=options.credentials,
-                environ=environ,
-                side=side,
-                helper=options.helper,
-                own_only=options.own_only,
-                is_sole=is_sole,
-                az_login=options.az_login if is_azure_host(host.partition(":")[0]) else "",
-                authfile=options.authfile,
-                on_trouble=on_warning,
-            ),
+            store=self._credentials(),
             asker=self,
-            clock=clock,
+            clock=context.clock,
             entry=options.login_entry,
+        )
+
+    def _credentials(self) -> CredentialStore:
+        options, unnamed = self._options, self._context.unnamed[self.side]
+        if not options.knows_who:
+            unnamed.add(registry_key(self.host))
+        return CredentialStore(
+            self.host,
+            given=options.credentials,
+            environ=self._context.environ,
+            side=self.side,
+            helper=options.helper,
+            own_only=options.own_only,
+            is_sole=lambda: len(unnamed) <= 1,
+            az_login=options.az_login if is_azure_host(self.host.partition(":")[0]) else "",
+            authfile=options.authfile,
+            on_trouble=self._context.on_warning,
         )
 
     @property
@@ -464,9 +459,10 @@ class RegistryClient:
         """Wait before the try after `error`, or raise it. A ``Retry-After`` is waited for at the gate."""
         failures.append(error)
         delay = self.network.delay_after(failures, self._clock.random())
-        on_retry = on_retry or self._on_retry
         if on_retry is not None:
             on_retry(operation, str(error))
+        elif self._context.on_retry is not None:
+            self._context.on_retry(self.side, operation, str(error))
         if getattr(error, "retry_after", None) is None:
             await self._clock.sleep(delay)
 
@@ -479,8 +475,8 @@ class RegistryClient:
                 self.network,
                 self._tls.settings_for,
                 self._proxies.proxy_for,
-                self._user_agent,
-                self._served_at,
+                self._context.user_agent,
+                self._context.served_at,
                 self._check,
                 self.side,
             )
@@ -488,7 +484,7 @@ class RegistryClient:
 
     async def _choose_base(self) -> Url:
         scheme = await choose_scheme(
-            self.host, self._options, self.network.connect_timeout, self._served_at, self._check
+            self.host, self._options, self.network.connect_timeout, self._context.served_at, self._check
         )
         return Url.parse(f"{scheme}://{self.host}/")
 

@@ -1,4 +1,4 @@
-"""What is known of kinds of registries, as data: a row for each, and the hosts that it is for.
+"""What is known of kinds of registries, as data: a row for each, with the hosts that it is for.
 
 A row says how uploads go (rules U1-U5 and U11). An entry of the inventory chooses one for its registry by
 name, and limits of its own (``upload:``). Other hosts are known by their names, or have the standard.
@@ -13,14 +13,15 @@ from msgspec.structs import replace
 
 from crossdock.errors import InvalidOption
 from crossdock.options import ChunkLimits, MiB
-from crossdock.protocol.acrtoken import is_azure_host
+from crossdock.protocol.acrtoken import AZURE_DOMAINS
 
 ANY_SIZE = 1 << 62  # bytes
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """How one kind of registry takes uploads."""
+    """How one kind of registry is recognised, and how it takes uploads."""
 
+    hosts: tuple[str, ...] = ()  # names in lower case, in which * stands for any text
     may_chunk: bool = True
     chunks: ChunkLimits = ChunkLimits()  # sizes of the requests of a chunked upload
     single_put: int | None = None  # bytes of the largest blob for one PUT; None: `chunks.most`
@@ -32,11 +33,22 @@ class Dialect(Struct, frozen=True, kw_only=True):
 DIALECTS: Mapping[str, Dialect] = {
     "standard": Dialect(),
     # U4: GHCR answers 416 to a PATCH over 4 MiB, GAR and GCR to any.
-    "no-chunks": Dialect(may_chunk=False),
+    "no-chunks": Dialect(hosts=("ghcr.io", "gcr.io", "*.gcr.io", "*.pkg.dev"), may_chunk=False),
     # ACR answered 413 to requests of more than 20 MB (goharbor/harbor#23015, #23016).
-    "acr": Dialect(single_put=20_000_000, chunks=ChunkLimits(most=16 * MiB)),
-    # ECR documents parts of 5 to 10 MiB and at most 4200 of them, and takes a PUT of any size.
+    "acr": Dialect(
+        hosts=tuple(f"*{domain}" for domain in AZURE_DOMAINS),
+        single_put=20_000_000,
+        chunks=ChunkLimits(most=16 * MiB),
+    ),
+    # ECR documents parts of 5 to 10 MiB and at most 4200 of them, and takes a PUT of any size. Its endpoints
+    # for IPv6 are below on.aws, as ACCOUNT.dkr-ecr.REGION.on.aws.
     "ecr": Dialect(
+        hosts=(
+            "public.ecr.aws",
+            "*.dkr.ecr*.amazonaws.com",
+            "*.dkr.ecr*.amazonaws.com.cn",
+            "*.dkr-ecr*.on.aws",
+        ),
         single_put=ANY_SIZE,
         chunks=ChunkLimits(least=5 * MiB, most=10 * MiB),
         most_chunks=4200,
@@ -45,31 +57,42 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
 }
 
-_HOSTS = {"ghcr.io": "no-chunks", "gcr.io": "no-chunks", "public.ecr.aws": "ecr"}
-_DOMAINS = {".gcr.io": "no-chunks", ".pkg.dev": "no-chunks"}
-_ECR_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".on.aws")
 
-
-def dialect_of(host: str, name: str = "", chunks: ChunkLimits | None = None) -> Dialect:
+def dialect_of(
+    host: str, name: str = "", chunks: ChunkLimits | None = None, dialects: Mapping[str, Dialect] = DIALECTS
+) -> Dialect:
     """The dialect of ``host[:port]``: that called `name`, or by the host. `chunks` replaces its limits.
 
-    Raises `InvalidOption` for an unknown name.
+    The first of `dialects` stands for hosts that none of them names. Raises `InvalidOption` for an unknown
+    name.
     """
-    name = name or _name_of(host.partition(":")[0].lower().rstrip("."))
-    if name not in DIALECTS:
-        raise InvalidOption(f"there is no upload dialect {name!r}; known are {', '.join(DIALECTS)}")
-    dialect = DIALECTS[name]
+    if name and name not in dialects:
+        raise InvalidOption(f"there is no upload dialect {name!r}; known are {', '.join(dialects)}")
+    dialect = dialects[name] if name else _by_host(host.partition(":")[0].lower().rstrip("."), dialects)
     if chunks is None:
         return dialect
     single_put = dialect.single_put if chunks.most is None else chunks.most
     return replace(dialect, chunks=chunks, single_put=single_put, may_chunk=True)
 
 
-def _name_of(host: str) -> str:
-    if host in _HOSTS:
-        return _HOSTS[host]
-    if is_azure_host(host):
-        return "acr"
-    if ".dkr.ecr" in host and host.endswith(_ECR_DOMAINS):
-        return "ecr"
-    return next((name for domain, name in _DOMAINS.items() if host.endswith(domain)), "standard")
+def _by_host(host: str, dialects: Mapping[str, Dialect]) -> Dialect:
+    for dialect in dialects.values():
+        if any(_matches(host, pattern) for pattern in dialect.hosts):
+            return dialect
+    return next(iter(dialects.values()))
+
+
+def _matches(host: str, pattern: str) -> bool:
+    """As `fnmatch`, which would compile each pattern, without its other wild cards."""
+    first, *others = pattern.split("*")
+    if not others:
+        return host == pattern
+    if not host.startswith(first):
+        return False
+    at = len(first)
+    for text in others[:-1]:
+        found = host.find(text, at)
+        if found < 0:
+            return False
+        at = found + len(text)
+    return host.endswith(others[-1], at)

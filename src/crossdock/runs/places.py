@@ -26,6 +26,7 @@ from crossdock.transfer.workshop import Workshop
 if TYPE_CHECKING:
     from crossdock.content import Source, Target
     from crossdock.registry.client import RegistryClient
+    from crossdock.registry.context import Context
     from crossdock.registry.repository import RegistryRepository
     from crossdock.store.layout import LayoutStore
 
@@ -110,8 +111,7 @@ class Places:
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str], LayoutStore] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
-        # Registries without given credentials, which the variables of their side may be for.
-        self._unnamed: dict[Side, set[str]] = {"source": set(), "target": set()}
+        self._context: Context | None = None
 
     async def __aenter__(self) -> Places:
         return self
@@ -188,33 +188,32 @@ class Places:
         return self._stores[key]
 
     def _new_client(self, location: Reference, side: Side) -> RegistryClient:
-        from crossdock.registry.auth.credentials import user_environ
         from crossdock.registry.client import RegistryClient
 
-        options = self.options
-        environ = user_environ(os.environ) if options.environ is None else options.environ
+        options, context = self.options, self._registry_context()
         own = options.source if side == "source" else options.target
         registries = options.registries
         known = registries and registries.options_for(
-            location.registry, environ, with_credentials=not own.knows_who
+            location.registry, context.environ, with_credentials=not own.knows_who
         )
-        own = own.over(known) if known else own
-        unnamed = self._unnamed[side]
-        if not own.knows_who:
-            unnamed.add(registry_key(location.registry))
-        return RegistryClient(
-            location.api_host,
-            side=side,
-            options=own,
-            network=options.network,
-            environ=environ,
-            served_at=registries.served_at if registries else None,
-            on_retry=lambda operation, reason: _retried(side, operation, reason),
-            guard=options.guard,
-            on_warning=self._warn,
-            is_sole=lambda: len(unnamed) <= 1,
-            user_agent=f"crossdock/{__version__}",
-        )
+        return RegistryClient(location.api_host, side, own.over(known) if known else own, context)
+
+    def _registry_context(self) -> Context:
+        if self._context is None:
+            from crossdock.registry.auth.credentials import user_environ
+            from crossdock.registry.context import Context
+
+            options = self.options
+            self._context = Context(
+                network=options.network,
+                environ=user_environ(os.environ) if options.environ is None else options.environ,
+                served_at=options.registries.served_at if options.registries else None,
+                guard=options.guard,
+                user_agent=f"crossdock/{__version__}",
+                on_retry=_retried,
+                on_warning=self._warn,
+            )
+        return self._context
 
 
 def _retried(side: Side, operation: str, reason: str) -> None:

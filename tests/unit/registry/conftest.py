@@ -14,6 +14,7 @@ from aiohttp import web
 from crossdock.errors import Side
 from crossdock.options import Credentials, RegistryOptions
 from crossdock.registry.client import RegistryClient
+from crossdock.registry.context import Context
 from crossdock.registry.dialects import Dialect
 from crossdock.registry.http.retry import Clock
 from crossdock.registry.repository import RegistryRepository
@@ -79,15 +80,14 @@ def connect(server: ScriptedRegistry, opened: AsyncExitStack, known: Known) -> C
         credentials: Credentials | None = None,
         **network: float,
     ) -> RegistryRepository:
-        client = RegistryClient(
-            server.host,
-            side=side,
-            options=RegistryOptions(plain_http=True, credentials=credentials),
+        context = Context(
             network=PatientNetwork(**{"retries": 2, "timeout": 10.0, **network}),  # type: ignore[arg-type]
             environ={},
             clock=HastyClock(),
-            dialect=known.dialect,
+            dialects={"own": known.dialect or Dialect()},
         )
+        options = RegistryOptions(plain_http=True, credentials=credentials)
+        client = RegistryClient(server.host, side, options, context)
         client.memory.posted_whole(posts)
         opened.push_async_callback(client.close)
         return RegistryRepository(client, f"{server.host}/{repository}")

@@ -7,8 +7,9 @@ import sys
 
 from crossdock.oci import mediatype
 from crossdock.oci.digest import Digest
-from crossdock.options import NetworkOptions, RegistryOptions
+from crossdock.options import RegistryOptions
 from crossdock.registry.client import RegistryClient
+from crossdock.registry.context import Context
 from crossdock.registry.repository import RegistryRepository
 from crossdock.tally import Tally
 from crossdock.transfer import image
@@ -85,10 +86,9 @@ async def test_a_manifest_get_is_few_calls_deep() -> None:
     http = ScriptedHttp()
     client = RegistryClient(
         "registry.test",
-        side="source",
-        options=RegistryOptions(own_only=True),
-        network=NetworkOptions(),
-        environ={},
+        "source",
+        RegistryOptions(own_only=True),
+        Context(environ={}),
         http=http,  # type: ignore[arg-type]
     )
     source = RegistryRepository(client, "registry.test/x")

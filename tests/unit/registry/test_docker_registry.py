@@ -16,7 +16,8 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.options import ChunkLimits, RegistryOptions
 from crossdock.registry.client import RegistryClient
-from crossdock.registry.dialects import Dialect
+from crossdock.registry.context import Context
+from crossdock.registry.dialects import DIALECTS, Dialect
 from crossdock.registry.repository import RegistryRepository
 from support.docker_registry import DockerRegistry
 from unit.registry.scripted_registry import Collector, PatientNetwork, content, describe
@@ -38,14 +39,9 @@ async def repositories(target: DockerRegistry, repository: str) -> AsyncIterator
         def open_repository(
             suffix: str = "", side: Side = "target", dialect: Dialect | None = None
         ) -> RegistryRepository:
-            client = RegistryClient(
-                target.host,
-                side=side,
-                options=RegistryOptions(plain_http=True),
-                network=PatientNetwork(),
-                environ={},
-                dialect=dialect,
-            )
+            dialects = DIALECTS if dialect is None else {"own": dialect}
+            context = Context(network=PatientNetwork(), environ={}, dialects=dialects)
+            client = RegistryClient(target.host, side, RegistryOptions(plain_http=True), context)
             stack.push_async_callback(client.close)
             return RegistryRepository(client, f"{target.host}/{repository}{suffix}")
 

@@ -25,7 +25,9 @@ GiB = 1 << 30
         ("europe-docker.pkg.dev", GiB, UploadRules(may_chunk=False)),
         ("name.azurecr.io", 20_000_000, UploadRules(chunk_size=16 * MiB)),
         ("name.azurecr.io", 20_000_001, UploadRules(chunked=True, may_put=False, chunk_size=16 * MiB)),
+        ("gcr.io", GiB, UploadRules(may_chunk=False)),
         ("notghcr.io", GiB, UploadRules()),
+        ("notgcr.io", GiB, UploadRules()),
         ("azurecr.io.example", GiB, UploadRules()),
     ],
 )
@@ -34,7 +36,14 @@ def test_dialects_go_by_the_hosts_name(host: str, size: int, expected: UploadRul
 
 
 @pytest.mark.parametrize(
-    "host", ["1.dkr.ecr.eu-west-1.amazonaws.com", "1.dkr.ecr.cn-north-1.amazonaws.com.cn", "public.ecr.aws"]
+    "host",
+    [
+        "1.dkr.ecr.eu-west-1.amazonaws.com",
+        "1.dkr.ecr-fips.us-east-1.amazonaws.com:443",
+        "1.dkr.ecr.cn-north-1.amazonaws.com.cn",
+        "1.dkr-ecr.eu-west-1.on.aws",
+        "public.ecr.aws",
+    ],
 )
 def test_ecr_is_sent_one_put_and_its_chunks_stay_in_its_limits(host: str) -> None:
     rules = HostMemory(dialect_of(host)).rules_for(GiB)
@@ -46,6 +55,22 @@ def test_ecr_is_sent_one_put_and_its_chunks_stay_in_its_limits(host: str) -> Non
     )
     huge = 50 * GiB
     assert -(-huge // HostMemory(dialect_of(host)).rules_for(huge).chunk_size) <= 4200
+
+
+@pytest.mark.parametrize(
+    "host", ["s3.eu-west-1.amazonaws.com", "1.dkr.ecr.eu-west-1.amazonaws.com.example", "x.public.ecr.aws"]
+)
+def test_other_hosts_of_its_domains_are_not_ecr(host: str) -> None:
+    assert dialect_of(host) == DIALECTS["standard"]
+
+
+def test_the_row_of_a_dialect_says_all_of_it() -> None:
+    """Its hosts, and the size of its requests, which needs no other field to hold."""
+    dialects = {"standard": Dialect(), "own": Dialect(hosts=("own.test",), chunks=ChunkLimits(most=10 * MiB))}
+    own = HostMemory(dialect_of("own.test:5000", dialects=dialects))
+    assert own.rules_for(10 * MiB) == UploadRules(chunk_size=10 * MiB)
+    assert own.rules_for(300 * MiB) == UploadRules(chunked=True, may_put=False, chunk_size=10 * MiB)
+    assert dialect_of("other.test", dialects=dialects) == Dialect()
 
 
 def learned(size: int = GiB, **facts: object) -> HostMemory:

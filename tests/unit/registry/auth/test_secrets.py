@@ -12,11 +12,13 @@ from crossdock.errors import CrossdockError, ProtocolError
 from crossdock.options import Credentials, NetworkOptions, RegistryOptions
 from crossdock.protocol.challenge import parse_challenges
 from crossdock.registry.client import NONE, RegistryClient
+from crossdock.registry.context import Context
 from crossdock.registry.http.refusal import refusal
 from crossdock.url import Url
 
 SECRET = "p@ss/w\u00f6rd+long"
 PLAIN = RegistryOptions(credentials=Credentials("ann", SECRET), plain_http=True)
+ONCE = Context(network=NetworkOptions(retries=0, timeout=5), environ={})
 
 
 @pytest.mark.parametrize(
@@ -67,13 +69,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
 )
 async def test_an_answer_that_is_no_http_is_not_quoted(answer: bytes) -> None:
     async with answering(answer) as host:
-        client = RegistryClient(
-            host,
-            side="source",
-            options=PLAIN,
-            network=NetworkOptions(retries=0, timeout=5),
-            environ={},
-        )
+        client = RegistryClient(host, "source", PLAIN, ONCE)
         try:
             with pytest.raises(CrossdockError) as caught:
                 await client.request("GET", "/v2/?sig=s1gn", scope=NONE)
@@ -87,9 +83,7 @@ async def test_an_answer_that_is_no_http_is_not_quoted(answer: bytes) -> None:
 
 async def test_a_header_that_cannot_be_sent_is_the_servers_fault_and_no_crash() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as host:
-        client = RegistryClient(
-            host, side="target", options=PLAIN, network=NetworkOptions(retries=0, timeout=5), environ={}
-        )
+        client = RegistryClient(host, "target", PLAIN, ONCE)
         try:
             with pytest.raises(ProtocolError, match="cannot be used"):
                 await client.request("PUT", "/v2/", scope=NONE, headers=(("If-Match", "a\nb"),), body=b"")

@@ -14,6 +14,7 @@ from multidict import CIMultiDictProxy
 from crossdock.errors import Side
 from crossdock.options import NetworkOptions, RegistryOptions
 from crossdock.registry.client import RegistryClient, Scope
+from crossdock.registry.context import Context
 from crossdock.registry.http.retry import Clock
 from crossdock.transport.base import Exchange, Headers, ResponseHead
 from crossdock.url import Url
@@ -112,15 +113,13 @@ class ClientUnderTest(RegistryClient):
         **options: Any,
     ) -> None:
         self.retried: list[tuple[str, str]] = []
-        super().__init__(
-            host,
-            side=side,
-            options=RegistryOptions(**options),
+        context = Context(
             network=network or NetworkOptions(timeout=10, retries=3),
             environ=environ or {},
-            on_retry=lambda operation, reason: self.retried.append((operation, reason)),
-            clock=clock,
+            on_retry=lambda side, operation, reason: self.retried.append((operation, reason)),
+            clock=clock or Clock(),
         )
+        super().__init__(host, side, RegistryOptions(**options), context)
 
     async def fetch(
         self, url: str, *, scope: Scope | None, headers: Headers = ()

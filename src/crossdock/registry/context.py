@@ -1,0 +1,39 @@
+"""What the clients of a session share, whichever registry each speaks to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+
+from crossdock.options import NetworkOptions
+from crossdock.registry.dialects import DIALECTS
+from crossdock.registry.http.retry import Clock
+
+if TYPE_CHECKING:
+    from crossdock.errors import Side
+    from crossdock.options import AddressGuard
+    from crossdock.registry.dialects import Dialect
+    from crossdock.transport.base import ServedAt
+
+
+class Context(Struct, kw_only=True, eq=False):
+    """Shared by the clients of a session.
+
+    `environ` stands for the process's environment. Connections go where `served_at` says, and `guard` is
+    called before each. `on_retry` is called with side, operation and reason of retries that no request's own
+    listener hears of, such as a token's; `on_warning` for places of logins that cannot be used.
+    """
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    environ: Mapping[str, str]
+    served_at: ServedAt | None = None
+    guard: AddressGuard | None = None
+    user_agent: str = "crossdock"
+    on_retry: Callable[[Side, str, str], None] | None = None
+    on_warning: Callable[[str], None] = lambda message: None
+    clock: Clock = field(default_factory=Clock)
+    dialects: Mapping[str, Dialect] = field(default_factory=lambda: DIALECTS)
+    unnamed: dict[Side, set[str]] = field(default_factory=lambda: {"source": set(), "target": set()})
+    """Keys of the registries whose options name no login. The variables of a side can mean one registry."""
