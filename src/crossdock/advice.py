@@ -82,6 +82,10 @@ LIBRARY: Mapping[str, str] = {
     "omit-untagged": (
         "leave untagged= out: only registries with Azure's API (/acr/v1) list manifests without a tag"
     ),
+    "omit-times": (
+        "leave out pushed_after, min_age and sort by push time: only registries whose lists have push times"
+        " (Azure, Harbor, Quay, ECR, Google) can answer them"
+    ),
     # -- imports
     "give-password": "give the password, too",
     "omit-credentials": "name the source by its login server to use credentials, or leave them out",

@@ -10,7 +10,8 @@ from crossdock.mirroring.choice import TagChoice
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming
-from crossdock.oci.reference import LayoutReference
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import LayoutReference, Reference
 
 Existing = Literal["overwrite", "report", "refuse"]
 """What is done with a tag that means something else at the target."""
@@ -53,3 +54,19 @@ class Entry(Struct, frozen=True, kw_only=True):
     existing: Existing = "overwrite"
     deletes: Deletes = Deletes()
     place: str = ""
+
+    def target_name(self, name: str) -> str:
+        """The name below a target's prefix of the source's repository `name`; empty for a layout."""
+        return "" if isinstance(self.source, LayoutReference) else self.naming.target_name(name)
+
+    def target_reference(
+        self, target: Namespace, name: str, tag: str | None = None, digest: Digest | None = None
+    ) -> Reference:
+        """Content of the source's repository `name` (below the prefix) as it is called at `target`.
+
+        Raises `InvalidInput` for a name that is not valid there.
+        """
+        below = self.target_name(name)
+        if below or target.prefix == "":
+            return target.reference(below, tag, digest)
+        return Reference(target.registry, target.prefix, tag, digest)
