@@ -124,7 +124,7 @@ def test_only_the_ping_demands_a_login(
     assert pair.arrived()
     wrong = crossdock(*pair.words, pair.flag, stdin="u:wrong\n")
     assert wrong.code == AUTH
-    assert "was asked as user 'u'" in wrong.error
+    assert "was sent as user 'u'" in wrong.error
 
 
 @pytest.mark.parametrize("challenge", ["basic", "bearer"])

@@ -1,1 +1,1 @@
-"""Credentials, tokens and what they make of a challenge: the ``Authorization`` of each request."""
+"""Credentials, tokens and challenges: the ``Authorization`` header of each request."""

@@ -1,17 +1,19 @@
-"""What to put in ``Authorization``, per scope.
+"""The ``Authorization`` header of a request, per scope.
 
-Where there are credentials, ``GET /v2/`` is asked first, since a registry may show less to strangers and
-never answer 401: zot sends its challenge with a 200, GitHub's docker registry answers 404 to content. Without
-them nothing is sent before the registry demands it. The first 401 (or, when that has no challenge, the one of
-``GET /v2/``) says how: Basic with the credentials, or a bearer token per scope. Tokens are cached until
-shortly before they expire, and tasks that need the same one wait for one request.
+With credentials, the client sends ``GET /v2/`` first, because a registry may show less to anonymous clients
+without ever responding 401: zot sends its challenge with a 200, GitHub's docker registry responds 404 to
+content. Without credentials, no ``Authorization`` is sent until the registry demands it. The first challenge
+(that of the 401, or else that of ``GET /v2/``) decides between Basic with the credentials and a bearer token
+per scope. Tokens are cached until shortly before they expire, and tasks that need the same token share one
+request.
 
-After a 401, or what means the same, the client asks `Authenticator.improve` whether the same request may fare
-better. It may, once, in four cases: nothing was sent yet, another task has a newer token already, the token
-was older than this request and is replaced now, or a credential helper gives something else by now. A token
-that was made for this very request and is refused is the registry's last word, unless its new challenge names
-a scope that was not asked for (a mirror that keeps its repositories under another name), or unless it was
-never taken yet and is only seconds old: another instance, whose clock is behind, may take it in a moment.
+After a 401, or an equivalent status, `Authenticator.improve` tells whether to send the request again. That is
+worthwhile once, in four cases: no header was sent yet, another task already has a newer token, the token was
+older than this request and is replaced now, or a credential helper now returns other credentials. When a
+token that was issued for this very request is refused, the refusal is final, with two exceptions: the new
+challenge names a scope that was not requested (a mirror that keeps its repositories under another name), or
+the token has never been accepted and is only seconds old, so that an instance whose clock is behind may
+accept it soon.
 """
 
 from __future__ import annotations
@@ -52,22 +54,23 @@ from crossdock.registry.http.retry import Clock
 from crossdock.url import Url
 
 _SPOKEN = ("bearer", "basic")  # in order of preference
-_REFUSED_ACTIONS = frozenset({"delete", "*"})  # never asked for to copy; Quay then gives no token at all (A1)
+_REFUSED_ACTIONS = frozenset({"delete", "*"})  # a copy needs none; Quay refuses the whole token (A1)
 
 EXPIRY_MARGIN_S = 5.0
-"""A token this close to its end is replaced; at most a tenth of its life, so that short ones get used."""
+"""A token is replaced this long before it expires; at most a tenth of its lifetime."""
 CHECK_S = 60.0
-"""For so long the answer to ``GET /v2/`` with a login or token is believed."""
+"""How long the response to ``GET /v2/`` with a login or token is trusted."""
 YOUNG_S = 10.0
-"""For so long a token that no instance took yet may not be valid yet; clocks of a cluster differ by less."""
+"""A token younger than this may not be valid yet on every instance; clocks of a cluster differ by less."""
 SETTLES_S = 2.0
-"""After so long a young token that is still refused is replaced, once: it may have been withdrawn."""
+"""A young token that is still refused after this long is replaced once: it may have been revoked."""
 LONG_REQUEST_S = 60.0
-"""What must be left of a token that starts an upload; at most half of its life (U14)."""
+"""Remaining lifetime that a token needs to start an upload; at most half of the whole (U14)."""
 
 
 class Scope(Struct, frozen=True, cache_hash=True):
-    """What a request needs rights for. ``entries`` are scopes of the token docs: ``type:name:actions``."""
+    """The rights that a request needs. ``entries`` are scopes in the token service's form,
+    ``type:name:actions``."""
 
     entries: tuple[str, ...] = ()
     repository: str = ""  # whose credentials count; empty: the registry's
@@ -92,7 +95,7 @@ class Scope(Struct, frozen=True, cache_hash=True):
 
     @classmethod
     def metadata(cls, repository: str) -> Scope:
-        """Read what an Azure registry knows of a repository's manifests and tags."""
+        """Read an Azure registry's metadata of a repository's manifests and tags."""
         return cls((f"repository:{repository}:metadata_read",), repository)
 
     @classmethod
@@ -106,22 +109,22 @@ NONE = Scope()
 
 
 class Judgement(Struct, frozen=True):
-    """What a 401 means, where more is known of it than its status."""
+    """The meaning of a 401, where more than its status is known."""
 
     kind: type[RegistryError] = Unauthorized
     advice: Advice | None = None
-    may_pass: bool = False  # the same request may fare better in a moment
+    may_pass: bool = False  # the same request may succeed in a moment
 
 
 class _Ready(Struct, frozen=True):
-    """A header that may be sent until `until` on the monotonic clock."""
+    """A header that may be sent before `until` (monotonic clock)."""
 
     header: str | None
     until: float
 
 
 class Authenticator:
-    """The way into one registry: its challenge, its tokens and who we are there."""
+    """Authenticates with one registry: its challenge, its tokens and our credentials."""
 
     def __init__(
         self,
@@ -133,9 +136,9 @@ class Authenticator:
         clock: Clock,
         entry: InventoryEntry | None = None,
     ) -> None:
-        """`asker` sends what must be known first; its origin is known by the time something is needed.
+        """`asker` sends the requests for challenges and tokens; its origin is known before the first one.
 
-        `entry` of the inventory gave the login.
+        `entry` is the inventory entry that the login comes from.
         """
         self._host = registry_key(host)  # as docker login knows it
         self._side = side
@@ -144,15 +147,15 @@ class Authenticator:
         self._asker = asker
         self._exchange = TokenExchange(asker, clock)
         self._clock = clock
-        self._checked: dict[str, tuple[bool, float]] = {}  # the last one: whether it was refused, and when
+        self._checked: dict[str, tuple[bool, float]] = {}  # only the last: whether it was refused, and when
         self._challenge: Challenge | None = None
         self._was_let_in = False
         self._was_asked = False  # `ping`
-        self._strangers: set[str] = set()  # repositories without credentials: not looked for at each request
+        self._strangers: set[str] = set()  # repositories without credentials, searched only once
         self._tokens: dict[Scope, Token] = {}
         self._taken: dict[Scope, str] = {}  # the last header that got a response other than 401
         self._ready: dict[Scope, _Ready] = {}
-        self._replaced: set[Scope] = set()  # whose token was never taken, and was replaced for that
+        self._replaced: set[Scope] = set()  # replaced because their token was never accepted
         self._wider: dict[Scope, tuple[str, ...]] = {}
         self._flights: SingleFlight[Token] = SingleFlight()
         self._pings: SingleFlight[None] = SingleFlight()
@@ -160,11 +163,11 @@ class Authenticator:
 
     @property
     def has_shown_credentials(self) -> bool:
-        """The registry has demanded credentials, and there are some to show."""
+        """The registry has demanded credentials, and some are known."""
         return self._challenge is not None and any(True for _ in self._store.all_known())
 
     def ready(self, scope: Scope) -> str | None:
-        """As `authorization`, where nothing has to be waited for; empty: await that one."""
+        """As `authorization`, but without waiting; an empty string: await `authorization`."""
         ready = self._ready.get(scope)
         if ready is not None:
             return ready.header if self._clock.monotonic() < ready.until else ""
@@ -172,10 +175,10 @@ class Authenticator:
         return None if self._challenge is None and is_open else ""
 
     async def authorization(self, scope: Scope, *, for_long: bool = False) -> str | None:
-        """The header's value for a request that starts now; None: nothing is demanded, or nothing is known.
+        """The header's value for a request that starts now; None: not demanded, or no credentials.
 
-        `for_long`: the request will take long and cannot be repeated cheaply. Raises what the token service
-        and the credential files raise.
+        `for_long`: the request takes long and is expensive to repeat. Raises the errors of `fetch_token` and
+        `CredentialStore.find`.
         """
         if self._challenge is None and not self._was_asked:
             is_unsure = for_long and not self._was_let_in
@@ -199,9 +202,9 @@ class Authenticator:
         return header
 
     async def improve(self, scope: Scope, sent: str | None, since: float, headers: Sequence[str]) -> bool:
-        """Whether the request that carried `sent` and got a 401 should be sent again, with what is new then.
+        """Whether to repeat the request that carried `sent` and got a 401, with a new header.
 
-        `since`: when the first try of this request began (monotonic). `headers`: its ``WWW-Authenticate``.
+        `since`: when the request was first sent (monotonic). `headers`: the 401's ``WWW-Authenticate``.
         """
         self._ready.clear()
         self._learn(headers)
@@ -213,11 +216,11 @@ class Authenticator:
             return current is not None
         token = self._tokens.get(scope)
         if token is None or current != f"Bearer {token.value}":
-            # Basic, or a token that was given to us ready-made.
+            # Basic, or a token from the credentials themselves.
             self._ready.clear()
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
         if not widened and (token.minted >= since or self._is_waited_for(scope, token)):
-            why = "az's own login has no right to what was asked for"
+            why = "az's own login has no right to this request"
             if not self._store.withdraw(scope.repository, self._store.known(scope.repository), why):
                 return False
         self._ready.clear()
@@ -225,7 +228,7 @@ class Authenticator:
         return True
 
     async def has_ended(self, sent: str) -> bool:
-        """Whether the registry refuses `sent` at ``GET /v2/``, too. # network"""
+        """Whether the registry refuses `sent` at ``GET /v2/`` too. # network"""
         is_refused, at = self._checked.get(sent, (False, -CHECK_S))
         if self._clock.monotonic() - at < CHECK_S:
             return is_refused
@@ -241,9 +244,9 @@ class Authenticator:
         return await self._checks.run(sent, check)
 
     async def logged_in_as(self) -> Credentials | None:
-        """The login that was accepted, as docker keeps it: a refresh token in place of an access token.
+        """The accepted login in the form that docker stores: a refresh token in place of an access token.
 
-        None: an anonymous one, or an access token that the registry does not exchange.
+        None when it was anonymous, or an access token that the registry does not exchange.
         """
         credentials = await self._store.find("")
         if credentials is None or not credentials.access_token:
@@ -252,16 +255,16 @@ class Authenticator:
         return Credentials(username=NULL_USER, password=refresh) if refresh else None
 
     def was_let_in(self, scope: Scope, sent: str | None) -> None:
-        """The registry answered the request that carried `sent` with a status other than 401."""
+        """The request that carried `sent` got a status other than 401."""
         self._was_let_in = True
         if sent is not None and self._taken.get(scope) is not sent:
             self._taken[scope] = sent
             self._replaced.discard(scope)
 
     def advice(self, status: int, scope: Scope, *, elsewhere: str = "") -> Advice | None:
-        """Advice for a refusal with this status; None when it is not about who asks.
+        """Advice for a refusal with this status; None when credentials have nothing to do with it.
 
-        `elsewhere` is the host that refused, when it is another one, which no credentials were sent to.
+        `elsewhere` is the host that refused, if the request was redirected to one that gets no credentials.
         """
         if status not in (401, 403, 429):
             return None
@@ -272,7 +275,7 @@ class Authenticator:
         if elsewhere:
             return Advice(
                 "name-registry",
-                why=f"{self._host} sent this request to {elsewhere}, and credentials are not sent along",
+                why=f"{self._host} redirected this request to {elsewhere}, and credentials are not forwarded",
                 registry=elsewhere,
             )
         credentials = self._store.known(scope.repository)
@@ -282,23 +285,21 @@ class Authenticator:
         if credentials is None:
             return log_in.replace(why=f"no credentials for {self._host} were found")
         if self._challenge is None:
-            return Advice(
-                "omit-login", f"{self._host} does not ask for a login, so the one that was given was not sent"
-            )
+            return Advice("omit-login", f"{self._host} does not ask for a login, so yours was not sent")
         refusal = self._exchange.refusal(credentials.access_token)
         if refusal is not None or credentials.access_token:
-            why = str(refusal or f"{self._host} was asked with an access token")
+            why = str(refusal or f"the request to {self._host} was sent with an access token")
             return Advice("new-azure-token", why=why, registry=self._host)
-        who = f"user {credentials.username!r}" if credentials.username else "the token"
+        who = f"as user {credentials.username!r}" if credentials.username else "with a token"
         return log_in.replace(
-            kind="check-login", why=f"{self._host} was asked as {who}", **self._entry._asdict()
+            kind="check-login", why=f"the request to {self._host} was sent {who}", **self._entry._asdict()
         )
 
     def judge(self, status: int, scope: Scope, headers: Sequence[str]) -> Judgement | None:
-        """What a 401 to a token of ours means, and what to do; None when nothing more is known of it.
+        """The meaning of a 401 to one of our tokens, with advice; None when only the status is known.
 
-        `headers`: its ``WWW-Authenticate``. A registry says ``insufficient_scope`` (RFC 6750) when the
-        token is good for less; one that a service issued may say so itself, in its ``access``.
+        `headers`: its ``WWW-Authenticate``. A registry responds ``insufficient_scope`` (RFC 6750) when the
+        token grants too little; an issued token may also tell by its ``access`` claim.
         """
         if status != 401:
             return None
@@ -322,7 +323,7 @@ class Authenticator:
         return Judgement(advice=self.advice(401, scope), may_pass=True) if is_young else None
 
     def secrets(self) -> Iterator[str]:
-        """Everything that must never be shown."""
+        """Every value that must not appear in messages."""
         for credentials in self._store.all_known():
             yield from (credentials.password, credentials.identity_token, credentials.registry_token)
             yield credentials.access_token
@@ -335,7 +336,7 @@ class Authenticator:
     async def _has_credentials(self, repository: str) -> bool:
         if repository in self._strangers:
             return False
-        with suppress(CredentialsError):  # raised again where the registry demands a login
+        with suppress(CredentialsError):  # raised again if the registry demands a login
             if await self._store.find(repository) not in (None, Credentials()):
                 return True
         self._strangers.add(repository)
@@ -351,7 +352,7 @@ class Authenticator:
         await self._pings.run("ping", ask)
 
     async def _get_base(self, headers: Mapping[str, str] | None = None) -> Reply | None:
-        """The response to ``GET /v2/``; None for a refusal: content may be served all the same. # network"""
+        """The response to ``GET /v2/``; None for a refusal, since content may still be served. # network"""
         try:
             return await self._asker.ask("GET", Url.of(self._asker.origin, endpoints.base()), headers)
         except (RegistryError, RetriesExhausted) as error:
@@ -369,15 +370,15 @@ class Authenticator:
                 return
 
     def _is_young(self, scope: Scope, token: Token) -> bool:
-        """A token that was not accepted yet: it may not be valid yet."""
+        """Whether the token is new and has never been accepted: it may not be valid yet."""
         age = self._clock.monotonic() - token.minted
         return age < YOUNG_S and self._taken.get(scope) != f"Bearer {token.value}"
 
     def _is_waited_for(self, scope: Scope, token: Token) -> bool:
-        """A young token that may become valid soon: another one would have to wait again.
+        """Whether to wait until a young token becomes valid, since a new token would have to wait as well.
 
-        One that is still refused after `SETTLES_S` may have been withdrawn before it was used, so it is
-        replaced, once.
+        A token that is still refused after `SETTLES_S` may have been revoked before its first use, so it is
+        replaced once.
         """
         if not self._is_young(scope, token):
             return False
@@ -387,7 +388,7 @@ class Authenticator:
         return False
 
     def _widen(self, scope: Scope) -> bool:
-        """Take over scopes that the challenge names and we do not cover. Whether there were new ones."""
+        """Add the challenge's scopes that ours do not cover. Returns whether any were added."""
         if self._challenge is None or not scope.entries:
             return False
         asked = scope.entries + self._wider.get(scope, ())
@@ -441,9 +442,10 @@ class Authenticator:
         return await fetch_token(self._asker, service, scopes, credentials, self._clock)
 
     def _refuse_unexchanged(self, token: Token, credentials: Credentials | None) -> None:
-        """Raise when a token of az's own login was not exchanged and would go to the registry as it is.
+        """Raise if the access token of az's own login was not exchanged and would be sent to the registry
+        itself.
 
-        A token that a person gives may be the registry's own; az's is one of Entra ID for certain.
+        A token that the user supplies may be the registry's; az's is certainly one of Entra ID.
         """
         if credentials is None or not self._store.is_of_az(credentials):
             return
@@ -454,7 +456,7 @@ class Authenticator:
     async def _mint_anonymously(
         self, scopes: tuple[str, ...], challenge: Challenge, refusal: RegistryError
     ) -> Token:
-        """A token for anybody, where az's login is refused; without one, `refusal` is the answer."""
+        """An anonymous token after az's login was refused; raises `refusal` if the service issues none."""
         try:
             return await self._issue(challenge, scopes, None)
         except (Unauthorized, Denied):
@@ -480,7 +482,7 @@ def _has_realm(challenge: Challenge) -> bool:
 
 
 def _without_refused(entry: str) -> str:
-    """The scope entry without actions that a copy never needs; empty when none is left."""
+    """The scope entry without the actions that a copy never needs; empty if none are left."""
     resource, _, actions = entry.rpartition(":")
     kept = [action for action in actions.split(",") if action and action not in _REFUSED_ACTIONS]
     return f"{resource}:{','.join(kept)}" if resource and kept else ""

@@ -1,8 +1,8 @@
 """Access tokens of Entra ID: az's own login, and the package ``azure-identity`` for other identities.
 
-az is a program, and is run. The package is an extra, ``crossdock[azure]``, for managed identities and service
-principals; it loads some hundred modules, so it is imported when it is asked, and reads its own variables of
-the process's environment (``IDENTITY_ENDPOINT``, ``AZURE_CLIENT_ID`` …).
+az is run as a child process. The package is an extra, ``crossdock[azure]``, for managed identities and
+service principals. It loads some hundred modules, so it is imported only when used, and it reads its
+configuration from the process's environment (``IDENTITY_ENDPOINT``, ``AZURE_CLIENT_ID`` …).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _LOG_IN = Advice("az-login")
 async def ask_azure(helper: str, environ: Mapping[str, str], *, timeout: float = TIMEOUT_S) -> str:
     """An access token for Azure registries, by ``azure-cli`` or ``azure-identity``. # network, processes
 
-    Raises `CredentialsError` when az or the package is missing, nobody is logged in, or it takes too long.
-    What they say is not shown: it may quote answers.
+    Raises `CredentialsError` if az or the package is missing, has no login, or takes too long. Their output
+    is not shown, since it may quote responses.
     """
     if helper == AZURE_CLI:
         return await _ask_az(environ, timeout)
@@ -41,7 +41,7 @@ async def ask_azure(helper: str, environ: Mapping[str, str], *, timeout: float =
 async def _ask_az(environ: Mapping[str, str], timeout: float) -> str:
     program = shutil.which("az", path=environ.get("PATH", os.defpath))
     if program is None:
-        raise CredentialsError("az, whose login could be used, is not on PATH", advice=_LOG_IN)
+        raise CredentialsError("az is not on PATH, so its login cannot be used", advice=_LOG_IN)
     quiet = {**environ, "AZURE_CORE_NO_COLOR": "true", "AZURE_CORE_ONLY_SHOW_ERRORS": "true"}
     status, output = await run_bounded((program, *_AZ), environ=quiet, timeout=timeout, called="az")
     if status != 0:
@@ -54,7 +54,7 @@ async def _ask_az(environ: Mapping[str, str], timeout: float) -> str:
         answer = None
     token = answer.get("accessToken") if isinstance(answer, dict) else None
     if not isinstance(token, str) or not token:
-        raise CredentialsError("az did not answer with an access token", advice=_LOG_IN)
+        raise CredentialsError("az printed no access token", advice=_LOG_IN)
     return token
 
 
@@ -67,7 +67,8 @@ async def _ask_package(helper: str, timeout: float) -> str:
             f"{helper} needs the package azure-identity",
             advice=Advice("install", "pip install 'crossdock[azure]'"),
         ) from None
-    logging.getLogger("azure").setLevel(logging.CRITICAL)  # it warns of every way in that is not there
+    # it warns about every credential source that is missing
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
     try:
         async with asyncio.timeout(timeout), aio.DefaultAzureCredential() as credential:
             token: str = (await credential.get_token(AUDIENCE)).token

@@ -1,24 +1,24 @@
-"""Who we are at a registry: the first of these places that knows the host.
+"""Finds the credentials for a registry: the first of these places that has some for the host.
 
-1. The caller's own (`RegistryOptions.credentials`, then its ``helper``; the command's flags, the inventory).
+1. The caller's (`RegistryOptions.credentials`, then its ``helper``; the command's flags, the inventory).
 2. ``CROSSDOCK_SOURCE_USERNAME`` and ``_PASSWORD``, or ``CROSSDOCK_SOURCE_IDENTITY_TOKEN`` or
    ``_ACCESS_TOKEN`` (of Entra ID, for Azure registries); else the helper ``_CREDENTIAL_HELPER``; ``_TARGET_``
    for the other side (`variables` says which registries see them).
-3. The file of `RegistryOptions.authfile`, which is read before 2 and instead of all below.
-4. Named by the person: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_AUTH_CONFIG``, which holds
+3. `RegistryOptions.authfile`, which is read before 2 and replaces all places below.
+4. Named by the user: ``$REGISTRY_AUTH_FILE`` (podman, skopeo), then ``$DOCKER_AUTH_CONFIG``, which holds
    the text of a ``config.json`` (docker reads it before the file, GitLab's runners set it), then
    ``$DOCKER_CONFIG/config.json``.
 5. Files in their usual places, in skopeo's order: ``$XDG_RUNTIME_DIR/containers/auth.json``
    (``/run/containers/UID/auth.json`` when unset), ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config``
-   when unset), ``~/.docker/config.json``, and ``~/.dockercfg``, which is nothing but ``auths``.
-   ``REGISTRY_AUTH_FILE`` stands in for the first two, ``DOCKER_CONFIG`` for the last two.
+   when unset), ``~/.docker/config.json``, and ``~/.dockercfg``, whose document is the ``auths`` object
+   itself. ``REGISTRY_AUTH_FILE`` replaces the first two, ``DOCKER_CONFIG`` the last two.
 
-Within one file, as docker does: the host's helper (``credHelpers``, else ``credsStore``) before ``auths``
-(`files`). A public image needs no login, so a place that cannot be used (a named file that is missing, a
-folder in place of a file, a helper that is not installed or fails) is passed over and noted in
-`CredentialStore.troubles`. An entry for this very host that cannot be read is an error.
+Within one file, docker's order applies: the host's helper (``credHelpers``, else ``credsStore``) before
+``auths`` (`files`). A public image needs no login, so an unusable place (a named file that is missing, a
+folder in place of a file, a helper that is not installed or fails) is skipped and noted in
+`CredentialStore.troubles`. An unreadable entry for this very host is an error.
 
-Nothing here shows a credential in an error.
+No error shows a credential.
 """
 
 from __future__ import annotations
@@ -55,25 +55,25 @@ __all__ = ["AZURE_HELPERS", "CredentialFile", "CredentialStore", "credential_fil
 
 
 class CredentialFile(Struct, frozen=True):
-    """Where to look. ``named_by``: the person named this file, so its absence is worth a word."""
+    """A file to search. ``named_by``: the user named it, so a missing file is reported."""
 
     path: Path
     named_by: str = ""
-    text: str = ""  # the document itself, of a variable that holds it
+    text: str = ""  # the document, if the variable holds it instead of a path
 
     def __repr__(self) -> str:
         return f"<CredentialFile {self.name}>"
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return self.named_by if self.text else f"credential file {self.path}"
 
     def read(self) -> Config | None:
-        """The document; None: there is none, and the file was not named explicitly.
+        """The document; None if the file is missing and was not named by the user.
 
-        Raises `Unreadable` when there is nothing to be read where something should be, `CredentialsError`
-        when a file says nonsense.
+        Raises `Unreadable` if a named file is missing or a file cannot be read, `CredentialsError` if it is
+        malformed.
         """
         if self.text:
             try:
@@ -89,10 +89,10 @@ class CredentialFile(Struct, frozen=True):
 
 
 def credential_files(environ: Mapping[str, str], authfile: Path | None = None) -> tuple[CredentialFile, ...]:
-    """The files to look into, in order. `authfile` is the only one, when it is given.
+    """The files to search, in order; only `authfile` if given.
 
-    A leading ``~/`` is the home. Without ``HOME`` the environment is not a user's (`user_environ`), and only
-    the files that it names are read.
+    A leading ``~/`` is the home folder. Without ``HOME`` the environment is not a user's (`user_environ`),
+    and only the files that it names are read.
     """
     if authfile is not None:
         return (CredentialFile(authfile, "authfile"),)
@@ -118,27 +118,27 @@ def credential_files(environ: Mapping[str, str], authfile: Path | None = None) -
 
 
 def user_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The process's environment, with ``HOME`` from the password database when it is unset, as in a shell
-    started by ``env -i`` or by a service manager."""
+    """The process's environment, with ``HOME`` from the password database if it is unset, as it is below
+    ``env -i`` or a service manager."""
     if environ.get("HOME"):
         return environ
     import pwd
 
     try:
         return {**environ, "HOME": pwd.getpwuid(os.getuid()).pw_dir}
-    except KeyError:  # a container may run as a user that it does not know
+    except KeyError:  # a container may run as a user that is not in its password database
         return environ
 
 
 def as_token(given: Credentials) -> Credentials:
-    """A password that the caller gives without a user name is an access token, as az takes it."""
+    """A password without a user name is an access token, as for az."""
     if not given.password or given.username:
         return given
     return replace(given, password="", access_token=given.access_token or given.password)
 
 
 class CredentialStore:
-    """Finds the credentials of one side for one registry; every answer is found once and kept."""
+    """Finds the credentials of one side for one registry. Every result is cached."""
 
     def __init__(
         self,
@@ -154,11 +154,10 @@ class CredentialStore:
         own_only: bool = False,
         is_sole: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`host` with its port, as in references; `helper` is run first, and az as `az_login` says.
+        """`host` is given with its port, as in references. `helper` is run first; `az_login` says when az is.
 
-        `on_trouble` is called once for each place that could not be used. `own_only`: only `given` and
-        `helper` count. `is_sole` tells whether the host is the only one of its side that the
-        side's variables can mean. No I/O.
+        `on_trouble` is called once for each unusable place. `own_only` limits the search to `given` and
+        `helper`. `is_sole` tells whether the side's variables can only mean this host. No I/O.
         """
         self._host = registry_key(host)
         self._given = given
@@ -168,50 +167,50 @@ class CredentialStore:
         self._az_login = az_login
         self._own_only = own_only
         self._is_sole = is_sole
-        self._of_az: Credentials | None = None  # az's own login, found without being asked for
+        self._of_az: Credentials | None = None  # az's own login, used although the user did not choose it
         self._of_file: Credentials | None = None
-        self._files_are_stale = False  # and az has a login of its own
+        self._files_are_stale = False  # and az is logged in
         self._side = side
         self._found: dict[str, Credentials | None] = {}
         self._answers: dict[str, Credentials | None] = {}  # of helpers, by name
         self._files: tuple[CredentialFile, ...] | None = None  # the same for every repository
-        self._configs: dict[int, Config | None] = {}  # what they hold, by place in `_files`
-        self._is_renewable = False  # a helper has answered
+        self._configs: dict[int, Config | None] = {}  # their documents, by position in `_files`
+        self._is_renewable = False  # a helper returned credentials
         self._is_bare: bool | None = None
         self._has_variables = any(name.startswith(f"CROSSDOCK_{side.upper()}_") for name in environ)
-        self._past: list[Credentials] = []  # no longer used, still secret
+        self._past: list[Credentials] = []  # replaced, but still secret
         self._flights: SingleFlight[Credentials | None] = SingleFlight()
         self.troubles: dict[str, Advice | None] = {}
-        """Places that could not be used, and what to do about each."""
+        """Unusable places, each with advice."""
         self.place = ""
-        """Where the last search of the environment and the files found something, in words."""
+        """The place where the last search of environment and files found credentials, for messages."""
         self._on_trouble = on_trouble
 
     @property
     def has_nothing(self) -> bool:
-        """Whether there are no credentials for any repository of this registry, as far as is known."""
+        """Whether it is already known that no repository of this registry has credentials."""
         return self._is_bare is True
 
     async def find(self, repository: str) -> Credentials | None:
-        """Credentials for `repository` (empty: for the registry as such); None: go anonymously.
+        """Credentials for `repository` (empty: for the registry itself); None: continue anonymously.
 
-        Raises `CredentialsError` when an entry for this host, or what was named for it, cannot be used.
+        Raises `CredentialsError` if an entry, file or helper for this very host cannot be used.
         """
         if self._is_bare is None:
             self._is_bare = self._finds_nothing()
         if self._is_bare:
             return None
         while repository not in self._found:
-            found = self._found  # `renew` puts another in its place
+            found = self._found  # `renew` may replace it
             found[repository] = await self._flights.run(repository, lambda: self._search(repository))
         return self._found[repository]
 
     async def renew(self, repository: str, refused: Credentials | None) -> bool:
-        """Run helpers again for credentials that are `refused` now. Returns whether there are other ones.
+        """Run helpers again after `refused` was refused. Returns whether they gave other credentials.
 
-        Credentials of cloud helpers live for an hour to half a day; a run of many copies may take longer.
-        Tasks whose requests were refused together share one renewal, and later ones find its result.
-        Raises as `find` does.
+        Credentials from cloud helpers expire after an hour to half a day, and a run of many copies may take
+        longer. Tasks whose requests were refused together share one renewal, and later ones find its result.
+        Raises as `find`.
         """
         is_stale = bool(self._az_login) and refused is not None and refused is self._of_file
         if await self.find(repository) == refused and (self._is_renewable or is_stale):
@@ -223,7 +222,7 @@ class CredentialStore:
         answers, self._answers = self._answers, {}
         self._configs.clear()
         new = await self._search(repository)
-        if new is None:  # the helper fails now: it was asked in vain
+        if new is None:  # the helper fails now, so the search was in vain
             self._answers, self._files_are_stale = answers, False
         else:
             self._past += filter(None, self._found.values())
@@ -231,7 +230,7 @@ class CredentialStore:
         return new
 
     def known(self, repository: str) -> Credentials | None:
-        """What `find` found before."""
+        """The result of an earlier `find`."""
         return self._found.get(repository)
 
     def all_known(self) -> Iterator[Credentials]:
@@ -249,7 +248,7 @@ class CredentialStore:
         return found or (await self._search_az() if self._az_login else None)
 
     def _finds_nothing(self) -> bool:
-        """Whether every search would be in vain: most runs have no logins, and touch many repositories."""
+        """Whether no search can succeed: most runs have no logins but touch many repositories."""
         if self._given is not None or self._first_helper:
             return False
         if self._own_only:
@@ -264,7 +263,7 @@ class CredentialStore:
         return self._files
 
     async def _search_around(self, repository: str) -> Credentials | None:
-        """What the environment and the files say."""
+        """Search the environment and the files."""
         if self._authfile is not None:
             found = await self._search_files(repository)
             return found or self._search_held(self._held())
@@ -283,7 +282,7 @@ class CredentialStore:
         return self._of_file
 
     def _search_held(self, held: ForRegistry) -> Credentials | None:
-        """What the side's variables hold themselves."""
+        """Use the credentials that the side's variables hold."""
         if (found := held.credentials) is not None:
             kind = (
                 "USERNAME" if found.password else "IDENTITY_TOKEN" if found.identity_token else "ACCESS_TOKEN"
@@ -292,8 +291,8 @@ class CredentialStore:
         return held.credentials
 
     def _held(self) -> ForRegistry:
-        """What the side's variables hold for the host."""
-        if not self._has_variables:  # asked for every repository, and look-ups are slow
+        """The contents of the side's variables for the host."""
+        if not self._has_variables:  # called for every repository, and look-ups are slow
             return ForRegistry()
         held = side_credentials(
             self._environ, self._side, self._host, is_sole=self._is_sole(), azure_helpers=AZURE_HELPERS
@@ -309,7 +308,7 @@ class CredentialStore:
         return None
 
     async def _search_az(self) -> Credentials | None:
-        """The credentials of az's own login. It was not asked for, so its failure is only a trouble."""
+        """The credentials of az's own login. The user did not choose it, so a failure is only noted."""
         try:
             self._of_az = await self._ask_first(AZURE_CLI, "az login")
         except CredentialsError as error:
@@ -319,14 +318,14 @@ class CredentialStore:
         return self._of_az
 
     def is_of_az(self, found: Credentials) -> bool:
-        """Whether they are az's own login, used without being asked for."""
+        """Whether `found` is az's own login, used although the user did not choose it."""
         return found is self._of_az
 
     def withdraw(self, repository: str, refused: Credentials | None, why: str) -> bool:
-        """Continue anonymously if `refused` are az's own login. Whether they are."""
+        """Continue anonymously if `refused` is az's own login. Returns whether it is."""
         if refused is None or not self.is_of_az(refused):
             return False
-        advice = Advice("az-login", "log in with az login as somebody who has a role there")
+        advice = Advice("az-login", "log in with az login as a user who has a role on this registry")
         self.troubles.setdefault(why, advice)
         self._az_login = ""
         self._past.append(refused)
@@ -347,15 +346,15 @@ class CredentialStore:
                 self.place = f"docker-credential-{helper}"
             return found or in_file
         except CredentialsError as error:
-            self._answers[helper] = None  # for all repositories: its failure may take a minute
+            self._answers[helper] = None  # for all repositories, since a failing run may take a minute
             if (
                 in_file is None
-            ):  # else a helper of another machine (credsStore: desktop) beside a usable entry
+            ):  # else: a helper of another machine (credsStore: desktop) next to a usable entry
                 self._pass_over(error)
             return in_file
 
     def _read(self, place: int, file: CredentialFile) -> Config | None:
-        """The document of the file, which is read once until `renew`."""
+        """The file's document; read once, and again after `renew`."""
         if place not in self._configs:
             try:
                 self._configs[place] = file.read()
@@ -370,7 +369,7 @@ class CredentialStore:
             self._on_trouble(f"{error}; continuing without it")
 
     async def _ask_first(self, helper: str, named_by: str) -> Credentials | None:
-        """A helper that was named for this side or registry, and not in a file of docker's."""
+        """Run a helper that was named for this side or registry, not in one of docker's files."""
         if helper not in AZURE_HELPERS:
             return await self._ask(helper, named_by)
         from crossdock.registry.auth.azure import ask_azure
@@ -381,7 +380,7 @@ class CredentialStore:
         return await self._once(helper, ask)
 
     async def _ask(self, helper: str, named_by: str) -> Credentials | None:
-        # few have one; it loads what runs processes
+        # imported here, since few runs use a helper and it loads asyncio's subprocess support
         from crossdock.registry.auth.helpers import ask_helper
 
         server = server_key(self._host)
@@ -392,7 +391,7 @@ class CredentialStore:
     async def _once(
         self, helper: str, ask: Callable[[], Coroutine[Any, Any, Credentials | None]]
     ) -> Credentials | None:
-        """The helper's answer, which is the same for all repositories."""
+        """The helper's result, which is the same for all repositories."""
         if helper not in self._answers:
             answer = await self._flights.run(("helper", helper), ask)
             self._answers[helper] = answer

@@ -1,10 +1,10 @@
 """Access tokens of Entra ID at an Azure registry: exchanged once, then redeemed for each scope.
 
-What a person gives as "a token" need not be one of Entra ID. What a registry does not exchange is tried as
-its own refresh token, then as the password of `NULL_USER`, as ``docker login`` sends it, and in the end goes
-to the registry itself as it is.
+A token that the user supplies need not be one of Entra ID. If the registry does not exchange it, it is tried
+as the registry's refresh token, then as the password of `NULL_USER`, as ``docker login`` sends it, and
+finally as a bearer token for the registry itself.
 
-An access token opens more than registries, so it goes to no host but the registry's own.
+An access token is valid for more than registries, so it is sent to the registry's host only.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from crossdock.url import Url
 
 
 class TokenExchange:
-    """The access tokens that are used at one registry, and what they were exchanged for."""
+    """The access tokens used at one registry, and the refresh tokens they were exchanged for."""
 
     def __init__(self, asker: Asker, clock: Clock) -> None:
         self._asker = asker
         self._clock = clock
-        self._refresh: dict[str, str] = {}  # by access token; that one itself where nothing is exchanged
+        self._refresh: dict[str, str] = {}  # by access token; maps to itself if not exchanged
         self._refusals: dict[str, RegistryError] = {}  # of exchanges, by access token
         self._taken: set[str] = set()  # access tokens that turned out to be refresh tokens
         self._flights: SingleFlight[str] = SingleFlight()
@@ -53,7 +53,7 @@ class TokenExchange:
     async def fetch(self, service: TokenService, scopes: tuple[str, ...], access_token: str) -> Token:
         """A new token for `scopes`. # network
 
-        Raises `TokenExpired`, `WrongScope`, `Unauthorized` and `Denied` when the registry refuses,
+        Raises `TokenExpired`, `WrongScope`, `Unauthorized` or `Denied` if the registry refuses,
         `RedirectRefused` for a realm on another host, and as `tokens.fetch_token` does.
         """
         self._check(service.realm)
@@ -64,7 +64,8 @@ class TokenExchange:
         known = self._refresh.get(access_token)
         refresh = known or await self._exchange_once(service, who)
         reply = await self._redeem(service, scopes, refresh)
-        if reply.status in REFUSED_FORM and known not in (None, access_token):  # it lives for some hours
+        # a refresh token lives for hours
+        if reply.status in REFUSED_FORM and known not in (None, access_token):
             refresh = await self._exchange_once(service, who)
             if refresh == access_token:
                 raise self._refusals[access_token]
@@ -86,16 +87,16 @@ class TokenExchange:
         return Token(access_token, minted, minted + DEFAULT_LIFETIME_S)
 
     def refusal(self, access_token: str) -> RegistryError | None:
-        """Why it was not exchanged, unless it was taken in another way."""
+        """Why the token was not exchanged, unless it was accepted in another form."""
         return None if access_token in self._taken else self._refusals.get(access_token)
 
     def refresh_token(self, access_token: str) -> str:
-        """What it was exchanged for, or itself when it is a refresh token; empty when it is neither."""
+        """The refresh token it was exchanged for, or itself if it is one; else empty."""
         known = self._refresh.get(access_token, "")
         return known if known != access_token or access_token in self._taken else ""
 
     def secrets(self) -> Iterator[str]:
-        """What was got by exchange."""
+        """The refresh tokens."""
         return iter(self._refresh.values())
 
     def _check(self, realm: Url) -> None:
@@ -103,10 +104,10 @@ class TokenExchange:
         is_near = (self._asker.is_inside or is_loopback(own)) and is_loopback(host)
         if host != own and not is_near and not (is_azure_host(host) and is_azure_host(own)):
             raise RedirectRefused(
-                f"{own} names a token service elsewhere, {realm.origin}: no access token is sent there",
+                f"{own} names a token service on another host, {realm.origin}: no access token is sent there",
                 advice=Advice(
                     "use-password",
-                    "access tokens are for Azure registries; log in to others with user and password",
+                    "access tokens are for Azure registries only; log in to others with user and password",
                 ),
             )
 
@@ -132,13 +133,13 @@ class TokenExchange:
         return await self._asker.ask("POST", service.realm, FORM_HEADERS, body)
 
     def _without_right(self, reply: Reply, scopes: tuple[str, ...], refresh_token: str) -> RegistryError:
-        """The registry took the access token and has nothing to give for it."""
+        """The error for an access token that was exchanged but grants none of `scopes`."""
         error = refused(reply, "POST", Credentials(identity_token=refresh_token), now=self._clock.wall())
         if reply.status not in REFUSED_FORM:
             return error
         return WrongScope(
-            f"the registry took the access token, but gives no rights for {' '.join(scopes) or 'anything'}: "
-            f"{error}",
+            "the registry accepted the access token but grants no rights for"
+            f" {' '.join(scopes) or 'anything'}: {error}",
             advice=Advice(
                 "give-rights", "give its owner a role on this registry or repository, or use another token"
             ),

@@ -1,11 +1,11 @@
 """The JSON files in which docker and podman keep logins: ``config.json`` and ``auth.json``.
 
 Keys of ``auths`` are ``host``, ``https://host/v1/`` (docker login's old form) or ``host/namespace`` (podman).
-The longest namespace that fits wins; among the keys of a whole host, the one that is exactly ``host`` does,
-as in containers/image: docker and podman may have written one each. Docker Hub is
+The longest matching namespace wins; among the keys for a whole host the one that is exactly ``host``, as in
+containers/image, since docker and podman may have written one each. Docker Hub is
 ``https://index.docker.io/v1/`` for docker and ``docker.io`` for podman.
 
-Nothing here shows a credential in an error.
+No error shows a credential.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from crossdock.options import Credentials
 from crossdock.transport.reason import os_reason
 
 MAX_FILE = 8 << 20  # bytes; a config with a thousand logins is under 1 MiB
-LOCK_S = 10.0  # another login holds the lock while it writes one small file
+LOCK_S = 10.0  # a login holds the lock only while it writes one small file
 
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
@@ -39,11 +39,11 @@ _REPAIR = Advice("repair-authfile")
 
 
 class Unreadable(CredentialsError):
-    """A place of logins has nothing to be read: there is no file, or no right to it."""
+    """A credential file is missing or may not be read."""
 
 
 def server_key(host: str) -> str:
-    """The key under which docker stores a login of `host`, also in credential helpers."""
+    """The key under which docker stores a login for `host`, in files and in credential helpers."""
     key = registry_key(host)
     return DOCKER_HUB_KEY if key == DOCKER_HUB else key
 
@@ -52,7 +52,7 @@ def server_key(host: str) -> str:
 
 
 def read_config(path: Path) -> Config | None:
-    """The file's document; None when there is no file. Raises `Unreadable`, `CredentialsError`."""
+    """The file's document; None if there is no file. Raises `Unreadable`, `CredentialsError`."""
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE + 1)
@@ -68,7 +68,7 @@ def read_config(path: Path) -> Config | None:
 
 
 def parse_config(data: bytes | str, name: str) -> Config:
-    """A document of ``config.json``. Raises `CredentialsError`, which calls it `name`."""
+    """Parse the text of a ``config.json``. Raises `CredentialsError`, whose message calls it `name`."""
     if not data.strip():
         return {}
     try:
@@ -86,7 +86,7 @@ def parse_config(data: bytes | str, name: str) -> Config:
 def find_login(config: Config, host: str, repository: str, name: str) -> Credentials | None:
     """The login in ``auths`` for ``host/repository``, `host` by `registry_key`. Raises `CredentialsError`.
 
-    Entries without content are passed over: docker login leaves them behind when a helper keeps the secret.
+    Empty entries are skipped: docker login leaves them in the file when a helper keeps the secret.
     """
     best: tuple[tuple[int, bool], str, Any] | None = None
     for key, entry in _mapping(config, "auths", name).items():
@@ -102,13 +102,14 @@ def find_login(config: Config, host: str, repository: str, name: str) -> Credent
 
 
 def has_entry(config: Config, host: str) -> bool:
-    """Whether ``auths`` has an entry for the whole of `host` (by `registry_key`), be it empty."""
+    """Whether ``auths`` has an entry, even an empty one, for all of `host` (a `registry_key`)."""
     auths = config.get("auths")
     return isinstance(auths, dict) and any(_key_host(key) == (host, "") for key in auths)
 
 
 def find_helper(config: Config, host: str, name: str) -> str:
-    """The credential helper for `host` (by `registry_key`): its own, else the general one; empty: none."""
+    """The credential helper for `host` (a `registry_key`), else the default one; empty if there is
+    neither."""
     for key, value in _mapping(config, "credHelpers", name).items():
         if _key_host(key)[0] == host and isinstance(value, str):
             return value
@@ -126,7 +127,7 @@ def _mapping(config: Config, member: str, name: str) -> Mapping[str, Any]:
 
 
 def _key_host(key: str) -> tuple[str, str]:
-    """Host (with port) and namespace of a key. A key with a scheme names a host alone, whatever its path."""
+    """Host (with port) and namespace of a key. A key with a scheme names only a host, whatever its path."""
     bare = key.removeprefix("https://").removeprefix("http://")
     host, _, namespace = bare.partition("/")
     if bare != key or namespace.strip("/") in ("v1", "v2"):
@@ -159,7 +160,7 @@ def _decode_auth(encoded: str, key: str, name: str) -> tuple[str, str]:
     try:
         # Go's decoder, which docker and podman use, skips line breaks: `base64` wraps at 76 characters.
         text = "".join(encoded.split())
-        padding = "=" * (-len(text) % 4)  # which some scripts strip
+        padding = "=" * (-len(text) % 4)  # some scripts strip it
         decoded = base64.b64decode(text + padding, validate=True).decode()
     except (binascii.Error, ValueError):
         raise CredentialsError(wrong) from None
@@ -178,7 +179,7 @@ def _text(entry: Mapping[str, Any], name: str) -> str:
 
 
 def login_entry(credentials: Credentials) -> dict[str, str]:
-    """The value in ``auths`` that says `credentials`, as docker login writes it."""
+    """The value in ``auths`` for `credentials`, as docker login writes it."""
     auth = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
     entry = {"auth": auth}
     if credentials.identity_token:
@@ -187,11 +188,12 @@ def login_entry(credentials: Credentials) -> dict[str, str]:
 
 
 def put_entry(path: Path, host: str, entry: Mapping[str, str] | None) -> bool:
-    """Set the entry of a whole host in ``auths``, or remove it (None). Whether there was one. Blocks.
+    """Set the entry for a whole host in ``auths``, or remove it (None). Returns whether there was one.
+    Blocks.
 
-    Other members of the file stay as they are. The file is replaced in one step, can be read by its owner
-    alone, and is made if it is missing and there is something to write. Other spellings of the host's key go,
-    so that no older login is found in place of this one. Raises `CredentialsError`.
+    Other members of the file are kept. The file is replaced atomically, is readable by its owner only, and is
+    created if needed. Other spellings of the host's key are removed, so that no older login is found instead
+    of this one. Raises `CredentialsError`.
     """
     place = Path(os.path.realpath(path))  # a link to the file stays a link
     try:
@@ -220,7 +222,7 @@ def put_entry(path: Path, host: str, entry: Mapping[str, str] | None) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold off other logins of crossdock in this folder: of two at once one would be lost."""
+    """Exclude other crossdock logins in this folder: one of two concurrent ones would be lost."""
     import fcntl  # few commands write a login
 
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -247,7 +249,7 @@ def _replace(path: Path, config: Config) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as stream:
-            with contextlib.suppress(OSError):  # root writes a user's file: it stays the user's
+            with contextlib.suppress(OSError):  # a file that root rewrites still belongs to the user
                 owner = path.stat()
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
             stream.write(data)

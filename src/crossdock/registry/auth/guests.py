@@ -1,7 +1,8 @@
 """Anonymous tokens of other registries that a registry redirects to.
 
 A vanity host (cr.l5d.io) redirects every request to a registry (ghcr.io) that demands a bearer token even
-from strangers. Its challenge is met without credentials: those of the vanity host are for that host alone.
+from anonymous clients. The token is fetched without credentials, since those of the vanity host are for that
+host only.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.retry import Clock
 from crossdock.url import Origin, Url
 
-MOST_SCOPES = 8  # of a challenge; one is usual
+MOST_SCOPES = 8  # in one challenge; usually there is one
 
 _REPOSITORY = r"/v2/(.+)/(?:manifests|blobs|tags|referrers)/[^/]+"
 
 
 class Guests:
-    """The tokens that the clients of one registry have elsewhere, by origin and repository."""
+    """Tokens for the registries that one registry redirects to, by origin and repository."""
 
     def __init__(self, asker: Asker, clock: Clock) -> None:
         self._asker = asker
@@ -31,7 +32,7 @@ class Guests:
         self._flights: SingleFlight[None] = SingleFlight()
 
     def authorization(self, url: Url) -> str | None:
-        """The ``Authorization`` for `url`; None: none is known to be demanded there."""
+        """The ``Authorization`` for `url`; None if none is known to be needed."""
         if not self._tokens:
             return None
         token = self._tokens.get(_place_of(url))
@@ -40,7 +41,7 @@ class Guests:
         return f"Bearer {token.value}"
 
     async def improve(self, url: Url, sent: str | None, since: float, headers: Sequence[str]) -> bool:
-        """Whether a request that got a 401 at `url` should be sent again, with a token got now. # network
+        """Whether to repeat a request that got a 401 at `url`, with a new token. # network
 
         `since` and `headers` as in `Authenticator.improve`. Raises as `fetch_token` does.
         """

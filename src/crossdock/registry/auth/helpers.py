@@ -1,9 +1,9 @@
 """Docker's credential helper protocol: ``docker-credential-NAME get``, the server's address on stdin.
 
-The answer is ``{"ServerURL", "Username", "Secret"}``; the user name ``<token>`` says that the secret is an
-identity token. "credentials not found in native keychain" with a failing exit code means that there are
-none. ``store`` takes such an object on stdin, ``erase`` the address. A helper is another's program: its time
-and its output are bounded. Why it could not store or erase is shown; what it answers to ``get`` never is.
+It prints ``{"ServerURL", "Username", "Secret"}``; the user name ``<token>`` marks the secret as an identity
+token. "credentials not found in native keychain" with a failing exit code means that it has none. ``store``
+takes such an object on stdin, ``erase`` the address. A helper is a foreign program, so its time and its
+output are bounded. The reason of a failed ``store`` or ``erase`` is shown; the output of ``get`` never is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from crossdock.transport.reason import os_reason
 TIMEOUT_S = (
     60.0  # cloud helpers log in over the network, desktop ones may ask the person to unlock a keychain
 )
-MAX_QUESTION = 60_000  # bytes; what a pipe holds before anybody reads it is 64 KiB
+MAX_QUESTION = 60_000  # bytes; an unread pipe holds 64 KiB
 MAX_OUTPUT = 1 << 20  # bytes; secrets can be JSON keys of 4,000 characters, not more
 
 MAX_REASON = 300  # characters; one or two sentences
@@ -44,9 +44,10 @@ _TOKEN_USER = "<token>"  # noqa: S105 - the protocol's word
 async def ask_helper(
     name: str, server: str, *, environ: Mapping[str, str], named_by: Path | str, timeout: float = TIMEOUT_S
 ) -> Credentials | None:
-    """What the helper knows about `server`; None: nothing. `named_by` is the file (or who) that named it.
+    """The helper's login for `server`, or None. `named_by` is the file, variable or flag that names the
+    helper.
 
-    Raises `CredentialsError` when the helper is missing, fails, is too slow or answers nonsense.
+    Raises `CredentialsError` if the helper is missing, fails, is too slow or prints no valid object.
     """
     status, output = await _run(name, "get", server, environ, named_by, timeout)
     if status != 0:
@@ -69,7 +70,7 @@ async def store_in_helper(
     named_by: Path | str,
     timeout: float = TIMEOUT_S,
 ) -> None:
-    """Let the helper keep `credentials` for `server`. Raises as `ask_helper` does."""
+    """Store `credentials` for `server` in the helper. Raises as `ask_helper`."""
     secret = credentials.identity_token or credentials.password
     username = _TOKEN_USER if credentials.identity_token else credentials.username
     said = json.dumps({"ServerURL": server, "Username": username, "Secret": secret})
@@ -88,9 +89,9 @@ async def store_in_helper(
 async def erase_in_helper(
     name: str, server: str, *, environ: Mapping[str, str], named_by: Path | str, timeout: float = TIMEOUT_S
 ) -> bool:
-    """Let the helper forget what it knows about `server`. Whether there was anything, and it is gone.
+    """Erase the helper's login for `server`. Returns whether there was one that is now gone.
 
-    The helpers of some clouds accept ``erase`` and do nothing. Raises as `ask_helper` does.
+    Some cloud helpers accept ``erase`` and do nothing. Raises as `ask_helper`.
     """
     found = await ask_helper(name, server, environ=environ, named_by=named_by, timeout=timeout)
     if found is None:
@@ -109,15 +110,15 @@ async def erase_in_helper(
         )
     try:
         return await ask_helper(name, server, environ=environ, named_by=named_by, timeout=timeout) is None
-    except CredentialsError:  # it has a way of its own to say that there is nothing
+    except CredentialsError:  # it reports "no login" in an unknown way
         return True
 
 
 def _reason(output: bytes, found: Credentials) -> str:
-    """What a helper said when it failed, to follow the exit code: on one line, and without the secret."""
+    """The failed helper's output on one line and without the secret, to follow the exit code."""
     text = output.decode(errors="replace")
     for spelling in map(re.escape, _spellings(found)):
-        # A secret of three letters is one only where it stands alone.
+        # A secret of three letters or fewer is only masked where it stands alone.
         text = re.sub(spelling if len(spelling) > 3 else rf"(?<!\w){spelling}(?!\w)", HIDDEN, text)
     text = "".join(each if each.isprintable() else " " for each in redact_text(text[: 4 * MAX_REASON]))
     text = " ".join(text.split())
@@ -127,7 +128,7 @@ def _reason(output: bytes, found: Credentials) -> str:
 
 
 def _spellings(credentials: Credentials) -> list[str]:
-    """The ways to write the secret: itself, in JSON, in a URL, in a header; the longest first."""
+    """The encodings of the secret (plain, JSON, URL, header), the longest first."""
     secret = credentials.identity_token or credentials.password
     if not secret:
         return []
@@ -175,11 +176,10 @@ async def run_bounded(
     question: bytes = b"",
     with_stderr: bool = False,
 ) -> tuple[int, bytes]:
-    """Exit code and output of another's program, with `question` on stdin; what it says is bounded.
+    """Exit code and bounded output of a foreign program that gets `question` on stdin. # process
 
-    The output is that of stdout, `with_stderr` of both.
-
-    Raises `CredentialsError`, which calls it `called`, when it cannot be run or takes too long. # process
+    The output is that of stdout; `with_stderr` adds stderr. Raises `CredentialsError`, whose message calls it
+    `called`, if it cannot be run, takes too long or prints too much.
     """
     with _filled_pipe(question) as stdin:
         try:
@@ -204,16 +204,16 @@ async def run_bounded(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-        # A child of the program can hold the pipe open, and asyncio's wait() waits for its end too.
+        # A child of the program may keep the pipe open, and asyncio's wait() waits for the pipe to close too.
         _close_pipes(process)
         await process.wait()
 
 
 @contextlib.contextmanager
 def _filled_pipe(content: bytes) -> Iterator[int]:
-    """The reading end of a pipe that holds `content` and its end; the buffer of a pipe takes 64 KiB.
+    """The read end of a closed pipe that holds `content`, at most 64 KiB.
 
-    Written beforehand, it cannot meet a helper that answers without reading or has ended already.
+    Writing it in advance avoids EPIPE from helpers that exit without reading stdin.
     """
     reading, writing = os.pipe()
     try:
@@ -227,7 +227,7 @@ def _filled_pipe(content: bytes) -> Iterator[int]:
 
 
 class _TooMuch(Exception):
-    """The helper's output is over the bound."""
+    """The helper's output exceeds the limit."""
 
 
 async def _read(process: asyncio.subprocess.Process) -> bytes:

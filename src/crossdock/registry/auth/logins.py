@@ -1,7 +1,7 @@
-"""Where a login is kept, and how it gets there: docker's and podman's rules, their files and their helpers.
+"""Stores and erases logins by docker's and podman's rules, in their files and helpers.
 
-Files are written as `files` says. Where a file names a credential helper for the host, the secret goes to
-the helper (``store``) and the file keeps an empty entry, as docker leaves it.
+`files` writes the files. If a file names a credential helper for the host, the helper stores the secret
+and the file keeps an empty entry, as with docker.
 """
 
 from __future__ import annotations
@@ -28,22 +28,24 @@ from crossdock.registry.auth.files import (
 
 
 def docker_config(environ: Mapping[str, str]) -> Path:
-    """Docker's own file. Raises `CredentialsError` when nothing says where it is."""
+    """The path of docker's ``config.json``. Raises `CredentialsError` if neither HOME nor DOCKER_CONFIG is
+    set."""
     if folder := environ.get("DOCKER_CONFIG"):
         return Path(expand_home(folder, environ), "config.json")
     if home := environ.get("HOME"):
         return Path(home, ".docker", "config.json")
     raise CredentialsError(
-        "HOME is not set, so there is no place for a login",
+        "HOME is not set, so the login cannot be stored",
         advice=Advice("set-variable", "set HOME or DOCKER_CONFIG", variable="HOME"),
     )
 
 
 def login_file(host: str, environ: Mapping[str, str], authfile: Path | None = None) -> Path:
-    """The file for a new login of `host`: `authfile`; what ``REGISTRY_AUTH_FILE`` names; the first file that
-    has one already, so that the new one is found in its place; docker's, unless only podman's exists.
+    """The file for a new login to `host`: `authfile`; else that of ``REGISTRY_AUTH_FILE``; else the first
+    file with a login for the host, which the new one must replace; else docker's, unless only podman's
+    exists.
 
-    Raises `CredentialsError` for a file that cannot be read, and as `docker_config` does.
+    Raises `CredentialsError` for an unreadable file, and as `docker_config`.
     """
     if authfile is not None:
         return authfile
@@ -59,9 +61,9 @@ def login_file(host: str, environ: Mapping[str, str], authfile: Path | None = No
 
 
 async def store_login(host: str, credentials: Credentials, *, path: Path, environ: Mapping[str, str]) -> str:
-    """Keep a login of `host` (with its port) in `path`, or in the helper that it names. # process
+    """Store a login for `host` (with its port) in `path`, or in the helper that it names. # process
 
-    Returns the place in words. Raises `CredentialsError`.
+    Returns the place, for messages. Raises `CredentialsError`.
     """
     config = await asyncio.to_thread(read_config, path) or {}
     helper = find_helper(config, registry_key(host), f"credential file {path}")
@@ -78,9 +80,9 @@ async def store_login(host: str, credentials: Credentials, *, path: Path, enviro
 async def erase_login(
     host: str, *, environ: Mapping[str, str], authfile: Path | None = None
 ) -> tuple[str, ...]:
-    """Remove the login of `host` from every place where it would be found, or from `authfile` alone.
+    """Remove the login for `host` from every place that is searched, or from `authfile` only. # process
 
-    Returns those places in words. Raises `CredentialsError`. # process
+    Returns those places, for messages. Raises `CredentialsError`.
     """
     named = environ.get("REGISTRY_AUTH_FILE")
     files = (
@@ -105,6 +107,6 @@ async def erase_login(
 
 
 def _files(environ: Mapping[str, str]) -> list[Path]:
-    """The files in their usual places; ``~/.dockercfg`` is of a form that nothing writes any more."""
+    """The files in their usual places, without ``~/.dockercfg``, an old format that is no longer written."""
     files = (file for file in credential_files(environ) if not file.named_by)
     return [file.path for file in files if file.path.name != ".dockercfg"]

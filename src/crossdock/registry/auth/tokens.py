@@ -1,14 +1,14 @@
 """Bearer tokens from a token service: the distribution token protocol (GET) and its OAuth2 form (POST).
 
-A user name and password go by GET with Basic, an identity token (OAuth2 refresh token) by POST. Services that
-do not speak the form of the request answer 400, 401, 404 or 405 (ACR, Artifactory, GCR …), so the other one
-is tried once (A1). ``expires_in`` is believed as it stands, and is 60 s when missing (A4, distribution token
-docs): a token that lives shorter than promised costs one refresh, while one that is thought to live longer
-than it does would cost the request that carries it.
+A user name and password are sent by GET with Basic, an identity token (OAuth2 refresh token) by POST. A
+service that does not support the form responds 400, 401, 404 or 405 (ACR, Artifactory, GCR …), so the other
+form is tried once (A1). ``expires_in`` is taken as given, and as 60 s when missing (A4, distribution token
+docs): assuming too short a lifetime costs a refresh, assuming too long a one costs the request that carries
+the token.
 
-The password of `NULL_USER` is a refresh token of an Azure registry. Access tokens go by `exchange`.
+The password of `NULL_USER` is a refresh token of an Azure registry. `exchange` handles access tokens.
 
-Credentials go to the realm and nowhere else. Which realm a registry may name is `check_realm`.
+Credentials are sent to the realm only; `check_realm` decides which realms a registry may name.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ from crossdock.url import Origin, Url
 
 CLIENT_ID = "crossdock"
 DEFAULT_LIFETIME_S = 60.0
-MAX_LIFETIME_S = 86_400.0  # of what a service may promise; the day after, one more request is no loss
+MAX_LIFETIME_S = 86_400.0  # longer promises are cut to this; one more request per day costs nothing
 MAX_TOKEN = 64 * 1024  # characters; cloud registries issue up to 8 KiB
 
 FORM_HEADERS = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 REFUSED_FORM = frozenset({400, 401, 404, 405})
-"""The statuses of services that do not speak the form of the request, or reject what it holds."""
+"""Statuses by which a service rejects the form of the request, or its contents."""
 
 _HEADER_SAFE = r"[\x21-\x7e]+"
 
 
 class Asker(Protocol):
-    """Sends the requests that get tokens: the client of the registry."""
+    """Sends requests for challenges and tokens; implemented by the registry's client."""
 
     is_inside: bool
-    """The registry is served on an internal address, whatever its name."""
+    """The registry is served at an internal address, whatever its name."""
 
     @property
     def origin(self) -> Origin:
-        """The registry's own."""
+        """The registry's origin."""
 
     async def ask(
         self,
@@ -75,15 +75,15 @@ class Asker(Protocol):
         *,
         follow: bool = False,
     ) -> Reply:
-        """The response to a request with these headers alone, after retries. # network
+        """The response to a request with only these headers, after retries. # network
 
-        Redirects are followed if `follow`, with an ``Authorization`` to the same origin alone. Raises
-        `RegistryError` for a status that may pass, and what the transport raises.
+        `follow`: follow redirects, sending ``Authorization`` to the same origin only. Raises `RegistryError`
+        for a transient status, and the transport's errors.
         """
 
 
 class TokenService(Struct, frozen=True):
-    """Where tokens are issued, and for whom: realm and service of a challenge."""
+    """A token service: the realm and service of a challenge."""
 
     realm: Url
     name: str
@@ -106,7 +106,7 @@ class Token(Struct, frozen=True):
 
     @property
     def lifetime(self) -> float:
-        """Seconds from asking to expiry."""
+        """Seconds from the request to expiry."""
         return self.expires - self.minted
 
 
@@ -116,12 +116,12 @@ def basic(username: str, secret: str) -> str:
 
 
 def check_realm(realm: str, registry: Origin, *, inside: bool = False) -> Url:
-    """The URL of `realm`, if a registry may send our credentials there. Raises `RedirectRefused` when not.
+    """The URL of `realm`. Raises `RedirectRefused` unless `registry` may have our credentials sent there.
 
-    A registry spoken to over HTTPS has no plain-HTTP realm, except from loopback to loopback. A registry in
-    plain HTTP was asked for or is loopback; loopback ones have plain realms on loopback alone. A realm on
-    an internal address literal needs a registry that is internal itself, is served `inside`, or has the same
-    host.
+    A registry on HTTPS may not name a plain-HTTP realm, except from loopback to loopback. A registry on plain
+    HTTP was chosen by the user or is on loopback; one on loopback may name plain-HTTP realms on loopback
+    only. A realm at an internal IP address is allowed if the registry is internal, is served `inside`, or has
+    the same host.
     """
     try:
         url = Url.parse(realm)
@@ -147,10 +147,10 @@ async def fetch_token(
     credentials: Credentials | None,
     clock: Clock,
 ) -> Token:
-    """A new token for `scopes`; `exchange` is for access tokens. # network
+    """A new token for `scopes`; for access tokens see `exchange`. # network
 
-    Raises `Unauthorized` (`TokenExpired`) or `Denied` (`WrongScope`) when the service refuses,
-    `ProtocolError` for a response without a token, and what requests raise.
+    Raises `Unauthorized` (`TokenExpired`) or `Denied` (`WrongScope`) if the service refuses,
+    `ProtocolError` for a response without a token, and the errors of `Asker.ask`.
     """
     minted = clock.monotonic()
     who = credentials or Credentials()
@@ -177,7 +177,7 @@ async def _request(
 async def get_with_basic(
     asker: Asker, service: TokenService, scopes: tuple[str, ...], who: Credentials
 ) -> Reply:
-    """The service's response to a GET with Basic, or without where `who` has no secret. # network"""
+    """The service's response to a GET, with Basic if `who` has a secret. # network"""
     headers = {"Accept": "application/json"}
     if authorization := basic(who.username, who.password or who.identity_token):
         headers["Authorization"] = authorization
@@ -188,7 +188,7 @@ async def get_with_basic(
 
 
 def parse_token(reply: Reply, minted: float) -> Token:
-    """The token of a 200. Raises `ProtocolError` for an answer without one."""
+    """The token in a 200. Raises `ProtocolError` if it has none."""
     value = text_field(reply, "token", "access_token")
     lifetime = _fields(reply).get("expires_in")
     if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not lifetime > 0:
@@ -197,18 +197,18 @@ def parse_token(reply: Reply, minted: float) -> Token:
 
 
 def text_field(reply: Reply, *names: str) -> str:
-    """The first of these fields that is there, a token. Raises `ProtocolError` without a usable one."""
+    """The token in the first of these fields that is present. Raises `ProtocolError` if none is usable."""
     fields = _fields(reply)
     value = next((fields[name] for name in names if fields.get(name)), None)
     if not isinstance(value, str) or len(value) > MAX_TOKEN or not re.fullmatch(_HEADER_SAFE, value):
-        raise ProtocolError(f"the token service {reply.url} answered 200 without a usable token")
+        raise ProtocolError(f"the token service {reply.url} returned 200 without a usable token")
     return value
 
 
 def refused(reply: Reply, method: str, who: Credentials, *, now: float) -> RegistryError:
-    """The error of an answer that is no 200; `now`: seconds since 1970.
+    """The error for a response other than 200; `now`: seconds since 1970.
 
-    Never NotFound: a missing token service must not be taken for a missing manifest.
+    Never `NotFound`: a missing token service must not look like a missing manifest.
     """
     secret = who.password or who.identity_token or who.access_token
     secrets = (who.password, who.identity_token, who.access_token)

@@ -1,9 +1,9 @@
-"""Credentials in the environment for one side of a run, and which registries may see them.
+"""Credentials in the environment for one side of a run, and the registries that get them.
 
-``CROSSDOCK_SOURCE_USERNAME`` and the like name no registry. A list or mirror may read from several, of which
-one may be hostile. So they go to the only registry of their side, or to that of ``CROSSDOCK_SOURCE_REGISTRY``
-alone. An access token of Entra ID opens more than one registry: it goes to Azure's registries, to loopback,
-or to the registry that is named.
+``CROSSDOCK_SOURCE_USERNAME`` and its siblings name no registry, and a list or mirror may read from several,
+one of which may be hostile. So they are sent only to the registry in ``CROSSDOCK_SOURCE_REGISTRY``, or to the
+only registry of their side. An access token of Entra ID is valid for more than one registry, so it is sent
+only to Azure registries, to loopback, or to the registry named there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLURAL: Mapping[Side, str] = {"source": "sources", "target": "targets"}
 
 
 class ForRegistry(Struct, frozen=True):
-    """What the variables hold for one registry. ``trouble``: why some of it is not used."""
+    """The variables' credentials for one registry. ``trouble``: why some of them are not used."""
 
     credentials: Credentials | None = None
     helper: str = ""
@@ -38,9 +38,9 @@ class ForRegistry(Struct, frozen=True):
 def side_credentials(
     environ: Mapping[str, str], side: Side, registry: str, *, is_sole: bool, azure_helpers: tuple[str, ...]
 ) -> ForRegistry:
-    """What the side's variables hold for `registry`. `is_sole`: its side has no other that they could mean.
+    """The side's credentials for `registry`. `is_sole`: no other registry of its side could be meant.
 
-    Raises `CredentialsError` when half of a pair is set.
+    Raises `CredentialsError` if only half of a pair is set.
     """
     prefix = f"CROSSDOCK_{side.upper()}_"
     found, helper = from_environ(environ, side), environ.get(f"{prefix}CREDENTIAL_HELPER", "")
@@ -48,7 +48,10 @@ def side_credentials(
     is_named = bool(named) and registry_key(named) == registry_key(registry)
     variable = f"{prefix}REGISTRY"
     remedy = Advice(
-        "set-variable", f"set {variable}={registry} if they are for it", registry=registry, variable=variable
+        "set-variable",
+        f"set {variable}={registry} if they are meant for it",
+        registry=registry,
+        variable=variable,
     )
     if found is not None and not is_named and (named or not is_sole):
         why = f"they are for {named}" if named else f"the {_PLURAL[side]} are at several registries"
@@ -61,7 +64,7 @@ def side_credentials(
         return ForRegistry()
     if is_named or _may_see_access_tokens(registry):
         return ForRegistry(found, helper)
-    trouble = f"an access token is not sent to {registry}, which is not a registry of Azure"
+    trouble = f"the access token is not sent to {registry}, which is not an Azure registry"
     if helper in azure_helpers:
         return ForRegistry(_without_access_token(found), "", trouble, remedy)
     if found is not None and found.access_token:
@@ -70,7 +73,7 @@ def side_credentials(
 
 
 def from_environ(environ: Mapping[str, str], side: Side) -> Credentials | None:
-    """The side's credentials in the environment. Raises `CredentialsError` when half of a pair is set."""
+    """The side's credentials in the environment. Raises `CredentialsError` if only half of a pair is set."""
     prefix = f"CROSSDOCK_{side.upper()}_"
     username = environ.get(f"{prefix}USERNAME", "")
     password = environ.get(f"{prefix}PASSWORD", "")

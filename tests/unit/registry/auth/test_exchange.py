@@ -440,9 +440,9 @@ def test_azs_own_login_gives_an_access_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "naming"),
     [
-        ("", "did not answer with an access token"),
-        ("echo '[]'", "did not answer with an access token"),
-        ("""echo '{"accessToken": 7}'""", "did not answer with an access token"),
+        ("", "printed no access token"),
+        ("echo '[]'", "printed no access token"),
+        ("""echo '{"accessToken": 7}'""", "printed no access token"),
         ("echo s3cret >&2; echo s3cret; exit 1", "az gave no access token for Azure registries: exit code 1"),
     ],
 )
@@ -455,7 +455,7 @@ def test_an_az_that_gives_no_token_is_said_in_one_line(tmp_path: Path, script: s
 
 def test_an_az_that_is_missing_is_said(tmp_path: Path) -> None:
     done = ask("azure-cli", PATH=str(tmp_path))
-    assert done.stdout.startswith("az, whose login could be used, is not on PATH | log in with az login")
+    assert done.stdout.startswith("az is not on PATH, so its login cannot be used | log in with az login")
 
 
 def test_without_the_package_the_extra_is_named() -> None:

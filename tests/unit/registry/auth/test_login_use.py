@@ -503,7 +503,7 @@ async def test_a_registry_elsewhere_that_wants_a_login_is_named(
         assert all(seen.authorization is None for seen in other.seen)
     assert f"name {other.host} in the reference" in str(caught.value.advice)
     assert "no credentials" not in str(caught.value.advice)
-    assert "was asked as" not in str(caught.value.advice)
+    assert "was sent as" not in str(caught.value.advice)
 
 
 # -- advice ------------------------------------------------------------------------------------------
