@@ -1,4 +1,4 @@
-"""Whether a target has what it accepted."""
+"""Checks that a target kept the blob that it accepted."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 
 def check_stated(expected: Digest, stated: str, url: Url) -> None:
-    """Raises `DigestMismatch` when the target names what it took by another digest of the same kind.
+    """Raises `DigestMismatch` if the target states another digest of the same algorithm for the blob.
 
-    `stated` is its ``Docker-Content-Digest``.
+    `stated`: its ``Docker-Content-Digest``.
     """
     try:
         actual = Digest(stated.strip())
-    except InvalidDigest:  # none, or one that says nothing to us
+    except InvalidDigest:  # none, or of an unknown form
         return
     if actual.algorithm == expected.algorithm and actual != expected:
         raise DigestMismatch(
-            f"PUT {url}: the target names the blob {expected} as {actual}",
-            advice=Advice("report", "the target, or a proxy before it, does not keep what it was sent"),
+            f"PUT {url}: the target reports digest {actual} for blob {expected}",
+            advice=Advice("report", "the target, or a proxy in front of it, changes what it is sent"),
             expected=expected,
             actual=actual,
         )
 
 
 async def check_kept(repository: Repository, descriptor: Descriptor) -> None:
-    """Raises `UploadRejected` when a blob was accepted and is not there, as crane's registry on disk does.
+    """Raises `UploadRejected` if an accepted blob is missing, which happens with crane's registry on disk.
 
     # network
     """
     if not await blob_exists(repository, descriptor):
         algorithm = descriptor.digest.algorithm
         raise UploadRejected(
-            f"the target accepted {descriptor.digest} and does not have it",
+            f"the target accepted {descriptor.digest} but does not have it",
             advice=Advice("report", f"it seems not to keep blobs with {algorithm} digests"),
         )

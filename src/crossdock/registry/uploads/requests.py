@@ -1,4 +1,4 @@
-"""The small requests about one blob's upload sessions: open, ask, drop; and looking for the blob itself."""
+"""The small requests of one blob's upload: open, query and delete a session; check that the blob exists."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from crossdock.registry.client import Reply
     from crossdock.registry.handle import Repository
 
-CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; a registry drops it by itself in the end
+CANCEL_TIMEOUT_S = 5.0  # for one DELETE of a session; registries expire sessions eventually
 _OPENED = (200, 201, 202)
 _BINARY = (("Content-Type", "application/octet-stream"),)  # zot answers 415 without it
 _ASKED = (200, 202, 204)
 _DROPPED = (200, 202, 204, 404)
-_STALE = 416  # distribution 3, to a DELETE by another `_state` than that of the bytes it holds: ask for it
-_DROP_PAUSES_S = (0.1, 0.4, 1.0)  # a request that was cut may still be on its way into the session
+_STALE = 416  # distribution 3, to a DELETE whose `_state` is out of date: query the new one
+_DROP_PAUSES_S = (0.1, 0.4, 1.0)  # the registry may still be processing a request that was cut
 
 
 class UploadRequests:
-    """What is asked of one repository about one blob's way up, but for the bytes themselves."""
+    """All requests of one blob's upload except those that carry its bytes."""
 
     def __init__(self, repository: Repository, descriptor: Descriptor) -> None:
         self._repository = repository
@@ -43,36 +43,36 @@ class UploadRequests:
         self._opening: asyncio.Task[Reply] | None = None
         self.cookies = SessionCookies()
         self.is_begun = False
-        """Something was asked of the target."""
+        """A request has been sent to the target."""
 
     def prepare(self) -> None:
-        """Send the POST for a session now; `open` waits for its answer."""
+        """Send the POST for a session now; `open` awaits its response."""
         self._begin(endpoints.uploads(self._repository.path, self._descriptor.digest.algorithm), b"", _OPENED)
 
     async def open(self) -> Reply:
-        """The answer that opened a session, with its Location. # network"""
+        """The response that opened a session, with its Location. # network"""
         path = endpoints.uploads(self._repository.path, self._descriptor.digest.algorithm)
         return checked(await self._post(path, b"", _OPENED))
 
     async def post_whole(self, data: bytes) -> Reply:
-        """The response, 201 or 202, to one POST with the blob in it (U18). One try. # network"""
+        """The response, 201 or 202, to one POST that contains the blob (U18). Not retried. # network"""
         path = endpoints.single_post(self._repository.path, self._descriptor.digest)
         return await self._post(path, data, (201, 202), retry=False)
 
     async def late_answer(self) -> Reply | None:
-        """The response to a POST that was not waited for; None when there was none. # network"""
+        """The response to a POST that was not awaited; None if there is none. # network"""
         if self._opening is None:
             return None
         reply = await self._opening
         return reply if self.leads_to_session(reply) else None
 
     def leads_to_session(self, reply: Reply) -> bool:
-        """Whether the answer to a POST leads to a session, and not to the blob or nowhere."""
+        """Whether a POST's response has the Location of a session, rather than that of the blob or none."""
         location = reply.headers.get("Location", "").partition("?")[0]
         return bool(location) and not location.endswith(self._descriptor.digest)
 
     async def ask(self, location: str) -> tuple[int, HeaderLookup]:
-        """Status and headers of the session's state; status 0 when there was no answer. # network"""
+        """Status and headers of a query of the session; status 0 without a response. # network"""
         url = Url.parse(location)
         try:
             reply = await self._repository.request(
@@ -83,7 +83,7 @@ class UploadRequests:
         return reply.status, reply.headers
 
     async def drop(self, location: str) -> None:
-        """DELETE a session (U17); its failure changes nothing. # network"""
+        """DELETE a session (U17); failures are ignored. # network"""
         if not location:
             return
         url = Url.parse(location)
@@ -108,7 +108,7 @@ class UploadRequests:
         )
 
     async def look(self) -> bool:
-        """Whether the target says that it has the blob. # network"""
+        """Whether the target reports that it has the blob. # network"""
         try:
             return await blob_exists(self._repository, self._descriptor)
         except CrossdockError:
@@ -133,7 +133,7 @@ class UploadRequests:
     async def _post(self, path: str, body: bytes, ok: Collection[int], *, retry: bool = True) -> Reply:
         opening = self._opening or self._begin(path, body, ok, retry=retry)
         try:
-            # Cancelled here, the registry may have opened a session whose Location only the answer tells.
+            # If this is cancelled, the registry may have opened a session that only the response names.
             reply = await asyncio.shield(opening)  # network
         except CrossdockError as error:
             self._opening = None
@@ -145,7 +145,7 @@ class UploadRequests:
 
 
 def checked(reply: Reply) -> Reply:
-    """The answer that opened a session. Raises `ProtocolError` when it does not say which."""
+    """The response that opened a session. Raises `ProtocolError` if it has no Location."""
     if not reply.headers.get("Location", ""):
-        raise ProtocolError(f"POST {reply.url}: an upload was opened without a Location")
+        raise ProtocolError(f"POST {reply.url}: the response that opened an upload has no Location")
     return reply

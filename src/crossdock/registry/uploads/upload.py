@@ -1,12 +1,12 @@
-"""One blob going up: `protocol.upload` decides, this module sends and waits.
+"""The upload of one blob: `protocol.upload` decides, this module sends and waits.
 
 Rules:
 
-1. Nothing is opened before there is something to send (U15), and every request takes its own token (U14).
-2. `append` and `commit` recover from a failure as the machine decides before they return: the session's state
-   is queried, tokens are renewed, a new session is opened by the next call. Only then, and only if bytes must
-   be given again, they raise `UploadInterrupted`.
-3. A failure of the clean-up never hides the error that led to it.
+1. No session is opened before there are bytes to send (U15), and every request gets its own token (U14).
+2. Before they return, `append` and `commit` recover from failures as the state machine decides: they query
+   the session and renew tokens; the next call opens a new session if needed. They raise `UploadInterrupted`
+   only if bytes must be supplied again.
+3. A failing clean-up never hides the error that led to it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _AGAIN = "the upload starts again at byte 0, in a new session: "
 class RegistryUpload:
     """`content.UploadSession` at a registry.
 
-    `opened` is the response that has opened a session: a mount that became an upload (M1). With `chunk_size`
-    it is uploaded in chunks, as a `content.ResumableSession`; `log` receives each of them, and `saved` is the
-    session that `resume` queries.
+    `opened` is the response that already opened a session: a mount that became an upload (M1). With
+    `chunk_size` the blob is uploaded in chunks, as a `content.ResumableSession`; `log` records each chunk,
+    and `saved` is the session that `resume` queries.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class RegistryUpload:
         self._requests = UploadRequests(repository, descriptor)
         self._exchange: Exchange | None = None
         self._offset = 0
-        self._begun_at = 0  # where the request under way starts in the blob
+        self._begun_at = 0  # offset of the current request in the blob
         self._log = log
         self._saved = saved
-        self._logged = (0, "")  # what the log was told last
+        self._logged = (0, "")  # the last entry of the log
         self._is_busy = False
         self._is_plain = False
         self._pace = Pace(client.network.timeout)
         self._idle = Idle(PATIENCE * client.network.timeout, self._leave_chunk)
-        self._left: int | None = None  # bytes of a chunk that was given up for want of more
+        self._left: int | None = None  # bytes sent of a chunk that was abandoned because no more arrived
         self._upload = Upload(
             descriptor.digest,
             descriptor.size,
@@ -98,24 +98,24 @@ class RegistryUpload:
 
     @property
     def offset(self) -> int:
-        """Bytes taken so far by `append`."""
+        """Bytes accepted so far by `append`."""
         return self._offset
 
     @property
     def boundary(self) -> int | None:
-        """Requests end at multiples of it; None: one request for the whole blob."""
+        """Requests end at multiples of this; None: one request for the whole blob."""
         return self._upload.boundary
 
     @property
     def is_between_requests(self) -> bool:
-        """No request is under way, nor about to be."""
+        """No request is running or about to start."""
         return not self._is_busy
 
     async def resume(self) -> tuple[int, str]:
         """Query the saved session. # network
 
         Returns the offset to resume at, and a note about it. Raises no network error: a session without a
-        response is replaced by a new one.
+        response is replaced by a new session.
         """
         saved = self._saved
         if saved is None:
@@ -135,22 +135,22 @@ class RegistryUpload:
                 await self._requests.drop(self._resolve(unused.url.text, unused.headers.get("Location", "")))
         self._offset = found.offset
         self._tell_log()
-        return found.offset, f"{found.lost} bytes that it had are not there any more" if found.lost else ""
+        return found.offset, f"{found.lost} bytes that it had acknowledged are lost" if found.lost else ""
 
     def prepare(self) -> None:
-        """Ask for the session now: the first bytes are on their way. `append` tells what came of it."""
+        """Open the session now, since the first bytes will follow soon. `append` raises any failure."""
         size = self._descriptor.size
         if self._opened is None and not self._requests.is_begun and not self._memory.may_post_whole(size):
             self._requests.prepare()
 
     async def append(self, data: memoryview) -> None:
-        """Send the next bytes; `data` may cross the ends of chunks. # network
+        """Send the next bytes; `data` may cross chunk boundaries. # network
 
-        Raises `UploadInterrupted` when bytes must be given again, `UploadRejected` and other `RegistryError`
-        when the target refuses for good, `TransportError` when it cannot be reached after all retries.
+        Raises `UploadInterrupted` if bytes must be supplied again, `UploadRejected` and other `RegistryError`
+        if the target refuses permanently, `TransportError` if it cannot be reached after all retries.
         """
         if len(data) > self._descriptor.size - self._offset:
-            raise ValueError(f"{len(data)} bytes at {self._offset} are over the size {self._descriptor.size}")
+            raise ValueError(f"{len(data)} bytes at {self._offset} exceed the size {self._descriptor.size}")
         self._is_busy = True
         try:
             is_whole = self._is_whole(data) and self._memory.take_whole_post(len(data))
@@ -165,13 +165,14 @@ class RegistryUpload:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the last request went over a plaintext connection."""
+        """Whether the last request used a plaintext connection."""
         return self._is_plain
 
     async def append_pipe(self, pipe: Pipe) -> None:
         """As `append`, everything in `pipe`. # network
 
-        What has left it cannot be given twice: where `append` would do that, it is asked for again.
+        Bytes that have left the pipe cannot be sent twice: where `append` would resend, the caller must
+        supply them again.
         """
         start, count = self._offset, len(pipe)
         self._is_busy = True
@@ -189,7 +190,7 @@ class RegistryUpload:
         await self.append(memoryview(pipe.take(count)))
 
     async def commit(self) -> None:
-        """Make the blob exist; waits for the answer up to the commit timeout (U13). Raises as `append`."""
+        """Commit the blob; waits for the response up to the commit timeout (U13). Raises as `append`."""
         if self._offset != self._descriptor.size:
             raise ValueError(f"commit after {self._offset} of {self._descriptor.size} bytes")
         while not isinstance(self._upload.step, Done):
@@ -202,7 +203,7 @@ class RegistryUpload:
         self._memory.contents.add(self._repository.path, self._descriptor)
 
     async def cancel(self) -> None:
-        """Drop the session at the target. Never raises an error; bounded in time; nothing after `commit`."""
+        """Delete the session; a no-op after `commit`. Never raises an error; bounded in time."""
         self._close_exchange()
         if isinstance(self._upload.step, Done):
             return
@@ -211,12 +212,12 @@ class RegistryUpload:
             await self._requests.drop(location)
 
     async def suspend(self) -> None:
-        """Keep the session, and end what is under way. Never raises an error; bounded in time."""
+        """End the current request and keep the session. Never raises an error; bounded in time."""
         self._close_exchange()
         await self._finish_opening()
 
     async def _finish_opening(self) -> None:
-        """Get hold of a session that was opened, or is about to be, and never used. # network"""
+        """Adopt a session that was opened, or is being opened, but never used. # network"""
         with suppress(CrossdockError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 self._opened = await self._requests.late_answer() or self._opened
@@ -226,7 +227,7 @@ class RegistryUpload:
     # -- sending -------------------------------------------------------------------------------------
 
     async def _append_once(self, data: memoryview | Pipe) -> None:
-        """Send as much of `data` as the request under way may carry. A failure that was mended returns."""
+        """Send as much of `data` as the current request may carry. Returns also after a recovered failure."""
         if self._exchange is None and not await self._start(len(data)):
             return
         assert self._exchange is not None
@@ -242,7 +243,8 @@ class RegistryUpload:
             return
         ends = self._offset + size == send.stop
         if self._exchange.responded_early:
-            # An answer to the last piece can overtake its write; the digest decides whether all was there.
+            # The response may arrive before the last write returns; the digest decides whether it was
+            # complete.
             await self._finish(None, size if ends else 0)
             return
         self._offset += size
@@ -252,12 +254,12 @@ class RegistryUpload:
             self._idle.begins()
 
     async def _start(self, ready: int = 0) -> bool:
-        """Open what is needed for the next request. False: it failed, and was mended. # network
+        """Open the session or the next request. False: it failed and was recovered. # network
 
-        `ready` bytes are there to be sent at once.
+        `ready` bytes can be sent at once.
         """
         if self._left is not None:
-            await self._go_on_after(self._left)
+            await self._continue_after(self._left)
             return False
         if isinstance(self._upload.step, Open):
             await self._open()
@@ -282,17 +284,17 @@ class RegistryUpload:
         return True
 
     def _leave_chunk(self) -> None:
-        """Called when bytes are awaited for too long: an open request would be cut, sooner or later."""
+        """Abandon a chunk that waited too long for bytes: its open request would eventually be cut."""
         self._left = self._offset - self._sending().start
         self._close_exchange()
         self._is_busy = False
 
-    async def _go_on_after(self, sent: int) -> None:
-        """There are bytes again after `_leave_chunk`, which had sent so many."""
+    async def _continue_after(self, sent: int) -> None:
+        """Continue after `_leave_chunk`, which had sent `sent` bytes of its chunk."""
         self._left = None
         send, waited_s = self._sending(), self._client.network.timeout * PATIENCE
         error = TransportError(
-            f"{send.method} {Url.parse(send.url)}: given up after {sent} of {send.stop - send.start} bytes:"
+            f"{send.method} {Url.parse(send.url)}: abandoned after {sent} of {send.stop - send.start} bytes:"
             f" the source kept it waiting for {waited_s:g} s"
         )
         await self._settle(self._upload.left(), error)
@@ -310,18 +312,19 @@ class RegistryUpload:
             self._logged = (0, upload.location)
         await self._drop_abandoned()
 
-    # -- in one request ------------------------------------------------------------------------------
+    # -- in a single request ------------------------------------------------------------------------------
 
     def _is_whole(self, data: memoryview) -> bool:
-        """Whether `data` is the blob, and nothing has been asked of the target for it."""
+        """Whether `data` is the whole blob and no request has been sent for it."""
         return len(data) == self._descriptor.size and not self._requests.is_begun and self._opened is None
 
     async def _post_whole(self, data: memoryview) -> bool:
-        """POST the blob (end-4b); False: the usual way, in the session that the registry has opened, if any.
+        """POST the whole blob (end-4b). False: upload as usual, in the session that the registry may have
+        opened.
 
-        One try. Raises `UploadInterrupted` when it failed in a way that may pass.
+        Not retried. Raises `UploadInterrupted` after a transient failure.
         """
-        taken: bool | None = None  # None: nothing is learned of it
+        taken: bool | None = None  # None: the attempt shows nothing about the registry
         try:
             reply = await self._requests.post_whole(bytes(data))
             taken = reply.status == 201 and await self._is_kept(reply)
@@ -332,7 +335,7 @@ class RegistryUpload:
                 self._opened = reply
         except CrossdockError as error:
             if error.retryable:
-                self._interrupt(error)  # counted as a retry, and fed again the usual way
+                self._interrupt(error)  # counted as a retry, then uploaded as usual
             if isinstance(error, RegistryError) and error.status not in (401, 403):
                 taken = False
         finally:
@@ -340,13 +343,13 @@ class RegistryUpload:
         return taken is True
 
     async def _is_kept(self, reply: Reply) -> bool:
-        """Whether a 201 means the blob: some answer it to a POST that they take for the usual one."""
+        """Whether a 201 means that the blob exists: some registries return it when they opened a session."""
         if self._requests.leads_to_session(reply):
             return False
         return self._memory.takes_whole_posts or await self._requests.look()
 
     async def _finish(self, timeout: float | None, early: int = 0) -> None:
-        """Read the answer to the request under way. `early` bytes were written but not counted. # network"""
+        """Read the response to the current request. `early` bytes were written but not counted. # network"""
         assert self._exchange is not None
         exchange, send = self._exchange, self._sending()
         url = exchange.url
@@ -354,7 +357,7 @@ class RegistryUpload:
         try:
             head = await exchange.response(timeout)
             body = b""
-            with suppress(TransportError, LimitExceeded):  # the status counts, whatever becomes of its text
+            with suppress(TransportError, LimitExceeded):  # only the status matters
                 body = decoded_start(
                     coding_of(head.get("content-encoding")), await exchange.read(MAX_BODY), MAX_BODY
                 )
@@ -379,7 +382,7 @@ class RegistryUpload:
             await self._client.renew(self._scope, exchange.authorization, head.headers)
         await self._settle(verdict, refusal, early)
 
-    # -- mending -------------------------------------------------------------------------------------
+    # -- recovery -------------------------------------------------------------------------------------
 
     async def _settle(self, verdict: Verdict, error: CrossdockError | None, early: int = 0) -> None:
         """Send the queries that the machine needs, then continue, interrupt, or raise `error`."""
@@ -394,13 +397,13 @@ class RegistryUpload:
         if verdict is Verdict.REFUSED:
             self._give_up(error)
         self._tell_log()
-        if self._log is None:  # else it is still the one that the log knows, until a new one is open
+        if self._log is None:  # else the log keeps naming it until a new session is open
             await self._drop_abandoned()
         if self._offset <= self._upload.offset <= self._offset + early:
             self._offset = self._upload.offset
             is_repeated = self._offset == self._begun_at and not isinstance(self._upload.step, Done)
             if is_repeated and error is not None and not isinstance(error, Unauthorized):
-                # Nothing needs to be given again, so the engine, which counts interruptions, does not see it.
+                # No bytes are needed again, so the engine, which counts interruptions, does not see this one.
                 self._repository.note_retry("push blob", error)
         else:
             self._interrupt(error)
@@ -421,7 +424,7 @@ class RegistryUpload:
         self._offset = self._upload.offset
         announce, self._upload.lost = self._upload.lost, False
         raise UploadInterrupted(
-            f"the upload of {self._descriptor.digest} must be fed again from byte {self._offset}",
+            f"the upload of {self._descriptor.digest} must be repeated from byte {self._offset}",
             offset=self._offset,
             announce=announce,
             cause=cause,
@@ -429,18 +432,20 @@ class RegistryUpload:
 
     def _give_up(self, error: CrossdockError | None) -> NoReturn:
         if error is None:
-            error = ProtocolError(f"the target answers nonsense to the upload of {self._descriptor.digest}")
-        if type(error) is RegistryError:  # a Location need not look like an upload's to the client
+            error = ProtocolError(
+                f"the target's responses to the upload of {self._descriptor.digest} make no sense"
+            )
+        if type(error) is RegistryError:  # the client does not recognize every Location as that of an upload
             error = UploadRejected(str(error), **vars(error))
         advice = error.advice
         if "DIGEST_INVALID" in getattr(error, "codes", ()):
-            advice = Advice("retry", why="the bytes changed on the way, or the target keeps something else")
+            advice = Advice("retry", why="the bytes changed in transit, or the target stores something else")
         elif getattr(error, "status", 0) == 413:
             advice = Advice("raise-body-limit")
         elif isinstance(error, NotFound):
             advice = Advice(
                 "share-uploads",
-                "the target loses upload sessions: its instances must share storage and secret",
+                "the target loses upload sessions: its instances must share storage and the HTTP secret",
             )
         elif isinstance(error, UploadRejected) and advice is None:
             advice = Advice("see-log", "see the target's log for its reason")
@@ -461,7 +466,7 @@ class RegistryUpload:
 
 
 def _meaning(status: int, refusal: RegistryError | None) -> int:
-    """`status`, or the one that says what was meant: rate limits and expired logins come as 403, too."""
+    """`status`, or the one that was meant: some registries send 403 for rate limits and expired logins."""
     if isinstance(refusal, RateLimited) or (status == 401 and refusal is not None and refusal.retryable):
         return 429
     return 401 if isinstance(refusal, TokenExpired) else status
