@@ -23,33 +23,45 @@ class Problem(Struct, frozen=True):
 
 
 class TargetView(Struct, frozen=True, kw_only=True):
-    """One repository of a target: what the chosen tags mean there, and every tag if it was listed.
+    """One repository of a target: what tags mean there, and every tag if it was listed.
 
-    `listed` is None when the target was only asked about the chosen tags. `error`: it could not be asked.
+    `tags` has the chosen ones that exist there, and all others that a bulk list shows. `digests` are
+    manifests that are there: all of a bulk list, else those of the chosen untagged ones. `listed` is None
+    when the target was only asked about the chosen tags. `settled` are the names (tags, or digests without
+    one) that are done there, about which nothing was asked.
+
+    `error`: the target could not be asked, or refused (`errors.was_refused`), so that what it has is not
+    known or not known in full; a copy may succeed all the same. `repository` is None, and `error` an
+    `InvalidReference`, when the name is none at the target.
     """
 
-    repository: Reference
-    tags: Mapping[str, Digest]
-    digests: frozenset[Digest] = frozenset()  # of manifests that a bulk list shows there
+    name: str  # as people write it: host/repository
+    repository: Reference | None
+    tags: Mapping[str, Digest] = {}
+    digests: frozenset[Digest] = frozenset()
     listed: frozenset[str] | None = None
+    settled: frozenset[str] = frozenset()
     exists: bool = True
     error: Exception | None = None
 
 
 class RepositoryView(Struct, frozen=True, kw_only=True):
-    """One repository of the source, and the same at each target.
+    """One repository of the source, and the same at each target, in the entry's order.
 
-    `tags` are the chosen ones with what they mean at the source, `untagged` the manifests without a tag if
-    they are wanted, `listed` every tag that the source has there, `rows` what a bulk list says of manifests.
-    `error`: the repository could not be listed or resolved as a whole; then it has no tags.
+    `tags` are the chosen ones with what they mean at the source, lists of referrers (`listed_subject`) first;
+    `untagged` are the manifests without a tag, if they are wanted. Neither has what is settled at all
+    targets. `listed` is every tag that the source has there (None: it was not asked), `rows` what a bulk list
+    says of manifests.
+
+    `error`: the repository could not be listed; then it has no tags.
     """
 
-    name: str  # below the source's prefix
+    name: str  # below the source's prefix; empty for a layout
     source: Reference | LayoutReference
     targets: tuple[TargetView, ...]
     tags: Mapping[str, Digest] = {}
     untagged: tuple[Digest, ...] = ()
-    listed: frozenset[str] = frozenset()
+    listed: frozenset[str] | None = None
     rows: Mapping[Digest, ManifestRow] = {}
-    errors: Mapping[str, Exception] = {}  # of single tags, such as one that is not there any more
+    errors: Mapping[str, Exception] = {}  # of single names, such as a tag that is not there any more
     error: Exception | None = None

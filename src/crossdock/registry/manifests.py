@@ -92,12 +92,26 @@ class Manifests(Repository):
         None: nothing, nothing that is understood, or nothing that may be seen. Raises as `has_manifest` does.
         """
         try:
-            if not self.memory.answers_head:
-                return await self._resolve_by_get(tag)
-            reply, found = await self._ask_head(tag)
-            return found if found is not None or reply.status != 200 else await self._resolve_by_get(tag)
+            return await self.find(tag)
         except CrossdockError as error:
-            if not (was_refused(error) or isinstance(error, ContentError)):
+            if not was_refused(error):
+                raise
+            return None
+
+    async def find(self, reference: str) -> Descriptor | None:
+        """The manifest behind a tag or digest, as far as one request tells. # network
+
+        None: nothing, or nothing that is understood. Raises as requests do, such as `Denied`.
+        """
+        try:
+            if not self.memory.answers_head:
+                return await self._resolve_by_get(reference)
+            reply, found = await self._ask_head(reference)
+            return (
+                found if found is not None or reply.status != 200 else await self._resolve_by_get(reference)
+            )
+        except CrossdockError as error:
+            if not isinstance(root_cause(error), NotFound | ContentError):
                 raise
             return None
 

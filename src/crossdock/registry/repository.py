@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
@@ -81,7 +82,13 @@ class RegistryRepository(Manifests):
         from crossdock.registry.tags import list_tags  # no part of a copy
 
         try:
-            return await list_tags(self, on_warning)
+            listed_at = time.monotonic()
+            tags = await list_tags(self, on_warning)
+            # A copy looks for what is attached among the tags of digests: here they are.
+            self.memory.note_digest_tags(
+                self.path, frozenset(tag for tag in tags if tag.startswith("sha256-")), listed_at
+            )
+            return tags
         except NotFound as error:
             from crossdock.registry.missing import explain_name  # of failures alone
 

@@ -1,0 +1,408 @@
+"""A survey: what an entry's source has, what of it is chosen, and what its targets have of that.
+
+Repositories are surveyed some at a time, ahead of whoever takes the views. Where a registry lists manifests
+in bulk (`content.ListsManifests`), that list says it all. Elsewhere a repository costs one list of tags at
+the source, and each chosen tag one HEAD a side; a target's tags are listed only if all of them are wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import Struct, field
+
+from crossdock.content import ListsManifests, ManifestRow
+from crossdock.errors import (
+    Advice,
+    CopyError,
+    CrossdockError,
+    Denied,
+    InvalidInput,
+    NotFound,
+    Unauthorized,
+    root_cause,
+)
+from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace, listed_subject
+from crossdock.mirroring.repositories import Repositories
+from crossdock.mirroring.views import RepositoryView, TargetView
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.runs.reach import Reach
+from crossdock.runs.results import without_traceback
+from crossdock.transfer.attachedtags import is_attached_tag
+from crossdock.transfer.steps import during
+from crossdock.transfer.tally import log_retry
+from crossdock.transfer.tasks import run_together, stop
+
+if TYPE_CHECKING:
+    from crossdock.runs.places import Places
+
+LISTED_AT_ONCE = 8  # repositories; as many more wait to be taken
+ASKED_AT_ONCE = 32  # tags of one repository and side
+PATIENCE = 8  # requests in a row that fail after all their retries, after which the rest fails likewise
+FEW = 4  # names: as many HEADs are no dearer than a bulk list, which has a page for each 100 manifests or so
+
+Settled = Callable[[str], tuple[frozenset[str], ...] | None]
+"""For a repository's name below the source's prefix: the names (tags, or digests of manifests without one)
+that are done at each target, in the entry's order, about which nothing is asked. None: the whole repository
+is done."""
+
+
+class SelectionUnanswered(InvalidInput):
+    """The choice needs what this source does not tell: push times, or manifests without a tag."""
+
+
+class Survey:
+    """The survey of one entry. `repositories` may be called first; `views` is to be iterated once."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        places: Places,
+        *,
+        settled: Settled | None = None,
+        only: Mapping[str, Collection[str]] | None = None,
+        all_target_tags: bool = False,
+        on_warning: Callable[[str], None] = lambda message: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`only`: just these repositories, and in each these names (tags or digests), which are not chosen
+        again, without the catalog and lists of tags. `all_target_tags`: list what the targets have, for
+        deletes and comparisons. `on_warning` hears of odd entries of lists. `clock` tells the time since the
+        epoch. No I/O.
+        """
+        self._entry = entry
+        self._places = places
+        self._settled = settled or (lambda name: tuple(frozenset[str]() for _ in entry.targets))
+        self._only = only
+        self._all_target_tags = all_target_tags
+        self._on_warning = on_warning
+        self._clock = clock
+        self._catalog = Repositories(entry, places, on_warning)
+        self._reach = Reach()
+        self._names: list[str] | None = None if only is None else list(only)
+
+    async def repositories(self) -> list[str]:
+        """The source's repositories that are wanted, below its prefix; one without a name for a layout.
+
+        Raises `CopyError` when the catalog cannot be read, with advice where there is none. # network
+        """
+        if self._names is None:
+            self._names = await self._catalog.names()
+        return self._names
+
+    async def views(self) -> AsyncGenerator[RepositoryView, None]:
+        """The views, as they are ready; iterate in ``contextlib.aclosing``. # network
+
+        Raises as `repositories` does and, before a view of a repository that it concerns,
+        `SelectionUnanswered`. Other errors are in the views.
+        """
+        pending = iter(await self.repositories())
+        found: asyncio.Queue[RepositoryView | Exception | None] = asyncio.Queue(LISTED_AT_ONCE)
+
+        async def look() -> None:
+            for name in pending:
+                if (view := await self._view(name)) is not None:
+                    await found.put(view)
+
+        async def look_at_all() -> None:
+            try:
+                await run_together(look() for _ in range(LISTED_AT_ONCE))
+            except Exception as error:
+                await found.put(error)
+            await found.put(None)
+
+        looking = asyncio.ensure_future(look_at_all())
+        try:
+            while (view := await found.get()) is not None:
+                if isinstance(view, Exception):
+                    raise view
+                yield view
+        finally:
+            await stop(looking)
+
+    # -- one repository ------------------------------------------------------------------------------------
+
+    async def _view(self, name: str) -> RepositoryView | None:
+        settled = self._settled(name)
+        if settled is None:
+            return None
+        source, targets = self._entry.source, self._entry.targets
+        place = source if isinstance(source, LayoutReference) else source.reference(name)
+        asked = [_Asked(self._target(each, name), done) for each, done in zip(targets, settled, strict=True)]
+        view = _View(name, place, asked)
+        try:
+            if (given_up := self._reach.error_for((place, place))) is not None:
+                raise given_up
+            await self._list(view)
+            self._reach.reached((place, place))
+        except SelectionUnanswered:
+            raise
+        except Exception as error:
+            self._reach.missed((place, place), error)
+            view.error = without_traceback(error)
+            return view.done()
+        everywhere = frozenset[str].intersection(*settled) if settled else frozenset[str]()
+        view.names = [each for each in view.names if each not in everywhere]
+        await run_together([self._resolve(view), *(self._look(view, each) for each in asked)])
+        return view.done()
+
+    def _target(self, target: Namespace, name: str) -> TargetView:
+        """The target's repository, of which nothing is known yet."""
+        if not name:  # of a layout
+            repository, wanted = Reference(target.registry, target.prefix), str(target)
+            return TargetView(name=wanted, repository=repository)
+        below = self._entry.naming.target_name(name)
+        try:
+            found = target.reference(below)
+        except CrossdockError as error:
+            return TargetView(name=f"{target}/{below}", repository=None, error=without_traceback(error))
+        return TargetView(name=found.locator, repository=found)
+
+    async def _list(self, view: _View) -> None:
+        """Fill in the source's list and what is chosen of it. Raises `CopyError`. # network"""
+        only = self._only
+        names = list(dict.fromkeys(only[view.name])) if only is not None else None
+        repository = await self._places.open(view.source, "source", log_retry)
+        view.repository = repository
+        rows: list[ManifestRow] | None = None
+        try:
+            if names is None or len(names) > FEW:
+                with during("list tags of", "source", _name(view.source)):
+                    rows = await self._rows(repository)
+                    tags = None if rows is not None or names is not None else await self._tags(repository)
+        except CopyError as error:
+            # The catalog of distribution lists repositories without tags, which it then calls unknown.
+            if self._catalog.is_named or not isinstance(root_cause(error), NotFound):
+                raise
+            rows, tags = [], []
+        pushed: dict[str, float | None] = {}
+        if rows is not None:
+            view.rows = {row.digest: row for row in rows}
+            view.digests = {tag: row.digest for row in rows for tag in row.tags}
+            pushed = {tag: row.pushed for row in rows for tag in row.tags}
+        elif names is None:
+            pushed = dict.fromkeys(tags or ())
+        if names is None:
+            self._check_answered(view, rows)
+            view.listed = frozenset(pushed)
+            names = self._chosen(pushed)
+            if self._entry.untagged:
+                names += [row.digest for row in rows or () if not row.tags]
+        view.names = names
+
+    async def _rows(self, repository: Any) -> list[ManifestRow] | None:
+        if not hasattr(repository, "list_manifests"):
+            return None
+        return await cast("ListsManifests", repository).list_manifests(self._on_warning)
+
+    async def _tags(self, repository: Any) -> list[str]:
+        tags: list[str] = await repository.tags(self._on_warning)
+        return tags
+
+    def _check_answered(self, view: _View, rows: list[ManifestRow] | None) -> None:
+        needs_times = self._entry.tags.needs_times
+        reference = _name(view.source)
+        if self._entry.untagged and rows is None:
+            what, advice = "the registry has no API for that", Advice("omit-untagged", side="source")
+            doing = "list manifests of"
+        elif needs_times and (rows is None or (rows and all(row.pushed is None for row in rows))):
+            what = "the registry's lists do not say when a tag was pushed"
+            advice = Advice("choose-otherwise", "choose by semver, names or newest", side="source")
+            doing = "list push times of"
+        else:
+            return
+        raise SelectionUnanswered(f"{doing} source {reference}: {what}", advice=advice)
+
+    def _chosen(self, pushed: Mapping[str, float | None]) -> list[str]:
+        """The chosen tags, lists of referrers first.
+
+        Tags that attach something to an image are no versions of it: a number or a range does not count them.
+        """
+        choice = self._entry.tags
+        if choice.newest is not None or choice.semver:
+            pushed = {tag: at for tag, at in pushed.items() if not is_attached_tag(tag)}
+        chosen = choice.choose(pushed, self._clock())
+        lists = [tag for tag in chosen if listed_subject(tag) is not None]
+        others = [tag for tag in chosen if listed_subject(tag) is None]
+        return [*lists, *others] if self._entry.referrers != "off" else others
+
+    # -- what names mean -----------------------------------------------------------------------------------
+
+    async def _resolve(self, view: _View) -> None:
+        """Find what the chosen names mean at the source, as far as no list has said it. # network"""
+        unknown = [each for each in view.names if each not in view.digests and not _is_listed(view, each)]
+        silence = _Silence()
+
+        async def ask(name: str) -> None:
+            if silence.error is not None:
+                view.errors[name] = silence.error
+                return
+            try:
+                with during("resolve", "source", _reference(_name(view.source), name)):
+                    view.digests[name] = (await view.repository.resolve(name)).digest
+                silence.end()
+            except CrossdockError as error:
+                view.errors[name] = without_traceback(error)
+                silence.failed(error)
+
+        await _each(unknown, ask)
+
+    async def _look(self, view: _View, asked: _Asked) -> None:
+        """Find what one target has of the chosen. # network"""
+        there = asked.view
+        names = [each for each in view.names if each not in asked.settled]
+        if there.repository is None or not (names or self._all_target_tags):
+            return
+        try:
+            repository = await self._places.open(there.repository, "target", log_retry)
+            with during("list tags of", "target", there.name):
+                if (self._all_target_tags or len(names) > FEW) and await self._look_in_list(
+                    repository, asked
+                ):
+                    return
+                if self._all_target_tags:
+                    tags = await self._tags(repository)
+                    asked.listed = frozenset(tags)
+                    names = [each for each in names if each in asked.listed or ":" in each]
+            await self._ask_each(repository, asked, names)
+        except CrossdockError as error:
+            if isinstance(root_cause(error), NotFound):
+                asked.exists, asked.listed = False, frozenset()
+            else:
+                asked.error = asked.error or without_traceback(error)
+
+    async def _look_in_list(self, repository: Any, asked: _Asked) -> bool:
+        rows = await self._rows(repository)
+        if rows is None:
+            return False
+        asked.tags = {tag: row.digest for row in rows for tag in row.tags}
+        asked.digests = {row.digest for row in rows}
+        asked.listed = frozenset(asked.tags)
+        return True
+
+    async def _ask_each(self, repository: Any, asked: _Asked, names: Iterable[str]) -> None:
+        """One HEAD each. After the first that is refused no more is sent."""
+        silence = _Silence()
+
+        async def ask(name: str) -> None:
+            if silence.error is not None:
+                return
+            try:
+                with during("resolve", "target", _reference(asked.view.name, name)):
+                    found: Descriptor | None = await repository.find(name)
+                silence.end()
+            except CrossdockError as error:
+                asked.error = asked.error or without_traceback(error)
+                silence.failed(error)
+                return
+            if found is not None and ":" in name:
+                asked.digests.add(found.digest)
+            elif found is not None:
+                asked.tags[name] = found.digest
+
+        await _each(list(names), ask)
+
+
+class _Asked(Struct):
+    """A target's view in the making."""
+
+    view: TargetView
+    settled: frozenset[str]
+    tags: dict[str, Digest] = field(default_factory=dict)
+    digests: set[Digest] = field(default_factory=set)
+    listed: frozenset[str] | None = None
+    exists: bool = True
+    error: Exception | None = None
+
+    def done(self) -> TargetView:
+        """The view."""
+        return TargetView(
+            name=self.view.name,
+            repository=self.view.repository,
+            tags=self.tags,
+            digests=frozenset(self.digests),
+            listed=self.listed,
+            settled=self.settled,
+            exists=self.exists,
+            error=self.error or self.view.error,
+        )
+
+
+class _View(Struct):
+    """A view in the making. `digests` says what names mean at the source, as far as it is known."""
+
+    name: str
+    source: Reference | LayoutReference
+    asked: list[_Asked]
+    repository: Any = None
+    names: list[str] = field(default_factory=list)  # tags, and digests of manifests without one
+    digests: dict[str, Digest] = field(default_factory=dict)
+    listed: frozenset[str] | None = None
+    rows: dict[Digest, ManifestRow] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    error: Exception | None = None
+
+    def done(self) -> RepositoryView:
+        """The view."""
+        return RepositoryView(
+            name=self.name,
+            source=self.source,
+            targets=tuple(each.done() for each in self.asked),
+            tags={
+                each: self.digests[each] for each in self.names if ":" not in each and each in self.digests
+            },
+            untagged=tuple(Digest(each) for each in self.names if ":" in each and each not in self.errors),
+            listed=self.listed,
+            rows=self.rows,
+            errors=self.errors,
+            error=self.error,
+        )
+
+
+class _Silence(Struct):
+    """Whether it is worthwhile to ask for more: not after a refusal, nor `PATIENCE` failures in a row."""
+
+    failures: int = 0
+    error: Exception | None = None
+
+    def failed(self, error: CrossdockError) -> None:
+        """A request failed."""
+        cause = root_cause(error)
+        self.failures += 1
+        if isinstance(cause, Unauthorized | Denied) or (
+            self.failures >= PATIENCE and getattr(cause, "retryable", False)
+        ):
+            self.error = without_traceback(error)
+
+    def end(self) -> None:
+        """A request was answered."""
+        self.failures = 0
+
+
+def _reference(repository: str, name: str) -> str:
+    return f"{repository}{'@' if ':' in name else ':'}{name}"
+
+
+def _is_listed(view: _View, name: str) -> bool:
+    return ":" in name and name in view.rows
+
+
+def _name(place: Reference | LayoutReference) -> str:
+    return place.locator if isinstance(place, Reference) else str(place)
+
+
+async def _each(names: list[str], ask: Callable[[str], Awaitable[None]]) -> None:
+    """`ask` for each name, `ASKED_AT_ONCE` at a time."""
+    pending = iter(names)
+
+    async def work() -> None:
+        for name in pending:
+            await ask(name)
+
+    await run_together(work() for _ in range(min(ASKED_AT_ONCE, len(names))))

@@ -1,0 +1,296 @@
+"""A survey over stores of the test's own, which count what they are asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
+import pytest
+
+from crossdock.content import ManifestRow
+from crossdock.errors import Denied, NotFound, ReadFailed, root_cause
+from crossdock.mirroring.choice import TagChoice
+from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.patterns import Patterns
+from crossdock.mirroring.rename import Naming
+from crossdock.mirroring.survey import LISTED_AT_ONCE, SelectionUnanswered, Survey
+from crossdock.mirroring.views import RepositoryView
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.mediatype import OCI_MANIFEST
+from crossdock.runs.places import Places
+
+SOURCE, TARGET = Namespace("source.example", "team"), Namespace("target.example")
+
+
+def digest(word: str) -> Digest:
+    """A digest for each word."""
+    return Digest.of(word.encode())
+
+
+def tags(*words: str) -> dict[str, Digest]:
+    """Tags that mean the digests of their words: ``v1=one`` or ``v1``."""
+    parts = [each.partition("=") for each in words]
+    return {tag: digest(word or tag) for tag, _, word in parts}
+
+
+class Store:
+    """One repository; `asked` is what it was asked for."""
+
+    def __init__(self, held: Mapping[str, Digest] | None) -> None:
+        """None: there is no such repository."""
+        self.held = held
+        self.asked: list[str] = []
+        self.failures: dict[str, Exception] = {}
+
+    async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
+        self._ask("tags")
+        return list(self._all())
+
+    async def resolve(self, reference: str) -> Descriptor:
+        found = await self.find(reference)
+        if found is None:
+            raise NotFound(f"no {reference}", status=404)
+        return found
+
+    async def find(self, reference: str) -> Descriptor | None:
+        self._ask(f"HEAD {reference}")
+        held = self.held or {}
+        found = reference if reference in held.values() else held.get(reference)
+        return Descriptor(OCI_MANIFEST, Digest(found), 100) if found is not None else None
+
+    def _all(self) -> Mapping[str, Digest]:
+        if self.held is None:
+            raise NotFound("no such repository", status=404)
+        return self.held
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if (failure := self.failures.get(what) or self.failures.get("*")) is not None:
+            raise failure
+
+
+class BulkStore(Store):
+    """One that lists its manifests, those of `untagged` too."""
+
+    def __init__(
+        self,
+        held: Mapping[str, Digest] | None,
+        untagged: tuple[Digest, ...] = (),
+        pushed: float | None = None,
+    ) -> None:
+        super().__init__(held)
+        self.untagged = untagged
+        self.pushed = pushed
+
+    async def list_manifests(self, on_warning: Callable[[str], None] | None = None) -> list[ManifestRow]:
+        self._ask("manifests")
+        held: dict[Digest, list[str]] = {each: [] for each in self.untagged}
+        for tag, each in self._all().items():
+            held.setdefault(each, []).append(tag)
+        return [ManifestRow(each, tuple(names), pushed=self.pushed) for each, names in held.items()]
+
+
+class Stores:
+    """In place of `Places`."""
+
+    def __init__(self, stores: Mapping[str, Store]) -> None:
+        self.stores = stores
+
+    async def open(self, location: Any, side: str, on_retry: Any) -> Store:
+        await asyncio.sleep(0)
+        return self.stores[location.locator]
+
+
+class AnyTag(TagChoice, frozen=True):
+    """Every tag."""
+
+    @property
+    def needs_times(self) -> bool:
+        return False
+
+    def choose(self, pushed: Mapping[str, float | None], now: float) -> list[str]:
+        return list(pushed)
+
+
+class SameName(Naming, frozen=True):
+    """The names of the source."""
+
+    def target_name(self, name: str) -> str:
+        return name
+
+
+def entry(*names: str, **fields: Any) -> Entry:
+    """An entry for these repositories."""
+    fields = {"tags": AnyTag(), "naming": SameName()} | fields
+    return Entry(
+        name="team",
+        source=SOURCE,
+        targets=(TARGET,),
+        repositories=Patterns(include=names or ("app",)),
+        **fields,
+    )
+
+
+def survey(stores: Mapping[str, Store], chosen: Entry, **options: Any) -> list[RepositoryView]:
+    """All views of the survey."""
+
+    async def run() -> list[RepositoryView]:
+        surveying = Survey(chosen, cast("Places", Stores(stores)), **options)
+        async with aclosing(surveying.views()) as views:
+            return [view async for view in views]
+
+    return asyncio.run(run())
+
+
+def pair(source: Store, target: Store, name: str = "app") -> dict[str, Store]:
+    """The stores of one repository."""
+    return {f"source.example/team/{name}": source, f"target.example/{name}": target}
+
+
+def test_a_plain_registry_is_asked_for_its_tags_and_once_for_each() -> None:
+    """One list at the source and a HEAD a tag and side: no more."""
+    source, target = Store(tags("v1", "v2")), Store(tags("v1", "v2=other", "v3"))
+    [view] = survey(pair(source, target), entry())
+    assert view.tags == source.held
+    assert view.targets[0].tags == tags("v1", "v2=other")
+    assert view.targets[0].listed is None
+    assert sorted(source.asked) == ["HEAD v1", "HEAD v2", "tags"]
+    assert sorted(target.asked) == ["HEAD v1", "HEAD v2"]
+
+
+def test_all_tags_of_a_target_are_listed_when_they_are_wanted() -> None:
+    """Tags that are not there cost no HEAD then."""
+    source, target = Store(tags("v1", "v2")), Store(tags("v1", "old"))
+    [view] = survey(pair(source, target), entry(), all_target_tags=True)
+    assert view.listed == {"v1", "v2"}
+    assert view.targets[0].listed == {"v1", "old"}
+    assert sorted(target.asked) == ["HEAD v1", "tags"]
+
+
+def test_a_target_without_the_repository() -> None:
+    """It has nothing, which is no error."""
+    [view] = survey(pair(Store(tags("v1")), Store(None)), entry(), all_target_tags=True)
+    there = view.targets[0]
+    assert (there.exists, there.error, dict(there.tags)) == (False, None, {})
+
+
+def test_bulk_lists_say_it_all() -> None:
+    """One request a repository and side."""
+    names = [f"v{number}" for number in range(30)]
+    source, target = BulkStore(tags(*names), (digest("lost"),)), BulkStore(tags("v1", "v2=old", "x"))
+    [view] = survey(pair(source, target), entry(untagged=True))
+    assert view.tags == source.held
+    assert view.untagged == (digest("lost"),)
+    assert view.targets[0].tags == target.held
+    assert view.targets[0].listed == {"v1", "v2", "x"}
+    assert (source.asked, target.asked) == (["manifests"], ["manifests"])
+
+
+def test_a_few_tags_are_looked_up_one_by_one_at_a_target_with_bulk_lists() -> None:
+    """Its list may have hundreds of pages."""
+    target = BulkStore(tags("v1"))
+    survey(pair(BulkStore(tags("v1")), target), entry())
+    assert target.asked == ["HEAD v1"]
+
+
+class Newer(AnyTag, frozen=True):
+    """A choice that needs push times."""
+
+    @property
+    def needs_times(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("source", [Store(tags("v1")), BulkStore(tags("v1"))], ids=["plain", "without times"])
+def test_a_choice_by_push_time_needs_lists_that_have_it(source: Store) -> None:
+    """Nothing is yielded, so nothing is sent."""
+    with pytest.raises(SelectionUnanswered, match="pushed"):
+        survey(pair(source, Store({})), entry(tags=Newer()))
+
+
+def test_untagged_manifests_need_a_list_of_manifests() -> None:
+    """As above."""
+    with pytest.raises(SelectionUnanswered, match="no API"):
+        survey(pair(Store(tags("v1")), Store({})), entry(untagged=True))
+
+
+def test_a_repository_that_cannot_be_listed_is_a_view_with_its_error() -> None:
+    """The others are surveyed."""
+    broken = Store({})
+    broken.failures["tags"] = ReadFailed("cut")
+    stores = pair(broken, Store({}), "bad") | pair(Store(tags("v1")), Store({}), "good")
+    views = {view.name: view for view in survey(stores, entry("bad", "good"))}
+    assert "list tags of source source.example/team/bad" in str(views["bad"].error)
+    assert dict(views["bad"].tags) == {}
+    assert dict(views["good"].tags) == tags("v1")
+
+
+def test_a_tag_that_cannot_be_resolved_is_an_error_of_its_own() -> None:
+    """The others are known."""
+    source = Store(tags("v1", "v2"))
+    source.failures["HEAD v1"] = NotFound("gone", status=404)
+    [view] = survey(pair(source, Store({})), entry())
+    assert dict(view.tags) == tags("v2")
+    assert isinstance(root_cause(view.errors["v1"]), NotFound)
+
+
+def test_a_target_that_refuses_a_look_is_asked_no_further() -> None:
+    """Its error is in the view."""
+    names = [f"v{number}" for number in range(100)]
+    target = Store({})
+    target.failures["*"] = Denied("no", status=403)
+    [view] = survey(pair(Store(tags(*names)), target), entry())
+    assert len(view.tags) == 100
+    assert isinstance(root_cause(view.targets[0].error or Exception()), Denied)
+    assert len(target.asked) < 100
+
+
+def test_what_is_settled_is_not_asked_for() -> None:
+    """At that target, and at the source when all targets have it."""
+    source, target = Store(tags("v1", "v2")), Store(tags("v1"))
+    [view] = survey(pair(source, target), entry(), settled=lambda name: (frozenset({"v1"}),))
+    assert dict(view.tags) == tags("v2")
+    assert view.listed == {"v1", "v2"}
+    assert sorted(source.asked) == ["HEAD v2", "tags"]
+    assert target.asked == ["HEAD v2"]
+
+
+def test_a_settled_repository_is_no_view_and_no_request() -> None:
+    """As above, for all of it."""
+    source, target = Store(tags("v1")), Store({})
+    assert survey(pair(source, target), entry(), settled=lambda name: None) == []
+    assert (source.asked, target.asked) == ([], [])
+
+
+def test_only_some_names() -> None:
+    """They are not chosen anew, and nothing is listed."""
+    lost = digest("lost")
+    source, target = Store(tags("v1", "v2") | {"": lost}), Store({})
+    [view] = survey(pair(source, target), entry(), only={"app": ["v2", lost]})
+    assert dict(view.tags) == tags("v2")
+    assert view.untagged == (lost,)
+    assert sorted(source.asked) == sorted(["HEAD v2", f"HEAD {lost}"])
+
+
+def test_views_wait_to_be_taken() -> None:
+    """Not more than some repositories are listed ahead, and leaving ends what is under way."""
+    names = [f"r{number}" for number in range(200)]
+    stores: dict[str, Store] = {}
+    for name in names:
+        stores |= pair(Store(tags("v1")), Store({}), name)
+
+    async def run() -> int:
+        surveying = Survey(entry(*names), cast("Places", Stores(stores)))
+        async with aclosing(surveying.views()) as views:
+            async for _ in views:
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                break
+        assert len(asyncio.all_tasks()) == 1
+        return sum(bool(store.asked) for store in stores.values()) // 2
+
+    assert 0 < asyncio.run(run()) <= 2 * LISTED_AT_ONCE + 1
