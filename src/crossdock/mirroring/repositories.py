@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from crossdock.errors import Advice, CopyError, RegistryError, root_cause
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.patterns import Patterns
 from crossdock.oci.registryname import DOCKER_HUB
-from crossdock.transfer.steps import during
+from crossdock.steps import during
 
 if TYPE_CHECKING:
     from crossdock.runs.places import Places
 
 _REFUSED = frozenset({400, 401, 403, 404, 405, 501})
-_WILD = frozenset("*?[")
 
 
 class Repositories:
@@ -64,16 +64,16 @@ class Repositories:
 
 def _named(entry: Entry) -> list[str] | None:
     """The repositories that are named without patterns; None: the catalog is needed."""
-    source, include = entry.source, entry.repositories.include
+    source, named = entry.source, entry.repositories.names
     if not isinstance(source, Namespace):
         return [""]
-    if not include or any(_WILD.intersection(each) or each.startswith("/") for each in include):
+    if named is None:
         return None
-    names = list(dict.fromkeys(_full(source, each) for each in include))
+    names = list(dict.fromkeys(_full(source, each) for each in named))
     for name in names:
         source.reference(name)
-    excluding = entry.repositories.exclude
-    return [name for name in names if not excluding or entry.repositories.wants(name)]
+    left = Patterns(exclude=entry.repositories.exclude)
+    return [name for name in names if left.wants(name)]
 
 
 def _full(source: Namespace, name: str) -> str:

@@ -25,19 +25,21 @@ from crossdock.errors import (
     Unauthorized,
     root_cause,
 )
+from crossdock.mirroring.choice import times_unknown
 from crossdock.mirroring.entry import Entry
-from crossdock.mirroring.names import Namespace, listed_subject
+from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.repositories import Repositories
 from crossdock.mirroring.views import RepositoryView, TargetView
+from crossdock.oci.attachedtag import listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.oci.text import quote
 from crossdock.runs.reach import Reach
 from crossdock.runs.results import without_traceback
-from crossdock.transfer.attachedtags import is_attached_tag
-from crossdock.transfer.steps import during
-from crossdock.transfer.tally import log_retry
-from crossdock.transfer.tasks import run_together, stop
+from crossdock.steps import during
+from crossdock.tally import log_retry
+from crossdock.tasks import run_together, stop
 
 if TYPE_CHECKING:
     from crossdock.runs.places import Places
@@ -51,10 +53,6 @@ Settled = Callable[[str], tuple[frozenset[str], ...] | None]
 """For a repository's name below the source's prefix: the names (tags, or digests of manifests without one)
 that are done at each target, in the entry's order, about which nothing is asked. None: the whole repository
 is done."""
-
-
-class SelectionUnanswered(InvalidInput):
-    """The choice needs what this source does not tell: push times, or manifests without a tag."""
 
 
 class Survey:
@@ -99,8 +97,8 @@ class Survey:
     async def views(self) -> AsyncGenerator[RepositoryView, None]:
         """The views, as they are ready; iterate in ``contextlib.aclosing``. # network
 
-        Raises as `repositories` does and, before a view of a repository that it concerns,
-        `SelectionUnanswered`. Other errors are in the views.
+        Raises as `repositories` does, and `InvalidInput` for a choice that needs what the source's lists do
+        not tell: push times, or manifests without a tag. Other errors are in the views.
         """
         pending = iter(await self.repositories())
         found: asyncio.Queue[RepositoryView | Exception | None] = asyncio.Queue(LISTED_AT_ONCE)
@@ -141,7 +139,7 @@ class Survey:
                 raise given_up
             await self._list(view)
             self._reach.reached((place, place))
-        except SelectionUnanswered:
+        except InvalidInput:
             raise
         except Exception as error:
             self._reach.missed((place, place), error)
@@ -154,14 +152,11 @@ class Survey:
 
     def _target(self, target: Namespace, name: str) -> TargetView:
         """The target's repository, of which nothing is known yet."""
-        if not name:  # of a layout
-            repository, wanted = Reference(target.registry, target.prefix), str(target)
-            return TargetView(name=wanted, repository=repository)
-        below = self._entry.naming.target_name(name)
         try:
-            found = target.reference(below)
-        except CrossdockError as error:
-            return TargetView(name=f"{target}/{below}", repository=None, error=without_traceback(error))
+            found = self._entry.target_reference(target, name)
+        except InvalidInput as error:
+            wanted = f"{target}/{self._entry.target_name(name)}".removesuffix("/")
+            return TargetView(name=wanted, repository=None, error=without_traceback(error))
         return TargetView(name=found.locator, repository=found)
 
     async def _list(self, view: _View) -> None:
@@ -191,6 +186,11 @@ class Survey:
         if names is None:
             self._check_answered(view, rows)
             view.listed = frozenset(pushed)
+            if self._entry.tags.needs_times:
+                view.errors |= {
+                    tag: times_unknown(f"of the tag {quote(tag)}") for tag, at in pushed.items() if at is None
+                }
+                pushed = {tag: at for tag, at in pushed.items() if at is not None}
             names = self._chosen(pushed)
             if self._entry.untagged:
                 names += [row.digest for row in rows or () if not row.tags]
@@ -206,28 +206,19 @@ class Survey:
         return tags
 
     def _check_answered(self, view: _View, rows: list[ManifestRow] | None) -> None:
-        needs_times = self._entry.tags.needs_times
         reference = _name(view.source)
         if self._entry.untagged and rows is None:
-            what, advice = "the registry has no API for that", Advice("omit-untagged", side="source")
-            doing = "list manifests of"
-        elif needs_times and (rows is None or (rows and all(row.pushed is None for row in rows))):
-            what = "the registry's lists do not say when a tag was pushed"
-            advice = Advice("choose-otherwise", "choose by semver, names or newest", side="source")
-            doing = "list push times of"
-        else:
-            return
-        raise SelectionUnanswered(f"{doing} source {reference}: {what}", advice=advice)
+            raise InvalidInput(
+                f"list manifests of source {reference}: the registry has no API for that",
+                advice=Advice("omit-untagged", side="source"),
+            )
+        has_times = rows is not None and (not rows or any(row.pushed is not None for row in rows))
+        if self._entry.tags.needs_times and not has_times:
+            raise times_unknown(f"of a tag of {reference}")
 
     def _chosen(self, pushed: Mapping[str, float | None]) -> list[str]:
-        """The chosen tags, lists of referrers first.
-
-        Tags that attach something to an image are no versions of it: a number or a range does not count them.
-        """
-        choice = self._entry.tags
-        if choice.newest is not None or choice.semver:
-            pushed = {tag: at for tag, at in pushed.items() if not is_attached_tag(tag)}
-        chosen = choice.choose(pushed, self._clock())
+        """The chosen tags, lists of referrers first."""
+        chosen = self._entry.tags.choose(pushed, self._clock())
         lists = [tag for tag in chosen if listed_subject(tag) is not None]
         others = [tag for tag in chosen if listed_subject(tag) is None]
         return [*lists, *others] if self._entry.referrers != "off" else others

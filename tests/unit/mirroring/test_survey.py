@@ -10,13 +10,12 @@ from typing import Any, cast
 import pytest
 
 from crossdock.content import ManifestRow
-from crossdock.errors import Denied, NotFound, ReadFailed, root_cause
+from crossdock.errors import Denied, InvalidInput, NotFound, ReadFailed, root_cause
 from crossdock.mirroring.choice import TagChoice
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import Patterns
-from crossdock.mirroring.rename import Naming
-from crossdock.mirroring.survey import LISTED_AT_ONCE, SelectionUnanswered, Survey
+from crossdock.mirroring.survey import LISTED_AT_ONCE, Survey
 from crossdock.mirroring.views import RepositoryView
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -105,27 +104,8 @@ class Stores:
         return self.stores[location.locator]
 
 
-class AnyTag(TagChoice, frozen=True):
-    """Every tag."""
-
-    @property
-    def needs_times(self) -> bool:
-        return False
-
-    def choose(self, pushed: Mapping[str, float | None], now: float) -> list[str]:
-        return list(pushed)
-
-
-class SameName(Naming, frozen=True):
-    """The names of the source."""
-
-    def target_name(self, name: str) -> str:
-        return name
-
-
 def entry(*names: str, **fields: Any) -> Entry:
     """An entry for these repositories."""
-    fields = {"tags": AnyTag(), "naming": SameName()} | fields
     return Entry(
         name="team",
         source=SOURCE,
@@ -197,24 +177,16 @@ def test_a_few_tags_are_looked_up_one_by_one_at_a_target_with_bulk_lists() -> No
     assert target.asked == ["HEAD v1"]
 
 
-class Newer(AnyTag, frozen=True):
-    """A choice that needs push times."""
-
-    @property
-    def needs_times(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize("source", [Store(tags("v1")), BulkStore(tags("v1"))], ids=["plain", "without times"])
 def test_a_choice_by_push_time_needs_lists_that_have_it(source: Store) -> None:
     """Nothing is yielded, so nothing is sent."""
-    with pytest.raises(SelectionUnanswered, match="pushed"):
-        survey(pair(source, Store({})), entry(tags=Newer()))
+    with pytest.raises(InvalidInput, match="when it got"):
+        survey(pair(source, Store({})), entry(tags=TagChoice(min_age=3600)))
 
 
 def test_untagged_manifests_need_a_list_of_manifests() -> None:
     """As above."""
-    with pytest.raises(SelectionUnanswered, match="no API"):
+    with pytest.raises(InvalidInput, match="no API"):
         survey(pair(Store(tags("v1")), Store({})), entry(untagged=True))
 
 
