@@ -218,6 +218,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # asyncio belongs to the layers that wait; os.environ to the edges that a person touches.
 MAY_USE_ASYNCIO = {
+    "migration",
     "bodies",
     "reading",
     "transport",

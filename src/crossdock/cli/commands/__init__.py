@@ -17,6 +17,7 @@ COMMANDS = {
     "acr": "the commands of `az acr`, for any registry",
     "serve": "serve imports as Azure does, to az, SDKs and curl",
     "mirror": "copy all repositories and tags of a registry to others",
+    "runs": "list what runs of migration files have done",
     "login": "log in to a registry, for crossdock, docker and podman alike",
     "logout": "remove the login of a registry",
 }
