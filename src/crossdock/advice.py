@@ -5,6 +5,7 @@ The other faces have tables of their own for what they say differently: `cli.adv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 LIBRARY: Mapping[str, str] = {
@@ -148,6 +149,12 @@ _READS = ("inspect", "list tags", "list repositories", "list manifests", "log in
 _OF_COPIES = ("retry", "report", "retry-or-report")  # a copy that ended so has more to say
 
 
+def registry_in(reference: str) -> str:
+    """``host[:port]`` of a reference; empty where it begins with another scheme (`oci.reference.SCHEMES`)."""
+    registry = reference.partition("/")[0]
+    return registry if re.fullmatch(r"(\[[^]]*\]|[^:]*)(:[0-9]+)?", registry) else ""
+
+
 def usual_kind(usual: str, operation: str, side: str, reference: str, *, names_side: bool) -> str:
     """The kind of advice for an operation that failed in the way whose `usual` kind this is; empty: none.
 
@@ -157,7 +164,7 @@ def usual_kind(usual: str, operation: str, side: str, reference: str, *, names_s
         return f"{usual}-copy" if names_side and not operation.startswith(_READS) else usual
     if usual != "check-name":
         return usual
-    if reference.startswith("oci:"):
+    if reference and not registry_in(reference):
         return ""  # the message has said which tags the layout has
     if side == "target":
         return "check-repository-or-create"

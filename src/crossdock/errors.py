@@ -531,8 +531,10 @@ class CopyError(CrossdockError):
         super().__init__(message, cause=cause, **details)
         advice = advice or self.advice or self._advice_behind()
         if advice is not None:
-            registry = "" if reference.startswith("oci:") else reference.partition("/")[0]
-            self.advice = advice.replace(side=advice.side or side, registry=advice.registry or registry)
+            from crossdock.advice import registry_in
+
+            registry = advice.registry or registry_in(reference)
+            self.advice = advice.replace(side=advice.side or side, registry=registry)
 
     def _advice_behind(self) -> Advice | None:
         behind = self.__cause__

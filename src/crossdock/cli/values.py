@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from crossdock.errors import InvalidOption
+from crossdock.oci.reference import scheme_of
 from crossdock.options import expand_home
 
 T = TypeVar("T")
@@ -77,10 +78,10 @@ def file_path(text: str) -> Path:
 
 def location(text: str) -> str:
     """A reference, which is parsed later; ``~/`` in the folder of a layout is expanded."""
-    if not text.startswith("oci:"):
+    if scheme_of(text) is None:
         return text
-    place, colon, rest = text.removeprefix("oci:").partition(":")
-    return f"oci:{expand_home(place, os.environ)}{colon}{rest}"
+    scheme, place, *rest = text.split(":", 2)
+    return ":".join([scheme, expand_home(place, os.environ), *rest])
 
 
 def listen(text: str) -> str:

@@ -10,19 +10,25 @@
 The text before the first slash is a domain when it is ``localhost`` or holds a dot, a colon or an upper-case
 letter; else the name belongs to Docker Hub. Stricter than Docker's: a port and an IPv6 address must exist,
 and ``a.b_c/d`` is refused, where Docker's parser finds a name without a registry.
-`LayoutReference` names an image in a folder, as skopeo writes it.
+`LayoutReference` names an image in a folder, as skopeo writes it. A kind of source or target that is not a
+registry is a row of `SCHEMES`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib import import_module
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from crossdock.errors import (
     Advice,
     InvalidDigest,
     InvalidReference,
+    Side,
 )
 from crossdock.oci.digest import ALGORITHMS, Digest
 from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, is_public_registry, registry_key
@@ -87,8 +93,51 @@ _CONVERTED = {
 }
 
 
+class Location:
+    """Where an image is: a `Reference`, or what a row of `SCHEMES` parses. ``str()`` can be parsed again."""
+
+    __slots__ = ()
+    tag: str | None
+    digest: Digest | None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What holds its tag; equal for all spellings."""
+        raise NotImplementedError
+
+
+class Scheme(NamedTuple):
+    """A kind of source or target that is not a registry. Functions are named ``module:name``.
+
+    They are imported when they are needed: a copy between registries loads no store.
+    """
+
+    parse: str
+    """Takes the text, scheme included, and returns a `Location`. Raises `InvalidReference`."""
+    open: str
+    """Takes a location, the side and `CopyOptions`; returns a `content.Source` or `Target`. May block."""
+    sides: tuple[Side, ...] = ("source", "target")
+
+
+SCHEMES: dict[str, Scheme] = {
+    "oci:": Scheme("crossdock.oci.reference:LayoutReference.parse", "crossdock.store.layout:open_layout"),
+}
+"""What may stand before a location, besides the ``docker://`` of registries."""
+
+
+def scheme_of(text: str) -> Scheme | None:
+    """The row of `SCHEMES` for `text`; None for a registry's reference."""
+    return next((scheme for prefix, scheme in SCHEMES.items() if text.startswith(prefix)), None)
+
+
+def named(name: str) -> Any:
+    """What a `Scheme` names."""
+    module, _, function = name.partition(":")
+    return attrgetter(function)(import_module(module))
+
+
 @dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Location):
     """Content of a repository, by tag, digest or both. Making a wrong one raises `InvalidReference`.
 
     With both, the digest says what the content is and the tag must point at it.
@@ -140,6 +189,11 @@ class Reference:
         return HUB_API_HOST if registry_key(self.registry) == DOCKER_HUB else self.registry
 
     @property
+    def place(self) -> tuple[str, str]:
+        """As `Location.place`."""
+        return registry_key(self.registry), self.repository
+
+    @property
     def locator(self) -> str:
         """``host[:port]/repository``, without tag and digest."""
         return f"{self.registry}/{self.repository}"
@@ -161,7 +215,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class LayoutReference:
+class LayoutReference(Location):
     """An image in an OCI image layout on disk: ``oci:DIR``, ``oci:DIR:tag``, ``oci:DIR@digest``.
 
     Making a wrong one raises `InvalidReference`. The tag is the value of the annotation
@@ -200,6 +254,11 @@ class LayoutReference:
             raise _invalid(text, problem)
         return cls(path, tag if colon else None, digest)
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """As `Location.place`."""
+        return "oci:", os.path.abspath(self.path)
+
     def describe(self) -> str:
         """How errors and results name it."""
         return str(self)
@@ -208,16 +267,14 @@ class LayoutReference:
         return f"oci:{self.path}" + _suffix(self.tag, self.digest)
 
 
-Location = Reference | LayoutReference
-
-
 def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Location:
     """What a person gave as source or target. Raises `InvalidReference`, naming the forms that exist.
 
     `default_tag` is for registries; a layout without tag means its only image.
     """
-    if text.startswith("oci:"):
-        return LayoutReference.parse(text)
+    if (scheme := scheme_of(text)) is not None:
+        location: Location = named(scheme.parse)(text)
+        return location
     first, colon, _ = text.partition(":")
     if colon and first in _OTHER_TRANSPORTS:
         raise _unsupported(text, f"{first}:")
@@ -341,8 +398,9 @@ def _layout_problem(path: str, tag: str | None) -> str:
 
 def _invalid(text: str, problem: str, advice: Advice | None = None) -> InvalidReference:
     hidden = _hidden(text)
+    shown = f"***{text[hidden:]}" if hidden else text
     return InvalidReference(
-        f"invalid reference {quote(f'***{text[hidden:]}' if hidden else text)}: {problem}", advice=advice
+        f"invalid reference {quote(shown)}: {problem}", operation="parse", reference=shown, advice=advice
     )
 
 
@@ -351,12 +409,13 @@ def _unsupported(text: str, scheme: str) -> InvalidReference:
     advice = Advice("correct-reference", words) if words else Advice("write-reference")
     if scheme in ("http://", "https://"):
         advice = Advice("omit-scheme")
-    return _invalid(text, f"{scheme} is not supported; docker:// and oci: are", advice)
+    known = " and ".join(["docker://", *SCHEMES])
+    return _invalid(text, f"{scheme} is not supported; {known} are", advice)
 
 
 def _hidden(text: str) -> int:
     """How many characters in front are not shown: what looks like a user and password before a host."""
-    if text.startswith("oci:") and not text.startswith("oci://"):
+    if any(text.startswith(prefix) and not text.startswith(f"{prefix}//") for prefix in SCHEMES):
         return 0
     name, at, tail = text.rpartition("@")
     if not (at and re.fullmatch(_LIKE_DIGEST, tail)):

@@ -34,7 +34,8 @@ async def inspect(location: Location, places: Places, on_warning: Callable[[str]
 
         async def resolve() -> Descriptor:
             # Empty for a layout without tag and digest: its only manifest.
-            return await repository.resolve(location.tag or str(location.digest or ""))
+            found: Descriptor = await repository.resolve(location.tag or str(location.digest or ""))
+            return found
 
         named, data = await fetch_named(repository.fetch_manifest, await resolve(), resolve)
         manifest = await read_manifest(data, named.media_type)
@@ -54,7 +55,7 @@ async def list_tags(location: Location, places: Places, on_warning: Callable[[st
     """As `Session.list_tags`. # network"""
     opened = await places.open(location, "source", log_retry)
     with during("list tags of", "source", opened.name):
-        names = await opened.tags(on_warning)
+        names: list[str] = await opened.tags(on_warning)
     for warning in places.take_warnings():
         on_warning(warning)
     return names

@@ -6,7 +6,6 @@ that another one writes; a pair that is given twice is copied once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import overload
 
@@ -14,12 +13,10 @@ from crossdock.errors import (
     Advice,
     InvalidInput,
 )
-from crossdock.oci.reference import LayoutReference, Reference
-from crossdock.oci.registryname import registry_key
 from crossdock.runs.places import AnySource, AnyTarget, Place, as_places
 
 Pair = tuple[Place, Place]
-_Tag = tuple[str, str, str]  # registry or "oci:", repository or folder, tag
+_Tag = tuple[str, str, str]  # its `Location.place`, and the tag
 
 
 class Pairs(Sequence[Pair]):
@@ -41,7 +38,7 @@ class Pairs(Sequence[Pair]):
         try:
             pair = as_places(source, target)
         except InvalidInput as error:
-            raise InvalidInput(f"{self._place}{number}: {error}", advice=error.advice) from None
+            raise error.replace(f"{self._place}{number}: {error}") from None
         if pair in self._known:
             return
         tag = _tag_of(pair[1])
@@ -96,10 +93,4 @@ def listed(pairs: Iterable[tuple[AnySource, AnyTarget]]) -> Pairs:
 
 def _tag_of(place: Place) -> _Tag | None:
     """The tag that is written when `place` is a target; None when no other pair can read or write it."""
-    if place.tag is None:
-        return None
-    if isinstance(place, LayoutReference):
-        return "oci:", os.path.abspath(place.path), place.tag
-    if isinstance(place, Reference):
-        return registry_key(place.registry), place.repository, place.tag
-    return "object", str(id(place.repository)), place.tag
+    return None if place.tag is None else (*place.place, place.tag)

@@ -6,16 +6,16 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Union, cast, overload
+from typing import TYPE_CHECKING, Any, Union, cast
 
 from msgspec import Struct
 
 from crossdock import __version__
 from crossdock.activity import CURRENT
-from crossdock.errors import InvalidInput, InvalidOption, Side
+from crossdock.errors import InvalidInput, InvalidOption, InvalidReference, Side
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import DEFAULT_TAG, LayoutReference, Location, Reference, as_location
+from crossdock.oci.reference import DEFAULT_TAG, Location, Reference, as_location, named, scheme_of
 from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, default_state_folder
 from crossdock.steps import during
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from crossdock.content import Source, Target
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.context import Context
-    from crossdock.registry.repository import RegistryRepository
-    from crossdock.store.layout import LayoutStore
 
 AnySource = Union[str, Location, "Source"]
 AnyTarget = Union[str, Location, "Target"]
@@ -48,6 +46,11 @@ class ObjectReference(Struct, frozen=True, eq=False):
         """`name` is a tag or a digest. Raises `InvalidDigest`."""
         is_digest = ":" in name
         return cls(repository, None if is_digest else name, Digest(name) if is_digest else None)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """As `Location.place`."""
+        return "object", str(id(self.repository))
 
     def __str__(self) -> str:
         return f"{self.repository.name}{f':{self.tag}' if self.tag else f'@{self.digest}'}"
@@ -76,7 +79,7 @@ def as_places(
 
 def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Location | None:
     """The location; None for an object."""
-    if not isinstance(given, str | Reference | LayoutReference):
+    if not isinstance(given, str | Location):
         if not hasattr(given, "resolve" if side == "source" else "push_manifest"):
             wanted = f"a reference, a layout or a {side.title()}"
             raise TypeError(f"the {side} must be {wanted}, not {type(given).__name__}")
@@ -85,9 +88,14 @@ def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Locat
         message = f"{side}_name is for an object, and the {side} is a reference: {given}"
         raise InvalidOption(message, side=side)
     try:
-        return as_location(given)
+        location = as_location(given)
     except InvalidInput as error:
         raise error.replace(f"{side}: {error}", side=side) from None
+    scheme = scheme_of(str(location))
+    if scheme is not None and side not in scheme.sides:
+        message = f"{location} cannot be a {side}"
+        raise InvalidReference(message, operation="parse", side=side, reference=str(location))
+    return location
 
 
 class Shared(Struct, frozen=True):
@@ -109,7 +117,7 @@ class Places:
     def __init__(self, options: CopyOptions) -> None:
         self.options = options
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
-        self._stores: dict[tuple[Side, str], LayoutStore] = {}
+        self._stores: dict[tuple[Side, str, str], Any] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
         self._context: Context | None = None
 
@@ -149,21 +157,15 @@ class Places:
         if isinstance(location, Reference):
             self.client(location, side)
 
-    @overload
-    async def open(
-        self, location: Location, side: Side, on_retry: OnRetry
-    ) -> RegistryRepository | LayoutStore: ...
-    @overload
-    async def open(self, location: Place, side: Side, on_retry: OnRetry) -> Any: ...
     async def open(self, location: Place, side: Side, on_retry: OnRetry) -> Any:
-        """The repository, layout or object, for one copy, which counts its retries by `on_retry`.
+        """The repository, store or object, for one copy, which counts its retries by `on_retry`.
 
-        Raises `CopyError` when there is no such layout, and as `client` does.
+        Raises `CopyError` when there is no such store, and as `client` does.
         """
-        if isinstance(location, LayoutReference):
-            return await self._store(location, side)
         if isinstance(location, ObjectReference):
             return location.repository
+        if not isinstance(location, Reference):
+            return await self._store(location, side)
         from crossdock.registry.repository import RegistryRepository
 
         return RegistryRepository(
@@ -172,18 +174,13 @@ class Places:
             lambda operation, reason: on_retry(side, operation, reason),
         )
 
-    async def _store(self, location: LayoutReference, side: Side) -> LayoutStore:
-        # Imported where it is used: a copy between registries does not pay for it, nor one between layouts
-        # for an HTTP client.
-        from crossdock.store.layout import LayoutStore
-
-        key = (side, location.path)
+    async def _store(self, location: Location, side: Side) -> Any:
+        key = (side, *location.place)
         if key not in self._stores:
             with during("open", side, str(location)):
-                joins = side == "source" and bool(self.options.platforms)
-                store = await asyncio.to_thread(
-                    LayoutStore, location.path, create=side == "target", joins_platforms=joins
-                )
+                scheme = scheme_of(str(location))
+                assert scheme is not None
+                store = await asyncio.to_thread(named(scheme.open), location, side, self.options)
             self._stores.setdefault(key, store)
         return self._stores[key]
 

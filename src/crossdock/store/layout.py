@@ -21,6 +21,7 @@ from crossdock.errors import (
     ContentError,
     NotFound,
     ReadFailed,
+    Side,
     SizeMismatch,
     StoreError,
 )
@@ -28,7 +29,8 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
-from crossdock.oci.reference import ARCHIVE_HINT
+from crossdock.oci.reference import ARCHIVE_HINT, LayoutReference
+from crossdock.options import CopyOptions
 from crossdock.store.attached import Attached
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.files import explain, in_thread
@@ -314,6 +316,12 @@ class LayoutStore:
         if not mediatype.is_manifest(descriptor.media_type):
             return None
         return parse_manifest(self._read_manifest(descriptor), descriptor.media_type, self._limits)
+
+
+def open_layout(location: LayoutReference, side: Side, options: CopyOptions) -> LayoutStore:
+    """The store of a layout (`oci.reference.Scheme.open`). Raises as `LayoutStore`."""
+    joins = side == "source" and bool(options.platforms)
+    return LayoutStore(location.path, create=side == "target", joins_platforms=joins)
 
 
 class LayoutBlob:

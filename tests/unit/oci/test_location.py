@@ -183,3 +183,12 @@ def test_images_named_like_a_transport_are_reached_with_the_prefix() -> None:
 def test_the_default_tag_is_for_registries_alone() -> None:
     assert parse_location("a/b", default_tag=None) == Reference("docker.io", "a/b")
     assert parse_location("oci:a") == LayoutReference("a")
+
+
+def test_the_error_of_a_wrong_reference_says_what_was_parsed() -> None:
+    with pytest.raises(InvalidReference) as caught:
+        parse_location("oci:a:b c")
+    assert (caught.value.operation, caught.value.reference) == ("parse", "oci:a:b c")
+    with pytest.raises(InvalidReference) as caught:
+        parse_location("user:secret@host/App")
+    assert "secret" not in str(caught.value.reference)

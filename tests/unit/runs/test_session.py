@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from crossdock import CopyOptions, CopyResult, Session
-from crossdock.errors import CopyError, InvalidInput
+from crossdock import CopyOptions, CopyResult, Session, copy_many_sync
+from crossdock.errors import CopyError, InvalidInput, InvalidReference
 from crossdock.events import CopyDone, Event
 from crossdock.imagebuilder import ImageBuilder, sample_index
 from crossdock.oci.reference import parse_location
@@ -174,3 +174,11 @@ async def test_a_failed_copy_leaves_the_session_usable(layout: Path, tmp_path: P
         await session.copy(f"oci:{layout}:v1", f"oci:{tmp_path / 'a'}:v1")
     back = pickle.loads(pickle.dumps(raised.value))
     assert (str(back), back.side) == (str(raised.value), "source")
+
+
+def test_the_error_of_a_wrong_reference_names_operation_side_and_reference() -> None:
+    with pytest.raises(InvalidReference) as caught:
+        copy_many_sync([("a/b:1", "host.example/B:1")])
+    error = caught.value
+    assert (error.operation, error.side, error.reference) == ("parse", "target", "host.example/B:1")
+    assert str(error).startswith("pair 1: target: invalid reference 'host.example/B:1': ")
