@@ -1,13 +1,14 @@
 """YAML files that people write, checked against a JSON schema. Every mistake is reported with file and line.
 
 The schema is published. The reader here implements the part of JSON Schema that such files use, and accepts
-the same files. So a number or a date where a string is expected needs quotes.
+the same files. So a number or a date where a string is expected needs quotes, unless the schema takes both:
+then the value is the text as it is written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +26,17 @@ _SHOWN_TYPES = {
     "string": "a string",
     "boolean": "true or false",
     "integer": "a whole number",
+    "number": "a number",
 }
-_NO_TEXTS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))
+_TAG = "tag:yaml.org,2002:"
+_NO_TEXTS = {  # of YAML 1.1, and the types of JSON Schema that are written so; dates have a pattern
+    f"{_TAG}int": frozenset({"integer", "number"}),
+    f"{_TAG}float": frozenset({"number"}),
+    f"{_TAG}bool": frozenset({"boolean"}),
+    f"{_TAG}timestamp": frozenset({"pattern"}),
+}
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
 
 
 class Kind(NamedTuple):
@@ -36,14 +45,17 @@ class Kind(NamedTuple):
     name: str  # "the inventory"
     advice: Advice  # on mistakes in it
     schema: Mapping[str, Any]
+    shows_columns: bool = False  # in messages, behind the line
+    replace: Callable[[str], str] = str  # each scalar value by what it stands for; may raise `InvalidInput`
 
 
 class Found(NamedTuple):
-    """A value of the document and its line."""
+    """A value of the document, and where it is."""
 
     value: Any
     line: int
     key_line: int = 0
+    column: int = 0
 
 
 def read_bytes(path: Path, kind: Kind) -> bytes:
@@ -64,7 +76,7 @@ def read_document(data: bytes, place: str, kind: Kind) -> dict[str, Found] | Non
     Members of mappings and lists are `Found`, scalars are plain. Raises `InvalidInput` with ``file:line`` of
     each mistake.
     """
-    root = _compose(data, place, kind.name)
+    root = _compose(data, place, kind)
     if root is None:
         return None
     reader = _Reader(place, kind)
@@ -88,7 +100,7 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list) else value
 
 
-def _compose(data: bytes, place: str, name: str) -> Any:
+def _compose(data: bytes, place: str, kind: Kind) -> Any:
     """The tree of YAML nodes, which know their lines."""
     import yaml  # imported here: without such a file it is not needed
 
@@ -96,13 +108,15 @@ def _compose(data: bytes, place: str, name: str) -> Any:
         text = data.decode("utf-8-sig")
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError:
-        raise InvalidInput(f"{place}: {name} is not UTF-8") from None
+        raise InvalidInput(f"{place}: {kind.name} is not UTF-8") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise InvalidInput(f"{place}{line}: this is not YAML: {error.problem or error.context}") from None
+        at = f":{mark.line + 1}" if mark else ""
+        if mark and kind.shows_columns:
+            at += f":{mark.column + 1}"
+        raise InvalidInput(f"{place}{at}: this is not YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, RecursionError):
-        raise InvalidInput(f"{place}: {name} is not YAML: control characters, or too deep") from None
+        raise InvalidInput(f"{place}: {kind.name} is not YAML: control characters, or too deep") from None
 
 
 class _Reader:
@@ -120,8 +134,9 @@ class _Reader:
             raise self._wrong(node, f"{name} is nested too deep")
         kind = wanted.get("type", "string")
         is_kind = {"mapping": "object", "sequence": "array"}.get(node.id, "string")
-        if is_kind != ("string" if kind in ("boolean", "integer") else kind):
-            raise self._wrong(node, f"{name} must be {_SHOWN_TYPES[kind]}, not {_SHOWN_TYPES[is_kind]}")
+        if is_kind != (kind if kind in ("object", "array") else "string"):
+            shown = _SHOWN_TYPES["string" if isinstance(kind, list) else kind]
+            raise self._wrong(node, f"{name} must be {shown}, not {_SHOWN_TYPES[is_kind]}")
         if kind == "object":
             return self._mapping(node, wanted, name, depth)
         if kind == "array":
@@ -129,7 +144,7 @@ class _Reader:
                 raise self._wrong(node, f"{name} must not be empty")
             each = wanted["items"]
             return [
-                Found(self._member(item, each, f"{name}[{index}]", depth + 1), _line(item))
+                Found(self._member(item, each, f"{name}[{index}]", depth + 1), _line(item), 0, _column(item))
                 for index, item in enumerate(node.value)
             ]
         return self._scalar(node, wanted, name)
@@ -160,10 +175,10 @@ class _Reader:
                 )
                 continue
             if "propertyNames" in wanted:
-                self._scalar(key_node, self._resolved(wanted["propertyNames"]), f"a key of {name}")
+                self._text(key_node, key, self._resolved(wanted["propertyNames"]), f"a key of {name}")
             shown = key if depth == 0 else f"{name}.{key}"
             value = self._member(value_node, below, shown, depth + 1)
-            found[key] = Found(value, _line(value_node), _line(key_node))
+            found[key] = Found(value, _line(value_node), _line(key_node), _column(value_node))
         for key in wanted.get("required", ()):
             if key not in found:
                 raise self._wrong(node, f"{name} has no {key}")
@@ -179,31 +194,58 @@ class _Reader:
             shown = "; or ".join(" and ".join(way["required"]) for way in ways)
             raise self._wrong(node, f"{name} must have {shown}; nothing else besides them")
 
-    def _scalar(self, node: Any, wanted: Mapping[str, Any], name: str) -> str | bool | int:
-        text: str = node.value
-        if node.tag == "tag:yaml.org,2002:null":
+    def _scalar(self, node: Any, wanted: Mapping[str, Any], name: str) -> str | bool | int | float:
+        kind = wanted.get("type", "string")
+        if node.tag == f"{_TAG}null":
             raise self._wrong(node, f"{name} has no value")
-        if wanted.get("type") == "boolean":
+        try:
+            text = self._kind.replace(node.value)
+        except InvalidInput as error:
+            raise self._wrong(node, f"{name}: {error}", error.advice) from None
+        if "enum" in wanted:
+            return self._one_value(node, text, wanted["enum"], name)
+        if kind == "boolean":
             if node.style is not None or text.lower() not in _BOOLEANS:
                 raise self._wrong(node, f"{name} must be true or false")
             return _BOOLEANS[text.lower()]
-        if wanted.get("type") == "integer":
-            return self._integer(node, wanted, name)
-        if "enum" in wanted and text not in wanted["enum"]:
-            raise self._wrong(node, f"{name} must be {' or '.join(wanted['enum'])}")
+        if kind in ("integer", "number"):
+            return self._number(node, text, wanted, name)
+        return self._text(node, text, wanted, name)
+
+    def _text(self, node: Any, text: str, wanted: Mapping[str, Any], name: str) -> str:
+        kind = wanted.get("type", "string")
+        if len(text) < wanted.get("minLength", 0):
+            raise self._wrong(node, f"{name} must not be empty")
         if "pattern" in wanted and not re.search(wanted["pattern"], text):
             form = wanted.get("title", wanted["pattern"])
             raise self._wrong(node, f"{name} is not of the form {form}")
-        if node.tag in _NO_TEXTS:
+        kinds = {*([kind] if isinstance(kind, str) else kind), *(["pattern"] if "pattern" in wanted else [])}
+        if kinds.isdisjoint(_NO_TEXTS.get(node.tag, kinds)):
             raise self._wrong(node, f"{name} must be a string: put it in quotes")
+        if node.tag == f"{_TAG}int" and "minimum" in wanted:
+            self._number(node, text, wanted, name)
         return text
 
-    def _integer(self, node: Any, wanted: Mapping[str, Any], name: str) -> int:
-        if node.style is not None or not _INTEGER.fullmatch(node.value):
-            raise self._wrong(node, f"{name} must be a whole number")
-        number = int(node.value)
-        if not wanted["minimum"] <= number <= wanted["maximum"]:
-            raise self._wrong(node, f"{name} must be from {wanted['minimum']} to {wanted['maximum']}")
+    def _one_value(self, node: Any, text: str, values: list[Any], name: str) -> str | bool | int:
+        """That of the values which the text is; those that are no strings are written without quotes."""
+        for each in values:
+            is_text = isinstance(each, str)
+            if text == each or (node.style is None and not is_text and text.lower() == str(each).lower()):
+                found: str | bool | int = each
+                return found
+        shown = dict.fromkeys(str(each).lower() if isinstance(each, bool) else str(each) for each in values)
+        raise self._wrong(node, f"{name} must be {' or '.join(shown)}")
+
+    def _number(self, node: Any, text: str, wanted: Mapping[str, Any], name: str) -> int | float:
+        is_whole = wanted["type"] != "number"
+        if node.style is not None or not (_INTEGER if is_whole else _NUMBER).fullmatch(text):
+            raise self._wrong(node, f"{name} must be {_SHOWN_TYPES['integer' if is_whole else 'number']}")
+        number = int(text) if is_whole else float(text)
+        above = wanted.get("exclusiveMinimum")
+        least, most = wanted.get("minimum", above), wanted["maximum"]
+        if not least <= number <= most or number == above:
+            shown = f"above {least} and at most {most}" if above is not None else f"from {least} to {most}"
+            raise self._wrong(node, f"{name} must be {shown}")
         return number
 
     def _resolved(self, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -213,10 +255,17 @@ class _Reader:
         definition: Mapping[str, Any] = self._kind.schema["$defs"][reference.rpartition("/")[2]]
         return definition
 
-    def _wrong(self, node: Any, problem: str) -> InvalidInput:
-        return InvalidInput(f"{self._place}:{_line(node)}: {problem}", advice=self._kind.advice)
+    def _wrong(self, node: Any, problem: str, advice: Advice | None = None) -> InvalidInput:
+        column = f":{_column(node)}" if self._kind.shows_columns else ""
+        at = f"{self._place}:{_line(node)}{column}"
+        return InvalidInput(f"{at}: {problem}", advice=advice or self._kind.advice)
 
 
 def _line(node: Any) -> int:
     line: int = node.start_mark.line + 1
     return line
+
+
+def _column(node: Any) -> int:
+    column: int = node.start_mark.column + 1
+    return column

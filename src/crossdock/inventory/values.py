@@ -155,6 +155,15 @@ class Inventory(Struct, frozen=True):
             )
         return found[0] if found else None
 
+    def addressed(self, text: str) -> str:
+        """``HOST[:PORT][/PREFIX]`` for ``NAME[/PREFIX]`` with the name of an entry; any other text as it is.
+
+        Raises `InvalidInput` when several entries have the name.
+        """
+        host, slash, prefix = text.partition("/")
+        entry = self.find(host)
+        return f"{entry.login_server}{slash}{prefix}" if entry is not None else text
+
     def prefer(self, text: str, subscription: str) -> Entry | None:
         """The entry of `text` in `subscription`; without one there, as `find` of `text` alone."""
         return (self.find(text, subscription=subscription) if subscription else None) or self.find(text)

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from crossdock.mirroring.choice import TagChoice
-from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.names import Namespace, full_name
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming
 from crossdock.oci.digest import Digest
@@ -54,6 +54,16 @@ class Entry(Struct, frozen=True, kw_only=True):
     existing: Existing = "overwrite"
     deletes: Deletes = Deletes()
     place: str = ""
+
+    @property
+    def named(self) -> list[str] | None:
+        """The repositories, where all are named without patterns; None: the catalog is needed."""
+        names = self.repositories.names
+        if names is None or isinstance(self.source, LayoutReference):
+            return None
+        full = dict.fromkeys(full_name(self.source, each) for each in names)
+        left_out = Patterns((), self.repositories.exclude)
+        return [name for name in full if left_out.wants(name)]
 
     def target_name(self, name: str) -> str:
         """The name below a target's prefix of the source's repository `name`; empty for a layout."""

@@ -83,7 +83,7 @@ class Selection(Struct, frozen=True):
         """
         if not self.repositories or any(_WILD.intersection(each) for each in self.repositories):
             return None
-        names = list(dict.fromkeys(_full(source, each) for each in self.repositories))
+        names = list(dict.fromkeys(full_name(source, each) for each in self.repositories))
         for name in names:
             source.reference(name)
         return [name for name in names if not _matches(name, self.exclude)]
@@ -106,9 +106,15 @@ class Selection(Struct, frozen=True):
         return not self.tags or _matches(tag, self.tags)
 
 
-def check(source: Namespace, targets: Iterable[Namespace]) -> None:
-    """Raise `InvalidInput` for places that hold a part of each other, and for no target."""
-    places = [source]
+def check(source: Namespace | None, targets: Iterable[Namespace]) -> None:
+    """Raise `InvalidInput` for places that hold a part of each other, and for no target.
+
+    A source that is no registry overlaps nothing.
+    """
+    targets = tuple(targets)
+    if not targets:
+        raise InvalidInput("there is no target")
+    places = [source] if source is not None else []
     for target in targets:
         for other in places:
             if target.overlaps(other):
@@ -120,11 +126,10 @@ def check(source: Namespace, targets: Iterable[Namespace]) -> None:
                     ),
                 )
         places.append(target)
-    if len(places) < 2:
-        raise InvalidInput("there is no target")
 
 
-def _full(source: Namespace, name: str) -> str:
+def full_name(source: Namespace, name: str) -> str:
+    """The repository's name below the prefix: Docker Hub's official images are below ``library/``."""
     is_official = source.registry == DOCKER_HUB and not source.prefix and "/" not in name
     return f"library/{name}" if is_official else name
 

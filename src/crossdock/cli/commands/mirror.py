@@ -12,8 +12,6 @@ from crossdock.cli.streams import print_result, warn
 from crossdock.errors import Cancelled, InvalidInput
 
 if TYPE_CHECKING:
-    from crossdock.inventory.values import Inventory
-    from crossdock.mirroring.names import Namespace
     from crossdock.mirroring.run import MirrorResult, MirrorRun
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions
@@ -108,15 +106,15 @@ def run(namespace: argparse.Namespace) -> int:
 
 def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
     from crossdock.inventory.values import Inventory
-    from crossdock.mirroring.names import Selection
+    from crossdock.mirroring.names import Namespace, Selection
     from crossdock.mirroring.run import MirrorRun
 
     registries = options.registries
     inventory = registries if isinstance(registries, Inventory) else Inventory()
     try:
         return MirrorRun(
-            _place(namespace.source, inventory),
-            [_place(each, inventory) for each in namespace.targets],
+            Namespace.parse(inventory.addressed(namespace.source)),
+            [Namespace.parse(inventory.addressed(each)) for each in namespace.targets],
             Selection(tuple(namespace.repositories), tuple(namespace.exclude), tuple(namespace.tags)),
             options,
             untagged=namespace.untagged,
@@ -124,16 +122,6 @@ def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
         )
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock mirror") from None
-
-
-def _place(text: str, inventory: Inventory) -> Namespace:
-    """The namespace, whose host may be the name of an entry of the inventory."""
-    from crossdock.mirroring.names import Namespace
-
-    host, slash, prefix = text.partition("/")
-    if (entry := inventory.find(host)) is not None:
-        text = f"{entry.login_server}{slash}{prefix}"
-    return Namespace.parse(text)
 
 
 def _print_pair(source: Reference, target: Reference) -> None:

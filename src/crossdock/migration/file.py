@@ -1,0 +1,350 @@
+"""The migration file: YAML, checked against `schema.json` (see `crossdock.yamlfile`) and for sense.
+
+Everything that can be told from the file alone is told before a request is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache, partial
+from importlib.resources import files
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from crossdock.errors import Advice, InvalidInput
+from crossdock.inventory.values import Inventory
+from crossdock.migration.hours import Hours
+from crossdock.migration.variables import replace_variables
+from crossdock.mirroring.choice import TagChoice
+from crossdock.mirroring.entry import Deletes, Entry, ReferrersMode
+from crossdock.mirroring.names import Namespace, check
+from crossdock.mirroring.patterns import Patterns, is_pattern
+from crossdock.mirroring.rename import Naming, Rename
+from crossdock.oci.platform import Platform
+from crossdock.oci.reference import LayoutReference
+from crossdock.oci.registryname import registry_key
+from crossdock.oci.text import quote
+from crossdock.options import expand_home
+from crossdock.units import parse_duration, parse_size
+from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
+
+_DOCS = Advice("read-docs", "docs/migrate.md describes the file")
+_REFERRERS: Mapping[Any, ReferrersMode] = {True: "warn", False: "off", "required": "required"}
+
+
+class HostLimits(Struct, frozen=True, kw_only=True):
+    """Limits for one host; None: no limit of its own."""
+
+    bytes_per_second: int | None = None
+    requests_per_second: float | None = None
+    connections: int | None = None
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Limits of a run, for all hosts together, and for single ones by their ``host[:port]``."""
+
+    bytes_per_second: int | None = None
+    requests_per_second: float | None = None
+    hours: Hours | None = None
+    hosts: Mapping[str, HostLimits] = {}
+
+
+class MigrationFile(Struct, frozen=True, kw_only=True):
+    """A file as values. `digest` names a run: hexadecimal SHA-256 over the content, variables replaced."""
+
+    entries: tuple[Entry, ...]
+    digest: str
+    limits: Limits = Limits()
+    place: str = ""
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of the file."""
+    text = (files("crossdock.migration") / "schema.json").read_text("utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def read_migration(
+    path: Path, inventory: Inventory | None = None, environ: Mapping[str, str] | None = None
+) -> MigrationFile:
+    """The migration in the file. The folder of an ``oci:DIR`` is relative to the file's. Blocks.
+
+    Raises `InvalidInput` with ``file:line:column`` for what the schema does not permit, variables of
+    `environ` that are not set, and what cannot work: patterns and ranges that are none, a source and a target
+    that overlap, two mirrors that write one tag.
+    """
+    environ = environ or {}
+    return parse_migration(read_bytes(path, _kind(environ)), str(path), path.parent, inventory, environ)
+
+
+def parse_migration(
+    data: bytes,
+    place: str,
+    folder: Path,
+    inventory: Inventory | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> MigrationFile:
+    """As `read_migration`, from bytes; `place` names the file in messages."""
+    environ = environ or {}
+    document = read_document(data, place, _kind(environ))
+    if document is None:
+        raise InvalidInput(f"{place}: the migration file is empty", advice=_DOCS)
+    reader = _Reader(place, folder, inventory or Inventory(), environ)
+    limits = reader.limits(document["limits"].value) if "limits" in document else Limits()
+    entries = tuple(reader.entry(each) for each in document["mirrors"].value)
+    _check_distinct(entries)
+    content = msgspec.json.encode(plain(document), order="sorted")
+    return MigrationFile(
+        entries=entries, digest=hashlib.sha256(content).hexdigest(), limits=limits, place=place
+    )
+
+
+def _kind(environ: Mapping[str, str]) -> Kind:
+    replace = partial(replace_variables, environ=environ)
+    return Kind("the migration file", _DOCS, schema(), shows_columns=True, replace=replace)
+
+
+class _Reader:
+    """Turns what the schema permits into values."""
+
+    def __init__(self, place: str, folder: Path, inventory: Inventory, environ: Mapping[str, str]) -> None:
+        self._place = place
+        self._folder = folder
+        self._inventory = inventory
+        self._environ = environ
+
+    @contextmanager
+    def _at(self, found: Found, name: str = "") -> Iterator[None]:
+        """A mistake here is reported with the place of `found`."""
+        try:
+            yield
+        except ValueError as error:  # `InvalidInput` is one
+            advice = error.advice if isinstance(error, InvalidInput) else None
+            what = f"{name}: " if name else ""
+            raise InvalidInput(
+                f"{self._place}:{found.line}:{found.column}: {what}{error}", advice=advice or _DOCS
+            ) from None
+
+    # -- limits --------------------------------------------------------------------------------------------
+
+    def limits(self, found: Mapping[str, Found]) -> Limits:
+        hosts: dict[str, HostLimits] = {}
+        given: dict[str, Any] = self._rates(found)
+        if "hours" in found:
+            with self._at(found["hours"], "limits.hours"):
+                given["hours"] = Hours.parse(found["hours"].value)
+        for host, each in found["hosts"].value.items() if "hosts" in found else ():
+            with self._at(each, f"limits.hosts.{host}"):
+                if any(registry_key(host) == registry_key(other) for other in hosts):
+                    raise InvalidInput("the host is listed twice")
+            members = {"connections": each.value["connections"].value} if "connections" in each.value else {}
+            hosts[host] = HostLimits(**self._rates(each.value), **members)
+        return Limits(**given, hosts=hosts)
+
+    def _rates(self, found: Mapping[str, Found]) -> dict[str, Any]:
+        rates: dict[str, Any] = {}
+        if "bytes_per_second" in found:
+            with self._at(found["bytes_per_second"], "bytes_per_second"):
+                rates["bytes_per_second"] = parse_size(found["bytes_per_second"].value)
+                if not rates["bytes_per_second"]:
+                    raise InvalidInput("it must be above 0")
+        if "requests_per_second" in found:
+            rates["requests_per_second"] = found["requests_per_second"].value
+        return rates
+
+    # -- mirrors -------------------------------------------------------------------------------------------
+
+    def entry(self, whole: Found) -> Entry:
+        found: Mapping[str, Found] = whole.value
+        with self._at(found["source"], "source"):
+            source = self._source(found["source"].value)
+        targets = []
+        for each in found["targets"].value:
+            with self._at(each, "targets"):
+                targets.append(self._namespace(each.value))
+        with self._at(found["targets"], "targets"):
+            check(source if isinstance(source, Namespace) else None, targets)
+            if isinstance(source, LayoutReference) and not all(each.prefix for each in targets):
+                raise InvalidInput("a layout is copied to HOST[:PORT]/REPOSITORY, this is a host alone")
+        given = {key: found[key].value for key in ("untagged", "existing") if key in found}
+        if "referrers" in found:
+            given["referrers"] = _REFERRERS[found["referrers"].value]
+        if "repositories" in found:
+            given["repositories"] = self._patterns(found["repositories"].value, "repositories")
+        if "tags" in found:
+            given["tags"] = self._choice(found["tags"], source)
+        for each in found["platforms"].value if "platforms" in found else ():
+            with self._at(each, "platforms"):
+                Platform.parse(each.value)
+        if "delete" in found:
+            given["deletes"] = self._deletes(found["delete"].value)
+        entry = Entry(
+            name=found["name"].value if "name" in found else found["source"].value,
+            source=source,
+            targets=tuple(targets),
+            platforms=tuple(plain(found["platforms"])) if "platforms" in found else (),
+            naming=self._naming(found),
+            place=f"{self._place}:{whole.line}",
+            **given,
+        )
+        self._check_names(entry, found)
+        return entry
+
+    def _source(self, text: str) -> Namespace | LayoutReference:
+        if not text.startswith("oci:"):
+            return self._namespace(text)
+        layout = LayoutReference.parse(text)
+        if layout.tag is not None or layout.digest is not None:
+            raise InvalidInput(
+                f"{quote(text)} names one image; oci:DIR is the folder, and tags: chooses in it"
+            )
+        return LayoutReference(str(self._folder / expand_home(layout.path, self._environ)))
+
+    def _namespace(self, text: str) -> Namespace:
+        return Namespace.parse(self._inventory.addressed(text))
+
+    def _patterns(self, found: Mapping[str, Found], name: str) -> Patterns:
+        for key in ("include", "exclude"):
+            for each in found[key].value if key in found else ():
+                with self._at(each, f"{name}.{key}"):
+                    Patterns((each.value,)).check()
+        include, exclude = (
+            tuple(plain(found[key])) if key in found else () for key in ("include", "exclude")
+        )
+        return Patterns(include, exclude)
+
+    def _choice(self, whole: Found, source: Namespace | LayoutReference) -> TagChoice:
+        found: Mapping[str, Found] = whole.value
+        given = {key: found[key].value for key in ("semver", "newest", "sort") if key in found}
+        if "pushed_after" in found:
+            with self._at(found["pushed_after"], "tags.pushed_after"):
+                given.update(pushed_since(found["pushed_after"].value))
+        if "min_age" in found:
+            given["min_age"] = parse_duration(found["min_age"].value)
+        choice = TagChoice(patterns=self._patterns(found, "tags"), **given)
+        with self._at(found.get("semver", whole), "tags.semver" if "semver" in found else "tags"):
+            choice.check()
+            if choice.needs_times and isinstance(source, LayoutReference):
+                raise InvalidInput("a layout has no push times", advice=Advice("omit-times", side="source"))
+        return choice
+
+    def _naming(self, found: Mapping[str, Found]) -> Naming:
+        renames = []
+        for each in found["rename"].value if "rename" in found else ():
+            renames.append(rename := Rename(**plain(each)))
+            with self._at(each, "rename"):
+                rename.check()
+        return Naming(renames=tuple(renames), flatten=found["flatten"].value if "flatten" in found else 0)
+
+    def _deletes(self, found: Mapping[str, Found]) -> Deletes:
+        given = {key: each.value for key, each in found.items()}
+        if given.get("mode") is False:  # YAML 1.1 reads off so
+            given["mode"] = "off"
+        if "grace" in given:
+            given["grace"] = parse_duration(given["grace"])
+        return Deletes(**given)
+
+    def _check_names(self, entry: Entry, found: Mapping[str, Found]) -> None:
+        """Names that are given without patterns must be valid on both sides, and stay apart."""
+        if isinstance(entry.source, LayoutReference):
+            for key in ("repositories", "rename", "flatten"):
+                if key in found:
+                    with self._at(found[key], key):
+                        raise InvalidInput("a layout is one repository, named by the target")
+            return
+        with self._at(found.get("repositories", found["source"]), "repositories"):
+            taken: dict[str, str] = {}
+            for name in entry.named or ():
+                entry.source.reference(name)
+                for target in entry.targets:
+                    entry.target_reference(target, name)
+                first = taken.setdefault(entry.target_name(name), name)
+                if first != name:
+                    raise InvalidInput(f"{first} and {name} both become {entry.target_name(name)}")
+
+
+def pushed_since(text: str) -> dict[str, float]:
+    """The fields of a `TagChoice` for a date, a date with a time (UTC unless it says) or a duration.
+
+    Raises ValueError.
+    """
+    if "-" not in text:
+        return {"pushed_within": parse_duration(text)}
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise ValueError(f"{text!r} is no date (examples: 2026-01-31, 2026-01-31T12:00:00Z, 90d)") from None
+    return {"pushed_after": (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()}
+
+
+# -- several mirrors -----------------------------------------------------------------------------------------
+
+
+def _check_distinct(entries: tuple[Entry, ...]) -> None:
+    """Raise `InvalidInput` for two mirrors that write one tag, where names without patterns show it.
+
+    What patterns leave open shows when the sources are listed.
+    """
+    for first, second in combinations(entries, 2):
+        if (what := _written_by_both(first, second)) is not None:
+            raise InvalidInput(
+                f"{second.place}: mirrors {quote(first.name)} (line {first.place.rpartition(':')[2]}) and "
+                f"{quote(second.name)} both write {what}",
+                advice=Advice("correct-file", "choose other repositories, tags or targets in one of them"),
+            )
+
+
+def _written_by_both(first: Entry, second: Entry) -> str | None:
+    """What both write; None: nothing that shows."""
+    is_one_source = first.source == second.source and first.naming == second.naming
+    tag = _tag_of_both(first.tags, second.tags, is_one_source)
+    if tag is None:
+        return None
+    for mine in first.targets:
+        for other in second.targets:
+            if is_one_source and mine == other and _share(first.repositories, second.repositories):
+                return f"{mine}{tag}"
+            ours, theirs = _written(first, mine), _written(second, other)
+            if both := sorted(ours & theirs):
+                return f"{both[0]}{tag}"
+    return None
+
+
+def _share(first: Patterns, second: Patterns) -> bool:
+    """Whether what one of them wants is wanted by the other as well."""
+    return first == second or first.wants_all or second.wants_all
+
+
+def _written(entry: Entry, target: Namespace) -> frozenset[str]:
+    """The repositories at `target` that the entry writes, as far as they are named without patterns."""
+    names = [""] if isinstance(entry.source, LayoutReference) else entry.named or ()
+    return frozenset(entry.target_reference(target, name).locator for name in names)
+
+
+def _tag_of_both(first: TagChoice, second: TagChoice, is_one_source: bool) -> str | None:
+    """``:TAG`` that both choose, empty for all that one of them chooses; None: there need not be any."""
+    if first == second or (first.takes_all and second.takes_all):
+        return ""
+    if is_one_source and (first.takes_all or second.takes_all):
+        return ""
+    mine, theirs = (_literal_tags(each) for each in (first, second))
+    both = [tag for tag in mine if second.takes_all or tag in theirs]
+    both += [tag for tag in theirs if first.takes_all]
+    return f":{both[0]}" if both else None
+
+
+def _literal_tags(choice: TagChoice) -> list[str]:
+    """Tags that are chosen wherever they are: named without patterns, and nothing else filters."""
+    if choice.semver or choice.newest is not None or choice.needs_times:
+        return []
+    return [each for each in choice.patterns.include if not is_pattern(each) and choice.patterns.wants(each)]
