@@ -93,8 +93,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "mirroring": {
         "runs",
-        "registry",
-        "transfer",
         "steps",
         "tally",
         "tasks",

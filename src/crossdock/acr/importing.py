@@ -35,8 +35,6 @@ from crossdock.runs.totals import Totals
 from crossdock.steps import during
 from crossdock.tally import Tally
 from crossdock.tasks import run_together
-from crossdock.transfer.naming import fetch_named, resolve
-from crossdock.transfer.platforms import select
 
 
 class FoundSource(Struct, frozen=True):
@@ -160,26 +158,22 @@ class Import:
         """Compare both sides, and refuse what must not be copied. # network"""
         plan, places, platforms = self._plan, shared.places, shared.platforms
         source = await places.open(plan.source, "source", tally.retried)
+        kept = KeptSource(source, str(plan.source), self._wanted, plan.source.digest, "import")
         data: bytes | None = None  # the root's, once fetched
-
-        async def resolve_source() -> Descriptor:
-            return await resolve(source, str(plan.source), self._wanted, plan.source.digest, "import")
-
         try:
-            root = named = await resolve_source()
+            root = named = await kept.find()
         except CrossdockError:
             if self._by_login:  # hide the source's own error as well
                 _check_login(plan.source, places)
             raise
         if self._by_login:
             _check_login(plan.source, places)
-        kept = KeptSource(source, named)
         below: list[Descriptor] = []
         if platforms or self._limits.concern(named.media_type):  # a GET may count against a limit on pulls
             with during("fetch manifest from", "source", str(plan.source)):
-                named, data = await fetch_named(kept.fetch_manifest, named, resolve_source)  # network
-            kept.rename(named)
-            root, data = await select(named, data, platforms, kept)
+                data = await kept.read()  # network
+            named = kept.named
+            root, data = await kept.choose(data, platforms)  # network
             below = await check_limits(plan.source, kept, root, data, self._limits)
         if self._on_found is not None:
             await self._on_found(FoundSource(named.digest, root, tuple(below)))
@@ -188,10 +182,9 @@ class Import:
             _refuse_conflicts(targets, root)
         if not self._dry_run and root is named and any(each.before != root.digest for each in targets):
             with during("fetch manifest from", "source", str(plan.source)):
-                root, data = await fetch_named(kept.fetch_manifest, named, resolve_source)  # network
-            if root is not named:  # the tag was moved since the HEAD
-                named = root
-                kept.rename(named)
+                data = await kept.read()  # network
+            if kept.named is not named:  # the tag was moved since the HEAD
+                root = named = kept.named
                 if not plan.force:
                     _refuse_conflicts(targets, root)
         if not plan.force and shared.options.referrers is not False:
@@ -203,7 +196,7 @@ class Import:
         """Write the tags of several targets. # network"""
         with during("fetch manifest from", "source", str(self._plan.source)):
             data = await kept.fetch_manifest(named)
-            self._root, data = await select(named, data, shared.platforms, kept)
+            self._root, data = await kept.choose(data, shared.platforms)
         await write_tags(self._targets, self._root, data, shared.places, tally)
 
     def result(self) -> ImportResult:

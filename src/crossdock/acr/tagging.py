@@ -87,4 +87,4 @@ async def _undo(written: list[TargetState], places: Places, tally: Tally) -> lis
 
 
 async def _open(state: TargetState, places: Places, tally: Tally) -> RegistryRepository:
-    return cast("RegistryRepository", await places.open(state.reference, "target", tally.retried))
+    return await places.open(state.reference, "target", tally.retried)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from crossdock.content import ListsManifests
 from crossdock.errors import (
     Advice,
     CopyError,
-    InvalidDigest,
     NotFound,
     NothingMatched,
     RegistryError,
@@ -25,7 +24,7 @@ from crossdock.oci.text import quote
 from crossdock.steps import during
 
 if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient
+    from crossdock.runs.places import Places
 
 _REFUSED = frozenset({400, 401, 403, 404, 405, 501})
 _PATTERNS = Advice(
@@ -46,6 +45,7 @@ class Contents(Struct, frozen=True):
 
     referrers_lists: list[Item]  # of the Referrers Tag Schema, to be copied before what they are about
     items: list[Item]
+    digest_tags: frozenset[str]  # all tags that are made of digests, wanted or not
 
 
 class Listing:
@@ -53,7 +53,7 @@ class Listing:
 
     def __init__(
         self,
-        client: RegistryClient,
+        places: Places,
         source: Namespace,
         selection: Selection,
         *,
@@ -62,7 +62,7 @@ class Listing:
         on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
         """`on_warning` is called for entries of the source's lists that are not valid names."""
-        self._client = client
+        self._places = places
         self._source = source
         self._selection = selection
         self._untagged = untagged
@@ -81,11 +81,10 @@ class Listing:
         if self._named is not None:
             self._wanted_repositories = len(self._named)
             return self._named
-        from crossdock.registry.catalog import list_repositories
-
         try:
             with during("list repositories of", "source", str(self._source)):
-                found = await list_repositories(self._client, on_warning=self._on_warning)
+                registry = self._source.reference("catalog")
+                found = await self._places.repositories(registry, on_warning=self._on_warning)
         except CopyError as error:
             cause = root_cause(error)
             if not isinstance(cause, RegistryError) or cause.status not in _REFUSED:
@@ -105,22 +104,16 @@ class Listing:
         One that the catalog has and that has no tags, which distribution calls unknown, is empty. Raises
         `CopyError`.
         """
-        from crossdock.registry.handle import Repository
-        from crossdock.registry.tags import list_tags
-
         reference = self._source.reference(name)
-        repository = reference.repository
-        now = time.monotonic()
+        place = reference.locator
+        repository = await self._places.open(reference, "source")
         try:
-            with during("list tags of", "source", reference.locator):
-                tags = await list_tags(Repository.to_read(self._client, repository), self._on_warning)
+            with during("list tags of", "source", place):
+                tags = await repository.tags(self._on_warning)
         except CopyError as error:
             if self._named is not None or not isinstance(root_cause(error), NotFound):
                 raise
             tags = []
-        # The engine looks for what is attached among the tags of digests: here they are.
-        digest_tags = frozenset(tag for tag in tags if tag.startswith(STEM))
-        self._client.memory.note_digest_tags(repository, digest_tags, now)
         self._all_tags += len(tags)
         for pattern in [each for each in self._idle_patterns if any(fnmatchcase(tag, each) for tag in tags)]:
             del self._idle_patterns[pattern]
@@ -128,8 +121,10 @@ class Listing:
         lists = [each for each in wanted if listed_subject(each.tag or "") is not None]
         items = [each for each in wanted if listed_subject(each.tag or "") is None]
         if self._untagged:
-            items += [Item(name, digest=digest) for digest in await self._without_tag(name, bool(tags))]
-        return Contents(lists if self._referrers else [], items)
+            untagged = await self._without_tag(place, repository, bool(tags))
+            items += [Item(name, digest=each) for each in untagged]
+        digest_tags = frozenset(tag for tag in tags if tag.startswith(STEM))
+        return Contents(lists if self._referrers else [], items, digest_tags)
 
     async def items(self) -> AsyncIterator[Item | CopyError]:
         """Everything, repository by repository; a `CopyError` for one that cannot be listed. # network"""
@@ -189,21 +184,18 @@ class Listing:
             left = f"{left} for {_quoted(selection.repositories)}"
         return f"all of {left} are excluded: {_quoted(selection.exclude)}", _PATTERNS
 
-    async def _without_tag(self, name: str, exists: bool) -> list[Digest]:
-        from crossdock.registry.catalog import manifest_entries
-
-        reference = self._source.reference(name)
-        with during("list manifests of", "source", reference.locator):
-            entries = await manifest_entries(self._client, reference.repository, None, None, self._on_warning)
-        if entries is None and exists:
+    async def _without_tag(self, place: str, repository: ListsManifests, exists: bool) -> list[Digest]:
+        with during("list manifests of", "source", place):
+            rows = await repository.list_manifests(self._on_warning)
+        if rows is None and exists:
             raise UntaggedUnlisted(
-                f"list manifests of source {reference.locator}: the registry has no API for that",
+                f"list manifests of source {place}: the registry has no API for that",
                 advice=Advice("omit-untagged", side="source"),
                 operation="list manifests of",
                 side="source",
-                reference=reference.locator,
+                reference=place,
             )
-        return [found for entry in entries or () if (found := _untagged_digest(entry)) is not None]
+        return [row.digest for row in rows or () if not row.tags]
 
 
 class UntaggedUnlisted(CopyError):
@@ -228,12 +220,3 @@ def _quoted(patterns: Iterable[str]) -> str:
 
 def _count(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _untagged_digest(entry: dict[str, object]) -> Digest | None:
-    if entry.get("tags"):
-        return None
-    try:
-        return Digest(str(entry.get("digest", "")))
-    except InvalidDigest:
-        return None

@@ -49,12 +49,10 @@ class Repositories:
         return [name for name in below if self._entry.repositories.wants(name)]
 
     async def _catalog(self, source: Namespace) -> list[str]:
-        from crossdock.registry.catalog import list_repositories
-
-        client = self._places.client(source.reference("catalog"), "source")
         try:
             with during("list repositories of", "source", str(source)):
-                return await list_repositories(client, on_warning=self._on_warning)
+                registry = source.reference("catalog")
+                return await self._places.repositories(registry, on_warning=self._on_warning)
         except CopyError as error:
             cause = root_cause(error)
             if not isinstance(cause, RegistryError) or cause.status not in _REFUSED:

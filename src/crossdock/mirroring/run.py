@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 from msgspec import Struct, field
 
@@ -34,9 +34,6 @@ from crossdock.runs.run import Deliver, Watchers
 from crossdock.runs.runner import AT_ONCE, ResultListener, Runner
 from crossdock.runs.totals import Totals
 from crossdock.tasks import run_together
-
-if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient
 
 LISTED_AT_ONCE = 4  # repositories
 WAITING = 256  # items that were listed and are not begun
@@ -111,6 +108,7 @@ class _Work(Struct):
 
     item: Item
     index: int
+    digest_tags: frozenset[str]  # of its repository at the source
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -204,10 +202,10 @@ class MirrorRun:
         """Mirror it. Raises as `Session.mirror` says. # network"""
         places = shared.places
         self.totals.is_listed = False
-        client = places.client(self._source.reference("catalog"), "source")
+        places.prepare(self._source.reference("catalog"), "source")
         for target in self._targets:
             places.prepare(target.reference("catalog"), "target")
-        listing = self._listing(client)
+        listing = self._listing(places)
         names = await listing.repositories()
         self._repositories = len(names)
         runner = Runner(watchers, self._end, fail_fast=self._fail_fast)
@@ -257,7 +255,7 @@ class MirrorRun:
         errors: list[Exception] = []
         is_empty = True
         async with Places(self._options) as places:
-            listing = self._listing(places.client(self._source.reference("catalog"), "source"))
+            listing = self._listing(places)
             async for item in listing.items():
                 if isinstance(item, Exception):
                     errors.append(without_traceback(item))
@@ -277,9 +275,9 @@ class MirrorRun:
                 f"{len(errors)} repositories could not be listed: {errors[0]}", errors=tuple(errors)
             )
 
-    def _listing(self, client: RegistryClient) -> Listing:
+    def _listing(self, places: Places) -> Listing:
         return Listing(
-            client,
+            places,
             self._source,
             self._selection,
             untagged=self._untagged,
@@ -324,15 +322,16 @@ class MirrorRun:
             for pair in pairs:
                 self._fail(runner, pair[0].locator, pair[1].locator, error)
             return
-        lists = [await self._offer(each) for each in contents.referrers_lists]
+        digest_tags = contents.digest_tags
+        lists = [await self._offer(each, digest_tags) for each in contents.referrers_lists]
         for each in lists:
             await each.done.wait()
         for item in contents.items:
-            await self._offer(item)
+            await self._offer(item, digest_tags)
 
-    async def _offer(self, item: Item) -> _Work:
+    async def _offer(self, item: Item, digest_tags: frozenset[str]) -> _Work:
         pairs = [(_reference(self._source, item), _reference(each, item)) for each in self._targets]
-        work = _Work(item, min([self.window.add(pair) for pair in pairs]))
+        work = _Work(item, min([self.window.add(pair) for pair in pairs]), digest_tags)
         self._tags += 1
         await self._queue.put(work)
         return work
@@ -344,7 +343,7 @@ class MirrorRun:
     # -- queue → copies ------------------------------------------------------------------------------------
 
     async def _copy_to_all(self, runner: Runner, copying: PairCopy, watchers: Watchers, work: _Work) -> None:
-        resolved = Resolved(_reference(self._source, work.item))
+        resolved = Resolved(_reference(self._source, work.item), work.digest_tags)
         for index, place in enumerate(self._targets, work.index):
             target = _reference(place, work.item)
             await runner.copy(

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from crossdock.content import BlobSource, SavedSession, SessionLog
+from crossdock.content import BlobSource, ManifestRow, SavedSession, SessionLog
 from crossdock.errors import CrossdockError, NotFound, RegistryError, TransportError
+from crossdock.oci.attachedtag import STEM
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_foreign_layer
@@ -81,19 +82,26 @@ class RegistryRepository(Manifests):
         """As `tags.list_tags`; the error says what is wrong with the name. # network"""
         from crossdock.registry.tags import list_tags  # no part of a copy
 
+        listed_at = time.monotonic()
         try:
-            listed_at = time.monotonic()
-            tags = await list_tags(self, on_warning)
-            # A copy looks for what is attached among the tags of digests: here they are.
-            self.memory.note_digest_tags(
-                self.path, frozenset(tag for tag in tags if tag.startswith("sha256-")), listed_at
-            )
-            return tags
+            found = await list_tags(self, on_warning)
         except NotFound as error:
             from crossdock.registry.missing import explain_name  # of failures alone
 
             advice = error.advice or explain_name(self.path, self._name)
             raise error.replace(advice=advice) from error.__cause__
+        # `find_attached` looks among the tags of digests: here they are.
+        digest_tags = frozenset(tag for tag in found if tag.startswith(STEM))
+        self.memory.note_digest_tags(self.path, digest_tags, listed_at)
+        return found
+
+    async def list_manifests(
+        self, on_warning: Callable[[str], None] | None = None
+    ) -> list[ManifestRow] | None:
+        """As `content.ListsManifests`; of Azure's registries. # network"""
+        from crossdock.registry.catalog import manifest_rows  # no part of a copy
+
+        return await manifest_rows(self.client, self.path, on_warning)
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""

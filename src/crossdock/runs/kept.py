@@ -1,10 +1,13 @@
-"""A source whose manifests are fetched once for several targets."""
+"""A source's name, for several copies of what it means: resolved once, its manifests fetched once."""
 
 from __future__ import annotations
 
 from crossdock.content import BlobSource, Source
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
+from crossdock.oci.platform import Platform
+from crossdock.transfer.naming import fetch_named, resolve
+from crossdock.transfer.platforms import select
 from crossdock.transfer.sides import find_attached
 
 MOST_BYTES = 32 << 20  # of manifests; those over it are fetched again for each target
@@ -13,26 +16,66 @@ MOST_BYTES = 32 << 20  # of manifests; those over it are fetched again for each 
 class KeptSource:
     """A `Source` over another that remembers manifests and their referrers, but no blobs."""
 
-    def __init__(self, source: Source, root: Descriptor) -> None:
-        """`root` is the manifest that the source was resolved to."""
+    def __init__(
+        self, source: Source, reference: str, name: str, digest: Digest | None = None, doing: str = "copy"
+    ) -> None:
+        """`name` is a tag or digest; a given `digest` must agree. Errors call it `reference`, and what is
+        done with it `doing`.
+        """
         self._source = source
-        self._root = root
+        self._reference = reference
+        self._wanted = name
+        self._digest = digest
+        self._doing = doing
+        self._named: Descriptor | None = None
         self._manifests: dict[Digest, bytes] = {}
         self._room = MOST_BYTES
         self._attached: dict[Digest, tuple[list[Descriptor], list[str]]] = {}
+
+    # -- the name ------------------------------------------------------------------------------------------
+
+    @property
+    def named(self) -> Descriptor:
+        """The manifest that the name means: call `find` first."""
+        assert self._named is not None
+        return self._named
+
+    async def find(self) -> Descriptor:
+        """`named`. Raises `CopyError`, over `DigestMismatch` when name and digest do not agree.
+        # network, the first time
+        """
+        if self._named is None:
+            self._named = await self._resolve()
+        return self._named
+
+    async def read(self) -> bytes:
+        """The manifest `named`. If it is gone, that is another one from now on: what the name means by now.
+        # network, the first time
+        """
+        self._named, data = await fetch_named(self.fetch_manifest, self.named, self._resolve)
+        return data
+
+    async def choose(self, data: bytes, platforms: tuple[Platform, ...]) -> tuple[Descriptor, bytes]:
+        """The manifest to copy, if `platforms` are wanted of the one `named`, which is `data`; and its bytes.
+
+        Raises `CopyError` when a platform is not there. # network
+        """
+        return await select(self.named, data, platforms, self)
+
+    async def _resolve(self) -> Descriptor:
+        return await resolve(self._source, self._reference, self._wanted, self._digest, self._doing)
+
+    # -- content.Source ------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """The name of the source itself."""
         return self._source.name
 
-    def rename(self, root: Descriptor) -> None:
-        """The source was resolved again, to another manifest."""
-        self._root = root
-
     async def resolve(self, reference: str) -> Descriptor:
-        """As `Source.resolve`; the root is known. # network"""
-        return self._root if reference == self._root.digest else await self._source.resolve(reference)
+        """As `Source.resolve`; what was found already is known. # network"""
+        known = self._named
+        return known if known and reference == known.digest else await self._source.resolve(reference)
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """As `Source.fetch_manifest`. # network, the first time"""

@@ -6,7 +6,8 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Union, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Union, cast, overload
 
 from msgspec import Struct
 
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
     from crossdock.content import Source, Target
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.context import Context
+    from crossdock.registry.repository import RegistryRepository
 
 AnySource = Union[str, Location, "Source"]
 AnyTarget = Union[str, Location, "Target"]
 
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
+OnWarning = Callable[[str], None]
 
 
 class ObjectReference(Struct, frozen=True, eq=False):
@@ -157,10 +160,16 @@ class Places:
         if isinstance(location, Reference):
             self.client(location, side)
 
-    async def open(self, location: Place, side: Side, on_retry: OnRetry) -> Any:
+    @overload
+    async def open(
+        self, location: Reference, side: Side, on_retry: OnRetry | None = None
+    ) -> RegistryRepository: ...
+    @overload
+    async def open(self, location: Place, side: Side, on_retry: OnRetry | None = None) -> Any: ...
+    async def open(self, location: Place, side: Side, on_retry: OnRetry | None = None) -> Any:
         """The repository, store or object, for one copy, which counts its retries by `on_retry`.
 
-        Raises `CopyError` when there is no such store, and as `client` does.
+        Without it the run does. Raises `CopyError` when there is no such store, and as `client` does.
         """
         if isinstance(location, ObjectReference):
             return location.repository
@@ -171,8 +180,24 @@ class Places:
         return RegistryRepository(
             self.client(location, side),
             location,
-            lambda operation, reason: on_retry(side, operation, reason),
+            partial(on_retry, side) if on_retry is not None else None,
         )
+
+    async def repositories(
+        self, registry: Reference, top: int | None = None, on_warning: OnWarning | None = None
+    ) -> list[str]:
+        """The repositories that the source's registry lists, the first `top` of them. # network
+
+        `on_warning` is called for entries that are left out. Raises `NotFound` where there is no catalog, and
+        as `client` does.
+        """
+        from crossdock.registry.catalog import list_repositories  # no part of a copy
+
+        return await list_repositories(self.client(registry, "source"), top, on_warning)
+
+    def has_referrers(self, location: Reference) -> bool | None:
+        """Whether the source's registry has the referrers API; None: it was not asked yet."""
+        return self.client(location, "source").memory.has_referrers
 
     async def _store(self, location: Location, side: Side) -> Any:
         key = (side, *location.place)
