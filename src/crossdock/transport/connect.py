@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohappyeyeballs
 from aiohappyeyeballs.utils import addr_to_addr_infos
@@ -97,6 +98,27 @@ class Resolver:
         return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
 
 
+class _Direct:
+    """The event loop as `aiohappyeyeballs` uses it: uvloop's own has a thread look up each address again."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connect a non-blocking socket to an address. Raises OSError."""
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            writable = self._loop.create_future()
+            self._loop.add_writer(sock, _wake, writable)
+            try:
+                await writable  # network
+            finally:
+                self._loop.remove_writer(sock)
+            if code := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(code, os.strerror(code)) from None
+
+
 class Connector:
     """Makes connections. Everything within `connect_timeout`."""
 
@@ -115,6 +137,7 @@ class Connector:
         self._tls_for = tls_for
         self._engines: dict[bool, TlsEngines] = {}  # of routes, and of proxies, around them
         self._resolver = Resolver(loop)
+        self._direct = cast("asyncio.AbstractEventLoop", _Direct(loop))
         self._reached: set[tuple[str, int]] = set()  # took a connection at some time
 
     async def connect(self, route: Route) -> Connection:
@@ -239,9 +262,9 @@ class Connector:
             self._check(route.origin.host, route.origin.port, [str(address[4][0]) for address in addresses])
         try:
             sock = await aiohappyeyeballs.start_connection(  # network
-                addresses, happy_eyeballs_delay=ATTEMPT_DELAY, loop=self._loop
+                addresses, happy_eyeballs_delay=ATTEMPT_DELAY, loop=self._direct
             )
-        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some refused addresses
+        except OSError as error:
             self._resolver.forget(host, port)
             has_none = lacks_descriptors(error)
             raise ConnectFailed(
@@ -280,6 +303,11 @@ class _WorthSsl(Exception):
     def __init__(self, place: tuple[str, int]) -> None:
         super().__init__(place)
         self.place = place
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _place(route: Route) -> str:
