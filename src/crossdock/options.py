@@ -214,19 +214,23 @@ class NetworkOptions:
         """
         return max(1, round(self.low_speed * self.timeout))
 
-    def backoff_s(self, failures: int, chance: float) -> float:
+    def backoff_s(self, failures: int, chance: float | None = None) -> float:
         """Seconds to wait after `failures` failures in a row: exponential, at most 30 s, with full jitter.
 
-        `chance` is a random number in 0..1: requests that failed together do not come back together.
-        Precedent: AWS, "exponential backoff and jitter".
+        `chance` is a number in 0..1, by default a random one: requests that failed together do not come back
+        together. Precedent: AWS, "exponential backoff and jitter".
         """
+        if chance is None:
+            from random import random  # loads SHA-512; a copy that goes well draws no number
+
+            chance = random()
         return min(30.0, 0.5 * 2.0 ** min(failures - 1, 32)) * chance
 
-    def delay_after(self, failures: Sequence[CrossdockError], chance: float) -> float:
+    def delay_after(self, failures: Sequence[CrossdockError], chance: float | None = None) -> float:
         """Seconds to wait before the next try, after `failures` in a row, the last of which came just now.
 
-        Raises the last one when it is not retryable, or when it is the only one and no retry is allowed;
-        `RetriesExhausted` when it was the last that `retries_after` allows.
+        `chance` as in `backoff_s`. Raises the last one when it is not retryable, or when it is the only one
+        and no retry is allowed; `RetriesExhausted` when it was the last that `retries_after` allows.
         """
         error, tries = failures[-1], len(failures)
         if not error.retryable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -242,7 +241,7 @@ class Manifests(Repository):
             if names_urls or isinstance(error, Unsupported) or _MAY_PASS.isdisjoint(error.codes):
                 raise
             self.note_retry("push manifest", error)
-        await asyncio.sleep(self.client.network.backoff_s(1, random.random()))
+        await asyncio.sleep(self.client.network.backoff_s(1))
         return await self._put_unchanged(descriptor, data, tag)
 
     async def _put_unchanged(self, descriptor: Descriptor, data: bytes, tag: str | None) -> Reply:

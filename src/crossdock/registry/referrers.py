@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -172,7 +171,7 @@ class FallbackLists:
             took_s = 0.0  # from the reading of the list to the end of its writing
             for attempt in range(WRITES + 1):
                 if attempt > 1:  # another writer won: let it finish
-                    await asyncio.sleep(self._repository.client.network.backoff_s(attempt, random.random()))
+                    await asyncio.sleep(self._repository.client.network.backoff_s(attempt))
                 started = time.monotonic()
                 current = await self._read(tag, subject)
                 if attempt and descriptor.digest in current.digests():

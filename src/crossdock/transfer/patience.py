@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 from crossdock.errors import CrossdockError
 from crossdock.options import NetworkOptions
 
@@ -25,4 +23,4 @@ class Patience:
         if progress >= self._network.least_progress:
             failures.clear()
         failures.append(error)
-        return self._network.delay_after(failures, random.random())
+        return self._network.delay_after(failures)

@@ -19,6 +19,7 @@ class ChunkedDecoder:
     """Finds the payload in a chunked body. Feed by `next`; `done` once the terminating chunk is complete."""
 
     __slots__ = ("_left", "_line", "_step", "_trailers", "done")
+    until_close = False
 
     def __init__(self) -> None:
         self.done = False
@@ -79,6 +80,7 @@ class UntilClose:
     """A body without framing, which ends with the connection: everything is payload."""
 
     __slots__ = ("done",)
+    until_close = True
 
     def __init__(self) -> None:
         self.done = False

@@ -29,10 +29,11 @@ _FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_FRAMING = re.compile(r"(?i)(?:content-length|transfer-encoding|connection):")
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _UNSAFE = re.compile(r"[^\x21-\x7e]")
-_PRINTABLE = re.compile(rb"[\x21-\x7e]+")
+# Compiled when first used: for a response that is wrong.
+_FRAMING = r"(?i)(?:content-length|transfer-encoding|connection):"
+_PRINTABLE = rb"[\x21-\x7e]+"
 
 # Fields that frame a message or name its place. The transport writes them; from a caller they would lie.
 RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "proxy-authorization"})
@@ -107,7 +108,7 @@ def _mended_fields(lines: list[str]) -> list[str]:
     whole: list[str] = []
     for line in lines:
         if line.startswith((" ", "\t")) and whole:
-            if _FRAMING.match(whole[-1]):
+            if re.match(_FRAMING, whole[-1]):
                 raise ProtocolError("a header field that frames the response is folded")
             whole[-1] += " " + line.strip(" \t")
         else:
@@ -220,7 +221,9 @@ class HeadParser:
                 # is not printable may be content.
                 word = b"".join(bytes(self._memory[: min(self._filled, MAX_WORD)]).split()[:1])
                 begins = (
-                    f"it begins with {word!r}" if _PRINTABLE.fullmatch(word) else "it begins with binary data"
+                    f"it begins with {word!r}"
+                    if re.fullmatch(_PRINTABLE, word)
+                    else "it begins with binary data"
                 )
                 raise ProtocolError(f"the response is not HTTP: {begins}")
             return None

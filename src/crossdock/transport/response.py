@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from crossdock.errors import ProtocolError, ReadFailed
-from crossdock.transport.chunked import ChunkedDecoder, UntilClose
 from crossdock.transport.head import MAX_INTERIM, HeadParser
 from crossdock.transport.piping import BESIDE, fill
 
 if TYPE_CHECKING:
     from crossdock.transport.base import Pipe, ResponseHead, Sink
+    from crossdock.transport.chunked import ChunkedDecoder, UntilClose
 
 
 class Event(enum.Enum):
@@ -87,7 +87,7 @@ class Response:
             return False
         if self._decoder is None:
             return len(self._parser.rest) >= self._left
-        return isinstance(self._decoder, ChunkedDecoder) and bytes(self._parser.rest[-5:]) == b"0\r\n\r\n"
+        return not self._decoder.until_close and bytes(self._parser.rest[-5:]) == b"0\r\n\r\n"
 
     @property
     def outstanding(self) -> bool:
@@ -173,10 +173,11 @@ class Response:
         # RFC 9112 6.3, in its order
         if self._method == "HEAD" or head.status in (204, 304) or self._opens_tunnel(head):
             pass
-        elif head.chunked:
-            self._decoder = ChunkedDecoder()
-        elif head.content_length is None:
-            self._decoder = UntilClose()
+        elif head.chunked or head.content_length is None:
+            # Blobs and manifests have a length.
+            from crossdock.transport.chunked import ChunkedDecoder, UntilClose
+
+            self._decoder = ChunkedDecoder() if head.chunked else UntilClose()
         else:
             self._left = head.content_length
         self._land = self._land_stash
@@ -277,10 +278,10 @@ class Response:
     def _complete(self) -> bool:
         if self._decoder is None:
             return not self._left
-        return self._decoder.done or (isinstance(self._decoder, UntilClose) and self._ended_well)
+        return self._decoder.done or (self._decoder.until_close and self._ended_well)
 
     def _finish(self) -> Event:
-        self.exact = not self._raw and not isinstance(self._decoder, UntilClose)
+        self.exact = not self._raw and (self._decoder is None or not self._decoder.until_close)
         self.forget()
         self._parser.reset()
         return DONE
@@ -289,5 +290,5 @@ class Response:
         if self._decoder is None:
             size = self.delivered + self._left
             return ReadFailed(f"the body ended after {self.delivered} of {size} bytes")
-        lack = "its last chunk" if isinstance(self._decoder, ChunkedDecoder) else "the sign of its end"
+        lack = "the sign of its end" if self._decoder.until_close else "its last chunk"
         return ReadFailed(f"the body ended after {self.delivered} bytes without {lack}")

@@ -22,7 +22,7 @@ class PatientNetwork(NetworkOptions):
 
     __slots__ = ()
 
-    def backoff_s(self, failures: int, chance: float) -> float:
+    def backoff_s(self, failures: int, chance: float | None = None) -> float:
         return 0.0
 
 

@@ -18,7 +18,7 @@ class QuickNetwork(NetworkOptions):
 
     __slots__ = ()
 
-    def backoff_s(self, failures: int, chance: float) -> float:
+    def backoff_s(self, failures: int, chance: float | None = None) -> float:
         return 0.0
 
 

@@ -7,7 +7,6 @@ one, each request backs off by itself, as `options.NetworkOptions.delay_after` s
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import time
 from collections.abc import Mapping
@@ -37,7 +36,9 @@ class Clock:
 
     def random(self) -> float:
         """A number in [0, 1)."""
-        return random.random()
+        from random import random  # only drawn after a failure
+
+        return random()
 
 
 def retry_after(headers: Mapping[str, str], wall: float) -> float | None:

@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
@@ -387,7 +386,7 @@ class RegistryUpload:
     async def _settle(self, verdict: Verdict, error: CrossdockError | None, early: int = 0) -> None:
         """Send the queries that the machine needs, then continue, interrupt, or raise `error`."""
         if self._upload.failures and verdict is Verdict.AGAIN:
-            await asyncio.sleep(self._client.network.backoff_s(self._upload.failures, random.random()))
+            await asyncio.sleep(self._client.network.backoff_s(self._upload.failures))
         while verdict is not Verdict.REFUSED and isinstance(self._upload.step, Ask | Look):
             if isinstance(self._upload.step, Look):
                 verdict = self._upload.looked(await self._requests.look())
