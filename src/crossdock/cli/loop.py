@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Coroutine
@@ -21,6 +22,7 @@ def run_until_done(work: Coroutine[Any, Any, T], *, before_abort: Callable[[], N
     A signal that comes a second later calls `before_abort`, for what must not stay behind even then, and ends
     the process.
     """
+    gc.freeze()  # no collection looks at the modules: they are all that there is by now, and no garbage
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_guarded(work, before_abort))
 
