@@ -32,6 +32,14 @@ ForeignLayers = Literal["keep", "copy"]
 or from those URLs, without credentials, and pushed as well; the manifest is the same, URLs included.
 """
 
+Existing = Literal["overwrite", "report", "refuse"]
+"""What becomes of a target's tag that means something else than the source's.
+
+``overwrite``: it is moved. ``report``: it stays as it is, which is told and is no failure. ``refuse``: it
+stays as it is, and the copy fails. Content that the target attached to an image under a tag made of a digest
+is never replaced.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -262,6 +270,7 @@ class CopyOptions:
     platforms: tuple[str, ...] = ()  # os/arch[/variant]; none: everything, bytes unchanged
     referrers: bool | None = None  # copy the referrers of the manifests: see above
     foreign_layers: ForeignLayers = "keep"  # licences may forbid distributing them (image-spec layer.md)
+    existing: Existing = "overwrite"  # target tags that mean something else
     chunk_size: int | None = None  # bytes of one ranged GET; None: latency × rate, from 4 MiB up
     memory: int = 256 * MiB  # all content buffers of the session together
     verify: Verify = "stream"
@@ -285,6 +294,8 @@ class CopyOptions:
             raise InvalidOption(f"verify must be one of {', '.join(get_args(Verify))}")
         if self.foreign_layers not in get_args(ForeignLayers):
             raise InvalidOption(f"foreign_layers must be one of {', '.join(get_args(ForeignLayers))}")
+        if self.existing not in get_args(Existing):
+            raise InvalidOption(f"existing must be one of {', '.join(get_args(Existing))}")
         if self.memory < 4 * MiB:
             raise InvalidOption("memory must be at least 4MiB")
         if self.resume_above < 0:

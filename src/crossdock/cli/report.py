@@ -38,7 +38,7 @@ _VERIFIED: dict[Verify, str] = {
     "target": "; the bytes were verified by the target alone",
     "reread": "; read back and compared",
 }
-_STATUSES: tuple[Status, ...] = ("copied", "failed", "cancelled", "not begun")
+_STATUSES: tuple[Status, ...] = ("copied", "reported", "failed", "cancelled", "not begun")
 
 
 class Report(Protocol):
@@ -60,16 +60,23 @@ class CopyReport:
     def __init__(self, source: str, target: str, tally: Tally) -> None:
         self._source, self._target, self._tally = source, target, tally
         self.result: CopyResult | None = None
+        self.left: Exception | None = None
+        """Why the target's tag was left as it is."""
 
     def lines(self) -> Iterator[str]:
         """As `Report.lines`."""
         if self.result is not None:
             yield closing_line(self.result) + "\n"
+        elif self.left is not None:
+            yield f"left {self._target} as it is\n"
 
     def document(self) -> Iterator[str]:
         """As `Report.document`."""
         if self.result is not None:
             yield json.dumps(_values(self.result), indent=2) + "\n"
+        elif self.left is not None:
+            names = {"source": self._source, "target": self._target, "status": "reported"}
+            yield json.dumps({**names, "error": _error_document(self.left)}, indent=2) + "\n"
 
     def file(self, error: BaseException | None) -> Iterator[str]:
         """As `Report.file`."""
@@ -78,7 +85,7 @@ class CopyReport:
             **(_values(self.result) if self.result is not None else names),
             **_versions(),
             "blobs": _blob_documents(self._tally.blobs()),
-            "error": _error_document(error),
+            "error": _error_document(error or self.left),
         }
         yield json.dumps(document, indent=2) + "\n"
 
@@ -190,6 +197,7 @@ class MirrorReport(_ManyReport):
         where = f"{count(result.repositories, 'repository', 'repositories')}, {count(result.tags, 'tag')}"
         where += f" to {count(self._targets, 'registry', 'registries')}" if self._targets > 1 else ""
         left_out = f", {result.left_out} left out" if result.left_out else ""
+        left_out += f", {result.reported} left as they are" if result.reported else ""
         what = f"{result.copied} copied, {result.unchanged} unchanged{left_out}, {result.failed} failed"
         yield f"mirrored {where}: {what}  {counts_of(result.totals, result.seconds)}\n"
 
@@ -212,6 +220,7 @@ class MirrorReport(_ManyReport):
                 "copied": result.copied,
                 "unchanged": result.unchanged,
                 "left_out": result.left_out,
+                "reported": result.reported,
                 "failed": result.failed,
                 "cancelled": statuses.count("cancelled"),
                 "not_begun": statuses.count("not begun"),

@@ -12,9 +12,7 @@ from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
-
-Existing = Literal["overwrite", "report", "refuse"]
-"""What is done with a tag that means something else at the target."""
+from crossdock.options import Existing
 
 DeleteMode = Literal["off", "report", "delete"]
 

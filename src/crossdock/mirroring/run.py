@@ -29,7 +29,14 @@ from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.runs.places import Places, Shared
-from crossdock.runs.results import FIGURES, PairResult, Status, advice_to_repeat, without_traceback
+from crossdock.runs.results import (
+    FIGURES,
+    PairResult,
+    Status,
+    advice_to_repeat,
+    status_of_error,
+    without_traceback,
+)
 from crossdock.runs.run import Deliver, Watchers
 from crossdock.runs.runner import AT_ONCE, ResultListener, Runner
 from crossdock.runs.totals import Totals
@@ -48,7 +55,8 @@ class MirrorResult:
 
     ``tags`` counts what the source has of both, or of what the patterns leave, as far as it was listed.
     ``copies`` were listed before the end: ``copied`` of them were pushed, in whole or in part, ``unchanged``
-    were there before. ``left_out`` are tags of signatures and the like that are broken or refused, unless
+    were there before. ``reported`` are tags that mean something else at the target and stay (`CopyOptions.
+    existing`). ``left_out`` are tags of signatures and the like that are broken or refused, unless
     referrers were asked for. ``failures`` are the first 10,000 that failed, ``unfinished`` those that the end
     of the run left. ``totals`` are sums over all results, sizes in bytes, as those of `ManyResult`.
     ``warnings`` are the first 1,000 about the source's lists; those of a copy are in its result. ``nothing``
@@ -61,6 +69,7 @@ class MirrorResult:
     copied: int
     unchanged: int
     left_out: int
+    reported: int
     failed: int
     failures: tuple[PairResult, ...]
     unfinished: tuple[PairResult, ...]
@@ -171,7 +180,13 @@ class MirrorRun:
         self._queue: asyncio.Queue[_Work | None] = asyncio.Queue(WAITING)
         self._begun: set[int] = set()
         self._repositories = self._tags = 0
-        self._counts: dict[Status, int] = {"copied": 0, "unchanged": 0, "left out": 0, "failed": 0}
+        self._counts: dict[Status, int] = {
+            "copied": 0,
+            "unchanged": 0,
+            "left out": 0,
+            "reported": 0,
+            "failed": 0,
+        }
         self._sums = dict.fromkeys(FIGURES, 0)
         self._failures: list[PairResult] = []
         self._warnings: list[str] = []
@@ -237,6 +252,7 @@ class MirrorRun:
             copied=self._counts["copied"],
             unchanged=self._counts["unchanged"],
             left_out=self._counts["left out"],
+            reported=self._counts["reported"],
             failed=self._counts["failed"],
             failures=tuple(self._failures),
             unfinished=tuple(left),
@@ -351,21 +367,21 @@ class MirrorRun:
                 (resolved.source, target),
                 partial(copying.copy, resolved, target),
                 status_of=lambda result: "copied" if result.changed else "unchanged",
-                leaves_out=partial(self._leaves_out, watchers, index, target),
+                error_status=partial(self._error_status, watchers, index, target),
             )
         work.done.set()
 
-    def _leaves_out(self, watchers: Watchers, index: int, target: Reference, error: Exception) -> bool:
+    def _error_status(self, watchers: Watchers, index: int, target: Reference, error: Exception) -> Status:
         """Whether it is only a referrer, which the engine leaves out of a copy of the image as well."""
         if self._options.referrers is True or not (
             isinstance(error, CopyError) and is_attached_tag(target.tag)
         ):
-            return False
+            return status_of_error(error, self._options.existing)
         if not is_final(error):
-            return False
+            return "failed"
         warning = Warned(f"left out, as it is attached to an image and cannot be copied: {error}")
         watchers.tell(index, *self.window[index], warning)
-        return True
+        return "left out"
 
     def _end(self, index: int, result: PairResult) -> None:
         self._counts[result.status] += 1

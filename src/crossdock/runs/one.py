@@ -13,7 +13,7 @@ from crossdock.events import ignore
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
-from crossdock.options import Verify
+from crossdock.options import Existing, Verify
 from crossdock.runs.places import Place, Shared
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
@@ -22,7 +22,7 @@ from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
 
 if TYPE_CHECKING:
-    from crossdock.content import Source
+    from crossdock.content import Source, Target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,8 @@ class CopySpec(Struct, frozen=True):
 
     `is_alone`: it is not one of a list, so referrers are copied unless the options forbid it. `is_named`: a
     person named this target, so a tag made of a digest may be replaced there. `reading`: `source` as the
-    caller has opened it, who counts its retries.
+    caller has opened it, who counts its retries; `writing`: the same of `target`. `existing`: in place of the
+    options' own.
     """
 
     source: Place
@@ -90,6 +91,8 @@ class CopySpec(Struct, frozen=True):
     is_named: bool = False
     picks_platforms: bool = True
     reading: Source | None = None
+    writing: Target | None = None
+    existing: Existing | None = None
 
 
 class OneCopy:
@@ -131,7 +134,7 @@ async def copy_one(spec: CopySpec, shared: Shared, tally: Tally) -> CopyResult:
     shared.resuming.warn_of_trouble(tally)
     source, target = spec.source, spec.target
     reading = spec.reading or await shared.places.open(source, "source", tally.retried)
-    writing = await shared.places.open(target, "target", tally.retried)
+    writing = spec.writing or await shared.places.open(target, "target", tally.retried)
     request = _request(spec, shared)
     copying = ImageCopy(request, reading, writing, shared.workshop, shared.resuming, tally)
     named, root = await copying.run()
@@ -213,5 +216,6 @@ def _request(spec: CopySpec, shared: Shared) -> CopyRequest:
         referrers=spec.is_alone if options.referrers is None else options.referrers,
         requires_referrers=options.referrers is True,
         copies_foreign=options.foreign_layers == "copy",
+        keeps_existing=(spec.existing or options.existing) != "overwrite",
         keeps_attached=not spec.is_named,
     )

@@ -13,11 +13,13 @@ from crossdock.errors import (
     InvalidReference,
     NotFound,
     RetriesExhausted,
+    TagExists,
     root_cause,
 )
+from crossdock.options import Existing
 from crossdock.runs.one import CopyResult
 
-Status = Literal["copied", "unchanged", "left out", "failed", "cancelled", "not begun"]
+Status = Literal["copied", "unchanged", "left out", "reported", "failed", "cancelled", "not begun"]
 
 FIGURES = (
     "manifests",
@@ -48,8 +50,9 @@ def sums(results: Iterable[CopyResult]) -> dict[str, int]:
 class PairResult:
     """How one pair ended: with a result, with an error, or with neither when the run ended before it.
 
-    Only `mirror` tells ``unchanged``, which has a result too, from ``copied``, and ``left out``, a signature
-    or the like that could not be copied, which has an error too, from ``failed``.
+    ``reported``: the target has something else under the tag, which stays (`CopyOptions.existing`); its error
+    says so. Only `mirror` tells ``unchanged``, which has a result too, from ``copied``, and ``left out``, a
+    signature or the like that could not be copied, which has an error too, from ``failed``.
     ``error`` holds no traceback: the one in the event `CopyFailed` does.
     """
 
@@ -74,7 +77,8 @@ class ManyResult:
     @property
     def failure(self) -> CopiesFailed | None:
         """The error to raise for the copies that failed; None when none did."""
-        errors = tuple(each.error for each in self.copies if each.error is not None)
+        failed = [each for each in self.copies if each.status == "failed"]
+        errors = tuple(each.error for each in failed if each.error is not None)
         if not errors:
             return None
         return CopiesFailed(
@@ -86,6 +90,12 @@ class ManyResult:
     def totals(self) -> dict[str, int]:
         """The sums over all results; sizes in bytes. A blob counts once for each copy that names it."""
         return sums(each.result for each in self.copies if each.result is not None)
+
+
+def status_of_error(error: Exception, existing: Existing) -> Status:
+    """Whether the copy has failed, or its target's tag was left as it is, as `existing` wants it."""
+    is_reported = existing == "report" and isinstance(root_cause(error), TagExists)
+    return "reported" if is_reported else "failed"
 
 
 def advice_to_repeat(how: str, errors: Iterable[Exception]) -> Advice | None:

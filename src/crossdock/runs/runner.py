@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 from crossdock.descriptors import affordable
 from crossdock.errors import InvalidOption
-from crossdock.events import CopyFailed, ignore
+from crossdock.events import CopyFailed, Warned, ignore
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
 from crossdock.runs.pairs import Pair, Pairs
 from crossdock.runs.places import Shared
 from crossdock.runs.reach import Reach
-from crossdock.runs.results import ManyResult, PairResult, Status, without_traceback
+from crossdock.runs.results import ManyResult, PairResult, Status, status_of_error, without_traceback
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
 from crossdock.tally import Tally
@@ -73,11 +73,11 @@ class Runner:
         copy: Callable[[Tally], Awaitable[CopyResult]],
         *,
         status_of: Callable[[CopyResult], Status] = lambda result: "copied",
-        leaves_out: Callable[[Exception], bool] = lambda error: False,
+        error_status: Callable[[Exception], Status] = lambda error: "failed",
     ) -> None:
         """Make one copy, unless a registry was given up. Raises `FailedFast`, and nothing else of its own.
 
-        A copy whose error `leaves_out` accepts is not a failure.
+        An error is no failure if `error_status` says so.
         """
         self.begun.add(index)
         source, target = str(pair[0]), str(pair[1])
@@ -88,9 +88,11 @@ class Runner:
         try:
             result = await self._watchers.follow(index, source, target, Tally(ignore), copy)
         except Exception as error:
-            if leaves_out(error):
+            if (status := error_status(error)) != "failed":
                 kept = without_traceback(error)
-                self.end(index, PairResult(source=source, target=target, status="left out", error=kept))
+                if status == "reported":
+                    self._watchers.tell(index, source, target, Warned(str(error)))
+                self.end(index, PairResult(source=source, target=target, status=status, error=kept))
                 return
             self.reach.missed(pair, error)
             self.fail(index, source, target, error)
@@ -148,7 +150,12 @@ class ManyCopy:
 
         async def do(index: int) -> None:
             pair = self._pairs[index]
-            await runner.copy(index, pair, partial(copy_one, CopySpec(*pair), shared))
+            await runner.copy(
+                index,
+                pair,
+                partial(copy_one, CopySpec(*pair), shared),
+                error_status=partial(status_of_error, existing=shared.options.existing),
+            )
 
         # A layout has its folders, lock and unfinished blobs open while a copy goes there.
         workers = min(affordable(self._at_once, per=8), len(self._pairs))

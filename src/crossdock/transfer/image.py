@@ -21,6 +21,7 @@ from crossdock.errors import (
     CopyError,
     DigestMismatch,
     InvalidOption,
+    TagExists,
     Unauthorized,
     root_cause,
 )
@@ -81,12 +82,15 @@ class ImageCopy:
         self._check_verify()
         request = self._request
         named, there = await self._look_up()
+        if not request.platforms:
+            self._check_existing(named, there)
         if there.data is not None and there.means(named):
             data = there.data
         else:
             named, data = await fetch_named(self._graph.manifests.fetch, named, self._resolve)
         root, data = await select(named, data, request.platforms, self._source, self._tally.warn)
         self._check_digest(root)
+        self._check_existing(root, there)
         if is_attached_tag(request.target_tag) and there.data is not None and not there.means(root):
             root, data = await self._settle_root(root, data, there.data)
         self._tally.emit(
@@ -129,7 +133,7 @@ class ImageCopy:
         if not name:
             return await self._resolve(), _AtTarget("", None)
         # Under a tag of a digest the target may have content of its own, which a refusal would hide.
-        needed = request.keeps_attached and is_attached_tag(name)
+        needed = (request.keeps_attached and is_attached_tag(name)) or request.keeps_existing
         look = self._graph.manifests.look(name, request.target_reference, needed=needed)
         named, data = await both(self._resolve(), look)
         return named, _AtTarget(name, data)
@@ -151,6 +155,18 @@ class ImageCopy:
                     ),
                     expected=str(request.target_digest),
                     actual=str(root.digest),
+                )
+
+    def _check_existing(self, root: Descriptor, there: _AtTarget) -> None:
+        """Raise `CopyError` when the target's tag would be moved and may not be."""
+        request = self._request
+        if not request.keeps_existing or request.target_tag is None or is_attached_tag(request.target_tag):
+            return
+        if there.data is not None and not there.means(root):
+            with during("push manifest to", "target", request.target_reference):
+                raise TagExists(
+                    f"the tag means {Digest.of(there.data, root.digest.algorithm)} there, not {root.digest}",
+                    references=(request.target_reference,),
                 )
 
     async def _settle_root(self, root: Descriptor, data: bytes, there: bytes) -> tuple[Descriptor, bytes]:

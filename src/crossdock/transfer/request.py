@@ -22,4 +22,5 @@ class CopyRequest(Struct, frozen=True):
     referrers: bool = False  # copy signatures and other referrers, too
     requires_referrers: bool = False  # and fail if they cannot be looked for
     copies_foreign: bool = False  # foreign layers are fetched and pushed like others; else their URLs serve
+    keeps_existing: bool = False  # a tag that means something else at the target is not moved: `TagExists`
     keeps_attached: bool = False  # a tag of a digest was not named by the user: see `attachedtags`

@@ -7,7 +7,7 @@ import argparse
 from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import REFERENCE, add_copying, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_error
+from crossdock.cli.streams import print_error, warn
 from crossdock.cli.values import location
 from crossdock.errors import Cancelled, InvalidInput, Side
 
@@ -51,6 +51,7 @@ def _copy_one(namespace: argparse.Namespace) -> int:
     from crossdock.cli.report import CopyReport, ReportFile
     from crossdock.cli.running import close_run, copy_shown
     from crossdock.cli.tally import Tally
+    from crossdock.runs.results import status_of_error
 
     source, target = namespace.source, namespace.target
     _check_reference(source, "source")
@@ -63,6 +64,9 @@ def _copy_one(namespace: argparse.Namespace) -> int:
             report.result = copy_shown(source, target, options, tally, namespace.progress)
         except BaseException as raised:
             error = raised
+        if isinstance(error, Exception) and status_of_error(error, options.existing) == "reported":
+            warn(str(error))
+            report.left, error = error, None
         return close_run(error, report, file, namespace, options, tally.kept)
 
 
