@@ -187,12 +187,13 @@ class ListsManifests(Protocol):
     """A repository that lists its manifests and their tags in few requests."""
 
     async def list_manifests(
-        self, on_warning: Callable[[str], None] | None = None
+        self, on_warning: Callable[[str], None] | None = None, *, untagged: bool = False
     ) -> list[ManifestRow] | None:
-        """Every manifest; None: there is no such list here, only one of tags. The list is whole, or an error.
+        """Every manifest with its tags; None: there is no such list of it, perhaps only one of its tags.
 
-        `on_warning` receives a line for entries that are left out. Raises `NotFound` for a repository that is
-        not there.
+        With `untagged`, None as well where the list shows only manifests that have tags. A list is whole.
+        None says nothing about the repository, which may not be there: the list of tags tells.
+        `on_warning` receives a line for entries that are left out.
         """
 
 

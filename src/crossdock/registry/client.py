@@ -161,6 +161,20 @@ class RegistryClient:
         """The registry has demanded credentials, and was shown some."""
         return self._auth.has_shown_credentials
 
+    async def login_seen_here(self, repository: str) -> Credentials | None:
+        """As `Authenticator.login_seen_here`. # network"""
+        return await self._auth.login_seen_here(repository)
+
+    @property
+    def own_only(self) -> bool:
+        """Only the login that was given may be used, none that this machine has."""
+        return self._options.own_only
+
+    @property
+    def token_service(self) -> str:
+        """What the registry's challenge calls its token service; empty while it is not known."""
+        return self._auth.service
+
     @property
     def origin(self) -> Origin:
         """The registry's own, once `base_url` has decided it."""
@@ -178,7 +192,7 @@ class RegistryClient:
         method: str,
         target: str | Url,
         *,
-        scope: Scope,
+        scope: Scope | None,
         headers: Headers = (),
         body: bytes | None = None,
         ok: Collection[int] = (200,),
@@ -190,8 +204,8 @@ class RegistryClient:
         """A small request and its whole response, whose status is one of `ok`. # network
 
         `target` is an absolute path with its query, or a URL (which gets no ``Authorization`` unless it is
-        the registry's own). GET and HEAD follow redirects, other methods 307 and 308, with their body.
-        `timeout`: seconds until the first byte of the response.
+        the registry's own and there is a `scope`). GET and HEAD follow redirects, other methods 307 and 308,
+        with their body. `timeout`: seconds until the first byte of the response.
 
         With `retry`, failures that may pass are retried as `NetworkOptions.delay_after` says. Without, there
         is one try (and its repetition after a 401). Raises `RegistryError` by status and codes,

@@ -28,6 +28,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     most_chunks: int | None = None  # of one blob; a larger chunk is the smaller evil
     trust_range: bool = True  # False: `Range` of a 2xx does not say what was stored
     last_in_put: bool = False  # the last bytes go with the closing PUT
+    lists: str = ""  # the API that lists its manifests, by its name in `listings.bulk`; empty: not known
 
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -39,6 +40,7 @@ DIALECTS: Mapping[str, Dialect] = {
         hosts=tuple(f"*{domain}" for domain in AZURE_DOMAINS),
         single_put=20_000_000,
         chunks=ChunkLimits(most=16 * MiB),
+        lists="azure",
     ),
     # ECR documents parts of 5 to 10 MiB and at most 4200 of them, and takes a PUT of any size. Its endpoints
     # for IPv6 are below on.aws, as ACCOUNT.dkr-ecr.REGION.on.aws.
@@ -54,6 +56,7 @@ DIALECTS: Mapping[str, Dialect] = {
         most_chunks=4200,
         trust_range=False,
         last_in_put=True,
+        lists="ecr",
     ),
 }
 
@@ -77,13 +80,13 @@ def dialect_of(
 
 def _by_host(host: str, dialects: Mapping[str, Dialect]) -> Dialect:
     for dialect in dialects.values():
-        if any(_matches(host, pattern) for pattern in dialect.hosts):
+        if any(host_matches(host, pattern) for pattern in dialect.hosts):
             return dialect
     return next(iter(dialects.values()))
 
 
-def _matches(host: str, pattern: str) -> bool:
-    """As `fnmatch`, which would compile each pattern, without its other wild cards."""
+def host_matches(host: str, pattern: str) -> bool:
+    """Whether the pattern fits, as of `fnmatch`, which would compile each, without its other wild cards."""
     first, *others = pattern.split("*")
     if not others:
         return host == pattern

@@ -7,11 +7,15 @@ Nothing is stored: every process learns anew. All repositories and copies of one
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
 from crossdock.registry.contents import Contents
 from crossdock.registry.dialects import Dialect
 from crossdock.registry.flight import SingleFlight
+
+if TYPE_CHECKING:
+    from crossdock.registry.listings.bulk import Bulk
 
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
 LISTED_REPOSITORIES = 64  # whose tags of digests are kept: twice the copies that run at once
@@ -37,6 +41,8 @@ class HostMemory:
         """Of a repository, when its tags were listed, and those that are made of digests (`attached`). They
         are None where they cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
+        self.bulk: Bulk | None = None
+        """What is known of its lists of manifests; None: nothing yet."""
         self.answers_head = True
         """HEAD and GET of a manifest agree, as far as is known: to HEAD Nexus answers 404, firewalls 403, and
         caches an older manifest."""
@@ -51,6 +57,11 @@ class HostMemory:
         self.digest_tags.move_to_end(repository)
         if len(self.digest_tags) > LISTED_REPOSITORIES:
             self.digest_tags.popitem(last=False)
+
+    @property
+    def lists(self) -> str:
+        """As `Dialect.lists`."""
+        return self._dialect.lists
 
     @property
     def may_resume(self) -> bool:

@@ -81,6 +81,7 @@ class Page(Struct):
     count: int  # of all that are listed, including those left out
     last: str | None  # the name behind which the next page begins
     odd: list[Any] = field(default_factory=list)  # left out
+    following: str | None = None  # the next page's path and query, where the content names it and no Link
 
 
 class LeftOut(Struct):
@@ -140,7 +141,7 @@ async def pages(
             _exceeded(reply, f"the list has over {most_bytes} bytes", most_bytes)
         if empty > EMPTY_PAGES:
             _exceeded(reply, f"over {EMPTY_PAGES} pages in a row are empty", EMPTY_PAGES)
-        following = _next(reply)
+        following = _next(reply) or (reply.url.with_target(page.following).text if page.following else None)
         if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url.text)):
             if not names_itself and asked is not None and (following or page.count > (asked.n or page.count)):
                 return  # it ignores `last`, and either sends Links where there is more or ignores `n`
@@ -233,16 +234,31 @@ def _repeats(page: Page, before: Page, *, goes_on: bool) -> bool:
 
 def document_of(reply: Reply) -> dict[str, Any]:
     """The JSON object in a response. Raises `ProtocolError` for none, `LimitExceeded` for a vast one."""
+    document = _json_in(reply)
+    if not isinstance(document, dict):
+        raise ProtocolError(f"GET {reply.url}: the response is not a JSON object")
+    return document
+
+
+def bare_list_in(reply: Reply) -> list[Any]:
+    """The list that a response is; servers in Go send null for an empty one. Raises as `document_of`."""
+    listed = _json_in(reply)
+    if listed is None and reply.body.strip() == b"null":
+        return []
+    if not isinstance(listed, list):
+        raise ProtocolError(f"GET {reply.url}: the response is not a JSON list")
+    return listed
+
+
+def _json_in(reply: Reply) -> Any:
+    """The document in a response; None for none. Raises `LimitExceeded` for a vast one."""
     body = reply.body
     if body.count(b",") + body.count(b"[") + body.count(b"{") > _PAGE_VALUES:
         _exceeded(reply, f"the page has over {_PAGE_VALUES} values", _PAGE_VALUES)
     try:
-        document = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ProtocolError(f"GET {reply.url}: the response is not a JSON object")
-    return document
+        return None
 
 
 def list_in(reply: Reply, member: str, *, required: bool = True) -> list[Any]:

@@ -103,6 +103,14 @@ class RegistryRepository(Manifests):
 
         return await manifest_rows(self.client, self.path, on_warning)
 
+    async def list_manifests(
+        self, on_warning: Callable[[str], None] | None = None, *, untagged: bool = False
+    ) -> list[ManifestRow] | None:
+        """As `listings.bulk.list_manifests`. # network"""
+        from crossdock.registry.listings.bulk import list_manifests  # no part of a copy
+
+        return await list_manifests(self, on_warning, untagged=untagged)
+
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""
         from crossdock.registry.referrers import list_referrers  # not of every copy

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from crossdock.content import ByteSink
+from crossdock.content import ByteSink, ManifestRow
 from crossdock.errors import (
     Advice,
     ContentError,
@@ -97,6 +97,28 @@ class LayoutStore:
         """Every tag, sorted; nothing is left out and warned of. Raises `StoreError`, `ContentError`."""
         entries = await in_thread(self._entries)
         return sorted({tag for entry in entries if (tag := name_of(entry))})
+
+    async def list_manifests(
+        self, on_warning: Callable[[str], None] | None = None, *, untagged: bool = False
+    ) -> list[ManifestRow] | None:
+        """Every manifest that ``index.json`` lists, with its tags; it keeps no times.
+
+        None when a tag has several manifests: what it means is for `resolve` to say. Raises as `tags`.
+        """
+        rows: dict[Digest, ManifestRow] = {}
+        owners: dict[str, Digest] = {}
+        for entry in await in_thread(self._entries):
+            digest, tag = Digest.parse(entry["digest"]), name_of(entry)
+            if tag and owners.setdefault(tag, digest) != digest:
+                return None
+            tags = rows[digest].tags if digest in rows else ()
+            media_type = entry.get("mediaType")
+            rows[digest] = ManifestRow(
+                digest,
+                tuple(dict.fromkeys((*tags, tag))) if tag else tags,
+                media_type if isinstance(media_type, str) else "",
+            )
+        return list(rows.values())
 
     async def resolve(self, reference: str = "") -> Descriptor:
         """The descriptor behind a tag or digest; an empty reference means the only manifest there is.

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from crossdock.content import ManifestRow
 from crossdock.errors import ContentError, LimitExceeded, NotFound, ReadFailed, SizeMismatch, StoreError
 from crossdock.imagebuilder import OCI_INDEX, OCI_MANIFEST, Content, ImageBuilder
 from crossdock.oci.descriptor import Descriptor
@@ -98,6 +99,25 @@ async def test_a_child_of_an_index_resolves_by_digest_though_it_is_not_listed(la
     found = await store.resolve(image.digest)
     assert (found.media_type, found.size) == (OCI_MANIFEST, image.size)
     assert await store.fetch_manifest(found) == layout.read(image)
+
+
+async def test_the_manifests_are_listed_with_their_tags(layout: ImageBuilder) -> None:
+    image = layout.tag(layout.tag(layout.image([layout.random_layer(100)]), "v1"), "latest")
+    store = LayoutStore(layout.root, create=True)
+    other = layout.image([layout.random_layer(10)])
+    await store.add_root(described(other))
+    assert await store.list_manifests(untagged=True) == [
+        ManifestRow(Digest(image.digest), ("v1", "latest"), OCI_MANIFEST),
+        ManifestRow(Digest(other.digest), (), OCI_MANIFEST),
+    ]
+
+
+async def test_a_tag_of_several_manifests_makes_no_list(layout: ImageBuilder) -> None:
+    index_file = layout.root / "index.json"
+    layout.tag(layout.image([layout.random_layer(100)]), "v1")
+    layout.tag(layout.image([layout.random_layer(10)]), "v2")
+    index_file.write_text(index_file.read_text().replace('"v2"', '"v1"'))
+    assert await LayoutStore(layout.root).list_manifests() is None
 
 
 async def test_without_a_tag_the_only_manifest_is_meant(layout: ImageBuilder) -> None:

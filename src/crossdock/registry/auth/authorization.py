@@ -243,6 +243,27 @@ class Authenticator:
 
         return await self._checks.run(sent, check)
 
+    @property
+    def service(self) -> str:
+        """The service that the challenge names; empty while there is none."""
+        return self._challenge.get("service") if self._challenge is not None else ""
+
+    async def login_seen_here(self, repository: str) -> Credentials | None:
+        """The login for an API beside the registry's, which this host sees anyway. # network
+
+        None where the password goes to a token service on another host: it is not this host's to know.
+        """
+        if self._challenge is None and not self._was_asked and await self._has_credentials(repository):
+            await self._ask_first()
+        challenge = self._challenge
+        if challenge is None:
+            return None
+        credentials = await self._store.find(repository)
+        if credentials is None or credentials.registry_token or challenge.scheme == "basic":
+            return credentials
+        service = TokenService.named_by(challenge, self._asker.origin, inside=self._asker.is_inside)
+        return credentials if service.realm.origin == self._asker.origin else None
+
     async def logged_in_as(self) -> Credentials | None:
         """The accepted login in the form that docker stores: a refresh token in place of an access token.
 

@@ -1,0 +1,191 @@
+"""Which API of a registry lists its manifests, if any, and what came of asking it.
+
+A question to such an API is optional: whatever it answers, the list of tags is there. So every refusal means
+"no such list" to the caller, and a repository that the API does not know is left to the list of tags (L7).
+
+The API is known by the host's name, or by the service that the registry's challenge names. Elsewhere the
+first repository is asked for in each way that is left; the one that has answered is remembered for the host
+(`HostMemory.bulk`), and one that is certainly not there is never asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from crossdock.content import ManifestRow
+from crossdock.errors import (
+    CrossdockError,
+    LimitExceeded,
+    ProtocolError,
+    RegistryError,
+    Unsupported,
+    root_cause,
+)
+from crossdock.registry.dialects import host_matches
+from crossdock.registry.listings.api import Api, Asked
+from crossdock.registry.listings.rows import merged
+from crossdock.registry.pages import LeftOut, OnWarning
+
+if TYPE_CHECKING:
+    from crossdock.registry.handle import Repository
+
+_log = logging.getLogger(__name__)
+
+# The hosts of an API. A dialect may name one as well (`Dialect.lists`).
+_HOSTS = {
+    "google": ("gcr.io", "*.gcr.io", "*.pkg.dev", "registry.k8s.io"),
+    "quay": ("quay.io",),
+    "": ("docker.io", "*.docker.io", "ghcr.io", "mcr.microsoft.com", "registry.gitlab.com", "public.ecr.aws"),
+}
+_SERVICES = {"harbor-registry": "harbor", "quay.io": "quay"}  # of challenges
+_TRIED = ("azure", "harbor", "quay", "google")
+_OF_THE_TAGS = "google"  # its list is that of the tags, with more in it
+# What Go's own server says to a path that it does not have: distribution and zot have nothing but /v2/.
+_PLAIN = b"404 page not found"
+_NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
+
+MOST_ENTRIES = 200_000  # of one list; each takes half a KiB here
+_MISSES = 5  # refusals or failures in a row, after which an API that is there is given up
+_DOUBTS = 50  # the same for one that never answered: the first repositories of a target may be missing
+
+
+class Bulk:
+    """What is known of the lists of manifests at one host."""
+
+    def __init__(self, host: str, by_dialect: str) -> None:
+        name = host.partition(":")[0].lower().rstrip(".")
+        known = [api for api, hosts in _HOSTS.items() if any(host_matches(name, each) for each in hosts)]
+        if by_dialect and not known:
+            known = [by_dialect]
+        self.left: tuple[str, ...] = tuple(each for each in known if each) if known else _TRIED
+        self.is_sure = bool(known)
+        self.asking = asyncio.Lock()
+        self.signer: object = None
+        """Signs requests to an API on another host (`ecr`)."""
+        self._misses = 0
+        self._was_hinted = False
+
+    def hint(self, service: str) -> None:
+        """Learn from the name of the token service."""
+        if not self._was_hinted and service in _SERVICES:
+            self._was_hinted = True
+            self.left = (_SERVICES[service], *(each for each in self.left if each != _SERVICES[service]))
+
+    def answered(self, api: str) -> None:
+        """It listed a repository."""
+        self.left, self.is_sure, self._misses = (api,), True, 0
+
+    def drop(self, *apis: str) -> None:
+        """They are not there."""
+        self.left = tuple(each for each in self.left if each not in apis)
+
+    def missed(self) -> None:
+        """Nothing was learnt, or it was refused."""
+        self._misses += 1
+        if self._misses >= (_MISSES if self.is_sure else _DOUBTS):
+            self.left = ()
+
+
+async def list_manifests(
+    repository: Repository, on_warning: OnWarning | None = None, *, untagged: bool = False
+) -> list[ManifestRow] | None:
+    """As `content.ListsManifests`. # network"""
+    bulk = bulk_of(repository)
+    if not bulk.is_sure and bulk.left:
+        async with bulk.asking:  # one repository after the other, until it is known which API there is
+            if not bulk.is_sure:
+                return await _try_all(bulk, repository, on_warning, untagged)
+    if not bulk.left:
+        return None
+    name = bulk.left[0]
+    api, asked = load(name), Asked(repository)
+    if untagged and not api.shows_untagged:
+        return None
+    try:
+        rows = await _rows(api, asked, on_warning)
+    except CrossdockError as error:
+        _log.debug("%s list of %s: %s", api.name, repository.path, error)
+        if isinstance(error, Unsupported) and not error.status:  # this machine cannot ask
+            bulk.drop(name)
+        elif _status(error) != 404:
+            bulk.missed()
+        return None
+    bulk.answered(name)
+    return rows
+
+
+def bulk_of(repository: Repository) -> Bulk:
+    """What is known of the repository's host."""
+    memory = repository.memory
+    if memory.bulk is None:
+        memory.bulk = Bulk(repository.client.host, memory.lists)
+    memory.bulk.hint(repository.client.token_service)
+    return memory.bulk
+
+
+def load(name: str) -> Api:
+    """The API; its module is loaded when it is needed."""
+    api: Api = import_module(f"crossdock.registry.listings.{name}").API
+    return api
+
+
+async def _try_all(
+    bulk: Bulk, repository: Repository, on_warning: OnWarning | None, untagged: bool
+) -> list[ManifestRow] | None:
+    """The rows by the first API that lists the repository."""
+    for name in bulk.left:
+        if name not in bulk.left:
+            continue
+        api, asked = load(name), Asked(repository, retries=False)
+        try:
+            rows = await _rows(api, asked, on_warning)
+        except CrossdockError as error:
+            _log.debug("%s list of %s: %s", api.name, repository.path, error)
+            if asked.not_found.strip() == _PLAIN and name != _OF_THE_TAGS:
+                bulk.drop(*(each for each in bulk.left if each != _OF_THE_TAGS))
+            elif _is_absent(api, asked, error):
+                bulk.drop(name)
+            bulk.hint(repository.client.token_service)
+            continue
+        bulk.answered(name)
+        return rows if api.shows_untagged or not untagged else None
+    bulk.missed()
+    return None
+
+
+def _is_absent(api: Api, asked: Asked, error: CrossdockError) -> bool:
+    """Whether the API is certainly not there: a refusal, or a repository that is missing, does not say so."""
+    if asked.not_found:
+        return not api.knows(asked.not_found)
+    return isinstance(error, ProtocolError) or _status(error) in _NOT_THERE
+
+
+def _status(error: CrossdockError) -> int:
+    cause = root_cause(error)
+    return cause.status if isinstance(cause, RegistryError) else 0
+
+
+async def _rows(api: Api, asked: Asked, on_warning: OnWarning | None) -> list[ManifestRow]:
+    """Every manifest of the repository. Raises as `pages.pages`."""
+    started = time.monotonic()
+    found: list[ManifestRow] = []
+    left_out = LeftOut()
+    async with aclosing(api.walk(asked)) as walk:
+        async for page in walk:
+            found += page.entries
+            left_out.add(page.odd)
+            if len(found) > MOST_ENTRIES:
+                raise LimitExceeded(f"{asked.path} has over {MOST_ENTRIES} manifests", limit=MOST_ENTRIES)
+    rows = merged(found)
+    if rows is None:
+        raise ProtocolError(f"the list of {asked.path} changed while it was read")
+    left_out.tell(on_warning, f"list of manifests of {asked.path}")
+    if api.shows_attached:  # the engine looks for what is attached among them
+        tags = frozenset(tag for row in rows for tag in row.tags if tag.startswith("sha256-"))
+        asked.memory.note_digest_tags(asked.path, tags, started)
+    return rows

@@ -1,0 +1,111 @@
+"""Harbor's list of artifacts, ``/api/v2.0/projects/PROJECT/repositories/REPOSITORY/artifacts`` (L3).
+
+The repository's name is its part below the project, encoded twice. Manifests that are only part of an index,
+and signatures, which Harbor calls accessories, are not listed. It takes the login by Basic authentication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, quote, urlencode
+
+from crossdock.content import ManifestRow
+from crossdock.errors import ProtocolError
+from crossdock.protocol.errorcode import parse_error
+from crossdock.registry.auth.tokens import basic
+from crossdock.registry.listings.api import Api, Asked
+from crossdock.registry.listings.rows import (
+    digest_of,
+    moment_of,
+    number_of,
+    page_of_rows,
+    tag_names_of,
+    text_of,
+)
+from crossdock.registry.pages import Page, Query, bare_list_in, pages
+
+if TYPE_CHECKING:
+    from crossdock.registry.client import Reply
+
+PAGE = 100  # the most that Harbor gives
+_ROOT = "/api/v2.0"
+_MORE = (("page_size", str(PAGE)), ("page", "1"))
+
+
+async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
+    """As `Api.walk`. Pages are numbered, so a list that changes meanwhile is an error. # network"""
+    project, _, name = asked.path.partition("/")
+    if not name:
+        raise ProtocolError(f"{asked.path} is in no project")
+    twice = quote(quote(name, safe=""), safe="")
+    path = f"{_ROOT}/projects/{quote(project, safe='')}/repositories/{twice}/artifacts"
+    await log_in(asked)
+    totals: list[int | None] = []
+
+    def read_page(reply: Reply) -> Page:
+        totals.append(number_of(reply.headers.get("X-Total-Count")))
+        return read(reply)
+
+    count = 0
+    query = Query(path, more=(("with_tag", "true"), *_MORE))
+    async for page in pages(asked, query, read_page):
+        count += page.count
+        yield page
+    check_total(asked.path, totals, count)
+
+
+async def log_in(asked: Asked) -> None:
+    """Let its requests carry the login, if this host is shown it anyway. # network"""
+    login = await asked.client.login_seen_here(asked.path)
+    asked.authorization = (
+        basic(login.username, login.password) if login is not None and login.username else ""
+    )
+
+
+def check_total(what: str, totals: list[int | None], count: int) -> None:
+    """Raise `ProtocolError` unless all pages told one total, and so many entries came."""
+    if any(total not in (None, count) for total in totals):
+        raise ProtocolError(f"the list of {what} changed while it was read")
+
+
+def read(reply: Reply) -> Page:
+    """The rows of one response. Raises `ProtocolError` when it is no list."""
+    listed = bare_list_in(reply)
+    return page_of_rows(listed, _row, following=next_page(reply, len(listed)))
+
+
+def next_page(reply: Reply, count: int) -> str | None:
+    """The request for the page behind a full one; the header ``Link`` counts for more."""
+    if count < PAGE:
+        return None
+    path, _, query = reply.url.target.partition("?")
+    fields = {name: values[-1] for name, values in parse_qs(query).items()}
+    number = number_of(fields.get("page")) or 1
+    total = number_of(reply.headers.get("X-Total-Count"))
+    if total is not None and total <= number * PAGE:
+        return None
+    return f"{path}?{urlencode({**fields, 'page': number + 1})}"
+
+
+def _row(entry: Any) -> ManifestRow | None:
+    if not isinstance(entry, dict):
+        return None
+    digest = digest_of(entry.get("digest"))
+    if digest is None:
+        return None
+    return ManifestRow(
+        digest,
+        tag_names_of(entry.get("tags")),
+        text_of(entry.get("manifest_media_type")),
+        number_of(entry.get("size")),
+        moment_of(entry.get("push_time")),
+        moment_of(entry.get("pull_time")),
+    )
+
+
+def _knows(body: bytes) -> bool:
+    return "NOT_FOUND" in parse_error(body).codes
+
+
+API = Api(name="Harbor's", walk=walk, knows=_knows, shows_attached=False)
