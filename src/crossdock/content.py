@@ -187,13 +187,18 @@ class ListsManifests(Protocol):
     """A repository that lists its manifests and their tags in few requests."""
 
     async def list_manifests(
-        self, on_warning: Callable[[str], None] | None = None, *, untagged: bool = False
+        self,
+        on_warning: Callable[[str], None] | None = None,
+        *,
+        untagged: bool = False,
+        needed: bool = False,
     ) -> list[ManifestRow] | None:
-        """Every manifest with its tags; None: there is no such list of it, perhaps only one of its tags.
+        """Every manifest with its tags, whole; None: no such list can be had, perhaps one of tags alone.
 
-        With `untagged`, None as well where the list shows only manifests that have tags. A list is whole.
-        None says nothing about the repository, which may not be there: the list of tags tells.
-        `on_warning` receives a line for entries that are left out.
+        With `untagged`, None as well where the list shows only manifests that have tags. None says nothing
+        about the repository, which may not be there: the list of tags tells. `needed`: nothing else will do,
+        so what fails raises its error, and None means that there is no such list here. `on_warning` receives
+        a line for entries that are left out.
         """
 
 

@@ -186,7 +186,7 @@ class Listing:
 
     async def _without_tag(self, place: str, repository: ListsManifests, exists: bool) -> list[Digest]:
         with during("list manifests of", "source", place):
-            rows = await repository.list_manifests(self._on_warning)
+            rows = await repository.list_manifests(self._on_warning, untagged=True, needed=True)
         if rows is None and exists:
             raise UntaggedUnlisted(
                 f"list manifests of source {place}: the registry has no API for that",

@@ -169,7 +169,9 @@ class Survey:
         try:
             if names is None or len(names) > FEW:
                 with during("list tags of", "source", _name(view.source)):
-                    rows = await self._rows(repository)
+                    untagged = self._entry.untagged
+                    needed = untagged or self._entry.tags.needs_times
+                    rows = await self._rows(repository, untagged=untagged, needed=needed)
                     tags = None if rows is not None or names is not None else await self._tags(repository)
         except CopyError as error:
             # The catalog of distribution lists repositories without tags, which it then calls unknown.
@@ -196,10 +198,13 @@ class Survey:
                 names += [row.digest for row in rows or () if not row.tags]
         view.names = names
 
-    async def _rows(self, repository: Any) -> list[ManifestRow] | None:
+    async def _rows(
+        self, repository: Any, *, untagged: bool = False, needed: bool = False
+    ) -> list[ManifestRow] | None:
         if not hasattr(repository, "list_manifests"):
             return None
-        return await cast("ListsManifests", repository).list_manifests(self._on_warning)
+        lister = cast("ListsManifests", repository)
+        return await lister.list_manifests(self._on_warning, untagged=untagged, needed=needed)
 
     async def _tags(self, repository: Any) -> list[str]:
         tags: list[str] = await repository.tags(self._on_warning)

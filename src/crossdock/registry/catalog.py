@@ -11,7 +11,6 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from crossdock.content import ManifestRow
 from crossdock.errors import (
     Advice,
     InvalidDigest,
@@ -60,23 +59,6 @@ async def manifest_entries(
     Those without a digest are left out, with a call of `on_warning`. Raises as `pages.pages` does.
     """
     return await _entries(client, repository, "manifests", order, top, on_warning)
-
-
-async def manifest_rows(
-    client: RegistryClient, repository: str, on_warning: OnWarning | None
-) -> list[ManifestRow] | None:
-    """As `content.ListsManifests`. # network"""
-    entries = await manifest_entries(client, repository, None, None, on_warning)
-    return None if entries is None else [_row(each) for each in entries]
-
-
-def _row(entry: Entry) -> ManifestRow:
-    tags, media_type = entry.get("tags"), entry.get("mediaType")
-    return ManifestRow(
-        Digest(entry["digest"]),
-        tuple(each for each in tags if isinstance(each, str)) if isinstance(tags, list) else (),
-        media_type if isinstance(media_type, str) else "",
-    )
 
 
 async def tag_entries(

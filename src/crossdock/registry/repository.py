@@ -96,20 +96,16 @@ class RegistryRepository(Manifests):
         return found
 
     async def list_manifests(
-        self, on_warning: Callable[[str], None] | None = None
-    ) -> list[ManifestRow] | None:
-        """As `content.ListsManifests`; of Azure's registries. # network"""
-        from crossdock.registry.catalog import manifest_rows  # no part of a copy
-
-        return await manifest_rows(self.client, self.path, on_warning)
-
-    async def list_manifests(
-        self, on_warning: Callable[[str], None] | None = None, *, untagged: bool = False
+        self,
+        on_warning: Callable[[str], None] | None = None,
+        *,
+        untagged: bool = False,
+        needed: bool = False,
     ) -> list[ManifestRow] | None:
         """As `listings.bulk.list_manifests`. # network"""
         from crossdock.registry.listings.bulk import list_manifests  # no part of a copy
 
-        return await list_manifests(self, on_warning, untagged=untagged)
+        return await list_manifests(self, on_warning, untagged=untagged, needed=needed)
 
     async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""

@@ -99,7 +99,11 @@ class LayoutStore:
         return sorted({tag for entry in entries if (tag := name_of(entry))})
 
     async def list_manifests(
-        self, on_warning: Callable[[str], None] | None = None, *, untagged: bool = False
+        self,
+        on_warning: Callable[[str], None] | None = None,
+        *,
+        untagged: bool = False,
+        needed: bool = False,
     ) -> list[ManifestRow] | None:
         """Every manifest that ``index.json`` lists, with its tags; it keeps no times.
 

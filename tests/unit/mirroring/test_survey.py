@@ -85,7 +85,13 @@ class BulkStore(Store):
         self.untagged = untagged
         self.pushed = pushed
 
-    async def list_manifests(self, on_warning: Callable[[str], None] | None = None) -> list[ManifestRow]:
+    async def list_manifests(
+        self,
+        on_warning: Callable[[str], None] | None = None,
+        *,
+        untagged: bool = False,
+        needed: bool = False,
+    ) -> list[ManifestRow]:
         self._ask("manifests")
         held: dict[Digest, list[str]] = {each: [] for each in self.untagged}
         for tag, each in self._all().items():

@@ -92,14 +92,18 @@ class Bulk:
 
 
 async def list_manifests(
-    repository: Repository, on_warning: OnWarning | None = None, *, untagged: bool = False
+    repository: Repository,
+    on_warning: OnWarning | None = None,
+    *,
+    untagged: bool = False,
+    needed: bool = False,
 ) -> list[ManifestRow] | None:
     """As `content.ListsManifests`. # network"""
     bulk = bulk_of(repository)
     if not bulk.is_sure and bulk.left:
         async with bulk.asking:  # one repository after the other, until it is known which API there is
             if not bulk.is_sure:
-                return await _try_all(bulk, repository, on_warning, untagged)
+                return await _try_all(bulk, repository, on_warning, untagged, needed)
     if not bulk.left:
         return None
     name = bulk.left[0]
@@ -114,6 +118,8 @@ async def list_manifests(
             bulk.drop(name)
         elif _status(error) != 404:
             bulk.missed()
+            if needed:
+                raise
         return None
     bulk.answered(name)
     return rows
@@ -135,13 +141,14 @@ def load(name: str) -> Api:
 
 
 async def _try_all(
-    bulk: Bulk, repository: Repository, on_warning: OnWarning | None, untagged: bool
+    bulk: Bulk, repository: Repository, on_warning: OnWarning | None, untagged: bool, needed: bool
 ) -> list[ManifestRow] | None:
     """The rows by the first API that lists the repository."""
+    doubt: CrossdockError | None = None
     for name in bulk.left:
         if name not in bulk.left:
             continue
-        api, asked = load(name), Asked(repository, retries=False)
+        api, asked = load(name), Asked(repository, retries=needed)
         try:
             rows = await _rows(api, asked, on_warning)
         except CrossdockError as error:
@@ -150,11 +157,15 @@ async def _try_all(
                 bulk.drop(*(each for each in bulk.left if each != _OF_THE_TAGS))
             elif _is_absent(api, asked, error):
                 bulk.drop(name)
+            elif not asked.not_found:
+                doubt = doubt or error
             bulk.hint(repository.client.token_service)
             continue
         bulk.answered(name)
         return rows if api.shows_untagged or not untagged else None
     bulk.missed()
+    if needed and doubt is not None:
+        raise doubt
     return None
 
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from crossdock.content import ManifestRow
+from crossdock.errors import Denied
 from crossdock.oci.digest import Digest
 from crossdock.registry.repository import RegistryRepository
 from unit.registry.scripted_registry import Answer, Connect, ScriptedRegistry, Seen
@@ -285,3 +286,20 @@ async def test_the_engine_knows_what_is_attached_from_the_list(served: Served, c
     repository = connect("source")
     await rows(repository)
     assert repository.memory.digest_tags["x"][1] == frozenset({signature})
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_what_fails_is_an_error_where_nothing_else_will_do(
+    served: Served, connect: Connect, is_known: bool
+) -> None:
+    """Otherwise it would look as if the registry had no such list."""
+    served.answers["/acr/v1/x/_manifests"] = azure(AZURE_ENTRY)
+    served.answers["/acr/v1/closed/_manifests"] = Answer(403)
+    repository = connect("source")
+    if is_known:
+        assert await rows(repository)
+    closed = RegistryRepository(repository.client, f"{repository.client.host}/closed")
+    with pytest.raises(Denied):
+        await rows(closed, needed=True)
+    gone = RegistryRepository(repository.client, f"{repository.client.host}/gone")
+    assert await rows(gone, needed=True) is None
