@@ -27,22 +27,27 @@ if TYPE_CHECKING:
 class RegistryRepository(Manifests):
     """One repository, through a client that the caller owns and closes.
 
-    The client's side decides about rights, once for all requests: pull for a source, pull and push for a
-    target.
+    The rights are the same for all requests: pull, and push as well to a repository that `writes`.
     """
 
     def __init__(
-        self, client: RegistryClient, reference: Reference | str, on_retry: OnRetry | None = None
+        self,
+        client: RegistryClient,
+        reference: Reference | str,
+        on_retry: OnRetry | None = None,
+        *,
+        writes: bool | None = None,
     ) -> None:
         """`reference` is a `Reference` or ``host[:port]/repository`` as people write it, without its tag and
-        digest. `on_retry` is called for the retries of its requests.
+        digest. `on_retry` is called for the retries of its requests. `writes` is by default what the client's
+        side is for.
         """
         if isinstance(reference, str):
             reference = Reference.parse(reference)
         path = reference.repository
-        super().__init__(
-            client, path, (Scope.push if client.side == "target" else Scope.pull)(path), on_retry
-        )
+        if writes is None:
+            writes = client.side == "target"
+        super().__init__(client, path, (Scope.push if writes else Scope.pull)(path), on_retry)
         self._name = reference.locator
         self._contents = client.memory.contents
         self._opened: dict[Digest, Reply] = {}  # sessions that a mount opened, for the blob's upload

@@ -117,8 +117,10 @@ class Places:
     Its copies share a registry's connections, tokens and back-off. Use it in an ``async with`` block.
     """
 
-    def __init__(self, options: CopyOptions) -> None:
+    def __init__(self, options: CopyOptions, *, writes: bool = True) -> None:
+        """Without `writes` no right to push is asked for, at targets either."""
         self.options = options
+        self._writes = writes
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str, str], Any] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
@@ -181,6 +183,7 @@ class Places:
             self.client(location, side),
             location,
             partial(on_retry, side) if on_retry is not None else None,
+            writes=self._writes and side == "target",
         )
 
     async def repositories(

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "serve imports as Azure does, to az, SDKs and curl",
     "mirror": "copy all repositories and tags of a registry to others",
     "runs": "list what runs of migration files have done",
+    "verify": "compare what targets hold with what their sources have",
     "login": "log in to a registry, for crossdock, docker and podman alike",
     "logout": "remove the login of a registry",
 }

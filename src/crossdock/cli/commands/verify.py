@@ -1,0 +1,205 @@
+"""``crossdock verify``: whether targets hold what their sources have. Nothing is copied."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from crossdock.cli.exits import ExitCode, UsageError, exit_code
+from crossdock.cli.failure import error_document, error_text, fold
+from crossdock.cli.flags import add_network, add_output, add_side, option, read_options
+from crossdock.cli.parser import Parser
+from crossdock.cli.streams import print_error, print_json, print_parts, warn
+from crossdock.cli.values import platform
+from crossdock.errors import CopyError, InvalidInput
+
+if TYPE_CHECKING:
+    from crossdock.inventory.values import Inventory
+    from crossdock.migration.verify import Verification
+    from crossdock.mirroring.entry import Entry, ReferrersMode
+    from crossdock.mirroring.names import Namespace
+    from crossdock.options import CopyOptions
+    from crossdock.runs.comparing import Findings, Row
+
+_LEVELS = ("tags", "graph", "bytes")
+_SHOWN_ERRORS = 10
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``verify``."""
+    parser.description = (
+        "Compares what targets hold with what their sources have. Nothing is copied.\n"
+        "FILE is a migration file. SOURCE and TARGET are registries, HOST[:PORT][/PREFIX], as for `mirror`,\n"
+        "or two images with a tag or digest. Differences are listed, and the exit code is then 7."
+    )
+    parser.add_argument("places", metavar="FILE | SOURCE TARGET", nargs="+", help="what to compare")
+    what = parser.add_argument_group("what is compared")
+    what.add_argument(
+        "--level",
+        choices=_LEVELS,
+        default="graph",
+        help="tags: what they mean; graph: also every manifest, and each blob's presence and size; "
+        "bytes: also the blobs' digests, which reads them from the target (default graph)",
+    )
+    what.add_argument(
+        "--sample",
+        type=_percent,
+        default=100.0,
+        metavar="PERCENT",
+        help="compare only so many of the tags, chosen by their names (default 100)",
+    )
+    add = partial(option, what)
+    add(
+        "platforms",
+        "--platform OS/ARCH[/VARIANT]",
+        "compare with what a copy of only this platform makes of an index; repeatable",
+        type=platform,
+        action="append",
+    )
+    add(
+        "referrers",
+        "--referrers",
+        "compare signatures, SBOMs and all other referrers too (default)",
+        action=argparse.BooleanOptionalAction,
+    )
+    add_output(parser.add_argument_group("output"))
+    add_side(parser, "source", "src-")
+    add_side(parser, "target", "dest-")
+    add_network(parser)
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Compare, and print what is missing, different or extra."""
+    from crossdock.cli.loop import run_until_done
+    from crossdock.migration.verify import Verification
+
+    if len(namespace.places) > 2:
+        raise UsageError(
+            "verify takes a migration file, or a source and a target", command="crossdock verify"
+        )
+    options = read_options(namespace)
+    verification = Verification(options, namespace.level, namespace.sample, on_warning=warn)
+    run_until_done(_work(namespace, options, verification))
+    found = verification.findings
+    if namespace.output == "json":
+        print_json(_document(found, namespace.level))
+    else:
+        print_parts(_text(found))
+    for error in found.errors[:_SHOWN_ERRORS]:
+        print_error(error_text(error))
+    if (more := len(found.errors) - _SHOWN_ERRORS) > 0:
+        print_error(f"crossdock: {more} more errors like these")
+    if found.errors:
+        return _code(found.errors[0])
+    return ExitCode.VERIFICATION if found.missing or found.different else ExitCode.DONE
+
+
+async def _work(namespace: argparse.Namespace, options: CopyOptions, verification: Verification) -> None:
+    from crossdock.oci.reference import parse_location
+
+    if len(namespace.places) == 2 and any(map(_is_image, namespace.places)):
+        source, target = (parse_location(each) for each in namespace.places)
+        await verification.image(source, target)
+    else:
+        await verification.entries(_entries(namespace, options))
+
+
+def _entries(namespace: argparse.Namespace, options: CopyOptions) -> tuple[Entry, ...]:
+    """What a file lists, or the one entry of a source and a target."""
+    from crossdock.inventory.values import Inventory
+    from crossdock.mirroring.entry import Entry
+    from crossdock.mirroring.names import check
+
+    registries = options.registries
+    inventory = registries if isinstance(registries, Inventory) else Inventory()
+    if len(namespace.places) == 1:
+        import os
+        from pathlib import Path
+
+        from crossdock.migration.file import read_migration
+
+        return read_migration(Path(namespace.places[0]), inventory, os.environ).entries
+    try:
+        source, target = (_place(each, inventory) for each in namespace.places)
+        check(source, [target])
+    except InvalidInput as error:
+        raise UsageError(str(error), advice=error.advice, command="crossdock verify") from None
+    referrers: ReferrersMode = "off" if options.referrers is False else "warn"
+    return (Entry(name=str(source), source=source, targets=(target,), referrers=referrers),)
+
+
+def _place(text: str, inventory: Inventory) -> Namespace:
+    """The namespace, whose host may be the name of an entry of the inventory."""
+    from crossdock.mirroring.names import Namespace
+
+    host, slash, prefix = text.partition("/")
+    if (entry := inventory.find(host)) is not None:
+        text = f"{entry.login_server}{slash}{prefix}"
+    return Namespace.parse(text)
+
+
+def _is_image(text: str) -> bool:
+    """Whether the text names one image, not a registry or a part of one."""
+    _, slash, path = text.removeprefix("docker://").partition("/")
+    return text.startswith("oci:") or "@" in text or (":" in path if slash else False)
+
+
+def _percent(text: str) -> float:
+    try:
+        found = float(text.removesuffix("%"))
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage: more than 0, and 100 at most")
+    return found
+
+
+def _code(error: Exception) -> int:
+    """The exit code of an error: a side that cannot be compared is no difference."""
+    code = exit_code(error)
+    if code == ExitCode.VERIFICATION and isinstance(error, CopyError):
+        return ExitCode.SOURCE if error.side == "source" else ExitCode.TARGET
+    return code
+
+
+def _document(found: Findings, level: str) -> dict[str, Any]:
+    targets = {each.target for each in (*found.missing, *found.different, *found.extra)}
+    rows = {
+        name: [_row(each, names_target=len(targets) > 1) for each in listed]
+        for name, listed in (
+            ("missing", found.missing),
+            ("different", found.different),
+            ("extra", found.extra),
+        )
+    }
+    compared = {"tags": found.tags, "manifests": found.manifests, "blobs": found.blobs, "bytes": found.bytes}
+    errors = [error_document(each) for each in found.errors]
+    return {"level": level, **rows, "compared": compared, "errors": errors}
+
+
+def _row(row: Row, *, names_target: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "repository": row.repository,
+        "tag": row.tag,
+        "source_digest": row.source_digest,
+        "target_digest": row.target_digest,
+        "kind": row.kind,
+    }
+    return {**values, "target": row.target} if names_target else values
+
+
+def _text(found: Findings) -> Iterator[str]:
+    for word, rows in (("missing", found.missing), ("different", found.different), ("extra", found.extra)):
+        for row in rows:
+            name = f"{row.target}:{row.tag}" if row.tag else row.target
+            if row.kind == "tag":
+                digests = " is ".join(each for each in (row.target_digest, row.source_digest) if each)
+            else:
+                name, digests = f"{row.kind} of {name}", row.source_digest or ""
+            yield fold(f"{word:<10}{name}  {digests}".rstrip()) + "\n"
+    yield (
+        f"compared {found.tags} tags, {found.manifests} manifests, {found.blobs} blobs: "
+        f"{len(found.missing)} missing, {len(found.different)} different, {len(found.extra)} extra\n"
+    )
