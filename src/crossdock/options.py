@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, get_args
 
 from crossdock.errors import CrossdockError, InvalidOption, RetriesExhausted
+from crossdock.frozen import Frozen
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -41,8 +42,8 @@ is never replaced.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Credentials(Frozen):
     """What proves who we are at one registry. Never printed: ``repr`` shows the user name alone.
 
     ``identity_token`` is an OAuth2 refresh token (docker's ``identitytoken``); with it ``username`` may be
@@ -68,8 +69,8 @@ SIDE_VARIABLES = frozenset(
 """Variables of the environment that hold credentials for one side of a run (`registry.auth.variables`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkLimits:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ChunkLimits(Frozen):
     """Bytes of one request of a chunked upload, but for the last one, which may have fewer."""
 
     least: int = 0
@@ -96,8 +97,8 @@ class InventoryEntry(NamedTuple):
     entry: str  # the registry's name there
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RegistryOptions:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class RegistryOptions(Frozen):
     """How to speak to the registries of one side."""
 
     credentials: Credentials | None = None  # None: environment, then docker and podman files, then anonymous
@@ -184,8 +185,8 @@ class AddressGuard(Protocol):
         """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NetworkOptions:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class NetworkOptions(Frozen):
     """Bounds on every wait and on the number of sockets."""
 
     connect_timeout: float = 10.0  # name look-up, TCP and TLS handshake together
@@ -252,8 +253,8 @@ class NetworkOptions:
         ) from error
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CopyOptions:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class CopyOptions(Frozen):
     """All options of a copy. The defaults are those of the command, except for `state`.
 
     `referrers` None copies the referrers of a single reference, with a warning if they cannot be listed, and

@@ -13,10 +13,11 @@ ROOT = "crossdock"
 # Layers from the bottom up. `cli.main` imports lazily, which this test sees like any other import.
 MAY_IMPORT: dict[str, set[str]] = {
     "advice": set(),
+    "frozen": set(),
     "errors": {"advice"},
-    "options": {"errors"},
+    "options": {"frozen", "errors"},
     "events": set(),
-    "oci": {"errors"},
+    "oci": {"frozen", "errors"},
     "activity": {"errors"},
     "_ext": set(),
     "_kernels": {"_ext"},
@@ -75,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "embedded": {"webtokens", "protocol", "listening", "rate", "store", "verify", "oci", "errors"},
     "runs": {
         "activity",
+        "frozen",
         "descriptors",
         "steps",
         "tally",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from crossdock.errors import InvalidOption
-from crossdock.oci.reference import scheme_of
 from crossdock.options import expand_home
 
 T = TypeVar("T")
@@ -78,6 +77,8 @@ def file_path(text: str) -> Path:
 
 def location(text: str) -> str:
     """A reference, which is parsed later; ``~/`` in the folder of a layout is expanded."""
+    from crossdock.oci.reference import scheme_of  # help has no reference
+
     if scheme_of(text) is None:
         return text
     scheme, place, *rest = text.split(":", 2)

@@ -22,7 +22,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from crossdock.errors import (
     Advice,
@@ -30,6 +32,7 @@ from crossdock.errors import (
     InvalidReference,
     Side,
 )
+from crossdock.frozen import Frozen
 from crossdock.oci.digest import ALGORITHMS, Digest
 from crossdock.oci.registryname import DOCKER_HUB, HUB_API_HOST, is_public_registry, registry_key
 from crossdock.oci.text import quote
@@ -93,7 +96,7 @@ _CONVERTED = {
 }
 
 
-class Location:
+class Location(Frozen):
     """Where an image is: a `Reference`, or what a row of `SCHEMES` parses. ``str()`` can be parsed again."""
 
     __slots__ = ()
@@ -106,7 +109,7 @@ class Location:
         raise NotImplementedError
 
 
-class Scheme(NamedTuple):
+class Scheme(Struct, frozen=True):
     """A kind of source or target that is not a registry. Functions are named ``module:name``.
 
     They are imported when they are needed: a copy between registries loads no store.
@@ -136,7 +139,7 @@ def named(name: str) -> Any:
     return attrgetter(function)(import_module(module))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reference(Location):
     """Content of a repository, by tag, digest or both. Making a wrong one raises `InvalidReference`.
 
@@ -214,7 +217,7 @@ class Reference(Location):
         return self.locator + _suffix(self.tag, self.digest)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LayoutReference(Location):
     """An image in an OCI image layout on disk: ``oci:DIR``, ``oci:DIR:tag``, ``oci:DIR@digest``.
 

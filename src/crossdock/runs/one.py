@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from crossdock.events import ignore
+from crossdock.frozen import Frozen
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from crossdock.content import Source, Target
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CopyResult:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class CopyResult(Frozen):
     """The result of a copy. Sizes in bytes; a blob that occurs twice counts once.
 
     ``digest`` is what the target has, ``source_digest`` what the source named: they differ when several

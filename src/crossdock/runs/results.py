@@ -16,6 +16,7 @@ from crossdock.errors import (
     TagExists,
     root_cause,
 )
+from crossdock.frozen import Frozen
 from crossdock.options import Existing
 from crossdock.runs.one import CopyResult
 
@@ -46,8 +47,8 @@ def sums(results: Iterable[CopyResult]) -> dict[str, int]:
     return {name: sum(getattr(each, name) for each in found) for name in FIGURES}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairResult:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class PairResult(Frozen):
     """How one pair ended: with a result, with an error, or with neither when the run ended before it.
 
     ``reported``: the target has something else under the tag, which stays (`CopyOptions.existing`); its error
@@ -63,8 +64,8 @@ class PairResult:
     error: Exception | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ManyResult:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class ManyResult(Frozen):
     """How a run of copies ended: one entry for each pair, in the order given."""
 
     copies: tuple[PairResult, ...]
