@@ -1,14 +1,14 @@
 """The fault grid as data: how crossdock behaves at each place, with each fault, on each side.
 
-A word for each cell, in the order of `PLACES`:
+Each cell is one word, in the order of `PLACES`:
 
-- ``read``: the fault once is recovered from. If it never ends, the copy ends with this class of error (see
-  `KINDS`), and nothing is left of it.
-- ``!unknown``: the copy ends so at the first occurrence already.
-- ``ok``: recovered from, even if the fault never ends.
-- ``-…``: cannot apply, for the reason in `REASONS`.
+- ``read``: crossdock recovers if the fault occurs once. If it persists, the copy fails with this class of
+  error (see `KINDS`) and leaves nothing behind.
+- ``!unknown``: the copy fails with this class at the first occurrence.
+- ``ok``: crossdock recovers even if the fault persists.
+- ``-…``: does not apply, for the reason in `REASONS`.
 
-docs/faults.md is this table for people.
+docs/faults.md is generated from this table.
 """
 
 from __future__ import annotations
@@ -19,47 +19,47 @@ from dataclasses import dataclass
 from crossdock.errors import Side
 
 PLACES = {
-    "connect": "a connection that was accepted",
+    "connect": "a connection, right after it was accepted",
     "TLS": "the TLS handshake",
-    "request": "a request whose answer has not begun: GET of a small blob, POST for an upload session",
-    "head": "the head of its answer",
-    "first byte": "of a large blob, in the request that carries it",
-    "middle": "the same, amid the blob",
-    "last byte": "the same, at its end",
-    "commit": "the answer to the PUT that closes the upload",
-    "manifest": "of an image, by digest; at the target, breaks are in the answer to its PUT",
-    "tag": "source: resolving it; target: the PUT of what it names, breaks before all of it has come",
+    "request": "a request before its response: GET of a small blob, POST for an upload session",
+    "head": "the head of that response",
+    "first byte": "the request that carries the first byte of a large blob",
+    "middle": "the request that carries the middle of the blob",
+    "last byte": "the request that carries its last byte",
+    "commit": "the response to the PUT that closes the upload",
+    "manifest": "source: the GET of an image's manifest by digest; target: the response to its PUT",
+    "tag": "source: resolving the tag; target: the PUT of the tagged manifest, before its body is complete",
 }
 IN_CHUNKS = ("first byte", "middle", "last byte", "commit")
 SIDES: tuple[Side, ...] = ("source", "target")
 FAULTS = {
-    "drop": "the connection ends in order",
+    "drop": "the connection is closed",
     "reset": "the connection is reset",
-    "stall": "nothing is sent or taken any more",
-    "truncate": "less than was asked for or sent, framed as if it were all",
-    "flip a bit": "one bit of the content is another",
-    "throttle": "one byte a second",
-    "wrong length": "a Content-Length that is not that of the body",
-    "wrong range": "a Content-Range, or a Range of an upload, that is not what was asked or sent",
-    "200 for 206": "everything, though a range was asked for",
-    "401": "with a challenge to a token service that gives everybody a token",
-    "403": "blobs of a source: from the storage that the registry sent us to, as for an expired URL",
-    "404": "the blob, manifest, repository or upload session is unknown",
-    "413": "too large",
+    "stall": "the peer neither sends nor receives",
+    "truncate": "fewer bytes than requested or sent, with framing that matches them",
+    "flip a bit": "one bit of the content is flipped",
+    "throttle": "one byte per second",
+    "wrong length": "a Content-Length that differs from the body's",
+    "wrong range": "a Content-Range, or an upload's Range, that differs from what was requested or sent",
+    "200 for 206": "the whole blob instead of the requested range",
+    "401": "unauthorized; the challenge names a token service that issues a token to anyone",
+    "403": "forbidden; blobs of a source are refused by the storage behind a redirect, as after expiry",
+    "404": "blob, manifest, repository or upload session unknown",
+    "413": "content too large",
     "416": "range not satisfiable",
-    "429": "with Retry-After, which is waited for",
+    "429": "too many requests, with a Retry-After that crossdock waits for",
     "500": "internal error",
     "502": "bad gateway",
     "503": "service unavailable",
-    "redirect": "307 to another host, which has what the first one has",
-    "no close_notify": "over TLS, the connection ends without a word of TLS",
-    "cancellation": "the caller cancels the copy there",
+    "redirect": "307 to another host with the same content",
+    "no close_notify": "the connection is closed without TLS close_notify",
+    "cancellation": "the caller cancels the copy at this place",
 }
 
 KINDS = {
     "read": "ReadFailed",
     "open": "ReadFailed|ConnectFailed",  # a reset may come before connect(2) has returned
-    "write": "WriteFailed|ReadFailed",  # which one, the kernel's buffers decide
+    "write": "WriteFailed|ReadFailed",  # depends on the kernel's buffers
     "time": "TimedOut",
     "tls": "TlsFailed",
     "proto": "ProtocolError",
@@ -76,21 +76,21 @@ KINDS = {
     "cancel": "Cancelled",
 }
 REASONS = {
-    "-commit": "a source commits nothing",
-    "-early": "there is no request yet that could be answered",
-    "-bytes": "no content passes here",
-    "-head": "an answer begins with its head, which is the next place",
-    "-length": "the answer has no content whose length could be wrong",
-    "-range": "nothing is asked for, sent or acknowledged in ranges here",
-    "-small": "the request carries nothing that could be too large",
-    "-plain": "TLS has not begun",
-    "-rate": "a connection alone, or a request of one packet, has no rate",
+    "-commit": "nothing is committed at a source",
+    "-early": "no request has been sent that could get a response",
+    "-bytes": "no content is transferred here",
+    "-head": "a response starts with its head, which is the next place",
+    "-length": "the response has no content whose length could be wrong",
+    "-range": "no ranges are requested, sent or acknowledged here",
+    "-small": "the request has no body that could be too large",
+    "-plain": "TLS has not started",
+    "-rate": "an idle connection or a request of one packet has no rate",
 }
 
 
 @dataclass(frozen=True)
 class Fails:
-    """The copy ends with an error of this class: at once, or only if the fault does not end."""
+    """The copy fails with this class of error: at once, or only if the fault persists."""
 
     kind: str  # of `crossdock.errors`; several with | between them
     at_once: bool
@@ -98,7 +98,7 @@ class Fails:
 
 @dataclass(frozen=True)
 class Recovers:
-    """The copy is right to the byte, however often the fault happens."""
+    """The copy is exact however often the fault occurs."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class Cell:
     fault: str
     side: Side
     outcome: Outcome
-    in_chunks: bool = False  # the large layer goes up in chunks, as one does that can be resumed
+    in_chunks: bool = False  # the large layer is uploaded in chunks, so that it can be resumed
 
     @property
     def way(self) -> str:
-        """The side, or that of a blob in chunks."""
+        """The side, and whether the blob is uploaded in chunks."""
         return f"{self.side} in chunks" if self.in_chunks else self.side
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""docs/faults.md from the table: ``PYTHONPATH=tests .venv/bin/python -m grid.document > docs/faults.md``."""
+"""Generates docs/faults.md: ``PYTHONPATH=tests .venv/bin/python -m grid.document > docs/faults.md``."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from crossdock.errors import CopyError, Side
 from grid.cells import CELLS, FAULTS, IN_CHUNKS, KINDS, PLACES, SIDES, Cell, Fails, NotApplicable, Recovers
 
 _HEAD = """\
-# What a copy does when something breaks
+# How a copy handles faults
 
-This page is written from the table that `tests/grid` runs: every fault at every place, between two
-registries. A cell is the class of `crossdock.errors` that ends the copy **if the fault never ends**; if it
-happens once, the copy goes on and is right to the byte. With a **!** the copy ends at the first occurrence.
-*ok*: it does not end even then. A dash: cannot be, see [below](#what-cannot-be).
+This page is generated from the table that `tests/grid` tests: every fault at every place, between two
+registries. A cell names the class of `crossdock.errors` with which the copy fails **if the fault
+persists**. If the fault occurs once, the copy recovers and is exact. **!** means that the copy fails at the
+first occurrence, *ok* that it succeeds even if the fault persists. A dash means that the fault [does not
+apply](#faults-that-do-not-apply).
 
-Whatever ended a copy: the line on stderr names the side, the host, the digest or tag and what to do next,
-and holds no secret; the target's tag is what it was; no upload session is left open whose address arrived,
-except where the upload can be resumed and the line says how; no task, buffer, socket or file is left. How
-often something is tried again is `--retries`, how long a silence may last `--timeout`.
+However a copy fails, the error names the side, the host, the digest or tag and the next step, and contains
+no secret. The target's tag is unchanged. No task, buffer, socket or file remains, and no upload session
+whose Location arrived, unless the upload can be resumed and the error says how. `--retries` sets the number
+of retries, `--timeout` the longest time without progress.
 
-Where only the answer to the PUT of a blob or a manifest is lost, the target is asked whether it has it:
-then that was no failure. Content that is wrong (size, digest) is asked for, or sent, once more.
+If only the response to the PUT of a blob or manifest is lost, crossdock checks whether the target has it;
+if so, the copy continues. Content with a wrong size or digest is requested, or sent, once more.
 """
 
 
@@ -45,7 +46,7 @@ def document() -> str:
 def _tables() -> Iterator[str]:
     yield from _table("Source", PLACES, lambda cell: cell.side == "source")
     yield from _table("Target", PLACES, lambda cell: cell.side == "target" and not cell.in_chunks)
-    yield from _table("Target, for a blob that goes up in chunks", IN_CHUNKS, lambda cell: cell.in_chunks)
+    yield from _table("Target, for a blob uploaded in chunks", IN_CHUNKS, lambda cell: cell.in_chunks)
 
 
 def _table(title: str, places: Collection[str], chosen: Callable[[Cell], bool]) -> Iterator[str]:
@@ -77,8 +78,8 @@ def _meanings(title: str, what: str, meanings: dict[str, str]) -> Iterator[str]:
 
 
 def _endings() -> Iterator[str]:
-    yield "## How a copy ends\n"
-    yield _row("class", "exit code, source", "exit code, target", "what to do, unless the error knows better")
+    yield "## Errors\n"
+    yield _row("class", "exit code, source", "exit code, target", "advice, unless the error has its own")
     yield _row("---", "---", "---", "---")
     for kind in dict.fromkeys("|".join(KINDS.values()).split("|")):
         edges = [_edge(kind, side) for side in SIDES]
@@ -94,7 +95,7 @@ def _edge(kind: str, side: Side) -> CopyError:
 
 
 def _not_applicable() -> Iterator[str]:
-    yield "## What cannot be\n"
+    yield "## Faults that do not apply\n"
     yield _row("reason", "cells")
     yield _row("---", "---")
     reasons: dict[str, dict[str, list[str]]] = {}

@@ -1,4 +1,4 @@
-"""Where and how each fault of the grid breaks a copy: a `Fault` for a place, a side and a fault's name.
+"""How each fault of the grid is injected: a `Fault` for a place, a side and a fault's name.
 
 The image is an index of one manifest with one layer in parts, one small layer and a config.
 """
@@ -33,7 +33,7 @@ LARGE = 4 * PART + 10_000
 BYTES = {"first byte": 0, "middle": 2 * PART + PART // 2, "last byte": LARGE - 1}
 WAIT_S = 1  # of a Retry-After
 _TRICKLE = 1.0  # bytes a second, far under `NetworkOptions.low_speed`
-_HANDSHAKE = 700  # bytes of the server's part that pass: amid its certificate
+_HANDSHAKE = 700  # bytes of the server's flight that pass: up to the middle of its certificate
 _UNKNOWN = {"head": "NAME_UNKNOWN", "manifest": "MANIFEST_UNKNOWN", "tag": "MANIFEST_UNKNOWN"}
 
 
@@ -44,8 +44,8 @@ class Subject:
     large: str  # digests
     small: str
     manifest: str
-    data: dict[str, bytes] = field(repr=False)  # of blobs and manifests, by digest; the index's by "v1"
-    realm: str = ""  # of a token service that gives everybody a token
+    data: dict[str, bytes] = field(repr=False)  # of blobs and manifests, by digest; of the index by "v1"
+    realm: str = ""  # of a token service that issues a token to anyone
     elsewhere: str = ""  # the base URL of another host with the source's content
 
 
@@ -53,7 +53,7 @@ class Subject:
 
 
 def span(seen: Seen, size: int) -> tuple[int, int]:
-    """The half-open range of a blob that a request carries or asks for."""
+    """The half-open range of a blob that a request carries or requests."""
     text = seen.range.removeprefix("bytes=") or seen.headers.get("content-range", "")
     first, _, last = text.partition("-")
     return (int(first), int(last) + 1) if last else (0, size)
@@ -76,7 +76,8 @@ def at_target(place: str, subject: Subject) -> Matcher:
         return lambda seen: seen.method == "PUT" and subject.large.partition(":")[2] in seen.path
     if place in ("manifest", "tag"):
         return _manifest(place, subject, ("PUT",))
-    return lambda seen: seen.is_upload_start() and not seen.body_size  # else it is a whole blob in one POST
+    # with a body it is a whole blob in one POST
+    return lambda seen: seen.is_upload_start() and not seen.body_size
 
 
 def _carries(seen: Seen, at: int) -> bool:
@@ -230,7 +231,7 @@ def _wrong_range(cell: Cell, subject: Subject) -> Effects:
 
 
 def _stands_still(status: int, headers: HeaderList) -> tuple[int, HeaderList]:
-    """An acknowledgement of nothing, as ECR gives."""
+    """A Range that acknowledges nothing, as ECR sends."""
     return set_header("Range", "0-0")(status, headers)
 
 
@@ -245,7 +246,7 @@ _OTHERS: dict[str, Callable[[Cell, Subject], Effects]] = {
 
 
 def fault(cell: Cell, subject: Subject, *, persists: bool) -> Fault:
-    """The cell's fault, once or for ever."""
+    """The cell's fault, once or permanently."""
     match = (at_source if cell.side == "source" else at_target)(cell.place, subject)
     if cell.side == "source" and cell.fault == "416":
         match = partial(_in_range, match)
@@ -259,5 +260,5 @@ def _in_range(match: Matcher, seen: Seen) -> bool:
 
 
 def _soon_after_first(subject: Subject, seen: Seen) -> bool:
-    """The first byte comes through a trickle, and the next request begins behind it."""
+    """Matches before the first byte arrives: it trickles in, and the next request starts after it."""
     return seen.is_blob_get(subject.large) and _carries(seen, 512)
