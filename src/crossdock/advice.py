@@ -1,6 +1,6 @@
-"""The library's wordings of `errors.Advice`, from the kind to a template that is filled with the fields.
+"""The library's wordings of `errors.Advice`: a template for each kind, which is filled with the fields.
 
-The other faces have tables of their own for what they say differently: `cli.advice`, `service.advice`.
+The other faces have tables for the kinds that they word differently: `cli.advice`, `service.advice`.
 """
 
 from __future__ import annotations
@@ -16,137 +16,133 @@ LIBRARY: Mapping[str, str] = {
     "new-token": "get a new token",
     "new-azure-token": (
         "get a new token with az account get-access-token --resource https://containerregistry.azure.net, "
-        "and see that its owner has a role there"
+        "and check that its owner has a role on this registry"
     ),
     "az-login": "log in with az login",
-    "give-rights": "give it that right, or use other credentials",
+    "give-rights": "grant it that right, or use other credentials",
     "name-registry": "name {registry} in the reference, and log in to it",
     "repair-authfile": "repair it, or give another file as RegistryOptions.authfile or in REGISTRY_AUTH_FILE",
     "remove-helper": "remove the helper from {file}, or keep the login in another file",
     # -- TLS and addresses
-    "give-ca": "if the certificate is of a private CA, give the CA as RegistryOptions.ca_file",
-    "give-ca/entry": "if the certificate is of a private CA, give the CA as tls.ca of {entry} in {file}",
-    "plain-http": "if this registry speaks plain HTTP, say so by RegistryOptions.plain_http",
-    "plain-http/entry": ("if this registry speaks plain HTTP, say so by tls.plain_http of {entry} in {file}"),
+    "give-ca": "if the certificate is from a private CA, give that CA as RegistryOptions.ca_file",
+    "give-ca/entry": "if the certificate is from a private CA, give that CA as tls.ca of {entry} in {file}",
+    "plain-http": "if this registry uses plain HTTP, set RegistryOptions.plain_http",
+    "plain-http/entry": "if this registry uses plain HTTP, set tls.plain_http of {entry} in {file}",
     "client-certificate": "give it as RegistryOptions.cert_file and key_file",
     "renew-certificate": "renew the server's certificate, and check this machine's clock",
-    "replace-certificate": "the certificate of the server is at fault",
-    "use-certified-name": "use a host name that the certificate holds",
+    "replace-certificate": "the server needs another certificate",
+    "use-certified-name": "use a host name that the certificate covers",
     "report-bug": "report it with its traceback",
     "decrypt-key": "give a key without a passphrase",
     "correct-option": "correct RegistryOptions.{option}",
     "correct-option/entry": "correct tls.ca of {entry} in {file}",
     "repair-file": "repair or remove that file",
-    "check-tls": "does it speak TLS?",
+    "check-tls": "check whether it uses TLS",
     "check-host-name": "check the spelling of the host name",
     "check-proxy": "check the proxy's address in HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY",
     "proxy-login": "check user and password in the proxy's URL (HTTPS_PROXY, HTTP_PROXY)",
-    "raise-open-files": (
-        "raise the limit on open files (ulimit -n): with a low one there are few connections, or none"
-    ),
+    "raise-open-files": ("raise the limit on open files (ulimit -n): every connection needs one"),
     # -- input and files
     "write-reference": "write [docker://]host[:port]/repository[:tag][@digest] or oci:DIR[:tag|@digest]",
-    "omit-scheme": "leave the scheme out; plain HTTP is chosen by RegistryOptions.plain_http",
+    "omit-scheme": "omit the scheme; RegistryOptions.plain_http selects plain HTTP",
     "write-platform": "write os/architecture[/variant], for example linux/arm64",
     "write-each-platform": (
         "write os/architecture[/variant], for example linux/arm64; give each as one of CopyOptions.platforms"
     ),
-    "choose-platform": "choose CopyOptions.platforms from those offered, or leave them out to copy all",
-    "omit-platform": "leave CopyOptions.platforms out to copy all",
-    "omit-this-platform": "leave out this platform",
-    "choose-present-platforms": "copy the platforms that are there by CopyOptions.platforms",
+    "choose-platform": "choose CopyOptions.platforms among these, or omit it to copy all",
+    "omit-platform": "omit CopyOptions.platforms to copy all",
+    "omit-this-platform": "omit this platform",
+    "choose-present-platforms": "copy only the platforms that exist, by CopyOptions.platforms",
     "choose-newer-platforms": (
-        "copy the platforms in newer formats by CopyOptions.platforms, or ask for a new build"
+        "copy only the platforms in newer formats, by CopyOptions.platforms, or ask for a new build"
     ),
     "choose-platform-or-digest": (
-        "choose by CopyOptions.platforms, or name one by digest (oci:{file}@sha256:…)"
+        "choose by CopyOptions.platforms, or name one by its digest (oci:{file}@sha256:…)"
     ),
-    "lower-memory": "give less as CopyOptions.memory",
-    "choose-state": "check who owns the folder and whether it is writable, or choose another state folder",
+    "lower-memory": "lower CopyOptions.memory",
+    "choose-state": "check the folder's owner and permissions, or choose another state folder",
     "wait-or-choose-state": "wait until it has ended, or choose another state folder",
-    "stop-or-choose-state": "stop it, or give this one a state folder of its own",
-    "update-or-choose-state": "use that crossdock, or give this one a state folder of its own",
-    "choose-spool": "check who owns the folder and what is free there, or choose another spool folder",
-    "raise-spool-size": "allow a larger spool, or free space there: half of what is free is used at most",
-    "listen-elsewhere": "give another address; port 0 takes a free one",
+    "stop-or-choose-state": "stop it, or choose another state folder",
+    "update-or-choose-state": "use that version of crossdock, or choose another state folder",
+    "choose-spool": "check the folder's owner and free space, or choose another spool folder",
+    "raise-spool-size": "allow a larger spool, or free disk space: the spool uses at most half of it",
+    "listen-elsewhere": "give another address; port 0 picks a free one",
     "add-certificate": "add the certificate",
-    "give-certificate": "give a certificate and its key, or listen on 127.0.0.1 behind a proxy that has them",
+    "give-certificate": "give a certificate and its key, or listen on 127.0.0.1 behind a TLS proxy",
     "give-identity": "give identity settings, or listen on 127.0.0.1",
-    "give-users": "give a users file, or say what anybody may do",
-    "give-dev": "ask for the development cloud, too",
-    "omit-certificate": "leave certificate and key out, or the development cloud",
+    "give-users": "give a users file, or rights for anonymous clients",
+    "give-dev": "enable the development cloud too",
+    "omit-certificate": "omit certificate and key, or the development cloud",
     "name-repositories": (
-        "use credentials that may list the catalog, or name the repositories, without patterns, by"
-        " repositories=: then it is not asked for"
+        "use credentials that may list the catalog, or name the repositories by repositories=: without"
+        " patterns the catalog is not needed"
     ),
     "mirror-parent": "mirror {registry} with {repository} as one of repositories=",
     "omit-untagged": (
-        "leave untagged= out: only registries with Azure's API (/acr/v1) list manifests without a tag"
+        "omit untagged=: only registries with Azure's API (/acr/v1) list manifests without a tag"
     ),
     "omit-times": (
         "leave out pushed_after, min_age and sort by push time: only registries whose lists have push times"
         " (Azure, Harbor, Quay, ECR, Google) can answer them"
     ),
     # -- imports
-    "give-password": "give the password, too",
-    "omit-credentials": "name the source by its login server to use credentials, or leave them out",
+    "give-password": "give the password too",
+    "omit-credentials": "name the source by its login server to use credentials, or omit them",
     "name-source-registry": "write LOGIN_SERVER/REPOSITORY[:TAG|@DIGEST]",
     "choose-registry": "name it by its resource ID",
     "use-resource-id": "name it by its resource ID, which works within one tenant only",
     "untag-target": "give the target as an untagged repository",
     "tag-target": "give it as a tag",
-    "overwrite-tags": "nothing was copied; by force the tag is overwritten",
+    "overwrite-tags": "nothing was copied; use force to overwrite the tag",
     "overwrite-attached-tags": (
-        "nothing was copied; by force the image and its signatures are copied, and what the target has under"
-        " such tags stays"
+        "nothing was copied; with force the image and its signatures are copied, and such tags that the"
+        " target already has stay"
     ),
     "lift-limits": "lift the limits: crossdock itself has none",
     # -- registries
     "check-address": "check host and port, and whether the registry runs",
     "check-trust": (
-        "give its CA as RegistryOptions.ca_file, or set RegistryOptions.plain_http if it does not speak TLS"
+        "give its CA as RegistryOptions.ca_file, or set RegistryOptions.plain_http if it does not use TLS"
     ),
-    "allow-more-time": "try again, or allow more with NetworkOptions.timeout",
+    "allow-more-time": "try again, or raise NetworkOptions.timeout",
     "ask-access": "ask for access, or use other credentials",
     "wait": "wait, or use credentials with a higher limit",
-    "ask-operator": "ask the registry's operator: its log may tell why",
-    "report-redirect": ("report it to the registry's operator: it sends clients where they must not go"),
+    "ask-operator": "ask the registry's operator: its log may show why",
+    "report-redirect": "report it to the registry's operator: it redirects clients to a forbidden address",
     "report-copy": "nothing was tagged; report it to the registry's operator",
     "retry-or-report": "try again, and if it persists report it to the registry's operator",
     "retry-or-report-copy": (
         "nothing was tagged; try again, and if it persists report it to the registry's operator"
     ),
-    "retry-copy": "try again: what has arrived is not moved twice",
+    "retry-copy": "try again: blobs that have arrived are not copied again",
     "check-name": "check repository and tag",
     "check-repository": "check the repository's name",
     "check-repository-or-create": (
-        "check the repository's name; some registries require that it is created first"
+        "check the repository's name; some registries require you to create it first"
     ),
     "push-again": (
-        "the source lists it and does not have it: ask its operator, or the image's publisher, "
+        "the source lists it but does not have it: ask its operator, or the image's publisher, "
         "to push it again"
     ),
     "retry": "try again",
-    "retry-elsewhere": "the registry sent this request there: try again, or ask the registry's operator",
+    "retry-elsewhere": "the registry redirected the request there: try again, or ask the registry's operator",
     "report": "report it to the registry's operator",
-    "redirect-by-307": "the registry, or the proxy before it, must redirect it by 307 or 308",
+    "redirect-by-307": "the registry, or the proxy in front of it, must redirect it with 307 or 308",
     "raise-body-limit": "raise the limit on request bodies of the target or of the proxy in front of it",
-    "turn-off-compression": "turn compression in transit off at the source or the proxy in front of it",
-    "create-repository": "create the repository at the target first: some registries (ECR) never do",
+    "turn-off-compression": "turn off compression in transit at the source or at the proxy in front of it",
+    "create-repository": "create the repository at the target first: some registries (ECR) do not create it",
     "unlock": (
         "it may be locked: crossdock acr repository show prints changeableAttributes, "
         "repository update sets them"
     ),
-    "omit-referrers": "copy without what is attached by CopyOptions(referrers=False)",
+    "omit-referrers": "copy without referrers by CopyOptions(referrers=False)",
     "copy-foreign-layers": 'CopyOptions(foreign_layers="copy") copies them',
-    "keep-foreign-layers": (
-        'it is a foreign layer: CopyOptions.foreign_layers="keep" copies its URLs and not its bytes'
-    ),
+    "keep-foreign-layers": ('it is a foreign layer: CopyOptions.foreign_layers="keep" copies only its URLs'),
 }
 
 # Operations that move no content, among them those of commands that list or log in.
 _READS = ("inspect", "list tags", "list repositories", "list manifests", "log in")
-_OF_COPIES = ("retry", "report", "retry-or-report")  # a copy that ended so has more to say
+_OF_COPIES = ("retry", "report", "retry-or-report")  # kinds with a longer text for copies
 
 
 def registry_in(reference: str) -> str:
@@ -156,16 +152,16 @@ def registry_in(reference: str) -> str:
 
 
 def usual_kind(usual: str, operation: str, side: str, reference: str, *, names_side: bool) -> str:
-    """The kind of advice for an operation that failed in the way whose `usual` kind this is; empty: none.
+    """The kind of advice for a failed operation, given the `usual` kind for such a failure; empty: none.
 
-    Operations that move no content have nothing to say about tags and bytes.
+    Advice for operations that move no content does not mention tags and bytes.
     """
     if usual in _OF_COPIES:
         return f"{usual}-copy" if names_side and not operation.startswith(_READS) else usual
     if usual != "check-name":
         return usual
     if reference and not registry_in(reference):
-        return ""  # the message has said which tags the layout has
+        return ""  # the message lists the layout's tags
     if side == "target":
         return "check-repository-or-create"
     if operation.startswith(("list tags", "list manifests", "delete repository")):

@@ -1,8 +1,10 @@
-"""Sizes and durations, from words and to words."""
+"""Parses and formats sizes and durations."""
 
 from __future__ import annotations
 
 import re
+
+from crossdock.errors import Advice, InvalidInput
 
 # `re` compiles them when they are first used: most commands name neither.
 _SIZE = r"(?ai)(\d{1,18}(?:\.\d{1,9})?)\s*(?:([kmgt])(i?)b?|b)?"
@@ -14,11 +16,12 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def parse_size(text: str) -> int:
     """Bytes: ``16MiB``, ``64K`` and ``64KiB`` in powers of 1024, ``2MB`` in powers of 1000, or a bare number.
 
-    Raises ValueError saying what is accepted.
+    Raises `InvalidInput` with advice, ValueError for sizes that are not whole bytes.
     """
     match = re.fullmatch(_SIZE, text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a size (examples: 16MiB, 64KiB, 1GiB, 2MB, 1000)")
+        advice = Advice("write-size", "sizes are written as 16MiB, 64KiB, 1GiB, 2MB or 1000")
+        raise InvalidInput(f"{text!r} is not a size", advice=advice)
     number, unit, binary = match.groups()
     decimal = unit is not None and not binary and text.strip().lower().endswith("b")
     factor = (1000 if decimal else 1024) ** _POWER[unit.lower()] if unit else 1
@@ -29,10 +32,11 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds: ``30s``, ``500ms``, ``2m``, ``1h``, ``7d``, or a bare number. Raises ValueError."""
+    """Seconds: ``30s``, ``500ms``, ``2m``, ``1h``, ``7d``, or a bare number. Raises `InvalidInput`."""
     match = re.fullmatch(_DURATION, text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a duration (examples: 30s, 500ms, 2m, 1h)")
+        advice = Advice("write-duration", "durations are written as 30s, 500ms, 2m, 1h or 7d")
+        raise InvalidInput(f"{text!r} is not a duration", advice=advice)
     number, unit = match.groups()
     return float(number) * _SECONDS[unit or "s"]
 

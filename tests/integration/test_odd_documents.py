@@ -150,7 +150,7 @@ def test_sparse_index_names_what_is_missing_and_how_to_copy_the_rest(
     line = crossdock.fail_copy(source, target, code=NOT_FOUND, naming=[gone.digest])
     named = "as an attestation" if attestation else "for linux/arm64"
     assert f"an index lists this manifest {named} and the source no longer has it" in line
-    assert "copy the platforms that are there with --platform" in line
+    assert "copy only the platforms that exist, with --platform" in line
     assert "check repository and tag" not in line
     assert ("copy", "v1") not in lenient.manifests
     crossdock.copy(source, target, "--platform", "linux/amd64")
@@ -174,7 +174,7 @@ def test_chosen_platform_that_is_gone_is_not_to_be_chosen(
     del lenient.manifests["app", images[1].digest]
     both = ("--platform", "linux/amd64", "--platform", "linux/arm64")
     line = crossdock.fail_copy(source, f"{lenient.host}/copy:v1", *both, code=NOT_FOUND)
-    assert "for linux/arm64 and the source no longer has it: leave out this platform" in line
+    assert "for linux/arm64 and the source no longer has it: omit this platform" in line
 
 
 # -- Docker's schema 1 ---------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ def test_a_missing_platform_lists_what_there_is_and_no_attestations(
     target = f"{lenient.host}/copy:new"
     line = crossdock.fail_copy(source, target, "--platform", "linux/s390", *more, code=NOT_FOUND)
     assert "no manifest for linux/s390; offered: linux/amd64, linux/arm/v6, linux/riscv64;" in line
-    assert "choose --platform from those offered" in line
+    assert "choose one of these with --platform" in line
     assert "unknown" not in line
     assert "crossdock tags" not in line
     assert ("copy", "new") not in lenient.manifests

@@ -184,7 +184,7 @@ def test_the_sdk_reads_a_registry_that_believes_the_cloud(
     ("words", "naming"),
     [
         (("--dev-info", "info.json"), "add --dev"),
-        (("--dev", "--cert", "inventory.yaml"), "leave --cert and --key out"),
+        (("--dev", "--cert", "inventory.yaml"), "omit --cert and --key"),
     ],
 )
 def test_flags_that_contradict_each_other_are_refused(

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "descriptors": set(),
     "stopping": set(),
     "rate": set(),
-    "units": set(),
+    "units": {"errors"},
     "imagebuilder": set(),
     "listening": {"stopping", "errors"},
     "steps": {"errors"},

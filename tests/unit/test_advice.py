@@ -163,7 +163,7 @@ def test_an_option_of_the_inventory_is_spoken_of_by_file_and_entry(kind: str, si
         (
             Advice("choose-present-platforms", why="an index lists it for linux/arm64 and lacks it"),
             {
-                "copy": "an index lists it for linux/arm64 and lacks it: copy the platforms that are there "
+                "copy": "an index lists it for linux/arm64 and lacks it: copy only the platforms that exist, "
                 "with --platform",
                 "service": "an index lists it for linux/arm64 and lacks it",
             },
@@ -201,7 +201,7 @@ def test_advice_is_a_value() -> None:
 def test_the_document_has_kind_text_and_the_fields_that_are_known() -> None:
     assert advice_document(Advice("give-ca", side="source", registry="h:1")) == {
         "kind": "give-ca",
-        "text": "if the certificate is of a private CA, give the CA by --src-ca",
+        "text": "if the certificate is from a private CA, give that CA with --src-ca",
         "side": "source",
         "registry": "h:1",
     }

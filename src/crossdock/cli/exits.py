@@ -65,7 +65,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.TARGET: "the target failed or cannot be reached, or the result cannot be written",
     ExitCode.VERIFICATION: "content does not match its digest or size",
     ExitCode.RATE_LIMIT: "a registry's rate limit outlasted all retries",
-    ExitCode.DIFFERENT: "copies of a list failed with different codes; if all fail alike, the code is theirs",
+    ExitCode.DIFFERENT: "copies of a list failed with different codes (if all codes are equal, that code)",
     ExitCode.POLICY: "a registry's policy forbids the import",
     ExitCode.CONFLICT: "a target tag exists with other content, and --force was not given",
     ExitCode.NOTHING_MATCHED: "a mirror found nothing to copy",

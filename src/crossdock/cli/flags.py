@@ -66,7 +66,7 @@ def option(flags: Any, field: str, names: str, text: str, **settings: Any) -> No
 
 def _checked(field: str, convert: Any) -> Any:
     part, _, name = field.rpartition(".")
-    if part in ("source", "target"):  # whose fields depend on each other
+    if part in ("source", "target"):  # their fields depend on each other
         return convert
     options: Any = NetworkOptions if part else CopyOptions
     return checked(convert, lambda value: options(**{name: value}))
@@ -75,7 +75,7 @@ def _checked(field: str, convert: Any) -> Any:
 def copy_options(
     namespace: argparse.Namespace, source: Credentials | None = None, target: Credentials | None = None
 ) -> CopyOptions:
-    """The options that a command's flags say. Raises `InvalidOption` for flags that contradict each other."""
+    """The options given by a command's flags. Raises `InvalidOption` for flags that contradict each other."""
     parts: dict[str, dict[str, Any]] = {"": {}, "network": {}, "source": {}, "target": {}}
     for dest, value in vars(namespace).items():
         if dest.startswith(_PREFIX):
@@ -120,7 +120,7 @@ def add_copying(parser: argparse.ArgumentParser) -> None:
     add_side(parser, "source", "src-")
     add_side(parser, "target", "dest-")
     parser.add_argument(
-        "--authfile", type=readable_file, metavar="FILE", help="both --src-authfile and --dest-authfile"
+        "--authfile", type=readable_file, metavar="FILE", help="set both --src-authfile and --dest-authfile"
     )
     add_network(parser)
     _add_tuning(parser.add_argument_group("speed, memory and checks"))
@@ -134,12 +134,12 @@ def add_copying(parser: argparse.ArgumentParser) -> None:
 
 
 def add_content(parser: argparse.ArgumentParser) -> None:
-    """Add what is copied, which ``copy``, ``mirror`` and ``acr import`` share."""
+    """Add the flags for the content to copy, which ``copy``, ``mirror`` and ``acr import`` share."""
     add = partial(option, parser)
     add(
         "platforms",
         "--platform OS/ARCH[/VARIANT]",
-        "copy only this platform of an index; repeatable: several make a new index, with another digest",
+        "copy only this platform of an index; repeatable: several become a new index with a new digest",
         type=platform,
         action="append",
     )
@@ -147,7 +147,7 @@ def add_content(parser: argparse.ArgumentParser) -> None:
         "referrers",
         "--referrers",
         "copy signatures, SBOMs and all other referrers, and fail if they cannot be queried "
-        "(default: copy them, and only warn; with --from-file: do not)",
+        "(default: copy them but only warn; with --from-file: skip them)",
         action=argparse.BooleanOptionalAction,
     )
     add(
@@ -159,13 +159,13 @@ def add_content(parser: argparse.ArgumentParser) -> None:
     add(
         "check_blobs",
         "--check-blobs",
-        "check that the target registry still has the blobs of images that it has, and copy lost ones "
+        "check that the target still has the blobs of images that it already has, and copy missing ones "
         "(one HEAD per blob; layouts are always checked)",
     )
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of every command that speaks to registries."""
+    """Add the network flags of every command that connects to registries."""
     group = parser.add_argument_group("network")
     add = partial(option, group)
     add(
@@ -173,8 +173,8 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         "--timeout TIME",
         "drop a connection after this long without progress (default 30s; 10m for commits)",
     )
-    add("network.retries", "--retries N", "retries per request (default 5; 1 where nothing listens)")
-    add_inventory(group, "registries with their credentials, and hosts to connect to at other addresses")
+    add("network.retries", "--retries N", "retries per request (default 5; 1 if the connection is refused)")
+    add_inventory(group, "file of registries, their credentials, and hosts to reach at other addresses")
 
 
 def _add_tuning(group: Any) -> None:
@@ -184,13 +184,13 @@ def _add_tuning(group: Any) -> None:
         "--connections N",
         "connections to the source (default: 1 to 32, by throughput)",
     )
-    add("chunk_size", "--chunk-size SIZE", "bytes per ranged request (default: by latency and rate)")
+    add("chunk_size", "--chunk-size SIZE", "bytes per ranged GET (default: by latency and rate)")
     add("memory", "--memory SIZE", "limit on all content buffers together (default 256MiB)")
     add(
         "verify",
         "--verify",
         "stream: hash while copying (default); target: rely on the target's own check; reread: also read "
-        "everything back from the target, and repair what is missing or wrong",
+        "everything back from the target, and copy missing or wrong blobs again",
         choices=get_args(Verify),
     )
     add("paranoid", "--paranoid", "check every buffer a second time before it is sent")
@@ -215,7 +215,7 @@ def _add_resuming(group: Any) -> None:
     add(
         "spool",
         "--spool DIR",
-        "keep source bytes of such blobs here, so that an upload that restarts need not read them again",
+        "keep source bytes of resumable blobs here, so that a restarted upload need not read them again",
     )
     add("spool_size", "--spool-size SIZE", "limit on the spool; the oldest files go first (default 16GiB)")
 

@@ -9,16 +9,16 @@ from typing import BinaryIO
 
 from crossdock.cli.exits import UsageError
 from crossdock.cli.values import location
-from crossdock.errors import InvalidInput
+from crossdock.errors import Advice, InvalidInput
 from crossdock.runs.pairs import Pairs
 
-MOST_LINES = 1_000_000  # a pair takes about 1 KB of memory; longer lists are to be split
+MOST_LINES = 1_000_000  # a pair takes about 1 KB of memory
 _MAX_LINE = 64 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_pairs(path: str) -> Pairs:
-    """The pairs of the list in file `path` (``-``: stdin), read and checked as a whole.
+    """The pairs of the list in file `path` (``-``: stdin), completely read and checked.
 
     White space separates source and target. A ``#`` at the start of a word begins a comment; empty lines are
     skipped. Raises `UsageError` with file and line. Lines that are not a pair are never quoted: they may hold
@@ -61,14 +61,16 @@ def _lines(file: BinaryIO, place: str) -> Iterator[tuple[int, bytes]]:
         if len(line) == _MAX_LINE:
             raise InvalidInput(f"{place}:{number}: the line is longer than {_MAX_LINE} bytes")
         if number > MOST_LINES:
-            raise InvalidInput(f"{place}: more than {MOST_LINES} lines: split the list")
+            raise InvalidInput(
+                f"{place}: more than {MOST_LINES} lines", advice=Advice("split-list", "split the list")
+            )
         yield number, line
 
 
 def _words(line: bytes, place: str) -> tuple[str, str] | None:
     """Source and target; None for a line without words."""
     try:
-        words = [word.decode() for word in line.split()]  # of bytes: at ASCII's white space alone
+        words = [word.decode() for word in line.split()]  # splits bytes, that is at ASCII white space only
     except UnicodeDecodeError:
         raise InvalidInput(f"{place}: the line is not UTF-8") from None
     for index, word in enumerate(words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -13,6 +14,8 @@ from typing import Any, NoReturn
 
 from crossdock.cli import commands, exits
 from crossdock.cli.exits import UsageError
+from crossdock.errors import Advice
+from crossdock.units import count
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -22,10 +25,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = Parser(
         prog="crossdock",
-        description="Copies container images and OCI artifacts between registries and layouts, unchanged.",
+        description="Copy container images and OCI artifacts between registries and layouts, unchanged.",
         epilog=exits.table(),
     )
-    # `main` handles it; here it is listed in help.
+    # `main` handles it; this lists it in the help.
     parser.add_argument("-V", "--version", action="store_true", help="show version and backends, and exit")
     word = arguments[0] if arguments else ""
     table = commands.COMMANDS
@@ -33,8 +36,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     namespace: argparse.Namespace
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise UsageError(_about_unknown(unknown, namespace.command), command=f"crossdock {namespace.command}")
-    namespace.words = list(arguments)  # for the command that resumes
+        raise _unknown(unknown, namespace.command)
+    namespace.words = list(arguments)  # repeated by the advice on how to resume
     return namespace
 
 
@@ -67,10 +70,17 @@ class Parser(argparse.ArgumentParser):
             message = message.partition(" ignored explicit argument")[0] + " takes no value"
         if message.startswith("ambiguous option: "):  # may be --pass=SECRET
             message = re.sub(r"=.* could match", " could match", message, flags=re.DOTALL)
-        unknown = re.fullmatch(r"(?s)argument ([A-Z]+): invalid choice: .* \(choose from (.*)\)", message)
-        if unknown is not None:
-            message = f"no such {unknown[1].lower()}; there are {unknown[2].replace(chr(39), '')}"
-        raise UsageError(message, command=self.prog)
+        # The converter's error is the context of argparse's.
+        advice = getattr(getattr(sys.exception(), "__context__", None), "advice", None)
+        choice = re.fullmatch(r"(?s)(argument (.+): invalid choice: .*) \(choose from (.*)\)", message)
+        if choice is not None:
+            message, name, words = choice.groups()
+            kind = name.lower() if name.isupper() else "value"  # COMMAND; else a flag
+            if kind != "value":
+                message = f"no such {kind}"  # the word may be a password
+            words = words.replace("'", "")
+            advice = Advice("see-help", f"the {kind}s are {words}; see {self.prog} --help")
+        raise UsageError(message, advice=advice, command=self.prog)
 
 
 def add_commands(parser: Parser, kind: str, package: str, table: Mapping[str, str], **settings: Any) -> None:
@@ -121,14 +131,18 @@ def _columns() -> int:
     return columns or 80
 
 
-def _about_unknown(words: Sequence[str], command: str) -> str:
-    """The message about unknown words. It quotes only flag names: values may be passwords."""
+def _unknown(words: Sequence[str], command: str) -> UsageError:
+    """The error for unknown arguments. It quotes only flag names, since values may be passwords."""
     flags = [word.partition("=")[0] for word in words if word.startswith("--")]
     flags += [word[:2] for word in words if word.startswith("-") and not word.startswith("--")]
+    message = f"unknown flag {', '.join(flags)}" if flags else f"{count(len(words), 'argument')} too many"
+    advice = None
     if command == "login" and any(flag in ("-p", "--password") for flag in flags):
-        return "passwords are never arguments: give it on stdin, with --password-stdin"
-    if any("cred" in flag or "pass" in flag for flag in flags):
-        return f"unknown flag {flags[0]}: passwords are never arguments; the -creds-stdin flags read them"
-    if flags:
-        return f"unknown flag {', '.join(flags)}"
-    return f"{len(words)} argument{'s' if len(words) > 1 else ''} too many"
+        advice = "passwords are never arguments: give it on stdin with --password-stdin"
+    elif any("cred" in flag or "pass" in flag for flag in flags):
+        advice = "passwords are never arguments: the -creds-stdin flags read them from stdin"
+    return UsageError(
+        message,
+        advice=Advice("give-password", advice) if advice else None,
+        command=f"crossdock {command}",
+    )

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from crossdock.cli.exits import UsageError
 from crossdock.cli.failure import fold
-from crossdock.errors import OutputFailed
+from crossdock.errors import Advice, OutputFailed
 from crossdock.options import Credentials
 
 _MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
@@ -119,7 +119,8 @@ def read_credentials(flag: str) -> Credentials:
     """
     text = _read_line(flag)
     if text is None:
-        raise UsageError(f"{flag}: stdin has no line for it; give one user:password line per flag")
+        advice = Advice("give-password", "give one user:password line per flag")
+        raise UsageError(f"{flag}: stdin has no line for it", advice=advice)
     username, colon, password = text.partition(":")
     if not colon or not username:
         raise UsageError(f"{flag}: the line is not user:password")

@@ -8,23 +8,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from crossdock.errors import InvalidOption
+from crossdock.errors import Advice, InvalidOption
 from crossdock.options import expand_home
 
 T = TypeVar("T")
 
 
+class WrongValue(argparse.ArgumentTypeError):
+    """The value of a flag is wrong; ``advice`` is printed below the error."""
+
+    def __init__(self, message: str, advice: Advice | None = None) -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
 def checked(
     convert: Callable[[str], T], check: Callable[[T], object] = lambda value: None
 ) -> Callable[[str], T]:
-    """Make `convert`, and `check` of its result, raise argparse's error instead of ValueError."""
+    """A converter for argparse: `convert`, then `check`, with `WrongValue` in place of ValueError."""
 
     def value_of(text: str) -> T:
         try:
             value = convert(text)
             check(value)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
+            raise WrongValue(str(error), getattr(error, "advice", None)) from None
         return value
 
     return value_of
@@ -45,7 +53,7 @@ def platform(text: str) -> str:
     try:
         Platform.parse(text)
     except InvalidOption as error:
-        raise _mistake(error) from None
+        raise WrongValue(str(error), error.advice) from None
     return text
 
 
@@ -92,12 +100,5 @@ def listen(text: str) -> str:
     try:
         parse_listen(text)
     except InvalidOption as error:
-        raise _mistake(error) from None
+        raise WrongValue(str(error), error.advice) from None
     return text
-
-
-def _mistake(error: InvalidOption) -> argparse.ArgumentTypeError:
-    from crossdock.cli.advice import advice_text  # of failures alone
-
-    text = f"{error}; {advice_text(error.advice)}" if error.advice is not None else str(error)
-    return argparse.ArgumentTypeError(text)

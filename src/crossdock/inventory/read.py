@@ -97,7 +97,7 @@ def _chunk_limits(upload: Mapping[str, Any], place: str) -> ChunkLimits | None:
             multiple=parse_size(str(upload.get("chunk_multiple", 1))),
         )
     except (InvalidOption, ValueError) as error:
-        raise InvalidInput(f"{place}: upload: {error}") from None
+        raise InvalidInput(f"{place}: upload: {error}", advice=getattr(error, "advice", None)) from None
 
 
 def _check_distinct(entries: tuple[Entry, ...]) -> None:

@@ -103,7 +103,7 @@ def advice_to_repeat(how: str, errors: Iterable[Exception]) -> Advice | None:
     """The advice to run it again; None when all failures are names that would not be found then either."""
     if all(map(_is_wrong_name, map(root_cause, errors))):
         return None
-    return Advice("retry", f"{how}: what has arrived is not moved twice")
+    return Advice("retry", f"{how}: blobs that have arrived are not copied again")
 
 
 def _is_wrong_name(cause: BaseException) -> bool:

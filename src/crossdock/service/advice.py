@@ -1,6 +1,6 @@
-"""What the service says where advice concerns its request, its inventory or its operator.
+"""The service's wordings of advice about its requests, its inventory and its operator.
 
-The library's table (`crossdock.advice`) is behind it. An empty text: only the command can do that.
+The library's table (`crossdock.advice`) has the rest. An empty text: the advice makes no sense here.
 """
 
 from __future__ import annotations
@@ -18,21 +18,18 @@ SERVICE: Mapping[str, str] = {
         "the operator can check the credentials of {entry} in the inventory, and their rights"
     ),
     "give-ca": (
-        "if the certificate is of a private CA, the operator can give the CA in the inventory (tls.ca)"
+        "if the certificate is from a private CA, the operator can give that CA in the inventory (tls.ca)"
     ),
     "give-ca/entry": (
-        "if the certificate is of a private CA, the operator can give the CA as tls.ca of {entry}"
+        "if the certificate is from a private CA, the operator can give that CA as tls.ca of {entry}"
         " in the inventory"
     ),
-    "plain-http": (
-        "if this registry speaks plain HTTP, the operator can say so in the inventory (tls.plain_http)"
-    ),
+    "plain-http": ("if this registry uses plain HTTP, the operator can set tls.plain_http in the inventory"),
     "plain-http/entry": (
-        "if this registry speaks plain HTTP, the operator can say so by tls.plain_http of {entry}"
-        " in the inventory"
+        "if this registry uses plain HTTP, the operator can set tls.plain_http of {entry} in the inventory"
     ),
     "client-certificate": "the service sends none",
-    "check-trust": "the operator can give its CA in the inventory (tls.ca), or tls.plain_http",
+    "check-trust": "the operator can give its CA in the inventory (tls.ca), or set tls.plain_http",
     "correct-option": "the operator can correct it",
     "correct-option/entry": "the operator can correct tls.ca of {entry} in the inventory",
     "decrypt-key": "the operator can give a key without a passphrase",
@@ -40,7 +37,7 @@ SERVICE: Mapping[str, str] = {
     "repair-authfile": "the operator can repair it",
     "remove-helper": "the operator can remove the helper from {file}",
     "allow-more-time": "try again",
-    "omit-scheme": "leave the scheme out; plain HTTP is chosen in the inventory (tls.plain_http)",
+    "omit-scheme": "omit the scheme; tls.plain_http in the inventory selects plain HTTP",
     "write-each-platform": "",
     "choose-platform": "",
     "omit-platform": "",
@@ -53,15 +50,15 @@ SERVICE: Mapping[str, str] = {
     "mirror-parent": "",
     "omit-untagged": "",
     "give-password": "give source.credentials.password",
-    "omit-credentials": "give source.registryUri to use credentials, or leave them out",
+    "omit-credentials": "give source.registryUri to use credentials, or omit them",
     "name-source-registry": "give source.registryUri or source.resourceId",
     "use-resource-id": ("name it by its resource ID (source.resourceId), which works within one tenant only"),
     "untag-target": "use untaggedTargetRepositories for a target without a tag",
     "tag-target": "use targetTags for it",
     "overwrite-tags": "nothing was copied; the mode Force overwrites the tag",
     "overwrite-attached-tags": (
-        "nothing was copied; with the mode Force the image and its signatures are copied, and what the target"
-        " has under such tags stays"
+        "nothing was copied; with the mode Force the image and its signatures are copied, and such tags that"
+        " the target already has stay"
     ),
     "omit-referrers": "",
     "keep-foreign-layers": "",

@@ -57,7 +57,7 @@ def test_the_line_has_operation_side_reference_cause_and_next_step() -> None:
             errors.LimitExceeded("too long"),
             "nothing was tagged; report it to the registry's operator",
         ),
-        ("resolve", errors.ReadFailed("reset"), "try again: what has arrived is not moved twice"),
+        ("resolve", errors.ReadFailed("reset"), "try again: blobs that have arrived are not copied again"),
     ],
 )
 def test_advice_speaks_of_tags_and_content_where_content_was_to_be_moved(

@@ -191,9 +191,9 @@ def test_a_list_stands_in_for_source_and_target() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["a", "b", "--fail-fast"], "--fail-fast is for --from-file"),
-        (["--from-file", "list", "a", "b"], "--from-file takes the place of SOURCE and TARGET"),
-        (["a", "--from-file", "list"], "--from-file takes the place of SOURCE and TARGET"),
+        (["a", "b", "--fail-fast"], "--fail-fast needs --from-file"),
+        (["--from-file", "list", "a", "b"], "--from-file replaces SOURCE and TARGET"),
+        (["a", "--from-file", "list"], "--from-file replaces SOURCE and TARGET"),
         (["a", "--from-file=list", "--paranoid", "b"], "1 argument too many"),
         (["--from-file", "-", "--src-creds-stdin"], "both read stdin"),
         (["--from-file", "-", "--dest-creds-stdin"], "both read stdin"),

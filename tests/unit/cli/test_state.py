@@ -160,7 +160,7 @@ def test_a_damaged_journal_is_named_with_the_way_out(
     ("words", "message"),
     [
         ([], "required: ACTION"),
-        (["s3cr3t"], "no such action; there are list, show, prune\n  see crossdock state --help"),
+        (["s3cr3t"], "no such action\n  the actions are list, show, prune; see crossdock state --help"),
         (["prune", "--older-than", "soon"], "is not a duration"),
         (["prune", "--older-than", "1d", "--all"], "not allowed with"),
         (["list", "sha256:ab"], "too many"),

@@ -94,7 +94,7 @@ def test_a_repetition_is_advised_unless_only_names_were_wrong(
     copies = tuple(PairResult(source="a", target="b", status="failed", error=each) for each in causes)
     failure = ManyResult(copies=copies, seconds=1).failure
     assert failure is not None
-    advice = "copy the same list again: what has arrived is not moved twice"
+    advice = "copy the same list again: blobs that have arrived are not copied again"
     assert str(failure.advice or "") == advice * is_advised
 
 

@@ -9,7 +9,7 @@ from crossdock.cli.flags import REFERENCE, add_copying, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_error, warn
 from crossdock.cli.values import location
-from crossdock.errors import Cancelled, InvalidInput, Side
+from crossdock.errors import Advice, Cancelled, InvalidInput, Side
 
 _COMMAND = "crossdock copy"
 
@@ -17,7 +17,7 @@ _COMMAND = "crossdock copy"
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``copy``."""
     parser.description = (
-        "Copies SOURCE to TARGET. Without --platform every platform is copied and no byte changes.\n"
+        "Copy SOURCE to TARGET. Without --platform every platform is copied and no byte changes.\n"
         f"A reference is {REFERENCE}."
     )
     # argparse finds positionals between flags only when they are required.
@@ -29,7 +29,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--from-file",
         metavar="LIST",
-        help="copy every pair of a list instead: one SOURCE TARGET per line, # starts a comment; - is stdin",
+        help="copy the pairs of a list instead: one SOURCE TARGET per line, # starts a comment; - is stdin",
     )
     parser.add_argument(
         "--fail-fast", action="store_true", help="stop at the first copy of the list that fails"
@@ -43,7 +43,7 @@ def run(namespace: argparse.Namespace) -> int:
         _check_list(namespace)
         return _copy_list(namespace)
     if namespace.fail_fast:
-        raise UsageError("--fail-fast is for --from-file", command=_COMMAND)
+        raise UsageError("--fail-fast needs --from-file", command=_COMMAND)
     return _copy_one(namespace)
 
 
@@ -114,11 +114,12 @@ def _check_reference(text: str, side: Side) -> None:
 
 
 def _check_list(namespace: argparse.Namespace) -> None:
-    """Raise `UsageError` for words that contradict ``--from-file``."""
+    """Raise `UsageError` for arguments that contradict ``--from-file``."""
     if namespace.source is not None:
-        raise UsageError("--from-file takes the place of SOURCE and TARGET", command=_COMMAND)
+        raise UsageError("--from-file replaces SOURCE and TARGET", command=_COMMAND)
     if namespace.from_file == "-" and (namespace.source_creds_stdin or namespace.target_creds_stdin):
         raise UsageError(
-            "--from-file - and the -creds-stdin flags both read stdin: give the list as a file",
+            "--from-file - and the -creds-stdin flags both read stdin",
+            advice=Advice("give-file", "give the list as a file"),
             command=_COMMAND,
         )

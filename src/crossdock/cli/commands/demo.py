@@ -59,8 +59,8 @@ _ADDRESS = re.compile(r"http://(\S+)")
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``demo``."""
     parser.description = (
-        "Starts two registries on loopback, builds a multi-architecture image, copies it from one to the\n"
-        "other, compares, and copies again. Needs no network; uses about 3.5 times --size of temporary disk."
+        "Start two registries on loopback, build a multi-architecture image, copy it from one to the\n"
+        "other, compare, and copy again. Needs no network; uses about 3.5 times --size of temporary disk."
     )
     parser.add_argument(
         "--size",
@@ -158,7 +158,8 @@ def _copy(source: str, target: str, before_abort: Callable[[], None]) -> CopyRes
 
 
 async def _compare(source: str, target: str) -> int:
-    """The number of manifests, which both repositories have with equal bytes. Raises `ContentError`."""
+    """The number of manifests, after checking that both repositories have equal bytes. Raises
+    `ContentError`."""
     from crossdock import api
 
     pending, seen = [f":{_TAG}"], 0
@@ -258,14 +259,14 @@ def regular_files(folder: Path) -> Iterator[Path]:
             path = Path(parent, name)
             try:
                 mode = path.lstat().st_mode
-            except OSError:  # gone since it was listed
+            except OSError:  # removed since it was listed
                 continue
             if stat.S_ISREG(mode) and mode & stat.S_IROTH and os.access(path, os.R_OK):
                 yield path
 
 
 class _Files:
-    """An endless sequence of files: those of some folders, then seeded filler, whose bytes are counted."""
+    """An endless sequence of files: those of some folders, then seeded filler whose bytes are counted."""
 
     def __init__(self, *folders: Path) -> None:
         self._folders = folders

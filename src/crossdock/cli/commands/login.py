@@ -23,7 +23,7 @@ _COMMAND = "crossdock login"
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``login``."""
     parser.description = (
-        "Checks user and password at the registry and stores them in docker's or podman's file, or in the\n"
+        "Check user and password at the registry and store them in docker's or podman's file, or in the\n"
         "credential helper that the file names. The password comes from stdin or, on a terminal, a prompt."
     )
     parser.add_argument(
@@ -32,14 +32,14 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("-u", "--username", metavar="USER", help="user name (default: prompt on a terminal)")
     parser.add_argument("--password-stdin", action="store_true", help="read the password or token from stdin")
     parser.add_argument(
-        "--get-login", action="store_true", help="print the user that is logged in, without logging in"
+        "--get-login", action="store_true", help="print the logged-in user instead of logging in"
     )
     parser.add_argument(
         "--authfile",
         type=file_path,
         metavar="FILE",
-        help="write the login to this file (default: REGISTRY_AUTH_FILE, the file that has a login for HOST "
-        "already, docker's config.json, or podman's auth.json where only that exists)",
+        help="write the login to this file (default: REGISTRY_AUTH_FILE, else the file that already has a "
+        "login for HOST, else docker's config.json, or podman's auth.json if only that exists)",
     )
     add_connection(parser.add_argument_group("connection"), "source", "")
     add_network(parser)
@@ -79,7 +79,9 @@ def _read_credentials(namespace: argparse.Namespace, host: str) -> Credentials:
         return Credentials(username=username, password=read_secret("--password-stdin", _COMMAND))
     if not on_terminal:
         raise UsageError(
-            "stdin is not a terminal: give the password there with --password-stdin", command=_COMMAND
+            "stdin is not a terminal, so there is no prompt for the password",
+            advice=Advice("give-password", "give it on stdin with --password-stdin"),
+            command=_COMMAND,
         )
     from getpass import getpass
 

@@ -14,12 +14,12 @@ from crossdock.options import CopyOptions
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``logout``."""
     parser.description = (
-        "Removes the login from every file and credential helper where crossdock would find it."
+        "Remove the login from every file and credential helper where crossdock would find it."
     )
     parser.add_argument(
         "registry", metavar="HOST", help="HOST[:PORT] of the registry; docker.io for Docker Hub"
     )
-    parser.add_argument("--authfile", type=file_path, metavar="FILE", help="remove it from this file alone")
+    parser.add_argument("--authfile", type=file_path, metavar="FILE", help="remove it from this file only")
 
 
 def run(namespace: argparse.Namespace) -> int:

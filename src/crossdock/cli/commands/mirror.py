@@ -22,41 +22,41 @@ if TYPE_CHECKING:
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``mirror``."""
     parser.description = (
-        "Copies all repositories and tags of SOURCE to every TARGET. Nothing is deleted at a target.\n"
-        "Each is HOST[:PORT][/PREFIX], or an inventory entry's name in place of HOST[:PORT].\n"
-        "Patterns are those of a shell, but * also matches slashes."
+        "Copy all repositories and tags of SOURCE to every TARGET. Nothing is deleted at a target.\n"
+        "SOURCE and TARGET are HOST[:PORT][/PREFIX]; an inventory entry's name may replace HOST[:PORT].\n"
+        "Patterns are shell patterns, except that * also matches slashes."
     )
     parser.add_argument("source", metavar="SOURCE", help="registry to copy from")
     parser.add_argument("targets", metavar="TARGET", nargs="+", help="registry to copy to; repeatable")
-    what = parser.add_argument_group("what is mirrored")
+    what = parser.add_argument_group("selection")
     what.add_argument(
         "--repository",
         dest="repositories",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="only these repositories, named relative to PREFIX; repeatable; the catalog is queried only "
-        "for patterns",
+        help="mirror only these repositories, named relative to PREFIX; repeatable; the catalog is queried "
+        "only for patterns",
     )
     what.add_argument(
         "--exclude",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="not these repositories; repeatable",
+        help="skip these repositories; repeatable",
     )
     what.add_argument(
-        "--tags", action="append", default=[], metavar="PATTERN", help="only these tags; repeatable"
+        "--tags", action="append", default=[], metavar="PATTERN", help="mirror only these tags; repeatable"
     )
     what.add_argument(
         "--untagged",
         action="store_true",
-        help="also manifests without a tag, where the source lists them (Azure)",
+        help="also mirror manifests without a tag, if the source lists them (Azure)",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="copy nothing, and list the pairs that would be checked, in the form of `copy --from-file`",
+        help="copy nothing; print the pairs that would be checked, in the format of `copy --from-file`",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first copy that fails")
     add_copying(parser)

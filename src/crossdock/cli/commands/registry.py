@@ -15,19 +15,19 @@ from crossdock.errors import InvalidOption, StoreError
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``registry``."""
     parser.add_argument(
-        "--root", type=file_path, required=True, metavar="DIR", help="folder that holds the content"
+        "--root", type=file_path, required=True, metavar="DIR", help="folder of the OCI layout"
     )
     add_listening(parser, "127.0.0.1:5000")
     parser.add_argument(
         "--users",
         type=readable_file,
         metavar="FILE",
-        help="JSON of users and their rights, who log in as at Azure's registries",
+        help="JSON file of users and their rights; they log in as at Azure's registries",
     )
     parser.add_argument(
         "--anonymous",
         choices=("read", "write"),
-        help="what anonymous clients may do without --users; needed to listen on more than loopback",
+        help="rights of anonymous clients, if there is no --users; required to listen beyond loopback",
     )
 
 

@@ -29,20 +29,20 @@ def add_flags(parser: Parser) -> None:
         "--config",
         type=readable_file,
         metavar="FILE",
-        help="settings: identities, rights, sources, limits (docs/service.md)",
+        help="settings file: identities, rights, sources, limits (docs/service.md)",
     )
     add_listening(parser, "127.0.0.1:8443")
     parser.add_argument(
         "--dev",
         action="store_true",
-        help="for tests: make a certificate authority and an identity provider that az can log in to "
+        help="for tests: create a certificate authority and an identity provider that az can log in to "
         "(needs crossdock-testing)",
     )
     parser.add_argument(
         "--dev-info",
         type=file_path,
         metavar="FILE",
-        help="write how to log in to that provider to this file, as JSON, once connections are accepted",
+        help="write the login data of --dev to this file, as JSON, once connections are accepted",
     )
     parser.add_argument(
         "--state",

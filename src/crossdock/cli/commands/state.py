@@ -1,4 +1,4 @@
-"""``crossdock state``: what interrupted copies can resume from. Reads and prunes local files, no network."""
+"""``crossdock state``: the interrupted uploads that copies can resume. Local files only, no network."""
 
 from __future__ import annotations
 
@@ -37,13 +37,17 @@ _SHOWN_OF_SESSION = 8  # characters of a session's id: where a registry has no a
 def add_flags(parser: Parser) -> None:
     """Add the actions of ``state`` and their flags."""
     parser.description = (
-        "Lists, shows and removes the entries of interrupted uploads in the journal. It is a file on this\n"
-        "machine: nothing is sent. Registries remove their half of an upload by themselves."
+        "List, show and remove the interrupted uploads in the journal, a file on this machine. Nothing is\n"
+        "sent: registries remove their upload sessions after a while."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = add_command(actions, "list", "list the open uploads, one per line, newest first")
-    show = add_command(actions, "show", "show the details of open uploads, and what runs have finished")
-    prune = add_command(actions, "prune", "forget old uploads, except those of running copies")
+    show = add_command(
+        actions, "show", "show the details of open uploads, and the items that runs have finished"
+    )
+    prune = add_command(
+        actions, "prune", "remove old uploads from the journal, except those of running copies"
+    )
     for action, act in ((listing, _list), (show, _show), (prune, _prune)):
         action.set_defaults(act=act)
         action.add_argument(
@@ -55,19 +59,19 @@ def add_flags(parser: Parser) -> None:
         )
         add_output(action)
     show.add_argument(
-        "digest", metavar="DIGEST", nargs="?", help="only this blob; its first digits are enough"
+        "digest", metavar="DIGEST", nargs="?", help="show only this blob; its first digits are enough"
     )
     for action in (listing, prune):
-        action.add_argument("--spool", type=file_path, metavar="DIR", help="also the blobs in this spool")
+        action.add_argument("--spool", type=file_path, metavar="DIR", help="include the blobs in this spool")
     which = prune.add_mutually_exclusive_group()
     which.add_argument(
         "--older-than",
         type=checked(parse_duration),
         metavar="TIME",
-        help="those not written for this long (default 7d: no registry keeps sessions longer)",
+        help="uploads without progress for this long (default 7d: no registry keeps sessions longer)",
     )
     which.add_argument(
-        "--all", action="store_true", dest="everything", help="all of them, whatever their age"
+        "--all", action="store_true", dest="everything", help="all uploads, whatever their age"
     )
 
 

@@ -12,7 +12,7 @@ COMMANDS = {
     "manifest": "show, list, lock and delete manifests",
     "repository": "list repositories and tags, lock, untag and delete",
     "login": "log in to a registry, for docker and compatible tools",
-    "show": "print what the inventory knows about a registry",
+    "show": "show a registry's entry in the inventory",
     "list": "list the registries of the inventory",
 }
 
@@ -20,8 +20,8 @@ COMMANDS = {
 def add_flags(parser: Parser) -> None:
     """Add the commands of the group."""
     parser.description = (
-        "Has the commands and flags of `az acr`. --name and --registry name a registry of the inventory, or\n"
-        "else one of Azure: myregistry is then myregistry.azurecr.io."
+        "The commands and flags of `az acr`. --name and --registry name a registry of the inventory, else\n"
+        "one of Azure: myregistry then means myregistry.azurecr.io."
     )
     # Scripts of az abbreviate: --out table.
     add_commands(parser, "GROUP", __name__, COMMANDS, allow_abbrev=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``acr import``."""
     parser.description = (
-        "Copies an image into the registry --name, unchanged, from any registry. If a target tag has\n"
+        "Copy an image, unchanged, from any registry into the registry --name. If a target tag has\n"
         "other content, nothing is copied unless --force is given."
     )
     parser.add_argument(

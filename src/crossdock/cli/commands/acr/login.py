@@ -35,12 +35,12 @@ _HOW_TO_USE = (
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``acr login``."""
     parser.description = (
-        "Writes a login that the registry accepts to docker's configuration: a refresh token for az's own\n"
-        "login, else the user name and password that the flags or the inventory give."
+        "Log in and store the login in docker's configuration: a refresh token for az's own login, else the\n"
+        "user name and password from the flags or the inventory."
     )
     add_registry(parser, "--name", "-n")
     parser.add_argument(
-        "-t", "--expose-token", action="store_true", help="print the refresh token, and write nothing"
+        "-t", "--expose-token", action="store_true", help="print the refresh token instead of storing it"
     )
     add_common(parser)
 

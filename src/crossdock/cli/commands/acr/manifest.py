@@ -29,12 +29,12 @@ def add_flags(parser: Parser) -> None:
     listing = items.add_verb(
         verbs,
         "list-metadata",
-        "list what a registry knows of the manifests of a repository",
+        "list the manifests of a repository with their metadata",
         _list_metadata,
     )
     listing.description = (
-        "Lists the manifests of a repository. At a registry without /acr/v1 those with a tag, and\n"
-        "everything they lead to: the images of an index, signatures and other referrers."
+        "List the manifests of a repository. At a registry without /acr/v1 these are the tagged ones and\n"
+        "everything that belongs to them: the images of an index, signatures and other referrers."
     )
     listing.add_argument("identifier", metavar="REPO_ID", nargs="?", help="LOGIN_SERVER/REPOSITORY")
     add_registry(listing, "--registry", "-r")
@@ -55,7 +55,7 @@ def add_flags(parser: Parser) -> None:
     show = add_verb("show", "print a manifest", _show)
     show.add_argument("--raw", action="store_true", help="print the manifest's bytes, unchanged")
     add_common(show)
-    add_common(add_verb("show-metadata", "print what a registry knows of a tag or manifest", _show_metadata))
+    add_common(add_verb("show-metadata", "print the metadata of a tag or manifest", _show_metadata))
     update = add_verb("update-metadata", "lock and unlock a tag or manifest", _update)
     items.add_locks(update)
     add_common(update)

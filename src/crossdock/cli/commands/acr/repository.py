@@ -40,18 +40,16 @@ def add_flags(parser: Parser) -> None:
     listing = add_verb("list", "list the repositories of a registry", _list)
     add_top(listing)
     add_common(listing)
-    old = "list the manifests of a repository: the old name of manifest list-metadata"
+    old = "list the manifests of a repository (the old name of manifest list-metadata)"
     for tags in (
         add_verb("show-tags", "list the tags of a repository", _show_tags),
         add_verb("show-manifests", old, _show_manifests),
     ):
         tags.add_argument("--repository", required=True, metavar="REPOSITORY", help="the repository")
-        tags.add_argument(
-            "--detail", action="store_true", help="print everything that the registry knows about each"
-        )
+        tags.add_argument("--detail", action="store_true", help="print all metadata of each")
         add_order(tags)
         add_common(tags)
-    add_common(add_verb("show", "print what a registry knows of a repository or image", _show, image=True))
+    add_common(add_verb("show", "print the metadata of a repository or image", _show, image=True))
     update = add_verb("update", "lock and unlock a repository or image", _update, image=True)
     items.add_locks(update)
     add_common(update)
