@@ -231,7 +231,8 @@ def test_manifests_without_a_tag_come_along_where_they_can_be_listed(
     assert (again["unchanged"], again["copied"]) == (2, 0)
     push(source.remote, f"{repository}/a", builder, image, "v1")
     words = "mirror", f"{source.host}/{repository}", f"{target.host}/else", "--untagged"
-    crossdock.fail(*words, code=5, naming=["no API", "leave --untagged out"])
+    error = crossdock.fail(*words, code=5, naming=["no API", "leave --untagged out"])
+    assert error.count("list manifests of") == 1
 
 
 def test_a_broken_repository_leaves_the_others_alone(
