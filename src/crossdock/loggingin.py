@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from crossdock.errors import (
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
 from crossdock.registry.auth.credentials import CredentialStore, user_environ
-from crossdock.registry.auth.logins import erase_login, login_file, store_login
+from crossdock.registry.auth.logins import docker_config, erase_login, login_file, store_login
 from crossdock.registry.client import NONE
 from crossdock.runs.places import Places
 from crossdock.steps import during
@@ -86,6 +86,14 @@ async def log_in(
     place = await store_login(host, credentials, path=path, environ=environ)
     await _check_kept(Login(host=host, place=place), credentials, options, path, authfile, on_warning)
     return Login(host=host, place=place)
+
+
+async def keep_login(host: str, credentials: Credentials, environ: Mapping[str, str]) -> None:
+    """Write a login that was checked to docker's configuration, as ``az acr login`` does. # process
+
+    Raises `CredentialsError`.
+    """
+    await store_login(host, credentials, path=docker_config(environ), environ=environ)
 
 
 async def _check_kept(

@@ -18,7 +18,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from crossdock.acr.attached import taken_tags
 from crossdock.acr.limits import NO_LIMITS, ImageLimits, check_limits
 from crossdock.acr.plan import ImportPlan
 from crossdock.acr.tagging import TargetState, write_tags
@@ -26,6 +25,7 @@ from crossdock.errors import Advice, CrossdockError, LoginNotDemanded, NotFound,
 from crossdock.events import ignore
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.reference import Reference
+from crossdock.runs.attached import taken_tags
 from crossdock.runs.kept import KeptSource
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
 from crossdock.runs.places import Places, Shared
@@ -251,7 +251,7 @@ def _check_login(source: Reference, places: Places) -> None:
 
     It has refused invalid ones itself.
     """
-    if not places.client(source, "source").has_shown_credentials:
+    if not places.has_shown_credentials(source):
         raise LoginNotDemanded(
             f"{source.registry} did not demand the given credentials, so they do not replace a right on it",
             advice=Advice("ask-access", "the import needs the actions read and pull on the source registry"),

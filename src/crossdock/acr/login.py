@@ -1,13 +1,24 @@
-"""``az acr login``: credentials that the registry accepted, stored as docker stores them."""
+"""``az acr login``: credentials that the registry accepts, to be stored or shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from crossdock.acr.metadata import opened
 from crossdock.errors import Advice, CredentialsError
 from crossdock.options import CopyOptions, Credentials
+from crossdock.protocol.acrtoken import NULL_USER
+
+WHAT_IT_IS = (
+    "Note: The token in both the accessToken and refreshToken fields is an ACR Refresh Token, not an ACR "
+    "Access Token. This ACR Refresh Token cannot be used directly to authenticate with registry APIs such as "
+    "pushing/pulling images and listing repositories/tags. This ACR Refresh Token must be subsequently "
+    "exchanged for an ACR Access.Please see https://aka.ms/acr/auth/oauth"
+)
+HOW_TO_USE = (
+    "You can perform manual login using the provided refresh token below, "
+    f"for example: 'docker login loginServer -u {NULL_USER} -p refreshToken'"
+)
 
 
 async def log_in(host: str, options: CopyOptions) -> Credentials:
@@ -27,11 +38,9 @@ async def log_in(host: str, options: CopyOptions) -> Credentials:
         return found
 
 
-async def keep_login(host: str, credentials: Credentials, environ: Mapping[str, str]) -> None:
-    """Write a login to docker's configuration, as ``az acr login`` does. # process
-
-    Raises `CredentialsError`.
-    """
-    from crossdock.registry.auth.logins import docker_config, store_login
-
-    await store_login(host, credentials, path=docker_config(environ), environ=environ)
+def exposed(host: str, found: Credentials) -> dict[str, str] | None:
+    """The document that shows a refresh token; None: the login is a user name and password."""
+    token = found.identity_token or (found.password if found.username == NULL_USER else "")
+    if not token:
+        return None
+    return {"accessToken": token, "loginServer": host, "refreshToken": token, "username": NULL_USER}

@@ -9,7 +9,7 @@ its manifest. Distribution 2 and others refuse such a delete; then the tag stays
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from msgspec import Struct
 
@@ -19,9 +19,6 @@ from crossdock.oci.reference import Reference
 from crossdock.runs.places import Places
 from crossdock.steps import during
 from crossdock.tally import Tally
-
-if TYPE_CHECKING:
-    from crossdock.registry.repository import RegistryRepository
 
 
 class TargetState(Struct, frozen=True):
@@ -52,7 +49,7 @@ async def write_tags(
     written: list[TargetState] = []
     try:
         for each in waiting:
-            target = await _open(each, places, tally)
+            target = await places.open(each.reference, "target", tally.retried)
             with during("push manifest to", "target", str(each.reference)):
                 await target.push_manifest(root, data, each.reference.tag)  # network
             written.append(each)
@@ -71,7 +68,7 @@ async def _undo(written: list[TargetState], places: Places, tally: Tally) -> lis
     """Restore the tags, the last one first; returns those that could not be restored. # network"""
     left = list(written)
     for each in reversed([each for each in written if each.is_known]):
-        target = await _open(each, places, tally)
+        target = await places.open(each.reference, "target", tally.retried)
         try:
             if each.found is None:
                 await target.delete_tag(cast("str", each.reference.tag))  # network
@@ -84,7 +81,3 @@ async def _undo(written: list[TargetState], places: Places, tally: Tally) -> lis
         else:
             left.remove(each)
     return left
-
-
-async def _open(state: TargetState, places: Places, tally: Tally) -> RegistryRepository:
-    return await places.open(state.reference, "target", tally.retried)

@@ -18,7 +18,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import DEFAULT_TAG, Location, Reference, as_location, named, scheme_of
 from crossdock.oci.registryname import registry_key
-from crossdock.options import CopyOptions, default_state_folder
+from crossdock.options import CopyOptions, Credentials, default_state_folder
 from crossdock.steps import during
 from crossdock.tally import log_retry
 from crossdock.transfer.resume import Resuming
@@ -197,6 +197,17 @@ class Places:
         from crossdock.registry.catalog import list_repositories  # no part of a copy
 
         return await list_repositories(self.client(registry, "source"), top, on_warning)
+
+    async def log_in(self, registry: Reference) -> Credentials | None:
+        """Let the source's registry check its credentials: the login that can be stored, if any. # network
+
+        Raises `Unauthorized`, `Denied`, and as requests do.
+        """
+        return await self.client(registry, "source").log_in()
+
+    def has_shown_credentials(self, location: Reference) -> bool:
+        """Whether the source's registry has demanded credentials and got them."""
+        return self.client(location, "source").has_shown_credentials
 
     def has_referrers(self, location: Reference) -> bool | None:
         """Whether the source's registry has the referrers API; None: it was not asked yet."""

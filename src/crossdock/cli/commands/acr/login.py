@@ -12,24 +12,9 @@ from crossdock.cli.commands.acr.words import command_of, host_of, options_of, wa
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result
-from crossdock.errors import (
-    Advice,
-    CredentialsError,
-)
-from crossdock.options import Credentials
+from crossdock.errors import Advice, CredentialsError
 
-NULL_USER = "00000000-0000-0000-0000-000000000000"
 _NOT_WITH = "`--expose-token` cannot be combined with `--username` or `--password`."
-_WHAT_IT_IS = (
-    "Note: The token in both the accessToken and refreshToken fields is an ACR Refresh Token, not an ACR "
-    "Access Token. This ACR Refresh Token cannot be used directly to authenticate with registry APIs such as "
-    "pushing/pulling images and listing repositories/tags. This ACR Refresh Token must be subsequently "
-    "exchanged for an ACR Access.Please see https://aka.ms/acr/auth/oauth"
-)
-_HOW_TO_USE = (
-    "You can perform manual login using the provided refresh token below, "
-    f"for example: 'docker login loginServer -u {NULL_USER} -p refreshToken'"
-)
 
 
 def add_flags(parser: Parser) -> None:
@@ -47,8 +32,9 @@ def add_flags(parser: Parser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Log in, and store or print the login."""
-    from crossdock.acr.login import keep_login, log_in
+    from crossdock.acr.login import HOW_TO_USE, WHAT_IT_IS, exposed, log_in
     from crossdock.cli.loop import run_until_done
+    from crossdock.loggingin import keep_login
 
     prepare(namespace)
     if namespace.expose_token and (namespace.username or namespace.password or namespace.password_stdin):
@@ -57,20 +43,15 @@ def run(namespace: argparse.Namespace) -> int:
     host = host_of(namespace, options, namespace.registry)
     found = run_until_done(log_in(host, options))
     if namespace.expose_token:
-        warn(namespace, _WHAT_IT_IS, _HOW_TO_USE)
-        print_output(_exposed(host, found), namespace.output, namespace.query)
+        warn(namespace, WHAT_IT_IS, HOW_TO_USE)
+        document = exposed(host, found)
+        if document is None:
+            raise CredentialsError(
+                f"--expose-token prints a refresh token, but the login at {host} is a user name and password",
+                advice=Advice("az-login", "use az login, without credentials of the registry itself"),
+            )
+        print_output(document, namespace.output, namespace.query)
     else:
         run_until_done(keep_login(host, found, os.environ))
         print_result("Login Succeeded")
     return ExitCode.DONE
-
-
-def _exposed(host: str, found: Credentials) -> dict[str, str]:
-    """The document of ``--expose-token``. Raises `CredentialsError` if the login is not a refresh token."""
-    token = found.identity_token or (found.password if found.username == NULL_USER else "")
-    if not token:
-        raise CredentialsError(
-            f"--expose-token prints a refresh token, but the login at {host} is a user name and password",
-            advice=Advice("az-login", "use az login, without credentials of the registry itself"),
-        )
-    return {"accessToken": token, "loginServer": host, "refreshToken": token, "username": NULL_USER}

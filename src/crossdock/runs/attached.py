@@ -1,6 +1,7 @@
-"""Tags of digests (cosign's ``sha256-HEX.sig``) that an import without force would change at its targets.
+"""Tags of digests (cosign's ``sha256-HEX.sig``) that a copy would change at its targets.
 
-They are copied with the image and written before its tags. So both sides are compared beforehand.
+They are copied with the image and written before its tags. A caller that may change nothing there compares
+both sides beforehand.
 """
 
 from __future__ import annotations

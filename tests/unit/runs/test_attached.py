@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from crossdock.acr.attached import taken_tags
 from crossdock.errors import CopyError, Denied, ServerBusy
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import OCI_INDEX, OCI_MANIFEST
 from crossdock.oci.reference import Reference
+from crossdock.runs.attached import taken_tags
 from unit.transfer.doubles import MemorySource, MemoryTarget
 
 SIMPLE = "application/vnd.dev.cosign.simplesigning.v1+json"
