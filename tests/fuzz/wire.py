@@ -92,15 +92,15 @@ def content_range(data: bytes) -> None:
 def link(data: bytes) -> None:
     """``Link``: a next page is an address of the same server that may be asked, or the header is refused."""
     try:
-        page = next_page(text_of(data).split("\n"), PAGE)
+        page = next_page(text_of(data).split("\n"), Url.parse(PAGE))
     except ProtocolError as error:
         assert str(error).isprintable()
         return
     if page is not None:
-        assert page.startswith(f"{REGISTRY}/")
+        assert page.text.startswith(f"{REGISTRY}/")
         with contextlib.suppress(RedirectRefused):
             home = Url.parse(REGISTRY).origin
-            assert next_hop(Url.parse(PAGE), page, registry=home).origin == home
+            assert next_hop(Url.parse(PAGE), page.text, registry=home).origin == home
 
 
 def location(data: bytes) -> None:
@@ -227,8 +227,8 @@ def upload(data: bytes) -> None:
     raise AssertionError("the dialogue does not end")
 
 
-def _resolve(base: str, place: str) -> str:
-    return next_hop(Url.parse(base), place, registry=Url.parse(REGISTRY).origin).text
+def _resolve(base: Url, place: str) -> Url:
+    return next_hop(base, place, registry=Url.parse(REGISTRY).origin)
 
 
 def _answered(dialogue: Upload, words: list[str]) -> bool:
@@ -238,7 +238,7 @@ def _answered(dialogue: Upload, words: list[str]) -> bool:
     headers = {"location": place or "/u/1", "range": span, "oci-chunk-max-length": length}
     step = dialogue.step
     if isinstance(step, Open):
-        dialogue.opened(headers, f"{REGISTRY}/v2/team/app/blobs/uploads/")
+        dialogue.opened(headers, Url.parse(f"{REGISTRY}/v2/team/app/blobs/uploads/"))
         return True
     if isinstance(step, Look):
         return dialogue.looked(status == 200) is not Verdict.REFUSED

@@ -42,6 +42,7 @@ PUBLIC_REGISTRIES = frozenset(
     }
 )
 
+_MOST_LABELS = max(name.count(".") + 1 for name in PUBLIC_REGISTRIES)
 _DEFAULT_PORT = "443"
 _REGISTRY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(?::(?P<port>[0-9]{1,9}))?")
 # Texts, compiled when they are needed: few names are numbers.
@@ -78,7 +79,7 @@ def canonical_host(host: str) -> str:
 @lru_cache(maxsize=256)  # asked for every reference
 def is_public_registry(host: str) -> bool:
     """Whether `host` is one of `PUBLIC_REGISTRIES`, or a name below one."""
-    labels = host.lower().split(".")
+    labels = host.lower().rsplit(".", _MOST_LABELS)  # of any length: it may be no host at all
     return any(".".join(labels[at:]) in PUBLIC_REGISTRIES for at in range(len(labels)))
 
 

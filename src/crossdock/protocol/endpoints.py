@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, urlencode
+
+from crossdock.url import Url
 
 # Digests, tags, and nearly all names: `quote` would give them back as they are, ten times slower.
 _PLAIN = re.compile(r"[A-Za-z0-9._:-]*")
@@ -51,12 +53,10 @@ def single_post(repository: str, digest: str) -> str:
     return _with_query(f"{_repository(repository)}/blobs/uploads/", {"digest": digest})
 
 
-def commit_location(location: str, digest: str) -> str:
+def commit_location(location: Url, digest: str) -> Url:
     """end-6: the URL of the closing PUT. `location` keeps its own query, which may hold the session state."""
-    scheme, host, path, query, _ = urlsplit(location)
-    return urlunsplit(
-        (scheme, host, path, "&".join(filter(None, [query, urlencode({"digest": digest})])), "")
-    )
+    query = "&".join(filter(None, [location.query, urlencode({"digest": digest})]))
+    return location.with_target(f"{location.path}?{query}")
 
 
 def tags(repository: str, n: int | None = None, last: str | None = None) -> str:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
-from crossdock.errors import (
-    Advice,
-    ProtocolError,
-)
+from crossdock.errors import Advice, InvalidInput, ProtocolError
+from crossdock.url import Url
 
 # Possessive, so that no text is looked at again from each of its characters.
 _PARAMETER = r"""[\w!#$&+.^`|~-]++\s*+(?:=\s*+("(?:[^"\\]|\\.)*+"|'[^'",;<>]*+'|[^\s;,"'<>]*+))?"""
@@ -31,8 +29,8 @@ _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*+\"", re.DOTALL)
 _END = re.compile(r"[\s,]*+\Z")
 
 
-def next_page(links: Iterable[str], url: str) -> str | None:
-    """The absolute URL of the next page by all ``Link`` headers of the response to `url`; None: no next page.
+def next_page(links: Iterable[str], url: Url) -> Url | None:
+    """The URL of the next page by all ``Link`` headers of the response to `url`; None: no next page.
 
     It is requested from the server of `url`, whatever host the header names: only path and query
     count. The URL may be `url` itself. Raises `ProtocolError` for a header that is not understood.
@@ -83,14 +81,17 @@ def _relation(parameters: str) -> list[str] | None:
     return parameters[found.start(1) : found.end(1)].strip("\"'").lower().split() or None
 
 
-def _on_same_server(target: str, url: str) -> str:
+def _on_same_server(target: str, url: Url) -> Url:
     try:
-        page, asked = urlsplit(urljoin(url, target)), urlsplit(url)
+        page = urlsplit(urljoin(url.text, target))
     except ValueError:
         raise _not_understood(target) from None
     if page.scheme not in ("http", "https"):
         raise _not_understood(target)
-    return urlunsplit((asked.scheme, asked.netloc, page.path or "/", page.query, ""))
+    try:
+        return Url.parse(f"{url.start}{page.path or '/'}{f'?{page.query}' if page.query else ''}")
+    except InvalidInput:
+        raise _not_understood(target) from None
 
 
 def _not_understood(text: str) -> ProtocolError:

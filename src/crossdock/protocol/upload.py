@@ -34,7 +34,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from enum import Enum, auto
-from urllib.parse import urljoin
 
 from msgspec import Struct
 
@@ -44,6 +43,7 @@ from crossdock.protocol.endpoints import commit_location
 from crossdock.protocol.headers import HeaderLookup, number
 from crossdock.protocol.redirect import MAX_HOPS, RESENT
 from crossdock.protocol.resume import GoOn, StartAgain, resumption
+from crossdock.url import Url
 
 MiB = 1 << 20
 
@@ -79,23 +79,17 @@ class Send(Struct, frozen=True):
     """One request with the blob's bytes ``start``..``stop``; ``final`` closes the session."""
 
     method: str
-    url: str  # its query may be the session's permission
+    url: Url  # its query may be the session's permission
     start: int
     stop: int
     final: bool
     headers: tuple[tuple[str, str], ...]
 
-    def __repr__(self) -> str:
-        return f"<Send {self.method} {self.start}-{self.stop}>"
-
 
 class Ask(Struct, frozen=True):
     """GET the session's state."""
 
-    url: str
-
-    def __repr__(self) -> str:
-        return "<Ask>"
+    url: Url
 
 
 class Look(Struct, frozen=True):
@@ -130,7 +124,7 @@ class Upload:
         rules: UploadRules,
         *,
         retries: int,
-        resolve: Callable[[str, str], str] = urljoin,
+        resolve: Callable[[Url, str], Url] = Url.join,
     ) -> None:
         self.digest = digest
         self.size = size
@@ -138,7 +132,7 @@ class Upload:
         self.acknowledged = 0  # bytes that the target said it holds
         self.failures = 0  # in a row, without progress
         self.lost = False  # acknowledged bytes must be given again; the caller announces and clears it
-        self.abandoned: list[str] = []  # locations of sessions that were left open; the caller deletes them
+        self.abandoned: list[Url] = []  # locations of sessions that were left open; the caller deletes them
         # What is learned on the way, for the next blob of this host.
         self.chunked = rules.chunked
         self.chunk_size = rules.chunk_size
@@ -152,7 +146,7 @@ class Upload:
         self._rules = rules
         self._retries = retries
         self._resolve = resolve
-        self._location = ""
+        self._location: Url | None = None
         self._hops = 0  # redirects of the present `Send`
         self._best = 0
         self._renewed = False
@@ -161,8 +155,8 @@ class Upload:
         self._after_look: tuple[Verdict, Step] = (Verdict.TAKEN, Open())
 
     @property
-    def location(self) -> str:
-        """The running session's newest URL, or an empty string."""
+    def location(self) -> Url | None:
+        """The running session's newest URL."""
         return self._location
 
     @property
@@ -185,7 +179,7 @@ class Upload:
 
     # -- a session of an earlier process ---------------------------------------------------------------
 
-    def take_up(self, location: str, acknowledged: int, chunk_size: int, *, trust_range: bool) -> None:
+    def take_up(self, location: Url, acknowledged: int, chunk_size: int, *, trust_range: bool) -> None:
         """Go on with a session, of which this was known; to be called before any other step."""
         self.chunked = True
         self.chunk_size = min(self.chunk_size, chunk_size)
@@ -216,7 +210,7 @@ class Upload:
 
     # -- responses -------------------------------------------------------------------------------------
 
-    def opened(self, headers: HeaderLookup, url: str) -> None:
+    def opened(self, headers: HeaderLookup, url: Url) -> None:
         """POST (or a mount that was turned into a session) was accepted with a ``Location``."""
         self._location = self._resolve(url, headers.get("location", ""))
         self._stated = None
@@ -299,7 +293,7 @@ class Upload:
         if held is None or held == send.stop or not self.trust_range:
             return self._acknowledge(send.stop)
         self._stated, self._sent = held, send
-        self.step = Ask(self._location)
+        self.step = Ask(self._session())
         return Verdict.TAKEN
 
     def _doubt_settled(self, send: Send, stated: int, held: int | None) -> Verdict:
@@ -427,7 +421,7 @@ class Upload:
 
     def _ask(self, send: Send) -> Verdict:
         self._sent = send
-        self.step = Ask(self._location)
+        self.step = Ask(self._session())
         return Verdict.AGAIN
 
     def _go_to(self, send: Send, held: int) -> Verdict:
@@ -446,13 +440,13 @@ class Upload:
             self.abandoned.append(self._location)
         self.lost = self.lost or self.acknowledged > 0
         self.acknowledged = 0
-        self._location = ""
+        self._location = None
         self.step = Open()
         return Verdict.AGAIN
 
-    def _send_from(self, offset: int, stop: int | None = None, url: str = "") -> None:
+    def _send_from(self, offset: int, stop: int | None = None, url: Url | None = None) -> None:
         """The next `Send`; `url` is where it is known to be redirected to, if it is."""
-        if not url:
+        if url is None:
             self._hops = 0
         if stop is None:
             stop = self._chunk_end(offset) if self.chunked else self.size
@@ -460,8 +454,8 @@ class Upload:
         headers = [("Content-Type", "application/octet-stream")]
         if self.chunked and offset < stop:
             headers.append(("Content-Range", content_range_for_chunk(offset, stop)))
-        if not url:
-            url = commit_location(self._location, self.digest) if final else self._location
+        if url is None:
+            url = commit_location(self._session(), self.digest) if final else self._session()
         self.step = Send("PUT" if final else "PATCH", url, offset, stop, final, tuple(headers))
 
     def _chunk_end(self, offset: int) -> int:
@@ -471,8 +465,12 @@ class Upload:
     def _follow(self, headers: HeaderLookup) -> None:
         """Every response may move the session; the newest Location is the one to use (U7)."""
         if location := headers.get("location", ""):
-            base = self.step.url if self._hops and isinstance(self.step, Send) else self._location
+            base = self.step.url if self._hops and isinstance(self.step, Send) else self._session()
             self._location = self._resolve(base, location)
+
+    def _session(self) -> Url:
+        assert self._location is not None, f"there is no session while the next step is {self.step}"
+        return self._location
 
     def _count_failure(self) -> Verdict | None:
         self.failures += 1

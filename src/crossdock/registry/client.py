@@ -244,7 +244,7 @@ class RegistryClient:
         """Begin a request with a body of `content_length` bytes. # network
 
         It carries a token that has a good part of its life left, never just the one of an earlier request
-        (U14). The response is the caller's; when it refuses the token, `renew` and start again. One try.
+        (U14). The response is the caller's; after a refusal `improve` says whether to start again. One try.
         """
         base = self._base or await self.base_url()
         own = url.origin == base.origin
@@ -277,10 +277,28 @@ class RegistryClient:
                     raise
                 await self._pause(failures, error, f"{method} {url.with_target(url.path)}", None)
 
-    async def renew(self, scope: Scope, refused: str | None, headers: AnyHeaders) -> None:
-        """See that the next request carries something newer than the ``Authorization`` that was `refused`."""
+    async def improve(
+        self,
+        scope: Scope,
+        sent: str | None,
+        status: int,
+        headers: AnyHeaders,
+        text: bytes,
+        since: float = math.inf,
+    ) -> bool:
+        """Whether the registry's refusal of a request can be answered by another ``Authorization``. # network
+
+        The request carried `sent`, and was first sent at `since` (monotonic); `text` is the start of the
+        response's body. A token that was made after `since` is not replaced. A request that takes long gives
+        none, because its token may have expired meanwhile.
+        """
+        if status != 401:  # a login that has expired? Responses to HEAD do not say so, `/v2/` does
+            if status not in _REFUSED or not sent:
+                return False
+            if not (parse_error(text).is_expired if text else await self._auth.has_ended(sent)):
+                return False
         demands = case_insensitive(headers).getall("WWW-Authenticate")
-        await self._auth.improve(scope, refused, math.inf, demands)
+        return await self._auth.improve(scope, sent, since, demands)
 
     async def log_in(self) -> Credentials | None:
         """Let the registry check the credentials; returns `Authenticator.logged_in_as`. # network
@@ -392,7 +410,7 @@ class RegistryClient:
             if is_last or reply.status not in _REFUSED:
                 return reply
             try:
-                if not await self._improve(scope if own else None, sent, since, reply):
+                if not await self._is_repeated(scope if own else None, sent, since, reply):
                     return reply
             except BaseException:
                 if isinstance(reply, Stream):
@@ -400,19 +418,14 @@ class RegistryClient:
                 raise
         raise AssertionError("the last try returns")
 
-    async def _improve(
+    async def _is_repeated(
         self, scope: Scope | None, sent: str | None, since: float, reply: Reply | Stream
     ) -> bool:
-        """Whether the request that carried `sent` since `since` and was refused should be sent again."""
         text = reply.body if isinstance(reply, Reply) else await reply.exchange.read_start(MAX_BODY)
+        if scope is not None:
+            return await self.improve(scope, sent, reply.status, reply.headers, text, since)
         demands = reply.headers.getall("WWW-Authenticate")
-        if scope is None:
-            return reply.status == 401 and await self._guests.improve(reply.url, sent, since, demands)
-        if reply.status != 401:  # a login that has run out? Responses to HEAD do not say so, `/v2/` does
-            has_ended = sent and (parse_error(text).is_expired if text else await self._auth.has_ended(sent))
-            if not has_ended:
-                return False
-        return await self._auth.improve(scope, sent, since, demands)
+        return reply.status == 401 and await self._guests.improve(reply.url, sent, since, demands)
 
     async def _whole(self, call: _Call, url: Url, sent: str | None) -> Reply:
         """One try of a request with a small response, within the host's gate."""

@@ -31,7 +31,6 @@ from crossdock.errors import (
 )
 from crossdock.oci.text import quote
 from crossdock.protocol.pagination import next_page
-from crossdock.protocol.redirect import next_hop
 from crossdock.reading import aside
 from crossdock.url import Url
 
@@ -141,14 +140,14 @@ async def pages(
             _exceeded(reply, f"the list has over {most_bytes} bytes", most_bytes)
         if empty > EMPTY_PAGES:
             _exceeded(reply, f"over {EMPTY_PAGES} pages in a row are empty", EMPTY_PAGES)
-        following = _next(reply) or (reply.url.with_target(page.following).text if page.following else None)
-        if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url.text)):
+        following = _next(reply) or (reply.url.with_target(page.following) if page.following else None)
+        if before is not None and _repeats(page, before, goes_on=following not in (None, reply.url)):
             if not names_itself and asked is not None and (following or page.count > (asked.n or page.count)):
                 return  # it ignores `last`, and either sends Links where there is more or ignores `n`
             _not_whole(reply, "the list repeats a page instead of continuing")
         yield page
-        if following is not None and following != reply.url.text:
-            asked, url = None, next_hop(reply.url, following, registry=base.origin)
+        if following is not None and following != reply.url:
+            asked, url = None, following
         else:
             names_itself = following is not None
             asked = _behind(query, asked, page, reply, names_itself=names_itself)
@@ -199,9 +198,9 @@ def _fewer(n: int, limit: str) -> int | None:
     return _FEWER if n > _FEWER else None
 
 
-def _next(reply: Reply) -> str | None:
+def _next(reply: Reply) -> Url | None:
     try:
-        return next_page(reply.headers.getall("Link"), reply.url.text)
+        return next_page(reply.headers.getall("Link"), reply.url)
     except ProtocolError as error:
         raise ProtocolError(f"GET {reply.url}: {error}", retryable=False, advice=error.advice) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossdock.protocol import endpoints
+from crossdock.url import Url
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -50,4 +51,4 @@ def test_nothing_in_a_name_can_leave_its_place_in_the_path() -> None:
     ],
 )
 def test_the_closing_put_keeps_the_query_of_its_location(location: str, expected: str) -> None:
-    assert endpoints.commit_location(location, "sha256:ab") == expected
+    assert endpoints.commit_location(Url.parse(location), "sha256:ab").text == expected

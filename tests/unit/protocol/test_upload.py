@@ -21,10 +21,11 @@ from crossdock.protocol.upload import (
     UploadRules,
     Verdict,
 )
+from crossdock.url import Url
 
 MiB = 1 << 20
 DIGEST = "sha256:" + "a" * 64
-POST_URL = "https://registry.test/v2/x/blobs/uploads/"
+POST_URL = Url.parse("https://registry.test/v2/x/blobs/uploads/")
 SIZE = 100 * MiB
 CHUNK = 10 * MiB
 CHUNKED = UploadRules(chunked=True, chunk_size=CHUNK)
@@ -72,7 +73,7 @@ def test_a_redirected_request_is_sent_again_as_it_was(status: int, rules: Upload
     first = sending(upload)
     assert answer(upload, status, sent=0, location="https://other.test/y?a=b") is AGAIN
     second = sending(upload)
-    assert second.url == "https://other.test/y?a=b"
+    assert second.url.text == "https://other.test/y?a=b"
     assert (second.method, second.start, second.stop, second.final, second.headers) == (
         *(first.method, first.start, first.stop, first.final),
         first.headers,
@@ -85,15 +86,15 @@ def test_what_a_redirected_chunk_answers_is_relative_to_where_it_went() -> None:
     upload = begin(CHUNKED)
     answer(upload, 307, location="https://other.test/y/1")
     assert answer(upload, 202, location="2?_state=t") is TAKEN
-    assert sending(upload).url == "https://other.test/y/2?_state=t"
+    assert sending(upload).url.text == "https://other.test/y/2?_state=t"
 
 
 def test_a_redirected_chunk_that_moves_nothing_leaves_the_session_where_it_is() -> None:
     upload = begin(CHUNKED)
-    before = sending(upload).url
+    before = sending(upload).url.text
     answer(upload, 307, location="https://other.test/y/1")
     assert answer(upload, 202) is TAKEN
-    assert sending(upload).url == before
+    assert sending(upload).url.text == before
 
 
 def test_a_shorter_chunk_goes_where_the_longer_one_was_redirected_to() -> None:
@@ -101,22 +102,22 @@ def test_a_shorter_chunk_goes_where_the_longer_one_was_redirected_to() -> None:
     answer(upload, 307, location="https://other.test/y/1")
     upload.shorten(1)
     send = sending(upload)
-    assert (send.url, send.stop < CHUNK) == ("https://other.test/y/1", True)
+    assert (send.url.text, send.stop < CHUNK) == ("https://other.test/y/1", True)
 
 
 def test_redirects_in_circles_end() -> None:
     upload = begin()
     for _ in range(10):
-        assert answer(upload, 307, location=sending(upload).url) is AGAIN
+        assert answer(upload, 307, location=sending(upload).url.text) is AGAIN
     with pytest.raises(RedirectRefused, match="more than 10 redirects"):
-        answer(upload, 307, location=sending(upload).url)
+        answer(upload, 307, location=sending(upload).url.text)
 
 
 def test_each_request_may_be_redirected_as_often() -> None:
     upload = begin(CHUNKED)
     while isinstance(upload.step, Send):
         for _ in range(6):
-            assert answer(upload, 308, location=sending(upload).url) is AGAIN
+            assert answer(upload, 308, location=sending(upload).url.text) is AGAIN
         assert answer(upload, 202 if not sending(upload).final else 201) is TAKEN
     assert isinstance(upload.step, Done)
 
@@ -136,7 +137,7 @@ def test_a_blob_goes_up_in_one_put_to_the_session_with_its_digest_and_query() ->
     upload = begin()
     send = sending(upload)
     assert (send.method, send.start, send.stop, send.final) == ("PUT", 0, SIZE, True)
-    assert send.url == f"https://registry.test/v2/x/blobs/uploads/1?_state=s&digest=sha256%3A{'a' * 64}"
+    assert send.url.text == f"https://registry.test/v2/x/blobs/uploads/1?_state=s&digest=sha256%3A{'a' * 64}"
     assert "Content-Range" not in dict(send.headers)
     assert answer(upload, 201) is TAKEN
     assert isinstance(upload.step, Done)
@@ -163,7 +164,9 @@ def test_chunks_go_in_order_each_to_the_newest_location_and_an_empty_put_ends_th
     seen = []
     while not isinstance(upload.step, Done):
         send = sending(upload)
-        seen.append((send.method, send.start, send.stop, dict(send.headers).get("Content-Range"), send.url))
+        seen.append(
+            (send.method, send.start, send.stop, dict(send.headers).get("Content-Range"), send.url.text)
+        )
         next_location = f"/v2/x/blobs/uploads/1?_state=s{send.stop}"
         assert answer(upload, 202, location=next_location, range=f"0-{send.stop - 1}") is TAKEN
     base = "https://registry.test/v2/x/blobs/uploads/1?_state=s"
@@ -214,7 +217,7 @@ def test_a_refused_put_becomes_chunks_in_a_new_session(status: int) -> None:
     assert upload.put_refused == status
     assert not upload.lost
     assert upload.failures == 0  # a change of the way costs no try
-    assert upload.abandoned == ["https://registry.test/v2/x/blobs/uploads/1?_state=s"]
+    assert [each.text for each in upload.abandoned] == ["https://registry.test/v2/x/blobs/uploads/1?_state=s"]
 
 
 def test_a_host_that_takes_no_chunks_refuses_for_good() -> None:
@@ -286,7 +289,7 @@ def test_a_refusal_with_an_offset_moves_there(status: int, headers: dict[str, st
     assert sending(upload).start == upload.offset == start
     assert upload.lost is (start < 20 * MiB)
     if "location" in headers:
-        assert sending(upload).url == "https://registry.test/v2/new"
+        assert sending(upload).url.text == "https://registry.test/v2/new"
 
 
 @pytest.mark.parametrize("failure", [416, 400, 500, 503, 408, 0])
@@ -295,10 +298,10 @@ def test_a_failure_without_an_offset_asks_the_session(failure: int) -> None:
     verdict = upload.broken(5) if failure == 0 else answer(upload, failure, sent=5)
     assert verdict is AGAIN
     assert isinstance(upload.step, Ask)
-    assert upload.step.url.endswith(f"_state=s{20 * MiB}")
+    assert upload.step.url.text.endswith(f"_state=s{20 * MiB}")
     assert upload.asked(204, {"range": f"0-{23 * MiB - 1}", "location": "/v2/fresh"}) is AGAIN
     assert sending(upload).start == 23 * MiB  # distribution 3 keeps the bytes of a cut PATCH
-    assert sending(upload).url == "https://registry.test/v2/fresh"
+    assert sending(upload).url.text == "https://registry.test/v2/fresh"
     assert not upload.lost
     assert upload.failures == 0  # 23 MiB is further than ever: progress
 
@@ -574,7 +577,7 @@ def _play(upload: Upload, step: Send, move: str, held: int, complete: bool) -> t
 def test_a_slow_feeder_never_makes_a_chunk_smaller_than_the_rules_allow() -> None:
     rules = UploadRules(chunked=True, chunk_size=12 * MiB, least_chunk=5 * MiB, chunk_multiple=3 * MiB)
     upload = Upload(DIGEST, 100 * MiB, rules, retries=0)
-    upload.opened({"location": "/u/1"}, "https://r.example/v2/x/blobs/uploads/")
+    upload.opened({"location": "/u/1"}, Url.parse("https://r.example/v2/x/blobs/uploads/"))
     upload.shorten(MiB)
     assert isinstance(upload.step, Send)
     assert upload.step.stop == 12 * MiB

@@ -6,6 +6,7 @@ import pytest
 
 from crossdock.protocol.resume import GoOn, StartAgain
 from crossdock.protocol.upload import Ask, Open, Upload, UploadRules, Verdict
+from crossdock.url import Url
 from unit.protocol.test_upload import CHUNK, CHUNKED, DIGEST, POST_URL, SIZE, MiB, answer, begin, sending
 
 TAKEN, AGAIN, REFUSED = Verdict.TAKEN, Verdict.AGAIN, Verdict.REFUSED
@@ -107,7 +108,7 @@ def test_one_put_is_no_way_out_where_it_is_known_to_be_refused() -> None:
 
 # -- sessions of an earlier process ------------------------------------------------------------------
 
-OLD = "https://registry.test/v2/x/blobs/uploads/9?_state=old"
+OLD = Url.parse("https://registry.test/v2/x/blobs/uploads/9?_state=old")
 
 
 def taking_up(acknowledged: int, *, chunk: int = CHUNK, trust_range: bool = True) -> Upload:
@@ -134,7 +135,7 @@ def test_a_session_is_taken_up_where_the_registry_says(
     assert found == GoOn(start, lost=max(0, acknowledged - start))
     send = sending(upload)
     assert (send.method, send.start, send.stop) == ("PATCH", start, stop)
-    assert send.url == "https://registry.test/v2/x/blobs/uploads/9?_state=new"
+    assert send.url.text == "https://registry.test/v2/x/blobs/uploads/9?_state=new"
     assert upload.acknowledged == upload.offset == start
     assert not upload.lost
 

@@ -71,9 +71,8 @@ class UploadRequests:
         location = reply.headers.get("Location", "").partition("?")[0]
         return bool(location) and not location.endswith(self._descriptor.digest)
 
-    async def ask(self, location: str) -> tuple[int, HeaderLookup]:
+    async def ask(self, url: Url) -> tuple[int, HeaderLookup]:
         """Status and headers of a query of the session; status 0 without a response. # network"""
-        url = Url.parse(location)
         try:
             reply = await self._repository.request(
                 "GET", url, headers=self.cookies.headers_for(url), ok=_ASKED
@@ -82,11 +81,10 @@ class UploadRequests:
             return getattr(error, "status", 0), {}
         return reply.status, reply.headers
 
-    async def drop(self, location: str) -> None:
+    async def drop(self, url: Url | None) -> None:
         """DELETE a session (U17); failures are ignored. # network"""
-        if not location:
+        if url is None:
             return
-        url = Url.parse(location)
         with suppress(CrossdockError, TimeoutError):
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 for pause in _DROP_PAUSES_S:

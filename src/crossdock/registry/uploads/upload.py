@@ -81,7 +81,7 @@ class RegistryUpload:
         self._begun_at = 0  # offset of the current request in the blob
         self._log = log
         self._saved = saved
-        self._logged = (0, "")  # the last entry of the log
+        self._logged: tuple[int, Url | None] = (0, None)  # the last entry of the log
         self._is_busy = False
         self._is_plain = False
         self._pace = Pace(client.network.timeout)
@@ -121,7 +121,7 @@ class RegistryUpload:
             return 0, ""
         base = await self._client.base_url()
         try:
-            location = self._resolve(base.text, saved.location)  # it comes from a file
+            location = self._resolve(base, saved.location)  # it comes from a file
         except TransportError as error:
             return 0, f"{_AGAIN}{error}"
         self._upload.take_up(location, saved.acknowledged, saved.chunk_size, trust_range=saved.trust_range)
@@ -131,7 +131,7 @@ class RegistryUpload:
         if self._opened is not None:
             unused, self._opened = self._opened, None
             with suppress(TransportError):
-                await self._requests.drop(self._resolve(unused.url.text, unused.headers.get("Location", "")))
+                await self._requests.drop(self._resolve(unused.url, unused.headers.get("Location", "")))
         self._offset = found.offset
         self._tell_log()
         return found.offset, f"{found.lost} bytes that it had acknowledged are lost" if found.lost else ""
@@ -265,13 +265,12 @@ class RegistryUpload:
         self._upload.shorten(self._pace.most(self._offset, ready))
         send = self._sending()
         self._begun_at = send.start
-        url = Url.parse(send.url)
         try:
             self._exchange = await self._client.start(
                 send.method,
-                url,
+                send.url,
                 scope=self._scope,
-                headers=(*send.headers, *self._requests.cookies.headers_for(url)),
+                headers=(*send.headers, *self._requests.cookies.headers_for(send.url)),
                 content_length=send.stop - send.start,
             )
         except TransportError as error:
@@ -293,7 +292,7 @@ class RegistryUpload:
         self._left = None
         send, waited_s = self._sending(), self._client.network.timeout * PATIENCE
         error = TransportError(
-            f"{send.method} {Url.parse(send.url)}: abandoned after {sent} of {send.stop - send.start} bytes:"
+            f"{send.method} {send.url}: abandoned after {sent} of {send.stop - send.start} bytes:"
             f" the source kept it waiting for {waited_s:g} s"
         )
         await self._settle(self._upload.left(), error)
@@ -304,10 +303,10 @@ class RegistryUpload:
         reply = checked(reply) if reply is not None else await self._requests.open()
         self._requests.cookies.clear()
         self._requests.cookies.keep(reply.url, reply.headers.getall("Set-Cookie"))
-        self._upload.opened(reply.headers, reply.url.text)
-        if self._log is not None:
-            upload = self._upload
-            self._log.opened(upload.location, upload.chunk_size, trust_range=upload.trust_range)
+        self._upload.opened(reply.headers, reply.url)
+        upload = self._upload
+        if self._log is not None and upload.location is not None:
+            self._log.opened(upload.location.text, upload.chunk_size, trust_range=upload.trust_range)
             self._logged = (0, upload.location)
         await self._drop_abandoned()
 
@@ -366,19 +365,21 @@ class RegistryUpload:
         finally:
             self._close_exchange()
         self._requests.cookies.keep(url, (value for name, value in head.headers if name == "set-cookie"))
-        refusal = None
+        refusal, is_renewed = None, False
         if not 200 <= head.status < 300:
             self._client.throttle(url.origin, head.status, head.headers)
             refusal = self._client.error_from(head.status, head.headers, body, send.method, url, self._scope)
+            if url.origin == self._client.origin and not refusal.retryable:
+                is_renewed = await self._client.improve(
+                    self._scope, exchange.authorization, head.status, head.headers, body
+                )
         elif send.final:
             check_stated(self._descriptor.digest, head.get("docker-content-digest"), url)
-        status = _meaning(head.status, refusal)
+        status = _meaning(head.status, refusal, is_renewed=is_renewed)
         try:
             verdict = self._upload.answered(status, head, sent, refusal.codes if refusal else ())
         except RedirectRefused as error:
             raise RedirectRefused(f"{send.method} {url}: {error}") from None
-        if status == 401 and verdict is Verdict.AGAIN:
-            await self._client.renew(self._scope, exchange.authorization, head.headers)
         await self._settle(verdict, refusal, early)
 
     # -- recovery -------------------------------------------------------------------------------------
@@ -410,8 +411,13 @@ class RegistryUpload:
     def _tell_log(self) -> None:
         upload = self._upload
         reached = (upload.acknowledged, upload.location)
-        if self._log is not None and upload.location and reached != self._logged:
-            self._log.acknowledged(*reached, upload.chunk_size, trust_range=upload.trust_range)
+        if self._log is not None and upload.location is not None and reached != self._logged:
+            self._log.acknowledged(
+                upload.acknowledged,
+                upload.location.text,
+                upload.chunk_size,
+                trust_range=upload.trust_range,
+            )
             self._logged = reached
 
     async def _drop_abandoned(self) -> None:
@@ -460,12 +466,17 @@ class RegistryUpload:
         assert isinstance(self._upload.step, Send)
         return self._upload.step
 
-    def _resolve(self, base: str, location: str) -> str:
-        return next_hop(Url.parse(base), location, registry=self._client.origin).text
+    def _resolve(self, base: Url, location: str) -> Url:
+        return next_hop(base, location, registry=self._client.origin)
 
 
-def _meaning(status: int, refusal: RegistryError | None) -> int:
-    """`status`, or the one that was meant: some registries send 403 for rate limits and expired logins."""
+def _meaning(status: int, refusal: RegistryError | None, *, is_renewed: bool) -> int:
+    """`status`, or the one that was meant: registries send 403 for rate limits and expired logins, too.
+
+    401 means that there is a newer token to send; where there is none, it is a 403.
+    """
     if isinstance(refusal, RateLimited) or (status == 401 and refusal is not None and refusal.retryable):
         return 429
-    return 401 if isinstance(refusal, TokenExpired) else status
+    if is_renewed:
+        return 401
+    return 403 if status == 401 or isinstance(refusal, TokenExpired) else status

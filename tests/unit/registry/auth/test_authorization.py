@@ -253,7 +253,7 @@ async def test_renewing_drops_the_token(bearer: BearerRegistry, tokens: TokenSer
     async with ClientUnderTest(bearer.host, credentials=BOB) as client:
         await client.request("GET", "/v2/x", scope=PULL)
         for _ in range(2):  # the second one is late: there is a newer token by now
-            await client.renew(PULL, bearer.seen[1].authorization, ())
+            await client.improve(PULL, bearer.seen[1].authorization, 401, (), b"")
             await client.request("GET", "/v2/x", scope=PULL)
     assert len(tokens.requests) == 2
 

@@ -406,7 +406,7 @@ async def test_a_token_that_ends_meanwhile_is_renewed_and_the_put_repeated(
     assert server.seen[-1].body == DATA
 
 
-async def test_a_fresh_token_that_is_refused_ends_the_upload(
+async def test_a_401_that_no_newer_token_can_answer_ends_the_upload_and_sends_no_byte_again(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     async def registry(seen: Seen) -> Answer:
@@ -417,6 +417,7 @@ async def test_a_fresh_token_that_is_refused_ends_the_upload(
     server.handler = registry
     with pytest.raises(Unauthorized):
         await upload(connect())
+    assert [seen.method for seen in server.seen].count("PUT") == 1
 
 
 # -- early answers and the ladder --------------------------------------------------------------------
