@@ -47,6 +47,7 @@ class ExitCode(IntEnum):
     POLICY = 10
     CONFLICT = 11
     NOTHING_MATCHED = 12
+    HINDERED = 13
     CANCELLED = 130
 
     @property
@@ -68,7 +69,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.DIFFERENT: "copies of a list failed with different codes (if all codes are equal, that code)",
     ExitCode.POLICY: "a registry's policy forbids the import",
     ExitCode.CONFLICT: "a target tag exists with other content, and --force was not given",
-    ExitCode.NOTHING_MATCHED: "a mirror found nothing to copy",
+    ExitCode.NOTHING_MATCHED: "a mirror found nothing to copy; of plan --exit-code: there is something to do",
+    ExitCode.HINDERED: "of plan --exit-code: something of the plan cannot be done",
     ExitCode.CANCELLED: "cancelled",
 }
 

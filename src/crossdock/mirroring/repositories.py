@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from crossdock.errors import Advice, CopyError, RegistryError, root_cause
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
-from crossdock.mirroring.patterns import Patterns
-from crossdock.oci.registryname import DOCKER_HUB
 from crossdock.steps import during
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ class Repositories:
         self._entry = entry
         self._places = places
         self._on_warning = on_warning
-        self._named = _named(entry)
+        self._named = entry.named if isinstance(entry.source, Namespace) else [""]
         self.in_catalog: list[str] | None = None
         """All that the registry lists, once it was asked."""
 
@@ -58,22 +56,3 @@ class Repositories:
             if not isinstance(cause, RegistryError) or cause.status not in _REFUSED:
                 raise
             raise error.replace(advice=Advice("name-repositories", side="source")) from cause
-
-
-def _named(entry: Entry) -> list[str] | None:
-    """The repositories that are named without patterns; None: the catalog is needed."""
-    source, named = entry.source, entry.repositories.names
-    if not isinstance(source, Namespace):
-        return [""]
-    if named is None:
-        return None
-    names = list(dict.fromkeys(_full(source, each) for each in named))
-    for name in names:
-        source.reference(name)
-    left = Patterns(exclude=entry.repositories.exclude)
-    return [name for name in names if left.wants(name)]
-
-
-def _full(source: Namespace, name: str) -> str:
-    is_official = source.registry == DOCKER_HUB and not source.prefix and "/" not in name
-    return f"library/{name}" if is_official else name

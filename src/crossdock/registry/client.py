@@ -107,8 +107,11 @@ class RegistryClient:
         self.host = host
         self.side = side
         self.network = context.network
-        self.memory = HostMemory(dialect_of(host, options.dialect, options.chunks, context.dialects))
+        self.dialect = dialect_of(host, options.dialect, options.chunks, context.dialects)
+        self.memory = HostMemory(self.dialect)
         """What was learned about the registry by all of its users."""
+        self.requests = 0
+        """How many were sent, those for tokens included."""
         self.is_inside = is_internal(place_of(name, port or 443, served_at)[0])
         """The registry is served on an internal address: its redirects may lead to such ones."""
         self._options = options
@@ -494,7 +497,8 @@ class RegistryClient:
             await self._clock.sleep(delay)
 
     def _transport(self) -> HttpClientInterface:
-        """The transfer core, made when first needed."""
+        """The transfer core for one more request, made when first needed."""
+        self.requests += 1
         if self._http is None:
             from crossdock.transport.client import HttpClient
 

@@ -1,7 +1,8 @@
 """What is known of kinds of registries, as data: a row for each, with the hosts that it is for.
 
-A row says how uploads go (rules U1-U5 and U11). An entry of the inventory chooses one for its registry by
-name, and limits of its own (``upload:``). Other hosts are known by their names, or have the standard.
+A row says how uploads go (rules U1-U5 and U11), and which limits are published. An entry of the inventory
+chooses one for its registry by name, and limits of its own (``upload:``). Other hosts are known by their
+names, or have the standard.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ANY_SIZE = 1 << 62  # bytes
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
-    """How one kind of registry is recognised, and how it takes uploads."""
+    """How one kind of registry is recognised, how it takes uploads, and the limits that are published."""
 
     hosts: tuple[str, ...] = ()  # names in lower case, in which * stands for any text
     may_chunk: bool = True
@@ -29,24 +30,35 @@ class Dialect(Struct, frozen=True, kw_only=True):
     trust_range: bool = True  # False: `Range` of a 2xx does not say what was stored
     last_in_put: bool = False  # the last bytes go with the closing PUT
     lists: str = ""  # the API that lists its manifests, by its name in `listings.bulk`; empty: not known
+    largest_blob: int | None = None  # bytes
+    requests_per_minute: float | None = None
+    pulls_per_minute: float | None = None  # of manifests by GET, where only those count
 
 
-DIALECTS: Mapping[str, Dialect] = {
+DIALECTS: dict[str, Dialect] = {
     "standard": Dialect(),
     # U4: GHCR answers 416 to a PATCH over 4 MiB, GAR and GCR to any.
-    "no-chunks": Dialect(hosts=("ghcr.io", "gcr.io", "*.gcr.io", "*.pkg.dev"), may_chunk=False),
-    # ACR answered 413 to requests of more than 20 MB (goharbor/harbor#23015, #23016).
+    "no-chunks": Dialect(may_chunk=False),
+    # GitHub states 10 GB a layer (aquaproj/aqua#4018).
+    "ghcr": Dialect(hosts=("ghcr.io",), may_chunk=False, largest_blob=10_000_000_000),
+    # Google's quotas: a project and region.
+    "google": Dialect(hosts=("gcr.io", "*.gcr.io", "*.pkg.dev"), may_chunk=False, requests_per_minute=60_000),
+    # A free account's pulls; without a login it is a tenth (docker/hub-feedback#2511).
+    "docker-hub": Dialect(hosts=("docker.io", "registry-1.docker.io"), pulls_per_minute=100 / 60),
+    # ACR answered 413 to requests of more than 20 MB (goharbor/harbor#23015, #23016). Microsoft's limits for
+    # the tiers Basic and Standard; Premium has twice as many requests.
     "acr": Dialect(
         hosts=tuple(f"*{domain}" for domain in AZURE_DOMAINS),
         single_put=20_000_000,
         chunks=ChunkLimits(most=16 * MiB),
         lists="azure",
+        largest_blob=200 << 30,
+        requests_per_minute=5_000,
     ),
     # ECR documents parts of 5 to 10 MiB and at most 4200 of them, and takes a PUT of any size. Its endpoints
     # for IPv6 are below on.aws, as ACCOUNT.dkr-ecr.REGION.on.aws.
     "ecr": Dialect(
         hosts=(
-            "public.ecr.aws",
             "*.dkr.ecr*.amazonaws.com",
             "*.dkr.ecr*.amazonaws.com.cn",
             "*.dkr-ecr*.on.aws",
@@ -57,8 +69,12 @@ DIALECTS: Mapping[str, Dialect] = {
         trust_range=False,
         last_in_put=True,
         lists="ecr",
+        largest_blob=52_000 * MiB,
     ),
 }
+DIALECTS["ecr-public"] = replace(
+    DIALECTS["ecr"], hosts=("public.ecr.aws",), lists="", largest_blob=10_000 * MiB
+)
 
 
 def dialect_of(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crossdock.content import Source
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
+from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Location
 from crossdock.reading import read_manifest
 from crossdock.runs.places import Places
@@ -59,3 +62,19 @@ async def list_tags(location: Location, places: Places, on_warning: Callable[[st
     for warning in places.take_warnings():
         on_warning(warning)
     return names
+
+
+async def fetch_chosen(
+    source: Source, digest: Digest, platforms: tuple[Platform, ...]
+) -> tuple[Descriptor, bytes]:
+    """The manifest that a copy of `digest` for these platforms is at a target, and its bytes. # network
+
+    Raises as `Source.fetch_manifest`, and `CopyError` over `NotFound` when a platform is not there.
+    """
+    named = Descriptor("", digest, 0)
+    data = await source.fetch_manifest(named)
+    if not platforms:
+        return named, data
+    from crossdock.transfer.platforms import select
+
+    return await select(named, data, platforms, source)

@@ -108,6 +108,7 @@ def test_the_numbers_are_an_interface() -> None:
         "POLICY": 10,
         "CONFLICT": 11,
         "NOTHING_MATCHED": 12,
+        "HINDERED": 13,
         "CANCELLED": 130,
     }
 

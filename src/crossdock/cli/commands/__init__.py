@@ -17,6 +17,7 @@ COMMANDS = {
     "acr": "the commands of `az acr` for any registry",
     "serve": "serve Azure's import API to az, SDKs and curl",
     "mirror": "copy all repositories and tags of a registry to others",
+    "plan": "say what a migration file would copy, and what that costs",
     "runs": "list the runs of migration files",
     "verify": "compare targets with their sources",
     "login": "log in to a registry for crossdock, docker and podman",

@@ -1,0 +1,288 @@
+"""``crossdock plan`` between real registries: its sums are those of the test's own walk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossdock.imagebuilder import ImageBuilder
+from support.command import SOURCE, USAGE, Crossdock
+from support.docker_registry import DockerRegistry, htpasswd_file
+from support.embedded import start_embedded
+from support.images import push
+
+pytestmark = pytest.mark.real
+
+SOMETHING_TO_DO, HINDERED = 12, 13
+
+
+def migration(folder: Path, *mirrors: dict[str, Any], **more: Any) -> Path:
+    """A migration file of these mirrors."""
+    path = folder / "migration.yaml"
+    path.write_text(json.dumps({"version": 1, "mirrors": mirrors, **more}))
+    return path
+
+
+def planned(crossdock: Crossdock, *args: str | Path, code: int = 0) -> dict[str, Any]:
+    """The JSON of a plan that exits so."""
+    finished = crossdock("plan", *args, "--output", "json")
+    assert finished.code == code, finished
+    return finished.result
+
+
+@pytest.fixture
+def other(new_registry: Callable[..., DockerRegistry]) -> DockerRegistry:
+    """A target that holds nothing yet."""
+    return new_registry("other")
+
+
+def test_a_plan_says_what_a_mirror_then_moves(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    shared = builder.random_layer(50_000)
+    blobs: dict[str, int] = {}
+    for number in range(4):
+        image = builder.image([shared, builder.random_layer(3000)])
+        index = builder.index([image, builder.image([shared, builder.random_layer(700)], "linux/arm64")])
+        for content, tags in ((image, ["v1"]), (index, ["v2", "latest"])):
+            for tag in tags:
+                blobs |= push(source.remote, f"{repository}/r{number}", builder, content, tag).blobs
+    file = migration(tmp_path, {"source": f"{source.host}/{repository}", "targets": [f"{other.host}/copy"]})
+    marks = source.mark(), other.mark()
+    plan = planned(crossdock, file, "--exit-code", code=SOMETHING_TO_DO)
+    [entry] = plan["entries"]
+    assert {each.method for each in other.accesses(marks[1])} <= {"GET", "HEAD"}
+    gets = [
+        each.path for each in source.accesses(marks[0]) if each.method == "GET" and "/manifests/" in each.path
+    ]
+    assert len(gets) == len(set(gets)) == 12, "each manifest is fetched once"
+    assert (entry["name"], entry["target"]) == (f"{source.host}/{repository}", f"{other.host}/copy")
+    assert (entry["repositories"], entry["tags"], entry["images"]) == (4, 12, 8)
+    assert (entry["tags_new"], entry["tags_changed"], entry["tags_unchanged"]) == (12, 0, 0)
+    assert entry["bytes_to_move"] == sum(blobs.values())
+    assert entry["bytes_to_mount"] == 3 * 50_000
+    assert (entry["bytes_present"], entry["problems"]) == (0, [])
+    assert plan["totals"] == {name: entry[name] for name in plan["totals"]}
+    assert plan["seconds"] is None
+
+    places = f"{source.host}/{repository}", f"{other.host}/copy"
+    done = crossdock.ok("mirror", *places, "--output", "json", "--progress", "none").result["totals"]
+    assert (done["bytes_moved"], done["bytes_mounted"]) == (entry["bytes_to_move"], entry["bytes_to_mount"])
+
+    again = planned(crossdock, file, "--exit-code")["entries"][0]
+    assert (again["tags_unchanged"], again["tags_new"], again["bytes_to_move"]) == (12, 0, 0)
+
+
+def test_what_changed_and_what_is_there(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    base, layer = builder.random_layer(9000), builder.random_layer(400)
+    old, new = builder.image([base]), builder.image([base, layer])
+    push(other.remote, "copy/app", builder, old, "v1")
+    push(other.remote, "copy/app", builder, old, "gone")
+    graph = push(source.remote, f"{repository}/app", builder, new, "v1")
+    same = push(source.remote, f"{repository}/app", builder, old, "same")
+    mirror = {"name": "team", "source": f"{source.host}/{repository}", "targets": [f"{other.host}/copy"]}
+    delete = {"mode": "delete", "max_percent": 100}
+    entry = planned(crossdock, migration(tmp_path, {**mirror, "delete": delete}))["entries"][0]
+    counts = [entry[f"tags_{each}"] for each in ("new", "changed", "unchanged", "to_delete")]
+    assert counts == [1, 1, 0, 1]
+    assert entry["bytes_to_move"] == graph.blob_bytes - 9000
+    # The new tag of the old image needs nothing but what is there.
+    present = {**graph.blobs, **same.blobs}
+    assert entry["bytes_present"] == sum(present.values()) - entry["bytes_to_move"]
+    for existing, code in (("report", SOMETHING_TO_DO), ("refuse", HINDERED)):
+        file = migration(tmp_path, {**mirror, "existing": existing})
+        entry = planned(crossdock, file, "--exit-code", code=code)["entries"][0]
+        [problem] = entry["problems"]
+        assert (problem["kind"], problem["reference"]) == ("existing", f"{other.host}/copy/app:v1")
+        assert new.digest in problem["detail"]
+        assert entry["bytes_to_move"] == 0
+
+
+def test_names_that_become_one_or_none(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    image = builder.image([builder.random_layer(100)])
+    for name in ("a/app", "b/app", "c"):
+        push(source.remote, f"{repository}/{name}", builder, image, "v1")
+    mirror = {"source": f"{source.host}/{repository}", "targets": [f"{other.host}/copy"], "flatten": 1}
+    long = [{"match": "^c$", "to": "c" * 253}]
+    file = migration(tmp_path, {**mirror, "rename": long})
+    problems = planned(crossdock, file, "--exit-code", code=HINDERED)["entries"][0]["problems"]
+    assert [each["kind"] for each in problems] == ["collision", "name"]
+    assert "a/app" in problems[0]["detail"]
+    assert "b/app" in problems[0]["detail"]
+    assert problems[0]["reference"] == f"{other.host}/copy/app"
+    assert "255" in problems[1]["detail"]
+
+
+def test_layers_that_a_kind_of_registry_does_not_take(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    """A host is known by its name; this one's connections go to loopback."""
+    push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(100)]), "fits")
+    manifest = json.loads(builder.read(builder.image([builder.random_layer(100)])))
+    remote = source.remote
+    remote.push_blob(f"{repository}/app", builder.read(manifest["config"]["digest"]))
+    remote.push_blob(f"{repository}/app", builder.read(manifest["layers"][0]["digest"]))
+    manifest["layers"][0]["size"] = 52_000 * (1 << 20) + 1
+    remote.push_manifest(f"{repository}/app", json.dumps(manifest).encode(), manifest["mediaType"], "large")
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(json.dumps({"hosts": {host: other.host}}))
+    file = migration(tmp_path, {"source": f"{source.host}/{repository}", "targets": [f"{host}/copy"]})
+    plan = planned(crossdock, file, "--inventory", inventory, "--exit-code", code=HINDERED)
+    [problem] = plan["entries"][0]["problems"]
+    assert (problem["kind"], problem["reference"]) == ("too_large", f"{host}/copy/app:large")
+    assert "50.8 GiB" in problem["detail"]
+
+
+def test_a_registry_that_refuses_a_look(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    new_registry: Callable[..., DockerRegistry],
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(100)]), "v1")
+    users = htpasswd_file(tmp_path / "users", "somebody", "secret")
+    auth = {"htpasswd": {"realm": "test", "path": str(users)}}
+    closed = new_registry("closed", auth=auth)
+    file = migration(tmp_path, {"source": f"{source.host}/{repository}", "targets": [closed.host]})
+    [problem] = planned(crossdock, file, "--exit-code", code=HINDERED)["entries"][0]["problems"]
+    assert (problem["kind"], problem["reference"]) == ("denied", f"{closed.host}/app")
+
+
+def test_the_file_of_a_plan_has_the_digests_of_both_sides(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    old, new = (builder.image([builder.random_layer(300)]) for _ in range(2))
+    push(source.remote, f"{repository}/app", builder, new, "v1")
+    push(source.remote, f"{repository}/app", builder, new, "v2")
+    push(other.remote, "app", builder, old, "v1")
+    file = migration(tmp_path, {"source": f"{source.host}/{repository}", "targets": [other.host]})
+    plan = planned(crossdock, file, "--out", tmp_path / "PLAN.json")
+    written = json.loads((tmp_path / "PLAN.json").read_text())
+    assert written["plan"] == plan
+    [row] = written["repositories"]
+    assert row["tags"] == {"v1": [new.digest, old.digest], "v2": [new.digest, None]}
+    assert written["file"] == str(file)
+
+
+def test_a_source_that_is_not_there_writes_no_plan(
+    crossdock: Crossdock, other: DockerRegistry, tmp_path: Path
+) -> None:
+    file = migration(tmp_path, {"source": "127.0.0.1:1", "targets": [other.host]})
+    crossdock.fail("plan", file, "--out", tmp_path / "PLAN.json", code=SOURCE)
+    assert list(tmp_path.glob("*PLAN*")) == []
+
+
+def test_measuring_reads_64_mib_at_most_and_gives_seconds(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    image = builder.image([builder.random_layer(5 << 20), builder.random_layer(1000)])
+    push(source.remote, f"{repository}/app", builder, image, "v1")
+    mirror = {"source": f"{source.host}/{repository}", "targets": [other.host]}
+    slow = migration(tmp_path, mirror, limits={"bytes_per_second": "1MiB"})
+    assert planned(crossdock, slow)["seconds"] == pytest.approx(5, abs=0.1)
+    assert planned(crossdock, slow, "--measure")["seconds"] >= 5
+    mark = source.mark()
+    measured = planned(crossdock, migration(tmp_path, mirror), "--measure")
+    assert 0 < measured["seconds"] < 60
+    read = [each for each in source.accesses(mark) if each.method == "GET" and "/blobs/" in each.path]
+    assert read
+
+
+def test_a_mistake_in_the_file_is_shown_with_its_place(crossdock: Crossdock, tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text("version: 1\nmirrors:\n  - source: a.example\n    target: b.example\n")
+    assert f"{file}:4" in crossdock.fail("plan", file, code=USAGE)
+
+
+def test_a_table_for_people(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(2048)]), "v1")
+    mirror = {"name": "team", "source": f"{source.host}/{repository}", "targets": [other.host]}
+    text = crossdock.ok("plan", migration(tmp_path, mirror)).stdout
+    head, row, *_ = text.splitlines()
+    assert head.split()[:4] == ["mirror", "target", "repositories", "tags"]
+    assert row.split()[:5] == ["team", other.host, "1", "1", "1"]
+    assert "no problems" in text
+
+
+def test_plain_registries_are_asked_once_a_tag_and_side(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    image = builder.image([builder.random_layer(100)])
+    for number in range(20):
+        push(source.remote, f"{repository}/app", builder, image, f"v{number}")
+        push(other.remote, "app", builder, image, f"v{number}")
+    file = migration(tmp_path, {"source": f"{source.host}/{repository}", "targets": [other.host]})
+    marks = source.mark(), other.mark()
+    assert planned(crossdock, file)["totals"]["tags_unchanged"] == 20
+    for registry, mark in zip((source, other), marks, strict=True):
+        asked = [each for each in registry.accesses(mark) if "/manifests/" in each.path]
+        assert ([each.method for each in asked], len(asked)) == (["HEAD"] * 20, 20)
+
+
+def test_our_own_registry_is_listed_in_bulk(
+    crossdock: Crossdock, builder: ImageBuilder, tmp_path: Path, closing: ExitStack
+) -> None:
+    """One list a repository and side; the log of requests says so."""
+    sides = [start_embedded(tmp_path, tmp_path / name, closing) for name in ("one", "two")]
+    image = builder.image([builder.random_layer(100)])
+    for side in sides:
+        for number in range(10):
+            push(side.remote, "app", builder, image, f"v{number}")
+    file = migration(tmp_path, {"source": sides[0].host, "targets": [sides[1].host]})
+    plan = planned(crossdock, file)
+    assert plan["totals"]["tags_unchanged"] == 10
+    assert all(each["needed"] <= 4 for each in plan["requests"].values()), plan["requests"]
