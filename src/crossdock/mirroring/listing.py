@@ -84,7 +84,9 @@ class Listing:
         try:
             with during("list repositories of", "source", str(self._source)):
                 registry = self._source.reference("catalog")
-                found = await self._places.repositories(registry, on_warning=self._on_warning)
+                found = await self._places.repositories(
+                    registry, on_warning=self._on_warning, prefix=self._source.prefix
+                )
         except CopyError as error:
             cause = root_cause(error)
             if not isinstance(cause, RegistryError) or cause.status not in _REFUSED:

@@ -50,7 +50,9 @@ class Repositories:
         try:
             with during("list repositories of", "source", str(source)):
                 registry = source.reference("catalog")
-                return await self._places.repositories(registry, on_warning=self._on_warning)
+                return await self._places.repositories(
+                    registry, on_warning=self._on_warning, prefix=source.prefix
+                )
         except CopyError as error:
             cause = root_cause(error)
             if not isinstance(cause, RegistryError) or cause.status not in _REFUSED:

@@ -1,6 +1,7 @@
 """The metadata API of Azure's registries, ``/acr/v1``, and Docker's catalog.
 
-Azure.ContainerRegistry 2021-07-01 (L2, az-contract 5.2); scopes and page size are those of ``az acr``.
+Azure.ContainerRegistry 2021-07-01 (L2, az-contract 5.2); scopes and page size are those of ``az acr``,
+but for the page of the catalog, which is as large as servers take.
 Entries are the JSON objects that the registry sends, unknown fields included.
 """
 
@@ -40,11 +41,13 @@ Order = Literal["timeasc", "timedesc"]
 Entry = dict[str, Any]
 
 PAGE = 100
+NAMES = 1000  # of a page of the catalog: distribution answers 400 to more (L1)
 MOST_ENTRIES = 200_000  # of one list; each takes some KiB here
 # The statuses of registries without the API: distribution 404, others refuse the path or the method (az
 # expects 405 of Azure's old "Classic" ones). A repository that does not exist is 404 too: the caller finds
 # that out.
 NO_API = frozenset({400, 404, 405, 501})
+_NO_CATALOG = NO_API | {401, 403}
 
 
 async def manifest_entries(
@@ -73,21 +76,32 @@ async def tag_entries(
 
 
 async def list_repositories(
-    client: RegistryClient, top: int | None = None, on_warning: OnWarning | None = None
+    client: RegistryClient, top: int | None = None, on_warning: OnWarning | None = None, *, prefix: str = ""
 ) -> list[str]:
     """The registry's repositories, the first `top` of them. # network
 
-    Names that cannot be one are left out, with a call of `on_warning`. Raises `NotFound` where there is no
-    catalog, and as `pages.pages` does.
+    Only those below `prefix` are needed: a registry that does not show its catalog may list these by an API
+    of its own. Names that cannot be one are left out, with a call of `on_warning`. Raises `NotFound` where
+    there is no catalog, and as `pages.pages` does.
     """
+    from crossdock.registry.listings.repositories import has_no_catalog, list_below
+
+    if has_no_catalog(client) and (found := await list_below(client, prefix, on_warning)) is not None:
+        return found[:top]
 
     def read(reply: Reply) -> Page:
         return page_of_names(list_in(reply, "repositories"), is_repository)
 
-    handle, query = Repository(client, "", Scope.catalog()), Query("/v2/_catalog", _size(top))
+    handle, query = Repository(client, "", Scope.catalog()), Query("/v2/_catalog", min(top or NAMES, NAMES))
     try:
         return await _read(handle, query, read, top, "list of repositories", on_warning)
-    except NotFound as error:
+    except RegistryError as error:
+        if error.status not in _NO_CATALOG:
+            raise
+        if (found := await list_below(client, prefix, on_warning)) is not None:
+            return found[:top]
+        if not isinstance(error, NotFound):
+            raise
         why = "this registry has no catalog: its repositories have to be known by name"
         raise error.replace(advice=Advice("name-repositories", why)) from error.__cause__
 

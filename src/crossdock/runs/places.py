@@ -187,16 +187,21 @@ class Places:
         )
 
     async def repositories(
-        self, registry: Reference, top: int | None = None, on_warning: OnWarning | None = None
+        self,
+        registry: Reference,
+        top: int | None = None,
+        on_warning: OnWarning | None = None,
+        *,
+        prefix: str = "",
     ) -> list[str]:
         """The repositories that the source's registry lists, the first `top` of them. # network
 
-        `on_warning` is called for entries that are left out. Raises `NotFound` where there is no catalog, and
-        as `client` does.
+        Only those below `prefix` are needed, and a registry may list no others. `on_warning` is called for
+        entries that are left out. Raises `NotFound` where there is no catalog, and as `client` does.
         """
         from crossdock.registry.catalog import list_repositories  # no part of a copy
 
-        return await list_repositories(self.client(registry, "source"), top, on_warning)
+        return await list_repositories(self.client(registry, "source"), top, on_warning, prefix=prefix)
 
     async def log_in(self, registry: Reference) -> Credentials | None:
         """Let the source's registry check its credentials: the login that can be stored, if any. # network

@@ -20,6 +20,7 @@ from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, NetworkOptions
 from crossdock.protocol.metadata import created_time, read_config, timestamp
+from crossdock.registry import catalog
 from crossdock.registry.walk import IN_FLIGHT, in_flight
 
 OPTIONS = CopyOptions(environ={}, network=NetworkOptions(retries=0))
@@ -195,7 +196,8 @@ async def test_a_repository_that_is_not_there_is_not_found(tmp_path: Path) -> No
             assert isinstance(root_cause(failed.value), NotFound)
 
 
-async def test_repositories_come_page_by_page(tmp_path: Path) -> None:
+async def test_repositories_come_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "NAMES", 100)
     for number in range(103):
         ImageBuilder(tmp_path / "team" / f"app{number:03}")
     for number in range(103):

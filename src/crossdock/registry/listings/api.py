@@ -25,6 +25,7 @@ class Api(Struct, frozen=True, kw_only=True):
     knows: Callable[[bytes], bool] = lambda body: False
     """Whether the body of a 404 is this API's for a repository that is not there."""
     shows_untagged: bool = True
+    comes_with_names: bool = False  # the list of repositories may have brought it
     shows_attached: bool = True  # tags that are made of digests are among its tags
 
 

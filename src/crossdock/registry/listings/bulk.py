@@ -17,6 +17,7 @@ from contextlib import aclosing
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from crossdock.activity import CURRENT
 from crossdock.content import ManifestRow
 from crossdock.errors import (
     CrossdockError,
@@ -50,6 +51,8 @@ _PLAIN = b"404 page not found"
 _NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
 
 MOST_ENTRIES = 200_000  # of one list; each takes half a KiB here
+MOST_KEPT = 200_000  # rows of lists that came with the list of repositories
+KEPT_S = 600.0  # for which these may be used
 _MISSES = 5  # refusals or failures in a row, after which an API that is there is given up
 _DOUBTS = 50  # the same for one that never answered: the first repositories of a target may be missing
 
@@ -67,8 +70,22 @@ class Bulk:
         self.asking = asyncio.Lock()
         self.signer: object = None
         """Signs requests to an API on another host (`ecr`)."""
-        self._misses = 0
+        self._kept: dict[str, tuple[float, list[ManifestRow]]] = {}
+        self._misses = self._kept_rows = 0
         self._was_hinted = False
+
+    def keep(self, path: str, rows: list[ManifestRow], listed_at: float) -> None:
+        """Rows that the list of repositories told, for the repository's own list, if there is room."""
+        self.take(path, listed_at)
+        if self._kept_rows + len(rows) <= MOST_KEPT:
+            self._kept[path] = listed_at, rows
+            self._kept_rows += len(rows)
+
+    def take(self, path: str, since: float) -> tuple[float, list[ManifestRow]] | None:
+        """What was kept for the repository at `since` or later. It is forgotten."""
+        listed_at, rows = self._kept.pop(path, (0.0, []))
+        self._kept_rows -= len(rows)
+        return (listed_at, rows) if rows and listed_at >= since else None
 
     def hint(self, service: str) -> None:
         """Learn from the name of the token service."""
@@ -184,14 +201,20 @@ def _status(error: CrossdockError) -> int:
 async def _rows(api: Api, asked: Asked, on_warning: OnWarning | None) -> list[ManifestRow]:
     """Every manifest of the repository. Raises as `pages.pages`."""
     started = time.monotonic()
+    activity = CURRENT.get()
+    since = max(started - KEPT_S, activity.since if activity is not None else 0.0)
     found: list[ManifestRow] = []
     left_out = LeftOut()
-    async with aclosing(api.walk(asked)) as walk:
-        async for page in walk:
-            found += page.entries
-            left_out.add(page.odd)
-            if len(found) > MOST_ENTRIES:
-                raise LimitExceeded(f"{asked.path} has over {MOST_ENTRIES} manifests", limit=MOST_ENTRIES)
+    kept = bulk_of(asked).take(asked.path, since) if api.comes_with_names else None
+    if kept is not None:
+        started, found = kept
+    else:
+        async with aclosing(api.walk(asked)) as walk:
+            async for page in walk:
+                found += page.entries
+                left_out.add(page.odd)
+                if len(found) > MOST_ENTRIES:
+                    raise LimitExceeded(f"{asked.path} has over {MOST_ENTRIES} manifests", limit=MOST_ENTRIES)
     rows = merged(found)
     if rows is None:
         raise ProtocolError(f"the list of {asked.path} changed while it was read")

@@ -51,4 +51,4 @@ def _row(described: tuple[str, Any]) -> ManifestRow | None:
     )
 
 
-API = Api(name="Google's", walk=walk)
+API = Api(name="Google's", walk=walk, comes_with_names=True)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from crossdock.registry.client import Reply
 
 PAGE = 100  # the most that Harbor gives
-_ROOT = "/api/v2.0"
-_MORE = (("page_size", str(PAGE)), ("page", "1"))
+ROOT = "/api/v2.0"
+FIRST = (("page_size", str(PAGE)), ("page", "1"))
 
 
 async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
@@ -39,7 +39,7 @@ async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
     if not name:
         raise ProtocolError(f"{asked.path} is in no project")
     twice = quote(quote(name, safe=""), safe="")
-    path = f"{_ROOT}/projects/{quote(project, safe='')}/repositories/{twice}/artifacts"
+    path = f"{ROOT}/projects/{quote(project, safe='')}/repositories/{twice}/artifacts"
     await log_in(asked)
     totals: list[int | None] = []
 
@@ -48,7 +48,7 @@ async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
         return read(reply)
 
     count = 0
-    query = Query(path, more=(("with_tag", "true"), *_MORE))
+    query = Query(path, more=(("with_tag", "true"), *FIRST))
     async for page in pages(asked, query, read_page):
         count += page.count
         yield page

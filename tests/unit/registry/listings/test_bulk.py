@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -14,20 +12,12 @@ from crossdock.content import ManifestRow
 from crossdock.errors import Denied
 from crossdock.oci.digest import Digest
 from crossdock.registry.repository import RegistryRepository
-from unit.registry.scripted_registry import Answer, Connect, ScriptedRegistry, Seen
+from unit.registry.listings.served import OTHER, PLAIN, Served, document
+from unit.registry.scripted_registry import Answer, Connect
 
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
 INDEX = "application/vnd.oci.image.index.v1+json"
 PUSHED, PULLED = 1_700_000_000.0, 1_700_000_100.0
-
-PLAIN = Answer(404, {"Content-Type": "text/plain"}, b"404 page not found\n")  # Go's own server
-OTHER = Answer(404, {"Content-Type": "text/html"}, b"<html><title>404 Not Found</title></html>")
-
-Reply = Callable[[dict[str, str]], Answer]
-
-
-def document(value: object, **headers: str) -> Answer:
-    return Answer(200, headers, json.dumps(value).encode())
 
 
 def error(status: int, code: str) -> Answer:
@@ -64,30 +54,6 @@ GOOGLE_ENTRY = {
     "timeCreatedMs": "0",
     "timeUploadedMs": "1700000000000",
 }
-
-
-class Served:
-    """What a scripted registry answers at each path; anything else is `rest`."""
-
-    def __init__(self, server: ScriptedRegistry, rest: Answer = OTHER) -> None:
-        self.answers: dict[str, Answer | Reply] = {}
-        self.rest = rest
-        self._server = server
-        server.handler = self._answer
-
-    async def _answer(self, seen: Seen) -> Answer:
-        await seen.read()
-        answer = self.answers.get(seen.path, self.rest)
-        return answer if isinstance(answer, Answer) else answer(dict(parse_qsl(urlsplit(seen.target).query)))
-
-    @property
-    def asked(self) -> list[str]:
-        return [seen.target for seen in self._server.seen]
-
-
-@pytest.fixture
-def served(server: ScriptedRegistry) -> Served:
-    return Served(server)
 
 
 async def rows(repository: RegistryRepository, **wanted: Any) -> list[ManifestRow] | None:
