@@ -18,10 +18,10 @@ from crossdock.protocol import endpoints
 from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.blobs.blob import RegistryBlob, blob_exists
 from crossdock.registry.manifests import Manifests
-from crossdock.registry.uploads.upload import RegistryUpload
 
 if TYPE_CHECKING:
     from crossdock.registry.client import OnRetry, RegistryClient, Reply
+    from crossdock.registry.uploads.upload import RegistryUpload
 
 
 class RegistryRepository(Manifests):
@@ -240,8 +240,12 @@ class RegistryRepository(Manifests):
         self, descriptor: Descriptor, chunk_size: int, log: SessionLog, saved: SavedSession | None
     ) -> RegistryUpload:
         """As `start_upload`, in chunks; nothing is sent before `RegistryUpload.resume`."""
+        from crossdock.registry.uploads.upload import RegistryUpload
+
         opened = self._opened.pop(descriptor.digest, None)
         return RegistryUpload(self, descriptor, opened, chunk_size=chunk_size, log=log, saved=saved)
 
     def _upload(self, descriptor: Descriptor, opened: Reply | None) -> RegistryUpload:
+        from crossdock.registry.uploads.upload import RegistryUpload  # loaded by the first blob that moves
+
         return RegistryUpload(self, descriptor, opened)

@@ -13,7 +13,7 @@ from crossdock.tasks import stop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.hashing import HashingService
-from crossdock.transfer.ranges import Supply
+from crossdock.transfer.supply import Supply
 from crossdock.transfer.workshop import Workshop
 
 

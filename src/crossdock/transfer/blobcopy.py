@@ -23,11 +23,8 @@ from crossdock.oci.digest import Digest
 from crossdock.steps import during
 from crossdock.tally import Tally
 from crossdock.tasks import run_together
-from crossdock.transfer.blob import BlobMove
-from crossdock.transfer.reread import reread_blob
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.small import SmallMove
 from crossdock.transfer.workshop import Workshop
 
 CHECKS_AT_ONCE = 16
@@ -144,6 +141,8 @@ class BlobCopies:
         """Whether the target really has the blob. It is read once per process. # network"""
         if self._workshop.blobs.was_read_back(self._key(blob)):
             return True
+        from crossdock.transfer.reread import reread_blob  # for one way to verify
+
         try:
             await reread_blob(blob, self._target, self._workshop, self._tally)
         except CopyError as error:
@@ -169,9 +168,14 @@ class BlobCopies:
         async with self._place(blob):
             if await self._mount(blob) and (not rereads or await self._reads_back(blob)):
                 return "mounted"
+            # Loaded by the first blob that moves: a target that has everything is most often asked again.
             if self._is_small(blob):
+                from crossdock.transfer.small import SmallMove
+
                 await SmallMove(*parts, self._tally).run()
             else:
+                from crossdock.transfer.blob import BlobMove
+
                 await BlobMove(*parts, self._resuming, self._tally).run()
             if rereads:
                 await self._reread(blob)
@@ -191,6 +195,8 @@ class BlobCopies:
                 yield
 
     async def _reread(self, blob: Descriptor) -> None:
+        from crossdock.transfer.reread import reread_blob  # for one way to verify
+
         try:
             await reread_blob(blob, self._target, self._workshop, self._tally)
         except CopyError as error:

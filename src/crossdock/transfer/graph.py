@@ -42,7 +42,6 @@ from crossdock.tally import Tally
 from crossdock.tasks import both, run_together
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.manifests import Manifests
-from crossdock.transfer.platforms import advice_on_missing
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import TargetSide
@@ -193,6 +192,8 @@ class Graph:
         except CopyError as error:
             if not isinstance(error.cause, NotFound):
                 raise
+            from crossdock.transfer.platforms import advice_on_missing  # of failures alone
+
             advice = advice_on_missing(descriptor, chosen=bool(self._request.platforms))
             raise error.replace(advice=advice) from error.cause
 

@@ -32,10 +32,8 @@ from crossdock.oci.digest import Digest
 from crossdock.steps import during
 from crossdock.tally import Tally
 from crossdock.tasks import both
-from crossdock.transfer.attachedtags import settle
 from crossdock.transfer.graph import Graph
 from crossdock.transfer.naming import fetch_named, resolve
-from crossdock.transfer.platforms import select
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import target_side
@@ -88,7 +86,11 @@ class ImageCopy:
             data = there.data
         else:
             named, data = await fetch_named(self._graph.manifests.fetch, named, self._resolve)
-        root, data = await select(named, data, request.platforms, self._source, self._tally.warn)
+        root = named
+        if request.platforms:
+            from crossdock.transfer.platforms import select
+
+            root, data = await select(named, data, request.platforms, self._source, self._tally.warn)
         self._check_digest(root)
         self._check_existing(root, there)
         if is_attached_tag(request.target_tag) and there.data is not None and not there.means(root):
@@ -174,6 +176,8 @@ class ImageCopy:
         shown = self._request.target_reference
         was = Digest.of(there, root.digest.algorithm)
         if self._request.keeps_attached:
+            from crossdock.transfer.attachedtags import settle  # of signatures on both sides
+
             settled = await settle(root, data, there, shown, self._tally)
             self.merged = settled[0].digest not in (root.digest, was)
             return settled

@@ -25,48 +25,15 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from msgspec import Struct
-
-from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Body
 from crossdock.errors import CrossdockError, ProtocolError, TransportError
-from crossdock.options import NetworkOptions
 from crossdock.tasks import stop
-from crossdock.transfer.budget import Budget
-from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.parts import Part
 from crossdock.transfer.patience import Patience
 from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
+from crossdock.transfer.supply import Piece, Supply
 
 PIECES_AT_ONCE = 4  # hashed in one turn when they are here: each turn wakes two threads
-
-
-class Supply(Struct, frozen=True):
-    """Memory and source connections, shared by all readers of a process."""
-
-    budget: Budget
-    permits: Permits  # source connections
-    network: NetworkOptions
-
-    def release(self, piece: Piece) -> None:
-        """The piece is not read any more."""
-        if piece.ends_slot:
-            self.budget.release(piece.slot)
-
-
-class Piece(Struct, frozen=True):
-    """Contiguous bytes inside one slot. Its last owner gives it to `Supply.release`."""
-
-    offset: int
-    view: memoryview
-    slot: Slot
-    slot_stop: int  # bytes of the slot that have landed, this piece's included
-    ends_slot: bool
-
-    @property
-    def stop(self) -> int:
-        """Offset after the piece's last byte."""
-        return self.offset + len(self.view)
 
 
 class RangesIgnored(Exception):

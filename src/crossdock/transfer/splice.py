@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Protocol
 from crossdock import tasks
 from crossdock.content import BlobSource, UploadSession
 from crossdock.errors import CrossdockError
-from crossdock.transfer.ranges import Supply
+from crossdock.transfer.supply import Supply
 
 if TYPE_CHECKING:
     from crossdock.transfer.upload import BlobUpload

@@ -21,7 +21,7 @@ from crossdock.transfer.resume import Resuming
 
 if TYPE_CHECKING:
     from crossdock.kept.spool import SpooledBlob
-    from crossdock.transfer.ranges import Piece
+    from crossdock.transfer.supply import Piece
 
 
 class Spooling:

@@ -11,8 +11,9 @@ from crossdock._kernels import Slot
 from crossdock.kept.spool import SpooledBlob
 from crossdock.kept.spoolfile import BLOCK
 from crossdock.tasks import in_thread
-from crossdock.transfer.ranges import PIECES_AT_ONCE, Piece, RangedReader, Supply
+from crossdock.transfer.ranges import PIECES_AT_ONCE, RangedReader
 from crossdock.transfer.resume import CHUNKS_AHEAD
+from crossdock.transfer.supply import Piece, Supply
 
 OpenSource = Callable[[int, int | None], RangedReader]
 """``(start, limit)`` → the source's bytes from there on."""

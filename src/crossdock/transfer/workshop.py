@@ -11,9 +11,9 @@ from crossdock.errors import CopyError
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
 from crossdock.transfer.hashing import HashingService
-from crossdock.transfer.ranges import Supply
 from crossdock.transfer.shares import Shares
 from crossdock.transfer.sides import TargetSide
+from crossdock.transfer.supply import Supply
 
 SMALL_BLOBS_AT_ONCE = 64  # of all copies; each is two or three requests that wait, and holds one slot
 MOST_READ_BACK = 20_000  # of some 300 bytes each

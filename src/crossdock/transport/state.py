@@ -12,7 +12,6 @@ import enum
 import fcntl
 import select
 import socket
-import termios
 
 
 class State(enum.Enum):
@@ -38,6 +37,8 @@ def silent(sock: socket.socket) -> bool:
 
 def unacknowledged(sock: socket.socket) -> int:
     """Bytes given to the kernel that the peer's kernel has not taken (tcp(7), SIOCOUTQ)."""
+    import termios  # of connections that stall
+
     count = array.array("i", [0])
     try:
         fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, count)

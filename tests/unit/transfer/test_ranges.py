@@ -14,7 +14,8 @@ from crossdock.errors import CrossdockError, NotFound, ReadFailed, RetriesExhaus
 from crossdock.tasks import stop
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
-from crossdock.transfer.ranges import PIECES_AT_ONCE, Piece, RangedReader, Supply
+from crossdock.transfer.ranges import PIECES_AT_ONCE, RangedReader
+from crossdock.transfer.supply import Piece, Supply
 from unit.transfer.shop import QuickNetwork
 
 PART_SLOTS = 4
