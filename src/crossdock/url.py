@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from msgspec import Struct
@@ -23,7 +22,7 @@ _UNSAFE = r"[\x20\\]|[^\x00-\x7f]"
 _SAFE = "!#$%&'()*+,/:;=?@[]~\\"  # of these and of ASCII letters and digits nothing is encoded
 
 
-class Origin(NamedTuple):
+class Origin(Struct, frozen=True):
     """Scheme, host and port: who serves a URL. ``str()`` is ``scheme://host[:port]``."""
 
     scheme: str

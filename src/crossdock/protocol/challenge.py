@@ -1,5 +1,5 @@
 """What a server demands in ``WWW-Authenticate`` (RFC 7235 section 2.1, RFC 6750, the distribution token
-docs).
+docs), and the response to it that needs no request: Basic.
 
 One header can hold several challenges, and several headers one each; commas separate both challenges and
 parameters, and may stand inside quoted strings. A new challenge begins where a token is followed by a space
@@ -10,6 +10,7 @@ because the next one may be usable.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
@@ -82,3 +83,8 @@ def bearer_challenge(**parameters: str) -> str:
     There is no space after the commas: az's parser and azure-containerregistry's need it so.
     """
     return "Bearer " + ",".join(f'{name}="{value}"' for name, value in parameters.items() if value)
+
+
+def basic(username: str, secret: str) -> str:
+    """The value of a Basic ``Authorization`` (RFC 7617, UTF-8), or an empty string without a secret."""
+    return f"Basic {b64encode(f'{username}:{secret}'.encode()).decode()}" if secret else ""

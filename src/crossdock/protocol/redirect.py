@@ -56,7 +56,7 @@ def _as_reached(url: Url, *known: Origin) -> Url:
     the port (a Host field without it). On loopback a lost port is put back for plain HTTP, too; elsewhere
     another server may be meant.
     """
-    scheme, host, port = url.origin
+    scheme, host, port = url.origin.scheme, url.origin.host, url.origin.port
     for reached in known:
         if reached.host != host:
             continue

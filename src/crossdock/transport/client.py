@@ -128,7 +128,7 @@ class HttpClient:
 
     def _new_route(self, origin: Origin) -> Route:
         place = self._served_at(origin.host, origin.port) if self._served_at else None
-        proxy = self._proxy_for(*origin) if place is None else None
+        proxy = self._proxy_for(origin.scheme, origin.host, origin.port) if place is None else None
         route = self._routes[origin] = Route(origin, parse_proxy(proxy) if proxy else None, place)
         return route
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
@@ -39,7 +38,7 @@ class Proxy(Struct, frozen=True):
         return f"Proxy({self.host!r}, {self.port})"
 
 
-class Route(NamedTuple):
+class Route(Struct, frozen=True):
     """Connections are shared per route: origin, the proxy on the way, or the address it is served at."""
 
     origin: Origin

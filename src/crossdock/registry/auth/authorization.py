@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -40,18 +41,20 @@ from crossdock.errors import (
 )
 from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials, InventoryEntry
-from crossdock.protocol import endpoints, webtoken
+from crossdock.protocol import endpoints
 from crossdock.protocol.acrtoken import NULL_USER
-from crossdock.protocol.challenge import Challenge, parse_challenges
+from crossdock.protocol.challenge import Challenge, basic, parse_challenges
 from crossdock.protocol.errorcode import parse_error
 from crossdock.registry.auth.credentials import CredentialStore
-from crossdock.registry.auth.exchange import TokenExchange
-from crossdock.registry.auth.tokens import Asker, Token, TokenService, basic, fetch_token
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.refusal import EXPIRED
 from crossdock.registry.http.reply import Reply
 from crossdock.registry.http.retry import Clock
 from crossdock.url import Url
+
+if TYPE_CHECKING:
+    from crossdock.registry.auth.exchange import TokenExchange
+    from crossdock.registry.auth.tokens import Asker, Token
 
 _SPOKEN = ("bearer", "basic")  # in order of preference
 _REFUSED_ACTIONS = frozenset({"delete", "*"})  # a copy needs none; Quay refuses the whole token (A1)
@@ -145,7 +148,7 @@ class Authenticator:
         self._entry = entry or InventoryEntry("", "")
         self._store = store
         self._asker = asker
-        self._exchange = TokenExchange(asker, clock)
+        self._exchange: TokenExchange | None = None  # once an access token is used
         self._clock = clock
         self._checked: dict[str, tuple[bool, float]] = {}  # only the last: whether it was refused, and when
         self._challenge: Challenge | None = None
@@ -261,6 +264,8 @@ class Authenticator:
         credentials = await self._store.find(repository)
         if credentials is None or credentials.registry_token or challenge.scheme == "basic":
             return credentials
+        from crossdock.registry.auth.tokens import TokenService
+
         service = TokenService.named_by(challenge, self._asker.origin, inside=self._asker.is_inside)
         return credentials if service.realm.origin == self._asker.origin else None
 
@@ -272,7 +277,7 @@ class Authenticator:
         credentials = await self._store.find("")
         if credentials is None or not credentials.access_token:
             return credentials
-        refresh = self._exchange.refresh_token(credentials.access_token)
+        refresh = self._exchange.refresh_token(credentials.access_token) if self._exchange else ""
         return Credentials(username=NULL_USER, password=refresh) if refresh else None
 
     def was_let_in(self, scope: Scope, sent: str | None) -> None:
@@ -307,7 +312,7 @@ class Authenticator:
             return log_in.replace(why=f"no credentials for {self._host} were found")
         if self._challenge is None:
             return Advice("omit-login", f"{self._host} does not ask for a login, so yours was not sent")
-        refusal = self._exchange.refusal(credentials.access_token)
+        refusal = self._exchange.refusal(credentials.access_token) if self._exchange else None
         if refusal is not None or credentials.access_token:
             why = str(refusal or f"the request to {self._host} was sent with an access token")
             return Advice("new-azure-token", why=why, registry=self._host)
@@ -324,6 +329,8 @@ class Authenticator:
         """
         if status != 401:
             return None
+        from crossdock.protocol import webtoken  # of refusals alone
+
         credentials = self._store.known(scope.repository) or Credentials()
         given = credentials.registry_token or credentials.access_token
         token = self._tokens.get(scope)
@@ -350,7 +357,8 @@ class Authenticator:
             yield credentials.access_token
             yield basic(credentials.username, credentials.password).removeprefix("Basic ")
             yield basic(NULL_USER, credentials.access_token).removeprefix("Basic ")
-        yield from self._exchange.secrets()
+        if self._exchange is not None:
+            yield from self._exchange.secrets()
         for token in self._tokens.values():
             yield token.value
 
@@ -457,8 +465,15 @@ class Authenticator:
     async def _issue(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None
     ) -> Token:
+        # Loaded by the first challenge that asks for a token: registries in clusters often have none.
+        from crossdock.registry.auth.tokens import TokenService, fetch_token
+
         service = TokenService.named_by(challenge, self._asker.origin, inside=self._asker.is_inside)
         if credentials is not None and credentials.access_token:
+            if self._exchange is None:
+                from crossdock.registry.auth.exchange import TokenExchange
+
+                self._exchange = TokenExchange(self._asker, self._clock)
             return await self._exchange.fetch(service, scopes, credentials.access_token)
         return await fetch_token(self._asker, service, scopes, credentials, self._clock)
 
@@ -470,7 +485,7 @@ class Authenticator:
         """
         if credentials is None or not self._store.is_of_az(credentials):
             return
-        refusal = self._exchange.refusal(credentials.access_token)
+        refusal = self._exchange.refusal(credentials.access_token) if self._exchange else None
         if refusal is not None and token.value == credentials.access_token:
             raise refusal
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from crossdock.errors import Advice, RegistryError
 from crossdock.protocol.challenge import Challenge, parse_challenges
-from crossdock.registry.auth.tokens import Asker, Token, TokenService, fetch_token
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.retry import Clock
 from crossdock.url import Origin, Url
+
+if TYPE_CHECKING:
+    from crossdock.registry.auth.tokens import Asker, Token
 
 MOST_SCOPES = 8  # in one challenge; usually there is one
 
@@ -60,6 +63,8 @@ class Guests:
         return (token.value for token in self._tokens.values())
 
     async def _mint(self, place: tuple[Origin, str], challenge: Challenge) -> None:
+        from crossdock.registry.auth.tokens import TokenService, fetch_token  # few registries redirect so
+
         origin, repository = place
         wanted = (entry.rpartition(":")[0] for entry in challenge.get("scope").split()[:MOST_SCOPES])
         resources = tuple(wanted) or ((f"repository:{repository}",) if repository else ())

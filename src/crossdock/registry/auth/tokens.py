@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -37,7 +36,7 @@ from crossdock.errors import (
 from crossdock.options import Credentials
 from crossdock.protocol import webtoken
 from crossdock.protocol.acrtoken import NULL_USER
-from crossdock.protocol.challenge import Challenge
+from crossdock.protocol.challenge import Challenge, basic
 from crossdock.protocol.redirect import internal_rule, is_internal, is_loopback
 from crossdock.registry.http.refusal import refusal
 from crossdock.registry.http.reply import Reply
@@ -108,11 +107,6 @@ class Token(Struct, frozen=True):
     def lifetime(self) -> float:
         """Seconds from the request to expiry."""
         return self.expires - self.minted
-
-
-def basic(username: str, secret: str) -> str:
-    """The value of a Basic ``Authorization`` (RFC 7617, UTF-8), or an empty string without a secret."""
-    return f"Basic {b64encode(f'{username}:{secret}'.encode()).decode()}" if secret else ""
 
 
 def check_realm(realm: str, registry: Origin, *, inside: bool = False) -> Url:

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from crossdock.content import ManifestRow
 from crossdock.errors import ProtocolError
+from crossdock.protocol.challenge import basic
 from crossdock.protocol.errorcode import parse_error
-from crossdock.registry.auth.tokens import basic
 from crossdock.registry.listings.api import Api, Asked
 from crossdock.registry.listings.rows import (
     digest_of,
