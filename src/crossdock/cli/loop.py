@@ -23,11 +23,17 @@ def run_until_done(work: Coroutine[Any, Any, T], *, before_abort: Callable[[], N
     the process.
     """
     gc.freeze()  # no collection looks at the modules: they are all that there is by now, and no garbage
+    # Not the main task's own result: when it ends, Runner has `signal` compare its handler, which makes a
+    # text of the handler, of the task that it holds and of the results of all copies.
+    results: list[T] = []
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_guarded(work, before_abort))
+        runner.run(_guarded(work, results.append, before_abort))
+    return results[0]
 
 
-async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None]) -> T:
+async def _guarded(
+    work: Coroutine[Any, Any, T], keep: Callable[[T], None], before_abort: Callable[[], None]
+) -> None:
     loop = asyncio.get_running_loop()
     # An error outside of any task (a socket that is reset while it is being closed) goes to the debug log:
     # the error of the copy says what matters.
@@ -46,7 +52,7 @@ async def _guarded(work: Coroutine[Any, Any, T], before_abort: Callable[[], None
 
     restore = catch_stop_signals(stop, abort)
     try:
-        return await task
+        keep(await task)
     except (asyncio.CancelledError, Exception) as error:
         # An error during cancellation is a consequence of it.
         if signalled:
