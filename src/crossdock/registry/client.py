@@ -438,8 +438,10 @@ class RegistryClient:
         else:
             request = Request(method, url, headers, len(body), body if len(body) <= JOINED else b"")
         gate = self._gates.of(url.origin)
-        if not gate.enter_now():
-            await gate.enter()
+        pull = method == "GET" and "/manifests/" in url.target
+        if not gate.enter_now(pull=pull):
+            await gate.enter(pull=pull)
+        responses = gate.responses
         try:
             exchange = await self._transport().send(request)
             try:
@@ -460,8 +462,8 @@ class RegistryClient:
                 f"{method} {url}: the server sent a URL or header value that cannot be used", retryable=False
             ) from None
         finally:
-            gate.leave()
-        gate.saw(status, view)
+            gate.leave(pull=pull)
+        gate.saw(status, view, responses)
         return reply
 
     async def _stream(self, call: _Call, url: Url, sent: str | None) -> Stream:

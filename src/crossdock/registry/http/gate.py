@@ -14,12 +14,17 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from crossdock.activity import CURRENT
 from crossdock.errors import Advice, RateLimited
 from crossdock.options import NetworkOptions
+from crossdock.registry.http.headers import HeaderView
 from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, Clock, retry_after
 from crossdock.url import Origin
+
+if TYPE_CHECKING:
+    from crossdock.registry.http.allowance import Allowed
 
 CONTROL_CONCURRENCY = 32  # small requests to one host at once, to begin with: a third of the pool
 MOST_CONTROL_CONCURRENCY = 64  # two thirds of it: the rest is for blobs
@@ -45,32 +50,63 @@ class HostGate:
         self._was_refused = False
         self._opens_at = 0.0  # on the monotonic clock
         self._refusals = 0  # 429 in a row that named no time
+        self._allowed: dict[bool, Allowed] = {}  # of pulls alone (True), and of all requests
+        self._pulls = 0  # under way
+        self.responses = 0
+        """That came so far: `saw` is told how many there were when the request was sent."""
 
-    def enter_now(self) -> bool:
-        """Take one of the concurrent places until `leave`; False: `enter` must be awaited."""
-        if self._opens_at or self._waiting or self._inside >= self._limit:
+    def enter_now(self, *, pull: bool = False) -> bool:
+        """Take one of the concurrent places until `leave`; False: `enter` must be awaited.
+
+        `pull`: for a GET of a manifest, which some hosts count.
+        """
+        if self._opens_at or self._waiting or self._inside >= self._limit or self._exhausted(pull):
             return False
         self._inside += 1
+        self._pulls += pull
         return True
 
-    async def enter(self) -> None:
+    async def enter(self, *, pull: bool = False) -> None:
         """Take one of the concurrent places, once the gate is open, until `leave`. Raises as `wait`."""
-        if self._waiting or self._inside >= self._limit:
-            await self._queue()
-        else:
-            self._inside += 1
-        if self._opens_at:
+        while True:
+            while (exhausted := self._exhausted(pull)) is not None:
+                await exhausted.wait()  # without a place: others need none of what has run out
+            if self._waiting or self._inside >= self._limit:
+                await self._queue()
+            else:
+                self._inside += 1
             try:
-                await self.wait()
+                if self._opens_at:
+                    await self.wait()
             except BaseException:
-                self.leave()
+                self._give_back()
                 raise
+            if self._exhausted(pull) is None:
+                self._pulls += pull
+                return
+            self._give_back()
 
-    def leave(self) -> None:
+    def leave(self, *, pull: bool = False) -> None:
         """Give the place back."""
+        self._pulls -= pull
+        self._give_back()
+        for allowed in self._allowed.values():
+            allowed.wake()
+
+    def _give_back(self) -> None:
         self._inside -= 1
         if self._waiting:
             self._let_in()
+
+    def _exhausted(self, pull: bool) -> Allowed | None:
+        """What must not be exceeded by another request now."""
+        if not self._allowed:  # of most hosts
+            return None
+        for counts_pulls, allowed in self._allowed.items():
+            under_way = self._pulls if counts_pulls else self._inside
+            if (pull or not counts_pulls) and not allowed.takes(under_way):
+                return allowed
+        return None
 
     @property
     def is_closed(self) -> bool:
@@ -102,8 +138,13 @@ class HostGate:
         """Close the gate for that long; never shortens an earlier closing."""
         self._opens_at = max(self._opens_at, self._clock.monotonic() + seconds)
 
-    def saw(self, status: int, headers: Mapping[str, str]) -> None:
-        """Learn from a response: its ``Retry-After``, or a 429 without one; and how many to send at once."""
+    def saw(self, status: int, headers: HeaderView, sent: int | None = None) -> None:
+        """Learn from a response: its ``Retry-After``, or a 429 without one; how many to send at once; and how
+        many more the host allows, if its request was sent when there were `sent` responses.
+        """
+        self.responses += 1
+        if sent is not None and (fields := headers.starting("ratelimit")):
+            self._learn_allowance(fields, sent)
         excused = self._excused > 0
         self._excused -= excused
         if status not in _THROTTLING:
@@ -118,6 +159,19 @@ class HostGate:
         elif status == 429 and self._opens_at <= self._clock.monotonic():  # else sent before it was closed
             self._refusals += 1
             self.close_for(self._network.backoff_s(self._refusals, self._clock.random()))
+
+    def _learn_allowance(self, fields: Mapping[str, str], sent: int) -> None:
+        from crossdock.protocol.ratelimit import read_allowance  # few hosts have it
+        from crossdock.registry.http.allowance import Allowed
+
+        said = read_allowance(fields, self._clock.wall())
+        if said is None:
+            return
+        if said.counts_pulls not in self._allowed:
+            self._allowed[said.counts_pulls] = Allowed(self._clock)
+        self._allowed[said.counts_pulls].tell(said, sent, self.responses)
+        if not (said.remaining or said.counts_pulls) and said.window_s <= MAX_RETRY_AFTER_S:
+            self.close_for(said.window_s)  # for requests outside of the gate, too
 
     def _grow(self) -> None:
         self._answers += 1
@@ -142,7 +196,7 @@ class HostGate:
                 with suppress(ValueError):  # `_let_in` has taken it out
                     self._waiting.remove(turn)
             else:  # let in, and cancelled before it ran
-                self.leave()
+                self._give_back()
             raise
 
     def _let_in(self) -> None:

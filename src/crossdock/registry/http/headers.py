@@ -47,6 +47,14 @@ class HeaderView(Mapping[str, str]):
         name = name.lower()
         return [value for other, value in self._pairs if other == name]
 
+    def starting(self, prefix: str) -> dict[str, str]:
+        """The first value of each header whose name starts so, by its name in lower case."""
+        found: dict[str, str] = {}
+        for name, value in self._pairs:
+            if name.startswith(prefix):
+                found.setdefault(name, value)
+        return found
+
 
 AnyHeaders = Mapping[str, str] | Sequence[tuple[str, str]]
 
