@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,6 +26,21 @@ async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         return [task.result() for task in tasks]
     finally:
         await stop(*tasks)
+
+
+async def run_each(items: Iterable[T], work: Callable[[T], Awaitable[U]], at_once: int) -> list[U]:
+    """The results of `work` for every item, `at_once` of them under way, in no order.
+
+    As of `run_together`, the first failure ends the others.
+    """
+    waiting, done = iter(items), list[U]()
+
+    async def take() -> None:
+        for item in waiting:
+            done.append(await work(item))
+
+    await run_together(take() for _ in range(at_once))
+    return done
 
 
 async def both(first: Coroutine[Any, Any, T], second: Coroutine[Any, Any, U]) -> tuple[T, U]:

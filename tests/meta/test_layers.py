@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"url", "oci", "errors"},
     "transport": {"activity", "url", "redact", "descriptors", "_tls", "errors", "options"},
     "registry": {
+        "tasks",
         "activity",
         "url",
         "redact",
@@ -147,8 +148,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "steps",
         "tally",
         "tasks",
-        "transfer",
-        "registry",
         "protocol",
         "content",
         "oci",

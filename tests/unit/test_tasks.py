@@ -1,4 +1,4 @@
-"""Two pieces of work at once."""
+"""Several pieces of work at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from crossdock.tasks import both
+from crossdock.tasks import both, run_each
 
 
 class Broken(Exception):
@@ -46,3 +46,26 @@ async def test_a_cancelled_pair_leaves_no_task(turns: int) -> None:
     task.cancel()
     await asyncio.wait([task])
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_so_many_are_under_way_at_once_and_a_failure_ends_all() -> None:
+    running = most = 0
+
+    async def work(item: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            if item == 400:
+                raise ValueError(item)
+            return item
+        finally:
+            running -= 1
+
+    assert sorted(await run_each(range(300), work, 16)) == list(range(300))
+    assert most == 16
+    with pytest.raises(ValueError):
+        await run_each(range(1000), work, 16)
+    assert running == 0

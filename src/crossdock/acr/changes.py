@@ -8,19 +8,14 @@ manifest. As in `metadata`, the options' source side applies.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from crossdock.acr.metadata import opened
+from crossdock.acr.walk import Seen, Walk
 from crossdock.errors import Advice, CrossdockError, NotFound, Unsupported
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.protocol.metadata import Entry
-
-if TYPE_CHECKING:
-    from crossdock.registry.client import RegistryClient
-    from crossdock.registry.walk import Seen
+from crossdock.runs.looking import opened
 
 
 async def change_attributes(item: Reference, attributes: Mapping[str, bool], options: CopyOptions) -> Entry:
@@ -28,13 +23,11 @@ async def change_attributes(item: Reference, attributes: Mapping[str, bool], opt
 
     Raises `CopyError`, over `Unsupported` where there are no locks.
     """
-    from crossdock.registry.attributes import change_item
-
-    async with opened(item, options, "change the attributes of") as client:
-        entry = await change_item(client, item, attributes)
+    async with opened(item, options, "change the attributes of") as registry:
+        entry = await registry.metadata.change(_name(item), attributes)
         if entry is not None:
             return entry
-        await _must_exist(client, item)
+        await _must_exist(Walk(registry), item)
         raise Unsupported(
             "this registry has no locks: it does not have Azure's metadata API, /acr/v1",
             advice=Advice("use-azure-registry", "Azure's registries have it, and crossdock registry"),
@@ -46,12 +39,10 @@ async def untag(item: Reference, options: CopyOptions) -> None:
 
     Raises `CopyError`; some registries delete only by digest.
     """
-    from crossdock.registry import attributes
-
-    async with opened(item, options, "untag") as client:
-        if not await attributes.delete_tag(client, item):
-            await _must_exist(client, item)
-            await attributes.delete_manifest(client, item)
+    async with opened(item, options, "untag") as registry:
+        if not await registry.metadata.delete_tag(_name(item)):
+            await _must_exist(Walk(registry), item)
+            await registry.delete_manifest(_name(item))
 
 
 async def find_manifest(
@@ -61,14 +52,12 @@ async def find_manifest(
 
     Raises `CopyError`, over `NotFound`.
     """
-    from crossdock.registry import catalog, walk
-
-    async with opened(item, options, "resolve") as client:
-        walking = walk.Walk(client, item.repository)
-        digest = (await walking.root(str(item.digest or item.tag))).digest
+    async with opened(item, options, "resolve") as registry:
+        walking = Walk(registry)
+        digest = (await walking.root(_name(item))).digest
         if not with_tags:
             return digest, []
-        entries = await catalog.tag_entries(client, item.repository, None, None)
+        entries = await registry.metadata.tags()
         if entries is not None:
             names = [str(each.get("name")) for each in entries if each.get("digest") == digest]
         else:
@@ -81,10 +70,8 @@ async def delete_manifest(item: Reference, options: CopyOptions) -> None:
 
     Raises `CopyError`, over `Unsupported` where the registry does not permit deletes.
     """
-    from crossdock.registry import attributes
-
-    async with opened(item, options, "delete") as client:
-        await attributes.delete_manifest(client, item)
+    async with opened(item, options, "delete") as registry:
+        await registry.delete_manifest(_name(item))
 
 
 async def delete_repository(repository: Reference, options: CopyOptions) -> Entry:
@@ -93,13 +80,11 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
     Raises `CopyError`, over `NotFound` for an unknown repository. Without ``/acr/v1`` it deletes the tagged
     manifests and everything reachable from them, up to the first refusal.
     """
-    from crossdock.registry import attributes, walk
-
-    async with opened(repository, options, "delete repository") as client:
-        said = await attributes.delete_repository(client, repository)
+    async with opened(repository, options, "delete repository") as registry:
+        said = await registry.metadata.delete_repository()
         if said is not None:
             return said
-        walking = walk.Walk(client, repository.repository)
+        walking = Walk(registry)
         tags = await walking.tags()
         if not tags:
             raise NotFound(f"{repository.locator} has no tags, or does not exist", status=404)
@@ -107,7 +92,7 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
         done: list[str] = []
         for digest in _parents_first(seen):
             try:
-                await attributes.delete_manifest(client, replace(repository, digest=digest))
+                await registry.delete_manifest(digest)
             except NotFound:
                 pass  # some registries delete it with its index or subject
             except CrossdockError as error:
@@ -117,13 +102,15 @@ async def delete_repository(repository: Reference, options: CopyOptions) -> Entr
         return {"manifestsDeleted": sorted(done), "tagsDeleted": sorted(tags)}
 
 
-async def _must_exist(client: RegistryClient, item: Reference) -> None:
-    """Raise `NotFound` if the distribution API does not have the item either. # network"""
-    from crossdock.registry import walk
+def _name(item: Reference) -> str:
+    """The digest or tag; empty for a repository."""
+    return item.digest or item.tag or ""
 
-    walking = walk.Walk(client, item.repository)
-    if wanted := item.digest or item.tag:
-        await walking.root(wanted)
+
+async def _must_exist(walking: Walk, item: Reference) -> None:
+    """Raise `NotFound` if the distribution API does not have the item either. # network"""
+    if name := _name(item):
+        await walking.root(name)
     else:
         await walking.tags()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from crossdock.acr.metadata import opened
 from crossdock.errors import Advice, CredentialsError
+from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, Credentials
 from crossdock.protocol.acrtoken import NULL_USER
+from crossdock.runs.places import Places
+from crossdock.steps import during
 
 WHAT_IT_IS = (
     "Note: The token in both the accessToken and refreshToken fields is an ACR Refresh Token, not an ACR "
@@ -28,14 +30,17 @@ async def log_in(host: str, options: CopyOptions) -> Credentials:
     credentials.
     """
     options = replace(options, source=replace(options.source, az_login="before files"))  # for a new token
-    async with opened(host, options, "log in to") as client:
-        found = await client.log_in()
-        if found is None:
-            raise CredentialsError(
-                f"no credentials for {host} were found, or none that could be stored",
-                advice=Advice("log-in", registry=host),
-            )
-        return found
+    registry = Reference(host, "login")
+    async with Places(options) as places:
+        places.prepare(registry, "source")
+        with during("log in to", "source", host, names_side=False):
+            found = await places.log_in(registry)
+            if found is None:
+                raise CredentialsError(
+                    f"no credentials for {host} were found, or none that could be stored",
+                    advice=Advice("log-in", registry=host),
+                )
+            return found
 
 
 def exposed(host: str, found: Credentials) -> dict[str, str] | None:

@@ -1,26 +1,26 @@
 """A registry's repositories, manifests and tags, as ``az acr`` lists them.
 
 Through ``/acr/v1`` where the registry has it, whose entries are returned unchanged. Elsewhere through the
-distribution API: the tagged manifests and everything reachable from them (`registry.walk`), in entries with
+distribution API: the tagged manifests and everything reachable from them (`walk`), in entries with
 the same fields. That API has no push times, so both times are the image's own creation time, or that of the
 newest image of an index without one. Ordered by time, entries without a time come last.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from crossdock.errors import Advice, NotFound
+from crossdock.acr.walk import Seen, Walk
+from crossdock.errors import NotFound
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
 from crossdock.protocol.metadata import (
     Entry,
     ImageConfig,
+    Order,
     changeable_attributes,
     created_time,
     image_size,
@@ -29,14 +29,9 @@ from crossdock.protocol.metadata import (
     tags_by_digest,
     timestamp,
 )
-from crossdock.runs.places import Places
+from crossdock.runs.looking import opened
+from crossdock.runs.places import OnWarning, Places
 from crossdock.steps import during
-
-if TYPE_CHECKING:
-    from crossdock.registry.catalog import Order
-    from crossdock.registry.client import RegistryClient
-    from crossdock.registry.pages import OnWarning
-    from crossdock.registry.walk import Seen, Walk
 
 
 async def list_repositories(
@@ -47,10 +42,11 @@ async def list_repositories(
     In this module the options' source side applies, and invalid entries are left out and reported to
     `on_warning`. Raises `InvalidReference` for anything but a host, and `CopyError`.
     """
-    from crossdock.registry import catalog
-
-    async with opened(registry, options, "list repositories of") as client:
-        return await catalog.list_repositories(client, top, on_warning)
+    place = Reference(registry, "catalog")
+    async with Places(options) as places:
+        places.prepare(place, "source")
+        with during("list repositories of", "source", registry, names_side=False):
+            return await places.repositories(place, top, on_warning)
 
 
 async def list_manifests(
@@ -65,13 +61,11 @@ async def list_manifests(
 
     Raises `CopyError`.
     """
-    from crossdock.registry import catalog, walk
-
-    async with opened(repository, options, "list manifests of") as client:
-        entries = await catalog.manifest_entries(client, repository.repository, order, top, on_warning)
+    async with opened(repository, options, "list manifests of") as registry:
+        entries = await registry.metadata.manifests(order, top, on_warning)
         if entries is not None:
             return entries
-        walking = walk.Walk(client, repository.repository, on_warning)
+        walking = Walk(registry, on_warning)
         roots = await walking.tags()
         seen = await walking.manifests(roots.values(), referrers=True)
         facts, shown = await _choose(walking, seen, {digest: digest for digest in seen}, order, top)
@@ -91,13 +85,11 @@ async def list_tags(
 
     Raises `CopyError`.
     """
-    from crossdock.registry import catalog, walk
-
-    async with opened(repository, options, "list tags of") as client:
-        entries = await catalog.tag_entries(client, repository.repository, order, top, on_warning)
+    async with opened(repository, options, "list tags of") as registry:
+        entries = await registry.metadata.tags(order, top, on_warning)
         if entries is not None:
             return entries
-        walking = walk.Walk(client, repository.repository, on_warning)
+        walking = Walk(registry, on_warning)
         roots = await walking.tags()
         seen = await walking.manifests(roots.values(), referrers=False)
         tags = {name: each.digest for name, each in roots.items() if each.digest in seen}
@@ -114,17 +106,13 @@ async def list_tag_names(
     on_warning: OnWarning | None = None,
 ) -> list[str]:
     """As `list_tags`, only names; without an order this needs only the registry's list of tags. # network"""
-    from crossdock.registry import catalog, tags
-    from crossdock.registry.handle import Repository
-
     if order is not None:
         return _names(await list_tags(repository, options, order=order, top=top, on_warning=on_warning))
-    async with opened(repository, options, "list tags of") as client:
-        entries = await catalog.tag_entries(client, repository.repository, order, top, on_warning)
+    async with opened(repository, options, "list tags of") as registry:
+        entries = await registry.metadata.tags(order, top, on_warning)
         if entries is not None:
             return _names(entries)
-        handle = Repository.to_read(client, repository.repository)
-        return sorted(await tags.list_tags(handle, on_warning))[:top]
+        return sorted(await registry.tags(on_warning))[:top]
 
 
 async def show_item(item: Reference, options: CopyOptions) -> Entry:
@@ -132,15 +120,14 @@ async def show_item(item: Reference, options: CopyOptions) -> Entry:
 
     Raises `CopyError`, over `NotFound` for an unknown item.
     """
-    from crossdock.registry import attributes, walk
-
-    async with opened(item, options, "show") as client:
-        entry = await attributes.item_entry(client, item)
+    async with opened(item, options, "show") as registry:
+        wanted = item.digest or item.tag or ""
+        entry = await registry.metadata.item(wanted)
         if entry is not None:
             return entry
-        walking = walk.Walk(client, item.repository)
-        if wanted := item.tag or item.digest:
-            root = await walking.root(wanted)
+        walking = Walk(registry)
+        if wanted:
+            root = await walking.root(item.tag or wanted)
             seen = await walking.manifests([root], referrers=False)
             if root.digest not in seen:
                 raise NotFound(f"{item} was deleted meanwhile", status=404)
@@ -241,32 +228,3 @@ def _contained(seen: Mapping[Digest, Seen], digests: Iterable[Digest]) -> set[Di
             manifest = seen[digest].manifest
             pending += [child.digest for child in manifest.manifests] if manifest else ()
     return found
-
-
-@asynccontextmanager
-async def opened(
-    item: Reference | str, options: CopyOptions, operation: str
-) -> AsyncIterator[RegistryClient]:
-    """A client of the item's registry, with the options' source side. `item` may be ``host[:port]``.
-
-    An error inside becomes a `CopyError` with `operation` and `item`, and without a side, since there is only
-    one registry. If the item was not found, the advice says which part of it is missing.
-    """
-    reference = Reference(item, "catalog") if isinstance(item, str) else item
-    async with Places(options) as places:
-        client = places.client(reference, "source")
-        with during(operation, "source", str(item), names_side=False):
-            try:
-                yield client
-            except NotFound as error:
-                if not isinstance(item, Reference) or error.advice is not None:
-                    raise
-                raise error.replace(advice=await _missing(client, item)) from error.__cause__
-
-
-async def _missing(client: RegistryClient, item: Reference) -> Advice | None:
-    from crossdock.registry.handle import Repository
-    from crossdock.registry.missing import explain_missing  # only after a failure
-
-    wanted = str(item.digest or item.tag or "")
-    return await explain_missing(Repository.to_read(client, item.repository), item.locator, wanted)

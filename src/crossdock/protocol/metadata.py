@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,7 @@ from crossdock.oci.manifest import Manifest
 from crossdock.oci.text import without_half_pairs
 
 Entry = dict[str, Any]
+Order = Literal["timeasc", "timedesc"]
 
 CONFIG_LIMIT = 1 << 20  # bytes of a config worth reading for its platform; real ones have a few KiB
 _CREATED = "org.opencontainers.image.created"  # image-spec annotations.md

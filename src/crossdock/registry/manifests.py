@@ -15,6 +15,7 @@ from crossdock.errors import (
     CrossdockError,
     DigestMismatch,
     InvalidDigest,
+    InvalidManifest,
     LimitExceeded,
     NotFound,
     RegistryError,
@@ -121,6 +122,20 @@ class Manifests(Repository):
         if found is not None and ":" not in reference:
             self._tags[found.digest] = reference
         return reply, found
+
+    async def describe(self, reference: str) -> Descriptor:
+        """As `resolve`; of a document that is not understood, what the registry states. # network
+
+        Raises `InvalidDigest` when it states nothing.
+        """
+        try:
+            return await Manifests.resolve(self, reference)
+        except InvalidManifest:
+            reply = await self._request("HEAD", reference)
+        size = reply.headers.get("Content-Length", "")
+        digest = Digest(reply.headers.get("Docker-Content-Digest", "").strip())
+        media_type = mediatype.bare(reply.headers.get("Content-Type"))
+        return Descriptor(media_type, digest, int(size) if size.isdecimal() else 0)
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """The manifest's bytes, digest verified; requested once more when they are wrong. # network

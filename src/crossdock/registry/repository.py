@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING
 
 from crossdock.content import BlobSource, ManifestRow, SavedSession, SessionLog
-from crossdock.errors import CrossdockError, NotFound, RegistryError, TransportError
+from crossdock.errors import Advice, CrossdockError, NotFound, RegistryError, TransportError, Unsupported
 from crossdock.oci.attachedtag import STEM
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -18,10 +18,14 @@ from crossdock.protocol import endpoints
 from crossdock.registry.auth.authorization import Scope
 from crossdock.registry.blobs.blob import RegistryBlob, blob_exists
 from crossdock.registry.manifests import Manifests
+from crossdock.verify import verify_bytes
 
 if TYPE_CHECKING:
     from crossdock.registry.client import OnRetry, RegistryClient, Reply
+    from crossdock.registry.metadata import Metadata
     from crossdock.registry.uploads.upload import RegistryUpload
+
+DELETED = (200, 202, 204)
 
 
 class RegistryRepository(Manifests):
@@ -66,10 +70,13 @@ class RegistryRepository(Manifests):
         except NotFound as error:
             if self.client.side != "source" or error.advice is not None:
                 raise
-            from crossdock.registry.missing import explain_missing  # of failures alone
+            raise error.replace(advice=await self.explain_missing(reference)) from error.__cause__
 
-            advice = await explain_missing(self, self._name, reference)
-            raise error.replace(advice=advice) from error.__cause__
+    async def explain_missing(self, reference: str = "") -> Advice | None:
+        """As `missing.explain_missing`. # network"""
+        from crossdock.registry.missing import explain_missing  # of failures alone
+
+        return await explain_missing(self, self._name, reference)
 
     def blob(self, descriptor: Descriptor) -> BlobSource:
         """The blob's bytes, to be opened in ranges. Sends nothing yet.
@@ -82,6 +89,15 @@ class RegistryRepository(Manifests):
 
             return ForeignBlob(self, descriptor)
         return RegistryBlob(self, descriptor)
+
+    async def read_blob(self, descriptor: Descriptor, limit: int) -> bytes:
+        """The blob's bytes, verified, if there are no more than `limit`. # network
+
+        Raises `NotFound`, `LimitExceeded`, `ContentError`.
+        """
+        reply = await self.request("GET", endpoints.blob(self.path, descriptor.digest), limit=limit)
+        verify_bytes(reply.body, descriptor)
+        return reply.body
 
     async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
         """As `tags.list_tags`; the error says what is wrong with the name. # network"""
@@ -112,11 +128,13 @@ class RegistryRepository(Manifests):
 
         return await list_manifests(self, on_warning, untagged=untagged, needed=needed)
 
-    async def referrers(self, digest: Digest, artifact_type: str | None = None) -> list[Descriptor]:
+    async def referrers(
+        self, digest: Digest, artifact_type: str | None = None, *, may_have_tag: bool = True
+    ) -> list[Descriptor]:
         """As `referrers.list_referrers`. # network"""
         from crossdock.registry.referrers import list_referrers  # not of every copy
 
-        return await list_referrers(self, digest, artifact_type)
+        return await list_referrers(self, digest, artifact_type, may_have_tag=may_have_tag)
 
     async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
         """As `attached.find_attached`. # network"""
@@ -209,13 +227,31 @@ class RegistryRepository(Manifests):
 
         Raises `RegistryError` where that is refused, as by distribution 2, which deletes by digest alone.
         """
-        await self.client.request(
-            "DELETE",
-            endpoints.manifest(self.path, tag),
-            scope=Scope.delete(self.path),
-            ok=(200, 202, 204, 404),
-            on_retry=self.on_retry,
-        )
+        with suppress(NotFound):
+            await self.delete_manifest(tag)
+
+    async def delete_manifest(self, reference: str) -> None:
+        """DELETE the manifest with this digest, or this tag alone. # network
+
+        Raises `NotFound`, and `Unsupported` where the registry does not delete.
+        """
+        path, scope = endpoints.manifest(self.path, reference), Scope.delete(self.path)
+        try:
+            await self.client.request("DELETE", path, scope=scope, ok=DELETED, on_retry=self.on_retry)
+        except Unsupported as error:
+            from crossdock.registry.http.refusal import LOCKED  # of failures alone
+
+            if LOCKED in error.codes or error.advice is not None:
+                raise
+            why = "this registry does not delete by this API, or not as it is configured"
+            raise error.replace(advice=Advice("see-log", why)) from error.__cause__
+
+    @property
+    def metadata(self) -> Metadata:
+        """Azure's metadata API, of this repository."""
+        from crossdock.registry.metadata import Metadata  # no part of a copy
+
+        return Metadata(self)
 
     async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
         """As `push_manifest`, which lists it at its subject where the registry does not. # network"""

@@ -1,21 +1,28 @@
-"""Looking without copying: a manifest, a list of tags."""
+"""Looking without copying: a manifest, a list of tags, one registry by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from crossdock.content import Source
+from crossdock.errors import NotFound
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import Location
+from crossdock.oci.reference import Location, Reference
+from crossdock.options import CopyOptions
 from crossdock.reading import read_manifest
 from crossdock.runs.places import Places
 from crossdock.steps import during
 from crossdock.tally import log_retry
 from crossdock.transfer.naming import fetch_named
+
+if TYPE_CHECKING:
+    from crossdock.registry.repository import RegistryRepository
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,3 +85,22 @@ async def fetch_chosen(
     from crossdock.transfer.platforms import select
 
     return await select(named, data, platforms, source)
+
+
+@asynccontextmanager
+async def opened(item: Reference, options: CopyOptions, operation: str) -> AsyncIterator[RegistryRepository]:
+    """The repository of `item`, outside of any session, with the options' source side. # network
+
+    An error inside becomes a `CopyError` with `operation` and `item`, and without a side, since there is only
+    one registry. If the item was not found, the advice says which part of it is missing.
+    """
+    async with Places(options) as places:
+        repository = await places.open(item, "source")
+        with during(operation, "source", str(item), names_side=False):
+            try:
+                yield repository
+            except NotFound as error:
+                if error.advice is not None:
+                    raise
+                advice = await repository.explain_missing(str(item.digest or item.tag or ""))
+                raise error.replace(advice=advice) from error.__cause__

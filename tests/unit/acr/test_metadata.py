@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +20,6 @@ from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions, NetworkOptions
 from crossdock.protocol.metadata import created_time, read_config, timestamp
 from crossdock.registry import catalog
-from crossdock.registry.walk import IN_FLIGHT, in_flight
 
 OPTIONS = CopyOptions(environ={}, network=NetworkOptions(retries=0))
 Answer = Callable[[web.Request], web.Response | None]
@@ -221,29 +219,6 @@ async def test_a_registry_without_a_catalog_is_said_to_have_none(tmp_path: Path)
     cause = root_cause(raised.value)
     assert isinstance(cause, NotFound)
     assert "no catalog" in str(cause.advice)
-
-
-async def test_so_many_are_asked_for_at_once_and_a_failure_ends_all() -> None:
-    running = most = 0
-
-    async def work(item: int) -> int:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        try:
-            for _ in range(3):
-                await asyncio.sleep(0)
-            if item == 400:
-                raise ValueError(item)
-            return item
-        finally:
-            running -= 1
-
-    assert sorted(await in_flight(range(300), work)) == list(range(300))
-    assert most == IN_FLIGHT
-    with pytest.raises(ValueError):
-        await in_flight(range(1000), work)
-    assert running == 0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from crossdock.registry.pages import (
     page_of_names,
     pages,
 )
-from crossdock.registry.walk import in_flight
+from crossdock.tasks import run_each
 
 if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient, Reply
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DEEPEST = 16  # parts of a name
+IN_FLIGHT = 16  # requests at once
 
 
 async def list_below(client: RegistryClient, prefix: str, on_warning: OnWarning | None) -> list[str] | None:
@@ -139,7 +140,7 @@ async def _googles(asked: Asked, on_warning: OnWarning | None) -> list[str]:
         return [each for each in children if is_repository(each)]
 
     for _ in range(_DEEPEST):
-        level = [each for below in await in_flight(level, look) for each in below]
+        level = [each for below in await run_each(level, look, IN_FLIGHT) for each in below]
         if len(found) + len(level) > MOST_NAMES:
             raise LimitExceeded(f"{asked.path} has over {MOST_NAMES} repositories", limit=MOST_NAMES)
         if not level:
