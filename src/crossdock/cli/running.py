@@ -50,11 +50,12 @@ def run_shown(
     traceback of each copy that fails is printed.
     """
     display = open_display(mode, tally)
+    is_many = tally.is_many
 
     def listen(copy: int | None, event: Event) -> None:
         if copy is not None:
             tally(event, copy)
-        display(event, copy if tally.is_many else None)
+        display(event, copy if is_many else None)
         if debug and isinstance(event, CopyFailed):
             print_error(traceback_text(event.error))
 

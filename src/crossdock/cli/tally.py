@@ -12,6 +12,8 @@ from crossdock.units import count, format_duration, format_size
 Kept = UploadKept | BlobSpooled
 """The part of a blob that an interrupted copy leaves to the next one."""
 
+_NOTED = frozenset({BlobDone, UploadKept, BlobSpooled, CopyStarted})
+
 
 class PairNames(Protocol):
     """The pairs of a run that are known so far; their number may grow."""
@@ -42,6 +44,8 @@ class Tally:
 
     def __call__(self, event: Event, copy: int = 0) -> None:
         """Note one event of the copy with this index."""
+        if type(event) not in _NOTED:  # most are not: there are dozens for each image
+            return
         if isinstance(event, BlobDone) and self._keeps_blobs:
             self._blobs.setdefault(copy, {}).setdefault(event.digest, event)
         elif isinstance(event, UploadKept | BlobSpooled):

@@ -125,12 +125,13 @@ class Scheme(Struct, frozen=True):
 SCHEMES: dict[str, Scheme] = {
     "oci:": Scheme("crossdock.oci.reference:LayoutReference.parse", "crossdock.store.layout:open_layout"),
 }
-"""What may stand before a location, besides the ``docker://`` of registries."""
+"""What may stand before a location, with its colon, besides the ``docker://`` of registries."""
 
 
 def scheme_of(text: str) -> Scheme | None:
     """The row of `SCHEMES` for `text`; None for a registry's reference."""
-    return next((scheme for prefix, scheme in SCHEMES.items() if text.startswith(prefix)), None)
+    prefix, colon, _ = text.partition(":")
+    return SCHEMES.get(prefix + colon)
 
 
 def named(name: str) -> Any:
@@ -282,7 +283,7 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
     if colon and first in _OTHER_TRANSPORTS:
         raise _unsupported(text, f"{first}:")
     host = text.removeprefix("docker://").removesuffix("/")
-    if re.fullmatch(_HOST_ALONE, host) or is_public_registry(host):
+    if "/" not in host and (re.fullmatch(_HOST_ALONE, host) or is_public_registry(host)):
         raise _invalid(
             text,
             "it is a registry, without a repository",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -73,7 +73,7 @@ class CopyResult(Frozen):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``digest_changed`` is one of them, ``changed`` is not."""
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "changed"}
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "changed"}
         return {**values, "digest_changed": self.digest_changed}
 
 

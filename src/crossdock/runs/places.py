@@ -94,7 +94,7 @@ def _parsed(given: AnySource | AnyTarget, side: Side, name: str | None) -> Locat
         location = as_location(given)
     except InvalidInput as error:
         raise error.replace(f"{side}: {error}", side=side) from None
-    scheme = scheme_of(str(location))
+    scheme = None if isinstance(location, Reference) else scheme_of(str(location))
     if scheme is not None and side not in scheme.sides:
         message = f"{location} cannot be a {side}"
         raise InvalidReference(message, operation="parse", side=side, reference=str(location))
