@@ -19,6 +19,7 @@ side                capability           without it
 source              `ListsTags`          its tags cannot be listed
 source, target      `ListsManifests`     each tag is resolved by a request of its own
 source              `FindsAttached`      signatures and other referrers are not copied
+target              `PushesTags`         each tag is a push of its own
 target              `ListsRoots`         a manifest without a tag is found by its digest alone
 target              `ReadsBack`          ``verify="reread"`` is refused
 target              `ChecksDigests`      ``verify="target"`` hashes here, as ``stream`` does
@@ -33,7 +34,7 @@ upload session      `ChunkedUpload`      it takes the blob in one request
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -210,6 +211,16 @@ class FindsAttached(Protocol):
 
 
 # -- what some targets can do ------------------------------------------------------------------------------
+
+
+class PushesTags(Protocol):
+    """A target that gives a manifest several tags at once."""
+
+    async def push_tags(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> frozenset[str]:
+        """As `Target.push_manifest`, under as many of `tags` as the target gives it in one request.
+
+        Returns those; none where it does not do that, as far as is known.
+        """
 
 
 class ListsRoots(Protocol):

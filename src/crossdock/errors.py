@@ -481,6 +481,10 @@ class TagExists(CrossdockError):
     references: tuple[str, ...] = ()
 
 
+class ChangedSincePlan(CrossdockError):
+    """What a reviewed plan says is not so any more, at the source or at the target; it was not done."""
+
+
 class NothingMatched(CrossdockError):
     """There is nothing to copy: nothing is there, or the patterns match nothing. Nothing was copied."""
 

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from crossdock.errors import (
     Cancelled,
+    ChangedSincePlan,
     ContentError,
     CopiesFailed,
     CopyError,
@@ -68,7 +69,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.RATE_LIMIT: "a registry's rate limit outlasted all retries",
     ExitCode.DIFFERENT: "copies of a list failed with different codes (if all codes are equal, that code)",
     ExitCode.POLICY: "a registry's policy forbids the import",
-    ExitCode.CONFLICT: "a target tag exists with other content, and --force was not given",
+    ExitCode.CONFLICT: "a target tag has other content and may not be moved, or a plan is out of date",
     ExitCode.NOTHING_MATCHED: "a mirror found nothing to copy; of plan --exit-code: there is something to do",
     ExitCode.HINDERED: "of plan --exit-code: something of the plan cannot be done",
     ExitCode.CANCELLED: "cancelled",
@@ -94,7 +95,7 @@ def exit_code(error: BaseException) -> ExitCode:
             return ExitCode.NOTHING_MATCHED
         case PolicyRefused():
             return ExitCode.POLICY
-        case TagExists():
+        case TagExists() | ChangedSincePlan():
             return ExitCode.CONFLICT
         case RateLimited():
             return ExitCode.RATE_LIMIT

@@ -114,9 +114,12 @@ def _registry_options(side: Side, values: dict[str, Any]) -> RegistryOptions:
 # -- groups of flags -------------------------------------------------------------------------------------
 
 
-def add_copying(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that ``copy`` and ``mirror`` share."""
-    add_content(parser)
+def add_copying(parser: argparse.ArgumentParser, *, chooses: bool = True) -> None:
+    """Add the flags that ``copy``, ``mirror`` and ``apply`` share; `chooses`: what is copied, too."""
+    if chooses:
+        add_content(parser)
+    else:
+        add_layers(parser)
     add_side(parser, "source", "src-")
     add_side(parser, "target", "dest-")
     parser.add_argument(
@@ -150,6 +153,12 @@ def add_content(parser: argparse.ArgumentParser) -> None:
         "(default: copy them but only warn; with --from-file: skip them)",
         action=argparse.BooleanOptionalAction,
     )
+    add_layers(parser)
+
+
+def add_layers(parser: argparse.ArgumentParser) -> None:
+    """Add how the layers of whatever is copied are treated."""
+    add = partial(option, parser)
     add(
         "foreign_layers",
         "--foreign-layers",

@@ -23,6 +23,7 @@ from crossdock.errors import (
     was_refused,
 )
 from crossdock.migration.costs import BlobSums, HostBlobs, settle
+from crossdock.migration.deleting import missing_tags
 from crossdock.migration.file import Limits
 from crossdock.migration.images import Images, Key, digest_of
 from crossdock.migration.requests import PUSH, READ, HostRequests, Need, requests_of
@@ -396,9 +397,7 @@ class _EntryWork:
 
     def _to_delete(self, view: RepositoryView, there: TargetView) -> tuple[str, ...]:
         """The target's tags that the source no longer has."""
-        if self.entry.deletes.mode == "off" or view.listed is None or not there.listed:
-            return ()
-        return tuple(sorted(there.listed - view.listed))
+        return tuple(sorted(missing_tags(self.entry, view, there)))
 
     # -- bytes ---------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -38,6 +39,7 @@ from crossdock.oci.reference import LayoutReference
 
 VERSION = 1
 LONGEST_LINE = 64 << 20  # bytes; a repository of 200,000 tags has 40 MiB
+_REPOSITORIES = re.compile(rb'"repositories"\s*:\s*\[')  # in a migration file it is an object
 _OPENING = '"repositories": ['
 _CLOSING = '], "plan": '
 
@@ -144,7 +146,7 @@ def is_plan(path: Path) -> bool:
     """Whether the file is a plan, not a migration file. Blocks; False for one that cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(1).startswith(b"{") and b'"repositories"' in b"{" + file.read(1 << 20)
+            return file.read(1) == b"{" and _REPOSITORIES.search(file.read(1 << 20)) is not None
     except OSError:
         return False
 

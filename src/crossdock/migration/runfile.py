@@ -227,15 +227,13 @@ class RunFile:
         """How many items have each outcome."""
         return dict(self.execute("SELECT outcome, count(*) FROM item WHERE run = ? GROUP BY outcome", run))
 
-    def settled(self, run: int, pair: int, repository: str) -> dict[str, str] | None:
-        """The names of a repository that need not be looked at again, with their digests.
+    def is_whole(self, run: int, pair: int, repository: str) -> bool:
+        """Whether nothing of a repository need be looked at again."""
+        rows = "SELECT 1 FROM repository WHERE run = ? AND pair = ? AND name = ?"
+        return bool(self.execute(rows, run, pair, repository))
 
-        None: nothing of it need be looked at.
-        """
-        if self.execute(
-            "SELECT 1 FROM repository WHERE run = ? AND pair = ? AND name = ?", run, pair, repository
-        ):
-            return None
+    def settled(self, run: int, pair: int, repository: str) -> dict[str, str]:
+        """The names of a repository that need not be looked at again, with their digests."""
         chosen = ", ".join("?" * len(SETTLED))
         rows = self.execute(
             f"SELECT name, digest FROM item WHERE run = ? AND pair = ? AND repository = ? "

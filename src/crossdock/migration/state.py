@@ -52,7 +52,8 @@ class RunState:
         self.totals = [
             {name: int(each.totals.get(name, 0)) for name in FIGURES} for each in file.pairs(row.number)
         ]
-        self.requests = int(row.totals.get("requests", 0))
+        self._requests_before = int(row.totals.get("requests", 0))
+        self._count_requests: Callable[[], int] = lambda: 0
         self.seconds_before = float(row.totals.get("seconds", 0.0))
         self._file = file
         self._begun = time.monotonic()
@@ -63,6 +64,15 @@ class RunState:
         """The name of the run, as ``runs list`` prints it."""
         return self.row.id
 
+    def count_requests(self, count: Callable[[], int]) -> None:
+        """`count` says how many requests this process has sent."""
+        self._count_requests = count
+
+    @property
+    def requests(self) -> int:
+        """How many requests the run has sent."""
+        return self._requests_before + self._count_requests()
+
     @property
     def seconds(self) -> float:
         """How long the run has been worked on."""
@@ -70,11 +80,14 @@ class RunState:
 
     # -- what is done --------------------------------------------------------------------------------------
 
-    def settled(self, pair: int, repository: str) -> Mapping[str, str] | None:
+    def is_whole(self, pair: int, repository: str) -> bool:
+        """Whether this run need look at nothing of a repository again. Blocks as `settled` does."""
+        return self.is_resumed and self._file.is_whole(self.row.number, pair, repository)
+
+    def settled(self, pair: int, repository: str) -> Mapping[str, str]:
         """The names of a repository that this run need not look at again, with their digests.
 
-        None: nothing of it need be looked at. Blocks for a moment if the run was begun by an earlier process.
-        Raises `StateUnavailable`.
+        Blocks for a moment if the run was begun by an earlier process. Raises `StateUnavailable`.
         """
         return self._file.settled(self.row.number, pair, repository) if self.is_resumed else {}
 

@@ -171,7 +171,10 @@ class Survey:
                 with during("list tags of", "source", _name(view.source)):
                     untagged = self._entry.untagged
                     needed = untagged or self._entry.tags.needs_times
-                    rows = await self._rows(repository, untagged=untagged, needed=needed)
+                    rows = await self._rows(repository, untagged=True, needed=needed)
+                    view.has_all_rows = rows is not None
+                    if rows is None and not untagged:
+                        rows = await self._rows(repository, needed=needed)
                     tags = None if rows is not None or names is not None else await self._tags(repository)
         except CopyError as error:
             # The catalog of distribution lists repositories without tags, which it then calls unknown.
@@ -241,7 +244,9 @@ class Survey:
                 return
             try:
                 with during("resolve", "source", _reference(_name(view.source), name)):
-                    view.digests[name] = (await view.repository.resolve(name)).digest
+                    found: Descriptor = await view.repository.resolve(name)
+                view.digests[name] = found.digest
+                view.media_types[found.digest] = found.media_type
                 silence.end()
             except CrossdockError as error:
                 view.errors[name] = without_traceback(error)
@@ -341,6 +346,8 @@ class _View(Struct):
     digests: dict[str, Digest] = field(default_factory=dict)
     listed: frozenset[str] | None = None
     rows: dict[Digest, ManifestRow] = field(default_factory=dict)
+    has_all_rows: bool = False
+    media_types: dict[Digest, str] = field(default_factory=dict)
     errors: dict[str, Exception] = field(default_factory=dict)
     error: Exception | None = None
 
@@ -356,6 +363,8 @@ class _View(Struct):
             untagged=tuple(Digest(each) for each in self.names if ":" in each and each not in self.errors),
             listed=self.listed,
             rows=self.rows,
+            has_all_rows=self.has_all_rows,
+            media_types=self.media_types,
             errors=self.errors,
             error=self.error,
         )

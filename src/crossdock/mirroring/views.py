@@ -51,7 +51,7 @@ class RepositoryView(Struct, frozen=True, kw_only=True):
     `tags` are the chosen ones with what they mean at the source, lists of referrers (`listed_subject`) first;
     `untagged` are the manifests without a tag, if they are wanted. Neither has what is settled at all
     targets. `listed` is every tag that the source has there (None: it was not asked), `rows` what a bulk list
-    says of manifests.
+    says of manifests; `has_all_rows`: of those without a tag too. `media_types` are those that were told.
 
     `error`: the repository could not be listed; then it has no tags.
     """
@@ -63,5 +63,7 @@ class RepositoryView(Struct, frozen=True, kw_only=True):
     untagged: tuple[Digest, ...] = ()
     listed: frozenset[str] | None = None
     rows: Mapping[Digest, ManifestRow] = {}
+    has_all_rows: bool = False
+    media_types: Mapping[Digest, str] = {}
     errors: Mapping[str, Exception] = {}  # of single names, such as a tag that is not there any more
     error: Exception | None = None

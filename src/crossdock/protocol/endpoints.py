@@ -29,13 +29,13 @@ def blob(repository: str, digest: str) -> str:
     return f"{_repository(repository)}/blobs/{_quoted(digest)}"
 
 
-def manifest(repository: str, reference: str, tag: str | None = None) -> str:
+def manifest(repository: str, reference: str, *tags: str) -> str:
     """end-3 (GET, HEAD), end-7 (PUT) and end-9 (DELETE): a manifest by tag or digest.
 
-    `tag` is end-7b: pushed by digest and tagged at once, by registries that return ``OCI-Tag``.
+    `tags` are end-7b: pushed by digest and tagged at once, by registries that return ``OCI-Tag``.
     """
     path = f"{_repository(repository)}/manifests/{_quoted(reference)}"
-    return _with_query(path, {} if tag is None else {"tag": tag})
+    return f"{path}?{urlencode([('tag', tag) for tag in tags])}" if tags else path
 
 
 def uploads(repository: str, digest_algorithm: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 LIMIT = 4 << 20  # bytes of one manifest; registries accept at least this (spec:538)
 _ACCEPT = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
+TAGS_OF_A_PUSH = 10  # registries that take any take so many (distribution-spec, "Pushing Manifests")
 BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
 _MAY_PASS = BLOBS_MISSING | {"DIGEST_INVALID"}
 _PUSHED = (200, 201, 202, 204)  # 202 is Quay's (3.2)
@@ -231,6 +232,35 @@ class Manifests(Repository):
         if manifest.subject is not None and (reply is None or not reply.headers.get("OCI-Subject", "")):
             await self._fallback_lists().add(manifest, descriptor)
         self.memory.contents.add_manifest(self.path, descriptor.digest)
+
+    async def push_tags(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> frozenset[str]:
+        """As `content.PushesTags`: PUT by digest with the tags, which an ``OCI-Tag`` confirms. # network
+
+        A registry that does not know of them stores the manifest and ignores the tags: it is tried once.
+        """
+        memory, given = self.memory, set[str]()
+        manifest = await read_manifest(data, descriptor.media_type)
+        if manifest.subject is not None or len(tags) < 2:
+            return frozenset()
+        descriptor = replace(descriptor, media_type=manifest.media_type)
+        for start in range(0, len(tags), TAGS_OF_A_PUSH):
+            if memory.takes_tags is False:
+                break
+            some = tags[start : start + TAGS_OF_A_PUSH]
+            try:
+                path = endpoints.manifest(self.path, descriptor.digest, *some)
+                reply = await self._put_at(path, descriptor, data)
+            except RegistryError as error:
+                if not BLOBS_MISSING.isdisjoint(error.codes) or not was_refused(error):
+                    raise
+                break  # perhaps one of the tags is: each is pushed by itself
+            _compare_stated(reply, descriptor.digest, data)
+            memory.contents.add_manifest(self.path, descriptor.digest)
+            told = {tag.strip() for tag in ",".join(reply.headers.getall("OCI-Tag")).split(",")}
+            given |= told.intersection(some)
+            if memory.takes_tags is None or not told.intersection(some):
+                memory.takes_tags = not told.isdisjoint(some)
+        return frozenset(given)
 
     def _fallback_lists(self) -> FallbackLists:
         """One for all pushes, which wait for each other there. Loaded for the first that needs it: few do."""

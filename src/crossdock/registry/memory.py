@@ -48,6 +48,8 @@ class HostMemory:
         caches an older manifest."""
         self.answers_blob_head = True
         """The same for blobs."""
+        self.takes_tags: bool | None = None
+        """It gives a manifest the tags that its PUT lists (end-7b); None: not tried yet."""
         self.keeps_cut_chunks = True
         """A session outlives a chunk that was cut, as far as is known."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from crossdock.content import BlobSource, Source
+from crossdock.errors import CopyError, NotFound, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
+from crossdock.reading import read_manifest
+from crossdock.steps import during
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
 from crossdock.transfer.sides import find_attached
@@ -17,17 +20,24 @@ class KeptSource:
     """A `Source` over another that remembers manifests and their referrers, but no blobs."""
 
     def __init__(
-        self, source: Source, reference: str, name: str, digest: Digest | None = None, doing: str = "copy"
+        self,
+        source: Source,
+        reference: str,
+        name: str,
+        digest: Digest | None = None,
+        doing: str = "copy",
+        *,
+        found: Descriptor | None = None,
     ) -> None:
         """`name` is a tag or digest; a given `digest` must agree. Errors call it `reference`, and what is
-        done with it `doing`.
+        done with it `doing`. `found`: what it means is known; without a size, until it is read.
         """
         self._source = source
         self._reference = reference
         self._wanted = name
         self._digest = digest
         self._doing = doing
-        self._named: Descriptor | None = None
+        self._named = found
         self._manifests: dict[Digest, bytes] = {}
         self._room = MOST_BYTES
         self._attached: dict[Digest, tuple[list[Descriptor], list[str]]] = {}
@@ -52,7 +62,19 @@ class KeptSource:
         """The manifest `named`. If it is gone, that is another one from now on: what the name means by now.
         # network, the first time
         """
-        self._named, data = await fetch_named(self.fetch_manifest, self.named, self._resolve)
+        try:
+            named, data = await fetch_named(self.fetch_manifest, self.named, self._resolve)
+        except (CopyError, NotFound) as error:
+            if self.named.size or not isinstance(root_cause(error), NotFound):
+                raise
+            # A source that serves tags alone must be asked for this tag first, which others did.
+            named = await self._resolve()
+            data = await self.fetch_manifest(named)
+        if not named.size:
+            with during("read manifest of", "source", f"{self.name}@{named.digest}"):
+                media_type = (await read_manifest(data, named.media_type or None)).media_type
+            named = Descriptor(media_type, named.digest, len(data))
+        self._named = named
         return data
 
     async def choose(self, data: bytes, platforms: tuple[Platform, ...]) -> tuple[Descriptor, bytes]:

@@ -14,7 +14,7 @@ from crossdock.frozen import Frozen
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
-from crossdock.options import Existing, Verify
+from crossdock.options import Verify
 from crossdock.runs.places import Place, Shared
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
@@ -82,8 +82,7 @@ class CopySpec(Struct, frozen=True):
 
     `is_alone`: it is not one of a list, so referrers are copied unless the options forbid it. `is_named`: a
     person named this target, so a tag made of a digest may be replaced there. `reading`: `source` as the
-    caller has opened it, who counts its retries; `writing`: the same of `target`. `existing`: in place of the
-    options' own.
+    caller has opened it, who counts its retries; `writing`: the same of `target`.
     """
 
     source: Place
@@ -93,7 +92,6 @@ class CopySpec(Struct, frozen=True):
     picks_platforms: bool = True
     reading: Source | None = None
     writing: Target | None = None
-    existing: Existing | None = None
 
 
 class OneCopy:
@@ -217,6 +215,6 @@ def _request(spec: CopySpec, shared: Shared) -> CopyRequest:
         referrers=spec.is_alone if options.referrers is None else options.referrers,
         requires_referrers=options.referrers is True,
         copies_foreign=options.foreign_layers == "copy",
-        keeps_existing=(spec.existing or options.existing) != "overwrite",
+        keeps_existing=options.existing != "overwrite",
         keeps_attached=not spec.is_named,
     )

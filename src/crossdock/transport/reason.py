@@ -1,4 +1,4 @@
-"""Reasons of the operating system's errors, worded the same under every event loop."""
+"""Why the operating system would not, in words that are the same under every event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 
-# The codes by which the name service says that there is no address; others mean that it does not know.
+# The name service says that there is no address; any other code means that it could not tell.
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
@@ -20,7 +20,7 @@ def os_reason(error: Exception) -> str:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether the connection was refused: the port is closed."""
+    """Whether the port is closed."""
     return isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
 
 
@@ -30,7 +30,7 @@ def lacks_descriptors(error: Exception) -> bool:
 
 
 def is_unknown_name(error: Exception) -> bool:
-    """Whether the host certainly does not exist: a malformed name, or NXDOMAIN."""
+    """Whether the name is certainly of no host: malformed, or not known to the name service (NXDOMAIN)."""
     return isinstance(error, UnicodeError) or (
         isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME
     )

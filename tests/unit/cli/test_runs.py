@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
             if number:
                 state.note(0, "app", "2", DIGEST, "failed", Denied("push is denied"))
                 state.totals[0]["failed"] = 1
-            state.requests = 17
+            state.count_requests(lambda: 17)
             state.end("failed" if number else "done")
     return tmp_path
 

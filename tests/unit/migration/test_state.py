@@ -84,8 +84,8 @@ def test_a_repository_that_is_done_is_settled_as_a_whole(tmp_path: Path) -> None
         state.note_repository(1, "app")
         state.end("interrupted")
     with opened(tmp_path) as state:
-        assert settled(state, 1, "app") is None
-        assert settled(state, 0, "app") == {}
+        assert state.is_whole(1, "app")
+        assert not state.is_whole(0, "app")
 
 
 def test_two_processes_do_not_work_on_one_run(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "serve Azure's import API to az, SDKs and curl",
     "mirror": "copy all repositories and tags of a registry to others",
     "plan": "say what a migration file would copy, and what that costs",
+    "apply": "copy what a migration file or a reviewed plan says",
     "runs": "list the runs of migration files",
     "verify": "compare targets with their sources",
     "login": "log in to a registry for crossdock, docker and podman",

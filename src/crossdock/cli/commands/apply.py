@@ -1,0 +1,188 @@
+"""``crossdock apply``: a migration file or a reviewed plan, done; the same command goes on after a stop."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossdock.cli.flags import add_copying, read_options
+from crossdock.cli.parser import Parser
+from crossdock.cli.values import readable_file
+from crossdock.errors import Cancelled, InvalidOption
+
+if TYPE_CHECKING:
+    from crossdock.cli.running import Listen
+    from crossdock.migration.apply import ApplyResult, Only
+    from crossdock.migration.file import MigrationFile
+    from crossdock.migration.planfile import PlannedRepository
+    from crossdock.migration.runfile import Item
+    from crossdock.migration.state import RunState
+    from crossdock.options import CopyOptions
+    from crossdock.runs.run import Run
+    from crossdock.session import Session
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of ``apply``."""
+    parser.description = (
+        "Copies what a migration file says, or exactly what a plan of it says. After an interruption the\n"
+        "same command goes on and asks for nothing again that is done; later it brings what has changed."
+    )
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=readable_file,
+        help="migration file, or the plan that `crossdock plan --out` wrote",
+    )
+    parser.add_argument("--failed", action="store_true", help="only what failed in the last run of this file")
+    add_copying(parser, chooses=False)
+
+
+def run(namespace: argparse.Namespace) -> int:
+    """Apply, and print the result."""
+    from crossdock.cli.report import ReportFile
+    from crossdock.inventory.values import Inventory
+    from crossdock.migration.file import read_migration
+    from crossdock.migration.planfile import is_plan, read_plan
+
+    path = Path(namespace.file)
+    options = read_options(namespace)
+    with ReportFile(namespace.report) as file:
+        if is_plan(path):
+            plan = read_plan(path)
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            planned: list[dict[str, PlannedRepository]] = [{} for _ in plan.file.entries]
+            for each in plan.repositories():
+                planned[each.mirror][each.name] = each
+            return _apply(plan.file, content, planned, options, namespace, file)
+        registries = options.registries
+        inventory = registries if isinstance(registries, Inventory) else Inventory()
+        migration = read_migration(path, inventory, os.environ)
+        return _apply(migration, migration.digest, None, options, namespace, file)
+
+
+def _apply(
+    migration: MigrationFile,
+    content: str,
+    planned: list[dict[str, PlannedRepository]] | None,
+    options: CopyOptions,
+    namespace: argparse.Namespace,
+    file: Any,
+) -> int:
+    from crossdock.cli.running import close_run, run_shown
+    from crossdock.cli.tally import Tally
+    from crossdock.events import Warned
+    from crossdock.migration.apply import ApplyRun, pairs_of
+    from crossdock.migration.runfile import StateUnavailable
+    from crossdock.migration.state import open_state
+
+    where = os.path.abspath(namespace.file)
+    try:
+        with open_state(options.state, where, content, pairs_of(migration), failed=namespace.failed) as state:
+            only = _only(migration, state, planned, failed=namespace.failed)
+            applying = ApplyRun(migration, state, only=only, planned=planned)
+            tally = Tally(applying.totals, applying.window)
+
+            def start(session: Session, listen: Listen) -> Run[ApplyResult]:
+                applying.on_warning = lambda message: listen(None, Warned(message))
+                return session.start(applying, listen)
+
+            error: BaseException | None = None
+            try:
+                run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
+            except BaseException as raised:
+                error = raised
+            result = applying.result()
+            if isinstance(error, Cancelled):
+                done = int(result.totals["copied"] + result.totals["unchanged"])
+                error = Cancelled(f"cancelled when {done} tags were done; the same command goes on")
+            report = _ApplyReport(migration, state, result)
+            return close_run(error or result.failure, report, file, namespace, options, tally.kept)
+    except StateUnavailable as error:  # the folder: what the caller chose cannot be used
+        raise InvalidOption(str(error), advice=error.advice) from error
+
+
+def _only(
+    migration: MigrationFile,
+    state: RunState,
+    planned: list[dict[str, PlannedRepository]] | None,
+    *,
+    failed: bool,
+) -> Only | None:
+    """The repositories and names to look at, when they are not all that the file chooses."""
+    wanted: list[dict[str, list[str]]] = [{} for _ in migration.entries]
+    if failed:
+        numbers = [number for number, entry in enumerate(migration.entries) for _ in entry.targets]
+        for item in state.to_repeat():
+            names = wanted[numbers[item.pair]].setdefault(item.repository, [])
+            if item.name not in names:
+                names.append(item.name)
+        return wanted
+    if planned is None:
+        return None
+    for number, repositories in enumerate(planned):
+        for each in repositories.values():
+            wanted[number][each.name] = [*each.tags, *map(str, each.untagged)]
+    return wanted
+
+
+class _ApplyReport:
+    """The outcome of an apply, as `report.Report`."""
+
+    def __init__(self, migration: MigrationFile, state: RunState, result: ApplyResult) -> None:
+        self._entries = [entry for entry in migration.entries for _ in entry.targets]
+        self._targets = [str(target) for entry in migration.entries for target in entry.targets]
+        self._state = state
+        self._result = result
+
+    def lines(self) -> Iterator[str]:
+        """As `Report.lines`."""
+        from crossdock.cli.failure import fold
+        from crossdock.units import count, format_duration, format_size
+
+        def words(figures: Mapping[str, Any]) -> str:
+            text = f"{count(int(figures['tags']), 'tag')}: {figures['copied']} copied, "
+            text += f"{figures['unchanged']} unchanged, {figures['failed']} failed"
+            text += f", {figures['deleted']} deleted" if figures["deleted"] else ""
+            return f"{text}  {format_size(figures['bytes_moved'])} moved"
+
+        result = self._result
+        for each in result.entries:
+            yield f"{fold(each['name'])} {fold(each['source'])} -> {fold(each['target'])}  {words(each)}\n"
+            for problem in each["problems"]:
+                yield f"  {problem['kind']}  {fold(problem['reference'])}: {fold(problem['detail'])}\n"
+        took = format_duration(result.totals["seconds"])
+        requests = count(int(result.totals["requests"]), "request")
+        yield f"run {result.run}  {words(result.totals)}, {requests} in {took}\n"
+
+    def document(self) -> Iterator[str]:
+        """As `Report.document`."""
+        return self._document({})
+
+    def file(self, error: BaseException | None) -> Iterator[str]:
+        """As `Report.file`."""
+        from crossdock import __version__
+        from crossdock.cli.failure import error_document
+
+        shown = error_document(error) if error is not None else None
+        return self._document({"file": self._state.row.file, "version": __version__, "error": shown})
+
+    def _document(self, more: Mapping[str, Any]) -> Iterator[str]:
+        yield json.dumps({**self._result.document(), **more}, indent=2).removesuffix("\n}")
+        yield ',\n  "not_copied": ['
+        for number, item in enumerate(self._state.items("failed", "left")):
+            yield f"{',' if number else ''}\n    {json.dumps(self._shown(item))}"
+        yield "\n  ]\n}\n"
+
+    def _shown(self, item: Item) -> str:
+        """``SOURCE TARGET``."""
+        entry, target = self._entries[item.pair], self._targets[item.pair]
+        name = f"@{item.name}" if ":" in item.name else f":{item.name}" if item.name else ""
+        source = f"{entry.source}/{item.repository}" if item.repository else str(entry.source)
+        there = f"{target}/{entry.target_name(item.repository)}" if item.repository else target
+        return f"{source}{name} {there}{name}"

@@ -1,0 +1,453 @@
+"""A migration file, or a reviewed plan, applied: one run, whose state is on disk (`state`).
+
+What is done in this run is not asked for again by a later start; a new run of the same file brings what has
+changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from crossdock.errors import (
+    Advice,
+    ChangedSincePlan,
+    CopiesFailed,
+    CrossdockError,
+    InvalidInput,
+)
+from crossdock.migration.deleting import TargetDeletes
+from crossdock.migration.file import MigrationFile
+from crossdock.migration.planfile import PlannedRepository
+from crossdock.migration.runfile import Outcome, RunStatus
+from crossdock.migration.state import PairName, RunState
+from crossdock.migration.totals import summed, with_tags
+from crossdock.mirroring.applying import Applying, Place
+from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.rename import collisions
+from crossdock.mirroring.survey import Survey
+from crossdock.mirroring.views import Problem, RepositoryView, TargetView
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import LayoutReference
+from crossdock.runs.places import Places, Shared
+from crossdock.runs.results import PairResult, advice_to_repeat, without_traceback
+from crossdock.runs.run import Watchers
+from crossdock.runs.totals import Totals
+
+MOST_ERRORS = 10_000  # that are kept; each takes about 1 KB
+MOST_PROBLEMS = 10_000  # of an entry and target
+LOOK_AGAIN_S = 60.0  # at the clock, outside the hours
+
+Only = Sequence[Mapping[str, Sequence[str]]]
+"""For each entry the repositories, and in each the names, that are looked at; no others are."""
+
+
+def pairs_of(file: MigrationFile) -> list[PairName]:
+    """The entries with each of their targets, as the state of a run lists them."""
+    return [
+        (entry.name, str(entry.source), str(target)) for entry in file.entries for target in entry.targets
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ApplyResult:
+    """How an apply ended. ``entries`` has one member for each entry and target, with figures and problems.
+
+    ``totals`` are their sums, ``errors`` the first 10,000. Sizes are bytes.
+    """
+
+    run: str
+    entries: tuple[dict[str, Any], ...]
+    totals: dict[str, float]
+    failed: int
+    errors: tuple[Exception, ...]
+
+    @property
+    def failure(self) -> CopiesFailed | None:
+        """The error to raise for what failed; None when nothing did."""
+        if not self.errors:
+            return None
+        return CopiesFailed(
+            f"{self.failed} of the run failed: {self.errors[0]}",
+            advice=advice_to_repeat("apply the same file again", self.errors),
+            errors=self.errors,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The result as JSON values, without what was not copied."""
+        return {"run": self.run, "entries": list(self.entries), "totals": self.totals}
+
+
+class ApplyRun:
+    """An apply as a run (`runs.run.Work`)."""
+
+    def __init__(
+        self,
+        file: MigrationFile,
+        state: RunState,
+        *,
+        only: Only | None = None,
+        planned: Sequence[Mapping[str, PlannedRepository]] | None = None,
+    ) -> None:
+        """`only`: no more than this. `planned`: exactly that, by entry and repository; `only` is its names.
+
+        No I/O.
+        """
+        self.totals = Totals()
+        self.on_warning: Callable[[str], None] = lambda message: None
+        self._file = file
+        self._state = state
+        self._only = only
+        self._planned = planned
+        self._book = _Book(file.entries, state)
+        self._applying = Applying(
+            file.entries, self._views, self._book, self.totals, may_begin=self._wait_for_hours
+        )
+        self.window = self._applying.window
+        self._surveys: list[Survey] = []
+        self._unlisted: set[int] = set()  # entries whose repositories could not be listed
+        self._deletes = [
+            [TargetDeletes(entry=entry, target=str(target)) for target in entry.targets]
+            for entry in file.entries
+        ]
+        self._has_told_of_hours = False
+
+    async def run(self, shared: Shared, watchers: Watchers) -> None:
+        """Apply it. # network
+
+        Raises `InvalidInput` before anything is written: for names that become one, and for a selection that
+        a source cannot answer.
+        """
+        self.totals.is_listed = False
+        self._state.count_requests(lambda: self.totals.requests)
+        status: RunStatus = "interrupted"
+        try:
+            async with self._state.written(self._warn):
+                await self._prepare(shared.places)
+                await self._applying.run(shared, watchers)
+                await self._delete(shared.places)
+            status = "failed" if self._book.failures else "done"
+        except InvalidInput as error:
+            self._book.fail(error)
+            status = "failed"
+            raise
+        finally:
+            self._state.end(status)
+
+    def result(self) -> ApplyResult:
+        """The result so far."""
+        names = pairs_of(self._file)
+        entries = tuple(
+            {
+                **dict(zip(("name", "source", "target"), names[number], strict=True)),
+                **with_tags(figures),
+                "problems": [
+                    {"kind": each.kind, "reference": each.reference, "detail": each.detail}
+                    for each in self._book.problems[number]
+                ],
+            }
+            for number, figures in enumerate(self._state.totals)
+        )
+        run = {"requests": self._state.requests, "seconds": round(self._state.seconds, 3)}
+        return ApplyResult(
+            run=self._state.id,
+            entries=entries,
+            totals=summed(self._state.totals, run),
+            failed=self._book.failures,
+            errors=tuple(self._book.errors),
+        )
+
+    def _warn(self, message: str) -> None:
+        self.on_warning(message)
+
+    async def _wait_for_hours(self) -> None:
+        """Return when something new may be begun."""
+        hours = self._file.limits.hours
+        while hours is not None and (left := hours.seconds_until_open(datetime.now())) > 0:
+            if not self._has_told_of_hours:
+                self._warn(f"nothing new is begun before {hours}, as limits.hours says")
+            self._has_told_of_hours = True
+            await asyncio.sleep(min(left, LOOK_AGAIN_S))
+        self._has_told_of_hours = False
+
+    # -- before anything is written ------------------------------------------------------------------------
+
+    async def _prepare(self, places: Places) -> None:
+        """List the repositories and find what cannot work. Raises `InvalidInput`. # network"""
+        for number, entry in enumerate(self._file.entries):
+            if isinstance(entry.source, Namespace):
+                places.prepare(entry.source.reference("catalog"), "source")
+            for target in entry.targets:
+                places.prepare(target.reference("catalog"), "target")
+            self._surveys.append(self._survey(number, places))
+        for number, survey in enumerate(self._surveys):
+            try:
+                names = await survey.repositories()
+            except InvalidInput:
+                raise
+            except CrossdockError as error:
+                self._unlisted.add(number)
+                self._book.unlisted(number, error)
+                for each in self._deletes[number]:
+                    each.not_listed(str(self._file.entries[number].source))
+                continue
+            entry = self._file.entries[number]
+            if not isinstance(entry.source, LayoutReference) and (found := collisions(names, entry.naming)):
+                raise InvalidInput(
+                    f"{entry.place or entry.name}: {found[0]} at the target",
+                    advice=Advice("correct-file", "correct rename or flatten, or exclude one of them"),
+                )
+        for number, entry in enumerate(self._file.entries):
+            if (entry.untagged or entry.tags.needs_times) and number not in self._unlisted:
+                await self._check_answered(number, places)
+
+    async def _check_answered(self, number: int, places: Places) -> None:
+        """Raise `InvalidInput` when the source cannot answer the selection: its first repository tells."""
+        async with aclosing(self._survey(number, places).views()) as views:
+            await anext(views, None)
+
+    def _survey(self, number: int, places: Places) -> Survey:
+        entry = self._file.entries[number]
+        deletes = entry.deletes.mode != "off" and self._planned is None
+
+        def settled(name: str) -> tuple[frozenset[str], ...] | None:
+            return self._book.settled(number, name, whole=not deletes)
+
+        return Survey(
+            entry,
+            places,
+            settled=settled,
+            only=self._only[number] if self._only is not None else None,
+            all_target_tags=deletes,
+            on_warning=self._warn,
+        )
+
+    # -- views ---------------------------------------------------------------------------------------------
+
+    async def _views(self, number: int) -> AsyncGenerator[RepositoryView, None]:
+        """The views of an entry, as its survey and the plan give them. # network"""
+        if number in self._unlisted:
+            return
+        entry = self._file.entries[number]
+        async with aclosing(self._surveys[number].views()) as views:
+            async for view in views:
+                if entry.deletes.mode != "off" and self._only is None:
+                    for deletes, there in zip(self._deletes[number], view.targets, strict=True):
+                        await deletes.look(view, there, self._state.missing_since)
+                yield self._as_planned(number, view)
+
+    def _as_planned(self, number: int, view: RepositoryView) -> RepositoryView:
+        """The view without what has changed since the plan was made, which is told."""
+        planned = self._planned[number].get(view.name) if self._planned is not None else None
+        if planned is None or view.error is not None:
+            return view
+        targets = tuple(
+            self._target_as_planned(number, index, view, there, planned)
+            for index, there in enumerate(view.targets)
+        )
+        return replace(view, targets=targets)
+
+    def _target_as_planned(
+        self, number: int, index: int, view: RepositoryView, there: TargetView, planned: PlannedRepository
+    ) -> TargetView:
+        place = Place(number, index, view.name, view.source, there.name)
+        changed: set[str] = set()
+        found: dict[str, Digest] = {**view.tags, **{str(each): each for each in view.untagged}}
+        meanings: dict[str, tuple[Digest | None, ...]] = dict(planned.tags)
+        meanings |= {str(digest): meant for digest, meant in planned.untagged.items()}
+        for name, meant in meanings.items():
+            if name not in found or name in there.settled:
+                continue  # it is gone, which the view tells as an error, or done
+            here = there.tags.get(name) if ":" not in name else None
+            what = ""
+            if found[name] != meant[0]:
+                what = f"the source had {meant[0]}, and has {found[name]} now"
+            elif ":" not in name and there.error is None and here not in (meant[index + 1], found[name]):
+                what = f"the target had {meant[index + 1] or 'nothing'}, and has {here or 'nothing'} now"
+            if what:
+                changed.add(name)
+                self._book.failed(place, name, found[name], ChangedSincePlan(f"{there.name}: {name}: {what}"))
+        return replace(there, settled=there.settled | changed) if changed else there
+
+    # -- deletes -------------------------------------------------------------------------------------------
+
+    async def _delete(self, places: Places) -> None:
+        """Delete what the source no longer has, once everything was listed. # network"""
+        if self._planned is not None:
+            await self._find_planned_deletes(places)
+        pair = 0
+        for of_entry in self._deletes:
+            for each in of_entry:
+                if each.entry.deletes.mode != "off" and (self._only is None or self._planned is not None):
+                    await self._wait_for_hours()
+                    await each.run(places)
+                    self._book.deleted(pair, each)
+                pair += 1
+
+    async def _find_planned_deletes(self, places: Places) -> None:
+        assert self._planned is not None
+        for number, repositories in enumerate(self._planned):
+            entry = self._file.entries[number]
+            for planned in repositories.values():
+                for index, tags in enumerate(planned.delete):
+                    if tags:
+                        deletes = self._deletes[number][index]
+                        name = planned.name
+                        target = entry.target_reference(entry.targets[index], name)
+                        source = (
+                            entry.source.reference(name)
+                            if isinstance(entry.source, Namespace)
+                            else entry.source
+                        )
+                        await deletes.look_planned(
+                            source, target, frozenset(tags), places, self._state.missing_since
+                        )
+
+
+class _Book:
+    """What became of every name, for the state on disk and the result (`applying.Sink`)."""
+
+    def __init__(self, entries: Sequence[Entry], state: RunState) -> None:
+        self.errors: list[Exception] = []
+        self.failures = 0
+        self._state = state
+        self._first: list[int] = []  # the number of each entry's first pair
+        count = 0
+        for entry in entries:
+            self._first.append(count)
+            count += len(entry.targets)
+        self._entries = entries
+        self.problems: list[list[Problem]] = [[] for _ in range(count)]
+        self._images: dict[tuple[int, str], set[str]] = {}  # digests that are counted, of open repositories
+
+    # -- what was done by an earlier process ---------------------------------------------------------------
+
+    def settled(self, number: int, name: str, *, whole: bool) -> tuple[frozenset[str], ...] | None:
+        """As `survey.Settled`; None only if `whole` repositories may be left out."""
+        state = self._state
+        if not state.is_resumed:
+            return tuple(frozenset() for _ in self._entries[number].targets)
+        found: list[frozenset[str]] = []
+        is_all = whole
+        for target in range(len(self._entries[number].targets)):
+            pair = self._first[number] + target
+            is_all = is_all and state.is_whole(pair, name)
+            names = state.settled(pair, name)
+            self._images[pair, name] = set(names.values())
+            found.append(frozenset(names))
+        return None if is_all else tuple(found)
+
+    # -- applying.Sink -------------------------------------------------------------------------------------
+
+    def unchanged(self, place: Place, names: Mapping[str, Digest]) -> None:
+        """As `Sink.unchanged`."""
+        pair = self._pair(place)
+        for name, digest in names.items():
+            self._note(pair, place, name, digest, "unchanged")
+
+    def expected(self, place: Place, names: Mapping[str, Digest]) -> None:
+        """As `Sink.expected`."""
+        for name, digest in names.items():
+            self._state.note(self._pair(place), place.name, name, digest, "left")
+
+    def ended(self, place: Place, names: Mapping[str, Digest], result: PairResult) -> None:
+        """As `Sink.ended`."""
+        pair = self._pair(place)
+        if result.result is not None:
+            figures = self._state.totals[pair]
+            for name in ("bytes_moved", "bytes_mounted", "bytes_skipped"):
+                figures[name] += getattr(result.result, name)
+        if result.status in ("failed", "cancelled", "not begun"):
+            for name, digest in names.items():
+                self.failed(place, name, digest, result.error or CrossdockError("it was not copied"))
+            return
+        for name, digest in names.items():
+            outcome: Outcome = {
+                "copied": "copied",
+                "unchanged": "unchanged",
+                "reported": "reported",
+                "left out": "left out",
+            }[result.status]  # type: ignore[assignment]
+            self._note(pair, place, name, digest, outcome, result.error)
+            if outcome == "reported":
+                self._problem(pair, "existing", _shown(place, name), f"it is left as it is: {result.error}")
+            elif outcome == "left out":
+                self._problem(pair, "unsupported", _shown(place, name), str(result.error))
+
+    def failed(self, place: Place, name: str, digest: str, error: Exception) -> None:
+        """As `Sink.failed`."""
+        pair = self._pair(place)
+        self._state.note(pair, place.name, name, digest, "failed", error)
+        self._state.totals[pair]["failed"] += 1
+        self.fail(error)
+
+    def completed(self, place: Place) -> None:
+        """As `Sink.completed`."""
+        pair = self._pair(place)
+        self._state.note_repository(pair, place.name)
+        self._images.pop((pair, place.name), None)
+
+    # -- the rest ------------------------------------------------------------------------------------------
+
+    def fail(self, error: Exception) -> None:
+        """Something has failed."""
+        self.failures += 1
+        if len(self.errors) < MOST_ERRORS:
+            self.errors.append(without_traceback(error))
+
+    def unlisted(self, number: int, error: Exception) -> None:
+        """The repositories of an entry cannot be listed: that is one failure for each target."""
+        entry = self._entries[number]
+        for target, each in enumerate(entry.targets):
+            source = entry.source
+            place = Place(
+                number,
+                target,
+                "",
+                source.reference("repository") if isinstance(source, Namespace) else source,
+                str(each),
+            )
+            self.failed(place, "", "", error)
+
+    def deleted(self, pair: int, deletes: TargetDeletes) -> None:
+        """What came of a target's deletes."""
+        self._state.totals[pair]["deleted"] += deletes.deleted
+        self.problems[pair] += deletes.problems
+        for error in deletes.errors:
+            self.fail(error)
+
+    def _note(
+        self,
+        pair: int,
+        place: Place,
+        name: str,
+        digest: str,
+        outcome: Outcome,
+        error: Exception | None = None,
+    ) -> None:
+        self._state.note(pair, place.name, name, digest, outcome, error)
+        figures = self._state.totals[pair]
+        if outcome in ("copied", "unchanged", "reported"):
+            figures["copied" if outcome == "copied" else "unchanged"] += 1
+            counted = self._images.setdefault((pair, place.name), set())
+            if digest not in counted:
+                counted.add(digest)
+                figures["images"] += 1
+
+    def _problem(self, pair: int, kind: Any, reference: str, detail: str) -> None:
+        if len(self.problems[pair]) < MOST_PROBLEMS:
+            self.problems[pair].append(Problem(kind, reference, detail))
+
+    def _pair(self, place: Place) -> int:
+        return self._first[place.entry] + place.target
+
+
+def _shown(place: Place, name: str) -> str:
+    return f"{place.repository}{'@' if ':' in name else ':'}{name}"

@@ -1,0 +1,219 @@
+"""Deleting at a target the tags that the source no longer has.
+
+Rules:
+
+1. Only a tag that the source does not list, in a repository that it lists, and that the entry would copy if
+   it were there: never what a selection leaves out, never a tag by which something is attached to an image.
+2. Nothing at all of a target when one of its lists was not whole, or a cap is passed.
+3. A tag waits for `Deletes.grace` from the first run that saw it missing.
+4. Just before, the source is asked for the tag once more: a list can miss one that moves meanwhile.
+5. The tag alone. A registry that deletes other tags of the same manifest with it gets those back, and nothing
+   more of it is deleted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from crossdock.errors import (
+    CopyError,
+    CrossdockError,
+    LimitExceeded,
+    NotFound,
+    RegistryError,
+    Unsupported,
+    root_cause,
+)
+from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.views import Problem, RepositoryView, TargetView
+from crossdock.oci.attachedtag import is_attached_tag
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.runs.places import Places
+from crossdock.runs.results import without_traceback
+from crossdock.steps import during
+from crossdock.tally import log_retry
+
+_NOT_BY_NAME = frozenset({400, 405, 501})  # distribution 2 demands a digest
+MOST_KEPT = 100_000  # tags to delete; more are counted
+
+FirstMissing = Callable[[str, str, frozenset[str]], Awaitable[Mapping[str, float]]]
+"""When tags of a target's repository were first seen missing in the source's (`RunFile.missing_since`)."""
+
+
+def missing_tags(entry: Entry, view: RepositoryView, target: TargetView) -> frozenset[str]:
+    """The target's tags in this repository that the source no longer has, by rule 1."""
+    if entry.deletes.mode == "off" or view.error is not None or view.listed is None or not target.listed:
+        return frozenset()
+    missing = {each for each in target.listed - view.listed if not is_attached_tag(each)}
+    if not missing or entry.tags.takes_all:
+        return frozenset(missing)
+    choice = replace(entry.tags, newest=None, pushed_after=None, pushed_within=None, min_age=None)
+    return frozenset(choice.choose(dict.fromkeys(missing), time.time()))
+
+
+class _Missing(Struct, frozen=True):
+    """A tag to delete."""
+
+    source: Reference | LayoutReference
+    repository: Reference
+    tag: str
+    listed: frozenset[str]  # all tags of the target's repository
+
+
+class TargetDeletes(Struct, kw_only=True):
+    """What one entry deletes at one of its targets: `look` at every view, then `run` once."""
+
+    entry: Entry
+    target: str
+    waiting: int = 0
+    """Tags that are missing at the source, and wait for their grace to end."""
+    due: int = 0
+    deleted: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    errors: list[Exception] = field(default_factory=list)
+    _tags: int = 0  # of the target, in the repositories that the source lists
+    _incomplete: str = ""  # a list that was not whole
+    _found: list[_Missing] = field(default_factory=list)
+
+    async def look(self, view: RepositoryView, there: TargetView, first_missing: FirstMissing) -> None:
+        """Note what one repository is to lose. # disk"""
+        if view.error is not None or view.listed is None:
+            self._incomplete = self._incomplete or _name(view.source)
+            return
+        if there.repository is None:
+            return
+        if there.listed is None:
+            self._incomplete = self._incomplete or there.name
+            return
+        self._tags += len(there.listed)
+        missing = missing_tags(self.entry, view, there)
+        await self._add(view.source, there.repository, missing, there.listed, first_missing)
+
+    async def look_planned(
+        self,
+        source: Reference | LayoutReference,
+        repository: Reference,
+        tags: frozenset[str],
+        places: Places,
+        first_missing: FirstMissing,
+    ) -> None:
+        """Note the tags that a reviewed plan says one repository is to lose. # network, disk"""
+        try:
+            with during("list tags of", "target", repository.locator):
+                listed = frozenset(await (await places.open(repository, "target", log_retry)).tags())
+        except CrossdockError:
+            self._incomplete = self._incomplete or repository.locator
+            return
+        self._tags += len(listed)
+        await self._add(source, repository, tags & listed, listed, first_missing)
+
+    async def _add(
+        self,
+        source: Reference | LayoutReference,
+        repository: Reference,
+        missing: frozenset[str],
+        listed: frozenset[str],
+        first_missing: FirstMissing,
+    ) -> None:
+        since = await first_missing(_name(source), repository.locator, missing)
+        before = time.time() - self.entry.deletes.grace
+        for tag in sorted(missing):
+            if since[tag] > before:
+                self.waiting += 1
+                continue
+            self.due += 1
+            if self.due <= MOST_KEPT:
+                self._found.append(_Missing(source, repository, tag, listed))
+
+    def not_listed(self, source: str) -> None:
+        """The source's repositories could not be listed."""
+        self._incomplete = self._incomplete or source
+
+    async def run(self, places: Places) -> None:
+        """Delete, or report, what is due. # network"""
+        refusal = self._refusal()
+        if refusal is not None:
+            self._fail(self.target, refusal)
+            return
+        if self.entry.deletes.mode != "delete":
+            return
+        for each in self._found:
+            shown = f"{each.repository.locator}:{each.tag}"
+            try:
+                if await self._delete(places, each):
+                    self.deleted += 1
+            except CrossdockError as error:
+                self._fail(shown, error)
+                if isinstance(root_cause(error), Unsupported):
+                    self.problems.append(Problem("unsupported", shown, str(error)))
+                    return
+            except Exception as error:  # one odd tag does not keep the others from being deleted
+                self._fail(shown, error)
+
+    def _refusal(self) -> Exception | None:
+        deletes, share = self.entry.deletes, 100 * self.due / max(self._tags, 1)
+        if self._incomplete and (self.due or deletes.mode == "delete"):
+            why = f"the list of {self._incomplete} was not whole"
+        elif self.due > deletes.max_tags:
+            why = f"{self.due} tags are over the limit of {deletes.max_tags}"
+        elif share > deletes.max_percent:
+            why = f"{self.due} of {self._tags} tags are over the limit of {deletes.max_percent:g} percent"
+        else:
+            return None
+        return LimitExceeded(f"nothing was deleted: {why}")
+
+    def _fail(self, shown: str, error: Exception) -> None:
+        if isinstance(error, CrossdockError) and not isinstance(error, CopyError):
+            try:
+                with during("delete tags of", "target", shown):
+                    raise error
+            except CopyError as named:
+                error = named
+        self.errors.append(without_traceback(error))
+
+    async def _delete(self, places: Places, missing: _Missing) -> bool:
+        """Delete one tag; False: the source has it after all. Raises `CopyError`. # network"""
+        with during("resolve", "source", f"{_name(missing.source)}:{missing.tag}"):
+            source = await places.open(missing.source, "source", log_retry)
+            try:
+                await source.resolve(missing.tag)
+            except NotFound:
+                pass
+            else:
+                return False
+        target = await places.open(missing.repository, "target", log_retry)
+        with during("delete tag", "target", f"{missing.repository.locator}:{missing.tag}"):
+            data = await target.find_manifest(missing.tag)
+            if data is None:
+                return True
+            named = await target.resolve(missing.tag)
+            try:
+                await target.delete_tag(missing.tag)
+            except CrossdockError as error:
+                if not isinstance(error, RegistryError) or error.status not in _NOT_BY_NAME:
+                    raise
+                raise Unsupported(f"the registry does not delete a tag by its name: {error}") from error
+            if len(missing.listed) > 1 and await target.find(named.digest) is None:
+                await _restore(target, named, data, missing.listed - {missing.tag})
+        return True
+
+
+async def _restore(target: object, named: Descriptor, data: bytes, others: frozenset[str]) -> None:
+    """Give other tags of the manifest back, if it went away with one of them. Raises `Unsupported`."""
+    lost = [tag for tag in sorted(others) if await target.find(tag) is None]  # type: ignore[attr-defined]
+    for tag in lost:
+        await target.push_manifest(named, data, tag)  # type: ignore[attr-defined]
+    if lost:
+        raise Unsupported(
+            f"the registry deletes all tags of a manifest with one: {', '.join(lost)} had to be pushed "
+            "again, and no more tags are deleted"
+        )
+
+
+def _name(place: Reference | LayoutReference) -> str:
+    return place.locator if isinstance(place, Reference) else str(place)

@@ -1,0 +1,353 @@
+"""One manifest of a repository on its way to one target, with all the tags that mean it.
+
+The manifest is read once, its referrers are asked for once, and the target is looked at once, however many
+tags there are and however many targets.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from msgspec import Struct, field
+
+from crossdock.content import ChecksManifests, Target
+from crossdock.errors import (
+    CopyError,
+    CrossdockError,
+    InvalidManifest,
+    RegistryError,
+    Side,
+    TagExists,
+    was_refused,
+)
+from crossdock.events import CopyDone, CopyStarted
+from crossdock.oci.attachedtag import fallback_tag, is_attached_tag, listed_subject
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.manifest import parse_manifest
+from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.runs.kept import KeptSource
+from crossdock.runs.one import CopyResult, CopySpec, copy_one
+from crossdock.runs.places import Shared
+from crossdock.runs.results import without_traceback
+from crossdock.steps import during
+from crossdock.tally import Tally
+
+_MISSES = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"})
+
+
+class Group(Struct):
+    """A manifest of the source, for all targets. `source` is its repository."""
+
+    source: Reference | LayoutReference
+    digest: Digest
+    media_type: str = ""  # empty: not known
+    digest_tags: frozenset[str] = frozenset()  # all of the repository that are made of digests
+    takes_all_tags: bool = True  # attached tags are copied as tags, wherever they are listed
+    kept: KeptSource | None = None
+    has_attached: bool | None = None
+    tally: Tally | None = None  # of the copy under way
+
+    def retried(self, side: Side, operation: str, reason: str) -> None:
+        """A request to the source is sent again; the copy under way counts it."""
+        if self.tally is not None:
+            self.tally.retried(side, operation, reason)
+
+    def named(self, tag: str | None) -> Reference | LayoutReference:
+        """The reference of one of its tags; None: of the manifest itself."""
+        return replace(self.source, tag=tag, digest=None if tag is not None else self.digest)
+
+
+class Share(Struct):
+    """What of a group one target is to get at once. `tags` is empty for a manifest without one.
+
+    `there` is what the target is known to have under the tags, or under the digest as ""; None as a value:
+    nothing. A name that it lacks was not asked for.
+    """
+
+    target: Reference  # the repository
+    tags: tuple[str, ...]
+    there: Mapping[str, Digest | None] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    """Tags that could not be written, though others were."""
+
+    def named(self, tag: str | None, digest: Digest) -> Reference:
+        """The reference of one of its tags; None: of the manifest itself."""
+        return replace(self.target, tag=tag, digest=None if tag is not None else digest)
+
+
+class GroupCopy:
+    """Copies over places that the caller owns, by the options in `shared`."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._places = shared.places
+        self._options = shared.options
+
+    def is_alone(self, tag: str) -> bool:
+        """Whether the tag is copied by itself, and not with others that mean the same."""
+        return bool(self._shared.platforms) or is_attached_tag(tag)
+
+    async def copy(self, group: Group, share: Share, tally: Tally) -> CopyResult:
+        """Make the tags of `share` mean the group's manifest. Raises `CopyError`. # network
+
+        The manifest may be gone by now, and the first tag mean another one: then that is copied.
+        """
+        started = time.monotonic()
+        group.tally = tally
+        tag = share.tags[0] if share.tags else None
+        kept = await self._open(group, tag)
+        platforms = () if is_attached_tag(tag) else self._shared.platforms
+        wanted = share
+        if not platforms:
+            self._check_existing(group, share)
+            behind = [each for each in share.tags or ("",) if share.there.get(each) != group.digest]
+            if (
+                not behind
+                and not self._shared.workshop.checks_blobs
+                and not await self.may_have_attached(group)
+            ):
+                return _unchanged(group, share, tally, started)
+            first = next(iter(behind), tag) or None
+            wanted = Share(
+                share.target, (first, *(each for each in behind if each != first)) if first else ()
+            )
+            if is_attached_tag(tag):
+                return await self._copy_attached(group, share, kept, tally, started)
+            if behind:
+                with during("fetch manifest from", "source", f"{kept.name}@{kept.named.digest}"):
+                    await kept.read()
+        return await self._copy(group, wanted, share, kept, tally)
+
+    async def _copy(
+        self, group: Group, wanted: Share, share: Share, kept: KeptSource, tally: Tally
+    ) -> CopyResult:
+        named = await kept.find()
+        tag = wanted.tags[0] if wanted.tags else None
+        origin = replace(group.source, tag=None, digest=named.digest)
+        target = wanted.named(tag, named.digest)
+        writing = cast("Target", await self._places.open(wanted.target, "target", tally.retried))
+        others = wanted.tags[1:] if named.digest == group.digest else ()
+        many = _ManyTags(writing, tag, others) if others and tag is not None else None
+        spec = CopySpec(
+            origin,
+            target,
+            is_alone=True,
+            picks_platforms=not is_attached_tag(tag),
+            reading=kept,
+            writing=cast("Target", many) if many is not None else writing,
+        )
+        result = await copy_one(spec, self._shared, tally)
+        if many is not None:
+            await many.finish(kept)
+            share.errors |= many.errors
+        elif len(wanted.tags) > 1:
+            share.errors |= await self._copy_others(group, wanted, tally)
+        return replace(result, source=str(group.named(tag)), target=str(wanted.named(tag, named.digest)))
+
+    async def _copy_others(self, group: Group, wanted: Share, tally: Tally) -> dict[str, Exception]:
+        """The source has moved the first tag meanwhile: each of the others may mean anything now."""
+        errors: dict[str, Exception] = {}
+        for tag in wanted.tags[1:]:
+            alone = Group(group.source, group.digest, group.media_type, group.digest_tags)
+            try:
+                await self.copy(alone, Share(wanted.target, (tag,)), tally)
+            except CrossdockError as error:
+                errors[tag] = error
+        return errors
+
+    async def _open(self, group: Group, tag: str | None) -> KeptSource:
+        if group.kept is None:
+            source = group.named(tag)
+            reading = await self._places.open(source, "source", group.retried)
+            found = Descriptor(group.media_type, group.digest, 0)
+            group.kept = KeptSource(reading, str(source), tag or str(group.digest), found=found)
+        return group.kept
+
+    def _check_existing(self, group: Group, share: Share) -> None:
+        """Raise `CopyError` when the only tag means something else at the target and may not be moved."""
+        if self._options.existing == "overwrite" or len(share.tags) != 1 or is_attached_tag(share.tags[0]):
+            return
+        there = share.there.get(share.tags[0])
+        if there is not None and there != group.digest:
+            target = str(share.named(share.tags[0], group.digest))
+            with during("push manifest to", "target", target):
+                raise TagExists(f"the tag means {there} there, not {group.digest}", references=(target,))
+
+    # -- what is attached ----------------------------------------------------------------------------------
+
+    async def may_have_attached(self, group: Group) -> bool:
+        """Whether there may be signatures and the like at the source that have to be looked for at a target.
+
+        One question to the referrers API at most, for all targets. Without the API they have tags, which are
+        copied as such unless patterns leave them out. Of an index all manifests may have some. # network
+        """
+        if group.has_attached is None:
+            wants = self._options.referrers is not False
+            group.has_attached = wants and await self._look_for_attached(group)
+        return group.has_attached
+
+    def is_without_attached(self, group: Group) -> bool:
+        """Whether no request is needed to know that nothing is attached but by tags that are copied."""
+        if self._options.referrers is False:
+            return True
+        if not isinstance(group.source, Reference) or self._places.has_referrers(group.source) is not False:
+            return False
+        return group.takes_all_tags or not group.digest_tags
+
+    async def _look_for_attached(self, group: Group) -> bool:
+        if not isinstance(group.source, Reference):
+            return True
+        kept = await self._open(group, None)
+        if self._places.has_referrers(group.source) is not False:
+            try:
+                referrers, tags = await kept.attached(group.digest)
+            except CrossdockError:
+                return True  # the copy will tell
+            if self._places.has_referrers(group.source):
+                is_index = kept.named.is_index or not kept.named.media_type
+                return is_index or bool(referrers or (not group.takes_all_tags and tags))
+        if group.takes_all_tags:
+            return False
+        if kept.named.is_index or not kept.named.media_type:
+            return bool(group.digest_tags)
+        stem = fallback_tag(group.digest)
+        return any(tag.startswith(stem) for tag in group.digest_tags)
+
+    async def _copy_attached(
+        self, group: Group, share: Share, kept: KeptSource, tally: Tally, started: float
+    ) -> CopyResult:
+        """Copy what a tag made of a digest means. Of a list of referrers the target's own entries stay."""
+        (tag,) = share.tags
+        subject = listed_subject(tag)
+        if share.there.get(tag) is not None and subject is not None:
+            named = await kept.find()
+            writing = await self._places.open(share.target, "target", tally.retried)
+            adds, drops = await _compare(kept, writing, named, share.named(tag, named.digest))
+            if drops and not adds:
+                return _unchanged(group, share, tally, started)
+            if drops and await self._takes_whole(writing, share.target, subject):
+                # The engine adds the entries that are missing there.
+                origin = replace(group.source, tag=None, digest=subject)
+                listed = replace(share.target, tag=None, digest=subject)
+                spec = CopySpec(origin, listed, is_alone=True, picks_platforms=False, reading=kept)
+                result = await copy_one(spec, self._shared, tally)
+                return replace(
+                    result, source=str(group.named(tag)), target=str(share.named(tag, group.digest))
+                )
+        with during("fetch manifest from", "source", f"{kept.name}@{kept.named.digest}"):
+            await kept.read()
+        return await self._copy(group, share, share, kept, tally)
+
+    async def _takes_whole(self, writing: Any, target: Reference, subject: Digest) -> bool:
+        """Whether the subject of a list may be copied whole: an index of which platforms were chosen may not,
+        unless the target has it anyway. # network
+        """
+        if not self._shared.platforms:
+            return True
+        checking = cast("ChecksManifests", writing)
+        found = Descriptor("", subject, 0)
+        with during("resolve", "target", f"{target.locator}@{subject}"):
+            return await checking.has_manifest(found) and await checking.is_pushed_manifest(found)
+
+
+class _ManyTags:
+    """A target for which one tag stands for several: who pushes a manifest by it pushes it by all."""
+
+    def __init__(self, target: Target, tag: str, others: Sequence[str]) -> None:
+        self.errors: dict[str, Exception] = {}
+        self._target = target
+        self._tag = tag
+        self._left = [tag, *others]
+        self._has_written = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        """As `Target.push_manifest`. A tag that is refused does not keep the others from being written."""
+        if tag != self._tag:
+            await self._target.push_manifest(descriptor, data, tag)
+            return
+        await self._push(descriptor, data)
+
+    async def finish(self, kept: KeptSource) -> None:
+        """Write the tags that are left because the first was right already. Raises `CopyError`."""
+        if self._left and self._tag in self._left:
+            self._left.remove(self._tag)
+        if self._left:
+            named = kept.named
+            with during("push manifest to", "target", f"{self._target.name}:{self._left[0]}"):
+                await self._push(named, await kept.fetch_manifest(named))
+
+    async def _push(self, descriptor: Descriptor, data: bytes) -> None:
+        push_tags = getattr(self._target, "push_tags", None)
+        if push_tags is not None and len(self._left) > 1:
+            given = await push_tags(descriptor, data, self._left)
+            self._left = [each for each in self._left if each not in given]
+            self._has_written = self._has_written or bool(given)
+        while self._left:
+            tag = self._left[0]
+            try:
+                await self._target.push_manifest(descriptor, data, tag)
+            except CrossdockError as error:
+                codes = error.codes if isinstance(error, RegistryError) else frozenset[str]()
+                is_last = len(self._left) == 1 and not self._has_written
+                if is_last or not was_refused(error) or not _MISSES.isdisjoint(codes):
+                    raise
+                self.errors[tag] = _named(error, f"{self._target.name}:{tag}")
+            else:
+                self._has_written = True
+            self._left.remove(tag)
+
+
+def _named(error: CrossdockError, reference: str) -> Exception:
+    try:
+        with during("push manifest to", "target", reference):
+            raise error
+    except CopyError as named:
+        return without_traceback(named)
+
+
+async def _compare(
+    kept: KeptSource, writing: Target, named: Descriptor, target: Reference
+) -> tuple[bool, bool]:
+    """Of a list of referrers: whether the source's has entries that the target's has not, and the other way
+    round. Other content at the target has none. # network
+    """
+    with during("fetch manifest from", "source", f"{kept.name}@{named.digest}"):
+        ours = _entries(await kept.fetch_manifest(named))
+    with during("fetch manifest from", "target", str(target)):
+        theirs = _entries(await writing.find_manifest(target.tag or "") or b"")
+    return not ours <= theirs, not theirs <= ours
+
+
+def _entries(data: bytes) -> frozenset[str]:
+    try:
+        return frozenset(each.digest for each in parse_manifest(data, None).manifests)
+    except InvalidManifest:
+        return frozenset()
+
+
+def _unchanged(group: Group, share: Share, tally: Tally, started: float) -> CopyResult:
+    tag = share.tags[0] if share.tags else None
+    source, target = str(group.named(tag)), str(share.named(tag, group.digest))
+    seconds = time.monotonic() - started
+    media_type = group.kept.named.media_type if group.kept is not None else group.media_type
+    tally.emit(CopyStarted(source, target, group.digest, media_type))
+    tally.emit(CopyDone(group.digest, seconds))
+    return CopyResult(
+        source=source,
+        target=target,
+        digest=group.digest,
+        source_digest=group.digest,
+        media_type=media_type,
+        seconds=seconds,
+        warnings=tuple(tally.warnings),
+        manifests=1,
+        retries=tally.retries,
+        changed=False,
+    )
