@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 
 RESERVED = 24  # files that are open always or briefly: streams, the event loop's, journal, credentials
@@ -17,3 +18,8 @@ def affordable(wanted: int, *, per: int, least: int = 1) -> int:
     if limit == resource.RLIM_INFINITY:
         return wanted
     return min(wanted, max(least, (limit - RESERVED) // per))
+
+
+def lacks_descriptors(error: BaseException) -> bool:
+    """Whether this process, or the system, has no file descriptor left."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)

@@ -43,16 +43,6 @@ HANDSHAKE = 10.0  # seconds for TLS
 LINGERING = 10.0  # seconds for reading the rest of a refused body, so that its sender sees the response
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def parse_listen(listen: str) -> tuple[str, int]:
     """``HOST:PORT`` as host and port; ``[::1]:5000`` for IPv6. Raises `InvalidOption`."""
     host, colon, port = listen.rpartition(":")

@@ -79,9 +79,21 @@ async def stop(*tasks: asyncio.Future[Any] | None) -> None:
         raise asyncio.CancelledError
 
 
-async def in_thread(action: Callable[[], T]) -> T:
-    """The result of `action`, run in a thread; cancelled, its end is awaited all the same."""
-    return await ended(asyncio.ensure_future(asyncio.to_thread(action)))
+async def in_thread(
+    action: Callable[..., T], *arguments: object, undo: Callable[[T], object] | None = None
+) -> T:
+    """The result of `action`, run in a thread; cancelled, its end is awaited all the same.
+
+    Otherwise the caller would give its buffers away while the thread still reads or writes them. `undo` gets
+    a result that a cancelled caller will never see.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, action, *arguments)
+    try:
+        return await ended(running)
+    except asyncio.CancelledError:
+        if undo is not None and not running.cancelled() and running.exception() is None:
+            undo(running.result())
+        raise
 
 
 async def ended(running: asyncio.Future[T]) -> T:

@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "options",
         "errors",
     },
-    "store": {"content", "verify", "oci", "options", "errors"},
+    "store": {"tasks", "content", "verify", "oci", "options", "errors"},
     "transfer": {
         "steps",
         "tally",
@@ -74,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
     },
     "webtokens": {"errors"},
-    "embedded": {"webtokens", "protocol", "listening", "rate", "store", "verify", "oci", "errors"},
+    "embedded": {"tasks", "webtokens", "protocol", "listening", "rate", "store", "verify", "oci", "errors"},
     "runs": {
         "activity",
         "frozen",
@@ -178,6 +178,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "loggingin": {"runs", "registry", "steps", "oci", "options", "errors"},
     "cli": {
         "migration",
+        "descriptors",
         "runs",
         "session",
         "mirroring",

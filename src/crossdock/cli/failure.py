@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from typing import TYPE_CHECKING, Any, TextIO
 
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
+from crossdock.descriptors import lacks_descriptors
 from crossdock.errors import (
     Advice,
     CopyError,
@@ -61,7 +61,7 @@ def error_line(error: BaseException) -> str:
     """
     cause, code = root_cause(error), exit_code(error)
     if code is ExitCode.INTERNAL and not isinstance(cause, CrossdockError):
-        if _lacks_descriptors(cause):
+        if lacks_descriptors(cause):
             return "crossdock: this process may open no more files"
         return f"crossdock: internal error: {type(cause).__name__}: {fold(str(cause)) or 'no message'}"
     text = fold(str(cause)) or ("cancelled" if code is ExitCode.CANCELLED else type(cause).__name__)
@@ -82,11 +82,7 @@ def advice_on(error: BaseException) -> Advice | None:
         return Advice("see-help", f"see {error.command} --help")
     if exit_code(error) is not ExitCode.INTERNAL or isinstance(root_cause(error), CrossdockError):
         return None
-    return Advice("raise-open-files" if _lacks_descriptors(root_cause(error)) else "report-bug")
-
-
-def _lacks_descriptors(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    return Advice("raise-open-files" if lacks_descriptors(root_cause(error)) else "report-bug")
 
 
 def error_document(error: BaseException) -> dict[str, Any]:
@@ -112,10 +108,15 @@ def error_document(error: BaseException) -> dict[str, Any]:
 
 def line_width(stream: TextIO) -> int | None:
     """How long the first line of an error may be on `stream`; None: as long as it is."""
+    return TERMINAL_WIDTH if is_terminal(stream) else None
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether `stream` is a terminal. One that is closed is not."""
     try:
-        return TERMINAL_WIDTH if stream.isatty() else None
+        return stream.isatty()
     except (OSError, ValueError):
-        return None
+        return False
 
 
 def shortened(line: str, width: int) -> str:

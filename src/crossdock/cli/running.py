@@ -10,7 +10,7 @@ from typing import TextIO, TypeVar
 
 from crossdock.cli.display import Display, JsonDisplay, NoDisplay, PlainDisplay
 from crossdock.cli.exits import ExitCode
-from crossdock.cli.failure import traceback_text
+from crossdock.cli.failure import is_terminal, traceback_text
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import Report, ReportFile, beside_an_error
 from crossdock.cli.streams import print_error, print_parts
@@ -156,7 +156,8 @@ def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Displ
     """The display for ``--progress MODE``. `tally` must be fed before the display is."""
     stream = stream or sys.stderr
     if mode == "auto":
-        mode = "live" if is_terminal(stream) else "quiet"
+        can_be_drawn_on = is_terminal(stream) and os.environ.get("TERM", "dumb") != "dumb"
+        mode = "live" if can_be_drawn_on else "quiet"
     if mode == "live":
         from crossdock.cli.live import LiveDisplay  # imports rich
 
@@ -166,11 +167,3 @@ def open_display(mode: str, tally: Tally, stream: TextIO | None = None) -> Displ
     if mode in ("plain", "quiet"):
         return PlainDisplay(tally, stream, eager=mode == "plain")
     return NoDisplay(tally, stream)
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether `stream` is a terminal that can be drawn upon."""
-    try:
-        return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    except (OSError, ValueError):
-        return False

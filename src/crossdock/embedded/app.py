@@ -27,8 +27,8 @@ from crossdock.embedded.responses import Refused
 from crossdock.embedded.routes import ENDPOINTS, Route, check_mount_source, find_route
 from crossdock.embedded.uploads import Uploads
 from crossdock.errors import ContentError, StoreError
-from crossdock.store.files import in_thread
 from crossdock.store.folder import Folder
+from crossdock.tasks import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.acr.access import Access

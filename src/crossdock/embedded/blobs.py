@@ -21,7 +21,7 @@ from crossdock.protocol.byterange import (
     unsatisfied_range,
     uploaded_range,
 )
-from crossdock.store.files import in_thread
+from crossdock.tasks import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry

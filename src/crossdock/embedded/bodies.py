@@ -24,7 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from crossdock.embedded.responses import Refused
 from crossdock.listening import GIVEN_UP_AFTER
-from crossdock.store.files import in_thread
+from crossdock.tasks import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from crossdock.embedded.responses import Refused
-from crossdock.listening import is_loopback
+from crossdock.protocol.redirect import is_loopback
 
 _SAFE = frozenset({"GET", "HEAD"})
 _PORTS = {"http": 80, "https": 443}

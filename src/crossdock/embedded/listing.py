@@ -13,8 +13,8 @@ from crossdock.embedded.responses import json_response, page_size
 from crossdock.oci import mediatype
 from crossdock.oci.digest import Digest
 from crossdock.protocol.pagination import next_link
-from crossdock.store.files import in_thread
 from crossdock.store.indexfile import Entry
+from crossdock.tasks import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry

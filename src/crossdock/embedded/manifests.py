@@ -17,7 +17,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import LARGE, Limits, Manifest, parse_manifest
 from crossdock.oci.reference import is_tag
-from crossdock.store.files import in_thread
+from crossdock.tasks import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry

@@ -17,13 +17,13 @@ from crossdock.errors import (
 from crossdock.listening import (
     ServerTls,
     allow_many_files,
-    is_loopback,
     parse_listen,
     reload_on_hangup,
     serve_app,
     shown_address,
     stopped_by_signal,
 )
+from crossdock.protocol.redirect import is_loopback
 
 if TYPE_CHECKING:
     import ssl

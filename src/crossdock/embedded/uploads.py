@@ -22,8 +22,9 @@ from crossdock.embedded.bodies import receive
 from crossdock.embedded.responses import Refused
 from crossdock.oci.digest import Digest
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
-from crossdock.store.files import explained, in_thread
+from crossdock.store.files import explained
 from crossdock.store.folder import Folder
+from crossdock.tasks import in_thread
 
 SESSIONS = 1000  # each may hold an open file
 IDLE = 3600.0  # seconds without a write after which a session is dropped

@@ -17,7 +17,6 @@ from crossdock.inventory.values import Inventory
 from crossdock.listening import (
     ServerTls,
     allow_many_files,
-    is_loopback,
     parse_listen,
     reload_on_hangup,
     serve_app,
@@ -25,6 +24,7 @@ from crossdock.listening import (
     stopped_by_signal,
 )
 from crossdock.options import SIDE_VARIABLES, CopyOptions
+from crossdock.protocol.redirect import is_loopback
 from crossdock.rate import RateLimit
 from crossdock.service.config import Settings
 from crossdock.service.guard import SourceGuard

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 from crossdock.errors import (
     Advice,
@@ -18,31 +16,8 @@ from crossdock.errors import (
 )
 from crossdock.store.folder import Folder
 
-T = TypeVar("T")
-
 MAX_WRITE = 8 << 20  # one write call: a cancelled copy waits for at most this much
 IOV_MAX = 1024  # Linux refuses longer vectors (writev(2), limits.h)
-
-
-async def in_thread(
-    function: Callable[..., T], *arguments: object, undo: Callable[[T], object] | None = None
-) -> T:
-    """Run blocking `function` in the loop's bounded thread pool and wait until it is over, cancelled or not.
-
-    A cancelled caller would hand its buffers to the next blob while the thread still reads or writes
-    them, so cancellation is held back until the thread has let go. One call moves at most a few MiB.
-    `undo` gets a result that the cancelled caller will never see.
-    """
-    future = asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
-        if not future.cancelled() and future.exception() is None and undo is not None:
-            undo(future.result())
-        raise
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from crossdock.oci.reference import ARCHIVE_HINT, LayoutReference
 from crossdock.options import CopyOptions
 from crossdock.store.attached import Attached
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
-from crossdock.store.files import explain, in_thread
+from crossdock.store.files import explain
 from crossdock.store.folder import Folder
 from crossdock.store.indexfile import (
     Entry,
@@ -44,6 +44,7 @@ from crossdock.store.indexfile import (
     set_tag,
 )
 from crossdock.store.several import index_document, join_platforms, listed, platforms_of, several_named
+from crossdock.tasks import in_thread
 from crossdock.verify import verify_bytes, verify_manifest
 
 PLATFORM_LIMIT = 4096  # characters of the platform that an entry of the index states

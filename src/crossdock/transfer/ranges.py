@@ -20,6 +20,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -29,7 +30,6 @@ from crossdock.content import BlobSource, Body
 from crossdock.errors import CrossdockError, ProtocolError, TransportError
 from crossdock.tasks import stop
 from crossdock.transfer.parts import Part
-from crossdock.transfer.patience import Patience
 from crossdock.transfer.slowness import LATER_PARTS_DONE, Slowness
 from crossdock.transfer.supply import Piece, Supply
 
@@ -292,13 +292,16 @@ class RangedReader:
 
     async def _read(self, part: Part) -> None:
         """Fill the part, with retries from where it broke."""
-        patience = Patience(self._supply.network)
+        network, failures = self._supply.network, list[CrossdockError]()  # in a row
         while part.position < part.stop:
             before = part.position
             try:
                 await self._read_once(part)
             except CrossdockError as error:
-                delay_s = patience.lost(error, part.position - before)
+                if part.position - before >= network.least_progress:
+                    failures.clear()
+                failures.append(error)
+                delay_s = network.delay_after(failures, random.random())
                 self._supply.permits.refused()
                 self._on_retry(error)
                 with self._supply.permits.idle():

@@ -8,6 +8,7 @@ reader, pieces, queue, second task or states of the digest for them.
 from __future__ import annotations
 
 import asyncio
+import random
 
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source
@@ -17,7 +18,6 @@ from crossdock.steps import during
 from crossdock.tally import Tally
 from crossdock.transfer.damage import check_mark, retry_wrong_content
 from crossdock.transfer.inline import blob_at
-from crossdock.transfer.patience import Patience
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.sinks import MemorySink
 from crossdock.transfer.upload import BlobUpload
@@ -88,7 +88,7 @@ class SmallMove:
     async def _fetch(self, slot: Slot) -> memoryview:
         """The whole blob, in `slot`; with retries from where it broke."""
         landing = MemorySink(slot.view[: self._blob.size])
-        patience = Patience(self._workshop.supply.network)
+        network, failures = self._workshop.supply.network, list[CrossdockError]()  # in a row
         best = 0  # bytes that were here at once; a source without ranges begins again at 0
         with during("fetch blob from", "source", self._source_name):
             source = blob_at(self._source, self._blob)
@@ -96,7 +96,10 @@ class SmallMove:
                 try:
                     await self._fetch_once(source, landing)
                 except CrossdockError as error:
-                    delay_s = patience.lost(error, landing.filled - best)
+                    if landing.filled - best >= network.least_progress:
+                        failures.clear()
+                    failures.append(error)
+                    delay_s = network.delay_after(failures, random.random())
                     best = max(best, landing.filled)
                     self._workshop.supply.permits.refused()
                     self._tally.retried("source", "fetch blob", str(error))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohappyeyeballs
 from aiohappyeyeballs.utils import addr_to_addr_infos
 
+from crossdock.descriptors import lacks_descriptors
 from crossdock.errors import (
     Advice,
     ConnectFailed,
@@ -19,7 +20,7 @@ from crossdock.errors import (
 )
 from crossdock.transport.connection import Connection
 from crossdock.transport.head import encode_request
-from crossdock.transport.reason import is_refused, is_unknown_name, lacks_descriptors, os_reason
+from crossdock.transport.reason import is_refused, is_unknown_name, os_reason
 from crossdock.transport.watchdog import Watchdog
 
 if TYPE_CHECKING:

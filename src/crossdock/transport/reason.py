@@ -24,11 +24,6 @@ def is_refused(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
 
 
-def lacks_descriptors(error: Exception) -> bool:
-    """Whether this process, or the system, has no file descriptor left."""
-    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
-
-
 def is_unknown_name(error: Exception) -> bool:
     """Whether the name is certainly of no host: malformed, or not known to the name service (NXDOMAIN)."""
     return isinstance(error, UnicodeError) or (

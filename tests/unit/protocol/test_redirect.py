@@ -159,7 +159,7 @@ def test_any_location_leads_somewhere_safe_or_is_refused(location: str) -> None:
     assert hop[1] == (Url.parse(hop[0]).origin == Url.parse(HUB).origin)
 
 
-LOOPBACK = ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"]
+LOOPBACK = ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "::1", "[::1]", "::ffff:127.0.0.1"]
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
@@ -169,7 +169,8 @@ def test_loopback_is_known(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["example.com", "localhost.example", "8.8.8.8", "2606:4700::1111", "a.localhost"]
+    "host",
+    ["", "0.0.0.0", "::", "example.com", "localhost.example", "8.8.8.8", "2606:4700::1111", "a.localhost"],
 )
 def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)

@@ -26,7 +26,7 @@ from crossdock.embedded.responses import Refused, json_response
 from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import bearer_challenge
 from crossdock.rate import RateLimit
-from crossdock.store.files import in_thread
+from crossdock.tasks import in_thread
 from crossdock.webtokens.values import TokenRefused
 
 if TYPE_CHECKING:

@@ -33,8 +33,8 @@ from crossdock.protocol.metadata import (
     timestamp,
 )
 from crossdock.protocol.pagination import next_link
-from crossdock.store.files import in_thread
 from crossdock.store.indexfile import name_of
+from crossdock.tasks import in_thread
 
 if TYPE_CHECKING:
     from crossdock.embedded.app import Registry

@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 
+from crossdock.descriptors import lacks_descriptors
 from crossdock.errors import (
     Advice,
     ConnectFailed,
@@ -23,7 +24,7 @@ from crossdock.options import RegistryOptions
 from crossdock.protocol.addresses import literal
 from crossdock.protocol.redirect import is_loopback
 from crossdock.transport.base import CheckAddresses, ServedAt
-from crossdock.transport.reason import is_refused, lacks_descriptors, os_reason
+from crossdock.transport.reason import is_refused, os_reason
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _TLS_RECORDS = frozenset({0x15, 0x16})  # alert, handshake (RFC 8446 section 5.1)

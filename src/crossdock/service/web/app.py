@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import web
 
 from crossdock.errors import CrossdockError
-from crossdock.listening import is_loopback
+from crossdock.protocol.redirect import is_loopback
 from crossdock.service import audit
 from crossdock.service.problems import Refused, problem_of, refuse
 from crossdock.service.values import Principal, Problem
