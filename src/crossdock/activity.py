@@ -25,6 +25,10 @@ if TYPE_CHECKING:
         def moved(self) -> int:
             """A number that stands still only while no byte is sent or received."""
 
+        @property
+        def waits_here(self) -> bool:
+            """The peer waits for this process, to send it bytes or to take some."""
+
 
 class Activity:
     """The requests of one copy, or of a run beside its copies."""

@@ -69,7 +69,7 @@ class _Copy:
 
     def stalled(self, now: float) -> Iterator[str]:
         """Its references without a byte or response for long."""
-        sides = {each.side for each in tuple(self.activity.open)}
+        sides = {each.side for each in tuple(self.activity.open) if not each.waits_here}
         for side in sides or {""}:
             _, since = self.moved.get(side, (None, now))
             if now - since >= STALLED_S:

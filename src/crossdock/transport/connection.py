@@ -100,6 +100,13 @@ class Connection(asyncio.BufferedProtocol):
         """A byte of the response has come."""
         return self._response.began
 
+    @property
+    def waits_here(self) -> bool:
+        """The peer waits for this process: for more of the request's body, or for room for the response's."""
+        if self.state is State.SENDING:
+            return self._unsent > 0 and not self._draining and not self.responded_early
+        return self._receiving and self._held
+
     # -- called by the loop --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -64,6 +64,11 @@ class HttpExchange:
         return self._connection.moved
 
     @property
+    def waits_here(self) -> bool:
+        """As `activity.Exchange.waits_here`."""
+        return self._connection.waits_here
+
+    @property
     def responded_early(self) -> bool:
         """As `Exchange.responded_early`."""
         return self._connection.responded_early
