@@ -1,4 +1,4 @@
-"""The audit log: one line for each import that is accepted, refused or ended: who, what, from, to, result.
+"""The audit log: one line for each import that is accepted, refused or ended.
 
 The lines are those of `logs`, which no client input can forge. Values are bounded. There are no secrets in
 them: a request's credentials are left out, and its password is masked wherever else it occurs.
@@ -19,7 +19,7 @@ log = logging.getLogger("crossdock.audit")
 Result = Literal["accepted", "refused", "succeeded", "failed", "canceled"]
 
 LONGEST = 512  # characters of one value; a registry and an image have up to some 400
-MOST_TARGETS = 50  # listed; of more there is a count
+MOST_TARGETS = 50  # listed; the others are only counted
 _ENDS: Mapping[State, Result] = {"Succeeded": "succeeded", "Failed": "failed", "Canceled": "canceled"}
 _DIGEST = re.compile(r"sha\d+:")
 _SHORTEST_SECRET = 4  # characters; shorter ones occur in ordinary words
@@ -101,7 +101,7 @@ def _asked(request: ImportRequest) -> dict[str, Any]:
 
 
 def _without_userinfo(text: str) -> str:
-    """`text` without userinfo: in each part of the path, all before an ``@`` but the names of digests."""
+    """`text` without userinfo: everything before an ``@`` in each path segment, digests excepted."""
     parts = []
     for part in text.split("/"):
         name, _, digest = part.rpartition("@")

@@ -35,7 +35,7 @@ class StaticToken(Struct, frozen=True, kw_only=True):
 
 
 class IdentitySettings(Struct, frozen=True, kw_only=True):
-    """Whose tokens are accepted. With neither, none are."""
+    """The issuers and static tokens that are accepted. Without either, no token is."""
 
     issuers: tuple[Issuer, ...] = ()
     tokens: tuple[StaticToken, ...] = ()
@@ -61,7 +61,7 @@ class Sources(Struct, frozen=True, kw_only=True):
 
     allow: tuple[str, ...] = ()  # lower case: HOST, HOST:PORT, *.DOMAIN, *
     private_addresses: tuple[IPv4Network | IPv6Network, ...] = ()  # treated as public
-    trust_proxy: bool = False  # names may go to a proxy, whose look-ups cannot be checked
+    trust_proxy: bool = False  # host names may be passed to a proxy, whose look-ups cannot be checked
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -71,7 +71,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     imports_per_registry: int = 2
     queue: int = 1000
     manifests_per_image: int = 50  # 0: no limit
-    requests_per_minute: int = 600  # of one principal
+    requests_per_minute: int = 600  # per principal
     memory: int = 256 << 20  # bytes, for blobs in flight
     keep_results_days: int = 7
 

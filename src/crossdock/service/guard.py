@@ -1,9 +1,8 @@
 """Permitted source registries, and permitted addresses for connections on their behalf.
 
-The service fetches from registries that its callers name. Only the operator's own may be at an address that
-is not public (`protocol.addresses`): the registries of the inventory and the hosts of its `hosts`. No source
-of the allow list, and no redirect, Location, realm, link or layer's URL, leads the service to such an
-address.
+The service fetches from registries that its callers name. Only the operator's own registries may be at a
+non-public address (`protocol.addresses`): those of the inventory and the hosts in its `hosts`. No other
+source, redirect, Location, realm, link or layer URL leads the service to such an address.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class SourceGuard:
         self._named = self._hosts | frozenset(_places([*servers, *inventory.hosts.values()]))
 
     def check_source(self, registry: str) -> None:
-        """Return if the ``host[:port]`` of a request's ``registryUri`` may be imported from.
+        """Return if imports from the ``host[:port]`` of a request's ``registryUri`` are permitted.
 
-        Raises `InvalidInput` for anything but a host, `SourceNotAllowed` when it is neither in the inventory
-        nor allowed, or is an address that is not public (rule ``source-not-allowed``, or the address's own).
+        Raises `InvalidInput` for anything but a host, `SourceNotAllowed` if it is neither in the inventory
+        nor allowed (rule ``source-not-allowed``), or if it is a non-public address (that address's rule).
         """
         host, port = split_registry(registry)
         if self._inventory.named(registry) or self._is_registry(registry):
@@ -64,9 +63,8 @@ class SourceGuard:
     def check(self, host: str, port: int, addresses: Sequence[str] | None, *, registry: str) -> None:
         """As `options.AddressGuard.check`.
 
-        Only the operator's hosts may have addresses that are not public: hosts of the inventory when a
-        registry of the inventory leads there, and hosts that `hosts` serves elsewhere in any case. One
-        refused address makes the host refused.
+        Only the operator's hosts may have non-public addresses: hosts of the inventory if a registry of the
+        inventory leads there, and always the hosts in `hosts`. One refused address refuses the host.
         """
         name = host.lower().strip("[]").rstrip(".")
         is_named = self._inventory.served_at(host, port) is not None or self._is_known(name, port, registry)
@@ -74,7 +72,7 @@ class SourceGuard:
             raise self._refused(registry, host, port, "metadata-address")
         if addresses == () and literal(host) is None and not (is_named or self._sources.trust_proxy):
             raise AddressRefused(
-                f"{_shown(host, port)} would be looked up by a proxy, where its address cannot be checked"
+                f"a proxy would resolve {_shown(host, port)}, so its address cannot be checked"
                 " (unchecked-proxy)",
                 advice=Advice(
                     "ask-operator",
@@ -93,7 +91,7 @@ class SourceGuard:
                 raise self._refused(registry, host, port, rule)
 
     def _spelled_rule(self, host: str) -> str:
-        """The rule that refuses `host` without looking it up; empty when its addresses decide."""
+        """The rule that refuses `host` without resolving it; empty if its addresses decide."""
         if host in METADATA_NAMES:
             return "metadata-address"
         if f".{host}".endswith(".localhost"):  # RFC 6761 section 6.3
@@ -102,21 +100,22 @@ class SourceGuard:
         return "" if address is None else self._rule(address)
 
     def _rule(self, address: Address) -> str:
-        """The rule that refuses `address`; empty when it is public, or in an allowed network."""
+        """The rule that refuses `address`; empty if it is public or in an allowed network."""
         rule = rule_of(address)
         if not rule:
             return ""
         inner = embedded_v4(address)
         for each in (address, inner) if inner is not None else (address,):
             for network in self._sources.private_addresses:
-                # Allowing 169.254.0.0/16 is not meant to give away the machine's credentials.
+                # Allowing 169.254.0.0/16 must not expose the metadata service, which has the machine's
+                # credentials.
                 is_meant = rule != "metadata-address" or network.num_addresses == 1
                 if is_meant and each.version == network.version and each in network:
                     return ""
         return rule
 
     def _is_known(self, host: str, port: int, registry: str) -> bool:
-        """Whether both `registry` and this host and port are the operator's."""
+        """Whether `registry` and this host and port both belong to the operator."""
         return self._is_registry(registry) and (canonical_host(host), port) in self._named
 
     def _is_registry(self, registry: str) -> bool:
@@ -128,7 +127,7 @@ class SourceGuard:
         return any((canonical_host(host), each) in self._hosts for each in ports)
 
     def _refused(self, registry: str, host: str, port: int, rule: str) -> AddressRefused:
-        # Without the address: callers must not use our name service through us.
+        # The address is not shown, so that callers cannot resolve internal names through us.
         return AddressRefused(
             f"no connection is made to {_shown(host, port)} on behalf of {registry} ({rule})",
             advice=Advice(
@@ -143,8 +142,8 @@ class SourceGuard:
 def split_registry(registry: str) -> tuple[str, int | None]:
     """Host (lower case, without brackets and final dot) and port of a ``host[:port]``.
 
-    Raises `InvalidInput` for anything else, including names outside ASCII, which normalization may turn into
-    other ones (127。0。0。1).
+    Raises `InvalidInput` for anything else, including non-ASCII names, which normalization may turn into
+    others (127。0。0。1).
     """
     match = _HOST.fullmatch(registry)
     if match is None:
@@ -158,7 +157,7 @@ def split_registry(registry: str) -> tuple[str, int | None]:
 
 
 def _no_host(registry: str) -> InvalidInput:
-    before, at, host = registry.rpartition("@")  # what is before it may be a password
+    before, at, host = registry.rpartition("@")  # the part before it may be a password
     shown = f"***@{host}" if at and before else registry
     return InvalidInput(f"{shown[:300]!r} is not a host[:port] of a registry")
 
@@ -170,7 +169,7 @@ def _places(texts: Iterable[str]) -> Iterator[Place]:
 
 
 def _fits(pattern: str, host: str, port: int | None) -> bool:
-    """Whether a pattern of `sources.allow` matches the host. Without a port it means that of HTTPS."""
+    """Whether a pattern of `sources.allow` matches the host. The default port is that of HTTPS."""
     if pattern == "*":
         return True
     if pattern.startswith("["):

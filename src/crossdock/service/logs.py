@@ -30,7 +30,7 @@ class JsonLines(logging.Formatter):
         if isinstance(fields, dict):
             line |= {name: value for name, value in fields.items() if name not in line}
         if record.exc_info and record.exc_info[0] is not None:
-            # Frames and the class, not the message, which may quote what a client sent.
+            # Frames and class, but not the message, which may quote a client's input.
             line["error"] = record.exc_info[0].__name__
             frames = traceback.extract_tb(record.exc_info[2])
             line["frames"] = [f"{each.filename}:{each.lineno} {each.name}" for each in frames]
@@ -39,11 +39,11 @@ class JsonLines(logging.Formatter):
 
 
 def log_json(level: int = logging.INFO) -> None:
-    """Make every logger of the process write such lines."""
+    """Make every logger of the process write JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler])
-    # Its errors are requests that are not HTTP, which any client can send.
+    # aiohttp's errors here are requests that are not HTTP, which any client can send.
     logging.getLogger("aiohttp.server").addFilter(_as_warning)
 
 

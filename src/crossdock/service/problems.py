@@ -1,4 +1,4 @@
-"""Errors in ARM's form: one table of codes and statuses for everything that can end an import."""
+"""Errors in ARM's form: one table of codes and statuses for every failure of an import."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from crossdock.service.values import Detail, Problem
 class Refused(Exception):
     """Ends a request with the error ``.problem``; ``.headers`` are those of its response.
 
-    Never with Retry-After, on which clients repeat any request.
+    Never with Retry-After, since clients repeat any request that gets it.
     """
 
     def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
@@ -78,7 +78,7 @@ _TABLE: tuple[tuple[type[BaseException], int, str], ...] = (
     (CrossdockError, 400, "ImportFailed"),
 )
 _REPEATED = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses on which clients repeat a poll; no import ends with one (az-contract 2.4)."""
+"""Statuses that make clients repeat a poll; no import ends with one of them (az-contract 2.4)."""
 _ATTEMPTS_SHOWN = 3
 
 
@@ -86,8 +86,8 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
     """The error that ended or prevented an import, in ARM's form.
 
     `registry` is the target's resource ID and `operation` the import's id, ``registries-GUID``. Without an id
-    the request was refused, and the status may be one on which clients retry. The message is complete; the
-    details repeat phase, registry, URL and status as fields. Of foreign exceptions nothing is shown.
+    the request was refused, and its status may be one that makes clients retry. The message is complete; the
+    details repeat phase, registry, URL and status as fields. Unexpected exceptions are not shown.
     """
     cause = root_cause(error)
     status, code = next(
@@ -115,7 +115,7 @@ def problem_of(error: BaseException, *, registry: str = "", operation: str = "")
 
 
 def _conflict(code: str, reference: str) -> Detail:
-    """A tag that exists already, in the form of `_detail`."""
+    """The detail for a tag that already exists, in the form of `_detail`."""
     registry = reference.partition("/")[0]
     said = f"phase: resolve, side: target, registry: {registry}, reference: {reference}"
     return Detail(code=code, message=said, target=reference)

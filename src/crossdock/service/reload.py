@@ -1,4 +1,4 @@
-"""Reloading the settings that need no restart: identities and rights."""
+"""Reloads the settings that need no restart: identities and rights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SettingsReload:
     def __call__(self) -> None:
         """Apply `identity` and `principals`; log that other changes need a restart. Blocks.
 
-        Raises `InvalidInput`, `InvalidOption`; then nothing has changed.
+        Raises `InvalidInput`, `InvalidOption`; nothing has changed then.
         """
         before = self._settings
         if not before.place:

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 GRACE = 10.0  # seconds for open requests to end after a stop signal
 CONNECTIONS = 2000
-FIELD_SIZE = 16 * 1024  # bytes of a header: a token of Entra ID with 200 groups has some 12 KiB
+FIELD_SIZE = 16 * 1024  # bytes of a header; a token of Entra ID with 200 groups takes about 12 KiB
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "crossdock"
 
@@ -85,13 +85,13 @@ def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
     if not options.is_dev:
         if options.dev_info is not None:
             raise InvalidOption(
-                "a file about the development cloud was asked for, without that cloud",
+                "--dev-info needs the development cloud",
                 advice=Advice("give-dev"),
             )
         return None
     if options.cert is not None or options.key is not None:
         raise InvalidOption(
-            "the development cloud makes a certificate itself", advice=Advice("omit-certificate")
+            "the development cloud creates its own certificate", advice=Advice("omit-certificate")
         )
     try:
         from crossdock_testing.azure.cloud import DevCloud
@@ -112,19 +112,19 @@ def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
 
 
 def _check(options: ServiceOptions, host: str) -> None:
-    """Raise `InvalidOption` if strangers could use the service or read its traffic."""
+    """Raise `InvalidOption` if unknown clients could use the service or read its traffic."""
     if is_loopback(host):
         if options.settings.identity is None:
             log.warning("no identity settings: anybody who can reach %s may import", options.listen)
         return
     if options.settings.identity is None:
         raise InvalidOption(
-            f"anybody could import: without identity settings the service is for loopback, not for {host}",
+            f"anybody could import: without identity settings the service may listen only on loopback",
             advice=Advice("give-identity"),
         )
     if options.cert is None:
         raise InvalidOption(
-            f"tokens would be sent in clear: HTTPS is needed to listen on {host}",
+            f"tokens would be sent in clear text: HTTPS is required to listen on {host}",
             advice=Advice("give-certificate"),
         )
 
@@ -188,7 +188,7 @@ async def _serve(
             if stopped.is_set():
                 log.info("stopping")
             service.is_stopping = True
-            await imports.stop()  # running imports stay for the next start; polls are served meanwhile
+            await imports.stop()  # running imports resume at the next start; polls are served meanwhile
             closing.set()
             await serving
         finally:
@@ -203,7 +203,7 @@ async def _first(stopped: asyncio.Event, serving: asyncio.Task[None]) -> None:
 
 
 def _for_copies(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """The environment without credentials that name no registry: callers could send them to any host."""
+    """The environment without credentials that name no registry, which callers could send to any host."""
     ignored = sorted(SIDE_VARIABLES & environ.keys())
     if ignored:
         log.warning("%s: ignored; credentials of registries belong in the inventory", ", ".join(ignored))
@@ -216,14 +216,14 @@ def _for_copies(environ: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _hosts(host: str, settings: Settings) -> frozenset[str]:
-    """The host names that an anonymous service accepts besides loopback's; with identities any."""
+    """The host names that an anonymous service accepts besides loopback names; with identities, any."""
     if settings.identity is not None:
         return frozenset()
     return frozenset({host.lower(), (urlsplit(settings.public_url).hostname or host).lower()})
 
 
 def complete(inventory: Inventory) -> Inventory:
-    """The inventory with a subscription and group for every registry, which ARM's paths need."""
+    """The inventory with a subscription and resource group for every registry, as ARM's paths require."""
     subscription = next((each.subscription for each in inventory.registries if each.subscription), "")
     return replace(
         inventory,

@@ -40,7 +40,7 @@ class Detail(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Problem(Struct, frozen=True, kw_only=True):
     """An error in ARM's form: ``{"error": {"code", "message", "target", "details"}}``, with its `status`.
 
-    Never 408, 429 or 5xx for an import that failed: on these, clients repeat polls (az-contract 2.4).
+    Never 408, 429 or 5xx for an import that failed, since these make clients repeat polls (az-contract 2.4).
     """
 
     status: int
@@ -69,22 +69,23 @@ class Order(Struct, frozen=True, kw_only=True):
     principal: Principal
     request_id: str = ""  # x-ms-client-request-id; repeating it returns the same import
     client: str = ""  # its address, for the audit log
-    by_login: bool = False  # the principal has no right to the source, which must demand its credentials
+    # the principal has no right to the source, which must demand the caller's credentials
+    by_login: bool = False
 
 
 class Progress(Struct, kw_only=True):
     """Progress of an import. Sizes in bytes, rates in bytes per second."""
 
     manifests: dict[str, str] = field(default_factory=dict)  # repo:tag or repo@digest → Pending, Succeeded
-    bytes: int = 0  # moved by this import
-    present: int = 0  # at the target: moved, mounted or there before
+    bytes: int = 0  # copied by this import
+    present: int = 0  # at the target: copied, mounted or already present
     total: int = 0  # of all blobs found so far
     rate: float = 0.0
-    blob: str = ""  # a digest that is being moved
+    blob: str = ""  # a digest that is being copied
 
 
 class Operation(Struct, kw_only=True):
-    """An accepted import. Times are seconds since the epoch, 0 for what has not happened yet."""
+    """An accepted import. Times are seconds since the epoch, 0 for events that have not happened yet."""
 
     id: str
     order: Order

@@ -241,7 +241,7 @@ async def test_a_password_that_is_taken_out_of_the_file_is_refused_from_then_on(
     write(users, "{")
     for _ in range(3):
         assert (await guarded.get("/v2/", basic("admin", "s3cret-admin")))[0] == 200
-    assert caplog.text.count("the users stay as they were") == 1
+    assert caplog.text.count("the users are unchanged") == 1
 
 
 # -- the parts ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ _ACTIONS: dict[Action, str] = {"importImage": "importImage/action", "read": "rea
 
 
 class Rights:
-    """Who may do what. `ANYBODY`, the caller of a service without identity settings, may do everything."""
+    """The rights of all principals. `ANYBODY`, the caller of a service without identity settings, has all."""
 
     def __init__(self, principals: Iterable[PrincipalSettings]) -> None:
         self._principals = tuple(principals)
@@ -46,8 +46,9 @@ class Rights:
     def check_import(self, principal: Principal, target: Entry, source: Entry | None) -> None:
         """Raise `Refused` (403) unless the principal may import to `target`, and read and pull from `source`.
 
-        `source` is a registry of the inventory, read with the service's own credentials; None for another
-        one, or when the caller brings credentials. Its refusal is a ``LinkedAuthorizationFailed``.
+        `source` is a registry of the inventory that is read with the service's own credentials; None for
+        other registries, or if the caller supplies credentials. Its refusal is a
+        ``LinkedAuthorizationFailed``.
         """
         self.check(principal, "importImage", target)
         if source is None:
@@ -72,10 +73,10 @@ class Rights:
 
 
 def _is(settings: PrincipalSettings, principal: Principal) -> bool:
-    """Whether the settings mean this principal.
+    """Whether the settings apply to this principal.
 
-    Without an issuer they also mean the only issuer's principal of this id: with several issuers they must
-    name one (`crossdock.service.config`), and nobody else may use a static token's name (`Identity`).
+    Without an issuer they also apply to the only issuer's principal of this id. With several issuers they
+    must name one (`crossdock.service.config`), and a static token's name is reserved (`Identity`).
     """
     if settings.issuer and settings.issuer != principal.issuer:
         return False

@@ -28,7 +28,7 @@ class Identity:
     def __init__(self, settings: IdentitySettings | None) -> None:
         """None: every caller is `ANYBODY`, whatever it sends.
 
-        Nothing is fetched yet. Raises `InvalidInput` when a CA file cannot be used.
+        Fetches nothing yet. Raises `InvalidInput` if a CA file cannot be used.
         """
         self._settings = settings
         self._issuers = [each.issuer for each in settings.issuers] if settings else []
@@ -41,7 +41,7 @@ class Identity:
         return self._settings is None
 
     def believe(self, issuer: Issuer) -> None:
-        """Accept this issuer's tokens as well from now on. Raises as `__init__`."""
+        """Also accept this issuer's tokens from now on. Raises as `__init__`."""
         self._verifier.add(issuer)
         self._issuers.append(issuer.issuer)
 
@@ -75,7 +75,7 @@ class Identity:
         return principal
 
     def _static(self, token: str) -> str | None:
-        """The name of a static token. Takes equally long for every token."""
+        """The name of a static token. Takes the same time for every token."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found = None
         for each in self._settings.tokens if self._settings else ():

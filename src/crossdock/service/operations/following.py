@@ -1,4 +1,4 @@
-"""The progress of an import, from the engine's events."""
+"""Tracks the progress of an import by the engine's events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Following:
         self._repository = ""  # of the current copy
 
     def found(self, source: FoundSource) -> None:
-        """The source is known, and nothing of it copied yet."""
+        """The source has been resolved; nothing has been copied yet."""
         targets = self._targets.values()
         below: tuple[Descriptor, ...] = (source.root, *source.manifests) if source.manifests else ()
         tags = () if below else (_tagged(each) for each in targets if each.tag)

@@ -1,10 +1,9 @@
 """Accepted imports: on disk before the response, run in turn, resumed after a restart.
 
-- After a restart, imports that have not ended wait again, in their old order, and resume through the journal
-of
-  uploads. The source's tag is resolved once: later runs use that digest.
+- After a restart, unfinished imports are queued again in their old order, and resume by the journal of
+  uploads. The source's tag is resolved once; later runs use the same digest.
 - All imports of the process share the memory for blobs and the journal.
-- A stop leaves imports in the store and their uploads at the target; a cancel drops both.
+- A stop keeps imports in the store and their uploads at the target; a cancel drops both.
 """
 
 from __future__ import annotations
@@ -62,21 +61,21 @@ from crossdock.tasks import stop
 
 log = logging.getLogger(__name__)
 
-STOP_S = 20.0  # for running imports to reach a point that the journal knows
+STOP_S = 20.0  # for running imports to reach a point recorded in the journal
 SHORTEST_KEEP_S = 3600.0  # clients must be able to poll a result
 RECENT = 1000  # ended imports in memory, for lists and the page; all are on disk
-LEAST_FREE = 1 << 20  # bytes free on the state folder's disk: a row and its log take up to 600 KiB
+LEAST_FREE = 1 << 20  # free bytes required in the state folder: a row and its log take up to 600 KiB
 DAY_S = 86_400.0
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class _Active:
-    """An accepted import until its end is on disk."""
+    """An accepted import, until its end is stored."""
 
     operation: Operation
-    plan: ImportPlan | None = None  # None if it cannot be made after a restart: the import then fails
+    plan: ImportPlan | None = None  # None if it could not be made after a restart; the import then fails
     mark: bytes | None = None
-    task: asyncio.Task[None] | None = None  # which runs the import, or ends it
+    task: asyncio.Task[None] | None = None  # runs the import, or ends it
     is_unwanted: bool = False  # a caller cancelled it
 
 
@@ -130,7 +129,7 @@ class Imports:
             self._sealer = await asyncio.to_thread(Sealer, key, self._store.salt)
             self._saving = await stack.enter_async_context(Saving(self._store, self._keep_s))
             self._session = await stack.enter_async_context(Session(self._options))
-            await self._session.shared()  # so that bad limits fail now
+            await self._session.shared()  # makes bad limits fail now
             for operation in reversed(await asyncio.to_thread(self._store.newest, RECENT)):
                 if operation.state in ENDED:
                     self._recent[operation.id] = operation
@@ -156,7 +155,7 @@ class Imports:
         return self._queue.running
 
     async def submit(self, order: Order, plan: ImportPlan) -> Operation:
-        """The operation of an order, stored: a new one, or that of an equal order posted before.
+        """Store an order and return its operation, or return that of an equal earlier order.
 
         `plan` is the order's plan. Raises `Stopping`, `QueueFull` and `StoreError`.
         """
@@ -180,7 +179,7 @@ class Imports:
             self._coming[principal] += 1
             task = self._arriving[key] = asyncio.create_task(self._accept(order, plan, mark))
             task.add_done_callback(lambda done: self._arrived(key, principal, done))
-        return await asyncio.shield(task)  # a disconnecting client does not undo it
+        return await asyncio.shield(task)  # a disconnecting client does not cancel it
 
     def find(self, operation_id: str) -> Operation | None:
         """The operation with this id. Raises `StoreError`."""
@@ -198,14 +197,14 @@ class Imports:
     async def check(self) -> None:
         """Raise `StoreError` unless imports can be stored now."""
         await self._saving.save(touched())
-        # A small write may succeed where the next import does not fit.
+        # A small write may succeed although the next import would not fit.
         if (await asyncio.to_thread(shutil.disk_usage, self._folder)).free < LEAST_FREE:
             raise StoreError(
                 f"no space is left in {self._folder}", advice=Advice("free-space", "free space there")
             )
 
     async def cancel(self, operation_id: str) -> Operation | None:
-        """Stop the import unless it has ended, wait for its end, and drop what it uploaded."""
+        """Stop the import unless it has ended, wait for its end, and drop its uploads."""
         await self.restored()
         operation = self.find(operation_id)
         if operation is None or operation.state in ENDED:
@@ -218,15 +217,15 @@ class Imports:
         elif is_first:
             task.cancel()
         await asyncio.wait({task})
-        if operation.state not in ENDED and not self._is_stopping:  # it had not reached its first step
+        if operation.state not in ENDED and not self._is_stopping:  # it was cancelled before its first step
             task = self._begin(active, self._end(active, Cancelled("the import was cancelled")))
             await asyncio.wait({task})
         return operation
 
     async def stop(self) -> None:
-        """Accept no more imports, and stop running ones at a point that the journal knows.
+        """Accept no more imports, and stop running ones at a point recorded in the journal.
 
-        They stay in the store, and can still be polled.
+        They stay in the store and can still be polled.
         """
         self._is_stopping = True
         if self._restoring is not None:
@@ -247,7 +246,7 @@ class Imports:
     # -- accepting -----------------------------------------------------------------------------------------
 
     def _mark(self, order: Order) -> bytes | None:
-        """A mark that equal requests of one principal share; None for a request without an id."""
+        """A hash that equal requests of one principal share; None for a request without an id."""
         if not order.request_id:
             return None
         return self._sealer.mark(
@@ -289,7 +288,7 @@ class Imports:
             task.exception()  # its client may have disconnected
 
     def _new_id(self, request_id: str) -> str:
-        """The request's own id if it is a GUID that no operation has (az-contract 2.3)."""
+        """The request's own id if it is an unused GUID, else a new one (az-contract 2.3)."""
         try:
             wanted = str(uuid.UUID(request_id))
         except ValueError:
@@ -298,7 +297,7 @@ class Imports:
         return wanted if is_free else str(uuid.uuid4())
 
     async def restored(self) -> None:
-        """Wait until the imports of an earlier process are back in the queue, ahead of new ones."""
+        """Wait until the imports of an earlier process are queued again, before new ones."""
         if self._restoring is not None and not self._restoring.done():
             await asyncio.wait({self._restoring})
 
@@ -423,7 +422,7 @@ class Imports:
         return result
 
     async def _end(self, active: _Active, error: BaseException | None) -> None:
-        """End the import. Its end is on disk when this returns, unless the service stops."""
+        """End the import. Its end is stored when this returns, unless the service stops."""
         operation = active.operation
         if error is not None:
             operation.problem = problem_of(
@@ -443,7 +442,7 @@ class Imports:
                 break
             except StoreError:
                 if self._is_stopping:
-                    break  # it will run again, and find everything at the target
+                    break  # it will run again and find everything at the target
                 await asyncio.sleep(PERIOD_S)
         self._active.pop(operation.id, None)
         self._recent[operation.id] = operation

@@ -1,7 +1,7 @@
-"""The pace of an import: one that a registry holds up gives its place to others, and fails in the end.
+"""Measures the pace of an import: one that waits for a slow registry yields its place, and eventually fails.
 
-What counts is work done, not activity: a registry that sends a few bytes per second holds an import up as
-much as a silent one.
+It measures work done, not activity: a registry that sends a few bytes per second delays an import as much as
+a silent one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from crossdock.events import BlobDone, BlobProgress, Event, ManifestDone
 
-STEP = 16 << 10  # bytes that a blob or manifest counts for in addition to its own, once the target has it
-LEAST = 16 << 10  # bytes of work per second; even one small image does more
+STEP = 16 << 10  # bytes added for each blob or manifest, besides its size, once the target has it
+LEAST = 16 << 10  # bytes of work per second; even a copy of one small image exceeds this
 PATIENCE_S = 10.0  # the period over which the pace is measured
 STALL_WORK = 32 << 20  # bytes of work …
 STALL_S = 3600.0  # … within this: longer than the engine's own bounds, six attempts at a commit of 600 s
@@ -23,7 +23,7 @@ class Work:
 
     def __init__(self) -> None:
         self.done = 0
-        self._sent: dict[str, int] = {}  # of blobs in flight; bytes that are sent again do not count
+        self._sent: dict[str, int] = {}  # of blobs in flight; repeated bytes do not count
 
     def __call__(self, event: Event) -> None:
         """Count one event."""
@@ -40,10 +40,10 @@ class Work:
 
 
 class Pace:
-    """Checks `work` every `PATIENCE_S`: calls `slow` when it is held up, and `moved` when it no longer is.
+    """Checks `work` every `PATIENCE_S`; calls `slow` while it is too slow, and `moved` when it recovers.
 
-    `slow` gets the work done in the period. For one event loop, in a ``with`` block; neither is called after
-    it.
+    `slow` gets the work done in the period. For one event loop, in a ``with`` block, after which neither is
+    called.
     """
 
     def __init__(self, work: Work, slow: Callable[[int], None], moved: Callable[[], None]) -> None:

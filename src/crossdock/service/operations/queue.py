@@ -1,9 +1,9 @@
 """A fair queue with limits, without tasks and clocks.
 
-Principals take turns: the one served last waits longest. Each principal's jobs start in the order in which
-they came, except that a job whose registry is at its limit is passed over until the registry has room, and
-blocks no other job. A running job that a registry holds up is set aside: it no longer takes a place, nor, for
-other principals, the places of its registries.
+Principals take turns: the one served last waits longest. Each principal's jobs start in order of arrival,
+except that a job whose registry is at its limit is skipped until the registry has room. A running job that
+waits for a slow registry is set aside: it then counts neither as running nor, for other principals, towards
+its registries' limits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from crossdock.errors import Advice, QueueFull
 
-OWN_SHARE = 10  # one place in this many of the queue is each principal's own, even when others have filled it
-MOST_ASIDE = 8  # jobs set aside per principal and per running place; with more, it starts no others
+# each principal may always use one in this many places of the queue, even if others have filled it
+OWN_SHARE = 10
+MOST_ASIDE = 8  # jobs set aside per principal and running place; a principal with more starts no others
 
 
 class Job(Struct, frozen=True):
@@ -34,7 +35,8 @@ class FairQueue:
         self._at_once = at_once
         self._per_registry = per_registry
         self._length = length
-        self._waiting: dict[str, dict[str, Job]] = {}  # principal → id → job; the next one's turn is first
+        # principal → id → job; the principal whose turn is next comes first
+        self._waiting: dict[str, dict[str, Job]] = {}
         self._running: dict[str, Job] = {}
         self._aside: dict[
             str, frozenset[str]
@@ -51,10 +53,11 @@ class FairQueue:
         return len(self._running)
 
     def check_room(self, principal: str, coming: Counter[str]) -> None:
-        """Raise `QueueFull` when the principal may not add a job; `coming` counts jobs that will be added.
+        """Raise `QueueFull` if the principal may not add a job; `coming` counts jobs that are about to be
+        added.
 
         A job that can run at once needs no place in the queue. A principal with few waiting jobs may add one
-        even when others have filled the queue.
+        even if others have filled the queue.
         """
         at_work, waiting = self.running - len(self._aside), self.waiting + coming.total()
         own = len(self._waiting.get(principal, ())) + coming[principal]
@@ -99,13 +102,14 @@ class FairQueue:
                 return
 
     def set_aside(self, job_id: str, slow: frozenset[str]) -> None:
-        """One of the registries `slow` holds the running job up; it counts only for these from now on."""
+        """Set the running job aside: it waits for the registries `slow` and counts only for these from now
+        on."""
         job = self._running.get(job_id)
         if job is not None and job_id not in self._aside:
             self._aside[job_id] = job.registries & slow
 
     def take_back(self, job_id: str) -> None:
-        """The job moves again and counts as before, even if a limit is exceeded for a while."""
+        """The job has recovered and counts as before, even if a limit is exceeded for a while."""
         self._aside.pop(job_id, None)
 
     def _users(self) -> dict[str, list[Job]]:

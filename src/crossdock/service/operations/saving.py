@@ -1,7 +1,7 @@
 """Writes to the store without blocking the event loop.
 
 One thread writes. Statements that arrive meanwhile are written together next, so that a burst of imports
-costs a few syncs of the disk and not one each. Progress is written at most once per `PERIOD_S`.
+costs a few disk syncs instead of one each. Progress is written at most once per `PERIOD_S`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 PERIOD_S = 1.0  # between snapshots of running imports
 CLEANING_S = 600.0  # between removals of old results
-MOST_AT_ONCE = 256  # callers in one transaction, so that none waits long
+MOST_AT_ONCE = 256  # callers per transaction, so that none waits long
 
 _Waiting = tuple[Sequence[Statement], asyncio.Future[None]]
 
 
 class Saving:
-    """The only writer of a store. Use it in an ``async with`` block, whose end writes noted changes."""
+    """The only writer of a store. Use it in an ``async with`` block; its end writes noted changes."""
 
     def __init__(self, store: OperationStore, keep_s: float, now: Callable[[], float] = time.time) -> None:
         """Results are kept for `keep_s` seconds; `now` returns seconds since 1970."""
@@ -58,7 +58,7 @@ class Saving:
         await done
 
     def note(self, operation: Operation) -> None:
-        """Write the operation as it is within about `PERIOD_S`. Retried until it succeeds."""
+        """Write the operation's current state within about `PERIOD_S`. Retried until it succeeds."""
         self._noted[operation.id] = operation
 
     async def _run(self) -> None:
@@ -92,7 +92,7 @@ class Saving:
         except StoreError as error:
             self._failed(error, waiting)
             self._noted = {**noted, **self._noted}
-        except Exception as error:  # a bug: its callers get an error, later ones are served
+        except Exception as error:  # a bug: these callers get an error, later ones are served
             log.exception("imports were not written")
             self._failed(StoreError(f"the imports cannot be written: {type(error).__name__}"), waiting)
         else:

@@ -1,8 +1,8 @@
 """Credentials of open imports: encrypted in the store, or only in memory without a key.
 
 AES-256-GCM with a random nonce, bound to the import's id. The key is 32 bytes in base64 or hexadecimal, or is
-derived by scrypt from a passphrase with the salt of the state folder. It also keys the marks of equal
-requests: a plain hash would let a reader of the store try passwords.
+derived by scrypt from a passphrase with the salt of the state folder. It also keys the hashes of equal
+requests, because an unkeyed hash would let a reader of the store guess passwords.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ def read_key(key_file: Path | None, key_env: str, environ: Mapping[str, str]) ->
 
 
 class Sealer:
-    """Encrypts credentials and marks equal requests. ``repr`` does not show the key."""
+    """Encrypts credentials and hashes equal requests. ``repr`` does not show the key."""
 
     def __init__(self, key: str, salt: bytes) -> None:
         """`key` is from `read_key`; `salt` belongs to the state folder. Takes 0.1 s for a passphrase."""
         self.keeps = bool(key)
-        """Whether another process with the same key can open what this one seals."""
+        """Whether another process with the same key can decrypt what this one encrypts."""
         master = os.urandom(KEY_BYTES)
         if key:
             master = _key_bytes(key) or hashlib.scrypt(key.encode(), salt=salt, **_SCRYPT)
@@ -97,7 +97,7 @@ class Sealer:
                 "the service was restarted and had no key to keep the credentials of this import",
                 advice=Advice(
                     "post-again",
-                    f"{_POST_AGAIN}; the operator can set key_file, so that they outlive a restart",
+                    f"{_POST_AGAIN}; the operator can set key_file, so that credentials survive a restart",
                 ),
             )
         if not self.keeps:

@@ -1,7 +1,7 @@
 """Accepted imports on disk: one row each, in one SQLite file of the state folder.
 
-A row has no plain secret: the order is stored without its credentials, which are encrypted until the import
-ends (`secrets`), and SQLite overwrites what it deletes. Blocks; called from the thread of `saving`.
+A row has no secret in clear text: the order is stored without its credentials, which are kept encrypted until
+the import ends (`secrets`), and SQLite overwrites deleted data. Blocks; called from the thread of `saving`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Unfinished(Struct, frozen=True):
 
     operation: Operation
     mark: bytes | None
-    has_credentials: bool  # which the order does not have
+    has_credentials: bool  # they are not part of the order
     sealed: bytes | None
 
 
@@ -69,7 +69,7 @@ class OperationStore:
     def __init__(self, folder: Path) -> None:
         self.path = folder.absolute() / FILE
         self._file = self._open_file()
-        self._leaves_secrets = True  # perhaps, of a killed process
+        self._leaves_secrets = True  # a killed process may have left some
         try:
             self._lock = take_lock(self.path.with_name(LOCK_FILE), 0)
             if self._lock is None:
@@ -77,7 +77,7 @@ class OperationStore:
                     f"another service uses the state folder {folder}",
                     advice=Advice("stop-or-choose-state"),
                 )
-            # A connection of its own, so that reads do not wait for a write to the disk.
+            # A separate connection, so that reads do not wait for a write to the disk.
             self._reading = self._open_file()
             self._empty_log()
             ((self.salt,),) = self._reading.execute("SELECT bytes FROM salt")
@@ -90,12 +90,12 @@ class OperationStore:
     def close(self) -> None:
         """Release the folder. Raises nothing."""
         self._reading.close()
-        self._file.close()  # the last one removes the log, with the deleted data in it
+        self._file.close()  # closing the last one removes the log, with the deleted data in it
         if self._lock is not None:
             self._lock.release()
 
     def unfinished(self) -> list[Unfinished]:
-        """The imports to run again, in the order in which they came. Damaged rows are left out."""
+        """The imports to run again, in order of arrival, without damaged rows."""
         rows = self._reading.execute(
             f"SELECT mark, has_credentials, sealed, {_WHOLE} FROM operation WHERE ended = 0 ORDER BY created"
         )
@@ -133,9 +133,9 @@ class OperationStore:
         return statement == _FORGET and bool(self._file.execute(_SEALED, *values))
 
     def _empty_log(self) -> None:
-        """Truncate the log: it has older versions of pages, with deleted credentials.
+        """Truncate the log, since older versions of its pages contain deleted credentials.
 
-        While a reader holds it, the next write does it.
+        If a reader holds it, the next write truncates it.
         """
         try:
             ((is_busy, *_),) = self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -162,7 +162,7 @@ class OperationStore:
 def added(
     operation: Operation, mark: bytes | None, has_credentials: bool, sealed: bytes | None
 ) -> list[Statement]:
-    """A new row; it has the order's credentials only as `sealed`."""
+    """A new row; `sealed` has the order's credentials, the order has none."""
     order = msgspec.json.encode(without_credentials(operation.order))
     head = (operation.id, mark, order, has_credentials, sealed, operation.created)
     return [(_ADD, (*head, *_moving(operation)))]
@@ -186,7 +186,7 @@ def outdated(before: float, most: int = KEPT_RESULTS) -> list[Statement]:
 
 
 def touched() -> list[Statement]:
-    """Change nothing; a write to find out whether the disk takes writes."""
+    """A write that changes nothing, to find out whether the disk accepts writes."""
     return [("UPDATE salt SET bytes = bytes", ())]
 
 

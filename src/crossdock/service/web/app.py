@@ -1,4 +1,4 @@
-"""The service as an aiohttp application: every request goes through `handle`, whatever its path."""
+"""The service as an aiohttp application: `handle` gets every request, whatever its path."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_app(service: Service) -> web.Application:
             return cast(web.StreamResponse, await handler(request))
         return await _Exchange(service, request).respond()
 
-    # Bodies are never decompressed: compressed ones are refused.
+    # Compressed bodies are refused, never decompressed.
     return web.Application(
         middlewares=[handle], client_max_size=MAX_BODY, handler_args={"auto_decompress": False}
     )
@@ -68,7 +68,7 @@ class _Exchange:
             reply = self._failed(refused.problem, refused.headers)
         except CrossdockError as error:
             reply = self._failed(problem_of(error))
-        except Exception as error:  # a bug: the log says where, the client learns nothing of it
+        except Exception as error:  # a bug: the log has the details, the client gets none
             log.error("the service failed at a request", exc_info=error)
             reply = self._failed(Problem(status=500, code="InternalServerError", message="Internal error."))
         response = _response(reply)
@@ -88,7 +88,7 @@ class _Exchange:
         if match is None:
             # Unauthenticated callers get 401 before 404, so that paths do not leak.
             self._principal = await service.identity.authenticate(request.headers.get("Authorization"))
-            refuse(404, "InvalidResourceType", f"Nothing responds at {request.rel_url.raw_path[:300]}.")
+            refuse(404, "InvalidResourceType", f"There is no resource at {request.rel_url.raw_path[:300]}.")
         if route is None:
             methods = ", ".join(match.routes)
             message = f"{match.first.note}{match.template} supports {methods}."
@@ -96,7 +96,7 @@ class _Exchange:
         self._principal = await self._caller(route)
         self._check_rate(route)
         if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-            refuse(415, "UnsupportedMediaType", "Bodies with a Content-Encoding are not read: send it plain.")
+            refuse(415, "UnsupportedMediaType", "Bodies with a Content-Encoding are not supported.")
         self._call = Call(request, self._principal, match.values, self._base())
         return await route.handler(service, self._call)
 
@@ -111,7 +111,7 @@ class _Exchange:
                 return await identity.authenticate(sent)
 
     def _check_rate(self, route: Route) -> None:
-        """Polls do not count: we say how often to poll, and clients give up when a poll is refused."""
+        """Polls are not counted: our responses set their rate, and clients fail if a poll is refused."""
         if route.guard == "open" or route.is_poll:
             return
         who = f"{self._principal.issuer} {self._principal.id}"
@@ -120,11 +120,11 @@ class _Exchange:
             refuse(429, "TooManyRequests", f"Too many requests; retry in {math.ceil(wait)} s.")
 
     def _check_origin(self) -> None:
-        """Keep pages of other sites out, which a browser on this machine may show.
+        """Refuse requests that other sites' pages make through a browser on this machine.
 
-        Without identities, everyone who can reach the service may use it. So a host name that foreign DNS
-        points here is refused, and so is every request of another site's page but reads, whose response that
-        page cannot see.
+        Without identities, everyone who can reach the service may use it. So requests are refused if foreign
+        DNS points their host name here, or if another site's page sends them, reads excepted, since that page
+        cannot see the response.
         """
         request, service = self._request, self._service
         name = _name_of(request.host)
@@ -187,8 +187,8 @@ def _response(given: Reply | Document) -> web.Response:
 def _common_headers(sent: Mapping[str, str], *, is_arm: bool) -> dict[str, str]:
     """The headers of every response. `sent` are the request's.
 
-    A client's ids come back if they are well formed: a correlation is a GUID, its own request id short and
-    printable.
+    A client's ids are returned if they are well formed: a correlation id must be a GUID, a client request id
+    short and printable.
     """
     request_id = str(uuid.uuid4())
     headers = {

@@ -18,7 +18,7 @@ VERSIONS = (
     "2024-01-01-preview, 2025-03-01-preview, 2025-05-01-preview, 2025-06-01-preview, 2025-09-01-preview, "
     "2025-12-01-preview, 2026-01-01-preview, 2026-03-01-preview"
 )
-"""What Azure's registries advertise (az-contract 2.1). Any other is accepted as well."""
+"""The API versions that Azure's registries advertise (az-contract 2.1). Others are accepted as well."""
 
 OPERATION_PREFIX = "registries-"
 
@@ -26,7 +26,7 @@ _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def result_path(operation: Operation, location: str, version: str = "") -> str:
-    """The path of an operation's result, and its query for the api-version that the client speaks."""
+    """The path of an operation's result, with the client's api-version as query."""
     subscription = quote(operation.order.registry.subscription, safe="")
     query = f"?{urlencode({'api-version': version})}" if version else ""
     return (
@@ -42,7 +42,7 @@ def result_id(text: str) -> str:
 
 
 def result_document(operation: Operation) -> dict[str, Any]:
-    """The body of a poll: a member for each manifest, then the status and our own fields."""
+    """The body of a poll: a member for each manifest, then the status and crossdock's own fields."""
     progress = operation.progress
     status = "Succeeded" if operation.state == "Succeeded" else "Accepted"
     return {
@@ -60,17 +60,17 @@ def result_document(operation: Operation) -> dict[str, Any]:
 
 
 def import_id(text: str) -> str:
-    """The id of an import as our own paths have it; empty for anything else."""
+    """The id of an import as crossdock's own paths have it; empty for anything else."""
     return text.lower() if _ID.fullmatch(text) else ""
 
 
 def operation_identifier(operation: Operation, entry: Entry | None) -> str:
-    """``x-ms-operation-identifier``: who started the operation."""
+    """``x-ms-operation-identifier``: the caller, the registry's location and the operation's id."""
     who = operation.order.principal
     location = (entry.location if entry else "") or LOCATION
     return f"tenantId={_plain(who.tenant)},objectId={_plain(who.id)}/{_plain(location)}/{operation.id}"
 
 
 def _plain(text: str) -> str:
-    """`text` as a header may hold it."""
+    """`text` without characters that a header cannot hold."""
     return re.sub(r"[^A-Za-z0-9@._:-]", "_", text)[:128]

@@ -1,4 +1,4 @@
-"""How the service is: health and metrics."""
+"""Health, readiness and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An import in our own ``/imports``, without secrets, and its JSON schema."""
+"""The JSON of an import under ``/imports``, without secrets, and its schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def import_document(operation: Operation, base: str, shown: int | None = None) -
     if result is not None and "targets" in result:
         result = {**result, "targets": result["targets"][:shown]}
     request = order.request
-    # Only what the schema names: no credentials.
+    # Only members of the schema, so no credentials.
     source = {"sourceImage": request.source.source_image}
     if request.source.resource_id is not None:
         source["resourceId"] = request.source.resource_id
@@ -107,7 +107,7 @@ IMPORT_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "$id": SCHEMA_ID,
     "title": "an import of crossdock's import service",
-    "description": "Sizes are bytes. Times are RFC 3339, null for what has not happened yet.",
+    "description": "Sizes are bytes. Times are RFC 3339, null for events that have not happened yet.",
     **_object(
         {
             "id": {"type": "string", "format": "uuid"},
@@ -134,14 +134,14 @@ IMPORT_SCHEMA: dict[str, Any] = {
             "seconds": _AMOUNT,
             "progress": _object(
                 {
-                    "bytes": {"description": "Moved so far.", **_COUNT},
+                    "bytes": {"description": "Copied so far.", **_COUNT},
                     "present": {
-                        "description": "At the target: moved, mounted or there before.",
+                        "description": "At the target: copied, mounted or already present.",
                         **_COUNT,
                     },
                     "total": {"description": "Size of all blobs found so far.", **_COUNT},
                     "rate": _AMOUNT,
-                    "blob": {"description": "Digest of the blob that is being moved.", "type": "string"},
+                    "blob": {"description": "Digest of the blob that is being copied.", "type": "string"},
                     "manifests": {
                         "description": "REPO:TAG or REPO@DIGEST to its state.",
                         "type": "object",

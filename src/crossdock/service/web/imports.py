@@ -1,4 +1,4 @@
-"""``importImage`` and its results, and our own list of imports."""
+"""``importImage`` and its results, and crossdock's own list of imports."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from crossdock.service.web.registries import find_entry
 from crossdock.service.web.service import Call, Document, Reply, Service, client_request_id, is_own
 
 MAX_BODY = 256 * 1024  # bytes of an import's JSON; passwords may be JSON keys of some 4,000
-BODY_TIMEOUT = 30.0  # seconds for all of it
+BODY_TIMEOUT = 30.0  # seconds for the whole body
 SHOWN_IN_LISTS = 10  # targets, and manifests, per import in a list
 RETRY_AFTER = "1"  # seconds, a whole number (az-contract 2.4)
 
 
 async def import_image(service: Service, call: Call) -> Reply:
-    """Accept an import: 202, and where its result will be. Rejects here everything that can be.
+    """Accept an import: 202, with the URL of its result. Everything that can be rejected up front is rejected
+    here.
 
-    The caller's rights come before anything that is known of the registries.
+    The caller's rights are checked first, so that errors do not reveal registries.
     """
     target = find_entry(service, call)
     service.rights.check(call.principal, "importImage", target)
@@ -44,8 +45,9 @@ async def import_image(service: Service, call: Call) -> Reply:
     if wanted.source.registry_uri is not None:
         service.guard.check_source(wanted.source.registry_uri)
     source = find_source(wanted, target, service.inventory)
-    # A registry of the inventory is read with the service's own credentials, unless the caller brought some.
-    # Those replace the rights only if the registry demands them, which its first response shows.
+    # A registry of the inventory is read with the service's own credentials, unless the caller supplies some.
+    # These
+    # replace rights only if the registry demands them, which its first response shows.
     linked = source if wanted.source.credentials is None else None
     service.rights.check_import(call.principal, target, linked)
     plan = make_plan(wanted, target, source)
@@ -99,7 +101,7 @@ async def one_import(service: Service, call: Call) -> Document:
 
 
 async def cancel_import(service: Service, call: Call) -> Document:
-    """Cancel an import. One that has ended stays as it is."""
+    """Cancel an import. One that has ended is not changed."""
     operation, target = _found(service, call)
     if target is not None and not is_own(operation, call.principal):
         service.rights.check(call.principal, "importImage", target)
@@ -115,7 +117,7 @@ def _found(service: Service, call: Call) -> tuple[Operation, Entry | None]:
 
 
 def _target(service: Service, principal: Principal, operation: Operation) -> Entry | None:
-    """The target of an import, None if the inventory has lost it.
+    """The target of an import; None if it is no longer in the inventory.
 
     Raises `Refused` when the caller may not see the import.
     """
@@ -150,5 +152,5 @@ async def _body(request: web.Request) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         refuse(413, "RequestEntityTooLarge", f"The body is over {MAX_BODY} bytes.")
     except TimeoutError:
-        # Not 408, on which clients repeat the POST.
+        # Not 408, which makes clients repeat the POST.
         refuse(400, "RequestBodyTimeout", f"The body did not arrive within {BODY_TIMEOUT:g} seconds.")

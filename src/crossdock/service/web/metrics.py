@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. Every label has few values, whatever clients send."""
+"""Metrics for Prometheus. Labels have few values, whatever clients send."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Metrics:
         for state in ENDED:
             self._ended.labels(state)
         self._moved: dict[str, int] = {}  # operation → counted bytes
-        self._counted: set[str] = set()  # operations whose end is counted
+        self._counted: set[str] = set()  # operations whose end has been counted
 
     def responded(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one response; `route` is a template, never a path."""
@@ -61,7 +61,7 @@ class Metrics:
         self._durations.labels(route).observe(seconds)
 
     def render(self, operations: Sequence[Operation]) -> bytes:
-        """The text, of `CONTENT_TYPE_LATEST`. `operations` are all that are known."""
+        """The metrics as text of `CONTENT_TYPE_LATEST`, given all known `operations`."""
         self._look_at(operations)
         return generate_latest(self._registry)
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the service, made from its routes."""
+"""Generates the service's OpenAPI document from its routes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _PLACES = {
     "subscriptionId": "A subscription of the inventory, in any case.",
     "resourceGroupName": "A resource group, in any case.",
     "registryName": "A registry's name, in any case.",
-    "location": "Any; from the Location of an accepted import.",
+    "location": "Any value; clients take it from the Location of an accepted import.",
     "operationId": "`registries-` and the import's id.",
     "importId": "The import's id.",
 }
 _HEADERS = {
     "x-ms-client-request-id": "Repeating an id returns the same import.",
-    "x-ms-return-client-request-id": "`true`: the response has the former.",
-    "x-ms-correlation-request-id": "A GUID, which the response has as well.",
+    "x-ms-return-client-request-id": "`true`: the response repeats x-ms-client-request-id.",
+    "x-ms-correlation-request-id": "A GUID, which the response repeats.",
 }
 _SECURITY: dict[Guard, list[dict[str, list[str]]]] = {"open": [], "page": [{"basic": []}, {"bearer": []}]}
 _ERROR_HEADERS = {401: "WWW-Authenticate", 405: "Allow"}
@@ -37,7 +37,7 @@ def openapi_document(routes: Iterable[Route], base: str) -> dict[str, Any]:
             "title": "crossdock import service",
             "version": __version__,
             "summary": "Imports images into registries, as Azure's container registries do.",
-            "description": "Paths match in any case, with doubled and trailing slashes; any "
+            "description": "Paths ignore case, and doubled or trailing slashes; any "
             "api-version is accepted. No error has Retry-After. HEAD is supported wherever GET is.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
@@ -60,7 +60,7 @@ def openapi_document(routes: Iterable[Route], base: str) -> dict[str, Any]:
                 "basic": {
                     "type": "http",
                     "scheme": "basic",
-                    "description": "For browsers, only at the status page: a token as password.",
+                    "description": "For browsers, only on the status page: a token as password.",
                 },
             },
             "schemas": schemas.SCHEMAS,
@@ -102,7 +102,7 @@ def _responses(route: Route) -> dict[str, Any]:
     for status in route.statuses:
         response: dict[str, Any] = {"description": "Done."}
         if status == 202:
-            response = {"description": "Accepted, and under way.", "headers": _accepted_headers()}
+            response = {"description": "Accepted, or still running.", "headers": _accepted_headers()}
         if route.result:
             response["content"] = schemas.content(route.result)
         found[str(status)] = response
@@ -119,7 +119,7 @@ def _errors(route: Route) -> dict[int, str]:
         errors[401] = "No token, or an invalid one."
     if route.guard == "bearer":
         errors[403] = "The caller does not have the right."
-        errors[429] = "Too many requests of this caller. Without Retry-After."
+        errors[429] = "Too many requests from this caller. Has no Retry-After."
     return errors
 
 

@@ -33,10 +33,10 @@ _SIZE = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 _START = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
 _TERM = f"({'|'.join(FILTERS)}) eq '[^']*'"
 ARM_PAGE = (
-    query("$top", _SIZE, "The size of the page at most."),
+    query("$top", _SIZE, "The largest size of a page."),
     query("$skiptoken", _START, "From nextLink."),
 )
-OWN_PAGE = (query("top", _SIZE, "The size of the page at most."), query("skip", _START, "From nextLink."))
+OWN_PAGE = (query("top", _SIZE, "The largest size of a page."), query("skip", _START, "From nextLink."))
 FILTER = query(
     "$filter",
     {"type": "string", "pattern": f"^({_TERM}( and {_TERM})*)?$"},
@@ -140,7 +140,7 @@ SCHEMAS: dict[str, Any] = {
                 },
             },
             "targetTags": {
-                "description": "REPO[:TAG]. Without either list the target has the name of the source.",
+                "description": "REPO[:TAG]. Without both lists the target gets the name of the source.",
                 "type": ["array", "null"],
                 "items": _TEXT,
             },
@@ -153,7 +153,7 @@ SCHEMAS: dict[str, Any] = {
         },
     },
     "OperationResult": {
-        "description": "Besides these two, a member for each manifest, by REPO:TAG or REPO@DIGEST.",
+        "description": "Besides these two, a member for each manifest, named REPO:TAG or REPO@DIGEST.",
         "type": "object",
         "required": ["status"],
         "properties": {

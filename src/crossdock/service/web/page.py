@@ -1,4 +1,4 @@
-"""The status page at ``/``: open imports and recently ended ones. Its script reloads it."""
+"""The status page at ``/``: open and recently ended imports. Its script reloads it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ POLICY = (
 async def authenticate(identity: Identity, authorization: str | None) -> Principal:
     """The caller of the page. A browser can only send a token as the password of ``Basic``.
 
-    Any user name will do. `Basic` is accepted only here, since browsers send it by themselves: it must not
-    start anything. Raises `Refused`.
+    The user name is ignored. `Basic` is accepted only here: browsers send it automatically, so it must not
+    authorize any action. Raises `Refused`.
     """
     kind, _, rest = (authorization or "").strip().partition(" ")
     if kind.lower() == "basic":

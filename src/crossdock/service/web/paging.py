@@ -20,7 +20,7 @@ _AND = re.compile(r"\s+and\s+(?=(?:[^']*'[^']*')*[^']*$)", re.IGNORECASE)
 def page_of(
     items: Sequence[_Item], query: Mapping[str, str], *, top: str = "$top", skip: str = "$skiptoken"
 ) -> tuple[Sequence[_Item], dict[str, str] | None]:
-    """The page that `query` asks for, and the query of the next page; None after the last.
+    """The page that `query` requests, and the query of the next page, None after the last.
 
     `top` and `skip` name its parameters: the size of the page, and the number of entries before it.
     """
@@ -34,7 +34,7 @@ def page_of(
 
 
 def next_link(url: str, query: Mapping[str, str] | None) -> dict[str, str]:
-    """The member ``nextLink`` of a response, if there is a next page; `url` has no query."""
+    """The member ``nextLink`` of a response, or nothing on the last page; `url` has no query."""
     return {} if query is None else {"nextLink": f"{url}?{urlencode(query)}"}
 
 
@@ -55,7 +55,7 @@ def read_filter(text: str) -> dict[str, str]:
             refuse(
                 400,
                 "InvalidFilterInQueryString",
-                "Invalid $filter specified in the query string: it may compare "
+                "Invalid $filter specified in the query string: it must compare "
                 f"{', '.join(FILTERS)} with a quoted text by eq, joined by and",
                 target="$filter",
             )

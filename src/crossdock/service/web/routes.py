@@ -23,11 +23,11 @@ _NO_REGISTRY = {404: "There is no such subscription or registry."}
 _NO_IMPORT = {404: "There is no such import, or it is no longer kept."}
 _OUT_OF_RANGE = {400: "A query parameter is out of its range."}
 _REFUSED = {
-    400: "The body is not an import, or its names or source are not permitted.",
+    400: "The body is not an import, or a name or the source is not permitted.",
     **_NO_REGISTRY,
     409: "A target tag exists.",
     413: "The body is too large.",
-    503: "The service is stopping. Without Retry-After.",
+    503: "The service is stopping. Has no Retry-After.",
 }
 _FAILED = {
     400: "The import failed.",
@@ -35,7 +35,7 @@ _FAILED = {
     409: "The import ended in a conflict, or was cancelled.",
 }
 # For az acr update --admin-enabled and the like.
-_READ_ONLY = "Registries are defined in this service's inventory and not changed here. "
+_READ_ONLY = "Registries are defined in this service's inventory and cannot be changed here. "
 _LIST: dict[str, Any] = {"query": ARM_PAGE, "errors": _OUT_OF_RANGE | _NO_SUBSCRIPTION, "note": _READ_ONLY}
 
 

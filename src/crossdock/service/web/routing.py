@@ -1,6 +1,6 @@
-"""Routes, and how a path finds them. Pure: no server.
+"""Routes, and the look-up of a path. Pure: no server.
 
-Azure's paths match in any case, and clients send them with doubled and trailing slashes (az-contract 3).
+Azure's paths ignore case, and clients send them with doubled and trailing slashes (az-contract 3).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Route(Struct, frozen=True):
     query: tuple[Mapping[str, Any], ...] = ()  # its own query parameters
     body: str = ""  # the schema of the request's body
     statuses: tuple[int, ...] = (200,)  # of success
-    errors: Mapping[int, str] = {}  # besides those that follow from the guard
-    is_poll: bool = False  # clients repeat it by themselves, so it does not count as a request
+    errors: Mapping[int, str] = {}  # in addition to those of the guard
+    is_poll: bool = False  # clients repeat it automatically, so it is not counted as a request
     is_audited: bool = False  # a refusal goes to the audit log
-    note: str = ""  # begins the message when another method is sent
+    note: str = ""  # precedes the message for an unsupported method
 
 
 class Match(Struct, frozen=True):
@@ -53,7 +53,7 @@ class Match(Struct, frozen=True):
 
     @property
     def first(self) -> Route:
-        """The route that speaks for the template: its tag and note are those of the others."""
+        """The first route; its tag and note are the same for all routes of the template."""
         return next(iter(self.routes.values()))
 
 
@@ -70,7 +70,7 @@ class Router:
         self._table = [(tuple(_parts(template)), template, methods) for template, methods in found.items()]
 
     def find(self, raw_path: str) -> Match | None:
-        """The routes of a path as it was in the request line, without its query; None for an unknown path."""
+        """The routes of a path as in the request line, without its query; None for an unknown path."""
         given = _parts(raw_path)
         for wanted, template, methods in self._table:
             values = _values(wanted, given)

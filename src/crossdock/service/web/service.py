@@ -1,4 +1,4 @@
-"""What handlers get and return: the parts of the service, one call, one reply."""
+"""The arguments and results of handlers: the service's parts, a call, a reply."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Service(Struct, kw_only=True):
         ]
 
     def may_see(self, principal: Principal, operation: Operation) -> bool:
-        """Whether the caller may see an import: it is its own, or it may read the target."""
+        """Whether the caller may see an import: it started it, or may read the target."""
         if self.identity.is_open or is_own(operation, principal):
             return True
         entry = self.inventory.find(str(operation.order.registry))
@@ -93,7 +93,7 @@ def is_own(operation: Operation, principal: Principal) -> bool:
 
 
 def client_request_id(headers: Mapping[str, str]) -> str:
-    """The client's own id of its request; empty without one that can be used."""
+    """The client's id for its request; empty if missing or unusable."""
     text = headers.get(CLIENT_REQUEST_ID, "")
     return text if len(text) <= 128 and text.isascii() and text.isprintable() else ""
 
