@@ -1,1 +1,1 @@
-"""``crossdock registry``: an aiohttp server that speaks the distribution specification over an OCI layout."""
+"""``crossdock registry``: an aiohttp server for the distribution specification over OCI layouts."""

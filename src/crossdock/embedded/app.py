@@ -1,8 +1,8 @@
 """The embedded registry as an aiohttp application: distribution-spec 1.1 over OCI layouts.
 
-For the demo, for tests, and to serve layouts where there is no other registry. Without a file of users
+For the demo, for tests, and to serve layouts where no other registry is available. Without a users file
 (`acr.accounts`) everyone who reaches its port may read, write and delete, or only read. There are no quotas.
-See `repositories` for how content lies on disk.
+`repositories` describes the layout of content on disk.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ Anonymous = Literal["read", "write"]
 
 HEADERS = {
     "Docker-Distribution-Api-Version": "registry/2.0",
-    "X-Content-Type-Options": "nosniff",  # content is what its type says, never a page
+    "X-Content-Type-Options": "nosniff",  # content has its declared type, and is never shown as a page
 }
 READ_BUFFER = 1 << 20  # bytes of a body that wait in memory before the socket is paused
-COSTLY = 4  # requests at once that may read and parse many manifests, of the threads that `serve` has
-DRAINED = 1 << 20  # bytes of a refused body that are read, so that the connection can be kept
+COSTLY = 4  # concurrent requests that may read and parse many manifests, out of the threads of `serve`
+DRAINED = 1 << 20  # bytes of a refused body that are read to keep the connection
 
 
 class Registry:
     """The state behind the application."""
 
     def __init__(self, root: Path, access: Access | None = None, anonymous: Anonymous | None = None) -> None:
-        self.access = access  # None: everyone who reaches the port may do what `anonymous` says
-        self.anonymous = anonymous  # None: everything, under loopback's names
+        self.access = access  # None: everyone who reaches the port has the rights in `anonymous`
+        self.anonymous = anonymous  # None: all rights, under loopback names
         self.repositories = Repositories(root)
-        # Held while a request may take long in a thread, so that threads are left for short ones.
+        # Limits long requests in threads, so that threads remain for short ones.
         self.costly = asyncio.Semaphore(COSTLY)
         self.uploads = Uploads(Folder(root).below(UPLOADS_FOLDER), shares=4 if access is not None else 2)
 
     def reload(self) -> None:
-        """Read the file of users anew. Raises `InvalidOption`, `StoreError`; the users stay then."""
+        """Reload the users file. Raises `InvalidOption`, `StoreError`, which leave the users unchanged."""
         if self.access is not None:
             self.access.reload()
 
@@ -78,14 +78,15 @@ class Registry:
         except Refused as refused:
             return await self._refuse(request, refused)
         except PeerGone:
-            # The response reaches no one; what arrived of an upload is kept for a client that resumes it.
+            # Nobody receives this response; the bytes that arrived are kept for a client that resumes the
+            # upload.
             return self._closing(request, Refused("BLOB_UPLOAD_INVALID", "the body broke off"))
         except StoreError as error:
             log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
             return self._closing(request, _without_paths(error))
         except ContentError as error:
             log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
-            message = "the repository's content on the server is damaged; its log says where"
+            message = "the repository's content on the server is damaged; see the server's log"
             return await self._refuse(request, Refused("UNKNOWN", message))
         except Exception as error:  # a defect: one line in the log, the traceback at debug level
             log.error("%s %s: %s", request.method, request.rel_url.raw_path, repr(error))
@@ -93,7 +94,7 @@ class Registry:
             return self._closing(request, Refused("UNKNOWN", "internal error"))
 
     async def _admit(self, request: web.Request, route: Route) -> str:
-        """The owner of the request's upload: a user, or else an address. Raises `Refused`."""
+        """The owner of the request's upload: a user, else an address. Raises `Refused`."""
         if self.access is not None:
             user = await self.access.admit(request, route)
             return f"user {user}" if user else f"address {request.remote}"
@@ -111,7 +112,7 @@ class Registry:
                 await in_thread(locks.check_locks, repository, request.method, route, tags)
 
     async def _refuse(self, request: web.Request, refused: Refused) -> web.Response:
-        """The error response; the connection is kept when little of the body is left to read."""
+        """The error response; the connection is kept if little of the body remains to be read."""
         if not request.can_read_body:
             return refused.response()
         if request.content_length is None or request.content_length > DRAINED:
@@ -133,7 +134,7 @@ def _without_paths(error: StoreError) -> Refused:
     """The error as clients see it; only the log names files of this machine."""
     if error.errno == errno.EXDEV:
         return Refused("DENIED", "the repository's folder on the server leads elsewhere")
-    reason = os.strerror(error.errno) if error.errno else "its log says why"
+    reason = os.strerror(error.errno) if error.errno else "see its log"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return Refused("UNKNOWN", f"the server's storage failed: {reason}", status=507 if full else 500)
 
@@ -144,8 +145,8 @@ REGISTRY = web.AppKey("registry", Registry)
 def make_app(root: Path, users: Path | None = None, anonymous: Anonymous | None = None) -> web.Application:
     """The registry over the layouts in folder `root`, which is created when missing.
 
-    `users`: the file of those who may use it (`acr.accounts`). Without it `anonymous` says what everyone may
-    do: None is everything, for requests to names of loopback. Raises OSError, `InvalidOption`.
+    `users`: the users file (`acr.accounts`). Without it everyone has the rights in `anonymous`; None means
+    all rights, for requests to loopback names. Raises OSError, `InvalidOption`.
     """
     registry = Registry(root, _access(users) if users is not None else None, anonymous)
     app = web.Application(handler_args={"auto_decompress": False, "read_bufsize": READ_BUFFER})
@@ -157,7 +158,7 @@ def make_app(root: Path, users: Path | None = None, anonymous: Anonymous | None 
 
 
 def _access(users: Path) -> Access:
-    from crossdock.embedded.acr.access import Access  # open registries do not pay for it
+    from crossdock.embedded.acr.access import Access  # not loaded for registries without users
 
     return Access(users)
 

@@ -50,7 +50,7 @@ async def _send(request: web.Request, digest: Digest, descriptor: int, size: int
     etag = f'"{digest}"'
     headers = {
         "Accept-Ranges": "bytes",
-        "Cache-Control": "max-age=31536000",  # content under a digest never changes
+        "Cache-Control": "max-age=31536000",  # content of a digest never changes
         "Content-Type": BINARY,
         "Docker-Content-Digest": digest,
         "ETag": etag,
@@ -103,7 +103,7 @@ async def start_upload(registry: Registry, request: web.Request, route: Route) -
         try:
             return await _finish(registry, request, session, whole)
         finally:
-            await registry.uploads.end(session)  # whose address the client does not know
+            await registry.uploads.end(session)  # the client does not know its location
     return _session_response(registry.uploads.start(name, algorithm, owner=owner), 202)
 
 
@@ -122,7 +122,7 @@ async def append(registry: Registry, request: web.Request, route: Route) -> web.
 
 
 async def finish(registry: Registry, request: web.Request, route: Route) -> web.Response:
-    """PUT: the last bytes, if any, and the digest of the whole."""
+    """PUT: the last bytes, if any, and the digest of the blob."""
     session = _session(registry, route)
     return await _finish(registry, request, session, parse_digest(request.query.get("digest", "")))
 
@@ -148,7 +148,7 @@ async def _finish(registry: Registry, request: web.Request, session: Session, di
             await in_thread(repository.index.create)
             await session.commit(repository.files, digest)
         finally:
-            # Committed, or refused for good: distribution also ends the session when a commit fails.
+            # Committed, or refused permanently: distribution also ends the session when a commit fails.
             await registry.uploads.end(session)
     return _created(session.name, digest)
 
@@ -162,7 +162,7 @@ async def _feed(registry: Registry, request: web.Request, session: Session) -> N
 
 
 def _check_chunk(request: web.Request, session: Session) -> None:
-    """Raises `Refused` with 416 when the chunk is not the next one."""
+    """Raises `Refused` with 416 if the chunk is not the next one."""
     header = request.headers.get("Content-Range")
     if header is None:
         return

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 BATCH = 1 << 20  # bytes collected for one call in a thread
 PIECE = 1 << 20  # bytes sent, or read where sendfile cannot be used, by one call
 SEND_TURN = 0.05  # seconds of sendfile before the thread is released to other requests
-BRIEFLY_MS = 5  # wait in the thread for a full socket this long, which saves most turns of the loop
-STALLED_AFTER = GIVEN_UP_AFTER  # seconds in which a peer read nothing, or sent less than `LEAST`
+BRIEFLY_MS = 5  # wait this long in the thread for a full socket, which avoids most turns of the loop
+STALLED_AFTER = GIVEN_UP_AFTER  # seconds without progress: the peer read nothing, or sent less than `LEAST`
 LEAST = 4096  # bytes; a sender at 1 kbit/s is still fast enough
 DRAINED_AFTER = 10.0  # seconds to read the rest of a refused body
 WHOLE_AFTER = 300.0  # seconds to read a body into memory
@@ -43,10 +43,10 @@ class PeerGone(ConnectionError):
 
 
 class Pieces:
-    """The body of a request, piece by piece, from a sender that keeps a minimum rate.
+    """The body of a request, piece by piece; the sender must keep a minimum rate.
 
     Each `LEAST` bytes must arrive within `STALLED_AFTER` seconds of waiting, so a sender cannot hold its
-    connection by a byte now and then. Only the time spent waiting for the sender counts, not a slow disk.
+    connection with an occasional byte. Only time spent waiting for the sender counts, not a slow disk.
     """
 
     def __init__(self, request: web.Request) -> None:
@@ -73,8 +73,8 @@ class Pieces:
 async def receive(request: web.Request, take: Callable[[list[bytes]], None]) -> None:
     """Pass the body of `request` to `take` in a thread, in order, in lists of pieces of about `BATCH` bytes.
 
-    Returns when `take` has returned from the last one. Raises `PeerGone` when the body broke off (everything
-    before was taken), and the errors of `take`.
+    Returns when the last call of `take` has returned. Raises `PeerGone` if the body broke off (`take` got all
+    bytes that arrived), and the errors of `take`.
     """
     under_way: asyncio.Future[None] | None = None
     batch: list[bytes] = []
@@ -184,7 +184,7 @@ def _set_buffer(transport: asyncio.WriteTransport, high: int | None) -> None:
 
 def _own_descriptor(transport: asyncio.WriteTransport, connection: socket.socket) -> int:
     """A duplicate, which stays valid when the transport closes and which the loop may watch."""
-    if transport.is_closing():  # its number may already belong to another connection
+    if transport.is_closing():  # its descriptor may already belong to another connection
         raise ConnectionResetError("the connection is gone")
     return os.dup(connection.fileno())
 

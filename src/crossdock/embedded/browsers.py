@@ -1,10 +1,10 @@
 """Protection from web pages of other sites, in a browser that can reach the registry.
 
-If an attacker's DNS resolves the page's own name to this machine (DNS rebinding), the browser lets the page
-read and delete what is here. Such requests are recognised by their Host: the foreign name with this server's
-port, because the browser connects to the port in the URL. A request for another name and another port was
-directed here on purpose, by a proxy or the `hosts` of an inventory. This matters on loopback without users,
-where everyone who reaches the port has access.
+If an attacker's DNS resolves the page's own host name to this machine (DNS rebinding), the browser lets the
+page read and delete content here. Such requests are recognised by their Host: the foreign name with this
+server's port, because the browser connects to the port in the URL. A request for another name and another
+port was sent here intentionally, by a proxy or the `hosts` of an inventory. This matters on loopback without
+users, where everyone who reaches the port has access.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def check_origin(request: web.Request) -> None:
 
 
 def check_name(request: web.Request) -> None:
-    """Refuse a Host with this server's port and a name that is not a loopback name."""
+    """Refuse a Host with this server's port and a name other than a loopback name."""
     try:
         found = urlsplit(f"//{request.host}")
         name, port = (found.hostname or "").lower(), found.port or _PORTS.get(request.scheme)
@@ -38,7 +38,7 @@ def check_name(request: web.Request) -> None:
         return
     raise Refused(
         "DENIED",
-        "this registry answers to names of loopback only, unless it is started with users or open to anybody",
+        "this registry accepts only loopback names, unless it is started with --users or --anonymous",
         status=421,
     )
 

@@ -1,8 +1,8 @@
-"""A repository's memory of its manifests, whose bytes never change under their digests.
+"""A repository's cache of facts about its manifests, whose bytes never change.
 
-A manifest has up to 4 MiB and takes up to tenths of a second to parse, so it is parsed once. The facts kept
-are small: type, digest and size of each child, shared by all the indexes that list it, and annotations if
-they are short. Longer ones are read again when a list of referrers shows them.
+A manifest has up to 4 MiB and may take tenths of a second to parse, so it is parsed once. The cached facts
+are small: type, digest and size of each child, shared by all indexes that list it, and short annotations.
+Longer ones are read again when a list of referrers needs them.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ ANNOTATIONS_KEPT = 16 << 10  # characters of one manifest's annotations
 class Facts:
     """The facts of one manifest."""
 
-    media_type: str = ""  # as the document says; empty when it cannot be parsed
-    children: tuple[Descriptor, ...] = ()  # of an index; type, digest and size alone
+    media_type: str = ""  # as in the document; empty if it cannot be parsed
+    children: tuple[Descriptor, ...] = ()  # of an index; only type, digest and size
     subject: Digest | None = None
-    referrer: Entry | None = None  # its descriptor in a list of referrers, when it has a subject
+    referrer: Entry | None = None  # its descriptor in a list of referrers, if it has a subject
     is_whole: bool = True  # whether `referrer` has all its annotations
     image_size: int = 0  # bytes of config, layers and blobs
 
 
-UNKNOWN = Facts()  # such a manifest is served as it is
+UNKNOWN = Facts()  # such a manifest is served unchanged
 
 
 class FactBook:
     """The facts of one repository. Safe to share between threads."""
 
     def __init__(self, read: Callable[[Descriptor], bytes]) -> None:
-        """`read` gives a manifest's bytes, or raises `NotFound` or `ContentError`."""
+        """`read` returns a manifest's bytes, or raises `NotFound` or `ContentError`."""
         self._read = read
         self._facts: dict[Digest, Facts] = {}
         self._shared: dict[Descriptor, Descriptor] = {}
-        self._mutex = threading.Lock()  # threads that need the same facts wait for the one that parses
+        self._mutex = threading.Lock()  # threads that need the same facts wait for the first to parse them
 
     def of(self, descriptor: Descriptor) -> Facts:
-        """The facts of a manifest, which is read if it was not before."""
+        """The facts of a manifest, which is read if needed."""
         known = self._facts.get(descriptor.digest)
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""Lists: tags (end-8), referrers (end-12) and the catalog that Docker's registry API has."""
+"""Lists: tags (end-8), referrers (end-12) and the catalog of Docker's registry API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from crossdock.embedded.routes import Route
 
 REFERRERS_PAGE = 2 << 20  # bytes; clients read no more than 4 MiB of an index
-MAX_PAGE = 1000  # entries of one page when `n` is larger, as in distribution; all of them without `n`
+MAX_PAGE = 1000  # entries of one page if `n` is larger, as in distribution; all of them without `n`
 
 
 async def tags(registry: Registry, request: web.Request, route: Route) -> web.Response:
@@ -40,7 +40,7 @@ async def catalog(registry: Registry, request: web.Request, route: Route) -> web
 async def referrers(registry: Registry, request: web.Request, route: Route) -> web.Response:
     """An index of the manifests whose subject is the digest of `route`.
 
-    An unknown repository has none: a registry with this API "MUST NOT return a 404" (distribution-spec).
+    An unknown repository gets an empty list: a registry "MUST NOT return a 404" here (distribution-spec).
     """
     digest = parse_digest(route.argument)
     wanted, last = request.query.get("artifactType", ""), request.query.get("last", "")

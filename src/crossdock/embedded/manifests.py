@@ -27,7 +27,7 @@ MAX_TAGS = 100  # of one PUT; distribution-spec: "at least 10"
 
 
 async def pull(registry: Registry, request: web.Request, route: Route) -> web.Response:
-    """GET and HEAD of a manifest, whatever the client accepts: nothing is converted."""
+    """GET and HEAD of a manifest, which is never converted, whatever the client accepts."""
     reference = route.argument
     _check_reference(reference)
     repository = await in_thread(registry.repositories.existing, route.name)
@@ -77,7 +77,7 @@ async def push(registry: Registry, request: web.Request, route: Route) -> web.Re
 
 
 async def delete(registry: Registry, request: web.Request, route: Route) -> web.Response:
-    """DELETE of a tag alone, or of a manifest with all its tags."""
+    """DELETE of a tag, or of a manifest with all its tags."""
     name, reference = route.name, route.argument
     tags = _check_reference(reference)
     repository = await in_thread(registry.repositories.existing, name)

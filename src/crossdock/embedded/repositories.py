@@ -1,14 +1,13 @@
 """The repositories of a registry, as OCI layouts in folders. Blocking; call it in a thread.
 
-Repository ``team/app`` is the layout in ``ROOT/team/app``, as zot stores it, so every repository is an
-ordinary layout: `skopeo inspect oci:ROOT/team/app:v1` reads it, a layout that is copied to ROOT is served
-from there, and `cp -r` takes one out. Parts of a name that a layout uses itself (``blobs``, ``index.json``,
-``oci-layout``) get an underscore, which no name can end with. When ROOT itself is a layout, it is the
-repository named after the folder.
+Repository ``team/app`` is the layout in ``ROOT/team/app``, as in zot, so every repository is an ordinary
+layout: `skopeo inspect oci:ROOT/team/app:v1` reads it, a layout copied to ROOT is served, and `cp -r`
+extracts one. Path components that a layout itself uses (``blobs``, ``index.json``, ``oci-layout``) get an
+underscore appended, with which no name can end. If ROOT itself is a layout, it is the repository named after
+the folder.
 
-A manifest is known to a repository when ``index.json`` lists it, or an index that is known contains it; all
-else under ``blobs`` is a blob. So an untagged child needs no entry, and gets one when its last index is
-deleted.
+A repository knows a manifest if ``index.json`` or a known index lists it; all other files under ``blobs`` are
+blobs. So an untagged child needs no entry, and gets one when its last index is deleted.
 """
 
 from __future__ import annotations
@@ -48,15 +47,15 @@ from crossdock.store.indexfile import (
     set_tag,
 )
 
-UPLOADS_FOLDER = ".uploads"  # no name begins with a dot
+UPLOADS_FOLDER = ".uploads"  # no repository name begins with a dot
 MANIFEST_LIMIT = 4 << 20  # bytes; distribution-spec: "at least 4 megabytes"
-KEPT = 1024  # repositories whose index stays parsed
+KEPT = 1024  # repositories whose parsed index is cached
 
 _RESERVED = ("blobs", "index.json", "oci-layout")
 
 
 class Repositories:
-    """All repositories under `root`, which is created when missing. Raises OSError when that fails."""
+    """All repositories under `root`, which is created if missing. Raises OSError if that fails."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -83,7 +82,7 @@ class Repositories:
         return found
 
     def delete(self, name: str) -> None:
-        """Delete the repository `name`; those below its folder stay. Raises `Refused`, `StoreError`."""
+        """Delete the repository `name`, not those below its folder. Raises `Refused`, `StoreError`."""
         self.existing(name).remove()
         with self._mutex:
             self._kept.pop(name, None)
@@ -92,7 +91,7 @@ class Repositories:
         """The names of all repositories, sorted, except those that locks hide from lists (`acr.locks`)."""
         is_root = self._root_name and (self.root / "index.json").is_file() and is_listed(self._top)
         names = {self._root_name} if self._root_name and is_root else set()
-        for folder, folders, files, _ in os.fwalk(self.root):  # never through a link
+        for folder, folders, files, _ in os.fwalk(self.root):  # does not follow links
             folders[:] = [each for each in folders if not each.startswith(".")]
             if "oci-layout" in files and "index.json" in files:
                 folders[:] = [each for each in folders if each != "blobs"]
@@ -115,22 +114,22 @@ class Repository:
         self.name = name
         self.files = BlobFiles(folder)
         self.index = IndexFile(folder)
-        self._swept = False  # of temporary files that a killed server left
+        self._swept = False  # whether temporary files of a killed server have been removed
         self.facts = FactBook(self.read)
-        self.reading = asyncio.Lock()  # held by the one request that reads the index while others wait for it
-        self._listing = threading.Lock()  # threads that need the same list wait for the one that makes it
+        self.reading = asyncio.Lock()  # held by the request that reads the index, while others wait
+        self._listing = threading.Lock()  # threads that need the same list wait for the first to build it
         self._known: tuple[list[Entry], dict[Digest, Descriptor]] = ([], {})
 
     # -- reading -------------------------------------------------------------------------------------
 
     def tags(self) -> list[str]:
-        """Every name in the index that is a tag, in ASCII order."""
+        """All tags in the index, in ASCII order."""
         return sorted({tag for entry in self.index.entries() if (tag := name_of(entry)) and is_tag(tag)})
 
     def manifest(self, reference: str) -> Descriptor:
-        """The manifest behind a tag or digest, with the type and size of its document.
+        """The manifest of a tag or digest, with the type and size of its document.
 
-        ``index.json``, or an index that lists it, may state others, and clients compare the Content-Type with
+        ``index.json``, or an index that lists it, may state others, but clients compare the Content-Type with
         the document. Raises `Refused` with MANIFEST_UNKNOWN.
         """
         if ":" in reference:
@@ -164,7 +163,7 @@ class Repository:
 
     @property
     def is_unread(self) -> bool:
-        """Whether the next look-up of a digest reads the index and its manifests anew."""
+        """Whether the next look-up of a digest has to read the index and its manifests."""
         return not self._known[0]
 
     def referrers(
@@ -172,7 +171,7 @@ class Repository:
     ) -> tuple[list[Entry], bool]:
         """Descriptors of the manifests whose subject is `subject`, and whether there are more.
 
-        They have artifactType and annotations, are sorted by digest, begin after `after`, and take about
+        They have artifactType and annotations, are sorted by digest, start after `after`, and take about
         `room` bytes of JSON.
         """
         page: list[Entry] = []
@@ -198,7 +197,7 @@ class Repository:
     ) -> None:
         """Store a manifest whose bytes are verified, and point `tags` to it.
 
-        Raises `Refused` when content that it references is missing, `StoreError`.
+        Raises `Refused` if content that it references is missing, `StoreError`.
         """
         self.check_references(manifest)
         self.index.create()
@@ -228,10 +227,10 @@ class Repository:
             entries[:] = [old for old in entries if name_of(old) or old["digest"] not in inside]
 
         self.index.update(change)
-        self._known = [], {}  # even if the index is unchanged, a child that was missing may be here now
+        self._known = [], {}  # even if the index is unchanged, a missing child may have arrived
 
     def check_references(self, manifest: Manifest) -> None:
-        """Check that all content the manifest references is here. Raises `Refused` naming what is missing.
+        """Check that all content the manifest references is present. Raises `Refused` for missing content.
 
         ``subject`` may be missing: "A registry MUST initially accept an otherwise valid manifest with a
         subject field that references a manifest that does not exist in the repository" (distribution-spec).
@@ -241,7 +240,7 @@ class Repository:
         for needed in manifest.successors():
             size = self.files.size(needed.digest)
             if manifest.is_index and (not needed.media_type or mediatype.is_manifest(needed.media_type)):
-                if needed.digest not in manifests:  # the same bytes may be a blob, such as a layer
+                if needed.digest not in manifests:  # the same bytes may be a blob, for example a layer
                     missing.append(needed)
             elif size is None and not (needed.urls and mediatype.is_foreign_layer(needed.media_type)):
                 missing.append(needed)
@@ -249,7 +248,7 @@ class Repository:
                 # Sizes in lists of manifests may be wrong, and distribution does not compare them.
                 raise Refused(
                     "MANIFEST_INVALID",
-                    f"{needed.digest} has {size} bytes, the manifest says {needed.size}",
+                    f"{needed.digest} has {size} bytes, but the manifest states {needed.size}",
                     detail={"digest": needed.digest, "size": size},
                 )
         if missing:
@@ -292,7 +291,7 @@ class Repository:
             raise Refused("BLOB_UNKNOWN", "blob unknown to registry", detail={"digest": digest})
 
     def remove(self) -> None:
-        """Delete everything. ``index.json`` goes first, so what a crash leaves is not a repository.
+        """Delete everything, ``index.json`` first, so that a crash leaves no repository.
 
         Raises `StoreError`.
         """
@@ -339,7 +338,7 @@ def parse_digest(text: str) -> Digest:
 
 
 def _descriptor(entry: Entry) -> Descriptor | None:
-    """An entry as a value; None for one that is not understood, which stays as it is."""
+    """An entry as a descriptor; None for an unknown form, which is kept unchanged."""
     try:
         return Descriptor.from_json({**entry, "annotations": None})
     except ContentError:
@@ -347,6 +346,6 @@ def _descriptor(entry: Entry) -> Descriptor | None:
 
 
 def _name_for(folder: Path) -> str:
-    """A repository name from a folder's: lower case, other characters as dashes, else ``layout``."""
+    """A repository name from a folder's name: lower case, other characters as dashes, else ``layout``."""
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")
     return name or "layout"

@@ -25,7 +25,7 @@ STATUS = {
     "NAME_INVALID": 400,
     "NAME_UNKNOWN": 404,
     "PAGINATION_NUMBER_INVALID": 400,  # distribution's own, for a bad `n`
-    "REGISTRY_DISALLOWED_OPERATION": 405,  # ACR's own, for what a lock forbids
+    "REGISTRY_DISALLOWED_OPERATION": 405,  # ACR's own, for requests that a lock forbids
     "SIZE_INVALID": 400,
     "TAG_INVALID": 400,
     "TOOMANYREQUESTS": 429,
@@ -76,7 +76,7 @@ def page_size(given: str, least: int, limit: int) -> int:
 def json_response(
     body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, content_type: str = JSON_TYPE
 ) -> web.Response:
-    """`body` as JSON. Bytes of a request that were not UTF-8 and stand in `body` become ``?``."""
+    """`body` as JSON. Bytes of a request in `body` that are not UTF-8 become ``?``."""
     try:
         data = msgspec.json.encode(body, enc_hook=str)
     except UnicodeEncodeError:

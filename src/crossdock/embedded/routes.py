@@ -1,4 +1,4 @@
-"""From a path to an endpoint: one row per endpoint of the distribution specification and of ``/acr/v1``."""
+"""Maps paths to endpoints: one row per endpoint of the distribution specification and of ``/acr/v1``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Route:
     owner: str = ""  # a user or address, set when the request is admitted
 
     def is_costly(self, method: str) -> bool:
-        """Whether the response may need many files or manifests. Requests with a body never do."""
+        """Whether the response may have to read many files or manifests. Requests with a body never do."""
         lists = self.endpoint in ("catalog", "referrers") or self.endpoint.startswith("acr-")
         return lists and method in ("GET", "DELETE")
 
@@ -53,7 +53,7 @@ def _row(path: str, **handlers: Handler) -> Endpoint:
     return Endpoint(re.compile(pattern), handlers)
 
 
-# Tried in this order, names greedy: a repository may itself be called `blobs` or `a/tags/list`.
+# Tried in this order, with greedy names: a repository may be called `blobs` or `a/tags/list`.
 ENDPOINTS = {
     "base": _row("/v2/?", GET=_base, HEAD=_base),
     "catalog": _row("/v2/_catalog/?", GET=listing.catalog),
@@ -75,7 +75,7 @@ ENDPOINTS = {
         DELETE=manifests.delete,
     ),
     "referrers": _row("/v2/NAME/referrers/ARGUMENT", GET=listing.referrers),
-    # No part of a repository's name begins with an underscore.
+    # No component of a repository name begins with an underscore.
     "acr-catalog": _row("/acr/v1/_catalog/?", GET=metadata.catalog),
     "acr-manifests": _row("/acr/v1/NAME/_manifests/?", GET=metadata.manifests),
     "acr-manifest": _row("/acr/v1/NAME/_manifests/ARGUMENT", GET=metadata.manifest, PATCH=metadata.manifest),
@@ -106,13 +106,13 @@ def find_route(method: str, path: str) -> Route:
             raise Refused("NAME_INVALID", "invalid repository name", detail={"name": route.name})
         if method not in row.handlers:
             allow = ", ".join(row.handlers)
-            raise Refused("UNSUPPORTED", f"{method} is not possible here", headers={"Allow": allow})
+            raise Refused("UNSUPPORTED", f"{method} is not supported here", headers={"Allow": allow})
         return route
     raise Refused("UNSUPPORTED", "no such endpoint", status=404, detail={"path": path})
 
 
 def check_mount_source(query: Mapping[str, str]) -> None:
-    """Check the repository that a mount names, before it gets into a scope. Raises `Refused` (400)."""
+    """Check the repository that a mount names, before it is used in a scope. Raises `Refused` (400)."""
     source = query.get("from", "")
     if source and not is_repository(source):
         raise Refused("NAME_INVALID", "invalid repository name", detail={"from": source})

@@ -50,11 +50,11 @@ async def serve(
 ) -> None:
     """Serve the layouts under `root` until SIGINT or SIGTERM, or until `stop` is set.
 
-    `on_ready` receives the port once connections are accepted: with `port` 0 one that was free. `users` and
-    `anonymous` are as for `app.make_app`. At SIGHUP `reloads` are called (`reload_on_hangup`) and `users` is
-    read anew. Running requests get `GRACE` seconds to end. With `stop` no signal handler is installed.
+    `on_ready` receives the port once connections are accepted; `port` 0 picks a free one. `users` and
+    `anonymous` are as for `app.make_app`. SIGHUP calls `reloads` (`reload_on_hangup`) and reloads `users`.
+    Running requests get `GRACE` seconds to end. With `stop` no signal handler is installed.
 
-    Raises `StoreError` when `root` or `users` cannot be used or the address is taken, `InvalidOption` for
+    Raises `StoreError` if `root` or `users` cannot be used or the address is in use, `InvalidOption` for
     mistakes in `users`.
     """
     from crossdock.embedded.app import REGISTRY, make_app
@@ -75,11 +75,11 @@ async def serve(
 
 
 def _check(host: str, listen: str, cert: str | None, users: Path | None, anonymous: Anonymous | None) -> None:
-    """Raise `InvalidOption` if strangers could use the registry and no option permits it."""
+    """Raise `InvalidOption` if unknown clients could use the registry and no option permits it."""
     if users is not None and anonymous is not None:
         raise InvalidOption(
-            "rights for everyone are for a registry without users",
-            advice=Advice("correct-file", "say in the users file what 'anonymous' may do"),
+            "anonymous rights are for a registry without a users file",
+            advice=Advice("correct-file", "give 'anonymous' rights in the users file"),
         )
     if is_loopback(host):
         return
@@ -90,7 +90,8 @@ def _check(host: str, listen: str, cert: str | None, users: Path | None, anonymo
         )
     if users is not None and cert is None:
         log.warning(
-            "passwords are sent in clear to %s: give a certificate, or put a proxy with TLS before it", listen
+            "passwords are sent in clear text to %s: give a certificate, or put a TLS proxy in front of it",
+            listen,
         )
 
 
@@ -104,10 +105,10 @@ def run(
     anonymous: Anonymous | None = None,
     ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; blocking, in an event loop of its own.
+    """Serve until SIGINT or SIGTERM; blocking, in a new event loop.
 
     `ready` gets ``host:port`` once connections are accepted. With `cert` (and `key`, if it is not in the same
-    file) the server speaks HTTPS; SIGHUP reads them and `users` anew. Raises `InvalidOption`, `StoreError`.
+    file) the server uses HTTPS; SIGHUP reloads them and `users`. Raises `InvalidOption`, `StoreError`.
     """
     import uvloop
 
@@ -117,7 +118,7 @@ def run(
     allow_many_files()
 
     async def serve_here() -> None:
-        # These threads wait for disks and locks, so there are more of them than processors.
+        # These threads wait for disks and locks, so there are more threads than processors.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         await serve(
             Path(root),

@@ -1,9 +1,9 @@
 """Upload sessions: one temporary file each, hashed while it is written.
 
-Sessions live in memory and end with the server; their files lie in ``ROOT/.uploads``, and the next start
-removes what a crash left there. When a body breaks off, the bytes that arrived are kept, and the status
-request returns the exact offset. One request writes to a session at a time; a new one closes the connection
-of the one before, because a client that resumes has given that up.
+Sessions exist in memory and end with the server; their files are in ``ROOT/.uploads``, and the next start
+removes those that a crash left. If a body breaks off, the bytes that arrived are kept, and the status request
+returns the exact offset. One request writes to a session at a time; a new one closes the connection of the
+previous one, because a client that resumes has abandoned it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from crossdock.tasks import in_thread
 SESSIONS = 1000  # each may hold an open file
 IDLE = 3600.0  # seconds without a write after which a session is dropped
 SWEEP_EVERY = 60.0
-TAKE_OVER = 30.0  # seconds that the previous request may take to stop
+TAKE_OVER = 30.0  # seconds the previous request may take to stop
 REREAD = 1 << 20
 
 
@@ -45,9 +45,9 @@ class Session:
         self._folder = folder
         self._algorithm = algorithm
         self._hash = hashlib.new(algorithm)
-        self._writer: BlobWriter | None = None  # created with the first bytes: most mounts send none
+        self._writer: BlobWriter | None = None  # created with the first bytes, which most mounts never send
         self._lock = asyncio.Lock()
-        self._request: web.Request | None = None  # the one that writes now
+        self._request: web.Request | None = None  # the one that is writing
 
     @property
     def offset(self) -> int:
@@ -56,12 +56,12 @@ class Session:
 
     @property
     def is_unused(self) -> bool:
-        """Whether it holds no bytes and no request is writing, so that ending it loses nothing."""
+        """Whether it has no bytes and no request is writing, so that ending it loses nothing."""
         return not self.offset and self._request is None
 
     @asynccontextmanager
     async def writing(self, request: web.Request) -> AsyncIterator[None]:
-        """Exclusive access, taken from a request that still has it. Raises `Refused` after `TAKE_OVER`."""
+        """Exclusive access, taken over from a running request. Raises `Refused` after `TAKE_OVER`."""
         if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()
         try:
@@ -73,7 +73,7 @@ class Session:
             ) from None
         self._request = request
         try:
-            if self.ended:  # by the request before this one
+            if self.ended:  # by the previous request
                 raise _unknown()
             yield
         finally:
@@ -119,7 +119,7 @@ class Session:
         self._writer.commit(files, digest)
 
     def _hashed_again(self, writer: BlobWriter, algorithm: str) -> str:
-        # The POST named no digest-algorithm, and the digest of the PUT is not a sha256.
+        # The POST named no digest-algorithm, and the digest of the PUT is not sha256.
         hashed = hashlib.new(algorithm)
         descriptor = writer.reader()
         try:
@@ -138,7 +138,8 @@ class Uploads:
         self._folder = folder
         self._shares = shares
         self._sessions: dict[str, Session] = {}
-        remove_stale(folder)  # created later: the root of a registry that only serves may be read-only
+        # the folder is created later, since the root of a registry that only serves may be read-only
+        remove_stale(folder)
 
     def start(self, name: str, algorithm: str = "sha256", *, owner: str = "") -> Session:
         """A new session of `owner`, in place of the oldest unused one when the table is full.
@@ -191,7 +192,7 @@ class Uploads:
         try:
             self._folder.path.rmdir()
         except OSError:
-            pass  # never created, or another server uses it too
+            pass  # never created, or also used by another server
 
 
 def _unknown() -> Refused:

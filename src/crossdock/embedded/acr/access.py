@@ -1,7 +1,7 @@
 """Authentication: ``/oauth2/exchange``, ``/oauth2/token``, and the scopes that each request needs.
 
 The forms are those of Azure/acr, ``docs/AAD-OAuth.md`` and ``docs/Token-BasicAuth.md``. A challenge always
-has a scope: az's parser and azure-containerregistry's need one.
+has a scope, because the parsers of az and azure-containerregistry require one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 MAX_FORM = 256 * 1024  # bytes; access tokens of Entra ID have up to 16 KiB
 
-TRIES_OF_USER = 30  # wrong passwords a minute for one user from one address, after a burst of as many
+# wrong passwords per minute for one user from one address, after a burst of the same number
+TRIES_OF_USER = 30
 TRIES_OF_ADDRESS = 120  # for all users from one address
 NAME_KEPT = 100  # characters of a user's name
 
@@ -54,7 +55,7 @@ class Access:
         self._tries_of_user = RateLimit(TRIES_OF_USER)
 
     def reload(self) -> None:
-        """Read the file of users anew. Raises as `AccountsFile.reload`."""
+        """Reload the users file. Raises as `AccountsFile.reload`."""
         self._file.reload()
 
     # -- the token service ---------------------------------------------------------------------------
@@ -130,7 +131,7 @@ class Access:
     # -- the registry --------------------------------------------------------------------------------
 
     async def admit(self, request: web.Request, route: Route) -> str:
-        """The user that an authorized request comes from; empty for an anonymous one.
+        """The user of an authorized request; empty for an anonymous one.
 
         Raises `Refused`: 401 with a challenge, 403, or 429 after too many wrong passwords.
         """
@@ -209,7 +210,7 @@ async def _exchanged(token: str, accounts: Accounts, verifier: Verifier | None) 
 
 
 def needed_scopes(method: str, route: Route, mount_from: str = "") -> tuple[str, ...]:
-    """All scopes that a request needs. ``GET /v2/`` has one too, so that every challenge names a scope."""
+    """All scopes that a request needs. ``GET /v2/`` needs one too, so that every challenge names a scope."""
     if route.endpoint in ("base", "catalog", "acr-catalog"):
         return (_CATALOG,)
     needed = [f"repository:{route.name}:{_actions(method, route)}"]
@@ -219,7 +220,7 @@ def needed_scopes(method: str, route: Route, mount_from: str = "") -> tuple[str,
 
 
 def may(held: tuple[str, ...], route: Route, needed: tuple[str, ...]) -> bool:
-    """Whether the scopes `held` suffice. To list tags, ``pull`` or ``metadata_read`` does."""
+    """Whether the scopes `held` suffice. Listing tags needs ``pull`` or ``metadata_read``."""
     if route.endpoint == "base":
         return True
     if route.endpoint == "tags" and granted(held, f"repository:{route.name}:metadata_read"):
@@ -237,7 +238,7 @@ def _actions(method: str, route: Route) -> str:
 
 
 def _service(request: web.Request) -> str:
-    """The name that the client uses for this registry; challenges and tokens repeat it."""
+    """The client's name for this registry, which challenges and tokens repeat."""
     if not _HOST.fullmatch(request.host):
         raise Refused("UNSUPPORTED", "the Host header is not a host[:port]", status=400)
     return request.host

@@ -1,11 +1,11 @@
 """Users and their rights: the users file of ``crossdock registry``.
 
-It is JSON, for tests and labs, and holds passwords in clear (docs/identities.md shows one). Scopes are those
-of the token protocol; ``*`` matches any text in a name, and every action. Without ``scopes`` a user may do
-everything. ``access_tokens`` are the tokens of Entra ID that are exchanged for the user's refresh token. The
-file is read anew when it changes: a removed password is refused from then on, an issued token stays valid
-until it expires, as at Azure. ``issuers`` are identity providers, whose tokens are verified and exchanged as
-well: the bearer has the issuer's ``scopes``.
+It is JSON, for tests and labs, with passwords in clear text (docs/identities.md has an example). Scopes are
+those of the token protocol; ``*`` matches any text in a name, and every action. Without ``scopes`` a user has
+all rights. ``access_tokens`` are the Entra ID tokens that are exchanged for the user's refresh token. The
+file is reloaded when it changes: a removed password is refused from then on, while issued tokens stay valid
+until they expire, as at Azure. ``issuers`` are identity providers whose tokens are verified and exchanged as
+well; their bearers get the issuer's ``scopes``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Bits of the file's mode that are warned of; a group may read it, as containers need.
+# Bits of the file's mode that cause a warning; a group may read it, as containers require.
 _FORBIDDEN = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
 EVERYTHING = ("repository:*:*", "registry:catalog:*")
@@ -46,7 +46,7 @@ Seconds = Annotated[int, Meta(ge=1)]
 
 
 class Account(Struct, frozen=True, forbid_unknown_fields=True):
-    """One user. Never printed: ``repr`` shows the name alone."""
+    """One user. ``repr`` shows only the name, because the rest is secret."""
 
     name: str
     password: str = ""
@@ -58,7 +58,7 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Provider(Struct, frozen=True, forbid_unknown_fields=True):
-    """An identity provider, and the scopes of every bearer of one of its tokens."""
+    """An identity provider, and the scopes that its tokens give."""
 
     issuer: str
     scopes: tuple[str, ...]
@@ -77,13 +77,13 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     refresh_token_s: Seconds = 10_800
 
     def named(self, name: str) -> Account | None:
-        """The user of this name; the empty name is the anonymous user."""
+        """The user with this name; the empty name is the anonymous user."""
         if not name:
             return Account("", scopes=self.anonymous)
         return next((each for each in self.users if each.name == name), None)
 
     def with_password(self, name: str, password: str) -> Account | None:
-        """The user of this name, if the password is right."""
+        """The user with this name, if the password is correct."""
         user = self.named(name) if name and password else None
         return user if user is not None and _is_same(user.password, password) else None
 
@@ -114,16 +114,17 @@ class AccountsFile:
         return self._verifier
 
     def current(self) -> Accounts:
-        """The contents now; while they cannot be used, the contents before, which is logged once. Blocks."""
+        """The current contents; while the file is unusable, the last good ones, which is logged once.
+        Blocks."""
         if _stamp(self._path) != self._stamp:
             try:
                 self.reload()
             except (InvalidInput, OSError) as error:
-                log.error("the users stay as they were: %s", error)
+                log.error("the users are unchanged: %s", error)
         return self._accounts
 
     def reload(self) -> None:
-        """Read it anew. Raises as `__init__`; then the contents before stay in force. Blocks."""
+        """Reload the file. Raises as `__init__`, which leaves the contents unchanged. Blocks."""
         accounts = self._read()
         if accounts.issuers != self._accounts.issuers:  # else keep the keys that were fetched
             self._verifier = self._verifying(accounts)
@@ -154,7 +155,8 @@ class AccountsFile:
             raise InvalidOption(f"users file {self._path}: {error}") from None
 
     def _read(self) -> Accounts:
-        self._stamp = _stamp(self._path)  # before the content, so that a change in between is seen next time
+        # taken before the content, so that a change in between is noticed next time
+        self._stamp = _stamp(self._path)
         try:
             mode = self._path.stat().st_mode
             content = self._path.read_bytes()
@@ -162,7 +164,7 @@ class AccountsFile:
             raise StoreError(f"users file {self._path} cannot be read: {error.strerror}") from None
         try:
             accounts = msgspec.json.decode(content, type=Accounts)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the message names places, not values
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # the message contains paths, not values
             raise InvalidOption(f"users file {self._path}: {error}") from None
         if mode & _FORBIDDEN:
             log.warning(

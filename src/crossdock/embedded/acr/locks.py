@@ -1,13 +1,13 @@
 """Locks: the ``changeableAttributes`` of repositories, manifests and tags, and what they forbid.
 
-They are kept in a hidden file of the layout, so they move with the folder; without it nothing is locked. As
-at Azure's registries:
+They are stored in a hidden file of the layout, so they move with the folder; without the file nothing is
+locked. As with Azure's registries:
 
 - ``writeEnabled`` false forbids push and delete, ``deleteEnabled`` false delete, ``readEnabled`` false pull,
   and ``listEnabled`` false hides the item from lists.
-- A repository's attributes apply to everything in it. A tag's apply to this name alone: its manifest can be
-  pushed and pulled under another one. A manifest with a locked tag cannot be deleted.
-- A refusal has the code that ACR uses, and 405, which az does not retry.
+- A repository's attributes apply to everything in it. A tag's attributes apply to this name only: its
+  manifest can be pushed and pulled under another one. A manifest with a locked tag cannot be deleted.
+- A refusal has ACR's code and status 405, which az does not retry.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from crossdock.embedded.routes import Route
 
 FILE_NAME = ".crossdock-locks.json"
-FILE_LIMIT = 32 << 20  # bytes, as of an index.json
+FILE_LIMIT = 32 << 20  # bytes, the same as for index.json
 BODY_LIMIT = 64 << 10  # bytes of a PATCH
 DISALLOWED = (
     "The operation is disallowed on this registry, repository or image. The attributes of {} do not allow it."
@@ -41,7 +41,7 @@ _mutex = threading.Lock()  # around each change, which takes microseconds
 
 
 class Attributes(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The attributes of one item. Only those that are false are written to the file."""
+    """The attributes of one item. Only false ones are written to the file."""
 
     delete_enabled: bool = True
     write_enabled: bool = True
@@ -49,7 +49,7 @@ class Attributes(Struct, frozen=True, rename="camel", omit_defaults=True):
     list_enabled: bool = True
 
     def document(self) -> dict[str, bool]:
-        """All four, as the API shows them."""
+        """All four attributes, as in the API."""
         return {
             "deleteEnabled": self.delete_enabled,
             "writeEnabled": self.write_enabled,
@@ -67,7 +67,7 @@ UNLOCKED = Attributes()
 
 
 class Change(Struct, frozen=True, rename="camel"):
-    """A PATCH: an attribute that is absent or null stays as it is. The API's other members are ignored."""
+    """A PATCH: absent or null attributes are unchanged. The API's other members are ignored."""
 
     delete_enabled: bool | None = None
     write_enabled: bool | None = None
@@ -89,18 +89,18 @@ class Change(Struct, frozen=True, rename="camel"):
 
 
 class Locks(Struct, frozen=True, omit_defaults=True):
-    """The attributes of everything in a repository that is not fully enabled."""
+    """The attributes of all items in a repository that are not fully enabled."""
 
     repository: Attributes = UNLOCKED
     manifests: Mapping[str, Attributes] = {}  # by digest
     tags: Mapping[str, Attributes] = {}
 
     def of_manifest(self, digest: str) -> Attributes:
-        """The manifest's own."""
+        """The attributes of a manifest."""
         return self.manifests.get(digest, UNLOCKED)
 
     def of_tag(self, name: str) -> Attributes:
-        """The tag's own."""
+        """The attributes of a tag."""
         return self.tags.get(name, UNLOCKED)
 
     def changed(self, change: Change, *, digest: str = "", tag: str = "") -> Locks:
@@ -124,7 +124,7 @@ class Locks(Struct, frozen=True, omit_defaults=True):
 
 
 def may_have_locks(folder: Folder) -> bool:
-    """Whether the repository may have locks. One lstat: all that a request to an unlocked one pays."""
+    """Whether the repository may have locks: one lstat, the only cost for unlocked repositories."""
     return os.path.lexists(folder.path / FILE_NAME)
 
 
@@ -143,7 +143,7 @@ def read_locks(folder: Folder) -> Locks:
 
 
 def change_locks(repository: Repository, change: Change, *, digest: str = "", tag: str = "") -> Locks:
-    """Change the attributes of one item, and keep them. Raises as `read_locks` does. Blocks."""
+    """Change the attributes of one item and store them. Raises as `read_locks`. Blocks."""
     folder = repository.files.folder
     with _mutex:
         before = read_locks(folder)
@@ -154,7 +154,7 @@ def change_locks(repository: Repository, change: Change, *, digest: str = "", ta
 
 
 def forget_deleted(repository: Repository) -> None:
-    """Drop the locks of deleted items: one that is pushed again starts without locks. Blocks."""
+    """Drop the locks of deleted items, so that an item that is pushed again is unlocked. Blocks."""
     folder = repository.files.folder
     with _mutex:
         before = read_locks(folder)
@@ -208,7 +208,7 @@ def listed_tags(repository: Repository, names: list[str]) -> list[str]:
 
 
 def is_listed(folder: Folder) -> bool:
-    """Whether the catalog shows the repository; if its locks cannot be read, it does. Blocks."""
+    """Whether the catalog shows the repository, which it does if its locks cannot be read. Blocks."""
     try:
         return read_locks(folder).repository.list_enabled
     except (StoreError, ContentError):

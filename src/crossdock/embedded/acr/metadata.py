@@ -1,8 +1,8 @@
-"""The metadata API of Azure's registries, ``/acr/v1``: repositories, manifests and tags, described.
+"""The metadata API of Azure's registries, ``/acr/v1``, for repositories, manifests and tags.
 
-Paths, fields and paging are those of Azure.ContainerRegistry 2021-07-01. A layout keeps no times but those of
-its files: both times of a manifest, and of a tag, are the moment the manifest was last pushed. PATCH changes
-`locks`; manifests are deleted under ``/v2``.
+Paths, fields and paging are those of Azure.ContainerRegistry 2021-07-01. A layout has no times except those
+of its files, so both times of a manifest or tag are the time at which the manifest was last pushed. PATCH
+changes `locks`; manifests are deleted under ``/v2``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from crossdock.embedded.app import Registry
     from crossdock.embedded.routes import Route
 
-PAGE = 100  # entries of a page without `n`, as at Azure
+PAGE = 100  # entries of a page without `n`, as with Azure
 MAX_PAGE = 1000
 _ORDERS = {"": False, "none": False, "timeasc": False, "timedesc": True}  # → newest first
 
@@ -96,7 +96,7 @@ async def delete_tag(registry: Registry, request: web.Request, route: Route) -> 
 
 
 async def delete_repository(registry: Registry, request: web.Request, route: Route) -> web.Response:
-    """DELETE of a repository; the response lists what it held."""
+    """DELETE of a repository; the response lists its tags and manifests."""
     repository = await in_thread(registry.repositories.existing, route.name)
     manifests, tags = await in_thread(repository.known), await in_thread(repository.tags)
     await in_thread(registry.repositories.delete, route.name)
@@ -104,7 +104,7 @@ async def delete_repository(registry: Registry, request: web.Request, route: Rou
 
 
 async def _listing(registry: Registry, request: web.Request, route: Route) -> _Listing:
-    """The repository's listing; a PATCH has changed the attributes first. Raises `Refused`, `StoreError`."""
+    """The repository's listing, after a PATCH has been applied. Raises `Refused`, `StoreError`."""
     repository = await in_thread(registry.repositories.existing, route.name)
     if request.method != "PATCH":
         return await in_thread(_Listing, repository)
@@ -128,7 +128,7 @@ class _Listing:
         self.locks = read_locks(repository.files.folder)
 
     def change(self, change: Change, route: Route) -> None:
-        """Change the attributes of the item at `route`. Raises `Refused` when it does not exist."""
+        """Change the attributes of the item at `route`. Raises `Refused` if it does not exist."""
         digest = tag = ""
         if route.endpoint == "acr-manifest":
             digest = self.repository.manifest(parse_digest(route.argument)).digest
@@ -193,7 +193,7 @@ class _Listing:
         return {name: known[digest].digest for name, digest in named if name in tags and digest in known}
 
     def _time(self, digest: Digest) -> int:
-        """When the manifest's file was written, in ns; 0 when it is gone by now."""
+        """The time at which the manifest's file was written, in ns; 0 if it no longer exists."""
         found = self.repository.files.stat(digest)
         return found.st_mtime_ns if found is not None else 0
 
@@ -210,7 +210,7 @@ class _Listing:
         return {**entry, "changeableAttributes": self.locks.of_manifest(descriptor.digest).document()}
 
     def _read(self, descriptor: Descriptor) -> Manifest | None:
-        """None for a file that is gone or not a manifest: its entry is short."""
+        """The manifest, or None if the file is missing or not a manifest, for which the entry is short."""
         try:
             data = self.repository.files.read(descriptor.digest, MANIFEST_LIMIT)
             return parse_manifest(data, descriptor.media_type)
@@ -218,7 +218,8 @@ class _Listing:
             return None
 
     def _size(self, manifest: Manifest) -> int:
-        """Of an index the sum of its children; nested indexes do not occur in practice."""
+        """The size of an image; of an index the sum of its children. Nested indexes do not occur in
+        practice."""
         children = (self.repository.facts.of(child) for child in manifest.manifests)
         return image_size(manifest) + sum(child.image_size for child in children)
 
@@ -258,14 +259,15 @@ def _page(request: web.Request, keys: list[Key], *, by_time: bool) -> tuple[list
     names = [name for _, name in page]
     if len(page) == len(keys):
         return names, {}
-    # By time the mark holds the last entry's time: a client that deletes what was listed still finds the next
-    # page.
+    # In an order by time the mark has the last entry's time, so that a client that deletes the listed entries
+    # still
+    # finds the next page.
     mark = f"{page[-1][0]},{names[-1]}" if by_time else names[-1]
     return names, {"Link": next_link(request.path, {"last": mark, "n": len(page), "orderby": order})}
 
 
 def _key_of(last: str, keys: list[Key]) -> Key:
-    """The place of `last` in an order by time; `last` is a mark of `_page`, or the name of an entry."""
+    """The position of `last` in an order by time; `last` is a mark of `_page` or the name of an entry."""
     time, comma, name = last.partition(",")
     if comma and time.isascii() and time.isdigit() and len(time) < 20:
         return int(time), name

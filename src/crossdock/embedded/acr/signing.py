@@ -1,6 +1,6 @@
 """The tokens that the embedded registry issues and accepts: JSON web tokens (RFC 7519) signed with HS256.
 
-The key lives in the process, so tokens end with it at the latest.
+The key exists only in the process, so tokens become invalid when it ends.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ ISSUER = "Azure Container Registry"
 
 
 class Signer:
-    """Signs and verifies with a key of its own."""
+    """Signs and verifies tokens with a random key."""
 
     def __init__(self) -> None:
         self._key = os.urandom(32)
         self._head = _encode({"alg": "HS256", "typ": "JWT"})
 
     def token(self, kind: Kind, service: str, user: str, life_s: int, **claims: Any) -> str:
-        """A token of `user` for `service` that lives for `life_s` seconds."""
+        """A token of `user` for `service` that is valid for `life_s` seconds."""
         now = time.time()
         times = {"iat": int(now), "nbf": int(now), "exp": math.ceil(now + life_s)}
         own = {"iss": ISSUER, "aud": service, "sub": user, "jti": str(uuid.uuid4()), "grant_type": kind}
@@ -50,9 +50,10 @@ class Signer:
 
 
 def _encode(document: Mapping[str, Any]) -> str:
-    """As base64url without ``-`` and ``_``: azure-containerregistry 1.2 decodes refresh tokens as base64.
+    """Encode as base64url without ``-`` and ``_``: azure-containerregistry 1.2 decodes refresh tokens as
+    base64.
 
-    Of ASCII only ``>``, ``?``, ``~`` and DEL can become one of the two, at every third place.
+    In ASCII only ``>``, ``?``, ``~`` and DEL can produce one of the two, in every third position.
     """
     text = json.dumps(document, separators=(",", ":"))
     for character in ">?~\x7f":
