@@ -119,7 +119,7 @@ def _check(options: ServiceOptions, host: str) -> None:
         return
     if options.settings.identity is None:
         raise InvalidOption(
-            f"anybody could import: without identity settings the service may listen only on loopback",
+            "anybody could import: without identity settings the service may listen only on loopback",
             advice=Advice("give-identity"),
         )
     if options.cert is None:
