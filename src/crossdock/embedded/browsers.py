@@ -38,7 +38,7 @@ def check_name(request: web.Request) -> None:
         return
     raise Refused(
         "DENIED",
-        "this registry accepts only loopback names, unless it is started with --users or --anonymous",
+        "this registry accepts only loopback names, unless it has a users file or anonymous rights",
         status=421,
     )
 

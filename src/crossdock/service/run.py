@@ -85,7 +85,7 @@ def _cloud(options: ServiceOptions, host: str) -> DevCloud | None:
     if not options.is_dev:
         if options.dev_info is not None:
             raise InvalidOption(
-                "--dev-info needs the development cloud",
+                "login data of the development cloud was requested without that cloud",
                 advice=Advice("give-dev"),
             )
         return None
