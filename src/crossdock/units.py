@@ -41,6 +41,20 @@ def parse_duration(text: str) -> float:
     return float(number) * _SECONDS[unit or "s"]
 
 
+def parse_moment(text: str) -> float:
+    """Seconds since the epoch: ``2026-01-31``, ``2026-01-31T12:00:00Z``. UTC unless it says.
+
+    Raises ValueError.
+    """
+    from datetime import UTC, datetime  # imported here: most commands have no dates
+
+    try:
+        moment = datetime.fromisoformat(text.strip().upper())
+    except ValueError:
+        raise ValueError(f"{text!r} is no date (examples: 2026-01-31, 2026-01-31T12:00:00Z)") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """``1 blob``, ``2 blobs``; `many` for words that do not end in s."""
     return f"{number} {one if number == 1 else many or one + 's'}"

@@ -168,6 +168,116 @@ def test_patterns_choose_and_a_dry_run_lists_what_from_file_takes(
     assert (totals["unchanged"], totals["copied"]) == (len(wanted), 0)
 
 
+def test_tags_are_chosen_by_version_and_number_and_names_changed(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    images = [builder.image([builder.random_layer(300)]) for _ in range(6)]
+    tags = ("1.0", "1.1", "1.2-rc.1", "2.0", "3.0", "latest")
+    for name in ("lib-a", "team/app"):
+        for image, tag in zip(images, tags, strict=True):
+            push(source.remote, f"{repository}/{name}", builder, image, tag)
+        signature = builder.image([builder.random_layer(100)])
+        for signed in (images[1], images[4]):
+            tag = signed.digest.replace(":", "-") + ".sig"
+            push(source.remote, f"{repository}/{name}", builder, signature, tag)
+    places = f"{source.host}/{repository}", f"{target.host}/{repository}"
+    words = (
+        "--semver",
+        ">=1 <3",
+        "--newest",
+        "2",
+        "--rename",
+        r"^lib-(.*)$=libs/\1",
+        "--exclude-tags",
+        "/^2/",
+    )
+    done = crossdock.ok("mirror", *places, *words, *QUIET).result["totals"]
+    assert (done["tags"], done["copied"]) == (4, 4)
+    signatures = {images[1].digest.replace(":", "-") + ".sig"}
+    for name in ("libs/a", "team/app"):
+        assert set(target.remote.tags(f"{repository}/{name}")) == {"1.0", "1.1"} | signatures
+    again = crossdock.ok("mirror", *places, *words, *QUIET).result["totals"]
+    assert (again["unchanged"], again["copied"]) == (4, 0)
+    crossdock.ok("mirror", *places, "--tags", "/^[23]\\./", "--flatten", "1", *QUIET)
+    assert {"2.0", "3.0"} <= set(target.remote.tags(f"{repository}/app"))
+
+
+def test_names_that_become_one_are_refused_before_anything_is_copied(
+    crossdock: Crossdock, source: DockerRegistry, target: DockerRegistry, repository: str, state: State
+) -> None:
+    places = f"{source.host}/{repository}", f"{target.host}/{repository}"
+    before = target.mark()
+    words = ("--rename", "^.*r[01]$=r")
+    crossdock.fail("mirror", *places, *words, code=USAGE, naming=["group/r1 and r0 both become r"])
+    assert target.accesses(before) == []
+
+
+def test_tags_are_chosen_by_push_time_where_the_source_tells_it(
+    crossdock: Crossdock,
+    closing: ExitStack,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    tmp_path: Path,
+    builder: ImageBuilder,
+) -> None:
+    azure = start_embedded(tmp_path, tmp_path / "root", closing)
+    image = builder.image([builder.random_layer(900)])
+    push(azure.remote, f"{repository}/a", builder, image, "v1")
+    push(source.remote, f"{repository}/a", builder, image, "v1")
+    there = f"{target.host}/times"
+    young = crossdock("mirror", azure.host, there, "--min-age", "1h")
+    assert (young.code, "none of the 1 tag" in young.stderr) == (12, True), str(young)
+    crossdock.ok("mirror", azure.host, there, "--pushed-after", "1h", "--newest", "1", "--sort", "pushed")
+    assert target.remote.tags(f"times/{repository}/a") == ["v1"]
+    words = "mirror", f"{source.host}/{repository}", f"{target.host}/else", "--min-age", "1h"
+    before = target.mark()
+    crossdock.fail(*words, code=USAGE, naming=["does not say when", "push time"])
+    assert target.accesses(before) == []
+
+
+@pytest.mark.parametrize(("existing", "code"), [("report", 0), ("refuse", 11)])
+def test_tags_that_mean_something_else_stay(
+    existing: str,
+    code: int,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    images = [builder.image([builder.random_layer(300)]) for _ in range(2)]
+    push(source.remote, f"{repository}/a", builder, images[0], "moved")
+    push(source.remote, f"{repository}/a", builder, images[0], "new")
+    push(target.remote, f"{repository}/a", builder, images[1], "moved")
+    places = f"{source.host}/{repository}", f"{target.host}/{repository}"
+    done = crossdock("mirror", *places, "--existing", existing, *QUIET)
+    assert done.code == code, str(done)
+    totals = done.result["totals"]
+    assert (totals["copied"], totals["reported"], totals["failed"]) == (1, int(not code), int(bool(code)))
+    assert state_of(target.remote, repository)["a"] == {
+        "moved": images[1].digest,
+        "new": images[0].digest,
+    }
+    pair = f"{source.host}/{repository}/a:moved", f"{target.host}/{repository}/a:moved"
+    assert crossdock("copy", *pair, "--existing", existing).code == code
+    listed = crossdock("copy", "--from-file", "-", "--existing", existing, stdin=" ".join(pair))
+    assert listed.code == code
+
+
+def test_a_list_of_sources_goes_below_a_place(
+    crossdock: Crossdock, source: DockerRegistry, target: DockerRegistry, repository: str, state: State
+) -> None:
+    sources = [f"{source.host}/{repository}/r0:v1", f"{source.host}/{repository}/group/r1:v2"]
+    crossdock.ok("copy", "--from-file", "-", "--to", f"{target.host}/below", stdin="\n".join(sources))
+    assert target.remote.tags(f"below/{repository}/r0") == ["v1"]
+    assert target.remote.tags(f"below/{repository}/group/r1") == ["v2"]
+
+
 def test_what_a_target_attached_itself_stays(
     crossdock: Crossdock,
     source: DockerRegistry,
@@ -231,7 +341,7 @@ def test_manifests_without_a_tag_come_along_where_they_can_be_listed(
     assert (again["unchanged"], again["copied"]) == (2, 0)
     push(source.remote, f"{repository}/a", builder, image, "v1")
     words = "mirror", f"{source.host}/{repository}", f"{target.host}/else", "--untagged"
-    error = crossdock.fail(*words, code=5, naming=["no API", "leave --untagged out"])
+    error = crossdock.fail(*words, code=5, naming=["no API", "omit --untagged"])
     assert error.count("list manifests of") == 1
 
 
@@ -282,7 +392,7 @@ def test_a_catalog_that_is_refused_needs_names(
     closing.callback(front.stop)
     places = f"{front.host}/{repository}", f"{target.host}/{repository}"
     for words in ((), ("--repository", "a*")):
-        naming = ["list repositories of source", "by --repository"]
+        naming = ["list repositories of source", "with --repository"]
         crossdock.fail("mirror", *places, *words, code=AUTH, naming=naming)
     crossdock.ok("mirror", *places, "--repository", "a", *QUIET)
     assert state_of(target.remote, repository) == state_of(source.remote, repository)

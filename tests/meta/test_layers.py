@@ -99,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "steps",
         "tally",
         "tasks",
+        "units",
         "content",
         "oci",
         "options",

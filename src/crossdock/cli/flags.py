@@ -27,6 +27,7 @@ from crossdock.inventory.find import open_inventory
 from crossdock.options import (
     CopyOptions,
     Credentials,
+    Existing,
     ForeignLayers,
     NetworkOptions,
     RegistryOptions,
@@ -118,6 +119,14 @@ def add_copying(parser: argparse.ArgumentParser, *, chooses: bool = True) -> Non
     """Add the flags that ``copy``, ``mirror`` and ``apply`` share; `chooses`: what is copied, too."""
     if chooses:
         add_content(parser)
+        option(
+            parser,
+            "existing",
+            "--existing",
+            "if a target tag has other content, overwrite it (default), report it and leave it, or refuse: "
+            "leave it and fail",
+            choices=get_args(Existing),
+        )
     else:
         add_layers(parser)
     add_side(parser, "source", "src-")

@@ -1,28 +1,31 @@
-"""The list of ``--from-file``: one ``SOURCE TARGET`` pair per line."""
+"""The list of ``--from-file``: one ``SOURCE TARGET`` pair per line, or sources alone with ``--to``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from crossdock.cli.exits import UsageError
 from crossdock.cli.values import location
 from crossdock.errors import Advice, InvalidInput
 from crossdock.runs.pairs import Pairs
 
+if TYPE_CHECKING:
+    from crossdock.mirroring.names import Namespace
+
 MOST_LINES = 1_000_000  # a pair takes about 1 KB of memory
 _MAX_LINE = 64 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_pairs(path: str) -> Pairs:
+def read_pairs(path: str, to: Namespace | None = None) -> Pairs:
     """The pairs of the list in file `path` (``-``: stdin), completely read and checked.
 
-    White space separates source and target. A ``#`` at the start of a word begins a comment; empty lines are
-    skipped. Raises `UsageError` with file and line. Lines that are not a pair are never quoted: they may hold
-    passwords.
+    White space separates source and target; a source without one goes below `to`, where the path below its
+    host is kept. A ``#`` at the start of a word begins a comment; empty lines are skipped. Raises
+    `UsageError` with file and line. Lines that are not a pair are never quoted: they may hold passwords.
     """
     place = "stdin" if path == "-" else path
     pairs = Pairs(f"{place}:")
@@ -30,9 +33,11 @@ def read_pairs(path: str) -> Pairs:
         with _open(path) as file:
             for number, line in _lines(file, place):
                 words = _words(line, f"{place}:{number}")
-                if words is not None:
-                    source, target = words
-                    pairs.add(location(source), location(target), number)
+                if words is None:
+                    continue
+                source = words[0]
+                target = words[1] if len(words) == 2 else _target(source, to, f"{place}:{number}")
+                pairs.add(location(source), location(target), number)
         pairs.check()
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock copy") from None
@@ -67,8 +72,8 @@ def _lines(file: BinaryIO, place: str) -> Iterator[tuple[int, bytes]]:
         yield number, line
 
 
-def _words(line: bytes, place: str) -> tuple[str, str] | None:
-    """Source and target; None for a line without words."""
+def _words(line: bytes, place: str) -> list[str] | None:
+    """Source and perhaps target; None for a line without words."""
     try:
         words = [word.decode() for word in line.split()]  # splits bytes, that is at ASCII white space only
     except UnicodeDecodeError:
@@ -79,8 +84,21 @@ def _words(line: bytes, place: str) -> tuple[str, str] | None:
             break
     if not words:
         return None
-    if len(words) != 2:
-        raise InvalidInput(
-            f"{place}: a line is SOURCE TARGET, this one has {len(words)} word{'s' if len(words) > 1 else ''}"
-        )
-    return words[0], words[1]
+    if len(words) > 2:
+        raise InvalidInput(f"{place}: a line is SOURCE TARGET, this one has {len(words)} words")
+    return words
+
+
+def _target(source: str, to: Namespace | None, place: str) -> str:
+    """What a source that stands alone becomes below `to`."""
+    if to is None:
+        raise InvalidInput(f"{place}: a line is SOURCE TARGET, this one has 1 word")
+    from crossdock.oci.reference import Reference, parse_location
+
+    try:
+        found = parse_location(source)
+        if not isinstance(found, Reference):
+            raise InvalidInput("a layout has no path below a host: name its target")
+        return str(to.reference(found.repository, found.tag, found.digest))
+    except InvalidInput as error:
+        raise error.replace(f"{place}: {error}") from None

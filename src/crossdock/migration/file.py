@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache, partial
 from importlib.resources import files
 from itertools import combinations
@@ -23,7 +22,7 @@ from crossdock.errors import Advice, InvalidInput
 from crossdock.inventory.values import Inventory
 from crossdock.migration.hours import Hours
 from crossdock.migration.variables import replace_variables
-from crossdock.mirroring.choice import TagChoice
+from crossdock.mirroring.choice import TagChoice, pushed_since
 from crossdock.mirroring.entry import Deletes, Entry, ReferrersMode
 from crossdock.mirroring.names import Namespace, check
 from crossdock.mirroring.patterns import Patterns, is_pattern
@@ -271,20 +270,6 @@ class _Reader:
                 first = taken.setdefault(entry.target_name(name), name)
                 if first != name:
                     raise InvalidInput(f"{first} and {name} both become {entry.target_name(name)}")
-
-
-def pushed_since(text: str) -> dict[str, float]:
-    """The fields of a `TagChoice` for a date, a date with a time (UTC unless it says) or a duration.
-
-    Raises ValueError.
-    """
-    if "-" not in text:
-        return {"pushed_within": parse_duration(text)}
-    try:
-        moment = datetime.fromisoformat(text.upper())
-    except ValueError:
-        raise ValueError(f"{text!r} is no date (examples: 2026-01-31, 2026-01-31T12:00:00Z, 90d)") from None
-    return {"pushed_after": (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()}
 
 
 # -- several mirrors -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from crossdock.mirroring.patterns import Patterns, matcher
 from crossdock.mirroring.versions import Version, parse_range
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.text import quote
+from crossdock.units import parse_duration, parse_moment
 
 Sort = Literal["semver", "pushed", "name"]
 
@@ -118,3 +119,13 @@ def times_unknown(what: str) -> InvalidInput:
         f"the source does not say when it got the manifest {what}",
         advice=Advice("omit-times", side="source"),
     )
+
+
+def pushed_since(text: str) -> dict[str, float]:
+    """The field of a `TagChoice` for a date, a date with a time, or a duration.
+
+    Raises ValueError.
+    """
+    if "-" in text:
+        return {"pushed_after": parse_moment(text)}
+    return {"pushed_within": parse_duration(text)}

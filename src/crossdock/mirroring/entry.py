@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from crossdock.mirroring.choice import TagChoice
-from crossdock.mirroring.names import Namespace, full_name
+from crossdock.mirroring.names import Namespace, check, full_name
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming
 from crossdock.oci.digest import Digest
@@ -52,6 +52,19 @@ class Entry(Struct, frozen=True, kw_only=True):
     existing: Existing = "overwrite"
     deletes: Deletes = Deletes()
     place: str = ""
+
+    def check(self) -> None:
+        """Raise `InvalidInput` for patterns and ranges that are none, names that cannot be, and a source and
+        targets that hold a part of each other.
+        """
+        source = self.source if isinstance(self.source, Namespace) else None
+        check(source, self.targets)
+        self.repositories.check()
+        self.tags.check()
+        self.naming.check()
+        if source is not None:
+            for name in self.named or ():
+                source.reference(name)
 
     @property
     def named(self) -> list[str] | None:

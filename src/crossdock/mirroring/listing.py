@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from crossdock.content import ListsManifests
+from crossdock.content import ListsManifests, ManifestRow
 from crossdock.errors import (
     Advice,
     CopyError,
+    InvalidInput,
     NotFound,
     NothingMatched,
-    RegistryError,
     root_cause,
 )
-from crossdock.mirroring.names import Namespace, Selection
+from crossdock.mirroring.choice import times_unknown
+from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.patterns import matcher
+from crossdock.mirroring.rename import collisions
+from crossdock.mirroring.repositories import Repositories
 from crossdock.oci.attachedtag import STEM, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.text import quote
@@ -26,9 +31,9 @@ from crossdock.steps import during
 if TYPE_CHECKING:
     from crossdock.runs.places import Places
 
-_REFUSED = frozenset({400, 401, 403, 404, 405, 501})
 _PATTERNS = Advice(
-    "correct-pattern", "patterns are a shell's (*, ?, [a-z]) and match the whole name below the prefix"
+    "correct-pattern",
+    "patterns are a shell's (*, ?, [a-z]), for the whole name below the prefix, or /regular expressions/",
 )
 
 
@@ -52,53 +57,43 @@ class Listing:
     """Lists a source. Each repository's tags are requested once."""
 
     def __init__(
-        self,
-        places: Places,
-        source: Namespace,
-        selection: Selection,
-        *,
-        untagged: bool = False,
-        referrers: bool = True,
-        on_warning: Callable[[str], None] = lambda message: None,
+        self, places: Places, entry: Entry, *, on_warning: Callable[[str], None] = lambda message: None
     ) -> None:
         """`on_warning` is called for entries of the source's lists that are not valid names."""
+        assert isinstance(entry.source, Namespace)
         self._places = places
-        self._source = source
-        self._selection = selection
-        self._untagged = untagged
-        self._referrers = referrers
-        self._named = selection.named(source)
+        self._entry = entry
+        self._source = entry.source
+        self._catalog = Repositories(entry, places, on_warning)
         self._on_warning = on_warning
-        self._in_catalog: list[str] | None = None
         self._wanted_repositories = self._all_tags = 0
-        self._idle_patterns = dict.fromkeys(selection.tags)  # those that have matched no tag
+        self._idle_patterns = dict.fromkeys(entry.tags.patterns.include)  # those that have matched no tag
 
     async def repositories(self) -> list[str]:
         """The names below the prefix, as they were given or in the catalog's order. # network
 
-        Raises `CopyError`, with advice where the registry does not show its catalog.
+        Raises `CopyError`, with advice where the registry does not show its catalog, and `InvalidInput` for
+        two names that become one at the targets.
         """
-        if self._named is not None:
-            self._wanted_repositories = len(self._named)
-            return self._named
-        try:
-            with during("list repositories of", "source", str(self._source)):
-                registry = self._source.reference("catalog")
-                found = await self._places.repositories(
-                    registry, on_warning=self._on_warning, prefix=self._source.prefix
-                )
-        except CopyError as error:
-            cause = root_cause(error)
-            if not isinstance(cause, RegistryError) or cause.status not in _REFUSED:
-                raise
-            raise error.replace(advice=Advice("name-repositories", side="source")) from cause
-        self._in_catalog = list(dict.fromkeys(found))
-        below = [name for each in self._in_catalog if (name := self._source.name_of(each)) is not None]
-        wanted = [name for name in below if self._selection.wants_repository(name)]
-        for pattern in self._selection.unmatched(below) if wanted else ():
-            self._on_warning(f"no repository of {self._source} matches {quote(pattern)}")
+        wanted, patterns = await self._catalog.names(), self._entry.repositories
         self._wanted_repositories = len(wanted)
+        if self._catalog.in_catalog is not None and wanted:
+            for pattern in patterns.unmatched(self._below()):
+                self._on_warning(f"no repository of {self._source} matches {quote(pattern)}")
+        if found := collisions(wanted, self._entry.naming):
+            more = f", and {len(found) - 1} more do so" if len(found) > 1 else ""
+            raise InvalidInput(
+                f"repositories of {self._source}: {found[0]}{more}",
+                advice=Advice(
+                    "correct-pattern", "rename one of them, leave it out, or keep more of the names"
+                ),
+            )
         return wanted
+
+    def _below(self) -> list[str]:
+        """What the catalog has below the prefix."""
+        listed = self._catalog.in_catalog or ()
+        return [name for each in listed if (name := self._source.name_of(each)) is not None]
 
     async def contents(self, name: str) -> Contents:
         """The part of the repository to be copied. # network
@@ -113,29 +108,34 @@ class Listing:
             with during("list tags of", "source", place):
                 tags = await repository.tags(self._on_warning)
         except CopyError as error:
-            if self._named is not None or not isinstance(root_cause(error), NotFound):
+            if self._catalog.is_named or not isinstance(root_cause(error), NotFound):
                 raise
             tags = []
         self._all_tags += len(tags)
-        for pattern in [each for each in self._idle_patterns if any(fnmatchcase(tag, each) for tag in tags)]:
+        for pattern in [each for each in self._idle_patterns if any(map(matcher(each), tags))]:
             del self._idle_patterns[pattern]
-        wanted = [Item(name, tag) for tag in tags if self._selection.wants_tag(tag)]
+        entry = self._entry
+        rows = []
+        if entry.untagged or entry.tags.needs_times:
+            rows = await self._rows(place, repository, bool(tags))
+        pushed = dict[str, float | None].fromkeys(tags)
+        pushed.update((tag, row.pushed) for row in rows for tag in row.tags if tag in pushed)
+        wanted = [Item(name, tag) for tag in entry.tags.choose(pushed, time.time())]
         lists = [each for each in wanted if listed_subject(each.tag or "") is not None]
         items = [each for each in wanted if listed_subject(each.tag or "") is None]
-        if self._untagged:
-            untagged = await self._without_tag(place, repository, bool(tags))
-            items += [Item(name, digest=each) for each in untagged]
+        if entry.untagged:
+            items += [Item(name, digest=row.digest) for row in rows if not row.tags]
         digest_tags = frozenset(tag for tag in tags if tag.startswith(STEM))
-        return Contents(lists if self._referrers else [], items, digest_tags)
+        return Contents(lists if entry.referrers != "off" else [], items, digest_tags)
 
-    async def items(self) -> AsyncIterator[Item | CopyError]:
-        """Everything, repository by repository; a `CopyError` for one that cannot be listed. # network"""
+    async def items(self) -> AsyncIterator[Item | Exception]:
+        """Everything, repository by repository; an error for one that cannot be listed. # network"""
         for name in await self.repositories():
             try:
                 found = await self.contents(name)
-            except UntaggedUnlisted:
+            except (UntaggedUnlisted, TimesUnlisted):
                 raise
-            except CopyError as error:
+            except (CopyError, InvalidInput) as error:
                 yield error
                 continue
             for item in (*found.referrers_lists, *found.items):
@@ -143,13 +143,14 @@ class Listing:
 
     def finish(self) -> None:
         """Everything was listed: tell of patterns that matched no tag, if others did."""
-        if len(self._idle_patterns) < len(self._selection.tags):
+        if len(self._idle_patterns) < len(self._entry.tags.patterns.include):
             for pattern in self._idle_patterns:
                 self._on_warning(f"no tag of {self._source} matches {quote(pattern)}")
 
     def nothing(self) -> NothingMatched:
         """The error to raise when there is nothing to copy: it says why."""
-        source, selection, advice = self._source, self._selection, None
+        source, tags, advice = self._source, self._entry.tags, None
+        listed = self._catalog.in_catalog
         if self._wanted_repositories:
             repositories = (
                 f"the {_count(self._wanted_repositories, 'repository', 'repositories')} of {source}"
@@ -157,15 +158,19 @@ class Listing:
             what = f"{repositories} {'has' if self._wanted_repositories == 1 else 'have'} no tags"
             if self._all_tags:
                 of = f"the {_count(self._all_tags, 'tag', 'tags')} of {repositories}"
-                what = f"{_quoted(selection.tags)} matches none of {of}"
-                advice = _PATTERNS.replace(
-                    text="patterns are a shell's (*, ?, [a-z]) and match the whole tag"
-                )
-        elif self._in_catalog is None:
-            what = f"all repositories that are named are excluded: {_quoted(selection.exclude)}"
+                what, advice = f"none of {of} is chosen", None
+                if len(self._idle_patterns) == len(tags.patterns.include) > 0:
+                    what = f"{_quoted(tags.patterns.include)} matches none of {of}"
+                    advice = _PATTERNS.replace(
+                        text="patterns are a shell's, for the whole tag (*, ?, [a-z]), or /expressions/"
+                    )
+        elif listed is None:
+            what = (
+                f"all repositories that are named are excluded: {_quoted(self._entry.repositories.exclude)}"
+            )
             advice = _PATTERNS
-        elif self._in_catalog:
-            what, advice = self._unwanted(self._in_catalog)
+        elif listed:
+            what, advice = self._unwanted(listed)
         else:
             what = f"{source.registry} lists no repositories"
             advice = Advice("log-in", why="a login may show more", side="source", registry=source.registry)
@@ -173,23 +178,28 @@ class Listing:
 
     def _unwanted(self, listed: list[str]) -> tuple[str, Advice]:
         """Why no repository of the catalog is wanted, and the advice."""
-        source, selection = self._source, self._selection
+        source, patterns = self._source, self._entry.repositories
         repositories = f"the {_count(len(listed), 'repository', 'repositories')} of {source.registry}"
-        below = [name for each in listed if (name := source.name_of(each)) is not None]
+        below = self._below()
         if not below:
             return f"none of {repositories} is below {source.prefix}/", _advice_on_prefix(source, listed)
-        matching = [name for name in below if selection.matches_repository(name)]
+        matching = [name for name in below if patterns.includes(name)]
         if not matching:
-            return f"none of {repositories} is wanted: {_quoted(selection.repositories)}", _PATTERNS
+            return f"none of {repositories} is wanted: {_quoted(patterns.include)}", _PATTERNS
         left = f"the {_count(len(matching), 'repository', 'repositories')} of {source}"
-        if selection.repositories:
-            left = f"{left} for {_quoted(selection.repositories)}"
-        return f"all of {left} are excluded: {_quoted(selection.exclude)}", _PATTERNS
+        if patterns.include:
+            left = f"{left} for {_quoted(patterns.include)}"
+        return f"all of {left} are excluded: {_quoted(patterns.exclude)}", _PATTERNS
 
-    async def _without_tag(self, place: str, repository: ListsManifests, exists: bool) -> list[Digest]:
+    async def _rows(self, place: str, repository: ListsManifests, exists: bool) -> list[ManifestRow]:
+        """The list of manifests, which is needed. Raises `CopyError`, `UntaggedUnlisted`, `TimesUnlisted`."""
         with during("list manifests of", "source", place):
-            rows = await repository.list_manifests(self._on_warning, untagged=True, needed=True)
-        if rows is None and exists:
+            rows = await repository.list_manifests(
+                self._on_warning, untagged=self._entry.untagged, needed=True
+            )
+        if rows is not None or not exists:
+            return rows or []
+        if self._entry.untagged:
             raise UntaggedUnlisted(
                 f"list manifests of source {place}: the registry has no API for that",
                 advice=Advice("omit-untagged", side="source"),
@@ -197,11 +207,16 @@ class Listing:
                 side="source",
                 reference=place,
             )
-        return [row.digest for row in rows or () if not row.tags]
+        error = times_unknown(f"of a tag of {place}")
+        raise TimesUnlisted(str(error), advice=error.advice)
 
 
 class UntaggedUnlisted(CopyError):
     """Manifests without a tag are wanted, and the source cannot list them."""
+
+
+class TimesUnlisted(InvalidInput):
+    """Tags are chosen by push time, and the source has no list that tells it."""
 
 
 def _advice_on_prefix(source: Namespace, listed: list[str]) -> Advice:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from msgspec import Struct
 
@@ -15,8 +14,6 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.reference import Reference
 from crossdock.oci.registryname import DOCKER_HUB, registry_key
 from crossdock.oci.text import quote
-
-_WILD = frozenset("*?[")
 
 
 class Namespace(Struct, frozen=True):
@@ -69,43 +66,6 @@ class Namespace(Struct, frozen=True):
         return f"{self.registry}/{self.prefix}" if self.prefix else self.registry
 
 
-class Selection(Struct, frozen=True):
-    """Patterns as a shell's: ``*``, which takes slashes too, ``?`` and ``[a-z]``. None at all: everything."""
-
-    repositories: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-
-    def named(self, source: Namespace) -> list[str] | None:
-        """The repositories, when they are named without patterns; None: the catalog is needed.
-
-        Raises `InvalidInput` for an invalid repository name.
-        """
-        if not self.repositories or any(_WILD.intersection(each) for each in self.repositories):
-            return None
-        names = list(dict.fromkeys(full_name(source, each) for each in self.repositories))
-        for name in names:
-            source.reference(name)
-        return [name for name in names if not _matches(name, self.exclude)]
-
-    def matches_repository(self, name: str) -> bool:
-        """Whether the repository of this name below the prefix is wanted, unless it is excluded."""
-        return not self.repositories or _matches(name, self.repositories)
-
-    def wants_repository(self, name: str) -> bool:
-        """Whether the repository of this name below the prefix is wanted."""
-        return self.matches_repository(name) and not _matches(name, self.exclude)
-
-    def unmatched(self, names: Iterable[str]) -> list[str]:
-        """The patterns of repositories that match none of `names`."""
-        known = list(names)
-        return [each for each in self.repositories if not any(fnmatchcase(name, each) for name in known)]
-
-    def wants_tag(self, tag: str) -> bool:
-        """Whether the tag is wanted."""
-        return not self.tags or _matches(tag, self.tags)
-
-
 def check(source: Namespace | None, targets: Iterable[Namespace]) -> None:
     """Raise `InvalidInput` for places that hold a part of each other, and for no target.
 
@@ -132,7 +92,3 @@ def full_name(source: Namespace, name: str) -> str:
     """The repository's name below the prefix: Docker Hub's official images are below ``library/``."""
     is_official = source.registry == DOCKER_HUB and not source.prefix and "/" not in name
     return f"library/{name}" if is_official else name
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, each) for each in patterns)

@@ -11,7 +11,6 @@ from msgspec import Struct
 from crossdock.content import ChecksManifests, Target
 from crossdock.errors import CrossdockError, InvalidManifest, Side
 from crossdock.events import CopyDone, CopyStarted
-from crossdock.mirroring.names import Selection
 from crossdock.oci.attachedtag import fallback_tag, is_attached_tag, listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -50,11 +49,11 @@ class Resolved(Struct):
 class PairCopy:
     """Copies over places that the caller owns. What the target has already costs one HEAD there."""
 
-    def __init__(self, shared: Shared, selection: Selection) -> None:
+    def __init__(self, shared: Shared, filters_tags: bool) -> None:
         self._shared = shared
         self._places = shared.places
         self._workshop = shared.workshop
-        self._filters_tags = bool(selection.tags)
+        self._filters_tags = filters_tags
         self._platforms = shared.platforms
         self._referrers = shared.options.referrers is not False
 

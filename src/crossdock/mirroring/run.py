@@ -22,9 +22,13 @@ from crossdock.errors import (
     is_final,
 )
 from crossdock.events import Warned
-from crossdock.mirroring.listing import Item, Listing, UntaggedUnlisted
-from crossdock.mirroring.names import Namespace, Selection, check
+from crossdock.mirroring.choice import Sort, TagChoice
+from crossdock.mirroring.entry import Entry, ReferrersMode
+from crossdock.mirroring.listing import Item, Listing, TimesUnlisted, UntaggedUnlisted
+from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.pair import PairCopy, Resolved
+from crossdock.mirroring.patterns import Patterns
+from crossdock.mirroring.rename import Naming, Rename
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
@@ -47,6 +51,7 @@ WAITING = 256  # items that were listed and are not begun
 MOST_FAILURES = 10_000  # that are kept; each takes about 1 KB
 MOST_WARNINGS = 1_000  # likewise
 _NOT_YET = ("…", "…")
+_REFERRERS: dict[bool | None, ReferrersMode] = {None: "warn", True: "required", False: "off"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,24 +97,70 @@ class MirrorResult:
 
 
 class MirrorOptions(TypedDict, total=False):
-    """Which part of a registry is mirrored, and how.
+    """Which part of a registry is mirrored, how it is named at the targets, and how.
 
-    ``repositories``, ``exclude`` and ``tags`` are patterns (``*``, ``?``, ``[a-z]``; a ``*`` matches slashes
-    too) of names below the prefix. Repositories that are named without patterns are not looked for in the
-    catalog. ``untagged``: manifests without a tag too, where the source lists them (Azure). ``on_event`` is
-    called with the index of the copy, in the order listed, and a value of `crossdock.events`, ``on_result``
-    with the index and a `PairResult`; neither may block. ``fail_fast``: the first failure ends the run.
-    ``at_once`` images (32) are under way at the same time.
+    ``repositories``, ``exclude``, ``tags`` and ``exclude_tags`` are patterns of names below the prefix and of
+    tags: a shell's (``*``, which takes slashes too, ``?``, ``[a-z]``) or ``/regular expressions/``.
+    Repositories that are named without patterns are not looked for in the catalog. ``semver``, ``newest``,
+    ``sort``, ``pushed_after`` (a moment, in seconds since the epoch), ``pushed_within`` and ``min_age`` (in
+    seconds) choose tags as `mirroring.choice.TagChoice` says. ``untagged``: manifests without a tag too,
+    where the source lists them (Azure). ``rename`` (pairs of a regular expression and what takes its place,
+    of which the first that matches applies) and ``flatten`` (the last parts to keep, so many) make the names
+    at the targets.
+
+    ``on_event`` is called with the index of the copy, in the order listed, and a value of
+    `crossdock.events`, ``on_result`` with the index and a `PairResult`; neither may block. ``fail_fast``: the
+    first failure ends the run. ``at_once`` images (32) are under way at the same time.
     """
 
     repositories: Iterable[str]
     exclude: Iterable[str]
     tags: Iterable[str]
+    exclude_tags: Iterable[str]
+    semver: str
+    newest: int | None
+    sort: Sort
+    pushed_after: float | None
+    pushed_within: float | None
+    min_age: float | None
     untagged: bool
+    rename: Iterable[tuple[str, str]]
+    flatten: int
     on_event: Deliver | None
     on_result: ResultListener | None
     fail_fast: bool
     at_once: int
+
+
+def entry_of(source: str, targets: str | Iterable[str], options: CopyOptions, chosen: MirrorOptions) -> Entry:
+    """The entry that `mirror` is told by its arguments. Raises `InvalidInput`."""
+    listed = (targets,) if isinstance(targets, str) else tuple(targets)
+    choice = TagChoice(
+        patterns=Patterns(tuple(chosen.get("tags", ())), tuple(chosen.get("exclude_tags", ()))),
+        semver=chosen.get("semver", ""),
+        newest=chosen.get("newest"),
+        sort=chosen.get("sort", "semver"),
+        pushed_after=chosen.get("pushed_after"),
+        pushed_within=chosen.get("pushed_within"),
+        min_age=chosen.get("min_age"),
+    )
+    entry = Entry(
+        name=source,
+        source=Namespace.parse(source),
+        targets=tuple(Namespace.parse(each) for each in listed),
+        repositories=Patterns(tuple(chosen.get("repositories", ())), tuple(chosen.get("exclude", ()))),
+        tags=choice,
+        untagged=chosen.get("untagged", False),
+        platforms=options.platforms,
+        referrers=_REFERRERS[options.referrers],
+        naming=Naming(
+            renames=tuple(Rename(*each) for each in chosen.get("rename", ())),
+            flatten=chosen.get("flatten", 0),
+        ),
+        existing=options.existing,
+    )
+    entry.check()
+    return entry
 
 
 class _Work(Struct):
@@ -151,26 +202,21 @@ class MirrorRun:
 
     def __init__(
         self,
-        source: Namespace,
-        targets: list[Namespace],
-        selection: Selection,
+        entry: Entry,
         options: CopyOptions,
         *,
-        untagged: bool = False,
         on_result: ResultListener | None = None,
         fail_fast: bool = False,
         at_once: int = AT_ONCE,
     ) -> None:
-        """Raises `InvalidInput` and `InvalidOption`; no I/O."""
+        """`entry` is of a registry, and was checked. Raises `InvalidOption`; no I/O."""
         if at_once < 1:
             raise InvalidOption("at_once must be 1 or more")
-        check(source, targets)
-        selection.named(source)
-        self._source = source
-        self._targets = targets
-        self._selection = selection
+        assert isinstance(entry.source, Namespace)
+        self._entry = entry
+        self._source = entry.source
+        self._targets = entry.targets
         self._options = options
-        self._untagged = untagged
         self.on_result = on_result
         self.on_warning: Callable[[str], None] = lambda message: None
         self._fail_fast = fail_fast
@@ -196,18 +242,10 @@ class MirrorRun:
     def of(
         cls, source: str, targets: str | Iterable[str], options: CopyOptions, chosen: MirrorOptions
     ) -> MirrorRun:
-        """The run of `mirror` with these arguments. Raises as the constructor does."""
-        listed = (targets,) if isinstance(targets, str) else tuple(targets)
+        """The run of `mirror` with these arguments. Raises `InvalidInput` and `InvalidOption`."""
         return cls(
-            Namespace.parse(source),
-            [Namespace.parse(each) for each in listed],
-            Selection(
-                tuple(chosen.get("repositories", ())),
-                tuple(chosen.get("exclude", ())),
-                tuple(chosen.get("tags", ())),
-            ),
+            entry_of(source, targets, options, chosen),
             options,
-            untagged=chosen.get("untagged", False),
             on_result=chosen.get("on_result"),
             fail_fast=chosen.get("fail_fast", False),
             at_once=chosen.get("at_once", AT_ONCE),
@@ -225,7 +263,7 @@ class MirrorRun:
         self._repositories = len(names)
         runner = Runner(watchers, self._end, fail_fast=self._fail_fast)
         self._begun = runner.begun
-        copying = PairCopy(shared, self._selection)
+        copying = PairCopy(shared, not self._entry.tags.takes_all)
         whole = await runner.work(
             self._queue.get,
             partial(self._copy_to_all, runner, copying, watchers),
@@ -278,7 +316,7 @@ class MirrorRun:
                     continue
                 is_empty = False
                 for target in self._targets:
-                    on_pair(_reference(self._source, item), _reference(target, item))
+                    on_pair(self._reference(item), self._reference_at(target, item))
             for warning in places.take_warnings():
                 self._warn(warning)
         if is_empty and not errors:
@@ -292,14 +330,13 @@ class MirrorRun:
             )
 
     def _listing(self, places: Places) -> Listing:
-        return Listing(
-            places,
-            self._source,
-            self._selection,
-            untagged=self._untagged,
-            referrers=self._options.referrers is not False,
-            on_warning=self._warn,
-        )
+        return Listing(places, self._entry, on_warning=self._warn)
+
+    def _reference(self, item: Item) -> Reference:
+        return self._source.reference(item.repository, item.tag, item.digest)
+
+    def _reference_at(self, target: Namespace, item: Item) -> Reference:
+        return self._entry.target_reference(target, item.repository, item.tag, item.digest)
 
     def _warn(self, message: str) -> None:
         if len(self._warnings) < MOST_WARNINGS:
@@ -322,16 +359,18 @@ class MirrorRun:
 
     async def _list_one(self, name: str, listing: Listing, runner: Runner) -> None:
         try:
-            pairs = [(self._source.reference(name), target.reference(name)) for target in self._targets]
-        except InvalidReference as error:  # too long behind a target's prefix
+            source = self._source.reference(name)
+            pairs = [(source, self._entry.target_reference(target, name)) for target in self._targets]
+        except InvalidReference as error:  # too long behind a target's prefix, or renamed to what is no name
             for target in self._targets:
-                self._fail(runner, f"{self._source}/{name}", f"{target}/{name}", error)
+                there = f"{target}/{self._entry.target_name(name)}"
+                self._fail(runner, f"{self._source}/{name}", there, error)
             return
         try:
             if (given_up := runner.reach.error_for(pairs[0])) is not None:
                 raise given_up
             contents = await listing.contents(name)
-        except UntaggedUnlisted:
+        except (UntaggedUnlisted, TimesUnlisted):
             raise
         except Exception as error:
             runner.reach.missed(pairs[0], error)
@@ -346,7 +385,7 @@ class MirrorRun:
             await self._offer(item, digest_tags)
 
     async def _offer(self, item: Item, digest_tags: frozenset[str]) -> _Work:
-        pairs = [(_reference(self._source, item), _reference(each, item)) for each in self._targets]
+        pairs = [(self._reference(item), self._reference_at(each, item)) for each in self._targets]
         work = _Work(item, min([self.window.add(pair) for pair in pairs]), digest_tags)
         self._tags += 1
         await self._queue.put(work)
@@ -359,9 +398,9 @@ class MirrorRun:
     # -- queue → copies ------------------------------------------------------------------------------------
 
     async def _copy_to_all(self, runner: Runner, copying: PairCopy, watchers: Watchers, work: _Work) -> None:
-        resolved = Resolved(_reference(self._source, work.item), work.digest_tags)
+        resolved = Resolved(self._reference(work.item), work.digest_tags)
         for index, place in enumerate(self._targets, work.index):
-            target = _reference(place, work.item)
+            target = self._reference_at(place, work.item)
             await runner.copy(
                 index,
                 (resolved.source, target),
@@ -393,7 +432,3 @@ class MirrorRun:
         if self.on_result is not None:
             self.on_result(index, result)
         self.window.end(index)
-
-
-def _reference(place: Namespace, item: Item) -> Reference:
-    return place.reference(item.repository, item.tag, item.digest)

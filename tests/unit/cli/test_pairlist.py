@@ -11,6 +11,7 @@ import pytest
 from crossdock.cli import pairlist
 from crossdock.cli.exits import UsageError
 from crossdock.cli.pairlist import read_pairs
+from crossdock.mirroring.names import Namespace
 
 Reader = Callable[[bytes], list[tuple[str, str]]]
 X, Y = "docker.io/library/x:1", "docker.io/library/y:1"
@@ -69,6 +70,33 @@ def test_sources_may_have_many_targets_and_untagged_targets_many_sources(pairs_o
     digest = b"@sha256:" + b"a" * 64
     lines = (b"x h/x", b"x h/y", b"y h/r" + digest, b"z h/r" + digest, b"x oci:d", b"y oci:d", b"h/s h/s")
     assert len(pairs_of(b"\n".join(lines))) == len(lines)
+
+
+def test_sources_alone_go_below_a_place_under_their_own_path(tmp_path: Path) -> None:
+    digest = "@sha256:" + "a" * 64
+    sources = ["x", "h.example:5000/team/a:1", f"h.example/b{digest}", "h.example/c:1 other.example/d:2"]
+    (tmp_path / "list").write_text("\n".join(sources))
+    found = read_pairs(str(tmp_path / "list"), Namespace("new.example", "all"))
+    assert [str(target) for _, target in found] == [
+        "new.example/all/library/x:latest",
+        "new.example/all/team/a:1",
+        f"new.example/all/b{digest}",
+        "other.example/d:2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("oci:dir:v1", "list:1: a layout has no path"),
+        ("h.example/UPPER", "list:1: .*lower case"),
+        ("h.example/a:1\nother.example/a:1", "list:2: new.example/a:1 is written by .*list:1 too"),
+    ],
+)
+def test_sources_alone_that_have_no_place_are_refused(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "list").write_text(line)
+    with pytest.raises(UsageError, match=told):
+        read_pairs(str(tmp_path / "list"), Namespace("new.example"))
 
 
 def test_stdin_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossdock.errors import InvalidInput
-from crossdock.mirroring.names import Namespace, Selection, check
+from crossdock.mirroring.names import Namespace, check
 
 
 @pytest.mark.parametrize(
@@ -69,22 +69,3 @@ def test_places_hold_no_part_of_each_other(source: str, targets: list[str], fits
     else:
         with pytest.raises(InvalidInput):
             check(*places)
-
-
-def test_patterns_take_and_leave_whole_names() -> None:
-    wanted = Selection(("team/*", "base"), ("*-test", "team/x*"), ("v*", "latest"))
-    names = ("team/a", "team/b/c", "base", "base2", "team/a-test", "team/xy", "teams/a")
-    assert [each for each in names if wanted.wants_repository(each)] == ["team/a", "team/b/c", "base"]
-    assert [each for each in ("v1", "1.v1", "latest", "V2") if wanted.wants_tag(each)] == ["v1", "latest"]
-    assert Selection().wants_repository("any")
-    assert Selection().wants_tag("any")
-
-
-def test_names_without_patterns_need_no_catalog() -> None:
-    place = Namespace.parse("host.example/team")
-    assert Selection(("a", "b/c", "a"), ("b/*",)).named(place) == ["a"]
-    assert Selection(("a", "b*")).named(place) is None
-    assert Selection().named(place) is None
-    assert Selection(("alpine", "me/own")).named(Namespace("docker.io")) == ["library/alpine", "me/own"]
-    with pytest.raises(InvalidInput):
-        Selection(("Upper",)).named(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import REFERENCE, add_copying, read_options
@@ -10,6 +11,10 @@ from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_error, warn
 from crossdock.cli.values import location
 from crossdock.errors import Advice, Cancelled, InvalidInput, Side
+
+if TYPE_CHECKING:
+    from crossdock.mirroring.names import Namespace
+    from crossdock.options import CopyOptions
 
 _COMMAND = "crossdock copy"
 
@@ -32,6 +37,12 @@ def add_flags(parser: Parser) -> None:
         help="copy the pairs of a list instead: one SOURCE TARGET per line, # starts a comment; - is stdin",
     )
     parser.add_argument(
+        "--to",
+        metavar="PREFIX",
+        help="HOST[:PORT][/PREFIX] for lines of the list that are a SOURCE alone; its path below the host is "
+        "kept",
+    )
+    parser.add_argument(
         "--fail-fast", action="store_true", help="stop at the first copy of the list that fails"
     )
     add_copying(parser)
@@ -42,8 +53,9 @@ def run(namespace: argparse.Namespace) -> int:
     if namespace.from_file is not None:
         _check_list(namespace)
         return _copy_list(namespace)
-    if namespace.fail_fast:
-        raise UsageError("--fail-fast needs --from-file", command=_COMMAND)
+    for flag, value in (("--fail-fast", namespace.fail_fast), ("--to", namespace.to)):
+        if value:
+            raise UsageError(f"{flag} needs --from-file", command=_COMMAND)
     return _copy_one(namespace)
 
 
@@ -78,8 +90,8 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     from crossdock.cli.tally import Tally
     from crossdock.runs.runner import ManyCopy
 
-    pairs = read_pairs(namespace.from_file)
     options = read_options(namespace)
+    pairs = read_pairs(namespace.from_file, _place(namespace.to, options))
     if not pairs:
         print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
     with ReportFile(namespace.report) as file:
@@ -101,6 +113,20 @@ def _copy_list(namespace: argparse.Namespace) -> int:
             error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")
         report = ListReport(result, tally)
         return close_run(error or result.failure, report, file, namespace, options, tally.kept)
+
+
+def _place(text: str | None, options: CopyOptions) -> Namespace | None:
+    """The place of ``--to``, whose host may be the name of an entry of the inventory."""
+    if text is None:
+        return None
+    from crossdock.inventory.values import Inventory
+    from crossdock.mirroring.names import Namespace
+
+    registries = options.registries
+    try:
+        return Namespace.parse(registries.addressed(text) if isinstance(registries, Inventory) else text)
+    except InvalidInput as error:
+        raise UsageError(f"--to: {error}", advice=error.advice, command=_COMMAND) from None
 
 
 def _check_reference(text: str, side: Side) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_result, warn
+from crossdock.cli.values import checked, integer
 from crossdock.errors import Cancelled, InvalidInput
+from crossdock.units import parse_duration
 
 if TYPE_CHECKING:
-    from crossdock.mirroring.run import MirrorResult, MirrorRun
+    from crossdock.mirroring.run import MirrorOptions, MirrorResult, MirrorRun
     from crossdock.oci.reference import Reference
     from crossdock.options import CopyOptions
     from crossdock.runs.results import PairResult
     from crossdock.runs.run import Run
+
+_PATTERNS = ("repositories", "exclude", "tags", "exclude_tags")
 
 
 def add_flags(parser: Parser) -> None:
@@ -24,35 +29,12 @@ def add_flags(parser: Parser) -> None:
     parser.description = (
         "Copy all repositories and tags of SOURCE to every TARGET. Nothing is deleted at a target.\n"
         "SOURCE and TARGET are HOST[:PORT][/PREFIX]; an inventory entry's name may replace HOST[:PORT].\n"
-        "Patterns are shell patterns, except that * also matches slashes."
+        "Patterns are shell patterns, except that * also matches slashes, or /regular expressions/."
     )
     parser.add_argument("source", metavar="SOURCE", help="registry to copy from")
     parser.add_argument("targets", metavar="TARGET", nargs="+", help="registry to copy to; repeatable")
-    what = parser.add_argument_group("selection")
-    what.add_argument(
-        "--repository",
-        dest="repositories",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="mirror only these repositories, named relative to PREFIX; repeatable; the catalog is queried "
-        "only for patterns",
-    )
-    what.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="skip these repositories; repeatable",
-    )
-    what.add_argument(
-        "--tags", action="append", default=[], metavar="PATTERN", help="mirror only these tags; repeatable"
-    )
-    what.add_argument(
-        "--untagged",
-        action="store_true",
-        help="also mirror manifests without a tag, if the source lists them (Azure)",
-    )
+    _add_choice(parser.add_argument_group("selection"))
+    _add_naming(parser.add_argument_group("names at the targets"))
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -60,6 +42,87 @@ def add_flags(parser: Parser) -> None:
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first copy that fails")
     add_copying(parser)
+
+
+def _add_choice(group: Any) -> None:
+    several = partial(group.add_argument, action="append", default=[], metavar="PATTERN")
+    add = partial(group.add_argument, default=argparse.SUPPRESS)
+    several(
+        "--repository",
+        dest="repositories",
+        help="mirror only these repositories, named relative to PREFIX; repeatable; the catalog is queried "
+        "only for patterns",
+    )
+    several("--exclude", help="skip these repositories; repeatable")
+    several("--tags", help="mirror only these tags; repeatable")
+    several("--exclude-tags", help="skip these tags; repeatable")
+    add("--semver", metavar="RANGE", help='mirror only versions in RANGE: ">=1.2 <3", "^1.2", "~1.2 || 2.x"')
+    add(
+        "--pushed-after",
+        type=checked(_pushed_after),
+        metavar="WHEN",
+        help="mirror only tags pushed since a date (2026-01-31) or within a time (90d), if the source's "
+        "lists tell push times",
+    )
+    add(
+        "--min-age",
+        type=checked(parse_duration),
+        metavar="TIME",
+        help="mirror only tags pushed at least this long ago (72h), likewise",
+    )
+    add(
+        "--newest",
+        type=checked(integer, lambda number: _check_least(number, 1)),
+        metavar="N",
+        help="of these, mirror only the N newest tags of each repository",
+    )
+    add(
+        "--sort",
+        choices=("semver", "pushed", "name"),
+        help="what newest means (default semver, which skips names that are no version)",
+    )
+    group.add_argument(
+        "--untagged",
+        action="store_true",
+        help="also mirror manifests without a tag, if the source lists them (Azure)",
+    )
+
+
+def _add_naming(group: Any) -> None:
+    group.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        type=checked(_rename),
+        metavar="MATCH=NAME",
+        help="replace what the regular expression MATCH matches in a repository's name, relative to PREFIX; "
+        "\\1 in NAME is its first group; repeatable: the first that matches applies",
+    )
+    group.add_argument(
+        "--flatten",
+        type=checked(integer, lambda number: _check_least(number, 0)),
+        default=0,
+        metavar="N",
+        help="then keep only the last N parts of the name (default 0: all)",
+    )
+
+
+def _pushed_after(text: str) -> dict[str, float]:
+    from crossdock.mirroring.choice import pushed_since  # of few commands
+
+    return pushed_since(text)
+
+
+def _check_least(number: int, least: int) -> None:
+    if number < least:
+        raise ValueError(f"must be {least} or more")
+
+
+def _rename(text: str) -> tuple[str, str]:
+    match, equals, name = text.rpartition("=")
+    if not equals or not match:
+        raise ValueError(f"{text!r} is not of the form MATCH=NAME")
+    return match, name
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -106,20 +169,17 @@ def run(namespace: argparse.Namespace) -> int:
 
 def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
     from crossdock.inventory.values import Inventory
-    from crossdock.mirroring.names import Namespace, Selection
     from crossdock.mirroring.run import MirrorRun
 
     registries = options.registries
     inventory = registries if isinstance(registries, Inventory) else Inventory()
+    names = (*_PATTERNS, "untagged", "rename", "flatten", "fail_fast", "semver", "newest", "sort", "min_age")
+    chosen = {name: getattr(namespace, name) for name in names if hasattr(namespace, name)}
+    chosen |= getattr(namespace, "pushed_after", {})
     try:
-        return MirrorRun(
-            Namespace.parse(inventory.addressed(namespace.source)),
-            [Namespace.parse(inventory.addressed(each)) for each in namespace.targets],
-            Selection(tuple(namespace.repositories), tuple(namespace.exclude), tuple(namespace.tags)),
-            options,
-            untagged=namespace.untagged,
-            fail_fast=namespace.fail_fast,
-        )
+        source = inventory.addressed(namespace.source)
+        targets = [inventory.addressed(each) for each in namespace.targets]
+        return MirrorRun.of(source, targets, options, cast("MirrorOptions", chosen))
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock mirror") from None
 
