@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from crossdock.protocol.upload import DEFAULT_CHUNK, MiB, Upload, UploadRules
+from crossdock.options import MiB
 from crossdock.registry.contents import Contents
 from crossdock.registry.dialects import Dialect
 from crossdock.registry.flight import SingleFlight
 
 if TYPE_CHECKING:
+    from crossdock.protocol.upload import Upload, UploadRules
     from crossdock.registry.listings.bulk import Bulk
 
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
@@ -72,6 +73,8 @@ class HostMemory:
 
     def rules_for(self, size: int, resumable_chunk: int | None = None) -> UploadRules:
         """How to begin with a blob of `size` bytes; in chunks of `resumable_chunk` if possible."""
+        from crossdock.protocol.upload import UploadRules  # loaded by the first upload
+
         too_large = not self._fits_one(size)
         resumable = resumable_chunk is not None and self.may_resume
         return UploadRules(
@@ -130,6 +133,8 @@ class HostMemory:
 
     def _chunk_for(self, size: int, wanted: int | None) -> int:
         """Bytes of a chunk of a blob of `size`: as `wanted`, within what is known."""
+        from crossdock.protocol.upload import DEFAULT_CHUNK
+
         limits, chunk = self._dialect.chunks, wanted or DEFAULT_CHUNK
         if limits.most is not None:
             chunk = min(chunk, limits.most)

@@ -16,7 +16,6 @@ from crossdock.oci.mediatype import is_foreign_layer
 from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
 from crossdock.registry.auth.authorization import Scope
-from crossdock.registry.blobs.blob import RegistryBlob, blob_exists
 from crossdock.registry.manifests import Manifests
 from crossdock.verify import verify_bytes
 
@@ -88,6 +87,8 @@ class RegistryRepository(Manifests):
             from crossdock.registry.blobs.foreign import ForeignBlob  # few images have such layers
 
             return ForeignBlob(self, descriptor)
+        from crossdock.registry.blobs.blob import RegistryBlob  # loaded by the first blob that moves
+
         return RegistryBlob(self, descriptor)
 
     async def read_blob(self, descriptor: Descriptor, limit: int) -> bytes:
@@ -173,6 +174,8 @@ class RegistryRepository(Manifests):
         """As `blobs.blob_exists`, unless it is known. # network"""
         if self.knows_blob(descriptor):
             return True
+        from crossdock.registry.blobs.blob import blob_exists
+
         found = await blob_exists(self, descriptor)
         if found:
             self._contents.add(self.path, descriptor)

@@ -21,8 +21,7 @@ from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, Credentials, default_state_folder
 from crossdock.steps import during
 from crossdock.tally import log_retry
-from crossdock.transfer.resume import Resuming
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 
 if TYPE_CHECKING:
     from crossdock.content import Source, Target

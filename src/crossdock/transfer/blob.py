@@ -23,12 +23,12 @@ from crossdock.tasks import ended, stop
 from crossdock.transfer.damage import check_mark, retry_wrong_content
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.ranges import RangedReader
-from crossdock.transfer.resume import Resuming, Resumption
+from crossdock.transfer.resume import Resumption
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.spooling import Spooling
 from crossdock.transfer.supply import Piece
 from crossdock.transfer.upload import BlobUpload
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 from crossdock.verify import BlobVerifier
 
 if TYPE_CHECKING:

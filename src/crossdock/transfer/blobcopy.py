@@ -23,9 +23,8 @@ from crossdock.oci.digest import Digest
 from crossdock.steps import during
 from crossdock.tally import Tally
 from crossdock.tasks import run_together
-from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 
 CHECKS_AT_ONCE = 16
 LARGE_BLOBS_OF_A_COPY = 4  # crane's default for layers; they share the source connections

@@ -43,9 +43,8 @@ from crossdock.tasks import both, run_together
 from crossdock.transfer.blobcopy import BlobCopies
 from crossdock.transfer.manifests import Manifests
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import TargetSide
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 from crossdock.verify import size_note
 
 MISSED = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"})  # the last one is zot's

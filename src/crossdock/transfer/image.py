@@ -35,9 +35,8 @@ from crossdock.tasks import both
 from crossdock.transfer.graph import Graph
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.request import CopyRequest
-from crossdock.transfer.resume import Resuming
 from crossdock.transfer.sides import target_side
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 
 
 class _AtTarget(Struct, frozen=True):

@@ -17,17 +17,12 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from crossdock._kernels import BACKEND
 from crossdock.content import ResumableSession, ResumesUploads, UploadSession
 from crossdock.errors import (
     ContentError,
-    Notice,
     UploadRejected,
     root_cause,
 )
@@ -36,36 +31,15 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.tally import Tally
 from crossdock.transfer.damage import is_wrong_content
 from crossdock.transfer.sides import TargetSide
+from crossdock.transfer.workshop import Resuming
 
 if TYPE_CHECKING:
     from crossdock.kept.journal import Journal
-    from crossdock.kept.spool import Spool
     from crossdock.kept.uploads import UploadRecord
 
 CHUNK_END_S = 5.0  # 64 MiB at 13 MiB/s; a second signal does not wait
 BOUNDARY_STATES = 64  # digest states at the last boundaries, 16 of which a chunk has at most
 CHUNKS_AHEAD = 2  # of source bytes past the last acknowledgement, at most lost by a kill
-
-
-class Resuming(Struct, frozen=True):
-    """Which uploads are resumable, and how. Sizes are in bytes."""
-
-    above: int  # larger blobs, where the target permits
-    chunk_size: int  # of one request
-    journal: Journal | None = None
-    # The pure kernels hash a thousand times slower when the state is to be exported. Without states, bytes
-    # that were sent are read and hashed again, and not sent.
-    keeps_states: bool = BACKEND == "compiled"
-    spool: Spool | None = None
-    keeps: Callable[[], bool] = lambda: True
-    """Called when a blob fails: whether a later run will resume it. If not, its session is dropped."""
-
-    def warn_of_trouble(self, tally: Tally) -> None:
-        """Report what went wrong with journal and spool since the last call."""
-        for kept in (self.spool, self.journal):
-            for trouble in kept.take_troubles() if kept is not None else ():
-                said = f"{trouble}; the copy continues"
-                tally.warn(Notice(said, trouble.advice) if trouble.advice is not None else said)
 
 
 class Resumption:

@@ -17,7 +17,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.tally import Tally
 from crossdock.tasks import ended, in_thread
 from crossdock.transfer.damage import is_wrong_content
-from crossdock.transfer.resume import Resuming
+from crossdock.transfer.workshop import Resuming
 
 if TYPE_CHECKING:
     from crossdock.kept.spool import SpooledBlob

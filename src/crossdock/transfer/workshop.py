@@ -1,19 +1,27 @@
-"""Shared by the blob moves of a process: memory, connections, hashing, and the blobs that are under way."""
+"""Shared by the blob moves of a process: memory, connections, hashing, blobs under way, the journal."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from crossdock._kernels import BACKEND
 from crossdock.descriptors import affordable
-from crossdock.errors import CopyError
+from crossdock.errors import CopyError, Notice
 from crossdock.oci.descriptor import Descriptor
 from crossdock.options import Verify
+from crossdock.tally import Tally
 from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.shares import Shares
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.supply import Supply
+
+if TYPE_CHECKING:
+    from crossdock.kept.journal import Journal
+    from crossdock.kept.spool import Spool
 
 SMALL_BLOBS_AT_ONCE = 64  # of all copies; each is two or three requests that wait, and holds one slot
 MOST_READ_BACK = 20_000  # of some 300 bytes each
@@ -88,3 +96,24 @@ class Workshop(Struct, frozen=True):
     def trusts(self, target: TargetSide, blob: Descriptor) -> bool:
         """Whether the blob is not hashed here, because the target compares its digest."""
         return self.verify == "target" and target.checks_digest(blob)
+
+
+class Resuming(Struct, frozen=True):
+    """Which uploads are resumable, and how. Sizes are in bytes."""
+
+    above: int  # larger blobs, where the target permits
+    chunk_size: int  # of one request
+    journal: Journal | None = None
+    # The pure kernels hash a thousand times slower when the state is to be exported. Without states, bytes
+    # that were sent are read and hashed again, and not sent.
+    keeps_states: bool = BACKEND == "compiled"
+    spool: Spool | None = None
+    keeps: Callable[[], bool] = lambda: True
+    """Called when a blob fails: whether a later run will resume it. If not, its session is dropped."""
+
+    def warn_of_trouble(self, tally: Tally) -> None:
+        """Report what went wrong with journal and spool since the last call."""
+        for kept in (self.spool, self.journal):
+            for trouble in kept.take_troubles() if kept is not None else ():
+                said = f"{trouble}; the copy continues"
+                tally.warn(Notice(said, trouble.advice) if trouble.advice is not None else said)

@@ -8,9 +8,8 @@ from crossdock.options import NetworkOptions
 from crossdock.transfer.budget import Budget
 from crossdock.transfer.concurrency import Permits
 from crossdock.transfer.hashing import HashingService
-from crossdock.transfer.resume import Resuming
 from crossdock.transfer.supply import Supply
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 
 
 class QuickNetwork(NetworkOptions):

@@ -25,9 +25,9 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.tally import Tally
 from crossdock.transfer.blob import BlobMove
-from crossdock.transfer.resume import CHUNKS_AHEAD, Resuming
+from crossdock.transfer.resume import CHUNKS_AHEAD
 from crossdock.transfer.sides import target_side
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 from unit.transfer.doubles import MemorySession, MemorySource, MemoryTarget
 from unit.transfer.shop import assert_nothing_left, make_workshop
 
