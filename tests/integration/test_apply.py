@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crossdock.imagebuilder import Content, ImageBuilder
-from support.command import Crossdock
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Break, Fault, Seen, error
+from support.command import AUTH, CANCELLED, CONFLICT, DONE, TARGET, USAGE, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
+from support.embedded import Embedded, start_embedded
+from support.faults import wait_set
 from support.images import one_layer_image, push
 from support.push import Remote
 
@@ -74,3 +83,372 @@ def test_tags_of_one_manifest_are_copied_together_and_a_second_run_asks_for_each
     for registry, mark in ((source, marks[0]), (target, marks[1])):
         asked = [each for each in registry.accesses(mark) if "/manifests/" in each.path]
         assert [each.method for each in asked] == ["HEAD"] * 50
+
+
+def asked(proxy: FaultProxy, *words: str) -> list[str]:
+    """``METHOD path`` of the requests whose path holds one of `words`."""
+    return [f"{each.method} {each.path}" for each in proxy.seen if any(word in each.path for word in words)]
+
+
+@pytest.fixture
+def pair(
+    tmp_path: Path, closing: ExitStack, fault_proxy: Callable[..., FaultProxy]
+) -> tuple[Embedded, Embedded, FaultProxy, FaultProxy]:
+    """Two of our own registries, each behind a proxy that counts."""
+    both = [start_embedded(tmp_path, tmp_path / name, closing) for name in ("old", "new")]
+    return both[0], both[1], fault_proxy(both[0].host), fault_proxy(both[1].host)
+
+
+Pair = tuple[Embedded, Embedded, FaultProxy, FaultProxy]
+
+
+def test_with_bulk_lists_a_second_run_asks_for_no_tag(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    fill(old.remote, "team/app", builder, 10, 5)
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    crossdock.ok("apply", file, *QUIET)
+    assert state_of(new.remote, "moved/app") == state_of(old.remote, "team/app")
+    assert len(asked(reading, "/manifests/")) == 10
+    assert len(asked(reading, "/referrers/")) <= 10
+    pushed = [each for each in writing.seen if each.method == "PUT" and "/manifests/" in each.path]
+    assert len(pushed) == 10, "all tags of a manifest go in one PUT"
+    reading.seen.clear()
+    writing.seen.clear()
+    assert crossdock.ok("apply", file, *QUIET).result["totals"]["unchanged"] == 50
+    assert asked(reading, "/manifests/", "/referrers/", "/blobs/") == []
+    assert asked(writing, "/manifests/", "/referrers/", "/blobs/") == []
+
+
+def test_a_referrer_that_came_later_is_brought_by_the_next_run(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    (image,) = fill(old.remote, "team/app", builder, 1, 3)
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    crossdock.ok("apply", file, *QUIET)
+    referrer = builder.artifact("application/vnd.example", [builder.random_layer(300)], subject=image)
+    push(old.remote, "team/app", builder, referrer)
+    assert crossdock.ok("apply", file, *QUIET).result["totals"]["copied"] == 3
+    assert new.remote.manifest("moved/app", referrer.digest).status == 200
+    assert crossdock.ok("apply", file, *QUIET).result["totals"]["unchanged"] == 3
+
+
+def test_after_a_kill_nothing_is_asked_about_what_was_done(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    source_faults: FaultProxy,
+    target_faults: FaultProxy,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    for number in range(4):
+        fill(source.remote, f"{repository}/r{number}", builder, 12, 2)
+    places = f"{source_faults.host}/{repository}", f"{target_faults.host}/{repository}"
+    file = write(tmp_path / "m.yaml", *places)
+    stall = target_faults.add(
+        Fault("PUT */manifests/v*", nth=70, times=None, breaks=Break("stall", "request"))
+    )
+    with crossdock.start("apply", file, "--progress", "none") as running:
+        wait_set(stall.reached, "most manifests to be pushed")
+        time.sleep(1.0)
+        os.kill(running.pid, signal.SIGKILL)
+        running.finish()
+    target_faults.settle()
+    target_faults.clear()
+    (before,) = crossdock.ok("runs", "list", "--output", "json").result["runs"]
+    assert before["status"] == "interrupted"
+    done = {
+        each.path
+        for each in target_faults.seen
+        if each.method == "PUT" and each.status == 201 and "/manifests/v" in each.path
+    }
+    assert before["totals"]["copied"] >= 60
+    source_faults.seen.clear()
+    target_faults.seen.clear()
+    again = crossdock.ok("apply", file, *QUIET).result
+    assert again["run"] == before["run"]
+    assert again["totals"]["tags"] == again["totals"]["copied"] + again["totals"]["unchanged"] == 96
+    for number in range(4):
+        name = f"{repository}/r{number}"
+        assert state_of(target.remote, name) == state_of(source.remote, name)
+    for proxy in (source_faults, target_faults):
+        tags = {each.path for each in proxy.seen if "/manifests/v" in each.path}
+        assert not tags & done
+    assert crossdock.ok("apply", file, *QUIET).result["run"] != before["run"]
+
+
+def test_a_second_process_is_refused(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target_faults: FaultProxy,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    fill(source.remote, f"{repository}/app", builder, 1, 1)
+    file = write(tmp_path / "m.yaml", f"{source.host}/{repository}", f"{target_faults.host}/{repository}")
+    stall = target_faults.add(Fault("PUT */manifests/*", breaks=Break("stall", "request")))
+    with crossdock.start("apply", file, "--progress", "none") as running:
+        wait_set(stall.reached, "a manifest to be pushed")
+        crossdock.fail("apply", file, code=USAGE, naming=["under way in another process"])
+        running.interrupt()
+        done = running.finish()
+    assert done.code == CANCELLED
+    assert "the same command goes on" in done.error
+    assert crossdock.ok("apply", file, *QUIET).result["totals"]["copied"] == 1
+
+
+def test_only_what_failed_is_done_again(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    source_faults: FaultProxy,
+    target_faults: FaultProxy,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    fill(source.remote, f"{repository}/app", builder, 6, 2)
+    places = f"{source_faults.host}/{repository}", f"{target_faults.host}/{repository}"
+    file = write(tmp_path / "m.yaml", *places)
+    target_faults.add(Fault("PUT */manifests/v3.*", times=None, answer=error(403)))
+    failed = crossdock("apply", file, *QUIET)
+    assert failed.code == AUTH, str(failed)
+    totals = failed.result["totals"]
+    assert (totals["tags"], totals["copied"], totals["failed"]) == (12, 10, 2)
+    assert failed.result["not_copied"] == [
+        f"{places[0]}/app:v3.{number} {places[1]}/app:v3.{number}" for number in range(2)
+    ]
+    target_faults.clear()
+    source_faults.seen.clear()
+    again = crossdock.ok("apply", file, "--failed", *QUIET).result
+    assert (again["totals"]["tags"], again["totals"]["copied"]) == (2, 2)
+    assert set(asked(source_faults, "/manifests/v")) <= {
+        f"HEAD /v2/{repository}/app/manifests/v3.{number}" for number in range(2)
+    }
+    assert state_of(target.remote, f"{repository}/app") == state_of(source.remote, f"{repository}/app")
+
+
+@pytest.mark.parametrize(("existing", "code"), [("report", DONE), ("refuse", CONFLICT)])
+def test_a_tag_that_means_something_else_there(
+    existing: str, code: int, crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    images = fill(old.remote, "team/app", builder, 2, 2)
+    push(new.remote, "moved/app", builder, images[1], "v0.1")
+    places = f"{reading.host}/team", f"{writing.host}/moved"
+    done = crossdock("apply", write(tmp_path / "m.yaml", *places, existing=existing), *QUIET)
+    assert done.code == code, str(done)
+    found = state_of(new.remote, "moved/app")
+    assert found == {**state_of(old.remote, "team/app"), "v0.1": images[1].digest}
+    (entry,) = done.result["entries"]
+    kept = f"{places[1]}/app:v0.1"
+    if existing == "report":
+        assert [(each["kind"], each["reference"]) for each in entry["problems"]] == [("existing", kept)]
+        assert done.result["not_copied"] == []
+        assert (entry["tags"], entry["failed"]) == (4, 0)
+    else:
+        assert done.result["not_copied"] == [f"{places[0]}/app:v0.1 {kept}"]
+        assert (entry["tags"], entry["failed"]) == (4, 1)
+
+
+def test_names_that_become_one_are_refused_before_anything_is_sent(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, _, reading, writing = pair
+    for name in ("team/a/app", "team/b/app"):
+        fill(old.remote, name, builder, 1, 1)
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved", flatten=1)
+    crossdock.fail("apply", file, code=USAGE, naming=["a/app", "b/app"])
+    assert [each for each in writing.seen if each.method != "GET"] == []
+
+
+def test_a_plan_does_exactly_what_it_says(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    images = fill(old.remote, "team/app", builder, 3, 1)
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    plan = tmp_path / "plan.json"
+    crossdock.ok("plan", file, "--out", plan, *QUIET[:2])
+    push(old.remote, "team/app", builder, images[1], "v0.0")  # it means something else now
+    push(old.remote, "team/app", builder, images[1], "later")
+    done = crossdock("apply", plan, *QUIET)
+    assert done.code == CONFLICT, str(done)
+    assert set(state_of(new.remote, "moved/app")) == {"v1.0", "v2.0"}
+    assert done.result["not_copied"] == [f"{reading.host}/team/app:v0.0 {writing.host}/moved/app:v0.0"]
+    assert crossdock.ok("apply", file, *QUIET).result["totals"]["copied"] == 2
+
+
+def test_one_odd_manifest_does_not_end_the_run(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    images = fill(source.remote, f"{repository}/app", builder, 3, 2)
+    source_faults.add(
+        Fault(f"GET */manifests/{images[1].digest}", times=None, answer=Answer(200, body=b"not a manifest"))
+    )
+    file = write(tmp_path / "m.yaml", f"{source_faults.host}/{repository}", f"{target.host}/{repository}/to")
+    done = crossdock("apply", file, *QUIET)
+    assert done.code == VERIFICATION, str(done)
+    assert (done.result["totals"]["copied"], done.result["totals"]["failed"]) == (4, 2)
+
+
+def test_progress_has_the_totals(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, _, reading, writing = pair
+    fill(old.remote, "team/app", builder, 2, 1)
+    reading.add(Fault("GET */blobs/*", times=None, rate=500.0))
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    done = crossdock.ok("apply", file, "--output", "json", "--progress", "json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    totals = [each for each in events if each["event"] == "totals"]
+    assert totals
+    assert totals[-1]["images_found"] == 2
+
+
+# -- deletes ---------------------------------------------------------------------------------------------
+
+
+def delete(mode: str = "delete", **more: Any) -> dict[str, Any]:
+    return {"mode": mode, "grace": "0h", "max_percent": 100, **more}
+
+
+def forget_tag(registry: Embedded, repository: str, *tags: str) -> None:
+    for tag in tags:
+        assert registry.remote.request("DELETE", f"/v2/{repository}/manifests/{tag}").status == 202
+
+
+@pytest.fixture
+def mirrored(crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path) -> tuple[str, str]:
+    """Both sides have 2 images with 3 tags each; then the source loses two tags of one of them."""
+    old, _, reading, writing = pair
+    fill(old.remote, "team/app", builder, 2, 3)
+    places = f"{reading.host}/team", f"{writing.host}/moved"
+    crossdock.ok("apply", write(tmp_path / "first.yaml", *places), *QUIET)
+    forget_tag(old, "team/app", "v0.0", "v0.1")
+    return places
+
+
+def test_tags_that_the_source_has_no_more_are_deleted_alone(
+    crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], tmp_path: Path
+) -> None:
+    done = crossdock.ok("apply", write(tmp_path / "m.yaml", *mirrored, delete=delete()), *QUIET).result
+    assert done["totals"]["deleted"] == 2
+    assert set(state_of(pair[1].remote, "moved/app")) == {"v0.2", "v1.0", "v1.1", "v1.2"}
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"max_tags": 1}, TARGET),
+        ({"max_percent": 20}, TARGET),
+        ({"grace": "1h"}, DONE),
+        ({"mode": "report"}, DONE),
+        ({"mode": "off"}, DONE),
+    ],
+)
+def test_nothing_is_deleted(
+    more: dict[str, Any],
+    code: int,
+    crossdock: Crossdock,
+    pair: Pair,
+    mirrored: tuple[str, str],
+    tmp_path: Path,
+) -> None:
+    file = write(tmp_path / "m.yaml", *mirrored, delete={**delete(), **more})
+    done = crossdock("apply", file, *QUIET)
+    assert done.code == code, str(done)
+    assert done.result["totals"]["deleted"] == 0
+    assert len(state_of(pair[1].remote, "moved/app")) == 6
+
+
+def test_what_a_selection_leaves_out_is_not_deleted(
+    crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], builder: ImageBuilder, tmp_path: Path
+) -> None:
+    push(pair[1].remote, "moved/app", builder, builder.image([builder.random_layer(100)]), "own")
+    file = write(
+        tmp_path / "m.yaml", *mirrored, tags={"include": ["v*"], "exclude": ["v0.1"]}, delete=delete()
+    )
+    assert crossdock.ok("apply", file, *QUIET).result["totals"]["deleted"] == 1
+    assert set(state_of(pair[1].remote, "moved/app")) == {"own", "v0.1", "v0.2", "v1.0", "v1.1", "v1.2"}
+
+
+def test_nothing_is_deleted_after_a_list_that_was_not_whole(
+    crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, _ = pair
+    fill(old.remote, "team/other", builder, 1, 1)
+    for path in ("*/other/tags/list", "*/other/_manifests"):
+        reading.add(Fault(f"GET {path}", times=None, answer=error(500)))
+    done = crossdock(
+        "apply", write(tmp_path / "m.yaml", *mirrored, delete=delete()), *QUIET, "--retries", "0"
+    )
+    assert done.code != DONE
+    assert done.result["totals"]["deleted"] == 0
+    assert len(state_of(new.remote, "moved/app")) == 6
+
+
+def test_a_tag_that_a_list_missed_is_not_deleted(
+    crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, _ = pair
+    image = builder.image([builder.random_layer(100)])
+
+    def come_back(seen: Seen) -> bool:
+        if seen.method == "HEAD" and seen.path.endswith("/manifests/v0.0"):
+            push(old.remote, "team/app", builder, image, "v0.0")
+        return False
+
+    reading.add(Fault(come_back))
+    file = write(tmp_path / "m.yaml", *mirrored, delete=delete())
+    assert crossdock.ok("apply", file, *QUIET).result["totals"]["deleted"] == 1
+    assert "v0.0" in state_of(new.remote, "moved/app")
+
+
+def test_a_registry_that_deletes_other_tags_as_well_gets_them_back(
+    crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], tmp_path: Path
+) -> None:
+    _, new, _, writing = pair
+    digest = state_of(new.remote, "moved/app")["v0.0"]
+
+    def delete_all(seen: Seen) -> Answer:
+        new.remote.request("DELETE", f"/v2/moved/app/manifests/{digest}")
+        return Answer(202)
+
+    writing.add(Fault("DELETE */manifests/v*", times=None, answer=delete_all))
+    done = crossdock("apply", write(tmp_path / "m.yaml", *mirrored, delete=delete()), *QUIET)
+    assert done.code == TARGET, str(done)
+    found = state_of(new.remote, "moved/app")
+    assert found["v0.2"] == found["v0.1"] == digest, "only one was to go, and no more were tried"
+    assert done.result["entries"][0]["problems"][0]["kind"] == "unsupported"
+
+
+def test_a_registry_that_deletes_no_tag_by_name_is_a_problem(
+    crossdock: Crossdock,
+    pair: Pair,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    old = pair[0]
+    fill(old.remote, "team/app", builder, 1, 3)
+    places = f"{old.host}/team", f"{target.host}/{repository}"
+    file = write(tmp_path / "m.yaml", *places, delete=delete())
+    crossdock.ok("apply", file, *QUIET)
+    forget_tag(old, "team/app", "v0.1")
+    done = crossdock("apply", file, *QUIET)
+    assert done.code == TARGET, str(done)
+    assert [each["kind"] for each in done.result["entries"][0]["problems"]] == ["unsupported"]
+    assert len(state_of(target.remote, f"{repository}/app")) == 3

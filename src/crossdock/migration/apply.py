@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -118,6 +118,7 @@ class ApplyRun:
             for entry in file.entries
         ]
         self._has_told_of_hours = False
+        self._writers: dict[str, set[int]] = {}  # of each repository of a target, the entries
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """Apply it. # network
@@ -199,6 +200,7 @@ class ApplyRun:
                     each.not_listed(str(self._file.entries[number].source))
                 continue
             entry = self._file.entries[number]
+            self._note_writers(number, names)
             if not isinstance(entry.source, LayoutReference) and (found := collisions(names, entry.naming)):
                 raise InvalidInput(
                     f"{entry.place or entry.name}: {found[0]} at the target",
@@ -207,6 +209,20 @@ class ApplyRun:
         for number, entry in enumerate(self._file.entries):
             if (entry.untagged or entry.tags.needs_times) and number not in self._unlisted:
                 await self._check_answered(number, places)
+
+    def _note_writers(self, number: int, names: Sequence[str]) -> None:
+        if len(self._file.entries) == 1:
+            return
+        entry = self._file.entries[number]
+        for target in entry.targets:
+            for name in names:
+                with suppress(InvalidInput):  # the survey tells
+                    written = entry.target_reference(target, name).locator
+                    self._writers.setdefault(written, set()).add(number)
+
+    def _is_shared(self, there: TargetView) -> bool:
+        """Whether several entries write the repository: each lacks what the others bring."""
+        return len(self._writers.get(there.name, ())) > 1
 
     async def _check_answered(self, number: int, places: Places) -> None:
         """Raise `InvalidInput` when the source cannot answer the selection: its first repository tells."""
@@ -240,6 +256,8 @@ class ApplyRun:
             async for view in views:
                 if entry.deletes.mode != "off" and self._only is None:
                     for deletes, there in zip(self._deletes[number], view.targets, strict=True):
+                        if self._is_shared(there):
+                            continue
                         await deletes.look(view, there, self._state.missing_since)
                 yield self._as_planned(number, view)
 

@@ -264,17 +264,37 @@ class Applying:
                 continue
             names = [each for each in members if each not in target.settled]
             if names and self._is_there(number, view, target, group, names):
-                self._sink.unchanged(repository.place, dict.fromkeys(names, digest))
-                self.totals.images_found += len(names)
-                self.totals.images_done += len(names)
+                self._unchanged(repository, dict.fromkeys(names, digest))
                 continue
             there = _there(target, names, digest)
+            names = self._behind(number, repository, names, there, digest)
             tags = [each for each in names if ":" not in each]
             for some in self._rounds_of(entry, copying, tags, there, digest) if tags else [()]:
                 if names:
                     share = Share(target.repository, tuple(some), there)
                     rounds.append(self._begin(_Round(repository, group, share)))
         return [_Job(number, group, rounds)] if rounds else []
+
+    def _behind(
+        self,
+        number: int,
+        repository: _Repository,
+        names: list[str],
+        there: Mapping[str, Digest | None],
+        digest: Digest,
+    ) -> list[str]:
+        """The names to be written; all of them when it may only be that something attached is missing."""
+        if self._shared[number].platforms:
+            return names
+        behind = [each for each in names if there.get("" if ":" in each else each) != digest]
+        if behind and (right := dict.fromkeys([each for each in names if each not in behind], digest)):
+            self._unchanged(repository, right)
+        return behind or names
+
+    def _unchanged(self, repository: _Repository, names: Mapping[str, Digest]) -> None:
+        self._sink.unchanged(repository.place, names)
+        self.totals.images_found += len(names)
+        self.totals.images_done += len(names)
 
     def _is_there(
         self, number: int, view: RepositoryView, target: TargetView, group: Group, names: list[str]
