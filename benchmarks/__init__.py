@@ -1,1 +1,1 @@
-"""Measures crossdock against its rivals and against a floor in C: see README.md."""
+"""Compares crossdock with its rivals and with a floor in C; see README.md."""

@@ -20,25 +20,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="race all clients and write a record")
+    run = commands.add_parser("run", help="run all clients and write a record")
     run.add_argument("--size", choices=("quick", "full"), default="quick")
-    run.add_argument("--scenario", action="append", choices=names, help="only this one; repeatable")
-    run.add_argument("--client", action="append", choices=list(CLIENTS), help="only this one; repeatable")
-    run.add_argument("--runs", type=int, help="measured runs of each client instead of the scenario's")
-    run.add_argument("--record", type=Path, help="where to write instead of results/")
+    run.add_argument("--scenario", action="append", choices=names, help="run only this one; repeatable")
+    run.add_argument("--client", action="append", choices=list(CLIENTS), help="run only this one; repeatable")
+    run.add_argument("--runs", type=int, help="measured runs of each client (default: the scenario's)")
+    run.add_argument("--record", type=Path, help="file to write (default: a new one in results/)")
 
     kernels = commands.add_parser("kernels", help="time the kernels and write a record")
-    kernels.add_argument("--record", type=Path, help="where to write instead of results/")
+    kernels.add_argument("--record", type=Path, help="file to write (default: a new one in results/)")
 
     report = commands.add_parser("report", help="write docs/performance.md and its charts from records")
-    report.add_argument("records", nargs="*", type=Path, help="records instead of those in results/")
+    report.add_argument("records", nargs="*", type=Path, help="records to use (default: those in results/)")
 
-    profile = commands.add_parser("profile", help="where crossdock's CPU goes")
+    profile = commands.add_parser("profile", help="show where crossdock spends CPU")
     profile.add_argument("scenario", nargs="*", help="default: layer layer-tls small again")
     profile.add_argument("--size", choices=("quick", "full"), default="quick")
 
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # lets servers be stopped and folders be removed
     if options.command == "report":
         from benchmarks.report import write
 
@@ -63,13 +63,13 @@ def main() -> int:
 
 
 def time_kernels(path: Path | None) -> Path:
-    """Run pytest-benchmark over kernels/ and make a record of what it measured; returns its path."""
+    """Run pytest-benchmark over kernels/ and write a record of its results; returns the record's path."""
     from benchmarks.processes import ROOT
     from benchmarks.record import Record
 
     record, load = Record("kernels", path), os.getloadavg()[0]
     with tempfile.NamedTemporaryFile(prefix="crossdock-bench-", suffix=".json") as written:
-        # CPU time: other processes on the machine do not count. Tests that start processes say otherwise.
+        # CPU time, so that other processes do not count. Tests that start processes use wall time.
         argv = [sys.executable, "-m", "pytest", "-q", str(ROOT / "benchmarks" / "kernels")]
         argv += ["--benchmark-timer=time.process_time", f"--benchmark-json={written.name}"]
         argv += ["--benchmark-sort=name", "--benchmark-columns=min,median,iqr,rounds"]

@@ -1,4 +1,4 @@
-"""crossdock and its rivals: how each is told to make the same copies."""
+"""The command lines with which crossdock and its rivals make the same copies."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from benchmarks.processes import ROOT, SEARCH_PATH, find
 from benchmarks.servers import Certificates, End
 
 CROSSDOCK = str(Path(sys.executable).with_name("crossdock"))
-BEFORE = os.environ.get("CROSSDOCK_BEFORE", "")  # another build of it, raced beside this one when it is set
-FLOOR = ROOT / "build" / "benchmarks"  # where measure.build_floor puts its programs
-READERS, READS = 4, 3  # connections, and times that each reads a layer: so that the start counts for little
-SPAWN_PROCESSES = 4  # of clients that copy one image a process
+BEFORE = os.environ.get("CROSSDOCK_BEFORE", "")  # another build of crossdock to include in the race, if set
+FLOOR = ROOT / "build" / "benchmarks"  # measure.build_floor writes its programs here
+READERS, READS = 4, 3  # connections, and reads of a layer by each, enough to make start-up negligible
+SPAWN_PROCESSES = 4  # processes for clients that copy one image per process
 
 
 @dataclass(frozen=True)
 class Job:
     """What to copy: `images` from port `source` to port `target` of 127.0.0.1; `ca` means HTTPS on both."""
 
-    directory: Path  # empty, for files of the client
+    directory: Path  # an empty folder for the client's files
     images: tuple[Image, ...]
     source: int
     target: int
@@ -42,7 +42,7 @@ class Job:
         return [(f"{ends[0]}/{name}", f"{ends[1]}/{name}") for name in names]
 
     def environ(self) -> dict[str, str]:
-        """A home without anybody's configuration. Go's clients take their roots from SSL_CERT_FILE."""
+        """An empty home folder, without configuration. Go's clients read their roots from SSL_CERT_FILE."""
         folder = str(self.directory)
         environ = {"PATH": SEARCH_PATH, "HOME": folder, "DOCKER_CONFIG": folder, "XDG_RUNTIME_DIR": folder}
         environ["REGCTL_CONFIG"] = f"{folder}/regctl.json"
@@ -54,7 +54,7 @@ class Job:
 def make_job(
     directory: Path, content: Images, source: End, target: End | None, certificates: Certificates | None
 ) -> Job:
-    """The job of copying `content`; without a target its ports are 0."""
+    """The job of copying `content`; without a target the port is 0."""
     return Job(
         directory=directory,
         images=content.images,
@@ -68,9 +68,9 @@ def make_job(
 
 @dataclass(frozen=True)
 class Client:
-    """`command` makes argv of a job; `about` says what that does not.
+    """`command` builds the argv for a job; `about` describes the client in tables.
 
-    `verifies`: it hashes what it copies. `tuned`: not as its users run it.
+    `verifies`: it hashes the bytes that it copies. `tuned`: it is not run with its defaults.
     """
 
     name: str
@@ -80,10 +80,10 @@ class Client:
     verifies: bool = True
     tuned: bool = False
     environ: Mapping[str, str] = field(default_factory=dict)
-    rustls: bool = False  # left out where crossdock has no TLS engine of its own
+    rustls: bool = False  # skipped if crossdock's TLS engine is not installed
 
     def is_present(self) -> bool:
-        """Whether it can run here."""
+        """Whether the client can run on this machine."""
         if self.rustls and "tls: rustls" not in crossdock_version():
             return False
         return self.program == "relay" or find(self.program) is not None
@@ -91,12 +91,12 @@ class Client:
 
 @functools.cache
 def crossdock_version() -> str:
-    """What `crossdock --version` prints: the kernels and the TLS engine."""
+    """The output of `crossdock --version`: the kernels and the TLS engine."""
     return subprocess.run([CROSSDOCK, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _each(job: Job, argv: list[str], processes: int = SPAWN_PROCESSES) -> list[str]:
-    """One process per image, some at once, as a shell script would."""
+    """One process per image, some in parallel, as in a shell script."""
     pairs = job.pairs()
     if len(pairs) == 1:
         return [*argv, *pairs[0]]
@@ -104,7 +104,7 @@ def _each(job: Job, argv: list[str], processes: int = SPAWN_PROCESSES) -> list[s
 
 
 def _listed(job: Job) -> Path:
-    """A file with one `SOURCE TARGET` pair a line."""
+    """A file with one `SOURCE TARGET` pair per line."""
     path = job.directory / "pairs"
     path.write_text("".join(f"{source} {target}\n" for source, target in job.pairs()))
     return path
@@ -135,7 +135,7 @@ def _regctl(job: Job) -> list[str]:
 
 
 def _regsync(job: Job, parallel: int = 0, requests: int = 0) -> list[str]:
-    """`parallel` images at once, `requests` requests at once to one registry; 0: its defaults, 1 and 3."""
+    """`parallel` concurrent images, `requests` concurrent requests per registry; 0: its defaults, 1 and 3."""
     more = {"reqConcurrent": requests} if requests else {}
     config = {
         "version": 1,
@@ -174,7 +174,7 @@ def _floor(job: Job) -> list[str]:
 
 
 def _read(job: Job) -> list[str]:
-    """crossdock's transport alone: see move.py."""
+    """crossdock's transport only; see move.py."""
     argv = [sys.executable, str(ROOT / "benchmarks" / "move.py"), "read", str(job.ca)]
     return [*argv, *_layer_url(job), str(READERS), str(READS)]
 
@@ -246,13 +246,13 @@ CLIENTS = {
 
 
 def shown_command(client: Client, job: Job) -> str:
-    """The command as the record shows it, without names of this machine."""
+    """The command for the record, without paths of this machine."""
     words = " ".join([*(f"{name}={value}" for name, value in client.environ.items()), *client.command(job)])
     named = {str(job.directory): "RUN", str(ROOT): ".", CROSSDOCK: "crossdock", sys.executable: "python"}
     named |= {BEFORE: "crossdock-before"} if BEFORE else {}
     if job.ca is not None:
         named[str(job.ca.parent)] = "TLS"
-    # The longest first: one path may begin another.
+    # The longest first, since one path may be a prefix of another.
     for path in sorted(named, key=len, reverse=True):
         words = words.replace(path, named[path])
     for ports, side in (

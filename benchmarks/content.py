@@ -1,4 +1,4 @@
-"""Seeded content for a workload, laid out as an OCI image layout that nginx can serve as a registry."""
+"""Seeded content for a workload, as an OCI image layout that nginx can serve as a registry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEED = 20261
 
 @dataclass(frozen=True)
 class Image:
-    """One image as it is named at both ends, and the blobs that a copy of it must move."""
+    """One image: its name at both ends, and the blobs that a copy must transfer."""
 
     repository: str
     tag: str
@@ -34,7 +34,7 @@ class Images:
 
     @property
     def blob_bytes(self) -> int:
-        """The size of all different blobs."""
+        """The size of all distinct blobs."""
         return sum({blob.digest: blob.size for image in self.images for blob in image.blobs}.values())
 
 
@@ -51,10 +51,10 @@ def build(root: Path, workload: Workload) -> Images:
 
 
 def _layer(builder: ImageBuilder, image: int, place: int, workload: Workload) -> Content:
-    """A blob of `layer_size` bytes that nobody can compress or share with another.
+    """A blob of `layer_size` bytes that can be neither compressed nor shared with another image.
 
-    It begins as gzip does: skopeo compresses layers that do not, and the copy would not be one. Making random
-    bytes would take longer than the race, so one random piece is repeated under a number.
+    It starts with a gzip header, because skopeo would compress the layer otherwise, which is no plain copy.
+    Generating random bytes would take longer than the race, so one random piece is repeated with a counter.
     """
     piece = bytearray(random.Random(SEED).randbytes(MiB))
     piece[:10] = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"

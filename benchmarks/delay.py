@@ -1,10 +1,10 @@
-"""A TCP proxy that adds a delay and bounds a rate, for kernels without netem. Run as its own process.
+"""A TCP proxy that adds delay and limits the rate, for kernels without netem. Run as a separate process.
 
     python -m benchmarks.delay HOST:PORT --port PORT --round-trip 0.02 --rate 0
 
 It listens on a loopback port and serves until it is terminated. Half the round trip is added in each
-direction; a new connection pays one more round trip before its first byte passes, as the handshake of TCP
-does on a real path. Bytes are held in a bounded queue, beyond which the sender is not read.
+direction; a new connection takes one more round trip before its first byte, like TCP's handshake on a real
+path. Bytes are held in a bounded queue; while it is full, the sender is not read.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ QUEUE_LIMIT = 4 << 20
 
 
 class Direction:
-    """Bytes on their way to `sink`, each piece with the time at which it arrives there; None is the end."""
+    """Bytes in transit to `sink`, each piece with its time of arrival; None is the end."""
 
     def __init__(self, half_s: float, rate: int, opened: float) -> None:
         self.source: asyncio.Transport | None = None
         self.sink: asyncio.Transport | None = None
         self._half_s = half_s
         self._rate = rate
-        self._free_at = opened  # when the path can take the next byte
+        self._free_at = opened  # time at which the path is free for the next byte
         self._queue: deque[tuple[float, bytes | None]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -45,7 +45,7 @@ class Direction:
         self._arm()
 
     def block(self, blocked: bool) -> None:
-        """The sink's own buffer is full, or no longer."""
+        """Note that the sink's buffer is full, or no longer full."""
         self._blocked = blocked
         self._arm()
 
@@ -56,7 +56,7 @@ class Direction:
 
     def _deliver(self) -> None:
         self._timer = None
-        now = self._loop.time() + 0.0005  # the loop's timers count milliseconds
+        now = self._loop.time() + 0.0005  # the loop's timers have a resolution of milliseconds
         assert self.sink is not None
         while self._queue and self._queue[0][0] <= now and not self._blocked:
             _, data = self._queue.popleft()
@@ -73,7 +73,7 @@ class Direction:
 
 
 class End(asyncio.Protocol):
-    """One of the two connections: what it reads goes into `outgoing`, `incoming` writes to it."""
+    """One of the two connections: its bytes go into `outgoing`, and `incoming` writes to it."""
 
     def __init__(self, outgoing: Direction, incoming: Direction) -> None:
         self._outgoing = outgoing
@@ -97,7 +97,7 @@ class End(asyncio.Protocol):
 
 
 class Client(End):
-    """The accepted connection; opens the other one."""
+    """The accepted connection, which opens the other one."""
 
     def __init__(self, host: str, port: int, round_trip_s: float, rate: int) -> None:
         opened = asyncio.get_running_loop().time() + round_trip_s
@@ -123,7 +123,7 @@ class Client(End):
 
 
 async def serve(listening: int, host: str, port: int, round_trip_s: float, rate: int) -> None:
-    """Listen on the loopback port `listening` and serve for ever."""
+    """Listen on the loopback port `listening` and serve forever."""
     server = await asyncio.get_running_loop().create_server(
         lambda: Client(host, port, round_trip_s, rate), "127.0.0.1", listening, backlog=1024
     )
@@ -133,10 +133,14 @@ async def serve(listening: int, host: str, port: int, round_trip_s: float, rate:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.delay")
     parser.add_argument("address", metavar="HOST:PORT")
-    parser.add_argument("--port", type=int, required=True, help="where to listen")
+    parser.add_argument("--port", type=int, required=True, help="loopback port to listen on")
     parser.add_argument("--round-trip", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument(
-        "--rate", type=int, default=0, metavar="BYTES", help="a second, towards HOST, a connection"
+        "--rate",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="limit towards HOST, per second and connection",
     )
     options = parser.parse_args()
     host, _, port = options.address.rpartition(":")

@@ -1,4 +1,4 @@
-"""Runs one client once and says what it cost: itself, and on the wire."""
+"""Runs one client once and measures its cost, on the machine and on the wire."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from benchmarks.clients import FLOOR, Client, Job
 from benchmarks.processes import ROOT
 from benchmarks.servers import End
 
-TIMEOUT_S = 300.0  # of one run; the slowest needs a minute
+TIMEOUT_S = 300.0  # per run; the slowest takes a minute
 
 
 @dataclass
 class Sample:
-    """One run. Bytes and requests are those of the access logs, so they are what really passed.
+    """One run. Bytes and requests are counted in the servers' access logs.
 
-    `peak_rss` is that of the largest process, as the kernel counted it. `tree_rss` is the largest sum over
-    all processes at one moment, looked at every 20 ms; memory that they share is counted in each.
+    `peak_rss` is the kernel's peak of the largest process. `tree_rss` is the largest sum over all processes,
+    sampled every 20 ms; shared memory is counted in each.
     """
 
     client: str
@@ -57,7 +57,7 @@ class Sample:
 
 @functools.cache
 def build_floor() -> Path:
-    """The folder with `relay` and `spawn`, compiled once a process into build/benchmarks."""
+    """The folder with `relay` and `spawn`, which are compiled once per process into build/benchmarks."""
     FLOOR.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc")
     kernels = ROOT / "ext" / "crossdock" / "_ext"
@@ -71,7 +71,7 @@ def build_floor() -> Path:
 
 
 def run(client: Client, job: Job, source: End, target: End | None, sample: Sample) -> Sample:
-    """Fill `sample` by one run of `client`; a failure is kept in it, not raised."""
+    """Fill `sample` with one run of `client`; a failure is recorded in it, not raised."""
     argv = client.command(job)
     source.accesses()
     if target is not None:
@@ -95,20 +95,20 @@ def run(client: Client, job: Job, source: End, target: End | None, sample: Sampl
 
 
 def _missing(client: Client, job: Job, target: End) -> str | None:
-    """What is wrong at the target after the copy, or None."""
+    """The difference at the target after the copy, or None."""
     if client.name == "floor":
-        return None  # it copies a blob and no manifest; the target checked the digest
+        return None  # it copies a blob without a manifest; the target has checked the digest
     found = target.digests_of([(image.repository, image.tag) for image in job.images])
     wrong = [
         image.repository
         for image, digest in zip(job.images, found, strict=True)
         if digest != image.manifest.digest
     ]
-    return f"not what it should be at the target: {', '.join(wrong[:3])} ({len(wrong)})" if wrong else None
+    return f"wrong at the target: {', '.join(wrong[:3])} ({len(wrong)})" if wrong else None
 
 
 def spawn(argv: Sequence[str], directory: Path, environ: dict[str, str]) -> dict[str, float]:
-    """Run `argv` by floor/spawn.c in a session of its own. Raises RuntimeError when it fails or hangs."""
+    """Run `argv` with floor/spawn.c in a new session. Raises RuntimeError if it fails or hangs."""
     usage_path = directory / "usage.json"
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(
@@ -123,7 +123,7 @@ def spawn(argv: Sequence[str], directory: Path, environ: dict[str, str]) -> dict
         try:
             process.wait(TIMEOUT_S)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)  # our own session: the client and what it started
+            os.killpg(process.pid, signal.SIGKILL)  # the whole session: the client and its children
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise RuntimeError(f"not done after {TIMEOUT_S:.0f} s") from None
@@ -138,7 +138,7 @@ def spawn(argv: Sequence[str], directory: Path, environ: dict[str, str]) -> dict
 
 
 def machine() -> dict[str, object]:
-    """The computer as a reader of the record needs to know it."""
+    """The machine's description for the record."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -153,7 +153,7 @@ def machine() -> dict[str, object]:
 
 
 def workspace(needed: int) -> Path:
-    """A new folder, on a memory file system when one has `needed` bytes and half as many again."""
+    """A new folder, on a memory file system if one has 1.5 times `needed` bytes."""
     memory = Path("/dev/shm")
     parent = None
     if memory.is_dir() and os.access(memory, os.W_OK) and min(_free(memory), _available()) > needed * 3 // 2:
@@ -167,7 +167,7 @@ def _free(path: Path) -> int:
 
 
 def _available() -> int:
-    """Memory that the kernel can give; a full memory file system must not push clients into reclaim."""
+    """Available memory: a full memory file system must not force clients into reclaim."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -175,5 +175,5 @@ def _available() -> int:
 
 
 def now() -> str:
-    """UTC, to the second."""
+    """The time in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,9 +1,9 @@
-"""move.py read|write CA URL SIZE CONNECTIONS TIMES: moves bytes over crossdock's transport alone.
+"""move.py read|write CA URL SIZE CONNECTIONS TIMES: moves bytes over crossdock's transport only.
 
-Every connection moves TIMES bodies of SIZE bytes through a slot that is used again: from URL, to be dropped,
-or by PUT to URL with the connection's number behind it. The engine is chosen by CROSSDOCK_TLS, so engines are
-compared on one transport. Prints user and system seconds without start and handshakes: of all bodies but
-the first on each connection.
+Every connection moves TIMES bodies of SIZE bytes through one reused slot: it GETs URL and drops the bytes, or
+PUTs to URL with the connection's number appended. CROSSDOCK_TLS chooses the engine, so engines are compared
+on the same transport. Prints user and system seconds without start-up and handshakes, that is without the
+first body of each connection.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SLOT = 4 << 20
 
 
 class Landing:
-    """A sink that takes a body of any length into the same memory."""
+    """A sink that receives a body of any length into the same memory."""
 
     def __init__(self, memory: memoryview) -> None:
         self._memory = memory
@@ -40,7 +40,7 @@ class Landing:
 
 
 async def read(client: HttpClient, url: str, size: int, memory: memoryview) -> None:
-    """GET one body. Raises RuntimeError when it is not what was asked for."""
+    """GET one body. Raises RuntimeError for another status or size."""
     exchange = await client.send(Request("GET", Url.parse(url)))
     head = await exchange.response()
     count = await exchange.receive(Landing(memory))
@@ -49,7 +49,7 @@ async def read(client: HttpClient, url: str, size: int, memory: memoryview) -> N
 
 
 async def write(client: HttpClient, url: str, size: int, memory: memoryview) -> None:
-    """PUT one body. Raises RuntimeError when it is not taken."""
+    """PUT one body. Raises RuntimeError if it is refused."""
     exchange = await client.send(Request("PUT", Url.parse(url), (), size))
     for at in range(0, size, len(memory)):
         await exchange.write(memory[: size - at])
@@ -60,7 +60,7 @@ async def write(client: HttpClient, url: str, size: int, memory: memoryview) -> 
 
 
 async def move(way: str, ca: str, url: str, size: int, connections: int, times: int) -> list[float]:
-    """User and system seconds that all bodies cost but the first on every connection."""
+    """User and system seconds for all bodies except the first of every connection."""
     settings = TlsSettings(ssl.create_default_context(cafile=ca), ())
     client = HttpClient(NetworkOptions(), lambda host, port: settings, lambda *origin: None)
     arena = Arena(connections * SLOT, SLOT)

@@ -15,19 +15,19 @@ ROOT = Path(__file__).parents[1]
 READY_S = 20.0
 STOP_S = 10.0
 
-# `make rivals` fills the first folder; nginx lives in sbin.
+# `make rivals` fills the first folder; nginx is in sbin.
 SEARCH_PATH = os.pathsep.join(
     [str(ROOT / "rivals"), os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
 )
 
 
 def find(program: str) -> str | None:
-    """Where `program` is: rivals/, PATH, sbin."""
+    """The path of `program`, in rivals/, PATH or sbin."""
     return shutil.which(program, path=SEARCH_PATH)
 
 
 def need(program: str, hint: str) -> str:
-    """As `find`. Raises SystemExit with `hint` when it is nowhere."""
+    """As `find`. Raises SystemExit with `hint` if it is not found."""
     path = find(program)
     if path is None:
         raise SystemExit(f"benchmarks: {program} is missing: {hint}")
@@ -35,7 +35,7 @@ def need(program: str, hint: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on at the moment."""
+    """A free TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -69,7 +69,7 @@ class Server:
         self.wait()
 
     def wait(self) -> None:
-        """Until it listens. Raises RuntimeError with its last words when it does not."""
+        """Wait until it listens. Raises RuntimeError with the end of its log if it does not."""
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -83,12 +83,12 @@ class Server:
         )
 
     def peak_rss(self) -> int:
-        """Bytes of memory that the process has had at most; proc(5), VmHWM."""
+        """The process's peak memory in bytes; proc(5), VmHWM."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
 
     def stop(self) -> None:
-        """End the process, politely first."""
+        """End the process, first with SIGTERM."""
         if self._process.poll() is None:
             self._process.terminate()
             try:

@@ -1,7 +1,7 @@
-"""Where crossdock's CPU and bytes go: kinds of work, copies of bytes, imports, Python by function.
+"""Profiles a copy: CPU by kind of work, copies of bytes, imports, Python functions.
 
-Each is a whole copy of its own, by the command as it is installed, against the servers of the race. Kinds of
-work need perf, which samples the CPU clock and so works in virtual machines; without it the rest is shown.
+Each profile is a separate copy by the installed command, with the servers of the race. Kinds of work need
+perf, which samples the CPU clock and so works in virtual machines; without perf the others are shown.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from benchmarks.scenarios import GiB, Scenario, Size
 from benchmarks.servers import Certificates, make_certificates, source, target
 
 _ROWS = 14
-_BODY = 0.005  # copies of less than this share of the content are no body bytes
+_BODY = 0.005  # smaller copies, as a share of the content, are not of body bytes
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A running scenario: a job to be copied, and the bytes of blobs that it has to move."""
+    """A running scenario: the job, and the blob bytes that it must move."""
 
     job: Job
     blob_bytes: int
@@ -124,7 +124,7 @@ def _by_kind(stage: Stage) -> None:
 
 
 def _by_copy(stage: Stage) -> None:
-    """Bytes that were copied, by those of blobs: what floor/copies.c counted."""
+    """Copied bytes per byte of blobs, as counted by floor/copies.c."""
     if not stage.blob_bytes:
         return
     library = FLOOR / "copies.so"
@@ -140,7 +140,7 @@ def _by_copy(stage: Stage) -> None:
     for line in lines:
         kind, path, function, size, _ = line.split("\t")
         moved[kind, f"{Path(path).name} {function}".rstrip() if kind == "copy" else ""] += int(size)
-    print("\nbytes copied, by bytes of blobs; hashing, encrypting and decrypting are not among them")
+    print("\nbytes copied per byte of blobs, without hashing, encrypting and decrypting")
     names = {"receive": "kernel → process", "send": "process → kernel", "copy": "memcpy in"}
     for kind, title in names.items():
         mine = {where: count for (what, where), count in moved.items() if what == kind}
@@ -148,7 +148,7 @@ def _by_copy(stage: Stage) -> None:
             if count >= _BODY * stage.blob_bytes:
                 print(f"  {count / stage.blob_bytes:6.2f}  {title} {where}".rstrip())
     total = sum(moved.values()) / stage.blob_bytes
-    print(f"  {total:6.2f}  in all")
+    print(f"  {total:6.2f}  in total")
 
 
 def _by_import(stage: Stage) -> None:
@@ -188,7 +188,7 @@ finally:
 
 
 def _by_function(stage: Stage) -> None:
-    """CPU of the event loop's thread; the hashing threads have no Python worth a name."""
+    """CPU of the event loop's thread; the hashing threads run almost no Python."""
     stats_path = stage.job.directory / "stats"
     script = _PROFILED.format(path=str(stats_path))
     spawn([sys.executable, "-c", script, *_command(stage.job)], stage.job.directory, stage.job.environ())
@@ -200,6 +200,6 @@ def _by_function(stage: Stage) -> None:
         own[name] += own_s
         total[name] += total_s
     everything = sum(own.values()) or 1.0
-    _table("the loop's thread by function, own CPU under cProfile", own, everything)
+    _table("the loop's thread by function, own CPU (cProfile)", own, everything)
     ours = {name: value for name, value in total.items() if not name.startswith(("~", "<"))}
-    _table("the same with what it calls", ours, everything)
+    _table("the same, including callees", ours, everything)

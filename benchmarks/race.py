@@ -1,4 +1,4 @@
-"""The race: every client through every scenario, taking turns, so that noise falls on all alike."""
+"""The race: every client in every scenario, in turns, so that noise affects all equally."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def race(
     rounds: int | None = None,
     path: Path | None = None,
 ) -> Path:
-    """Run `scenarios` with those clients that are present, or those of `names`; returns the record's path."""
+    """Run `scenarios` with all installed clients, or those in `names`; returns the record's path."""
     record = Record(size, path, partial=names is not None)
     build_floor()
     began = time.monotonic()
@@ -39,11 +39,11 @@ def race(
         print(f"\n{scenario.name}: {scenario.title}", flush=True)
         for client in wanted:
             if client not in clients:
-                print(f"  {client.name:17} left out: not installed here")
+                print(f"  {client.name:17} skipped: not installed")
         if not clients:
             continue
         workload = scenario.workload(size)
-        # The content at the source, unless it is sparse, and at the target.
+        # Space for the content at the source, unless it is sparse, and at the target.
         ends = (not workload.sparse) + (not scenario.reads)
         place = workspace(workload.layer_bytes * ends + (64 << 20))
         try:
@@ -69,7 +69,7 @@ class _Lane:
         self._commands: dict[str, str] = {}
 
     def facts(self) -> dict[str, object]:
-        """What the record says besides the scenario's own data."""
+        """Data for the record besides the scenario's own."""
         return {
             "storage": "memory" if self.place.is_relative_to("/dev/shm") else "disk",
             "bytes_needed": 0 if self.scenario.warm else self.content.blob_bytes,
@@ -94,7 +94,8 @@ class _Lane:
             if kept is not None:
                 self._fill(origin, kept)
             for round_ in range(workload.discarded + rounds):
-                # Every round begins with another client: none always follows the same neighbour's clean-up.
+                # Every round starts with another client, so that none always follows the same client's
+                # clean-up.
                 turn = round_ % len(clients)
                 for client in (*clients[turn:], *clients[:turn]):
                     sample = Sample(client.name, round_, round_ < workload.discarded)
@@ -108,7 +109,7 @@ class _Lane:
         return samples
 
     def _check_rate(self, origin: End) -> None:
-        """A race over a cap that does not hold is worth nothing: it is measured before."""
+        """Measure the rate cap before the race, which would be worthless without it."""
         if not self.scenario.source_rate:
             return
         image = self.content.images[0]
@@ -117,10 +118,12 @@ class _Lane:
         self._rate = measured_rate(origin, path, layer.size)
         print(f"  one connection gets {self._rate / (1 << 20):.2f} MiB/s", flush=True)
         if self._rate > 1.03 * self.scenario.source_rate:
-            raise SystemExit("benchmarks: this kernel does not pace connections; the cap needs Linux 4.13")
+            raise SystemExit(
+                "benchmarks: this kernel does not pace connections; the rate cap needs Linux 4.13"
+            )
 
     def _fill(self, origin: End, kept: End) -> None:
-        """Any client makes the same content; the first is quicker."""
+        """Fill the target. Any client produces the same content; the first one is quicker."""
         filler = next(CLIENTS[name] for name in ("regsync-16", "crossdock") if CLIENTS[name].is_present())
         filled = self._once(filler, origin, kept, Sample(filler.name, -1, True))
         if filled.error is not None:

@@ -1,4 +1,4 @@
-"""Records: one JSON file a run, with every sample and what is needed to judge it."""
+"""Records: one JSON file per run, with every sample and the circumstances."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _VERSION = {
 
 
 class Record:
-    """The record of one run; written again after every scenario, so that an interrupted run is not lost.
+    """The record of one run; rewritten after every scenario, so that an interrupted run is not lost.
 
-    `partial`: clients were chosen by hand; such a record is no part of the report.
+    `partial`: only some clients took part; the report ignores such a record.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Record:
     def add(
         self, scenario: Scenario, size: Size, facts: Mapping[str, object], samples: Iterable[Sample]
     ) -> None:
-        """Add what ran, and write. `facts` are what race.py found out about the circumstances."""
+        """Add a scenario's samples and write. `facts` are the circumstances that race.py measured."""
         self.document["scenarios"].append(
             {
                 "name": scenario.name,
@@ -84,7 +84,7 @@ class Record:
         self.write()
 
     def add_kernels(self, ran: Mapping[str, Any], load: float) -> None:
-        """Add what pytest-benchmark wrote as JSON, and write."""
+        """Add pytest-benchmark's JSON and write."""
         for one in ran["benchmarks"]:
             stats, extra = one["stats"], one["extra_info"]
             self.document["kernels"].append(
@@ -108,7 +108,7 @@ class Record:
 
 
 def load(paths: Iterable[Path] = ()) -> list[dict[str, Any]]:
-    """Records of this format, oldest first; without `paths` all in results/ that are not partial."""
+    """Records of this format, oldest first; without `paths` all complete ones in results/."""
     chosen = list(paths)
     records = [
         {**json.loads(path.read_text()), "file": path.name} for path in chosen or RESULTS.glob("*.json")

@@ -1,15 +1,15 @@
-"""What resuming costs and gives: the journal's CPU, and how soon a killed copy moves bytes again.
+"""Measures resuming: the CPU of the journal, and the time until a resumed copy moves bytes.
 
     python -m benchmarks.resume [--size quick|full] [--runs N]
 
 A layer goes from nginx to distribution 3 with the command's own chunks of 64 MiB.
 
-*Journal*: the CPU of exactly the calls that such a copy makes, in a fresh process (import SQLite, open,
-claim, one row a chunk with the digest's state, forget, close), against the CPU of the whole command.
-*Resume*: the command is killed with SIGKILL in the middle of the layer and run again; what counts is the time
-from before that process is started to its first bytes at the target.
+*Journal*: the CPU of exactly the calls that such a copy makes, in a new process (import SQLite, open, claim,
+one row per chunk with the digest's state, forget, close), compared with the CPU of the whole command.
+*Resume*: the command is killed with SIGKILL in the middle of the layer and run again. The measured time is
+from just before the second process starts to its first bytes at the target.
 
-Both bars are of issue 5. A record is written, which the report leaves alone.
+It writes a record, which the report ignores.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from crossdock_testing.faultproxy import FaultProxy
 from crossdock_testing.faults import Fault, Seen
 
 SIZES = {"quick": GiB, "full": 4 * GiB}  # bytes of the layer
-_NO_LIMIT = 1e12  # bytes a second: the proxy only tells when the first ones come
+_NO_LIMIT = 1e12  # bytes per second: the proxy only reports the first bytes
 BARS = {"journal_share": 0.01, "resume_s": 2.0}
 
 
@@ -102,13 +102,13 @@ def measure(place: Path, size: int, runs: int) -> dict[str, list[float]]:
 
 
 def command(job: Job) -> list[str]:
-    """The copy as people type it, but for where the journal lies."""
+    """The command as users type it, except for the journal's folder."""
     (pair,) = job.pairs()
     return [CROSSDOCK, "copy", "--progress", "none", "--state", str(job.directory / "state"), *pair]
 
 
 def journal_cpu(folder: Path, size: int) -> float:
-    """CPU seconds of what a copy of a layer of `size` bytes asks of the journal, in a process of its own."""
+    """CPU seconds of the journal's work for a layer of `size` bytes, in a new process."""
     words = [sys.executable, "-c", _JOURNAL, str(folder), str(size)]
     return float(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
@@ -140,9 +140,9 @@ def use_journal(folder: str, size: int) -> float:
 
 
 def resume(job: Job, size: int) -> tuple[float, float]:
-    """Kill a copy in the middle, run it again; seconds from its start to its first bytes at the target.
+    """Kill a copy in the middle and run it again; seconds from the restart to the first bytes at the target.
 
-    The second number is the CPU that it had used until then, which tells more on a machine that is busy.
+    The second number is its CPU until then, which is more reliable on a busy machine.
     """
     proxy = FaultProxy(f"127.0.0.1:{job.target}")
     through = replace(job, target=int(proxy.host.rpartition(":")[2]))
@@ -173,7 +173,7 @@ def resume(job: Job, size: int) -> tuple[float, float]:
 
 
 def _chunk_at(offset: int | None) -> Callable[[Seen], bool]:
-    """Matches the chunk that holds the byte at `offset`; None: any."""
+    """Matches the chunk with the byte at `offset`; None: any chunk."""
 
     def matches(seen: Seen) -> bool:
         if seen.method != "PATCH":

@@ -1,4 +1,4 @@
-"""CPU by kind of work: perf's samples of one process, each given a name that says what it was for."""
+"""CPU by kind of work: classifies perf's samples of one process."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from benchmarks.processes import find
 
 _HZ = 997
 
-# The first that fits names a sample: in the kernel by the entry that led there, else by the innermost
-# function or its library.
+# The first match classifies a sample: in the kernel by its entry point, else by the innermost function or its
+# library.
 _KERNEL = (
     (
         "kernel: fresh memory (faults, zeroing)",
@@ -46,7 +46,7 @@ _USER = (
 
 
 def missing() -> str:
-    """Why perf cannot be used here and what to do; empty when it can."""
+    """Why perf cannot be used, with advice; empty if it can."""
     perf = find("perf")
     if perf is None:
         return "perf is missing: apt-get install linux-perf (Ubuntu: linux-tools-$(uname -r))"
@@ -59,7 +59,7 @@ def missing() -> str:
 
 
 def recorded(data: Path) -> list[str]:
-    """What to put before a command, so that it is sampled into the file `data`."""
+    """The prefix for a command that samples it into the file `data`."""
     options = ["--quiet", "-o", str(data), "-e", "cpu-clock", "-F", str(_HZ), "-g"]
     return [find("perf") or "perf", "record", *options, "--"]
 
@@ -87,7 +87,7 @@ def _in_seconds(counts: Counter[str]) -> dict[str, float]:
 
 
 def _short(frame: str) -> str:
-    """A frame without its address and without folders."""
+    """A frame without address and folders."""
     function, _, library = re.sub(r"^[0-9a-f]+ ", "", frame).rpartition(" (")
     return f"{function} ({Path(library).name}"
 

@@ -1,7 +1,7 @@
 """The scenarios and the bars they are judged by, as data.
 
-Sizes are bytes, times seconds. Every scenario has a quick and a full workload: the full ones are what the
-bars were set for; the quick ones say within minutes whether something moved.
+Sizes are bytes, times seconds. Every scenario has a quick and a full workload: the bars were set for the full
+ones; the quick ones show within minutes whether something changed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
 Size = Literal["quick", "full"]
 Measure = Literal["wall", "cpu", "user", "rss", "requested"]
 
-# Whom a bar compares with: the fastest rival as its users run it, the fastest of all rivals, the best rival
-# that hashes what it copies, one client by name (for regsync the best of its rows), or nobody (then `at_most`
-# is an absolute value).
+# What a bar compares with: the fastest rival with its defaults, the fastest of all rivals, the best rival
+# that hashes
+# what it copies, one client by name (for regsync the best of its rows), or nothing (then `at_most` is
+# absolute).
 Against = Literal["as used", "any", "verifying", "oras", "regsync", "floor", "ssl", "nobody"]
 
 
@@ -26,7 +27,7 @@ Against = Literal["as used", "any", "verifying", "oras", "regsync", "floor", "ss
 class Workload:
     """`images` images of `layers` layers of `layer_size` bytes; no two layers are equal.
 
-    `rounds` runs of every client are measured, after `discarded` ones. A `sparse` layer is zeros after its
+    `rounds` runs of every client are measured after `discarded` ones. A `sparse` layer is zeros after its
     first MiB: an 8 GiB file that costs no memory to serve.
     """
 
@@ -46,7 +47,7 @@ class Workload:
 class Bar:
     """`measure` of `client` is at most `at_most` times that of `against`.
 
-    `inverse`: people say it the other way round, at least 1 / `at_most` times better.
+    `inverse`: shown the other way round, as at least 1 / `at_most` times better.
     """
 
     measure: Measure
@@ -77,12 +78,12 @@ class Scenario:
     clients: tuple[str, ...]
     bars: tuple[Bar, ...]
     tls: bool = False
-    source_rate: int = 0  # bytes a second of one source connection; 0: as fast as it goes
-    target_rate: int = 0  # bytes a second of one target connection
+    source_rate: int = 0  # bytes per second of one source connection; 0: unlimited
+    target_rate: int = 0  # bytes per second of one target connection
     round_trip_s: float = 0.0  # added to every round trip, on both sides
-    warm: bool = False  # the target has everything already
+    warm: bool = False  # the target already has everything
     charts: tuple[Measure, ...] = ("wall", "cpu")
-    reads: bool = False  # clients read the layer and throw it away: no target takes part
+    reads: bool = False  # clients read the layer and drop it; there is no target
 
     def workload(self, size: Size) -> Workload:
         return self.quick if size == "quick" else self.full
@@ -113,7 +114,7 @@ def _small(images: int, rounds: int) -> Workload:
 SCENARIOS = (
     Scenario(
         "capped",
-        "one layer, source capped at 25 MiB/s a connection",
+        "one layer, source capped at 25 MiB/s per connection",
         Workload(1, 1, 256 * MiB, rounds=1),
         Workload(1, 1, GiB, rounds=2),
         ONE,
@@ -179,7 +180,7 @@ SCENARIOS = (
         "small images, 20 ms added to every round trip",
         _small(20, rounds=1),
         _small(200, rounds=2),
-        tuple(name for name in MANY if name != "skopeo"),  # one after another: minutes
+        tuple(name for name in MANY if name != "skopeo"),  # sequential, so it takes minutes
         (Bar("wall", 1 / 3, "as used", inverse=True), Bar("wall", 1 / 1.5, "any", inverse=True), REQUESTED),
         round_trip_s=0.020,
     ),

@@ -1,4 +1,4 @@
-"""Both ends of a copy: nginx serving files as a registry, distribution 3 as target, delays between."""
+"""Both ends of a copy: nginx that serves files as a registry, distribution 3 as target, delay proxies."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ _TLS = "ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.key; ssl_
 
 @dataclass(frozen=True)
 class Access:
-    """One finished request in an access log; `sent` is bytes of the answer's body."""
+    """One finished request in an access log; `sent` is the bytes of the response's body."""
 
     method: str
     path: str
     status: int
     sent: int
-    connection: str  # a number per connection; empty where the server does not log it
+    connection: str  # a number per connection; empty if the server does not log it
 
     @property
     def is_blob(self) -> bool:
@@ -72,7 +72,7 @@ class Access:
 
 @dataclass
 class End:
-    """A running registry. `port` is where clients go, `direct` the registry itself, past any delay."""
+    """A running registry. Clients use `port`; `direct` is the registry itself, without delay."""
 
     server: Server
     port: int
@@ -86,7 +86,7 @@ class End:
         return self.server.port
 
     def ask(self, method: str, path: str) -> http.client.HTTPResponse:
-        """One request past all delays; the body is read."""
+        """Send one request without delays, and read the body."""
         connection = self._connect()
         try:
             return self._ask(connection, method, path)
@@ -94,7 +94,7 @@ class End:
             connection.close()
 
     def digests_of(self, references: list[tuple[str, str]]) -> list[str | None]:
-        """What the registry has under each (repository, tag), None where nothing."""
+        """The digest of each (repository, tag) at the registry, None if missing."""
         connection = self._connect()
         try:
             paths = [f"/v2/{repository}/manifests/{tag}" for repository, tag in references]
@@ -103,7 +103,7 @@ class End:
             connection.close()
 
     def accesses(self) -> list[Access]:
-        """The requests finished since the last call. Servers log late: one more is sent and awaited."""
+        """The requests finished since the last call. Servers log late, so one more is sent and awaited."""
         mark = f"/v2/mark-{time.monotonic_ns()}"
         self.ask("GET", mark)
         deadline = time.monotonic() + 10
@@ -134,7 +134,7 @@ class End:
 
 @dataclass(frozen=True)
 class Certificates:
-    """A CA and one certificate of it for 127.0.0.1, as files."""
+    """Files of a CA and of a certificate from it for 127.0.0.1."""
 
     directory: Path
 
@@ -162,7 +162,7 @@ def make_certificates(directory: Path) -> Certificates:
 
 @contextmanager
 def delayed(port: int, directory: Path, round_trip_s: float, rate: int) -> Iterator[int]:
-    """The port to use instead of `port`, with delay and rate before it."""
+    """The port to use instead of `port`, with delay and rate limit."""
     if not round_trip_s and not rate:
         yield port
         return
@@ -204,10 +204,10 @@ def source(
             )
         )
         argv = [program, "-p", str(directory), "-e", str(directory / "error.log"), "-c", str(conf)]
-        # nginx takes over the sockets of its predecessor by this variable; so we can set options on one.
+        # With this variable nginx inherits sockets from a predecessor, so we can set options on one.
         inherited = {"NGINX": f"{listener.fileno()};"}
         server = Server(argv, port, directory / "log", inherited, listener.fileno())
-    server.wait()  # our own socket has answered so far
+    server.wait()  # until now our own socket accepted connections
     line = re.compile(
         r"^(?P<method>[A-Z]+)\t(?P<path>\S+)\t(?P<status>\d+)\t(?P<sent>\d+)\t(?P<connection>\d+)$",
         re.MULTILINE,
@@ -220,19 +220,19 @@ def source(
 
 
 def _listen(rate: int) -> socket.socket:
-    """A listening socket whose connections send at most `rate` bytes a second from their first byte on.
+    """A listening socket whose connections send at most `rate` bytes per second from the first byte on.
 
-    The kernel paces them. nginx's own `limit_rate` and `proxy_download_rate` let the first second's bytes
-    through at once, for every request or connection anew: many short requests would go uncapped.
+    The kernel paces them. nginx's `limit_rate` and `proxy_download_rate` send the bytes of the first second
+    at once, for every request or connection, so many short requests would be uncapped.
     """
     listener = socket.socket()
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if rate:
             listener.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
-            # Ten segments are not paced. Loopback's have 64 KiB.
+            # The first ten segments are not paced, and on loopback they have 64 KiB.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
-        listener.setblocking(False)  # nginx's workers share it, and each would wait in accept for ever
+        listener.setblocking(False)  # nginx's workers share it, and each would block in accept
         listener.bind(("127.0.0.1", 0))
         listener.listen(BACKLOG)
     except OSError as error:
@@ -242,7 +242,7 @@ def _listen(rate: int) -> socket.socket:
 
 
 def measured_rate(end: End, path: str, size: int) -> float:
-    """Bytes a second that one connection gets of a blob of `size` bytes, by ranges of 1 MiB, at most 16."""
+    """Bytes per second of one connection for a blob of `size` bytes, with up to 16 ranges of 1 MiB."""
     connection = http.client.HTTPConnection("127.0.0.1", end.port, timeout=60)
     piece, got = 1 << 20, 0
     with closing(connection):
@@ -257,11 +257,11 @@ def measured_rate(end: End, path: str, size: int) -> float:
 def target(
     directory: Path, *, rate: int, round_trip_s: float, certificates: Certificates | None
 ) -> Iterator[End]:
-    """distribution 3 with empty storage below `directory`, which is removed afterwards."""
+    """distribution 3 with empty storage below `directory`, which is removed at the end."""
     program = find("registry") or need("docker-registry", "make rivals")
     directory.mkdir(parents=True)
     port = free_port()
-    http_: dict[str, object] = {"addr": f"127.0.0.1:{port}", "secret": "of no importance"}
+    http_: dict[str, object] = {"addr": f"127.0.0.1:{port}", "secret": "unimportant"}
     if certificates is not None:
         folder = certificates.directory
         http_["tls"] = {"certificate": f"{folder}/server.pem", "key": f"{folder}/server.key"}

@@ -1,12 +1,12 @@
-"""What the import service bears: imports posted at once, polls while they are copied, memory.
+"""Load test of the import service: concurrent imports, polls while they are copied, memory.
 
     python -m benchmarks.service [--size quick|full] [--runs N]
 
-Images go from nginx to distribution 3 through `crossdock serve`. All imports are posted at once by several
-clients; then one client polls them in turn, 20 ms after each answer, until all have ended, and the target is
-looked at. What counts is the time of each POST and poll, and the service's peak memory.
+Images are copied from nginx to distribution 3 by `crossdock serve`. Several clients post all imports at once;
+then one client polls them in turn, 20 ms after each response, until all have ended, and the target is
+checked. Measured are the time of each POST and poll, and the service's peak memory.
 
-The bars are of issue 7. A record is written, which the report leaves alone.
+It writes a record, which the report ignores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.record import Record
 from benchmarks.scenarios import MiB, Workload
 from benchmarks.servers import End, source, target
 
-SIZES = {"quick": (50, 4 * MiB), "full": (200, 24 * MiB)}  # images, bytes of the layer that each has
+SIZES = {"quick": (50, 4 * MiB), "full": (200, 24 * MiB)}  # images, and bytes of the one layer of each
 MEMORY = 64 * MiB  # the service's `limits.memory`
 POSTING = 20  # clients
 BARS = {"poll_s": 0.1, "peak_rss": MEMORY + 128 * MiB}
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def measure(place: Path, images: int, layer: int, runs: int) -> list[dict[str, float]]:
-    """A sample of each run: seconds, bytes, and the machine's load before it."""
+    """A sample per run: seconds, bytes, and the machine's load before it."""
     samples = []
     content = build(place / "layout", Workload(images=images, layers=1, layer_size=layer, rounds=runs))
     with ExitStack() as stack:
@@ -89,7 +89,7 @@ def measure(place: Path, images: int, layer: int, runs: int) -> list[dict[str, f
 
 @contextmanager
 def service(directory: Path, origin: End, end: End) -> Iterator[Server]:
-    """`crossdock serve` over plain HTTP, for anybody on this machine."""
+    """`crossdock serve` over plain HTTP, without identities."""
     directory.mkdir()
     entries = [
         {
@@ -123,7 +123,7 @@ def drive(server: Server, content: Images, end: End) -> dict[str, float]:
     ended_s = time.perf_counter() - began
     found = end.digests_of([(image.repository, image.tag) for image in content.images])
     if found != [image.manifest.digest for image in content.images]:
-        raise RuntimeError("the target has not what it should have")
+        raise RuntimeError("the target does not have the expected images")
     return {
         "posted_s": posted_s,
         "post_s": statistics.median(seconds for _, seconds in posted),
@@ -137,7 +137,7 @@ def drive(server: Server, content: Images, end: End) -> dict[str, float]:
 
 
 def _post(port: int, image: Image) -> tuple[str, float]:
-    """Where the import's result will be, and the seconds that the answer took."""
+    """The URL of the import's result, and the seconds until the response."""
     name = f"{image.repository}:{image.tag}"
     body = {"source": {"resourceId": _REGISTRY.replace("target", "source"), "sourceImage": name}}
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
@@ -146,12 +146,12 @@ def _post(port: int, image: Image) -> tuple[str, float]:
             connection, "POST", f"{_REGISTRY}/importImage", {**body, "targetTags": [name]}
         )
         if status != 202:
-            raise RuntimeError(f"the import was answered {status}")
+            raise RuntimeError(f"the response to the import is {status}")
         return urlsplit(headers["location"]).path, time.perf_counter() - began
 
 
 def _poll(port: int, waiting: list[str]) -> list[float]:
-    """Ask for the results in turn until all are there; the seconds that each answer took."""
+    """Poll the results in turn until all imports have ended; the seconds until each response."""
     polls = []
     deadline = time.monotonic() + LONGEST_S
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
@@ -165,7 +165,7 @@ def _poll(port: int, waiting: list[str]) -> list[float]:
                     left.append(path)
                 elif status != 200:
                     raise RuntimeError(f"an import failed: {answer!r}")
-                time.sleep(0.02)  # the poller is not to be the load
+                time.sleep(0.02)  # so that polling is not the load
             waiting = left
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{len(waiting)} imports did not end")

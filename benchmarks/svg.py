@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH, _MARGIN, _ROW, _BAR, _TOP = 860, 16, 24, 14, 64
-_LETTER = 8.0  # the widest that a character of a bold label is, on average
-_VALUE = 64  # for the number behind a bar
+_LETTER = 8.0  # average width of a character of the widest bold label
+_VALUE = 64  # for the number after a bar
 _PALE = "pale: does not hash what it copies"
 _STYLE = (
     ".page{fill:#ffffff}.text{fill:#1f2328}.soft{fill:#59636e}.ours{fill:#d9480f}.theirs{fill:#7a8fbf}"
@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Panel:
-    """One measure of all rows; `show` writes a value for people."""
+    """One measure of all rows; `show` formats a value."""
 
     title: str
     bars: Sequence[Bar]
@@ -38,7 +38,7 @@ class Panel:
 
 
 def chart(title: str, rows: Sequence[tuple[str, str]], panels: Sequence[Panel]) -> str:
-    """Panels side by side over common `rows` of (label, classes): ours, theirs or floor, and pale."""
+    """Panels side by side with common `rows` of (label, classes): ours, theirs or floor, and pale."""
     labels = max(len(label) for label, _ in rows) * _LETTER + 2 * _MARGIN
     height = _TOP + _ROW * len(rows) + _MARGIN
     lines = [

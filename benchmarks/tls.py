@@ -1,8 +1,8 @@
-"""python -m benchmarks.tls: the TLS engines against each other, on crossdock's transport alone.
+"""python -m benchmarks.tls: compares the TLS engines on crossdock's transport.
 
-One client process (move.py) a sample reads from nginx, or writes to it, over TLS on loopback. The engines
-take turns, and the first round is discarded. CPU is that of the client while bytes move: start and handshakes
-are left out. A ratio is of `ssl` to rustls in the same round.
+For each sample one client process (move.py) reads from nginx, or writes to it, over TLS on loopback. The
+engines take turns, and the first round is discarded. CPU is that of the client while bytes move, without
+start-up and handshakes. A ratio is `ssl` to rustls in the same round.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def race(folder: Path, options: argparse.Namespace) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tls", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--mib", type=int, default=1024, help="moved by one sample")
+    parser.add_argument("--mib", type=int, default=1024, help="MiB moved by one sample")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--way", choices=WAYS, action="append", help="default: both")
     parser.add_argument("--protocol", choices=("TLSv1.2", "TLSv1.3"), default="TLSv1.3")

@@ -1,4 +1,4 @@
-"""Medians out of a record's samples, and what they say about the bars."""
+"""Medians of a record's samples, and their comparison with the bars."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.scenarios import Bar, KernelBar, Measure
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some samples, the lowest and the highest."""
+    """The median, lowest and highest of some samples."""
 
     value: float
     low: float
@@ -41,14 +41,14 @@ class Result:
     requested: Spread  # bytes of blobs that the source sent
 
     def of(self, measure: Measure) -> float:
-        """What a bar judges: the median, and the worst run where the bar is a promise."""
+        """The value that a bar judges: the median, or the worst run for bars that must always hold."""
         spread: Spread = getattr(self, measure)
         return spread.high if measure in ("rss", "requested") else spread.value
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bar and what came out: `value` is ours; `other` that of the best of those it is compared with."""
+    """A bar and its result: `value` is ours, `other` that of the best client it is compared with."""
 
     bar: Bar
     value: float
@@ -57,7 +57,7 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """What the bar bounds: ours by theirs, or ours alone."""
+        """The value that the bar limits: ours divided by theirs, or ours."""
         return self.value / self.other if self.other else self.value
 
     @property
@@ -66,7 +66,7 @@ class Verdict:
 
 
 def results(ran: Mapping[str, Any]) -> dict[str, Result]:
-    """By client, those with at least one measured run that succeeded."""
+    """The results of clients with at least one successful measured run, by client."""
     found = {}
     for name in CLIENTS:
         mine = [sample for sample in ran["samples"] if sample["client"] == name and not sample["discarded"]]
@@ -90,7 +90,7 @@ def results(ran: Mapping[str, Any]) -> dict[str, Result]:
 
 
 def judge(bar: Bar, found: Mapping[str, Result], needed: int) -> Verdict | None:
-    """The verdict of one bar, None when a client that it needs did not run or failed."""
+    """The verdict on one bar; None if a client that it needs did not run or failed."""
     ours = found.get(bar.client)
     if ours is None:
         return None
@@ -120,7 +120,7 @@ def _is_compared(name: str, bar: Bar) -> bool:
 
 
 def judge_kernel(bar: KernelBar, kernels: Sequence[Mapping[str, Any]]) -> float | None:
-    """Our seconds, per byte where bytes are counted, by theirs; None when one was not measured."""
+    """Our seconds (per byte if bytes are counted) divided by theirs; None if one was not measured."""
     cost = {one["by"]: one["median_s"] / (one["bytes"] or 1) for one in kernels if one["group"] == bar.group}
     if bar.by not in cost or bar.against not in cost:
         return None

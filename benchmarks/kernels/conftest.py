@@ -1,7 +1,7 @@
-"""Kernel benchmarks run over the compiled kernels and over their twins, so that a table shows both.
+"""Kernel benchmarks run with the compiled kernels and with their pure twins, so that tables show both.
 
-``benchmark.extra_info`` goes into the record: ``bytes`` of one round, and ``by``, who did it, where that is
-not one of the two.
+``benchmark.extra_info`` is stored in the record: ``bytes`` per round, and ``by``, the implementation, if it
+is neither of the two.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ def kernels(request: pytest.FixtureRequest) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def compiled() -> SimpleNamespace:
-    """The compiled kernels, for what their twins do not do."""
+    """The compiled kernels, for features that their twins lack."""
     return load("compiled")

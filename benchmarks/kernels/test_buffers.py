@@ -1,4 +1,4 @@
-"""Buffers: what a slot costs to get and give back, what its first bytes cost, and its mark (XXH3)."""
+"""Buffers: acquiring and releasing a slot, touching it first, and marking it (XXH3)."""
 
 from __future__ import annotations
 

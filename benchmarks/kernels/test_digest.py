@@ -1,4 +1,4 @@
-"""SHA-256: one stream, several on one core, small blobs, the state exported and taken up again."""
+"""SHA-256: one stream, several on one core, small blobs, export and import of the state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def one_stream(make: type) -> bytes:
 @pytest.mark.benchmark(group="SHA-256, one stream")
 def test_stream(benchmark: BenchmarkFixture, kernels: SimpleNamespace) -> None:
     benchmark.extra_info["bytes"] = PIECES * MiB
-    if kernels.backend == "pure":  # the resumable twin is a thousand times slower; this is how it is used
+    if kernels.backend == "pure":  # the resumable twin is a thousand times slower, and only used for resuming
         benchmark(one_stream, lambda: kernels.Sha256(resumable=False))
     else:
         benchmark(one_stream, kernels.Sha256)

@@ -1,4 +1,4 @@
-"""What it costs to start the command, against the bare interpreter."""
+"""The start-up time of the command, compared with the bare interpreter."""
 
 from __future__ import annotations
 
