@@ -14,11 +14,12 @@ from crossdock.imagebuilder import ImageBuilder
 from support.command import SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import start_embedded
-from support.images import push
+from support.images import push, walk
 
 pytestmark = pytest.mark.real
 
 SOMETHING_TO_DO, HINDERED = 12, 13
+SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 
 
 def migration(folder: Path, *mirrors: dict[str, Any], **more: Any) -> Path:
@@ -106,8 +107,13 @@ def test_what_changed_and_what_is_there(
     # The new tag of the old image needs nothing but what is there.
     present = {**graph.blobs, **same.blobs}
     assert entry["bytes_present"] == sum(present.values()) - entry["bytes_to_move"]
-    for existing, code in (("report", SOMETHING_TO_DO), ("refuse", HINDERED)):
+    capped = planned(crossdock, migration(tmp_path, {**mirror, "delete": {"mode": "report"}}))["entries"][0]
+    [problem] = capped["problems"]
+    assert (problem["kind"], problem["reference"]) == ("denied", f"{other.host}/copy")
+    assert "1 of 2 tags" in problem["detail"]
+    for existing, code in (("report", 0), ("refuse", HINDERED)):
         file = migration(tmp_path, {**mirror, "existing": existing})
+        crossdock.ok("mirror", mirror["source"], f"{other.host}/copy", "--tags", "same", "--progress", "none")
         entry = planned(crossdock, file, "--exit-code", code=code)["entries"][0]
         [problem] = entry["problems"]
         assert (problem["kind"], problem["reference"]) == ("existing", f"{other.host}/copy/app:v1")
@@ -286,3 +292,94 @@ def test_our_own_registry_is_listed_in_bulk(
     plan = planned(crossdock, file)
     assert plan["totals"]["tags_unchanged"] == 10
     assert all(each["needed"] <= 4 for each in plan["requests"].values()), plan["requests"]
+
+
+def test_a_layout_as_source(
+    crossdock: Crossdock, other: DockerRegistry, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    """Its repository is the target's prefix itself."""
+    made = ImageBuilder(tmp_path / "layout")
+    image, lost = (made.image([made.random_layer(size)]) for size in (700, 900))
+    made.tag(image, "v1")
+    made.tag(image, "not/a:tag")
+    made.list_untagged(lost)
+    file = migration(
+        tmp_path, {"source": "oci:layout", "targets": [f"{other.host}/one/app"], "untagged": True}
+    )
+    [entry] = planned(crossdock, file)["entries"]
+    assert (entry["source"], entry["repositories"], entry["images"]) == (f"oci:{tmp_path}/layout", 1, 2)
+    assert (entry["tags"], entry["tags_new"]) == (3, 3)
+    graphs = [walk(made.read, each.digest) for each in (image, lost)]
+    assert entry["bytes_to_move"] == sum({**graphs[0].blobs, **graphs[1].blobs}.values())
+    [problem] = entry["problems"]
+    assert (problem["kind"], problem["reference"]) == ("name", f"{other.host}/one/app:not/a:tag")
+
+
+def test_chosen_platforms_are_compared_as_they_are_at_the_target(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    images = [
+        builder.image([builder.random_layer(500)], f"linux/{each}") for each in ("amd64", "arm64", "s390x")
+    ]
+    graph = push(source.remote, f"{repository}/app", builder, builder.index(images), "v1")
+    single = walk(builder.read, images[0].digest)
+    for platforms in (["linux/amd64"], ["linux/amd64", "linux/arm64"]):
+        target = f"{other.host}/p{len(platforms)}"
+        mirror = {"source": f"{source.host}/{repository}", "targets": [target], "platforms": platforms}
+        file = migration(tmp_path, mirror)
+        [entry] = planned(crossdock, file)["entries"]
+        assert entry["bytes_to_move"] + entry["bytes_to_mount"] < graph.blob_bytes
+        if len(platforms) == 1:
+            assert entry["bytes_to_move"] == single.blob_bytes
+        flags = [word for each in platforms for word in ("--platform", each)]
+        crossdock.ok("mirror", f"{source.host}/{repository}", target, *flags, "--progress", "none")
+        [entry] = planned(crossdock, file, "--exit-code")["entries"]
+        assert (entry["tags_unchanged"], entry["tags_changed"]) == (1, 0)
+
+
+def test_a_blob_is_moved_once_to_a_registry_whatever_entry_needs_it(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    image = builder.image([builder.random_layer(5000)])
+    size = push(source.remote, f"{repository}/a/app", builder, image, "v1").blob_bytes
+    push(source.remote, f"{repository}/b/app", builder, image, "v1")
+    mirrors = [
+        {"source": f"{source.host}/{repository}/{name}", "targets": [f"{other.host}/{name}"]} for name in "ab"
+    ]
+    plan = planned(crossdock, migration(tmp_path, *mirrors))
+    assert (plan["totals"]["bytes_to_move"], plan["totals"]["bytes_to_mount"]) == (size, size)
+    into_one = [
+        {**mirror, "targets": [f"{other.host}/same"], "tags": {"include": ["v*"]}} for mirror in mirrors
+    ]
+    plan = planned(crossdock, migration(tmp_path, *into_one), "--exit-code", code=HINDERED)
+    [problem] = [problem for entry in plan["entries"] for problem in entry["problems"]]
+    assert (problem["kind"], problem["reference"]) == ("collision", f"{other.host}/same/app:v1")
+    assert "/a/app:v1" in problem["detail"]
+    assert "/b/app:v1" in problem["detail"]
+
+
+def test_a_manifest_that_nobody_understands(
+    crossdock: Crossdock,
+    other: DockerRegistry,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    made = ImageBuilder(tmp_path / "layout")
+    odd = made.manifest({"schemaVersion": 1, "mediaType": SCHEMA1, "fsLayers": []})
+    made.tag(odd, "old")
+    made.tag(made.image([made.random_layer(10)]), "new")
+    file = migration(tmp_path, {"source": "oci:layout", "targets": [f"{other.host}/app"]})
+    plan = planned(crossdock, file, "--exit-code", code=HINDERED)
+    [problem] = plan["entries"][0]["problems"]
+    assert problem["kind"] == "unsupported"
+    assert "schema 1" in problem["detail"]

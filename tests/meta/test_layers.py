@@ -96,10 +96,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "mirroring": {
         "runs",
+        "units",
         "steps",
         "tally",
         "tasks",
-        "units",
         "content",
         "oci",
         "options",

@@ -28,7 +28,7 @@ from crossdock.errors import (
     Unsupported,
     root_cause,
 )
-from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.entry import Deletes, Entry
 from crossdock.mirroring.views import Problem, RepositoryView, TargetView
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
@@ -54,6 +54,15 @@ def missing_tags(entry: Entry, view: RepositoryView, target: TargetView) -> froz
         return frozenset(missing)
     choice = replace(entry.tags, newest=None, pushed_after=None, pushed_within=None, min_age=None)
     return frozenset(choice.choose(dict.fromkeys(missing), time.time()))
+
+
+def over_caps(deletes: Deletes, due: int, tags: int) -> str:
+    """Which cap forbids to delete `due` of the target's `tags`; empty: none does."""
+    if due > deletes.max_tags:
+        return f"{due} tags are over the limit of {deletes.max_tags}"
+    if 100 * due / max(tags, 1) > deletes.max_percent:
+        return f"{due} of {tags} tags are over the limit of {deletes.max_percent:g} percent"
+    return ""
 
 
 class _Missing(Struct, frozen=True):
@@ -156,16 +165,10 @@ class TargetDeletes(Struct, kw_only=True):
                 self._fail(shown, error)
 
     def _refusal(self) -> Exception | None:
-        deletes, share = self.entry.deletes, 100 * self.due / max(self._tags, 1)
-        if self._incomplete and (self.due or deletes.mode == "delete"):
+        why = over_caps(self.entry.deletes, self.due, self._tags)
+        if self._incomplete and (self.due or self.entry.deletes.mode == "delete"):
             why = f"the list of {self._incomplete} was not whole"
-        elif self.due > deletes.max_tags:
-            why = f"{self.due} tags are over the limit of {deletes.max_tags}"
-        elif share > deletes.max_percent:
-            why = f"{self.due} of {self._tags} tags are over the limit of {deletes.max_percent:g} percent"
-        else:
-            return None
-        return LimitExceeded(f"nothing was deleted: {why}")
+        return LimitExceeded(f"nothing was deleted: {why}") if why else None
 
     def _fail(self, shown: str, error: Exception) -> None:
         if isinstance(error, CrossdockError) and not isinstance(error, CopyError):

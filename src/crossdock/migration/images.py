@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from crossdock.errors import CrossdockError
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest
 from crossdock.oci.mediatype import is_foreign_layer
@@ -116,7 +115,7 @@ class Images:
         try:
             yield True
         except BaseException as error:
-            if isinstance(error, CrossdockError):
+            if isinstance(error, Exception):
                 running.set_exception(error)
                 running.exception()  # there may be nobody else
             else:

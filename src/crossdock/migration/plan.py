@@ -23,7 +23,7 @@ from crossdock.errors import (
     was_refused,
 )
 from crossdock.migration.costs import BlobSums, HostBlobs, settle
-from crossdock.migration.deleting import missing_tags
+from crossdock.migration.deleting import missing_tags, over_caps
 from crossdock.migration.file import Limits
 from crossdock.migration.images import Images, Key, digest_of
 from crossdock.migration.requests import PUSH, READ, HostRequests, Need, requests_of
@@ -31,12 +31,13 @@ from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.rename import Collision, collisions
 from crossdock.mirroring.survey import Survey
-from crossdock.mirroring.views import Problem, ProblemKind, RepositoryView, TargetView
+from crossdock.mirroring.views import Problem, ProblemKind, RepositoryView, TargetView, is_digest
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.oci.reference import LayoutReference, Reference, is_tag
 from crossdock.oci.registryname import registry_key
+from crossdock.oci.text import quote
 from crossdock.runs.measuring import read_rate
 from crossdock.runs.places import Places
 from crossdock.runs.results import without_traceback
@@ -73,7 +74,10 @@ SUMS = (
 
 
 class EntryPlan(Struct, kw_only=True):
-    """One entry and one of its targets. `tags` counts manifests without a tag that are wanted as well."""
+    """One entry and one of its targets. `tags` counts manifests without a tag that are wanted as well.
+
+    `todo` counts what an apply would write or delete.
+    """
 
     name: str
     source: str
@@ -90,6 +94,7 @@ class EntryPlan(Struct, kw_only=True):
     bytes_to_mount: int = 0
     problems: list[Problem] = field(default_factory=list)
     problems_left_out: int = 0
+    todo: int = 0
 
     def problem(self, kind: ProblemKind, reference: str, detail: str) -> None:
         """Note something that cannot be done, or is left as it is."""
@@ -122,8 +127,7 @@ class Plan(Struct, kw_only=True):
     @property
     def has_work(self) -> bool:
         """Whether an apply would change anything."""
-        sums = self.totals()
-        return bool(sums["tags_new"] + sums["tags_changed"] + sums["tags_to_delete"])
+        return any(each.todo for each in self.entries)
 
     @property
     def failure(self) -> Exception | None:
@@ -256,6 +260,7 @@ class _EntryWork:
         self.sums = [BlobSums(planner.host(target)) for target in entry.targets]
         self.images_to_copy = 0  # that some target lacks
         self.manifests_to_read = 0
+        self.listed = [0 for _ in entry.targets]  # tags of the targets
         self.manifests_to_push = [0 for _ in entry.targets]
         self._images = planner.images(entry.platforms)
         self._survey = Survey(
@@ -298,6 +303,8 @@ class _EntryWork:
                     await self._plan_view(view)
 
             await run_together(work() for _ in range(VIEWS_AT_ONCE))
+        if (nothing := self._survey.nothing) is not None:
+            self.planner.on_warning(f"{self.entry.name}: {nothing}")
 
     async def _plan_view(self, view: RepositoryView) -> None:
         if view.error is not None:
@@ -315,8 +322,10 @@ class _EntryWork:
         self.images_to_copy += len(lacking)
         self.manifests_to_read += sum(map(self._images.manifests, lacking))
         deletes = tuple(self._to_delete(view, each) for each in view.targets)
-        for plan, tags in zip(self.plans, deletes, strict=True):
-            plan.tags_to_delete += len(tags)
+        for index, tags in enumerate(deletes):
+            self.plans[index].tags_to_delete += len(tags)
+            self.plans[index].todo += len(tags) if self.entry.deletes.mode == "delete" else 0
+            self.listed[index] += len(view.targets[index].listed or ())
         self.planner.on_view(self.index, view, deletes)
 
     def _not_listed(self, view: RepositoryView, error: Exception) -> None:
@@ -358,6 +367,10 @@ class _EntryWork:
         for tag, digest in view.tags.items():
             plan.tags += 1
             found = there.tags.get(tag)
+            if not is_tag(tag):
+                plan.tags_new += 1
+                plan.problem("name", f"{there.name}:{tag}", f"{quote(tag)} is no tag of a registry")
+                continue
             if found is None:
                 plan.tags_new += 1
             elif found == chosen.get(digest):
@@ -370,12 +383,14 @@ class _EntryWork:
                     continue
             self._check_owner(plan, view, there, tag)
             todo[digest] = None
+            plan.todo += 1
         for digest in view.untagged:
             plan.tags += 1
             if chosen.get(digest) in there.digests:
                 plan.tags_unchanged += 1
             else:
                 plan.tags_new += 1
+                plan.todo += 1
                 todo[digest] = None
         return list(todo) if there.repository is not None else []
 
@@ -397,6 +412,8 @@ class _EntryWork:
 
     def _to_delete(self, view: RepositoryView, there: TargetView) -> tuple[str, ...]:
         """The target's tags that the source no longer has."""
+        if len({index for index, _ in self.planner.writers.get(there.name, ())}) > 1:
+            return ()  # tags of other entries are not this source's to miss
         return tuple(sorted(missing_tags(self.entry, view, there)))
 
     # -- bytes ---------------------------------------------------------------------------------------------
@@ -527,7 +544,9 @@ class _EntryWork:
 
     def finish(self) -> None:
         """Take the sums of bytes over."""
-        for plan, sums in zip(self.plans, self.sums, strict=True):
+        for plan, sums, listed in zip(self.plans, self.sums, self.listed, strict=True):
+            if why := over_caps(self.entry.deletes, plan.tags_to_delete, listed):
+                plan.problem("denied", plan.target, f"nothing will be deleted: {why}")
             plan.bytes_to_move, plan.bytes_to_mount = sums.to_move, sums.to_mount
             plan.bytes_present = sums.present
             plan.problems.sort(key=lambda each: (each.kind, each.reference))
@@ -559,4 +578,4 @@ def _source_name(view: RepositoryView) -> str:
 
 
 def _reference(repository: str, name: str) -> str:
-    return f"{repository}{'@' if ':' in name else ':'}{name}"
+    return f"{repository}{'@' if is_digest(name) else ':'}{name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -30,11 +30,6 @@ from crossdock.steps import during
 
 if TYPE_CHECKING:
     from crossdock.runs.places import Places
-
-_PATTERNS = Advice(
-    "correct-pattern",
-    "patterns are a shell's (*, ?, [a-z]), for the whole name below the prefix, or /regular expressions/",
-)
 
 
 class Item(Struct, frozen=True):
@@ -66,7 +61,7 @@ class Listing:
         self._source = entry.source
         self._catalog = Repositories(entry, places, on_warning)
         self._on_warning = on_warning
-        self._wanted_repositories = self._all_tags = 0
+        self._all_tags = 0
         self._idle_patterns = dict.fromkeys(entry.tags.patterns.include)  # those that have matched no tag
 
     async def repositories(self) -> list[str]:
@@ -75,11 +70,7 @@ class Listing:
         Raises `CopyError`, with advice where the registry does not show its catalog, and `InvalidInput` for
         two names that become one at the targets.
         """
-        wanted, patterns = await self._catalog.names(), self._entry.repositories
-        self._wanted_repositories = len(wanted)
-        if self._catalog.in_catalog is not None and wanted:
-            for pattern in patterns.unmatched(self._below()):
-                self._on_warning(f"no repository of {self._source} matches {quote(pattern)}")
+        wanted = await self._catalog.names()
         if found := collisions(wanted, self._entry.naming):
             more = f", and {len(found) - 1} more do so" if len(found) > 1 else ""
             raise InvalidInput(
@@ -89,11 +80,6 @@ class Listing:
                 ),
             )
         return wanted
-
-    def _below(self) -> list[str]:
-        """What the catalog has below the prefix."""
-        listed = self._catalog.in_catalog or ()
-        return [name for each in listed if (name := self._source.name_of(each)) is not None]
 
     async def contents(self, name: str) -> Contents:
         """The part of the repository to be copied. # network
@@ -149,47 +135,7 @@ class Listing:
 
     def nothing(self) -> NothingMatched:
         """The error to raise when there is nothing to copy: it says why."""
-        source, tags, advice = self._source, self._entry.tags, None
-        listed = self._catalog.in_catalog
-        if self._wanted_repositories:
-            repositories = (
-                f"the {_count(self._wanted_repositories, 'repository', 'repositories')} of {source}"
-            )
-            what = f"{repositories} {'has' if self._wanted_repositories == 1 else 'have'} no tags"
-            if self._all_tags:
-                of = f"the {_count(self._all_tags, 'tag', 'tags')} of {repositories}"
-                what, advice = f"none of {of} is chosen", None
-                if len(self._idle_patterns) == len(tags.patterns.include) > 0:
-                    what = f"{_quoted(tags.patterns.include)} matches none of {of}"
-                    advice = _PATTERNS.replace(
-                        text="patterns are a shell's, for the whole tag (*, ?, [a-z]), or /expressions/"
-                    )
-        elif listed is None:
-            what = (
-                f"all repositories that are named are excluded: {_quoted(self._entry.repositories.exclude)}"
-            )
-            advice = _PATTERNS
-        elif listed:
-            what, advice = self._unwanted(listed)
-        else:
-            what = f"{source.registry} lists no repositories"
-            advice = Advice("log-in", why="a login may show more", side="source", registry=source.registry)
-        return NothingMatched(f"nothing to mirror: {what}", advice=advice)
-
-    def _unwanted(self, listed: list[str]) -> tuple[str, Advice]:
-        """Why no repository of the catalog is wanted, and the advice."""
-        source, patterns = self._source, self._entry.repositories
-        repositories = f"the {_count(len(listed), 'repository', 'repositories')} of {source.registry}"
-        below = self._below()
-        if not below:
-            return f"none of {repositories} is below {source.prefix}/", _advice_on_prefix(source, listed)
-        matching = [name for name in below if patterns.includes(name)]
-        if not matching:
-            return f"none of {repositories} is wanted: {_quoted(patterns.include)}", _PATTERNS
-        left = f"the {_count(len(matching), 'repository', 'repositories')} of {source}"
-        if patterns.include:
-            left = f"{left} for {_quoted(patterns.include)}"
-        return f"all of {left} are excluded: {_quoted(patterns.exclude)}", _PATTERNS
+        return self._catalog.nothing(self._all_tags, idle=self._idle_patterns)
 
     async def _rows(self, place: str, repository: ListsManifests, exists: bool) -> list[ManifestRow]:
         """The list of manifests, which is needed. Raises `CopyError`, `UntaggedUnlisted`, `TimesUnlisted`."""
@@ -217,23 +163,3 @@ class UntaggedUnlisted(CopyError):
 
 class TimesUnlisted(InvalidInput):
     """Tags are chosen by push time, and the source has no list that tells it."""
-
-
-def _advice_on_prefix(source: Namespace, listed: list[str]) -> Advice:
-    """A repository given as a prefix, as skopeo sync takes it, or a prefix that is almost right."""
-    if source.prefix in listed:
-        parent, _, name = source.prefix.rpartition("/")
-        place = f"{source.registry}/{parent}" if parent else source.registry
-        return Advice(
-            "mirror-parent", why=f"{source.prefix} is a repository", registry=place, repository=name
-        )
-    more = ", for example" if len(listed) > 1 else ""
-    return Advice("check-name", f"it lists {quote(listed[0])}{more}")
-
-
-def _quoted(patterns: Iterable[str]) -> str:
-    return ", ".join(quote(each) for each in patterns)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -22,18 +22,20 @@ from crossdock.errors import (
     Denied,
     InvalidInput,
     NotFound,
+    NothingMatched,
     Unauthorized,
     root_cause,
 )
 from crossdock.mirroring.choice import times_unknown
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.patterns import matcher
 from crossdock.mirroring.repositories import Repositories
-from crossdock.mirroring.views import RepositoryView, TargetView
+from crossdock.mirroring.views import RepositoryView, TargetView, is_digest
 from crossdock.oci.attachedtag import listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.oci.reference import LayoutReference, Reference, is_tag
 from crossdock.oci.text import quote
 from crossdock.runs.reach import Reach
 from crossdock.runs.results import without_traceback
@@ -84,6 +86,9 @@ class Survey:
         self._catalog = Repositories(entry, places, on_warning)
         self._reach = Reach()
         self._names: list[str] | None = None if only is None else list(only)
+        self._listed = self._chosen_names = 0
+        self._failed = False
+        self._idle = dict.fromkeys(entry.tags.patterns.include)  # patterns that have matched no tag
 
     async def repositories(self) -> list[str]:
         """The source's repositories that are wanted, below its prefix; one without a name for a layout.
@@ -123,6 +128,15 @@ class Survey:
                 yield view
         finally:
             await stop(looking)
+        if len(self._idle) < len(self._entry.tags.patterns.include):
+            for pattern in self._idle:
+                self._on_warning(f"no tag of {self._entry.source} matches {quote(pattern)}")
+
+    @property
+    def nothing(self) -> NothingMatched | None:
+        """Why there is nothing to copy, after all views were taken; None: something is chosen."""
+        is_partial = self._only is not None or self._chosen_names > 0 or self._failed
+        return None if is_partial else self._catalog.nothing(self._listed, idle=self._idle)
 
     # -- one repository ------------------------------------------------------------------------------------
 
@@ -143,6 +157,7 @@ class Survey:
             raise
         except Exception as error:
             self._reach.missed((place, place), error)
+            self._failed = True
             view.error = without_traceback(error)
             return view.done()
         everywhere = frozenset[str].intersection(*settled) if settled else frozenset[str]()
@@ -191,6 +206,7 @@ class Survey:
         if names is None:
             self._check_answered(view, rows)
             view.listed = frozenset(pushed)
+            self._note(view.listed)
             if self._entry.tags.needs_times:
                 view.errors |= {
                     tag: times_unknown(f"of the tag {quote(tag)}") for tag, at in pushed.items() if at is None
@@ -199,6 +215,7 @@ class Survey:
             names = self._chosen(pushed)
             if self._entry.untagged:
                 names += [row.digest for row in rows or () if not row.tags]
+            self._chosen_names += len(names)
         view.names = names
 
     async def _rows(
@@ -212,6 +229,13 @@ class Survey:
     async def _tags(self, repository: Any) -> list[str]:
         tags: list[str] = await repository.tags(self._on_warning)
         return tags
+
+    def _note(self, tags: Collection[str]) -> None:
+        """Tags that were listed."""
+        self._listed += len(tags)
+        for pattern in list(self._idle):
+            if any(map(matcher(pattern), tags)):
+                del self._idle[pattern]
 
     def _check_answered(self, view: _View, rows: list[ManifestRow] | None) -> None:
         reference = _name(view.source)
@@ -257,7 +281,9 @@ class Survey:
     async def _look(self, view: _View, asked: _Asked) -> None:
         """Find what one target has of the chosen. # network"""
         there = asked.view
-        names = [each for each in view.names if each not in asked.settled]
+        names = [
+            each for each in view.names if each not in asked.settled and (is_tag(each) or is_digest(each))
+        ]
         if there.repository is None or not (names or self._all_target_tags):
             return
         try:
@@ -270,7 +296,7 @@ class Survey:
                 if self._all_target_tags:
                     tags = await self._tags(repository)
                     asked.listed = frozenset(tags)
-                    names = [each for each in names if each in asked.listed or ":" in each]
+                    names = [each for each in names if each in asked.listed or is_digest(each)]
             await self._ask_each(repository, asked, names)
         except CrossdockError as error:
             if isinstance(root_cause(error), NotFound):
@@ -302,7 +328,7 @@ class Survey:
                 asked.error = asked.error or without_traceback(error)
                 silence.failed(error)
                 return
-            if found is not None and ":" in name:
+            if found is not None and is_digest(name):
                 asked.digests.add(found.digest)
             elif found is not None:
                 asked.tags[name] = found.digest
@@ -358,9 +384,13 @@ class _View(Struct):
             source=self.source,
             targets=tuple(each.done() for each in self.asked),
             tags={
-                each: self.digests[each] for each in self.names if ":" not in each and each in self.digests
+                each: self.digests[each]
+                for each in self.names
+                if not is_digest(each) and each in self.digests
             },
-            untagged=tuple(Digest(each) for each in self.names if ":" in each and each not in self.errors),
+            untagged=tuple(
+                Digest(each) for each in self.names if is_digest(each) and each not in self.errors
+            ),
             listed=self.listed,
             rows=self.rows,
             has_all_rows=self.has_all_rows,
@@ -391,11 +421,11 @@ class _Silence(Struct):
 
 
 def _reference(repository: str, name: str) -> str:
-    return f"{repository}{'@' if ':' in name else ':'}{name}"
+    return f"{repository}{'@' if is_digest(name) else ':'}{name}"
 
 
 def _is_listed(view: _View, name: str) -> bool:
-    return ":" in name and name in view.rows
+    return is_digest(name) and name in view.rows
 
 
 def _name(place: Reference | LayoutReference) -> str:

@@ -14,6 +14,11 @@ from crossdock.oci.reference import LayoutReference, Reference
 ProblemKind = Literal["too_large", "name", "collision", "existing", "denied", "unsupported"]
 
 
+def is_digest(name: str) -> bool:
+    """Whether a name in a view is that of a manifest without a tag. Tags of layouts may have colons too."""
+    return name.startswith(("sha256:", "sha512:"))
+
+
 class Problem(Struct, frozen=True):
     """Something of a mirror that cannot be done, or is left as it is. `reference` is what it is about."""
 

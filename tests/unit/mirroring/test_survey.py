@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from crossdock.content import ManifestRow
-from crossdock.errors import Denied, InvalidInput, NotFound, ReadFailed, root_cause
+from crossdock.errors import Denied, InvalidInput, NotFound, NothingMatched, ReadFailed, root_cause
 from crossdock.mirroring.choice import TagChoice
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
@@ -272,3 +272,29 @@ def test_views_wait_to_be_taken() -> None:
         return sum(bool(store.asked) for store in stores.values()) // 2
 
     assert 0 < asyncio.run(run()) <= 2 * LISTED_AT_ONCE + 1
+
+
+def test_patterns_that_match_nothing_are_told_if_others_match() -> None:
+    """In the end, since a later repository may have such a tag."""
+    told: list[str] = []
+    chosen = entry(tags=TagChoice(patterns=Patterns(include=("v*", "x*"))))
+    survey(pair(Store(tags("v1")), Store({})), chosen, on_warning=told.append)
+    assert told == ["no tag of source.example/team matches 'x*'"]
+
+
+def test_an_entry_that_chooses_nothing_says_why() -> None:
+    """Not when a repository could not be listed."""
+
+    async def run(source: Store) -> NothingMatched | None:
+        chosen = entry(tags=TagChoice(patterns=Patterns(include=("x*",))))
+        surveying = Survey(chosen, cast("Places", Stores(pair(source, Store({})))))
+        async with aclosing(surveying.views()) as views:
+            async for _ in views:
+                pass
+        return surveying.nothing
+
+    broken = Store({})
+    broken.failures["tags"] = ReadFailed("cut")
+    assert "'x*' matches none of the 1 tag of the 1 repository" in str(asyncio.run(run(Store(tags("v1")))))
+    assert asyncio.run(run(Store(tags("x1")))) is None
+    assert asyncio.run(run(broken)) is None
