@@ -212,7 +212,7 @@ def test_the_example_as_it_was_pasted_without_a_backslash_imports_anonymously(cl
     assert {each.user for each in cloud.sources.tokens.requests[begun:]} == {ANONYMOUS}
 
 
-def test_no_wait_returns_and_the_import_goes_on(cloud: Cloud) -> None:
+def test_no_wait_returns_and_the_import_continues(cloud: Cloud) -> None:
     done = cloud.az.run(NO_WAIT)
     assert (done.code, done.stdout) == (0, ""), done
     assert "Import has started. Due to no-wait option, failures will not be reflected." in done.stderr

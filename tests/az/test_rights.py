@@ -82,6 +82,6 @@ def test_an_import_needs_the_right_to_pull_from_a_source_of_ours(limited: Az) ->
     )
 
 
-def test_what_may_be_imported_is(limited: Az, cloud: Cloud) -> None:
+def test_permitted_imports_succeed(limited: Az, cloud: Cloud) -> None:
     limited.ok("az acr import -n myregistry --source docker.io/library/hello-world:latest -t allowed:1")
     assert_imported(cloud.remote, "allowed:1", cloud.sources.graphs["library/hello-world"])

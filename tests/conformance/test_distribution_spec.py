@@ -458,7 +458,7 @@ def test_an_index_before_its_children_is_refused(registry: Subject, name: str, f
     assert (reply.status, codes(reply)) == (400, ["MANIFEST_BLOB_UNKNOWN"])
 
 
-def test_a_blob_with_the_bytes_of_a_manifest_is_no_manifest(registry: Subject, name: str) -> None:
+def test_a_blob_with_the_bytes_of_a_manifest_is_not_a_manifest(registry: Subject, name: str) -> None:
     builder = ImageBuilder(seed=4)
     child = builder.image([])
     index = builder.index([child])

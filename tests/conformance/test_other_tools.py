@@ -76,7 +76,7 @@ def test_skopeo_lists_and_deletes(embedded: Subject, name: str, tmp_path: Path) 
     assert json.loads(skopeo("list-tags", "--tls-verify=false", address))["Tags"] == ["v2"]
 
 
-def test_a_layout_of_skopeo_is_served_where_it_lies(embedded: Subject, name: str, tmp_path: Path) -> None:
+def test_a_layout_of_skopeo_is_served_in_place(embedded: Subject, name: str, tmp_path: Path) -> None:
     layout = ImageBuilder(tmp_path / "layout", seed=4)
     root = layout.tag(sample_index(layout), "v1")
     (embedded.root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -158,7 +158,7 @@ def test_a_helm_chart_is_pushed_and_imported(
     assert kinds == [HELM_CONFIG, HELM_CHART]
 
 
-def test_an_oras_artifact_with_a_subject_comes_along_with_it_and_alone(
+def test_an_oras_artifact_with_a_subject_is_copied_with_it_and_alone(
     served: Embedded, imported: Callable[..., DockerRegistry]
 ) -> None:
     builder = ImageBuilder(seed=7)
@@ -178,9 +178,7 @@ def test_an_oras_artifact_with_a_subject_comes_along_with_it_and_alone(
     assert_holds(target.remote, "boms", sbom.digest, graphs[sbom.digest])
 
 
-def test_an_artifact_of_types_that_nobody_knows(
-    served: Embedded, imported: Callable[..., DockerRegistry]
-) -> None:
+def test_an_artifact_of_unknown_types(served: Embedded, imported: Callable[..., DockerRegistry]) -> None:
     builder = ImageBuilder(seed=8)
     layers = [builder.blob(bytes([number]) * 9, f"application/x-{number}") for number in range(3)]
     config = builder.blob(b"\x00not json", "application/vnd.example.config.v1+binary")

@@ -113,7 +113,7 @@ def test_a_source_without_ranges_is_read_as_one_stream(
     ],
     ids=["416", "another-status", "another-length", "too-short", "cut"],
 )
-def test_ranges_that_are_answered_wrongly_are_said_with_what_came(
+def test_ranges_that_are_answered_wrongly_are_reported_with_what_came(
     cloud: Cloud,
     layered: tuple[Graph, Content],
     fault_proxy: Callable[..., FaultProxy],

@@ -158,7 +158,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(cloud: Cloud) -> Non
     assert {each.method for each in cloud.target.accesses()} <= {"GET", "HEAD"}
 
 
-def test_no_wait_returns_and_the_import_goes_on(cloud: Cloud) -> None:
+def test_no_wait_returns_and_the_import_continues(cloud: Cloud) -> None:
     graph = put(cloud.public, "library/hello-world", "latest")
     done = cloud.run("-n", "myregistry", "--source", "docker.io/library/hello-world:latest", "--no-wait")
     assert done.stdout == ""
@@ -195,7 +195,7 @@ def test_formats_of_stdout(cloud: Cloud) -> None:
     assert yaml.safe_load(in_yaml)["targets"][0]["digest"] == graph.root
 
 
-def test_a_query_chooses_from_what_is_printed_and_prints_nothing_by_itself(cloud: Cloud) -> None:
+def test_a_query_selects_from_the_output_and_alone_prints_nothing(cloud: Cloud) -> None:
     graph = put(cloud.public, "library/app", "1")
     words = ("-n", "myregistry", "--source", "docker.io/app:1", "--query")
     assert cloud.run(*words, "digest").stdout == ""
@@ -352,7 +352,7 @@ def test_an_access_token_without_user_name_imports_across_tenants(
     cloud.fail(*again, "-p", "wr0ng", code=AUTH, naming=(host,))
 
 
-def test_a_token_of_another_repository_is_said_to_be_one(cloud: Cloud, embedded: tuple[str, Graph]) -> None:
+def test_a_token_of_another_repository_is_recognised(cloud: Cloud, embedded: tuple[str, Graph]) -> None:
     words = ("-n", "myregistry", "--source", f"{embedded[0]}/team/app:v1", "-u", "bob", "-p", "s3cret-bob")
     line = cloud.fail(*words, code=AUTH, naming=("bob", "team/app"))
     assert "s3cret" not in line
@@ -371,7 +371,7 @@ def test_an_import_into_such_a_registry(cloud: Cloud, embedded: tuple[str, Graph
     assert_holds(remote, "untagged", graph.root, graph)
 
 
-def test_referrers_come_along_when_they_are_asked_for(cloud: Cloud, embedded: tuple[str, Graph]) -> None:
+def test_referrers_are_copied_when_they_are_requested(cloud: Cloud, embedded: tuple[str, Graph]) -> None:
     builder = ImageBuilder(seed=4)
     image = one_layer_image(builder, 1000)[0]
     signature = builder.artifact("application/vnd.example.signature", subject=image)
@@ -492,7 +492,7 @@ def test_a_traceback_shows_no_password(cloud: Cloud) -> None:
     assert not [secret for secret in ("wr0ng-s3cret", encoded) if secret in done.stderr + done.stdout]
 
 
-def test_signatures_come_along_before_the_tag_unless_they_are_not_wanted(cloud: Cloud) -> None:
+def test_signatures_are_copied_before_the_tag_unless_they_are_not_wanted(cloud: Cloud) -> None:
     graph = put(cloud.public, "library/hello-world", "latest")
     signature = f"{graph.root.replace(':', '-')}.sig"
     signed = put(cloud.public, "library/hello-world", signature, seed=2)

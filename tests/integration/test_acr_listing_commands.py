@@ -141,7 +141,7 @@ def test_a_registry_without_the_api_asks_for_its_password(
     assert SECRET not in line
 
 
-def test_names_that_mean_nothing_are_refused_before_anything_is_asked(crossdock: Crossdock) -> None:
+def test_names_that_mean_nothing_are_refused_before_any_request(crossdock: Crossdock) -> None:
     listing = "acr", "manifest", "list-metadata"
     specifier = "You must provide either a fully qualified repository specifier"
     for words in ((), ("-r", "myregistry"), ("-n", "app"), ("myregistry/app", "-n", "app"), ("app",)):
@@ -155,7 +155,7 @@ def test_names_that_mean_nothing_are_refused_before_anything_is_asked(crossdock:
     crossdock.fail(*listing, "127.0.0.1:1/app", "--retries", "0", code=SOURCE, naming=["list manifests of"])
 
 
-def test_a_scope_that_is_missing_is_named_and_is_no_missing_api(
+def test_a_missing_scope_is_named_and_not_taken_for_a_missing_api(
     crossdock: Crossdock, tmp_path: Path, closing: ExitStack
 ) -> None:
     fill(tmp_path / "root")

@@ -113,7 +113,7 @@ def test_after_az_login_nothing_else_is_needed(
     assert az.asked == 3, "once for each side of the import, and once for the second command"
 
 
-def test_az_is_the_last_to_be_asked_and_for_azure_alone(
+def test_az_is_used_last_and_only_for_azure(
     crossdock: Crossdock, served: Embedded, known: dict[str, str], az: Az, tmp_path: Path
 ) -> None:
     az.gives(ENTRA)
@@ -141,7 +141,7 @@ def test_an_az_that_cannot_help_is_named_in_the_advice(
     crossdock.ok("acr", "manifest", "show", "myregistry.azurecr.io/public/app:1", env=env)
 
 
-def test_what_anybody_may_pull_is_pulled_where_az_s_login_is_refused(
+def test_public_images_are_pulled_although_azs_login_is_refused(
     crossdock: Crossdock, served: Embedded, known: dict[str, str], az: Az
 ) -> None:
     env = known | az.environment

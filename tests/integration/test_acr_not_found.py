@@ -63,7 +63,7 @@ def missing(crossdock: Crossdock, words: tuple[str, ...], host: str, item: str) 
 
 
 @pytest.mark.parametrize("verb", ONE_ITEM)
-def test_an_image_that_is_missing_is_told_from_a_missing_repository(
+def test_an_image_that_is_missing_is_distinguished_from_a_missing_repository(
     crossdock: Crossdock, host: str, verb: str
 ) -> None:
     words = ONE_ITEM[verb]

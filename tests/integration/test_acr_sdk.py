@@ -99,7 +99,7 @@ def test_properties_are_those_of_the_content(sdk: Any, served: Embedded, closing
     assert [tag.name for tag in client.list_tag_properties("team/app")] == ["all"]
 
 
-def test_what_is_missing_or_not_possible_is_said_so(sdk: Any, served: Embedded, closing: ExitStack) -> None:
+def test_missing_and_impossible_items_are_reported(sdk: Any, served: Embedded, closing: ExitStack) -> None:
     from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
     ImageBuilder(served.root / "app").tag(ImageBuilder(served.root / "app").image([]), "v1")

@@ -57,7 +57,7 @@ def places(source: DockerRegistry, target: DockerRegistry, repository: str) -> t
     return f"{source.host}/{repository}", f"{target.host}/copy/{repository}"
 
 
-def test_tags_of_one_manifest_are_copied_together_and_a_second_run_asks_for_each_tag_once(
+def test_tags_of_one_manifest_are_copied_together_and_a_second_run_requests_each_tag_once(
     crossdock: Crossdock,
     source: DockerRegistry,
     target: DockerRegistry,
@@ -135,7 +135,7 @@ def test_a_referrer_that_came_later_is_brought_by_the_next_run(
     assert crossdock.ok("apply", file, *QUIET).result["totals"]["unchanged"] == 3
 
 
-def test_after_a_kill_nothing_is_asked_about_what_was_done(
+def test_after_a_kill_nothing_is_requested_for_what_was_done(
     crossdock: Crossdock,
     source: DockerRegistry,
     target: DockerRegistry,

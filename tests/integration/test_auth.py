@@ -208,7 +208,7 @@ def test_credential_files_are_found(
 
 
 @pytest.mark.parametrize("how", ["credHelpers", "credsStore"])
-def test_credential_helpers_are_asked(
+def test_credential_helpers_are_used(
     how: str,
     secrets: Secrets,
     source: DockerRegistry,
@@ -242,7 +242,7 @@ cat {tmp_path}/answer
     assert f"get {private.host}" in (tmp_path / "asked").read_text().splitlines()
 
 
-def test_a_helper_that_is_missing_is_said_in_one_line(
+def test_a_helper_that_is_missing_is_reported_in_one_line(
     crossdock: Crossdock, source: DockerRegistry, private: DockerRegistry, repository: str, image: Graph
 ) -> None:
     (crossdock.home / ".docker").mkdir()
@@ -252,7 +252,7 @@ def test_a_helper_that_is_missing_is_said_in_one_line(
     crossdock.fail_copy(*words, code=AUTH, naming=["target", "docker-credential-not-installed"])
 
 
-def test_a_credential_file_that_is_not_json_is_said_without_its_content(
+def test_a_credential_file_that_is_not_json_is_reported_without_its_content(
     crossdock: Crossdock, source: DockerRegistry, private: DockerRegistry, repository: str, image: Graph
 ) -> None:
     (crossdock.home / ".docker").mkdir()
@@ -307,7 +307,7 @@ def test_a_password_flag_is_never_repeated(crossdock: Crossdock) -> None:
 
 
 @pytest.mark.parametrize("methods", [("GET", "POST"), ("GET",)])
-def test_a_token_server_is_asked_for_scoped_tokens(
+def test_scoped_tokens_are_requested_from_a_token_server(
     methods: tuple[str, ...],
     secrets: Secrets,
     start_tokens: StartToken,

@@ -297,7 +297,7 @@ def test_a_manifest_that_is_none_is_one_clean_line(
     assert target.remote.tags(repository) == []
 
 
-def test_a_layout_that_is_none_is_said_so(
+def test_a_folder_without_a_layout_is_reported(
     crossdock: Crossdock, target: DockerRegistry, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()

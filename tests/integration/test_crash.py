@@ -89,7 +89,7 @@ def finish(passage: Passage) -> dict[str, Any]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_copy_that_was_killed_goes_on(kind: str, seed: int, passage: Passage, tmp_path: Path) -> None:
+def test_a_killed_copy_resumes(kind: str, seed: int, passage: Passage, tmp_path: Path) -> None:
     chance = random.Random(f"{kind} {seed}")
     kills = 0
     for _ in range(1 + seed % 3):

@@ -159,7 +159,7 @@ def test_a_layout_gets_the_bytes_too(
     assert (tmp_path / "layout" / "blobs" / foreign.digest.replace(":", "/")).read_bytes() == data
 
 
-def test_other_bytes_at_the_url_are_no_layer(
+def test_other_bytes_at_the_url_are_not_the_layer(
     crossdock: Crossdock,
     new_registry: Callable[..., DockerRegistry],
     willing: DockerRegistry,
@@ -202,7 +202,7 @@ def test_a_layer_that_is_nowhere_says_how_to_go_without(
     )
 
 
-def test_a_target_that_forbids_urls_is_said_with_its_setting(
+def test_a_target_that_forbids_urls_is_reported_with_its_setting(
     crossdock: Crossdock,
     new_registry: Callable[..., DockerRegistry],
     target: DockerRegistry,

@@ -184,7 +184,7 @@ LIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_a_206_that_lies_once_is_asked_again(name: str, scene: Scene) -> None:
+def test_a_206_that_lies_once_is_requested_again(name: str, scene: Scene) -> None:
     places = RANGED[:-1]  # more than the last part there is not
     for place in places:
         scene.plan(place, **LIES[name])
@@ -260,7 +260,7 @@ def spoken(scene: Scene, form: str) -> Callable[[Seen], bytes]:
 
 
 @pytest.mark.parametrize("turn", range(4))
-def test_heads_that_are_no_http_are_asked_again(turn: int, scene: Scene) -> None:
+def test_heads_that_are_not_http_are_requested_again(turn: int, scene: Scene) -> None:
     names = list(SYNTAX)
     for number, place in enumerate(PLACES):
         scene.plan(place, answer=spoken(scene, SYNTAX[names[(3 * turn + number) % len(names)]]))

@@ -422,7 +422,7 @@ def test_a_registry_is_reached_through_a_proxy_of_every_kind(
         {"HTTP_PROXY": "http://127.0.0.1:99999", "HTTPS_PROXY": "ftp://x"},
     ],
 )
-def test_a_proxy_that_is_not_needed_is_no_error(
+def test_a_proxy_that_is_not_needed_is_not_an_error(
     crossdock: Crossdock, odd: Start, environment: dict[str, str | None]
 ) -> None:
     copied(crossdock, odd(), odd(), env=environment)

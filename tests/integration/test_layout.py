@@ -89,7 +89,7 @@ def test_a_layout_below_a_file_is_the_targets_fault(
     )
 
 
-def test_a_folder_that_is_no_layout_is_not_written_to(
+def test_a_folder_that_is_not_a_layout_is_not_written_to(
     crossdock: Crossdock, source: DockerRegistry, repository: str, builder: ImageBuilder, tmp_path: Path
 ) -> None:
     push(source.remote, repository, builder, builder.helm_chart(), "v1")

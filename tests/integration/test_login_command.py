@@ -199,7 +199,7 @@ def test_over_tls_with_a_private_ca(crossdock: Crossdock, tmp_path: Path, closin
     assert log_in(crossdock, registry.host, "--ca", str(registry.ca_file)).code == DONE
 
 
-def test_a_registry_that_asks_nobody_is_said_to(source: DockerRegistry, crossdock: Crossdock) -> None:
+def test_a_registry_without_logins_is_reported(source: DockerRegistry, crossdock: Crossdock) -> None:
     done = log_in(crossdock, source.host)
     assert done.code == DONE
     assert "does not ask for a login" in done.error
@@ -235,7 +235,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "said"), WRONG, ids=[" ".join(each[0]) for each in WRONG])
-def test_wrong_words_are_said_in_one_line(words: list[str], said: str, crossdock: Crossdock) -> None:
+def test_wrong_words_are_reported_in_one_line(words: list[str], said: str, crossdock: Crossdock) -> None:
     done = crossdock(*words)
     assert done.code == USAGE, done
     assert said in done.error
@@ -250,7 +250,7 @@ def test_a_closed_port_is_the_registrys_failure(crossdock: Crossdock) -> None:
     assert not config(crossdock).exists()
 
 
-def test_a_terminal_is_asked_and_does_not_show_the_password(bearer: str, crossdock: Crossdock) -> None:
+def test_the_terminal_prompt_does_not_show_the_password(bearer: str, crossdock: Crossdock) -> None:
     pid, terminal = pty.fork()
     if pid == 0:  # a child whose controlling terminal is the pty, as getpass wants
         os.execve(

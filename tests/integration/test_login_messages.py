@@ -160,7 +160,7 @@ def test_variables_that_are_found_first_are_named(host: str, crossdock: Crossdoc
 
 
 @pytest.mark.parametrize("stdin", ["", "\n"])
-def test_without_a_password_on_stdin_that_is_said(crossdock: Crossdock, stdin: str) -> None:
+def test_a_missing_password_on_stdin_is_reported(crossdock: Crossdock, stdin: str) -> None:
     done = crossdock("login", "h:1", "-u", USER, "--password-stdin", stdin=stdin)
     assert done.code == USAGE
     assert "no password was given on stdin; see crossdock login --help" in done.error

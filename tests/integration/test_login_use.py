@@ -222,7 +222,7 @@ def test_a_vanity_host_is_read_with_an_anonymous_token(
     assert sum(request.path == "/token" for request in seen) == 1
 
 
-def test_a_vanity_host_of_a_private_registry_says_which_one_to_name(
+def test_a_vanity_host_of_a_private_registry_names_that_registry(
     crossdock: Crossdock, closing: ExitStack
 ) -> None:
     pair = Pair(crossdock, closing, "source", lambda request: Reply.demand(BASIC))

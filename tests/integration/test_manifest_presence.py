@@ -160,7 +160,7 @@ def mixed(closing: ExitStack) -> ScriptedRegistry:
     return registry
 
 
-def test_what_is_there_as_a_blob_is_pushed_as_a_manifest(
+def test_a_manifest_present_only_as_a_blob_is_pushed(
     mixed: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,

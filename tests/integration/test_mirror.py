@@ -85,7 +85,7 @@ def state(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Sta
     return state_of(source.remote, repository)
 
 
-def test_everything_arrives_and_a_second_run_asks_for_each_tag_once(
+def test_everything_arrives_and_a_second_run_requests_each_tag_once(
     crossdock: Crossdock,
     source: DockerRegistry,
     target: DockerRegistry,
@@ -319,7 +319,7 @@ def test_signatures_that_come_later_are_found_by_the_referrers_api(
     assert crossdock.ok("mirror", *places, "--no-referrers", *QUIET).result["totals"]["unchanged"] == 1
 
 
-def test_manifests_without_a_tag_come_along_where_they_can_be_listed(
+def test_manifests_without_a_tag_are_copied_where_they_can_be_listed(
     crossdock: Crossdock,
     closing: ExitStack,
     source: DockerRegistry,
@@ -433,7 +433,7 @@ def test_both_sides_take_credentials_and_names_of_the_inventory(
     crossdock.fail("mirror", here.host, there.host, code=AUTH, naming=["list repositories of source"])
 
 
-def test_after_a_kill_the_same_command_goes_on(
+def test_after_a_kill_the_same_command_resumes(
     crossdock: Crossdock,
     source: DockerRegistry,
     target: DockerRegistry,

@@ -65,7 +65,7 @@ def test_tag_that_is_missing_is_named_with_those_like_it(
 
 
 @pytest.mark.usefixtures("image")
-def test_tag_that_nobody_gave(crossdock: Crossdock, lenient: ScriptedRegistry) -> None:
+def test_tag_that_was_not_given(crossdock: Crossdock, lenient: ScriptedRegistry) -> None:
     assert "no tag latest, which is assumed where none is given" in missing(crossdock, lenient, "app")
 
 

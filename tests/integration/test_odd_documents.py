@@ -127,7 +127,7 @@ def test_signature_with_null_annotations_is_listed_by_a_registry_without_the_api
     assert (entry["digest"], entry["annotations"]) == (odd.digest, {"l": "x"})
 
 
-def test_annotation_that_is_no_text_is_refused_in_words(
+def test_annotation_that_is_not_text_is_refused_in_words(
     crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     """Go's decoders refuse it as well: no registry would take it."""
@@ -186,7 +186,7 @@ def schema1(builder: ImageBuilder) -> Content:
 
 
 @pytest.mark.parametrize("stated", [SCHEMA1, "application/vnd.docker.distribution.manifest.v1+json", ""])
-def test_schema_1_in_a_list_is_said_as_that(
+def test_schema_1_in_a_list_is_named_as_such(
     crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder, stated: str
 ) -> None:
     old = replace(schema1(builder), media_type=stated)
@@ -306,7 +306,7 @@ def oras_artifact(builder: ImageBuilder, subject: Content) -> Content:
     return builder.blob(json.dumps({**text, "subject": subject.document()}).encode(), ORAS)
 
 
-def test_oras_artifact_by_its_tag_is_said_as_that(
+def test_oras_artifact_by_its_tag_is_named_as_such(
     crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     artifact = oras_artifact(builder, image(builder))
@@ -330,7 +330,7 @@ def test_oras_artifact_that_does_not_state_its_type(
     assert "ORAS artifact manifest" in line
 
 
-def test_oras_artifact_in_an_index_is_said_as_that_and_platforms_are_copied(
+def test_oras_artifact_in_an_index_is_named_as_such_and_platforms_are_copied(
     crossdock: Crossdock, lenient: ScriptedRegistry, serve: Serve, builder: ImageBuilder
 ) -> None:
     amd64 = image(builder)

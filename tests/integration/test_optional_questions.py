@@ -197,7 +197,7 @@ def test_the_body_of_a_list_of_referrers_counts_and_not_its_type(
 
 @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"message": "hello"}', b"[]", b""])
 @pytest.mark.parametrize("kind", ["text/html", "application/json"])
-def test_what_is_no_list_of_referrers_is_no_api(
+def test_other_documents_than_a_list_of_referrers_mean_no_api(
     crossdock: Crossdock, start: Start, body: bytes, kind: str
 ) -> None:
     """The list is under its tag then, and must not be lost for a web page."""

@@ -153,7 +153,7 @@ def test_the_report_of_a_failure_says_what_failed(
     assert document["error"]["message"] in line
 
 
-def test_a_report_that_cannot_be_written_is_said_in_one_line(
+def test_a_report_that_cannot_be_written_is_reported_in_one_line(
     crossdock: Crossdock, image: Graph, words: tuple[str, str], tmp_path: Path
 ) -> None:
     done = crossdock(
@@ -291,7 +291,7 @@ def test_closed_or_full_streams_do_not_break_the_copy(
         assert done.code == DONE, str(done)
 
 
-def test_a_reader_of_stdout_that_went_away_is_no_traceback(
+def test_a_reader_of_stdout_that_went_away_causes_no_traceback(
     crossdock: Crossdock, source: DockerRegistry, image: Graph, repository: str
 ) -> None:
     script = '"$@" | true; exit 0'
@@ -344,7 +344,7 @@ def test_the_result_says_who_verified(
     assert ("verified by" in line or "read back" in line) == (said is not None)
 
 
-def test_a_layout_is_no_target_that_verifies(
+def test_a_layout_is_not_a_target_that_verifies(
     crossdock: Crossdock, image: Graph, words: tuple[str, str], tmp_path: Path
 ) -> None:
     done = crossdock.ok("copy", words[0], f"oci:{tmp_path}/out:v1", "--verify", "target", "--output", "json")

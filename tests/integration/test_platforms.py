@@ -171,7 +171,7 @@ def test_half_a_platform_is_none(
     assert crossdock.copy(source, f"{lenient.host}/copy:one", *AMD64)["digest"] == amd64.digest
 
 
-def test_what_is_missing_beside_the_wanted_platform_is_no_obstacle(
+def test_other_missing_platforms_do_not_prevent_the_copy(
     crossdock: Crossdock, lenient: ScriptedRegistry, serve: Any, builder: ImageBuilder
 ) -> None:
     gone, amd64 = unsaid(image(builder, "linux/arm64")), unsaid(image(builder))

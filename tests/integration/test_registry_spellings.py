@@ -104,7 +104,7 @@ def test_a_right_is_there_by_every_name(service: Service, source: Embedded) -> N
 
 
 @pytest.mark.parametrize("credentials", [{"password": "x"}, {"username": "u", "password": "x"}])
-def test_credentials_that_nobody_asks_for_replace_no_right(
+def test_credentials_that_are_not_demanded_replace_no_right(
     service: Service, credentials: dict[str, str]
 ) -> None:
     for image in ("app:v1", "no/such:image"):  # nor do they tell what is there

@@ -125,7 +125,7 @@ def test_a_source_that_fails_for_good_leaves_the_session_too(passage: Passage) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_signal_lets_the_chunk_end_and_the_copy_goes_on_later(
+def test_a_signal_lets_the_chunk_end_and_the_copy_resumes_later(
     kind: str, number: signal.Signals, passage: Passage
 ) -> None:
     in_chunk = Fault(passage.chunk_with(2 * CHUNK), rate=2 * CHUNK)
@@ -162,7 +162,7 @@ def test_a_later_signal_ends_at_once(passage: Passage) -> None:
     assert done.code == CANCELLED, str(done)
 
 
-def test_a_session_that_is_gone_is_announced_and_begun_anew(passage: Passage) -> None:
+def test_a_session_that_is_gone_is_announced_and_restarted(passage: Passage) -> None:
     stop_between_chunks(passage)
     (row,) = saved(passage)
     reply = Remote(passage.target.upstream).request("DELETE", row.location)
@@ -177,7 +177,7 @@ def test_a_session_that_is_gone_is_announced_and_begun_anew(passage: Passage) ->
 # -- a list of copies ----------------------------------------------------------------------------------
 
 
-def test_copies_of_a_list_go_on_too(passage: Passage, tmp_path: Path) -> None:
+def test_copies_of_a_list_resume_too(passage: Passage, tmp_path: Path) -> None:
     stop_between_chunks(passage)
     source, target = passage.references
     pairs = tmp_path / "list"
@@ -210,7 +210,7 @@ def test_without_state_nothing_is_written_and_no_session_stays(passage: Passage)
     assert list(passage.command.home.iterdir()) == []
 
 
-def test_by_itself_the_journal_is_in_xdg_state_home(passage: Passage, tmp_path: Path) -> None:
+def test_the_default_journal_is_in_xdg_state_home(passage: Passage, tmp_path: Path) -> None:
     passage.target.add(Fault(passage.chunk_with(CHUNK), times=None, answer=error(503)))
     words = ("copy", *passage.references, *RESUMING, "--progress", "none")
     environment = {"XDG_STATE_HOME": str(tmp_path / "xdg")}
@@ -307,7 +307,7 @@ def test_two_processes_that_copy_the_same_blob_both_succeed(passage: Passage) ->
 # -- journals and sessions that lie --------------------------------------------------------------------
 
 
-def test_a_session_with_other_bytes_than_ours_is_refused_and_begun_anew(passage: Passage) -> None:
+def test_a_session_with_other_bytes_than_ours_is_refused_and_restarted(passage: Passage) -> None:
     stop_between_chunks(passage)
     (row,) = saved(passage)
     start = row.acknowledged
@@ -323,7 +323,7 @@ def test_a_session_with_other_bytes_than_ours_is_refused_and_begun_anew(passage:
     assert (result["uploads_resumed"], result["bytes_resumed"]) == (0, 0)
 
 
-def test_a_state_of_other_bytes_is_found_out_and_the_blob_begun_anew(passage: Passage) -> None:
+def test_a_state_of_other_bytes_is_found_out_and_the_blob_restarted(passage: Passage) -> None:
     stop_between_chunks(passage)
     (row,) = saved(passage)
     wrong = {offset: bytearray(state) for offset, state in row.states.items()}
@@ -337,7 +337,7 @@ def test_a_state_of_other_bytes_is_found_out_and_the_blob_begun_anew(passage: Pa
         assert result["uploads_resumed"] == 0
 
 
-def test_the_session_of_another_blob_is_refused_and_the_blob_begun_anew(passage: Passage) -> None:
+def test_the_session_of_another_blob_is_refused_and_the_blob_restarted(passage: Passage) -> None:
     stop_between_chunks(passage)
     (row,) = saved(passage)
     remote = Remote(passage.target.upstream)
@@ -382,7 +382,7 @@ def test_a_location_that_is_none_is_not_asked(passage: Passage) -> None:
     assert "not a usable URL" in json.dumps(result["warnings"])
 
 
-def test_a_changed_chunk_size_goes_on_all_the_same(passage: Passage) -> None:
+def test_an_upload_resumes_with_another_chunk_size(passage: Passage) -> None:
     stop_between_chunks(passage)
     words = [word.replace("4MiB", "3MiB") for word in passage.words]
     result = passage.command.ok(*words).result

@@ -53,7 +53,7 @@ def meaning(reply: Reply, acknowledged: int) -> GoOn | StartAgain:
     return resumption(acknowledged, SIZE, reply.status, reply.headers)
 
 
-def test_between_chunks_a_session_goes_on_at_its_newest_location_only(
+def test_between_chunks_a_session_continues_at_its_newest_location_only(
     target: DockerRegistry, repository: str
 ) -> None:
     first = opened(target.remote, repository)

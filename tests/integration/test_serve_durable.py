@@ -197,7 +197,7 @@ def test_the_sdk_does_not_notice_that_the_service_was_killed(
     assert target.upload_sessions() == []
 
 
-def test_imports_that_wait_and_run_go_on_after_a_kill(
+def test_waiting_and_running_imports_resume_after_a_kill(
     yard: Yard, repository: str, builder: ImageBuilder
 ) -> None:
     graph = push(yard.source.remote, repository, builder, one_layer_image(builder, 300_000)[0], "v1")

@@ -107,7 +107,7 @@ SOURCES = [
 ]
 
 
-def test_sources_inside_are_refused_by_rule_and_nobody_is_asked(
+def test_internal_sources_are_refused_by_rule_without_a_request(
     tmp_path: Path, closing: ExitStack, named: Inside, inside: Inside
 ) -> None:
     service = serve(tmp_path / "service", closing, named, {"sources": {"allow": ["*"]}})
@@ -123,7 +123,7 @@ def test_sources_inside_are_refused_by_rule_and_nobody_is_asked(
     assert all(line["who"] == "anonymous" and line["client"] == "127.0.0.1" for line in lines)
 
 
-def test_what_nobody_listed_is_refused_before_it_is_asked(
+def test_unlisted_sources_are_refused_before_any_request(
     tmp_path: Path, closing: ExitStack, named: Inside
 ) -> None:
     service = serve(tmp_path / "service", closing, named, {})

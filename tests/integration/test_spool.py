@@ -94,7 +94,7 @@ def run_again(passage: Passage, spool: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("way", ["", NO_CHUNKS])
-def test_a_kill_where_the_target_begins_anew_costs_the_source_two_chunks(
+def test_a_kill_where_the_target_restarts_costs_the_source_two_chunks(
     way: str, passage: Passage, spool: Path
 ) -> None:
     if way == NO_CHUNKS:

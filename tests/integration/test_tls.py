@@ -183,7 +183,7 @@ def test_plain_http_and_a_ca_contradict_each_other(
     assert done.code == USAGE, str(done)
 
 
-def test_plain_http_that_was_asked_for_never_tries_tls(
+def test_requested_plain_http_never_tries_tls(
     crossdock: Crossdock, secure: DockerRegistry, target: DockerRegistry, repository: str
 ) -> None:
     done = crossdock(

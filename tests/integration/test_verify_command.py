@@ -120,7 +120,7 @@ def test_tags_that_are_missing_different_or_extra(pair: Pair) -> None:
         }
 
 
-def test_an_extra_tag_is_no_difference(pair: Pair) -> None:
+def test_an_extra_tag_is_not_a_difference(pair: Pair) -> None:
     push(pair.target.remote, pair.repository, pair.builder, pair.image, "only-here")
     assert len(pair.verify()["extra"]) == 1
 
@@ -183,7 +183,7 @@ def test_a_referrer_that_did_not_come(pair: Pair) -> None:
         ),
     ],
 )
-def test_a_side_that_cannot_be_read_is_no_difference(
+def test_a_side_that_cannot_be_read_is_not_a_difference(
     pair: Pair, fault_proxy: Callable[..., FaultProxy], side: str, fault: Fault, code: int
 ) -> None:
     pair.untag("v1")  # is a difference, too

@@ -75,7 +75,7 @@ def large_body(request: Seen) -> bool:
 
 
 @pytest.mark.parametrize("fault", SOURCE_FAULTS, ids=lambda fault: f"{fault.how} at {fault.at}")
-def test_a_source_that_breaks_is_asked_for_the_rest(case: Case, fault: Break) -> None:
+def test_the_rest_is_requested_from_a_source_that_breaks(case: Case, fault: Break) -> None:
     planned = case.source.add(Fault(lambda r: r.is_blob_get(case.layer), breaks=fault))
     result = case.recovers("--timeout", "3s")
     assert planned.reached.is_set()

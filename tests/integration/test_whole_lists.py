@@ -100,7 +100,7 @@ def test_a_signature_on_the_second_page_of_tags_is_found(crossdock: Crossdock, s
     ],
     ids=["unclear", "repeating"],
 )
-def test_a_list_that_is_not_whole_is_an_error_that_says_so(
+def test_an_incomplete_list_is_an_error(
     crossdock: Crossdock, start: Start, words: tuple[str, ...], path: str, link: str, said: str
 ) -> None:
     def before(request: Request) -> Reply | None:

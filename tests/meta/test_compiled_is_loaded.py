@@ -43,7 +43,7 @@ def test_the_twins_run_when_asked_for() -> None:
     assert run(PRINT_BACKEND, "pure").stdout.split() == ["pure", "pure"]
 
 
-def test_auto_falls_back_to_all_twins_and_says_so() -> None:
+def test_auto_falls_back_to_all_twins_and_reports_it() -> None:
     script = PRINT_BACKEND + "; print({c.__module__ for c in (k.Arena, k.Sha256)})"
     result = run(WITHOUT_COMPILED + script, "auto")
     assert result.stdout.startswith("pure pure"), result.stderr

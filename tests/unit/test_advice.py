@@ -245,7 +245,7 @@ def test_every_error_has_the_five() -> None:
     assert (error.side, error.operation, error.reference, error.cause, error.advice) == (None,) * 5
 
 
-def test_a_warning_with_advice_is_text_that_a_face_may_word_anew() -> None:
+def test_a_warning_with_advice_is_text_that_a_face_may_word_again() -> None:
     notice = Notice("the spool is full", Advice("raise-spool-size"))
     assert notice == f"the spool is full; {LIBRARY['raise-spool-size']}"
     assert warning_text(notice) == f"the spool is full; {COPY['raise-spool-size']}"

@@ -71,7 +71,7 @@ def test_too_many_bytes_are_refused_at_once_and_not_absorbed() -> None:
 
 
 @given(st.binary(max_size=300), st.data())
-def test_a_state_is_taken_up_at_any_offset(content: bytes, data: st.DataObject) -> None:
+def test_a_state_is_resumed_at_any_offset(content: bytes, data: st.DataObject) -> None:
     offset = data.draw(st.integers(0, len(content)))
     descriptor = descriptor_of(content)
     first = BlobVerifier(descriptor, resumable=True)
@@ -102,14 +102,14 @@ def test_a_damaged_state_or_one_after_the_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "resumable"), [("sha256", False), ("sha512", True), ("sha512", False)])
-def test_what_cannot_be_taken_up_again_says_so(algorithm: str, resumable: bool) -> None:
+def test_what_cannot_be_resumed_again_says_so(algorithm: str, resumable: bool) -> None:
     verifier = BlobVerifier(descriptor_of(b"content", algorithm), resumable=resumable)
     assert not verifier.can_export
     with pytest.raises(ValueError, match="resumable"):
         verifier.export_state()
 
 
-def test_sha512_has_no_state_to_go_on_from() -> None:
+def test_sha512_has_no_state_to_continue_from() -> None:
     with pytest.raises(ValueError, match="sha512"):
         BlobVerifier(descriptor_of(b"content", "sha512"), state=b"state")
 

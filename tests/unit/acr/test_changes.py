@@ -114,7 +114,7 @@ async def test_a_repository_that_is_not_deleted_says_how_far_it_came(status: int
         assert set(registry.tags) == {"v1", "v2", "all"}
 
 
-async def test_what_a_lock_forbids_is_no_missing_api() -> None:
+async def test_a_lock_is_not_taken_for_a_missing_api() -> None:
     locked = refusal("REGISTRY_DISALLOWED_OPERATION", 405)
     async with odd({("DELETE", "/acr/"): locked, ("PATCH", "/acr/"): locked}) as registry:
         for change in (
@@ -142,7 +142,7 @@ async def test_what_is_not_there_is_not_deleted() -> None:
         assert not [line for line in registry.asked if line.startswith("DELETE /v2/")]
 
 
-async def test_an_answer_that_describes_something_else_is_no_entry() -> None:
+async def test_an_answer_that_describes_something_else_is_not_an_entry() -> None:
     answers = {("GET", "/acr/"): lambda: web.json_response({"tag": {"name": "v1"}})}
     async with odd(answers) as registry:
         shown = await metadata.show_item(registry.item("app:v1"), OPTIONS)

@@ -272,7 +272,7 @@ def test_a_regional_endpoint_is_its_registry(source: str, warning: str | None) -
         b'{"source":{"sourceImage":"x","registryUri":"a.b"},"targetTag":null}',
     ],
 )
-def test_a_body_that_is_no_import_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_an_import_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidInput):
         ImportRequest.from_json(body)
 
@@ -319,7 +319,7 @@ def test_a_name_that_is_none_is_quoted_as_it_was_written(words: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("scheme", ["https://", "docker://"])
-def test_a_scheme_before_the_source_is_said_to_be_one(scheme: str) -> None:
+def test_a_scheme_before_the_source_is_recognised(scheme: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         check(source=f"{scheme}docker.io/library/hello-world")
     assert (str(raised.value), str(raised.value.advice)) == (NOT_QUALIFIED, f"leave {scheme} out")

@@ -163,7 +163,9 @@ async def test_other_ways_to_have_no_api(tmp_path: Path, status: int, body: str)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, RegistryError), (500, RegistryError)])
-async def test_a_refusal_is_no_missing_api(tmp_path: Path, status: int, kind: type[Exception]) -> None:
+async def test_a_refusal_is_not_taken_for_a_missing_api(
+    tmp_path: Path, status: int, kind: type[Exception]
+) -> None:
     ImageBuilder(tmp_path / "team" / "app").tag(ImageBuilder(tmp_path / "team" / "app").helm_chart(), "v1")
     async with serving(tmp_path, no_api(status)) as (host, asked):
         with pytest.raises(CopyError, match=f"^list manifests of {host}/team/app: ") as failed:
@@ -209,7 +211,7 @@ async def test_repositories_come_page_by_page(tmp_path: Path, monkeypatch: pytes
         assert await list_repositories(host, OPTIONS, top=2) == names[:2]
 
 
-async def test_a_registry_without_a_catalog_is_said_to_have_none(tmp_path: Path) -> None:
+async def test_a_registry_without_a_catalog_is_reported(tmp_path: Path) -> None:
     def none(request: web.Request) -> web.Response | None:
         return web.Response(status=404) if request.path == "/v2/_catalog" else None
 

@@ -66,7 +66,7 @@ def test_text_of_a_registry_brings_no_controls_to_a_terminal() -> None:
         assert not [each for each in "\x1b\x9b\u2028" if each in printed], output
 
 
-def test_a_query_that_is_none_and_one_that_does_not_fit_are_said() -> None:
+def test_a_query_that_is_none_and_one_that_does_not_fit_are_reported() -> None:
     for wrong in ("[?", ""):
         with pytest.raises(InvalidOption, match="--query is not a JMESPath expression"):
             check_query(wrong)

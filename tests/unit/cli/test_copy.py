@@ -177,7 +177,7 @@ def test_a_missing_credentials_line_is_a_usage_error(
         ("x@sha256:12", "h:1/x", "source"),
     ],
 )
-def test_a_malformed_reference_names_its_side_before_anything_is_asked(
+def test_a_malformed_reference_names_its_side_before_any_request(
     fake: FakeCopy, source: str, target: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["copy", source, target]) == 2

@@ -139,7 +139,7 @@ def test_credentials_on_stdin_go_with_a_list_in_a_file(monkeypatch: pytest.Monke
     assert run(["copy", "--from-file", "list", "--src-creds-stdin", "--dest-creds-stdin", *NONE]) == 0
 
 
-def test_ctrl_c_ends_the_run_and_all_is_told(
+def test_ctrl_c_ends_the_run_and_everything_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, done = runner.copy_one, asyncio.Semaphore(0)

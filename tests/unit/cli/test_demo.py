@@ -69,7 +69,7 @@ def test_a_demo_that_is_stopped_takes_its_registries_and_files_along(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_is_too_small_is_said_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_made(tmp_path: Path) -> None:
     process = start(tmp_path, "demo", "--size", "100000TiB")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2

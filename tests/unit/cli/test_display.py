@@ -168,7 +168,7 @@ def test_plain_chosen_by_auto_says_nothing_of_a_quick_copy_but_warnings_and_nota
     assert stream.getvalue().splitlines() == ["moved sha256:aaaaaaaaaaaa  10.0 MiB", "warning: careful now"]
 
 
-def test_plain_that_was_asked_for_tells_start_retries_and_end_at_once() -> None:
+def test_requested_plain_progress_prints_start_retries_and_end_at_once() -> None:
     stream = io.StringIO()
     tally = tally_of(STORY)
     display = PlainDisplay(tally, stream, interval=3600)

@@ -118,7 +118,7 @@ def test_an_unexpected_error_says_so_and_how_to_see_more() -> None:
     assert "--debug" in advice
 
 
-def test_ctrl_c_is_no_internal_error() -> None:
+def test_ctrl_c_is_not_an_internal_error() -> None:
     assert error_text(KeyboardInterrupt()) == "crossdock: cancelled"
     assert error_text(Cancelled("copy of a to b was cancelled")) == "crossdock: copy of a to b was cancelled"
 
@@ -187,7 +187,7 @@ def test_a_traceback_shows_no_query_of_a_url_and_no_terminal_controls() -> None:
     assert "\n    raise ConnectFailed" in text
 
 
-def test_a_process_without_descriptors_is_told_what_to_do() -> None:
+def test_a_process_without_descriptors_gets_advice() -> None:
     text = error_text(OSError(errno.EMFILE, "Too many open files", "/lib/module.py"))
     assert text.startswith("crossdock: this process may open no more files\n  raise the limit on open files")
 

@@ -58,7 +58,7 @@ def test_a_line_is_a_pair_and_the_rest_is_white_space_and_comments(pairs_of: Rea
         (b"h/b:1 h/c:1\nx h/b:1\n", "list:1: docker.io/h/b:1 is written by list:2"),
     ],
 )
-def test_what_is_no_list_of_pairs_is_a_usage_error_that_names_the_line(
+def test_what_is_not_a_list_of_pairs_is_a_usage_error_that_names_the_line(
     pairs_of: Reader, data: bytes, told: str
 ) -> None:
     with pytest.raises(UsageError, match=told) as caught:

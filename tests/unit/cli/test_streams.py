@@ -53,7 +53,7 @@ def test_lines_are_written_in_order() -> None:
     assert stream.getvalue().split() == [str(number) for number in range(100)]
 
 
-def test_a_full_pipe_stops_nobody_and_loses_progress_first() -> None:
+def test_a_full_pipe_blocks_nothing_and_loses_progress_first() -> None:
     reader, end = os.pipe()
     stream = os.fdopen(end, "w")
     writer = LineWriter(stream)
@@ -90,7 +90,7 @@ def test_a_stream_whose_reader_is_gone_is_forgotten() -> None:
     stream.close()
 
 
-def test_a_reader_of_stdout_that_went_away_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_of_stdout_that_went_away_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     silenced: list[bool] = []
 
     class Gone(io.StringIO):

@@ -122,7 +122,7 @@ async def test_a_challenge_names_the_scope_and_has_no_spaces_between_parameters(
     assert document["errors"][0]["code"] == "UNAUTHORIZED"
 
 
-async def test_without_users_nothing_is_demanded_and_there_is_no_token_service(tmp_path: Path) -> None:
+async def test_without_users_there_is_no_challenge_and_no_token_service(tmp_path: Path) -> None:
     async with running(tmp_path / "open") as served:
         assert (await served.call("GET", "/v2/"))[0] == 200
         assert (await served.call("POST", "/oauth2/token"))[0] == 404
@@ -208,7 +208,7 @@ async def test_what_is_not_documented_is_refused(
     assert "s3cret" not in json.dumps(document)
 
 
-async def test_a_token_that_ran_out_is_told_from_one_without_the_right(
+async def test_a_token_that_ran_out_is_distinguished_from_one_without_the_right(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = await guarded.token("ci", "s3cret-ci", "repository:team/app:pull")

@@ -74,7 +74,7 @@ async def test_tokens_of_an_identity_provider_are_exchanged(users: Path, tmp_pat
             assert status == 401
 
 
-async def test_an_identity_provider_that_is_down_lets_nobody_in(users: Path, tmp_path: Path) -> None:
+async def test_no_login_succeeds_while_the_identity_provider_is_down(users: Path, tmp_path: Path) -> None:
     async with KeyServer().running() as server:
         server.status = 500
         write(users, json.dumps({"issuers": [{"issuer": server.url, "scopes": ["repository:*:*"]}]}))

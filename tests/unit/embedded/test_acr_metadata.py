@@ -154,7 +154,7 @@ async def test_who_deletes_what_is_listed_still_finds_the_next_page(tmp_path: Pa
         assert (await ask("/acr/v1/app"))["manifestCount"] == 6
 
 
-async def test_tags_of_one_digest_can_be_asked_for(tmp_path: Path) -> None:
+async def test_tags_of_one_digest_can_be_requested(tmp_path: Path) -> None:
     builder = ImageBuilder(tmp_path / "app")
     digests = many(builder, 3)
     builder.tag(builder.tags["t001"], "also")

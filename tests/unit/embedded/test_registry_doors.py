@@ -62,7 +62,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.com:0"])
-def test_off_loopback_somebody_must_say_who_may_what(tmp_path: Path, listen: str) -> None:
+def test_off_loopback_rights_must_be_given(tmp_path: Path, listen: str) -> None:
     with pytest.raises(InvalidOption, match="could read, push and delete") as caught:
         server.run(str(tmp_path), listen, ready=lambda address: pytest.fail("it listens"))
     assert caught.value.advice == Advice("give-users")
@@ -141,7 +141,7 @@ async def test_a_foreign_name_with_this_port_is_a_rebound_one(served: Served, ho
     assert (await served.call("DELETE", "/v2/a/manifests/v1", headers=headers))[0] in (status, 404)
 
 
-async def test_other_names_are_answered_once_somebody_said_who_may_what(tmp_path: Path, users: Path) -> None:
+async def test_other_names_are_accepted_once_rights_are_given(tmp_path: Path, users: Path) -> None:
     async with running(tmp_path / "root", anonymous="write") as served:
         headers = {"Host": f"lab.example:{served.port}"}
         assert (await served.call("GET", "/v2/", headers=headers))[0] == 200
@@ -272,7 +272,7 @@ async def test_a_name_that_is_none_is_400_wherever_it_stands(
         ("PATCH", "/acr/v1/a/_tags/%0d%0a"),
     ],
 )
-async def test_odd_characters_elsewhere_are_no_defect(
+async def test_odd_characters_elsewhere_cause_no_defect(
     served: Served, caplog: pytest.LogCaptureFixture, method: str, path: str
 ) -> None:
     layout = ImageBuilder(served.root / "a", seed=1)
@@ -381,7 +381,7 @@ async def test_guesses_are_bounded_for_each_address(tmp_path: Path, users: Path)
         assert (await guarded.call("GET", "/v2/", headers=BOB))[0] == 429
 
 
-async def test_right_passwords_and_no_password_are_no_guesses(guarded: Served) -> None:
+async def test_right_and_missing_passwords_do_not_count_as_guesses(guarded: Served) -> None:
     for _ in range(access.TRIES_OF_ADDRESS + 1):
         assert (await guarded.call("GET", "/v2/", headers=ANN))[0] == 200
     for _ in range(access.TRIES_OF_USER + 1):
@@ -401,7 +401,7 @@ def test_a_users_file_that_others_can_read_is_a_warning(
 # -- uploads -------------------------------------------------------------------------------------------
 
 
-async def test_one_user_s_empty_sessions_are_in_nobody_s_way(
+async def test_one_users_empty_sessions_block_nobody(
     guarded: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploads, "SESSIONS", 8)  # two of them for one user

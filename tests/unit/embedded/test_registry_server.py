@@ -139,7 +139,7 @@ async def held(served: Served, location: str, at_least: int) -> int:
 # -- uploads that break ------------------------------------------------------------------------------
 
 
-async def test_a_body_that_breaks_off_is_kept_to_the_byte_and_goes_on_from_there(served: Served) -> None:
+async def test_a_body_that_breaks_off_is_kept_to_the_byte_and_continues_from_there(served: Served) -> None:
     _, headers, _ = await served.call("POST", "/v2/a/blobs/uploads/")
     location = headers["location"]
     head = f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(DATA)}\r\n\r\n".encode()

@@ -27,7 +27,7 @@ def test_a_path_leads_to_its_endpoint(path: str, expected: Route) -> None:
     assert find_route("GET", path) == expected
 
 
-def test_uploads_are_told_from_blobs() -> None:
+def test_uploads_are_distinguished_from_blobs() -> None:
     assert find_route("POST", "/v2/a/blobs/uploads/") == Route("uploads", "a")
     assert find_route("POST", "/v2/a/blobs/uploads") == Route("uploads", "a")
     assert find_route("PATCH", "/v2/a/blobs/uploads/id") == Route("upload", "a", "id")

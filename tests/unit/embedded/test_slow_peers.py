@@ -110,7 +110,7 @@ async def test_a_body_that_does_not_come(tmp_path: Path, line: str, field: str) 
     ["POST /oauth2/token", "POST /oauth2/exchange", "PUT /v2/a/manifests/v1", "PATCH /v2/a/blobs/uploads/x"],
 )
 @pytest.mark.usefixtures("impatient")
-async def test_a_body_that_does_not_come_of_somebody_unknown(tmp_path: Path, users: Path, line: str) -> None:
+async def test_a_stalled_body_of_an_unknown_client(tmp_path: Path, users: Path, line: str) -> None:
     async with served(tmp_path / "root", users) as port:
         head = f"{line} HTTP/1.1\r\nHost: x\r\n{FORM}\r\nContent-Length: 1000\r\n\r\n"
         await closed_after(port, head.encode())
@@ -215,7 +215,7 @@ async def test_the_least_that_a_sender_must_bring(
     assert await taken(sender) == comes * size
 
 
-async def test_time_in_which_nobody_waits_for_the_sender_does_not_count(
+async def test_only_time_spent_waiting_for_the_sender_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert await taken(Sender(monkeypatch, *[(1, 0.1)] * 100), between=1000.0) == 100

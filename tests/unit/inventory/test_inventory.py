@@ -101,7 +101,7 @@ def test_an_empty_file_is_an_empty_inventory() -> None:
         ("a: b\n  c: d\n", 2, "not YAML"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, line: int, words: str) -> None:
+def test_what_is_wrong_is_reported_with_its_line(text: str, line: int, words: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         read(text)
     assert str(raised.value).startswith(f"inv.yaml:{line}: ")
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_said_with_its_line(text: str, line: int, words: str) -
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"a: \x01"])
-def test_what_is_no_text_is_refused_by_the_files_name(data: bytes) -> None:
+def test_what_is_not_text_is_refused_by_the_files_name(data: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"inv\.yaml"):
         parse_inventory(data, "inv.yaml", Path())
 
@@ -202,7 +202,7 @@ def test_a_registry_is_found_by_name_login_server_or_resource_id(text: str, serv
     assert (found.login_server if found else None) == server
 
 
-def test_two_of_one_name_are_told_apart_by_their_subscription() -> None:
+def test_two_of_one_name_are_distinguished_by_their_subscription() -> None:
     inventory = read(TWINS)
     found = inventory.find("twin", subscription=OTHER)
     assert found is not None

@@ -89,7 +89,7 @@ def as_newer(path: Path) -> None:
     ],
     ids=["garbage", "random", "directory", "pipe", "symlink", "other database", "newer"],
 )
-def test_a_file_that_is_no_journal_is_left_alone(
+def test_a_file_that_is_not_a_journal_is_left_alone(
     tmp_path: Path, spoil: Callable[[Path], None], words: str
 ) -> None:
     spoil(tmp_path / FILE)

@@ -263,7 +263,7 @@ def test_whether_a_row_is_in_use_is_seen_without_taking_it(tmp_path: Path) -> No
         claim(journal).close()
 
 
-def test_a_journal_that_went_off_is_tried_again_after_a_while(
+def test_a_journal_that_went_off_is_retried_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]

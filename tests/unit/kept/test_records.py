@@ -27,14 +27,14 @@ def test_no_repr_shows_the_permission_in_a_location() -> None:
 
 
 @pytest.mark.parametrize("column", range(14))
-def test_a_row_with_one_changed_column_is_no_row(column: int) -> None:
+def test_a_row_with_one_changed_column_is_not_a_row(column: int) -> None:
     row = list(to_row(saved()))
     value = row[column]
     row[column] = value + 1 if isinstance(value, int | float) else value[:-1]
     assert from_row(tuple(row)) is None
 
 
-def test_a_column_of_another_type_is_no_row() -> None:
+def test_a_column_of_another_type_is_not_a_row() -> None:
     row = list(to_row(saved()))
     for column, value in enumerate(row):
         for other in (None, 3, b"x", "text"):

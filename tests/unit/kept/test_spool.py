@@ -150,7 +150,7 @@ def test_damage_anywhere_never_gives_a_wrong_byte(spool: Spool, tmp_path: Path) 
         blob.close()
 
 
-def test_the_file_of_a_blob_of_another_size_is_begun_anew(spool: Spool) -> None:
+def test_the_file_of_a_blob_of_another_size_is_restarted(spool: Spool) -> None:
     kept_by(spool)
     blob = claim(spool, size=SIZE - 1)
     assert blob.kept == 0
@@ -188,7 +188,7 @@ def test_one_copy_at_a_time_has_a_blob(spool: Spool, tmp_path: Path) -> None:
     claim(other).close()
 
 
-def test_no_room_keeps_the_beginning_and_says_so(tmp_path: Path) -> None:
+def test_no_room_keeps_the_beginning_and_reports_it(tmp_path: Path) -> None:
     cap = file_size(20 * BLOCK) + 5
     spool = Spool(tmp_path / "spool", cap)
     blob = claim(spool)
@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, where: str) -> Non
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
-def test_what_is_no_file_of_ours_is_not_opened(make: object, spool: Spool, tmp_path: Path) -> None:
+def test_what_is_not_a_file_of_ours_is_not_opened(make: object, spool: Spool, tmp_path: Path) -> None:
     spool.open()
     assert callable(make)
     make(file_of(tmp_path))

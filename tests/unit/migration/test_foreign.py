@@ -288,6 +288,6 @@ def test_names_that_become_one_are_noted() -> None:
         ("skopeo", "\x00", "this is not YAML"),
     ],
 )
-def test_what_is_no_such_file_is_refused(tool: Tool, text: str, words: str) -> None:
+def test_other_files_are_refused(tool: Tool, text: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         translate(tool, text.encode(), "r.yml")

@@ -46,7 +46,7 @@ def settled(state: RunState, pair: int, repository: str) -> object:
     return state.settled(pair, repository)
 
 
-def test_an_unfinished_run_goes_on_and_knows_what_is_settled(tmp_path: Path) -> None:
+def test_an_unfinished_run_resumes_and_knows_what_is_settled(tmp_path: Path) -> None:
     first = a_run(tmp_path, None, failing="2")
     with opened(tmp_path) as state:
         assert state.id == first
@@ -57,7 +57,7 @@ def test_an_unfinished_run_goes_on_and_knows_what_is_settled(tmp_path: Path) -> 
         assert state.totals[0]["copied"] == 1
 
 
-def test_what_failed_is_tried_again_by_the_next_start_and_counted_once(tmp_path: Path) -> None:
+def test_what_failed_is_retried_by_the_next_start_and_counted_once(tmp_path: Path) -> None:
     a_run(tmp_path, None, failing="2")
     with opened(tmp_path) as state:
         assert state.totals[0]["failed"] == 0
@@ -65,7 +65,7 @@ def test_what_failed_is_tried_again_by_the_next_start_and_counted_once(tmp_path:
 
 
 @pytest.mark.parametrize("status", ["done", "failed"])
-def test_a_run_that_has_ended_starts_anew(tmp_path: Path, status: str) -> None:
+def test_a_run_that_has_ended_starts_over(tmp_path: Path, status: str) -> None:
     first = a_run(tmp_path, status, failing="2")
     with opened(tmp_path) as state:
         assert state.id != first
@@ -222,7 +222,7 @@ def test_a_killed_run_is_shown_as_interrupted(tmp_path: Path) -> None:
     assert [row.status for row in file.runs()] == ["interrupted"]
 
 
-def test_a_run_goes_on_when_its_state_cannot_be_written(tmp_path: Path) -> None:
+def test_a_run_continues_when_its_state_cannot_be_written(tmp_path: Path) -> None:
     warnings: list[str] = []
 
     async def work(state: RunState) -> None:

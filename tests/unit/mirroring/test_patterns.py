@@ -29,7 +29,7 @@ def test_a_pattern_matches(pattern: str, matching: list[str], others: list[str])
 
 
 @pytest.mark.parametrize("pattern", ["/", "//", "/a", "/(/", "/a/i", "/[z-a]/", "/(?P<x>a/"])
-def test_what_is_no_pattern_is_refused(pattern: str) -> None:
+def test_what_is_not_a_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(InvalidInput, match=r"pattern|regular expression"):
         Patterns((), (pattern,)).check()
 

@@ -137,7 +137,7 @@ def pair(source: Store, target: Store, name: str = "app") -> dict[str, Store]:
     return {f"source.example/team/{name}": source, f"target.example/{name}": target}
 
 
-def test_a_plain_registry_is_asked_for_its_tags_and_once_for_each() -> None:
+def test_a_plain_registry_gets_one_request_for_the_tags_and_one_for_each() -> None:
     """One list at the source and a HEAD a tag and side: no more."""
     source, target = Store(tags("v1", "v2")), Store(tags("v1", "v2=other", "v3"))
     [view] = survey(pair(source, target), entry())
@@ -216,7 +216,7 @@ def test_a_tag_that_cannot_be_resolved_is_an_error_of_its_own() -> None:
     assert isinstance(root_cause(view.errors["v1"]), NotFound)
 
 
-def test_a_target_that_refuses_a_look_is_asked_no_further() -> None:
+def test_a_target_that_refuses_a_look_up_gets_no_more_requests() -> None:
     """Its error is in the view."""
     names = [f"v{number}" for number in range(100)]
     target = Store({})
@@ -237,7 +237,7 @@ def test_what_is_settled_is_not_asked_for() -> None:
     assert target.asked == ["HEAD v2"]
 
 
-def test_a_settled_repository_is_no_view_and_no_request() -> None:
+def test_a_settled_repository_yields_no_view_and_no_request() -> None:
     """As above, for all of it."""
     source, target = Store(tags("v1")), Store({})
     assert survey(pair(source, target), entry(), settled=lambda name: None) == []

@@ -55,7 +55,7 @@ def test_a_tag_that_is_a_prerelease(tag: str) -> None:
         "",
     ],
 )
-def test_a_tag_that_is_no_version(tag: str) -> None:
+def test_a_tag_that_is_not_a_version(tag: str) -> None:
     assert Version.find(tag) is None
 
 
@@ -132,6 +132,6 @@ def test_a_range_that_no_version_is_in_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "abc", ">=", ">=1.2 <", "1.2.3.4", "^1 ||", "1.x-rc", ">>1", "1.2;3", "1.2.3-a..b"]
 )
-def test_what_is_no_range_is_refused(text: str) -> None:
+def test_what_is_not_a_range_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="is not a range of versions"):
         Range.parse(text)

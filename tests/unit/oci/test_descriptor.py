@@ -45,7 +45,7 @@ def test_a_sparse_platform_encodes_without_empty_fields() -> None:
 @pytest.mark.parametrize(
     "value", [None, [], "x", {}, {"digest": "x", "size": 1}, {"digest": str(DIGEST), "size": -1}, {1: 2}]
 )
-def test_a_value_that_is_no_descriptor_is_refused(value: object) -> None:
+def test_a_value_that_is_not_a_descriptor_is_refused(value: object) -> None:
     with pytest.raises(InvalidManifest, match="invalid descriptor"):
         Descriptor.from_json(value)
 

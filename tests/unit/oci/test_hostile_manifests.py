@@ -52,7 +52,7 @@ def test_too_deep_a_document_is_refused(extra: str) -> None:
         parse_manifest(document(extra))
 
 
-def test_a_list_as_long_as_allowed_is_no_document_of_too_many_values() -> None:
+def test_a_list_as_long_as_allowed_is_not_a_document_of_too_many_values() -> None:
     entry = {
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "size": 1,
@@ -94,7 +94,7 @@ async def test_small_documents_need_no_thread(monkeypatch: pytest.MonkeyPatch) -
     assert (await read_manifest(document("1"), INDEX)).is_index
 
 
-async def test_what_is_wrong_with_a_large_document_is_said() -> None:
+async def test_the_fault_of_a_large_document_is_reported() -> None:
     for _ in range(2):
         with pytest.raises(InvalidManifest, match="twice"):
             await read_manifest(document(json.dumps("x" * LARGE))[:-1] + b',"x":1}', INDEX)

@@ -85,7 +85,7 @@ def test_the_first_entry_of_exactly_the_variant_is_chosen(wanted: str, expected:
     ("wanted", "exactly"),
     [("linux/amd64", True), ("linux/arm/v6", True), ("linux/riscv64", False), ("linux/s390x", False)],
 )
-def test_an_exact_match_is_told_from_one_that_fits(wanted: str, exactly: bool) -> None:
+def test_an_exact_match_is_distinguished_from_one_that_fits(wanted: str, exactly: bool) -> None:
     assert offers_exactly(OFFERED, Platform.parse(wanted)) == exactly
 
 
@@ -155,7 +155,7 @@ def test_nothing_kept_is_an_empty_list() -> None:
         *(b"", b"[]", b"{}", b'{"manifests": {}}', b"[" * 100_000, b'{"manifests": [], "x": "\xff"}'),
     ],
 )
-def test_what_is_no_index_has_no_entries(data: bytes) -> None:
+def test_what_is_not_an_index_has_no_entries(data: bytes) -> None:
     with pytest.raises(InvalidManifest, match="invalid index"):
         raw_entries(data)
 

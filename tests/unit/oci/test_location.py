@@ -140,7 +140,7 @@ def test_a_url_is_refused_with_the_way_to_choose_plain_http(scheme: str) -> None
         ("docker://dir:5000/x", "dir:5000", "x"),
     ],
 )
-def test_a_host_with_a_port_is_no_transport(text: str, registry: str, repository: str) -> None:
+def test_a_host_with_a_port_is_not_a_transport(text: str, registry: str, repository: str) -> None:
     assert parse_location(text) == Reference(registry, repository, "latest")
 
 

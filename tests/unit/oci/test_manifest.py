@@ -119,7 +119,7 @@ def test_any_config_type_is_copied(config_type: str) -> None:
     assert manifest.config.media_type == config_type
 
 
-def test_the_subject_is_known_and_is_no_successor() -> None:
+def test_the_subject_is_known_and_is_not_a_successor() -> None:
     manifest = parse_manifest(encode({**IMAGE, "subject": AMD64}))
     assert manifest.subject is not None
     assert manifest.subject.digest == AMD64["digest"]
@@ -243,7 +243,7 @@ def test_a_document_that_two_clients_could_read_as_two_kinds_is_refused(
         (b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}', "neither config, layers nor manifests"),
     ],
 )
-def test_bytes_that_are_no_manifest_are_refused_with_the_reason(data: bytes, reason: str) -> None:
+def test_bytes_that_are_not_a_manifest_are_refused_with_the_reason(data: bytes, reason: str) -> None:
     assert reason in refused(data)
 
 

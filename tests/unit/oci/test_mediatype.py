@@ -23,7 +23,7 @@ def test_an_index_is_a_manifest_too(media_type: str) -> None:
 @pytest.mark.parametrize(
     "media_type", [mediatype.OCI_MANIFEST, mediatype.DOCKER_MANIFEST, mediatype.OCI_ARTIFACT]
 )
-def test_a_manifest_that_lists_no_manifests_is_no_index(media_type: str) -> None:
+def test_a_manifest_that_lists_no_manifests_is_not_an_index(media_type: str) -> None:
     assert is_manifest(media_type)
     assert not is_index(media_type)
 
@@ -41,7 +41,7 @@ def test_case_and_parameters_do_not_matter() -> None:
     assert mediatype.bare("Text/Plain; charset=utf-8") == "text/plain"
 
 
-def test_schema_1_is_known_and_is_no_manifest_to_copy() -> None:
+def test_schema_1_is_known_and_is_not_a_manifest_to_copy() -> None:
     for media_type in (mediatype.DOCKER_SCHEMA1, mediatype.DOCKER_SCHEMA1_SIGNED):
         assert is_schema1(media_type)
         assert not is_manifest(media_type)

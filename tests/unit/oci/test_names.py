@@ -11,7 +11,7 @@ from crossdock.oci.reference import is_repository, is_tag
     "name",
     ["..", "a/..", "a//b", "/a", "a/", "A", "a_", "-a", "a..b", "a/.b", "a" * 256, "a\n", "", "a b", "ä"],
 )
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_what_is_not_a_name_is_refused(name: str) -> None:
     assert not is_repository(name)
 
 

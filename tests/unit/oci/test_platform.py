@@ -55,7 +55,7 @@ def test_nonsense_is_refused_with_an_example(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["unknown/unknown", "Unknown/Unknown", "linux/unknown"])
-def test_the_mark_of_attestations_cannot_be_asked_for(text: str) -> None:
+def test_the_mark_of_attestations_cannot_be_requested(text: str) -> None:
     with pytest.raises(InvalidOption, match="attestations"):
         Platform.parse(text)
 
@@ -98,7 +98,7 @@ def test_a_windows_version_matches_by_whole_numbers(version: str, expected: bool
     assert matches(Platform("windows", "amd64", os_version=version), offered) is expected
 
 
-def test_an_attestation_serves_nobody() -> None:
+def test_an_attestation_matches_no_platform() -> None:
     attestation = Platform("unknown", "unknown")
     assert attestation.is_unknown
     assert not matches(attestation, attestation)

@@ -98,7 +98,7 @@ def test_a_gzip_file_that_is_only_called_encoded_stays_a_gzip_file(step: int) ->
     [gzip.compress(BODY)[:-1], gzip.compress(BODY)[:40], zlib.compress(BODY)[:-1]],
     ids=["gzip", "gzip's start", "deflate"],
 )
-def test_a_body_that_ends_too_early_is_no_whole_one(data: bytes) -> None:
+def test_a_body_that_ends_too_early_is_not_a_whole_one(data: bytes) -> None:
     coding = "gzip" if data[:1] == b"\x1f" else "deflate"
     with pytest.raises(ProtocolError, match="ends too early"):
         decoded(coding, data, 1 << 20)

@@ -95,7 +95,7 @@ def test_any_body_gives_one_short_printable_line(body: bytes) -> None:
         (b"not found", False),
     ],
 )
-def test_missing_content_is_told_from_refused_content(body: bytes, expected: bool) -> None:
+def test_missing_content_is_distinguished_from_refused_content(body: bytes, expected: bool) -> None:
     assert parse_error(body).is_not_found is expected
 
 

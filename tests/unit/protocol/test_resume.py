@@ -40,7 +40,7 @@ def held(size: int, unit: str = "") -> dict[str, str]:
         (400, held(ACKNOWLEDGED) | MOVED, GoOn(ACKNOWLEDGED)),
     ],
 )
-def test_a_session_is_taken_up_where_the_registry_says(
+def test_a_session_is_resumed_where_the_registry_says(
     status: int, headers: dict[str, str], expected: GoOn
 ) -> None:
     assert resumption(ACKNOWLEDGED, SIZE, status, headers) == expected

@@ -402,7 +402,7 @@ def test_progress_permits_another_renewal() -> None:
         assert answer(upload, 202) is TAKEN
 
 
-def test_a_rate_limit_goes_on_from_what_is_acknowledged() -> None:
+def test_a_rate_limit_continues_from_what_is_acknowledged() -> None:
     upload = after_chunks(2)
     assert answer(upload, 429, sent=0) is AGAIN
     assert sending(upload).start == 20 * MiB
@@ -443,7 +443,7 @@ def test_the_first_doubt_is_settled_by_the_session_itself() -> None:
     assert sending(upload).start == 2 * CHUNK
 
 
-def test_a_chunk_taken_in_part_goes_on_inside_it() -> None:
+def test_a_chunk_taken_in_part_continues_inside_it() -> None:
     upload = after_chunks(1)
     part = f"0-{CHUNK + MiB - 1}"
     assert answer(upload, 202, range=part) is TAKEN
@@ -490,7 +490,7 @@ def test_a_refusal_for_good_stands_when_the_blob_is_not_there() -> None:
     assert upload.looked(False) is REFUSED
 
 
-def test_a_success_before_all_bytes_were_sent_is_no_success() -> None:
+def test_a_success_before_all_bytes_were_sent_is_not_a_success() -> None:
     upload = begin()
     assert answer(upload, 201, sent=5) is AGAIN
     assert isinstance(upload.step, Open)

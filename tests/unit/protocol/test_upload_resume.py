@@ -30,7 +30,7 @@ def test_chunks_end_at_multiples_wherever_they_begin(start: int, stop: int) -> N
 
 
 @pytest.mark.parametrize(("start", "stop"), [(4 * MiB, 10 * MiB), (9 * MiB, 14 * MiB)])
-def test_chunks_are_no_shorter_than_the_registry_takes(start: int, stop: int) -> None:
+def test_chunks_are_not_shorter_than_the_registry_takes(start: int, stop: int) -> None:
     upload = begin(CHUNKED, oci_chunk_min_length=str(5 * MiB))
     answer(upload, 416, range=f"0-{start - 1}")
     assert (sending(upload).start, sending(upload).stop) == (start, stop)
@@ -99,7 +99,7 @@ def test_a_registry_that_takes_no_first_chunk_gets_one_put() -> None:
     assert answer(upload, 201) is TAKEN
 
 
-def test_one_put_is_no_way_out_where_it_is_known_to_be_refused() -> None:
+def test_one_put_is_no_fallback_if_it_is_known_to_be_refused() -> None:
     upload = begin(UploadRules(chunked=True, may_put=False, chunk_size=CHUNK), retries=1)
     assert answer(upload, 404) is AGAIN
     upload.opened({"location": "/again"}, POST_URL)
@@ -127,7 +127,7 @@ def taking_up(acknowledged: int, *, chunk: int = CHUNK, trust_range: bool = True
         (30 * MiB, {"range": f"0-{20 * MiB - 1}"}, 20 * MiB, 30 * MiB),  # less
     ],
 )
-def test_a_session_is_taken_up_where_the_registry_says(
+def test_a_session_is_resumed_where_the_registry_says(
     acknowledged: int, headers: dict[str, str], start: int, stop: int
 ) -> None:
     upload = taking_up(acknowledged)
@@ -147,7 +147,7 @@ def test_a_session_that_holds_everything_only_lacks_its_closing_put() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 503, 0])
-def test_a_session_that_cannot_be_taken_up_gives_way_to_a_new_one(status: int) -> None:
+def test_a_session_that_cannot_be_resumed_gives_way_to_a_new_one(status: int) -> None:
     upload = taking_up(30 * MiB)
     found = upload.taken_up(status, {})
     assert isinstance(found, StartAgain)

@@ -28,7 +28,7 @@ async def find(connect: Connect) -> tuple[list[str], list[str]]:
     return [each.digest for each in referrers], names
 
 
-async def test_the_api_and_the_tags_of_digests_are_asked_for(
+async def test_the_api_and_the_tags_of_digests_are_requested(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     server.expect("GET", LAST, tags(TAG, f"{TAG}.att", f"{TAG}.sig", "sha256-" + "f" * 64 + ".sig", "v1"))
@@ -56,7 +56,7 @@ async def test_all_tags_at_once_and_in_no_order_are_all_read(
     assert await find(connect) == ([], [f"{TAG}.att", f"{TAG}.sig"])
 
 
-async def test_a_registry_that_knows_no_such_last_is_asked_for_all(
+async def test_a_registry_that_does_not_know_last_is_asked_for_everything(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     """zot answers 404, with an empty body, to a ``last`` that is no tag."""

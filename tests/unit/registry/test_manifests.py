@@ -106,7 +106,7 @@ async def test_a_digest_that_leads_to_other_content_is_a_lie(
 @pytest.mark.parametrize(
     ("status", "error"), [(401, Unauthorized), (403, Denied), (404, NotFound), (501, Unsupported)]
 )
-async def test_a_refusal_is_said_as_it_is(
+async def test_a_refusal_is_reported_as_it_is(
     server: ScriptedRegistry, connect: Connect, status: int, error: type[CrossdockError]
 ) -> None:
     async def registry(seen: Seen) -> Answer:
@@ -146,7 +146,9 @@ async def test_one_server_error_says_nothing_of_later_heads(
     assert await repository.resolve("v1") == MANIFEST
 
 
-async def test_what_get_refuses_as_well_is_said_by_get(server: ScriptedRegistry, connect: Connect) -> None:
+async def test_what_get_refuses_as_well_is_reported_by_get(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
     repository = connect("target")
     for _ in range(2):  # a missing tag says nothing of HEAD
         server.expect("HEAD", TAG, Answer(404))
@@ -200,7 +202,7 @@ async def test_a_look_at_a_tag_that_is_refused_is_a_no(
 
 
 @pytest.mark.parametrize(("status", "error"), [(429, RateLimited), (503, ServerBusy)])
-async def test_a_look_that_is_put_off_is_no_answer(
+async def test_a_look_that_is_put_off_is_not_an_answer(
     server: ScriptedRegistry, connect: Connect, status: int, error: type[CrossdockError]
 ) -> None:
     async def registry(seen: Seen) -> Answer:
@@ -237,7 +239,7 @@ async def test_other_bytes_are_refused(
 
 
 @pytest.mark.parametrize("served", [DATA + b" ", DATA[:-1], DATA[:-1] + b" "])
-async def test_bytes_that_are_wrong_once_are_asked_for_again(
+async def test_bytes_that_are_wrong_once_are_requested_again(
     server: ScriptedRegistry, connect: Connect, served: bytes
 ) -> None:
     server.expect("GET", BY_DIGEST, Answer(200, {"Content-Type": mediatype.OCI_MANIFEST}, served))
@@ -309,7 +311,9 @@ async def test_what_is_certainly_no_blob_was_pushed_as_a_manifest(
     assert await connect().is_pushed_manifest(MANIFEST) is expected
 
 
-async def test_what_was_pushed_as_a_blob_is_no_manifest(server: ScriptedRegistry, connect: Connect) -> None:
+async def test_what_was_pushed_as_a_blob_is_not_a_manifest(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
     repository = connect()
     server.expect("HEAD", f"/v2/x/blobs/{MANIFEST.digest}", Answer(200, length=MANIFEST.size))
     assert await repository.has_blob(MANIFEST)
@@ -317,7 +321,9 @@ async def test_what_was_pushed_as_a_blob_is_no_manifest(server: ScriptedRegistry
     assert not await repository.is_pushed_manifest(MANIFEST)
 
 
-async def test_what_was_pushed_as_a_manifest_is_no_blob(server: ScriptedRegistry, connect: Connect) -> None:
+async def test_what_was_pushed_as_a_manifest_is_not_a_blob(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
     repository = connect()
     server.expect("PUT", BY_DIGEST, Answer(201, {"Docker-Content-Digest": MANIFEST.digest}))
     await repository.push_manifest(MANIFEST, DATA, None)
@@ -413,7 +419,7 @@ async def test_a_refused_type_says_so(server: ScriptedRegistry, connect: Connect
         json.dumps({"schemaVersion": 2, "mediaType": mediatype.DOCKER_LIST, "manifests": []}).encode(),
     ],
 )
-async def test_a_target_for_oci_manifests_alone_is_said_with_what_to_do(
+async def test_a_target_for_oci_manifests_alone_is_reported_with_what_to_do(
     server: ScriptedRegistry, connect: Connect, data: bytes
 ) -> None:
     media_type = json.loads(data)["mediaType"]
@@ -475,7 +481,7 @@ async def test_a_sha512_manifest_is_pushed_by_digest_and_tagged_at_once(
 
 
 @pytest.mark.parametrize("answer", [Answer(201), Answer(400), Answer(404), Answer(414)])
-async def test_a_registry_that_tags_nothing_by_digest_gets_the_tag_by_itself(
+async def test_a_registry_that_tags_nothing_by_digest_gets_the_tag_by_default(
     server: ScriptedRegistry, connect: Connect, answer: Answer
 ) -> None:
     server.expect("PUT", TAGGED_AT_ONCE, answer)

@@ -95,7 +95,7 @@ def test_another_refusal_is_of_the_way_itself(status: int) -> None:
     assert not memory.rules_for(0).chunked
 
 
-def test_refused_chunks_are_not_tried_again() -> None:
+def test_refused_chunks_are_not_retried() -> None:
     assert not learned(chunks_refused=True).rules_for(GiB).may_chunk
 
 

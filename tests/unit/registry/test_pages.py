@@ -77,7 +77,7 @@ async def test_a_server_that_honours_n_and_ignores_last_is_an_error(
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 501])
-async def test_a_later_page_that_is_not_there_is_no_empty_repository(
+async def test_a_later_page_that_is_not_there_is_not_an_empty_repository(
     server: ScriptedRegistry, connect: Connect, status: int
 ) -> None:
     server.expect("GET", FIRST, page("a", link='</v2/x/tags/list?last=a>; rel="next"'))
@@ -95,7 +95,7 @@ async def test_a_later_page_that_is_denied_says_so(server: ScriptedRegistry, con
 
 @pytest.mark.parametrize("status", [400, 413])
 @pytest.mark.parametrize("limit", ["50", "", "0", "many", "5000", "99999999999999999999"])
-async def test_fewer_are_asked_for_where_n_is_refused(
+async def test_fewer_are_requested_where_n_is_refused(
     server: ScriptedRegistry, connect: Connect, status: int, limit: str
 ) -> None:
     """opencontainers/distribution-spec#470: the limit may be told, or not."""
@@ -172,7 +172,7 @@ async def test_one_entry_over_and_over_ends(server: ScriptedRegistry, connect: C
     assert len(server.seen) == 2
 
 
-async def test_an_empty_page_is_no_end_but_a_hundred_of_them_are(
+async def test_an_empty_page_is_not_an_end_but_a_hundred_of_them_are(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     serve(server, lambda asked: page(link=f'<?x={len(server.seen)}>; rel="next"'))

@@ -109,7 +109,7 @@ async def test_neither_api_nor_tag_is_an_empty_list(server: ScriptedRegistry, co
     assert await connect("source").referrers(SUBJECT.digest) == []
 
 
-async def test_an_image_under_the_tag_is_no_list(server: ScriptedRegistry, connect: Connect) -> None:
+async def test_an_image_under_the_tag_is_not_a_list(server: ScriptedRegistry, connect: Connect) -> None:
     server.expect("GET", API, Answer(404))
     server.expect("GET", LIST, Answer(200, {"Content-Type": mediatype.OCI_MANIFEST}, artifact(1)[1]))
     with pytest.raises(InvalidManifest, match="not an index"):

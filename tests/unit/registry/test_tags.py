@@ -24,7 +24,7 @@ async def test_every_page_is_read_by_its_link(server: ScriptedRegistry, connect:
     assert await connect("source").tags() == ["a", "b", "d"]
 
 
-async def test_what_is_no_tag_is_left_out_and_told(server: ScriptedRegistry, connect: Connect) -> None:
+async def test_what_is_not_a_tag_is_left_out_and_told(server: ScriptedRegistry, connect: Connect) -> None:
     told: list[str] = []
     odd = [None, 7, {}, "bad tag", "", "a" * 129, "x/y", "-x", "é", "sha256:" + "0" * 64]
     server.expect("GET", FIRST, page("a", *odd, "sha256-" + "0" * 64))
@@ -47,7 +47,9 @@ async def test_a_null_list_is_empty(server: ScriptedRegistry, connect: Connect) 
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"tags": "a"}'])
-async def test_what_is_no_list_is_said(server: ScriptedRegistry, connect: Connect, body: bytes) -> None:
+async def test_a_document_that_is_not_a_list_is_reported(
+    server: ScriptedRegistry, connect: Connect, body: bytes
+) -> None:
     server.expect("GET", FIRST, Answer(200, {}, body))
     with pytest.raises(ProtocolError):
         await connect("source").tags()

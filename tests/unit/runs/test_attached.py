@@ -88,7 +88,7 @@ class Refusing(MemoryTarget):
         raise self.error
 
 
-async def test_a_login_that_may_only_push_is_no_conflict() -> None:
+async def test_a_login_that_may_only_push_is_not_a_conflict() -> None:
     source, target = MemorySource(), Refusing()
     image = keep(source, document())
     signed(source, image, "a")

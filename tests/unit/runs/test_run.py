@@ -271,7 +271,7 @@ async def test_an_awaited_listener_holds_the_copy_back(
     await run
 
 
-async def test_an_awaited_listener_that_is_cancelled_by_itself_ends_the_copy(
+async def test_an_awaited_listener_that_is_cancelled_by_default_ends_the_copy(
     session: Session, pairs: list[tuple[str, str]]
 ) -> None:
     async def listen(event: Event) -> None:

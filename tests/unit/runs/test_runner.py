@@ -180,14 +180,14 @@ async def test_a_run_without_pairs_is_over_at_once() -> None:
         [("h/b", "h/c"), ("x", "h/b")],
     ],
 )
-async def test_pairs_that_contradict_are_refused_before_anything_is_asked(
+async def test_pairs_that_contradict_are_refused_before_any_request(
     pairs: list[tuple[str, str]],
 ) -> None:
     with pytest.raises(InvalidInput, match="pair "):
         await copy_many(pairs)
 
 
-async def test_options_are_checked_before_anything_is_asked() -> None:
+async def test_options_are_checked_before_any_request() -> None:
     with pytest.raises(InvalidOption, match="at_once"):
         await copy_many([], at_once=0)
     with pytest.raises(InvalidInput):
@@ -252,7 +252,7 @@ def test_a_registry_that_lets_every_copy_fail_for_long_is_given_up() -> None:
     ("seconds", "copies"),
     [(GIVE_UP_AFTER_S * 0.9, 100), (GIVE_UP_AFTER_S * 10, GIVE_UP_AFTER_COPIES - 1)],
 )
-def test_a_few_failures_or_a_short_while_are_no_reason(seconds: float, copies: int) -> None:
+def test_a_few_failures_or_a_short_while_are_not_a_reason(seconds: float, copies: int) -> None:
     reach, _ = silent_for(seconds, copies)
     assert reach.error_for(DOWN) is None
 
@@ -264,7 +264,7 @@ def test_one_copy_that_succeeds_makes_all_good() -> None:
     assert reach.error_for(DOWN) is None
 
 
-def test_answers_that_will_not_change_are_no_silence() -> None:
+def test_responses_that_will_not_change_are_not_silence() -> None:
     reach, _ = silent_for(GIVE_UP_AFTER_S, 100, NotFound("404"))
     assert reach.error_for(DOWN) is None
 

@@ -169,7 +169,7 @@ principals:
         ("state: 'a\n", 2, "this is not YAML"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(text: str, line: int, words: str) -> None:
+def test_what_is_wrong_is_reported_with_its_line(text: str, line: int, words: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         read(text)
     assert str(caught.value).startswith(f"s.yaml:{line}: ")
@@ -245,7 +245,7 @@ def test_the_documentation_has_every_key_and_default() -> None:
     assert Limits().memory == 256 << 20
 
 
-def test_each_of_several_mistakes_is_said_with_its_line() -> None:
+def test_each_of_several_mistakes_is_reported_with_its_line() -> None:
     text = b"limits:\n  imports: x\n  queue: -1\nfoo: 1\nsources:\n  allow: ['http://x', y.example, '#']\n"
     with pytest.raises(InvalidInput) as raised:
         parse_settings(text, "page", Path("/"))
@@ -253,7 +253,7 @@ def test_each_of_several_mistakes_is_said_with_its_line() -> None:
     assert said == ["page:2", "page:3", "page:4", "page:6", "page:6"]
 
 
-def test_of_very_many_mistakes_some_are_said_and_the_others_counted() -> None:
+def test_of_very_many_mistakes_some_are_reported_and_the_others_counted() -> None:
     text = b"".join(b"key%d: 1\n" % number for number in range(100))
     with pytest.raises(InvalidInput, match=r"and 80 more$"):
         parse_settings(text, "page", Path("/"))

@@ -151,7 +151,7 @@ def test_a_zone_does_not_hide_an_address() -> None:
         guard().check("dns.example", 443, ("fe80::1%eth0",), registry="public.example")
 
 
-def test_what_is_no_address_is_refused() -> None:
+def test_what_is_not_an_address_is_refused() -> None:
     with pytest.raises(AddressRefused):
         guard().check("dns.example", 443, ("nonsense",), registry="public.example")
 
@@ -169,7 +169,7 @@ def test_names_of_metadata_services_are_refused_wherever_they_lead(host: str) ->
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "a.localhost", "localhost."])
-def test_names_of_this_machine_are_no_sources(host: str) -> None:
+def test_names_of_this_machine_are_refused_as_sources(host: str) -> None:
     with pytest.raises(SourceNotAllowed, match="loopback-address"):
         guard(allow=("*",)).check_source(host)
 
@@ -204,7 +204,7 @@ def test_names_of_this_machine_are_no_sources(host: str) -> None:
         "127.0.0.1%00.public.example",
     ],
 )
-def test_what_is_no_host_is_no_source(registry: str) -> None:
+def test_what_is_not_a_host_is_not_a_source(registry: str) -> None:
     with pytest.raises(InvalidInput, match="is not a host"):
         guard(allow=("*",)).check_source(registry)
 

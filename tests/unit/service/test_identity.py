@@ -144,7 +144,7 @@ async def test_without_issuers_any_other_token_is_invalid() -> None:
     assert error.headers["WWW-Authenticate"].startswith("Bearer error=")
 
 
-async def test_an_issuer_that_cannot_be_asked_is_no_fault_of_the_token() -> None:
+async def test_an_issuer_that_cannot_be_asked_is_not_a_fault_of_the_token() -> None:
     async with KeyServer().running() as server:
         server.status = 500
         who = identity(issuer=Issuer(issuer=server.url, audiences=(AUDIENCE,)))

@@ -43,7 +43,7 @@ def test_bytes_in_base64_and_in_hexadecimal_are_the_same_key() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "short", "0" * 19, " " * 40])
-def test_what_is_too_short_is_no_key(text: str) -> None:
+def test_what_is_too_short_is_not_a_key(text: str) -> None:
     with pytest.raises(InvalidOption, match="key_env KEY does not hold a key") as raised:
         read_key(None, "KEY", {"KEY": text})
     assert "openssl rand" in str(raised.value.advice)
@@ -51,7 +51,7 @@ def test_what_is_too_short_is_no_key(text: str) -> None:
         assert text.strip() not in str(raised.value)
 
 
-def test_a_variable_that_is_not_there_is_no_key() -> None:
+def test_a_variable_that_is_not_there_is_not_a_key() -> None:
     with pytest.raises(InvalidOption, match="key_env KEY"):
         read_key(None, "KEY", {})
 
@@ -69,7 +69,7 @@ def test_a_key_file_is_for_its_owner_and_a_reading_group(mode: int, is_good: boo
 
 
 @pytest.mark.parametrize("content", [b"\xff" * 40, b"k" * 5000])
-def test_a_file_that_is_no_text_is_no_key(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_not_a_key(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -77,7 +77,7 @@ def test_a_file_that_is_no_text_is_no_key(content: bytes, tmp_path: Path) -> Non
         read_key(path, "", {})
 
 
-def test_a_missing_file_is_said_so(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="cannot be read: No such file"):
         read_key(tmp_path / "none", "", {})
 

@@ -181,7 +181,7 @@ def test_a_damaged_file_is_left_and_said_so(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_bytes() == b"no database" * 1000
 
 
-def test_what_to_do_about_a_file_that_is_damaged_inside_is_said_as_well(tmp_path: Path) -> None:
+def test_what_to_do_about_a_file_that_is_damaged_inside_is_reported_as_well(tmp_path: Path) -> None:
     store = OperationStore(tmp_path)
     for number in range(50):
         put(store, operation(f"waits{number}", 1.0))
@@ -219,7 +219,7 @@ def test_a_newer_file_is_not_touched(tmp_path: Path) -> None:
         OperationStore(tmp_path)
 
 
-def test_a_full_disk_is_said_so_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_so_and_leaves_what_was_there(tmp_path: Path) -> None:
     store = OperationStore(tmp_path)
     put(store, operation())
     fill(store)

@@ -186,7 +186,7 @@ def test_a_file_that_others_swap_for_a_link_all_the_time_is_never_the_outer_one(
     assert SECRET not in read
 
 
-def test_a_folder_that_is_replaced_is_found_anew(home: Path, outside: Path) -> None:
+def test_a_folder_that_is_replaced_is_found_again(home: Path, outside: Path) -> None:
     place = Folder(home)
     for n in range(3):
         (home / "a").mkdir()
@@ -271,7 +271,7 @@ def test_what_a_dead_writer_left_is_removed_in_the_folder_alone(home: Path, outs
     assert (outside / "secret").read_bytes() == SECRET
 
 
-def test_pipes_and_devices_are_no_content(home: Path) -> None:
+def test_pipes_and_devices_are_not_content(home: Path) -> None:
     digest = Digest.of(b"x")
     (home / "blobs" / "sha256").mkdir(parents=True)
     os.mkfifo(home / "blobs" / "sha256" / digest.encoded)
@@ -299,7 +299,7 @@ def test_a_writer_needs_its_folder(home: Path) -> None:
     ],
     ids=["docker config", "manifest", "unknown member"],
 )
-def test_a_file_that_is_no_index_is_neither_used_nor_rewritten(
+def test_a_file_that_is_not_an_index_is_neither_used_nor_rewritten(
     home: Path, document: dict[str, object]
 ) -> None:
     IndexFile(home).create()

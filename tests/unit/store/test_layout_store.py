@@ -208,7 +208,7 @@ def test_a_missing_folder_is_refused_as_source(tmp_path: Path) -> None:
         LayoutStore(tmp_path / "nothing")
 
 
-async def test_a_listed_digest_that_is_no_digest_is_damage_not_a_path(layout: ImageBuilder) -> None:
+async def test_a_listed_digest_that_is_not_a_digest_is_damage_not_a_path(layout: ImageBuilder) -> None:
     assert layout.root is not None
     (layout.root / "secret").write_text("{}")
     name = {"org.opencontainers.image.ref.name": "v1"}
@@ -669,7 +669,7 @@ async def test_a_manifest_that_is_not_what_its_descriptor_says_is_refused(tmp_pa
     assert not (tmp_path / "copy").exists()
 
 
-def test_a_file_or_half_a_layout_is_no_target(tmp_path: Path) -> None:
+def test_a_file_or_half_a_layout_is_not_a_target(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="is a file"):
         LayoutStore(tmp_path / "file", create=True)

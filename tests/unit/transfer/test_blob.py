@@ -133,7 +133,7 @@ async def test_a_source_that_never_recovers_ends_the_copy_after_the_retries(work
     assert [session.state for session in target.sessions] == ["cancelled"]
 
 
-async def test_progress_between_failures_starts_the_count_anew(workshop: Workshop) -> None:
+async def test_progress_between_failures_starts_the_count_again(workshop: Workshop) -> None:
     blob, data = blob_of(PART)
     source, target = MemorySource(blobs={blob.digest: data}, on_open=lambda *a: 9000), MemoryTarget()
     tally = await move(blob, source, target, workshop)
@@ -141,7 +141,7 @@ async def test_progress_between_failures_starts_the_count_anew(workshop: Worksho
     assert target.blobs[blob.digest] == data
 
 
-async def test_a_trickle_that_breaks_is_no_progress(workshop: Workshop) -> None:
+async def test_a_trickle_that_breaks_is_not_progress(workshop: Workshop) -> None:
     """A byte a try would take as many tries as there are bytes: days, each of them within its bounds."""
     blob, data = blob_of(PART)
     source, target = MemorySource(blobs={blob.digest: data}, on_open=lambda *a: 100), MemoryTarget()
@@ -151,7 +151,7 @@ async def test_a_trickle_that_breaks_is_no_progress(workshop: Workshop) -> None:
     assert source.opened == [(start, PART) for start in (0, 100, 200, 300)]
 
 
-async def test_a_final_refusal_is_not_tried_again(workshop: Workshop) -> None:
+async def test_a_final_refusal_is_not_retried(workshop: Workshop) -> None:
     blob, data = blob_of(PART)
 
     def on_open(start: int, stop: int, number: int) -> None:
@@ -225,7 +225,7 @@ async def test_an_upload_that_starts_from_zero_is_announced(workshop: Workshop) 
     assert len(tally.warnings) == 1
 
 
-async def test_a_commit_that_is_asked_again_sends_only_what_the_target_lacks(workshop: Workshop) -> None:
+async def test_a_repeated_commit_sends_only_what_the_target_lacks(workshop: Workshop) -> None:
     blob, data = blob_of(2 * PART)
     appended: list[int] = []
 
@@ -273,7 +273,9 @@ async def test_cancelling_at_any_step_leaves_nothing_behind(ranged: bool) -> Non
         workshop.supply.budget.close()
 
 
-async def test_a_silent_part_at_the_frontier_is_asked_for_again_and_goes_on_there(workshop: Workshop) -> None:
+async def test_a_silent_part_at_the_frontier_is_requested_again_and_continues_there(
+    workshop: Workshop,
+) -> None:
     blob, data = blob_of(40 * PART)
     source, target = MemorySource(blobs={blob.digest: data}), MemoryTarget()
     source.piece = PART // 4
@@ -301,7 +303,7 @@ async def rests(source: MemorySource, target: MemoryTarget, offset: int, live: i
         await asyncio.sleep(0)
 
 
-async def test_a_part_at_the_frontier_without_any_answer_is_asked_for_again(workshop: Workshop) -> None:
+async def test_a_part_at_the_frontier_without_any_answer_is_requested_again(workshop: Workshop) -> None:
     blob, data = blob_of(40 * PART)
     source, target = MemorySource(blobs={blob.digest: data}, silent={2}), MemoryTarget()
     moving = asyncio.ensure_future(move(blob, source, target, workshop))
@@ -338,7 +340,7 @@ async def test_the_last_part_is_cut_when_connections_are_idle(stalls_at: int, wo
     assert tally.bytes_requested <= blob.size * 1.05
 
 
-async def test_an_answer_that_goes_on_beyond_the_cut_is_given_up_there(workshop: Workshop) -> None:
+async def test_an_answer_that_continues_beyond_the_cut_is_given_up_there(workshop: Workshop) -> None:
     blob, data = blob_of(40 * PART)
     last = 39 * PART
     source, target = MemorySource(blobs={blob.digest: data}), MemoryTarget()

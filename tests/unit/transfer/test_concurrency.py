@@ -47,7 +47,7 @@ def test_throughput_that_rises_more_than_a_step_explains_proves_nothing() -> Non
     assert tuner.limit == 8
 
 
-def test_a_moment_without_bytes_is_no_reason_for_another_connection() -> None:
+def test_a_moment_without_bytes_is_not_a_reason_for_another_connection() -> None:
     tuner = Tuner(1, 32)
     for starving in (0.4, 0.1, 0.4, 0.1):
         assert not tuner.observe(seen(100, starving=starving))
@@ -141,7 +141,7 @@ def test_each_blob_brings_a_connection() -> None:
     assert tuner.limit == 3
 
 
-def test_a_step_is_tried_again_later() -> None:
+def test_a_step_is_retried_later() -> None:
     tuner = tuner_at_four()
     tuner.observe(seen(100))
     tuner.observe(seen(100))
@@ -184,7 +184,7 @@ async def test_a_cancelled_wait_gives_its_leave_back(granted_first: bool) -> Non
     await permits.acquire(lambda: 0)
 
 
-async def test_refused_holders_go_on_one_by_one_the_most_behind_first() -> None:
+async def test_refused_holders_continue_one_by_one_the_most_behind_first() -> None:
     permits = Permits(Budget(64 * MiB), fixed=1)
     permits._used = 4  # as many as were allowed before the source refused
     order: list[str] = []

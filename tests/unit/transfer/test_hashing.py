@@ -158,7 +158,7 @@ async def test_one_failure_is_its_owners_alone(service: HashingService, gate: Ga
     right.check()
 
 
-async def test_a_failure_of_the_thread_reaches_who_waits_and_the_thread_goes_on(
+async def test_a_failure_of_the_thread_reaches_who_waits_and_the_thread_continues(
     service: HashingService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(updates: Updates) -> list[Exception | None]:
@@ -187,7 +187,7 @@ async def test_a_blob_has_one_caller_here_at_a_time(service: HashingService, gat
     verifier.check()
 
 
-async def test_closing_twice_is_once_and_a_later_update_starts_anew(service: HashingService) -> None:
+async def test_closing_twice_is_once_and_a_later_update_starts_again(service: HashingService) -> None:
     data = bytes(LARGE)
     for _ in range(2):
         verifier = verifier_of(data)

@@ -249,7 +249,7 @@ async def workshop() -> AsyncIterator[Workshop]:
     shop.supply.budget.close()
 
 
-async def test_a_blob_goes_on_from_the_last_state_and_sends_what_is_missing(
+async def test_a_blob_continues_from_the_last_state_and_sends_what_is_missing(
     world: World, workshop: Workshop
 ) -> None:
     await world.interrupt(workshop, 3 * CHUNK)
@@ -288,9 +288,7 @@ async def test_where_the_target_has_less_it_goes_back_to_the_nearest_state(
     assert world.session.sent == SIZE - held
 
 
-async def test_a_target_that_has_everything_is_asked_for_nothing_but_the_commit(
-    world: World, workshop: Workshop
-) -> None:
+async def test_a_target_that_has_everything_gets_only_the_commit(world: World, workshop: Workshop) -> None:
     def fail(session: MemorySession) -> None:
         raise ServerBusy("busy", status=503)
 
@@ -303,7 +301,7 @@ async def test_a_target_that_has_everything_is_asked_for_nothing_but_the_commit(
     assert world.session.sent == 0
 
 
-async def test_a_session_that_is_gone_is_told_of_and_begun_anew(world: World, workshop: Workshop) -> None:
+async def test_a_lost_session_is_reported_and_restarted(world: World, workshop: Workshop) -> None:
     await world.interrupt(workshop, 3 * CHUNK)
     world.target = a_target()
     await world.move(workshop)
@@ -327,7 +325,7 @@ async def test_where_states_cost_too_much_it_is_read_whole_and_sent_in_part(
     assert (world.read_from, world.session.sent) == (0, SIZE - 3 * CHUNK)
 
 
-async def test_a_session_with_other_bytes_is_forgotten_and_the_blob_begun_anew(
+async def test_a_session_with_other_bytes_is_forgotten_and_the_blob_restarted(
     world: World, workshop: Workshop
 ) -> None:
     await world.interrupt(workshop, 3 * CHUNK)
@@ -346,7 +344,7 @@ async def test_a_session_with_other_bytes_is_forgotten_and_the_blob_begun_anew(
     assert (world.tally.uploads_resumed, world.tally.bytes_resumed, world.tally.retries) == (0, 0, 1)
 
 
-async def test_a_state_of_other_bytes_is_forgotten_and_the_blob_begun_anew(
+async def test_a_state_of_other_bytes_is_forgotten_and_the_blob_restarted(
     world: World, workshop: Workshop
 ) -> None:
     await world.interrupt(workshop, 3 * CHUNK)
@@ -359,7 +357,7 @@ async def test_a_state_of_other_bytes_is_forgotten_and_the_blob_begun_anew(
     assert world.tally.uploads_resumed == 0
 
 
-async def test_wrong_bytes_of_the_source_leave_nothing_to_go_on_with(
+async def test_wrong_bytes_of_the_source_leave_nothing_to_continue_with(
     world: World, workshop: Workshop
 ) -> None:
     world.source.blobs[world.blob.digest] = world.data[:-1] + b"?"

@@ -32,7 +32,7 @@ def test_a_byte_breaks_the_silence() -> None:
     assert slowness.is_hopeless(7, 1, 8 * MiB, 2 * SILENT_S, later_parts_done=True)
 
 
-def test_time_in_which_the_source_was_made_to_wait_is_no_silence() -> None:
+def test_time_in_which_the_source_was_made_to_wait_is_not_a_silence() -> None:
     slowness = watched()
     slowness.forget()
     assert not slowness.is_hopeless(7, 0, 8 * MiB, 100.0, later_parts_done=True)

@@ -95,7 +95,9 @@ async def test_the_bytes_arrive_whole_in_one_request(
     assert_nothing_left(workshop)
 
 
-async def test_a_blob_that_breaks_goes_on_at_its_first_missing_byte(world: World, workshop: Workshop) -> None:
+async def test_a_blob_that_breaks_continues_at_its_first_missing_byte(
+    world: World, workshop: Workshop
+) -> None:
     world.source.on_open = lambda start, stop, number: 20_000 if number == 0 else None
     await world.move(workshop)
     assert world.source.opened == [(0, SIZE), (20_000, SIZE)]
@@ -117,7 +119,7 @@ async def test_progress_gives_the_retries_back(world: World, make: Make) -> None
     assert len(world.source.opened) == 10
 
 
-async def test_a_trickle_that_breaks_is_no_progress(world: World, workshop: Workshop) -> None:
+async def test_a_trickle_that_breaks_is_not_progress(world: World, workshop: Workshop) -> None:
     world.source.on_open = lambda start, stop, number: 100
     error = await world.fail(workshop)
     assert isinstance(error.__cause__, RetriesExhausted)

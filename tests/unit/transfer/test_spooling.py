@@ -96,7 +96,7 @@ async def test_holes_and_damage_are_filled_from_the_source(seed: int, world: Wor
     assert world.tally.bytes_requested == SIZE - good
 
 
-async def test_without_a_spool_file_everything_is_asked_for_once(world: World) -> None:
+async def test_without_a_spool_file_everything_is_requested_once(world: World) -> None:
     await world.move()
     assert (world.tally.bytes_spooled, world.tally.bytes_requested) == (0, SIZE)
 

@@ -153,7 +153,7 @@ async def test_a_body_that_breaks_has_delivered_a_good_part(serve, new_client, h
     assert sink.content == BODY[: sink.filled]
 
 
-async def test_a_full_sink_makes_the_source_wait_and_goes_on_in_a_pipe(serve, new_client):
+async def test_a_full_sink_makes_the_source_wait_and_continues_in_a_pipe(serve, new_client):
     server = await serve(always(ok(BODY)))
     exchange = await new_client().send(request_to("GET", server.url))
     await exchange.response()

@@ -353,7 +353,7 @@ async def test_a_socks_proxy_is_given_addresses_and_names(stack, proxied, host, 
         (Socks(1, says=b""), "", "closed the connection", True),
     ],
 )
-async def test_a_socks_proxy_that_refuses_is_said_to(proxied, proxy, login, words, retryable):
+async def test_a_socks_proxy_that_refuses_is_reported(proxied, proxy, login, words, retryable):
     client = await proxied(proxy, login, "socks5://")
     with pytest.raises(ConnectFailed, match=words) as caught:
         await client.send(request_to("GET", "https://r.example/"))

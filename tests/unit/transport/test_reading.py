@@ -202,7 +202,7 @@ async def test_a_reset_in_the_middle_of_a_body_keeps_the_bytes_before_it(serve, 
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_a_full_sink_stops_the_server_and_resume_goes_on(serve, new_client, framing):
+async def test_a_full_sink_stops_the_server_and_resume_continues(serve, new_client, framing):
     body = pattern(40 << 20)
     sent = 0
 

@@ -104,7 +104,7 @@ def taken(engine: TlsEngine, room: int) -> bytes:
 
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("padding", [1, 2, 255, 16000])
-def test_padding_is_no_plaintext(opened: Opened, padding: int, room: int) -> None:
+def test_padding_is_not_a_plaintext(opened: Opened, padding: int, room: int) -> None:
     engine, crafter = opened
     pieces = [pattern(size) for size in (1, 2, 300, LARGEST - padding, 1)]
     for piece in pieces:

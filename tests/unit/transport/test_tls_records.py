@@ -161,7 +161,7 @@ def test_ciphertext_that_waits_to_be_sent_is_not_written_over(wire: Wire) -> Non
         assert got == b"".join(BODY[number : number + 100_000] for number in range(waiting))
 
 
-def test_plaintext_that_nobody_asked_for_waits_while_we_write(wire: Wire) -> None:
+def test_unrequested_plaintext_waits_while_we_write(wire: Wire) -> None:
     """A full sink: ciphertext has come, and a request's body goes on."""
     wire.shake()
     data = wire.records(BODY[:100_000], 1 << 14)
@@ -197,7 +197,7 @@ def test_an_alert_in_the_middle_of_a_body_breaks_the_session(wire: Wire) -> None
     ],
     ids=["unsealed", "oversized", "no record", "change cipher spec"],
 )
-def test_bytes_that_are_no_record_of_the_session_break_it(wire: Wire, garbage: bytes) -> None:
+def test_bytes_that_are_not_a_record_of_the_session_break_it(wire: Wire, garbage: bytes) -> None:
     wire.shake()
     wire.feed(wire.records(BODY, 1 << 14), 1 << 16)
     with pytest.raises(ReadFailed, match=r"the TLS session with 127\.0\.0\.1 broke"):

@@ -179,7 +179,7 @@ def test_a_private_part_that_somebody_published_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}, {"keys": [{}] * 101}], ids=str)
-def test_what_is_no_key_set_is_an_error(document: Any) -> None:
+def test_what_is_not_a_key_set_is_an_error(document: Any) -> None:
     with pytest.raises(ValueError, match="not a key set"):
         read_keys(document)
     with pytest.raises(InvalidInput, match=r"login\.example"):
@@ -243,7 +243,7 @@ async def test_an_unknown_key_is_looked_for_again_but_not_more_than_ten_times_a_
     assert len(server.asked) == keys.FETCHES + 1
 
 
-async def test_a_key_that_is_gone_is_refused_when_the_keys_were_fetched_anew(server: KeyServer) -> None:
+async def test_a_key_that_is_gone_is_refused_when_the_keys_were_fetched_again(server: KeyServer) -> None:
     clock = Clock()
     found = fetching(server, clock, jwks_uri=f"{server.url}/keys")
     await found.find("k1", "RS256")

@@ -149,7 +149,7 @@ async def test_a_long_request_is_not_started_before_the_registry_is_known(regist
 # -- Bearer ------------------------------------------------------------------------------------------
 
 
-async def test_a_token_per_scope_is_asked_for_once_and_kept(
+async def test_a_token_per_scope_is_requested_once_and_kept(
     bearer: BearerRegistry, tokens: TokenServer
 ) -> None:
     async with ClientUnderTest(bearer.host, credentials=BOB) as client:
@@ -191,7 +191,7 @@ async def test_many_tasks_ask_for_one_token(bearer: BearerRegistry, tokens: Toke
         assert len(tokens.requests) == 2
 
 
-async def test_an_anonymous_token_is_asked_for_without_credentials(
+async def test_an_anonymous_token_is_requested_without_credentials(
     bearer: BearerRegistry, tokens: TokenServer
 ) -> None:
     async with ClientUnderTest(bearer.host) as client:
@@ -259,7 +259,7 @@ async def test_renewing_drops_the_token(bearer: BearerRegistry, tokens: TokenSer
 
 
 @pytest.mark.parametrize("clock_behind_s", [0.05, 0.3, 1.0, 3.0])
-async def test_a_token_that_is_not_valid_yet_is_tried_again_within_the_retries(
+async def test_a_token_that_is_not_valid_yet_is_retried_within_the_retries(
     bearer: BearerRegistry, tokens: TokenServer, clock: MovedClock, clock_behind_s: float
 ) -> None:
     first_seen: dict[str, float] = {}
@@ -337,7 +337,7 @@ async def test_a_scope_under_another_name_is_taken_over_but_never_delete(tokens:
     assert [r.scopes for r in tokens.requests] == [("repository:x:pull", "repository:proxy/x:pull")]
 
 
-async def test_a_scope_that_only_content_names_is_asked_for_when_the_token_is_refused(
+async def test_a_scope_that_only_content_names_is_requested_when_the_token_is_refused(
     bearer: BearerRegistry, tokens: TokenServer
 ) -> None:
     plain = bearer.challenge.partition(",scope")[0]
@@ -617,7 +617,7 @@ async def test_no_secret_reaches_errors_or_logs(
         assert secret not in everything
 
 
-async def test_denied_is_told_from_unauthorized(registry: ScriptedServer) -> None:
+async def test_denied_is_distinguished_from_unauthorized(registry: ScriptedServer) -> None:
     registry.handler = lambda request: refuse(403, "DENIED", "no push for you")
     async with ClientUnderTest(registry.host) as client:
         with pytest.raises(Denied, match="no push for you"):

@@ -282,7 +282,7 @@ def test_without_a_runtime_folder_podmans_file_is_below_run() -> None:
     assert not any(path.startswith("/run/containers") for path in paths)
 
 
-def test_an_environment_without_a_home_is_nobodys() -> None:
+def test_an_environment_without_a_home_belongs_to_no_user() -> None:
     assert credential_files({}) == ()
     assert credential_files({"PATH": "/bin"}) == ()
 
@@ -314,7 +314,7 @@ def test_nothing_shows_a_secret() -> None:
 
 
 @pytest.mark.parametrize("own", [{}, {"own_only": True}])
-async def test_az_is_asked_last_and_not_for_others(tmp_path: Path, own: dict[str, bool]) -> None:
+async def test_az_is_used_last_and_not_for_others(tmp_path: Path, own: dict[str, bool]) -> None:
     (tmp_path / "az").write_text(
         f'#!/bin/sh\necho >> {tmp_path}/asked\necho \'{{"accessToken": "s3cret"}}\'\n'
     )

@@ -107,7 +107,7 @@ async def test_an_access_token_is_exchanged_once_and_redeemed_per_scope(
     assert identity.violations == []
 
 
-async def test_a_refresh_token_that_ran_out_is_exchanged_for_anew(
+async def test_a_refresh_token_that_ran_out_is_exchanged_for_again(
     identity: AcrIdentity, clock: MovedClock
 ) -> None:
     async with (
@@ -169,7 +169,9 @@ async def test_and_then_as_the_null_users_password_and_as_a_bearer_token(identit
     assert sent == f"{NULL_USER}:s3cret-ready-token"
 
 
-async def test_a_token_that_nobody_takes_is_named_with_the_exchanges_answer(identity: AcrIdentity) -> None:
+async def test_a_token_that_is_never_accepted_is_named_with_the_exchanges_error(
+    identity: AcrIdentity,
+) -> None:
     given = Credentials(access_token="s3cret-nonsense")
     async with AcrLike(identity) as registry, ClientUnderTest(registry.host, credentials=given) as client:
         with pytest.raises(Unauthorized) as caught:
@@ -179,7 +181,7 @@ async def test_a_token_that_nobody_takes_is_named_with_the_exchanges_answer(iden
     assert "s3cret" not in shown(caught.value)
 
 
-async def test_an_expired_access_token_is_told_from_a_wrong_one(identity: AcrIdentity) -> None:
+async def test_an_expired_access_token_is_distinguished_from_a_wrong_one(identity: AcrIdentity) -> None:
     clock = MovedClock()
     given = Credentials(access_token=jwt(iat=1, exp=int(clock.wall()) - 90))
     async with (
@@ -191,7 +193,7 @@ async def test_an_expired_access_token_is_told_from_a_wrong_one(identity: AcrIde
     assert given.access_token not in shown(caught.value)
 
 
-async def test_an_expired_ready_token_is_told_from_a_wrong_one(identity: AcrIdentity) -> None:
+async def test_an_expired_ready_token_is_distinguished_from_a_wrong_one(identity: AcrIdentity) -> None:
     clock = MovedClock()
     given = Credentials(registry_token=jwt(exp=int(clock.wall()) - 90))
     async with (
@@ -304,7 +306,7 @@ def helper_in(folder: Path, name: str, answer: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("name", "user"), [("ecr-login", "AWS"), ("gcr", "_dcgcr_2_0_0_token")])
-async def test_a_helper_by_name_is_asked_for_its_host(
+async def test_a_helper_by_name_is_run_for_its_host(
     identity: AcrIdentity, tmp_path: Path, name: str, user: str
 ) -> None:
     identity.users[user] = "s3cret-cloud"
@@ -319,7 +321,7 @@ async def test_a_helper_by_name_is_asked_for_its_host(
     assert {each.user for each in identity.requests} == {user}
 
 
-async def test_a_helper_is_asked_again_when_what_it_gave_is_refused(
+async def test_a_helper_is_run_again_when_its_login_is_refused(
     identity: AcrIdentity, tmp_path: Path, clock: MovedClock
 ) -> None:
     environ = helper_in(tmp_path, "gcr", json.dumps({"Username": "ci", "Secret": "s3cret-pw"}))
@@ -343,9 +345,7 @@ async def test_a_helper_is_asked_again_when_what_it_gave_is_refused(
     assert "s3cret" not in shown(caught.value)
 
 
-async def test_a_helper_is_asked_again_where_basic_is_refused(
-    registry: ScriptedServer, tmp_path: Path
-) -> None:
+async def test_a_helper_is_run_again_when_basic_is_refused(registry: ScriptedServer, tmp_path: Path) -> None:
     good = "old"
 
     def handler(request: web.Request) -> web.Response:
@@ -366,7 +366,7 @@ async def test_a_helper_is_asked_again_where_basic_is_refused(
     assert (tmp_path / "asked").read_text().count("get") == 3
 
 
-async def test_a_helper_of_the_environment_is_asked(identity: AcrIdentity, tmp_path: Path) -> None:
+async def test_a_helper_of_the_environment_is_used(identity: AcrIdentity, tmp_path: Path) -> None:
     environ = helper_in(tmp_path, "ecr-login", json.dumps({"Username": "ci", "Secret": "s3cret-pw"}))
     environ["CROSSDOCK_SOURCE_CREDENTIAL_HELPER"] = "ecr-login"
     async with AcrLike(identity) as registry, ClientUnderTest(registry.host, environ=environ) as client:
@@ -446,14 +446,14 @@ def test_azs_own_login_gives_an_access_token(tmp_path: Path) -> None:
         ("echo s3cret >&2; echo s3cret; exit 1", "az gave no access token for Azure registries: exit code 1"),
     ],
 )
-def test_an_az_that_gives_no_token_is_said_in_one_line(tmp_path: Path, script: str, naming: str) -> None:
+def test_an_az_without_a_token_is_reported_in_one_line(tmp_path: Path, script: str, naming: str) -> None:
     done = ask("azure-cli", PATH=az(tmp_path, script))
     assert naming in done.stdout
     assert "| log in with az login" in done.stdout
     assert "s3cret" not in done.stdout + done.stderr
 
 
-def test_an_az_that_is_missing_is_said(tmp_path: Path) -> None:
+def test_a_missing_az_is_reported(tmp_path: Path) -> None:
     done = ask("azure-cli", PATH=str(tmp_path))
     assert done.stdout.startswith("az is not on PATH, so its login cannot be used | log in with az login")
 

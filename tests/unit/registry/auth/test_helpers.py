@@ -228,7 +228,7 @@ async def test_a_helper_that_does_not_store_says_so(tmp_path: Path) -> None:
     assert "s3cret" not in str(caught.value) + str(caught.value.advice)
 
 
-async def test_docker_hub_is_asked_for_by_its_old_address(tmp_path: Path) -> None:
+async def test_helpers_get_docker_hub_by_its_old_address(tmp_path: Path) -> None:
     config(tmp_path, {"credsStore": "test"})
     environ = helper(tmp_path, f"cat > {tmp_path}/stdin; {answer('u', 'p')}")
     assert await find(environ, "registry-1.docker.io") is not None

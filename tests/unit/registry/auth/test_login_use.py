@@ -117,7 +117,7 @@ async def test_many_requests_at_once_wait_for_one_ping(registry: ScriptedServer)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503, 307])
-async def test_a_ping_that_fails_is_no_verdict(
+async def test_a_ping_that_fails_is_not_a_verdict(
     registry: ScriptedServer, clock: MovedClock, status: int
 ) -> None:
     def handler(request: web.Request) -> web.Response:
@@ -308,7 +308,7 @@ async def test_an_expired_token_is_replaced_once(
 
 
 @pytest.mark.parametrize(("status", "body"), EXPIRED)
-async def test_an_expired_login_without_a_newer_one_is_an_error_that_says_so(
+async def test_an_expired_login_without_a_newer_one_is_reported_as_expired(
     registry: ScriptedServer, status: int, body: bytes
 ) -> None:
     registry.handler = lambda request: (
@@ -458,7 +458,7 @@ async def test_a_vanity_host_leads_to_a_registry_of_anonymous_tokens(
     assert [(r.user, r.scopes) for r in tokens.requests] == [(ANONYMOUS, ("repository:x:pull",))]
 
 
-async def test_a_token_of_the_other_registry_is_got_anew_when_it_is_refused(
+async def test_a_token_of_the_other_registry_is_got_again_when_it_is_refused(
     registry: ScriptedServer, tokens: TokenServer
 ) -> None:
     revoked: set[str] = set()

@@ -30,7 +30,7 @@ def test_an_echoed_secret_is_hidden_in_every_spelling(echo: str) -> None:
     assert "p%40ss" not in str(error)
 
 
-def test_challenges_of_bytes_that_are_no_text_can_be_put_in_urls() -> None:
+def test_challenges_of_bytes_that_are_not_text_can_be_put_in_urls() -> None:
     (challenge,) = parse_challenges(['Bearer realm="https://a.test/\udcff",service="\udcfe"'])
     assert challenge.get("service") == "?"
     challenge.get("realm").encode()
@@ -67,7 +67,7 @@ async def answering(answer: bytes) -> AsyncIterator[str]:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nc2VjcmV0\r\n",
     ],
 )
-async def test_an_answer_that_is_no_http_is_not_quoted(answer: bytes) -> None:
+async def test_an_answer_that_is_not_http_is_not_quoted(answer: bytes) -> None:
     async with answering(answer) as host:
         client = RegistryClient(host, "source", PLAIN, ONCE)
         try:

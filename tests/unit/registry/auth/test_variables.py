@@ -61,14 +61,14 @@ def test_a_password_beside_an_access_token_is_still_sent() -> None:
 
 
 @pytest.mark.parametrize("helper", AZURE_HELPERS)
-def test_a_helper_that_gives_access_tokens_is_asked_for_azure_alone(helper: str) -> None:
+def test_a_helper_for_access_tokens_is_run_for_azure_only(helper: str) -> None:
     environ = {"CROSSDOCK_SOURCE_CREDENTIAL_HELPER": helper}
     assert held(environ, "mine.azurecr.io").helper == helper
     assert held(environ, "evil.example").helper == ""
     assert held(environ | NAMED, "registry.example").helper == helper
 
 
-def test_a_helper_of_docker_is_asked_for_every_registry_since_it_is_told_which() -> None:
+def test_a_docker_helper_is_run_for_every_registry_since_it_gets_the_host() -> None:
     environ = {"CROSSDOCK_SOURCE_CREDENTIAL_HELPER": "ecr-login"}
     assert held(environ, "one.example", is_sole=False).helper == "ecr-login"
     assert held(environ | NAMED, "one.example", is_sole=False).helper == ""

@@ -100,7 +100,7 @@ async def test_ranges_are_closed_and_come_from_the_registry_itself(
     ]
 
 
-async def test_the_whole_blob_is_asked_for_without_a_range(
+async def test_the_whole_blob_is_requested_without_a_range(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     server.expect("GET", PATH, Answer(200, {}, DATA))
@@ -239,7 +239,7 @@ async def test_a_url_that_is_refused_when_fresh_is_an_error(
     assert len(server.seen) == len(storage.seen) == 1
 
 
-async def test_a_url_near_its_end_is_resolved_anew_before_it_is_refused(
+async def test_a_url_near_its_end_is_resolved_again_before_it_is_refused(
     server: ScriptedRegistry, storage: ScriptedRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crossdock.registry.blobs.blob.refresh_after", lambda url, now: 0.0)
@@ -589,7 +589,7 @@ async def test_a_head_that_is_always_an_error_is_a_no_and_waited_for_once(
     assert not await repository.has_blob(other)
 
 
-async def test_a_head_that_is_an_error_once_is_asked_again(
+async def test_a_head_that_is_an_error_once_is_requested_again(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     server.expect("HEAD", PATH, Answer(500))

@@ -35,7 +35,7 @@ def test_the_end_is_read_from_the_query(query: str, end: float | None) -> None:
 @pytest.mark.parametrize(
     ("left", "wait"), [(3600, LONGEST_S), (200, 170), (40, 20), (1, 0.5), (0, LONGEST_S), (-5, LONGEST_S)]
 )
-def test_it_is_resolved_anew_before_its_end_and_within_four_minutes(left: int, wait: float) -> None:
+def test_it_is_resolved_again_before_its_end_and_within_four_minutes(left: int, wait: float) -> None:
     assert refresh_after(Url.of(STORAGE, f"/?Expires={NOON + left}"), NOON) == wait
 
 

@@ -91,7 +91,7 @@ async def test_a_url_that_leads_back_to_the_registry_sees_no_credentials(
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://user:secret@layers.test/x", "ftp://h/x"])
-async def test_what_is_no_web_address_is_not_asked(
+async def test_what_is_not_a_web_address_is_not_asked(
     server: ScriptedRegistry, connect: Connect, url: str
 ) -> None:
     server.expect("GET", PATH, Answer(404))

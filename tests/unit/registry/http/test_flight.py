@@ -36,7 +36,7 @@ async def test_a_waiter_cancelled_twice_leaves_only_when_the_work_has_ended() ->
     assert ended
 
 
-async def test_who_comes_before_the_result_could_be_stored_does_not_begin_anew() -> None:
+async def test_who_comes_before_the_result_could_be_stored_does_not_begin_again() -> None:
     flights: SingleFlight[int] = SingleFlight()
     stored: list[int] = []
     begun = 0

@@ -188,7 +188,7 @@ async def test_tls_goes_through_a_tunnel_that_sees_no_credentials_of_ours(
 
 
 @pytest.mark.parametrize("status", [407, 403])
-async def test_a_proxy_that_refuses_is_said_to(registry: ScriptedServer, status: int) -> None:
+async def test_a_proxy_that_refuses_is_reported(registry: ScriptedServer, status: int) -> None:
     async with ConnectProxy(registry, status).listening() as proxy:
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
         async with ClientUnderTest("registry.test", environ=environ) as client:
@@ -200,7 +200,7 @@ async def test_a_proxy_that_refuses_is_said_to(registry: ScriptedServer, status:
     assert ("password" in str(caught.value.advice)) == (status == 407)
 
 
-async def test_a_proxy_that_refuses_a_plain_request_is_said_to(registry: ScriptedServer) -> None:
+async def test_a_proxy_that_refuses_a_plain_request_is_reported(registry: ScriptedServer) -> None:
     async with ConnectProxy(registry, 407).listening() as proxy:
         environ = {"HTTP_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
         async with ClientUnderTest("registry.test", environ=environ, plain_http=True) as client:
@@ -209,7 +209,7 @@ async def test_a_proxy_that_refuses_a_plain_request_is_said_to(registry: Scripte
     assert "password" in str(caught.value.advice)
 
 
-async def test_a_proxy_that_is_not_there_is_said_so(unused_port: int) -> None:
+async def test_a_proxy_that_is_not_there_is_reported(unused_port: int) -> None:
     environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{unused_port}"}
     network = NetworkOptions(retries=0)
     async with ClientUnderTest("registry.test", environ=environ, network=network) as client:

@@ -113,7 +113,7 @@ async def test_what_was_found_is_asked_at_once_for_the_next(served: Served, conn
     assert sum(harbor in target for target in served.asked) == 3
 
 
-async def test_a_registry_that_has_nothing_but_v2_is_asked_little(served: Served, connect: Connect) -> None:
+async def test_a_registry_with_only_v2_gets_few_requests(served: Served, connect: Connect) -> None:
     """Go's own 404 says so for all paths."""
     served.rest = PLAIN
     served.answers["/v2/x/tags/list"] = document({"name": "x", "tags": ["v1"]})

@@ -68,7 +68,7 @@ async def test_googles_names_are_walked_and_their_manifests_kept(served: Served,
 
 
 @pytest.mark.parametrize(("answer", "error"), [(Answer(403), Denied), (OTHER, NotFound), (PLAIN, NotFound)])
-async def test_the_refusal_of_the_catalog_is_what_is_said(
+async def test_the_refusal_of_the_catalog_is_reported(
     served: Served, connect: Connect, answer: Answer, error: type[Exception]
 ) -> None:
     served.rest = answer

@@ -93,7 +93,7 @@ async def test_the_log_has_each_chunk_before_the_next_request(
     ]
 
 
-async def test_a_saved_session_goes_on_where_the_registry_says(
+async def test_a_saved_session_continues_where_the_registry_says(
     server: ScriptedRegistry, connect: Connect, log: Log
 ) -> None:
     held = {"Location": "/u/9?s=now", "Range": f"0-{5 * MiB - 1}"}
@@ -184,7 +184,7 @@ async def test_a_session_lost_on_the_way_stays_in_the_log_until_another_is_open(
     assert log.lines == []  # the journal's row is as it was, and nothing was deleted
 
 
-async def test_what_a_mount_opened_is_dropped_when_a_saved_session_goes_on(
+async def test_what_a_mount_opened_is_dropped_when_a_saved_session_continues(
     server: ScriptedRegistry, connect: Connect, log: Log
 ) -> None:
     server.expect("POST", f"{POST}?mount=sha256%3A{BLOB.digest.encoded}&from=y", OPENED)

@@ -331,7 +331,7 @@ async def test_more_than_the_blob_or_less_is_a_mistake_of_the_caller(connect: Co
         await session.commit()
 
 
-async def test_a_missing_repository_is_said_with_what_to_do(
+async def test_a_missing_repository_is_reported_with_what_to_do(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     server.expect("POST", POST, Answer(404, {}, b'{"errors":[{"code":"NAME_UNKNOWN"}]}'))
@@ -515,7 +515,7 @@ async def test_416_moves_to_the_offset_that_the_registry_names(
     assert sent[0].body[:1000] + b"".join(seen.body for seen in sent[2:]) == DATA
 
 
-async def test_a_broken_chunk_goes_on_where_the_session_says(
+async def test_a_broken_chunk_continues_where_the_session_says(
     server: ScriptedRegistry, connect: Connect, small_chunks: None
 ) -> None:
     async def cut(seen: Seen) -> None:

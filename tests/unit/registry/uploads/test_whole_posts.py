@@ -46,7 +46,7 @@ async def test_a_host_that_takes_one_is_looked_at_once(server: ScriptedRegistry,
     assert [len(seen.body) for seen in server.seen] == [len(DATA), 0, len(DATA)]
 
 
-async def test_a_host_that_opens_a_session_is_used_so_and_not_tried_again(
+async def test_a_host_that_opens_a_session_is_used_so_and_not_retried(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     repository = connect(posts=None)
@@ -178,9 +178,7 @@ async def test_a_post_that_is_cancelled_drops_its_session_and_never_a_blob(
     await session.cancel()
 
 
-async def test_a_session_is_asked_for_while_the_bytes_come(
-    server: ScriptedRegistry, connect: Connect
-) -> None:
+async def test_a_session_is_opened_while_the_bytes_arrive(server: ScriptedRegistry, connect: Connect) -> None:
     server.expect("POST", OPEN, SESSION)
     server.expect("PUT", PUT, Answer(201))
     session = await connect().start_upload(BLOB)
@@ -191,7 +189,7 @@ async def test_a_session_is_asked_for_while_the_bytes_come(
     await session.commit()
 
 
-async def test_a_session_that_was_asked_for_in_vain_is_dropped(
+async def test_a_session_that_was_opened_in_vain_is_dropped(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     server.expect("POST", OPEN, SESSION)

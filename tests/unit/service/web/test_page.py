@@ -72,7 +72,7 @@ def test_the_page_has_no_secret_and_nothing_from_elsewhere() -> None:
     assert " on" not in html.replace(" on ", "").replace(" one", "")
 
 
-def test_states_amounts_and_rates_are_said() -> None:
+def test_states_amounts_and_rates_are_reported() -> None:
     progress = Progress(present=1 << 20, total=1 << 22, rate=2048.0, blob="sha256:" + "0" * 64)
     html = render_page([operation(1, "Running", progress=progress), operation(2, "Accepted")])
     assert 'max="4194304" value="1048576"' in html

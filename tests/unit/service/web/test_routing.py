@@ -50,7 +50,7 @@ def test_a_path_finds_its_endpoint_however_it_is_written(path: str, endpoint: st
         f"{BASE}/%70roviders%2FMicrosoft.ContainerRegistry/registries",
     ],
 )
-def test_what_is_no_endpoint_is_none(path: str) -> None:
+def test_what_is_not_an_endpoint_is_none(path: str) -> None:
     assert ROUTER.find(path) is None
 
 
@@ -60,7 +60,7 @@ def test_parts_are_decoded_after_the_path_was_cut() -> None:
     assert match.values == {"importId": "a/b c"}
 
 
-def test_what_can_be_got_can_be_asked_for_by_head() -> None:
+def test_head_works_wherever_get_does() -> None:
     for each in ROUTES:
         match = ROUTER.find(each.template)
         assert match is not None
