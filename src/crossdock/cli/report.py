@@ -320,19 +320,20 @@ def beside_an_error() -> Iterator[None]:
 
 
 class ReportFile:
-    """The file of ``--report``: opened before anything is copied, written at the end.
+    """The file of ``--report`` or ``--html``: opened before anything is copied, written at the end.
 
     Without a path every method does nothing. Raises `UsageError` when the file cannot be opened for writing.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, flag: str = "--report") -> None:
         self._path = path
+        self._flag = flag
         self._file = None
         if path is not None:
             try:
                 self._file = path.open("w", encoding="utf-8")
             except OSError as error:
-                raise UsageError(f"--report: cannot write {str(path)!r}: {error.strerror}") from None
+                raise UsageError(f"{flag}: cannot write {str(path)!r}: {error.strerror}") from None
 
     def __enter__(self) -> ReportFile:
         return self
@@ -354,5 +355,5 @@ class ReportFile:
                 self._file.write(part)
             self._file.flush()
         except OSError as error:
-            reason = f"--report: cannot write {str(self._path)!r}: {error.strerror}"
+            reason = f"{self._flag}: cannot write {str(self._path)!r}: {error.strerror}"
             raise OutputFailed(reason, advice=Advice("nothing-to-do", "everything was copied")) from None

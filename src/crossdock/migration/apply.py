@@ -142,6 +142,11 @@ class ApplyRun:
         finally:
             self._state.end(status)
 
+    @property
+    def moved(self) -> Mapping[str, int]:
+        """The bytes that were moved into each repository of a target, ``host/repository``."""
+        return self._book.moved
+
     def result(self) -> ApplyResult:
         """The result so far."""
         names = pairs_of(self._file)
@@ -335,6 +340,7 @@ class _Book:
     def __init__(self, entries: Sequence[Entry], state: RunState) -> None:
         self.errors: list[Exception] = []
         self.failures = 0
+        self.moved: dict[str, int] = {}  # bytes of each repository of a target
         self._state = state
         self._first: list[int] = []  # the number of each entry's first pair
         count = 0
@@ -379,6 +385,7 @@ class _Book:
         """As `Sink.ended`."""
         pair = self._pair(place)
         if result.result is not None:
+            self.moved[place.repository] = self.moved.get(place.repository, 0) + result.result.bytes_moved
             figures = self._state.totals[pair]
             for name in ("bytes_moved", "bytes_mounted", "bytes_skipped"):
                 figures[name] += getattr(result.result, name)

@@ -6,16 +6,17 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.values import readable_file
+from crossdock.cli.values import file_path, readable_file
 from crossdock.errors import Cancelled, InvalidOption
 
 if TYPE_CHECKING:
+    from crossdock.cli.report import ReportFile
     from crossdock.cli.running import Listen
     from crossdock.migration.apply import ApplyResult, Only
     from crossdock.migration.file import MigrationFile
@@ -41,6 +42,19 @@ def add_flags(parser: Parser) -> None:
     )
     parser.add_argument("--failed", action="store_true", help="only what failed in the last run of this file")
     add_copying(parser, chooses=False)
+    output = parser.add_argument_group("more output")
+    output.add_argument(
+        "--html",
+        type=file_path,
+        metavar="FILE",
+        help="write the report as a page with charts, also on failure",
+    )
+    output.add_argument(
+        "--metrics",
+        type=file_path,
+        metavar="FILE",
+        help="keep the figures of the run in this file, in Prometheus' text format",
+    )
 
 
 def run(namespace: argparse.Namespace) -> int:
@@ -52,18 +66,18 @@ def run(namespace: argparse.Namespace) -> int:
 
     path = Path(namespace.file)
     options = read_options(namespace)
-    with ReportFile(namespace.report) as file:
+    with ReportFile(namespace.report) as file, ReportFile(namespace.html, "--html") as page:
         if is_plan(path):
             plan = read_plan(path)
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             planned: list[dict[str, PlannedRepository]] = [{} for _ in plan.file.entries]
             for each in plan.repositories():
                 planned[each.mirror][each.name] = each
-            return _apply(plan.file, content, planned, options, namespace, file)
+            return _apply(plan.file, content, planned, options, namespace, file, page)
         registries = options.registries
         inventory = registries if isinstance(registries, Inventory) else Inventory()
         migration = read_migration(path, inventory, os.environ)
-        return _apply(migration, migration.digest, None, options, namespace, file)
+        return _apply(migration, migration.digest, None, options, namespace, file, page)
 
 
 def _apply(
@@ -72,12 +86,16 @@ def _apply(
     planned: list[dict[str, PlannedRepository]] | None,
     options: CopyOptions,
     namespace: argparse.Namespace,
-    file: Any,
+    file: ReportFile,
+    page: ReportFile,
 ) -> int:
+    from crossdock.cli.report import beside_an_error
     from crossdock.cli.running import close_run, run_shown
     from crossdock.cli.tally import Tally
+    from crossdock.cli.watch import Watch
     from crossdock.events import Warned
     from crossdock.migration.apply import ApplyRun, pairs_of
+    from crossdock.migration.metrics import metrics_text
     from crossdock.migration.runfile import StateUnavailable
     from crossdock.migration.state import open_state
 
@@ -92,16 +110,22 @@ def _apply(
                 applying.on_warning = lambda message: listen(None, Warned(message))
                 return session.start(applying, listen)
 
+            def metrics(ended: bool) -> str:
+                return metrics_text(applying.totals, where, state.id, ended=ended)
+
             error: BaseException | None = None
-            try:
-                run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
-            except BaseException as raised:
-                error = raised
+            with Watch(applying.totals, namespace.metrics, metrics) as watch:
+                try:
+                    run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
+                except BaseException as raised:
+                    error = raised
             result = applying.result()
             if isinstance(error, Cancelled):
                 done = int(result.totals["copied"] + result.totals["unchanged"])
                 error = Cancelled(f"cancelled when {done} tags were done; the same command goes on")
             report = _ApplyReport(migration, state, result)
+            with beside_an_error():
+                page.write(report.page(error or result.failure, watch.samples, applying.moved))
             return close_run(error or result.failure, report, file, namespace, options, tally.kept)
     except StateUnavailable as error:  # the folder: what the caller chose cannot be used
         raise InvalidOption(str(error), advice=error.advice) from error
@@ -171,6 +195,32 @@ class _ApplyReport:
 
         shown = error_document(error) if error is not None else None
         return self._document({"file": self._state.row.file, "version": __version__, "error": shown})
+
+    def page(
+        self, error: BaseException | None, samples: Sequence[tuple[float, int]], moved: Mapping[str, int]
+    ) -> Iterator[str]:
+        """The report as HTML. `moved` are the bytes of each repository of a target."""
+        from collections import Counter
+        from datetime import UTC, datetime
+
+        from crossdock.cli.page import apply_page
+
+        row = self._state.row
+        status = "interrupted" if isinstance(error, Cancelled) else "failed" if error is not None else "done"
+        failures = Counter(item.kind or "not begun" for item in self._state.items("failed", "left"))
+        return apply_page(
+            self._result.document(),
+            file=os.path.basename(row.file),
+            started=datetime.fromtimestamp(row.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            status=status,
+            samples=samples,
+            repositories=moved,
+            failures=failures,
+            not_copied=(
+                (self._shown(item), item.reason or "not begun")
+                for item in self._state.items("failed", "left")
+            ),
+        )
 
     def _document(self, more: Mapping[str, Any]) -> Iterator[str]:
         yield json.dumps({**self._result.document(), **more}, indent=2).removesuffix("\n}")

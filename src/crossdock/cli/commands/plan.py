@@ -58,6 +58,7 @@ def add_flags(parser: Parser) -> None:
     output.add_argument(
         "--out", type=file_path, metavar="PLAN.json", help="write the plan to be reviewed and applied"
     )
+    output.add_argument("--html", type=file_path, metavar="FILE", help="write the plan as a page with charts")
     add_side(parser, "source", "src-")
     add_side(parser, "target", "dest-")
     add_network(parser)
@@ -77,6 +78,7 @@ def run(namespace: argparse.Namespace) -> int:
     if namespace.to:
         raise UsageError("--to goes with --from", command="crossdock plan")
     from crossdock.cli.loop import run_until_done
+    from crossdock.cli.report import ReportFile
     from crossdock.inventory.values import Inventory
     from crossdock.migration.file import read_migration
 
@@ -84,7 +86,10 @@ def run(namespace: argparse.Namespace) -> int:
     registries = options.registries
     inventory = registries if isinstance(registries, Inventory) else Inventory()
     file = read_migration(Path(namespace.file), inventory, os.environ)
-    plan = run_until_done(_plan(file, options, namespace))
+    with ReportFile(namespace.html, "--html") as page:
+        plan = run_until_done(_plan(file, options, namespace))
+        if namespace.html is not None:
+            page.write(_page(plan, namespace.file))
     if namespace.output == "json":
         print_json(plan.document())
     else:
@@ -100,6 +105,15 @@ def run(namespace: argparse.Namespace) -> int:
         if plan.has_work
         else ExitCode.DONE
     )
+
+
+def _page(plan: Plan, file: str) -> Iterator[str]:
+    from datetime import UTC, datetime
+
+    from crossdock.cli.page import plan_page
+
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return plan_page(plan.document(), file=os.path.basename(file), made=made)
 
 
 async def _plan(file: MigrationFile, options: CopyOptions, namespace: argparse.Namespace) -> Plan:
