@@ -35,7 +35,6 @@ from crossdock.oci.digest import Digest
 from crossdock.steps import during
 from crossdock.tally import Tally
 from crossdock.tasks import run_together
-from crossdock.transfer.attachedtags import settle
 from crossdock.transfer.graph import Graph
 from crossdock.transfer.sides import TargetSide, find_attached, finds_attached
 
@@ -200,6 +199,8 @@ class _ReferrersCopy:
         there = await manifests.find(tag, shown)
         data = None
         if there is not None and not named.digest.matches(there):
+            from crossdock.transfer.attachedtags import settle  # of signatures on both sides
+
             named, data = await settle(named, await manifests.fetch(named), there, shown, self._tally)
         present = there is not None and named.digest.matches(there)
         return await self._copy_attached_manifest(named, tag, present, data)

@@ -92,10 +92,21 @@ def image(tmp_path: Path) -> Iterator[str]:
 def test_a_copy_over_plain_http_loads_nothing_that_it_does_not_use(image: str) -> None:
     loaded = modules_after("copy", image, image.replace("/a:", "/b:"), "--progress", "none")
     servers_and_displays = {"aiohttp", "multidict", "yarl", "rich", "sqlite3"}
-    seldom = {"email", "statistics", "shutil", "crossdock.registry.auth.helpers"}
+    seldom = {"email", "statistics", "shutil", "random", "encodings.idna"}
+    seldom |= {f"crossdock.registry.auth.{name}" for name in ("exchange", "helpers", "tokens")}
+    seldom |= {f"crossdock.transfer.{name}" for name in ("attachedtags", "platforms", "reread", "resume")}
     # asyncio and uvloop load `ssl` by themselves; an engine, a context or a judge of certificates is ours.
     tls = {name for name in loaded if name.startswith(("crossdock.transport.tls", "crossdock_tls"))}
     assert (loaded & (servers_and_displays | seldom)) | tls == set()
+
+
+def test_a_copy_of_what_the_target_has_loads_nothing_that_moves_blobs(image: str) -> None:
+    target = image.replace("/a:", "/b:")
+    copy_sync(image, target)
+    moving = {
+        name for name in modules_after("copy", image, target) if ".uploads" in name or ".blobs." in name
+    }
+    assert moving == set()
 
 
 def test_the_version_line_names_version_and_backends() -> None:
