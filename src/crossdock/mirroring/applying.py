@@ -302,7 +302,7 @@ class Applying:
         """Whether the target has all of it, as far as can be known without a request."""
         shared, copying = self._shared[number], self._copies[number]
         platforms = shared.platforms and not all(map(is_attached_tag, names))
-        if platforms or shared.workshop.checks_blobs:
+        if platforms or shared.checks_blobs:
             return False
         there = _there(target, names, group.digest)
         if any(there.get("" if ":" in each else each) != group.digest for each in names):

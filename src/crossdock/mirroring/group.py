@@ -105,11 +105,7 @@ class GroupCopy:
         if not platforms:
             self._check_existing(group, share)
             behind = [each for each in share.tags or ("",) if share.there.get(each) != group.digest]
-            if (
-                not behind
-                and not self._shared.workshop.checks_blobs
-                and not await self.may_have_attached(group)
-            ):
+            if not behind and not self._shared.checks_blobs and not await self.may_have_attached(group):
                 return _unchanged(group, share, tally, started)
             first = next(iter(behind), tag) or None
             wanted = Share(

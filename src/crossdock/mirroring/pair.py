@@ -52,7 +52,6 @@ class PairCopy:
     def __init__(self, shared: Shared, filters_tags: bool) -> None:
         self._shared = shared
         self._places = shared.places
-        self._workshop = shared.workshop
         self._filters_tags = filters_tags
         self._platforms = shared.platforms
         self._referrers = shared.options.referrers is not False
@@ -73,7 +72,7 @@ class PairCopy:
         platforms = () if is_attached_tag(target.tag) else self._platforms
         if not platforms:
             there = await self._there(writing, target, named)
-            checked = self._workshop.checks_blobs
+            checked = self._shared.checks_blobs
             if there == named.digest and not checked and not await self._may_have_attached(resolved, kept):
                 return _unchanged(source, named, target, tally, started)
             if there is not None and (subject := listed_subject(target.tag or "")) is not None:

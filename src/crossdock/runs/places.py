@@ -109,6 +109,11 @@ class Shared(Struct, frozen=True):
     workshop: Workshop
     resuming: Resuming
 
+    @property
+    def checks_blobs(self) -> bool:
+        """A manifest at the target does not stand for its blobs: they are looked for."""
+        return self.workshop.checks_blobs
+
 
 class Places:
     """The registries and layouts that the copies of a session use, each opened once and closed at the end.
