@@ -196,10 +196,10 @@ class ListsManifests(Protocol):
     ) -> list[ManifestRow] | None:
         """Every manifest with its tags, whole; None: no such list can be had, perhaps one of tags alone.
 
-        With `untagged`, None as well where the list shows only manifests that have tags. None says nothing
-        about the repository, which may not be there: the list of tags tells. `needed`: nothing else will do,
-        so what fails raises its error, and None means that there is no such list here. `on_warning` receives
-        a line for entries that are left out.
+        With `untagged`, None as well where manifests without a tag, such as those that refer to others, are
+        not listed or not all. None says nothing about the repository, which may not be there: the list of
+        tags tells. `needed`: nothing else will do, so what fails raises its error, and None means that there
+        is no such list here. `on_warning` receives a line for entries that are left out.
         """
 
 

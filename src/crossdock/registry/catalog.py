@@ -11,6 +11,8 @@ from crossdock.errors import (
     NotFound,
     ProtocolError,
     RegistryError,
+    RetriesExhausted,
+    root_cause,
 )
 from crossdock.oci.reference import is_repository
 from crossdock.registry.auth.authorization import Scope
@@ -57,8 +59,9 @@ async def list_repositories(
     handle, query = Repository(client, "", Scope.catalog()), Query("/v2/_catalog", min(top or NAMES, NAMES))
     try:
         return await read_list(handle, query, read, top, "list of repositories", on_warning)
-    except RegistryError as error:
-        if error.status not in _NO_CATALOG:
+    except (RegistryError, RetriesExhausted) as error:
+        cause = root_cause(error)
+        if not isinstance(cause, RegistryError) or cause.status not in _NO_CATALOG:
             raise
         if (found := await list_below(client, prefix, on_warning)) is not None:
             return found[:top]

@@ -39,6 +39,7 @@ class Asked(Repository):
         self.authorization: str | None = None
         """Sent in place of the registry's own, unless it is empty; None: the registry's own by `scope`."""
         self.not_found = b""  # the body of a 404
+        self.sees_all = True  # nothing without a tag is hidden
 
     async def request(
         self,

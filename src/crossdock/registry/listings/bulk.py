@@ -53,8 +53,8 @@ _NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
 MOST_ENTRIES = 200_000  # of one list; each takes half a KiB here
 MOST_KEPT = 200_000  # rows of lists that came with the list of repositories
 KEPT_S = 600.0  # for which these may be used
-_MISSES = 5  # refusals or failures in a row, after which an API that is there is given up
-_DOUBTS = 50  # the same for one that never answered: the first repositories of a target may be missing
+_MISSES = 5  # refusals or failures in a row, after which an API is given up
+_DOUBTS = 50  # repositories that are not there, as one that never answered says: a target may begin with many
 
 
 class Bulk:
@@ -71,7 +71,7 @@ class Bulk:
         self.signer: object = None
         """Signs requests to an API on another host (`ecr`)."""
         self._kept: dict[str, tuple[float, list[ManifestRow]]] = {}
-        self._misses = self._kept_rows = 0
+        self._misses = self._doubts = self._kept_rows = 0
         self._was_hinted = False
 
     def keep(self, path: str, rows: list[ManifestRow], listed_at: float) -> None:
@@ -96,15 +96,22 @@ class Bulk:
     def answered(self, api: str) -> None:
         """It listed a repository."""
         self.left, self.is_sure, self._misses = (api,), True, 0
+        self._doubts = 0
 
     def drop(self, *apis: str) -> None:
         """They are not there."""
         self.left = tuple(each for each in self.left if each not in apis)
 
     def missed(self) -> None:
-        """Nothing was learnt, or it was refused."""
+        """It was refused, or failed."""
         self._misses += 1
-        if self._misses >= (_MISSES if self.is_sure else _DOUBTS):
+        if self._misses >= _MISSES:
+            self.left = ()
+
+    def doubted(self) -> None:
+        """All that are left may be there, and say that the repository is not."""
+        self._doubts += 1
+        if self._doubts >= _DOUBTS:
             self.left = ()
 
 
@@ -139,7 +146,7 @@ async def list_manifests(
                 raise
         return None
     bulk.answered(name)
-    return rows
+    return rows if asked.sees_all or needed or not untagged else None
 
 
 def bulk_of(repository: Repository) -> Bulk:
@@ -179,9 +186,12 @@ async def _try_all(
             bulk.hint(repository.client.token_service)
             continue
         bulk.answered(name)
-        return rows if api.shows_untagged or not untagged else None
+        return rows if (api.shows_untagged and (asked.sees_all or needed)) or not untagged else None
+    if doubt is None:
+        bulk.doubted()
+        return None
     bulk.missed()
-    if needed and doubt is not None:
+    if needed:
         raise doubt
     return None
 

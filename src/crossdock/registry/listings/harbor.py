@@ -1,7 +1,8 @@
 """Harbor's list of artifacts, ``/api/v2.0/projects/PROJECT/repositories/REPOSITORY/artifacts`` (L3).
 
-The repository's name is its part below the project, encoded twice. Manifests that are only part of an index,
-and signatures, which Harbor calls accessories, are not listed. It takes the login by Basic authentication.
+The repository's name is its part below the project, encoded twice. Manifests that are only part of an index
+are not listed. What refers to an artifact is shown beside it, without its tags, as an accessory; what refers
+to an accessory is not shown at all. It takes the login by Basic authentication.
 """
 
 from __future__ import annotations
@@ -48,9 +49,11 @@ async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
         return read(reply)
 
     count = 0
-    query = Query(path, more=(("with_tag", "true"), *FIRST))
+    query = Query(path, more=(("with_tag", "true"), ("with_accessory", "true"), *FIRST))
     async for page in pages(asked, query, read_page):
         count += page.count
+        if len(page.entries) > page.count:
+            asked.sees_all = False
         yield page
     check_total(asked.path, totals, count)
 
@@ -72,7 +75,13 @@ def check_total(what: str, totals: list[int | None], count: int) -> None:
 def read(reply: Reply) -> Page:
     """The rows of one response. Raises `ProtocolError` when it is no list."""
     listed = bare_list_in(reply)
-    return page_of_rows(listed, _row, following=next_page(reply, len(listed)))
+    page = page_of_rows(listed, _row, following=next_page(reply, len(listed)))
+    for entry in listed:
+        accessories = entry.get("accessories") if isinstance(entry, dict) else None
+        found = page_of_rows(accessories if isinstance(accessories, list) else [], _accessory)
+        page.entries += found.entries
+        page.odd += found.odd
+    return page
 
 
 def next_page(reply: Reply, count: int) -> str | None:
@@ -102,6 +111,11 @@ def _row(entry: Any) -> ManifestRow | None:
         moment_of(entry.get("push_time")),
         moment_of(entry.get("pull_time")),
     )
+
+
+def _accessory(entry: Any) -> ManifestRow | None:
+    digest = digest_of(entry.get("digest")) if isinstance(entry, dict) else None
+    return None if digest is None else ManifestRow(digest, pushed=moment_of(entry.get("creation_time")))
 
 
 def _knows(body: bytes) -> bool:

@@ -78,7 +78,7 @@ async def test_harbors_rows(served: Served, connect: Connect) -> None:
         ManifestRow(ONE, ("v1", "latest"), INDEX, 7, PUSHED),
         ManifestRow(TWO, pulled=PULLED),
     ]
-    assert f"{path}?with_tag=true&page_size=100&page=1" in served.asked
+    assert f"{path}?with_tag=true&with_accessory=true&page_size=100&page=1" in served.asked
 
 
 async def test_quays_rows(served: Served, connect: Connect) -> None:
@@ -146,7 +146,7 @@ async def test_an_unwilling_host_is_given_up_in_the_end(
 ) -> None:
     served.rest = Answer(status)
     repository = connect("source", "team/x")
-    for _ in range(60):
+    for _ in range(5):
         assert await rows(repository) is None
     asked = len(served.asked)
     assert await rows(repository) is None
@@ -269,3 +269,18 @@ async def test_what_fails_is_an_error_where_nothing_else_will_do(
         await rows(closed, needed=True)
     gone = RegistryRepository(repository.client, f"{repository.client.host}/gone")
     assert await rows(gone, needed=True) is None
+
+
+async def test_harbor_hides_what_refers_to_an_accessory(served: Served, connect: Connect) -> None:
+    """So a repository with accessories is not listed whole, for who has to know all."""
+    accessory = {"digest": TWO, "creation_time": "2023-11-14T22:13:20Z", "type": "signature.cosign"}
+    harbor = "/api/v2.0/projects/team/repositories"
+    served.answers[f"{harbor}/x/artifacts"] = document([{**HARBOR_ENTRY, "accessories": [accessory]}])
+    served.answers[f"{harbor}/y/artifacts"] = document([HARBOR_ENTRY])
+    signed, plain = connect("source", "team/x"), connect("source", "team/y")
+    row = ManifestRow(ONE, ("v1", "latest"), INDEX, 7, PUSHED)
+    assert await rows(plain, untagged=True) == [row]
+    for _ in range(2):  # before and after it is known which API there is
+        assert await rows(signed, untagged=True) is None
+        assert await rows(signed) == [row, ManifestRow(TWO, pushed=PUSHED)]
+        assert await rows(signed, untagged=True, needed=True) == [row, ManifestRow(TWO, pushed=PUSHED)]

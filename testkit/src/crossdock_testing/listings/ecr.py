@@ -1,0 +1,146 @@
+"""ECR: DescribeImages and DescribeRepositories of the API of AWS, whose signatures (SigV4) are checked.
+
+The API and the registry are one server here; `AWS_ENDPOINT_URL_ECR` and the inventory's ``hosts`` lead there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from crossdock_testing.listings.front import Front, refusal
+
+MOST = 1000  # entries of a page
+KEY, SECRET = "AKIDEXAMPLE", "only-for-tests"
+REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+
+_PREFIX = "AmazonEC2ContainerRegistry_V20150921."
+_SKEW_S = 300.0
+_SIGNED = re.compile(
+    r"AWS4-HMAC-SHA256 "
+    r"Credential=(?P<key>[^/]+)/(?P<day>\d{8})/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request, "
+    r"SignedHeaders=(?P<headers>[a-z0-9;-]+), Signature=(?P<signature>[0-9a-f]{64})"
+)
+
+
+class Refused(Exception):
+    """What AWS answers with 400; ``args``: the type of the error, and its message."""
+
+
+class EcrDouble(Front):
+    """ECR before a registry."""
+
+    def __init__(self, upstream: str, *, page: int = MOST, throttles: int = 0, **settings: Any) -> None:
+        """`page`: the most entries of a page. `throttles`: so many requests are refused for their rate."""
+        super().__init__(upstream, **settings)
+        self.page = page
+        self.throttles = throttles
+        self.refusals: list[str] = []
+        self._marks: dict[str, tuple[str, int]] = {}
+
+    async def v2(self, request: web.Request, path: str) -> web.StreamResponse | None:
+        if path == "/v2/_catalog":
+            return refusal(405, "UNSUPPORTED", "The operation is unsupported.")
+        return None
+
+    async def api(self, request: web.Request, path: str) -> web.StreamResponse | None:
+        if path != "/" or request.method != "POST":
+            return web.Response(status=404, text="<UnknownOperationException/>")
+        body = await request.read()
+        try:
+            if request.headers.get("Content-Type") != "application/x-amz-json-1.1":
+                raise Refused("SerializationException", "not the JSON of AWS")
+            _check_signature(request, body)
+            document = await self._answer(request.headers.get("X-Amz-Target", ""), json.loads(body))
+        except Refused as error:
+            kind, message = error.args
+            self.refusals.append(kind)
+            return web.json_response(
+                {"__type": kind, "message": message}, status=400, content_type="application/x-amz-json-1.1"
+            )
+        return web.json_response(document, content_type="application/x-amz-json-1.1")
+
+    async def _answer(self, target: str, query: dict[str, Any]) -> dict[str, Any]:
+        if self.throttles:
+            self.throttles -= 1
+            raise Refused("ThrottlingException", "Rate exceeded")
+        if query.get("registryId", ACCOUNT) != ACCOUNT:
+            raise Refused("RepositoryNotFoundException", "no such registry")
+        if target == f"{_PREFIX}DescribeRepositories":
+            names = [{"repositoryName": name, "registryId": ACCOUNT} for name in await self.repositories()]
+            return self._page("repositories", names, query)
+        if target != f"{_PREFIX}DescribeImages":
+            raise Refused("UnknownOperationException", target)
+        name = query.get("repositoryName", "")
+        rows = await self.described(name)
+        if rows is None:
+            message = f"The repository with name '{name}' does not exist in the registry with id '{ACCOUNT}'"
+            raise Refused("com.amazonaws.ecr#RepositoryNotFoundException", message)
+        details = [
+            {
+                "registryId": ACCOUNT,
+                "repositoryName": name,
+                "imageDigest": row.digest,
+                "imageSizeInBytes": row.size,
+                "imagePushedAt": row.pushed,
+                "imageManifestMediaType": row.media_type,
+                **({"imageTags": list(row.tags)} if row.tags else {}),
+            }
+            for row in rows
+        ]
+        return self._page("imageDetails", details, query)
+
+    def _page(self, member: str, rows: list[Any], query: dict[str, Any]) -> dict[str, Any]:
+        size = query.get("maxResults", 100)
+        if not isinstance(size, int) or not 1 <= size <= MOST:
+            raise Refused("InvalidParameterException", f"maxResults must be between 1 and {MOST}")
+        start, size = 0, min(size, self.page)
+        if (token := query.get("nextToken")) is not None:
+            known, start = self._marks.get(token, ("", 0))
+            if known != member:
+                raise Refused("InvalidParameterException", "Invalid parameter at 'nextToken'")
+        document: dict[str, Any] = {member: rows[start : start + size]}
+        if start + size < len(rows):
+            document["nextToken"] = mark = secrets.token_urlsafe(24)
+            self._marks[mark] = member, start + size
+        return document
+
+
+def _check_signature(request: web.Request, body: bytes) -> None:
+    """Sign what came as botocore does, and compare."""
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    header = request.headers.get("Authorization", "")
+    if not header:
+        raise Refused("MissingAuthenticationTokenException", "Missing Authentication Token")
+    signed = _SIGNED.fullmatch(header)
+    if signed is None:
+        raise Refused("IncompleteSignatureException", "the header does not have the form of SigV4")
+    if signed["key"] != KEY:
+        raise Refused("UnrecognizedClientException", "The security token included in the request is invalid.")
+    if (signed["region"], signed["service"]) != (REGION, "ecr"):
+        raise Refused("InvalidSignatureException", f"Credential should be scoped to {REGION} and ecr")
+    names = signed["headers"].split(";")
+    if not {"host", "x-amz-date", "x-amz-target"} <= set(names):
+        raise Refused("InvalidSignatureException", "host, x-amz-date and x-amz-target must be signed")
+    stamp = request.headers.get("X-Amz-Date", "")
+    moment = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    if abs(datetime.now(UTC).timestamp() - moment.timestamp()) > _SKEW_S or signed["day"] != stamp[:8]:
+        raise Refused("InvalidSignatureException", "Signature expired")
+    again = AWSRequest("POST", f"http://{request.host}/", {}, body)
+    for name in names:
+        again.headers[name] = request.headers.get(name, "")
+    again.context["timestamp"] = stamp
+    signer = SigV4Auth(Credentials(KEY, SECRET), "ecr", REGION)
+    expected = signer.signature(signer.string_to_sign(again, signer.canonical_request(again)), again)
+    if not secrets.compare_digest(expected, signed["signature"]):
+        raise Refused("InvalidSignatureException", "The request signature we calculated does not match")
