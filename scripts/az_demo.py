@@ -1,6 +1,6 @@
-"""``make az-demo``: a cloud on this machine, and the documentation's commands by the real az.
+"""``make az-demo``: a cloud on this machine, and the documentation's commands run by the real az.
 
-Everything listens on loopback and lies in one temporary folder, which is removed at the end.
+Everything listens on loopback and uses one temporary folder, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Demo:
         return {"username": "crossdock", "password_file": str(path)}
 
     def _serve(self, *words: str) -> None:
-        """Start a server of crossdock's, which says a line when it is ready."""
+        """Start one of crossdock's servers, which prints a line when it is ready."""
         log = self._folder / f"{words[0]}.log"
         with log.open("ab") as errors:
             process = subprocess.Popen(
@@ -167,7 +167,7 @@ class Demo:
             raise Failed(f"crossdock {words[0]} did not start: {log.read_text()[-500:]}")
 
     def az(self, command: str, expected: int = 0) -> None:
-        """Show the command, run it, show what it said."""
+        """Print the command, run it, print its output."""
         print("\n$ " + command.replace("\n", "\n> "), flush=True)
         started = time.monotonic()
         done = subprocess.run(
@@ -198,7 +198,7 @@ class Demo:
         return f"sha256:{hashlib.sha256(data).hexdigest()}", data
 
     def compare(self) -> int:
-        """Read every manifest back from both registries; how many there are. Raises `Failed`."""
+        """Read every manifest back from both registries; returns their number. Raises `Failed`."""
         compared = 0
         for (target, target_tag), (source, source_tag) in COPIES.items():
             pending = [(source_tag, target_tag)]
@@ -264,7 +264,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -25,7 +25,7 @@ from support.service import Service, start_dev_service
 
 @dataclass
 class Cloud:
-    """What az sees, and what it does not: the registries themselves."""
+    """The cloud as az sees it, and the registries behind it."""
 
     az: Az
     info: dict[str, Any]

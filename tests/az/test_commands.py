@@ -1,4 +1,5 @@
-"""Commands beside ``acr import``: `crossdock acr …` prints what the real `az acr …` prints, row by row."""
+"""Other commands than ``acr import``: `crossdock acr …` prints the same as the real `az acr …`, row by
+row."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ ROWS = [
 
 
 def fill(cloud: Cloud) -> None:
-    """``pair/app``, anew, and nothing else but ``old:tag``."""
+    """Push ``pair/app`` again, and nothing else but ``old:tag``."""
     cloud.clear()
     cloud.remote.request("DELETE", "/acr/v1/pair/app")
     builder = ImageBuilder(seed=7)

@@ -1,4 +1,4 @@
-"""What az says of an import: its checks, what the service refuses, and what has become of it."""
+"""The messages of az about an import: its own checks, the service's refusals, and the result."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def test_the_script_that_moves_a_registrys_content_to_another_region(cloud: Clou
 
 
 def test_an_image_of_many_blobs_shows_its_progress_to_whoever_polls(cloud: Cloud) -> None:
-    """What `az --debug` shows of the polls: an entry for each manifest, and our own fields."""
+    """`az --debug` shows an entry for each manifest in the polls, and crossdock's own fields."""
     done = cloud.az.run(f"az acr import -n myregistry {HELLO} -t many:1 --debug")
     assert done.code == 0, done
     assert '"status":"Succeeded"' in done.stderr.replace(" ", "")

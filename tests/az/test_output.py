@@ -1,4 +1,4 @@
-"""az's own formatters, over documents and queries: `crossdock acr` prints what they print."""
+"""`crossdock acr` prints the same as az's own formatters, for documents and queries."""
 
 from __future__ import annotations
 

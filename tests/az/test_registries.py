@@ -1,4 +1,4 @@
-"""What az reads: subscriptions, registries, and what is in the registries."""
+"""az reads subscriptions, registries, and the content of registries."""
 
 from __future__ import annotations
 

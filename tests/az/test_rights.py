@@ -1,4 +1,4 @@
-"""A service whose identity provider is elsewhere: who may do what, as az is told."""
+"""A service with an external identity provider: the rights of users, as az reports them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The distribution specification, request by request: the embedded registry and docker-registry 2.8.2.
 
 The embedded registry stands in for real ones in other tests, so it must behave as they do: every row and
-every test here runs on both. Where 2.8.2 does otherwise, the row says so in `docker`.
+every test here runs on both. Where 2.8.2 differs, the row has the difference in `docker`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``make fuzz``: every target for some seconds under atheris, guided by coverage.
 
-``python -m fuzz SECONDS [TARGET…]``, with ``tests`` on PYTHONPATH. Each target has a process of its own and
+``python -m fuzz SECONDS [TARGET…]``, with ``tests`` on PYTHONPATH. Each target has its own process and
 a corpus that grows in ``.fuzz/TARGET``; an input that fails is left in ``.fuzz`` as ``TARGET-crash-…``.
 """
 

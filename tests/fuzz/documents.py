@@ -1,6 +1,6 @@
-"""Targets for what is read whole: references, manifests, layouts, lists, credentials, tokens, the journal.
+"""Fuzz targets for documents: references, manifests, layouts, lists, credentials, tokens, the journal.
 
-What a target is, `wire` says.
+`wire` describes what a target is.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _folder() -> Iterator[Path]:
 
 
 def reference(data: bytes) -> None:
-    """A reference: it reads back from its text, and is what a naive reader finds."""
+    """A reference equals the parse of its text, and the result of a naive parser."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         found = parse_location(text)
@@ -94,7 +94,7 @@ def manifest(data: bytes) -> None:
 
 
 def layout(data: bytes) -> None:
-    """A layout: ``index.json`` and ``oci-layout``, parted by a line feed; a tag is added to what is there."""
+    """A layout: ``index.json`` and ``oci-layout``, separated by a line feed; a tag is added to it."""
     index, _, mark = data.rpartition(b"\n")
     with _folder() as folder:
         (folder / "blobs" / "sha256").mkdir(parents=True)
@@ -117,7 +117,7 @@ def layout(data: bytes) -> None:
 
 
 def pairs(data: bytes) -> None:
-    """The list of ``--from-file``: what was read, written properly, is read again."""
+    """The list of ``--from-file``: pairs that were read are read again after they are written."""
     with _folder() as folder:
         listed = folder / "list"
         listed.write_bytes(data)
@@ -175,7 +175,7 @@ def token(data: bytes) -> None:
 
 
 def rows() -> list[SavedUpload]:
-    """What the journal that is damaged held."""
+    """The rows that the damaged journal had."""
     old = UploadKey("old.example", "team/app", KEY.digest)
     return [saved(updated=NEW), saved(key=old, updated=OLD)]
 

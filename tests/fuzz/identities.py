@@ -1,6 +1,6 @@
-"""Targets for what strangers send as tokens, what issuers publish, and what operators write.
+"""Fuzz targets for tokens of unknown senders, documents of issuers, and files of operators.
 
-What a target is, `wire` says.
+`wire` describes what a target is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def encoded(*parts: bytes) -> bytes:
 
 
 def token(data: bytes) -> None:
-    """A token, whole or as ``HEADER.CLAIMS``: what nobody signed does not count."""
+    """A token, complete or as ``HEADER.CLAIMS``: unsigned tokens are refused."""
     header, _, said = data.partition(b"\n")
     for text in (data, encoded(header, said, b"signature")):
         try:

@@ -21,7 +21,7 @@ _HEX = set("0123456789abcdef")
 
 
 class _Socket:
-    """What `http.client.HTTPResponse` reads from."""
+    """The socket that `http.client.HTTPResponse` reads from."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -143,7 +143,7 @@ def content_range(text: str) -> tuple[int, int, int | None] | None:
 
 
 def digests(document: Any) -> list[str]:
-    """The digests that a manifest lists, taken from its JSON without any check."""
+    """The digests in a manifest's JSON, without any check."""
     config = [document["config"]] if document.get("config") else []
     entries = [*config, *(document.get("layers") or ())]
     entries += [*(document.get("blobs") or ()), *(document.get("manifests") or ())]

@@ -1,4 +1,4 @@
-"""Targets for what registries and proxies say: heads, bodies, header values, addresses, the upload dialogue.
+"""Fuzz targets for input of registries and proxies: heads, bodies, header values, addresses, uploads.
 
 A target takes any bytes and returns nothing. It fails by an exception of the parser that is not one of
 `crossdock.errors`, by an invariant that does not hold, or by a disagreement with `opinions`.
@@ -49,7 +49,7 @@ def text_of(data: bytes) -> str:
 
 
 def challenge(data: bytes) -> None:
-    """``WWW-Authenticate``: what was understood is understood again when it is written properly."""
+    """``WWW-Authenticate``: a parsed challenge parses to the same value after it is written."""
     found = parse_challenges([text_of(data)])
     for one in found:
         assert one.scheme == one.scheme.lower() != ""
@@ -90,7 +90,7 @@ def content_range(data: bytes) -> None:
 
 
 def link(data: bytes) -> None:
-    """``Link``: a next page is an address of the same server that may be asked, or the header is refused."""
+    """``Link``: the next page is a permitted URL of the same server, or the header is refused."""
     try:
         page = next_page(text_of(data).split("\n"), Url.parse(PAGE))
     except ProtocolError as error:
@@ -150,7 +150,7 @@ def redaction(data: bytes) -> None:
 
 
 def head(data: bytes) -> None:
-    """A head: what is accepted, http.client reads in the same way, and so does the parser fed slowly."""
+    """A head: http.client, and the parser fed byte by byte, read an accepted head in the same way."""
     data = data[:MAX_HEAD]
     try:
         found = parse_response_head(data)
@@ -183,7 +183,7 @@ def head(data: bytes) -> None:
 
 
 def chunked_body(data: bytes) -> None:
-    """A chunked body: the same in one piece and byte by byte, and what http.client makes of it."""
+    """A chunked body: the same result in one piece, byte by byte, and with http.client."""
     whole = _decoded(data, len(data) or 1)
     assert whole == _decoded(data, 1 if len(data) < 2000 else 997)
     if whole is not None and whole[1]:
@@ -232,7 +232,7 @@ def _resolve(base: Url, place: str) -> Url:
 
 
 def _answered(dialogue: Upload, words: list[str]) -> bool:
-    """Give the next answer; whether the dialogue goes on."""
+    """Give the next response; returns whether the upload continues."""
     number, place, span, length = (*words, "", "", "", "")[:4]
     status = int(number) if number.isascii() and number.isdigit() and len(number) < 5 else 202
     headers = {"location": place or "/u/1", "range": span, "oci-chunk-max-length": length}

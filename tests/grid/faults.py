@@ -133,7 +133,7 @@ def _break(how: Any, cell: Cell) -> Break:
 
 
 def _taken(cell: Cell) -> int | None:
-    """Bytes of a request's body that come before the fault."""
+    """Bytes of a request's body before the fault."""
     if cell.place == "first byte":
         return 1
     at = BYTES.get(cell.place)

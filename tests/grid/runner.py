@@ -1,4 +1,4 @@
-"""Runs one cell of the grid through the library, on a loop of its own, and counts leftovers."""
+"""Runs one cell of the grid with the library, on a new event loop, and counts leftovers."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ class Attempt:
         assert not _SECRET.search(line), line
 
     def _check_sessions(self) -> None:
-        """No upload session is open that the client could have known and did not ask to drop."""
+        """No upload session is open that the client knew and did not delete."""
         dropped = [seen.path for seen in self.target.seen if seen.method == "DELETE"]
         folder = self.bench.target.storage / "repositories" / self.run.repository / "_uploads"
         kept = [path.parent.name for path in folder.glob("*/startedat")]
@@ -267,7 +267,7 @@ class Attempt:
             self._check_wait()
 
     def _check_wait(self) -> None:
-        """Nothing is asked twice before the first 429's wait is over; what was under way may still arrive."""
+        """No request is repeated before the first 429's wait is over; running requests may still arrive."""
         matching = [seen for seen in self.faulty.seen if self.fault.matches(seen)]
         first = next(seen.at for seen in matching if seen.status == 429)
         early = [seen for seen in matching if seen.at < first + WAIT_S]
@@ -278,7 +278,8 @@ class Attempt:
 
 
 def _loses_session(seen: Seen, timeout_s: float) -> bool:
-    """Whether the client cannot know of the session: its address did not arrive, or it is said to be gone."""
+    """Whether the client cannot know the session: its Location did not arrive, or the session was reported
+    lost."""
     if seen.is_upload_start():
         return seen.ended != "whole" or seen.ended_at - seen.at > timeout_s / 2  # may have come too late
     return "/blobs/uploads/" in seen.path and seen.status == 404

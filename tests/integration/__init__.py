@@ -1,1 +1,1 @@
-"""The real command against real servers: what issue 3 promises, seen from outside."""
+"""Black-box tests: the real command against real servers."""

@@ -1,6 +1,6 @@
-"""Helm charts and ORAS artifacts: pushed to the embedded registry in each way that clients do, and imported.
+"""Helm charts and ORAS artifacts, pushed to the embedded registry as different clients do, and imported.
 
-`Pusher` sends what helm 3.16 was seen to send to it; the others have the other token flow and ways to upload.
+`Pusher` sends the requests of helm 3.16; the others use the other token flow and other forms of upload.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def served(tmp_path: Path, closing: ExitStack) -> Embedded:
 
 
 class Pusher:
-    """A client that pushes one manifest with its blobs; `log_in` and `send` are what clients do otherwise."""
+    """A client that pushes one manifest with its blobs; `log_in` and `send` differ between clients."""
 
     def __init__(self, host: str, repository: str) -> None:
         self.host = host
@@ -101,7 +101,7 @@ class ChunkPusher(Pusher):
 
 
 class DockerPusher(Pusher):
-    """As docker push: one PATCH of a length that is not told, and a closing PUT without a body."""
+    """As docker push: one PATCH without a Content-Length, and a closing PUT without a body."""
 
     def send(self, location: str, data: bytes, digest: str) -> Reply:
         taken = self.remote.request("PATCH", location, io.BytesIO(data))

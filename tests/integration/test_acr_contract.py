@@ -1,4 +1,4 @@
-"""What an import can do by its documentation, beside its commands: content, sources, sizes, targets."""
+"""The documented features of an import besides its commands: content, sources, sizes, targets."""
 
 from __future__ import annotations
 

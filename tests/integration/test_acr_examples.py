@@ -1,6 +1,6 @@
-"""Every command of the documentation of ``az acr import``, run by a shell as it stands there.
+"""Every command in the documentation of ``az acr import``, run unchanged by a shell.
 
-``az`` is ``crossdock``; an inventory says that the names are served on this machine. `tests/az` does the same
+``az`` is ``crossdock``; an inventory maps the names to servers on this machine. `tests/az` does the same
 with the real az and the service.
 """
 
@@ -63,7 +63,7 @@ class Shell:
         Path(self.environment["CROSSDOCK_INVENTORY"]).write_text(json.dumps(document))
 
     def run(self, text: str, graph: Graph | None = None) -> subprocess.CompletedProcess[str]:
-        """Run the text. No secret shows in what it says, in the target's log or in what is kept."""
+        """Run the text; no secret may appear in its output, the target's log or stored files."""
         done = subprocess.run(
             [require("bash"), "-c", f'az() {{ {sys.executable} -m crossdock "$@"; }}\n{fill(text, graph)}'],
             env=self.environment,
@@ -79,7 +79,7 @@ class Shell:
         return done
 
     def ok(self, text: str, graph: Graph | None = None) -> str:
-        """Run what must succeed; its stdout."""
+        """Run a command that must succeed; returns its stdout."""
         done = self.run(text, graph)
         assert done.returncode == DONE, done
         return done.stdout

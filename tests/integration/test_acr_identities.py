@@ -1,4 +1,4 @@
-"""Every identity of an Azure registry over the real command; what is wrong with one; no secret anywhere."""
+"""Every kind of identity at an Azure registry with the real command: errors, and no secret in any output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ USERS: dict[str, Any] = {
 
 
 class Acr:
-    """``crossdock registry --users`` in a process of its own."""
+    """``crossdock registry --users`` in a separate process."""
 
     def __init__(self, folder: Path, **lives: int) -> None:
         folder.mkdir()
@@ -89,7 +89,7 @@ def image(builder: ImageBuilder) -> Callable[[Acr], Graph]:
 
 
 def without_secrets(done: Finished, *texts: str) -> Finished:
-    """What was done, once no secret is in anything that it said."""
+    """The finished command, after checking that its output has no secret."""
     for text in (*done.argv, done.stdout, done.stderr, *texts):
         for secret in ("s3cret", "eyJ"):
             assert secret not in text, f"{secret!r} is in: {text}"
@@ -97,7 +97,7 @@ def without_secrets(done: Finished, *texts: str) -> Finished:
 
 
 def copied(crossdock: Crossdock, acr: Acr, folder: Path, env: dict[str, str]) -> Finished:
-    """A copy out of `acr` into a layout with all the talk there is, watched for secrets."""
+    """A copy from `acr` into a layout with the most verbose output, which is checked for secrets."""
     report = folder / "report.json"
     words = ("copy", f"{acr.host}/{REPOSITORY}:v1", f"oci:{folder}/layout:v1")
     done = crossdock(*words, "--progress", "json", "--debug", "--report", report, env=env)

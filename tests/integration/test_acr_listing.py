@@ -1,4 +1,4 @@
-"""What is listed of real registries; skopeo and crane have their word about the digests."""
+"""Lists of real registries; skopeo and crane confirm the digests."""
 
 from __future__ import annotations
 

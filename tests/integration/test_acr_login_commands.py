@@ -1,4 +1,4 @@
-"""``crossdock acr login``, ``show`` and ``list``, and what works after nothing but ``az login``."""
+"""``crossdock acr login``, ``show`` and ``list``, and commands that work after only ``az login``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ USERS = {
 
 
 class Az:
-    """A stand-in for az, which notes that it was asked; ``.environment`` has it on PATH."""
+    """A fake az that records its calls; ``.environment`` has it on PATH."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""What ``crossdock acr``'s commands say of what is not there: repository or tag, and what there is."""
+"""``crossdock acr`` reports whether repository or tag is missing, and the tags that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``crossdock apply``: what a migration file says is done, once, whatever happens in between."""
+"""``crossdock apply`` does what a migration file specifies, once, whatever happens in between."""
 
 from __future__ import annotations
 

@@ -78,7 +78,8 @@ class Secrets:
     folder: Path
 
     def run(self, *args: str, **how: object) -> str:
-        """Succeed, with all the talk there is, and no secret in it; what was said."""
+        """Run a command that must succeed, with the most verbose output, without secrets; returns the
+        output."""
         report = self.folder / "report.json"
         done = self.command.ok(*args, "--progress", "plain", "--output", "json", "--report", report, **how)
         self.absent(" ".join(done.argv), done.stdout, done.stderr, report.read_text())

@@ -1,4 +1,5 @@
-"""A target that lost a blob, or never had what it promised, gets it. No copy claims what it did not read."""
+"""A target that lost a blob, or never had one that it claimed, gets it. No copy claims more than it has
+read."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def image(source: DockerRegistry, repository: str, builder: ImageBuilder) -> Gra
 
 
 def is_clean(done: Finished) -> None:
-    """Exit code 130, and one error that says so."""
+    """Check for exit code 130 and one error about it."""
     assert done.code == CANCELLED, str(done)
     assert "Traceback" not in done.stdout + done.stderr, str(done)
     assert done.stdout == ""

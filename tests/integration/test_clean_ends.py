@@ -1,4 +1,4 @@
-"""How a run ends when its outputs cannot be written, and what its figures say of it."""
+"""The end of a run whose outputs cannot be written, and its figures."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def cosign(builder: ImageBuilder) -> Content:
 
 
 def untyped(builder: ImageBuilder) -> Content:
-    """An OCI manifest without the optional ``mediaType``, with spacing of its own and unknown members."""
+    """An OCI manifest without the optional ``mediaType``, with unusual spacing and unknown members."""
     config = builder.blob(b"{}", imagebuilder.OCI_CONFIG)
     layer = builder.random_layer(500)
     document: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""SIGKILL at random places of a copy; the same command then carries on to the end.
+"""SIGKILL at random places of a copy; the same command then resumes and completes it.
 
-What is measured is what the proxies before both registries have seen. ``CROSSDOCK_LONG=1`` makes that 50 runs
+The proxies in front of both registries measure the traffic. ``CROSSDOCK_LONG=1`` makes that 50 runs
 with distribution 3 and docker-registry, and 25 with the embedded registry.
 """
 

@@ -1,6 +1,6 @@
-"""The fault proxy before a real registry: it passes everything unchanged, and each fault does what it says.
+"""The fault proxy in front of a real registry: it forwards everything unchanged, and each fault works.
 
-Judged by clients that are not crossdock: http.client, curl, and bare sockets where the end of a connection is
+Checked by other clients than crossdock: http.client, curl, and plain sockets where the end of a connection is
 the question.
 """
 
@@ -59,7 +59,7 @@ class Front:
 
     @property
     def seen(self) -> list[Seen]:
-        """What the proxy saw, complete."""
+        """The requests that the proxy saw, complete."""
         self.proxy.settle()
         return self.proxy.seen
 
@@ -152,7 +152,7 @@ def either(request: pytest.FixtureRequest) -> Front:
 
 
 def body_of(answer: bytes) -> bytes:
-    """What follows the head."""
+    """The bytes after the head."""
     return answer.partition(b"\r\n\r\n")[2]
 
 

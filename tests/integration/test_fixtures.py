@@ -1,4 +1,4 @@
-"""The servers and proxies of the suite do what their names say; otherwise green tests would mean nothing."""
+"""The servers and proxies of the suite work as named; otherwise passing tests would mean nothing."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Far:
         return Content(OCI_FOREIGN_LAYER, digest, len(data), {"urls": urls})
 
     def asked(self) -> list[dict[str, object]]:
-        """What both hosts were asked."""
+        """The requests to both hosts."""
         return [*self.front.accesses(), *self.files.accesses()]
 
 
@@ -72,7 +72,7 @@ def willing(new_registry: Callable[..., DockerRegistry]) -> DockerRegistry:
 
 @pytest.fixture
 def private(new_registry: Callable[..., DockerRegistry], tmp_path: Path) -> DockerRegistry:
-    """A source that takes them too, and asks for a password."""
+    """A source that accepts foreign layers too, and requires a password."""
     users = htpasswd_file(tmp_path / "users", "reader", "not-for-others")
     return new_registry(
         "private",

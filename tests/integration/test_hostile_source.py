@@ -1,4 +1,4 @@
-"""Sources that break, lie or speak bad HTTP in ways that are not in the fault grid (`tests/grid`).
+"""Sources that break, send wrong data or bad HTTP in ways that the fault grid (`tests/grid`) lacks.
 
 An image has one layer for each place, so that one copy meets up to six faults. Every copy runs as a user runs
 it, with short bounds, and ends in time: with every byte right, or with one line that names the operation, the
@@ -75,7 +75,7 @@ class Scene:
         return lambda seen: seen.is_blob_get(digest) and seen.range.startswith(start)
 
     def bytes_for(self, seen: Seen) -> tuple[bytes, int, int]:
-        """What a right answer to the request holds, where that begins, and the size of the whole."""
+        """The bytes of a correct response, their offset, and the size of the whole."""
         data = next(data for digest, data in self.data.items() if digest in seen.path)
         first, _, last = seen.range.removeprefix("bytes=").partition("-")
         return (data[int(first) : int(last) + 1], int(first), len(data)) if last else (data, 0, len(data))
@@ -89,7 +89,7 @@ class Scene:
         return done
 
     def recovers(self, retries: int, *flags: str) -> None:
-        """The copy meets every fault, is right to the byte, and had to ask again at least so often."""
+        """The copy meets every fault, is exact, and needed at least this many retries."""
         done = self.run("--retries", "3", *flags)
         assert done.code == 0, str(done)
         assert_holds(self.target.remote, self.repository, "v1", self.graph)

@@ -64,7 +64,7 @@ class Scene:
         return done
 
     def recovers(self, retries: int, *, sessions: int = 0) -> None:
-        """The copy meets every fault; what the target has is right; it has at most `sessions` open."""
+        """The copy meets every fault; the target's content is correct; at most `sessions` are open."""
         done = self.run("--retries", "3")
         assert done.code == 0, str(done)
         assert_holds(self.target.remote, self.repository, "v1", self.graph)
@@ -146,7 +146,7 @@ def test_a_target_that_fails_once_in_every_place(name: str, scene: Scene) -> Non
 
 @pytest.mark.parametrize("name", LOST)
 def test_a_target_whose_answer_is_lost_once_in_every_place(name: str, either: Scene) -> None:
-    """What was asked has happened. Of a session whose address was lost nobody can know: it stays."""
+    """The lost requests had been executed. A session whose Location was lost stays, since no one knows it."""
     for place in PLACES:
         either.plan(place, breaks=LOST[name])
     either.recovers(1, sessions=2)  # looking whether it has happened is no second try

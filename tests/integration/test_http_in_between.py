@@ -176,7 +176,8 @@ def test_a_redirected_write_goes_where_it_leads(
 def test_a_large_body_that_is_redirected_late_is_read_again(
     crossdock: Crossdock, odd: Start, flags: tuple[str, ...]
 ) -> None:
-    """The registry takes all of it before it says so; with ``target`` the bytes were in the kernel alone."""
+    """The registry accepts the whole body before it redirects; with ``target`` the bytes were only in the
+    kernel."""
     source = odd()
     digest = source.image("a/b", "v1", layers=(random.Random(2).randbytes(12 << 20),))["digest"]
 

@@ -1,4 +1,4 @@
-"""What a program that embeds crossdock relies on: names, arguments, listeners, the log."""
+"""The interface for programs that embed crossdock: names, arguments, listeners, the log."""
 
 from __future__ import annotations
 

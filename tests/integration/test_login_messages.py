@@ -1,4 +1,4 @@
-"""What ``crossdock login`` and ``logout`` say of files and helpers that cannot be used or do nothing."""
+"""Messages of ``crossdock login`` and ``logout`` about files and helpers that fail or do nothing."""
 
 from __future__ import annotations
 

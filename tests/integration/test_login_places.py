@@ -1,4 +1,4 @@
-"""Logins where people keep them: which place the command uses, and what it says of one it cannot use."""
+"""Logins in their usual places: which place the command uses, and its messages about unusable ones."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ PASSED_OVER = [
 
 @pytest.fixture(params=PASSED_OVER, ids=[case[0] for case in PASSED_OVER])
 def passed_over(request: pytest.FixtureRequest, crossdock: Crossdock) -> tuple[dict[str, str], str]:
-    """An environment with a place that cannot be used, and words of what is said of it."""
+    """An environment with an unusable place, and words of the message about it."""
     _, variable, value, words = request.param
     home = crossdock.home
     (home / "folder" / "config.json").mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""A manifest is present only as a manifest, with what is below it: bytes may be a manifest and a layer.
+"""A manifest is present only if stored as a manifest with its children: the same bytes may also be a layer.
 
-Bundles (Zarf, UDS) have manifests of images as layers. Whoever takes such a layer for the image leaves the
-image's own layers out.
+Bundles (Zarf, UDS) have manifests of images as layers. Taking such a layer for the image would omit the
+image's own layers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A document's own media type and size count, whatever lists or serves it says.
+"""A document's own media type and size count, whatever its index or its server states.
 
 The targets are real and strict: docker-registry 2.8, distribution 3 and the embedded registry refuse a PUT
 whose Content-Type is not the document's ``mediaType``.

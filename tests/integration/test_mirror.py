@@ -80,7 +80,7 @@ def state_of(remote: Remote, prefix: str = "") -> State:
 
 @pytest.fixture
 def state(source: DockerRegistry, repository: str, builder: ImageBuilder) -> State:
-    """What is below `repository` at the source."""
+    """The content of `repository` at the source."""
     fill(source.remote, repository, builder)
     return state_of(source.remote, repository)
 

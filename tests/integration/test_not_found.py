@@ -1,4 +1,4 @@
-"""What is not found: which part of the reference is missing, what there is instead, at one question more."""
+"""Errors for missing content name the missing part and existing alternatives, with one more request."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_tag_that_is_listed_without_a_manifest(
 def test_list_that_cannot_be_had_says_nothing_wrong(
     crossdock: Crossdock, lenient: ScriptedRegistry, status: int
 ) -> None:
-    """The question is asked once, after the failure, and is no verdict: its own failure is not shown."""
+    """The list is requested once, after the failure, and is optional: its own failure is not shown."""
     lenient.refused["tags"] = status
     before = len(lenient.asked)
     line = crossdock.fail("inspect", f"{lenient.host}/app:nope", code=NOT_FOUND)

@@ -1,4 +1,4 @@
-"""Documents that are odd and right are copied; of those that cannot be, the message says what is wrong."""
+"""Unusual but valid documents are copied; errors about invalid ones name the fault."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_a_tag_that_is_not_there_is_not_found_by_either(crossdock: Crossdock, st
 
 
 def stale(registry: ScriptedRegistry, old: bytes) -> Before:
-    """HEAD of a tag names what was there before; that is gone."""
+    """HEAD of a tag names an earlier manifest, which no longer exists."""
 
     def before(request: Request) -> Reply | None:
         if request.method != "HEAD" or not request.path.endswith("/manifests/v1"):
@@ -243,7 +243,7 @@ def refuse_tags(request: Request) -> Reply | None:
 
 
 def hide_tags(request: Request) -> Reply | None:
-    """The tags may not even be seen: what is there may be the target's own."""
+    """The tags cannot be read, and may be the target's own."""
     is_attached = request.is_for("manifests") and "/sha256-" in request.path
     return Reply.error(403, "DENIED") if is_attached else None
 
@@ -258,7 +258,7 @@ def refuse_types(request: Request) -> Reply | None:
 
 
 def attach(source: ScriptedRegistry, image: dict[str, object], what: str) -> str:
-    """Attach something that will not arrive; what the warning names."""
+    """Attach a referrer that cannot be copied; returns the name in the warning."""
     digest = str(image["digest"])
     if what.startswith("broken referrer"):
         named = source.referrer("app", image, "broken")

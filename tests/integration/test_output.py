@@ -1,4 +1,4 @@
-"""What the command prints, where, and nothing else; and how it behaves in odd surroundings."""
+"""The command's output and where it goes, and its behavior in unusual environments."""
 
 from __future__ import annotations
 

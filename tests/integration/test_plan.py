@@ -151,7 +151,7 @@ def test_layers_that_a_kind_of_registry_does_not_take(
     builder: ImageBuilder,
     tmp_path: Path,
 ) -> None:
-    """A host is known by its name; this one's connections go to loopback."""
+    """The dialect follows from the host name; connections to this host go to loopback."""
     push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(100)]), "fits")
     manifest = json.loads(builder.read(builder.image([builder.random_layer(100)])))
     remote = source.remote
@@ -282,7 +282,7 @@ def test_plain_registries_are_asked_once_a_tag_and_side(
 def test_our_own_registry_is_listed_in_bulk(
     crossdock: Crossdock, builder: ImageBuilder, tmp_path: Path, closing: ExitStack
 ) -> None:
-    """One list a repository and side; the log of requests says so."""
+    """One list per repository and side, as the log of requests shows."""
     sides = [start_embedded(tmp_path, tmp_path / name, closing) for name in ("one", "two")]
     image = builder.image([builder.random_layer(100)])
     for side in sides:

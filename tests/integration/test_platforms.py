@@ -1,4 +1,4 @@
-"""``--platform``, once and several times, on what registries and layouts really hold."""
+"""``--platform``, once and several times, with real content of registries and layouts."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_layout_that_lists_the_platforms_itself(
 def test_layout_of_several_images_is_not_one_of_several_platforms(
     crossdock: Crossdock, lenient: ScriptedRegistry, tmp_path: Path
 ) -> None:
-    """Two images of one platform, or of different names: which is meant cannot be told by a platform."""
+    """Two images of one platform, or with different names: a platform does not identify one."""
     builder = ImageBuilder(tmp_path / "layout")
     one, other, arm64 = image(builder), image(builder), image(builder, "linux/arm64")
     source = layout(tmp_path / "layout", None, unsaid(one), unsaid(other), unsaid(arm64))

@@ -138,7 +138,7 @@ def test_a_list_brings_no_platform_that_was_not_chosen(
     signed: Signed,
     tmp_path: Path,
 ) -> None:
-    """The target has a list of its own for an index that it does not have."""
+    """The target has its own list for an index that it lacks."""
     own = sign_at(other, tmp_path, signed.index)
     done = mirrored(crossdock, lenient, other, *AMD64)
     assert own in entries(other, tag_of(signed.index))
@@ -148,7 +148,7 @@ def test_a_list_brings_no_platform_that_was_not_chosen(
 
 
 def sign_at(registry: ScriptedRegistry, folder: Path, subject: Content) -> str:
-    """Give the registry a list with a referrer of its own, whose digest is returned."""
+    """Give the registry a list with its own referrer; returns the referrer's digest."""
     builder = ImageBuilder(folder / "own", seed=7)
     made = listing(builder, subject)
     for digest in builder.digests():

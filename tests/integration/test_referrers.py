@@ -29,7 +29,7 @@ def stem(content: Content) -> str:
 
 
 def listed(remote: Remote, repository: str, subject: Content) -> dict[str, str]:
-    """What the registry says refers to `subject`, by its API or else in the fallback tag: digest → type."""
+    """The referrers of `subject` at the registry, from its API or the fallback tag: digest → type."""
     reply = remote.request("GET", f"/v2/{repository}/referrers/{subject.digest}")
     if reply.status == 404:
         reply = remote.manifest(repository, stem(subject))

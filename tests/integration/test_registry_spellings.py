@@ -48,7 +48,7 @@ def target(tmp_path: Path, closing: ExitStack) -> Embedded:
 
 @pytest.fixture
 def service(tmp_path: Path, closing: ExitStack, source: Embedded, target: Embedded) -> Service:
-    """``alice`` may import to ``mine``; ``bob`` may also read what is hidden from her."""
+    """``alice`` may import to ``mine``; ``bob`` may also read a registry that she may not."""
     entries = {
         "mine": {"login_server": target.host},
         "secret": {"login_server": "secret.example"},

@@ -1,4 +1,4 @@
-"""SIGHUP: certificates, users and settings are read anew. Connections stay; a broken file changes nothing."""
+"""SIGHUP reloads certificates, users and settings. Connections stay open; a broken file changes nothing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_registry_takes_a_new_certificate_and_keeps_its_connections(
 
 
 def words_of(cert: Path, key: Path) -> dict[str, str]:
-    """What is said of each damage."""
+    """Words of the message for each damage."""
     return {
         "key of another": f"the key in {key} does not fit the certificate in {cert}",
         "key of another kind": f"the key in {key} does not fit the certificate in {cert}",

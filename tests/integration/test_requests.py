@@ -1,6 +1,6 @@
-"""How many requests an image costs, one by one: what is not in these lists is not asked.
+"""The exact requests for an image: requests that are not in these lists are not sent.
 
-What looking for referrers costs is in `test_referrers`: lists of images are copied without.
+`test_referrers` covers the requests for referrers, which lists of images are copied without.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Requests = Counter[str]
 
 
 def kind(seen: Seen) -> str:
-    """``METHOD place``: what a request is about, without names."""
+    """``METHOD place``: the kind of a request, without names."""
     path = seen.path.partition("?")[0]
     if "/manifests/" in path:
         return f"{seen.method} manifest by {'digest' if 'sha256:' in path else 'tag'}"
@@ -43,7 +43,7 @@ class Pair:
     repository: str
 
     def copy(self, source: str = "v1", target: str = "v1", *flags: str) -> tuple[Requests, Requests]:
-        """Copy, and what each side was asked, without the pings that find out about authorization."""
+        """Copy; returns the requests to each side, without those for authorization."""
         marks = len(self.source.seen), len(self.target.seen)
         names = (
             f"{self.source.host}/{self.repository}:{source}",

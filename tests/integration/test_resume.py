@@ -1,4 +1,4 @@
-"""What an interrupted copy leaves, says and needs; journals that cannot be used; journals that lie."""
+"""Interrupted copies: leftovers, messages, requests on resume; unusable and wrong journals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def kind() -> str:
-    """The target of tests that do not say another."""
+    """The default target of tests."""
     return "embedded"
 
 
@@ -55,7 +55,7 @@ def run_again(passage: Passage) -> dict[str, object]:
 
 
 def paste(passage: Passage, done: Finished) -> dict[str, Any]:
-    """Run what a shell makes of the words that the copy ended with; its result."""
+    """Run the command that the copy printed at its end, in a shell; returns its result."""
     pasted = done.error.partition("run again: crossdock ")[2].partition(" (")[0]
     result = passage.command.ok(*shlex.split(pasted)).result
     passage.check()

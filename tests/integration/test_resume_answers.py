@@ -1,6 +1,6 @@
-"""What Debian's docker-registry 2.8 answers about upload sessions of an earlier process, and what that means.
+"""Responses of Debian's docker-registry 2.8 about upload sessions of an earlier process, and their meaning.
 
-The Location that was given last must be asked, its signed state fits no other; and a session whose PATCH was
+Only the last Location can be queried, since its signed state fits no other; and a session whose PATCH was
 cut is lost (S2).
 """
 

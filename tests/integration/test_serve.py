@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 
 
 class AnyToken:
-    """A credential whose token nobody looks at."""
+    """A credential whose token is never checked."""
 
     def get_token(self, *scopes: str, **how: Any) -> AccessToken:
         return AccessToken("x", 1 << 40)

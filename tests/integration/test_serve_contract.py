@@ -1,4 +1,4 @@
-"""The requirements of az-contract 9, by number, asked of the service over the wire.
+"""The requirements of az-contract 9, by number, checked against the running service.
 
 Bodies are as az 2.91, the SDKs 15.0.0 and 10.3.0 and PowerShell send them (az-contract 1.3 and 2.1).
 """

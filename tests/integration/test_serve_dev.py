@@ -1,4 +1,4 @@
-"""``crossdock serve --dev``: who is let in and what they may do, on real sockets, with Azure's libraries."""
+"""``crossdock serve --dev``: logins and rights, on real sockets, with Azure's libraries."""
 
 from __future__ import annotations
 

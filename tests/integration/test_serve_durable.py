@@ -37,7 +37,7 @@ OPEN_MEMORY = 128 * MIB
 
 
 class AnyToken:
-    """A credential whose token nobody looks at."""
+    """A credential whose token is never checked."""
 
     def get_token(self, *scopes: str, **how: Any) -> AccessToken:
         return AccessToken("x", 1 << 40)

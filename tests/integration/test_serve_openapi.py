@@ -1,4 +1,4 @@
-"""What the service's OpenAPI document says is what it does: requests made up from the document."""
+"""The service behaves as its OpenAPI document describes: requests generated from the document."""
 
 from __future__ import annotations
 

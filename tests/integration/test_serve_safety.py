@@ -1,4 +1,5 @@
-"""The service asks nothing that nobody named, says by which rule, and writes down who wanted what."""
+"""The service contacts only hosts that are permitted, names the rule of a refusal, and writes the audit
+log."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ IMPORT = registry_path("myregistry", "importImage")
 
 
 class Inside:
-    """A server that notes what it is asked. It has nothing, or all is where `leads_to` says."""
+    """A server that records requests. It returns 404, or redirects everything to `leads_to`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

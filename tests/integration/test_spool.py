@@ -1,6 +1,6 @@
-"""What was read of a source is not read again, where the target begins anew; spools that are damaged or full.
+"""Source bytes are not read again when an upload restarts at the target; damaged and full spools.
 
-What is measured is what the proxies before both registries have seen.
+The proxies in front of both registries measure the traffic.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def refuse_chunks(passage: Passage) -> None:
 
 
 def run_and_kill(passage: Passage, spool: Path, way: str = "") -> int:
-    """Run the copy until it is killed at `KILL_AT` of the layer; what the source had sent of it by then."""
+    """Run the copy and kill it at `KILL_AT` of the layer; returns the bytes that the source had sent."""
     pids: list[int] = []
 
     def kill() -> None:

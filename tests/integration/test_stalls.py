@@ -16,7 +16,7 @@ IMPATIENT = ("--retries", "100", "--connections", "1", "--chunk-size", "1MiB")
 
 @pytest.fixture
 def kind() -> str:
-    """The target of tests that do not say another."""
+    """The default target of tests."""
     return "embedded"
 
 
@@ -26,7 +26,7 @@ def start(passage: Passage, timeout: str = "3s") -> Running:
 
 
 def silence(passage: Passage, offset: int) -> Fault:
-    """The source sends nothing from `offset` of the layer on, however often it is asked."""
+    """The source never sends bytes of the layer from `offset` on."""
 
     def is_behind(seen: Seen) -> bool:
         first = int(seen.range.removeprefix("bytes=").partition("-")[0] or 0)

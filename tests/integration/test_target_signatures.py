@@ -1,4 +1,4 @@
-"""What the target has of its own under tags of digests stays, whatever copies into it."""
+"""The target's own content under tags of digests is kept by every kind of copy."""
 
 from __future__ import annotations
 

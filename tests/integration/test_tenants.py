@@ -1,4 +1,4 @@
-"""Tenants of the import service do not reach each other, nor what is the service's own."""
+"""Tenants of the import service cannot reach each other's data, nor the service's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Answer = Callable[["Hostile", str, str, dict[str, str]], tuple[int, dict[str, st
 
 
 class Hostile:
-    """A registry that answers as `answer` says. What waits for `ends` waits until the test ends."""
+    """A registry with the responses of `answer`. Waiting for `ends` lasts until the test ends."""
 
     def __init__(self, answer: Answer) -> None:
         self.ends = threading.Event()
@@ -99,7 +99,7 @@ def registry(folder: Path, name: str, closing: ExitStack, *, stocked: bool = Fal
 
 
 def document_of(path: str, documents: dict[str, bytes], media_type: str) -> tuple[int, dict[str, str], bytes]:
-    """The manifest that a path asks for, by tag or digest."""
+    """The manifest that a path names, by tag or digest."""
     wanted = path.rsplit("/", 1)[1].replace("%3A", ":")
     data = documents.get(wanted)
     if data is None:

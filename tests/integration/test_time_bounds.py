@@ -26,7 +26,7 @@ def kind() -> str:
 
 
 def silent(method: str, path: str, breaks: Break = UNANSWERED) -> Where:
-    """A request that is never answered, or breaks off as `breaks` says, whenever it comes."""
+    """A request that never gets a response, or always breaks off as in `breaks`."""
     return lambda passage: Fault(
         lambda seen: seen.method == method and path.format(passage.layer) in seen.path,
         times=None,

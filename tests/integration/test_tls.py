@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 @dataclass
 class Authority:
-    """A private certificate authority and what it issued, as files."""
+    """A private certificate authority and its certificates, as files."""
 
     ca: trustme.CA
     folder: Path

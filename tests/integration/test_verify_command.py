@@ -1,4 +1,4 @@
-"""``crossdock verify``: what a target lost or has otherwise is found; a side that fails is no difference."""
+"""``crossdock verify`` finds lost and different content; a failing side is not a difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--verify target`: bytes that nobody here reads, between real registries that fail on the way."""
+"""`--verify target`: bytes that crossdock does not read, between real registries with faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists are whole or an error, for every command that reads one; what can be nothing in them is left out."""
+"""Lists are complete or an error, for every command that reads one; invalid entries are skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(closing: ExitStack) -> Start:
 
 
 def paged(path: str, member: str, names: list[str], link: str = "", most: int = 4) -> Before:
-    """A list of its own page size; `link` is a form with the next page's path in it, empty: none is sent."""
+    """A list with its own page size; `link` is a template for the next page's path; empty: no Link."""
 
     def before(request: Request) -> Reply | None:
         if request.path != path:

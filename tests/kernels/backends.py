@@ -28,7 +28,7 @@ def load(backend: str) -> SimpleNamespace:
 
 
 def run(backend: str, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`script` in a fresh interpreter whose `crossdock._kernels` is `backend`; what it printed."""
+    """Run `script` in a new interpreter with `backend` as `crossdock._kernels`; returns its output."""
     return subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "CROSSDOCK_KERNELS": backend, **environment},

@@ -1,4 +1,4 @@
-"""The arena: who holds what, that misuse is caught, and what the operating system says about the memory."""
+"""The arena: ownership of slots, detection of misuse, and its memory as the operating system sees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The compiled kernels run unless somebody asked for the twins, and their absence is never a secret."""
+"""The compiled kernels are used unless the twins are selected, and their absence is always reported."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_other_names_do_not_exist() -> None:
 
 
 def undocumented(path: Path) -> Iterator[str]:
-    """Public classes, functions and methods without words. An override has those of what it overrides."""
+    """Public classes, functions and methods without docstring, except overrides of documented methods."""
     tree = ast.parse(path.read_text("utf-8"))
     if not ast.get_docstring(tree):
         yield "the module"

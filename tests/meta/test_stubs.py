@@ -1,4 +1,4 @@
-"""Stubs say what the compiled kernels and the TLS engine are, and their twins are the same."""
+"""Stubs match the compiled kernels, the TLS engine and the twins."""
 
 from __future__ import annotations
 

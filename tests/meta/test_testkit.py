@@ -1,4 +1,4 @@
-"""The test kit is a distribution of its own, and the product needs it in one place."""
+"""The test kit is a separate distribution, and the product imports it in one place."""
 
 from __future__ import annotations
 

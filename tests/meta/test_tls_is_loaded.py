@@ -1,4 +1,4 @@
-"""rustls moves the bytes unless somebody asked for `ssl`, and its absence is never a secret."""
+"""rustls is used unless `ssl` is selected, and its absence is always reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
 """Real servers, fault proxies, images and the command's runner for the black-box suite.
 
-Nothing here imports the product's transfer code: what is judged must not be its own judge.
+Nothing here imports the product's transfer code, which must not check itself.
 """

@@ -1,4 +1,4 @@
-"""The real az in a home of its own, logged in to the service's development cloud."""
+"""The real az with its own home folder, logged in to the service's development cloud."""
 
 from __future__ import annotations
 

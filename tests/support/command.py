@@ -74,7 +74,7 @@ class Finished:
 
 
 class Crossdock:
-    """Runs the command in an environment of its own: an empty home, no proxies, no credentials."""
+    """Runs the command in a clean environment: an empty home, no proxies, no credentials."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -112,7 +112,7 @@ class Crossdock:
         return Finished(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def on_a_terminal(self, *args: str | Path) -> tuple[int, str]:
-        """Run on a pseudo-terminal of 120 columns; the exit code, and what was written there."""
+        """Run on a pseudo-terminal of 120 columns; returns the exit code and the output."""
         leader, follower = pty.openpty()
         shown: list[bytes] = []
 

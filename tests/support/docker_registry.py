@@ -42,7 +42,7 @@ def htpasswd_file(path: Path, user: str, password: str) -> Path:
 
 @dataclass
 class DockerRegistry:
-    """A running docker-registry. ``host`` is what a reference starts with."""
+    """A running docker-registry. ``host`` is the registry part of references."""
 
     directory: Path
     port: int
@@ -104,7 +104,7 @@ class DockerRegistry:
         """Upload sessions of the repository that are open and were not deleted.
 
         2.8.2 answers 404 to the DELETE of a session that was cut in mid-request (its signed ``_state`` no
-        longer fits) and keeps the files: a client can do no more than ask.
+        longer fits) and keeps the files: a client can do no more than try.
         """
         deletes = [access.path for access in self.accesses() if access.method == "DELETE"]
         return [

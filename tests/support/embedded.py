@@ -18,7 +18,7 @@ from support.push import Remote
 
 @dataclass(frozen=True)
 class Embedded:
-    """A running embedded registry. ``host`` is what a reference starts with."""
+    """A running embedded registry. ``host`` is the registry part of references."""
 
     host: str
     root: Path

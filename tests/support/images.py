@@ -61,7 +61,7 @@ def walk(read: Callable[[str], bytes], root: str) -> Graph:
 def push(
     remote: Remote, repository: str, builder: ImageBuilder, content: Content | str, tag: str = ""
 ) -> Graph:
-    """Push what `content` names and everything under it; the root under `tag` when given."""
+    """Push `content` and everything under it; the root also under `tag` if given."""
     graph = walk(builder.read, content if isinstance(content, str) else content.digest)
     for digest in graph.blobs:
         if not remote.has_blob(repository, digest):
@@ -174,7 +174,7 @@ def place_sparse_blob(registry: DockerRegistry, repository: str, size: int, dige
 
 
 def write_sparse(fd: int, size: int) -> None:
-    """Fill a file as `place_sparse_blob` says."""
+    """Fill a file as described at `place_sparse_blob`."""
     os.ftruncate(fd, size)
     for offset in range(0, size, SPARSE_STEP):
         os.pwrite(fd, offset.to_bytes(8, "big"), offset)

@@ -102,7 +102,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = READ
 
 
 def settle(log: Path, ask: Callable[[str], int]) -> None:
-    """Wait until everything answered so far stands in the access log `log`.
+    """Wait until all requests so far are in the access log `log`.
 
     Servers write a line after the answer has gone. So one more request, by `ask` (path → status), is sent
     and its line awaited. Where it cannot be sent (a TLS port asked without trust), nothing is waited for.

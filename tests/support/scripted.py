@@ -1,4 +1,4 @@
-"""A registry in memory that a test scripts: for servers that no real one at hand behaves like.
+"""A scripted registry in memory, for behavior that no installed registry has.
 
 It accepts and serves what it is given, right or wrong. `before` sees each request first and may reply in its
 place; `after` may change the reply. Attributes switch on the ways of some registries.

@@ -102,7 +102,7 @@ def start_dev_service(
     environment: Mapping[str, str],
     settings: Mapping[str, Any],
 ) -> Service:
-    """Start ``crossdock serve --dev``; ``info.json`` in `folder` says how to log in."""
+    """Start ``crossdock serve --dev``; ``info.json`` in `folder` has the login data."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "inventory.yaml").write_text(json.dumps(inventory))
     (folder / "settings.yaml").write_text(json.dumps(settings))

@@ -1,4 +1,4 @@
-"""A run's `Totals` as if its copies had told these events."""
+"""A run's `Totals` as if its copies had emitted these events."""
 
 from __future__ import annotations
 

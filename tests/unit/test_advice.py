@@ -52,7 +52,7 @@ def filled(kind: str, side: Side | None = None, *, entry: str = "") -> Advice:
 
 
 def given_kinds() -> dict[str, bool]:
-    """Every kind that the code gives, and whether some place of it gives no text of its own."""
+    """Every kind of advice in the code, and whether it occurs without its own text."""
     kinds: dict[str, bool] = {}
     for path in SRC.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -71,7 +71,7 @@ def given_kinds() -> dict[str, bool]:
 
 
 def usual_kinds() -> set[str]:
-    """The kinds that the classes of errors stand for, and what they become at the edge of an operation."""
+    """The usual kinds of the error classes, and their kinds for failed operations."""
     usual = {
         each.usual for each in vars(errors).values() if isinstance(each, type) and hasattr(each, "usual")
     }

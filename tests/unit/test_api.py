@@ -1,4 +1,4 @@
-"""The library between layouts: what `copy` gives back, and what copies that run at once share."""
+"""The library between layouts: results of `copy`, and state that concurrent copies share."""
 
 from __future__ import annotations
 

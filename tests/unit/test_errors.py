@@ -1,4 +1,4 @@
-"""Errors cross process boundaries whole, and carry what behaviour depends on."""
+"""Errors survive pickling, with all fields that behavior depends on."""
 
 from __future__ import annotations
 

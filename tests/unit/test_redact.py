@@ -1,4 +1,4 @@
-"""What may be shown of URLs and headers."""
+"""The parts of URLs and headers that may be shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a traceback, a debugger or a log may print of values that hold secrets: nothing of those."""
+"""Tracebacks, debuggers and logs show no secrets of values that have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing passes that is not what its descriptor promised."""
+"""Only bytes that match their descriptor pass."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def set_header(name: str, value: str, status: int | None = None) -> Rewrite:
 
 
 def add_header(name: str, value: str) -> Rewrite:
-    """Add a header, even if there is one of that name."""
+    """Add a header, even if one of that name exists."""
     return lambda status, headers: (status, [*headers, (name, value)])
 
 

@@ -1,4 +1,4 @@
-"""A server on an event loop in a thread of its own, for synchronous and asynchronous tests alike."""
+"""A server on an event loop in a separate thread, for synchronous and asynchronous tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ThreadedServer:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Listen on a free loopback port. Raises what `_serve` raises. Safe to call twice."""
+        """Listen on a free loopback port. Raises the errors of `_serve`. Safe to call twice."""
         if self._thread.ident is None:
             self._thread.start()
             self._ready.wait(START_S)

@@ -62,7 +62,7 @@ class Head:
 
 
 def parse_request(data: bytes) -> Head:
-    """The head of a request. Raises `BadRequest` for what RFC 9112 forbids a client to send."""
+    """The head of a request. Raises `BadRequest` for anything that RFC 9112 forbids clients to send."""
     first, fields = _lines(data)
     match = _REQUEST_LINE.fullmatch(first)
     if match is None:

@@ -1,4 +1,4 @@
-"""What is removed and locked at registries that answer oddly: nothing is said to be done that is not."""
+"""Deleting and locking at registries with odd responses: nothing is reported as done that is not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Answers = Mapping[tuple[str, str], Callable[[], web.Response]]
 
 
 class Odd:
-    """A registry with the repository ``app``: v1 and v2, and an index of both. It notes what is asked."""
+    """A registry with the repository ``app``: v1, v2, and an index of both. It records requests."""
 
     def __init__(self, answers: Answers) -> None:
         self.builder = ImageBuilder()

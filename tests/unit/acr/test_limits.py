@@ -16,7 +16,7 @@ REFERENCE = Reference("registry.example", "app", "v1")
 
 
 class BuiltSource:
-    """Manifests as they were built; nothing else is asked for."""
+    """A source of built manifests; nothing else is requested."""
 
     name = "registry.example/app"
 

@@ -27,7 +27,7 @@ Answer = Callable[[web.Request], web.Response | None]
 
 @asynccontextmanager
 async def serving(root: Path, instead: Answer = lambda request: None) -> AsyncIterator[tuple[str, list[str]]]:
-    """An embedded registry: its ``host:port``, and what it was asked for. `instead` may answer first."""
+    """An embedded registry: its ``host:port``, and its requests. `instead` may respond first."""
     asked: list[str] = []
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -50,7 +50,7 @@ def repository(host: str, name: str = "team/app") -> Reference:
 
 
 def dated(builder: ImageBuilder, created: str, number: int = 0) -> Content:
-    """An image whose config says when it was made."""
+    """An image with its time of creation in the config."""
     layer = builder.random_layer(50 + number)
     config = json.dumps({"created": created, "architecture": "arm64", "os": "linux", "number": number})
     config_type = "application/vnd.oci.image.config.v1+json"

@@ -1,4 +1,4 @@
-"""What `crossdock acr` prints, as az 2.91 printed it. `tests/az/test_output.py` asks az itself."""
+"""The output of `crossdock acr`, compared with that of az 2.91. `tests/az/test_output.py` runs az itself."""
 
 from __future__ import annotations
 

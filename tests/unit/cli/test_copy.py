@@ -1,4 +1,4 @@
-"""``crossdock copy``, ``inspect`` and ``tags`` over an API that answers as the test says."""
+"""``crossdock copy``, ``inspect`` and ``tags`` over a fake API."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ RESULT = CopyResult(
 
 
 class FakeCopy:
-    """Stands for `Session.copy`: remembers what it was called with; its runs give `result` or raise it."""
+    """Replaces `Session.copy`: records its arguments; its runs return `result` or raise it."""
 
     def __init__(self) -> None:
         self.result: CopyResult | BaseException = RESULT

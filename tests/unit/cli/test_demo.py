@@ -1,4 +1,4 @@
-"""``crossdock demo`` and ``crossdock registry`` as processes: what they do, and that nothing stays behind."""
+"""``crossdock demo`` and ``crossdock registry`` as processes, which leave nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Displays fed with events: what people and scripts see of a copy."""
+"""Displays fed with events: the output for people and for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as a table: what each flag becomes, and what each mistake says."""
+"""The command line as a table: the option of each flag, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def options_of(*flags: str) -> CopyOptions:
 
 @pytest.fixture(autouse=True)
 def state(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the command uses by itself."""
+    """The folder that the command uses by default."""
     monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
     return Path("/var/state/crossdock")
 

@@ -1,4 +1,4 @@
-"""Lists of pairs: what is read, and which line an error names."""
+"""Lists of pairs: parsing, and the line that an error names."""
 
 from __future__ import annotations
 

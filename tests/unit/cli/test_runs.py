@@ -1,4 +1,4 @@
-"""``crossdock runs``: what it says of the runs in a folder."""
+"""``crossdock runs``: its output about the runs in a folder."""
 
 from __future__ import annotations
 

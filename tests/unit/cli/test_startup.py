@@ -1,4 +1,4 @@
-"""Start-up is part of the product: what is loaded before the first word is printed."""
+"""Start-up time matters: the modules that are loaded before the first output."""
 
 from __future__ import annotations
 

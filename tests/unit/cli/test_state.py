@@ -1,4 +1,4 @@
-"""``crossdock state``: what it says of a journal, and that it says no secret."""
+"""``crossdock state``: its output about a journal, which contains no secret."""
 
 from __future__ import annotations
 

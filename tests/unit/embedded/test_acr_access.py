@@ -45,7 +45,7 @@ def users(tmp_path: Path) -> Path:
 
 
 class Guarded:
-    """A server with users, and what a client asks of it."""
+    """A server with users, and a client for it."""
 
     def __init__(self, served: Served) -> None:
         self.served = served

@@ -1,4 +1,4 @@
-"""Locks of the embedded registry: PATCH and DELETE of ``/acr/v1``, and what locks forbid."""
+"""Locks of the embedded registry: PATCH and DELETE of ``/acr/v1``, and requests that locks forbid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/acr/v1`` of the embedded registry: fields, order, paging and what it refuses."""
+"""``/acr/v1`` of the embedded registry: fields, order, paging and refusals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNLOCKED = {"deleteEnabled": True, "writeEnabled": True, "readEnabled": True, "l
 
 
 class Asked:
-    """A server in this loop, asked for JSON."""
+    """A server in this loop, and requests for its JSON."""
 
     def __init__(self, client: Any) -> None:
         self.client = client

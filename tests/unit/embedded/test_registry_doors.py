@@ -1,4 +1,4 @@
-"""Who may do what without users, what names may hold, how often may be guessed, whose uploads go first."""
+"""Rights without users, valid names, limits on guessed passwords, and shares of uploads."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ async def served(root: Path, users: Path | None = None, idle: float = 60.0) -> A
 
 
 async def closed_after(port: int, sent: bytes) -> bytes:
-    """What the server answers before it closes the connection."""
+    """The response that the server sends before it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
     try:
@@ -171,7 +171,7 @@ async def test_a_body_that_trickles(
 
 
 class Sender:
-    """A body whose pieces take their time, by a clock of its own; its reader waits once for each."""
+    """A body with slow pieces, by its own clock; its reader waits once for each."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *pieces: tuple[int, float]) -> None:
         self.now = 0.0
@@ -187,7 +187,7 @@ class Sender:
 
 
 async def taken(sender: Sender, between: float = 0.0) -> int:
-    """How many bytes came before the end, or before the sender was given up."""
+    """The number of bytes until the end, or until the sender was dropped."""
     pieces, count = bodies.Pieces(sender), 0  # type: ignore[arg-type]
     with suppress(TimeoutError):
         while piece := await pieces.next():

@@ -1,4 +1,4 @@
-"""The inventory: what is read, what is refused with its line, and what is found."""
+"""The inventory: parsing, errors with their line, and look-ups."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ def state_at(offset: int) -> bytes:
 
 
 def location_at(offset: int) -> str:
-    """What the target named when it had acknowledged so many bytes."""
+    """The target's Location when it had acknowledged that many bytes."""
     return f"https://registry.example:5000/v2/team/app/blobs/uploads/9a7c0f3e-1111?_state={SECRET}{offset}"
 
 
 def is_state_at(state: bytes | None, offset: int) -> bool:
-    """Whether hashing goes on from `state` as from `offset`."""
+    """Whether hashing continues from `state` as from `offset`."""
     assert state is not None
     digest = Sha256(state)
     rest = content(offset, offset + 100)

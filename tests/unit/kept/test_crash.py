@@ -45,7 +45,7 @@ while True:
 
 
 def run_and_kill(program: str, folder: Path, count: int) -> Iterator[int]:
-    """What the program told before it was killed, as it was about to go on after `count` numbers."""
+    """The output of the program, which is killed before it continues after `count` numbers."""
     process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     with process.stdout:

@@ -145,7 +145,7 @@ def test_a_folder_that_is_read_only_is_a_warning(tmp_path: Path, existing: bool)
 
 
 def rows_after(folder: Path) -> None:
-    """Open and use a damaged journal: what it gives is what was written, or nothing."""
+    """Open and use a damaged journal: it returns rows as written, or nothing."""
     try:
         database = JournalDatabase(folder)
     except JournalUnavailable:

@@ -1,4 +1,4 @@
-"""Rows as values: what is stored is what comes back, or nothing."""
+"""Rows as values: they are read back as stored, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of a blob comes back as it was, or not at all; the folder's bounds, locks and modes."""
+"""Kept bytes of a blob are read back as written, or not at all; the folder's limits, locks and modes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def put(blob: SpooledBlob, data: bytes = DATA, *cuts: int) -> None:
 
 
 def get(blob: SpooledBlob, offset: int, size: int = SIZE) -> bytes:
-    """What is given from `offset` on."""
+    """The bytes from `offset` on."""
     into = bytearray(size)
     return bytes(into[: blob.read(offset, memoryview(into))])
 

@@ -1,4 +1,4 @@
-"""The state of a run: what is on disk when, what a second start finds, and who may work on it."""
+"""The state of a run: when it is written, what a second start finds, and who may use it."""
 
 from __future__ import annotations
 

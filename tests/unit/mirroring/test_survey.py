@@ -1,4 +1,4 @@
-"""A survey over stores of the test's own, which count what they are asked."""
+"""A survey over the test's own stores, which count requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tags(*words: str) -> dict[str, Digest]:
 
 
 class Store:
-    """One repository; `asked` is what it was asked for."""
+    """One repository; `asked` records its requests."""
 
     def __init__(self, held: Mapping[str, Digest] | None) -> None:
         """None: there is no such repository."""
@@ -245,7 +245,7 @@ def test_a_settled_repository_yields_no_view_and_no_request() -> None:
 
 
 def test_only_some_names() -> None:
-    """They are not chosen anew, and nothing is listed."""
+    """They are not selected again, and nothing is listed."""
     lost = digest("lost")
     source, target = Store(tags("v1", "v2") | {"": lost}), Store({})
     [view] = survey(pair(source, target), entry(), only={"app": ["v2", lost]})
@@ -255,7 +255,7 @@ def test_only_some_names() -> None:
 
 
 def test_views_wait_to_be_taken() -> None:
-    """Not more than some repositories are listed ahead, and leaving ends what is under way."""
+    """Only a few repositories are listed ahead, and leaving ends running requests."""
     names = [f"r{number}" for number in range(200)]
     stores: dict[str, Store] = {}
     for name in names:

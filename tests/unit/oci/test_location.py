@@ -1,4 +1,4 @@
-"""What a person may give as source or target: a registry's reference, or a folder's as skopeo writes it."""
+"""Valid sources and targets: a registry's reference, or a folder in skopeo's notation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests from anywhere: what must be copied is found, what is ambiguous or hostile is refused."""
+"""Manifests of any origin: their content is found; ambiguous or hostile ones are refused."""
 
 from __future__ import annotations
 

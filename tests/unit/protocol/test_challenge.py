@@ -1,4 +1,4 @@
-"""``WWW-Authenticate`` in every form that registries send, and in forms that nobody should."""
+"""``WWW-Authenticate`` in every form that registries send, and in malformed ones."""
 
 from __future__ import annotations
 

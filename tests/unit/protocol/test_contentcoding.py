@@ -1,4 +1,4 @@
-"""What a Content-Encoding does to bytes, and bytes without it."""
+"""Bodies with and without a Content-Encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers say of their limits before they are reached."""
+"""Headers by which servers announce their limits."""
 
 from __future__ import annotations
 

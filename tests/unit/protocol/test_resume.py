@@ -1,4 +1,4 @@
-"""What the answer about an old session means, as a table: so much acknowledged, this answer, go on there."""
+"""Responses about an old session as a table: acknowledged bytes, response, offset to resume at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upload dialogue as tables: what was sent, what came back, what is next."""
+"""The upload state machine as tables: request, response, next step."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def answer(upload: Upload, status: int, *codes: str, sent: int | None = None, **
 
 
 def after_chunks(count: int, rules: UploadRules = CHUNKED, **options: Any) -> Upload:
-    """An upload whose first `count` chunks were taken."""
+    """An upload whose first `count` chunks were accepted."""
     upload = begin(rules, **options)
     for _ in range(count):
         send = sending(upload)

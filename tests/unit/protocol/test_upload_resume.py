@@ -1,4 +1,4 @@
-"""Chunks that another process can go on from: where they end, and how an old session is taken up."""
+"""Chunks that another process can resume after: their ends, and resuming an old session."""
 
 from __future__ import annotations
 

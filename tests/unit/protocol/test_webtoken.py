@@ -1,4 +1,4 @@
-"""What a token says of itself, whatever it is."""
+"""The claims of a token, valid or not."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ NAMES = ("registry.test", "127.0.0.1", "localhost")
 
 
 class Known:
-    """What the clients of a test know of their registry."""
+    """The shared memory of a test's clients about their registry."""
 
     dialect: Dialect | None = None
 
@@ -37,7 +37,7 @@ def known() -> Known:
 
 
 class HastyClock(Clock):
-    """Real time, but nobody sleeps."""
+    """Real time, but without sleeping."""
 
     async def sleep(self, seconds: float) -> None:
         return
@@ -119,7 +119,7 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 async def registry() -> AsyncIterator[ScriptedServer]:
-    """A plain server that answers 200 to everything until told otherwise."""
+    """A plain server that responds 200 to everything unless scripted otherwise."""
     async with ScriptedServer(lambda request: web.Response(text="{}")) as server:
         yield server
 

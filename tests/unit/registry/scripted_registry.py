@@ -1,4 +1,4 @@
-"""A registry that answers only what a test wrote down. An unexpected request fails the test."""
+"""A registry that responds only to the expected requests of a test. Others fail the test."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Seen:
 
     @property
     def range(self) -> tuple[int, int] | None:
-        """The asked range, half-open; it must be one closed range."""
+        """The requested range, half-open; it must be one closed range."""
         value = self.headers.get("range")
         if value is None:
             return None

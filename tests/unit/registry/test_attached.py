@@ -1,4 +1,4 @@
-"""What is attached to a manifest at a source: how it is found, and how few requests that takes."""
+"""Referrers of a manifest at a source: how they are found, and with how few requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a registry's repositories."""
+"""The cache about a registry's repositories."""
 
 from __future__ import annotations
 

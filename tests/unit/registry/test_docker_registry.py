@@ -33,7 +33,7 @@ Open = Callable[..., RegistryRepository]
 
 @pytest.fixture
 async def repositories(target: DockerRegistry, repository: str) -> AsyncIterator[Open]:
-    """Opens repositories of the registry; each test has names of its own."""
+    """Opens repositories of the registry; each test has its own names."""
     async with AsyncExitStack() as stack:
 
         def open_repository(

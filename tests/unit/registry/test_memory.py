@@ -1,4 +1,4 @@
-"""What is known of a host before and after its first uploads."""
+"""The memory about a host before and after its first uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a 404 is explained by, and that the explanation is never waited for long."""
+"""The explanation of a 404, for which the client never waits long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists are whole, or an error that says why not."""
+"""Lists are complete, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_server_that_knows_no_pages_has_sent_everything(
 async def test_a_full_last_page_of_a_server_with_links_of_its_own(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
-    """It ignores `last`, and names the next page by a token: a thousand tags are all there are."""
+    """It ignores `last` and names the next page by a token: the thousand tags are complete."""
 
     def answer(asked: dict[str, str]) -> Answer:
         start, n = int(asked.get("next_page", 0)), int(asked["n"])
@@ -98,7 +98,7 @@ async def test_a_later_page_that_is_denied_says_so(server: ScriptedRegistry, con
 async def test_fewer_are_requested_where_n_is_refused(
     server: ScriptedRegistry, connect: Connect, status: int, limit: str
 ) -> None:
-    """opencontainers/distribution-spec#470: the limit may be told, or not."""
+    """opencontainers/distribution-spec#470: the error may state the limit or not."""
     most = 50 if limit == "50" else 100
 
     def answer(asked: dict[str, str]) -> Answer:

@@ -208,7 +208,7 @@ async def test_an_iteration_of_a_failed_run_ends(session: Session, pairs: list[t
 
 
 class Odd(Exception):
-    """What a listener raises."""
+    """The error that a listener raises."""
 
 
 async def test_a_listener_that_raises_ends_its_copy_alone(

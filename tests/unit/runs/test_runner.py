@@ -1,4 +1,4 @@
-"""`copy_many` between layouts: what becomes of each pair, and what the copies of a run share."""
+"""`copy_many` between layouts: the result of each pair, and state that copies of a run share."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def layout(tmp_path: Path) -> Path:
 
 
 def pairs_to(layout: Path, target: Path, *tags: str) -> list[tuple[str, str]]:
-    """One pair for each source tag, each with a target of its own."""
+    """One pair for each source tag, each with its own target."""
     return [(f"oci:{layout}:{tag}", f"oci:{target}:{number}") for number, tag in enumerate(tags)]
 
 

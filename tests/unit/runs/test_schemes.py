@@ -1,4 +1,4 @@
-"""A kind of source of one's own is a row of `SCHEMES` and a module such as this one."""
+"""A new kind of source is a row of `SCHEMES` and a module such as this one."""
 
 from __future__ import annotations
 

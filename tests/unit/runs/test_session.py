@@ -1,4 +1,4 @@
-"""`Session` between layouts: where it can be used, and what its runs share."""
+"""`Session` between layouts: valid uses, and state that its runs share."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def order(**source: Any) -> Order:
 
 
 def read(fields: dict[str, Any]) -> dict[str, Any]:
-    """What the log has of it besides what every line has."""
+    """The members of the log line that are specific to it."""
     record = logging.LogRecord("crossdock.audit", logging.INFO, "", 0, "importImage", (), None)
     record.fields = fields
     line = JsonLines().format(record)

@@ -1,4 +1,4 @@
-"""The service's settings: what is read, and what is refused with its line."""
+"""The service's settings: parsing, and errors with their line."""
 
 from __future__ import annotations
 

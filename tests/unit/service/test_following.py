@@ -1,4 +1,4 @@
-"""The entries of a poll: which there are, and when each is done (az-contract 2.3)."""
+"""The entries of a poll, and when each is done (az-contract 2.3)."""
 
 from __future__ import annotations
 

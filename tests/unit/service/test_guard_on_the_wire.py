@@ -1,6 +1,6 @@
-"""What registries say, on real sockets: nothing they name is asked that the guard does not allow.
+"""Responses of registries, on real sockets: no host that they name is contacted against the guard.
 
-The source is in the inventory. The inner server, which nobody named, counts who connects to it.
+The source is in the inventory. The inner server, which is not permitted, counts connections.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Inner:
 
 
 class Source:
-    """An image at ``app:v1`` of a registry; `says` is what it answers by path in place of the content."""
+    """An image at ``app:v1`` of a registry; `says` has responses by path in place of the content."""
 
     def __init__(self, registry: ScriptedRegistry, builder: ImageBuilder) -> None:
         self.registry = registry

@@ -1,4 +1,4 @@
-"""Bearer tokens to principals, and principals to what they may do."""
+"""Bearer tokens to principals, and principals to rights."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Result:
 
 
 class Runs:
-    """Replaces `Import`: notes what is run, and ends it as the test wants."""
+    """Replaces `Import`: records runs, and ends them as the test requires."""
 
     def __init__(self) -> None:
         self.given: list[ImportPlan] = []

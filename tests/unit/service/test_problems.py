@@ -1,4 +1,4 @@
-"""What ends an import, as ARM says it: a code and a status for every class, no flags of the command."""
+"""Errors of imports in ARM's form: a code and a status for every class, without the command's flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credentials at rest: what a key may be, what is sealed, and what can no longer be opened."""
+"""Credentials at rest: valid keys, encryption, and data that can no longer be decrypted."""
 
 from __future__ import annotations
 

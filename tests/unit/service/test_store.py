@@ -250,7 +250,7 @@ def large(name: str) -> Operation:
 
 
 class Transactions(OperationStore):
-    """Counts what it writes, and fails as it is told."""
+    """Counts writes, and fails on request."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

@@ -1,4 +1,4 @@
-"""What is attached to a manifest of a layout, and what a layout without a tag then means."""
+"""Referrers of a manifest in a layout, and the meaning of a layout without a tag."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ class MemoryBody:
 
 @dataclass
 class MemoryTarget:
-    """Keeps what it is given; refuses what a registry would refuse."""
+    """Stores its input; refuses input that a registry would refuse."""
 
     name: str = "target.test/repo"
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -260,7 +260,7 @@ class MemorySession:
         self.target.piped += count
 
     def interrupt(self, offset: int, *, announce: bool = False) -> None:
-        """Lose everything from `offset` on, as a target that asks for it again."""
+        """Lose everything from `offset` on, as a target that needs the bytes again."""
         self.interruptions += 1
         del self.data[offset:]
         raise UploadInterrupted("asked again", offset=offset, announce=announce)

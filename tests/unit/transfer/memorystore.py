@@ -29,7 +29,7 @@ class MemorySource:
 
 
 class MemoryTarget(MemorySource):
-    """The same, to be written to. What it inherits makes it readable: ``verify="reread"`` needs that."""
+    """A writable store. It inherits reading, which ``verify="reread"`` needs."""
 
     async def find_manifest(self, reference: str) -> bytes | None:
         _, data = self.manifests.get(self.tags.get(reference, reference), ("", None))

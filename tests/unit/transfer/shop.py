@@ -13,7 +13,7 @@ from crossdock.transfer.workshop import Resuming, Workshop
 
 
 class QuickNetwork(NetworkOptions):
-    """Retries without waiting: what is tested is what happens, not when."""
+    """Retries without waiting, since tests check events and not times."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What becomes of a tag of a digest under which source and target have different manifests."""
+"""A tag of a digest under which source and target have different manifests."""
 
 from __future__ import annotations
 

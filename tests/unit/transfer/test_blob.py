@@ -142,7 +142,7 @@ async def test_progress_between_failures_starts_the_count_again(workshop: Worksh
 
 
 async def test_a_trickle_that_breaks_is_not_progress(workshop: Workshop) -> None:
-    """A byte a try would take as many tries as there are bytes: days, each of them within its bounds."""
+    """One byte per try would need as many tries as bytes: days, although each is within its limits."""
     blob, data = blob_of(PART)
     source, target = MemorySource(blobs={blob.digest: data}, on_open=lambda *a: 100), MemoryTarget()
     with pytest.raises(CopyError) as caught:

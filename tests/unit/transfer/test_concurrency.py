@@ -1,4 +1,4 @@
-"""How many connections, who gets them, and how much each asks for."""
+"""The number of connections, their owners, and the size of their requests."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_first_four_connections_need_no_proof() -> None:
 
 
 def tuner_at_four() -> Tuner:
-    """One that has seen what four connections give: 100."""
+    """A tuner that has measured a rate of 100 with four connections."""
     tuner = Tuner(4, 32)
     tuner.observe(seen(100))
     return tuner

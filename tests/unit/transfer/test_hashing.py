@@ -1,4 +1,4 @@
-"""The hashing thread: order, company, cancellation, and nobody who reads a buffer after its update ended."""
+"""The hashing thread: order, batches, cancellation, and no use of a buffer after its update has ended."""
 
 from __future__ import annotations
 

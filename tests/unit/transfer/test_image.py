@@ -1,4 +1,4 @@
-"""The graph walk: order, once per digest, tag last, platforms, what is skipped and mounted."""
+"""The graph walk: order, once per digest, tag last, platforms, skipped and mounted blobs."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ async def test_a_foreign_layer_keeps_its_urls_and_is_not_fetched(world: World, w
 
 
 async def test_layers_listed_in_an_index_move_as_blobs(world: World, workshop: Workshop) -> None:
-    """As BuildKit's cache export does: the index lists the layers and a config of its own type."""
+    """As in BuildKit's cache export, the index lists the layers and a config of a special type."""
     layers = [world.blob(5000), world.blob(100)]
     world.source.tags["v1"] = world.index(*layers, world.image("linux/amd64"))["digest"]
     tally = await world.copy(workshop)

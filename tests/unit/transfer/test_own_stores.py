@@ -1,4 +1,4 @@
-"""Stores of one's own, with the members of `content.Source` and `content.Target` alone: docs/stores.md."""
+"""Custom stores with only the members of `content.Source` and `content.Target` (docs/stores.md)."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ async def test_cancelling_the_reader_cancels_the_iterator() -> None:
 
 
 def test_public_protocols_are_enough() -> None:
-    """What mypy checks here: the example is a `Source` and a `Target`."""
+    """mypy checks here that the example is a `Source` and a `Target`."""
     source: Source = MemorySource("a")
     target: Target = MemoryTarget("b")
     assert source.name != target.name

@@ -1,4 +1,4 @@
-"""A part as a landing: the memory that bytes land in, what is reserved, how it is cut, rescued, dropped."""
+"""A part: its memory for received bytes, its reservation, and cutting, rescuing and dropping it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DATA = random.Random(3).randbytes(1 << 20)
 
 
 class StubBody:
-    """Only notes what is done with it."""
+    """Only records its calls."""
 
     def __init__(self, start: int, stop: int) -> None:
         self.start, self.stop = start, stop
@@ -34,7 +34,7 @@ class StubBody:
 
 
 class Landing:
-    """A part of a budget of few slots, and what its reader was told."""
+    """A part of a budget with few slots, and the calls to its reader."""
 
     def __init__(self, budget: Budget, slots: int = 3, start: int = 0, short: int = 0) -> None:
         self.budget = budget
@@ -52,7 +52,7 @@ class Landing:
         )
 
     def land(self, count: int) -> int:
-        """Deliver the next `count` bytes of `DATA`, as far as there is room; how many went."""
+        """Deliver the next `count` bytes of `DATA`, as far as there is room; returns how many."""
         part, begun = self.part, self.part.position
         left = count
         while left and (buffer := part.get_buffer()) is not None:
@@ -63,7 +63,7 @@ class Landing:
         return part.position - begun
 
     def content(self) -> bytes:
-        """What is in its slots, from the start on."""
+        """The contents of its slots, from the start."""
         part = self.part
         whole = b"".join(bytes(part.slots[number].view) for number in sorted(part.slots))
         return whole[: part.position - part.start]

@@ -1,4 +1,4 @@
-"""The reader of ranges as a scheduler, over a source that delivers when the test says so."""
+"""The ranged reader as a scheduler, over a source that the test controls."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Reply:
         self._moved.set()
 
     def fail(self, error: CrossdockError) -> None:
-        """Break after what was given."""
+        """Fail after the delivered bytes."""
         self._error = error
         self._moved.set()
 
@@ -71,7 +71,7 @@ class Reply:
 
 
 class ScriptedSource:
-    """A `content.BlobSource`; what happens to each request is said by its number."""
+    """A `content.BlobSource` whose requests are scripted by their number."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -151,7 +151,7 @@ class Bench:
         return pieces
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Let the loop run until `condition`; then as long again, for what should not happen."""
+        """Run the loop until `condition`, then as long again, to detect unwanted events."""
         for _ in range(3000):
             if condition():
                 break

@@ -1,4 +1,4 @@
-"""What refers to the manifests of a copy: found, copied before the tag, bounded, and warned of."""
+"""Referrers of a copy's manifests: found, copied before the tag, bounded, with warnings."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ async def test_a_list_that_names_what_is_gone_is_warned_of(world: Signed, worksh
 
 
 def break_layer(world: Signed, attached: dict[str, Any]) -> None:
-    """The layer of something attached has other bytes than its manifest says."""
+    """Give a referrer's layer other bytes than its manifest states."""
     document = json.loads(world.source.manifests[attached["digest"]][1])
     world.source.blobs[document["layers"][0]["digest"]] = b"other bytes, of this length: exactly 40."
 

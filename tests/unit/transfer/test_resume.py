@@ -1,4 +1,4 @@
-"""Large blobs that outlive their process: what is read, sent and kept, by doubles in memory."""
+"""Large blobs whose copy outlives its process: bytes read, sent and kept, with doubles in memory."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class MemoryJournal:
 
 
 class ChunkedSession(MemorySession):
-    """Acknowledges at the ends of chunks, and can be taken up."""
+    """Acknowledges at the ends of chunks, and can be resumed."""
 
     target: ResumableTarget
 
@@ -188,7 +188,7 @@ def a_target(held: dict[str, bytearray] | None = None) -> ResumableTarget:
 
 
 class World:
-    """A blob, where it comes from and goes to, and what is remembered."""
+    """A blob with its source, target, journal and spool."""
 
     def __init__(self, algorithm: str = "sha256") -> None:
         self.blob, self.data = blob_of(algorithm=algorithm)

@@ -1,4 +1,4 @@
-"""What several copies of a run need at one registry is read once, and mounted by the others."""
+"""A blob that several copies of a run need at one registry is read once and mounted by the others."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Reads:
 
 
 async def settled() -> None:
-    """What can go on has done so."""
+    """Let everything that can continue do so."""
     for _ in range(200):
         await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Shares of places and of memory: a slow owner keeps nobody out, and alone it may have all."""
+"""Shares of places and of memory: a slow owner blocks no other, and a single one may use all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the frontier is asked for a second time."""
+"""When the part at the frontier is requested a second time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that nobody here reads, through the engine by pipes: the same bytes, and nothing left behind."""
+"""Bytes that the engine moves by pipes without reading them: the same bytes, and no leftovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--verify``: who hashes, and what is read back before a tag is written."""
+"""``--verify``: which side hashes, and what is read back before a tag is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every test here runs on both event loops; servers are raw sockets that send exactly what a test says."""
+"""Every test here runs on both event loops; servers are plain sockets that send exactly the test's bytes."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def open_sockets() -> int:
 
 
 def leftovers(sockets: int) -> list[Any]:
-    """What is there that was not before; by number, for a loop has new sockets of its own in every run."""
+    """New open files; only their number, since a loop has new sockets in every run."""
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     return [*tasks, *["socket"] * (open_sockets() - sockets)]
 
 
 @pytest.fixture
 def serve(stack: AsyncExitStack, scheme: str, server_tls: ssl.SSLContext) -> Callable[[Handler], Any]:
-    """Starts a server for a handler, plain or TLS as the test's `scheme` says."""
+    """Starts a server for a handler, with or without TLS by the test's `scheme`."""
 
     async def start(handler: Handler) -> Server:
         server = Server(handler, server_tls if scheme == "https" else None)

@@ -41,7 +41,7 @@ def open_pipes() -> int:
 
 
 class Piped(Memory):
-    """A sink whose bytes come by pipes of `room` bytes, and are taken out of them at once unless `keeps`."""
+    """A sink with pipes of `room` bytes, which are emptied at once unless `keeps` is set."""
 
     def __init__(self, size: int, room: int = 1 << 20) -> None:
         super().__init__(size)

@@ -256,7 +256,7 @@ async def test_a_refused_tunnel_of_a_proxy_by_tls_says_why(proxied_by_tls, schem
 
 
 class Socks:
-    """A SOCKS5 proxy that connects to one port, whatever is asked for. Notes users and places."""
+    """A SOCKS5 proxy that connects every request to one port. Records users and addresses."""
 
     def __init__(
         self, upstream: int, *, login: bytes = b"", status: int = 0, says: bytes | None = None

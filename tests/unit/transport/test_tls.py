@@ -1,4 +1,4 @@
-"""What a person is told when TLS fails, and that a cut TLS stream is never a whole body."""
+"""Errors of TLS, and that a truncated TLS stream is never a complete body."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ROOMS = [1, 13, LARGEST, LARGEST + 1, 1 << 18]
 
 
 class Crafter:
-    """Seals what it is told to, as the server of a session whose secret is known (TLS_AES_256_GCM_SHA384)."""
+    """Encrypts given records as the server of a session with a known secret (TLS_AES_256_GCM_SHA384)."""
 
     def __init__(self, secret: bytes) -> None:
         self._key = AESGCM(self._expanded(secret, b"key", 32))
@@ -60,7 +60,7 @@ def opened(
     authority: trustme.CA,
     tmp_path: Path,
 ) -> Opened:
-    """An engine after its handshake, and what speaks for the server from there on."""
+    """An engine after its handshake, and a crafter of the server's next records."""
     use_engine(request.param, monkeypatch)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -91,7 +91,7 @@ def give(engine: TlsEngine, data: bytes) -> None:
 
 
 def taken(engine: TlsEngine, room: int) -> bytes:
-    """All plaintext, through a buffer that is zero. Nothing but plaintext may be left in it."""
+    """Read all plaintext through a zeroed buffer, which may contain nothing but plaintext afterwards."""
     plain = bytearray()
     while True:
         memory = bytearray(room)

@@ -162,7 +162,7 @@ def test_ciphertext_that_waits_to_be_sent_is_not_written_over(wire: Wire) -> Non
 
 
 def test_unrequested_plaintext_waits_while_we_write(wire: Wire) -> None:
-    """A full sink: ciphertext has come, and a request's body goes on."""
+    """The sink is full: ciphertext has arrived, and a request's body continues."""
     wire.shake()
     data = wire.records(BODY[:100_000], 1 << 14)
     buffer = wire.engine.get_buffer()
@@ -255,7 +255,7 @@ def test_what_follows_close_notify_is_nobodys(wire: Wire) -> None:
 
 @dataclass
 class OpenSsl:
-    """``openssl s_server``: what is typed is sent, but for its commands of one letter."""
+    """``openssl s_server``: it sends its input, except for its commands of one letter."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -331,7 +331,8 @@ class Talk:
         assert heard == line + b"\n"
 
     def notice(self) -> None:
-        """Take what comes next, no plaintext. More may be typed only then: a command eats what follows."""
+        """Process the next records, which have no plaintext. Only then may more be typed: a command drops the
+        rest."""
         self._exchange()
         assert self.engine.read_into(memoryview(bytearray(5))) == 0
         self.socket.sendall(self.engine.take())
@@ -356,7 +357,7 @@ def talk(openssl: OpenSsl, client_tls: ssl.SSLContext) -> Iterator[Talk]:
 @pytest.mark.real
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3], indirect=True, ids=lambda v: v.name)
 def test_keys_are_updated_when_the_server_wants_it(openssl: OpenSsl, talk: Talk) -> None:
-    """``K``: the server changes its key and asks for ours to be changed; ``k``: its own alone."""
+    """``K``: the server updates its key and requests an update of ours; ``k``: only its own."""
     for number, command in enumerate(itertools.chain(b"KkKKkk")):
         openssl.type(b"before %d" % number)
         talk.hear(b"before %d" % number)
@@ -371,7 +372,7 @@ def test_keys_are_updated_when_the_server_wants_it(openssl: OpenSsl, talk: Talk)
 @pytest.mark.real
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2], indirect=True, ids=lambda v: v.name)
 def test_a_renegotiation_is_refused(openssl: OpenSsl, talk: Talk) -> None:
-    """``r`` asks for one. OpenSSL's server ends the session when it is told no."""
+    """``r`` requests one. OpenSSL's server ends the session after the refusal."""
     openssl.type(b"before")
     talk.hear(b"before")
     openssl.type(b"r")

@@ -1,4 +1,4 @@
-"""Which servers are accepted and refused, and how it is said: by both engines alike, against nginx."""
+"""Which servers are accepted and refused, with which message: the same for both engines, with nginx."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed448.Ed448PrivateKey
 
 @dataclass
 class Issued:
-    """A certificate with its key; `chain` is what a server sends beside it."""
+    """A certificate with its key; `chain` is sent with it."""
 
     certificate: x509.Certificate
     key: Key
@@ -64,7 +64,7 @@ def issue(
     end: datetime.datetime = NOW + 10 * DAY,
     usage: x509.ObjectIdentifier | None = None,
 ) -> Issued:
-    """A certificate for `names`, signed `by` another one or by itself."""
+    """A certificate for `names`, signed `by` another one or self-signed."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
     signer = by or Issued(None, key)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def chained(leaf: Issued, *chain: Issued) -> Issued:
 
 @dataclass
 class Case:
-    """A server, what the client trusts, and what is to come of it: "" or words of the refusal."""
+    """A server, the client's trust, and the expected result: "" or words of the refusal."""
 
     server: Issued
     refusal: str
@@ -237,11 +237,12 @@ def trusting(*trusted: Issued) -> ssl.SSLContext:
 
 
 async def answer(host: str, port: int, settings: ssl.SSLContext | TlsSettings) -> tuple[str, str]:
-    """What the server says, and the engine that heard it."""
+    """The server's response, and the engine that received it."""
     client = HttpClient(NetworkOptions(), lambda *place: settings, lambda *origin: None)
     try:
         exchange = await client.send(request_to("GET", f"https://{host}:{port}/"))
-        engine = type(exchange._connection._engine).__name__.removesuffix("Engine").lower()  # type: ignore[attr-defined]
+        # type: ignore[attr-defined]
+        engine = type(exchange._connection._engine).__name__.removesuffix("Engine").lower()
         head = await exchange.response()
         sink = Memory(head.content_length or 0)
         await exchange.receive(sink)
@@ -349,7 +350,7 @@ async def test_a_chain_that_openssl_would_complete_is_left_to_it(
 def root_of_the_system(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenSSL finds ROOT by itself. A directory is not read before a certificate is looked for."""
+    """OpenSSL finds ROOT by default. A directory is not read before a certificate is needed."""
     file = tmp_path / "root.pem"
     file.write_bytes(ROOT.pem)
     if request.param == "SSL_CERT_DIR":

@@ -130,7 +130,7 @@ def ok(body: bytes, *fields: str) -> bytes:
 class Memory:
     """A sink over one bytearray of `size` bytes, offered in pieces of at most `piece`.
 
-    Bytes outside of what was received must stay as they are: `intact` looks at the guard behind the end.
+    Bytes other than the received ones must not change: `intact` checks the guard behind the end.
     """
 
     GUARD = b"\xaa" * 4096
@@ -164,7 +164,7 @@ class Memory:
 
 
 def pattern(size: int) -> bytes:
-    """Bytes in which every position is told from its neighbours."""
+    """Bytes in which neighbouring positions differ."""
     return (bytes(range(1, 252)) * (size // 251 + 1))[:size]
 
 

@@ -59,7 +59,7 @@ class AcrIdentity(TokenServer):
         exchanges: bool = True,
         **options: Any,
     ) -> None:
-        """`access_tokens`: user names by token of Entra ID. `options` as `TokenServer` takes them.
+        """`access_tokens`: user names by Entra ID token. `options` are those of `TokenServer`.
 
         Without `exchanges` there is no ``/oauth2/exchange``, as on other registries.
         """

@@ -1,4 +1,4 @@
-"""Basic and Bearer, against a scripted registry and a real token service that counts what it is asked."""
+"""Basic and Bearer, with a scripted registry and a real token service that counts requests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class BearerRegistry(ScriptedServer):
         return demand(self.challenge)
 
     def revoke_all(self) -> None:
-        """What expiry looks like from outside."""
+        """Make all tokens invalid, as if they had expired."""
         for seen in self.seen:
             if seen.authorization:
                 self.revoked.add(seen.authorization.removeprefix("Bearer "))

@@ -1,4 +1,4 @@
-"""Which credentials are found, where, and what is said when a place cannot be used."""
+"""Which credentials are found, where, and the messages about unusable places."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ async def test_where_basic_is_demanded_an_access_token_is_the_null_users_passwor
 
 
 def helper_in(folder: Path, name: str, answer: str) -> dict[str, str]:
-    """An environment with a credential helper that writes what it was asked to ``asked``."""
+    """An environment with a credential helper that records its input in ``asked``."""
     program = folder / f"docker-credential-{name}"
     program.write_text(
         f"#!/bin/sh\nread -r host\necho \"$1 $host\" >> {folder}/asked\ncat <<'END'\n{answer}\nEND\n"
@@ -401,7 +401,7 @@ except CredentialsError as error:
 
 
 def ask(helper: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """`ask_azure` in a process with this environment alone: the package reads it, and warns as it likes."""
+    """`ask_azure` in a process with only this environment, which the package reads; it may print warnings."""
     return subprocess.run(
         [sys.executable, "-c", ASK, helper],
         env=environ,
@@ -422,7 +422,7 @@ def test_a_managed_identity_gives_an_access_token() -> None:
 
 
 def az(folder: Path, script: str) -> str:
-    """A stand-in for az in a folder of its own; the PATH with it."""
+    """A fake az in a folder of its own; returns the PATH with it."""
     folder.mkdir(exist_ok=True)
     (folder / "az").write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\n{script}\n')
     (folder / "az").chmod(0o755)

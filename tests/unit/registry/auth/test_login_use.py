@@ -1,4 +1,4 @@
-"""When a login is used: from the start, after what means login, and never where it does not belong."""
+"""When a login is used: from the start, after a challenge, and never at another host."""
 
 from __future__ import annotations
 

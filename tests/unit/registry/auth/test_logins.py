@@ -1,4 +1,4 @@
-"""Where a login is written, and what becomes of the rest of that file."""
+"""Where a login is written, with the rest of the file unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What servers echo back, whole, cut or in another spelling, is not shown."""
+"""Secrets that servers echo, complete, truncated or encoded, are not shown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_challenges_of_bytes_that_are_not_text_can_be_put_in_urls() -> None:
 
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[str]:
-    """A port that sends `answer` whatever it is asked; its ``host:port``."""
+    """A port that sends `answer` to every request; its ``host:port``."""
 
     serving: set[asyncio.Task[None] | None] = set()
 

@@ -1,4 +1,4 @@
-"""Blobs coming down: redirects, ranges, expiry and lies."""
+"""Blob downloads: redirects, ranges, expiry and wrong responses."""
 
 from __future__ import annotations
 

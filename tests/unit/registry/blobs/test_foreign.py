@@ -1,4 +1,4 @@
-"""Foreign layers: the registry first, then their URLs in order, which see nobody's credentials."""
+"""Foreign layers: the registry first, then their URLs in order, without credentials."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Handler = Callable[[web.Request], web.Response | Awaitable[web.Response]]
 
 
 class MovedClock(Clock):
-    """Stands still but for `sleep` and `advance`; remembers what was slept. Chance is always ``chance``."""
+    """Advances only with `sleep` and `advance`; records sleeps. Random numbers are always ``chance``."""
 
     def __init__(self, chance: float = 1.0) -> None:
         self.now = 1000.0
@@ -59,7 +59,7 @@ class Seen:
 
 
 class ScriptedServer:
-    """Serves `handler` on a free loopback port and writes down what came."""
+    """Serves `handler` on a free loopback port and records requests."""
 
     def __init__(self, handler: Handler, tls: SSLContext | None = None) -> None:
         self.handler = handler

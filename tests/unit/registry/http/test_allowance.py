@@ -1,4 +1,4 @@
-"""Requests wait before a limit that the host tells, and no longer than it says."""
+"""Requests wait before they reach a limit that the host announces, and no longer than needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SharedClock(MovedClock):
 
 
 class Host:
-    """Counts pulls in windows, and is asked through a gate by whoever calls `pull`."""
+    """Counts pulls in windows; `pull` sends a request through a gate."""
 
     def __init__(self, limit: int, window: int) -> None:
         self.clock = SharedClock()
@@ -61,7 +61,7 @@ class Host:
 
 
 async def test_pulls_keep_to_the_limit_that_is_told() -> None:
-    """However many wait at once: the host refuses none, once it has told its limit."""
+    """The host refuses no request after it has announced its limit, however many wait."""
     host = Host(limit=7, window=60)
     await host.pull()
     await asyncio.gather(*(host.pull() for _ in range(40)))
@@ -95,7 +95,7 @@ async def test_the_run_says_that_a_limit_holds_it_up() -> None:
 
 
 async def test_a_window_of_hours_is_the_servers_to_refuse() -> None:
-    """Nobody waits six hours for a copy: the server's own answer says what to do."""
+    """Six hours are too long to wait: the server's response decides."""
     gate = HostGate("r.example", MovedClock(), NETWORK)
     gate.saw(200, hub(0, window=21600), 0)
     assert gate.enter_now(pull=True)
@@ -117,7 +117,7 @@ async def test_all_requests_wait_where_all_count() -> None:
 
 
 async def test_an_older_word_does_not_raise_what_is_left() -> None:
-    """A response overtakes another one: the lower number counts, until a later request says otherwise."""
+    """Responses may arrive out of order: the lower number counts, until a later request raises it."""
     gate = HostGate("r.example", MovedClock(), NETWORK)
     gate.saw(200, hub(1), 0)
     gate.saw(200, hub(5), 0)

@@ -1,4 +1,4 @@
-"""One piece of work for many who wait: its end when nobody does any more."""
+"""One task for many waiters, which is cancelled when none is left."""
 
 from __future__ import annotations
 

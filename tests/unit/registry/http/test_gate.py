@@ -1,4 +1,4 @@
-"""Waiting as the server asks, together; and by chance where it asks nothing."""
+"""Common waits that the server requests, and random ones otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small requests on the wire: what bounds them, and how they share connections with blobs."""
+"""Small requests on the wire: their limits, and the connections that they share with blobs."""
 
 from __future__ import annotations
 

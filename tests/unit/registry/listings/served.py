@@ -1,4 +1,4 @@
-"""A scripted registry by path: what it answers, and what it was asked."""
+"""A registry scripted by path: its responses, and its requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def document(value: object, **headers: str) -> Answer:
 
 
 class Served:
-    """What a scripted registry answers at each path; anything else is `rest`."""
+    """The responses of a scripted registry by path; `rest` for other paths."""
 
     def __init__(self, server: ScriptedRegistry, rest: Answer = OTHER) -> None:
         self.answers: dict[str, Answer | Reply] = {}

@@ -1,4 +1,4 @@
-"""Lists of manifests by the API that a registry has: found once, never a verdict, never asked in vain."""
+"""Lists of manifests by a registry's own API, which is detected once, optional, and not retried in vain."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_what_was_found_is_asked_at_once_for_the_next(served: Served, conn
 
 
 async def test_a_registry_with_only_v2_gets_few_requests(served: Served, connect: Connect) -> None:
-    """Go's own 404 says so for all paths."""
+    """The 404 of Go's router proves it for all paths."""
     served.rest = PLAIN
     served.answers["/v2/x/tags/list"] = document({"name": "x", "tags": ["v1"]})
     repository = connect("source")

@@ -1,4 +1,4 @@
-"""Upload sessions that outlive a process: what the log is told and when, and which requests take one up."""
+"""Upload sessions that outlive a process: entries of the log, and the requests that resume a session."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Saved:
 
 
 class Log:
-    """Notes what it is told, and how many requests the registry had seen by then."""
+    """Records its entries, each with the number of requests that the registry had seen."""
 
     def __init__(self, server: ScriptedRegistry) -> None:
         self.server = server

@@ -24,7 +24,7 @@ HERE = Answer(200, {"Content-Length": str(len(DATA))})
 
 
 async def upload(repository: RegistryRepository, data: bytes = DATA) -> list[CrossdockError | None]:
-    """Upload as the engine does; returns what interrupted it."""
+    """Upload as the engine does; returns the interruptions."""
     session = await repository.start_upload(describe(data))
     causes = []
     while session.offset < len(data):
@@ -113,7 +113,7 @@ async def test_a_blob_that_was_not_kept_goes_the_usual_way(
 async def test_one_blob_tries_while_the_others_go_the_usual_way(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
-    """Nobody waits for the outcome: the first images of a run are as fast as ever."""
+    """The others do not wait for the result, so the first images of a run are not slower."""
     others = asyncio.Event()
     tried: list[str] = []
 

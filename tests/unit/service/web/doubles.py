@@ -65,7 +65,7 @@ PRINCIPALS = (
 
 
 class WrittenDown:
-    """Imports that never run: a test says how far they are."""
+    """Imports that never run; tests set their progress."""
 
     def __init__(self) -> None:
         self.operations: dict[str, Operation] = {}

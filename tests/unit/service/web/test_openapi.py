@@ -1,4 +1,4 @@
-"""The OpenAPI document and the schema of imports are what they say they are, and all of it."""
+"""The OpenAPI document and the schema of imports are valid and complete."""
 
 from __future__ import annotations
 

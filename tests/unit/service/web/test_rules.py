@@ -1,4 +1,4 @@
-"""What every answer obeys, and who may do what: over HTTP, with imports that are only written down."""
+"""Rules for all responses, and rights: over HTTP, with imports that are only recorded."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ async def connected(port: int) -> AsyncIterator[Streams]:
 
 
 async def asked(streams: Streams, request: bytes) -> bytes:
-    """The status line of the answer; empty when the connection was closed."""
+    """The status line of the response; empty if the connection was closed."""
     reader, writer = streams
     writer.write(request)
     return await asyncio.wait_for(reader.readline(), 20)
