@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from crossdock.oci import mediatype
-from fuzz import documents, identities, wire
+from fuzz import documents, identities, migrations, wire
 
 _DIGEST = "sha256:" + "ab" * 32
 _OTHER = "sha256:" + "cd" * 32
@@ -111,6 +111,40 @@ _URL_WORDS = (
         "\t",
     ),
     *("X-Amz-Date=20240101T000000Z", "X-Amz-Expires=60", "&", "se=", "sig=", "Expires=", "[::ffff:10.0.0.1]"),
+)
+
+_YAML_WORDS = (
+    *("\n", " ", "  ", ": ", "- ", "{", "}", "[", "]", ",", "'", '"', "#", "&a ", "*a", "!!", "|", ">", "~"),
+    *(
+        "off",
+        "true",
+        "null",
+        "1",
+        "0.5",
+        "-1",
+        "2026-01-31",
+        "12:30",
+        "90d",
+        "5MiB",
+        "${A}",
+        "${",
+        "$${",
+        "\\1",
+    ),
+    *("/", "/(/", "/a/", "*", "?", "(", ")", "oci:", "a.example", "@sha256:", ":", '{{env "A"}}', "{{"),
+    *(
+        "source",
+        "targets",
+        "tags",
+        "include",
+        "exclude",
+        "semver",
+        "newest",
+        "sync",
+        "type",
+        "image",
+        "registry",
+    ),
 )
 
 TARGETS: dict[str, Target] = {
@@ -302,6 +336,37 @@ TARGETS: dict[str, Target] = {
             {"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "use": "sig"}]},
         ),
         (*_JSON_WORDS, '"kty"', '"RSA"', '"n"', '"e"', '"AQAB"', '"crv"', '"use"', '"alg"', '"keys"', '"d"'),
+    ),
+    "migration": Target(
+        migrations.migration,
+        [
+            b"version: 1\nmirrors:\n- source: a.example/x\n  targets: [b.example]\n"
+            b"  delete: {mode: off, grace: 0h}\n",
+            b"version: 1\nlimits: {hours: '20:00-06:00', hosts: {a: {connections: 4}}}\n"
+            b"mirrors:\n- {source: 'oci:d', targets: ['${A}/x'], tags: {semver: '>=1 <3', newest: 3}}\n",
+            b"version: 1\nmirrors:\n- source: a.example\n  targets: [b.example]\n"
+            b"  rename: [{match: '^lib-(.*)$', to: 'l/\\1'}]\n"
+            b"  repositories: {include: ['/a(b|c)/', 'd*']}\n",
+        ],
+        _YAML_WORDS,
+    ),
+    "foreign": Target(
+        migrations.foreign,
+        [
+            b"sync:\n"
+            b"- {source: alpine, target: 'r:5000/a/alpine', type: repository, tags: {allow: ['3\\.1']}}\n"
+            b"- {source: 'a:1', target: 'r:5000/b:1', type: image}\ncreds: [{registry: a, pass: sesame}]\n",
+            b"defaults: {interval: 5m}\n"
+            b"sync: [{source: '{{env \"A\"}}', target: b.example, type: registry}]\n",
+            b"quay.io:\n  images: {a/b: [], c: ['1.0']}\n  images-by-tag-regex: {d: '^1'}\n"
+            b"  images-by-semver: {e: '>= 3'}\n  credentials: {password: sesame}\n",
+        ],
+        _YAML_WORDS,
+    ),
+    "versions": Target(
+        migrations.versions,
+        [b">=1.2 <3\n1.2.3-rc.1", b"^1.2 || ~2.x\nv1", b"1.2 - 2.3, !=2.0\n2.0.1_7", b"*\n1"],
+        [*" \n.-_+<>=^~|,xX*v", "||", "0", "18446744073709551616", "rc", "1.2.3", "\u0661"],
     ),
     "settings": Target(
         identities.settings,

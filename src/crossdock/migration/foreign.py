@@ -87,6 +87,8 @@ def _load(data: bytes, place: str, tool: Tool) -> Members:
 class _Reader:
     """What both formats share."""
 
+    takes_prereleases = False  # in ranges that name none
+
     def __init__(self, place: str, target: str) -> None:
         self.notes: list[str] = []
         self._place = place
@@ -105,6 +107,12 @@ class _Reader:
         if not isinstance(value, list):
             raise InvalidInput(f"{self._place}: {name} must be a list")
         return value
+
+    def _strings(self, value: Any, name: str) -> list[str]:
+        values = self._list(value, name)
+        if any(isinstance(each, list | dict) for each in values):
+            raise InvalidInput(f"{self._place}: {name} must be a list of strings")
+        return [str(each) for each in values]
 
     def _note(self, where: str, what: str) -> None:
         self.notes.append(f"{where}: {what}")
@@ -129,17 +137,14 @@ class _Reader:
         except InvalidInput as error:
             self._note(where, str(error))
             return None
-        self._note(where, "pre-releases are in a range only where it names one of the same version")
+        if self.takes_prereleases or re.search("[0-9]-[0-9A-Za-z]", text):
+            self._note(where, "pre-releases are in a range only where it names one of the same version")
         return _value(text)
 
 
 def _value(value: Any) -> str:
     """Text of theirs as a value of ours: a template for a variable is one, all else stands for itself."""
     return _VARIABLE.sub(r"${\1}", str(value).replace("${", "$${"))
-
-
-def _strings(values: list[Any]) -> list[str]:
-    return [str(each) for each in values]
 
 
 def _merged(mirrors: list[Members], key: str) -> list[Members]:
@@ -173,6 +178,8 @@ class _Name(Struct, frozen=True):
 
 class _Regsync(_Reader):
     """``regsync.yml``: https://regclient.org/usage/regsync/."""
+
+    takes_prereleases = True
 
     def read(self, document: Members) -> Members:
         defaults = self._mapping(document.get("defaults"), "defaults")
@@ -229,7 +236,7 @@ class _Regsync(_Reader):
 
     def _common(self, found: Members, where: str) -> Members:
         common: Members = {}
-        platforms = _strings(self._list(found.get("platforms"), f"{where}.platforms"))
+        platforms = self._strings(found.get("platforms"), f"{where}.platforms")
         platforms = platforms or ([str(found["platform"])] if found.get("platform") else [])
         if "local" in platforms:
             self._note(f"{where}.platform", "local is not known: name the platform")
@@ -293,7 +300,7 @@ class _Regsync(_Reader):
             sets = [{"allow": [pattern for each in sets for pattern in each["allow"]]}]
         for each in sets:
             patterns = self._patterns(each, f"{where}.tags")
-            texts = _strings(self._list(each.get("semverRange"), f"{where}.tags.semverRange"))
+            texts = self._strings(each.get("semverRange"), f"{where}.tags.semverRange")
             versions = self._range(texts, f"{where}.tags.semverRange") if any(texts) else ""
             if patterns is None or versions is None:
                 self._note(where, "left out: its choice of tags cannot be expressed")
@@ -306,7 +313,7 @@ class _Regsync(_Reader):
         """Include and exclude for allow and deny; None: a list of them would choose too much or nothing."""
         patterns: Members = {}
         for key, ours in (("allow", "include"), ("deny", "exclude")):
-            given = _strings(self._list(found.get(key), f"{where}.{key}"))
+            given = self._strings(found.get(key), f"{where}.{key}")
             known = [each for text in given if (each := self._expression(text, f"{where}.{key}", whole=True))]
             if given and (not known or (key == "deny" and len(known) < len(given))):
                 return None
@@ -384,7 +391,7 @@ class _Skopeo(_Reader):
                 self._note(f"{host}.{key}", _NOTES.get(key, "there is nothing like it"))
         for name, tags in self._mapping(found.get("images"), f"{host}.images").items():
             where = f"{host}.images.{name}"
-            wanted = _strings(self._list(tags, where))
+            wanted = self._strings(tags, where)
             digests = [each for each in wanted if ":" in each]
             for each in digests:
                 self._note(where, f"{each} is a digest, and a mirror copies tags: `crossdock copy` copies it")
@@ -398,8 +405,9 @@ class _Skopeo(_Reader):
             if pattern is not None:
                 yield self._mirror(host, name, {"include": [_value(pattern)]})
         for name, text in self._mapping(found.get("images-by-semver"), f"{host}.images-by-semver").items():
-            texts = _strings(text if isinstance(text, list) else [text])
-            versions = self._range(texts, f"{host}.images-by-semver.{name}")
+            where = f"{host}.images-by-semver.{name}"
+            texts = self._strings(text if isinstance(text, list) else [text], where)
+            versions = self._range(texts, where)
             if versions is not None:
                 yield self._mirror(host, name, {"semver": versions})
 
