@@ -383,3 +383,27 @@ def test_a_manifest_that_nobody_understands(
     [problem] = plan["entries"][0]["problems"]
     assert problem["kind"] == "unsupported"
     assert "schema 1" in problem["detail"]
+
+
+def test_signatures_that_the_target_adds_to_are_unchanged(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    """They are copied for all platforms, as the target's own stay."""
+    image = builder.image([builder.random_layer(100)])
+    theirs, own = builder.random_layer(200), builder.random_layer(300)
+    tag = image.digest.replace(":", "-") + ".sig"
+    for remote, name in ((source.remote, f"{repository}/app"), (other.remote, "app")):
+        push(remote, name, builder, image, "v1")
+    push(source.remote, f"{repository}/app", builder, builder.image([theirs]), tag)
+    push(other.remote, "app", builder, builder.image([theirs, own]), tag)
+    mirror = {"source": f"{source.host}/{repository}", "targets": [other.host], "platforms": ["linux/amd64"]}
+    [entry] = planned(crossdock, migration(tmp_path, mirror), "--exit-code")["entries"]
+    assert (entry["tags_unchanged"], entry["problems"]) == (2, [])
+    push(other.remote, "app", builder, builder.image([own]), tag)
+    [entry] = planned(crossdock, migration(tmp_path, mirror), "--exit-code", code=SOMETHING_TO_DO)["entries"]
+    assert (entry["tags_unchanged"], entry["tags_changed"]) == (1, 1)

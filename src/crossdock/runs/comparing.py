@@ -124,21 +124,11 @@ class RepositoryComparison:
         root, _ = await select(named, data, platforms, self._source)
         return root.digest
 
-    def extends(self, source: bytes, target: bytes) -> bool:
-        """Whether a target's manifest under a tag made of a digest has all that the source's has.
-
-        Such a tag gets the source's entries beside its own when it is copied.
-        """
-        try:
-            return _entries(source) <= _entries(target)
-        except InvalidManifest:
-            return False
-
     async def is_extended(self, source: Digest, target: Digest) -> bool:
         """As `extends`, of the manifests of these digests. # network"""
         ours = await self._fetch("source", Descriptor("", source, 0))
         theirs = await self._fetch("target", Descriptor("", target, 0))
-        return self.extends(ours, theirs)
+        return extends(ours, theirs)
 
     async def named(self, name: str, target_name: str, platforms: tuple[Platform, ...]) -> None:
         """Compare what `name`, a tag or digest, is at the source with what `target_name` is at the target, as
@@ -427,6 +417,17 @@ def _shown(store: Source, name: str) -> str:
 
 def _blobs(manifest: Manifest) -> list[Descriptor]:
     return [*([manifest.config] if manifest.config is not None else []), *manifest.layers, *manifest.blobs]
+
+
+def extends(source: bytes, target: bytes) -> bool:
+    """Whether a target's manifest under a tag made of a digest has all that the source's has.
+
+    Such a tag gets the source's entries beside its own when it is copied.
+    """
+    try:
+        return _entries(source) <= _entries(target)
+    except InvalidManifest:
+        return False
 
 
 def _entries(data: bytes) -> frozenset[str]:

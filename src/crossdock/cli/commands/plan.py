@@ -117,8 +117,8 @@ def _page(plan: Plan, file: str) -> Iterator[str]:
 
 
 async def _plan(file: MigrationFile, options: CopyOptions, namespace: argparse.Namespace) -> Plan:
-    from crossdock.migration.plan import Planner
     from crossdock.migration.planfile import PlanWriter
+    from crossdock.migration.planner import Planner
     from crossdock.runs.places import Places
 
     async with Places(options, writes=False) as places:

@@ -1,0 +1,512 @@
+"""Making a plan: both sides of every entry are surveyed, and what is missing is added up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from heapq import heappush, heapreplace
+
+from crossdock.content import Source
+from crossdock.errors import (
+    CrossdockError,
+    InvalidInput,
+    InvalidManifest,
+    LimitExceeded,
+    NotFound,
+    root_cause,
+    was_refused,
+)
+from crossdock.migration.costs import BlobSums, HostBlobs, settle
+from crossdock.migration.deleting import missing_tags, over_caps
+from crossdock.migration.file import Limits
+from crossdock.migration.images import Images, Key, digest_of
+from crossdock.migration.plan import EntryPlan, Plan
+from crossdock.migration.requests import PUSH, READ, Need, requests_of
+from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.rename import Collision, collisions
+from crossdock.mirroring.survey import Survey
+from crossdock.mirroring.views import RepositoryView, TargetView, is_digest
+from crossdock.oci.attachedtag import is_attached_tag
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.oci.platform import Platform
+from crossdock.oci.reference import LayoutReference, Reference, is_tag
+from crossdock.oci.registryname import registry_key
+from crossdock.oci.text import quote
+from crossdock.runs.comparing import extends
+from crossdock.runs.measuring import read_rate
+from crossdock.runs.places import Places
+from crossdock.runs.results import without_traceback
+from crossdock.tally import log_retry
+from crossdock.tasks import run_together
+from crossdock.units import format_size
+
+ENTRIES_AT_ONCE = 4
+VIEWS_AT_ONCE = 8  # repositories whose images are looked at
+ASKED_AT_ONCE = 32  # blobs of one repository
+MOST_ASKED = 20_000  # blobs of a target; behind that only large ones are asked for
+LARGE_BLOB = 1 << 20  # bytes
+MANY_BLOBS = 8  # of a repository; whether it exists at all is found out first
+MOST_SAMPLES = 64  # blobs
+MEASURED = 64 << 20  # bytes that are read to estimate the rest
+MOST_ERRORS = 1_000
+
+OnView = Callable[[int, RepositoryView, tuple[tuple[str, ...], ...]], None]
+"""Called with the index of the entry, each view once it is planned, and the tags that each target is to
+lose."""
+
+
+class Planner:
+    """Plans entries; nothing is written anywhere."""
+
+    def __init__(
+        self,
+        entries: Iterable[Entry],
+        places: Places,
+        limits: Limits,
+        *,
+        on_view: OnView = lambda index, view, delete: None,
+        on_warning: Callable[[str], None] = lambda message: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`places` do not write (`Places.writes`). No I/O."""
+        self._entries = tuple(entries)
+        self._limits = limits
+        self.places = places
+        self.on_view = on_view
+        self.on_warning = on_warning
+        self.clock = clock
+        self._errors: list[Exception] = []
+        self._hosts: dict[str, HostBlobs] = {}
+        self._images: dict[tuple[str, ...], Images] = {}
+        self._work = [_EntryWork(self, index, entry) for index, entry in enumerate(self._entries)]
+        self.samples: list[tuple[int, Key, Reference | LayoutReference]] = []
+        """The largest blobs to be copied that were seen, as a heap: size, digest and source."""
+        self.writers: dict[str, dict[tuple[int, str], None]] = {}
+        """For each repository of a target: the entries, by index, and the names that go there."""
+        self.owners: dict[tuple[str, str], tuple[int, str]] = {}
+        """The entry and source of each tag of repositories that several entries write."""
+
+    async def measure(self, plan: Plan) -> None:
+        """Read some of what would be read, and estimate the seconds by it. After `plan`. # network
+
+        Raises `CopyError` when a blob cannot be read.
+        """
+        samples = []
+        for size, key, place in sorted(self.samples, key=lambda each: each[0], reverse=True):
+            source = await self.places.open(place, "source", log_retry)
+            samples.append((source, Descriptor("", digest_of(key), size)))
+        rate = await read_rate(samples, MEASURED)
+        limit = self._limits.bytes_per_second
+        moved = sum(each.bytes_to_move for each in plan.entries)
+        if rate is not None:
+            plan.seconds = moved / min(rate, limit or rate)
+        elif not moved:
+            plan.seconds = 0.0
+
+    async def plan(self) -> Plan:
+        """The plan. # network
+
+        Raises `CopyError` when a catalog cannot be read, and `InvalidInput` for a selection that a source
+        cannot answer. What a repository lacks is in the plan.
+        """
+        await run_together(each.list_names() for each in self._work)
+        pending = iter(self._work)
+
+        async def work() -> None:
+            for each in pending:
+                await each.run()
+
+        await run_together(work() for _ in range(min(ENTRIES_AT_ONCE, len(self._work))))
+        settle(sums for each in self._work for sums in each.sums)
+        for each in self._work:
+            each.finish()
+        plans = [plan for each in self._work for plan in each.plans]
+        rate = self._limits.bytes_per_second
+        return Plan(
+            entries=plans,
+            requests=requests_of((need for each in self._work for need in each.needs()), self._limits),
+            seconds=sum(each.bytes_to_move for each in plans) / rate if rate else None,
+            errors=self._errors,
+        )
+
+    def images(self, platforms: tuple[str, ...]) -> Images:
+        """What images consist of, for this choice of platforms."""
+        found = self._images.get(platforms)
+        if found is None:
+            wanted = tuple(map(Platform.parse, platforms))
+            copies = self.places.options.foreign_layers == "copy"
+            found = self._images[platforms] = Images(wanted, foreign_layers=copies)
+        return found
+
+    def host(self, target: Namespace) -> HostBlobs:
+        """What is known of the blobs at the target's registry."""
+        return self._hosts.setdefault(registry_key(target.registry), HostBlobs())
+
+    def fail(self, error: Exception) -> None:
+        """A part of the plan is missing."""
+        if len(self._errors) < MOST_ERRORS:
+            self._errors.append(without_traceback(error))
+
+
+class _EntryWork:
+    """One entry on its way to plans, one for each target."""
+
+    def __init__(self, planner: Planner, index: int, entry: Entry) -> None:
+        self.planner = planner
+        self.index = index
+        self.entry = entry
+        self.plans = [
+            EntryPlan(name=entry.name, source=str(entry.source), target=str(target))
+            for target in entry.targets
+        ]
+        self.sums = [BlobSums(planner.host(target)) for target in entry.targets]
+        self.images_to_copy = 0  # that some target lacks
+        self.manifests_to_read = 0
+        self.listed = [0 for _ in entry.targets]  # tags of the targets
+        self.manifests_to_push = [0 for _ in entry.targets]
+        self._images = planner.images(entry.platforms)
+        self._attached = planner.images(())  # what tags of digests name is copied for all platforms
+        self._survey = Survey(
+            entry,
+            planner.places,
+            all_target_tags=entry.deletes.mode != "off",
+            on_warning=planner.on_warning,
+            clock=planner.clock,
+        )
+
+    # -- names ---------------------------------------------------------------------------------------------
+
+    async def list_names(self) -> None:
+        """List the repositories, and find names that become one. # network"""
+        names = await self._survey.repositories()
+        if isinstance(self.entry.source, LayoutReference):
+            collided: list[Collision] = []
+        else:
+            collided = collisions(names, self.entry.naming)
+        for target, plan in zip(self.entry.targets, self.plans, strict=True):
+            for each in collided:
+                plan.problem("collision", f"{target}/{each.target}", f"{each} at the target")
+            for name in names:
+                locator = _locator(self.entry, target, name)
+                self.planner.writers.setdefault(locator, {})[self.index, name] = None
+
+    # -- repositories --------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at every repository. # network"""
+        async with aclosing(self._survey.views()) as views:
+            taking = asyncio.Lock()
+
+            async def work() -> None:
+                while True:
+                    async with taking:
+                        view = await anext(views, None)
+                    if view is None:
+                        return
+                    await self._plan_view(view)
+
+            await run_together(work() for _ in range(VIEWS_AT_ONCE))
+        if (nothing := self._survey.nothing) is not None:
+            self.planner.on_warning(f"{self.entry.name}: {nothing}")
+
+    async def _plan_view(self, view: RepositoryView) -> None:
+        if view.error is not None:
+            self._not_listed(view, view.error)
+            return
+        for name, error in view.errors.items():
+            self.planner.on_warning(f"{_reference(_source_name(view), name)} is left out: {error}")
+        source = await self.planner.places.open(view.source, "source", log_retry)
+        chosen = await self._chosen(view, source)
+        lacking: dict[Digest, None] = {}
+        for index, there in enumerate(view.targets):
+            merged = await self._merged(source, view, there)
+            todo = self._compare(self.plans[index], view, there, chosen, merged)
+            lacking |= dict.fromkeys(todo)
+            await self._add_bytes(index, source, view, there, todo)
+        self.images_to_copy += len(lacking)
+        images = self._images_of(view)
+        self.manifests_to_read += sum(images(each).manifests(each) for each in lacking)
+        deletes = tuple(self._to_delete(view, each) for each in view.targets)
+        for index, tags in enumerate(deletes):
+            self.plans[index].tags_to_delete += len(tags)
+            self.plans[index].todo += len(tags) if self.entry.deletes.mode == "delete" else 0
+            self.listed[index] += len(view.targets[index].listed or ())
+        self.planner.on_view(self.index, view, deletes)
+
+    def _not_listed(self, view: RepositoryView, error: Exception) -> None:
+        if was_refused(error):
+            for plan in self.plans:
+                plan.problem("denied", _source_name(view), str(error))
+        else:
+            self.planner.fail(error)
+
+    async def _chosen(self, view: RepositoryView, source: Source) -> dict[Digest, Digest]:
+        """What each of the view's digests is at a target; those that cannot be copied are left out."""
+        digests = dict.fromkeys((*view.tags.values(), *view.untagged))
+        if not self.entry.platforms:
+            return {each: each for each in digests}
+        found = {digest: digest for tag, digest in view.tags.items() if is_attached_tag(tag)}
+
+        async def choose(digest: Digest) -> None:
+            try:
+                found[digest] = await self._images.chosen(source, digest)
+            except CrossdockError as error:
+                for plan in self.plans:
+                    self._unreadable(view, digest, error, plan)
+
+        await run_together(choose(each) for each in digests if each not in found)
+        return found
+
+    def _images_of(self, view: RepositoryView) -> Callable[[Digest], Images]:
+        """A function that tells where to look up an image."""
+        if not self.entry.platforms:
+            return lambda digest: self._images
+        attached = {digest for tag, digest in view.tags.items() if is_attached_tag(tag)}
+        return lambda digest: self._attached if digest in attached else self._images
+
+    async def _merged(self, source: Source, view: RepositoryView, there: TargetView) -> set[str]:
+        """The tags made of digests under which the target has all that the source has, and more. # network"""
+        differ = [
+            tag
+            for tag, digest in view.tags.items()
+            if is_attached_tag(tag) and there.tags.get(tag, digest) != digest
+        ]
+        if not differ or there.repository is None:
+            return set()
+        target = await self.planner.places.open(there.repository, "target", log_retry)
+        merged: set[str] = set()
+        for tag in differ:
+            try:
+                ours = await source.fetch_manifest(Descriptor("", view.tags[tag], 0))
+                theirs = await target.find_manifest(tag)
+            except CrossdockError:  # then it is to be copied, which will tell
+                continue
+            if theirs is not None and extends(ours, theirs):
+                merged.add(tag)
+        return merged
+
+    def _compare(
+        self,
+        plan: EntryPlan,
+        view: RepositoryView,
+        there: TargetView,
+        chosen: Mapping[Digest, Digest],
+        merged: set[str],
+    ) -> list[Digest]:
+        """Count tags; returns the source's digests that have to be copied."""
+        plan.repositories += 1
+        plan.images += len({*view.tags.values(), *view.untagged})
+        todo: dict[Digest, None] = {}
+        if there.repository is None:
+            plan.problem("name", there.name, str(there.error))
+        elif there.error is not None and was_refused(there.error):
+            plan.problem("denied", there.name, str(there.error))
+        elif there.error is not None:
+            self.planner.fail(there.error)
+        for tag, digest in view.tags.items():
+            plan.tags += 1
+            found = there.tags.get(tag)
+            if not is_tag(tag):
+                plan.tags_new += 1
+                plan.problem("name", f"{there.name}:{tag}", f"{quote(tag)} is no tag of a registry")
+                continue
+            if found is None:
+                plan.tags_new += 1
+            elif found == chosen.get(digest) or tag in merged:
+                plan.tags_unchanged += 1
+                continue
+            else:
+                plan.tags_changed += 1
+                if self.entry.existing != "overwrite":
+                    self._exists(plan, there, tag, found, chosen.get(digest, digest))
+                    continue
+            self._check_owner(plan, view, there, tag)
+            if digest in chosen:
+                todo[digest] = None
+                plan.todo += 1
+        for digest in view.untagged:
+            plan.tags += 1
+            if chosen.get(digest) in there.digests:
+                plan.tags_unchanged += 1
+                continue
+            plan.tags_new += 1
+            if digest in chosen:
+                plan.todo += 1
+                todo[digest] = None
+        return list(todo) if there.repository is not None else []
+
+    def _exists(self, plan: EntryPlan, there: TargetView, tag: str, found: Digest, wanted: Digest) -> None:
+        is_left = self.entry.existing == "report"
+        outcome = "it is left as it is" if is_left else "it is not overwritten"
+        detail = f"{outcome}: it means {found} there, and {wanted} at the source"
+        plan.problem("existing", f"{there.name}:{tag}", detail, hinders=not is_left)
+
+    def _check_owner(self, plan: EntryPlan, view: RepositoryView, there: TargetView, tag: str) -> None:
+        """Note a tag that another entry writes as well."""
+        planner = self.planner
+        if len(planner.writers.get(there.name, ())) < 2:
+            return
+        mine = self.index, f"{_source_name(view)}:{tag}"
+        first = planner.owners.setdefault((there.name, tag), mine)
+        if first != mine and first[0] != self.index:
+            detail = f"{first[1]} and {mine[1]} are both copied there"
+            plan.problem("collision", f"{there.name}:{tag}", detail)
+
+    def _to_delete(self, view: RepositoryView, there: TargetView) -> tuple[str, ...]:
+        """The target's tags that the source no longer has."""
+        if len({index for index, _ in self.planner.writers.get(there.name, ())}) > 1:
+            return ()  # tags of other entries are not this source's to miss
+        return tuple(sorted(missing_tags(self.entry, view, there)))
+
+    # -- bytes ---------------------------------------------------------------------------------------------
+
+    async def _add_bytes(
+        self, index: int, source: Source, view: RepositoryView, there: TargetView, todo: list[Digest]
+    ) -> None:
+        """Add the blobs of these images to the sums of one target. # network"""
+        readable: list[Digest] = []
+        images = self._images_of(view)
+
+        async def learn(digest: Digest) -> None:
+            try:
+                await images(digest).learn(source, digest)
+                readable.append(digest)
+            except CrossdockError as error:
+                self._unreadable(view, digest, error, self.plans[index])
+
+        await run_together(learn(each) for each in todo)
+        if not readable or there.repository is None:
+            return
+        self.manifests_to_push[index] += sum(images(each).manifests(each) for each in readable)
+        whole = {*there.tags.values(), *there.digests}
+        blobs: dict[Key, int] = {}
+        here: set[Key] = set()
+        for digest in readable:
+            of_image = dict(images(digest).blobs(digest))
+            self._check_sizes(index, view, there, digest, of_image)
+            blobs |= of_image
+            if digest in whole:
+                here.update(of_image)
+        unknown = [key for key in blobs if key not in here]
+        here.update(await self._look(index, there, unknown, blobs))
+        for key, size in blobs.items():
+            self.sums[index].add(key, size, is_here=key in here)
+            if key not in here:
+                self._sample(size, key, view)
+
+    def _sample(self, size: int, key: Key, view: RepositoryView) -> None:
+        """Keep it among the largest ones."""
+        samples = self.planner.samples
+        is_full = len(samples) == MOST_SAMPLES
+        if (is_full and size <= samples[0][0]) or any(key == other for _, other, _ in samples):
+            return
+        (heapreplace if is_full else heappush)(samples, (size, key, view.source))
+
+    async def _look(
+        self, index: int, there: TargetView, keys: list[Key], sizes: Mapping[Key, int]
+    ) -> list[Key]:
+        """Those of the blobs that the target's repository has. # network"""
+        host = self.planner.host(self.entry.targets[index])
+        if not keys or not there.exists or there.error is not None or there.repository is None:
+            return []
+        repository = await self.planner.places.open(there.repository, "target", log_retry)
+        found: list[Key] = []
+        try:
+            if len(keys) > MANY_BLOBS and not there.tags and not there.digests and there.listed is None:
+                await repository.tags()
+            pending = iter(keys)
+
+            async def look() -> None:
+                for key in pending:
+                    if host.asked >= MOST_ASKED and sizes[key] < LARGE_BLOB:
+                        continue
+                    host.asked += 1
+                    if await repository.has_blob(Descriptor("", digest_of(key), sizes[key])):
+                        found.append(key)
+
+            await run_together(look() for _ in range(min(ASKED_AT_ONCE, len(keys))))
+        except CrossdockError as error:  # what is there only saves work
+            if not isinstance(root_cause(error), NotFound):
+                self.planner.on_warning(f"which blobs {there.name} has is not known: {error}")
+        return found
+
+    def _check_sizes(
+        self,
+        index: int,
+        view: RepositoryView,
+        there: TargetView,
+        digest: Digest,
+        blobs: Mapping[Key, int],
+    ) -> None:
+        repository = there.repository
+        assert repository is not None
+        limit = self.planner.places.client(repository, "target").dialect.largest_blob
+        if limit is None:
+            return
+        for key, size in blobs.items():
+            if size > limit:
+                name = next((tag for tag, each in view.tags.items() if each == digest), str(digest))
+                self.plans[index].problem(
+                    "too_large",
+                    _reference(there.name, name),
+                    f"{digest_of(key)} has {format_size(size)}, and {repository.registry} takes at most "
+                    f"{format_size(limit)}",
+                )
+
+    def _unreadable(
+        self, view: RepositoryView, digest: Digest, error: CrossdockError, plan: EntryPlan
+    ) -> None:
+        """An image that cannot be read at the source: it cannot be copied, or the plan is not whole."""
+        name = next((tag for tag, each in view.tags.items() if each == digest), str(digest))
+        reference = _reference(_source_name(view), name)
+        if isinstance(root_cause(error), InvalidManifest | LimitExceeded | NotFound):
+            plan.problem("unsupported", reference, str(root_cause(error)))
+        elif was_refused(error):
+            plan.problem("denied", reference, str(error))
+        else:
+            self.planner.fail(error)
+
+    # -- the end -------------------------------------------------------------------------------------------
+
+    def needs(self) -> Iterator[Need]:
+        """What an apply needs of the source and of each target, once the sums are there."""
+        places, source = self.planner.places, self.entry.source
+        if isinstance(source, Namespace):
+            referrers = self.images_to_copy if self.entry.referrers != "off" else 0
+            reads = READ * sum(each.moves for each in self.sums)
+            client = places.client(source.reference("catalog"), "source")
+            yield Need(source.registry, client, referrers + reads, pulls=self.manifests_to_read)
+        for index, target in enumerate(self.entry.targets):
+            sums, plan = self.sums[index], self.plans[index]
+            more = PUSH * sums.moves + sums.mounts + self.manifests_to_push[index]
+            more += plan.tags_new + plan.tags_changed + plan.tags_to_delete
+            yield Need(target.registry, places.client(target.reference("catalog"), "target"), more)
+
+    def finish(self) -> None:
+        """Take the sums of bytes over."""
+        for plan, sums, listed in zip(self.plans, self.sums, self.listed, strict=True):
+            if why := over_caps(self.entry.deletes, plan.tags_to_delete, listed):
+                plan.problem("denied", plan.target, f"nothing will be deleted: {why}")
+            plan.bytes_to_move, plan.bytes_to_mount = sums.to_move, sums.to_mount
+            plan.bytes_present = sums.present
+            plan.problems.sort(key=lambda each: (each.kind, each.reference))
+
+
+def _locator(entry: Entry, target: Namespace, name: str) -> str:
+    """The target's repository as people write it."""
+    try:
+        return entry.target_reference(target, name).locator
+    except InvalidInput:
+        return f"{target}/{entry.target_name(name)}"
+
+
+def _source_name(view: RepositoryView) -> str:
+    return view.source.locator if isinstance(view.source, Reference) else str(view.source)
+
+
+def _reference(repository: str, name: str) -> str:
+    return f"{repository}{'@' if is_digest(name) else ':'}{name}"
