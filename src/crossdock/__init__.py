@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from crossdock.oci.descriptor import Descriptor
     from crossdock.oci.digest import Digest
     from crossdock.oci.reference import Reference
-    from crossdock.options import CopyOptions, Credentials, NetworkOptions, RegistryOptions
+    from crossdock.options import CopyOptions, Credentials, HostLimits, NetworkOptions, RegistryOptions
     from crossdock.runs.looking import Inspection
     from crossdock.runs.one import CopyResult
     from crossdock.runs.results import ManyResult, PairResult
@@ -55,6 +55,7 @@ _HOME = {
     "Descriptor": "oci.descriptor",
     "Digest": "oci.digest",
     "Event": "events",
+    "HostLimits": "options",
     "Inspection": "runs.looking",
     "ManyResult": "runs.results",
     "MirrorResult": "mirroring.run",
@@ -94,6 +95,7 @@ __all__ = [
     "Descriptor",
     "Digest",
     "Event",
+    "HostLimits",
     "Inspection",
     "ManyResult",
     "MirrorResult",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Activity:
     """The requests of one copy, or of a run beside its copies."""
 
-    __slots__ = ("delayed", "ended", "open", "requests", "retried", "since")
+    __slots__ = ("delayed", "ended", "limited", "open", "requests", "retried", "since")
 
     def __init__(
         self, retried: Callable[[Side, str, str], None] | None = None, *, since: float = 0.0
@@ -47,6 +47,8 @@ class Activity:
         self.open: set[Exchange] = set()
         self.delayed = 0
         """Requests that wait because a registry asked for a pause (``Retry-After``)."""
+        self.limited = 0
+        """Requests, or parts of blobs, that wait because of a limit of the options (`limits`)."""
 
     def began(self, exchange: Exchange) -> None:
         """A request is sent."""

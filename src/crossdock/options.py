@@ -254,6 +254,25 @@ class NetworkOptions(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class HostLimits(Frozen):
+    """Limits for one registry, as source and target together; None: none.
+
+    Requests to its token service and its storage count as well. There are at most `connections` to each host,
+    on each side.
+    """
+
+    requests_per_second: float | None = None
+    bytes_per_second: float | None = None
+    connections: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_second", "bytes_per_second", "connections"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and (name != "connections" or value >= 1)):
+                raise InvalidOption(f"{name} must be more than 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class CopyOptions(Frozen):
     """All options of a copy. The defaults are those of the command, except for `state`.
 
@@ -282,6 +301,9 @@ class CopyOptions(Frozen):
     spool: Path | None = None  # folder for source bytes of blobs over `resume_above`; None: no spool
     spool_size: int = 16 * GiB  # at most so many bytes in it; the largest layers seen in use have some 10 GiB
     paranoid: bool = False  # mark every filled slot with XXH3 and check the mark before it is sent
+    limit_rate: float | None = None  # bytes of blobs a second, of all copies of the session together
+    limit_requests: float | None = None  # requests a second, to all hosts together
+    limit_hosts: Mapping[str, HostLimits] = field(default_factory=dict)  # by the host[:port] of a reference
     registries: Registries | None = (
         None  # options of single registries; those in `source` and `target` take precedence
     )
@@ -297,6 +319,10 @@ class CopyOptions(Frozen):
             raise InvalidOption(f"foreign_layers must be one of {', '.join(get_args(ForeignLayers))}")
         if self.existing not in get_args(Existing):
             raise InvalidOption(f"existing must be one of {', '.join(get_args(Existing))}")
+        for name in ("limit_rate", "limit_requests"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidOption(f"{name.replace('_', ' ')} must be more than 0")
         if self.memory < 4 * MiB:
             raise InvalidOption("memory must be at least 4MiB")
         if self.resume_above < 0:

@@ -1,7 +1,7 @@
-"""How many requests each principal may make. Sans I/O: the caller brings the time.
+"""How much may happen in a second. Sans I/O: the caller brings the time.
 
-Each has a token bucket, stored as the time at which it will be full again (the generic cell rate algorithm,
-ITU-T I.371). A full bucket carries no information, so it can be forgotten.
+A token bucket is stored as the time at which it will be full again (the generic cell rate algorithm, ITU-T
+I.371). A full bucket carries no information, so it can be forgotten.
 """
 
 from __future__ import annotations
@@ -10,6 +10,30 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 MOST_KEYS = 10_000  # principals; each takes some 200 bytes
+
+
+class Bucket:
+    """`per_second` of something, and after a pause what `burst_s` seconds bring at once.
+
+    Any count can be taken while the bucket is not overdrawn; what it lacks then is waited for by the next one
+    that takes. So in T seconds at most ``per_second * (T + burst_s)`` and one count are taken.
+    """
+
+    __slots__ = ("_burst_s", "_full_at", "_per_second")
+
+    def __init__(self, per_second: float, burst_s: float) -> None:
+        self._per_second = per_second
+        self._burst_s = burst_s
+        self._full_at = float("-inf")
+
+    def wait(self, now: float) -> float:
+        """Seconds until something may be taken at `now`, seconds of a monotonic clock; 0 when it may now."""
+        wait = self._full_at - self._burst_s - now
+        return wait if wait > 1e-9 else 0.0  # rounding
+
+    def take(self, count: float, now: float) -> None:
+        """Take `count` at `now`."""
+        self._full_at = max(self._full_at, now) + count / self._per_second
 
 
 class Verdict(NamedTuple):
@@ -26,27 +50,28 @@ class RateLimit:
     """
 
     def __init__(self, per_minute: int, *, most_keys: int = MOST_KEYS) -> None:
-        self._interval_s = 60.0 / per_minute
-        self._slack_s = 60.0 - self._interval_s
+        self._per_second = per_minute / 60.0
+        self._burst_s = 60.0 - 1.0 / self._per_second
         self._most_keys = most_keys
-        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     def __len__(self) -> int:
         """How many keys are remembered."""
-        return len(self._full_at)
+        return len(self._buckets)
 
     def wait(self, key: str, now: float) -> float:
         """Seconds until `key` may make a request; 0 when it may now. Counts nothing."""
-        wait = self._full_at.get(key, now) - self._slack_s - now
-        return wait if wait > 1e-9 else 0.0  # rounding
+        bucket = self._buckets.get(key)
+        return 0.0 if bucket is None else bucket.wait(now)
 
     def take(self, key: str, now: float) -> Verdict:
         """Count one request of `key` at `now`, seconds of a monotonic clock. A refused one does not count."""
         wait = self.wait(key, now)
         if wait:
             return Verdict(allowed=False, retry_after_s=wait)
-        self._full_at[key] = max(self._full_at.get(key, now), now) + self._interval_s
-        self._full_at.move_to_end(key)
-        if len(self._full_at) > self._most_keys:
-            self._full_at.popitem(last=False)
+        bucket = self._buckets.setdefault(key, Bucket(self._per_second, self._burst_s))
+        bucket.take(1, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > self._most_keys:
+            self._buckets.popitem(last=False)
         return Verdict(allowed=True, retry_after_s=0.0)

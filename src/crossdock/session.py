@@ -226,10 +226,13 @@ class Session:
         if self._parent is not None:
             parent, name, keeps = self._parent
             whole = await parent.shared()
-            share = await self._stack.enter_async_context(open_share(whole.workshop, parent._options, name))
+            limits = self._places.limits
+            share = await self._stack.enter_async_context(
+                open_share(whole.workshop, parent._options, name, limits)
+            )
             resuming = replace(whole.resuming, keeps=keeps)
             return Shared(self._options, self._platforms, self._places, share, resuming)
-        workshop = await self._stack.enter_async_context(open_workshop(self._options))
+        workshop = await self._stack.enter_async_context(open_workshop(self._options, self._places.limits))
         resuming = await self._stack.enter_async_context(open_resuming(self._options))
         return Shared(self._options, self._platforms, self._places, workshop, resuming)
 

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "descriptors": set(),
     "stopping": set(),
     "rate": set(),
+    "limits": {"activity", "rate", "oci", "options"},
     "units": {"errors"},
     "imagebuilder": set(),
     "listening": {"stopping", "errors"},
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"url", "oci", "errors"},
     "transport": {"activity", "url", "redact", "descriptors", "_tls", "errors", "options"},
     "registry": {
+        "limits",
         "tasks",
         "activity",
         "url",
@@ -58,6 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "store": {"tasks", "content", "verify", "oci", "options", "errors"},
     "transfer": {
+        "limits",
         "steps",
         "tally",
         "tasks",
@@ -76,6 +79,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "webtokens": {"errors"},
     "embedded": {"tasks", "webtokens", "protocol", "listening", "rate", "store", "verify", "oci", "errors"},
     "runs": {
+        "limits",
         "activity",
         "frozen",
         "descriptors",
@@ -231,6 +235,7 @@ MAY_USE_ASYNCIO = {
     "listening",
     "stopping",
     "tasks",
+    "limits",
     "runs",
     "session",
     "api",

@@ -30,6 +30,7 @@ PUBLIC = {
     "Descriptor",
     "Digest",
     "Event",
+    "HostLimits",
     "Inspection",
     "ManyResult",
     "MirrorResult",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossdock.rate import RateLimit
+from crossdock.rate import Bucket, RateLimit
 
 
 def test_a_burst_of_a_minute_then_one_at_a_time() -> None:
@@ -55,3 +55,46 @@ def test_no_more_than_twice_the_rate_in_any_minute(per_minute: int, pauses: list
         if limit.take("ann", now).allowed:
             taken.append(now)
     assert all(sum(start <= at < start + 60 for at in taken) <= 2 * per_minute for start in taken)
+
+
+# -- buckets ---------------------------------------------------------------------------------------------
+
+
+@given(
+    st.floats(0.1, 1e9),
+    st.floats(0.0, 10.0),
+    st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.01, 3.0)), min_size=1, max_size=60),
+)
+def test_a_bucket_gives_no_more_than_its_rate_a_burst_and_one_count(
+    per_second: float, burst_s: float, takers: list[tuple[float, float]]
+) -> None:
+    """Each comes some time after the last one, and takes what so many seconds bring, once it may."""
+    bucket, now = Bucket(per_second, burst_s), 1000.0
+    taken: list[tuple[float, float]] = []
+    for later_s, count_s in takers:
+        now += later_s
+        now += bucket.wait(now)
+        bucket.take(count_s * per_second, now)
+        taken.append((now, count_s))
+    for first in range(len(taken)):
+        for last in range(first, len(taken)):
+            seconds = taken[last][0] - taken[first][0]
+            counts = [count_s for _, count_s in taken[first : last + 1]]
+            assert sum(counts) - counts[-1] <= seconds + burst_s + 1e-6
+
+
+def test_a_bucket_that_is_emptied_without_pause_gives_its_rate() -> None:
+    bucket, now, count = Bucket(100.0, 0.1), 5.0, 0
+    while now < 105.0:
+        now += bucket.wait(now)
+        bucket.take(7, now)
+        count += 7
+    assert count == pytest.approx(100 * 100.0, rel=0.01)
+
+
+def test_a_late_taker_loses_nothing_within_the_burst() -> None:
+    bucket = Bucket(10.0, 0.1)
+    bucket.take(10, 0.0)
+    assert bucket.wait(0.0) == pytest.approx(0.9)
+    bucket.take(10, 0.98)  # late by less than the burst
+    assert bucket.wait(0.98) == pytest.approx(0.92)

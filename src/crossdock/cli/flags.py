@@ -202,6 +202,16 @@ def _add_tuning(group: Any) -> None:
         "--connections N",
         "connections to the source (default: 1 to 32, by throughput)",
     )
+    add(
+        "limit_rate",
+        "--limit-rate SIZE",
+        "bytes of blobs per second, all copies together (default: no limit)",
+    )
+    add(
+        "limit_requests",
+        "--limit-requests N",
+        "requests per second, all registries together (default: no limit)",
+    )
     add("chunk_size", "--chunk-size SIZE", "bytes per ranged GET (default: by latency and rate)")
     add("memory", "--memory SIZE", "limit on all content buffers together (default 256MiB)")
     add(

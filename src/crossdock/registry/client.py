@@ -40,7 +40,7 @@ from crossdock.registry.auth.guests import Guests
 from crossdock.registry.context import Context
 from crossdock.registry.dialects import dialect_of
 from crossdock.registry.flight import SingleFlight
-from crossdock.registry.http.gate import Gates
+from crossdock.registry.http.gate import Gates, HostGate
 from crossdock.registry.http.headers import AnyHeaders, HeaderView, case_insensitive
 from crossdock.registry.http.proxies import ProxySettings
 from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
@@ -118,6 +118,7 @@ class RegistryClient:
         self._context = context
         self._clock = context.clock
         self._gates = Gates(context.clock, context.network)
+        self._pace = context.limits.of_requests(host) if context.limits is not None else None
         self._proxies = ProxySettings.from_environ(context.environ)
         scheme, usual = ("http", 80) if options.plain_http else ("https", 443)
         if served_at is None or served_at(name, port or usual) is None:
@@ -441,8 +442,10 @@ class RegistryClient:
         pull = method == "GET" and "/manifests/" in url.target
         if not gate.enter_now(pull=pull):
             await gate.enter(pull=pull)
-        responses = gate.responses
         try:
+            if self._pace is not None:
+                await self._admit(gate)
+            responses = gate.responses
             exchange = await self._transport().send(request)
             try:
                 if body is not None and len(body) > JOINED:
@@ -481,9 +484,20 @@ class RegistryClient:
     async def _send(self, request: Request) -> Exchange:
         """Send a request without a place in the gate; it only waits while the gate is closed."""
         gate = self._gates.of(request.url.origin)
-        if gate.is_closed:
-            await gate.wait()
+        if self._pace is not None or gate.is_closed:
+            await self._admit(gate)
         return await self._transport().send(request)
+
+    async def _admit(self, gate: HostGate) -> None:
+        """Wait until a request may be sent: the gate is open, and the limits of the options allow it."""
+        while True:
+            if gate.is_closed:
+                await gate.wait()
+            if self._pace is None:
+                return
+            await self._pace.take(1)
+            if not gate.is_closed:
+                return
 
     async def _pause(
         self, failures: list[CrossdockError], error: CrossdockError, operation: str, on_retry: OnRetry | None
@@ -505,7 +519,7 @@ class RegistryClient:
             from crossdock.transport.client import HttpClient
 
             self._http = HttpClient(
-                self.network,
+                self._context.network_of(self.host),
                 self._tls.settings_for,
                 self._proxies.proxy_for,
                 self._context.user_agent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -13,6 +14,7 @@ from crossdock.registry.http.retry import Clock
 
 if TYPE_CHECKING:
     from crossdock.errors import Side
+    from crossdock.limits import Limits
     from crossdock.options import AddressGuard
     from crossdock.registry.dialects import Dialect
     from crossdock.transport.base import ServedAt
@@ -34,6 +36,12 @@ class Context(Struct, kw_only=True, eq=False):
     on_retry: Callable[[Side, str, str], None] | None = None
     on_warning: Callable[[str], None] = lambda message: None
     clock: Clock = field(default_factory=Clock)
+    limits: Limits | None = None
     dialects: Mapping[str, Dialect] = field(default_factory=lambda: DIALECTS)
     unnamed: dict[Side, set[str]] = field(default_factory=lambda: {"source": set(), "target": set()})
     """Keys of the registries whose options name no login. The variables of a side can mean one registry."""
+
+    def network_of(self, host: str) -> NetworkOptions:
+        """`network`, with as many connections as there may be to the registry at `host`."""
+        most = self.limits.connections(host) if self.limits is not None else None
+        return self.network if most is None else replace(self.network, connections_per_host=most)

@@ -25,6 +25,7 @@ from crossdock.transfer.workshop import Resuming, Workshop
 
 if TYPE_CHECKING:
     from crossdock.content import Source, Target
+    from crossdock.limits import Limits
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.context import Context
     from crossdock.registry.repository import RegistryRepository
@@ -124,6 +125,7 @@ class Places:
     def __init__(self, options: CopyOptions, *, writes: bool = True) -> None:
         """Without `writes` no right to push is asked for, at targets either."""
         self.options = options
+        self.limits = _limits(options)
         self._writes = writes
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str, str], Any] = {}
@@ -257,8 +259,17 @@ class Places:
                 user_agent=f"crossdock/{__version__}",
                 on_retry=_retried,
                 on_warning=self._warn,
+                limits=self.limits,
             )
         return self._context
+
+
+def _limits(options: CopyOptions) -> Limits | None:
+    if not (options.limit_rate or options.limit_requests or options.limit_hosts):
+        return None
+    from crossdock.limits import Limits  # few runs have any
+
+    return Limits(options)
 
 
 def _retried(side: Side, operation: str, reason: str) -> None:

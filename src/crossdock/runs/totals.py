@@ -70,7 +70,7 @@ class _Copy:
     def stalled(self, now: float) -> Iterator[str]:
         """Its references without a byte or response for long."""
         sides = {each.side for each in tuple(self.activity.open) if not each.waits_here}
-        for side in sides or {""}:
+        for side in sides or ({""} if not self.activity.limited else ()):
             _, since = self.moved.get(side, (None, now))
             if now - since >= STALLED_S:
                 yield self.target if side == "target" else self.source
@@ -167,6 +167,8 @@ class Totals:
         )
         if cpu >= _CPU_BOUND:
             return "cpu"
+        if any(each.activity.limited for each in self._running.values()):
+            return "rate limit"
         for copy in self._running.values():
             reads = sum(each.side == "source" for each in copy.activity.open)
             writes = sum(each.side == "target" for each in copy.activity.open)
@@ -284,9 +286,10 @@ class Totals:
         """The side that most of the last 5 seconds were spent waiting for, or ``cpu``; None when that cannot
         be said.
 
-        ``rate limit`` while a registry's ``Retry-After`` holds the run up.
+        ``rate limit`` while a registry's ``Retry-After`` or a limit of the options holds the run up.
         """
-        if self.activity.delayed or any(each.activity.delayed for each in tuple(self._running.values())):
+        activities = [self.activity, *(each.activity for each in tuple(self._running.values()))]
+        if any(each.delayed or each.limited for each in activities):
             return "rate limit"
         latest = self._stopped_at or self._clock()
         limits = [limit for at, limit in tuple(self._limits) if latest - at <= LIMITED_S]

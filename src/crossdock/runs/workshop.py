@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -16,11 +17,14 @@ from crossdock.transfer.hashing import HashingService
 from crossdock.transfer.supply import Supply
 from crossdock.transfer.workshop import Workshop
 
+if TYPE_CHECKING:
+    from crossdock.limits import Limits
+
 
 @asynccontextmanager
-async def open_workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
+async def open_workshop(options: CopyOptions, limits: Limits | None = None) -> AsyncIterator[Workshop]:
     """A workshop for copies with these limits. At the end its thread is stopped and its memory given back."""
-    supply = _supply(Budget(options.memory, debug=options.paranoid), options)
+    supply = _supply(Budget(options.memory, debug=options.paranoid), options, limits)
     workshop = Workshop(
         supply=supply,
         hashing=HashingService(),
@@ -36,20 +40,22 @@ async def open_workshop(options: CopyOptions) -> AsyncIterator[Workshop]:
 
 
 @asynccontextmanager
-async def open_share(workshop: Workshop, options: CopyOptions, name: str) -> AsyncIterator[Workshop]:
+async def open_share(
+    workshop: Workshop, options: CopyOptions, name: str, limits: Limits | None = None
+) -> AsyncIterator[Workshop]:
     """The part of `workshop` for one of several users who do not know each other; each has its own `name`.
 
     It has its own source connections, and shares of memory and places: a source that is slow, silent or
     refuses delays this user alone.
     """
-    supply = _supply(workshop.supply.budget.share(), options)
+    supply = _supply(workshop.supply.budget.share(), options, limits)
     async with _watched(supply):
         yield replace(workshop, supply=supply, share=name)
 
 
-def _supply(budget: Budget, options: CopyOptions) -> Supply:
+def _supply(budget: Budget, options: CopyOptions, limits: Limits | None) -> Supply:
     permits = Permits(budget, fixed=options.network.connections, part_size=options.chunk_size)
-    return Supply(budget=budget, permits=permits, network=options.network)
+    return Supply(budget=budget, permits=permits, network=options.network, limits=limits)
 
 
 @asynccontextmanager

@@ -45,14 +45,14 @@ class BlobCopies:
         """`mount_from`: other repositories of the target's registry that may have the blobs."""
         self._source = source
         self._target = target
-        self._workshop = workshop
+        self._registry, self._target_registry = (each.name.partition("/")[0] for each in (source, target))
+        self._workshop = workshop = workshop.between(self._registry, self._target_registry)
         self._resuming = resuming
         self._tally = tally
         self._mount_from = mount_from
         self._outcomes: dict[Digest, BlobOutcome] = {}
         self._again: dict[Digest, asyncio.Future[None]] = {}  # promised by the target, and missed later
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._registry = source.name.partition("/")[0]
         self._owner = workshop.share, self._registry  # of places in the workshop
         self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
 
@@ -190,7 +190,9 @@ class BlobCopies:
             async with self._workshop.small.place(self._owner):
                 yield
         else:
-            async with self._large, self._workshop.large.place(self._owner):
+            limits = self._workshop.supply.limits
+            turn = limits.upload_turn(self._target_registry) if limits is not None else nullcontext()
+            async with self._large, turn, self._workshop.large.place(self._owner):
                 yield
 
     async def _reread(self, blob: Descriptor) -> None:

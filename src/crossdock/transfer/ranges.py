@@ -15,12 +15,13 @@ Rules:
    way stay in the kernel, and few slots are touched: fresh memory and cold memory cost more than waiting.
 7. When nothing is left to request and connections are idle, the part with the largest rest is cut in two, and
    the second half is requested on another one. The first response is dropped at the cut.
+8. With a limit on bytes a second, a part is paid for before it is requested, and a stream slot by slot.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -80,6 +81,8 @@ class RangedReader:
         self._issuer: asyncio.Task[None] | None = None
         self._probed = asyncio.Event()
         self._is_stream = False
+        self._paid: float = math.inf  # of a stream: the end of what may be read so far
+        self._paying = False
         self._failure: BaseException | None = None
         self._slowness = Slowness(size)
 
@@ -177,7 +180,10 @@ class RangedReader:
         return self._frontier - self._given
 
     def _is_wanted(self, part: Part) -> bool:
-        """Rule 6: whether `part` may fill one more slot now. If not, `_resume_paused` resumes it."""
+        """Rules 6 and 8: whether `part` may fill one more slot now. If not, it is resumed when it may."""
+        if part.position >= self._paid:
+            self._pay_for(part)
+            return False
         if not self._is_frontier(part) or self._waiting <= self._supply.permits.landed:
             return True
         if self._paused is None:
@@ -185,6 +191,21 @@ class RangedReader:
             self._is_fed = True
             self._tell_held()
         return False
+
+    def _pay_for(self, stream: Part) -> None:
+        """Wait in a task until one more slot of the stream may be read."""
+
+        async def pay() -> None:
+            size = self._supply.budget.slot_size
+            await self._supply.pay(size)
+            self._paid += size
+            self._paying = False
+            if stream.body is not None:
+                stream.body.resume()
+
+        if not self._paying:
+            self._paying = True
+            self._spawn(pay())
 
     def _resume_paused(self) -> None:
         """Resume the part that waits, if the consumer has taken enough."""
@@ -245,9 +266,10 @@ class RangedReader:
             await supply.permits.acquire(self._ahead)
             try:
                 start = self._next
-                size = min(supply.permits.part_of(self._size - start), self._limit - start)
+                size = min(supply.part_of(self._size - start), self._limit - start)
                 slots = -(-size // supply.budget.slot_size)
                 with supply.permits.idle():
+                    await supply.pay(size)
                     await supply.budget.reserve(slots)
             except BaseException:
                 supply.permits.release()
@@ -301,7 +323,7 @@ class RangedReader:
                 if part.position - before >= network.least_progress:
                     failures.clear()
                 failures.append(error)
-                delay_s = network.delay_after(failures, random.random())
+                delay_s = network.delay_after(failures)
                 self._supply.permits.refused()
                 self._on_retry(error)
                 with self._supply.permits.idle():
@@ -415,6 +437,8 @@ class RangedReader:
     def _stream_from(self, part: Part, end: int) -> None:
         """`part` takes everything from its position on; no other range will be requested."""
         self._is_stream = True
+        if self._supply.pace is not None:
+            self._paid = part.stop
         part.become_stream(end)
 
     async def _fall_back(self) -> None:

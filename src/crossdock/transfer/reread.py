@@ -24,10 +24,11 @@ _CHECK = Advice(
 async def reread_blob(blob: Descriptor, target: TargetSide, workshop: Workshop, tally: Tally) -> None:
     """Read the whole blob from `target` and compare. Raises `CopyError`. # network"""
     verifier = BlobVerifier(blob)
+    supply = workshop.supply.between("", target.name.partition("/")[0])
     reader = RangedReader(
         _readable(target).blob(blob),
         blob.size,
-        workshop.supply,
+        supply,
         on_requested=lambda count: None,  # only requests to the source are counted
         on_retry=lambda error: tally.retried("target", "read back blob", str(error)),
     )
@@ -38,7 +39,7 @@ async def reread_blob(blob: Descriptor, target: TargetSide, workshop: Workshop, 
                     await workshop.hashing.update(verifier, *(piece.view for piece in pieces))
                 finally:
                     for piece in pieces:
-                        workshop.supply.release(piece)
+                        supply.release(piece)
             verifier.check()
         except (ContentError, NotFound) as error:
             raise error.replace(advice=_CHECK) from error.__cause__

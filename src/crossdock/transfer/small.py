@@ -8,7 +8,6 @@ reader, pieces, queue, second task or states of the digest for them.
 from __future__ import annotations
 
 import asyncio
-import random
 
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source
@@ -63,6 +62,7 @@ class SmallMove:
     async def _through_slot(self, upload: BlobUpload) -> None:
         supply = self._workshop.supply
         permits = supply.permits
+        await supply.pay(self._blob.size)
         if permits.is_fixed:  # before the slot, as every reader does
             await permits.acquire(lambda: 0)
         try:
@@ -99,7 +99,7 @@ class SmallMove:
                     if landing.filled - best >= network.least_progress:
                         failures.clear()
                     failures.append(error)
-                    delay_s = network.delay_after(failures, random.random())
+                    delay_s = network.delay_after(failures)
                     best = max(best, landing.filled)
                     self._workshop.supply.permits.refused()
                     self._tally.retried("source", "fetch blob", str(error))

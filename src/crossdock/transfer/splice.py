@@ -253,13 +253,16 @@ class Splice:
 
     async def _read_part(self) -> None:
         permits, start = self._supply.permits, self._position
-        end = min(start + permits.part_of(self._size - start), self._limit)
+        end = min(start + self._supply.part_of(self._size - start), self._limit)
+        with permits.idle():
+            await self._supply.pay(end - start)
         asked = time.monotonic()
         body = await self._source.open(start, end)  # network
         try:
             began = time.monotonic()
             permits.responded(began - asked)
-            if body.start != start or body.stop < end:
+            is_unpaid = self._supply.pace is not None and body.stop > end
+            if body.start != start or body.stop < end or is_unpaid:
                 self.is_over = True
                 return
             self._on_requested(body.stop - start)

@@ -93,6 +93,7 @@ class SpooledReader:
     async def _from_spool(self) -> list[Piece]:
         """The spool's bytes from the position on, in slots; empty when they are damaged."""
         budget = self._supply.budget
+        await self._supply.pay(min(PIECES_AT_ONCE * budget.slot_size, self._size - self._position))
         await budget.reserve(PIECES_AT_ONCE)
         slots = [budget.draw() for _ in range(PIECES_AT_ONCE)]
         pieces: list[Piece] = []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from crossdock._kernels import BACKEND
 from crossdock.descriptors import affordable
@@ -87,6 +88,11 @@ class Workshop(Struct, frozen=True):
     small: Shares = field(default_factory=lambda: _shares(SMALL_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS))
     large: Shares = field(default_factory=lambda: _shares(LARGE_BLOBS_AT_ONCE, 1))
     share: str = ""  # the user whose part of it this is; empty: not divided
+
+    def between(self, source: str, target: str) -> Workshop:
+        """The workshop for blobs from the registry `source` to `target`, with their limits."""
+        supply = self.supply.between(source, target)
+        return self if supply is self.supply else replace(self, supply=supply)
 
     @property
     def checks_blobs(self) -> bool:
