@@ -23,6 +23,7 @@ from crossdock.mirroring.group import Group, GroupCopy, Share
 from crossdock.mirroring.views import RepositoryView, TargetView
 from crossdock.oci.attachedtag import STEM, is_attached_tag, listed_subject
 from crossdock.oci.digest import Digest
+from crossdock.oci.mediatype import is_index
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.runs.places import Shared
@@ -33,7 +34,7 @@ from crossdock.runs.totals import Totals
 from crossdock.tasks import run_together
 
 ENTRIES_AT_ONCE = 4
-VIEWS_AT_ONCE = 4  # of one entry: a list of referrers is copied before the rest of its repository
+VIEWS_AT_ONCE = 16  # of one entry: what precedes the rest of a repository is waited for
 WAITING = 256  # groups
 _NOT_YET = ("…", "…")
 
@@ -197,29 +198,30 @@ class Applying:
 
             await run_together(take() for _ in range(VIEWS_AT_ONCE))
 
-    async def _take(self, number: int, view: RepositoryView) -> None:
+    async def _take(self, entry: int, view: RepositoryView) -> None:
         repositories = [
-            _Repository(Place(number, index, view.name, view.source, each.name))
+            _Repository(Place(entry, index, view.name, view.source, each.name))
             for index, each in enumerate(view.targets)
         ]
-        lists, others = self._jobs(number, view, repositories)
-        for job in (*lists, *others):
+        steps = self._jobs(entry, view, repositories)
+        for job in (each for step in steps for each in step):
             for each in job.rounds:
                 each.repository.left += 1
         for repository in repositories:
             repository.is_listed = True
             self._complete(repository)
-        for job in lists:
-            await self._queue.put(job)
-        for job in lists:
-            await job.done.wait()
-        for job in others:
-            await self._queue.put(job)
+        for number, step in enumerate(steps, 1):
+            for job in step:
+                await self._queue.put(job)
+            for job in step if number < len(steps) else ():
+                await job.done.wait()
 
-    def _jobs(
-        self, number: int, view: RepositoryView, repositories: list[_Repository]
-    ) -> tuple[list[_Job], list[_Job]]:
-        """What is to be copied of the repository: lists of referrers, and everything else."""
+    def _jobs(self, number: int, view: RepositoryView, repositories: list[_Repository]) -> list[list[_Job]]:
+        """What is to be copied of the repository, one step after the other.
+
+        Lists of referrers precede what they are about. Images precede indexes, which may list them: while a
+        manifest is pushed by its tag, distribution 2 refuses an index of it now and then.
+        """
         names: dict[str, Digest] = {**view.tags, **{each: each for each in view.untagged}}
         for repository, target in zip(repositories, view.targets, strict=True):
             problem = view.error or (target.error if target.repository is None else None)
@@ -233,13 +235,16 @@ class Applying:
         groups: dict[Digest, list[str]] = {}
         for name, digest in names.items():
             groups.setdefault(digest, []).append(name)
-        lists, others = [], []
+        lists: list[_Job] = []
+        images: list[_Job] = []
+        indexes: list[_Job] = []
         for digest, members in groups.items():
             for some in _alone([each for each in members if listed_subject(each) is not None]):
                 lists += self._job(number, view, repositories, digest, some)
             rest = [each for each in members if listed_subject(each) is None]
-            others += self._job(number, view, repositories, digest, rest) if rest else []
-        return lists, others
+            for job in self._job(number, view, repositories, digest, rest) if rest else ():
+                (indexes if is_index(job.group.media_type) else images).append(job)
+        return [each for each in (lists, images, indexes) if each]
 
     def _job(
         self,

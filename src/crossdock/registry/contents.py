@@ -15,6 +15,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -42,6 +43,7 @@ class Contents:
         self._pushed: OrderedDict[tuple[str, Digest], None] = OrderedDict()  # manifests
         self._refused = 0
         self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
+        self._pushes: WeakValueDictionary[tuple[str, Digest], asyncio.Lock] = WeakValueDictionary()
 
     def add(self, repository: str, descriptor: Descriptor) -> None:
         """The repository has the blob."""
@@ -76,6 +78,20 @@ class Contents:
     def has_manifest(self, repository: str, digest: Digest) -> bool:
         """Whether the manifest was pushed to the repository."""
         return (repository, digest) in self._pushed
+
+    @asynccontextmanager
+    async def push_turn(self, repository: str, digest: Digest) -> AsyncIterator[bool]:
+        """The block that pushes a manifest, which copies of several tags may do; one of them at a time.
+
+        Yields whether another has pushed it meanwhile.
+        """
+        key = repository, digest
+        lock = self._pushes.get(key)
+        if lock is None:
+            lock = self._pushes[key] = asyncio.Lock()
+        waits = lock.locked()
+        async with lock:
+            yield waits and self.has_manifest(repository, digest)
 
     def mounted(self, worked: bool) -> None:
         """What came of a mount."""

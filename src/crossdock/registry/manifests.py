@@ -216,6 +216,12 @@ class Manifests(Repository):
         The Content-Type is the document's own, whatever `descriptor` says: registries compare the two.
         Raises `ContentError` when the target states another digest, `RegistryError` when it refuses.
         """
+        async with self.memory.contents.push_turn(self.path, descriptor.digest) as is_pushed:
+            # distribution 2 knows a manifest not for a moment while it is pushed again.
+            if tag is not None or not is_pushed:
+                await self._push(descriptor, data, tag)
+
+    async def _push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         manifest = await read_manifest(data, descriptor.media_type)
         descriptor = replace(descriptor, media_type=manifest.media_type)
         reply: Reply | None = None

@@ -37,6 +37,7 @@ BY_CLASS: dict[type[CrossdockError], ExitCode] = {
     errors.LoginNotDemanded: ExitCode.POLICY,
     errors.SourceNotAllowed: ExitCode.POLICY,
     errors.TagExists: ExitCode.CONFLICT,
+    errors.ChangedSincePlan: ExitCode.CONFLICT,
     errors.NothingMatched: ExitCode.NOTHING_MATCHED,
     errors.RateLimited: ExitCode.RATE_LIMIT,
     errors.OutputFailed: ExitCode.TARGET,
