@@ -241,8 +241,7 @@ async def answer(host: str, port: int, settings: ssl.SSLContext | TlsSettings) -
     client = HttpClient(NetworkOptions(), lambda *place: settings, lambda *origin: None)
     try:
         exchange = await client.send(request_to("GET", f"https://{host}:{port}/"))
-        # type: ignore[attr-defined]
-        engine = type(exchange._connection._engine).__name__.removesuffix("Engine").lower()
+        engine = type(exchange._connection._engine).__name__.removesuffix("Engine").lower()  # type: ignore[attr-defined]
         head = await exchange.response()
         sink = Memory(head.content_length or 0)
         await exchange.receive(sink)
