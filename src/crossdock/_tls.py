@@ -24,7 +24,7 @@ BACKEND: str
 """``rustls`` or ``ssl``."""
 
 misfit = ""
-"""What is wrong with the wheel that is installed and not used."""
+"""Why the installed wheel is not used."""
 
 rustls: ModuleType | None
 """The module `crossdock_tls`, when `BACKEND` is ``rustls``."""

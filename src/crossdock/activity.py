@@ -56,7 +56,7 @@ class Activity:
         self.open.add(exchange)
 
     def end(self, exchange: Exchange) -> None:
-        """Its response has ended, or was given up."""
+        """Its response has ended or was abandoned."""
         self.ended += 1
         self.open.discard(exchange)
 

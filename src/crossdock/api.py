@@ -1,4 +1,4 @@
-"""The library's functions: each is one run in a `Session` of its own."""
+"""The library's functions: each is one run in a new `Session`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def copy(
     target_name: str | None = None,
     on_event: Listener | None = None,
 ) -> CopyResult:
-    """`Session.copy` in a session of its own: for several copies, a session that they share is faster."""
+    """`Session.copy` in a new session; for several copies, a shared session is faster."""
     async with Session(options) as session:
         return await session.copy(
             source, target, source_name=source_name, target_name=target_name, on_event=on_event
@@ -46,7 +46,7 @@ async def copy_many(
     fail_fast: bool = False,
     at_once: int | None = None,
 ) -> ManyResult:
-    """`Session.copy_many` in a session of its own."""
+    """`Session.copy_many` in a new session."""
     async with Session(options) as session:
         return await session.copy_many(pairs, on_event=on_event, fail_fast=fail_fast, at_once=at_once)
 
@@ -57,7 +57,7 @@ async def mirror(
     options: CopyOptions | None = None,
     **chosen: Unpack[MirrorOptions],
 ) -> MirrorResult:
-    """`Session.mirror` in a session of its own."""
+    """`Session.mirror` in a new session."""
     async with Session(options) as session:
         return await session.mirror(source, targets, **chosen)
 
@@ -68,7 +68,7 @@ async def inspect(
     *,
     on_warning: Callable[[str], None] = lambda message: None,
 ) -> Inspection:
-    """`Session.inspect` in a session of its own."""
+    """`Session.inspect` in a new session."""
     async with Session(options) as session:
         return await session.inspect(reference, on_warning=on_warning)
 
@@ -79,7 +79,7 @@ async def list_tags(
     *,
     on_warning: Callable[[str], None] = lambda message: None,
 ) -> list[str]:
-    """`Session.list_tags` in a session of its own."""
+    """`Session.list_tags` in a new session."""
     async with Session(options) as session:
         return await session.list_tags(repository, on_warning=on_warning)
 
@@ -137,7 +137,7 @@ def refuse_running_loop(name: str) -> None:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run one coroutine on a uvloop of its own."""
+    """Run one coroutine on a new uvloop."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -74,7 +74,7 @@ class Target(Protocol):
         """As `Source.name`."""
 
     async def find_manifest(self, reference: str) -> bytes | None:
-        """The manifest that a tag or digest means here now; None: there is none.
+        """The current manifest of a tag or digest; None if there is none.
 
         The caller compares digests.
         """
@@ -353,7 +353,7 @@ class ResumableSession(ChunkedUpload, Protocol):
 
 
 class SavedSession(Protocol):
-    """What is known of an upload session that an earlier process left."""
+    """An upload session that an earlier process left."""
 
     @property
     def location(self) -> str:

@@ -242,7 +242,7 @@ class ContentError(CrossdockError):
 
 
 class InvalidManifest(ContentError, ValueError):
-    """A document that is no manifest, is of an unknown or refused type, or breaks a limit of the parser."""
+    """A document that is not a manifest, has an unknown or refused type, or exceeds a limit of the parser."""
 
 
 class ReferrersIncomplete(InvalidManifest):
@@ -336,7 +336,7 @@ class RedirectRefused(TransportError):
 
 
 class AddressRefused(TransportError):
-    """A host leads to an address that the caller's `options.AddressGuard` does not allow; it was not asked.
+    """A host resolves to an address that the caller's `options.AddressGuard` refuses; nothing was sent to it.
 
     ``.rule`` is the rule's name, which the message has as well.
     """
@@ -399,7 +399,7 @@ class RateLimited(RegistryError):
 
 
 class ServerBusy(RegistryError):
-    """500, 502, 503, 504 and 408: the server may answer when asked again."""
+    """500, 502, 503, 504 and 408: a retry may succeed."""
 
     retryable = True
     usual = "retry"
@@ -455,11 +455,11 @@ class CredentialsError(CrossdockError):
 
 
 class CredentialsLost(CredentialsError):
-    """What an import was given to log in with was not kept, or cannot be decrypted, after a restart."""
+    """The credentials of an import were not kept over a restart, or cannot be decrypted."""
 
 
 class PolicyRefused(CrossdockError):
-    """A registry's own settings forbid what was asked; nothing was sent."""
+    """A registry's own settings forbid the operation; nothing was sent."""
 
 
 class SourceNotAllowed(PolicyRefused):

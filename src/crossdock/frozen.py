@@ -1,4 +1,4 @@
-"""What frozen dataclasses have in common, written once.
+"""Shared code of frozen dataclasses.
 
 `dataclass` compiles comparison, hash and repr for each class anew, 0.25 ms of every start. Classes that a
 copy loads inherit them from `Frozen` instead::

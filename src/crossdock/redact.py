@@ -17,7 +17,7 @@ SHOWN_KEYS = frozenset(
 
 # `re` compiles them when they are first used: most copies show no URL.
 _AUTHORITY = r"(?:[^:\[\]]*|\[[^\[\]]*\])(?::[0-9]*)?"
-# Of a long word before "://" the end is enough: without a bound, 64 KiB of letters took twenty seconds.
+# The end of a long word before "://" suffices: without this bound, 64 KiB of letters took twenty seconds.
 _URL = r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>]+"
 _PAIR = r"(?<=[?&])[^\s\"'<>?&=]+=[^\s\"'<>&]+"
 _AUTHORIZATION = r"(?i)\b(Basic|Bearer)(\s+)[A-Za-z0-9._~+/-]{8,}=*"

@@ -107,7 +107,7 @@ class Session:
         self.check()
         places = as_places(source, target, source_name, target_name)
         request = CopySpec(*places, is_alone=True, is_named=True)
-        # A listener may await another copy, which must not wait for the place of its own.
+        # A listener may await another copy, which must not wait for the place that this one holds.
         slots = self._slots if CURRENT.get() is None else asyncio.Semaphore()
         work = OneCopy(request, slots)
         return self.start(work, _without_index(on_event) if on_event is not None else None)

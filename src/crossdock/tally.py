@@ -26,7 +26,7 @@ from crossdock.events import (
 from crossdock.oci.descriptor import Descriptor
 
 log = logging.getLogger("crossdock")
-log.addHandler(logging.NullHandler())  # without it Python prints warnings that no application asked for
+log.addHandler(logging.NullHandler())  # without it Python prints warnings that the application did not enable
 
 PROGRESS_PERIOD_S = 0.1  # per blob; faster than an eye, slow enough to cost nothing
 

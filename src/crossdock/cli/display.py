@@ -31,7 +31,7 @@ from crossdock.events import (
 from crossdock.units import format_size
 
 PLAIN_INTERVAL_S = 5.0
-NOTABLE_SIZE = 8 << 20  # bytes of a blob that has a line of its own in a plain display
+NOTABLE_SIZE = 8 << 20  # bytes; larger blobs get a line in a plain display
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 

@@ -22,7 +22,7 @@ TERMINAL_WIDTH = 160
 """Characters of the first line on a terminal: three lines of a small window."""
 
 # `re` compiles them when they are first used: most copies do not fail.
-# user:password@ after a scheme; a tag before @sha256:… is no password.
+# user:password@ after a scheme; a tag before @sha256:… is not a password.
 _USERINFO = r"(?<=//)[^/\s@]*@(?!sha\d+:)"
 # Controls, line ends, and what turns the direction of writing.
 _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"

@@ -132,7 +132,7 @@ class Rate:
         self._samples: deque[tuple[float, int]] = deque(maxlen=round(_WINDOW_S / _SAMPLE_S))
 
     def per_s(self, total: int) -> float:
-        """The rate up to `total` now; 0.0 while it is unknown. A total that falls starts the window anew."""
+        """The rate up to `total` now; 0.0 while it is unknown. A falling total restarts the window."""
         now, samples = self._clock(), self._samples
         if samples and total < samples[-1][1]:
             samples.clear()

@@ -147,7 +147,7 @@ def _read_line(flag: str) -> str | None:
 
 
 class LineWriter:
-    """Writes lines in a thread of its own, so that offering one never waits and never fails.
+    """Writes lines in a separate thread, so that offering one never waits and never fails.
 
     At most `_QUEUED_LINES` are kept: when the reader is slower, new lines are dropped and counted in `lost`.
     A stream that breaks swallows the rest.

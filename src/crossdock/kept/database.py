@@ -51,7 +51,7 @@ _KEYED = "WHERE registry = ? AND repository = ? AND digest = ?"
 
 
 def open_existing(folder: Path) -> JournalDatabase | None:
-    """The journal in `folder`; None when there is none. Makes nothing. Raises `JournalUnavailable`."""
+    """The journal in `folder`; None if there is none. Creates nothing. Raises `JournalUnavailable`."""
     try:
         os.lstat(folder / FILE)
     except FileNotFoundError:

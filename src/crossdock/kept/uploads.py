@@ -142,7 +142,7 @@ class UploadRecord:
         )
 
     def forget(self) -> None:
-        """The blob is there, or its session is not: there is nothing to resume."""
+        """Nothing can be resumed: the target has the blob, or the session is gone."""
         self._saved = None
         if self._is_written:
             self._is_written = False

@@ -69,7 +69,7 @@ class Digest(str):
 
 
 def _reason(text: str) -> str:
-    """What is wrong with a text that is no digest."""
+    """Why a text is not a digest."""
     algorithm, colon, encoded = text.partition(":")
     if not colon:
         return "it has the form algorithm:hex"

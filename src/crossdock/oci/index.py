@@ -56,7 +56,7 @@ def raw_entries(data: bytes) -> list[msgspec.Raw]:
 
 
 def with_entries(data: bytes, entries: Sequence[msgspec.Raw]) -> bytes:
-    """The index in `data` with these entries instead of its own.
+    """The index in `data` with its entries replaced by these.
 
     Every other field and the order of all fields stay, each value in its own spelling; white space goes. The
     same input gives the same bytes, and so the same digest. Raises `InvalidManifest`.

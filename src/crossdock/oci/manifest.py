@@ -75,7 +75,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a manifest refers to. Lists are in the document's order; absent and null lists are empty."""
+    """The references of a manifest. Lists are in the document's order; absent and null lists are empty."""
 
     media_type: str  # one of the five types understood
     config: Descriptor | None = None  # of an image manifest, where it is always set
@@ -92,7 +92,7 @@ class Manifest(msgspec.Struct, frozen=True):
         return mediatype.is_index(self.media_type)
 
     def successors(self) -> tuple[Descriptor, ...]:
-        """What must be at the target before this manifest, each digest once, in the document's order.
+        """The content that the target needs before this manifest, each digest once, in document order.
 
         ``subject`` is not among them: it is a weak association (image-spec manifest.md) and may be missing.
         """
@@ -271,7 +271,7 @@ def _refuse_schema1(document: dict[str, Any], media_type: str | None) -> None:
 
 
 def _media_type(document: dict[str, Any], wire: _ManifestJson, media_type: str | None) -> str:
-    """The document's type: its own word, else `media_type`, else by its fields. They must not disagree.
+    """The document's type: its ``mediaType``, else `media_type`, else by its fields. They must not disagree.
 
     Docker's documents always state their type, and registries refuse those that do not: one that states none
     is OCI's, whatever `media_type` says.

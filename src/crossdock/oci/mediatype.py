@@ -41,7 +41,7 @@ MANIFEST_ACCEPT: tuple[str, ...] = (
     DOCKER_SCHEMA1_SIGNED,
     DOCKER_SCHEMA1,
 )
-"""What a request for a manifest accepts, in full: a registry may answer 404, or the default platform's image,
+"""The complete Accept of a manifest request: a registry may answer 404, or the default platform's image,
 when a type is missing (M2). Schema 1 comes last, to be recognised and refused in words."""
 
 

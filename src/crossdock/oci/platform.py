@@ -80,7 +80,7 @@ def _variant(architecture: str, variant: str) -> str:
 
 
 def matches(wanted: Platform, offered: Platform) -> bool:
-    """Whether `offered` serves who asks for `wanted`.
+    """Whether `offered` satisfies `wanted`.
 
     System and architecture must be the same. A variant or system version that `wanted` states must be the
     offered one (``10.0.17763`` is the version of ``10.0.17763.1577``); what it leaves open may be anything:

@@ -105,7 +105,7 @@ class Location(Frozen):
 
     @property
     def place(self) -> tuple[str, str]:
-        """What holds its tag; equal for all spellings."""
+        """The repository or layout that its tag belongs to; equal for all spellings."""
         raise NotImplementedError
 
 
@@ -125,7 +125,7 @@ class Scheme(Struct, frozen=True):
 SCHEMES: dict[str, Scheme] = {
     "oci:": Scheme("crossdock.oci.reference:LayoutReference.parse", "crossdock.store.layout:open_layout"),
 }
-"""What may stand before a location, with its colon, besides the ``docker://`` of registries."""
+"""The prefixes of locations, with their colon, besides the ``docker://`` of registries."""
 
 
 def scheme_of(text: str) -> Scheme | None:
@@ -135,7 +135,7 @@ def scheme_of(text: str) -> Scheme | None:
 
 
 def named(name: str) -> Any:
-    """What a `Scheme` names."""
+    """The location that a `Scheme` names."""
     module, _, function = name.partition(":")
     return attrgetter(function)(import_module(module))
 
@@ -272,7 +272,7 @@ class LayoutReference(Location):
 
 
 def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Location:
-    """What a person gave as source or target. Raises `InvalidReference`, naming the forms that exist.
+    """Parse a source or target. Raises `InvalidReference`, which names the accepted forms.
 
     `default_tag` is for registries; a layout without tag means its only image.
     """
@@ -328,7 +328,7 @@ def _split_registry(name: str) -> tuple[str, str]:
 
 
 def _unreadable(text: str) -> str:
-    """What makes a text no reference at all, before any grammar; empty when nothing does."""
+    """Why a text cannot be a reference, before it is parsed; empty if it can."""
     if not text:
         return "it is empty"
     if text.split() != [text]:
@@ -339,7 +339,7 @@ def _unreadable(text: str) -> str:
 
 
 def _problem(registry: str, repository: str, tag: str | None) -> str:
-    """What is wrong with the parts of a reference; empty when nothing is."""
+    """The fault in the parts of a reference; empty if there is none."""
     if problem := _registry_problem(registry):
         return problem
     if not repository or repository == _HUB_OFFICIAL:
@@ -383,7 +383,7 @@ def _registry_problem(registry: str) -> str:
 
 
 def _layout_problem(path: str, tag: str | None) -> str:
-    """What is wrong with the parts of a layout's reference; empty when nothing is."""
+    """The fault in the parts of a layout's reference; empty if there is none."""
     if not path:
         return "the folder's path is missing"
     if not path.isprintable():

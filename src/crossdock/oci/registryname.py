@@ -76,7 +76,7 @@ def canonical_host(host: str) -> str:
     return DOCKER_HUB if name in HUB_NAMES else name
 
 
-@lru_cache(maxsize=256)  # asked for every reference
+@lru_cache(maxsize=256)  # called for every reference
 def is_public_registry(host: str) -> bool:
     """Whether `host` is one of `PUBLIC_REGISTRIES`, or a name below one."""
     labels = host.lower().rsplit(".", _MOST_LABELS)  # of any length: it may be no host at all
@@ -101,7 +101,7 @@ def joined(host: str, port: str | int) -> str:
     return f"{shown}:{port}" if port else shown
 
 
-@lru_cache(maxsize=256)  # asked for every reference
+@lru_cache(maxsize=256)  # called for every reference
 def registry_key(registry: str) -> str:
     """The key of the registry at ``host[:port]``: one for all its spellings, without the port of HTTPS.
 

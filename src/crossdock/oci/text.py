@@ -34,7 +34,7 @@ def without_half_pairs(document: bytes) -> bytes:
 
 
 def half_pair(document: bytes) -> str:
-    """The first half of a surrogate pair that stands alone in JSON, as it stands there; empty without one."""
+    """An unpaired surrogate in JSON, as written there; empty if there is none."""
     return next((found[1].decode() for found in re.finditer(_HALF_PAIRS, document) if found[1]), "")
 
 
@@ -55,5 +55,5 @@ def encodable(value: Any) -> Any:
 
 
 def with_more(text: str, more: str) -> str:
-    """A message and what to do next: behind a semicolon, or a sentence of its own behind a sentence."""
+    """A message with its advice: after a semicolon, or as a sentence after a sentence."""
     return f"{text} {more[:1].upper()}{more[1:]}" if text.endswith(".") else f"{text}; {more}"

@@ -1,4 +1,4 @@
-"""What kind of address a host or a name look-up leads to: public, or by which rule it is not.
+"""Classifies the addresses of hosts: public, or refused by which rule.
 
 The table is that of the IANA special-purpose registries for IPv4 and IPv6, and not what `ipaddress` says,
 which changes from one version of Python to the next. Addresses that carry an IPv4 address are judged by it.

@@ -20,7 +20,7 @@ _UPLOADED = r"(?i)\s*(?:bytes[\s=]+)?0\s*-\s*(-?[0-9]{1,19})\s*"
 
 
 class ContentRange(Struct, frozen=True):
-    """What a 206 says it carries: ``start``..``stop`` of ``total`` bytes; ``total`` is None for ``*``."""
+    """The range in a 206: ``start``..``stop`` of ``total`` bytes; ``total`` is None for ``*``."""
 
     start: int
     stop: int

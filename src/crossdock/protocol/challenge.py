@@ -1,4 +1,4 @@
-"""What a server demands in ``WWW-Authenticate`` (RFC 7235 section 2.1, RFC 6750, the distribution token
+"""Parses the challenges in ``WWW-Authenticate`` (RFC 7235 section 2.1, RFC 6750, the distribution token
 docs), and the response to it that needs no request: Basic.
 
 One header can hold several challenges, and several headers one each; commas separate both challenges and
@@ -63,7 +63,7 @@ def _parse_one(value: str) -> Iterable[Challenge]:
             scheme, parameters = found[1].lower(), {}
             at = found.end()
             if blob := token68.match(value, at):  # Negotiate and NTLM: `Scheme base64==`
-                # A word alone before a comma may also be the next scheme, but never the first thing after
+                # A single word before a comma may also be the next scheme, but never the first item after
                 # one.
                 at = blob.end()
         else:

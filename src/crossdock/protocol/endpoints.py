@@ -86,7 +86,7 @@ def _repository(name: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A digest or tag as it stands in a path."""
+    """A digest or tag, encoded for a path."""
     return word if _PLAIN.fullmatch(word) else quote(word, safe=":")
 
 

@@ -13,6 +13,6 @@ class HeaderLookup(Protocol):
 
 
 def number(headers: HeaderLookup, name: str) -> int:
-    """The header's value as a whole number; 0 when there is none, or it is none."""
+    """The header's value as a whole number; 0 if it is missing or not a number."""
     value = headers.get(name, "").strip()
     return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else 0

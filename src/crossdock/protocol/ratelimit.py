@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 _NUMBER = re.compile(r"[0-9]{1,12}")
-_MOMENT = 1_000_000_000.0  # seconds; a larger reset is no duration
+_MOMENT = 1_000_000_000.0  # seconds; a larger reset is a point in time, not a duration
 _MOST_ITEMS = 16
 
 
 class Allowance(Struct, frozen=True):
-    """What is left. `window_s`: after so many seconds there is more, `limit` if that was said."""
+    """The remaining requests. After `window_s` seconds there are more: `limit`, if known."""
 
     remaining: int
     window_s: float
@@ -30,7 +30,7 @@ class Allowance(Struct, frozen=True):
 
 
 def read_allowance(headers: Mapping[str, str], wall: float) -> Allowance | None:
-    """What the headers say, by their names in lower case; None: nothing, or not for how long.
+    """The allowance in the headers, by their names in lower case; None if there is none, or no duration.
 
     `wall` is the present time since the epoch.
     """

@@ -32,7 +32,7 @@ class StartAgain(Struct, frozen=True):
 def resumption(
     acknowledged: int, size: int, status: int, headers: HeaderLookup, *, trust_range: bool = True
 ) -> GoOn | StartAgain:
-    """What to do about a session that had acknowledged so many of `size` bytes.
+    """The next step for a session that had acknowledged this many of `size` bytes.
 
     `status` is that of the response, after its retries and a renewed token; 0 when there was none.
     """

@@ -142,7 +142,7 @@ class Upload:
         self.put_refused = 0  # the status that refused one PUT for everything, 0 for none
         self.chunks_refused = False
         self.cut_chunk_lost = False  # with its whole session, as distribution 2 does (S2)
-        self.chunk_lowered = False  # by a 413, or by the registry's own word
+        self.chunk_lowered = False  # by a 413, or by a limit that the registry states
         self._rules = rules
         self._retries = retries
         self._resolve = resolve
@@ -150,7 +150,7 @@ class Upload:
         self._hops = 0  # redirects of the present `Send`
         self._best = 0
         self._renewed = False
-        self._stated: int | None = None  # a `Range` of a 2xx that is not what we count; being asked about
+        self._stated: int | None = None  # a 2xx's `Range` that differs from our count; being queried
         self._sent: Send | None = None  # the request that Ask and Look are about
         self._after_look: tuple[Verdict, Step] = (Verdict.TAKEN, Open())
 
@@ -161,14 +161,14 @@ class Upload:
 
     @property
     def offset(self) -> int:
-        """Where the next byte to send lies."""
+        """The offset of the next byte to send."""
         if isinstance(self.step, Send):
             return self.step.start
         return self.size if isinstance(self.step, Done) else 0
 
     @property
     def boundary(self) -> int | None:
-        """What the ends of chunks are multiples of, but for the blob's end; None: one request for all."""
+        """Chunks end at multiples of this, except at the blob's end; None: one request for the whole blob."""
         if not self.chunked:
             return None
         size, multiple = self.chunk_size, self._rules.chunk_multiple
@@ -180,7 +180,7 @@ class Upload:
     # -- a session of an earlier process ---------------------------------------------------------------
 
     def take_up(self, location: Url, acknowledged: int, chunk_size: int, *, trust_range: bool) -> None:
-        """Go on with a session, of which this was known; to be called before any other step."""
+        """Resume a session, given its saved state; must be called before any other step."""
         self.chunked = True
         self.chunk_size = min(self.chunk_size, chunk_size)
         self.trust_range = self.trust_range and trust_range
@@ -271,7 +271,7 @@ class Upload:
     def looked(self, present: bool) -> Verdict:
         """The response to a `Look`."""
         if present:
-            self.abandoned.clear()  # the session that did it is no more
+            self.abandoned.clear()  # that session no longer exists
             self.step = Done()
             return Verdict.TAKEN
         verdict, self.step = self._after_look
@@ -297,7 +297,7 @@ class Upload:
         return Verdict.TAKEN
 
     def _doubt_settled(self, send: Send, stated: int, held: int | None) -> Verdict:
-        """A 2xx stated another offset than we count, and the session has been asked."""
+        """Handle a 2xx whose offset differs from our count, after a query of the session."""
         self._stated = None
         if held is None or held == send.stop:
             return self._acknowledge(send.stop)
@@ -368,7 +368,7 @@ class Upload:
         return self._unless_present(send, whole, verdict)
 
     def _unless_present(self, send: Send, whole: bool, verdict: Verdict) -> Verdict:
-        """Before a closing PUT that was sent whole is given up or repeated, see whether it worked."""
+        """Before a closing PUT that was sent completely is abandoned or repeated, check whether it worked."""
         if send.final and whole:
             self._after_look, self.step = (verdict, self.step), Look()
             return Verdict.AGAIN
@@ -436,7 +436,7 @@ class Upload:
         return Verdict.AGAIN
 
     def _restart(self) -> Verdict:
-        if self._location:  # also one that is said to be gone: a proxy may have said it
+        if self._location:  # even one reported as lost, since a proxy may have reported it
             self.abandoned.append(self._location)
         self.lost = self.lost or self.acknowledged > 0
         self.acknowledged = 0

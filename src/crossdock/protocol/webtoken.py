@@ -1,4 +1,4 @@
-"""The claims of a JSON web token (RFC 7519), unverified: its issuer has the last word.
+"""The claims of a JSON web token (RFC 7519), unverified: only its issuer can judge them.
 
 Read for two purposes: to tell an expired token from one that was never valid, and to see which rights a token
 service left out. A token that is not a JWT has no claims.
@@ -16,7 +16,7 @@ MAX_TOKEN = 64 * 1024  # characters looked at
 
 
 def claims(token: str) -> Mapping[str, Any]:
-    """The claims; empty when `token` is no JWT. Never raises."""
+    """The claims; empty if `token` is not a JWT. Never raises."""
     parts = token.split(".") if len(token) <= MAX_TOKEN else ()
     if len(parts) != 3:
         return {}

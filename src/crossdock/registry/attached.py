@@ -1,4 +1,4 @@
-"""What is attached to a manifest at a source: its referrers, and the tags that cosign makes of its digest.
+"""The referrers of a manifest at a source, and the tags that cosign derives from its digest.
 
 Such a tag is ``sha256-<hex>`` with ``.sig``, ``.att``, ``.sbom`` or another word after it. They are found in
 the repository's list of tags, which is requested once a run, from ``sha256-`` on: digests' tags come first

@@ -1,4 +1,4 @@
-"""What the repositories of one registry are known to have, by what this process saw and put there.
+"""A cache of the content of one registry's repositories, as seen and written by this process.
 
 Nothing is requested twice, and what is known of one repository can be mounted into another. Known is what was
 true a moment ago: a registry that deletes meanwhile refuses the manifest, and `forget` follows.
@@ -94,7 +94,7 @@ class Contents:
             yield waits and self.has_manifest(repository, digest)
 
     def mounted(self, worked: bool) -> None:
-        """What came of a mount."""
+        """Record the result of a mount."""
         self._refused = 0 if worked else self._refused + 1
         if self._refused >= REFUSALS:  # there is nothing to wait for
             for arrival in self._arrivals.values():
@@ -132,7 +132,7 @@ class Contents:
                     own.ended.set_result(None)
 
     def forget(self, repository: str) -> None:
-        """What was known of the repository is not true any more."""
+        """Forget the cached state of the repository, which is outdated."""
         for _, repositories in self._known.values():
             repositories.pop(repository, None)
         for key in [key for key in self._pushed if key[0] == repository]:

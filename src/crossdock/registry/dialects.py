@@ -1,4 +1,4 @@
-"""What is known of kinds of registries, as data: a row for each, with the hosts that it is for.
+"""Facts about kinds of registries, as data: a row for each, with its hosts.
 
 A row says how uploads go (rules U1-U5 and U11), and which limits are published. An entry of the inventory
 chooses one for its registry by name, and limits of its own (``upload:``). Other hosts are known by their

@@ -37,7 +37,7 @@ class Repository:
 
     @property
     def memory(self) -> HostMemory:
-        """What was learned about the registry."""
+        """The memory about the registry."""
         return self.client.memory
 
     def request(

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 LIMIT = 4 << 20  # bytes of one manifest; registries accept at least this (spec:538)
 _ACCEPT = (("Accept", ", ".join(mediatype.MANIFEST_ACCEPT)),)
 TAGS_OF_A_PUSH = 10  # registries that take any take so many (distribution-spec, "Pushing Manifests")
-BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's word, and zot's
+BLOBS_MISSING = frozenset({"MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID"})  # distribution's code, and zot's
 _MAY_PASS = BLOBS_MISSING | {"DIGEST_INVALID"}
 _PUSHED = (200, 201, 202, 204)  # 202 is Quay's (3.2)
 
@@ -88,7 +88,7 @@ class Manifests(Repository):
         return found
 
     async def look(self, tag: str) -> Descriptor | None:
-        """The manifest behind the tag, as far as one request tells that only saves work. # network
+        """The manifest behind the tag by one optional request, which only saves work. # network
 
         None: nothing, nothing that is understood, or nothing that may be seen. Raises as `has_manifest` does.
         """
@@ -100,7 +100,7 @@ class Manifests(Repository):
             return None
 
     async def find(self, reference: str) -> Descriptor | None:
-        """The manifest behind a tag or digest, as far as one request tells. # network
+        """The manifest behind a tag or digest, by one request. # network
 
         None: nothing, or nothing that is understood. Raises as requests do, such as `Denied`.
         """
@@ -398,7 +398,7 @@ def _stated(reply: Reply) -> Digest | None:
 
 
 def _compare_stated(reply: Reply, digest: Digest, data: bytes) -> None:
-    """The registry's own word about the bytes, which may use another algorithm than `digest`."""
+    """The digest that the registry states, which may use another algorithm than `digest`."""
     stated = _stated(reply)
     if stated is None or stated == digest or (stated.algorithm != digest.algorithm and stated.matches(data)):
         return

@@ -1,4 +1,4 @@
-"""What was learned about a registry, mostly about uploads: it begins as its dialect says.
+"""The memory about a registry, mostly about uploads; it starts with the values of its dialect.
 
 Nothing is stored: every process learns anew. All repositories and copies of one host share one memory
 (`client.RegistryClient`), so the 413 of the first large blob is the only one. The rules are U1–U5 and U11.
@@ -24,7 +24,7 @@ POST_TRIES = 3  # without a result, after which the usual way is good enough
 
 
 class HostMemory:
-    """What worked at one host."""
+    """The settings that worked at one host."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect

@@ -89,7 +89,7 @@ class Metadata:
             raise
 
     async def delete_tag(self, tag: str) -> bool:
-        """Remove the tag, and not its manifest. False: there is no such tag, or no such API. # network"""
+        """Remove the tag but not its manifest. False: there is no such tag or no such API. # network"""
         return await self._delete(self._path(tag)) is not None
 
     async def delete_repository(self) -> Entry | None:

@@ -1,4 +1,4 @@
-"""What is missing where a registry answered 404: the repository or its tag, and what there is instead.
+"""Explains a registry's 404: whether the repository or its tag is missing, and existing alternatives.
 
 One question after the failure, for the message alone: an answer that cannot be had soon adds nothing.
 """
@@ -76,7 +76,7 @@ def _instead(tag: str, tags: list[str]) -> str:
 
 
 def explain_name(repository: str, locator: str) -> Advice | None:
-    """What is wrong with the name of a repository that is not there; None when nothing can be seen."""
+    """The fault in the name of a missing repository; None if none is apparent."""
     first, _, rest = repository.partition("/")
     if not rest or first not in _API_PARTS:
         return None

@@ -97,13 +97,13 @@ class LeftOut(Struct):
                 self.shown.append(_shown(value))
 
     def told(self, what: str) -> str:
-        """How many there are of `what`, as a warning."""
+        """The warning about the number of `what`."""
         more = ", …" if self.count > len(self.shown) else ""
         entries = "1 invalid entry was" if self.count == 1 else f"{self.count} invalid entries were"
         return f"{what}: {entries} left out: {', '.join(self.shown)}{more}"
 
     def tell(self, on_warning: OnWarning | None, what: str) -> None:
-        """Warn of them, if there are any."""
+        """Warn about them, if any."""
         if self.count and on_warning is not None:
             on_warning(self.told(what))
 

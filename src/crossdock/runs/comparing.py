@@ -60,7 +60,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Findings(Struct):
-    """What a comparison has found so far. ``bytes`` are those of the target that were hashed again."""
+    """The findings of a comparison so far. ``bytes`` are the target's bytes that were hashed again."""
 
     missing: list[Row] = field(default_factory=list)
     different: list[Row] = field(default_factory=list)
@@ -112,7 +112,7 @@ class RepositoryComparison:
         self._blobs: dict[Digest, asyncio.Future[None]] = {}
 
     async def chosen(self, digest: Digest, platforms: tuple[Platform, ...]) -> Digest:
-        """What a copy of the source's `digest` for these platforms is at the target. # network
+        """The digest at the target of a copy of `digest` for these platforms. # network
 
         Raises `CopyError`, over `NotFound` where the source has none of them.
         """
@@ -274,7 +274,7 @@ class RepositoryComparison:
             body.close()
 
     async def _hash(self, blob: Descriptor) -> None:
-        """Read the blob and compare its digest. A read that breaks goes on where it was."""
+        """Read the blob and compare its digest. A read that breaks resumes at its offset."""
         hasher = hashlib.new(blob.digest.algorithm)
         done = 0
 
@@ -304,7 +304,7 @@ class RepositoryComparison:
     # -- both ----------------------------------------------------------------------------------------------
 
     async def _retried(self, work: Callable[[], Awaitable[T]], progress: Callable[[], int] = lambda: 0) -> T:
-        """`work`, again after errors that may pass; progress starts the count of them anew."""
+        """Run `work`, retrying after transient errors; progress resets their count."""
         failures: list[CrossdockError] = []
         before = progress()
         while True:

@@ -1,4 +1,4 @@
-"""Looking without copying: a manifest, a list of tags, one registry by itself."""
+"""Read-only operations: a manifest, a list of tags, a single registry."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _BUFFER = 1 << 20
 
 
 async def read_rate(samples: Sequence[tuple[Source, Descriptor]], most: int) -> float | None:
-    """Bytes a second at which the first `most` bytes of these blobs are read; None: there are none. # network
+    """Bytes per second when reading the first `most` bytes of these blobs; None without blobs. # network
 
     Raises `CopyError` when a blob cannot be read.
     """

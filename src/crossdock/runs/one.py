@@ -95,7 +95,7 @@ class CopySpec(Struct, frozen=True):
 
 
 class OneCopy:
-    """One copy as a run of its own (`run.Work`)."""
+    """A single copy as a run (`run.Work`)."""
 
     def __init__(self, spec: CopySpec, places: asyncio.Semaphore) -> None:
         """`places` bounds how many copies are under way at once."""

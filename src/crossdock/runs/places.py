@@ -123,7 +123,7 @@ class Places:
     """
 
     def __init__(self, options: CopyOptions, *, writes: bool = True) -> None:
-        """Without `writes` no right to push is asked for, at targets either."""
+        """Without `writes` no push scope is requested, not even at targets."""
         self.options = options
         self.limits = _limits(options)
         self._writes = writes
@@ -221,7 +221,7 @@ class Places:
         return self.client(location, "source").has_shown_credentials
 
     def has_referrers(self, location: Reference) -> bool | None:
-        """Whether the source's registry has the referrers API; None: it was not asked yet."""
+        """Whether the source's registry has the referrers API; None if not yet known."""
         return self.client(location, "source").memory.has_referrers
 
     async def _store(self, location: Location, side: Side) -> Any:

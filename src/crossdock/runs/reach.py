@@ -44,7 +44,7 @@ class Reach:
         self._silent: dict[tuple[Side, str], _Silence] = {}
 
     def error_for(self, pair: Pair) -> CopyError | None:
-        """The error to fail with when one side of `pair` is a registry that was given up."""
+        """The error of a pair of which one side is an abandoned registry."""
         for key, location in _hosts(pair) if self._silent else ():
             silence = self._silent.get(key)
             if silence is not None and self._is_given_up(silence):

@@ -316,7 +316,7 @@ class _Stream:
 
 
 class Feed:
-    """A queue with one consumer. Putting never waits; who puts asks `is_full` when it can wait."""
+    """A queue with one consumer. Putting never waits; producers that can wait check `is_full`."""
 
     def __init__(self, most: int) -> None:
         """More than `most` items, and the feed is full."""

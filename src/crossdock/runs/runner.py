@@ -1,4 +1,4 @@
-"""The one loop over the copies of a run: workers, registries that are given up, fail-fast, results.
+"""The loop over the copies of a run: workers, abandoned registries, fail-fast, results.
 
 One copy that fails does not end the others. A registry that lets every copy fail for a minute is given up for
 the rest of the run: else a list of thousands would wait for thousands of time-outs.
@@ -75,7 +75,7 @@ class Runner:
         status_of: Callable[[CopyResult], Status] = lambda result: "copied",
         error_status: Callable[[Exception], Status] = lambda error: "failed",
     ) -> None:
-        """Make one copy, unless a registry was given up. Raises `FailedFast`, and nothing else of its own.
+        """Make one copy, unless one of its registries was abandoned. Raises only `FailedFast` itself.
 
         An error is no failure if `error_status` says so.
         """

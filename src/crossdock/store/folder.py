@@ -92,7 +92,7 @@ class Folder:
         return self._at(parts, lambda name, folder: os.open(name, flags, mode, dir_fd=folder))
 
     def stat(self, *parts: str) -> os.stat_result:
-        """What is `parts` below this folder; links inside it are followed. Raises as `entered`."""
+        """The path `parts` below this folder; links inside it are followed. Raises as `entered`."""
         return self._at(parts, _look)
 
     def _at(self, parts: tuple[str, ...], act: Callable[[str, int], T]) -> T:

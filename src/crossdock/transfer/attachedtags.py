@@ -31,7 +31,7 @@ _APPENDED = frozenset(
 
 
 class Settled(Struct, frozen=True):
-    """What the tag means after the copy: the ``source``'s manifest, the ``target``'s, or a ``merged`` one."""
+    """The tag's manifest after the copy: the ``source``'s, the ``target``'s, or a ``merged`` one."""
 
     means: Literal["source", "target", "merged"]
     data: bytes = b""

@@ -167,7 +167,7 @@ class BlobCopies:
         async with self._place(blob):
             if await self._mount(blob) and (not rereads or await self._reads_back(blob)):
                 return "mounted"
-            # Loaded by the first blob that moves: a target that has everything is most often asked again.
+            # Loaded with the first blob that moves, since most targets already have everything.
             if self._is_small(blob):
                 from crossdock.transfer.small import SmallMove
 

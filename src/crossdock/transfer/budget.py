@@ -238,7 +238,7 @@ class BudgetShare(Budget):
         self._whole.release(slot)
 
     def close(self) -> None:
-        """There is one user less. Every slot must have been released."""
+        """Unregister a user. Every slot must have been released."""
         assert not self.held, f"{self.held} slots were not given back"
         self._whole.shares -= 1
 

@@ -52,7 +52,7 @@ RESPONSES = 16  # the fastest of the last ones shows the latency; the others wai
 
 
 class Observation(Struct, frozen=True):
-    """What happened in one period. Shares are of the time of all blobs under way."""
+    """The measurements of one period. Shares are of the time of all blobs in flight."""
 
     bytes_per_s: float
     lacking: bool  # someone waited for a connection
@@ -113,13 +113,13 @@ class Tuner:
             self._step(bytes_per_s)
         elif self._before is not None:
             self._judge_step(*self._before, bytes_per_s)
-        elif bytes_per_s <= before_this * STEADY:  # else it rises by itself, and proves nothing
+        elif bytes_per_s <= before_this * STEADY:  # otherwise it rises without our doing and proves nothing
             self._step(max(bytes_per_s, before_this))
 
     def _judge_step(self, limit: int, before: float, bytes_per_s: float) -> None:
         perfect = before * (self.limit / limit - 1)  # that much more
         if bytes_per_s > (before + perfect) * STEADY:
-            self._before = None  # it rises by itself
+            self._before = None  # it rises without our doing
         elif bytes_per_s >= before + CLEAR * perfect:
             self._step(bytes_per_s, 4 if bytes_per_s >= before + PERFECT * perfect else 2)
         elif self._doubtful is None and bytes_per_s >= before + GAIN * perfect:

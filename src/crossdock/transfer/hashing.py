@@ -41,7 +41,7 @@ class _Job:
 
 
 class HashingService:
-    """Updates verifiers in a thread of its own, begun with the first large buffer. Serves one event loop."""
+    """Updates verifiers in a separate thread, started with the first large buffer. Serves one event loop."""
 
     def __init__(self) -> None:
         self._jobs: deque[_Job] = deque()  # appended by the loop, taken by the thread; both are atomic

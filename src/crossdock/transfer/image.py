@@ -40,9 +40,9 @@ from crossdock.transfer.workshop import Resuming, Workshop
 
 
 class _AtTarget(Struct, frozen=True):
-    """What the target has under the name to be written, when the copy begins."""
+    """The target's manifest under the name to be written, at the start of the copy."""
 
-    name: str  # tag or digest; empty: it was not asked
+    name: str  # tag or digest; empty: not queried
     data: bytes | None
 
     def means(self, descriptor: Descriptor) -> bool:
@@ -103,7 +103,7 @@ class ImageCopy:
             refused = self._graph.manifests.refused
             if refused is None or error.side != "target" or not _lacks_login(error, refused):
                 raise
-            raise refused from refused.cause  # it names what was asked for, not one of its blobs
+            raise refused from refused.cause  # it names the requested reference, not one of its blobs
         if request.target_tag is None and self._target.lists_roots is not None:
             with during("push manifest to", "target", request.target_reference):
                 await self._target.lists_roots.add_root(root)
@@ -127,7 +127,7 @@ class ImageCopy:
             )
 
     async def _look_up(self) -> tuple[Descriptor, _AtTarget]:
-        """What the source names; at the same time, what the target has under the name to be written."""
+        """Resolve the source and, in parallel, the name to be written at the target."""
         request = self._request
         unchanged = request.source_digest if not request.platforms else None
         name = request.target_tag or request.target_digest or unchanged or ""

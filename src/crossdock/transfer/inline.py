@@ -21,7 +21,7 @@ def blob_at(source: Source, descriptor: Descriptor) -> BlobSource:
 
 
 def inline_bytes(descriptor: Descriptor) -> bytes | None:
-    """The bytes in the descriptor; None when there are none, or others than its size and digest say."""
+    """The bytes in the descriptor; None if there are none, or if they do not match its size and digest."""
     if not descriptor.data:
         return None
     try:

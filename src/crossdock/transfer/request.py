@@ -1,4 +1,4 @@
-"""What one copy is to do."""
+"""The parameters of one copy."""
 
 from __future__ import annotations
 

@@ -465,7 +465,7 @@ class Authenticator:
     async def _issue(
         self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None
     ) -> Token:
-        # Loaded by the first challenge that asks for a token: registries in clusters often have none.
+        # Loaded with the first challenge for a token, which registries in clusters often lack.
         from crossdock.registry.auth.tokens import TokenService, fetch_token
 
         service = TokenService.named_by(challenge, self._asker.origin, inside=self._asker.is_inside)

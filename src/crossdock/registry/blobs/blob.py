@@ -50,14 +50,14 @@ if TYPE_CHECKING:
     from crossdock.transport.base import Exchange, Headers, ResponseHead
     from crossdock.url import Url
 
-WRONG_RANGES = 3  # wrong 206s in a row after which ranges are not asked for any more
+WRONG_RANGES = 3  # consecutive wrong 206s after which no ranges are requested
 _WHOLE = (200, 203)
 _IDENTITY = ("Accept-Encoding", "identity")  # offsets have no meaning in encoded bytes (2.3)
 _OVERFLOW = 4096  # bytes; where bytes land that follow the end of a body
 # What storage says when a signed URL ran out: 403 (S3, Azure, CloudFront), 401, or 400 (GCS: ExpiredToken).
 _EXPIRED = frozenset({400, 401, 403})
 _EXISTS = (200, 204, *sorted(REDIRECTS))
-_EXISTS_OR_NOT = (*_EXISTS, 404)  # which is no error here, and need not be made one
+_EXISTS_OR_NOT = (*_EXISTS, 404)  # not an error here, so no error object is built
 
 
 async def blob_exists(repository: Repository, descriptor: Descriptor) -> bool:
@@ -112,7 +112,7 @@ class RegistryBlob:
         self._resolving = asyncio.Lock()
         self._resolutions = 0  # begun so far
         self._unresolved: TransportError | None = None  # what ended the last one
-        self._wrong = 0  # 206s in a row that were not what was asked
+        self._wrong = 0  # consecutive 206s that did not match the request
         self._ranges = True
 
     async def open(self, start: int, stop: int) -> RegistryBody:
@@ -125,7 +125,7 @@ class RegistryBlob:
         size = self._descriptor.size
         if not (0 <= start < stop <= size or start == stop == size == 0):
             raise ValueError(f"{start}..{stop} is no range of {size} bytes")
-        # The whole blob is asked for without Range: the answer is the same, and fewer things can differ.
+        # The whole blob is requested without Range: the response is the same, with fewer ways to differ.
         ranged = self._ranges and (start, stop) != (0, size)
         reply, used = await self._answer(range_header(start, stop) if ranged else "")
         if ranged and await self._is_range_refused(reply, used):
@@ -246,7 +246,7 @@ class RegistryBlob:
         raise error
 
     def _coding(self, exchange: Exchange, head: ResponseHead) -> str:
-        """What the body of a whole answer must be freed from. The blob's own length says: nothing."""
+        """The Content-Encoding to remove from a whole body; none if it has the blob's own length."""
         coding = _encoding(head)
         if head.content_length == self._descriptor.size:
             return coding if self._descriptor.size <= AMBIGUOUS and can_decode(coding) else ""
@@ -263,7 +263,7 @@ class RegistryBlob:
         )
 
     def _check_range(self, url: Url, head: ResponseHead, start: int, stop: int) -> None:
-        """A 206 carries exactly what was asked of exactly this blob, or nothing of it is used (R8)."""
+        """A 206 must carry exactly the requested range of exactly this blob, or none of it is used (R8)."""
         stated = head.get("content-range")
         given = parse_content_range(stated)
         if given is not None and given.total not in (None, self._descriptor.size):
@@ -358,7 +358,8 @@ class RegistryBody:
             self._decoding.close()
 
     def _mismatch(self, count: int) -> CrossdockError:
-        """A body that ends by its last chunk is the source's word; any other end may be an accident."""
+        """A body that ends with its last chunk is complete by the source's statement; any other end may be a
+        fault."""
         expected = self._stop - self._start
         url = str(self._exchange.url)
         is_whole = expected == self._descriptor.size

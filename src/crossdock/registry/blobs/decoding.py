@@ -75,7 +75,7 @@ class DecodingSink:
         self._has_room.set()
 
     def _deliver(self) -> bool:
-        """Decode what was fed, as far as there is room. False: the sink is full, and there is more."""
+        """Decode the input as far as there is room. False: the sink is full and there is more input."""
         while self._decoder.pending:
             room = self._sink.get_buffer()
             if room is None:

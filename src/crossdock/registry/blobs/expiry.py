@@ -1,4 +1,4 @@
-"""How long a signed URL can be used, as its query tells (R5).
+"""The lifetime of a signed URL, from its query (R5).
 
 Known are the signatures of S3 (versions 4 and 2), Google Cloud Storage (both), Azure SAS and CloudFront.
 """
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from crossdock.url import Url
 
-MARGIN_S = 30.0  # a range that is asked for now must still be allowed to begin
+MARGIN_S = 30.0  # a range that is requested now must still be permitted to start
 LONGEST_S = 240.0  # URLs without a stated end: GHCR's live about five minutes (stargz-snapshotter#167)
 
 

@@ -1,1 +1,1 @@
-"""What requests to one registry stand on: TLS, proxies, the scheme, back-off and the errors of responses."""
+"""The basis of requests to one registry: TLS, proxies, the scheme, back-off and errors of responses."""

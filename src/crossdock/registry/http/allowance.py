@@ -1,4 +1,4 @@
-"""What a host still allows of some kind of requests, so that they wait before a limit, not after a refusal.
+"""The number of requests of a kind that a host still allows, so that they wait before they are refused.
 
 A response tells how many were left when it was made. Requests under way may have been counted or not, so no
 more are sent than were left. Responses overtake each other: of two words the lower counts, unless the later

@@ -99,7 +99,7 @@ class HostGate:
             self._let_in()
 
     def _exhausted(self, pull: bool) -> Allowed | None:
-        """What must not be exceeded by another request now."""
+        """The limit that no further request may exceed now."""
         if not self._allowed:  # of most hosts
             return None
         for counts_pulls, allowed in self._allowed.items():
