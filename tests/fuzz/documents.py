@@ -24,13 +24,15 @@ from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.index import platform_of_config, raw_entries, with_entries
 from crossdock.oci.manifest import parse_manifest
-from crossdock.oci.reference import LayoutReference, Reference, parse_location
+from crossdock.oci.reference import LayoutReference, Reference, is_tag, parse_location
 from crossdock.protocol.challenge import Challenge
 from crossdock.registry.auth.credentials import CredentialStore
 from crossdock.registry.auth.tokens import TokenService, fetch_token
 from crossdock.registry.http.headers import HeaderView
 from crossdock.registry.http.reply import Reply
 from crossdock.registry.http.retry import Clock
+from crossdock.registry.listings import azure, ecr, google, harbor, quay
+from crossdock.registry.listings.rows import merged
 from crossdock.store.indexfile import IndexFile, name_of, set_tag
 from crossdock.store.layout import LayoutStore
 from crossdock.url import Url
@@ -51,6 +53,23 @@ def _folder() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
+
+
+def listing(data: bytes) -> None:
+    """A page of each API that lists manifests: rows that hold, or an error in our words."""
+    url = Url.parse("https://registry.example/api?page=1&limit=100")
+    reply = Reply(200, HeaderView([("x-total-count", "1")]), data, url)
+    for read in (azure.read, harbor.read, quay.read, google.read, ecr.read):
+        with suppress(CrossdockError):
+            page = read(reply)
+            assert len(page.names) <= len(data)
+            for row in merged(page.entries) or ():
+                assert row.digest.algorithm in ("sha256", "sha512")
+                assert all(map(is_tag, row.tags))
+                assert row.size is None or row.size >= 0
+                assert all(moment is None or moment > 0 for moment in (row.pushed, row.pulled))
+            if page.following is not None:
+                Url.parse(reply.url.with_target(page.following).text)
 
 
 def reference(data: bytes) -> None:

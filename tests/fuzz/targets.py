@@ -11,6 +11,7 @@ from fuzz import documents, identities, migrations, wire
 
 _DIGEST = "sha256:" + "ab" * 32
 _OTHER = "sha256:" + "cd" * 32
+_MOMENT = "2023-11-14T22:13:20.123Z"
 _LAYER = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": _DIGEST, "size": 100}
 _MANIFEST = {
     "schemaVersion": 2,
@@ -173,6 +174,27 @@ TARGETS: dict[str, Target] = {
             "[",
         ],
     ),
+    "listing": Target(
+        documents.listing,
+        _json(
+            {"manifests": [{"digest": _DIGEST, "tags": ["v1"], "imageSize": 1, "lastUpdateTime": _MOMENT}]},
+            [
+                {
+                    "digest": _DIGEST,
+                    "tags": [{"name": "v1"}],
+                    "push_time": _MOMENT,
+                    "accessories": [{"digest": _OTHER, "creation_time": _MOMENT}],
+                }
+            ],
+            {"tags": [{"name": "v1", "manifest_digest": _DIGEST, "start_ts": 1}], "has_additional": True},
+            {
+                "manifest": {_DIGEST: {"tag": ["v1"], "timeUploadedMs": "1", "imageSizeBytes": "1"}},
+                "child": [],
+            },
+            {"imageDetails": [{"imageDigest": _DIGEST, "imageTags": ["v1"], "imagePushedAt": 1.5}]},
+        ),
+        (*_JSON_WORDS, '"tags"', '"v1"', "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00-23:59", _DIGEST),
+    ),
     "manifest": Target(documents.manifest, _json(_MANIFEST, _INDEX), _JSON_WORDS),
     "layout": Target(
         documents.layout,
@@ -222,6 +244,16 @@ TARGETS: dict[str, Target] = {
         wire.redaction,
         [b"GET https://u:p@h.example/a?X-Amz-Signature=1&n=2: failed", b"/v2/?_state=x"],
         _URL_WORDS,
+    ),
+    "rate_limit": Target(
+        wire.rate_limit,
+        [
+            b"ratelimit-limit: 100;w=21600\nratelimit-remaining: 3;w=21600",
+            b'ratelimit: "a";r=1;t=30\nratelimit-policy: "a";q=9;w=60',
+            b"ratelimit: limit=9, remaining=3, reset=30",
+            b"ratelimit-remaining: 0\nratelimit-reset: 1700000007",
+        ],
+        [";", ",", "=", ":", "\n", '"', "w=", "r=", "t=", "q=", "remaining", "9" * 13, "-1", " ", "\xb2"],
     ),
     "retry_header": Target(
         wire.retry_header,

@@ -24,6 +24,7 @@ from crossdock.protocol.byterange import (
 from crossdock.protocol.challenge import MAX_HEADER, Challenge, parse_challenges
 from crossdock.protocol.errorcode import MAX_MESSAGE, parse_error
 from crossdock.protocol.pagination import next_page
+from crossdock.protocol.ratelimit import read_allowance
 from crossdock.protocol.redirect import is_loopback, next_hop
 from crossdock.protocol.upload import Ask, Done, Look, Open, Upload, UploadRules, Verdict
 from crossdock.redact import redact_text, redact_url
@@ -46,6 +47,13 @@ def text_of(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def rate_limit(data: bytes) -> None:
+    """The headers of a rate limit, one a line."""
+    lines = (line.partition(":") for line in text_of(data).splitlines())
+    said = read_allowance({name.strip().lower(): value.strip() for name, _, value in lines}, NOW)
+    assert said is None or (said.remaining >= 0 and 0 <= said.window_s < math.inf)
 
 
 def challenge(data: bytes) -> None:

@@ -29,7 +29,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     most_chunks: int | None = None  # of one blob; a larger chunk is the smaller evil
     trust_range: bool = True  # False: `Range` of a 2xx does not say what was stored
     last_in_put: bool = False  # the last bytes go with the closing PUT
-    lists: str = ""  # the API that lists its manifests, by its name in `listings.bulk`; empty: not known
+    lists: str | None = None  # the API that lists its manifests (`listings`); empty: none; None: not known
     largest_blob: int | None = None  # bytes
     requests_per_minute: float | None = None
     pulls_per_minute: float | None = None  # of manifests by GET, where only those count
@@ -40,11 +40,16 @@ DIALECTS: dict[str, Dialect] = {
     # U4: GHCR answers 416 to a PATCH over 4 MiB, GAR and GCR to any.
     "no-chunks": Dialect(may_chunk=False),
     # GitHub states 10 GB a layer (aquaproj/aqua#4018).
-    "ghcr": Dialect(hosts=("ghcr.io",), may_chunk=False, largest_blob=10_000_000_000),
+    "ghcr": Dialect(hosts=("ghcr.io",), may_chunk=False, lists="", largest_blob=10_000_000_000),
     # Google's quotas: a project and region.
-    "google": Dialect(hosts=("gcr.io", "*.gcr.io", "*.pkg.dev"), may_chunk=False, requests_per_minute=60_000),
+    "google": Dialect(
+        hosts=("gcr.io", "*.gcr.io", "*.pkg.dev"),
+        may_chunk=False,
+        lists="google",
+        requests_per_minute=60_000,
+    ),
     # A free account's pulls; without a login it is a tenth (docker/hub-feedback#2511).
-    "docker-hub": Dialect(hosts=("docker.io", "registry-1.docker.io"), pulls_per_minute=100 / 60),
+    "docker-hub": Dialect(hosts=("docker.io", "registry-1.docker.io"), lists="", pulls_per_minute=100 / 60),
     # ACR answered 413 to requests of more than 20 MB (goharbor/harbor#23015, #23016). Microsoft's limits for
     # the tiers Basic and Standard; Premium has twice as many requests.
     "acr": Dialect(
@@ -96,13 +101,13 @@ def dialect_of(
 
 def _by_host(host: str, dialects: Mapping[str, Dialect]) -> Dialect:
     for dialect in dialects.values():
-        if any(host_matches(host, pattern) for pattern in dialect.hosts):
+        if any(_matches(host, pattern) for pattern in dialect.hosts):
             return dialect
     return next(iter(dialects.values()))
 
 
-def host_matches(host: str, pattern: str) -> bool:
-    """Whether the pattern fits, as of `fnmatch`, which would compile each, without its other wild cards."""
+def _matches(host: str, pattern: str) -> bool:
+    """As `fnmatch`, which would compile each pattern, without its other wild cards."""
     first, *others = pattern.split("*")
     if not others:
         return host == pattern

@@ -62,7 +62,7 @@ class HostMemory:
             self.digest_tags.popitem(last=False)
 
     @property
-    def lists(self) -> str:
+    def lists(self) -> str | None:
         """As `Dialect.lists`."""
         return self._dialect.lists
 

@@ -77,6 +77,7 @@ class Scope(Struct, frozen=True, cache_hash=True):
 
     entries: tuple[str, ...] = ()
     repository: str = ""  # whose credentials count; empty: the registry's
+    is_optional: bool = False  # a refusal says nothing about the login: it may be good for everything else
 
     @classmethod
     def pull(cls, repository: str) -> Scope:
@@ -97,9 +98,9 @@ class Scope(Struct, frozen=True, cache_hash=True):
         return cls((f"repository:{repository}:delete",), repository)
 
     @classmethod
-    def metadata(cls, repository: str) -> Scope:
+    def metadata(cls, repository: str, *, is_optional: bool = False) -> Scope:
         """Read an Azure registry's metadata of a repository's manifests and tags."""
-        return cls((f"repository:{repository}:metadata_read",), repository)
+        return cls((f"repository:{repository}:metadata_read",), repository, is_optional)
 
     @classmethod
     def catalog(cls) -> Scope:
@@ -224,7 +225,8 @@ class Authenticator:
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
         if not widened and (token.minted >= since or self._is_waited_for(scope, token)):
             why = "az's own login has no right to this request"
-            if not self._store.withdraw(scope.repository, self._store.known(scope.repository), why):
+            known = self._store.known(scope.repository)
+            if scope.is_optional or not self._store.withdraw(scope.repository, known, why):
                 return False
         self._ready.clear()
         del self._tokens[scope]
@@ -441,6 +443,8 @@ class Authenticator:
             token = await self._fetch(challenge, scopes, credentials, scope)
             self._refuse_unexchanged(token, credentials)
         except (Unauthorized, Denied) as error:
+            if scope.is_optional:
+                raise
             if self._store.withdraw(scope.repository, credentials, f"az's login is refused: {error}"):
                 token = await self._mint_anonymously(scopes, challenge, error)
             else:

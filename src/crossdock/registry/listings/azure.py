@@ -25,7 +25,7 @@ PAGE = 100  # as az requests; Azure documents no larger one
 
 def walk(asked: Asked) -> AsyncGenerator[Page, None]:
     """As `Api.walk`. # network"""
-    asked.scope = Scope.metadata(asked.path)
+    asked.scope = Scope.metadata(asked.path, is_optional=True)
     return pages(asked, Query(f"/acr/v1/{quote(asked.path, safe='/')}/_manifests", PAGE), read)
 
 

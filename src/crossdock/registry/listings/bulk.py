@@ -27,7 +27,6 @@ from crossdock.errors import (
     Unsupported,
     root_cause,
 )
-from crossdock.registry.dialects import host_matches
 from crossdock.registry.listings.api import Api, Asked
 from crossdock.registry.listings.rows import merged
 from crossdock.registry.pages import LeftOut, OnWarning
@@ -37,11 +36,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# The hosts of an API. A dialect may name one as well (`Dialect.lists`).
+# Hosts without a dialect of their own (`Dialect.lists`).
 _HOSTS = {
-    "google": ("gcr.io", "*.gcr.io", "*.pkg.dev", "registry.k8s.io"),
     "quay": ("quay.io",),
-    "": ("docker.io", "*.docker.io", "ghcr.io", "mcr.microsoft.com", "registry.gitlab.com", "public.ecr.aws"),
+    "google": ("registry.k8s.io",),
+    "": ("mcr.microsoft.com", "registry.gitlab.com"),
 }
 _SERVICES = {"harbor-registry": "harbor", "quay.io": "quay"}  # of challenges
 _TRIED = ("azure", "harbor", "quay", "google")
@@ -60,13 +59,13 @@ _DOUBTS = 50  # repositories that are not there, as one that never answered says
 class Bulk:
     """What is known of the lists of manifests at one host."""
 
-    def __init__(self, host: str, by_dialect: str) -> None:
+    def __init__(self, host: str, known: str | None) -> None:
+        """`known`: by its dialect, as `Dialect.lists`."""
         name = host.partition(":")[0].lower().rstrip(".")
-        known = [api for api, hosts in _HOSTS.items() if any(host_matches(name, each) for each in hosts)]
-        if by_dialect and not known:
-            known = [by_dialect]
-        self.left: tuple[str, ...] = tuple(each for each in known if each) if known else _TRIED
-        self.is_sure = bool(known)
+        if known is None:
+            known = next((api for api, hosts in _HOSTS.items() if name in hosts), None)
+        self.left: tuple[str, ...] = _TRIED if known is None else (known,) if known else ()
+        self.is_sure = known is not None
         self.asking = asyncio.Lock()
         self.signer: object = None
         """Signs requests to an API on another host (`ecr`)."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PAGE = 1000  # the most that AWS gives
 _SERVICE = "AmazonEC2ContainerRegistry_V20150921"
-_HOST = re.compile(
+HOST = re.compile(
     r"(?P<account>[0-9]{12})\.dkr[.-]ecr(?P<fips>-fips)?\.(?P<region>[a-z0-9-]+)"
     r"\.(?P<domain>amazonaws\.com(?:\.cn)?|on\.aws)"
 )
@@ -74,13 +74,13 @@ def _row(entry: Any) -> ManifestRow | None:
 async def _pages(
     asked: Asked, operation: str, query: dict[str, Any], read: Any
 ) -> AsyncGenerator[Page, None]:
-    found = _HOST.fullmatch(asked.client.host.partition(":")[0].lower())
+    found = HOST.fullmatch(asked.client.host.partition(":")[0].lower())
     bulk = asked.memory.bulk
     kept = bulk.signer if bulk is not None else None
-    if isinstance(kept, _Signer):
+    if isinstance(kept, Signer):
         signer = kept
     else:
-        signer = await asyncio.to_thread(_Signer.prepared, asked.client.own_only, found)
+        signer = await asyncio.to_thread(Signer.prepared, asked.client.own_only, found)
     if bulk is not None:
         bulk.signer = signer
     query = {**query, "maxResults": PAGE}
@@ -100,7 +100,7 @@ async def _pages(
         query = {**query, "nextToken": token}
 
 
-async def _call(asked: Asked, signer: _Signer, operation: str, query: dict[str, Any]) -> Reply:
+async def _call(asked: Asked, signer: Signer, operation: str, query: dict[str, Any]) -> Reply:
     """The response of AWS, which says 400 to everything that it refuses."""
     client, body = asked.client, json.dumps(query).encode()
     for _ in range(_TRIES):
@@ -131,7 +131,7 @@ def _kind_of(body: bytes) -> str:
     return kind.rpartition("#")[2] if isinstance(kind, str) else ""
 
 
-class _Signer:
+class Signer:
     """Signs requests to the API of one region. Blocking: credentials may come from a file or another host."""
 
     def __init__(self, url: Url, region: str, credentials: Any) -> None:
@@ -140,7 +140,7 @@ class _Signer:
         self._credentials = credentials
 
     @classmethod
-    def prepared(cls, own_only: bool, host: re.Match[str] | None) -> _Signer:
+    def prepared(cls, own_only: bool, host: re.Match[str] | None) -> Signer:
         """By the settings of this machine. Raises `Unsupported` without the package or credentials."""
         if own_only:
             raise Unsupported("the login that was given is not one for the API of AWS")
