@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``apply``."""
     parser.description = (
-        "Copies what a migration file says, or exactly what a plan of it says. After an interruption the\n"
-        "same command goes on and asks for nothing again that is done; later it brings what has changed."
+        "Copy by a migration file, or exactly by a plan of it. After an interruption the\n"
+        "same command resumes without repeating finished work; later it copies what has changed."
     )
     parser.add_argument(
         "file",
@@ -40,7 +40,9 @@ def add_flags(parser: Parser) -> None:
         type=readable_file,
         help="migration file, or the plan that `crossdock plan --out` wrote",
     )
-    parser.add_argument("--failed", action="store_true", help="only what failed in the last run of this file")
+    parser.add_argument(
+        "--failed", action="store_true", help="retry only the items that failed in the last run of this file"
+    )
     add_copying(parser, chooses=False)
     output = parser.add_argument_group("more output")
     output.add_argument(

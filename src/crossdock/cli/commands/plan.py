@@ -27,7 +27,7 @@ _SHOWN_PROBLEMS = 20
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``plan``."""
     parser.description = (
-        "Lists both sides and says what `crossdock apply FILE` would copy, what it costs and what cannot be\n"
+        "List both sides and show what `crossdock apply FILE` would copy, its cost, and what cannot be\n"
         "done. Nothing is written to a registry."
     )
     parser.add_argument("file", metavar="FILE", nargs="?", type=readable_file, help="migration file")
@@ -37,7 +37,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--exit-code",
         action="store_true",
-        help="exit with 13 when something cannot be done, else with 12 when there is something to do",
+        help="exit with 13 if something cannot be done, else with 12 if there is something to do",
     )
     other = parser.add_argument_group("about migration files")
     other.add_argument("--schema", action="store_true", help="print the JSON schema of migration files")
@@ -45,18 +45,21 @@ def add_flags(parser: Parser) -> None:
         "--from",
         dest="tool",
         choices=("regsync", "skopeo"),
-        help="FILE is one of this tool: print a migration file for it, and what that cannot express",
+        help="FILE is of this tool: convert it to a migration file, and report what cannot be converted",
     )
     other.add_argument(
         "--to",
         metavar="TARGET",
         default="",
-        help="with --from: where to, HOST[:PORT][/PREFIX], which skopeo's file does not say",
+        help="with --from: the target, HOST[:PORT][/PREFIX], which skopeo's file does not contain",
     )
     output = parser.add_argument_group("output")
     add_output(output)
     output.add_argument(
-        "--out", type=file_path, metavar="PLAN.json", help="write the plan to be reviewed and applied"
+        "--out",
+        type=file_path,
+        metavar="PLAN.json",
+        help="write the plan for review, and for `crossdock apply`",
     )
     output.add_argument("--html", type=file_path, metavar="FILE", help="write the plan as a page with charts")
     add_side(parser, "source", "src-")

@@ -28,13 +28,13 @@ _SEE_LIST = Advice("see-list", "see crossdock runs list")
 def add_flags(parser: Parser) -> None:
     """Add the actions of ``runs`` and their flags."""
     parser.description = (
-        "Lists, shows and removes the runs of `crossdock apply`. They are a file on this machine: nothing\n"
-        "is sent. A run that was interrupted goes on when the same file is applied again."
+        "List, show and remove the runs of `crossdock apply`, recorded on this machine. Nothing is\n"
+        "sent. An interrupted run resumes when the same file is applied again."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = add_command(actions, "list", "list the runs, one per line, newest first")
     show = add_command(actions, "show", "show a run with its entries, and what was not copied")
-    forget = add_command(actions, "forget", "remove what is known of a run; it will not go on")
+    forget = add_command(actions, "forget", "remove the record of a run, which then cannot resume")
     for action, act in ((listing, _list), (show, _show), (forget, _forget)):
         action.set_defaults(act=act)
         if action is not listing:

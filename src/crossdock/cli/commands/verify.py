@@ -30,17 +30,17 @@ _SHOWN_ERRORS = 10
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``verify``."""
     parser.description = (
-        "Compares what targets hold with what their sources have. Nothing is copied.\n"
+        "Compare targets with their sources. Nothing is copied.\n"
         "FILE is a migration file. SOURCE and TARGET are registries, HOST[:PORT][/PREFIX], as for `mirror`,\n"
         "or two images with a tag or digest. Differences are listed, and the exit code is then 7."
     )
     parser.add_argument("places", metavar="FILE | SOURCE TARGET", nargs="+", help="what to compare")
-    what = parser.add_argument_group("what is compared")
+    what = parser.add_argument_group("comparison")
     what.add_argument(
         "--level",
         choices=_LEVELS,
         default="graph",
-        help="tags: what they mean; graph: also every manifest, and each blob's presence and size; "
+        help="tags: their digests; graph: also every manifest, and each blob's presence and size; "
         "bytes: also the blobs' digests, which reads them from the target (default graph)",
     )
     what.add_argument(
@@ -48,13 +48,13 @@ def add_flags(parser: Parser) -> None:
         type=_percent,
         default=100.0,
         metavar="PERCENT",
-        help="compare only so many of the tags, chosen by their names (default 100)",
+        help="compare only this share of the tags, chosen by their names (default 100)",
     )
     add = partial(option, what)
     add(
         "platforms",
         "--platform OS/ARCH[/VARIANT]",
-        "compare with what a copy of only this platform makes of an index; repeatable",
+        "compare with the result of copying only this platform of an index; repeatable",
         type=platform,
         action="append",
     )
