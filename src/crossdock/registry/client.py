@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
@@ -27,27 +26,22 @@ from crossdock.errors import (
     Side,
     TokenExpired,
 )
-from crossdock.oci.registryname import registry_key
 from crossdock.options import Credentials, MiB, RegistryOptions
 from crossdock.protocol import endpoints
-from crossdock.protocol.acrtoken import is_azure_host
 from crossdock.protocol.errorcode import MAX_BODY, parse_error
-from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, is_internal, next_hop
+from crossdock.protocol.redirect import MAX_HOPS, REDIRECTS, RESENT, next_hop
 from crossdock.redact import redact_url
 from crossdock.registry.auth.authorization import NONE, Authenticator, Judgement, Scope
-from crossdock.registry.auth.credentials import CredentialStore
 from crossdock.registry.auth.guests import Guests
 from crossdock.registry.context import Context
 from crossdock.registry.dialects import dialect_of
 from crossdock.registry.flight import SingleFlight
+from crossdock.registry.http.connections import Connections
 from crossdock.registry.http.gate import Gates, HostGate
 from crossdock.registry.http.headers import AnyHeaders, HeaderView, case_insensitive
-from crossdock.registry.http.proxies import ProxySettings
 from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
 from crossdock.registry.http.reply import Reply, Stream, read_body
 from crossdock.registry.http.retry import retry_after
-from crossdock.registry.http.scheme import choose_scheme, place_of, split_host
-from crossdock.registry.http.tls import TlsContexts, certs_dirs
 from crossdock.registry.memory import HostMemory
 from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request
 from crossdock.url import Origin, Url
@@ -102,8 +96,6 @@ class RegistryClient:
         happens here. Raises `InvalidOption` for a proxy or a dialect that cannot be used, `InvalidInput` for
         a malformed host.
         """
-        name, port = split_host(host)
-        served_at, guard = context.served_at, context.guard
         self.host = host
         self.side = side
         self.network = context.network
@@ -112,52 +104,24 @@ class RegistryClient:
         """What was learned about the registry by all of its users."""
         self.requests = 0
         """How many were sent, those for tokens included."""
-        self.is_inside = is_internal(place_of(name, port or 443, served_at)[0])
-        """The registry is served on an internal address: its redirects may lead to such ones."""
+        self._connections = Connections(host, side, options, context, http)
+        self.is_inside = self._connections.is_inside
+        """As `Connections.is_inside`."""
         self._options = options
         self._context = context
         self._clock = context.clock
         self._gates = Gates(context.clock, context.network)
         self._pace = context.limits.of_requests(host) if context.limits is not None else None
-        self._proxies = ProxySettings.from_environ(context.environ)
-        scheme, usual = ("http", 80) if options.plain_http else ("https", 443)
-        if served_at is None or served_at(name, port or usual) is None:
-            self._proxies.proxy_for(
-                scheme, name, port or usual
-            )  # a proxy that cannot be used is an error now
-        self._tls = TlsContexts(
-            options, side=side, host=name, port=port or 443, base_dirs=certs_dirs(context.environ)
-        )
-        self._check = partial(guard.check, registry=host) if guard is not None else None
-        self._http = http
-        self._owns_http = http is None
         self._base: Url | None = None
         self._base_flight: SingleFlight[Url] = SingleFlight()
         self._guests = Guests(self, context.clock)
         self._auth = Authenticator(
             host,
             side=side,
-            store=self._credentials(),
+            store=context.credentials_of(host, side, options),
             asker=self,
             clock=context.clock,
             entry=options.login_entry,
-        )
-
-    def _credentials(self) -> CredentialStore:
-        options, unnamed = self._options, self._context.unnamed[self.side]
-        if not options.knows_who:
-            unnamed.add(registry_key(self.host))
-        return CredentialStore(
-            self.host,
-            given=options.credentials,
-            environ=self._context.environ,
-            side=self.side,
-            helper=options.helper,
-            own_only=options.own_only,
-            is_sole=lambda: len(unnamed) <= 1,
-            az_login=options.az_login if is_azure_host(self.host.partition(":")[0]) else "",
-            authfile=options.authfile,
-            on_trouble=self._context.on_warning,
         )
 
     @property
@@ -188,7 +152,7 @@ class RegistryClient:
     async def base_url(self) -> Url:
         """The registry's root; HTTPS or plain HTTP is decided once (`scheme`). # network, on loopback only"""
         if self._base is None:
-            self._base = await self._base_flight.run("base", self._choose_base)
+            self._base = await self._base_flight.run("base", self._connections.choose_base)
         return self._base
 
     async def request(
@@ -347,8 +311,7 @@ class RegistryClient:
 
     async def close(self) -> None:
         """Close every connection that was opened here, also when it is cancelled meanwhile."""
-        if self._owns_http and self._http is not None:
-            await self._http.close()
+        await self._connections.close()
 
     # -- redirects, authorization, one try -----------------------------------------------------------
 
@@ -513,27 +476,9 @@ class RegistryClient:
             await self._clock.sleep(delay)
 
     def _transport(self) -> HttpClientInterface:
-        """The transfer core for one more request, made when first needed."""
+        """The transfer core for one more request."""
         self.requests += 1
-        if self._http is None:
-            from crossdock.transport.client import HttpClient
-
-            self._http = HttpClient(
-                self._context.network_of(self.host),
-                self._tls.settings_for,
-                self._proxies.proxy_for,
-                self._context.user_agent,
-                self._context.served_at,
-                self._check,
-                self.side,
-            )
-        return self._http
-
-    async def _choose_base(self) -> Url:
-        scheme = await choose_scheme(
-            self.host, self._options, self.network.connect_timeout, self._context.served_at, self._check
-        )
-        return Url.parse(f"{scheme}://{self.host}/")
+        return self._connections.http()
 
 
 def _with_auth(headers: Headers, authorization: str | None) -> Headers:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from crossdock.oci.registryname import registry_key
 from crossdock.options import NetworkOptions
+from crossdock.protocol.acrtoken import is_azure_host
+from crossdock.registry.auth.credentials import CredentialStore
 from crossdock.registry.dialects import DIALECTS
 from crossdock.registry.http.retry import Clock
 
 if TYPE_CHECKING:
     from crossdock.errors import Side
     from crossdock.limits import Limits
-    from crossdock.options import AddressGuard
+    from crossdock.options import AddressGuard, RegistryOptions
     from crossdock.registry.dialects import Dialect
     from crossdock.transport.base import ServedAt
 
@@ -40,6 +43,24 @@ class Context(Struct, kw_only=True, eq=False):
     dialects: Mapping[str, Dialect] = field(default_factory=lambda: DIALECTS)
     unnamed: dict[Side, set[str]] = field(default_factory=lambda: {"source": set(), "target": set()})
     """Keys of the registries whose options name no login. The variables of a side can mean one registry."""
+
+    def credentials_of(self, host: str, side: Side, options: RegistryOptions) -> CredentialStore:
+        """The store of the logins for the registry at `host`."""
+        unnamed = self.unnamed[side]
+        if not options.knows_who:
+            unnamed.add(registry_key(host))
+        return CredentialStore(
+            host,
+            given=options.credentials,
+            environ=self.environ,
+            side=side,
+            helper=options.helper,
+            own_only=options.own_only,
+            is_sole=lambda: len(unnamed) <= 1,
+            az_login=options.az_login if is_azure_host(host.partition(":")[0]) else "",
+            authfile=options.authfile,
+            on_trouble=self.on_warning,
+        )
 
     def network_of(self, host: str) -> NetworkOptions:
         """`network`, with as many connections as there may be to the registry at `host`."""
