@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Collection, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -226,7 +226,8 @@ class Manifests(Repository):
         descriptor = replace(descriptor, media_type=manifest.media_type)
         reply: Reply | None = None
         try:
-            reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
+            async with self._turn(manifest, descriptor):
+                reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
         except CrossdockError as error:
             if isinstance(error, RegistryError) and not BLOBS_MISSING.isdisjoint(error.codes):
                 self.memory.contents.forget(self.path)
@@ -255,7 +256,8 @@ class Manifests(Repository):
             some = tags[start : start + TAGS_OF_A_PUSH]
             try:
                 path = endpoints.manifest(self.path, descriptor.digest, *some)
-                reply = await self._put_at(path, descriptor, data)
+                async with self._turn(manifest, descriptor):
+                    reply = await self._put_at(path, descriptor, data)
             except RegistryError as error:
                 if not BLOBS_MISSING.isdisjoint(error.codes) or not was_refused(error):
                     raise
@@ -267,6 +269,10 @@ class Manifests(Repository):
             if memory.takes_tags is None or not told.intersection(some):
                 memory.takes_tags = not told.isdisjoint(some)
         return frozenset(given)
+
+    def _turn(self, manifest: Manifest, descriptor: Descriptor) -> AbstractAsyncContextManager[None]:
+        below = (each.digest for each in manifest.manifests)
+        return self.memory.pushes.turn(self.path, descriptor.digest, below)
 
     def _fallback_lists(self) -> FallbackLists:
         """One for all pushes, which wait for each other there. Loaded for the first that needs it: few do."""

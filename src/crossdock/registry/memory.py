@@ -13,6 +13,7 @@ from crossdock.options import MiB
 from crossdock.registry.contents import Contents
 from crossdock.registry.dialects import Dialect
 from crossdock.registry.flight import SingleFlight
+from crossdock.registry.pushes import Pushes
 
 if TYPE_CHECKING:
     from crossdock.protocol.upload import Upload, UploadRules
@@ -36,6 +37,7 @@ class HostMemory:
         self._post_tries = 0  # without a result, the one under way included
         self._is_trying = False
         self.contents = Contents()
+        self.pushes = Pushes()
         self.has_referrers: bool | None = None
         """It has the referrers API (end-12); None: not tried yet."""
         self.digest_tags: OrderedDict[str, tuple[float, frozenset[str] | None]] = OrderedDict()

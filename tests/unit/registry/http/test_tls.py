@@ -49,7 +49,7 @@ async def test_an_unknown_authority_is_refused_with_the_flag_that_helps(tls_regi
         assert isinstance(caught.value.cause, TlsFailed)
         assert caught.value.advice == Advice("give-ca", side=side, registry=tls_registry.host)
         said = advice_text(caught.value.advice)
-        assert f"by {flag}" in said
+        assert f"with {flag}" in said
         assert " or --" not in said  # the other side's flag would not help
     assert tls_registry.seen == []
 
