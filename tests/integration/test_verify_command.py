@@ -194,6 +194,12 @@ def test_a_side_that_cannot_be_read_is_not_a_difference(
     assert document["errors"]
 
 
+def test_a_registry_that_is_not_there(pair: Pair) -> None:
+    for side, code in (("source", SOURCE), ("target", TARGET)):
+        document = pair.verify("--retries", "0", code=code, **{side: "127.0.0.1:9"})  # type: ignore[arg-type]
+        assert "refused" in document["errors"][0]["message"]
+
+
 def test_two_images(pair: Pair) -> None:
     crossdock = pair.crossdock
     one, two = (f"{each.host}/{pair.repository}:v2" for each in (pair.source, pair.target))

@@ -67,6 +67,7 @@ class Verification:
                 await self._entry(entry, places)
             for warning in places.take_warnings():
                 self._on_warning(warning)
+        self.findings.sort()
         if not self.findings.tags and not self.findings.errors and not self.findings.manifests:
             raise NothingMatched("nothing to verify: the source has no tags that are chosen")
 
@@ -102,21 +103,24 @@ class Verification:
                 ours = await places.open(view.source, "source", log_retry)
                 for target in view.targets:
                     await self._target(view, target, ours, places, comparison, platforms)
+            except CrossdockError as error:
+                self._failed(error)
             finally:
                 slots.release()
 
-        try:
-            async with asyncio.TaskGroup() as group, aclosing(survey.views()) as views:
-                async for view in views:
-                    if view.error is not None:
-                        self._failed(view.error)
-                        continue
-                    for error in view.errors.values():
-                        self._failed(error)
-                    await slots.acquire()
-                    group.create_task(compare(view))
-        except CrossdockError as error:
-            self._failed(error)
+        async with asyncio.TaskGroup() as group:
+            try:
+                async with aclosing(survey.views()) as views:
+                    async for view in views:
+                        for error in view.errors.values():
+                            self._failed(error)
+                        if view.error is not None:
+                            self._failed(view.error)
+                            continue
+                        await slots.acquire()
+                        group.create_task(compare(view))
+            except CrossdockError as error:
+                self._failed(error)
 
     async def _target(
         self,

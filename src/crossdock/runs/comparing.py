@@ -71,6 +71,11 @@ class Findings(Struct):
     blobs: int = 0
     bytes: int = 0
 
+    def sort(self) -> None:
+        """Put the rows in an order that is the same every time."""
+        for rows in (self.missing, self.different, self.extra):
+            rows.sort(key=lambda row: (row.target, row.repository, row.tag or "", row.source_digest or ""))
+
 
 class Comparison:
     """Shared by the repositories that are compared: bounds, and which blobs of a target were hashed."""
