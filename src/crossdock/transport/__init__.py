@@ -1,5 +1,5 @@
-"""HTTP/1.1 for blobs and small requests: sockets, TLS and buffers. Nothing of OCI is known here.
+"""HTTP/1.1 for blobs and small requests: sockets, TLS and buffers. It knows nothing of OCI.
 
-Body bytes land by a ``BufferedProtocol`` straight in memory that the caller names (a slot of the arena) and
-leave by raw writes of that same memory. `base` holds the interface; `client.HttpClient` implements it.
+A ``BufferedProtocol`` receives body bytes directly into the caller's memory (a slot of the arena), and raw
+writes send them from that same memory. `base` holds the interface; `client.HttpClient` implements it.
 """

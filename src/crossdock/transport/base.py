@@ -15,13 +15,13 @@ Headers = Sequence[tuple[str, str]]
 
 
 class TlsSettings(Struct, frozen=True):
-    """How to talk TLS with a host, for engines that cannot read everything out of an `ssl.SSLContext`."""
+    """TLS settings for a host, for engines that cannot read everything from an `ssl.SSLContext`."""
 
     context: ssl.SSLContext
     client_pairs: tuple[tuple[Path, Path], ...] | None = None
-    """The (certificate, key) files that `context` has loaded; empty: none; None: not known."""
+    """The (certificate, key) files that `context` has loaded; empty: none; None: unknown."""
     entry: tuple[str, str] = ("", "")
-    """File and entry of the inventory where the certificate authority belongs, for advice."""
+    """File and entry of the inventory in which the certificate authority is set, for advice."""
 
 
 TlsFor = Callable[[str, int], "ssl.SSLContext | TlsSettings"]
@@ -31,58 +31,59 @@ Called once per origin and cached."""
 
 ProxyFor = Callable[[str, str, int], str | None]
 """``(scheme, host, port)`` → the proxy's URL (``http://[user:password@]host:port``, or with https, socks5 or
-socks5h), or None: go direct."""
+socks5h), or None for a direct connection."""
 
 
 ServedAt = Callable[[str, int], tuple[str, int] | None]
-"""``(host, port)`` of a URL → the host and port to connect to, or None: those. Names in TLS and in requests
-stay those of the URL, as with curl's ``--connect-to``."""
+"""``(host, port)`` of a URL → the host and port to connect to instead, or None. TLS and requests still use
+the names of the URL, as with curl's ``--connect-to``."""
 
 
 CheckAddresses = Callable[[str, int, Sequence[str] | None], None]
-"""``(host, port, addresses)``: raises `AddressRefused`; as `options.AddressGuard.check`, for one registry."""
+"""``(host, port, addresses)``; raises `AddressRefused`. This is `options.AddressGuard.check` for one
+registry."""
 
 
 class Sink(Protocol):
-    """Where body bytes land; structurally `content.ByteSink`."""
+    """Receives body bytes; structurally a `content.ByteSink`."""
 
     def get_buffer(self) -> memoryview | None:
-        """Writable memory for the next bytes, never empty; None when full."""
+        """Writable memory for the next bytes, never empty; None if full."""
 
     def received(self, count: int) -> None:
         """The first `count` bytes of the last buffer are filled."""
 
 
 class Pipe(Protocol):
-    """Bytes that stay in the kernel between two sockets; `transfer.splice` has them."""
+    """Bytes that stay in the kernel between two sockets; `transfer.splice` implements it."""
 
     @property
     def room(self) -> int:
-        """How many more bytes it takes."""
+        """How many more bytes fit."""
 
     def __len__(self) -> int:
         """How many bytes are in it."""
 
     def fill(self, socket: int, most: int) -> int:
-        """Move up to `most` bytes here; 0: the socket has none now, or ``room`` became 0. Raises OSError."""
+        """Move up to `most` bytes from the socket; 0: it has none now, or ``room`` is 0. Raises OSError."""
 
     def put(self, data: memoryview) -> int:
-        """Copy the first bytes of `data` here; returns how many, fewer when ``room`` has become 0."""
+        """Copy the first bytes of `data` into the pipe; returns how many, fewer than all if it is full."""
 
     def drain(self, socket: int) -> int:
-        """Move bytes into the socket; 0: it takes none now. Raises OSError."""
+        """Move bytes into the socket; 0: it accepts none now. Raises OSError."""
 
     def take(self, count: int) -> bytes:
-        """Copy the first bytes out, `count` of them or all."""
+        """Copy up to `count` bytes out."""
 
 
 class Request(Struct, frozen=True):
     """One HTTP/1.1 request. ``Host``, ``User-Agent`` and the framing headers are added by the transport.
 
     ``content_length`` None means no body and no Content-Length header (GET, HEAD); 0 sends
-    ``Content-Length: 0`` (U5); above 0, exactly that many bytes must be given to `Exchange.write`, unless
-    they are in ``body``: then they leave together with the head, and are sent again when a kept connection
-    turns out closed.
+    ``Content-Length: 0`` (U5). Above 0, exactly that many bytes must be given to `Exchange.write`, unless
+    they are in ``body``, which is sent together with the head, and again if a kept connection turns out to be
+    closed.
     """
 
     method: str
@@ -100,11 +101,11 @@ class ResponseHead(Struct, frozen=True):
 
     status: int
     reason: str
-    headers: tuple[tuple[str, str], ...]  # a Location or a cookie may be a secret
-    content_length: int | None = None  # None: chunked, or ends with the connection
+    headers: tuple[tuple[str, str], ...]  # a Location or cookie may contain a secret
+    content_length: int | None = None  # None: chunked, or delimited by the end of the connection
     by_name: dict[str, str] = field(default_factory=dict)  # repeats joined by ", "
     chunked: bool = False  # Transfer-Encoding: chunked
-    keep_alive: bool = True  # the server means to keep the connection open
+    keep_alive: bool = True  # the server will keep the connection open
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status}>"
@@ -115,7 +116,7 @@ class ResponseHead(Struct, frozen=True):
 
 
 class Exchange(Protocol):
-    """One request and its response on one connection. Always ends in `read`, `receive` or `close`."""
+    """One request and its response on one connection. Must end with `read`, `receive` or `close`."""
 
     @property
     def url(self) -> Url:
@@ -123,17 +124,17 @@ class Exchange(Protocol):
 
     @property
     def is_plain(self) -> bool:
-        """Whether bytes can go between pipes and its socket: no TLS is between."""
+        """Whether there is no TLS, so that bytes can move between pipes and the socket."""
 
     @property
     def authorization(self) -> str | None:
-        """The request's ``Authorization``. It is a secret."""
+        """The request's ``Authorization``, which is a secret."""
 
     async def write(self, data: memoryview | Pipe) -> None:
         """Send the next body bytes; returns when `data` may be reused, or the pipe is empty.
 
-        When the server responds before the body is complete, writing stops and returns early with
-        ``responded_early`` set: read the head by `response`. Raises `WriteFailed`, `TimedOut`.
+        If the server responds before the body is complete, this stops and returns early with
+        ``responded_early`` set; `response` returns the head. Raises `WriteFailed`, `TimedOut`.
         """
 
     @property
@@ -141,37 +142,39 @@ class Exchange(Protocol):
         """The response's head came before the request's body was complete."""
 
     async def response(self, timeout: float | None = None) -> ResponseHead:
-        """The final response's head (1xx are skipped). `timeout` seconds for the first byte, default the
-        options' ``timeout``. Raises `ReadFailed`, `TimedOut` (phase ``first byte``, or ``commit`` when a
-        request with a length was given a `timeout`), `ProtocolError`.
+        """The final response's head (1xx are skipped).
+
+        `timeout` seconds for the first byte, default the options' ``timeout``. Raises `ReadFailed`,
+        `TimedOut` (phase ``first byte``, or ``commit`` for a request with a length and a `timeout`),
+        `ProtocolError`.
         """
 
     async def receive(self, sink: Sink) -> int:
-        """Deliver the whole body into `sink`; returns its length and gives the connection back.
+        """Deliver the whole body into `sink`; returns its length and releases the connection.
 
-        A sink that has ``get_pipe`` as well gets bytes into pipes where that can be: it returns where the
-        next bytes go, with room, or None for memory.
+        If the sink also has ``get_pipe`` and the connection permits it, bytes move into pipes: ``get_pipe``
+        returns a pipe with room for the next bytes, or None to use memory.
 
-        Raises `ReadFailed` (ended early; with a Content-Length or chunked framing this is never taken for
-        the end), `TimedOut` (phase ``low speed``: under ``low_speed`` bytes a second over ``timeout``
-        seconds while the sink had room), `ProtocolError`.
+        Raises `ReadFailed` (the body ended early, which Content-Length or chunked framing always reveals),
+        `TimedOut` (phase ``low speed``: under ``low_speed`` bytes per second over ``timeout`` seconds while
+        the sink had room), `ProtocolError`.
         """
 
     async def read(self, limit: int) -> bytes:
-        """The whole body, at most `limit` bytes (`LimitExceeded` over it), and give the connection back."""
+        """Read the whole body, at most `limit` bytes (else `LimitExceeded`), and release the connection."""
 
     async def read_start(self, limit: int) -> bytes:
-        """What can be had of the first `limit` bytes of the body, whatever becomes of the rest.
+        """As many of the first `limit` body bytes as can be read, even if the rest fails.
 
-        For responses whose status counts. Raises nothing of the transport. `read` then returns the same.
+        For responses whose status is what matters. Raises no transport errors. `read` then returns the same.
         """
 
     def resume(self) -> None:
         """The sink has room again."""
 
     def close(self) -> None:
-        """End the exchange whatever its state. A connection with bytes outstanding is closed, an idle
-        one kept. Safe to call twice.
+        """End the exchange in any state. A connection with outstanding bytes is closed, an idle one is
+        kept. Safe to call twice.
         """
 
 
@@ -181,10 +184,10 @@ class HttpClientInterface(Protocol):
     async def send(self, request: Request) -> Exchange:
         """Take or open a connection to the URL's origin and send the request's head.
 
-        A kept connection that turns out closed before any byte of the response came is replaced once by
-        a new one when the request has no body, or an idempotent method and a ``body``. Raises
+        If a kept connection turns out to be closed before any byte of the response, it is replaced once by a
+        new one, provided that the request has no body, or an idempotent method and a ``body``. Raises
         `ConnectFailed`, `TlsFailed`, `TimedOut`.
         """
 
     async def close(self) -> None:
-        """Close every connection. Exchanges under way fail with `ReadFailed`."""
+        """Close every connection. Running exchanges fail with `ReadFailed`."""

@@ -1,4 +1,4 @@
-"""The chunked transfer coding (RFC 9112 7.1) without sockets: strict, bounded, indifferent to splits."""
+"""The chunked transfer coding (RFC 9112 7.1) without sockets: strict, bounded, for input split anywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from crossdock.errors import ProtocolError
 
-MAX_LINE = 4096  # a size line with its extensions, which are not used in practice: this only bounds abuse
+MAX_LINE = 4096  # of a size line with its extensions, which are unused in practice
 MAX_TRAILERS = 16 * 1024  # all trailer lines together
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
@@ -16,7 +16,7 @@ _NOTHING = memoryview(b"")
 
 
 class ChunkedDecoder:
-    """Finds the payload in a chunked body. Feed by `next`; `done` once the terminating chunk is complete."""
+    """Finds the payload in a chunked body. `next` takes input; `done` is set after the last chunk."""
 
     __slots__ = ("_left", "_line", "_step", "_trailers", "done")
     until_close = False
@@ -24,15 +24,15 @@ class ChunkedDecoder:
     def __init__(self) -> None:
         self.done = False
         self._line = b""  # the incomplete line of size, chunk end or trailer
-        self._left = 0  # payload bytes of this chunk still to come
+        self._left = 0  # remaining payload bytes of this chunk
         self._trailers = 0  # bytes of trailer lines
         self._step = self._size_line
 
     def next(self, data: memoryview) -> tuple[memoryview, int]:
-        """The next payload in `data`, and how many bytes of `data` are dealt with, payload included.
+        """The next payload in `data`, and the number of bytes of `data` consumed, payload included.
 
-        The payload is a slice of `data`, empty when `data` holds no more of it. Bytes behind the end of the
-        body are never dealt with. Raises `ProtocolError`.
+        The payload is a slice of `data`, empty if `data` holds no more of it. Bytes after the end of the body
+        are never consumed. Raises `ProtocolError`.
         """
         used = 0
         while not self.done and used < len(data):
@@ -40,7 +40,7 @@ class ChunkedDecoder:
                 payload = data[used : used + self._left]
                 self._left -= len(payload)
                 return payload, used + len(payload)
-            # Lines are short: look no further than the longest allowed one.
+            # Search no further than the longest allowed line.
             window = bytes(data[used : used + MAX_LINE + 2])
             found = window.find(b"\n")
             taken = window if found < 0 else window[: found + 1]
@@ -77,7 +77,7 @@ class ChunkedDecoder:
 
 
 class UntilClose:
-    """A body without framing, which ends with the connection: everything is payload."""
+    """A body without framing, delimited by the end of the connection: everything is payload."""
 
     __slots__ = ("done",)
     until_close = True

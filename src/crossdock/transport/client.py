@@ -1,4 +1,4 @@
-"""The client: requests in, exchanges out, connections kept between them."""
+"""The HTTP client: turns requests into exchanges and keeps connections between them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from crossdock.transport.connection import Connection
     from crossdock.url import Origin
 
-FIELDS_KEPT = 64  # sets of header fields
-ORIGINS = 4  # spoken to at once: two registries, and the storage that each redirects to
-CLOSE_WITHIN = 2.0  # seconds that `close` waits for sockets to be gone
+FIELDS_KEPT = 64  # encoded sets of header fields
+ORIGINS = 4  # in use at once: two registries, and the storage that each redirects to
+CLOSE_WITHIN = 2.0  # seconds that `close` waits for sockets to close
 
 
 class HttpClient:
@@ -38,9 +38,9 @@ class HttpClient:
         check: CheckAddresses | None = None,
         side: str = "",
     ) -> None:
-        """An origin that is `served_at` another address is connected to there, without a proxy.
+        """Connections to an origin that is `served_at` another address go there, without a proxy.
 
-        `check` is called before every connection. Requests count for this `side` of a copy.
+        `check` is called before every connection. Requests are counted for this `side` of a copy.
         """
         loop = asyncio.get_running_loop()
         self.options = options
@@ -50,22 +50,22 @@ class HttpClient:
         self._served_at = served_at
         self._watchdog = Watchdog(loop, options.timeout)
         self._connector = Connector(loop, options, self._watchdog, tls_for, check)
-        # A closing PUT may move nothing for as long as `commit_timeout`; a queue behind it is as patient.
+        # A closing PUT may be idle for up to `commit_timeout`; a queue behind it must wait as long.
         limit = affordable(options.connections_per_host, per=ORIGINS, least=2)
         self._pool = Pool(loop, limit, max(options.commit_timeout, options.timeout))
         self._routes: dict[Origin, Route] = {}
-        self._fields: dict[tuple[Route, Headers], bytes] = {}  # encoded; most requests have those of others
+        self._fields: dict[tuple[Route, Headers], bytes] = {}  # encoded; most requests repeat those of others
 
     def __repr__(self) -> str:
         return f"<HttpClient {self._pool!r}>"
 
     async def send(self, request: Request) -> HttpExchange:
-        """As `HttpClientInterface.send`. Raises `InvalidInput` for what cannot be sent as HTTP."""
+        """As `HttpClientInterface.send`. Raises `InvalidInput` for requests that HTTP cannot express."""
         url = request.url
         route = self._routes.get(url.origin) or self._new_route(url.origin)
         head = self._encode(request, route)
         try:
-            connection = await self._pool.place(route)  # from here on a place is held
+            connection = await self._pool.place(route)  # from here on this exchange holds a place
             try:
                 if connection is None:
                     connection = await self._connect(route)
@@ -79,17 +79,17 @@ class HttpClient:
             raise self._during(request, error) from error.__cause__
 
     async def replace(self, route: Route, dead: Connection) -> Connection:
-        """A new connection on the place of `dead`."""
+        """A new connection in the place of `dead`."""
         self.discard(route, dead)
         return await self._connect(route)
 
     def discard(self, route: Route, connection: Connection) -> None:
-        """Close a connection without giving a place back."""
+        """Close a connection without releasing its place."""
         connection.abort()
         self._pool.discard(route, connection)
 
     def release(self, route: Route, connection: Connection | None) -> None:
-        """An exchange has ended: its place is free."""
+        """Release the place of an exchange that has ended."""
         self._pool.release(route, connection)
 
     async def close(self) -> None:
@@ -133,7 +133,7 @@ class HttpClient:
         return route
 
     def _during(self, request: Request, error: TransportError) -> TransportError:
-        """`error`, saying which request it ended."""
+        """`error` with the request that it ended."""
         if error.method:
             return error
         url = str(request.url)
@@ -158,13 +158,13 @@ class HttpClient:
         names = {name.lower() for name, _ in given}
         if names & RESERVED:
             raise InvalidInput(
-                f"headers that the transport sets itself: {', '.join(sorted(names & RESERVED))}"
+                f"the transport sets these headers itself: {', '.join(sorted(names & RESERVED))}"
             )
         headers = [("Host", route.origin.authority)]
         if "user-agent" not in names:
             headers.append(("User-Agent", self._user_agent))
         if "accept-encoding" not in names:
-            # Without it a server may compress on the fly, and byte offsets lose their meaning (R1, R11).
+            # Without it a server may compress on the fly, which makes byte offsets meaningless (R1, R11).
             headers.append(("Accept-Encoding", "identity"))
         headers += given
         if route.is_forwarded and route.proxy is not None and route.proxy.authorization:

@@ -1,4 +1,4 @@
-"""From a route to a connection that is ready for a request: name, TCP, proxy, TLS."""
+"""Connects a route: name resolution, TCP, proxy, TLS."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ if TYPE_CHECKING:
     from crossdock.transport.tls_connection import TlsConnection
     from crossdock.transport.tls_door import TlsEngines
 
-RESOLVED_FOR = 30.0  # seconds; storage hosts resolve to other addresses from one minute to the next
-ATTEMPT_DELAY = 0.25  # before the next address is tried beside the last one (RFC 8305 5)
+RESOLVED_FOR = 30.0  # seconds; storage hosts change their addresses from one minute to the next
+ATTEMPT_DELAY = 0.25  # seconds before the next address is tried in parallel (RFC 8305 5)
 
 
 class Resolver:
-    """Addresses of hosts, kept briefly, and handed out so that connections spread over all of them (R13)."""
+    """Resolves hosts with a short cache, and spreads connections over all addresses of a host (R13)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._known: dict[tuple[str, int], tuple[float, list[AddrInfoType]]] = {}
-        self._resolved: set[str] = set()  # names that had addresses at some time
+        self._resolved: set[str] = set()  # names that have been resolved before
         self._turn = itertools.count()
 
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
-        """The addresses to be tried, in order. Raises `ConnectFailed`."""
+        """The addresses to try, in order. Raises `ConnectFailed`."""
         expires, addresses = self._known.get((host, port), (0.0, []))
         if expires <= self._loop.time():
             addresses = await self._look_up(host, port)
             self._known[host, port] = self._loop.time() + RESOLVED_FOR, addresses
-        # The system's order of families is kept (RFC 6724); the addresses of each take turns.
+        # The system's order of families is kept (RFC 6724); addresses rotate within each family.
         turn = next(self._turn)
         rotated: list[AddrInfoType] = []
         for _, group in itertools.groupby(addresses, key=lambda address: address[0]):
@@ -63,11 +63,11 @@ class Resolver:
         return rotated
 
     def forget(self, host: str, port: int) -> None:
-        """The addresses did not serve: look them up afresh next time."""
+        """Resolve the host again next time, because its addresses failed."""
         self._known.pop((host, port), None)
 
     def prefer(self, host: str, port: int, family: int) -> None:
-        """A connect by this family worked: do not wait for a broken one again."""
+        """Try this address family first from now on, since it connected."""
         if (host, port) in self._known:
             expires, addresses = self._known[host, port]
             self._known[host, port] = expires, sorted(addresses, key=lambda address: address[0] != family)
@@ -82,7 +82,8 @@ class Resolver:
         try:
             found = await self._ask(host, port)
         except (OSError, UnicodeError) as error:  # UnicodeError: a label that is empty or too long
-            # A name that was known before is known again soon: resolvers of clusters stumble (Kubernetes).
+            # A name that was resolved before is worth a retry: resolvers in Kubernetes clusters fail at
+            # times.
             is_final = is_unknown_name(error) and host not in self._resolved
             raise ConnectFailed(
                 f"the host name {host} could not be resolved: {os_reason(error)}",
@@ -93,7 +94,8 @@ class Resolver:
         if not found:
             raise ConnectFailed(f"the host name {host} has no address")
         self._resolved.add(host)
-        return sorted(found, key=lambda address: address[0] != found[0][0])  # families in blocks, order kept
+        # groups the families and keeps their order
+        return sorted(found, key=lambda address: address[0] != found[0][0])
 
     async def _ask(self, host: str, port: int) -> Sequence[AddrInfoType]:
         return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # network
@@ -121,7 +123,7 @@ class _Direct:
 
 
 class Connector:
-    """Makes connections. Everything within `connect_timeout`."""
+    """Opens connections, each within `connect_timeout`."""
 
     def __init__(
         self,
@@ -136,10 +138,11 @@ class Connector:
         self._options = options
         self._watchdog = watchdog
         self._tls_for = tls_for
-        self._engines: dict[bool, TlsEngines] = {}  # of routes, and of proxies, around them
+        # for routes (False), and for TLS to proxies around them (True)
+        self._engines: dict[bool, TlsEngines] = {}
         self._resolver = Resolver(loop)
         self._direct = cast("asyncio.AbstractEventLoop", _Direct(loop))
-        self._reached: set[tuple[str, int]] = set()  # took a connection at some time
+        self._reached: set[tuple[str, int]] = set()  # accepted a connection before
 
     async def connect(self, route: Route) -> Connection:
         """A new connection to `route`.
@@ -163,7 +166,7 @@ class Connector:
         while True:
             try:
                 return await self._open(route, by_ssl)
-            except _WorthSsl as worth:  # once for each place: those in `by_ssl` have had their chance
+            except _WorthSsl as worth:  # once for each place, then it is in `by_ssl`
                 by_ssl.add(worth.place)
 
     async def _open(self, route: Route, by_ssl: Set[tuple[str, int]]) -> Connection:
@@ -197,7 +200,7 @@ class Connector:
         return connection
 
     def _put_inside(self, connection: Connection, outer: Connection, transport: asyncio.Transport) -> None:
-        """Have `connection` speak through what `outer` has given away."""
+        """Run `connection` over the transport that `outer` has handed over."""
         if outer.engine is not None:
             from crossdock.transport.tls_tunnel import TlsTunnel
 
@@ -215,7 +218,7 @@ class Connector:
         *,
         is_proxy: bool = False,
     ) -> None:
-        """The TLS handshake, if `connection` has any."""
+        """The TLS handshake, if `connection` uses TLS."""
         try:
             await connection.handshake()
         except TlsFailed as error:
@@ -232,8 +235,9 @@ class Connector:
         *,
         is_proxy: bool = False,
     ) -> TlsConnection:
-        # Imported for the first connection that needs it: a plain copy has none. Engines in engines have
-        # memory of their own.
+        # Imported with the first TLS connection, since a plaintext copy needs none. Nested engines do not
+        # share
+        # memory.
         from crossdock.transport.tls_connection import TlsConnection
         from crossdock.transport.tls_door import TlsEngines
 
@@ -259,7 +263,8 @@ class Connector:
                 retryable=error.retryable,
             ) from error.__cause__
         if self._check is not None and route.proxy is None:
-            # These very addresses are connected to below: what the name means next does not count.
+            # The connection below uses exactly the checked addresses; a later change of the name has no
+            # effect.
             self._check(route.origin.host, route.origin.port, [str(address[4][0]) for address in addresses])
         try:
             sock = await aiohappyeyeballs.start_connection(  # network
@@ -299,7 +304,7 @@ class Connector:
 
 
 class _WorthSsl(Exception):
-    """A handshake with `place` is to be made once more, by `ssl`."""
+    """The handshake with `place` must be repeated with `ssl`."""
 
     def __init__(self, place: tuple[str, int]) -> None:
         super().__init__(place)

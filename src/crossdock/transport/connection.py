@@ -2,12 +2,12 @@
 
 Rules:
 
-1. Body bytes pass through `Response` alone: the loop receives into `Response.memory`, which is the sink's.
-2. Reading pauses (`_held`) when the response has nowhere to put bytes: the sink is full, or the head is
-   known, the buffer behind it is full, and the body has not been requested yet.
-3. Memory given to `write` is given back only when the kernel has all of it, or the socket is shut down and
-   the loop has dropped it.
-4. A connection whose exchange did not end exactly where its framing says is closed, never reused.
+1. Only `Response` handles body bytes: the loop receives into `Response.memory`, which is the sink's.
+2. Reading pauses (`_held`) if the response has no room: the sink is full, or the body has not been requested
+   yet and the buffer behind the head is full.
+3. `write` returns only when the kernel has all of the given memory, or when the socket is shut down and the
+   loop has dropped the memory.
+4. A connection is closed, never reused, unless its exchange ended exactly where its framing says.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
 
 _E = TypeVar("_E", bound=TransportError)
 
-# Bytes given to the loop at once. Plain asyncio before 3.12 copies what the kernel does not take at once, so
-# this bounds that copy; uvloop keeps a reference, and one call a MiB costs nothing.
+# Bytes given to the loop at once. asyncio before 3.12 copies the bytes that the kernel does not accept at
+# once,
+# so this bounds the copy; uvloop keeps a reference, and one call per MiB costs nothing.
 WRITE_PIECE = 1 << 20
-EARLY_RESPONSE_GRACE = 2.0  # seconds for the rest of a response that came before the request was complete
+EARLY_RESPONSE_GRACE = 2.0  # seconds for the rest of a response that starts before the request is complete
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A plaintext connection; `TlsConnection` puts an engine between it and the socket.
+    """A plaintext connection; `TlsConnection` adds a TLS engine between it and the socket.
 
     Driven by `HttpExchange`. Every coroutine that fails or is cancelled closes the connection.
     """
@@ -53,18 +54,18 @@ class Connection(asyncio.BufferedProtocol):
         sock: socket.socket,
     ) -> None:
         self.state = State.NEW
-        self.is_plain = True  # the socket carries what `Response` sees: bytes may go between it and pipes
+        self.is_plain = True  # the socket carries plaintext, so bytes may move between it and pipes
         self.idle_since = 0.0
-        self.exchanges = 0  # begun on this connection; all but the first are a reuse
-        self.moved = 0  # bytes received and given to the loop: progress, as the pool sees it
-        self.peer_ended = False  # the peer closed it or it broke; not this side
+        self.exchanges = 0  # started on this connection; all but the first reuse it
+        self.moved = 0  # bytes received and given to the loop, the pool's measure of progress
+        self.peer_ended = False  # the peer closed it or it broke; not set by our own close
         self.on_lost: Callable[[Connection], None] | None = None  # called when it ends while idle
         self._loop = loop
         self._options = options
         self._watchdog = watchdog
         self._sock = sock
         self._transport: asyncio.Transport | None = None
-        self._gone: asyncio.Future[None] = loop.create_future()  # the loop has let go of the socket
+        self._gone: asyncio.Future[None] = loop.create_future()  # set when the loop has released the socket
         self._waiter: asyncio.Future[None] | None = None
         self._check: Callable[[float], None] | None = None  # called by the watchdog while a coroutine waits
         self._deadline = 0.0
@@ -72,8 +73,8 @@ class Connection(asyncio.BufferedProtocol):
         self._cause: Exception | None = None  # what ended the connection, as the loop reported it
         self._response = Response()
         self._held = False
-        self._eof = False  # the peer ended its side in order (over TLS: by close_notify)
-        self._write_blocked = False  # the loop holds bytes that the kernel has not taken
+        self._eof = False  # the peer closed its side cleanly (over TLS: by close_notify)
+        self._write_blocked = False  # the loop holds bytes that the kernel has not accepted
         self._pace = Pace(0.0, options.timeout, options.low_speed)
         self._reset("", "", None)
 
@@ -82,8 +83,8 @@ class Connection(asyncio.BufferedProtocol):
         self._url = url
         self._body_size = self._unsent = content_length or 0  # `_unsent`: not yet given to `write`
         self._out: memoryview | Pipe | None = None  # given to `write`, not yet to the loop
-        self._draining = False  # a write is not in the kernel as a whole
-        self._drained_at = (0, 0.0)  # bytes waiting, and since when it is that many
+        self._draining = False  # the kernel does not have all of a write yet
+        self._drained_at = (0, 0.0)  # bytes waiting, and the time since which that number is unchanged
         self._receiving = False  # the response has a sink and is not done
         self.responded_early = False  # the response's head came before the request's body was complete
 
@@ -92,12 +93,12 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def connected(self) -> bool:
-        """The loop has taken the socket over and will close it."""
+        """The loop owns the socket and will close it."""
         return self._transport is not None
 
     @property
     def response_began(self) -> bool:
-        """A byte of the response has come."""
+        """A byte of the response has arrived."""
         return self._response.began
 
     @property
@@ -111,7 +112,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's transport always is one
-        # Rule 3: pause_writing is called whenever anything is not in the kernel.
+        # Rule 3: with this limit, pause_writing is called whenever the kernel does not have everything.
         transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined]
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -153,20 +154,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._check is not None:
             self._check(now)
 
-    # -- of a connection by TLS ----------------------------------------------------------------------------
+    # -- of a TLS connection -------------------------------------------------------------------------------
 
     @property
     def engine(self) -> TlsEngine | None:
-        """Its session; None: it is plaintext."""
+        """Its TLS session; None for plaintext."""
         return None
 
     async def handshake(self) -> None:
-        """Make the session, if there is to be one. Raises `TlsFailed`. Bounded by the caller."""
+        """Do the TLS handshake, if any. Raises `TlsFailed`. The caller bounds its time."""
 
     # -- one exchange --------------------------------------------------------------------------------------
 
     def begin(self, method: str, url: Url | str, head: bytes, content_length: int | None) -> None:
-        """Send a request's head, and a small body in the same bytes. `content_length`: of what is to come."""
+        """Send a request's head, possibly with a small body. `content_length`: bytes still to be written."""
         self._reset(method, url, content_length)
         if self.state is State.CLOSED:
             self._error = self._failure(ReadFailed, "the connection was closed before the request was sent")
@@ -213,11 +214,11 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def body_length(self) -> int | None:
-        """Of the response whose head is known: its length by its framing, before its body is requested."""
+        """The response's length by its framing, once the head is known and before the body is requested."""
         return self._response.length
 
     def take_body(self) -> bytes | None:
-        """The response's body, if it has come whole with the head; then the exchange is done."""
+        """The response's body, if it arrived completely with the head; the exchange is then done."""
         if self.state is not State.HEAD or self.responded_early:
             return None
         body = self._response.whole()
@@ -228,7 +229,7 @@ class Connection(asyncio.BufferedProtocol):
     async def receive(self, sink: Sink, within: float = math.inf) -> int:
         """Deliver the body; returns its length. The connection is IDLE or CLOSED afterwards.
 
-        `within` bounds the whole of it, in seconds, besides the low-speed rule.
+        `within` bounds the total time in seconds, in addition to the low-speed rule.
         """
         if self._error is not None:
             raise self._error
@@ -253,7 +254,7 @@ class Connection(asyncio.BufferedProtocol):
             self.moved += self._response.delivered - before
 
     def finish(self) -> None:
-        """End the exchange: IDLE when nothing of it is outstanding, else CLOSED. Safe in any state."""
+        """End the exchange: IDLE if nothing is outstanding, else CLOSED. Safe in any state."""
         if self.state is State.HEAD and self._response.head is not None and not self._response.outstanding:
             self._done()
         if self.state is State.CLOSED and self._waiter is None:
@@ -262,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
 
     def hand_over(self) -> asyncio.Transport:
-        """Give the transport away after a CONNECT; this object is done."""
+        """Hand the transport over after a CONNECT; this object is then done."""
         assert self._transport is not None
         if self._response.outstanding:
             raise self._failure(ProtocolError, "the proxy sent more than its response")
@@ -270,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
         self._watchdog.remove(self)
         return self._transport
 
-    # -- what bytes lead to --------------------------------------------------------------------------------
+    # -- reactions to input --------------------------------------------------------------------------------
 
     def _react(self, event: Event) -> None:
         if event is DONE:
@@ -288,10 +289,10 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is not State.SENDING:
             self._wake()
             return
-        self.responded_early = True  # the peer needs no more of the request (U12)
+        self.responded_early = True  # the peer does not need the rest of the request (U12)
         if not self._draining:
             return
-        # To give the request's memory back the connection must go, so the whole response is taken first.
+        # Releasing the request's memory closes the connection, so the whole response is read first.
         if self._response.complete or self._held:
             self._wake()
         elif self._check is not None and self._out is not None:
@@ -340,12 +341,12 @@ class Connection(asyncio.BufferedProtocol):
     # -- writing -------------------------------------------------------------------------------------------
 
     def _send(self, data: memoryview) -> None:
-        """Give bytes to the loop. TLS gives it their ciphertext instead."""
+        """Give bytes to the loop; `TlsConnection` gives it ciphertext instead."""
         assert self._transport is not None
         self._transport.write(data)
 
     def _pump(self) -> None:
-        """Give the loop pieces until it holds one back; note when the kernel has everything."""
+        """Give pieces to the loop until it blocks; note when the kernel has everything."""
         assert self._transport is not None
         while self._draining and not self._write_blocked and not self._transport.is_closing():
             if not self._out:
@@ -367,11 +368,11 @@ class Connection(asyncio.BufferedProtocol):
     # -- the end -------------------------------------------------------------------------------------------
 
     def alive(self, now: float, idle_for: float) -> bool:
-        """Whether an idle connection may be used: idle for at most `idle_for` seconds, and not ended."""
+        """Whether an idle connection may be reused: open, and idle for at most `idle_for` seconds."""
         return self.state is State.IDLE and now - self.idle_since <= idle_for and silent(self._sock)
 
     def close(self) -> None:
-        """Close an idle connection in order."""
+        """Close an idle connection cleanly."""
         self.state = State.CLOSED
         if self._transport is not None:
             self._transport.close()
@@ -383,15 +384,15 @@ class Connection(asyncio.BufferedProtocol):
         self._drop(self._error)
 
     async def gone(self) -> None:
-        """Wait until the loop has let go of the socket and of all memory it was given."""
+        """Wait until the loop has released the socket and all memory it was given."""
         if self._transport is not None:
             await asyncio.shield(self._gone)
-            # uvloop closes its handle after connection_lost, and drops pending writes in the turn after that.
+            # uvloop closes its handle after connection_lost and drops pending writes one turn later.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
 
     def _drop(self, error: Exception | None) -> None:
-        """Close the socket and wake all that wait. Without an `error` the response stays readable."""
+        """Close the socket and wake all waiters. Without an `error` the response stays readable."""
         self.state = State.CLOSED
         self._watchdog.remove(self)
         self._response.end(False)
@@ -403,7 +404,7 @@ class Connection(asyncio.BufferedProtocol):
                 try:  # uvloop may write once more before it closes; rule 3
                     self._sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
-                    pass  # not connected any more, which is as good
+                    pass  # already disconnected, which is just as good
             self._transport.abort()
         self._wake(error)
 
@@ -436,7 +437,7 @@ class Connection(asyncio.BufferedProtocol):
         elif self._receiving:
             self.state = State.CLOSED
             self._continue(self._response.proceed)
-        else:  # the response is known and its body not requested: see `receive`
+        else:  # the head is known and the body not requested yet: `receive` handles it
             self._drop(None)
 
     def _no_response(self) -> TransportError:
@@ -454,7 +455,8 @@ class Connection(asyncio.BufferedProtocol):
         return kind(f"{self._method} {url}: {what}", method=self._method, url=url, **details)
 
     def _salvage(self) -> None:
-        """Read what the kernel still holds: a response that came before the reset that our write ran into."""
+        """Read the bytes that the kernel still holds: a response that arrived before our write met a
+        reset."""
         while self.state is not State.CLOSED and not self._held:
             if not (count := left_over(self._sock, self.get_buffer(-1))):
                 return
@@ -463,7 +465,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- waiting -------------------------------------------------------------------------------------------
 
     async def _wait(self, check: Callable[[float], None]) -> None:
-        """Wait for `_wake`, bounded by `check`. Cancelled: the connection is closed."""
+        """Wait for `_wake`, bounded by `check`. Cancellation closes the connection."""
         self._waiter = self._loop.create_future()
         self._check = check
         try:
@@ -484,19 +486,19 @@ class Connection(asyncio.BufferedProtocol):
     def _check_head(self, now: float, timeout: float, phase: str) -> None:
         if self._response.began:
             if now >= self._deadline + self._options.timeout:
-                what = "the head of the response did not arrive whole in time"
+                what = "the head of the response did not arrive completely in time"
                 self._break(self._failure(TimedOut, what, phase="first byte"))
         elif waiting := unacknowledged(self._sock):
-            # The request is partly still here (megabytes fit into the kernel's buffers), so the peer cannot
-            # be at work on its response: the wait for that has not begun, and this one has its own bound.
+            # Part of the request is still here (the kernel's buffers hold megabytes), so the peer cannot be
+            # working on its response: that wait has not started, and this one has its own bound.
             self._deadline = now + timeout
             self._check_taken(now, waiting)
         elif now >= self._deadline:
             self._break(self._failure(TimedOut, f"no response within {timeout:g} s", phase=phase))
 
     def _check_body(self, now: float, within: float) -> None:
-        if now >= self._deadline:  # dripped, just fast enough for the low-speed rule
-            what = f"a small response did not arrive whole within {within:g} s"
+        if now >= self._deadline:  # it trickled, just fast enough for the low-speed rule
+            what = f"a small response did not arrive completely within {within:g} s"
             self._break(self._failure(TimedOut, what, phase="low speed"))
         elif self._pace.too_slow(now, self._response.delivered):
             slow = f"under {self._options.low_speed} bytes a second for {self._options.timeout:g} s"
@@ -511,7 +513,7 @@ class Connection(asyncio.BufferedProtocol):
         if waiting != self._drained_at[0]:
             self._drained_at = (waiting, now)
         elif now - self._drained_at[1] >= self._options.timeout:
-            what = f"the peer took nothing for {self._options.timeout:g} s, {waiting} bytes waiting"
+            what = f"the peer accepted nothing for {self._options.timeout:g} s, {waiting} bytes waiting"
             self._break(self._failure(TimedOut, what, phase="write"))
 
     def _check_grace(self, now: float) -> None:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 log = getLogger("crossdock.transport")
 
-READ_PATIENCE = 10  # `timeout`s for the whole of a small response
+READ_PATIENCE = 10  # times `timeout`: limit for a whole small response
 
-_ROOM = 16 * 1024  # bytes taken at once of a small response
+_ROOM = 16 * 1024  # bytes of a small response received at once
 _IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})  # may be sent twice (RFC 9110 9.2.2)
 
 
 class HttpExchange:
-    """`base.Exchange`. Holds a place of the pool until it ends."""
+    """`base.Exchange`. It holds a place of the pool until it ends."""
 
     def __init__(
         self, client: HttpClient, request: Request, route: Route, connection: Connection, head: bytes
@@ -114,7 +114,7 @@ class HttpExchange:
                 if not self._died_while_idle():
                     raise
             connection = await self._client.replace(self._route, self._connection)
-            if self._ended:  # meanwhile, by another task; the place is given back
+            if self._ended:  # meanwhile, by another task, which released the place
                 self._client.discard(self._route, connection)
                 self._check_open(ReadFailed)
             self._connection = connection
@@ -210,7 +210,7 @@ class HttpExchange:
 
 
 class _Collector:
-    """A sink that keeps a small body, and one byte more than its limit at most."""
+    """A sink that keeps a small body, up to one byte over its limit."""
 
     def __init__(
         self, into: bytearray, room: int, limit: int, too_long: Callable[[int], LimitExceeded]

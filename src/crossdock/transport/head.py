@@ -1,14 +1,14 @@
-"""HTTP/1.1 heads (RFC 9112) without sockets: strict, bounded, indifferent to how the input is split.
+"""HTTP/1.1 heads (RFC 9112) without sockets: strict, bounded, for input split anywhere.
 
-Rules, each refused with `ProtocolError` when broken, because two readers that disagree about where a message
-ends are how bytes of one response land in another:
+A head that breaks one of these rules is refused with `ProtocolError`, because when two readers disagree about
+where a message ends, bytes of one response end up in another:
 
 1. Lines end in CRLF. A bare CR, LF or NUL has no meaning anywhere in a head (RFC 9112 2.2, RFC 9110 5.5).
 2. A field name is a token and touches its colon (RFC 9112 5.1). A line that begins with space or tab
    continues the one before it (obs-fold, RFC 9112 5.2: user agents must read it), except in framing fields.
 3. Content-Length is digits; repeats must agree (RFC 9112 6.3).
-4. Transfer-Encoding is exactly ``chunked``. Beside it Content-Length counts for nothing, and the connection
-   is closed after the response (RFC 9112 6.3): to a proxy on the way the next response may begin elsewhere.
+4. Transfer-Encoding is exactly ``chunked``. It overrides Content-Length; with both, the connection is closed
+   after the response (RFC 9112 6.3), since a proxy on the way may see the next response begin elsewhere.
 5. A head has at most 64 KiB and 1000 fields. Precedents: h11 100 KiB in all, nginx 4 × 8 KiB, Go 1 MiB.
 """
 
@@ -21,10 +21,10 @@ from crossdock.transport.base import Headers, ResponseHead
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 1000
-MAX_WORD = 16  # bytes shown of a response that is not HTTP
+MAX_WORD = 16  # bytes quoted of a response that is not HTTP
 MAX_INTERIM = 16  # 1xx responses before the final one; only 100 and 103 are known to come unrequested
 
-# As one pattern over a whole head: most are right, and only a wrong one is looked at line by line.
+# One pattern over the whole head: most heads match, and only others are checked line by line.
 _FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
@@ -35,12 +35,13 @@ _UNSAFE = re.compile(r"[^\x21-\x7e]")
 _FRAMING = r"(?i)(?:content-length|transfer-encoding|connection):"
 _PRINTABLE = rb"[\x21-\x7e]+"
 
-# Fields that frame a message or name its place. The transport writes them; from a caller they would lie.
+# Fields for framing and routing. Only the transport writes them, so that they are always true.
 RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "proxy-authorization"})
 
 
 def encode_request(method: str, target: str, headers: Headers) -> bytes:
-    """The bytes of a request head. Raises `InvalidInput` on what could end a line or field early."""
+    """The bytes of a request head. Raises `InvalidInput` for characters that could end a line or field
+    early."""
     return b"%b%b\r\n" % (encode_request_line(method, target), encode_fields(headers))
 
 
@@ -66,7 +67,7 @@ def encode_fields(headers: Headers) -> bytes:
 
 
 def parse_response_head(data: bytes) -> ResponseHead:
-    """Parse a whole head, its closing empty line included. Raises `ProtocolError`."""
+    """Parse a complete head, including the empty line at its end. Raises `ProtocolError`."""
     if len(data) > MAX_HEAD:
         raise ProtocolError(f"the response's head is longer than {MAX_HEAD} bytes")
     text = data.decode("latin-1")
@@ -101,9 +102,9 @@ def parse_response_head(data: bytes) -> ResponseHead:
 
 
 def _mended_fields(lines: list[str]) -> list[str]:
-    """Folded ones as single lines. Raises `ProtocolError` for what is wrong with others.
+    """The fields with folded lines joined. Raises `ProtocolError` for malformed lines.
 
-    Nothing is quoted but names: a server may send what it was sent.
+    Errors quote names only, since a server may echo secrets that it was sent.
     """
     whole: list[str] = []
     for line in lines:
@@ -138,7 +139,7 @@ def _is_chunked(by_name: dict[str, str], http10: bool) -> bool:
     if value is None:
         return False
     if value.lower() != "chunked" or http10:
-        raise ProtocolError(f"a Transfer-Encoding that is not understood: {value[:60]!r}")
+        raise ProtocolError(f"unknown Transfer-Encoding: {value[:60]!r}")
     return True
 
 
@@ -150,10 +151,10 @@ def _keeps_alive(by_name: dict[str, str], http10: bool) -> bool:
 
 
 class HeadParser:
-    """Collects the bytes of a head in one reused buffer, and keeps what came behind it.
+    """Collects the bytes of a head in one reused buffer, and keeps the bytes after it.
 
-    `get_buffer` gives memory to fill, `filled` says how much was; `rest` are the bytes behind the head, which
-    grow when more is filled after the head is complete.
+    `get_buffer` returns memory to fill, `filled` tells how much was filled; `rest` is the bytes after the
+    head, and grows if more are filled later.
     """
 
     __slots__ = ("_end", "_filled", "_memory", "_scanned", "_view")
@@ -164,7 +165,7 @@ class HeadParser:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the next byte begins a new head."""
+        """Discard everything: the next byte starts a new head."""
         self._filled = 0
         self._scanned = 0
         self._end = 0  # of the last parsed head
@@ -176,34 +177,35 @@ class HeadParser:
 
     @property
     def empty(self) -> bool:
-        """No byte has come since `reset`."""
+        """No byte has arrived since `reset`."""
         return self._filled == 0
 
     def get_buffer(self) -> memoryview:
-        """Where the next bytes go. Empty when the buffer is full."""
+        """Memory for the next bytes; empty if the buffer is full."""
         return self._view[self._filled :]
 
     @property
     def memory(self) -> memoryview:
-        """The whole buffer, free for other use once the rest is taken."""
+        """The whole buffer, free for other uses once `rest` is consumed."""
         return self._view
 
     @property
     def rest(self) -> memoryview:
-        """The bytes behind the parsed head."""
+        """The bytes after the parsed head."""
         return self._view[self._end : self._filled]
 
     def stash(self, count: int) -> None:
-        """`count` bytes were filled behind a head that is already parsed."""
+        """Note that `count` bytes were filled after the parsed head."""
         self._filled += count
 
     def filled(self, count: int) -> ResponseHead | None:
-        """`count` bytes were filled: the head, once it is complete. Raises `ProtocolError`."""
+        """Note that `count` bytes were filled; returns the head once it is complete. Raises
+        `ProtocolError`."""
         self._filled += count
         return self._parse()
 
     def skip(self) -> ResponseHead | None:
-        """Drop the parsed head, an interim response, and look for another behind it."""
+        """Drop the parsed head of an interim response, and parse the next one if it has arrived."""
         rest = bytes(self.rest)
         self.reset()
         self._memory[: len(rest)] = rest
@@ -217,8 +219,8 @@ class HeadParser:
             if self._filled == MAX_HEAD:
                 raise ProtocolError(f"the response's head is longer than {MAX_HEAD} bytes")
             if self._filled >= 5 and self._memory[:5] != b"HTTP/":
-                # Its first word may name what speaks here (SSH-2.0-…); more may be what it was sent, and what
-                # is not printable may be content.
+                # The first word may identify the server (SSH-2.0-…). More could echo our request, and
+                # unprintable bytes could be content.
                 word = b"".join(bytes(self._memory[: min(self._filled, MAX_WORD)]).split()[:1])
                 begins = (
                     f"it begins with {word!r}"

@@ -1,7 +1,7 @@
-"""Bytes between sockets and pipes, beside an event loop that owns the sockets.
+"""Moves bytes between pipes and sockets that an event loop owns.
 
-An event loop does not offer splice(2), nor waits for its own sockets. So it keeps receiving and
-sending, but only a few of the bytes in question: so it tells that a socket has more, takes more, or broke.
+Event loops neither offer splice(2) nor let others wait for their sockets. So the loop keeps receiving and
+sending a small share of the bytes, which reports that a socket is readable or writable, or has failed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from crossdock.transport.reason import os_reason
 if TYPE_CHECKING:
     from crossdock.transport.base import Pipe
 
-BESIDE = 4096  # bytes that pass through the loop
+BESIDE = 4096  # bytes that go through the loop
 
 
 def fill(pipe: Pipe, socket: int, most: int) -> int:
@@ -26,13 +26,13 @@ def fill(pipe: Pipe, socket: int, most: int) -> int:
 
 
 def drain(pipe: Pipe, socket: int) -> tuple[int, memoryview]:
-    """Move bytes into the socket. Returns how many have left the pipe, and those that the loop has to send.
+    """Move bytes into the socket. Returns how many left the pipe, and the bytes that the loop has to send.
 
-    It has to where the socket takes none.
+    The loop has to send some if the socket accepts none now.
     """
     try:
         count = pipe.drain(socket)
-    except OSError:  # the loop finds out what it is
+    except OSError:  # the loop will report the error
         count = 0
     if count:
         return count, memoryview(b"")

@@ -1,12 +1,13 @@
-"""Which connections exist, who may have one, and who waits.
+"""The connection pool: existing connections, their holders, and the queue.
 
-Decide, then do: every change of the pool's state is synchronous and complete when the call returns, so
-cancellation can only fall between two consistent states. A *place* is the right to one connection at an
-route; an exchange holds one from before its connection exists until after it is given back.
+Every change of the pool's state is synchronous and complete when the call returns, so cancellation can only
+happen between two consistent states. A *place* is the right to one connection on a route; an exchange holds
+it from before its connection is opened until after it is released.
 
-Per route: places held + idle connections <= limit. An idle connection is always taken before a new one is
-made, so a place without an idle connection means there is room for a new one. The limit falls where this
-process has no descriptor left for a connection (`Pool.make_room`), and rises again bit by bit.
+Per route: places held + idle connections <= limit. An idle connection is always used before a new one is
+opened, so a place without an idle connection means that there is room for a new one. The limit is lowered if
+the process has no file descriptor left for a connection (`Pool.make_room`), and then rises again step by
+step.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
 IDLE_FOR = 50.0  # seconds an idle connection is kept; nginx closes after 75, many load balancers after 60
 IDLE_LIMIT = 96  # idle connections in all
-GROWS_AFTER = 32  # connections given back, after which one more may exist where descriptors lacked
+GROWS_AFTER = 32  # released connections after which a lowered limit rises by one
 
-_pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # of this process, which share its descriptors
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()  # of this process, whose descriptors they share
 
 
 class _Lane:
@@ -37,13 +38,13 @@ class _Lane:
 
     def __init__(self) -> None:
         self.places = 0  # held
-        self.released = 0  # ever given back: progress of the queue
-        self.idle: deque[Connection] = deque()  # the most recently used last
+        self.released = 0  # total releases, the progress of the queue
+        self.idle: deque[Connection] = deque()  # most recently used last
         self.busy: set[Connection] = set()
         self.waiting: deque[asyncio.Future[None]] = deque()
 
     def progress(self) -> int:
-        """A number that stands still only while nothing moves on any connection here."""
+        """A number that stays the same only while no connection of this route moves bytes."""
         return self.released + sum(connection.moved for connection in self.busy)
 
 
@@ -53,7 +54,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, patience: float) -> None:
         self._loop = loop
         self._limit = self._most = limit
-        self._given_back = 0  # since the limit changed
+        self._given_back = 0  # releases since the limit changed
         self._patience = patience
         self._routes: dict[Route, _Lane] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -69,9 +70,9 @@ class Pool:
         return f"<Pool {'; '.join(lines)}>"
 
     async def place(self, route: Route) -> Connection | None:
-        """Wait for a place, first come first served. With it comes an idle connection if there is one.
+        """Wait for a place, first come, first served. Returns an idle connection, if any, for it.
 
-        Raises `TimedOut` (phase pool) when for `patience` seconds nothing moved at the route.
+        Raises `TimedOut` (phase pool) if nothing moved on the route for `patience` seconds.
         """
         self._check_open()
         state = self._routes.get(route)
@@ -101,7 +102,7 @@ class Pool:
                     )
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._free(route, state)  # the place was given to us and will not be used
+                self._free(route, state)  # the place was handed to us and will not be used
             elif turn in state.waiting:
                 state.waiting.remove(turn)
             raise
@@ -117,18 +118,18 @@ class Pool:
         return None
 
     def occupy(self, route: Route, connection: Connection) -> None:
-        """A new connection was made for a place. Raises `ConnectFailed` when the pool is closed."""
+        """Register a new connection for a place. Raises `ConnectFailed` if the pool is closed."""
         self._check_open()
         self._routes.setdefault(route, _Lane()).busy.add(connection)
 
     def discard(self, route: Route, connection: Connection) -> None:
-        """The connection is dead. Places do not change."""
+        """Remove a dead connection. Its place stays held."""
         state = self._routes[route]
         state.busy.discard(connection)
         self._forget(route, state)
 
     def release(self, route: Route, connection: Connection | None) -> None:
-        """Give a place back, and its connection, which is kept if it is idle."""
+        """Release a place with its connection, which is kept if it is idle."""
         state = self._routes[route]
         if connection is not None:
             state.busy.discard(connection)
@@ -143,12 +144,12 @@ class Pool:
         while state.waiting and state.places < self._limit:
             turn = state.waiting.popleft()
             if not turn.done():
-                state.places += 1  # it changes hands
+                state.places += 1  # it passes to the waiter
                 turn.set_result(None)
         self._forget(route, state)
 
     def _grow(self) -> None:
-        """After `make_room` there may be more connections again, bit by bit."""
+        """Raise the limit again step by step after `make_room`."""
         if self._limit < self._most:
             self._given_back += 1
             if self._given_back >= GROWS_AFTER:
@@ -194,7 +195,7 @@ class Pool:
             raise ConnectFailed("the client is closed", retryable=False)
 
     async def make_room(self) -> bool:
-        """A descriptor lacked: close the idle connections of all pools, and have fewer here for a while.
+        """Free descriptors: close the idle connections of all pools, and lower this pool's limit for a while.
 
         Returns whether any was closed.
         """
@@ -220,7 +221,7 @@ class Pool:
         return closed
 
     def close(self) -> list[Connection]:
-        """Close every connection; no place is given any more. Returns what was closed, to be waited for."""
+        """Close every connection and hand out no more places. Returns the closed ones, to be awaited."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()

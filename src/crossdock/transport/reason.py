@@ -1,4 +1,4 @@
-"""Why the operating system would not, in words that are the same under every event loop."""
+"""Reasons of the operating system's errors, worded the same under every event loop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 
-# The name service says that there is no address; any other code means that it could not tell.
+# The codes by which the name service says that there is no address; others mean that it does not know.
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
@@ -20,12 +20,12 @@ def os_reason(error: Exception) -> str:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether the port is closed."""
+    """Whether the connection was refused: the port is closed."""
     return isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
 
 
 def is_unknown_name(error: Exception) -> bool:
-    """Whether the name is certainly of no host: malformed, or not known to the name service (NXDOMAIN)."""
+    """Whether the host certainly does not exist: a malformed name, or NXDOMAIN."""
     return isinstance(error, UnicodeError) or (
         isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME
     )

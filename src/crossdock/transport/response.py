@@ -1,11 +1,11 @@
-"""One response as bytes arrive: its head, then its body into a sink. Without sockets.
+"""Parses one response as bytes arrive: the head, then the body into a sink. Without sockets.
 
 Rules:
 
-1. `memory` is where the next bytes go, and is never empty: an event loop may ask for it in the turn in which
-   the body became complete. Code that changes what is expected sets `memory` and `_land` together.
-2. Body bytes with a Content-Length go straight into the sink's memory, never beyond the end of the body, so
-   that nothing of a next response can land there. Bytes that came with the head are copied once.
+1. `memory` receives the next bytes and is never empty: an event loop may request it in the same turn in which
+   the body becomes complete. Code that changes the expected input sets `memory` and `_land` together.
+2. Body bytes with a Content-Length go directly into the sink's memory, never past the end of the body, so
+   that no byte of a next response can get there. Bytes that arrived with the head are copied once.
 3. Until a sink is attached, body bytes stay behind the head in the parser's buffer.
 4. After `FULL` no bytes may be landed until `proceed` has returned `MORE`.
 """
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class Event(enum.Enum):
-    """What came of landed bytes."""
+    """The result of landed bytes."""
 
-    MORE = "more"  # bytes are wanted
-    HEAD = "head"  # the head is known; the body, as far as it is here, waits for a sink
-    FULL = "full"  # there is nowhere to put more bytes
+    MORE = "more"  # more bytes are expected
+    HEAD = "head"  # the head is known; body bytes that have arrived wait for a sink
+    FULL = "full"  # there is no room for more bytes
     DONE = "done"  # the body is complete and delivered
-    UNASKED = "unasked"  # nothing was expected
+    UNASKED = "unasked"  # bytes arrived although none were expected
 
 
-# The hot path compares to these; a module's global is cheaper to reach than an enum's member.
+# The hot path compares with these; a module's global is cheaper than an enum's member.
 MORE, HEAD, FULL, DONE, UNASKED = Event
 
 
@@ -53,16 +53,16 @@ class Response:
         self._land: Callable[[int], Event] = self._land_unasked
         self._method = method
         self.head: ResponseHead | None = None
-        self.delivered = 0  # body bytes in the sink
-        self.exact = True  # the body has an end of its own, and nothing came behind it
+        self.delivered = 0  # body bytes delivered to the sink
+        self.exact = True  # the body's framing marks its end, and nothing arrived after it
         self._interim = 0
         self._sink: Sink | None = None
-        self._socket = -1  # bytes may be moved from there into the sink's pipes
+        self._socket = -1  # the socket from which bytes may move into the sink's pipes; -1: none
         self._get_pipe: Callable[[], Pipe | None] | None = None
         self._aim: Callable[[], Event] = self._aim_at_memory
-        self._ended = self._ended_well = False  # no more input will come; because the peer said so
-        self._decoder: ChunkedDecoder | UntilClose | None = None  # None: framed by its length
-        self._left = 0  # framed by length: body bytes not yet received, or not yet taken from the parser
+        self._ended = self._ended_well = False  # no more input will arrive; the peer closed cleanly
+        self._decoder: ChunkedDecoder | UntilClose | None = None  # None: framed by Content-Length
+        self._left = 0  # framed by Content-Length: body bytes not yet received, or still in the parser
         self._raw = self._payload = self._nothing  # received, not decoded; decoded, not delivered
 
     def expect(self, method: str) -> None:
@@ -72,17 +72,17 @@ class Response:
 
     @property
     def began(self) -> bool:
-        """A byte of the response has come."""
+        """A byte of the response has arrived."""
         return self.head is not None or self._interim > 0 or not self._parser.empty
 
     @property
     def full(self) -> bool:
-        """The head is known and the parser's buffer full behind it."""
+        """The head is known and the parser's buffer behind it is full."""
         return self.head is not None and self._sink is None and not self._parser.room
 
     @property
     def complete(self) -> bool:
-        """Before a sink is attached: the whole body is here, as far as is known without decoding it."""
+        """Before a sink is attached: the whole body has arrived, as far as known without decoding it."""
         if self.head is None:
             return False
         if self._decoder is None:
@@ -91,7 +91,7 @@ class Response:
 
     @property
     def outstanding(self) -> bool:
-        """Before a sink is attached: what came behind the head is not exactly the body."""
+        """Before a sink is attached: the bytes after the head are not exactly the body."""
         return self._decoder is not None or len(self._parser.rest) != self._left
 
     @property
@@ -100,17 +100,17 @@ class Response:
         return self._left if self._decoder is None else None
 
     def whole(self) -> bytes | None:
-        """Before a sink is attached: the body, if it is here and nothing else. It stays where it is."""
+        """Before a sink is attached: the body, if exactly that has arrived. It is not consumed."""
         return None if self.head is None or self.outstanding else bytes(self._parser.rest)
 
     def landed(self, count: int) -> Event:
-        """`count` bytes are in `memory`. Raises `ProtocolError`, and what the sink raises."""
+        """Process `count` bytes in `memory`. Raises `ProtocolError` and the sink's errors."""
         return self._land(count)
 
     def attach(self, sink: Sink, socket: int = -1) -> Event:
-        """Deliver the body to `sink` from here on. The head must be known.
+        """Deliver the body to `sink` from now on. The head must be known.
 
-        With `socket`, from which `memory` is filled as it is, bytes may go into the sink's pipes.
+        With `socket`, the plaintext socket that fills `memory`, bytes may move into the sink's pipes.
         """
         rest = self._parser.rest
         if self._decoder is None:
@@ -126,14 +126,14 @@ class Response:
         return self.proceed()
 
     def end(self, well: bool) -> None:
-        """No more bytes will come. `well`: the peer ended its side in order. The first call counts."""
+        """Note the end of input. `well`: the peer closed cleanly. Only the first call counts."""
         if not self._ended:
             self._ended, self._ended_well = True, well
 
     def proceed(self) -> Event:
-        """Deliver what is buffered; then MORE and `memory` in the sink, FULL, or DONE.
+        """Deliver buffered bytes. Returns MORE (`memory` is then the sink's), FULL, or DONE.
 
-        Raises `ProtocolError`, `ReadFailed` when the input has ended too early, and what the sink raises.
+        Raises `ProtocolError`, `ReadFailed` if the input ended too early, and the sink's errors.
         """
         while self._payload or self._decode():
             if not self._copy():
@@ -148,13 +148,13 @@ class Response:
         return MORE
 
     def forget(self) -> None:
-        """Drop the sink and everything buffered; nothing is expected."""
+        """Drop the sink and all buffered bytes; no input is expected."""
         self._sink = None
         self._get_pipe, self._aim = None, self._aim_at_memory
         self._raw = self._payload = self._nothing
         self.memory, self._land = self._parser.memory, self._land_unasked
 
-    # -- `_land_*` get the number of bytes that came to `memory` -------------------------------------------
+    # -- `_land_*` get the number of bytes received in `memory` --------------------------------------------
 
     def _land_unasked(self, count: int) -> Event:
         return UNASKED
@@ -164,7 +164,7 @@ class Response:
         while head is not None and head.status < 200:
             self._interim += 1
             if head.status == 101 or self._interim > MAX_INTERIM:
-                raise ProtocolError(f"an unrequested {head.status} response, or too many interim ones")
+                raise ProtocolError(f"an unrequested {head.status} response, or too many interim responses")
             head = self._parser.skip()
         if head is None:
             self.memory = self._parser.get_buffer()
@@ -222,7 +222,7 @@ class Response:
                 continue
             if not self._left:
                 return self._finish()
-            # The loop tells of more bytes by receiving some of them.
+            # The loop reports more bytes by receiving a few of them.
             self.memory = self._parser.memory[: min(BESIDE, self._left)]
             self._land = self._land_beside
             return MORE
@@ -239,7 +239,7 @@ class Response:
         return MORE
 
     def _fill(self, pipe: Pipe, sink: Sink) -> bool:
-        """Move what the socket has; True: the pipe is full, and more may be there."""
+        """Move the socket's bytes; True: the pipe is full and the socket may have more."""
         count = 1
         while count and pipe.room and self._left:
             count = fill(pipe, self._socket, self._left)
@@ -268,7 +268,7 @@ class Response:
         sink.received(count)
 
     def _decode(self) -> bool:
-        """Find more payload in what was received."""
+        """Find more payload in the received bytes."""
         if self._decoder is None or not self._raw:
             return False
         self._payload, used = self._decoder.next(self._raw)

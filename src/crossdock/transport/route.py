@@ -1,4 +1,4 @@
-"""The way to an origin: direct, through a proxy, or to another address."""
+"""Routes to an origin: direct, through a proxy, or to another address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 
 
 class Proxy(Struct, frozen=True):
-    """An HTTP proxy, reached by TLS or without, or a SOCKS5 proxy. ``login`` is a user and a password."""
+    """An HTTP proxy, with or without TLS, or a SOCKS5 proxy. ``login`` is user and password."""
 
     host: str
     port: int
@@ -31,7 +31,7 @@ class Proxy(Struct, frozen=True):
 
     @property
     def is_socks(self) -> bool:
-        """SOCKS: the connection behind it is as one without a proxy."""
+        """Whether it is a SOCKS proxy, which is transparent once connected."""
         return self.scheme.startswith("socks")
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class Proxy(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """Connections are shared per route: origin, the proxy on the way, or the address it is served at."""
+    """The key by which connections are shared: origin, and the proxy or the address it is served at."""
 
     origin: Origin
     proxy: Proxy | None = None
@@ -47,12 +47,12 @@ class Route(Struct, frozen=True):
 
     @property
     def is_forwarded(self) -> bool:
-        """The proxy itself is asked, for the whole URL."""
+        """Whether requests are sent to the proxy itself, with the whole URL."""
         return self.origin.scheme == "http" and self.proxy is not None and not self.proxy.is_socks
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port that the socket is connected to."""
+        """Host and port that the socket connects to."""
         if self.proxy is not None:
             return self.proxy.host, self.proxy.port
         return self.served_at or (self.origin.host, self.origin.port)
@@ -66,8 +66,8 @@ def parse_proxy(url: str) -> Proxy:
     scheme = scheme.lower()
     if scheme not in PROXY_PORTS:
         raise InvalidInput(
-            f"a proxy of a kind that is not spoken: {redact_url(url)}",
-            advice=Advice("set-variable", f"kinds of proxies are {', '.join(PROXY_PORTS)}"),
+            f"unsupported kind of proxy: {redact_url(url)}",
+            advice=Advice("set-variable", f"supported kinds are {', '.join(PROXY_PORTS)}"),
         )
     parts = urlsplit(f"http://{rest}")
     place = parts.netloc.rpartition("@")[2]

@@ -1,6 +1,6 @@
-"""A connection through a SOCKS5 proxy (RFC 1928), with user and password if it wants them (RFC 1929).
+"""Connects through a SOCKS5 proxy (RFC 1928), with user and password if it requires them (RFC 1929).
 
-Names are looked up by the proxy, for ``socks5`` as for ``socks5h``, as Go's tools do it.
+The proxy resolves names, for ``socks5`` as for ``socks5h``, as with Go's tools.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VERSION, _LOGIN_VERSION = 5, 1
 _NO_LOGIN, _BY_PASSWORD, _NONE_FITS = 0, 2, 0xFF
 _CONNECT = 1
 _IPV4, _NAME, _IPV6 = 1, 3, 4
-# RFC 1928 6: what went wrong, and whether it may pass.
+# RFC 1928 6: the reason, and whether it may be transient.
 _REFUSALS = {
     1: ("general failure", True),
     2: ("not allowed by its rules", False),
@@ -37,7 +37,7 @@ _CHECK_LOGIN = Advice("proxy-login")
 
 
 class Dialogue:
-    """The negotiation on a socket that carries the connection's bytes afterwards. Bounded by the caller."""
+    """The negotiation on a socket that then carries the connection's bytes. The caller bounds its time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Proxy) -> None:
         self._loop = loop
@@ -46,7 +46,7 @@ class Dialogue:
         self._who = f"the proxy {proxy.host}:{proxy.port}"
 
     async def connect(self, host: str, port: int) -> None:
-        """Have the proxy connect to `host` and `port`. Raises `ConnectFailed`. # network"""
+        """Make the proxy connect to `host` and `port`. Raises `ConnectFailed`. # network"""
         try:
             await self._log_in()
             await self._send(bytes((_VERSION, _CONNECT, 0)) + _address(host) + port.to_bytes(2, "big"))
@@ -92,7 +92,7 @@ class Dialogue:
                 retryable=may_pass,
                 is_closed=status == 5,
             )
-        # The address that the proxy connected from is of no use; behind it comes what the peer sends.
+        # The proxy's own address is ignored; the peer's bytes follow it.
         size = {_IPV4: 4, _IPV6: 16}.get(kind)
         await self._read((size if size is not None else (await self._read(1))[0]) + 2)
 
@@ -100,7 +100,7 @@ class Dialogue:
         await self._loop.sock_sendall(self._sock, data)
 
     async def _read(self, count: int) -> bytes:
-        """Exactly so many bytes: what follows belongs to the connection."""
+        """Exactly `count` bytes: those that follow belong to the connection."""
         data = b""
         while len(data) < count:
             piece = await self._loop.sock_recv(self._sock, count - len(data))

@@ -1,8 +1,8 @@
-"""What a connection is doing, and what the kernel knows of its socket.
+"""The states of a connection, and the kernel's view of its socket.
 
 NEW (being set up) → IDLE → SENDING (request body incomplete) → HEAD (response awaited, or its head known and
-its body not requested) → BODY → IDLE; CLOSED from everywhere. What was received of a response before the end,
-head and buffered body, can still be read in CLOSED: peers that refuse an upload respond and reset.
+its body not requested) → BODY → IDLE; CLOSED from everywhere. Head and buffered body that arrived before the
+end can still be read in CLOSED, since peers that refuse an upload respond and then reset the connection.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 
 
 class State(enum.Enum):
-    """What a connection is doing; see the top of the module."""
+    """The state of a connection; see the top of the module."""
 
     NEW = "new"
     IDLE = "idle"
@@ -26,8 +26,8 @@ class State(enum.Enum):
 
 
 def silent(sock: socket.socket) -> bool:
-    """Whether the socket holds nothing that the loop has not reported: neither bytes nor the end."""
-    poll = select.poll()  # an exception, which `recv` would raise for good news, costs six times as much
+    """Whether the socket has no event that the loop has not reported: neither bytes nor the end."""
+    poll = select.poll()  # `recv` would raise in the usual case, which costs six times as much
     try:
         poll.register(sock, select.POLLIN)
         return not poll.poll(0)
@@ -36,8 +36,8 @@ def silent(sock: socket.socket) -> bool:
 
 
 def unacknowledged(sock: socket.socket) -> int:
-    """Bytes given to the kernel that the peer's kernel has not taken (tcp(7), SIOCOUTQ)."""
-    import termios  # of connections that stall
+    """Bytes given to the kernel that the peer's kernel has not acknowledged (tcp(7), SIOCOUTQ)."""
+    import termios  # only needed for connections that stall
 
     count = array.array("i", [0])
     try:
@@ -48,7 +48,7 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def left_over(sock: socket.socket, memory: memoryview) -> int:
-    """Receive bytes that the kernel still holds of a connection that is over; 0: no more are to be had."""
+    """Receive bytes that the kernel still holds of a closed connection; 0: there are no more."""
     try:
         return sock.recv_into(memory)
     except OSError:

@@ -1,7 +1,7 @@
 """TLS without sockets: the interface of an engine, and the engine on Python's `ssl`.
 
-The connection receives ciphertext into memory that the engine names and has it decrypted into memory that the
-sink names; nothing else of the byte path knows that TLS is there.
+The connection receives ciphertext into the engine's memory and has it decrypted into the sink's memory; the
+rest of the byte path does not know about TLS.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from crossdock.errors import (
     WriteFailed,
 )
 
-# Ciphertext taken from the socket at once: 16 records. Measured through a memory BIO on loopback, in CPU:
-# 16 KiB costs half as much again, 64 KiB a tenth more, 512 KiB and 1 MiB no less. It also bounds what a full
-# sink leaves undecrypted.
+# Ciphertext received at once: 16 records. CPU measured through a memory BIO on loopback: 16 KiB costs half as
+# much
+# again, 64 KiB a tenth more, 512 KiB and 1 MiB no less. It also bounds the bytes that stay undecrypted when
+# the sink
+# is full.
 CIPHERTEXT_SIZE = 256 * 1024
 
-# Plaintext encrypted at once; the ciphertext is held by the loop until the kernel takes it.
+# Plaintext encrypted at once; the loop holds the ciphertext until the kernel accepts it.
 PLAINTEXT_PIECE = 256 * 1024
 
 
@@ -31,30 +33,30 @@ class TlsEngine(Protocol):
 
     @property
     def closed(self) -> bool:
-        """The peer ended its side in order, by close_notify; nothing more will come."""
+        """The peer closed cleanly, by close_notify; no more bytes will arrive."""
 
     def get_buffer(self) -> memoryview:
         """Memory for the next ciphertext, never empty, valid until `received`."""
 
     def received(self, count: int) -> None:
-        """`count` bytes of ciphertext are in the buffer. All are taken."""
+        """Note that `count` bytes of ciphertext are in the buffer. All are consumed."""
 
     def handshake(self) -> bool:
-        """Go as far as the received bytes allow; True when the session is ready."""
+        """Proceed as far as the received bytes allow; True once the session is ready."""
 
     def read_into(self, buffer: memoryview) -> int:
-        """Fill `buffer` with plaintext as far as there is any. Less than it holds: more ciphertext is needed,
-        or the session is `closed`."""
+        """Fill `buffer` with available plaintext. If it is not filled, more ciphertext is needed, or the
+        session is `closed`."""
 
     def write(self, data: memoryview) -> None:
         """Encrypt all of `data`."""
 
     def take(self) -> bytes | memoryview:
-        """The ciphertext to be sent, in order; empty when there is none. Hold no view longer than needed: its
-        memory is used again when it is gone."""
+        """The ciphertext to send, in order; empty if there is none. Release the view as soon as possible: its
+        memory is then reused."""
 
     def close(self) -> None:
-        """Say close_notify. Never raises."""
+        """Send close_notify. Never raises."""
 
 
 class SslEngine:
@@ -90,7 +92,7 @@ class SslEngine:
         return True
 
     def read_into(self, buffer: memoryview) -> int:
-        """As `TlsEngine.read_into`. OpenSSL gives one record of 16 KiB a call, hence the loop."""
+        """As `TlsEngine.read_into`. OpenSSL returns one record of 16 KiB per call, hence the loop."""
         read = self._session.read
         filled, size = 0, len(buffer)
         try:
@@ -115,7 +117,7 @@ class SslEngine:
                 data = data[self._session.write(data) :]
         except (
             ssl.SSLError
-        ) as error:  # SSLWantReadError too: a renegotiation, which is not supported (TLS 1.2)
+        ) as error:  # includes SSLWantReadError: a TLS 1.2 renegotiation, which is not supported
             raise session_failure(error, self._host, WriteFailed) from error
 
     def take(self) -> bytes:
@@ -127,7 +129,7 @@ class SslEngine:
         try:
             self._session.unwrap()
         except (ssl.SSLError, ValueError):
-            pass  # the peer has not responded, or the handshake was never done
+            pass  # the peer has not responded, or the handshake was not completed
 
 
 # OpenSSL's X509_V_ERR_*: no chain to a trusted root.
@@ -147,7 +149,7 @@ _NOT_TLS = frozenset(
 
 
 def handshake_failure(error: ssl.SSLError, host: str) -> TlsFailed:
-    """The failure, in OpenSSL's words, and what the reader can do."""
+    """The failure in OpenSSL's words, with advice."""
     if isinstance(error, ssl.SSLCertVerificationError):
         advice = Advice("replace-certificate")
         if error.verify_code in _UNTRUSTED:
@@ -166,7 +168,7 @@ def handshake_failure(error: ssl.SSLError, host: str) -> TlsFailed:
 
 
 def session_failure(error: ssl.SSLError, host: str, kind: type[TransportError]) -> TransportError:
-    """An error after the handshake. In TLS 1.3 a server's refusal of our certificate arrives only here."""
+    """An error after the handshake, which is when a TLS 1.3 server refuses our certificate."""
     reason = error.reason or str(error)
     if "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason or "ACCESS_DENIED" in reason):
         return TlsFailed(f"{host} refused the TLS session: {_words(reason)}", advice=alert_advice(reason))
@@ -178,7 +180,7 @@ def _words(reason: str) -> str:
 
 
 def alert_advice(reason: str) -> Advice | None:
-    """Advice for a refusal by the peer, by the name of its alert."""
+    """Advice for a peer's refusal, by the name of its alert."""
     reason = reason.upper().replace(" ", "_")
     if "CERT" in reason or "UNKNOWN_CA" in reason or "HANDSHAKE_FAILURE" in reason:
         return Advice("client-certificate", why="the server may want a client certificate")

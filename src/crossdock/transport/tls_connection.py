@@ -1,4 +1,4 @@
-"""A connection whose bytes pass through a `TlsEngine` on their way to and from the socket."""
+"""A connection with a `TlsEngine` between it and its socket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crossdock.transport.watchdog import Watchdog
 
 
 class TlsConnection(Connection):
-    """`Connection` over TLS. Ciphertext is received into the engine's memory, decrypted into the sink's."""
+    """`Connection` over TLS. It receives ciphertext into the engine's memory and decrypts into the sink's."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class TlsConnection(Connection):
         """As `Connection.handshake`."""
         self._shake()
         if self._handshaking and self._error is None:
-            await self._wait(lambda now: None)  # network; the caller has a timeout around it
+            await self._wait(lambda now: None)  # network; the caller bounds its time
         if self._error is not None:
             raise self._error
 
@@ -49,7 +49,7 @@ class TlsConnection(Connection):
         try:
             done = self._engine.handshake()
         finally:
-            self._flush()  # a failure has an alert to send
+            self._flush()  # after a failure there is an alert to send
         if done:
             self._handshaking = False
             self._wake()
@@ -74,7 +74,7 @@ class TlsConnection(Connection):
             count = engine.read_into(memory)
             if count:
                 super().buffer_updated(count)
-            if count < len(memory) and not self._held:  # else there may be more, or none that may be taken
+            if count < len(memory) and not self._held:  # else there may be more, or reading is paused
                 if engine.closed:
                     self.eof_received()
                     return
@@ -87,7 +87,7 @@ class TlsConnection(Connection):
             self._transport.write(ciphertext)
 
     def _restart_reading(self) -> None:
-        """First what is received and not decrypted; then the socket, if there is still room."""
+        """Decrypt received bytes first; then read the socket, if there is still room."""
         if not self._held:
             return
         self._held = False

@@ -1,4 +1,4 @@
-"""The only door to the engines: which of them serves a host."""
+"""Chooses the TLS engine for a host. Nothing else creates engines."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ Place = tuple[str, int]  # host and port
 class TlsEngines:
     """Engines for the connections of one event loop.
 
-    rustls where it is installed; `ssl` else, for settings that rustls does not cover, and for hosts with
-    which only `ssl` came to terms.
+    rustls, if it is installed; `ssl` otherwise, for settings that rustls does not support, and for hosts with
+    which only `ssl` completed a handshake.
     """
 
     def __init__(self, tls_for: TlsFor) -> None:
         self._tls_for = tls_for
         self._settings: dict[Place, TlsSettings] = {}
-        self._clients: dict[Place, RustlsClient | None] = {}  # None: this place is served by `ssl`
-        # Ciphertext, for all engines of a kind: used within one callback, and so it stays in the cache.
+        self._clients: dict[Place, RustlsClient | None] = {}  # None: this place uses `ssl`
+        # Ciphertext, shared by all engines of a kind: it is used within one callback and so stays in the CPU
+        # cache.
         self._memory = memoryview(bytearray(CIPHERTEXT_SIZE))
         self._rustls_memory = _tls.rustls.Memory(CIPHERTEXT_SIZE) if _tls.rustls is not None else None
 
     def engine_for(self, host: str, port: int, *, by_ssl: bool = False) -> TlsEngine:
-        """A new session. Raises what `tls_for` raises, and `TlsFailed` for a host that is not a name."""
+        """A new session. Raises the errors of `tls_for`, and `TlsFailed` for an invalid host name."""
         place = host, port
         if place not in self._settings:
             self._open(place)
@@ -46,11 +47,11 @@ class TlsEngines:
         return SslEngine(self._settings[place].context, host, self._memory)
 
     def worth_ssl(self, host: str, port: int, error: TlsFailed) -> bool:
-        """Whether a handshake that failed by `error` is to be repeated on `ssl`, whose word is the last.
+        """Whether to repeat a handshake that failed with `error` on `ssl`, whose result is final.
 
-        Not when OpenSSL has refused the server's certificate, nor when the server has refused ours. A place
-        that needs `ssl` keeps it. A server that hung up may have had reasons of its own: rustls asks it again
-        next time.
+        Not if OpenSSL refused the server's certificate, or the server refused ours. A place that needs `ssl`
+        keeps using it. A server that closed the connection may have had other reasons, so the next connection
+        tries rustls again.
         """
         place = host, port
         if self._clients.get(place) is None:
@@ -61,7 +62,7 @@ class TlsEngines:
         return error.retryable
 
     def advised(self, host: str, port: int, error: TlsFailed) -> TlsFailed:
-        """`error`, whose advice names the inventory's entry where the settings are from one."""
+        """`error` with advice that names the inventory's entry, if the settings come from one."""
         file, entry = self._settings[host, port].entry
         if not entry or error.advice is None:
             return error

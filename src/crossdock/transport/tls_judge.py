@@ -1,14 +1,14 @@
-"""Certificates are judged by OpenSSL, whichever engine moves the bytes.
+"""Verifies certificates with OpenSSL, whichever engine moves the bytes.
 
-`ssl` has no call that verifies a chain, but it verifies the chain of every handshake as soon as it has read
-the server's Certificate message, before the server proves that it holds the key. So the chain is put before a
-session that has no server: its ClientHello is answered by a ServerHello of TLS 1.2, where certificates are in
-the clear, and by the Certificate message. An `ssl.SSLCertVerificationError` is the refusal, word for word
-what a connection by `ssl` would have met; a session that asks for more bytes has accepted. The proof of the
-key is checked by the engine that talks to the server.
+`ssl` has no call that verifies a chain, but in every handshake it verifies the chain as soon as it has read
+the server's Certificate message, before the server proves that it has the key. So the chain is shown to a
+session without a server: it gets a ServerHello of TLS 1.2, in which certificates are not encrypted, and the
+Certificate message. If the session raises `ssl.SSLCertVerificationError`, the chain is refused, with the same
+words as on a connection with `ssl`; if it waits for more bytes, the chain is accepted. The engine that talks
+to the server checks the proof of the key.
 
-Roots, directories that are searched when needed, partial chains, strictness, names and dates are thereby
-those of the context, in every version of Python and OpenSSL.
+Thus the context's roots, directories of roots, partial chains, strictness, names and dates apply, in every
+version of Python and OpenSSL.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from crossdock.transport.tls import handshake_failure
 _RECORD = 1 << 14  # a record's largest content (RFC 5246 6.2.1)
 _HANDSHAKE, _SERVER_HELLO, _CERTIFICATE = 22, 2, 11
 _VERSION = b"\3\3"
-_EXTENSIONS = b"\xff\1\0\1\0"  # renegotiation_info, which OpenSSL 3 insists on (RFC 5746 3.4)
+_EXTENSIONS = b"\xff\1\0\1\0"  # renegotiation_info, which OpenSSL 3 requires (RFC 5746 3.4)
 
 
 class CannotJudge(Exception):
-    """The context cannot be asked: it takes no TLS 1.2, or has no cipher suite that names a certificate."""
+    """The context cannot verify this way: it excludes TLS 1.2, or has no cipher suite with certificates."""
 
 
 class Judge:
-    """Judges chains by one context. Takes about half a millisecond each."""
+    """Verifies chains with one context, in about half a millisecond each."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         """Raises `CannotJudge`."""
         self._context = context
-        # One suite for each kind of key: a certificate of another kind is refused for that alone.
+        # One suite for each kind of key, because a certificate of another kind would be refused.
         suites = {
             suite["auth"]: suite["id"] & 0xFFFF
             for suite in reversed(context.get_ciphers())
@@ -46,9 +46,9 @@ class Judge:
             raise CannotJudge
 
     def judge(self, host: str, chain: list[bytes]) -> None:
-        """Return when `chain` (DER, the server's own first) is good for `host`.
+        """Return if `chain` (DER, the server's certificate first) is valid for `host`.
 
-        Raises `TlsFailed` when it is not, `CannotJudge` when OpenSSL stumbles over anything else.
+        Raises `TlsFailed` if it is not, `CannotJudge` if OpenSSL fails for another reason.
         """
         for suite in self._suites:
             error = self._try(host, chain, suite)
@@ -68,12 +68,13 @@ class Judge:
             return None
         except ssl.SSLError as error:
             return error
-        raise TlsFailed(f"the certificate of {host} could not be verified")  # no session ends after so little
+        # a session cannot complete after so few messages
+        raise TlsFailed(f"the certificate of {host} could not be verified")
 
 
 def _server_flight(chain: list[bytes], suite: int) -> bytes:
     no_session, no_compression = b"\0", b"\0"
-    random = bytes(32)  # not random: nothing is encrypted, and no key is made
+    random = bytes(32)  # need not be random: nothing is encrypted and no key is derived
     hello = _VERSION + random + no_session + suite.to_bytes(2, "big") + no_compression
     certificates = b"".join(_sized(certificate, 3) for certificate in chain)
     flight = _message(_SERVER_HELLO, hello + _sized(_EXTENSIONS, 2))

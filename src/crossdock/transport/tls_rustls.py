@@ -1,7 +1,7 @@
-"""The engine on rustls: the records are rustls's, the certificates are judged by OpenSSL.
+"""The engine on rustls: rustls handles records, OpenSSL verifies certificates.
 
-Whatever rustls cannot do ends in `NeedsSsl`, and the connection is made again on `ssl`, whose word is the
-last. So rustls decides about speed and never about trust.
+Whenever rustls fails, it raises `NeedsSsl` and the connection is opened again with `ssl`, whose result is
+final. So rustls affects speed but never trust.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ if TYPE_CHECKING:
 
     from crossdock.transport.base import TlsSettings
 
-# By these the peer refuses the certificate that it was shown, or that it was shown none (RFC 8446 6.2). It
-# would refuse `ssl` as well.
+# Alerts by which the peer refuses our certificate, or the lack of one (RFC 8446 6.2). It would refuse `ssl`
+# as
+# well.
 _ABOUT_OUR_CERTIFICATE = frozenset({42, 43, 44, 45, 46, 48, 49, 116})
 
 
 class NeedsSsl(TlsFailed):
-    """This handshake cannot be done by rustls; `ssl` may be able to, or says better why not."""
+    """rustls cannot do this handshake; `ssl` may, or reports a better reason."""
 
 
 class RustlsClient:
     """Shared by all sessions with the same settings."""
 
     judge: Judge
-    error: type[Exception]  # what sessions raise
-    must_not_be_asked: bool  # for a client certificate: which one OpenSSL would show is not known
+    error: type[Exception]  # raised by sessions
+    must_not_be_asked: bool  # for a client certificate, since OpenSSL's choice of it is unknown
 
     def __init__(self, rustls: ModuleType, settings: TlsSettings) -> None:
-        """Raises `NeedsSsl` for settings that rustls does not cover. Reads the files of the client pair."""
+        """Raises `NeedsSsl` for settings that rustls does not support. Reads the files of the client pair."""
         context = settings.context
         if context.keylog_filename is not None:
-            raise NeedsSsl("rustls writes no log of keys")
+            raise NeedsSsl("rustls does not write a key log")
         pairs = settings.client_pairs or ()
         tls13 = context.maximum_version in (ssl.TLSVersion.MAXIMUM_SUPPORTED, ssl.TLSVersion.TLSv1_3)
         try:
@@ -75,13 +76,13 @@ class RustlsClient:
 
 
 class RustlsEngine:
-    """`TlsEngine` on a session of `crossdock_tls`. The interpreter lock is free while records are moved."""
+    """`TlsEngine` on a session of `crossdock_tls`, which releases the GIL while it processes records."""
 
     def __init__(self, client: RustlsClient, session: Any, host: str) -> None:
         self._client = client
         self._session = session
         self._host = host
-        # Called for every piece of a body: nothing may stand between.
+        # Called for every piece of a body, so directly.
         self.get_buffer: Callable[[], memoryview] = session.get_buffer
         self.received: Callable[[int], None] = session.received
         self.take: Callable[[], bytes | memoryview] = session.take
@@ -124,10 +125,11 @@ class RustlsEngine:
         try:
             self._session.close()
         except self._client.error:
-            pass  # the session is broken, or the handshake was never done
+            pass  # the session is broken, or the handshake was not completed
 
     def _broken(self, error: Exception, kind: type[TransportError]) -> TransportError:
-        """In TLS 1.3 a server's refusal of our certificate arrives only after the handshake."""
+        """The error of a broken session. A TLS 1.3 server refuses our certificate only after the
+        handshake."""
         if _about_our_certificate(error):
             return self._refused("session", error)
         return kind(f"the TLS session with {self._host} broke: {_words(error)}")

@@ -1,4 +1,4 @@
-"""TLS with a proxy, around the TLS of the connection that it tunnels: engine in engine, of either kind."""
+"""TLS to a proxy, around the TLS of the tunnelled connection: nested engines of either kind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
-    """A protocol to the loop and a transport to the connection inside: what passes is encrypted once more."""
+    """A protocol for the loop and a transport for the inner connection, with one more layer of encryption."""
 
     def __init__(
         self,
@@ -20,7 +20,7 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
         outer: asyncio.Transport,
         inner: Connection,
     ) -> None:
-        """`engine` has its handshake with the proxy behind it; `outer` is the loop's transport."""
+        """`engine` has completed its handshake with the proxy; `outer` is the loop's transport."""
         super().__init__()
         self._loop = loop
         self._engine = engine
@@ -32,11 +32,11 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
     # -- called by the loop --------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Memory for ciphertext of the proxy's session."""
+        """Memory for ciphertext of the session with the proxy."""
         return self._engine.get_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Decrypt, and pass on."""
+        """Decrypt and pass on."""
         try:
             self._engine.received(nbytes)
             self._pass_on()
@@ -44,7 +44,7 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
             self._break(error)
 
     def eof_received(self) -> bool:
-        """The proxy ended the connection."""
+        """The proxy closed the connection."""
         return bool(self._inner.eof_received())
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -52,14 +52,14 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
         self._inner.connection_lost(self._error or exc)
 
     def pause_writing(self) -> None:
-        """The kernel has not taken everything."""
+        """The kernel has not accepted everything."""
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         """It has now."""
         self._inner.resume_writing()
 
-    # -- called by the connection inside -------------------------------------------------------------------
+    # -- called by the inner connection --------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send."""
@@ -67,12 +67,12 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
         self._flush()
 
     def pause_reading(self) -> None:
-        """Pass nothing on; at most one buffer of what was received stays undecrypted."""
+        """Pass nothing on; at most one buffer of received bytes stays undecrypted."""
         self._is_paused = True
         self._outer.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on, first with what was received: not at once, the caller is in the midst of something."""
+        """Resume, first with received bytes; not at once, because the caller is not reentrant."""
         self._is_paused = False
         self._loop.call_soon(self._go_on)
 
@@ -89,7 +89,7 @@ class TlsTunnel(asyncio.BufferedProtocol, asyncio.Transport):
         return self._outer.get_write_buffer_size()
 
     def close(self) -> None:
-        """Say close_notify to the proxy as well, and close."""
+        """Send close_notify to the proxy as well, and close."""
         self._engine.close()
         self._flush()
         self._outer.close()

@@ -1,4 +1,4 @@
-"""One timer for all connections of a client, so that no read or write has to touch a timer of its own."""
+"""One timer for all connections of a client, so that reads and writes do not each need one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Protocol
 
 
 class Watched(Protocol):
-    """Something with waits that can run out."""
+    """An object whose waits can time out."""
 
     def check(self, now: float) -> None:
-        """Give up if a wait has run out at loop time `now`. Must not raise."""
+        """Give up if a wait has timed out at loop time `now`. Must not raise."""
 
 
 class Watchdog:
-    """Calls `check` on everything that is registered, several times within the shortest bound.
+    """Calls `check` on every registered object, several times within the shortest bound.
 
-    The timer exists only while something is registered.
+    The timer runs only while something is registered.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, bound: float) -> None:
@@ -32,7 +32,7 @@ class Watchdog:
             self._timer = self._loop.call_later(self._interval, self._tick)
 
     def remove(self, watched: Watched) -> None:
-        """Check it no more. Safe to call for what is not registered."""
+        """Stop checking it. Safe to call if it is not registered."""
         self._watched.discard(watched)
 
     def stop(self) -> None:
@@ -52,10 +52,11 @@ class Watchdog:
 
 
 class Pace:
-    """The low-speed rule (R14): under `low_speed` bytes a second over `window` seconds of waiting for bytes.
+    """The low-speed rule (R14): under `low_speed` bytes per second over `window` seconds of waiting for
+    bytes.
 
-    Time in which the receiver had no room does not count (`hold` to `release`). Checked by samples, so a
-    stall is found at most one sampling interval late, wherever in the window it begins.
+    Time in which the receiver had no room does not count (`hold` to `release`). Based on samples, so a stall
+    is found at most one sampling interval late.
     """
 
     __slots__ = ("_held_for", "_held_since", "_least", "_samples", "_window")
@@ -63,7 +64,7 @@ class Pace:
     def __init__(self, now: float, window: float, low_speed: int) -> None:
         self._window = window
         self._least = max(1, round(low_speed * window))
-        self._samples: list[tuple[float, int]] = [(now, 0)]  # (time that counts, bytes until then)
+        self._samples: list[tuple[float, int]] = [(now, 0)]  # (counted time, bytes until then)
         self._held_since: float | None = None
         self._held_for = 0.0
 
@@ -79,7 +80,7 @@ class Pace:
             self._held_since = None
 
     def too_slow(self, now: float, total: int) -> bool:
-        """Whether fewer bytes than allowed came in the last window. `total`: bytes since the start."""
+        """Whether too few bytes arrived in the last window. `total`: bytes since the start."""
         if self._held_since is not None:
             return False
         clock = now - self._held_for

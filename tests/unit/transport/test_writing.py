@@ -193,7 +193,7 @@ async def test_a_peer_that_takes_nothing_times_out(serve, new_client):
     over = asyncio.Event()
     server = await serve(deaf)
     exchange = await put(new_client(timeout=0.2), server.url)
-    with pytest.raises(TimedOut, match=r"the peer took nothing for 0\.2 s") as caught:
+    with pytest.raises(TimedOut, match=r"the peer accepted nothing for 0\.2 s") as caught:
         await exchange.write(memoryview(BODY))
     assert caught.value.phase == "write"
     over.set()
@@ -211,7 +211,7 @@ async def test_a_peer_that_takes_nothing_of_what_the_kernel_holds_times_out(serv
     server = await serve(deaf)
     exchange = await put(new_client(timeout=0.2), server.url, 1 << 20)
     await exchange.write(memoryview(BODY)[: 1 << 20])
-    with pytest.raises(TimedOut, match=r"the peer took nothing for 0\.2 s") as caught:
+    with pytest.raises(TimedOut, match=r"the peer accepted nothing for 0\.2 s") as caught:
         await exchange.response(3600)
     over.set()
     assert caught.value.phase == "write"

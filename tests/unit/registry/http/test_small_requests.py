@@ -139,7 +139,7 @@ async def test_an_answer_that_drips_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 
     drip = NetworkOptions(retries=0, timeout=0.3, low_speed=0)
     async with Wire(peer).listening() as wire, client_of(wire, drip) as client:
-        with pytest.raises(TimedOut, match=r"did not arrive whole within 0\.3 s") as caught:
+        with pytest.raises(TimedOut, match=r"did not arrive completely within 0\.3 s") as caught:
             await client.request("GET", "/v2/", scope=NONE)
     assert caught.value.phase == "low speed"
 
