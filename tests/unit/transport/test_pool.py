@@ -195,7 +195,7 @@ async def test_the_request_on_the_wire_is_what_was_asked(serve, new_client):
         ("http://host/\r\nX: y", (), "control character"),
         ("http://127.0.0.1:1/", [("X", "a\r\nb")], "header X"),
         ("http://127.0.0.1:1/", [("X Y", "a")], "not a header name"),
-        ("http://127.0.0.1:1/", [("content-length", "1")], "sets itself: content-length"),
+        ("http://127.0.0.1:1/", [("content-length", "1")], "sets these headers itself: content-length"),
     ],
 )
 async def test_what_cannot_be_sent_is_refused_before_anything_is(stack, new_client, url, headers, words):
