@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -315,6 +316,61 @@ def test_progress_has_the_totals(
     totals = [each for each in events if each["event"] == "totals"]
     assert totals
     assert totals[-1]["images_found"] == 2
+
+
+# -- mounts ----------------------------------------------------------------------------------------------
+
+
+def shared_layers(remote: Remote, builder: ImageBuilder, repositories: int) -> int:
+    """Repositories whose images share three layers; the bytes of all different blobs."""
+    layers = [builder.random_layer(200_000 + number) for number in range(3)]
+    sizes: dict[str, int] = {}
+    for number in range(repositories):
+        image = builder.image([*layers, builder.random_layer(1000 + number)])
+        push(remote, f"team/r{number}", builder, image, "v1")
+        document = remote.manifest(f"team/r{number}", "v1").json()
+        sizes |= {each["digest"]: each["size"] for each in (document["config"], *document["layers"])}
+    return sum(sizes.values())
+
+
+def bytes_read(proxy: FaultProxy) -> int:
+    return sum(each.sent for each in proxy.seen if each.method == "GET" and "/blobs/" in each.path)
+
+
+def mounts_late(registry: Embedded, refused: list[str]) -> Fault:
+    """Mounts are refused, as ECR does, from repositories without a manifest that refers to the blob."""
+
+    def is_early(seen: Seen) -> bool:
+        query = parse_qs(urlsplit(seen.path).query)
+        if seen.method != "POST" or "mount" not in query:
+            return False
+        giver = query["from"][0]
+        tags = registry.remote.request("GET", f"/v2/{giver}/tags/list")
+        return tags.status != 200 or not tags.json()["tags"]
+
+    def refuse(seen: Seen) -> Answer:
+        refused.append(seen.path)
+        path = urlsplit(seen.path).path
+        opened = registry.remote.request("POST", path, b"")
+        return Answer(202, {"Location": urlsplit(opened.headers["location"]).path})
+
+    return Fault(is_early, times=None, answer=refuse)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_layers_that_repositories_share_are_read_once(
+    late: bool, crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    unique = shared_layers(old.remote, builder, 12)
+    refused: list[str] = []
+    if late:
+        writing.add(mounts_late(new, refused))
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    done = crossdock.ok("apply", file, *QUIET).result
+    assert bytes_read(reading) <= 1.05 * unique
+    assert done["totals"]["bytes_mounted"] > 2 * unique
+    assert len(refused) <= 3, "how the registry mounts is found out once"
 
 
 # -- deletes ---------------------------------------------------------------------------------------------

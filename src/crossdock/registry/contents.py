@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -24,7 +24,10 @@ from crossdock.oci.digest import Digest
 
 MOST_DIGESTS = 20_000  # of some 400 bytes each; those used longest ago are forgotten
 MOST_REPOSITORIES = 8  # of one digest
-REFUSALS = 3  # mounts in a row that the registry refused, after which none is tried
+REFUSALS = 3  # mounts in a row that the registry refused, after which no copy waits for what it could mount
+TRIED_AGAIN = 8  # where a refused mount costs a request, one of so many is tried all the same
+LATE_S = 10.0  # at least, for the manifest of another copy after which a blob can be mounted
+LATE_BYTES_PER_S = 1 << 20  # or as long as the blob takes at this rate
 WAITS = 2  # for copies that fail to bring a blob; more would add up to hours where a source is silent
 
 
@@ -35,22 +38,51 @@ class _Arrival(Struct, frozen=True):
     ended: asyncio.Future[None]
 
 
+class _Held(Struct):
+    """A blob in a repository: which copy brought it, and whether a manifest there refers to it."""
+
+    rank: int = 0
+    is_referred: bool = True
+    referred: asyncio.Future[bool] | None = None  # somebody waits for that
+
+    def tell(self, is_referred: bool) -> None:
+        """Record whether a manifest refers to it, and wake who waits for that."""
+        self.is_referred = is_referred
+        if self.referred is not None and not self.referred.done():
+            self.referred.set_result(is_referred)
+
+
 class Contents:
-    """Digests, their sizes, and the repositories that have them, or soon will."""
+    """Digests, their sizes, and the repositories that have them, or soon will.
+
+    Registries differ in what they mount. Most take any blob of another repository. Some (ECR since 2026) take
+    one only after a manifest of that repository refers to it: so a copy waits for the other's manifest,
+    unless the other copy began later, which may be waiting itself.
+    """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Digest, tuple[int, dict[str, None]]] = OrderedDict()
+        self._known: OrderedDict[Digest, tuple[int, dict[str, _Held]]] = OrderedDict()
         self._pushed: OrderedDict[tuple[str, Digest], None] = OrderedDict()  # manifests
-        self._refused = 0
+        self._refused = self._refused_at_cost = self._skipped = 0
+        self._copies = 0
+        self._trying = asyncio.Lock()  # of the first mount, which tells how the registry mounts
+        self.mounts_late: bool | None = None
+        """It mounts only what a manifest refers to; None: not known."""
         self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
         self._pushes: WeakValueDictionary[tuple[str, Digest], asyncio.Lock] = WeakValueDictionary()
 
-    def add(self, repository: str, descriptor: Descriptor) -> None:
-        """The repository has the blob."""
+    def rank(self) -> int:
+        """A number for the next copy."""
+        self._copies += 1
+        return self._copies
+
+    def add(self, repository: str, descriptor: Descriptor, rank: int | None = None) -> None:
+        """Record that the repository has the blob. `rank`: of the copy that brought it, before a manifest."""
         size, repositories = self._known.setdefault(descriptor.digest, (descriptor.size, {}))
         self._known.move_to_end(descriptor.digest)
         if size == descriptor.size and len(repositories) < MOST_REPOSITORIES:
-            repositories[repository] = None
+            held = _Held() if rank is None else _Held(rank, is_referred=False)
+            repositories.setdefault(repository, held)
         if len(self._known) > MOST_DIGESTS:
             self._known.popitem(last=False)
 
@@ -61,12 +93,15 @@ class Contents:
 
     def elsewhere(self, repository: str, descriptor: Descriptor) -> str | None:
         """Another repository that has the blob; None when none is known, or the registry mounts nothing."""
-        if self._refused >= REFUSALS:
-            return None
         size, repositories = self._known.get(descriptor.digest, (0, {}))
-        if size != descriptor.size:
+        others = [other for other in repositories if other != repository] if size == descriptor.size else []
+        if not others:
             return None
-        return next((other for other in repositories if other != repository), None)
+        if self._refused_at_cost >= REFUSALS:
+            self._skipped += 1
+            if self._skipped % TRIED_AGAIN:
+                return None
+        return next((other for other in others if repositories[other].is_referred), others[0])
 
     def add_manifest(self, repository: str, digest: Digest) -> None:
         """The manifest was pushed to the repository."""
@@ -93,9 +128,46 @@ class Contents:
         async with lock:
             yield waits and self.has_manifest(repository, digest)
 
-    def mounted(self, worked: bool) -> None:
-        """Record the result of a mount."""
+    @asynccontextmanager
+    async def mount_turn(self) -> AsyncIterator[None]:
+        """The block that mounts a blob: one at a time until one has told how the registry mounts."""
+        if self.mounts_late is not None or self._refused:
+            yield
+            return
+        async with self._trying:
+            yield
+
+    def is_referred(self, repository: str, digest: Digest) -> bool:
+        """Whether a manifest of the repository refers to the blob, as far as is known."""
+        held = self._known.get(digest, (0, {}))[1].get(repository)
+        return held is None or held.is_referred
+
+    async def referred(self, repository: str, descriptor: Descriptor, rank: int) -> bool:
+        """Wait until a manifest of the repository refers to the blob; False: that takes too long.
+
+        `rank` is that of the copy that waits: it does not wait for one that began later.
+        """
+        held = self._known.get(descriptor.digest, (0, {}))[1].get(repository)
+        if held is None or held.is_referred:
+            return held is not None
+        if held.rank > rank:
+            return False
+        if held.referred is None:
+            held.referred = asyncio.get_running_loop().create_future()
+        await asyncio.wait([held.referred], timeout=max(LATE_S, descriptor.size / LATE_BYTES_PER_S))
+        return held.is_referred
+
+    def refer(self, repository: str, digests: Iterable[Digest]) -> None:
+        """Record that a manifest that refers to these blobs was pushed to the repository."""
+        for digest in digests:
+            held = self._known.get(digest, (0, {}))[1].get(repository)
+            if held is not None:
+                held.tell(True)
+
+    def mounted(self, worked: bool, *, at_cost: bool = False) -> None:
+        """Record the result of a mount; `at_cost`: the refusal is of no use for the upload."""
         self._refused = 0 if worked else self._refused + 1
+        self._refused_at_cost = self._refused_at_cost + 1 if at_cost and not worked else 0
         if self._refused >= REFUSALS:  # there is nothing to wait for
             for arrival in self._arrivals.values():
                 if not arrival.ended.done():
@@ -107,23 +179,23 @@ class Contents:
 
         Entered at once, unless another copy is copying the blob from the registry `source` into a repository
         from which it can be mounted later: then it is entered when that copy has ended, well or not. There is
-        no wait if the last mount was refused. The caller must hold nothing that another copy needs. Notes of
+        no wait where mounts are refused. The caller must hold nothing that another copy needs. Notes of
         a block that fails are dropped.
         """
         key = descriptor.digest, source
         waits = 0
-        while waits < WAITS and not self._refused and (arrival := self._arrivals.get(key)) is not None:
-            if self.elsewhere(repository, descriptor) not in (None, arrival.repository):
+        while waits < WAITS and self._refused < REFUSALS and (arrival := self._arrivals.get(key)) is not None:
+            if self._is_elsewhere(repository, descriptor, arrival.repository):
                 break
             await asyncio.shield(arrival.ended)
             waits += 1
         own = None
-        if key not in self._arrivals and self.elsewhere(repository, descriptor) is None:
+        if key not in self._arrivals and not self._is_elsewhere(repository, descriptor):
             own = self._arrivals[key] = _Arrival(repository, asyncio.get_running_loop().create_future())
         try:
             yield
         except BaseException:
-            self._known.get(descriptor.digest, (0, {}))[1].pop(repository, None)
+            self._drop(descriptor.digest, repository)
             raise
         finally:
             if own is not None:
@@ -131,9 +203,19 @@ class Contents:
                 if not own.ended.done():
                     own.ended.set_result(None)
 
+    def _is_elsewhere(self, repository: str, descriptor: Descriptor, but: str = "") -> bool:
+        """Whether another repository has it, `but` for this one."""
+        size, repositories = self._known.get(descriptor.digest, (0, {}))
+        return size == descriptor.size and not repositories.keys() <= {repository, but}
+
+    def _drop(self, digest: Digest, repository: str) -> None:
+        held = self._known.get(digest, (0, {}))[1].pop(repository, None)
+        if held is not None:
+            held.tell(False)
+
     def forget(self, repository: str) -> None:
         """Forget the cached state of the repository, which is outdated."""
-        for _, repositories in self._known.values():
-            repositories.pop(repository, None)
+        for digest in self._known:
+            self._drop(digest, repository)
         for key in [key for key in self._pushed if key[0] == repository]:
             del self._pushed[key]

@@ -238,7 +238,13 @@ class Manifests(Repository):
                 raise
         if manifest.subject is not None and (reply is None or not reply.headers.get("OCI-Subject", "")):
             await self._fallback_lists().add(manifest, descriptor)
-        self.memory.contents.add_manifest(self.path, descriptor.digest)
+        self._note_push(descriptor, manifest)
+
+    def _note_push(self, descriptor: Descriptor, manifest: Manifest) -> None:
+        contents = self.memory.contents
+        contents.add_manifest(self.path, descriptor.digest)
+        if not manifest.is_index:
+            contents.refer(self.path, [each.digest for each in manifest.successors()])
 
     async def push_tags(self, descriptor: Descriptor, data: bytes, tags: Sequence[str]) -> frozenset[str]:
         """As `content.PushesTags`: PUT by digest with the tags, which an ``OCI-Tag`` confirms. # network
@@ -263,7 +269,7 @@ class Manifests(Repository):
                     raise
                 break  # perhaps one of the tags is: each is pushed by itself
             _compare_stated(reply, descriptor.digest, data)
-            memory.contents.add_manifest(self.path, descriptor.digest)
+            self._note_push(descriptor, manifest)
             told = {tag.strip() for tag in ",".join(reply.headers.getall("OCI-Tag")).split(",")}
             given |= told.intersection(some)
             if memory.takes_tags is None or not told.intersection(some):

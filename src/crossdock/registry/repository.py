@@ -53,6 +53,7 @@ class RegistryRepository(Manifests):
         super().__init__(client, path, (Scope.push if writes else Scope.pull)(path), on_retry)
         self._name = reference.locator
         self._contents = client.memory.contents
+        self.rank = self._contents.rank()
         self._opened: dict[Digest, Reply] = {}  # sessions that a mount opened, for the blob's upload
 
     @property
@@ -196,6 +197,25 @@ class RegistryRepository(Manifests):
         the upload itself shows what is really wrong (M1). A session that the registry opens instead waits for
         `start_upload`.
         """
+        contents = self._contents
+        async with contents.mount_turn():
+            is_referred = contents.is_referred(from_repository, descriptor.digest)
+            if contents.mounts_late and not is_referred:
+                is_referred = await contents.referred(from_repository, descriptor, self.rank)
+                if not is_referred:
+                    return False
+            if await self._try_mount(descriptor, from_repository, counts=is_referred):
+                contents.mounts_late = bool(contents.mounts_late) if is_referred else False
+                return True
+            if is_referred or contents.mounts_late is False:
+                return False
+            contents.mounts_late = True
+        if not await contents.referred(from_repository, descriptor, self.rank):
+            return False
+        return await self._try_mount(descriptor, from_repository, counts=True)
+
+    async def _try_mount(self, descriptor: Descriptor, from_repository: str, *, counts: bool) -> bool:
+        """Send the request once. `counts`: a refusal says that the registry does not mount."""
         try:
             reply = await self.client.request(
                 "POST",
@@ -206,15 +226,19 @@ class RegistryRepository(Manifests):
                 retry=False,
             )
         except (RegistryError, TransportError):
-            self._contents.mounted(False)
+            if counts:
+                self._contents.mounted(False, at_cost=True)
             return False
-        self._contents.mounted(reply.status == 201)
+        if counts or reply.status == 201:
+            self._contents.mounted(reply.status == 201)
+        unused = self._opened.pop(descriptor.digest, None)
         if reply.status == 201:
+            if unused is not None:
+                await self._upload(descriptor, unused).cancel()
             if descriptor.digest.algorithm != "sha256" and not await self._is_really_here(descriptor):
                 return False
-            self._contents.add(self.path, descriptor)
+            self._contents.add(self.path, descriptor, self.rank)
             return True
-        unused = self._opened.pop(descriptor.digest, None)
         if reply.headers.get("Location", ""):
             self._opened[descriptor.digest] = reply
         if unused is not None:

@@ -121,6 +121,8 @@ class BlobCopies:
         if await self._is_there(blob):
             return "skipped"
         async with self._turn(blob):
+            if await self._mount(blob) and await self._is_sound(blob):  # holds no place: it may wait
+                return "mounted"
             return await self._move(blob)
 
     async def _is_there(self, blob: Descriptor) -> bool:
@@ -131,6 +133,10 @@ class BlobCopies:
                 async with self._checks:
                     if not await self._target.target.has_blob(blob):  # network
                         return False
+        return await self._is_sound(blob)
+
+    async def _is_sound(self, blob: Descriptor) -> bool:
+        """Whether what was mounted is what was asked for, if that is to be read back. # network"""
         if self._workshop.verify != "reread":
             return True
         async with self._place(blob):
@@ -165,8 +171,6 @@ class BlobCopies:
         parts = (blob, self._source, self._target, self._workshop)
         rereads = self._workshop.verify == "reread"
         async with self._place(blob):
-            if await self._mount(blob) and (not rereads or await self._reads_back(blob)):
-                return "mounted"
             # Loaded with the first blob that moves, since most targets already have everything.
             if self._is_small(blob):
                 from crossdock.transfer.small import SmallMove

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from crossdock.oci.descriptor import Descriptor
 from crossdock.registry import contents
-from crossdock.registry.contents import REFUSALS, Contents
+from crossdock.registry.contents import REFUSALS, TRIED_AGAIN, Contents
 from unit.registry.scripted_registry import describe
 
 BLOB = describe(b"content")
@@ -41,8 +43,48 @@ def test_a_blob_is_offered_from_another_repository_until_mounts_are_refused() ->
     known.mounted(True)
     for _ in range(REFUSALS):
         assert known.elsewhere("b", BLOB) == "a"
+        known.mounted(False, at_cost=True)
+    tried = [known.elsewhere("b", BLOB) for _ in range(2 * TRIED_AGAIN)]
+    assert tried.count("a") == 2, "now and then one is tried all the same"
+    known.mounted(True)
+    assert known.elsewhere("b", BLOB) == "a"
+
+
+def test_a_refused_mount_that_begins_the_upload_costs_nothing_and_is_tried_again() -> None:
+    known = Contents()
+    known.add("a", BLOB)
+    for _ in range(2 * REFUSALS):
         known.mounted(False)
-    assert known.elsewhere("b", BLOB) is None
+        assert known.elsewhere("b", BLOB) == "a"
+
+
+async def test_a_copy_waits_for_the_manifest_of_one_that_began_before() -> None:
+    known = Contents()
+    known.add("a", BLOB, rank=1)
+    assert not known.is_referred("a", BLOB.digest)
+    waiting = asyncio.ensure_future(known.referred("a", BLOB, rank=2))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    known.refer("a", [BLOB.digest])
+    assert await waiting
+    assert known.is_referred("a", BLOB.digest)
+
+
+async def test_a_copy_does_not_wait_for_one_that_began_later_or_has_failed() -> None:
+    known = Contents()
+    known.add("a", BLOB, rank=3)
+    assert not await known.referred("a", BLOB, rank=2)
+    waiting = asyncio.ensure_future(known.referred("a", BLOB, rank=4))
+    await asyncio.sleep(0)
+    known.forget("a")
+    assert not await waiting
+
+
+def test_what_a_manifest_refers_to_is_offered_first() -> None:
+    known = Contents()
+    known.add("a", BLOB, rank=1)
+    known.add("b", BLOB)
+    assert known.elsewhere("c", BLOB) == "b"
 
 
 def test_what_was_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

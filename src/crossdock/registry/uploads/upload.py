@@ -199,7 +199,7 @@ class RegistryUpload:
         self._memory.learn(self._upload)
         if self._descriptor.digest.algorithm != "sha256":
             await check_kept(self._repository, self._descriptor)
-        self._memory.contents.add(self._repository.path, self._descriptor)
+        self._memory.contents.add(self._repository.path, self._descriptor, self._repository.rank)
 
     async def cancel(self) -> None:
         """Delete the session; a no-op after `commit`. Never raises an error; bounded in time."""
