@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -158,3 +159,20 @@ def test_the_command_has_flags_for_them(
     assert_within(LAYER, RATE, time.monotonic() - began, PART_S * RATE + MiB)
     refused = crossdock("copy", image, f"{target.host}/{repository}:v1", "--limit-rate", "0")
     assert (refused.code, "--limit-rate" in refused.stderr) == (2, True)
+
+
+def test_a_migration_keeps_to_the_limits_of_its_file(
+    crossdock: Crossdock, image: str, target: DockerRegistry, repository: str, tmp_path: Path
+) -> None:
+    source = image.rpartition("/")[0]
+    name = repository.rpartition("/")[2]
+    mirror = {"source": source, "targets": [f"{target.host}/by-file"], "repositories": {"include": [name]}}
+    limits = {"hosts": {source.partition("/")[0]: {"bytes_per_second": "3MiB"}}}
+    content = json.dumps({"version": 1, "limits": limits, "mirrors": [mirror]})  # which is YAML
+    (tmp_path / "m.yaml").write_text(content)
+    began = time.monotonic()
+    done = crossdock("apply", tmp_path / "m.yaml", "--output", "json")
+    assert done.code == 0, done
+    moved = json.loads(done.stdout)["totals"]["bytes_moved"]
+    assert moved > LAYER
+    assert_within(moved, RATE, time.monotonic() - began, PART_S * RATE + MiB)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
 from itertools import combinations
@@ -31,20 +32,12 @@ from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference
 from crossdock.oci.registryname import registry_key
 from crossdock.oci.text import quote
-from crossdock.options import expand_home
+from crossdock.options import CopyOptions, HostLimits, expand_home
 from crossdock.units import parse_duration, parse_size
 from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
 
 _DOCS = Advice("read-docs", "docs/migrate.md describes the file")
 _REFERRERS: Mapping[Any, ReferrersMode] = {True: "warn", False: "off", "required": "required"}
-
-
-class HostLimits(Struct, frozen=True, kw_only=True):
-    """Limits for one host; None: no limit of its own."""
-
-    bytes_per_second: int | None = None
-    requests_per_second: float | None = None
-    connections: int | None = None
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -54,6 +47,15 @@ class Limits(Struct, frozen=True, kw_only=True):
     requests_per_second: float | None = None
     hours: Hours | None = None
     hosts: Mapping[str, HostLimits] = {}
+
+    def over(self, options: CopyOptions) -> CopyOptions:
+        """`options` with these limits. Those that `options` has for all hosts take precedence."""
+        return replace(
+            options,
+            limit_rate=options.limit_rate or self.bytes_per_second,
+            limit_requests=options.limit_requests or self.requests_per_second,
+            limit_hosts={**self.hosts, **options.limit_hosts},
+        )
 
 
 class MigrationFile(Struct, frozen=True, kw_only=True):

@@ -15,7 +15,6 @@ from crossdock.errors import InvalidInput
 from crossdock.inventory.values import Entry as Registry
 from crossdock.inventory.values import Inventory
 from crossdock.migration.file import (
-    HostLimits,
     Limits,
     MigrationFile,
     parse_migration,
@@ -29,6 +28,7 @@ from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming, Rename
 from crossdock.oci.reference import LayoutReference
+from crossdock.options import CopyOptions, HostLimits
 
 DOCS = Path(__file__).parents[3] / "docs" / "migrate.md"
 EXAMPLES = re.findall(r"```yaml\n(version: 1\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
@@ -57,6 +57,14 @@ def test_the_examples_of_the_docs_are_read_and_fit_the_schema(example: str) -> N
 def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     assert json.loads(json.dumps(schema())) == schema()
+
+
+def test_its_limits_are_options_and_those_of_flags_come_first() -> None:
+    found = parse(EXAMPLES[0]).limits
+    options = found.over(CopyOptions(limit_requests=7))
+    assert (options.limit_rate, options.limit_requests) == (50 << 20, 7)
+    assert options.limit_hosts == found.hosts
+    assert Limits().over(CopyOptions()) == CopyOptions()
 
 
 def test_every_key_is_read() -> None:

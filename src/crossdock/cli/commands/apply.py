@@ -101,7 +101,7 @@ def _apply(
     from crossdock.migration.runfile import StateUnavailable
     from crossdock.migration.state import open_state
 
-    where = os.path.abspath(namespace.file)
+    where, options = os.path.abspath(namespace.file), migration.limits.over(options)
     try:
         with open_state(options.state, where, content, pairs_of(migration), failed=namespace.failed) as state:
             only = _only(migration, state, planned, failed=namespace.failed)
