@@ -115,6 +115,7 @@ class RepositoryComparison:
         self._registry = registry
         self._manifests: dict[Digest, asyncio.Future[None]] = {}
         self._blobs: dict[Digest, asyncio.Future[None]] = {}
+        self._chosen: dict[Digest, bytes] = {}  # indexes that a choice of platforms makes
 
     async def chosen(self, digest: Digest, platforms: tuple[Platform, ...]) -> Digest:
         """The digest at the target of a copy of `digest` for these platforms. # network
@@ -126,7 +127,8 @@ class RepositoryComparison:
         named = Descriptor("", digest, 0)
         with during("fetch manifest from", "source", f"{self._source.name}@{digest}"):
             data = await self._source.fetch_manifest(named)
-        root, _ = await select(named, data, platforms, self._source)
+        root, chosen = await select(named, data, platforms, self._source)
+        self._chosen[root.digest] = chosen
         return root.digest
 
     async def is_extended(self, source: Digest, target: Digest) -> bool:
@@ -180,7 +182,7 @@ class RepositoryComparison:
     async def _compare(self, tag: str | None, descriptor: Descriptor, depth: int, kind: RowKind) -> None:
         digest = descriptor.digest
         try:
-            data = await self._fetch("source", descriptor)
+            data = self._chosen.get(digest) or await self._fetch("source", descriptor)
         except CrossdockError as error:
             if isinstance(error.cause, NotFound):
                 return  # an index may list what its registry never had, or has deleted

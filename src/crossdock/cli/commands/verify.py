@@ -14,6 +14,7 @@ from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_error, print_json, print_parts, warn
 from crossdock.cli.values import platform
 from crossdock.errors import CopyError, InvalidInput
+from crossdock.units import count
 
 if TYPE_CHECKING:
     from crossdock.inventory.values import Inventory
@@ -200,6 +201,7 @@ def _text(found: Findings) -> Iterator[str]:
                 name, digests = f"{row.kind} of {name}", row.source_digest or ""
             yield fold(f"{word:<10}{name}  {digests}".rstrip()) + "\n"
     yield (
-        f"compared {found.tags} tags, {found.manifests} manifests, {found.blobs} blobs: "
+        f"compared {count(found.tags, 'tag')}, {count(found.manifests, 'manifest')}, "
+        f"{count(found.blobs, 'blob')}: "
         f"{len(found.missing)} missing, {len(found.different)} different, {len(found.extra)} extra\n"
     )
