@@ -124,12 +124,13 @@ def location(data: bytes) -> None:
         assert hop.text.isascii()
         assert hop.text.isprintable()
         assert " " not in hop.text
-        scheme, host, port = hop.origin
-        assert (parts.scheme, parts.hostname, parts.port or port) == (scheme, host, port)
+        found = hop.origin
+        there = parts.scheme, parts.hostname, parts.port or found.port
+        assert there == (found.scheme, found.host, found.port)
         assert parts.username is None
         if registry.startswith("https:"):
-            assert scheme == "https"
-            assert not is_loopback(host)
+            assert found.scheme == "https"
+            assert not is_loopback(found.host)
         assert next_hop(Url.parse(registry), hop.text, registry=home) == hop
         assert 0 < refresh_after(hop, NOW) <= 240
 

@@ -33,7 +33,7 @@ class Allowed:
         if self._left is None:
             return True
         if self._clock.monotonic() >= self._until:  # a new window, of which only the limit is known
-            self._left = self._limit
+            self._left = None if self._limit is None else max(1, self._limit)
             return self._left is None or under_way < self._left
         # What stays closed for longer than anybody waits is the server's to refuse.
         return under_way < self._left or self._wait_s > MAX_RETRY_AFTER_S
@@ -64,10 +64,14 @@ class Allowed:
         activity = CURRENT.get() if self._left == 0 else None  # else what is under way may tell of more
         if activity is not None:
             activity.delayed += 1
-        renewal = asyncio.ensure_future(self._clock.sleep(max(0.0, self._wait_s)))
+        wait_s = self._wait_s  # in a new window there is news as soon as what is under way ends
+        renewal = asyncio.ensure_future(self._clock.sleep(wait_s)) if wait_s > 0 else None
         try:
-            await asyncio.wait((news, renewal), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                (news,) if renewal is None else (news, renewal), return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
-            renewal.cancel()
+            if renewal is not None:
+                renewal.cancel()
             if activity is not None:
                 activity.delayed -= 1

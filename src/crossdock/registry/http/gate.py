@@ -81,7 +81,7 @@ class HostGate:
             except BaseException:
                 self._give_back()
                 raise
-            if self._exhausted(pull) is None:
+            if self._exhausted(pull, besides=1) is None:
                 self._pulls += pull
                 return
             self._give_back()
@@ -98,12 +98,12 @@ class HostGate:
         if self._waiting:
             self._let_in()
 
-    def _exhausted(self, pull: bool) -> Allowed | None:
-        """The limit that no further request may exceed now."""
+    def _exhausted(self, pull: bool, besides: int = 0) -> Allowed | None:
+        """The limit that a further request may not exceed now. It has `besides` places already."""
         if not self._allowed:  # of most hosts
             return None
         for counts_pulls, allowed in self._allowed.items():
-            under_way = self._pulls if counts_pulls else self._inside
+            under_way = self._pulls if counts_pulls else self._inside - besides
             if (pull or not counts_pulls) and not allowed.takes(under_way):
                 return allowed
         return None
