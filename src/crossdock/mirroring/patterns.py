@@ -8,6 +8,7 @@ it. It is one of Python's, and upper and lower case differ in both.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
@@ -78,7 +79,9 @@ def matcher(pattern: str) -> Callable[[str], object]:
 def compiled(expression: str) -> re.Pattern[str]:
     """The regular expression. Raises `InvalidInput` when it is none."""
     try:
-        return re.compile(expression)
+        with warnings.catch_warnings():  # of what Python may read otherwise one day
+            warnings.simplefilter("ignore")
+            return re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidInput(
             f"{quote(expression)} is not a regular expression: {error}",

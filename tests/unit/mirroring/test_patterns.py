@@ -20,6 +20,7 @@ from crossdock.mirroring.patterns import Patterns, matcher
         ("/-rc[0-9]+$/", ["v1-rc1", "v1-rc22"], ["v1-rc", "v1-rc1-a"]),
         ("/b/", ["abc", "b", "a/b"], ["ac", "B"]),
         ("/^a/b$/", ["a/b"], ["a"]),
+        ("/[[a]/", ["a", "["], ["b"]),
     ],
 )
 def test_a_pattern_matches(pattern: str, matching: list[str], others: list[str]) -> None:
