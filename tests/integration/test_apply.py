@@ -508,3 +508,39 @@ def test_a_registry_that_deletes_no_tag_by_name_is_a_problem(
     assert done.code == TARGET, str(done)
     assert [each["kind"] for each in done.result["entries"][0]["problems"]] == ["unsupported"]
     assert len(state_of(target.remote, f"{repository}/app")) == 3
+
+
+def test_two_mirrors_of_one_tag_are_refused_before_anything_is_sent(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    """Sources of several registries may be put together, as long as their tags differ."""
+    images = [one_layer_image(builder, 3000 + number)[0] for number in range(2)]
+    for place, image, tags in (("one", images[0], ("1", "2")), ("two", images[1], ("2", "3"))):
+        for tag in tags:
+            push(source.remote, f"{repository}/{place}/app", builder, image, tag)
+    there = f"{target.host}/{repository}"
+
+    def entries(**more: Any) -> Path:
+        mirrors = [
+            {"source": f"{source.host}/{repository}/one", "targets": [there]},
+            {"source": f"{source.host}/{repository}/two", "targets": [there], **more},
+        ]
+        path = tmp_path / "both.yaml"
+        path.write_text(json.dumps({"version": 1, "mirrors": mirrors}))
+        return path
+
+    before = target.mark()
+    naming = [f"{repository}/one/app:2", f"{repository}/two/app:2", "both copied to", "/app:2"]
+    crossdock.fail("apply", entries(), *QUIET, code=USAGE, naming=naming)
+    assert target.accesses(before) == []
+    crossdock.ok("apply", entries(tags={"exclude": ["2"]}), *QUIET)
+    assert state_of(target.remote, f"{repository}/app") == {
+        "1": images[0].digest,
+        "2": images[0].digest,
+        "3": images[1].digest,
+    }

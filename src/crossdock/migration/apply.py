@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from crossdock.errors import (
     CrossdockError,
     InvalidInput,
 )
+from crossdock.migration.conflicts import Writer, check_tags, writers
 from crossdock.migration.deleting import TargetDeletes
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
@@ -118,7 +120,7 @@ class ApplyRun:
             for entry in file.entries
         ]
         self._has_told_of_hours = False
-        self._writers: dict[str, set[int]] = {}  # of each repository of a target, the entries
+        self._shared: Mapping[str, Sequence[Writer]] = {}  # repositories that several entries write
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """Apply it. # network
@@ -193,9 +195,10 @@ class ApplyRun:
             for target in entry.targets:
                 places.prepare(target.reference("catalog"), "target")
             self._surveys.append(self._survey(number, places))
+        listed: dict[int, list[str]] = {}
         for number, survey in enumerate(self._surveys):
             try:
-                names = await survey.repositories()
+                listed[number] = names = await survey.repositories()
             except InvalidInput:
                 raise
             except CrossdockError as error:
@@ -205,7 +208,6 @@ class ApplyRun:
                     each.not_listed(str(self._file.entries[number].source))
                 continue
             entry = self._file.entries[number]
-            self._note_writers(number, names)
             if not isinstance(entry.source, LayoutReference) and (found := collisions(names, entry.naming)):
                 raise InvalidInput(
                     f"{entry.place or entry.name}: {found[0]} at the target",
@@ -214,20 +216,14 @@ class ApplyRun:
         for number, entry in enumerate(self._file.entries):
             if (entry.untagged or entry.tags.needs_times) and number not in self._unlisted:
                 await self._check_answered(number, places)
-
-    def _note_writers(self, number: int, names: Sequence[str]) -> None:
-        if len(self._file.entries) == 1:
-            return
-        entry = self._file.entries[number]
-        for target in entry.targets:
-            for name in names:
-                with suppress(InvalidInput):  # the survey tells
-                    written = entry.target_reference(target, name).locator
-                    self._writers.setdefault(written, set()).add(number)
+        self._shared = writers(self._file.entries, listed)
+        if not any(figures[name] for figures in self._state.totals for name in ("copied", "unchanged")):
+            # What this run has done was done after this check.
+            await check_tags(self._file.entries, self._shared, partial(self._survey, places=places))
 
     def _is_shared(self, there: TargetView) -> bool:
         """Whether several entries write the repository: each lacks what the others bring."""
-        return len(self._writers.get(there.name, ())) > 1
+        return there.name in self._shared
 
     async def _check_answered(self, number: int, places: Places) -> None:
         """Raise `InvalidInput` when the source cannot answer the selection: its first repository tells."""

@@ -37,6 +37,7 @@ from crossdock.units import parse_duration, parse_size
 from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
 
 _DOCS = Advice("read-docs", "docs/migrate.md describes the file")
+_BRACES = Advice("correct-file", "in a list or mapping in brackets ${VARIABLE} needs quotes")
 _REFERRERS: Mapping[Any, ReferrersMode] = {True: "warn", False: "off", "required": "required"}
 
 
@@ -97,7 +98,12 @@ def parse_migration(
 ) -> MigrationFile:
     """As `read_migration`, from bytes; `place` names the file in messages."""
     environ = environ or {}
-    document = read_document(data, place, _kind(environ))
+    try:
+        document = read_document(data, place, _kind(environ))
+    except InvalidInput as error:
+        if error.advice is not None or b"${" not in data:
+            raise
+        raise error.replace(advice=_BRACES) from None  # it is not YAML
     if document is None:
         raise InvalidInput(f"{place}: the migration file is empty", advice=_DOCS)
     reader = _Reader(place, folder, inventory or Inventory(), environ)

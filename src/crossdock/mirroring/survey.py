@@ -140,6 +140,16 @@ class Survey:
 
     # -- one repository ------------------------------------------------------------------------------------
 
+    async def chosen(self, name: str) -> list[str]:
+        """What is chosen of one repository: tags, and digests of manifests without one. # network
+
+        Raises `CopyError`, and `InvalidInput` as `views` does.
+        """
+        source = self._entry.source
+        view = _View(name, source if isinstance(source, LayoutReference) else source.reference(name), [])
+        await self._list(view)
+        return view.names
+
     async def _view(self, name: str) -> RepositoryView | None:
         settled = self._settled(name)
         if settled is None:

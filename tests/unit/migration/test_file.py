@@ -166,6 +166,13 @@ def test_variables_are_replaced_in_values() -> None:
     assert entry.name == "x: {${A}"
 
 
+def test_a_variable_in_a_list_in_brackets_needs_quotes() -> None:
+    with pytest.raises(InvalidInput, match=r"m\.yaml:3:37: this is not YAML") as caught:
+        parse("version: 1\nmirrors:\n- {source: a.example, targets: [x, ${B}]}\n", B="b.example")
+    assert caught.value.advice is not None
+    assert "needs quotes" in caught.value.advice.text
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
