@@ -124,7 +124,7 @@ async def _plan(file: MigrationFile, options: CopyOptions, namespace: argparse.N
     from crossdock.migration.planner import Planner
     from crossdock.runs.places import Places
 
-    async with Places(options, writes=False) as places:
+    async with Places(file.limits.over(options), writes=False) as places:
         with ExitStack() as closing:
             writer = PlanWriter(namespace.out, file) if namespace.out is not None else None
             planner = Planner(file.entries, places, file.limits, on_warning=warn)
