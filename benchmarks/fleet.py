@@ -113,7 +113,7 @@ class Fleet:
         first = (self._number(query["last"]) or 0) + 1 if "last" in query else 0
         stop = min(first + int(query.get("n", "100")), self.repositories)
         names = [name_of(number) for number in range(first, stop)]
-        link = f'Link: </v2/_catalog?n={stop - first}&last={names[-1]}>; rel="next"\r\n'
+        link = f'Link: </v2/_catalog?n={stop - first}&last={names[-1]}>; rel="next"\r\n' if names else ""
         return self._json("catalog", {"repositories": names}, link if stop < self.repositories else "")
 
     def _manifests(self, name: str, query: dict[str, str]) -> tuple[int, str, bytes, str]:

@@ -85,6 +85,8 @@ class Planner:
         self._work = [_EntryWork(self, index, entry) for index, entry in enumerate(self._entries)]
         self.samples: list[tuple[int, Key, Reference | LayoutReference]] = []
         """The largest blobs to be copied that were seen, as a heap: size, digest and source."""
+        self.repositories = self.planned = 0
+        """Repositories of all entries, once they are listed, and how many are done."""
         self.writers: dict[str, dict[tuple[int, str], None]] = {}
         """For each repository of a target: the entries, by index, and the names that go there."""
         self.owners: dict[tuple[str, str], tuple[int, str]] = {}
@@ -183,6 +185,7 @@ class _EntryWork:
     async def list_names(self) -> None:
         """List the repositories, and find names that become one. # network"""
         names = await self._survey.repositories()
+        self.planner.repositories += len(names)
         if isinstance(self.entry.source, LayoutReference):
             collided: list[Collision] = []
         else:
@@ -208,6 +211,7 @@ class _EntryWork:
                     if view is None:
                         return
                     await self._plan_view(view)
+                    self.planner.planned += 1
 
             await run_together(work() for _ in range(VIEWS_AT_ONCE))
         if (nothing := self._survey.nothing) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,15 +14,17 @@ from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.failure import fold
 from crossdock.cli.flags import add_network, add_output, add_side, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_json, print_parts, print_result, warn
+from crossdock.cli.streams import print_error, print_json, print_parts, print_result, warn
 from crossdock.cli.values import file_path, readable_file
 
 if TYPE_CHECKING:
     from crossdock.migration.file import MigrationFile
     from crossdock.migration.plan import EntryPlan, Plan
+    from crossdock.migration.planner import Planner
     from crossdock.options import CopyOptions
 
 _SHOWN_PROBLEMS = 20
+_TELL_S = 10.0  # between two lines about how far it is
 
 
 def add_flags(parser: Parser) -> None:
@@ -131,7 +134,11 @@ async def _plan(file: MigrationFile, options: CopyOptions, namespace: argparse.N
             if writer is not None:
                 closing.callback(writer.discard)
                 planner.on_view = writer.add
-            plan = await planner.plan()
+            telling = asyncio.ensure_future(_tell(planner))
+            try:
+                plan = await planner.plan()
+            finally:
+                telling.cancel()
             if namespace.measure:
                 await planner.measure(plan)
             if writer is not None and plan.failure is None:
@@ -139,6 +146,14 @@ async def _plan(file: MigrationFile, options: CopyOptions, namespace: argparse.N
         for message in places.take_warnings():
             warn(message)
     return plan
+
+
+async def _tell(planner: Planner) -> None:
+    """Say on stderr how far a long plan is."""
+    while True:
+        await asyncio.sleep(_TELL_S)
+        if planner.repositories:
+            print_error(f"planned {planner.planned:,} of {planner.repositories:,} repositories")
 
 
 def _translate(namespace: argparse.Namespace) -> int:
