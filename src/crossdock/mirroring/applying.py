@@ -153,6 +153,8 @@ class Applying:
         self._rounds: dict[int, _Round] = {}
         self._copies: list[GroupCopy] = []
         self._shared: list[Shared] = []
+        self._learning = asyncio.Lock()
+        self._asked: dict[tuple[int, str], Group] = {}  # by entry and repository, whose referrers are known
 
     async def run(self, shared: Shared, watchers: Watchers, *, fail_fast: bool = False) -> bool:
         """Copy it all; False: a copy failed, and the run failed fast. # network
@@ -203,6 +205,7 @@ class Applying:
             _Repository(Place(entry, index, view.name, view.source, each.name))
             for index, each in enumerate(view.targets)
         ]
+        await self._learn(entry, view)
         steps = self._jobs(entry, view, repositories)
         for job in (each for step in steps for each in step):
             for each in job.rounds:
@@ -215,6 +218,30 @@ class Applying:
                 await self._queue.put(job)
             for job in step if number < len(steps) else ():
                 await job.done.wait()
+
+    async def _learn(self, number: int, view: RepositoryView) -> None:
+        """Find out whether the source has the referrers API, by one question, before it matters. # network"""
+        copying = self._copies[number]
+        if view.has_all_rows or not view.tags or copying.knows_referrers(view.source):
+            return
+        async with self._learning:
+            if not copying.knows_referrers(view.source):
+                group = self._group(number, view, next(iter(view.tags.values())))
+                self._asked[number, view.name] = group
+                await copying.may_have_attached(group)
+
+    def _group(self, number: int, view: RepositoryView, digest: Digest) -> Group:
+        asked = self._asked.get((number, view.name))
+        if asked is not None and asked.digest == digest:
+            return self._asked.pop((number, view.name))
+        row = view.rows.get(digest)
+        return Group(
+            _repository_of(view.source),
+            digest,
+            view.media_types.get(digest) or (row.media_type if row is not None else ""),
+            frozenset(each for each in view.listed or () if each.startswith(STEM)),
+            self._entries[number].tags.takes_all,
+        )
 
     def _jobs(self, number: int, view: RepositoryView, repositories: list[_Repository]) -> list[list[_Job]]:
         """What is to be copied of the repository, one step after the other.
@@ -255,14 +282,7 @@ class Applying:
         members: list[str],
     ) -> list[_Job]:
         entry, copying = self._entries[number], self._copies[number]
-        row = view.rows.get(digest)
-        group = Group(
-            _repository_of(view.source),
-            digest,
-            view.media_types.get(digest) or (row.media_type if row is not None else ""),
-            frozenset(each for each in view.listed or () if each.startswith(STEM)),
-            entry.tags.takes_all,
-        )
+        group = self._group(number, view, digest)
         rounds: list[_Round] = []
         for repository, target in zip(repositories, view.targets, strict=True):
             if target.repository is None or view.error is not None:

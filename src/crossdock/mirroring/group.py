@@ -186,6 +186,12 @@ class GroupCopy:
             group.has_attached = wants and await self._look_for_attached(group)
         return group.has_attached
 
+    def knows_referrers(self, source: Reference | LayoutReference) -> bool:
+        """Whether it is known what the source's registry tells of referrers, or need not be."""
+        if self._options.referrers is False or not isinstance(source, Reference):
+            return True
+        return self._places.has_referrers(source) is not None
+
     def is_without_attached(self, group: Group) -> bool:
         """Whether no request is needed to know that nothing is attached but by tags that are copied."""
         if self._options.referrers is False:
