@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from importlib.resources import files
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,13 @@ from msgspec import Struct
 
 from crossdock.errors import Advice, InvalidInput
 from crossdock.inventory.values import Inventory
+from crossdock.migration.conflicts import written_twice
 from crossdock.migration.hours import Hours
 from crossdock.migration.variables import replace_variables
 from crossdock.mirroring.choice import TagChoice, pushed_since
 from crossdock.mirroring.entry import Deletes, Entry, ReferrersMode
 from crossdock.mirroring.names import Namespace, check
-from crossdock.mirroring.patterns import Patterns, is_pattern
+from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming, Rename
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference
@@ -108,8 +108,15 @@ def parse_migration(
         raise InvalidInput(f"{place}: the migration file is empty", advice=_DOCS)
     reader = _Reader(place, folder, inventory or Inventory(), environ)
     limits = reader.limits(document["limits"].value) if "limits" in document else Limits()
-    entries = tuple(reader.entry(each) for each in document["mirrors"].value)
-    _check_distinct(entries)
+    mirrors: list[Found] = document["mirrors"].value
+    entries = tuple(reader.entry(each) for each in mirrors)
+    if (found := written_twice(entries)) is not None:
+        first, second = (mirrors[number] for number in found.entries)
+        raise InvalidInput(
+            f"{place}:{second.line}:{second.column}: mirrors {quote(entries[found.entries[0]].name)} (line "
+            f"{first.line}) and {quote(entries[found.entries[1]].name)} both write {found.what}",
+            advice=Advice("correct-file", "choose other repositories, tags or targets in one of them"),
+        )
     content = msgspec.json.encode(plain(document), order="sorted")
     return MigrationFile(
         entries=entries, digest=hashlib.sha256(content).hexdigest(), limits=limits, place=place
@@ -278,66 +285,3 @@ class _Reader:
                 first = taken.setdefault(entry.target_name(name), name)
                 if first != name:
                     raise InvalidInput(f"{first} and {name} both become {entry.target_name(name)}")
-
-
-# -- several mirrors -----------------------------------------------------------------------------------------
-
-
-def _check_distinct(entries: tuple[Entry, ...]) -> None:
-    """Raise `InvalidInput` for two mirrors that write one tag, where names without patterns show it.
-
-    What patterns leave open shows when the sources are listed.
-    """
-    for first, second in combinations(entries, 2):
-        if (what := _written_by_both(first, second)) is not None:
-            raise InvalidInput(
-                f"{second.place}: mirrors {quote(first.name)} (line {first.place.rpartition(':')[2]}) and "
-                f"{quote(second.name)} both write {what}",
-                advice=Advice("correct-file", "choose other repositories, tags or targets in one of them"),
-            )
-
-
-def _written_by_both(first: Entry, second: Entry) -> str | None:
-    """What both write; None: nothing that shows."""
-    is_one_source = first.source == second.source and first.naming == second.naming
-    tag = _tag_of_both(first.tags, second.tags, is_one_source)
-    if tag is None:
-        return None
-    for mine in first.targets:
-        for other in second.targets:
-            if is_one_source and mine == other and _share(first.repositories, second.repositories):
-                return f"{mine}{tag}"
-            ours, theirs = _written(first, mine), _written(second, other)
-            if both := sorted(ours & theirs):
-                return f"{both[0]}{tag}"
-    return None
-
-
-def _share(first: Patterns, second: Patterns) -> bool:
-    """Whether what one of them wants is wanted by the other as well."""
-    return first == second or first.wants_all or second.wants_all
-
-
-def _written(entry: Entry, target: Namespace) -> frozenset[str]:
-    """The repositories at `target` that the entry writes, as far as they are named without patterns."""
-    names = [""] if isinstance(entry.source, LayoutReference) else entry.named or ()
-    return frozenset(entry.target_reference(target, name).locator for name in names)
-
-
-def _tag_of_both(first: TagChoice, second: TagChoice, is_one_source: bool) -> str | None:
-    """``:TAG`` that both choose, empty for all that one of them chooses; None: there need not be any."""
-    if first == second or (first.takes_all and second.takes_all):
-        return ""
-    if is_one_source and (first.takes_all or second.takes_all):
-        return ""
-    mine, theirs = (_literal_tags(each) for each in (first, second))
-    both = [tag for tag in mine if second.takes_all or tag in theirs]
-    both += [tag for tag in theirs if first.takes_all]
-    return f":{both[0]}" if both else None
-
-
-def _literal_tags(choice: TagChoice) -> list[str]:
-    """Tags that are chosen wherever they are: named without patterns, and nothing else filters."""
-    if choice.semver or choice.newest is not None or choice.needs_times:
-        return []
-    return [each for each in choice.patterns.include if not is_pattern(each) and choice.patterns.wants(each)]

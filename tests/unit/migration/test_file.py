@@ -318,7 +318,7 @@ def pair(first: str, second: str) -> str:
     ],
 )
 def test_two_mirrors_that_write_one_tag_are_refused(first: str, second: str, what: str) -> None:
-    with pytest.raises(InvalidInput, match=rf"m.yaml:4: mirrors .* \(line 3\) and .* both write {what}$"):
+    with pytest.raises(InvalidInput, match=rf"m.yaml:4:3: mirrors .* \(line 3\) and .* both write {what}$"):
         parse(pair(first, second))
 
 
@@ -343,6 +343,16 @@ def test_two_mirrors_that_write_one_tag_are_refused(first: str, second: str, wha
 )
 def test_mirrors_that_need_not_meet_are_allowed(first: str, second: str) -> None:
     assert len(parse(pair(first, second)).entries) == 2
+
+
+def test_of_thousands_of_mirrors_the_two_that_meet_are_found() -> None:
+    def app(number: int) -> str:
+        return f"- {{source: a.example, {TO_T}, repositories: {{include: [app{number}]}}}}\n"
+
+    text = "version: 1\nmirrors:\n" + "".join(map(app, range(3000)))
+    assert len(parse(text).entries) == 3000
+    with pytest.raises(InvalidInput, match=r"m\.yaml:3003:3: mirrors .* both write t\.example/app7$"):
+        parse(text + app(7))
 
 
 def test_a_file_is_known_by_its_content_after_variables() -> None:
