@@ -139,6 +139,11 @@ class RegistryClient:
         return self._options.own_only
 
     @property
+    def environ(self) -> Mapping[str, str]:
+        """What stands for the process's environment."""
+        return self._context.environ
+
+    @property
     def token_service(self) -> str:
         """What the registry's challenge calls its token service; empty while it is not known."""
         return self._auth.service

@@ -22,6 +22,8 @@ class Api(Struct, frozen=True, kw_only=True):
     name: str  # for the log
     walk: Callable[[Asked], AsyncGenerator[Page, None]]
     """The pages of a repository's list, whose entries are `content.ManifestRow`. Raises as `pages.pages`."""
+    has: Callable[[str], bool] = lambda path: True
+    """Whether a repository can have such a name there."""
     knows: Callable[[bytes], bool] = lambda body: False
     """Whether the body of a 404 is this API's for a repository that is not there."""
     shows_untagged: bool = True

@@ -44,9 +44,6 @@ _HOSTS = {
 }
 _SERVICES = {"harbor-registry": "harbor", "quay.io": "quay"}  # of challenges
 _TRIED = ("azure", "harbor", "quay", "google")
-_OF_THE_TAGS = "google"  # its list is that of the tags, with more in it
-# What Go's own server says to a path that it does not have: distribution and zot have nothing but /v2/.
-_PLAIN = b"404 page not found"
 _NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
 
 MOST_ENTRIES = 200_000  # of one list; each takes half a KiB here
@@ -172,13 +169,13 @@ async def _try_all(
         if name not in bulk.left:
             continue
         api, asked = load(name), Asked(repository, retries=needed)
+        if not api.has(repository.path):
+            continue
         try:
             rows = await _rows(api, asked, on_warning)
         except CrossdockError as error:
             _log.debug("%s list of %s: %s", api.name, repository.path, error)
-            if asked.not_found.strip() == _PLAIN and name != _OF_THE_TAGS:
-                bulk.drop(*(each for each in bulk.left if each != _OF_THE_TAGS))
-            elif _is_absent(api, asked, error):
+            if _is_absent(api, asked, error):
                 bulk.drop(name)
             elif not asked.not_found:
                 doubt = doubt or error

@@ -74,13 +74,16 @@ def _row(entry: Any) -> ManifestRow | None:
 async def _pages(
     asked: Asked, operation: str, query: dict[str, Any], read: Any
 ) -> AsyncGenerator[Page, None]:
-    found = HOST.fullmatch(asked.client.host.partition(":")[0].lower())
+    client = asked.client
+    found = HOST.fullmatch(client.host.partition(":")[0].lower())
     bulk = asked.memory.bulk
     kept = bulk.signer if bulk is not None else None
     if isinstance(kept, Signer):
         signer = kept
     else:
-        signer = await asyncio.to_thread(Signer.prepared, asked.client.own_only, found)
+        signer = await asyncio.to_thread(
+            Signer.prepared, found, own_only=client.own_only, region=client.environ.get("AWS_REGION", "")
+        )
     if bulk is not None:
         bulk.signer = signer
     query = {**query, "maxResults": PAGE}
@@ -140,7 +143,7 @@ class Signer:
         self._credentials = credentials
 
     @classmethod
-    def prepared(cls, own_only: bool, host: re.Match[str] | None) -> Signer:
+    def prepared(cls, host: re.Match[str] | None, *, own_only: bool = False, region: str = "") -> Signer:
         """By the settings of this machine. Raises `Unsupported` without the package or credentials."""
         if own_only:
             raise Unsupported("the login that was given is not one for the API of AWS")
@@ -153,7 +156,8 @@ class Signer:
         try:
             session = Session()
             credentials = session.get_credentials()
-            region = host["region"] if host is not None else session.get_config_variable("region")
+            own_region = session.get_config_variable("region") or region
+            region = host["region"] if host is not None else own_region or ""
             own_url = None
             if not session.get_config_variable("ignore_configured_endpoint_urls"):
                 settings = session.full_config, session.get_scoped_config()

@@ -37,8 +37,6 @@ FIRST = (("page_size", str(PAGE)), ("page", "1"))
 async def walk(asked: Asked) -> AsyncGenerator[Page, None]:
     """As `Api.walk`. Pages are numbered, so a list that changes meanwhile is an error. # network"""
     project, _, name = asked.path.partition("/")
-    if not name:
-        raise ProtocolError(f"{asked.path} is in no project")
     twice = quote(quote(name, safe=""), safe="")
     path = f"{ROOT}/projects/{quote(project, safe='')}/repositories/{twice}/artifacts"
     await log_in(asked)
@@ -122,4 +120,4 @@ def _knows(body: bytes) -> bool:
     return "NOT_FOUND" in parse_error(body).codes
 
 
-API = Api(name="Harbor's", walk=walk, knows=_knows, shows_attached=False)
+API = Api(name="Harbor's", walk=walk, has=lambda path: "/" in path, knows=_knows, shows_attached=False)

@@ -113,17 +113,15 @@ async def test_what_was_found_is_asked_at_once_for_the_next(served: Served, conn
     assert sum(harbor in target for target in served.asked) == 3
 
 
-async def test_a_registry_with_only_v2_gets_few_requests(served: Served, connect: Connect) -> None:
-    """The 404 of Go's router proves it for all paths."""
-    served.rest = PLAIN
-    served.answers["/v2/x/tags/list"] = document({"name": "x", "tags": ["v1"]})
-    repository = connect("source")
-    assert [await rows(repository) for _ in range(3)] == [None] * 3
-    assert served.asked == ["/acr/v1/x/_manifests?n=100", "/v2/x/tags/list"]
+async def test_a_name_outside_of_projects_says_nothing_about_harbor(served: Served, connect: Connect) -> None:
+    served.answers["/api/v2.0/projects/team/repositories/x/artifacts"] = document([HARBOR_ENTRY])
+    first = connect("source", "alone")
+    assert await rows(first) is None
+    assert await rows(RegistryRepository(first.client, f"{first.client.host}/team/x"))
 
 
 @pytest.mark.parametrize(
-    "rest", [OTHER, Answer(405), Answer(200, {}, b"<html>an interface</html>"), Answer(400)]
+    "rest", [OTHER, PLAIN, Answer(405), Answer(200, {}, b"<html>an interface</html>"), Answer(400)]
 )
 async def test_what_is_not_there_is_not_asked_again(served: Served, connect: Connect, rest: Answer) -> None:
     served.rest = rest

@@ -119,5 +119,11 @@ def test_without_means_there_is_no_question(aws: pytest.MonkeyPatch, reason: str
 def test_the_endpoint_is_that_of_the_registrys_region(
     aws: pytest.MonkeyPatch, host: str, endpoint: str
 ) -> None:
-    signer = ecr.Signer.prepared(False, ecr.HOST.fullmatch(host))
+    signer = ecr.Signer.prepared(ecr.HOST.fullmatch(host))
     assert signer.url.text == endpoint
+
+
+def test_a_registry_by_another_name_is_in_the_region_of_the_settings(aws: pytest.MonkeyPatch) -> None:
+    assert ecr.Signer.prepared(None, region=REGION).url.text == f"https://api.ecr.{REGION}.amazonaws.com/"
+    aws.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    assert ecr.Signer.prepared(None, region=REGION).url.text == "https://api.ecr.eu-north-1.amazonaws.com/"
