@@ -38,6 +38,7 @@ CODES = {
     "AddressRefused": (400, "AddressNotAllowed"),
     "Cancelled": (409, "OperationCanceled"),
     "ConnectFailed": (400, "RegistryUnreachable"),
+    "ChangedSincePlan": (400, "ImportFailed"),
     "ContentError": (400, "ContentInvalid"),
     "CopiesFailed": (400, "ImportFailed"),
     "CopyError": (400, "ImportFailed"),
