@@ -44,14 +44,15 @@ def parse_duration(text: str) -> float:
 def parse_moment(text: str) -> float:
     """Seconds since the epoch: ``2026-01-31``, ``2026-01-31T12:00:00Z``. UTC unless it says.
 
-    Raises ValueError.
+    Raises `InvalidInput`.
     """
     from datetime import UTC, datetime  # imported here: most commands have no dates
 
     try:
         moment = datetime.fromisoformat(text.strip().upper())
     except ValueError:
-        raise ValueError(f"{text!r} is no date (examples: 2026-01-31, 2026-01-31T12:00:00Z)") from None
+        advice = Advice("write-date", "dates are written as 2026-01-31 or 2026-01-31T12:00:00Z")
+        raise InvalidInput(f"{text!r} is not a date", advice=advice) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

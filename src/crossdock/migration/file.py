@@ -157,8 +157,9 @@ class _Reader:
         if "hours" in found:
             with self._at(found["hours"], "limits.hours"):
                 given["hours"] = Hours.parse(found["hours"].value)
-        for host, each in found["hosts"].value.items() if "hosts" in found else ():
-            with self._at(each, f"limits.hosts.{host}"):
+        for name, each in found["hosts"].value.items() if "hosts" in found else ():
+            with self._at(each, f"limits.hosts.{name}"):
+                host = self._inventory.addressed(name)
                 if any(registry_key(host) == registry_key(other) for other in hosts):
                     raise InvalidInput("the host is listed twice")
             members = {"connections": each.value["connections"].value} if "connections" in each.value else {}

@@ -124,8 +124,12 @@ def times_unknown(what: str) -> InvalidInput:
 def pushed_since(text: str) -> dict[str, float]:
     """The field of a `TagChoice` for a date, a date with a time, or a duration.
 
-    Raises ValueError.
+    Raises `InvalidInput`.
     """
     if "-" in text:
         return {"pushed_after": parse_moment(text)}
-    return {"pushed_within": parse_duration(text)}
+    try:
+        return {"pushed_within": parse_duration(text)}
+    except InvalidInput:
+        advice = Advice("write-date", "write a date such as 2026-01-31, or a duration such as 90d")
+        raise InvalidInput(f"{quote(text)} is neither a date nor a duration", advice=advice) from None

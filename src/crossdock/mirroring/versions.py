@@ -19,9 +19,8 @@ _NUMBER = "[0-9]{1,18}"
 _PRE_AND_BUILD = r"(?:-([0-9A-Za-z.-]+))?(?:[+_]([0-9A-Za-z.-]+))?"
 _VERSION = rf"[vV]?({_NUMBER})(?:\.({_NUMBER}))?(?:\.({_NUMBER}))?{_PRE_AND_BUILD}"
 _PART = rf"({_NUMBER}|[xX*])"
-_COMPARATOR = (
-    rf"(>=|<=|=>|=<|!=|~>|[<>=^~]|)\s*[vV]?{_PART}(?:\.{_PART})?(?:\.{_PART})?{_PRE_AND_BUILD}(?=[\s,]|$)"
-)
+_OPERATOR = "(>=|<=|=>|=<|!=|~>|[<>=^~]|)"
+_COMPARATOR = rf"{_OPERATOR}\s*[vV]?{_PART}(?:\.{_PART})?(?:\.{_PART})?{_PRE_AND_BUILD}(?=[\s,<>=!~^]|$)"
 _HYPHEN = re.compile(r"\s+-\s+")
 _ADVICE = Advice("correct-pattern", 'ranges are those of npm, for example ">=1.2 <3", "^1.2", "~1.2 || 2.x"')
 

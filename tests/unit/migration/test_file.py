@@ -157,6 +157,11 @@ def test_names_of_the_inventory_and_layouts() -> None:
     assert found.entries[1].targets == (Namespace("corp.example:5000", "app"),)
 
 
+def test_hosts_of_limits_may_be_names_of_the_inventory() -> None:
+    text = "version: 1\nlimits: {hosts: {corp: {connections: 3}}}\nmirrors: [{source: corp, targets: [b.io]}]"
+    assert parse(text).limits.hosts == {"corp.example:5000": HostLimits(connections=3)}
+
+
 def test_variables_are_replaced_in_values() -> None:
     text = "version: 1\nmirrors:\n- name: $${A}\n  source: ${A}/x\n  targets: ['${B}']\n  flatten: ${N}\n"
     (entry,) = parse(text, A="a.example", B="b.example", N="1").entries
@@ -200,7 +205,7 @@ def test_a_variable_that_is_not_set_is_a_mistake(text: str, words: str) -> None:
         ("delete: {max_tags: -1}", r"m.yaml:5:24: .*max_tags must be from 0 to"),
         ("delete: {grace: 7}", r"m.yaml:5:21: .*is not of the form a duration such as 90d, 72h or 30m"),
         ("tags: {min_age: 3 weeks}", r"m.yaml:5:21: .*a duration such as"),
-        ("tags: {pushed_after: 2026-13-01}", r"m.yaml:5:26: .*'2026-13-01' is no date"),
+        ("tags: {pushed_after: 2026-13-01}", r"m.yaml:5:26: .*'2026-13-01' is not a date"),
         ("tags: {pushed_after: yesterday}", r"m.yaml:5:26: .*not of the form a date such as 2026-01-31"),
         ("tags: {newest: 0}", r"m.yaml:5:20: .*newest must be from 1"),
         ("tags: {newest: 1.5}", r"m.yaml:5:20: .*newest must be a whole number"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossdock.errors import InvalidInput
-from crossdock.mirroring.choice import TagChoice
+from crossdock.mirroring.choice import TagChoice, pushed_since
 from crossdock.mirroring.patterns import Patterns
 
 NOW = 1_000_000.0
@@ -61,6 +61,15 @@ def test_a_push_time_that_is_not_known_is_an_error_where_it_is_needed() -> None:
     assert caught.value.advice is not None
     assert choice.choose({"main": None, "v2": NOW - 100}, NOW) == ["v2"]
     assert not TagChoice(newest=1).needs_times
+
+
+def test_push_times_are_written_as_a_date_or_a_duration() -> None:
+    assert pushed_since("90d") == {"pushed_within": 90 * 86400.0}
+    assert pushed_since("1970-01-02") == {"pushed_after": 86400.0}
+    assert pushed_since("1970-01-01T01:00:00+01:00") == {"pushed_after": 0.0}
+    for text in ("yesterday", "1970-13-01", "1970-1-1", ""):
+        with pytest.raises(InvalidInput, match="date"):
+            pushed_since(text)
 
 
 def test_tags_of_digests_go_with_their_image_where_tags_are_filtered() -> None:
