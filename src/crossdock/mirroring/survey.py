@@ -296,7 +296,10 @@ class Survey:
         ]
         if there.repository is None or not (names or self._all_target_tags):
             return
+        place = there.repository, there.repository
         try:
+            if (given_up := self._reach.error_for(place)) is not None:
+                raise given_up
             repository = await self._places.open(there.repository, "target", log_retry)
             with during("list tags of", "target", there.name):
                 if (self._all_target_tags or len(names) > FEW) and await self._look_in_list(
@@ -313,6 +316,10 @@ class Survey:
                 asked.exists, asked.listed = False, frozenset()
             else:
                 asked.error = asked.error or without_traceback(error)
+        if asked.error is None:
+            self._reach.reached(place)
+        else:
+            self._reach.missed(place, asked.error)
 
     async def _look_in_list(self, repository: Any, asked: _Asked) -> bool:
         rows = await self._rows(repository)

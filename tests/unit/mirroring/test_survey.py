@@ -298,3 +298,19 @@ def test_an_entry_that_chooses_nothing_says_why() -> None:
     assert "'x*' matches none of the 1 tag of the 1 repository" in str(asyncio.run(run(Store(tags("v1")))))
     assert asyncio.run(run(Store(tags("x1")))) is None
     assert asyncio.run(run(broken)) is None
+
+
+def test_a_target_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each of thousands of repositories would wait for it."""
+    monkeypatch.setattr("crossdock.runs.reach.GIVE_UP_AFTER_S", 0.0)
+    stores: dict[str, Store] = {}
+    names = [f"r{number}" for number in range(100)]
+    for name in names:
+        silent = Store({})
+        silent.failures["*"] = ReadFailed("cut")
+        stores |= pair(Store(tags("v1")), silent, name)
+    views = survey(stores, entry(*names))
+    assert len(views) == 100
+    assert all(view.targets[0].error is not None and view.tags == tags("v1") for view in views)
+    asked = [store for name, store in stores.items() if name.startswith("target") and store.asked]
+    assert 8 <= len(asked) < 50
