@@ -81,7 +81,10 @@ class Verification:
             ours = await places.open(source, "source", log_retry)
             theirs = await places.open(target, "target", log_retry)
             check = RepositoryComparison(
-                self._comparison(self._options.referrers is not False), ours.name, ours, theirs
+                self._comparison(places, referrers=self._options.referrers is not False),
+                ours.name,
+                ours,
+                theirs,
             )
             try:
                 await check.named(
@@ -93,7 +96,7 @@ class Verification:
     # -- an entry ------------------------------------------------------------------------------------------
 
     async def _entry(self, entry: Entry, places: Places) -> None:
-        comparison = self._comparison(entry.referrers != "off")
+        comparison = self._comparison(places, referrers=entry.referrers != "off")
         survey = Survey(entry, places, all_target_tags=True, on_warning=self._on_warning)
         platforms = tuple(Platform.parse(each) for each in entry.platforms or self._options.platforms)
         slots = asyncio.Semaphore(VIEWS_AT_ONCE)
@@ -185,8 +188,10 @@ class Verification:
 
         await asyncio.gather(*(take() for _ in range(min(IMAGES_AT_ONCE, len(work)))))
 
-    def _comparison(self, referrers: bool) -> Comparison:
-        return Comparison(self.findings, self._level, self._options.network, referrers=referrers)
+    def _comparison(self, places: Places, *, referrers: bool) -> Comparison:
+        return Comparison(
+            self.findings, self._level, self._options.network, referrers=referrers, limits=places.limits
+        )
 
     def _is_in(self, view: RepositoryView, name: str) -> bool:
         """Whether the sample has this tag or digest of the repository."""

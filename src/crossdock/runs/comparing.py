@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from msgspec import Struct, field
 
@@ -34,6 +34,9 @@ from crossdock.options import NetworkOptions
 from crossdock.reading import read_manifest
 from crossdock.steps import during
 from crossdock.transfer.platforms import select
+
+if TYPE_CHECKING:
+    from crossdock.limits import Limits, Pace
 
 T = TypeVar("T")
 
@@ -80,11 +83,20 @@ class Findings(Struct):
 class Comparison:
     """Shared by the repositories that are compared: bounds, and which blobs of a target were hashed."""
 
-    def __init__(self, findings: Findings, level: Level, network: NetworkOptions, *, referrers: bool) -> None:
+    def __init__(
+        self,
+        findings: Findings,
+        level: Level,
+        network: NetworkOptions,
+        *,
+        referrers: bool,
+        limits: Limits | None = None,
+    ) -> None:
         self.findings = findings
         self.level = level
         self.network = network
         self.referrers = referrers
+        self.limits = limits
         self.hashed: set[tuple[str, Digest]] = set()
         self.opening = asyncio.Semaphore(AT_ONCE)
         self.hashing = asyncio.Semaphore(HASHED_AT_ONCE)
@@ -284,6 +296,8 @@ class RepositoryComparison:
         """Read the blob and compare its digest. A read that breaks resumes at its offset."""
         hasher = hashlib.new(blob.digest.algorithm)
         done = 0
+        limits = self._all.limits
+        pace = limits.of_bytes(self._registry, self._registry) if limits is not None else None
 
         def update(data: memoryview) -> None:
             nonlocal done
@@ -296,7 +310,7 @@ class RepositoryComparison:
             sink = _Buffers(BUFFER)
             try:
                 receiving = asyncio.ensure_future(body.receive(sink))
-                await sink.drain(receiving, body.resume, update, skip=start - body.start)
+                await sink.drain(receiving, body.resume, update, pace, skip=start - body.start)
             finally:
                 body.close()
 
@@ -369,6 +383,7 @@ class _Buffers:
         receiving: asyncio.Future[None],
         resume: Callable[[], None],
         update: Callable[[memoryview], None],
+        pace: Pace | None,
         skip: int,
     ) -> None:
         """Give all bytes but the first `skip` to `update`, in a thread. Raises what `receiving` raises."""
@@ -379,6 +394,8 @@ class _Buffers:
                 self._arrived.clear()
                 while self._full:
                     buffer = self._full.pop(0)
+                    if pace is not None:
+                        await pace.take(len(buffer))
                     skip = await _hash_part(buffer, update, skip)
                     self._free.append(buffer)
                     resume()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
@@ -14,11 +16,12 @@ from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_error, print_json, print_parts, warn
 from crossdock.cli.values import platform
 from crossdock.errors import CopyError, InvalidInput
+from crossdock.oci.reference import parse_location
 from crossdock.units import count
 
 if TYPE_CHECKING:
     from crossdock.inventory.values import Inventory
-    from crossdock.migration.verify import Verification
+    from crossdock.migration.file import MigrationFile
     from crossdock.mirroring.entry import Entry, ReferrersMode
     from crossdock.mirroring.names import Namespace
     from crossdock.options import CopyOptions
@@ -76,14 +79,29 @@ def run(namespace: argparse.Namespace) -> int:
     from crossdock.cli.loop import run_until_done
     from crossdock.migration.verify import Verification
 
-    if len(namespace.places) > 2:
+    places = namespace.places
+    if len(places) > 2:
         raise UsageError(
             "verify takes a migration file, or a source and a target", command="crossdock verify"
         )
     options = read_options(namespace)
+    images = len(places) == 2 and any(map(_is_image, places))
+    entries: tuple[Entry, ...] = ()
+    if len(places) == 1:
+        file = _read(places[0], _inventory(options))
+        entries, options = file.entries, file.limits.over(options)
+    elif not images:
+        entries = (_entry(places[0], places[1], options),)
     verification = Verification(options, namespace.level, namespace.sample, on_warning=warn)
-    run_until_done(_work(namespace, options, verification))
-    found = verification.findings
+    if images:
+        run_until_done(verification.image(*map(parse_location, places)))
+    else:
+        run_until_done(verification.entries(entries))
+    return _shown(verification.findings, namespace)
+
+
+def _shown(found: Findings, namespace: argparse.Namespace) -> int:
+    """Print it; the exit code."""
     if namespace.output == "json":
         print_json(_document(found, namespace.level))
     else:
@@ -97,38 +115,32 @@ def run(namespace: argparse.Namespace) -> int:
     return ExitCode.VERIFICATION if found.missing or found.different else ExitCode.DONE
 
 
-async def _work(namespace: argparse.Namespace, options: CopyOptions, verification: Verification) -> None:
-    from crossdock.oci.reference import parse_location
-
-    if len(namespace.places) == 2 and any(map(_is_image, namespace.places)):
-        source, target = (parse_location(each) for each in namespace.places)
-        await verification.image(source, target)
-    else:
-        await verification.entries(_entries(namespace, options))
-
-
-def _entries(namespace: argparse.Namespace, options: CopyOptions) -> tuple[Entry, ...]:
-    """What a file lists, or the one entry of a source and a target."""
+def _inventory(options: CopyOptions) -> Inventory:
     from crossdock.inventory.values import Inventory
+
+    registries = options.registries
+    return registries if isinstance(registries, Inventory) else Inventory()
+
+
+def _read(path: str, inventory: Inventory) -> MigrationFile:
+    from crossdock.migration.file import read_migration
+
+    return read_migration(Path(path), inventory, os.environ)
+
+
+def _entry(source: str, target: str, options: CopyOptions) -> Entry:
+    """The entry of a source and a target."""
     from crossdock.mirroring.entry import Entry
     from crossdock.mirroring.names import check
 
-    registries = options.registries
-    inventory = registries if isinstance(registries, Inventory) else Inventory()
-    if len(namespace.places) == 1:
-        import os
-        from pathlib import Path
-
-        from crossdock.migration.file import read_migration
-
-        return read_migration(Path(namespace.places[0]), inventory, os.environ).entries
+    inventory = _inventory(options)
     try:
-        source, target = (_place(each, inventory) for each in namespace.places)
-        check(source, [target])
+        places = _place(source, inventory), _place(target, inventory)
+        check(places[0], [places[1]])
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock verify") from None
     referrers: ReferrersMode = "off" if options.referrers is False else "warn"
-    return (Entry(name=str(source), source=source, targets=(target,), referrers=referrers),)
+    return Entry(name=str(places[0]), source=places[0], targets=(places[1],), referrers=referrers)
 
 
 def _place(text: str, inventory: Inventory) -> Namespace:
