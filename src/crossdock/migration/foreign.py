@@ -193,8 +193,8 @@ class _Regsync(_Reader):
         return {"version": 1, **limits, "mirrors": _merged(_merged(mirrors, "include"), "targets")}
 
     def _unknown(self, where: str, found: Members, known: set[str]) -> None:
-        for key in found.keys() - known:
-            if found[key] not in (None, "", [], {}, 0, False):
+        for key in found:
+            if key not in known and found[key] not in (None, "", [], {}, 0, False):
                 self._note(f"{where}.{key}", _NOTES.get(key, "there is nothing like it"))
 
     def _hosts(self, creds: list[Any]) -> dict[str, Members]:
@@ -218,7 +218,8 @@ class _Regsync(_Reader):
 
     def _sync(self, found: Members, where: str, defaults: set[str]) -> Iterator[Members]:
         handled = {"tags", "tagSets", "repos", "platform", "platforms", "digestTags", "referrers"}
-        self._unknown(where, {key: found[key] for key in found.keys() - defaults}, handled | _NEEDS_NOTHING)
+        own = {key: each for key, each in found.items() if key not in defaults}
+        self._unknown(where, own, handled | _NEEDS_NOTHING)
         for key in ("source", "target", "type"):
             if not isinstance(found.get(key), str):
                 raise InvalidInput(f"{self._place}: {where} has no {key}")
@@ -386,8 +387,9 @@ class _Skopeo(_Reader):
         return {"version": 1, "mirrors": _merged(mirrors, "include")}
 
     def _registry(self, host: str, found: Members) -> Iterator[Members]:
-        for key in found.keys() - {"images", "images-by-tag-regex", "images-by-semver"}:
-            if key != "tls-verify" or found[key] is False:
+        for key in found:
+            is_known = key in ("images", "images-by-tag-regex", "images-by-semver")
+            if not is_known and (key != "tls-verify" or found[key] is False):
                 self._note(f"{host}.{key}", _NOTES.get(key, "there is nothing like it"))
         for name, tags in self._mapping(found.get("images"), f"{host}.images").items():
             where = f"{host}.images.{name}"

@@ -243,6 +243,7 @@ def test_a_file_of_skopeo_sync() -> None:
             "tags": {"include": ["latest"]},
         },
     ]
+    assert notes.index("credentials") < notes.index("cert-dir")  # in the file's order
     for words in (
         "registry.example.com.credentials: log in",
         "registry.example.com.cert-dir: ",
