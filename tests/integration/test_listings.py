@@ -26,6 +26,7 @@ from support.push import Remote
 pytestmark = pytest.mark.real
 
 REPOSITORIES, TAGS = 5, 12
+NAMES = [f"{'group/' if number % 2 else ''}r{number}" for number in range(REPOSITORIES)]
 QUIET = ("--output", "json", "--progress", "none")
 USER, PASSWORD = "robot$mover", "pass word"
 APIS = ("azure", "harbor", "quay", "google")  # that an unknown host is asked for, once
@@ -35,15 +36,15 @@ MANIFESTS = r"/v2/.+/manifests/"
 
 
 def fill(remote: Remote, builder: ImageBuilder) -> None:
-    """Repositories ``team/r0`` …, each with twelve tags of three manifests, one an index."""
-    for number in range(REPOSITORIES):
+    """``team/r0``, ``team/group/r1`` …, each with twelve tags of two images and an index."""
+    for name in NAMES:
         images = [
             builder.image([builder.random_layer(500)], platform)
             for platform in ("linux/amd64", "linux/arm64")
         ]
         for at, content in enumerate((*images, builder.index(images))):
             for tag in range(at, TAGS, 3):
-                push(remote, f"team/r{number}", builder, content, f"v{tag}")
+                push(remote, f"team/{name}", builder, content, f"v{tag}")
 
 
 def login(side: str, user: str, password: str) -> dict[str, str]:
@@ -138,11 +139,13 @@ def test_what_is_there_is_known_from_lists(sides: Callable[..., Sides], kind: Ca
     assert (again["unchanged"], again["copied"], again["failed"]) == (tags, 0, 0)
     for side in (both.source, both.target):
         assert side.count(MANIFESTS) == 0
-        asked = [
-            each.path for each in side.asked if re.search(r"/r\d/(artifacts|tag/|tags/list)$", each.path)
-        ]
+        asked = [each.path for each in side.asked if re.search(r"r\d/(artifacts|tag/|tags/list)$", each.path)]
         pages = 2 if isinstance(side, QuayDouble) else 1
         assert len(asked) <= REPOSITORIES * pages + len(APIS)
+    old = both.run("plan", tags={"min_age": "72h", "pushed_after": "2020-01-01"})["totals"]
+    assert (old["tags"], old["tags_unchanged"]) == (tags, tags)
+    verified = both.run("verify", tags={"min_age": "72h"})
+    assert (verified["missing"], verified["different"]) == ([], [])
 
 
 def harbor_robots(sides: Callable[..., Sides]) -> Sides:
@@ -173,9 +176,8 @@ def test_a_login_that_may_not_use_the_api_hinders_nothing(
 ) -> None:
     """Tags are listed and looked at one by one, and no warning is made of it."""
     both = kind(sides)
-    names = {"include": [f"r{number}" for number in range(REPOSITORIES)]}
-    done = both.run("apply", repositories=names)["totals"]
+    done = both.run("apply", repositories={"include": NAMES})["totals"]
     assert (done["copied"], done["failed"]) == (REPOSITORIES * TAGS, 0)
-    assert both.source.count(r"/v2/team/r\d/tags/list") >= REPOSITORIES
+    assert both.source.count(r"/v2/team/.*r\d/tags/list") >= REPOSITORIES
     asked = both.source.count(r"/api/") + sum(each.method == "POST" for each in both.source.asked)
     assert 0 < asked <= 3 * REPOSITORIES  # whatever waits when the first is refused may have been sent

@@ -60,10 +60,11 @@ class HarborDouble(Front):
             return refusal(403, "FORBIDDEN", "forbidden")
         if request.method != "GET":
             return web.Response(status=405)
+        path = decoded(path)  # routes are found in the decoded path: a name with a slash is encoded twice
         if (found := _ARTIFACTS.fullmatch(path)) is not None:
-            return await self._artifacts(request, decoded(found[1]), decoded(decoded(found[2])))
+            return await self._artifacts(request, found[1], decoded(found[2]))
         if (found := _REPOSITORIES.fullmatch(path)) is not None:
-            return await self._repositories(request, f"{decoded(found[1])}/")
+            return await self._repositories(request, f"{found[1]}/")
         if path == "/api/v2.0/repositories":
             return await self._repositories(request, "")
         return web.Response(status=404, text="404: not found")
