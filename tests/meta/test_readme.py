@@ -30,6 +30,7 @@ PAGES = (
     "docs/faults.md",
     "docs/inventory.md",
     "docs/mirror.md",
+    "docs/machines.md",
     "docs/acr-import.md",
     "docs/acr-metadata.md",
     "docs/identities.md",

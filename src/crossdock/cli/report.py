@@ -28,7 +28,9 @@ from crossdock.events import BlobDone
 from crossdock.units import count, format_duration, format_size
 
 if TYPE_CHECKING:
+    from crossdock.mirroring.entry import Entry
     from crossdock.mirroring.run import MirrorResult
+    from crossdock.mirroring.shard import Shard
     from crossdock.options import Verify
     from crossdock.runs.one import CopyResult
     from crossdock.runs.results import ManyResult, PairResult, Status
@@ -108,7 +110,11 @@ class _ManyReport(ABC):
     def file(self, error: BaseException | None) -> Iterator[str]:
         """As `Report.file`."""
         copies = (f'{copy[:-1]}, "blobs": {blobs}}}' for copy, blobs in self._copies())
-        return self._document(copies, {**_versions(), "error": _error_document(error)})
+        return self._document(copies, {**self._origin(), **_versions(), "error": _error_document(error)})
+
+    def _origin(self) -> dict[str, Any]:
+        """What was copied, for the file."""
+        return {}
 
     def _document(self, copies: Iterator[str], more: Mapping[str, Any]) -> Iterator[str]:
         yield '{\n  "copies": ['
@@ -154,8 +160,9 @@ class MirrorReport(_ManyReport):
 
     result: MirrorResult
 
-    def __init__(self, targets: int, *, is_json: bool, has_file: bool) -> None:
-        self._targets = targets
+    def __init__(self, entry: Entry, shard: Shard | None, *, is_json: bool, has_file: bool) -> None:
+        self._entry = entry
+        self._shard = shard
         self._keeps_documents = is_json or has_file
         self._keeps_lines = not is_json
         self._documents = _open_temporary()
@@ -195,11 +202,17 @@ class MirrorReport(_ManyReport):
         self._lines.seek(0)
         yield from self._lines
         where = f"{count(result.repositories, 'repository', 'repositories')}, {count(result.tags, 'tag')}"
-        where += f" to {count(self._targets, 'registry', 'registries')}" if self._targets > 1 else ""
+        targets = len(self._entry.targets)
+        where += f" to {count(targets, 'registry', 'registries')}" if targets > 1 else ""
+        where += f", shard {self._shard}" if self._shard is not None else ""
         left_out = f", {result.left_out} left out" if result.left_out else ""
         left_out += f", {result.reported} left as they are" if result.reported else ""
         what = f"{result.copied} copied, {result.unchanged} unchanged{left_out}, {result.failed} failed"
         yield f"mirrored {where}: {what}  {counts_of(result.totals, result.seconds)}\n"
+
+    def _origin(self) -> dict[str, Any]:
+        names = {"source": str(self._entry.source), "targets": list(map(str, self._entry.targets))}
+        return {**names, "shard": str(self._shard)} if self._shard is not None else names
 
     def _copies(self) -> Iterator[tuple[str, str]]:
         self._documents.seek(0)

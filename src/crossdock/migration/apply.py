@@ -34,6 +34,7 @@ from crossdock.mirroring.applying import Applying, Place
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.rename import collisions
+from crossdock.mirroring.shard import Shard
 from crossdock.mirroring.survey import Survey
 from crossdock.mirroring.views import Problem, RepositoryView, TargetView
 from crossdock.oci.digest import Digest
@@ -97,8 +98,10 @@ class ApplyRun:
         *,
         only: Only | None = None,
         planned: Sequence[Mapping[str, PlannedRepository]] | None = None,
+        shard: Shard | None = None,
     ) -> None:
         """`only`: no more than this. `planned`: exactly that, by entry and repository; `only` is its names.
+        `shard`: only its repositories of all that.
 
         No I/O.
         """
@@ -108,6 +111,7 @@ class ApplyRun:
         self._state = state
         self._only = only
         self._planned = planned
+        self._shard = shard
         self._book = _Book(file.entries, state)
         self._applying = Applying(
             file.entries, self._views, self._book, self.totals, may_begin=self._wait_for_hours
@@ -116,7 +120,7 @@ class ApplyRun:
         self._surveys: list[Survey] = []
         self._unlisted: set[int] = set()  # entries whose repositories could not be listed
         self._deletes = [
-            [TargetDeletes(entry=entry, target=str(target)) for target in entry.targets]
+            [TargetDeletes(entry=_in_shard(entry, shard), target=str(target)) for target in entry.targets]
             for entry in file.entries
         ]
         self._has_told_of_hours = False
@@ -243,6 +247,7 @@ class ApplyRun:
             settled=settled,
             only=self._only[number] if self._only is not None else None,
             all_target_tags=deletes,
+            shard=self._shard,
             on_warning=self._warn,
         )
 
@@ -315,6 +320,8 @@ class ApplyRun:
         for number, repositories in enumerate(self._planned):
             entry = self._file.entries[number]
             for planned in repositories.values():
+                if self._shard is not None and not self._shard.has(entry, planned.name):
+                    continue
                 for index, tags in enumerate(planned.delete):
                     if tags:
                         deletes = self._deletes[number][index]
@@ -468,6 +475,11 @@ class _Book:
 
     def _pair(self, place: Place) -> int:
         return self._first[place.entry] + place.target
+
+
+def _in_shard(entry: Entry, shard: Shard | None) -> Entry:
+    """The entry with the shard's part of what may be deleted."""
+    return replace(entry, deletes=shard.share_of_deletes(entry.deletes)) if shard is not None else entry
 
 
 def _shown(place: Place, name: str) -> str:

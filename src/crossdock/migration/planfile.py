@@ -4,7 +4,7 @@ One JSON document that is written and read a line at a time, since a plan has up
 first line holds the settings of the file, then comes one for each repository of an entry, last the sums::
 
     {"version": 1, "file": …, "digest": …, "limits": {…}, "mirrors": [{…}, …], "repositories": [
-    {"mirror": 0, "name": "app", "tags": {"v1": ["sha256:…", "sha256:…", null]}, …, "delete": [["old"]]},
+    {"mirror": 0, "name": "app", "tags": {"v1": ["sha256:…", "sha256:…", null]}, …, "delete": [["old"]], …},
     …
     ], "plan": {…}}
 
@@ -48,7 +48,8 @@ class PlannedRepository(Struct, frozen=True, kw_only=True):
     """One repository of an entry, as it was when the plan was made.
 
     `tags`, and `untagged` by digest, say what each means at the source and at each target, in the entry's
-    order. `delete` has the tags that each target is to lose.
+    order. `delete` has the tags that each target is to lose, `bytes` is the size of blobs that the targets'
+    repositories lack, each for itself.
     """
 
     mirror: int
@@ -56,6 +57,7 @@ class PlannedRepository(Struct, frozen=True, kw_only=True):
     tags: dict[str, tuple[Digest | None, ...]]
     untagged: dict[Digest, tuple[Digest | None, ...]] = {}
     delete: tuple[tuple[str, ...], ...] = ()
+    bytes: int = 0
 
 
 class PlanWriter:
@@ -80,8 +82,13 @@ class PlanWriter:
         }
         self._write(f"{json.dumps(head)[:-1]}, {_OPENING}\n")
 
-    def add(self, mirror: int, view: RepositoryView, delete: tuple[tuple[str, ...], ...]) -> None:
-        """One repository, with the tags that each target is to lose. Raises `OutputFailed`."""
+    def add(
+        self, mirror: int, view: RepositoryView, delete: tuple[tuple[str, ...], ...], lacking: int
+    ) -> None:
+        """One repository, with the tags that each target is to lose, and the bytes that they lack.
+
+        Raises `OutputFailed`.
+        """
         row = {
             "mirror": mirror,
             "name": view.name,
@@ -94,6 +101,7 @@ class PlanWriter:
                 for digest in view.untagged
             },
             "delete": delete if any(delete) else (),
+            "bytes": lacking,
         }
         separator = ",\n" if self._count else ""
         self._count += 1
@@ -246,6 +254,7 @@ def _repository(row: Mapping[str, Any]) -> PlannedRepository:
         tags={str(tag): _digests(each) for tag, each in row["tags"].items()},
         untagged={Digest(digest): _digests(each) for digest, each in row["untagged"].items()},
         delete=tuple(tuple(map(str, each)) for each in row["delete"]),
+        bytes=int(row.get("bytes", 0)),
     )
 
 

@@ -54,9 +54,9 @@ MOST_SAMPLES = 64  # blobs
 MEASURED = 64 << 20  # bytes that are read to estimate the rest
 MOST_ERRORS = 1_000
 
-OnView = Callable[[int, RepositoryView, tuple[tuple[str, ...], ...]], None]
-"""Called with the index of the entry, each view once it is planned, and the tags that each target is to
-lose."""
+OnView = Callable[[int, RepositoryView, tuple[tuple[str, ...], ...], int], None]
+"""Called with the index of the entry, each view once it is planned, the tags that each target is to lose, and
+the bytes of the blobs that the targets' repositories lack."""
 
 
 class Planner:
@@ -68,7 +68,7 @@ class Planner:
         places: Places,
         limits: Limits,
         *,
-        on_view: OnView = lambda index, view, delete: None,
+        on_view: OnView = lambda index, view, delete, lacking: None,
         on_warning: Callable[[str], None] = lambda message: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -226,11 +226,12 @@ class _EntryWork:
         source = await self.planner.places.open(view.source, "source", log_retry)
         chosen = await self._chosen(view, source)
         lacking: dict[Digest, None] = {}
+        size = 0
         for index, there in enumerate(view.targets):
             merged = await self._merged(source, view, there)
             todo = self._compare(self.plans[index], view, there, chosen, merged)
             lacking |= dict.fromkeys(todo)
-            await self._add_bytes(index, source, view, there, todo)
+            size += await self._add_bytes(index, source, view, there, todo)
         self.images_to_copy += len(lacking)
         images = self._images_of(view)
         self.manifests_to_read += sum(images(each).manifests(each) for each in lacking)
@@ -239,7 +240,7 @@ class _EntryWork:
             self.plans[index].tags_to_delete += len(tags)
             self.plans[index].todo += len(tags) if self.entry.deletes.mode == "delete" else 0
             self.listed[index] += len(view.targets[index].listed or ())
-        self.planner.on_view(self.index, view, deletes)
+        self.planner.on_view(self.index, view, deletes, size)
 
     def _not_listed(self, view: RepositoryView, error: Exception) -> None:
         if was_refused(error):
@@ -370,8 +371,8 @@ class _EntryWork:
 
     async def _add_bytes(
         self, index: int, source: Source, view: RepositoryView, there: TargetView, todo: list[Digest]
-    ) -> None:
-        """Add the blobs of these images to the sums of one target. # network"""
+    ) -> int:
+        """Add the blobs of these images to the sums of one target, and return the bytes to add. # network"""
         readable: list[Digest] = []
         images = self._images_of(view)
 
@@ -384,7 +385,7 @@ class _EntryWork:
 
         await run_together(learn(each) for each in todo)
         if not readable or there.repository is None:
-            return
+            return 0
         self.manifests_to_push[index] += sum(images(each).manifests(each) for each in readable)
         whole = {*there.tags.values(), *there.digests}
         blobs: dict[Key, int] = {}
@@ -401,6 +402,7 @@ class _EntryWork:
             self.sums[index].add(key, size, is_here=key in here)
             if key not in here:
                 self._sample(size, key, view)
+        return sum(size for key, size in blobs.items() if key not in here)
 
     def _sample(self, size: int, key: Key, view: RepositoryView) -> None:
         """Keep it among the largest ones."""

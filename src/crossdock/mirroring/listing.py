@@ -23,6 +23,7 @@ from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import matcher
 from crossdock.mirroring.rename import collisions
 from crossdock.mirroring.repositories import Repositories
+from crossdock.mirroring.shard import Shard
 from crossdock.oci.attachedtag import STEM, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.text import quote
@@ -52,23 +53,30 @@ class Listing:
     """Lists a source. Each repository's tags are requested once."""
 
     def __init__(
-        self, places: Places, entry: Entry, *, on_warning: Callable[[str], None] = lambda message: None
+        self,
+        places: Places,
+        entry: Entry,
+        *,
+        shard: Shard | None = None,
+        on_warning: Callable[[str], None] = lambda message: None,
     ) -> None:
-        """`on_warning` is called for entries of the source's lists that are not valid names."""
+        """`shard`: its repositories only. `on_warning` is called for invalid names in the source's lists."""
         assert isinstance(entry.source, Namespace)
         self._places = places
         self._entry = entry
         self._source = entry.source
+        self._shard = shard
         self._catalog = Repositories(entry, places, on_warning)
         self._on_warning = on_warning
         self._all_tags = 0
+        self._is_partial = False  # other shards have repositories that this one does not list
         self._idle_patterns = dict.fromkeys(entry.tags.patterns.include)  # those that have matched no tag
 
     async def repositories(self) -> list[str]:
         """The names below the prefix, as they were given or in the catalog's order. # network
 
-        Raises `CopyError`, with advice where the registry does not show its catalog, and `InvalidInput` for
-        two names that become one at the targets.
+        Those of the shard, if there is one. Raises `CopyError`, with advice where the registry does not show
+        its catalog, and `InvalidInput` for two names that become one at the targets.
         """
         wanted = await self._catalog.names()
         if found := collisions(wanted, self._entry.naming):
@@ -79,7 +87,9 @@ class Listing:
                     "correct-pattern", "rename one of them, leave it out, or keep more of the names"
                 ),
             )
-        return wanted
+        shard = self._shard
+        self._is_partial = shard is not None and bool(wanted)
+        return [each for each in wanted if shard is None or shard.has(self._entry, each)]
 
     async def contents(self, name: str) -> Contents:
         """The part of the repository to be copied. # network
@@ -133,9 +143,9 @@ class Listing:
             for pattern in self._idle_patterns:
                 self._on_warning(f"no tag of {self._source} matches {quote(pattern)}")
 
-    def nothing(self) -> NothingMatched:
-        """The error to raise when there is nothing to copy: it says why."""
-        return self._catalog.nothing(self._all_tags, idle=self._idle_patterns)
+    def nothing(self) -> NothingMatched | None:
+        """The error to raise when there is nothing to copy: it says why; None if other shards have some."""
+        return None if self._is_partial else self._catalog.nothing(self._all_tags, idle=self._idle_patterns)
 
     async def _rows(self, place: str, repository: ListsManifests, exists: bool) -> list[ManifestRow]:
         """The list of manifests, which is needed. Raises `CopyError`, `UntaggedUnlisted`, `TimesUnlisted`."""

@@ -29,6 +29,7 @@ from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.pair import PairCopy, Resolved
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming, Rename
+from crossdock.mirroring.shard import Shard
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.reference import Reference
 from crossdock.options import CopyOptions
@@ -208,12 +209,13 @@ class MirrorRun:
         on_result: ResultListener | None = None,
         fail_fast: bool = False,
         at_once: int = AT_ONCE,
+        shard: Shard | None = None,
     ) -> None:
-        """`entry` is of a registry, and was checked. Raises `InvalidOption`; no I/O."""
+        """`entry` is of a registry, and was checked; `shard`: its part alone. Raises `InvalidOption`."""
         if at_once < 1:
             raise InvalidOption("at_once must be 1 or more")
         assert isinstance(entry.source, Namespace)
-        self._entry = entry
+        self.entry = entry
         self._source = entry.source
         self._targets = entry.targets
         self._options = options
@@ -221,6 +223,7 @@ class MirrorRun:
         self.on_warning: Callable[[str], None] = lambda message: None
         self._fail_fast = fail_fast
         self._at_once = at_once
+        self._shard = shard
         self.totals = Totals()
         self.window = Window(self.totals)
         self._queue: asyncio.Queue[_Work | None] = asyncio.Queue(WAITING)
@@ -240,7 +243,12 @@ class MirrorRun:
 
     @classmethod
     def of(
-        cls, source: str, targets: str | Iterable[str], options: CopyOptions, chosen: MirrorOptions
+        cls,
+        source: str,
+        targets: str | Iterable[str],
+        options: CopyOptions,
+        chosen: MirrorOptions,
+        shard: Shard | None = None,
     ) -> MirrorRun:
         """The run of `mirror` with these arguments. Raises `InvalidInput` and `InvalidOption`."""
         return cls(
@@ -249,6 +257,7 @@ class MirrorRun:
             on_result=chosen.get("on_result"),
             fail_fast=chosen.get("fail_fast", False),
             at_once=chosen.get("at_once", AT_ONCE),
+            shard=shard,
         )
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
@@ -263,7 +272,7 @@ class MirrorRun:
         self._repositories = len(names)
         runner = Runner(watchers, self._end, fail_fast=self._fail_fast)
         self._begun = runner.begun
-        copying = PairCopy(shared, not self._entry.tags.takes_all)
+        copying = PairCopy(shared, not self.entry.tags.takes_all)
         whole = await runner.work(
             self._queue.get,
             partial(self._copy_to_all, runner, copying, watchers),
@@ -319,8 +328,8 @@ class MirrorRun:
                     on_pair(self._reference(item), self._reference_at(target, item))
             for warning in places.take_warnings():
                 self._warn(warning)
-        if is_empty and not errors:
-            raise listing.nothing()
+        if is_empty and not errors and (nothing := listing.nothing()) is not None:
+            raise nothing
         listing.finish()
         if len(errors) == 1:
             raise errors[0]
@@ -330,13 +339,13 @@ class MirrorRun:
             )
 
     def _listing(self, places: Places) -> Listing:
-        return Listing(places, self._entry, on_warning=self._warn)
+        return Listing(places, self.entry, shard=self._shard, on_warning=self._warn)
 
     def _reference(self, item: Item) -> Reference:
         return self._source.reference(item.repository, item.tag, item.digest)
 
     def _reference_at(self, target: Namespace, item: Item) -> Reference:
-        return self._entry.target_reference(target, item.repository, item.tag, item.digest)
+        return self.entry.target_reference(target, item.repository, item.tag, item.digest)
 
     def _warn(self, message: str) -> None:
         if len(self._warnings) < MOST_WARNINGS:
@@ -360,10 +369,10 @@ class MirrorRun:
     async def _list_one(self, name: str, listing: Listing, runner: Runner) -> None:
         try:
             source = self._source.reference(name)
-            pairs = [(source, self._entry.target_reference(target, name)) for target in self._targets]
+            pairs = [(source, self.entry.target_reference(target, name)) for target in self._targets]
         except InvalidReference as error:  # too long behind a target's prefix, or renamed to what is no name
             for target in self._targets:
-                there = f"{target}/{self._entry.target_name(name)}"
+                there = f"{target}/{self.entry.target_name(name)}"
                 self._fail(runner, f"{self._source}/{name}", there, error)
             return
         try:

@@ -31,6 +31,7 @@ from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import matcher
 from crossdock.mirroring.repositories import Repositories
+from crossdock.mirroring.shard import Shard
 from crossdock.mirroring.views import RepositoryView, TargetView, is_digest
 from crossdock.oci.attachedtag import listed_subject
 from crossdock.oci.descriptor import Descriptor
@@ -68,19 +69,21 @@ class Survey:
         settled: Settled | None = None,
         only: Mapping[str, Collection[str]] | None = None,
         all_target_tags: bool = False,
+        shard: Shard | None = None,
         on_warning: Callable[[str], None] = lambda message: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`only`: just these repositories, and in each these names (tags or digests), which are not chosen
         again, without the catalog and lists of tags. `all_target_tags`: list what the targets have, for
-        deletes and comparisons. `on_warning` hears of odd entries of lists. `clock` tells the time since the
-        epoch. No I/O.
+        deletes and comparisons. `shard`: views of its repositories only. `on_warning` hears of odd entries of
+        lists. `clock` tells the time since the epoch. No I/O.
         """
         self._entry = entry
         self._places = places
         self._settled = settled or (lambda name: tuple(frozenset[str]() for _ in entry.targets))
         self._only = only
         self._all_target_tags = all_target_tags
+        self._shard = shard
         self._on_warning = on_warning
         self._clock = clock
         self._catalog = Repositories(entry, places, on_warning)
@@ -105,7 +108,8 @@ class Survey:
         Raises as `repositories` does, and `InvalidInput` for a choice that needs what the source's lists do
         not tell: push times, or manifests without a tag. Other errors are in the views.
         """
-        pending = iter(await self.repositories())
+        names, shard = await self.repositories(), self._shard
+        pending = iter([each for each in names if shard is None or shard.has(self._entry, each)])
         found: asyncio.Queue[RepositoryView | Exception | None] = asyncio.Queue(LISTED_AT_ONCE)
 
         async def look() -> None:
@@ -135,7 +139,9 @@ class Survey:
     @property
     def nothing(self) -> NothingMatched | None:
         """Why there is nothing to copy, after all views were taken; None: something is chosen."""
-        is_partial = self._only is not None or self._chosen_names > 0 or self._failed
+        is_partial = (
+            self._only is not None or self._shard is not None or self._chosen_names > 0 or self._failed
+        )
         return None if is_partial else self._catalog.nothing(self._listed, idle=self._idle)
 
     # -- one repository ------------------------------------------------------------------------------------

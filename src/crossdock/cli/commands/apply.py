@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
+from crossdock.cli.shards import add_shard
 from crossdock.cli.values import file_path, readable_file
 from crossdock.errors import Cancelled, InvalidOption
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from crossdock.migration.planfile import PlannedRepository
     from crossdock.migration.runfile import Item
     from crossdock.migration.state import RunState
+    from crossdock.mirroring.shard import Shard
     from crossdock.options import CopyOptions
     from crossdock.runs.run import Run
     from crossdock.session import Session
@@ -43,6 +45,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--failed", action="store_true", help="retry only the items that failed in the last run of this file"
     )
+    add_shard(parser)
     add_copying(parser, chooses=False)
     output = parser.add_argument_group("more output")
     output.add_argument(
@@ -101,11 +104,16 @@ def _apply(
     from crossdock.migration.runfile import StateUnavailable
     from crossdock.migration.state import open_state
 
-    where, options = os.path.abspath(namespace.file), migration.limits.over(options)
+    options = migration.limits.over(options)
+    where, shard = os.path.abspath(namespace.file), _shard_of(namespace, migration, planned)
+    name, key = where, content
+    if shard is not None:  # a run of its own
+        name, key = f"{where}, shard {shard}", hashlib.sha256(f"{content} {shard}".encode()).hexdigest()
+        options = shard.share(options)
     try:
-        with open_state(options.state, where, content, pairs_of(migration), failed=namespace.failed) as state:
+        with open_state(options.state, name, key, pairs_of(migration), failed=namespace.failed) as state:
             only = _only(migration, state, planned, failed=namespace.failed)
-            applying = ApplyRun(migration, state, only=only, planned=planned)
+            applying = ApplyRun(migration, state, only=only, planned=planned, shard=shard)
             tally = Tally(applying.totals, applying.window)
 
             def start(session: Session, listen: Listen) -> Run[ApplyResult]:
@@ -125,12 +133,34 @@ def _apply(
             if isinstance(error, Cancelled):
                 done = int(result.totals["copied"] + result.totals["unchanged"])
                 error = Cancelled(f"cancelled when {done} tags were done; the same command goes on")
-            report = _ApplyReport(migration, state, result)
+            origin = {"file": where, "file_digest": content}
+            report = _ApplyReport(migration, state, result, shard, origin)
             with beside_an_error():
                 page.write(report.page(error or result.failure, watch.samples, applying.moved))
             return close_run(error or result.failure, report, file, namespace, options, tally.kept)
     except StateUnavailable as error:  # the folder: what the caller chose cannot be used
         raise InvalidOption(str(error), advice=error.advice) from error
+
+
+def _shard_of(
+    namespace: argparse.Namespace,
+    migration: MigrationFile,
+    planned: list[dict[str, PlannedRepository]] | None,
+) -> Shard | None:
+    """The shard, of which a plan tells what each repository costs."""
+    shard: Shard | None = namespace.shard
+    if shard is None or planned is None:
+        return shard
+    from crossdock.mirroring.shard import Weight, repository_name
+
+    weights: dict[str, Weight] = {}
+    for entry, repositories in zip(migration.entries, planned, strict=True):
+        for each in repositories.values():
+            name = repository_name(entry, each.name)
+            before = weights.get(name, Weight())
+            tags = len(each.tags) + len(each.untagged)
+            weights[name] = Weight(before.size + each.bytes, before.tags + tags)
+    return shard.balanced(weights)
 
 
 def _only(
@@ -160,11 +190,21 @@ def _only(
 class _ApplyReport:
     """The outcome of an apply, as `report.Report`."""
 
-    def __init__(self, migration: MigrationFile, state: RunState, result: ApplyResult) -> None:
+    def __init__(
+        self,
+        migration: MigrationFile,
+        state: RunState,
+        result: ApplyResult,
+        shard: Shard | None,
+        origin: Mapping[str, str],
+    ) -> None:
+        """`origin`: of which file it is."""
         self._entries = [entry for entry in migration.entries for _ in entry.targets]
         self._targets = [str(target) for entry in migration.entries for target in entry.targets]
         self._state = state
         self._result = result
+        self._shard = {"shard": str(shard)} if shard is not None else {}
+        self._origin = origin
 
     def lines(self) -> Iterator[str]:
         """As `Report.lines`."""
@@ -184,7 +224,8 @@ class _ApplyReport:
                 yield f"  {problem['kind']}  {fold(problem['reference'])}: {fold(problem['detail'])}\n"
         took = format_duration(result.totals["seconds"])
         requests = count(int(result.totals["requests"]), "request")
-        yield f"run {result.run}  {words(result.totals)}, {requests} in {took}\n"
+        shard = "".join(f", shard {each}" for each in self._shard.values())
+        yield f"run {result.run}{shard}  {words(result.totals)}, {requests} in {took}\n"
 
     def document(self) -> Iterator[str]:
         """As `Report.document`."""
@@ -196,7 +237,7 @@ class _ApplyReport:
         from crossdock.cli.failure import error_document
 
         shown = error_document(error) if error is not None else None
-        return self._document({"file": self._state.row.file, "version": __version__, "error": shown})
+        return self._document({**self._origin, "version": __version__, "error": shown})
 
     def page(
         self, error: BaseException | None, samples: Sequence[tuple[float, int]], moved: Mapping[str, int]
@@ -225,7 +266,9 @@ class _ApplyReport:
         )
 
     def _document(self, more: Mapping[str, Any]) -> Iterator[str]:
-        yield json.dumps({**self._result.document(), **more}, indent=2).removesuffix("\n}")
+        document = self._result.document()
+        document["entries"] = [{**each, **self._shard} for each in document["entries"]]
+        yield json.dumps({**document, **self._shard, **more}, indent=2).removesuffix("\n}")
         yield ',\n  "not_copied": ['
         for number, item in enumerate(self._state.items("failed", "left")):
             yield f"{',' if number else ''}\n    {json.dumps(self._shown(item))}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
+from crossdock.cli.shards import add_shard
 from crossdock.cli.streams import print_result, warn
 from crossdock.cli.values import checked, integer
 from crossdock.errors import Cancelled, InvalidInput
@@ -41,6 +42,7 @@ def add_flags(parser: Parser) -> None:
         help="copy nothing; print the pairs that would be checked, in the format of `copy --from-file`",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first copy that fails")
+    add_shard(parser)
     add_copying(parser)
 
 
@@ -135,13 +137,16 @@ def run(namespace: argparse.Namespace) -> int:
     from crossdock.session import Session
 
     options = read_options(namespace)
+    if namespace.shard is not None:
+        options = namespace.shard.share(options)
     mirroring = _run_of(namespace, options)
     if namespace.dry_run:
         mirroring.on_warning = warn
         run_until_done(mirroring.list_pairs(_print_pair))
         return ExitCode.DONE
     keeps_blobs = namespace.report is not None
-    report = MirrorReport(len(namespace.targets), is_json=namespace.output == "json", has_file=keeps_blobs)
+    is_json = namespace.output == "json"
+    report = MirrorReport(mirroring.entry, namespace.shard, is_json=is_json, has_file=keeps_blobs)
     with ReportFile(namespace.report) as file, report:
         tally = Tally(mirroring.totals, mirroring.window, keeps_blobs=keeps_blobs)
 
@@ -179,7 +184,7 @@ def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
     try:
         source = inventory.addressed(namespace.source)
         targets = [inventory.addressed(each) for each in namespace.targets]
-        return MirrorRun.of(source, targets, options, cast("MirrorOptions", chosen))
+        return MirrorRun.of(source, targets, options, cast("MirrorOptions", chosen), namespace.shard)
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock mirror") from None
 

@@ -1,0 +1,90 @@
+"""``--shard``: which part of a run this process does, from the flag or from the scheduler's environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from crossdock.cli.values import checked
+
+if TYPE_CHECKING:
+    from crossdock.mirroring.shard import Shard
+
+_KUBERNETES = "JOB_COMPLETION_INDEX"
+_SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")
+_CI = ("CI_NODE_INDEX", "CI_NODE_TOTAL")
+
+
+def add_shard(group: Any) -> None:
+    """Add ``--shard``."""
+    group.add_argument(
+        "--shard",
+        type=checked(lambda text: shard_of(text, os.environ)),
+        metavar="I/N",
+        help="do only part I (from 0) of N; auto/N: I is JOB_COMPLETION_INDEX; auto: as a Slurm array or "
+        "CI_NODE_INDEX and CI_NODE_TOTAL say; limits per second are divided by N",
+    )
+
+
+def shard_of(text: str, environ: Mapping[str, str]) -> Shard:
+    """The shard that `text` means: ``I/N``, ``auto/N`` or ``auto``. Raises ValueError."""
+    from crossdock.mirroring.shard import Shard  # few commands are given one
+
+    if text == "auto":
+        return Shard.of(*_of_array(environ))
+    word, _, count = text.partition("/")
+    if word != "auto":
+        return Shard.parse(text)
+    if not count.isdecimal():
+        raise ValueError(f"{text!r} is not of the form auto/N")
+    _demand(text, environ, (_KUBERNETES,))
+    index = _number(environ, _KUBERNETES)
+    if index >= int(count):
+        raise ValueError(f"{_KUBERNETES} is {index}, which is no shard of {count}: they are counted from 0")
+    return Shard.of(index, int(count))
+
+
+def _of_array(environ: Mapping[str, str]) -> tuple[int, int]:
+    """The index and the count that Slurm tells, else the CI system."""
+    if all(map(environ.get, _SLURM)):
+        return _of_slurm(environ)
+    if not any(map(environ.get, (*_SLURM, *_CI))):
+        raise ValueError(
+            f"auto needs {' and '.join(_SLURM)}, or {' and '.join(_CI)}, and none of them is set"
+        )
+    _demand("auto", environ, _CI if any(map(environ.get, _CI)) else _SLURM)
+    index, count = (_number(environ, name) for name in _CI)
+    if not 1 <= index <= count:
+        raise ValueError(f"CI_NODE_INDEX is {index}, and it should be 1 to CI_NODE_TOTAL, {count}")
+    return index - 1, count
+
+
+def _of_slurm(environ: Mapping[str, str]) -> tuple[int, int]:
+    """Tasks of an array are numbered from any number, in steps: ``--array=10-40:10``."""
+    task, count = (_number(environ, name) for name in _SLURM)
+    first = _number(environ, "SLURM_ARRAY_TASK_MIN", 0)
+    step = max(1, _number(environ, "SLURM_ARRAY_TASK_STEP", 1))
+    last = _number(environ, "SLURM_ARRAY_TASK_MAX", first + (count - 1) * step)
+    index, rest = divmod(task - first, step)
+    if rest or not 0 <= index < count or (last - first) // step + 1 != count:
+        raise ValueError(
+            f"the {count} tasks of the Slurm array are not {first} to {last} in steps of {step}; write I/N"
+        )
+    return index, count
+
+
+def _demand(text: str, environ: Mapping[str, str], names: tuple[str, ...]) -> None:
+    missing = [name for name in names if not environ.get(name)]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise ValueError(f"{text} needs {' and '.join(missing)}, which {verb} not set")
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None = None) -> int:
+    value = environ.get(name)
+    if not value and default is not None:
+        return default
+    if not (value and value.isdecimal()):
+        raise ValueError(f"{name} is {value!r}, which is no number")
+    return int(value)
