@@ -152,3 +152,26 @@ def test_a_shard_without_a_repository_is_done_and_one_of_nothing_is_not(
     done = crossdock("mirror", *places, "--repository", "none*", "--shard", "0/2", *QUIET)
     assert done.code == 12
     assert "none of the" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["apply", "mirror"])
+def test_reports_of_shards_join_to_that_of_the_whole(
+    crossdock: Crossdock, places: tuple[str, str], tmp_path: Path, command: str
+) -> None:
+    what = [write(tmp_path / "m.yaml", places)] if command == "apply" else [*places]
+    reports = [tmp_path / f"{index}.json" for index in range(COUNT)]
+    for index, report in enumerate(reports):
+        crossdock.ok(command, *what, "--shard", f"{index}/{COUNT}", "--report", report, "--progress", "none")
+    crossdock.ok("report", "merge", tmp_path / "joined.json", *reports)
+    crossdock.ok(command, *what, "--report", tmp_path / "whole.json", "--progress", "none")
+    joined, whole = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("joined", "whole"))
+    assert joined["totals"].keys() == whole["totals"].keys()
+    assert joined["totals"]["copied"] == whole["totals"]["unchanged"] == 2 * len(NAMES)
+    assert joined["totals"]["tags"] == whole["totals"]["tags"]
+    assert joined.keys() - whole.keys() == {"shards"}
+    if command == "mirror":
+        names = [sorted(each["source"] for each in report["copies"]) for report in (joined, whole)]
+        assert names[0] == names[1]
+    done = crossdock("report", "merge", tmp_path / "twice.json", *reports, reports[1])
+    assert done.code == 2
+    assert str(reports[1]) in done.stderr

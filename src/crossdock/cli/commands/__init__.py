@@ -20,6 +20,7 @@ COMMANDS = {
     "plan": "show what a migration file would copy, and its cost",
     "apply": "copy by a migration file or a reviewed plan",
     "runs": "list the runs of migration files",
+    "report": "join the reports of a run on many machines",
     "verify": "compare targets with their sources",
     "login": "log in to a registry for crossdock, docker and podman",
     "logout": "log out of a registry",
