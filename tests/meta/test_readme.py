@@ -74,7 +74,7 @@ def test_every_command_of_the_readme_parses(
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)[1:]
     for word in words:
-        if word.endswith((".pem", ".key")):
+        if word.endswith((".pem", ".key", "migration.yaml")):
             (tmp_path / word).touch()
     assert parse(words).command == words[0]
 
