@@ -21,7 +21,7 @@ from crossdock.events import CopyFailed, Warned
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.group import Group, GroupCopy, Share
 from crossdock.mirroring.views import RepositoryView, TargetView
-from crossdock.oci.attachedtag import STEM, is_attached_tag, listed_subject
+from crossdock.oci.attachedtag import is_attached_tag, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_index
 from crossdock.oci.platform import Platform
@@ -239,7 +239,7 @@ class Applying:
             _repository_of(view.source),
             digest,
             view.media_types.get(digest) or (row.media_type if row is not None else ""),
-            frozenset(each for each in view.listed or () if each.startswith(STEM)),
+            view.digest_tags,
             self._entries[number].tags.takes_all,
         )
 
@@ -335,8 +335,7 @@ class Applying:
         if copying.is_without_attached(group):
             return True
         # What refers to a manifest has no tag, so a list of everything shows it.
-        untagged = {row.digest for row in view.rows.values() if not row.tags}
-        return view.has_all_rows and group.takes_all_tags and untagged <= target.digests
+        return view.has_all_rows and group.takes_all_tags and view.without_tag <= target.digests
 
     def _rounds_of(
         self,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Literal
 
 from msgspec import Struct
 
 from crossdock.content import ManifestRow
+from crossdock.oci.attachedtag import STEM
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
 
@@ -50,7 +52,7 @@ class TargetView(Struct, frozen=True, kw_only=True):
     error: Exception | None = None
 
 
-class RepositoryView(Struct, frozen=True, kw_only=True):
+class RepositoryView(Struct, frozen=True, kw_only=True, dict=True):
     """One repository of the source, and the same at each target, in the entry's order.
 
     `tags` are the chosen ones with what they mean at the source, lists of referrers (`listed_subject`) first;
@@ -72,3 +74,13 @@ class RepositoryView(Struct, frozen=True, kw_only=True):
     media_types: Mapping[Digest, str] = {}
     errors: Mapping[str, Exception] = {}  # of single names, such as a tag that is not there any more
     error: Exception | None = None
+
+    @cached_property
+    def digest_tags(self) -> frozenset[str]:
+        """All tags of the repository that are made of digests."""
+        return frozenset(tag for tag in self.listed or () if tag.startswith(STEM))
+
+    @cached_property
+    def without_tag(self) -> frozenset[Digest]:
+        """The manifests in `rows` that have no tag."""
+        return frozenset(row.digest for row in self.rows.values() if not row.tags)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 from crossdock.content import ManifestRow
 from crossdock.protocol.errorcode import parse_error
@@ -20,13 +20,23 @@ from crossdock.registry.pages import Page, Query, list_in, pages
 if TYPE_CHECKING:
     from crossdock.registry.client import Reply
 
-PAGE = 100  # as az requests; Azure documents no larger one
+PAGE = 1000
+"""Entries of a page, which `pages` lowers where so many are refused; az requests 100."""
 
 
 def walk(asked: Asked) -> AsyncGenerator[Page, None]:
     """As `Api.walk`. # network"""
     asked.scope = Scope.metadata(asked.path, is_optional=True)
-    return pages(asked, Query(f"/acr/v1/{quote(asked.path, safe='/')}/_manifests", PAGE), read)
+    bulk = asked.memory.bulk
+    path = f"/acr/v1/{quote(asked.path, safe='/')}/_manifests"
+
+    def read_page(reply: Reply) -> Page:
+        taken = number_of(parse_qs(reply.url.query).get("n", [""])[-1])
+        if bulk is not None:
+            bulk.page = min(taken or PAGE, PAGE)  # what is refused once is not requested for the next list
+        return read(reply)
+
+    return pages(asked, Query(path, (bulk.page if bulk is not None else None) or PAGE), read_page)
 
 
 def read(reply: Reply) -> Page:

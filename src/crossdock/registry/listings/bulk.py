@@ -64,6 +64,8 @@ class Bulk:
         self.left: tuple[str, ...] = _TRIED if known is None else (known,) if known else ()
         self.is_sure = known is not None
         self.asking = asyncio.Lock()
+        self.page: int | None = None
+        """Entries of a page that the API is known to take."""
         self.signer: object = None
         """Signs requests to an API on another host (`ecr`)."""
         self._kept: dict[str, tuple[float, list[ManifestRow]]] = {}

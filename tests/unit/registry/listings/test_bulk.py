@@ -66,7 +66,7 @@ async def test_azures_rows(served: Served, connect: Connect) -> None:
         ManifestRow(ONE, ("v1", "latest"), INDEX, 7, 1_700_000_000.123456),
         ManifestRow(TWO),
     ]
-    assert served.asked == ["/acr/v1/x/_manifests?n=100"]
+    assert served.asked == ["/acr/v1/x/_manifests?n=1000"]
 
 
 async def test_harbors_rows(served: Served, connect: Connect) -> None:
@@ -282,3 +282,16 @@ async def test_harbor_hides_what_refers_to_an_accessory(served: Served, connect:
         assert await rows(signed, untagged=True) is None
         assert await rows(signed) == [row, ManifestRow(TWO, pushed=PUSHED)]
         assert await rows(signed, untagged=True, needed=True) == [row, ManifestRow(TWO, pushed=PUSHED)]
+
+
+async def test_a_page_that_is_refused_is_asked_for_once(served: Served, connect: Connect) -> None:
+    """Azure documents no largest page; az requests 100."""
+
+    def page(asked: dict[str, str]) -> Answer:
+        return azure(AZURE_ENTRY) if int(asked["n"]) <= 100 else error(400, "PAGINATION_NUMBER_INVALID")
+
+    served.answers["/acr/v1/x/_manifests"] = page
+    repository = connect("source")
+    assert await rows(repository)
+    assert await rows(repository)
+    assert [target.partition("?")[2] for target in served.asked] == ["n=1000", "n=100", "n=100"]
