@@ -407,3 +407,23 @@ def test_signatures_that_the_target_adds_to_are_unchanged(
     push(other.remote, "app", builder, builder.image([own]), tag)
     [entry] = planned(crossdock, migration(tmp_path, mirror), "--exit-code", code=SOMETHING_TO_DO)["entries"]
     assert (entry["tags_unchanged"], entry["tags_changed"]) == (1, 1)
+
+
+def test_the_limits_of_the_file_hold_for_a_plan_too(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    """As many requests within a second as a second's limit and what may come at once."""
+    image = builder.image([builder.random_layer(100)])
+    for number in range(12):
+        push(source.remote, f"{repository}/app", builder, image, f"v{number}")
+    mirror = {"source": f"{source.host}/{repository}", "targets": [other.host]}
+    file = migration(tmp_path, mirror, limits={"hosts": {source.host: {"requests_per_second": 4}}})
+    requests = planned(crossdock, file)["requests"]
+    assert requests[source.host]["limit_per_minute"] == 240
+    assert requests[source.host]["minutes"] == pytest.approx(requests[source.host]["needed"] / 240, abs=0.01)
+    assert requests[other.host]["limit_per_minute"] is None
