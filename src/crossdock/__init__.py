@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from crossdock.options import CopyOptions, Credentials, HostLimits, NetworkOptions, RegistryOptions
     from crossdock.runs.looking import Inspection
     from crossdock.runs.one import CopyResult
-    from crossdock.runs.results import ManyResult, PairResult
+    from crossdock.runs.results import ManyResult, PairResult, TargetResult, TargetsResult
     from crossdock.runs.run import Run, RunEvent
     from crossdock.runs.totals import Totals
     from crossdock.session import Session
@@ -69,6 +69,8 @@ _HOME = {
     "Source": "content",
     "StreamBlob": "bodies",
     "Target": "content",
+    "TargetResult": "runs.results",
+    "TargetsResult": "runs.results",
     "Totals": "runs.totals",
     "UploadSession": "content",
     "copy": "api",
@@ -109,6 +111,8 @@ __all__ = [
     "Source",
     "StreamBlob",
     "Target",
+    "TargetResult",
+    "TargetsResult",
     "Totals",
     "UploadSession",
     "copy",

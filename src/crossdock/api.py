@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from crossdock.events import Listener
 from crossdock.oci.reference import Location
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from crossdock.runs.looking import Inspection
     from crossdock.runs.one import CopyResult
     from crossdock.runs.places import AnySource, AnyTarget
-    from crossdock.runs.results import ManyResult
+    from crossdock.runs.results import ManyResult, TargetsResult
     from crossdock.runs.run import Deliver
 
 T = TypeVar("T")
 
 
+@overload
 async def copy(
     source: AnySource,
     target: AnyTarget,
@@ -30,7 +31,26 @@ async def copy(
     source_name: str | None = None,
     target_name: str | None = None,
     on_event: Listener | None = None,
-) -> CopyResult:
+) -> CopyResult: ...
+@overload
+async def copy(
+    source: AnySource,
+    target: list[Any] | tuple[Any, ...],
+    options: CopyOptions | None = None,
+    *,
+    source_name: str | None = None,
+    target_name: str | None = None,
+    on_event: Listener | None = None,
+) -> TargetsResult: ...
+async def copy(
+    source: AnySource,
+    target: AnyTarget | list[Any] | tuple[Any, ...],
+    options: CopyOptions | None = None,
+    *,
+    source_name: str | None = None,
+    target_name: str | None = None,
+    on_event: Listener | None = None,
+) -> Any:
     """`Session.copy` in a new session; for several copies, a shared session is faster."""
     async with Session(options) as session:
         return await session.copy(
@@ -84,6 +104,7 @@ async def list_tags(
         return await session.list_tags(repository, on_warning=on_warning)
 
 
+@overload
 def copy_sync(
     source: AnySource,
     target: AnyTarget,
@@ -92,7 +113,26 @@ def copy_sync(
     source_name: str | None = None,
     target_name: str | None = None,
     on_event: Listener | None = None,
-) -> CopyResult:
+) -> CopyResult: ...
+@overload
+def copy_sync(
+    source: AnySource,
+    target: list[Any] | tuple[Any, ...],
+    options: CopyOptions | None = None,
+    *,
+    source_name: str | None = None,
+    target_name: str | None = None,
+    on_event: Listener | None = None,
+) -> TargetsResult: ...
+def copy_sync(
+    source: AnySource,
+    target: AnyTarget | list[Any] | tuple[Any, ...],
+    options: CopyOptions | None = None,
+    *,
+    source_name: str | None = None,
+    target_name: str | None = None,
+    on_event: Listener | None = None,
+) -> Any:
     """`copy` for callers without an event loop; runs on uvloop.
 
     Raises RuntimeError inside a running event loop, which it would block: there, ``await copy(...)``.

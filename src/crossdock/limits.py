@@ -106,6 +106,11 @@ class Limits:
         """The pace of bytes from the registry `source` to `target`; None: no limit."""
         return self._pace("bytes_per_second", source, target)
 
+    def of_shared_bytes(self, target: str) -> Pace | None:
+        """The pace, at one of several targets, of bytes that were counted when they were read."""
+        throttle = self._throttle("bytes_per_second", self._key(target))
+        return Pace(throttle) if throttle is not None else None
+
     def connections(self, registry: str) -> int | None:
         """How many connections there may be to a host; None: no limit."""
         limits = self._hosts.get(self._key(registry))

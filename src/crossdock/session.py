@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from msgspec.structs import replace
 
 from crossdock.activity import CURRENT
 from crossdock.descriptors import affordable
+from crossdock.errors import InvalidInput
 from crossdock.events import Event, Listener
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import Location, as_location
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from crossdock.mirroring.run import MirrorOptions, MirrorResult
     from crossdock.runs.looking import Inspection
     from crossdock.runs.places import AnySource, AnyTarget
-    from crossdock.runs.results import ManyResult
+    from crossdock.runs.results import ManyResult, TargetsResult
     from crossdock.runs.run import Work
 
 T = TypeVar("T")
@@ -81,6 +82,7 @@ class Session:
 
     # -- runs ----------------------------------------------------------------------------------------------
 
+    @overload
     def copy(
         self,
         source: AnySource,
@@ -89,7 +91,26 @@ class Session:
         source_name: str | None = None,
         target_name: str | None = None,
         on_event: Listener | None = None,
-    ) -> Run[CopyResult]:
+    ) -> Run[CopyResult]: ...
+    @overload
+    def copy(
+        self,
+        source: AnySource,
+        target: list[Any] | tuple[Any, ...],
+        *,
+        source_name: str | None = None,
+        target_name: str | None = None,
+        on_event: Listener | None = None,
+    ) -> Run[TargetsResult]: ...
+    def copy(
+        self,
+        source: AnySource,
+        target: AnyTarget | list[Any] | tuple[Any, ...],
+        *,
+        source_name: str | None = None,
+        target_name: str | None = None,
+        on_event: Listener | None = None,
+    ) -> Run[Any]:
         """Copy what `source` names to `target`, byte-exact, with everything below it; the tag is written
         last.
 
@@ -103,14 +124,29 @@ class Session:
         reference and cause when the copy fails; other exceptions of your own objects pass through. Then the
         target has no new tag, and upload sessions are dropped, also on cancellation, except those that the
         same copy can resume later (``options.state``; the event `UploadKept` names them).
+
+        `target` may be a list: then the source is read once for all of them, and the result is a
+        `TargetsResult` with an entry for each. It does not raise when only some of them fail; when none has
+        the content it raises `CopiesFailed`. Events do not say which target they are of: see `CopyStarted`,
+        or iterate `Run.events`.
         """
         self.check()
+        if isinstance(target, list | tuple):
+            from crossdock.runs.targets import TargetsCopy
+
+            if not target:
+                raise InvalidInput("there is no target to copy to")
+            ends = [as_places(source, each, source_name, target_name) for each in target]
+            targets = TargetsCopy(ends[0][0], [end for _, end in ends], self._places_for_one())
+            return self.start(targets, _without_index(on_event) if on_event is not None else None)
         places = as_places(source, target, source_name, target_name)
         request = CopySpec(*places, is_alone=True, is_named=True)
-        # A listener may await another copy, which must not wait for the place that this one holds.
-        slots = self._slots if CURRENT.get() is None else asyncio.Semaphore()
-        work = OneCopy(request, slots)
+        work = OneCopy(request, self._places_for_one())
         return self.start(work, _without_index(on_event) if on_event is not None else None)
+
+    def _places_for_one(self) -> asyncio.Semaphore:
+        # A listener may await another copy, which must not wait for the place that this one holds.
+        return self._slots if CURRENT.get() is None else asyncio.Semaphore()
 
     def copy_many(
         self,

@@ -44,6 +44,8 @@ PUBLIC = {
     "Source",
     "StreamBlob",
     "Target",
+    "TargetResult",
+    "TargetsResult",
     "Totals",
     "UploadSession",
     "copy",

@@ -22,7 +22,7 @@ SCRIPT = (str(Path(sys.executable).with_name("crossdock")),)
 
 DONE, USAGE, CANCELLED = 0, 2, 130
 AUTH, NOT_FOUND, SOURCE, TARGET, VERIFICATION, RATE_LIMIT = 3, 4, 5, 6, 7, 8
-CONFLICT = 11
+DIFFERENT, CONFLICT = 9, 11
 
 _MEASURE = """
 import json, resource, subprocess, sys

@@ -50,6 +50,9 @@ class Parser(argparse.ArgumentParser):
     words: Sequence[str] = ()
     """The arguments that are parsed, for a `fill` that depends on them."""
 
+    repeated = ""
+    """The last positional, if there may be more of it behind flags, where argparse does not look for them."""
+
     def __init__(
         self, *, fill: Callable[[Parser], None] | None = None, allow_abbrev: bool = False, **settings: Any
     ) -> None:
@@ -62,7 +65,12 @@ class Parser(argparse.ArgumentParser):
         if fill is not None:
             self.words = args
             fill(self)
-        return super().parse_known_args(args, namespace)
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if self.repeated and unknown and not any(word.startswith("-") for word in unknown):
+            action = next(each for each in self._actions if each.dest == self.repeated)
+            getattr(namespace, self.repeated).extend(self._get_value(action, word) for word in unknown)
+            unknown = []
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError`."""

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from crossdock.mirroring.shard import Shard
     from crossdock.options import Verify
     from crossdock.runs.one import CopyResult
-    from crossdock.runs.results import ManyResult, PairResult, Status
+    from crossdock.runs.results import ManyResult, PairResult, Status, TargetsResult
 
 _VERIFIED: dict[Verify, str] = {
     "stream": "",
     "target": "; the bytes were verified by the target alone",
     "reread": "; read back and compared",
 }
+_DONE: tuple[Status, ...] = ("copied", "unchanged", "left_behind")  # the target has everything
 _STATUSES: tuple[Status, ...] = ("copied", "reported", "failed", "cancelled", "not begun")
 
 
@@ -90,6 +91,46 @@ class CopyReport:
             "error": _error_document(error or self.left),
         }
         yield json.dumps(document, indent=2) + "\n"
+
+
+class TargetsReport:
+    """One source for several targets."""
+
+    def __init__(self, result: TargetsResult, tally: Tally) -> None:
+        self._result, self._tally = result, tally
+
+    def lines(self) -> Iterator[str]:
+        """As `Report.lines`: one for each target that has the content, and one for all."""
+        result = self._result
+        done = [each for each in result.targets if each.status in _DONE]
+        for each in done:
+            behind = "; left behind by the others" if each.status == "left_behind" else ""
+            yield f"{closing_line(each)}{behind}\n"
+        for each in result.targets:
+            if each.status == "reported":
+                yield f"left {each.target} as it is\n"
+        where = f"{len(done)} of {count(len(result.targets), 'target')}"
+        yield f"copied to {where}  {format_size(result.source_bytes)} read from the source\n"
+
+    def document(self) -> Iterator[str]:
+        """As `Report.document`."""
+        yield json.dumps(self._values(), indent=2) + "\n"
+
+    def file(self, error: BaseException | None) -> Iterator[str]:
+        """As `Report.file`."""
+        values = self._values()
+        for index, each in enumerate(values["targets"]):
+            each["blobs"] = _blob_documents(self._tally.blobs(index))
+        yield json.dumps({**values, **_versions(), "error": _error_document(error)}, indent=2) + "\n"
+
+    def _values(self) -> dict[str, Any]:
+        result = self._result
+        return {
+            "source": result.source,
+            "digest": result.digest,
+            "source_bytes": result.source_bytes,
+            "targets": [{**_values(each), "error": _error_document(each.error)} for each in result.targets],
+        }
 
 
 class _ManyReport(ABC):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from crossdock.content import BlobSource, Source
 from crossdock.errors import CopyError, NotFound, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
 from crossdock.reading import read_manifest
+from crossdock.registry.flight import SingleFlight
 from crossdock.steps import during
 from crossdock.transfer.naming import fetch_named, resolve
 from crossdock.transfer.platforms import select
@@ -40,6 +43,8 @@ class KeptSource:
         self._named = found
         self._manifests: dict[Digest, bytes] = {}
         self._room = MOST_BYTES
+        self._is_gone = False
+        self._flights: SingleFlight[Any] = SingleFlight()
         self._attached: dict[Digest, tuple[list[Descriptor], list[str]]] = {}
 
     # -- the name ------------------------------------------------------------------------------------------
@@ -97,16 +102,38 @@ class KeptSource:
     async def resolve(self, reference: str) -> Descriptor:
         """As `Source.resolve`; what was found already is known. # network"""
         known = self._named
-        return known if known and reference == known.digest else await self._source.resolve(reference)
+        if known is not None and reference == known.digest:
+            return known
+        if reference != self._wanted:
+            return await self._source.resolve(reference)
+        if known is not None and known.size and not self._is_gone:
+            return known
+        found: Descriptor = await self._flights.run("resolve", self._ask)
+        return found
+
+    async def _ask(self) -> Descriptor:
+        self._named = await self._source.resolve(self._wanted)
+        self._is_gone = False
+        return self._named
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """As `Source.fetch_manifest`. # network, the first time"""
         data = self._manifests.get(descriptor.digest)
         if data is None:
+            key = "manifest", descriptor.digest
+            data = await self._flights.run(key, lambda: self._fetch(descriptor))
+        return data
+
+    async def _fetch(self, descriptor: Descriptor) -> bytes:
+        try:
             data = await self._source.fetch_manifest(descriptor)
-            if len(data) <= self._room:
-                self._room -= len(data)
-                self._manifests[descriptor.digest] = data
+        except NotFound:
+            # The tag has moved since, or the answer was stale: who asks for it again gets the present one.
+            self._is_gone = self._is_gone or descriptor is self._named
+            raise
+        if len(data) <= self._room:
+            self._room -= len(data)
+            self._manifests[descriptor.digest] = data
         return data
 
     def blob(self, descriptor: Descriptor) -> BlobSource:
@@ -117,5 +144,9 @@ class KeptSource:
         """As `FindsAttached.attached`. # network, the first time"""
         found = self._attached.get(digest)
         if found is None:
-            found = self._attached[digest] = await find_attached(self._source, digest)
+            found = await self._flights.run(("attached", digest), lambda: self._find_attached(digest))
+        return found
+
+    async def _find_attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        found = self._attached[digest] = await find_attached(self._source, digest)
         return found

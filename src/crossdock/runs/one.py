@@ -24,6 +24,7 @@ from crossdock.transfer.request import CopyRequest
 
 if TYPE_CHECKING:
     from crossdock.content import Source, Target
+    from crossdock.transfer.fanout import TargetReads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
@@ -73,7 +74,7 @@ class CopyResult(Frozen):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON: ``digest_changed`` is one of them, ``changed`` is not."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "changed"}
+        values = {name: getattr(self, name) for name in CopyResult.__slots__ if name != "changed"}
         return {**values, "digest_changed": self.digest_changed}
 
 
@@ -82,7 +83,8 @@ class CopySpec(Struct, frozen=True):
 
     `is_alone`: it is not one of a list, so referrers are copied unless the options forbid it. `is_named`: a
     person named this target, so a tag made of a digest may be replaced there. `reading`: `source` as the
-    caller has opened it, who counts its retries; `writing`: the same of `target`.
+    caller has opened it, who counts its retries; `writing`: the same of `target`. `reads`: it is one of the
+    copies to several targets, for which the source is read once.
     """
 
     source: Place
@@ -92,6 +94,7 @@ class CopySpec(Struct, frozen=True):
     picks_platforms: bool = True
     reading: Source | None = None
     writing: Target | None = None
+    reads: TargetReads | None = None
 
 
 class OneCopy:
@@ -124,7 +127,7 @@ class OneCopy:
 
     def result(self) -> CopyResult:
         """The result so far; its digests are empty until it has succeeded."""
-        return self._result or _result(self._spec, self._tally, seconds=self.totals.seconds)
+        return self._result or result_so_far(self._spec, self._tally, seconds=self.totals.seconds)
 
 
 async def copy_one(spec: CopySpec, shared: Shared, tally: Tally) -> CopyResult:
@@ -135,11 +138,11 @@ async def copy_one(spec: CopySpec, shared: Shared, tally: Tally) -> CopyResult:
     reading = spec.reading or await shared.places.open(source, "source", tally.retried)
     writing = spec.writing or await shared.places.open(target, "target", tally.retried)
     request = _request(spec, shared)
-    copying = ImageCopy(request, reading, writing, shared.workshop, shared.resuming, tally)
+    copying = ImageCopy(request, reading, writing, shared.workshop, shared.resuming, tally, spec.reads)
     named, root = await copying.run()
     for warning in shared.places.take_warnings():
         tally.warn(warning)
-    return _result(
+    return result_so_far(
         spec,
         tally,
         digest=root.digest,
@@ -151,7 +154,7 @@ async def copy_one(spec: CopySpec, shared: Shared, tally: Tally) -> CopyResult:
     )
 
 
-def _result(
+def result_so_far(
     spec: CopySpec,
     tally: Tally,
     *,
@@ -162,6 +165,7 @@ def _result(
     verified: Verify = "stream",
     merged: bool = False,
 ) -> CopyResult:
+    """The result of a copy from its figures; without digests unless it has succeeded."""
     return CopyResult(
         source=str(spec.source),
         target=str(spec.target),

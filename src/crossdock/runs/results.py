@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from crossdock.errors import (
     Advice,
@@ -20,7 +20,9 @@ from crossdock.frozen import Frozen
 from crossdock.options import Existing
 from crossdock.runs.one import CopyResult
 
-Status = Literal["copied", "unchanged", "left out", "reported", "failed", "cancelled", "not begun"]
+Status = Literal[
+    "copied", "unchanged", "left_behind", "left out", "reported", "failed", "cancelled", "not begun"
+]
 
 FIGURES = (
     "manifests",
@@ -65,6 +67,50 @@ class PairResult(Frozen):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class TargetResult(CopyResult):
+    """How the copy to one of several targets ended: the fields of its result so far, and how it ended.
+
+    ``left_behind``: the target has everything, and was so slow that it ended with reads of the source of its
+    own. ``error`` holds no traceback.
+    """
+
+    status: Status
+    error: Exception | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the error."""
+        return {**CopyResult.as_dict(self), "status": self.status}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class TargetsResult(Frozen):
+    """How a copy to several targets ended: one entry for each, in the order given.
+
+    ``digest`` is what the targets have, empty while none has it. ``source_bytes`` are the bytes of blobs that
+    were read from the source, with those that were read again.
+    """
+
+    source: str
+    digest: str
+    source_bytes: int
+    targets: tuple[TargetResult, ...]
+    seconds: float
+
+    def count(self, status: Status) -> int:
+        """How many targets ended so."""
+        return sum(each.status == status for each in self.targets)
+
+    @property
+    def failure(self) -> CopiesFailed | None:
+        """The error to raise for the targets that failed; None when none did."""
+        return _failure(self.targets, "the same targets")
+
+    def totals(self) -> dict[str, int]:
+        """The sums over all targets; sizes in bytes."""
+        return sums(self.targets)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class ManyResult(Frozen):
     """How a run of copies ended: one entry for each pair, in the order given."""
 
@@ -78,19 +124,22 @@ class ManyResult(Frozen):
     @property
     def failure(self) -> CopiesFailed | None:
         """The error to raise for the copies that failed; None when none did."""
-        failed = [each for each in self.copies if each.status == "failed"]
-        errors = tuple(each.error for each in failed if each.error is not None)
-        if not errors:
-            return None
-        return CopiesFailed(
-            f"{len(errors)} of {len(self.copies)} copies failed",
-            advice=advice_to_repeat("copy the same list again", errors),
-            errors=errors,
-        )
+        return _failure(self.copies, "the same list")
 
     def totals(self) -> dict[str, int]:
         """The sums over all results; sizes in bytes. A blob counts once for each copy that names it."""
         return sums(each.result for each in self.copies if each.result is not None)
+
+
+def _failure(copies: Sequence[PairResult | TargetResult], what: str) -> CopiesFailed | None:
+    errors = tuple(each.error for each in copies if each.status == "failed" and each.error is not None)
+    if not errors:
+        return None
+    return CopiesFailed(
+        f"{len(errors)} of {len(copies)} copies failed",
+        advice=advice_to_repeat(f"copy {what} again", errors),
+        errors=errors,
+    )
 
 
 def status_of_error(error: Exception, existing: Existing) -> Status:

@@ -74,10 +74,11 @@ class Runner:
         *,
         status_of: Callable[[CopyResult], Status] = lambda result: "copied",
         error_status: Callable[[Exception], Status] = lambda error: "failed",
+        tally: Tally | None = None,
     ) -> None:
         """Make one copy, unless one of its registries was abandoned. Raises only `FailedFast` itself.
 
-        An error is no failure if `error_status` says so.
+        An error is no failure if `error_status` says so. `tally` gets the figures.
         """
         self.begun.add(index)
         source, target = str(pair[0]), str(pair[1])
@@ -86,7 +87,7 @@ class Runner:
             await asyncio.sleep(0)  # a copy that fails without waiting lets the others proceed
             return
         try:
-            result = await self._watchers.follow(index, source, target, Tally(ignore), copy)
+            result = await self._watchers.follow(index, source, target, tally or Tally(ignore), copy)
         except Exception as error:
             if (status := error_status(error)) != "failed":
                 kept = without_traceback(error)

@@ -32,6 +32,7 @@ from crossdock.transfer.workshop import Resuming, Workshop
 from crossdock.verify import BlobVerifier
 
 if TYPE_CHECKING:
+    from crossdock.transfer.sharedread import Seat
     from crossdock.transfer.spoolreader import SpooledReader
 
     Reader = RangedReader | SpooledReader
@@ -50,13 +51,16 @@ class BlobMove:
         workshop: Workshop,
         resuming: Resuming,
         tally: Tally,
+        seat: Seat | None = None,
     ) -> None:
+        """`seat` is the target's in a read for several targets."""
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"
         self._source = source
         self._target = target
         self._workshop = workshop
         self._tally = tally
+        self._seat = seat
         self._resumption = Resumption(blob, self._source_name, target, resuming, tally)
         self._spooling = Spooling(blob, resuming, tally)
         self._is_hashed = not workshop.trusts(target, blob)
@@ -114,9 +118,17 @@ class BlobMove:
         size, boundary = self._blob.size, upload.boundary
         if self._is_verified and resume_at == size:
             return  # the target holds every byte that was verified; only its commit failed
-        begin, verifier = resume_at, None
+        begin, state, verifier = resume_at, None, None
         if self._is_hashed:
             begin, state = self._resumption.nearest_state(resume_at)
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            self._may_splice = False
+            rest = await self._feed_shared(seat, upload, resume_at, begin, state)
+            if rest is None:
+                return
+            resume_at, begin, state = rest
+        if self._is_hashed:
             keeps_states = self._resumption.keeps_states(boundary)
             verifier = BlobVerifier(self._blob, resumable=keeps_states, state=state)
         elif self._may_splice:
@@ -133,11 +145,47 @@ class BlobMove:
                 item = await queue.get()
                 if isinstance(item, BaseException):
                     raise item
-                await self._send(upload, item, resume_at)
+                try:
+                    await self._send(upload, item, resume_at)
+                finally:
+                    self._workshop.supply.release(item)
                 reader.allow(self._resumption.read_limit(boundary))
                 sent = item.stop
         finally:
             await self._clear(reader, queue, hasher)
+
+    async def _feed_shared(
+        self, seat: Seat, upload: BlobUpload, resume_at: int, begin: int, state: bytes | None
+    ) -> tuple[int, int, bytes | None] | None:
+        """Send what is read for several targets, from `begin` on, where the digest has the `state`.
+
+        Returns where this target has to read on by itself (`resume_at`, `begin`, `state`); None: nowhere.
+        """
+        resumption, boundary = self._resumption, upload.boundary
+        subscription = seat.subscribe(
+            self._tally,
+            begin=begin,
+            state=state,
+            is_hashed=self._is_hashed,
+            boundary=boundary,
+            limit=resumption.read_limit(boundary),
+            on_state=resumption.keep_state if resumption.keeps_states(boundary) else None,
+        )
+        if subscription is None:
+            return resume_at, begin, state
+        try:
+            while subscription.position < self._blob.size and not resumption.may_stop:
+                piece = await subscription.next_piece()
+                if piece is None:
+                    begin, state = subscription.rest or (begin, state)
+                    return max(resume_at, subscription.position), begin, state
+                await seat.pay(len(piece.view))
+                self._is_verified = piece.stop == self._blob.size
+                await self._send(upload, piece, resume_at)
+                subscription.allow(resumption.read_limit(boundary))
+            return None
+        finally:
+            subscription.close()
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -266,13 +314,10 @@ class BlobMove:
 
     async def _send(self, upload: BlobUpload, piece: Piece, resume_at: int) -> None:
         """Send the piece, without what the target has already."""
-        try:
-            view = piece.view
-            if piece.offset < resume_at:
-                view = view[min(len(view), resume_at - piece.offset) :]
-            if len(view):
-                await upload.append(view, piece.stop)  # network
-            if self._workshop.paranoid:
-                check_mark(piece.slot, self._blob, self._source_name)
-        finally:
-            self._workshop.supply.release(piece)
+        view = piece.view
+        if piece.offset < resume_at:
+            view = view[min(len(view), resume_at - piece.offset) :]
+        if len(view):
+            await upload.append(view, piece.stop)  # network
+        if self._workshop.paranoid:
+            check_mark(piece.slot, self._blob, self._source_name)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 from crossdock.content import Source
 from crossdock.errors import ContentError, CopyError, CrossdockError, NotFound
@@ -25,6 +26,9 @@ from crossdock.tally import Tally
 from crossdock.tasks import run_together
 from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.workshop import Resuming, Workshop
+
+if TYPE_CHECKING:
+    from crossdock.transfer.fanout import TargetReads
 
 CHECKS_AT_ONCE = 16
 LARGE_BLOBS_OF_A_COPY = 4  # crane's default for layers; they share the source connections
@@ -41,8 +45,11 @@ class BlobCopies:
         resuming: Resuming,
         tally: Tally,
         mount_from: tuple[str, ...],
+        reads: TargetReads | None = None,
     ) -> None:
-        """`mount_from`: other repositories of the target's registry that may have the blobs."""
+        """`mount_from`: other repositories of the target's registry that may have the blobs. `reads`: the
+        source is read for several targets, of which this is one.
+        """
         self._source = source
         self._target = target
         self._registry, self._target_registry = (each.name.partition("/")[0] for each in (source, target))
@@ -50,10 +57,12 @@ class BlobCopies:
         self._resuming = resuming
         self._tally = tally
         self._mount_from = mount_from
+        self._reads = reads
         self._outcomes: dict[Digest, BlobOutcome] = {}
         self._again: dict[Digest, asyncio.Future[None]] = {}  # promised by the target, and missed later
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        self._owner = workshop.share, self._registry  # of places in the workshop
+        # Of places in the workshop. One of several targets that is slow keeps no other out.
+        self._owner = workshop.share, self._registry, target.name if reads is not None else ""
         self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
 
     def copied_any(self, blobs: Iterable[Descriptor]) -> bool:
@@ -63,14 +72,20 @@ class BlobCopies:
     def skip(self, blob: Descriptor) -> None:
         """Count a blob that the target has because it has the manifest."""
         self._done(blob, "skipped")
+        if self._reads is not None:
+            self._reads.settle(blob)
 
     async def copy(self, blob: Descriptor) -> None:
         """Make sure that the target has the blob; one copy of the process at a time. # network"""
         if self._tally.lags:  # here nothing is held that another copy needs
             await self._tally.room()
-        shared, key = self._workshop.blobs, (self._registry, self._key(blob))
+        shared, key, reads = self._workshop.blobs, (self._registry, self._key(blob)), self._reads
+        if reads is not None:
+            reads.step_aside(blob)
         await shared.begin(*key)
         try:
+            if reads is not None:
+                reads.step_back(blob)
             outcome = await self._copy_missing(blob)
             self._done(blob, outcome)
             if outcome != "skipped" and self._resuming.journal is not None:
@@ -78,6 +93,8 @@ class BlobCopies:
                 self._resuming.journal.finished("blob", name, str(blob.digest), blob.size)
         finally:
             shared.end(*key)
+            if reads is not None:
+                reads.settle(blob)
 
     async def copy_promised(self, blobs: list[Descriptor], missed: frozenset[str]) -> bool:
         """Move those of `blobs` that the target promised and now misses; False: there are none. # network
@@ -165,9 +182,12 @@ class BlobCopies:
         if mounts is None or self._mount_from:  # it is in the target's registry already
             return nullcontext()
         # By the source's registry: one that is slow or silent keeps no copy waiting that reads elsewhere.
-        return mounts.turn(blob, self._registry)
+        turn = mounts.turn(blob, self._registry)
+        return turn if self._reads is None else self._reads.in_turn(blob, turn)
 
     async def _move(self, blob: Descriptor) -> BlobOutcome:
+        if self._reads is not None:
+            return await self._move_shared(blob, self._reads)
         parts = (blob, self._source, self._target, self._workshop)
         rereads = self._workshop.verify == "reread"
         async with self._place(blob):
@@ -184,19 +204,46 @@ class BlobCopies:
                 await self._reread(blob)
         return "moved"
 
+    async def _move_shared(self, blob: Descriptor, reads: TargetReads) -> BlobOutcome:
+        """As `_move`, of bytes that are read once for several targets."""
+        from crossdock.transfer.blob import BlobMove
+        from crossdock.transfer.small import SmallMove
+
+        parts = (blob, self._source, self._target, self._workshop)
+        rereads = self._workshop.verify == "reread"
+        async with self._checks:
+            is_mounted = await self._mount(blob)
+        if is_mounted and (not rereads or await self._reads_back(blob)):
+            return "mounted"
+        seat = None if self._is_small(blob) else reads.need(blob, self._target_registry)
+        if seat is not None:
+            await seat.turn()
+        async with self._place(blob, is_read=seat is None):
+            if self._is_small(blob):
+                await SmallMove(*parts, self._tally, reads).run()
+            else:
+                await BlobMove(*parts, self._resuming, self._tally, seat).run()
+            if rereads:
+                await self._reread(blob)
+        return "moved"
+
     def _is_small(self, blob: Descriptor) -> bool:
         return blob.size <= self._workshop.supply.budget.slot_size
 
     @asynccontextmanager
-    async def _place(self, blob: Descriptor) -> AsyncIterator[None]:
-        """The block that moves the blob or reads it back, beside as many others as there may be."""
+    async def _place(self, blob: Descriptor, *, is_read: bool = True) -> AsyncIterator[None]:
+        """The block that moves the blob or reads it back, beside as many others as there may be.
+
+        Without `is_read` another one, which has a place, reads it.
+        """
         if self._is_small(blob):
             async with self._workshop.small.place(self._owner):
                 yield
         else:
             limits = self._workshop.supply.limits
             turn = limits.upload_turn(self._target_registry) if limits is not None else nullcontext()
-            async with self._large, turn, self._workshop.large.place(self._owner):
+            place = self._workshop.large.place(self._owner) if is_read else nullcontext()
+            async with self._large, turn, place:
                 yield
 
     async def _reread(self, blob: Descriptor) -> None:

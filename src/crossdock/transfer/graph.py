@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec.structs import replace
 
@@ -47,6 +47,9 @@ from crossdock.transfer.sides import TargetSide
 from crossdock.transfer.workshop import Resuming, Workshop
 from crossdock.verify import size_note
 
+if TYPE_CHECKING:
+    from crossdock.transfer.fanout import TargetReads
+
 MISSED = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"})  # the last one is zot's
 
 Kind = Literal["blob", "manifest"]
@@ -63,6 +66,7 @@ class Graph:
         workshop: Workshop,
         resuming: Resuming,
         tally: Tally,
+        reads: TargetReads | None = None,
     ) -> None:
         self.manifests = Manifests(source, target, rereads=workshop.verify == "reread")
         self._request = request
@@ -71,7 +75,7 @@ class Graph:
         self._checks_blobs = workshop.checks_blobs
         self._journal = resuming.journal
         self._tally = tally
-        self._blobs = BlobCopies(source, target, workshop, resuming, tally, request.mount_from)
+        self._blobs = BlobCopies(source, target, workshop, resuming, tally, request.mount_from, reads)
         self._begun: dict[tuple[Kind, str], asyncio.Future[None] | None] = {}  # None: nothing to wait for
         self._promised: dict[Digest, Descriptor] = {}  # manifests that the target is believed to have
         self._sizes: dict[str, int] = {}

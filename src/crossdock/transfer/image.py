@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -38,6 +39,9 @@ from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.sides import target_side
 from crossdock.transfer.workshop import Resuming, Workshop
 
+if TYPE_CHECKING:
+    from crossdock.transfer.fanout import TargetReads
+
 
 class _AtTarget(Struct, frozen=True):
     """The target's manifest under the name to be written, at the start of the copy."""
@@ -61,14 +65,16 @@ class ImageCopy:
         workshop: Workshop,
         resuming: Resuming,
         tally: Tally,
+        reads: TargetReads | None = None,
     ) -> None:
+        """`reads`: the source is read for several targets, of which this is one."""
         self.verified = workshop.verify  # what is done of it: not every target can do all
         self.merged = False  # the target's tag got the source's content beside its own
         self._request = request
         self._source = source
         self._target = target_side(target)
         self._tally = tally
-        self._graph = Graph(request, source, self._target, workshop, resuming, tally)
+        self._graph = Graph(request, source, self._target, workshop, resuming, tally, reads)
 
     async def run(self) -> tuple[Descriptor, Descriptor]:
         """Copy it. Returns the descriptor that the source named and the one that the target has now.

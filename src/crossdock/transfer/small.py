@@ -8,6 +8,8 @@ reader, pieces, queue, second task or states of the digest for them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from crossdock._kernels import Slot
 from crossdock.content import BlobSource, Source
@@ -23,6 +25,9 @@ from crossdock.transfer.upload import BlobUpload
 from crossdock.transfer.workshop import Workshop
 from crossdock.verify import BlobVerifier, verify_bytes
 
+if TYPE_CHECKING:
+    from crossdock.transfer.fanout import TargetReads
+
 HASH_INLINE = 256 * 1024  # 180 µs of hashing; the thread may have four pieces of large blobs before it
 
 
@@ -30,14 +35,23 @@ class SmallMove:
     """One blob of at most a slot on its way from a source to a target."""
 
     def __init__(
-        self, blob: Descriptor, source: Source, target: TargetSide, workshop: Workshop, tally: Tally
+        self,
+        blob: Descriptor,
+        source: Source,
+        target: TargetSide,
+        workshop: Workshop,
+        tally: Tally,
+        reads: TargetReads | None = None,
     ) -> None:
+        """`reads`: the blob is read once for several targets."""
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"
         self._source = source
         self._target = target
         self._workshop = workshop
         self._tally = tally
+        self._reads = reads
+        self._is_hashed = reads is not None or not workshop.trusts(target, blob)
 
     async def run(self) -> None:
         """Move the blob. Raises `CopyError`; on any failure the upload session is dropped."""
@@ -60,6 +74,19 @@ class SmallMove:
             raise
 
     async def _through_slot(self, upload: BlobUpload) -> None:
+        if self._reads is not None:
+            upload.prepare()
+            async with self._reads.whole(self._tally, self._blob, self._read) as slot:
+                await self._send_slot(upload, slot)
+            return
+        slot = await self._read(upload.prepare)
+        try:
+            await self._send_slot(upload, slot)
+        finally:
+            self._workshop.supply.budget.release(slot)
+
+    async def _read(self, prepare: Callable[[], None] = lambda: None) -> Slot:
+        """A slot with the blob, verified. `prepare` is called when the source is about to be asked."""
         supply = self._workshop.supply
         permits = supply.permits
         await supply.pay(self._blob.size)
@@ -72,7 +99,7 @@ class SmallMove:
                 permits.release()
             raise
         try:
-            upload.prepare()
+            prepare()
             try:
                 view = await self._fetch(slot)
             finally:
@@ -81,9 +108,14 @@ class SmallMove:
             if self._workshop.paranoid:
                 slot.mark(self._blob.size)
             await self._verify(view)
-            await self._send(upload, view, slot if self._workshop.paranoid else None)
-        finally:
+        except BaseException:
             supply.budget.release(slot)
+            raise
+        return slot
+
+    async def _send_slot(self, upload: BlobUpload, slot: Slot) -> None:
+        marked = slot if self._workshop.paranoid else None
+        await self._send(upload, slot.view[: self._blob.size], marked)
 
     async def _fetch(self, slot: Slot) -> memoryview:
         """The whole blob, in `slot`; with retries from where it broke."""
@@ -122,7 +154,7 @@ class SmallMove:
             body.close()
 
     async def _verify(self, view: memoryview) -> None:
-        if self._workshop.trusts(self._target, self._blob):
+        if not self._is_hashed:
             return
         with during("fetch blob from", "source", self._source_name):
             if self._blob.size <= HASH_INLINE:

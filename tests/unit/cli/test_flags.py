@@ -77,7 +77,12 @@ def test_files_of_each_side_stay_on_their_side(tmp_path: Path) -> None:
 
 def test_flags_may_stand_anywhere() -> None:
     namespace = parse(["copy", "--retries", "1", "a", "--paranoid", "b", "--progress", "none"])
-    assert (namespace.source, namespace.target, namespace.progress) == ("a", "b", "none")
+    assert (namespace.source, namespace.targets, namespace.progress) == ("a", ["b"], "none")
+
+
+def test_targets_may_stand_before_and_behind_flags() -> None:
+    namespace = parse(["copy", "a", "b", "--retries", "1", "c", "d", "--paranoid", "e"])
+    assert (namespace.source, namespace.targets) == ("a", ["b", "c", "d", "e"])
 
 
 @pytest.mark.parametrize("command", ["inspect", "tags"])
@@ -107,7 +112,8 @@ def test_the_registry_listens_on_loopback_unless_told() -> None:
         (["fly"], ["no such command", "copy"]),
         (["copy"], ["SOURCE"]),
         (["copy", "a"], ["TARGET"]),
-        (["copy", "a", "b", "c"], ["1 argument too many"]),
+        (["inspect", "a", "b"], ["1 argument too many"]),
+        (["copy", "a", "b", "--paranoid", "c", "--bogus"], ["unknown flag --bogus"]),
         (["copy", "a", "b", "--bogus"], ["unknown flag --bogus"]),
         (["copy", "a", "b", "--plat", "linux/amd64"], ["unknown flag --plat"]),
         (["copy", "a", "b", "--chunk-size", "big"], ["--chunk-size", "'big' is not a size"]),
@@ -148,6 +154,7 @@ def test_each_mistake_is_one_line_and_exit_code_2(
         ["copy", "a", "b", "--src-creds=me:sesame"],
         ["copy", "a", "b", "--src-creds-stdin=me:sesame"],
         ["copy", "a", "b", "--src-creds-stdin", "me:sesame"],
+        ["copy", "--src-creds-stdin", "me:sesame", "a", "b"],
         ["inspect", "a", "--password=sesame"],
         ["copy", "https://me:sesame@registry.example/app", "b"],
         ["copy", "docker://me:sesame@registry.example/app", "b"],
@@ -194,7 +201,7 @@ def test_a_list_stands_in_for_source_and_target() -> None:
         (["a", "b", "--fail-fast"], "--fail-fast needs --from-file"),
         (["--from-file", "list", "a", "b"], "--from-file replaces SOURCE and TARGET"),
         (["a", "--from-file", "list"], "--from-file replaces SOURCE and TARGET"),
-        (["a", "--from-file=list", "--paranoid", "b"], "1 argument too many"),
+        (["a", "--from-file=list", "--paranoid", "b"], "--from-file replaces SOURCE and TARGET"),
         (["--from-file", "-", "--src-creds-stdin"], "both read stdin"),
         (["--from-file", "-", "--dest-creds-stdin"], "both read stdin"),
         (["--from-file"], "expected one argument"),

@@ -1,8 +1,9 @@
-"""``crossdock copy``: one source to one target, or with ``--from-file`` many."""
+"""``crossdock copy``: one source to one target or several, or with ``--from-file`` many."""
 
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from crossdock.cli.exits import UsageError
@@ -23,14 +24,22 @@ def add_flags(parser: Parser) -> None:
     """Add the flags of ``copy``."""
     parser.description = (
         "Copy SOURCE to TARGET. Without --platform every platform is copied and no byte changes.\n"
+        "With several targets the source is read once for all of them.\n"
         f"A reference is {REFERENCE}."
     )
     # argparse finds positionals between flags only when they are required.
     is_list = any(word.partition("=")[0] == "--from-file" for word in parser.words)
-    for name, text in (("source", "reference to copy"), ("target", "reference to copy to")):
-        parser.add_argument(
-            name, type=location, metavar=name.upper(), nargs="?" if is_list else None, help=text
-        )
+    parser.add_argument(
+        "source", type=location, metavar="SOURCE", nargs="?" if is_list else None, help="reference to copy"
+    )
+    parser.add_argument(
+        "targets",
+        type=location,
+        metavar="TARGET",
+        nargs="*" if is_list else "+",
+        help="reference to copy to; there may be several",
+    )
+    parser.repeated = "targets"
     parser.add_argument(
         "--from-file",
         metavar="LIST",
@@ -56,7 +65,11 @@ def run(namespace: argparse.Namespace) -> int:
     for flag, value in (("--fail-fast", namespace.fail_fast), ("--to", namespace.to)):
         if value:
             raise UsageError(f"{flag} needs --from-file", command=_COMMAND)
-    return _copy_one(namespace)
+    _refuse_password(namespace)
+    _check_reference(namespace.source, "source")
+    for target in namespace.targets:
+        _check_reference(target, "target")
+    return _copy_one(namespace) if len(namespace.targets) == 1 else _copy_to_targets(namespace)
 
 
 def _copy_one(namespace: argparse.Namespace) -> int:
@@ -65,9 +78,7 @@ def _copy_one(namespace: argparse.Namespace) -> int:
     from crossdock.cli.tally import Tally
     from crossdock.runs.results import status_of_error
 
-    source, target = namespace.source, namespace.target
-    _check_reference(source, "source")
-    _check_reference(target, "target")
+    source, (target,) = namespace.source, namespace.targets
     options = read_options(namespace)
     with ReportFile(namespace.report) as file:
         tally = Tally(keeps_blobs=namespace.report is not None)
@@ -80,6 +91,38 @@ def _copy_one(namespace: argparse.Namespace) -> int:
             warn(str(error))
             report.left, error = error, None
         return close_run(error, report, file, namespace, options, tally.kept)
+
+
+def _copy_to_targets(namespace: argparse.Namespace) -> int:
+    """Copy to every target, and print the results, also when some failed."""
+    from crossdock.cli.report import ReportFile, TargetsReport
+    from crossdock.cli.running import close_run, run_shown
+    from crossdock.cli.tally import Tally
+    from crossdock.runs.targets import TargetsCopy
+
+    options = read_options(namespace)
+    with ReportFile(namespace.report) as file:
+        copy = TargetsCopy.of(namespace.source, namespace.targets)
+        tally = Tally(copy.totals, copy.pairs, keeps_blobs=namespace.report is not None)
+        error: BaseException | None = None
+        try:
+            run_shown(
+                lambda session, listen: session.start(copy, listen),
+                options,
+                tally,
+                namespace.progress,
+                debug=namespace.debug,
+            )
+        except BaseException as raised:
+            error = raised
+        result = copy.result()
+        if isinstance(error, Cancelled):
+            error = Cancelled(f"copy of {namespace.source} to {len(copy.pairs)} targets was cancelled")
+        for each in result.targets:
+            if each.status == "reported":
+                warn(str(each.error))
+        report = TargetsReport(result, tally)
+        return close_run(error or result.failure, report, file, namespace, options, tally.kept)
 
 
 def _copy_list(namespace: argparse.Namespace) -> int:
@@ -127,6 +170,20 @@ def _place(text: str | None, options: CopyOptions) -> Namespace | None:
         return Namespace.parse(registries.addressed(text) if isinstance(registries, Inventory) else text)
     except InvalidInput as error:
         raise UsageError(f"--to: {error}", advice=error.advice, command=_COMMAND) from None
+
+
+def _refuse_password(namespace: argparse.Namespace) -> None:
+    """Raise `UsageError` when what looks like one more target is the password of a flag without a value."""
+    if len(namespace.targets) < 2:
+        return
+    words = namespace.words
+    for flag, word in pairwise(words):
+        if flag.endswith("-creds-stdin") and ":" in word and "/" not in word and not word.startswith("-"):
+            raise UsageError(
+                "passwords are never arguments",
+                advice=Advice("give-password", "the -creds-stdin flags read them from stdin"),
+                command=_COMMAND,
+            )
 
 
 def _check_reference(text: str, side: Side) -> None:

@@ -1,0 +1,235 @@
+"""One source for several targets: a blob's bytes are read and hashed once, for every target that lacks it.
+
+Each target has a copy of its own (`image.ImageCopy`), which runs beside the others and differs from a single
+one in where the bytes of a blob come from: large blobs from a `sharedread.SharedBlob`, blobs that fit a slot
+from here (`TargetReads.whole`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from crossdock._kernels import Slot
+from crossdock.content import Source
+from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
+from crossdock.tally import Tally
+from crossdock.tasks import stop
+from crossdock.transfer.blobcopy import LARGE_BLOBS_OF_A_COPY
+from crossdock.transfer.sharedread import Patience, Seat, SharedBlob
+from crossdock.transfer.workshop import Resuming, Workshop
+
+KEPT_WHOLE = 32  # small blobs in memory that not every target has taken, beside those being sent
+
+
+class SharedReads:
+    """The reads of one source for several targets. Use it in an ``async with`` block."""
+
+    def __init__(
+        self, source: Source, registries: Sequence[str], workshop: Workshop, resuming: Resuming
+    ) -> None:
+        """`registries` are those of the targets, one for each."""
+        self.source = source
+        registry = source.name.partition("/")[0]
+        self.workshop = workshop.between(registry, "")
+        self.resuming = resuming
+        self.shared_bytes = 0
+        """Bytes that were requested once and are counted by several targets: once too often for each."""
+        self.targets = tuple(TargetReads(self) for _ in registries)
+        self._blobs: dict[Digest, SharedBlob] = {}
+        self._wholes: dict[Digest, _Whole] = {}
+        self._most_kept = min(KEPT_WHOLE, workshop.supply.budget.slots // 8)
+        limits = workshop.supply.limits
+        connections = [limits.connections(each) if limits is not None else None for each in registries]
+        # No more than every target can take at once.
+        self._large = asyncio.Semaphore(
+            min([LARGE_BLOBS_OF_A_COPY, *(each for each in connections if each is not None)])
+        )
+        self._owner = workshop.share, registry
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._context = contextvars.copy_context()  # reads belong to the run, not to one of its copies
+
+    async def __aenter__(self) -> SharedReads:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await stop(*self._tasks)
+        finally:
+            for digest in tuple(self._wholes):
+                self._forget(digest)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` beside the copies, until the block is left."""
+        task = asyncio.get_running_loop().create_task(work, context=self._context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """The block that reads a large blob, beside as many others as a single copy would read."""
+        async with self._large, self.workshop.large.place(self._owner):
+            yield
+
+    def leave(self, target: TargetReads) -> None:
+        """The target has held the others up for too long: from now on it reads for itself."""
+        target.is_behind = True
+        for blob in self._blobs.values():
+            blob.leave(target)
+
+    def blob(self, blob: Descriptor) -> SharedBlob:
+        """The read of a large blob."""
+        shared = self._blobs.get(blob.digest)
+        if shared is None:
+            shared = self._blobs[blob.digest] = SharedBlob(self, blob)
+        return shared
+
+    # -- blobs that fit a slot -----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def whole(
+        self, target: TargetReads, tally: Tally, blob: Descriptor, read: Callable[[], Awaitable[Slot]]
+    ) -> AsyncIterator[Slot]:
+        """The block in which the slot with the blob's bytes may be read; the first target calls `read`."""
+        whole = self._wholes.get(blob.digest)
+        if whole is None:
+            wanting = {each for each in self.targets if each.shares and blob.digest not in each.settled}
+            whole = self._wholes[blob.digest] = _Whole(wanting)
+            whole.task = self.spawn(self._read_whole(whole, blob.digest, read))
+        else:
+            tally.requested(blob.size)
+            self.shared_bytes += blob.size
+        whole.users += 1
+        try:
+            assert whole.task is not None
+            yield await asyncio.shield(whole.task)
+        finally:
+            whole.users -= 1
+            whole.wanting.discard(target)
+            self._tidy()
+            whole.end_if_unused(self.workshop)
+
+    async def _read_whole(self, whole: _Whole, digest: Digest, read: Callable[[], Awaitable[Slot]]) -> Slot:
+        try:
+            slot = whole.slot = await read()
+        except BaseException:
+            if self._wholes.get(digest) is whole:  # who tries again reads it again
+                del self._wholes[digest]
+            raise
+        whole.end_if_unused(self.workshop)
+        return slot
+
+    def settled(self, target: TargetReads, digest: Digest) -> None:
+        """The target has the blob, or will not have it."""
+        whole = self._wholes.get(digest)
+        if whole is not None:
+            whole.wanting.discard(target)
+            if not whole.wanting and not whole.users:
+                self._forget(digest)
+
+    def _tidy(self) -> None:
+        """Forget what no target wants any more, and the oldest of what is over the bound."""
+        idle = [digest for digest, whole in self._wholes.items() if not whole.users]
+        unwanted = [digest for digest in idle if not self._wholes[digest].wanting]
+        for digest in unwanted or idle[: max(0, len(idle) - self._most_kept)]:
+            self._forget(digest)
+
+    def _forget(self, digest: Digest) -> None:
+        whole = self._wholes.pop(digest)
+        whole.is_forgotten = True
+        whole.end_if_unused(self.workshop)
+
+
+class _Whole:
+    """A small blob in a slot, or on its way there."""
+
+    __slots__ = ("is_forgotten", "slot", "task", "users", "wanting")
+
+    def __init__(self, wanting: set[TargetReads]) -> None:
+        self.wanting = wanting  # may still ask for it
+        self.users = 0
+        self.is_forgotten = False
+        self.slot: Slot | None = None
+        self.task: asyncio.Task[Slot] | None = None
+
+    def end_if_unused(self, workshop: Workshop) -> None:
+        """Give the slot back when nobody uses it and nobody can get it."""
+        if self.users or not self.is_forgotten:
+            return
+        slot, self.slot = self.slot, None
+        if slot is not None:
+            workshop.supply.budget.release(slot)
+        elif self.task is not None and not self.task.done():
+            self.task.cancel()
+
+
+class TargetReads:
+    """What one target has of the shared reads."""
+
+    def __init__(self, reads: SharedReads) -> None:
+        self.patience = Patience()
+        self.is_behind = False
+        """Whether it held the others up, and reads for itself."""
+        self.settled: set[Digest] = set()
+        self._reads = reads
+        self._is_over = False
+
+    @property
+    def shares(self) -> bool:
+        """Whether it may still need what the others read."""
+        return not (self._is_over or self.is_behind)
+
+    def end(self) -> None:
+        """Its copy has ended, well or not."""
+        self._is_over = True
+        for blob in self._reads._blobs.values():
+            blob.decline(self)
+        for digest in tuple(self._reads._wholes):
+            self._reads.settled(self, digest)
+
+    def settle(self, blob: Descriptor) -> None:
+        """It has the blob, or failed to get it."""
+        self.settled.add(blob.digest)
+        if self._is_small(blob):
+            self._reads.settled(self, blob.digest)
+        else:
+            self._reads.blob(blob).decline(self)
+
+    def step_aside(self, blob: Descriptor) -> None:
+        """It waits for another copy to bring the blob, until `step_back`: nobody waits for it."""
+        if not self._is_small(blob):
+            self._reads.blob(blob).step_aside(self)
+
+    def step_back(self, blob: Descriptor) -> None:
+        """It does not wait any more."""
+        if not self._is_small(blob):
+            self._reads.blob(blob).step_back(self)
+
+    @asynccontextmanager
+    async def in_turn(self, blob: Descriptor, turn: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
+        """`turn`; while it waits to enter, the others do not wait for it."""
+        self.step_aside(blob)
+        async with turn:
+            self.step_back(blob)
+            yield
+
+    def need(self, blob: Descriptor, registry: str) -> Seat | None:
+        """The seat of this target, at `registry`, which needs the blob; None: it is too late to share it."""
+        shared = self._reads.blob(blob)
+        limits = self._reads.workshop.supply.limits
+        pace = limits.of_shared_bytes(registry) if limits is not None else None
+        return Seat(shared, self, pace) if shared.need(self) else None
+
+    def whole(
+        self, tally: Tally, blob: Descriptor, read: Callable[[], Awaitable[Slot]]
+    ) -> AbstractAsyncContextManager[Slot]:
+        """As `SharedReads.whole`."""
+        return self._reads.whole(self, tally, blob, read)
+
+    def _is_small(self, blob: Descriptor) -> bool:
+        return blob.size <= self._reads.workshop.supply.budget.slot_size

@@ -1,0 +1,495 @@
+"""One large blob, read and hashed once, and sent to several targets at their own pace.
+
+Rules:
+
+1. It is read when every target has said whether it needs the blob, and the uploads of those that do have
+   begun. A target that waits for another copy to bring the blob, to mount it then, is not waited for.
+2. Every target takes the pieces from a queue of its own. A slot is free when the last of them has sent it. A
+   full queue stops the reading, so a slow target holds at most its queue.
+3. A target that makes others wait, at the start or by a full queue, is left behind when that adds up to more
+   than `PATIENCE_S`: it sends what it has, and reads the rest for itself, from there on.
+4. So does one that comes too late, and one whose registry requests earlier bytes again. One that fails just
+   leaves.
+5. A target takes pieces only when its upload has begun, and needs neither slot nor permit to send them. So
+   whoever holds slots can go on, as `budget.py` demands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from crossdock.errors import CrossdockError
+from crossdock.oci.descriptor import Descriptor
+from crossdock.steps import during
+from crossdock.tally import Tally
+from crossdock.transfer.inline import blob_at
+from crossdock.transfer.ranges import PIECES_AT_ONCE, RangedReader
+from crossdock.transfer.supply import Piece, Supply
+from crossdock.verify import BlobVerifier
+
+if TYPE_CHECKING:
+    from crossdock.limits import Pace
+    from crossdock.transfer.fanout import SharedReads, TargetReads
+
+PATIENCE_S = 3.0  # that the others wait for one target, in all
+FORGIVEN = 0.25  # seconds of that are forgotten for each second without: a fifth slower is not left behind
+QUEUE_PIECES = 16  # that wait to be sent to one target: some 16 MiB, which smooth out its pauses
+
+
+class Patience:
+    """How long one target has held the others up. What is longer ago counts less."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._held_s = 0.0
+        self._holds = 0  # blobs for which it does now
+        self._since = clock()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that it may still hold the others up."""
+        now = self._clock()
+        passed, self._since = now - self._since, now
+        self._held_s = self._held_s + passed if self._holds else max(0.0, self._held_s - FORGIVEN * passed)
+        return PATIENCE_S - self._held_s
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """The block in which it does."""
+        _ = self.left_s
+        self._holds += 1
+        try:
+            yield
+        finally:
+            _ = self.left_s
+            self._holds -= 1
+
+
+class _SharedPiece:
+    """A piece that several targets have to send."""
+
+    __slots__ = ("_supply", "piece", "users")
+
+    def __init__(self, piece: Piece, users: int, supply: Supply) -> None:
+        self.piece = piece
+        self.users = users
+        self._supply = supply
+
+    def release(self) -> None:
+        """One target has sent it, or will not."""
+        self.users -= 1
+        if not self.users:
+            self._supply.release(self.piece)
+
+
+class Subscription:
+    """The pieces of a blob for one target. To be closed."""
+
+    def __init__(
+        self,
+        shared: SharedBlob,
+        target: TargetReads,
+        tally: Tally,
+        begin: int,
+        state: bytes | None,
+        is_hashed: bool,
+        boundary: int | None,
+        limit: int | None,
+        on_state: Callable[[int, bytes], None] | None,
+    ) -> None:
+        """As `Seat.subscribe`."""
+        self.target = target
+        self.tally = tally
+        self.begin = begin
+        self.state = state
+        self.is_hashed = is_hashed
+        self.boundary = boundary
+        self.position = begin
+        """The offset after the last piece given."""
+        self.rest: tuple[int, bytes | None] | None = None
+        """Where it has to read on by itself, and the digest's state there; None: nowhere."""
+        self.is_leaving = False
+        self._limit = limit
+        self._shared = shared
+        self._on_state = on_state
+        self._queue: deque[tuple[_SharedPiece, bytes | None]] = deque()
+        self._current: _SharedPiece | None = None
+        self._error: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # -- for the target --------------------------------------------------------------------------------------
+
+    async def next_piece(self) -> Piece | None:
+        """The next piece, to be used until the next call; None: there are no more here, see `rest`.
+
+        Raises the error that ended the reading.
+        """
+        self._release_current()
+        while not self._queue:
+            if self._error is not None:
+                raise self._error
+            if self.rest is not None:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._shared.changed()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._current, state = self._queue.popleft()
+        self._shared.changed()
+        piece = self._current.piece
+        self.position = piece.stop
+        if state is not None and self._on_state is not None:
+            self._on_state(piece.stop, state)
+        return piece
+
+    def allow(self, limit: int | None) -> None:
+        """As `RangedReader.allow`."""
+        if limit != self._limit:
+            self._limit = limit
+            self._shared.changed()
+
+    def close(self) -> None:
+        """Leave, and give back what is left of the pieces."""
+        self._release_current()
+        while self._queue:
+            self._queue.popleft()[0].release()
+        self._shared.left(self)
+
+    # -- for the reader --------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> float:
+        """Nothing from there on may be read."""
+        return math.inf if self._limit is None else self._limit
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it could send more than it has."""
+        return self._waiter is not None
+
+    def is_full(self, given: int, most: int) -> bool:
+        """Whether nothing may be read on its account, when it has got everything before `given`."""
+        return len(self._queue) >= most or given >= self.limit
+
+    def give(self, piece: _SharedPiece, state: bytes | None) -> None:
+        """Queue one piece, and the digest's state after it if there is one."""
+        self._queue.append((piece, state))
+        self._wake()
+
+    def end(self, rest: tuple[int, bytes | None] | None, error: BaseException | None = None) -> None:
+        """Nothing follows what is queued: the target reads the `rest` itself, or raises `error`."""
+        self.rest, self._error = rest, error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _release_current(self) -> None:
+        current, self._current = self._current, None
+        if current is not None:
+            current.release()
+
+
+class Seat(Struct, frozen=True):
+    """A target's in the read of one blob."""
+
+    shared: SharedBlob
+    target: TargetReads
+    pace: Pace | None  # of bytes to the target, which were counted when they were read; None: no limit
+
+    async def turn(self) -> None:
+        """Return when the upload may begin, because the blob is read next."""
+        await self.shared.placed.wait()
+
+    def subscribe(
+        self,
+        tally: Tally,
+        *,
+        begin: int,
+        state: bytes | None,
+        is_hashed: bool,
+        boundary: int | None,
+        limit: int | None,
+        on_state: Callable[[int, bytes], None] | None,
+    ) -> Subscription | None:
+        """The upload has begun, and the target has the bytes before `begin`, after which the digest's state
+        is `state`. None: it is too late, or nothing is missing.
+
+        `boundary` and `limit` are as for a `RangedReader`. `on_state` gets the digest's states at multiples
+        of the boundary before the piece that ends there is given.
+        """
+        subscription = Subscription(
+            self.shared, self.target, tally, begin, state, is_hashed, boundary, limit, on_state
+        )
+        return subscription if self.shared.join(subscription) else None
+
+    async def pay(self, size: int) -> None:
+        """Return when `size` bytes may be sent to the target."""
+        if self.pace is not None:
+            await self.pace.take(size)
+
+
+class SharedBlob:
+    """One large blob: first the targets meet, then it is read."""
+
+    def __init__(self, reads: SharedReads, blob: Descriptor) -> None:
+        self._reads = reads
+        self._blob = blob
+        self._name = f"{reads.source.name}@{blob.digest}"
+        self._undecided = {
+            target for target in reads.targets if target.shares and blob.digest not in target.settled
+        }
+        self._coming: set[TargetReads] = set()  # they need it, and their uploads are to begin
+        self._here: list[Subscription] = []
+        self.placed = asyncio.Event()
+        """It is read next: the uploads may begin."""
+        self._has_begun = False
+        self._given = 0
+        self._task: asyncio.Task[None] | None = None
+        self._wake: asyncio.Future[None] | None = None
+        budget = reads.workshop.supply.budget
+        self._most_queued = max(PIECES_AT_ONCE, min(QUEUE_PIECES, budget.slots // 16))
+
+    # -- for the targets ---------------------------------------------------------------------------------
+
+    def need(self, target: TargetReads) -> bool:
+        """The target needs the blob. False: it is too late to share it."""
+        self._undecided.discard(target)
+        if self._has_begun or not target.shares:
+            self.changed()
+            return False
+        self._coming.add(target)
+        if self._task is None:
+            self._task = self._reads.spawn(self._run())
+        self.changed()
+        return True
+
+    def decline(self, target: TargetReads) -> None:
+        """The target has the blob, or will not have it, or reads it for itself."""
+        self._undecided.discard(target)
+        self._coming.discard(target)
+        self.changed()
+
+    def step_aside(self, target: TargetReads) -> None:
+        """Nobody is to wait for the target now."""
+        self._undecided.discard(target)
+        self.changed()
+
+    def step_back(self, target: TargetReads) -> None:
+        """The others may wait for it again, if it is not too late."""
+        if not self._has_begun and target.shares:
+            self._undecided.add(target)
+
+    def leave(self, target: TargetReads) -> None:
+        """The target is left behind."""
+        self.decline(target)
+        for subscription in self._here:
+            if subscription.target is target:
+                subscription.is_leaving = True
+
+    def join(self, subscription: Subscription) -> bool:
+        """The upload has begun. False: it is too late, the target reads for itself."""
+        target = subscription.target
+        is_expected = target in self._coming
+        self._coming.discard(target)
+        if self._has_begun or not is_expected or subscription.begin == self._blob.size:
+            self.changed()
+            return False
+        self._here.append(subscription)
+        self.changed()
+        return True
+
+    def left(self, subscription: Subscription) -> None:
+        """The subscription was closed."""
+        if subscription in self._here:
+            self._here.remove(subscription)
+            if self._has_begun and not self._here and self._task is not None:
+                self._task.cancel()
+            self.changed()
+
+    def changed(self) -> None:
+        """Something happened that the reader may be waiting for."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    # -- the reading -------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            while not self._has_begun:
+                async with self._reads.place():
+                    self.placed.set()
+                    if await self._meet():
+                        self._has_begun = True
+                        await self._read()
+                        return
+                self.placed.clear()
+                while not self._coming and not self._here:
+                    await self._change(())
+        except Exception as failure:
+            error = failure
+        finally:
+            self._has_begun = True
+            self.placed.set()
+            if self._given < self._blob.size:
+                for subscription in self._here:
+                    subscription.end(None, error or RuntimeError("the blob is read no further"))
+            self._here.clear()
+
+    async def _meet(self) -> bool:
+        """Wait for the targets; False: nobody needs the blob at present."""
+        while self._coming or self._here:
+            awaited = self._undecided | self._coming
+            if not awaited:
+                return True
+            await self._change(awaited if self._here else ())
+        return False
+
+    async def _change(self, holding: Iterable[TargetReads]) -> None:
+        """Wait until something happens. Meanwhile the targets `holding` the others up lose their patience."""
+        holding = tuple(holding)
+        self._wake = asyncio.get_running_loop().create_future()
+        left_s = min((target.patience.left_s for target in holding), default=None)
+        try:
+            with ExitStack() as stack:
+                for target in holding:
+                    stack.enter_context(target.patience.holding())
+                await asyncio.wait({self._wake}, timeout=left_s)
+        finally:
+            self._wake = None
+        for target in holding:
+            if target.patience.left_s <= 0:
+                self._reads.leave(target)
+
+    async def _read(self) -> None:
+        """Read, hash and give out the blob, for those who are here now."""
+        supply, size = self._reads.workshop.supply, self._blob.size
+        boundary = self._common_boundary()
+        start, verifier = self._start()
+        self._given = start
+        with during("fetch blob from", "source", self._name):
+            source = blob_at(self._reads.source, self._blob)
+        reader = RangedReader(
+            source,
+            size,
+            supply,
+            start=start,
+            boundary=boundary,
+            limit=self._limit(),
+            on_requested=self._requested,
+            on_retry=self._read_failed,
+        )
+        try:
+            while self._given < size and await self._has_room(verifier):
+                reader.allow(self._limit())
+                with during("fetch blob from", "source", self._name):
+                    pieces = await reader.next_pieces()  # network
+                await self._pass_on(pieces, verifier, boundary)
+        finally:
+            await reader.close()
+
+    def _start(self) -> tuple[int, BlobVerifier | None]:
+        """Where to begin, and the digest there."""
+        first = min(self._here, key=lambda each: each.begin)
+        if not any(each.is_hashed for each in self._here):
+            return first.begin, None
+        can_resume = self._reads.resuming.keeps_states
+        if not first.is_hashed and first.begin:
+            return 0, BlobVerifier(self._blob, resumable=can_resume)
+        return first.begin, BlobVerifier(self._blob, resumable=can_resume, state=first.state)
+
+    def _common_boundary(self) -> int | None:
+        """What no piece may cross. A target whose requests are cut in another way reads for itself."""
+        found = {each.boundary for each in self._here if each.boundary is not None}
+        if not found:
+            return None
+        common = math.gcd(*found)
+        if common >= self._reads.workshop.supply.budget.slot_size or len(found) == 1:
+            return common
+        kept = min(found)
+        for each in tuple(self._here):
+            if each.boundary not in (None, kept):
+                self._here.remove(each)
+                each.end((each.begin, each.state))
+        return kept
+
+    def _limit(self) -> int | None:
+        limit = min(each.limit for each in self._here)
+        return None if limit == math.inf else int(limit)
+
+    async def _has_room(self, verifier: BlobVerifier | None) -> bool:
+        """Wait until everybody can take more; False: nobody is left."""
+        while True:
+            self._part_from_leaving(verifier)
+            if not self._here:
+                return False
+            full = [each for each in self._here if each.is_full(self._given, self._most_queued)]
+            if not full:
+                return True
+            is_holding_up = any(each.is_waiting for each in self._here if each not in full)
+            await self._change(each.target for each in full if is_holding_up)
+
+    def _part_from_leaving(self, verifier: BlobVerifier | None) -> None:
+        for each in tuple(self._here):
+            if each.is_leaving:
+                self._here.remove(each)
+                rest: tuple[int, bytes | None] = self._given, None
+                if each.is_hashed and verifier is not None:
+                    rest = (self._given, verifier.export_state()) if verifier.can_export else (0, None)
+                each.end(rest)
+
+    async def _pass_on(
+        self, pieces: Sequence[Piece], verifier: BlobVerifier | None, boundary: int | None
+    ) -> None:
+        workshop = self._reads.workshop
+        state: bytes | None = None
+        try:
+            if workshop.paranoid:
+                for piece in pieces:
+                    piece.slot.mark(piece.slot_stop)
+            if verifier is not None:
+                await workshop.hashing.update(verifier, *(piece.view for piece in pieces))
+                state = self._state_after(pieces[-1].stop, verifier, boundary)
+        except BaseException:
+            for piece in pieces:
+                workshop.supply.release(piece)
+            raise
+        self._given = pieces[-1].stop
+        takers = tuple(self._here)
+        for piece in pieces:
+            shared = _SharedPiece(piece, len(takers), workshop.supply)
+            if not takers:
+                workshop.supply.release(piece)
+            for each in takers:
+                is_end = piece.stop == self._blob.size or not (each.boundary and piece.stop % each.boundary)
+                each.give(shared, state if piece is pieces[-1] and is_end else None)
+
+    def _state_after(self, stop: int, verifier: BlobVerifier, boundary: int | None) -> bytes | None:
+        """The digest's state at a boundary or at the end, where it is compared."""
+        is_last = stop == self._blob.size
+        if is_last:
+            with during("fetch blob from", "source", self._name):
+                verifier.check()
+        is_kept = boundary is not None and verifier.can_export and (stop % boundary == 0 or is_last)
+        return verifier.export_state() if is_kept else None
+
+    def _requested(self, count: int) -> None:
+        for each in self._here:
+            each.tally.requested(count)
+        self._reads.shared_bytes += count * max(0, len(self._here) - 1)
+
+    def _read_failed(self, error: CrossdockError) -> None:
+        if self._here:
+            self._here[0].tally.retried("source", "fetch blob", str(error))
