@@ -52,8 +52,10 @@ OTHERS = (
     "--verbose",
     "--acquire-policy-token",
     "--change-reference",
+    "--array",
+    "--for",
     "--defaults",
-)  # curl, az
+)  # curl, az, sbatch, kubectl
 README = (ROOT / "README.md").read_text("utf-8")
 
 
