@@ -19,12 +19,13 @@ from crossdock.oci.platform import Platform
 from crossdock.reading import read_manifest
 from crossdock.runs.looking import fetch_chosen
 from crossdock.steps import during
-from crossdock.tasks import run_together
+from crossdock.tasks import run_each
 
 Key = bytes
 """A digest as bytes: 32 of a sha256, 64 of a sha512."""
 
 FETCHED_AT_ONCE = 64  # manifests
+CHILDREN_AT_ONCE = 8  # of one index
 MOST_DEPTH = 8  # of indexes that list indexes
 
 _BLOB = struct.Struct(">QB")
@@ -98,8 +99,9 @@ class Images:
             if platforms:
                 self._chosen[key] = key_of(named.digest)
             if depth < MOST_DEPTH:
-                await run_together(
-                    self._learn(source, each.digest, (), depth + 1) for each in manifest.manifests
+                children = dict.fromkeys(each.digest for each in manifest.manifests)
+                await run_each(
+                    children, lambda child: self._learn(source, child, (), depth + 1), CHILDREN_AT_ONCE
                 )
             self._known[key_of(named.digest)] = self._packed(manifest)
 

@@ -21,7 +21,7 @@ from crossdock.errors import (
 from crossdock.migration.costs import BlobSums, HostBlobs, settle
 from crossdock.migration.deleting import missing_tags, over_caps
 from crossdock.migration.file import Limits
-from crossdock.migration.images import Images, Key, digest_of
+from crossdock.migration.images import FETCHED_AT_ONCE, Images, Key, digest_of
 from crossdock.migration.plan import EntryPlan, Plan
 from crossdock.migration.requests import PUSH, READ, Need, requests_of
 from crossdock.mirroring.entry import Entry
@@ -41,7 +41,7 @@ from crossdock.runs.measuring import read_rate
 from crossdock.runs.places import Places
 from crossdock.runs.results import without_traceback
 from crossdock.tally import log_retry
-from crossdock.tasks import run_together
+from crossdock.tasks import run_each, run_together
 from crossdock.units import format_size
 
 ENTRIES_AT_ONCE = 4
@@ -115,14 +115,8 @@ class Planner:
         Raises `CopyError` when a catalog cannot be read, and `InvalidInput` for a selection that a source
         cannot answer. What a repository lacks is in the plan.
         """
-        await run_together(each.list_names() for each in self._work)
-        pending = iter(self._work)
-
-        async def work() -> None:
-            for each in pending:
-                await each.run()
-
-        await run_together(work() for _ in range(min(ENTRIES_AT_ONCE, len(self._work))))
+        await run_each(self._work, _EntryWork.list_names, ENTRIES_AT_ONCE)
+        await run_each(self._work, _EntryWork.run, ENTRIES_AT_ONCE)
         settle(sums for each in self._work for sums in each.sums)
         for each in self._work:
             each.finish()
@@ -263,7 +257,8 @@ class _EntryWork:
                 for plan in self.plans:
                     self._unreadable(view, digest, error, plan)
 
-        await run_together(choose(each) for each in digests if each not in found)
+        others = [each for each in digests if each not in found]
+        await run_each(others, choose, min(FETCHED_AT_ONCE, len(others)))
         return found
 
     def _images_of(self, view: RepositoryView) -> Callable[[Digest], Images]:
@@ -383,7 +378,7 @@ class _EntryWork:
             except CrossdockError as error:
                 self._unreadable(view, digest, error, self.plans[index])
 
-        await run_together(learn(each) for each in todo)
+        await run_each(todo, learn, min(FETCHED_AT_ONCE, len(todo)))
         if not readable or there.repository is None:
             return 0
         self.manifests_to_push[index] += sum(images(each).manifests(each) for each in readable)
@@ -424,17 +419,15 @@ class _EntryWork:
         try:
             if len(keys) > MANY_BLOBS and not there.tags and not there.digests and there.listed is None:
                 await repository.tags()
-            pending = iter(keys)
 
-            async def look() -> None:
-                for key in pending:
-                    if host.asked >= MOST_ASKED and sizes[key] < LARGE_BLOB:
-                        continue
-                    host.asked += 1
-                    if await repository.has_blob(Descriptor("", digest_of(key), sizes[key])):
-                        found.append(key)
+            async def look(key: Key) -> None:
+                if host.asked >= MOST_ASKED and sizes[key] < LARGE_BLOB:
+                    return
+                host.asked += 1
+                if await repository.has_blob(Descriptor("", digest_of(key), sizes[key])):
+                    found.append(key)
 
-            await run_together(look() for _ in range(min(ASKED_AT_ONCE, len(keys))))
+            await run_each(keys, look, min(ASKED_AT_ONCE, len(keys)))
         except CrossdockError as error:  # what is there only saves work
             if not isinstance(root_cause(error), NotFound):
                 self.planner.on_warning(f"which blobs {there.name} has is not known: {error}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct, field
@@ -42,7 +42,7 @@ from crossdock.runs.reach import Reach
 from crossdock.runs.results import without_traceback
 from crossdock.steps import during
 from crossdock.tally import log_retry
-from crossdock.tasks import run_together, stop
+from crossdock.tasks import run_each, run_together, stop
 
 if TYPE_CHECKING:
     from crossdock.runs.places import Places
@@ -292,7 +292,7 @@ class Survey:
                 view.errors[name] = without_traceback(error)
                 silence.failed(error)
 
-        await _each(unknown, ask)
+        await run_each(unknown, ask, min(ASKED_AT_ONCE, len(unknown)))
 
     async def _look(self, view: _View, asked: _Asked) -> None:
         """Find what one target has of the chosen. # network"""
@@ -336,7 +336,7 @@ class Survey:
         asked.listed = frozenset(asked.tags)
         return True
 
-    async def _ask_each(self, repository: Any, asked: _Asked, names: Iterable[str]) -> None:
+    async def _ask_each(self, repository: Any, asked: _Asked, names: list[str]) -> None:
         """One HEAD each. After the first that is refused no more is sent."""
         silence = _Silence()
 
@@ -356,7 +356,7 @@ class Survey:
             elif found is not None:
                 asked.tags[name] = found.digest
 
-        await _each(list(names), ask)
+        await run_each(names, ask, min(ASKED_AT_ONCE, len(names)))
 
 
 class _Asked(Struct):
@@ -453,14 +453,3 @@ def _is_listed(view: _View, name: str) -> bool:
 
 def _name(place: Reference | LayoutReference) -> str:
     return place.locator if isinstance(place, Reference) else str(place)
-
-
-async def _each(names: list[str], ask: Callable[[str], Awaitable[None]]) -> None:
-    """`ask` for each name, `ASKED_AT_ONCE` at a time."""
-    pending = iter(names)
-
-    async def work() -> None:
-        for name in pending:
-            await ask(name)
-
-    await run_together(work() for _ in range(min(ASKED_AT_ONCE, len(names))))
