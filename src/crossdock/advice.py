@@ -43,7 +43,10 @@ LIBRARY: Mapping[str, str] = {
     "proxy-login": "check user and password in the proxy's URL (HTTPS_PROXY, HTTP_PROXY)",
     "raise-open-files": ("raise the limit on open files (ulimit -n): every connection needs one"),
     # -- input and files
-    "write-reference": "write [docker://]host[:port]/repository[:tag][@digest] or oci:DIR[:tag|@digest]",
+    "write-reference": (
+        "write [docker://]host[:port]/repository[:tag][@digest], oci:DIR[:tag|@digest],"
+        " oci-archive:FILE[:tag] or docker-archive:FILE[:name[:tag]]"
+    ),
     "omit-scheme": "omit the scheme; RegistryOptions.plain_http selects plain HTTP",
     "write-platform": "write os/architecture[/variant], for example linux/arm64",
     "write-each-platform": (
@@ -57,7 +60,7 @@ LIBRARY: Mapping[str, str] = {
         "copy only the platforms in newer formats, by CopyOptions.platforms, or ask for a new build"
     ),
     "choose-platform-or-digest": (
-        "choose by CopyOptions.platforms, or name one by its digest (oci:{file}@sha256:…)"
+        "choose by CopyOptions.platforms, or name one by its digest ({file}@sha256:…)"
     ),
     "lower-memory": "lower CopyOptions.memory",
     "choose-state": "check the folder's owner and permissions, or choose another state folder",

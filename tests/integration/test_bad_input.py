@@ -28,7 +28,7 @@ ABSENT = "sha256:" + "ab" * 32
     [
         "ftp://127.0.0.1/repository:v1",
         "http://127.0.0.1:5000/repository:v1",
-        "oci-archive:/some/file.tar",
+        "tarball:/some/file.tar",
         "docker-daemon:image:v1",
         "dir:/some/where",
     ],

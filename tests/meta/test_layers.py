@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "options",
         "errors",
     },
-    "store": {"tasks", "content", "verify", "oci", "options", "errors"},
+    "store": {"tasks", "bodies", "content", "verify", "oci", "options", "errors"},
     "transfer": {
         "limits",
         "steps",

@@ -34,7 +34,7 @@ COPY: Mapping[str, str] = {
     "omit-platform": "omit --platform to copy all",
     "choose-present-platforms": "copy only the platforms that exist, with --platform",
     "choose-newer-platforms": "copy the platforms in newer formats with --platform, or ask for a new build",
-    "choose-platform-or-digest": "choose with --platform, or name one by its digest (oci:{file}@sha256:…)",
+    "choose-platform-or-digest": "choose with --platform, or name one by its digest ({file}@sha256:…)",
     "lower-memory": "lower --memory",
     "choose-state": "check the folder's owner and permissions, or choose another with --state",
     "wait-or-choose-state": "wait until it has ended, or choose another folder with --state",

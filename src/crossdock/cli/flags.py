@@ -36,7 +36,10 @@ from crossdock.options import (
 )
 from crossdock.units import parse_duration, parse_size
 
-REFERENCE = "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], or oci:DIR[:TAG|@DIGEST]"
+REFERENCE = (
+    "[docker://][HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG|@DIGEST], "
+    "oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME[:TAG]|:@N]"
+)
 
 _PREFIX = "options."  # of the members of the namespace that are fields of options
 _CONVERTERS = {

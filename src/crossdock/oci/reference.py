@@ -73,9 +73,7 @@ _OTHER_TRANSPORTS = frozenset(
         "atomic",
         "containers-storage",
         "dir",
-        "docker-archive",
         "docker-daemon",
-        "oci-archive",
         "oci-layout",
         "ostree",
         "sif",
@@ -84,16 +82,8 @@ _OTHER_TRANSPORTS = frozenset(
 )
 
 
-ARCHIVE_HINT = (
-    "unpack an OCI archive with `tar -xf FILE -C DIR` and give oci:DIR; "
-    "to make one, copy to oci:DIR and pack it with `tar -cf FILE -C DIR .`"
-)
-_CONVERTED = {
-    "oci-archive:": ARCHIVE_HINT,
-    "docker-archive:": "convert it with `skopeo copy docker-archive:FILE oci:DIR` and give oci:DIR; "
-    "an archive of docker 25 or newer holds a layout: unpack it with `tar -xf FILE -C DIR`",
-    "dir:": "convert it with `skopeo copy dir:DIR oci:NEW` and give oci:NEW",
-}
+ARCHIVE_HINT = "give an archive as oci-archive:FILE, or docker-archive:FILE if docker or podman saved it"
+_CONVERTED = {"dir:": "convert it with `skopeo copy dir:DIR oci:NEW` and give oci:NEW"}
 
 
 class Location(Frozen):
@@ -124,6 +114,16 @@ class Scheme(Struct, frozen=True):
 
 SCHEMES: dict[str, Scheme] = {
     "oci:": Scheme("crossdock.oci.reference:LayoutReference.parse", "crossdock.store.layout:open_layout"),
+    "oci-archive:": Scheme(
+        "crossdock.oci.archivereference:OciArchiveReference.parse",
+        "crossdock.store.ociarchive:open_archive",
+        sides=("source",),
+    ),
+    "docker-archive:": Scheme(
+        "crossdock.oci.archivereference:DockerArchiveReference.parse",
+        "crossdock.store.dockerarchive:open_archive",
+        sides=("source",),
+    ),
 }
 """The prefixes of locations, with their colon, besides the ``docker://`` of registries."""
 
@@ -154,7 +154,7 @@ class Reference(Location):
 
     def __post_init__(self) -> None:
         if problem := _problem(self.registry, self.repository, self.tag):
-            raise _invalid(str(self), problem)
+            raise invalid(str(self), problem)
 
     @classmethod
     def parse(cls, text: str, *, default_tag: str | None = DEFAULT_TAG) -> Reference:
@@ -165,24 +165,24 @@ class Reference(Location):
         """
         rest = text.removeprefix("docker://")
         if problem := _unreadable(rest):
-            raise _invalid(text, problem)
+            raise invalid(text, problem)
         if "://" in rest and (scheme := re.match(_SCHEME, rest)):
             raise _unsupported(text, scheme[0])
         name, at, digest_text = rest.partition("@")
         if not at and len(name) == 64 and not name.strip("0123456789abcdef"):
             problem = "64 hexadecimal digits alone could be an image's id and are no name"
-            raise _invalid(
+            raise invalid(
                 text, problem, advice=Advice("correct-reference", "a digest is written name@sha256:…")
             )
         try:
             digest = Digest(digest_text) if at else None
         except InvalidDigest as error:
-            raise _invalid(text, "what follows @ is not a digest" if _hidden(text) else str(error)) from None
+            raise invalid(text, "what follows @ is not a digest" if _hidden(text) else str(error)) from None
         registry, remainder = _split_registry(name)
         repository, colon, written_tag = remainder.partition(":")
         tag = written_tag if colon else None
         if problem := _problem(registry, repository, tag):
-            raise _invalid(text, problem)
+            raise invalid(text, problem)
         if tag is None and digest is None:
             tag = default_tag
         return cls(registry, repository, tag, digest)
@@ -231,8 +231,8 @@ class LayoutReference(Location):
     digest: Digest | None = None
 
     def __post_init__(self) -> None:
-        if problem := _layout_problem(self.path, self.tag):
-            raise _invalid(str(self), problem)
+        if problem := file_reference_problem(self.path, self.tag, "folder"):
+            raise invalid(str(self), problem)
 
     @classmethod
     def parse(cls, text: str) -> LayoutReference:
@@ -242,21 +242,7 @@ class LayoutReference(Location):
         whose name holds a colon is reached through a link. What follows the last ``@`` is a digest when it
         starts with an algorithm; any other ``@`` belongs to the path or tag.
         """
-        rest = text.removeprefix("oci:")
-        if rest.startswith("//"):
-            words = "leave oci:// away for a repository of a registry; write oci:/DIR for a folder"
-            raise _invalid(text, "oci: takes a folder, not a URL", Advice("correct-reference", words))
-        body, at, tail = rest.rpartition("@")
-        digest = None
-        if at and re.fullmatch(_LIKE_DIGEST, tail):
-            try:
-                rest, digest = body, Digest(tail)
-            except InvalidDigest as error:
-                raise _invalid(text, str(error)) from None
-        path, colon, tag = rest.partition(":")
-        if problem := _layout_problem(path, tag if colon else None):
-            raise _invalid(text, problem)
-        return cls(path, tag if colon else None, digest)
+        return cls(*split_file_reference(text, "oci:", "folder"))
 
     @property
     def place(self) -> tuple[str, str]:
@@ -284,7 +270,7 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
         raise _unsupported(text, f"{first}:")
     host = text.removeprefix("docker://").removesuffix("/")
     if "/" not in host and (re.fullmatch(_HOST_ALONE, host) or is_public_registry(host)):
-        raise _invalid(
+        raise invalid(
             text,
             "it is a registry, without a repository",
             advice=Advice("correct-reference", f"write {host}/REPOSITORY[:TAG]"),
@@ -295,6 +281,56 @@ def parse_location(text: str, *, default_tag: str | None = DEFAULT_TAG) -> Locat
 def as_location(given: str | Location) -> Location:
     """`given` itself when it is parsed already. Raises as `parse_location`."""
     return parse_location(given) if isinstance(given, str) else given
+
+
+def split_file_reference(text: str, scheme: str, kind: str) -> tuple[str, str | None, Digest | None]:
+    """Path, tag and digest of ``SCHEME PATH[:tag][@digest]``; `kind` is what the path leads to.
+
+    Raises `InvalidReference`.
+    """
+    rest = text.removeprefix(scheme)
+    if rest.startswith("//"):
+        shown = "DIR" if kind == "folder" else "FILE"
+        words = f"leave {scheme}// away for a repository of a registry; write {scheme}/{shown} for a {kind}"
+        raise invalid(text, f"{scheme} takes a {kind}, not a URL", Advice("correct-reference", words))
+    body, at, tail = rest.rpartition("@")
+    digest = None
+    if at and re.fullmatch(_LIKE_DIGEST, tail):
+        try:
+            rest, digest = body, Digest(tail)
+        except InvalidDigest as error:
+            raise invalid(text, str(error)) from None
+    path, colon, tag = rest.partition(":")
+    if problem := file_reference_problem(path, tag if colon else None, kind):
+        raise invalid(text, problem)
+    return path, tag if colon else None, digest
+
+
+def file_reference_problem(path: str, tag: str | None, kind: str) -> str:
+    """The fault in the parts of a reference to a folder or file; empty if there is none."""
+    if not path:
+        return f"the {kind}'s path is missing"
+    if not path.isprintable():
+        return f"the {kind}'s path contains control characters or is not UTF-8"
+    if ":" in path:
+        return f"a {kind}'s path cannot contain a colon, which starts the tag"
+    if tag == "":
+        return "the tag after : is missing"
+    if tag is not None and not re.fullmatch(_REF_NAME, tag):
+        return (
+            f"{quote(tag)} is not a tag of a layout: letters, digits and _ . : @ + / - are allowed, "
+            "and a letter, digit or _ comes first"
+        )
+    return ""
+
+
+def invalid(text: str, problem: str, advice: Advice | None = None) -> InvalidReference:
+    """The error for a `text` that is no reference. A password in it is not shown."""
+    hidden = _hidden(text)
+    shown = f"***{text[hidden:]}" if hidden else text
+    return InvalidReference(
+        f"invalid reference {quote(shown)}: {problem}", operation="parse", reference=shown, advice=advice
+    )
 
 
 def is_tag(text: str) -> bool:
@@ -382,39 +418,13 @@ def _registry_problem(registry: str) -> str:
     return ""
 
 
-def _layout_problem(path: str, tag: str | None) -> str:
-    """The fault in the parts of a layout's reference; empty if there is none."""
-    if not path:
-        return "the folder's path is missing"
-    if not path.isprintable():
-        return "the folder's path contains control characters or is not UTF-8"
-    if ":" in path:
-        return "a folder's path cannot contain a colon, which starts the tag"
-    if tag == "":
-        return "the tag after : is missing"
-    if tag is not None and not re.fullmatch(_REF_NAME, tag):
-        return (
-            f"{quote(tag)} is not a tag of a layout: letters, digits and _ . : @ + / - are allowed, "
-            "and a letter, digit or _ comes first"
-        )
-    return ""
-
-
-def _invalid(text: str, problem: str, advice: Advice | None = None) -> InvalidReference:
-    hidden = _hidden(text)
-    shown = f"***{text[hidden:]}" if hidden else text
-    return InvalidReference(
-        f"invalid reference {quote(shown)}: {problem}", operation="parse", reference=shown, advice=advice
-    )
-
-
 def _unsupported(text: str, scheme: str) -> InvalidReference:
     words = _CONVERTED.get(scheme)
     advice = Advice("correct-reference", words) if words else Advice("write-reference")
     if scheme in ("http://", "https://"):
         advice = Advice("omit-scheme")
-    known = " and ".join(["docker://", *SCHEMES])
-    return _invalid(text, f"{scheme} is not supported; {known} are", advice)
+    known = f"docker://, {', '.join(list(SCHEMES)[:-1])} and {list(SCHEMES)[-1]}"
+    return invalid(text, f"{scheme} is not supported; {known} are", advice)
 
 
 def _hidden(text: str) -> int:

@@ -137,6 +137,9 @@ class Places:
 
     async def __aexit__(self, *_: object) -> None:
         async with AsyncExitStack() as stack:  # the next is closed even if one fails or is cancelled
+            for store in self._stores.values():
+                if hasattr(store, "close"):  # an archive is an open file
+                    stack.callback(store.close)
             for client in self._clients.values():
                 stack.push_async_callback(client.close)
 

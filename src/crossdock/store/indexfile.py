@@ -87,7 +87,7 @@ class IndexFile:
         signature = found and (found.st_ino, found.st_mtime_ns, found.st_size)
         if signature is None or signature != self._cached[0]:
             self._check_layout()
-            self._cached = signature, self._manifests(self._load())
+            self._cached = signature, entries_of(self._load(), self.path)
         return self._cached[1]
 
     def create(self) -> None:
@@ -114,7 +114,7 @@ class IndexFile:
         self._check_layout()
         with self._locked():
             document = self._load()
-            entries = self._manifests(document)
+            entries = entries_of(document, self.path)
             before = _encode(document)
             change(entries)
             after = _encode(document)
@@ -187,14 +187,7 @@ class IndexFile:
             ) from None
         except OSError as error:
             raise explain("cannot read", path, error) from error
-        version = _decode(path, data).get("imageLayoutVersion")
-        # image-layout.md: "The imageLayoutVersion value will align with the OCI Image Specification
-        # version at the time changes to the layout are made": 1.x is this layout.
-        if not isinstance(version, str) or not version.startswith("1."):
-            raise StoreError(
-                f"{self.root} is a layout of version {version!r}, which is not known",
-                advice=Advice("check-folder", "this crossdock reads and writes version 1.0.0"),
-            )
+        check_version(path, data)
 
     def _other_format(self) -> str:
         """Advice for a folder of skopeo's ``dir:`` or an unpacked archive of docker; else nothing."""
@@ -218,24 +211,7 @@ class IndexFile:
             raise explain("cannot read", self.path, error) from error
         if len(data) > INDEX_LIMIT:
             raise LimitExceeded(f"{self.path} has more than {INDEX_LIMIT} bytes")
-        return _decode(self.path, data)
-
-    def _manifests(self, document: dict[str, Any]) -> list[Entry]:
-        if "manifests" not in document and (strange := sorted(document.keys() - _INDEX_MEMBERS)):
-            # Another JSON file under this name: what an update wrote back would be published with the layout.
-            raise ContentError(
-                f"{self.path} is damaged: it is not an index, it has no manifests but {quote(strange[0])}",
-                advice=Advice("recreate-layout", "copy the content into a new folder"),
-            )
-        entries = document.setdefault("manifests", [])
-        if entries is None:  # Go programs write null for an empty list
-            entries = document["manifests"] = []
-        if not isinstance(entries, list) or not all(_is_descriptor(entry) for entry in entries):
-            raise ContentError(
-                f"{self.path} is damaged: its manifests are not a list of descriptors",
-                advice=Advice("recreate-layout", "copy the content into a new folder"),
-            )
-        return entries
+        return decode(self.path, data)
 
     def _mark(self) -> None:
         temporary = f".oci-layout-{secrets.token_hex(4)}"
@@ -291,6 +267,37 @@ class IndexFile:
             f"{self.path} is being written by another process for more than {LOCK_TIMEOUT:.0f} s",
             advice=Advice("end-process", "find the process (fuser oci-layout) and let it end"),
         )
+
+
+def check_version(path: Path, data: bytes) -> None:
+    """Raise `StoreError` when the ``oci-layout`` file at `path` states a version that is not known."""
+    version = decode(path, data).get("imageLayoutVersion")
+    # image-layout.md: "The imageLayoutVersion value will align with the OCI Image Specification
+    # version at the time changes to the layout are made": 1.x is this layout.
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise StoreError(
+            f"{path.parent} is a layout of version {version!r}, which is not known",
+            advice=Advice("check-folder", "this crossdock reads and writes version 1.0.0"),
+        )
+
+
+def entries_of(document: dict[str, Any], path: Path) -> list[Entry]:
+    """The descriptors that the index lists; those of `document` itself. Raises `ContentError`."""
+    if "manifests" not in document and (strange := sorted(document.keys() - _INDEX_MEMBERS)):
+        # Another JSON file under this name: what an update wrote back would be published with the layout.
+        raise ContentError(
+            f"{path} is damaged: it is not an index, it has no manifests but {quote(strange[0])}",
+            advice=Advice("recreate-layout", "copy the content into a new folder"),
+        )
+    entries = document.setdefault("manifests", [])
+    if entries is None:  # Go programs write null for an empty list
+        entries = document["manifests"] = []
+    if not isinstance(entries, list) or not all(_is_descriptor(entry) for entry in entries):
+        raise ContentError(
+            f"{path} is damaged: its manifests are not a list of descriptors",
+            advice=Advice("recreate-layout", "copy the content into a new folder"),
+        )
+    return entries
 
 
 def name_of(entry: Entry) -> str | None:
@@ -368,7 +375,8 @@ def _encode(document: dict[str, Any]) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _decode(path: Path, data: bytes) -> dict[str, Any]:
+def decode(path: Path, data: bytes) -> dict[str, Any]:
+    """The JSON object in `data`, the file at `path`. Raises `ContentError`."""
     try:
         document = msgspec.json.decode(without_half_pairs(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -1,26 +1,19 @@
 """An OCI image layout as a `content.Source` and `content.Target` (image-spec image-layout.md).
 
-Names: a tag is looked for as the annotation ``org.opencontainers.image.ref.name`` exactly; then as a whole
-image name, as containerd and BuildKit write it in ``io.containerd.image.name``; then as the tag at the end of
-such names, when that means one manifest. A digest is looked for in the index and then among the blobs.
-
-Writing: blobs first, each complete before it gets its name; a tag is one change of ``index.json`` (see
-`indexfile`). A root without a tag is listed by `add_root`, so that `skopeo inspect oci:DIR` finds it.
+Reading is `indexed.IndexedSource`. Writing: blobs first, each complete before it gets its name; a tag is one
+change of ``index.json`` (see `indexfile`). A root without a tag is listed by `add_root`, so that
+`skopeo inspect oci:DIR` finds it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from crossdock.content import ByteSink, ManifestRow
 from crossdock.errors import (
     Advice,
     ContentError,
     NotFound,
-    ReadFailed,
     Side,
     SizeMismatch,
     StoreError,
@@ -28,50 +21,34 @@ from crossdock.errors import (
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Limits, Manifest, parse_manifest
+from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.reference import ARCHIVE_HINT, LayoutReference
 from crossdock.options import CopyOptions
-from crossdock.store.attached import Attached
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
-from crossdock.store.files import explain
+from crossdock.store.filebody import FileBody
 from crossdock.store.folder import Folder
-from crossdock.store.indexfile import (
-    Entry,
-    IndexFile,
-    add_untagged,
-    entries_by_tag,
-    name_of,
-    set_tag,
-)
-from crossdock.store.several import index_document, join_platforms, listed, platforms_of, several_named
+from crossdock.store.indexed import IndexedSource
+from crossdock.store.indexfile import Entry, IndexFile, add_untagged, set_tag
 from crossdock.tasks import in_thread
-from crossdock.verify import verify_bytes, verify_manifest
+from crossdock.verify import verify_bytes
 
 PLATFORM_LIMIT = 4096  # characters of the platform that an entry of the index states
-MAX_READ = 4 << 20  # bytes one thread reads at a time: a cancelled copy waits for at most this much
 
 
-class LayoutStore:
+class LayoutStore(IndexedSource):
     """The layout in folder `path`, as source and as target.
 
     With `create` a missing layout is made when the first blob or manifest is written, not before: a copy that
     finds no source leaves no folder behind. Without, `StoreError` is raised at once when there is none.
-
-    With `joins_platforms` the manifests of several platforms that ``index.json`` lists under one name, or all
-    without one, are resolved to an index of them, which exists in memory only: for a choice of platforms.
     """
 
     def __init__(self, path: Path | str, *, create: bool = False, joins_platforms: bool = False) -> None:
-        self.path = Path(path)
         self._create = create
-        self._joins_platforms = joins_platforms
-        self._joined: dict[Digest, bytes] = {}
-        self._limits = Limits()
         self._prepared = False
-        self._folder = Folder(self.path)
+        self._folder = Folder(Path(path))
         self.files = BlobFiles(self._folder)
         self.index = IndexFile(self._folder)
-        self._attached = Attached(self._read_manifest)
+        super().__init__(self._folder.path, self.files, joins_platforms=joins_platforms)
         if not create or self.index.exists():
             self.index.entries()
         elif self.path.exists() and not self.path.is_dir():
@@ -92,60 +69,9 @@ class LayoutStore:
         """``oci:DIR``."""
         return f"oci:{self.path}"
 
-    # -- source --------------------------------------------------------------------------------------
-
-    async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
-        """Every tag, sorted; nothing is left out and warned of. Raises `StoreError`, `ContentError`."""
-        entries = await in_thread(self._entries)
-        return sorted({tag for entry in entries if (tag := name_of(entry))})
-
-    async def list_manifests(
-        self,
-        on_warning: Callable[[str], None] | None = None,
-        *,
-        untagged: bool = False,
-        needed: bool = False,
-    ) -> list[ManifestRow] | None:
-        """Every manifest that ``index.json`` lists, with its tags; it keeps no times.
-
-        None when a tag has several manifests: what it means is for `resolve` to say. Raises as `tags`.
-        """
-        rows: dict[Digest, ManifestRow] = {}
-        owners: dict[str, Digest] = {}
-        for entry in await in_thread(self._entries):
-            digest, tag = Digest.parse(entry["digest"]), name_of(entry)
-            if tag and owners.setdefault(tag, digest) != digest:
-                return None
-            tags = rows[digest].tags if digest in rows else ()
-            media_type = entry.get("mediaType")
-            rows[digest] = ManifestRow(
-                digest,
-                tuple(dict.fromkeys((*tags, tag))) if tag else tags,
-                media_type if isinstance(media_type, str) else "",
-            )
-        return list(rows.values())
-
-    async def resolve(self, reference: str = "") -> Descriptor:
-        """The descriptor behind a tag or digest; an empty reference means the only manifest there is.
-
-        Raises `NotFound` (the tags that exist are named), `ContentError` (damaged, or the name means
-        several manifests), `StoreError`.
-        """
-        return await in_thread(self._resolve, reference)
-
-    async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
-        """The manifest's bytes, digest verified. Raises `NotFound`, `ContentError`, `StoreError`."""
-        return await in_thread(self._read_manifest, descriptor)
-
     def blob(self, descriptor: Descriptor) -> LayoutBlob:
         """The blob's file, to be opened in ranges."""
         return LayoutBlob(self.files, descriptor)
-
-    async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
-        """The listed manifests whose subject is `digest`, and the tags that are made of it."""
-        return await in_thread(
-            lambda: (self._referrers(digest), self._attached.tags(self._entries(), digest))
-        )
 
     # -- target --------------------------------------------------------------------------------------
 
@@ -191,100 +117,6 @@ class LayoutStore:
     def _entries(self) -> list[Entry]:
         """The entries of the index; none when the layout is still to be made."""
         return [] if self._create and not self.index.exists() else self.index.entries()
-
-    def _referrers(self, digest: Digest) -> list[Descriptor]:
-        return self._attached.referrers(self._entries(), digest)
-
-    def _resolve(self, reference: str) -> Descriptor:
-        entries = self._entries()
-        if reference.startswith(("sha256:", "sha512:")):
-            return self._by_digest(entries, Digest.parse(reference))
-        if not reference:
-            return self._only(entries)
-        for candidates in entries_by_tag(entries, reference):
-            if len({entry["digest"] for entry in candidates}) == 1:
-                return self._descriptor(candidates[0])
-            if candidates:
-                if (joined := join_platforms(candidates, self._read_small)) is None:
-                    raise several_named(self.path, reference, candidates)
-                return self._join(joined, f"tag {reference} in {self.path} means")
-        raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(entries)}")
-
-    def _only(self, entries: list[Entry]) -> Descriptor:
-        """The only manifest that has tags, or the only one: manifests that lost their tag do not count.
-
-        Referrers and tags of digests do not count either.
-        """
-        named = [entry for entry in entries if not (name_of(entry) or "").startswith("sha256-")]
-        candidates = [entry for entry in named if name_of(entry)] or named
-        if len({entry["digest"] for entry in candidates}) > 1:
-            candidates = [each for each in candidates if not self._attached.has_subject(each)] or candidates
-        candidates = candidates or entries
-        if len({entry["digest"] for entry in candidates}) == 1:
-            return self._descriptor(candidates[0])
-        if not entries:
-            raise NotFound(
-                f"{self.path} holds no manifest", advice=Advice("check-folder", "copy an image into it first")
-            )
-        if (joined := join_platforms(candidates, self._read_small)) is not None:
-            return self._join(joined, f"{self.path} holds, and none was named,")
-        raise ContentError(
-            f"{self.path} holds {len(candidates)} manifests and none was named; {_tags_sentence(entries)}",
-            advice=Advice("choose-tag", f"write oci:{self.path}:TAG or oci:{self.path}@DIGEST"),
-        )
-
-    def _join(self, joined: list[Entry], what: str) -> Descriptor:
-        """An index of manifests of several platforms, if platforms will be chosen of it."""
-        if not self._joins_platforms:
-            raise ContentError(
-                f"{what} manifests for these platforms: {listed(platforms_of(joined))}",
-                advice=Advice("use-another-target", "give another tag, or a new folder")
-                if self._create
-                else Advice("choose-platform-or-digest", file=str(self.path)),
-            )
-        data = index_document(joined)
-        digest = Digest.of(data)
-        self._joined[digest] = data
-        return Descriptor(mediatype.OCI_INDEX, digest, len(data))
-
-    def _read_small(self, digest: Digest) -> bytes:
-        """The bytes of a manifest or of a config."""
-        data = self.files.read(digest, self._limits.size)
-        verify_bytes(data, Descriptor("", digest, len(data)))
-        return data
-
-    def _by_digest(self, entries: list[Entry], digest: Digest) -> Descriptor:
-        for entry in entries:
-            if entry["digest"] == digest:
-                return self._descriptor(entry)
-        if self.files.size(digest) is None:
-            raise NotFound(f"no manifest {digest} in {self.path}")
-        data = self.files.read(digest, self._limits.size)
-        return Descriptor(parse_manifest(data, None, self._limits).media_type, digest, len(data))
-
-    def _descriptor(self, entry: Entry) -> Descriptor:
-        """The entry as a value, without its annotations: the tag is not copied with it."""
-        try:
-            found = Descriptor.from_json(entry)
-        except ContentError as error:
-            raise ContentError(
-                f"{self.index.path} is damaged: {error}",
-                advice=Advice("recreate-layout", "copy the content into a new folder"),
-            ) from error
-        media_type = found.media_type
-        if not media_type:
-            data = self._read_manifest(found)
-            media_type = parse_manifest(data, None, self._limits).media_type
-        return Descriptor(
-            media_type, found.digest, found.size, platform=found.platform, artifact_type=found.artifact_type
-        )
-
-    def _read_manifest(self, descriptor: Descriptor) -> bytes:
-        if (joined := self._joined.get(descriptor.digest)) is not None:
-            return joined
-        data = self.files.read(descriptor.digest, self._limits.size)
-        verify_manifest(data, descriptor)
-        return data
 
     def _find_manifest(self, reference: str) -> bytes | None:
         try:
@@ -367,71 +199,6 @@ class LayoutBlob:
         return FileBody(opened, self._files.path(digest), start, stop)
 
 
-class FileBody:
-    """A range of an open file (`content.Body`), read straight into the sink's memory. Closes the file."""
-
-    def __init__(self, descriptor: int, path: Path, start: int, stop: int) -> None:
-        self.start = start
-        self.stop = stop
-        self._at = start
-        self._path = path
-        self._descriptor = descriptor
-        self._closed = False
-        self._reading = False
-        self._room = asyncio.Event()
-
-    async def receive(self, sink: ByteSink) -> None:
-        """Deliver every byte.
-
-        Raises `SizeMismatch` when the file has become shorter, `StoreError`, `ReadFailed` when closed.
-        """
-        try:
-            while self._at < self.stop:
-                self._room.clear()
-                buffer = sink.get_buffer()
-                if buffer is None:
-                    await self._room.wait()
-                elif not self._closed:
-                    count = await self._read(buffer[: min(self.stop - self._at, MAX_READ)])
-                    self._at += count
-                    sink.received(count)
-                if self._closed:
-                    raise ReadFailed(f"reading {self._path} was given up", retryable=False)
-        finally:
-            self.close()
-
-    def resume(self) -> None:
-        """The sink has room again."""
-        self._room.set()
-
-    def close(self) -> None:
-        """Give the file back; a read that is under way ends first."""
-        self._closed = True
-        self._room.set()
-        if self._descriptor >= 0 and not self._reading:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    async def _read(self, buffer: memoryview) -> int:
-        self._reading = True
-        try:
-            count = await in_thread(os.preadv, self._descriptor, [buffer], self._at)
-        except OSError as error:
-            raise explain("cannot read", self._path, error) from error
-        finally:
-            self._reading = False
-        if not count:
-            raise SizeMismatch(
-                f"{self._path} ended at byte {self._at} while it was read",
-                advice=Advice(
-                    "retry-later", "something else is changing the layout; copy again when it is done"
-                ),
-                expected=self.stop,
-                received=self._at,
-            )
-        return count
-
-
 class LayoutUpload:
     """One blob on its way into a layout (`content.UploadSession`)."""
 
@@ -469,8 +236,3 @@ class LayoutUpload:
             expected=self._descriptor.size,
             received=size,
         )
-
-
-def _tags_sentence(entries: list[Entry]) -> str:
-    tags = sorted({tag for entry in entries if (tag := name_of(entry))})
-    return f"its tags are {listed(tags)}" if tags else "it has no tags"

@@ -66,18 +66,18 @@ def index_document(joined: list[Entry]) -> bytes:
     return msgspec.json.encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": joined})
 
 
-def several_named(path: object, tag: str, entries: list[Entry]) -> ContentError:
-    """A tag means several manifests, for a person who has to name one of them."""
+def several_named(place: str, tag: str, entries: list[Entry]) -> ContentError:
+    """A tag of `place` means several manifests, for a person who has to name one of them."""
     names = sorted({str(names_of(entry)[-1]) for entry in entries})
     if len(names) > 1:
         return ContentError(
-            f"tag {tag} in {path} means several manifests: {listed(names)}",
-            advice=Advice("choose-tag", "name one by its whole name or by digest (oci:DIR@sha256:…)"),
+            f"tag {tag} in {place} means several manifests: {listed(names)}",
+            advice=Advice("choose-tag", f"name one by its whole name or by digest ({place}@sha256:…)"),
         )
     words = [f"{entry['digest']}{_kind(entry)}" for entry in entries]
     return ContentError(
-        f"tag {tag} in {path} means several manifests: {listed(words, LISTED_DIGESTS)}",
-        advice=Advice("choose-tag", f"name one by digest: oci:{path}@{entries[0]['digest']}"),
+        f"tag {tag} in {place} means several manifests: {listed(words, LISTED_DIGESTS)}",
+        advice=Advice("choose-tag", f"name one by digest: {place}@{entries[0]['digest']}"),
     )
 
 

@@ -70,7 +70,7 @@ def test_it_is_refused_as_a_target(tmp_path: Path) -> None:
 def test_its_parser_and_the_list_of_schemes_appear_in_messages() -> None:
     with pytest.raises(InvalidReference, match="the path is missing"):
         parse_location("box:")
-    with pytest.raises(InvalidReference, match="docker:// and oci: and box: are"):
-        parse_location("oci-archive:x")
+    with pytest.raises(InvalidReference, match="docker-archive: and box: are"):
+        parse_location("sif:x")
     assert parse_location("box:a:b") == BoxReference("a", "b")
     assert parse_location("oci:a:b") == LayoutReference("a", "b")

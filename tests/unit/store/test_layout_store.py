@@ -22,7 +22,8 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.store import files as files_module
 from crossdock.store.blobfiles import TEMPORARY_PREFIX
-from crossdock.store.layout import FileBody, LayoutStore
+from crossdock.store.filebody import FileBody
+from crossdock.store.layout import LayoutStore
 
 
 def described(content: Content) -> Descriptor:

@@ -19,7 +19,10 @@ from crossdock.errors import (
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``tags``."""
     parser.add_argument(
-        "repository", type=location, metavar="REPOSITORY", help="[HOST[:PORT]/]REPOSITORY, or oci:DIR"
+        "repository",
+        type=location,
+        metavar="REPOSITORY",
+        help="[HOST[:PORT]/]REPOSITORY, oci:DIR, oci-archive:FILE or docker-archive:FILE",
     )
     add_output(parser.add_argument_group("output"))
     add_side(parser, "source", "")
