@@ -100,7 +100,12 @@ def test_what_changed_and_what_is_there(
     same = push(source.remote, f"{repository}/app", builder, old, "same")
     mirror = {"name": "team", "source": f"{source.host}/{repository}", "targets": [f"{other.host}/copy"]}
     delete = {"mode": "delete", "max_percent": 100}
-    entry = planned(crossdock, migration(tmp_path, {**mirror, "delete": delete}))["entries"][0]
+    file = migration(tmp_path, {**mirror, "delete": delete})
+    entry = planned(crossdock, file, "--out", tmp_path / "PLAN.json")["entries"][0]
+    assert entry["deletes"] == [f"{other.host}/copy/app:gone"]
+    [row] = json.loads((tmp_path / "PLAN.json").read_text())["repositories"]
+    assert row["delete"] == [{"gone": old.digest}]
+    assert f"to delete: {other.host}/copy/app:gone" in crossdock.ok("plan", file).stdout
     counts = [entry[f"tags_{each}"] for each in ("new", "changed", "unchanged", "to_delete")]
     assert counts == [1, 1, 0, 1]
     assert entry["bytes_to_move"] == graph.blob_bytes - 9000

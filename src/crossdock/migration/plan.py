@@ -10,6 +10,7 @@ from crossdock.errors import CopiesFailed
 from crossdock.migration.requests import HostRequests
 from crossdock.mirroring.views import Problem, ProblemKind
 
+MOST_DELETES = 100  # tags to delete that are named
 MOST_PROBLEMS = 10_000  # that are kept of an entry
 
 SUMS = (
@@ -30,8 +31,8 @@ SUMS = (
 class EntryPlan(Struct, kw_only=True):
     """One entry and one of its targets. `tags` counts manifests without a tag that are wanted as well.
 
-    `hindrances` counts problems that keep an apply from doing what the file says, `todo` what it would write
-    or delete.
+    `deletes` names the first of `tags_to_delete`. `hindrances` counts problems that keep an apply from doing
+    what the file says, `todo` what it would write or delete.
     """
 
     name: str
@@ -47,6 +48,7 @@ class EntryPlan(Struct, kw_only=True):
     bytes_to_move: int = 0
     bytes_present: int = 0
     bytes_to_mount: int = 0
+    deletes: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     problems_left_out: int = 0
     hindrances: int = 0
@@ -110,4 +112,4 @@ def _entry_document(plan: EntryPlan) -> dict[str, Any]:
     problems = [
         {"kind": each.kind, "reference": each.reference, "detail": each.detail} for each in plan.problems
     ]
-    return {**{name: getattr(plan, name) for name in names}, "problems": problems}
+    return {**{name: getattr(plan, name) for name in names}, "deletes": plan.deletes, "problems": problems}

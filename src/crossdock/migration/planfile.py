@@ -4,7 +4,7 @@ One JSON document that is written and read a line at a time, since a plan has up
 first line holds the settings of the file, then comes one for each repository of an entry, last the sums::
 
     {"version": 1, "file": …, "digest": …, "limits": {…}, "mirrors": [{…}, …], "repositories": [
-    {"mirror": 0, "name": "app", "tags": {"v1": ["sha256:…", "sha256:…", null]}, …, "delete": [["old"]], …},
+    {"mirror": 0, "name": "app", "tags": {"v1": ["sha256:…", "sha256:…", null]}, …, "delete": [{…}], …},
     …
     ], "plan": {…}}
 
@@ -48,15 +48,15 @@ class PlannedRepository(Struct, frozen=True, kw_only=True):
     """One repository of an entry, as it was when the plan was made.
 
     `tags`, and `untagged` by digest, say what each means at the source and at each target, in the entry's
-    order. `delete` has the tags that each target is to lose, `bytes` is the size of blobs that the targets'
-    repositories lack, each for itself.
+    order. `delete` has the tags that each target is to lose and what they mean there, `bytes` is the size of
+    blobs that the targets' repositories lack, each for itself.
     """
 
     mirror: int
     name: str  # below the source's prefix
     tags: dict[str, tuple[Digest | None, ...]]
     untagged: dict[Digest, tuple[Digest | None, ...]] = {}
-    delete: tuple[tuple[str, ...], ...] = ()
+    delete: tuple[dict[str, Digest | None], ...] = ()
     bytes: int = 0
 
 
@@ -83,7 +83,7 @@ class PlanWriter:
         self._write(f"{json.dumps(head)[:-1]}, {_OPENING}\n")
 
     def add(
-        self, mirror: int, view: RepositoryView, delete: tuple[tuple[str, ...], ...], lacking: int
+        self, mirror: int, view: RepositoryView, delete: tuple[Mapping[str, Digest | None], ...], lacking: int
     ) -> None:
         """One repository, with the tags that each target is to lose, and the bytes that they lack.
 
@@ -253,7 +253,10 @@ def _repository(row: Mapping[str, Any]) -> PlannedRepository:
         name=str(row["name"]),
         tags={str(tag): _digests(each) for tag, each in row["tags"].items()},
         untagged={Digest(digest): _digests(each) for digest, each in row["untagged"].items()},
-        delete=tuple(tuple(map(str, each)) for each in row["delete"]),
+        delete=tuple(
+            {str(tag): None if digest is None else Digest(digest) for tag, digest in each.items()}
+            for each in row["delete"]
+        ),
         bytes=int(row.get("bytes", 0)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from heapq import heappush, heapreplace
 
 from crossdock.content import Source
@@ -22,7 +22,7 @@ from crossdock.migration.costs import BlobSums, HostBlobs, settle
 from crossdock.migration.deleting import missing_tags, over_caps
 from crossdock.migration.file import Limits
 from crossdock.migration.images import FETCHED_AT_ONCE, Images, Key, digest_of
-from crossdock.migration.plan import EntryPlan, Plan
+from crossdock.migration.plan import MOST_DELETES, EntryPlan, Plan
 from crossdock.migration.requests import PUSH, READ, Need, requests_of
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
@@ -54,9 +54,9 @@ MOST_SAMPLES = 64  # blobs
 MEASURED = 64 << 20  # bytes that are read to estimate the rest
 MOST_ERRORS = 1_000
 
-OnView = Callable[[int, RepositoryView, tuple[tuple[str, ...], ...], int], None]
-"""Called with the index of the entry, each view once it is planned, the tags that each target is to lose, and
-the bytes of the blobs that the targets' repositories lack."""
+OnView = Callable[[int, RepositoryView, tuple[Mapping[str, Digest | None], ...], int], None]
+"""Called with the index of the entry, each view once it is planned, the tags that each target is to lose with
+what they mean, and the bytes of the blobs that the targets' repositories lack."""
 
 
 class Planner:
@@ -229,11 +229,13 @@ class _EntryWork:
         self.images_to_copy += len(lacking)
         images = self._images_of(view)
         self.manifests_to_read += sum(images(each).manifests(each) for each in lacking)
-        deletes = tuple(self._to_delete(view, each) for each in view.targets)
-        for index, tags in enumerate(deletes):
-            self.plans[index].tags_to_delete += len(tags)
-            self.plans[index].todo += len(tags) if self.entry.deletes.mode == "delete" else 0
-            self.listed[index] += len(view.targets[index].listed or ())
+        deletes = tuple([await self._to_delete(view, each) for each in view.targets])
+        for index, (there, tags) in enumerate(zip(view.targets, deletes, strict=True)):
+            plan = self.plans[index]
+            plan.tags_to_delete += len(tags)
+            plan.todo += len(tags) if self.entry.deletes.mode == "delete" else 0
+            plan.deletes += [f"{there.name}:{tag}" for tag in tags][: MOST_DELETES - len(plan.deletes)]
+            self.listed[index] += len(there.listed or ())
         self.planner.on_view(self.index, view, deletes, size)
 
     def _not_listed(self, view: RepositoryView, error: Exception) -> None:
@@ -356,11 +358,25 @@ class _EntryWork:
             detail = f"{first[1]} and {mine[1]} are both copied there"
             plan.problem("collision", f"{there.name}:{tag}", detail)
 
-    def _to_delete(self, view: RepositoryView, there: TargetView) -> tuple[str, ...]:
-        """The target's tags that the source no longer has."""
+    async def _to_delete(self, view: RepositoryView, there: TargetView) -> dict[str, Digest | None]:
+        """The target's tags that the source no longer has, and what they mean. # network
+
+        One that cannot be looked up means None.
+        """
         if len({index for index, _ in self.planner.writers.get(there.name, ())}) > 1:
-            return ()  # tags of other entries are not this source's to miss
-        return tuple(sorted(missing_tags(self.entry, view, there)))
+            return {}  # tags of other entries are not this source's to miss
+        found = {tag: there.tags.get(tag) for tag in sorted(missing_tags(self.entry, view, there))}
+        unknown = [tag for tag, digest in found.items() if digest is None]
+        if unknown and there.repository is not None:
+            target = await self.planner.places.open(there.repository, "target", log_retry)
+
+            async def look(tag: str) -> None:
+                with suppress(CrossdockError):
+                    named = await target.find(tag)
+                    found[tag] = named.digest if named is not None else None
+
+            await run_each(unknown, look, min(ASKED_AT_ONCE, len(unknown)))
+        return found
 
     # -- bytes ---------------------------------------------------------------------------------------------
 

@@ -63,8 +63,8 @@ def view(name: str) -> RepositoryView:
 def write(path: Path, file: MigrationFile) -> None:
     """A plan of two repositories."""
     writer = PlanWriter(path, file)
-    writer.add(0, view("app"), (("old",), ()), 512)
-    writer.add(0, view("lib"), ((), ()), 0)
+    writer.add(0, view("app"), ({"old": TWO}, {}), 512)
+    writer.add(0, view("lib"), ({}, {}), 0)
     writer.finish(Plan(entries=[], requests={}))
 
 
@@ -77,7 +77,7 @@ EXPECTED = [
         delete=delete,
         bytes=size,
     )
-    for name, delete, size in (("app", (("old",), ()), 512), ("lib", (), 0))
+    for name, delete, size in (("app", ({"old": TWO}, {}), 512), ("lib", (), 0))
 ]
 
 
@@ -129,7 +129,7 @@ def test_a_migration_file_is_no_plan(tmp_path: Path) -> None:
 
 def test_a_plan_that_is_given_up_leaves_nothing(tmp_path: Path, file: MigrationFile) -> None:
     writer = PlanWriter(tmp_path / "PLAN.json", file)
-    writer.add(0, view("app"), ((), ()), 0)
+    writer.add(0, view("app"), ({}, {}), 0)
     writer.discard()
     assert list(tmp_path.iterdir()) == []
 

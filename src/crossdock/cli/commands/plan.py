@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from crossdock.options import CopyOptions
 
 _SHOWN_PROBLEMS = 20
+_SHOWN = 5  # tags to delete, of each entry and target
 _TELL_S = 10.0  # between two lines about how far it is
 
 
@@ -182,6 +183,11 @@ def _text(plan: Plan, file: MigrationFile) -> Iterator[str]:
     if len(rows) > 1:
         rows.append(["total", "", *_figures_of(plan.totals())])
     yield from _table(["mirror", "target", *_COLUMNS], rows)
+    for entry in plan.entries:
+        if entry.deletes:
+            others = entry.tags_to_delete - _SHOWN
+            shown = ", ".join(map(fold, entry.deletes[:_SHOWN]))
+            yield f"to delete: {shown}{f' and {others:,} more' if others > 0 else ''}\n"
     for host, each in plan.requests.items():
         line = f"requests to {host}: {each.needed:,}"
         if each.minutes is not None:
