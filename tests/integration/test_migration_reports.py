@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,8 +83,49 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_sent(
     assert source.accesses(begin) == []
 
 
-def test_a_full_disk_does_not_turn_a_good_run_into_a_failure(crossdock: Crossdock, file: Path) -> None:
+def test_a_full_disk_is_told_after_the_result(crossdock: Crossdock, file: Path) -> None:
     done = crossdock("apply", str(file), "--html", "/dev/full", *QUIET)
-    assert done.code in (0, TARGET)
+    assert done.code == TARGET
     assert "--html: cannot write '/dev/full': No space left on device" in done.stderr
     assert "2 copied" in done.stdout
+
+
+def test_what_is_no_regular_file_is_written_where_it_is(
+    crossdock: Crossdock, file: Path, tmp_path: Path
+) -> None:
+    pipe, link, there = tmp_path / "pipe", tmp_path / "link", tmp_path / "there"
+    os.mkfifo(pipe)
+    there.write_text("before")
+    there.chmod(0o600)
+    link.symlink_to(there)
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE) as reader:
+        crossdock.ok("plan", str(file), "--out", str(pipe))
+        said, _ = reader.communicate(timeout=30)
+    assert json.loads(said)["version"] == 1
+    crossdock.ok("plan", str(file), "--out", str(link))
+    assert json.loads(there.read_text())["version"] == 1
+    assert (link.is_symlink(), there.stat().st_mode & 0o777) == (True, 0o600)
+    assert "No space left" in crossdock.fail("plan", str(file), "--out", "/dev/full", code=TARGET)
+    assert "No space left" in crossdock.fail("apply", str(file), "--metrics", "/dev/full", code=USAGE)
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plan", "m.yaml", "--out", "m.yaml"),
+        ("plan", "m.yaml", "--html", "link.yaml"),
+        ("apply", "m.yaml", "--report", "m.yaml"),
+        ("apply", "m.yaml", "--html", "page", "--report", "page"),
+        ("apply", "m.yaml", "--metrics", "m.yaml"),
+        ("copy", "--from-file", "m.yaml", "--report", "m.yaml"),
+    ],
+)
+def test_no_result_is_written_over_what_is_read(
+    crossdock: Crossdock, file: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "link.yaml").symlink_to(file)
+    before = file.read_text()
+    done = crossdock(*words, cwd=tmp_path)
+    assert done.code == USAGE, str(done)
+    assert file.read_text() == before

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rate": set(),
     "limits": {"activity", "rate", "oci", "options"},
     "units": {"errors"},
+    "outfile": set(),
     "imagebuilder": set(),
     "listening": {"stopping", "errors"},
     "steps": {"errors"},
@@ -125,6 +126,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "yamlfile": {"oci", "errors"},
     "inventory": {"yamlfile", "units", "oci", "options", "errors"},
     "migration": {
+        "outfile",
         "steps",
         "tally",
         "tasks",
@@ -182,6 +184,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "loggingin": {"runs", "registry", "steps", "oci", "options", "errors"},
     "cli": {
+        "outfile",
         "migration",
         "descriptors",
         "runs",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -373,15 +374,36 @@ def beside_an_error() -> Iterator[None]:
         print_error(f"warning: {error}")
 
 
+def check_outputs(command: str, reads: Path | None, **writes: Path | None) -> None:
+    """Raise `UsageError` for a flag of `command` that writes the file that it reads, or another flag's.
+
+    `writes` are the files of flags, by their names without dashes.
+    """
+    known: dict[str, str] = {}
+    if reads is not None:
+        known[os.path.realpath(reads)] = "the file that is read"
+    for flag, path in writes.items():
+        if path is None or not (os.path.isfile(path) or not os.path.exists(path)):
+            continue  # two may go to one pipe or device
+        place = os.path.realpath(path)
+        if place in known:
+            raise UsageError(f"--{flag}: {str(path)!r} is {known[place]}", command=command)
+        known[place] = f"the file of --{flag}"
+
+
 class ReportFile:
     """The file of ``--report`` or ``--html``: opened before anything is copied, written at the end.
 
     Without a path every method does nothing. Raises `UsageError` when the file cannot be opened for writing.
     """
 
-    def __init__(self, path: Path | None, flag: str = "--report") -> None:
+    def __init__(
+        self, path: Path | None, flag: str = "--report", what_is_left: str = "everything was copied"
+    ) -> None:
+        """`what_is_left`: what a reader may rely on when the file cannot be written in the end."""
         self._path = path
         self._flag = flag
+        self._what_is_left = what_is_left
         self._file = None
         if path is not None:
             try:
@@ -410,4 +432,4 @@ class ReportFile:
             self._file.flush()
         except OSError as error:
             reason = f"{self._flag}: cannot write {str(self._path)!r}: {error.strerror}"
-            raise OutputFailed(reason, advice=Advice("nothing-to-do", "everything was copied")) from None
+            raise OutputFailed(reason, advice=Advice("nothing-to-do", self._what_is_left)) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import TracebackType
 
 from crossdock.cli.exits import UsageError
 from crossdock.cli.streams import warn
+from crossdock.outfile import OutFile
 from crossdock.runs.totals import Totals
 
 SAMPLE_S = 0.5
@@ -69,12 +69,14 @@ class Watch:
         """Replace the file; the reason when that fails, once."""
         if self._metrics is None:
             return ""
-        made = self._metrics.with_name(f".{self._metrics.name}.{os.getpid()}")
         try:
-            made.write_text(self._text(ended), encoding="utf-8")
-            made.replace(self._metrics)
+            file = OutFile(self._metrics)
+            try:
+                file.write(self._text(ended))
+                file.finish()
+            finally:
+                file.discard()
         except OSError as error:
-            made.unlink(missing_ok=True)
             return error.strerror or str(error)
         return ""
 

@@ -14,13 +14,10 @@ Of each tag: what it means at the source, then at each target; null is nothing. 
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -36,6 +33,7 @@ from crossdock.mirroring.rename import Naming
 from crossdock.mirroring.views import RepositoryView
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference
+from crossdock.outfile import OutFile
 
 VERSION = 1
 LONGEST_LINE = 64 << 20  # bytes; a repository of 200,000 tags has 40 MiB
@@ -61,16 +59,14 @@ class PlannedRepository(Struct, frozen=True, kw_only=True):
 
 
 class PlanWriter:
-    """Writes a plan beside `path`, and puts it there when it is whole."""
+    """Writes a plan to `path`, which has it when it is whole."""
 
     def __init__(self, path: Path, file: MigrationFile) -> None:
         """Raises `OutputFailed`."""
         self.path = path
         self._count = 0
         try:
-            self._file: IO[str] = tempfile.NamedTemporaryFile(  # noqa: SIM115 - until `finish` or `discard`
-                "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-            )
+            self._file = OutFile(path)
         except OSError as error:
             raise _unwritable(path, error) from error
         head = {
@@ -111,21 +107,14 @@ class PlanWriter:
         """The plan is whole: put it in its place. Raises `OutputFailed`."""
         self._write(f"\n{_CLOSING}{json.dumps(plan.document())}}}\n")
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.chmod(self._file.name, 0o644)  # a person passes it on: it is as readable as other results
-            os.replace(self._file.name, self.path)
+            self._file.finish(durable=True)
         except OSError as error:
             self.discard()
             raise _unwritable(self.path, error) from error
 
     def discard(self) -> None:
         """Leave nothing behind. Does nothing after `finish`."""
-        with suppress(OSError):
-            self._file.close()
-        with suppress(OSError):
-            os.unlink(self._file.name)
+        self._file.discard()
 
     def _write(self, text: str) -> None:
         try:

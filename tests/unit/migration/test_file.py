@@ -31,7 +31,8 @@ from crossdock.oci.reference import LayoutReference
 from crossdock.options import CopyOptions, HostLimits
 
 DOCS = Path(__file__).parents[3] / "docs" / "migrate.md"
-EXAMPLES = re.findall(r"```yaml\n(version: 1\n.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+SECTION = DOCS.read_text("utf-8").partition("\n## The file\n")[2]
+EXAMPLES = re.findall(r"```yaml\n(version: 1\n.*?)```", SECTION, re.DOTALL)
 
 
 def parse(text: str, **environ: str) -> MigrationFile:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.shards import add_shard
+from crossdock.cli.streams import print_error
 from crossdock.cli.values import file_path, readable_file
-from crossdock.errors import Cancelled, InvalidOption
+from crossdock.errors import Cancelled, InvalidOption, OutputFailed
 
 if TYPE_CHECKING:
     from crossdock.cli.report import ReportFile
@@ -64,12 +65,14 @@ def add_flags(parser: Parser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Apply, and print the result."""
-    from crossdock.cli.report import ReportFile
+    from crossdock.cli.report import ReportFile, check_outputs
     from crossdock.inventory.values import Inventory
     from crossdock.migration.file import read_migration
     from crossdock.migration.planfile import is_plan, read_plan
 
     path = Path(namespace.file)
+    outputs = {name: getattr(namespace, name) for name in ("report", "html", "metrics")}
+    check_outputs("crossdock apply", path, **outputs)
     options = read_options(namespace)
     with ReportFile(namespace.report) as file, ReportFile(namespace.html, "--html") as page:
         if is_plan(path):
@@ -94,7 +97,6 @@ def _apply(
     file: ReportFile,
     page: ReportFile,
 ) -> int:
-    from crossdock.cli.report import beside_an_error
     from crossdock.cli.running import close_run, run_shown
     from crossdock.cli.tally import Tally
     from crossdock.cli.watch import Watch
@@ -135,9 +137,15 @@ def _apply(
                 error = Cancelled(f"cancelled when {done} tags were done; the same command goes on")
             origin = {"file": where, "file_digest": content}
             report = _ApplyReport(migration, state, result, shard, origin)
-            with beside_an_error():
-                page.write(report.page(error or result.failure, watch.samples, applying.moved))
-            return close_run(error or result.failure, report, file, namespace, options, tally.kept)
+            error = error or result.failure
+            try:
+                page.write(report.page(error, watch.samples, applying.moved))
+            except OutputFailed as unwritten:
+                if error is not None:
+                    print_error(f"warning: {unwritten}")
+                close_run(error, report, file, namespace, options, tally.kept)
+                raise
+            return close_run(error, report, file, namespace, options, tally.kept)
     except StateUnavailable as error:  # the folder: what the caller chose cannot be used
         raise InvalidOption(str(error), advice=error.advice) from error
 

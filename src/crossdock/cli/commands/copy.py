@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossdock.cli.exits import UsageError
@@ -128,12 +129,14 @@ def _copy_to_targets(namespace: argparse.Namespace) -> int:
 def _copy_list(namespace: argparse.Namespace) -> int:
     """Copy every pair of the list, and print the results, also when some failed."""
     from crossdock.cli.pairlist import read_pairs
-    from crossdock.cli.report import ListReport, ReportFile
+    from crossdock.cli.report import ListReport, ReportFile, check_outputs
     from crossdock.cli.running import close_run, run_shown
     from crossdock.cli.tally import Tally
     from crossdock.runs.runner import ManyCopy
 
     options = read_options(namespace)
+    if namespace.from_file != "-":
+        check_outputs("crossdock copy", Path(namespace.from_file), report=namespace.report)
     pairs = read_pairs(namespace.from_file, _place(namespace.to, options))
     if not pairs:
         print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")

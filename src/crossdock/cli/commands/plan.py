@@ -85,15 +85,16 @@ def run(namespace: argparse.Namespace) -> int:
     if namespace.to:
         raise UsageError("--to goes with --from", command="crossdock plan")
     from crossdock.cli.loop import run_until_done
-    from crossdock.cli.report import ReportFile
+    from crossdock.cli.report import ReportFile, check_outputs
     from crossdock.inventory.values import Inventory
     from crossdock.migration.file import read_migration
 
+    check_outputs("crossdock plan", Path(namespace.file), out=namespace.out, html=namespace.html)
     options = read_options(namespace)
     registries = options.registries
     inventory = registries if isinstance(registries, Inventory) else Inventory()
     file = read_migration(Path(namespace.file), inventory, os.environ)
-    with ReportFile(namespace.html, "--html") as page:
+    with ReportFile(namespace.html, "--html", "nothing was copied") as page:
         plan = run_until_done(_plan(file, options, namespace))
         if namespace.html is not None:
             page.write(_page(plan, namespace.file))
