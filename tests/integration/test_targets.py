@@ -353,3 +353,32 @@ def test_after_a_kill_every_target_resumes_its_own_upload(
         assert sent - LAYER_IN_CHUNKS <= CHUNK
     assert_holds(target.remote, repository, "v1", image)
     assert_holds(embedded.remote, repository, "v1", image)
+
+
+def test_lines_of_a_list_may_have_several_targets(
+    crossdock: Crossdock,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    embedded: Embedded,
+    repository: str,
+    image: Graph,
+    tmp_path: Path,
+) -> None:
+    name = f"{source_faults.host}/{repository}:v1"
+    good = [f"{target.host}/{repository}:a", f"{embedded.host}/{repository}:a"]
+    layout, bad = f"oci:{tmp_path / 'layout'}:v1", "127.0.0.1:1/none:v1"
+    path = tmp_path / "list"
+    path.write_text(f"{name} {good[0]} {bad} {good[1]}\n{name} {layout}\n")
+    done = crossdock("copy", "--from-file", path, *QUIET, "--retries", "0")
+    assert done.code == TARGET, str(done)
+    result = json.loads(done.stdout)
+    first, second = result["copies"]
+    assert list(first) == ["source", "digest", "source_bytes", "targets"]
+    assert (first["digest"], statuses(first)) == (image.root, ["copied", "failed", "copied"])
+    assert first["source_bytes"] == image.blob_bytes
+    assert (second["target"], statuses(second)) == (layout, ["copied"])
+    assert result["not_copied"] == [f"{name} {bad}"]
+    assert (result["totals"]["copies"], result["totals"]["copied"], result["totals"]["failed"]) == (4, 3, 1)
+    assert_holds(target.remote, repository, "a", image)
+    assert_holds(embedded.remote, repository, "a", image)
+    assert_layout_holds(tmp_path / "layout", image, "v1")

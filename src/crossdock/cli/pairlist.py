@@ -1,4 +1,4 @@
-"""The list of ``--from-file``: one ``SOURCE TARGET`` pair per line, or sources alone with ``--to``."""
+"""The list of ``--from-file``: a line is ``SOURCE TARGET [TARGET …]``, or a source alone with ``--to``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 def read_pairs(path: str, to: Namespace | None = None) -> Pairs:
     """The pairs of the list in file `path` (``-``: stdin), completely read and checked.
 
-    White space separates source and target; a source without one goes below `to`, where the path below its
+    White space separates source and targets; a source without one goes below `to`, where the path below its
     host is kept. A ``#`` at the start of a word begins a comment; empty lines are skipped. Raises
     `UsageError` with file and line. Lines that are not a pair are never quoted: they may hold passwords.
     """
@@ -35,9 +35,9 @@ def read_pairs(path: str, to: Namespace | None = None) -> Pairs:
                 words = _words(line, f"{place}:{number}")
                 if words is None:
                     continue
-                source = words[0]
-                target = words[1] if len(words) == 2 else _target(source, to, f"{place}:{number}")
-                pairs.add(location(source), location(target), number)
+                source, *targets = words
+                for target in targets or [_target(source, to, f"{place}:{number}")]:
+                    pairs.add(location(source), location(target), number)
         pairs.check()
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock copy") from None
@@ -73,7 +73,7 @@ def _lines(file: BinaryIO, place: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _words(line: bytes, place: str) -> list[str] | None:
-    """Source and perhaps target; None for a line without words."""
+    """Source and targets, if there are any; None for a line without words."""
     try:
         words = [word.decode() for word in line.split()]  # splits bytes, that is at ASCII white space only
     except UnicodeDecodeError:
@@ -82,11 +82,7 @@ def _words(line: bytes, place: str) -> list[str] | None:
         if word.startswith("#"):
             del words[index:]
             break
-    if not words:
-        return None
-    if len(words) > 2:
-        raise InvalidInput(f"{place}: a line is SOURCE TARGET, this one has {len(words)} words")
-    return words
+    return words or None
 
 
 def _target(source: str, to: Namespace | None, place: str) -> str:

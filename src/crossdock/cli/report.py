@@ -125,13 +125,7 @@ class TargetsReport:
         yield json.dumps({**values, **_versions(), "error": _error_document(error)}, indent=2) + "\n"
 
     def _values(self) -> dict[str, Any]:
-        result = self._result
-        return {
-            "source": result.source,
-            "digest": result.digest,
-            "source_bytes": result.source_bytes,
-            "targets": [{**_values(each), "error": _error_document(each.error)} for each in result.targets],
-        }
+        return _targets_values(self._result)
 
 
 class _ManyReport(ABC):
@@ -177,18 +171,41 @@ class ListReport(_ManyReport):
         for each in result.copies:
             if each.result is not None:
                 yield closing_line(each.result) + "\n"
-        copied = f"copied {result.count('copied')} of {len(result.copies)}"
+        copied = f"copied {sum(map(result.count, _DONE))} of {len(result.copies)}"
         yield f"{copied}  {counts_of(result.totals(), result.seconds)}\n"
 
     def _copies(self) -> Iterator[tuple[str, str]]:
-        for index, each in enumerate(self._result.copies):
-            yield _pair_line(each), _blobs_line(self._tally.blobs(index))
+        for index, pairs in self._lines():
+            blobs = [_blobs_line(self._tally.blobs(index + number)) for number in range(len(pairs))]
+            line = self._result.lines.get(index)
+            if line is not None:
+                yield json.dumps(_targets_values(line)), f"[{', '.join(blobs)}]"
+            elif self._result.lines:  # some lines have several targets, so each has a list of them
+                (pair,) = pairs
+                read = pair.result.bytes_requested if pair.result is not None else 0
+                copy = _pair_line(pair)
+                yield f'{copy[:-1]}, "source_bytes": {read}, "targets": [{copy}]}}', blobs[0]
+            else:
+                yield _pair_line(pairs[0]), blobs[0]
+
+    def _lines(self) -> Iterator[tuple[int, Sequence[PairResult]]]:
+        """The pairs of each line of the list, after the index of the first."""
+        copies, index = self._result.copies, 0
+        while index < len(copies):
+            line = self._result.lines.get(index)
+            pairs = copies[index : index + (len(line.targets) if line is not None else 1)]
+            yield index, pairs
+            index += len(pairs)
 
     def _members(self) -> dict[str, Any]:
         result = self._result
         counts = {status.replace(" ", "_"): result.count(status) for status in _STATUSES}
+        counts["copied"] = sum(map(result.count, _DONE))
+        left = [[each for each in pairs if each.result is None] for _, pairs in self._lines()]
         return {
-            "not_copied": [f"{each.source} {each.target}" for each in result.copies if each.result is None],
+            "not_copied": [
+                " ".join([pairs[0].source, *(each.target for each in pairs)]) for pairs in left if pairs
+            ],
             "totals": {"copies": len(result.copies), **counts, **result.totals()},
             "seconds": result.seconds,
         }
@@ -336,6 +353,15 @@ def counts_of(values: Mapping[str, Any], seconds: float) -> str:
 
 def _values(result: CopyResult) -> dict[str, Any]:
     return {**result.as_dict(), "warnings": list(map(warning_text, result.warnings))}
+
+
+def _targets_values(result: TargetsResult) -> dict[str, Any]:
+    return {
+        "source": result.source,
+        "digest": result.digest,
+        "source_bytes": result.source_bytes,
+        "targets": [{**_values(each), "error": _error_document(each.error)} for each in result.targets],
+    }
 
 
 def _pair_line(each: PairResult) -> str:

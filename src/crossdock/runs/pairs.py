@@ -6,7 +6,7 @@ that another one writes; a pair that is given twice is copied once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 from crossdock.errors import (
@@ -67,6 +67,16 @@ class Pairs(Sequence[Pair]):
                         "what is read would depend on their order; copy one list after the other",
                     ),
                 )
+
+    def lines(self) -> Iterator[range]:
+        """The indices of the pairs that were added with the same number, one after the other."""
+        start = 0
+        for index, number in enumerate(self._numbers):
+            if number != self._numbers[start]:
+                yield range(start, index)
+                start = index
+        if self._numbers:
+            yield range(start, len(self._numbers))
 
     def _number_of(self, tag: _Tag) -> int:
         return self._numbers[self._writers[tag]]

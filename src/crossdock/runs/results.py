@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crossdock.errors import (
@@ -112,10 +112,14 @@ class TargetsResult(Frozen):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class ManyResult(Frozen):
-    """How a run of copies ended: one entry for each pair, in the order given."""
+    """How a run of copies ended: one entry for each pair, in the order given.
+
+    ``lines`` are the results of lists' lines with several targets, by the index of their first pair.
+    """
 
     copies: tuple[PairResult, ...]
     seconds: float
+    lines: Mapping[int, TargetsResult] = field(default_factory=dict)
 
     def count(self, status: Status) -> int:
         """How many pairs ended so."""

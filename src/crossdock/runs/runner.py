@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from crossdock.descriptors import affordable
 from crossdock.errors import InvalidOption
@@ -18,11 +18,21 @@ from crossdock.runs.one import CopyResult, CopySpec, copy_one
 from crossdock.runs.pairs import Pair, Pairs
 from crossdock.runs.places import Shared
 from crossdock.runs.reach import Reach
-from crossdock.runs.results import ManyResult, PairResult, Status, status_of_error, without_traceback
+from crossdock.runs.results import (
+    ManyResult,
+    PairResult,
+    Status,
+    TargetsResult,
+    status_of_error,
+    without_traceback,
+)
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
 from crossdock.tally import Tally
 from crossdock.tasks import run_together
+
+if TYPE_CHECKING:
+    from crossdock.runs.oneread import OneRead
 
 AT_ONCE = 32
 """Images under way at once: as many as the small requests that one host is sent at first (`gate`). More would
@@ -136,6 +146,8 @@ class ManyCopy:
         self._at_once = at_once
         self._results: dict[int, PairResult] = {}
         self._begun: set[int] = set()
+        self._reads: dict[int, OneRead] = {}  # lines with several targets that are under way
+        self._lines: dict[int, TargetsResult] = {}  # and those that have ended
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """Copy every pair. Raises `InvalidInput` before anything is sent. # network"""
@@ -144,15 +156,18 @@ class ManyCopy:
             shared.places.prepare(target, "target")
         runner = Runner(watchers, self._results.__setitem__, fail_fast=self._fail_fast)
         self._begun = runner.begun
-        pending = iter(range(len(self._pairs)))
+        pending = self._pairs.lines()
 
-        async def take() -> int | None:
+        async def take() -> range | None:
             return next(pending, None)
 
-        async def do(index: int) -> None:
-            pair = self._pairs[index]
+        async def do(line: range) -> None:
+            if len(line) > 1:
+                await self._copy_line(line, runner, shared)
+                return
+            pair = self._pairs[line.start]
             await runner.copy(
-                index,
+                line.start,
                 pair,
                 partial(copy_one, CopySpec(*pair), shared),
                 error_status=partial(status_of_error, existing=shared.options.existing),
@@ -165,7 +180,29 @@ class ManyCopy:
     def result(self) -> ManyResult:
         """The result so far."""
         copies = tuple(self._results.get(index) or self._unended(index) for index in range(len(self._pairs)))
-        return ManyResult(copies=copies, seconds=self.totals.seconds)
+        lines = {
+            line.start: self._lines.get(line.start) or self._line_so_far(line)
+            for line in self._pairs.lines()
+            if len(line) > 1
+        }
+        return ManyResult(copies=copies, seconds=self.totals.seconds, lines=lines)
+
+    async def _copy_line(self, line: range, runner: Runner, shared: Shared) -> None:
+        """Copy the source of a line to its targets, reading it once."""
+        started = self.totals.seconds
+        read = self._reads[line.start] = self._read_of(line)
+        await read.run(runner, shared)
+        self._lines[line.start] = read.result(self._results, self.totals.seconds - started)
+        del self._reads[line.start]
+
+    def _read_of(self, line: range) -> OneRead:
+        from crossdock.runs.oneread import OneRead  # of few lists
+
+        return OneRead([CopySpec(*self._pairs[index]) for index in line], line.start)
+
+    def _line_so_far(self, line: range) -> TargetsResult:
+        read = self._reads.get(line.start) or self._read_of(line)
+        return read.result(self._results, self.totals.seconds)
 
     def _unended(self, index: int) -> PairResult:
         source, target = map(str, self._pairs[index])

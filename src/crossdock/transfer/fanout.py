@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from crossdock._kernels import Slot
@@ -23,7 +24,7 @@ from crossdock.transfer.blobcopy import LARGE_BLOBS_OF_A_COPY
 from crossdock.transfer.sharedread import Patience, Seat, SharedBlob
 from crossdock.transfer.workshop import Resuming, Workshop
 
-KEPT_WHOLE = 32  # small blobs in memory that not every target has taken, beside those being sent
+KEPT_WHOLE = 32  # small blobs in memory that some target may still want, beside those being sent
 
 
 class SharedReads:
@@ -54,9 +55,11 @@ class SharedReads:
         self._context = contextvars.copy_context()  # reads belong to the run, not to one of its copies
 
     async def __aenter__(self) -> SharedReads:
+        self.workshop.sharing.reads += 1
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.workshop.sharing.reads -= 1
         try:
             await stop(*self._tasks)
         finally:
@@ -67,8 +70,13 @@ class SharedReads:
         """Run `work` beside the copies, until the block is left."""
         task = asyncio.get_running_loop().create_task(work, context=self._context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -105,13 +113,14 @@ class SharedReads:
             tally.requested(blob.size)
             self.shared_bytes += blob.size
         whole.users += 1
+        self.workshop.sharing.idle.pop(whole, None)
         try:
             assert whole.task is not None
             yield await asyncio.shield(whole.task)
         finally:
             whole.users -= 1
             whole.wanting.discard(target)
-            self._tidy()
+            self._keep(blob.digest, whole)
             whole.end_if_unused(self.workshop)
 
     async def _read_whole(self, whole: _Whole, digest: Digest, read: Callable[[], Awaitable[Slot]]) -> Slot:
@@ -119,7 +128,7 @@ class SharedReads:
             slot = whole.slot = await read()
         except BaseException:
             if self._wholes.get(digest) is whole:  # who tries again reads it again
-                del self._wholes[digest]
+                self._forget(digest)
             raise
         whole.end_if_unused(self.workshop)
         return slot
@@ -132,15 +141,21 @@ class SharedReads:
             if not whole.wanting and not whole.users:
                 self._forget(digest)
 
-    def _tidy(self) -> None:
-        """Forget what no target wants any more, and the oldest of what is over the bound."""
-        idle = [digest for digest, whole in self._wholes.items() if not whole.users]
-        unwanted = [digest for digest in idle if not self._wholes[digest].wanting]
-        for digest in unwanted or idle[: max(0, len(idle) - self._most_kept)]:
+    def _keep(self, digest: Digest, whole: _Whole) -> None:
+        """Keep what some target may still want, within the bound for all reads; forget the oldest."""
+        if whole.users or self._wholes.get(digest) is not whole:
+            return
+        if not whole.wanting:
             self._forget(digest)
+            return
+        idle = self.workshop.sharing.idle
+        idle[whole] = partial(self._forget, digest)
+        while len(idle) > self._most_kept:
+            next(iter(idle.values()))()
 
     def _forget(self, digest: Digest) -> None:
         whole = self._wholes.pop(digest)
+        self.workshop.sharing.idle.pop(whole, None)
         whole.is_forgotten = True
         whole.end_if_unused(self.workshop)
 

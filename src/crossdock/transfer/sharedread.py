@@ -259,7 +259,8 @@ class SharedBlob:
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Future[None] | None = None
         budget = reads.workshop.supply.budget
-        self._most_queued = max(PIECES_AT_ONCE, min(QUEUE_PIECES, budget.slots // 16))
+        most = min(QUEUE_PIECES, budget.slots // 16) // max(1, reads.workshop.sharing.reads)
+        self._most_queued = max(PIECES_AT_ONCE, most)
 
     # -- for the targets ---------------------------------------------------------------------------------
 

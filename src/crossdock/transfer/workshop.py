@@ -76,6 +76,16 @@ def _shares(most: int, least: int) -> Shares:
     return Shares(affordable(most, per=4), least)
 
 
+class Sharing:
+    """What all reads for several targets hold together (`fanout`)."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        """How many sources are read for several targets now."""
+        self.idle: dict[object, Callable[[], None]] = {}
+        """Small blobs in memory that nobody sends now, the oldest first, and how to give each up."""
+
+
 class Workshop(Struct, frozen=True):
     """Shared by every blob move of a process."""
 
@@ -87,6 +97,7 @@ class Workshop(Struct, frozen=True):
     check_blobs: bool = False
     small: Shares = field(default_factory=lambda: _shares(SMALL_BLOBS_AT_ONCE, LEAST_SMALL_BLOBS))
     large: Shares = field(default_factory=lambda: _shares(LARGE_BLOBS_AT_ONCE, 1))
+    sharing: Sharing = field(default_factory=Sharing)
     share: str = ""  # the user whose part of it this is; empty: not divided
 
     def between(self, source: str, target: str) -> Workshop:

@@ -42,11 +42,22 @@ def test_a_line_is_a_pair_and_the_rest_is_white_space_and_comments(pairs_of: Rea
     assert pairs_of(data) == [(X, "docker.io/h/x:1"), (Y, "docker.io/h/y:1")]
 
 
+def test_a_line_may_have_several_targets(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_bytes(b"x:1 h/x:1 h/x:2\ny:1 h/y:1\nx:1 h/x:3 h/x:1 h/x:4 # two are new\n")
+    pairs = read_pairs(str(path))
+    assert [str(target) for _, target in pairs] == [
+        f"docker.io/h/{each}" for each in ("x:1", "x:2", "y:1", "x:3", "x:4")
+    ]
+    assert list(pairs.lines()) == [range(2), range(2, 3), range(3, 5)]
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [
         (b"x h/x\nx\n", "list:2: a line is SOURCE TARGET, this one has 1 word"),
-        (b"x h/x more words\n", "list:1: a line is SOURCE TARGET, this one has 4 words"),
+        (b"x h/x h/UPPER\n", "list:1: target: .*lower case"),
+        (b"x h/t:1 h/u:1\ny h/u:1\n", "list:2: docker.io/h/u:1 is written by list:1 too"),
         (b"\n\nx h.example/UPPER/x\n", "list:3: target: .*lower case"),
         (b"ftp://h/x h/x\n", "list:1: source: .*ftp"),
         (b"user:sesame@h/x h/x\n", r"list:1: source: invalid reference '\*\*\*"),

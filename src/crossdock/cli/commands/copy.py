@@ -44,7 +44,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--from-file",
         metavar="LIST",
-        help="copy the pairs of a list instead: one SOURCE TARGET per line, # starts a comment; - is stdin",
+        help="copy the pairs of a list instead: a line is SOURCE TARGET [TARGET ...], # starts a comment; "
+        "- is stdin",
     )
     parser.add_argument(
         "--to",
