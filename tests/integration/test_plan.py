@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from crossdock.imagebuilder import ImageBuilder
-from support.command import SOURCE, USAGE, Crossdock
+from support.command import NOT_FOUND, SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import start_embedded
 from support.images import push, walk
 
 pytestmark = pytest.mark.real
 
-SOMETHING_TO_DO, HINDERED = 12, 13
+DIFFERENT, SOMETHING_TO_DO, HINDERED = 9, 12, 13
 SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 
 
@@ -432,3 +432,31 @@ def test_the_limits_of_the_file_hold_for_a_plan_too(
     assert requests[source.host]["limit_per_minute"] == 240
     assert requests[source.host]["minutes"] == pytest.approx(requests[source.host]["needed"] / 240, abs=0.01)
     assert requests[other.host]["limit_per_minute"] is None
+
+
+def test_what_does_not_answer_is_left_out_of_the_plan(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    """The others are planned; the exit code is that of the error."""
+    push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(10)]), "v1")
+    mirrors = [
+        {"source": "127.0.0.1:1", "targets": [f"{other.host}/one"]},
+        {"source": f"{source.host}/{repository}", "targets": [f"{other.host}/two", "127.0.0.1:1/three"]},
+    ]
+    file = migration(tmp_path, *mirrors)
+    finished = crossdock("plan", file, "--output", "json", "--exit-code", "--retries", "0")
+    assert [each["tags_new"] for each in finished.result["entries"]] == [0, 1, 0]
+    assert finished.result["entries"][2]["bytes_to_move"] == 0
+    assert finished.code == DIFFERENT
+    missing = {
+        "source": f"{source.host}/{repository}",
+        "targets": [other.host],
+        "repositories": {"include": ["missing"]},
+    }
+    finished = crossdock("plan", migration(tmp_path, missing), "--output", "json", "--exit-code")
+    assert (finished.code, finished.result["entries"][0]["problems"]) == (NOT_FOUND, [])

@@ -10,6 +10,7 @@ from heapq import heappush, heapreplace
 
 from crossdock.content import Source
 from crossdock.errors import (
+    CopyError,
     CrossdockError,
     InvalidInput,
     InvalidManifest,
@@ -112,10 +113,12 @@ class Planner:
     async def plan(self) -> Plan:
         """The plan. # network
 
-        Raises `CopyError` when a catalog cannot be read, and `InvalidInput` for a selection that a source
+        Raises `CopyError` when no source can be listed, and `InvalidInput` for a selection that a source
         cannot answer. What a repository lacks is in the plan.
         """
         await run_each(self._work, _EntryWork.list_names, ENTRIES_AT_ONCE)
+        if self._errors and not any(each.is_listed for each in self._work):
+            raise self._errors[0]
         await run_each(self._work, _EntryWork.run, ENTRIES_AT_ONCE)
         settle(sums for each in self._work for sums in each.sums)
         for each in self._work:
@@ -160,6 +163,7 @@ class _EntryWork:
             for target in entry.targets
         ]
         self.sums = [BlobSums(planner.host(target)) for target in entry.targets]
+        self.is_listed = True
         self.images_to_copy = 0  # that some target lacks
         self.manifests_to_read = 0
         self.listed = [0 for _ in entry.targets]  # tags of the targets
@@ -178,7 +182,12 @@ class _EntryWork:
 
     async def list_names(self) -> None:
         """List the repositories, and find names that become one. # network"""
-        names = await self._survey.repositories()
+        try:
+            names = await self._survey.repositories()
+        except CopyError as error:  # the others are planned
+            self.planner.fail(error)
+            self.is_listed = False
+            return
         self.planner.repositories += len(names)
         if isinstance(self.entry.source, LayoutReference):
             collided: list[Collision] = []
@@ -195,6 +204,8 @@ class _EntryWork:
 
     async def run(self) -> None:
         """Look at every repository. # network"""
+        if not self.is_listed:
+            return
         async with aclosing(self._survey.views()) as views:
             taking = asyncio.Lock()
 
@@ -239,7 +250,7 @@ class _EntryWork:
         self.planner.on_view(self.index, view, deletes, size)
 
     def _not_listed(self, view: RepositoryView, error: Exception) -> None:
-        if was_refused(error):
+        if was_refused(error) and not isinstance(root_cause(error), NotFound):
             for plan in self.plans:
                 plan.problem("denied", _source_name(view), str(error))
         else:
@@ -300,15 +311,16 @@ class _EntryWork:
         merged: set[str],
     ) -> list[Digest]:
         """Count tags; returns the source's digests that have to be copied."""
+        if there.repository is not None and there.error is not None and not was_refused(there.error):
+            self.planner.fail(there.error)
+            return []
         plan.repositories += 1
         plan.images += len({*view.tags.values(), *view.untagged})
         todo: dict[Digest, None] = {}
         if there.repository is None:
             plan.problem("name", there.name, str(there.error))
-        elif there.error is not None and was_refused(there.error):
-            plan.problem("denied", there.name, str(there.error))
         elif there.error is not None:
-            self.planner.fail(there.error)
+            plan.problem("denied", there.name, str(there.error))
         for tag, digest in view.tags.items():
             plan.tags += 1
             found = there.tags.get(tag)
