@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -180,6 +181,56 @@ def test_after_a_kill_nothing_is_requested_for_what_was_done(
         tags = {each.path for each in proxy.seen if "/manifests/v" in each.path}
         assert not tags & done
     assert crossdock.ok("apply", file, *QUIET).result["run"] != before["run"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kills_at_random_moments(
+    seed: int,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    source_faults: FaultProxy,
+    target_faults: FaultProxy,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(seed)
+    for number in range(6):
+        fill(source.remote, f"{repository}/r{number}", builder, 10, 1)
+    places = f"{source_faults.host}/{repository}", f"{target_faults.host}/{repository}"
+    file = write(tmp_path / "m.yaml", *places)
+    target_faults.add(Fault("PUT */manifests/v*", times=None, rate=200.0))  # some seconds for all
+    done: set[str] = set()
+    for _ in range(4):
+        with crossdock.start("apply", file, "--progress", "none") as running:
+            time.sleep(chance.uniform(1.0, 4.0))
+            killed = time.monotonic()
+            os.kill(running.pid, signal.SIGKILL)
+            running.finish()
+        target_faults.settle()
+        asked = {each.path for each in (*source_faults.seen, *target_faults.seen)}
+        assert not asked & done, "nothing is asked about what was done"
+        done |= {
+            each.path
+            for each in target_faults.seen
+            if each.method == "PUT"
+            and each.status == 201
+            and "/manifests/v" in each.path
+            and each.ended_at < killed - 1.0
+        }
+        source_faults.seen.clear()
+        target_faults.seen.clear()
+    target_faults.clear()
+    assert done
+    crossdock("apply", file, *QUIET)
+    asked = {each.path for each in (*source_faults.seen, *target_faults.seen)}
+    assert not asked & done
+    crossdock.ok("verify", file, *QUIET[:2])
+    (run, *_) = crossdock.ok("runs", "list", "--output", "json").result["runs"]
+    assert run["status"] == "done"
+    assert run["totals"]["tags"] == run["totals"]["copied"] + run["totals"]["unchanged"] == 60
+    assert run["totals"]["images"] == 60
 
 
 def test_a_second_process_is_refused(
