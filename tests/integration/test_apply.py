@@ -123,6 +123,17 @@ def test_with_bulk_lists_a_second_run_asks_for_no_tag(
     assert asked(writing, "/manifests/", "/referrers/", "/blobs/") == []
 
 
+def test_a_mirror_asks_for_a_manifest_once_whatever_tags_it_has(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    fill(old.remote, "team/app", builder, 10, 5)
+    crossdock.ok("mirror", f"{reading.host}/team", f"{writing.host}/moved", *QUIET)
+    assert state_of(new.remote, "moved/app") == state_of(old.remote, "team/app")
+    assert len([each for each in asked(reading, "/manifests/") if each.startswith("GET")]) == 10
+    assert len(asked(reading, "/referrers/")) <= 10
+
+
 def test_a_referrer_that_came_later_is_brought_by_the_next_run(
     crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
 ) -> None:

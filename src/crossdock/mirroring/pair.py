@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,11 +17,13 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.reference import Reference
-from crossdock.runs.kept import KeptSource
+from crossdock.runs.kept import Fetched, KeptSource
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
 from crossdock.runs.places import Shared
 from crossdock.steps import during
 from crossdock.tally import Tally
+
+MOST_FETCHED = 256  # manifests that are kept for other tags of theirs
 
 
 class MirrorTarget(Target, ChecksManifests, Protocol):
@@ -54,6 +57,7 @@ class PairCopy:
         self._places = shared.places
         self._filters_tags = filters_tags
         self._platforms = shared.platforms
+        self._fetched: OrderedDict[tuple[str, str, Digest], Fetched] = OrderedDict()
         self._referrers = shared.options.referrers is not False
 
     async def copy(self, resolved: Resolved, target: Reference, tally: Tally) -> CopyResult:
@@ -67,6 +71,7 @@ class PairCopy:
         kept = resolved.kept
         writing = await self._places.open(target, "target", tally.retried)
         named = await kept.find()
+        kept.fetched = self._fetched_of(source, named.digest, kept)
         there: Digest | None = None
         origin, shown = replace(source, tag=None, digest=named.digest), str(target)
         platforms = () if is_attached_tag(target.tag) else self._platforms
@@ -91,6 +96,14 @@ class PairCopy:
         request = CopySpec(origin, target, is_alone=True, picks_platforms=bool(platforms), reading=kept)
         result = await copy_one(request, self._shared, tally)
         return replace(result, source=str(source), target=shown)
+
+    def _fetched_of(self, source: Reference, digest: Digest, kept: KeptSource) -> Fetched:
+        """What was requested of this manifest for other tags of it, lately."""
+        found = self._fetched.setdefault((source.registry, source.repository, digest), kept.fetched)
+        self._fetched.move_to_end((source.registry, source.repository, digest))
+        if len(self._fetched) > MOST_FETCHED:
+            self._fetched.popitem(last=False)
+        return found
 
     async def _there(self, writing: MirrorTarget, target: Reference, named: Descriptor) -> Digest | None:
         """The digest that the target has under the name; None: none, or none that may be seen. # network"""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from crossdock.content import BlobSource, Source
 from crossdock.errors import CopyError, NotFound, root_cause
 from crossdock.oci.descriptor import Descriptor
@@ -17,6 +15,36 @@ from crossdock.transfer.platforms import select
 from crossdock.transfer.sides import find_attached
 
 MOST_BYTES = 32 << 20  # of manifests; those over it are fetched again for each target
+
+
+class Fetched:
+    """Manifests of a repository and what is attached to them: requested once, for all who share it."""
+
+    def __init__(self) -> None:
+        self._manifests: dict[Digest, bytes] = {}
+        self._room = MOST_BYTES
+        self._attached: dict[Digest, tuple[list[Descriptor], list[str]]] = {}
+        self._fetching: SingleFlight[bytes] = SingleFlight()
+        self._finding: SingleFlight[tuple[list[Descriptor], list[str]]] = SingleFlight()
+
+    async def manifest(self, source: Source, descriptor: Descriptor) -> bytes:
+        """As `Source.fetch_manifest`. # network, the first time"""
+        digest = descriptor.digest
+        data = self._manifests.get(digest)
+        if data is None:
+            data = await self._fetching.run(digest, lambda: source.fetch_manifest(descriptor))
+            if digest not in self._manifests and len(data) <= self._room:
+                self._room -= len(data)
+                self._manifests[digest] = data
+        return data
+
+    async def attached(self, source: Source, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        """As `FindsAttached.attached`. # network, the first time"""
+        found = self._attached.get(digest)
+        if found is None:
+            found = await self._finding.run(digest, lambda: find_attached(source, digest))
+            self._attached[digest] = found
+        return found
 
 
 class KeptSource:
@@ -41,11 +69,9 @@ class KeptSource:
         self._digest = digest
         self._doing = doing
         self._named = found
-        self._manifests: dict[Digest, bytes] = {}
-        self._room = MOST_BYTES
         self._is_gone = False
-        self._flights: SingleFlight[Any] = SingleFlight()
-        self._attached: dict[Digest, tuple[list[Descriptor], list[str]]] = {}
+        self.fetched = Fetched()
+        """What was requested; several sources of one repository may share it."""
 
     # -- the name ------------------------------------------------------------------------------------------
 
@@ -118,23 +144,12 @@ class KeptSource:
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """As `Source.fetch_manifest`. # network, the first time"""
-        data = self._manifests.get(descriptor.digest)
-        if data is None:
-            key = "manifest", descriptor.digest
-            data = await self._flights.run(key, lambda: self._fetch(descriptor))
-        return data
-
-    async def _fetch(self, descriptor: Descriptor) -> bytes:
         try:
-            data = await self._source.fetch_manifest(descriptor)
+            return await self.fetched.manifest(self._source, descriptor)
         except NotFound:
             # The tag has moved since, or the answer was stale: who asks for it again gets the present one.
             self._is_gone = self._is_gone or descriptor is self._named
             raise
-        if len(data) <= self._room:
-            self._room -= len(data)
-            self._manifests[descriptor.digest] = data
-        return data
 
     def blob(self, descriptor: Descriptor) -> BlobSource:
         """As `Source.blob`."""
@@ -142,11 +157,4 @@ class KeptSource:
 
     async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
         """As `FindsAttached.attached`. # network, the first time"""
-        found = self._attached.get(digest)
-        if found is None:
-            found = await self._flights.run(("attached", digest), lambda: self._find_attached(digest))
-        return found
-
-    async def _find_attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
-        found = self._attached[digest] = await find_attached(self._source, digest)
-        return found
+        return await self.fetched.attached(self._source, digest)
