@@ -340,10 +340,14 @@ def test_a_plan_does_exactly_what_it_says(
     crossdock.ok("plan", file, "--out", plan, *QUIET[:2])
     push(old.remote, "team/app", builder, images[1], "v0.0")  # it means something else now
     push(old.remote, "team/app", builder, images[1], "later")
+    forget_tag(old, "team/app", "v2.0")
     done = crossdock("apply", plan, *QUIET)
     assert done.code == CONFLICT, str(done)
-    assert set(state_of(new.remote, "moved/app")) == {"v1.0", "v2.0"}
-    assert done.result["not_copied"] == [f"{reading.host}/team/app:v0.0 {writing.host}/moved/app:v0.0"]
+    assert set(state_of(new.remote, "moved/app")) == {"v1.0"}
+    changed = [f"{reading.host}/team/app:{tag} {writing.host}/moved/app:{tag}" for tag in ("v0.0", "v2.0")]
+    assert done.result["not_copied"] == changed
+    assert {each["kind"] for each in done.result["failures"]} == {"ChangedSincePlan"}
+    assert "make the plan again" in done.stderr
     assert crossdock.ok("apply", file, *QUIET).result["totals"]["copied"] == 2
 
 
@@ -489,6 +493,19 @@ def test_nothing_is_deleted(
     assert done.code == code, str(done)
     assert done.result["totals"]["deleted"] == 0
     assert len(state_of(pair[1].remote, "moved/app")) == 6
+    (entry,) = done.result["entries"]
+    wanted = [f"{mirrored[1]}/app:{tag}" for tag in ("v0.0", "v0.1")]
+    assert entry.get("missing", []) == (wanted if more.get("mode") == "report" else [])
+    assert [each["kind"] for each in entry["problems"]] == (["denied"] if code else [])
+    assert len(done.result["failures"]) == (1 if code else 0)
+
+
+def test_an_empty_source_is_no_success(crossdock: Crossdock, pair: Pair, tmp_path: Path) -> None:
+    _, _, reading, writing = pair
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    done = crossdock("apply", file, *QUIET)
+    assert done.code == 12, str(done)
+    assert "nothing to copy" in done.stderr
 
 
 def test_what_a_selection_leaves_out_is_not_deleted(

@@ -22,6 +22,9 @@ from crossdock.errors import (
     CopiesFailed,
     CrossdockError,
     InvalidInput,
+    NotFound,
+    NothingMatched,
+    root_cause,
 )
 from crossdock.migration.conflicts import Writer, check_tags, writers
 from crossdock.migration.deleting import TargetDeletes
@@ -71,6 +74,7 @@ class ApplyResult:
     totals: dict[str, float]
     failed: int
     errors: tuple[Exception, ...]
+    others: tuple[Exception, ...] = ()  # of `errors`, those that are of no name, such as deletes
 
     @property
     def failure(self) -> CopiesFailed | None:
@@ -79,9 +83,19 @@ class ApplyResult:
             return None
         return CopiesFailed(
             f"{self.failed} of the run failed: {self.errors[0]}",
-            advice=advice_to_repeat("apply the same file again", self.errors),
+            advice=self._advice(),
             errors=self.errors,
         )
+
+    def _advice(self) -> Advice | None:
+        """What to do: run it again only if something failed that may pass."""
+        causes = [root_cause(each) for each in self.errors]
+        if any(getattr(each, "retryable", False) for each in causes):
+            return advice_to_repeat("apply the same file again", self.errors)
+        if any(isinstance(each, ChangedSincePlan) for each in causes):
+            return Advice("make-again", "make the plan again")
+        advice: Advice | None = getattr(self.errors[0], "advice", None)
+        return advice
 
     def document(self) -> dict[str, Any]:
         """The result as JSON values, without what was not copied."""
@@ -135,11 +149,13 @@ class ApplyRun:
         self.totals.is_listed = False
         self._state.count_requests(lambda: self.totals.requests)
         status: RunStatus = "interrupted"
+        self._applying.watchers = watchers
         try:
             async with self._state.written(self._warn):
                 await self._prepare(shared.places)
                 await self._applying.run(shared, watchers)
                 await self._delete(shared.places)
+                self._check_nothing()
             status = "failed" if self._book.failures else "done"
         except InvalidInput as error:
             self._book.fail(error)
@@ -147,6 +163,20 @@ class ApplyRun:
             raise
         finally:
             self._state.end(status)
+
+    def _check_nothing(self) -> None:
+        """Tell of entries of which nothing is chosen, and fail when that is everything."""
+        if self._only is not None or self._shard is not None or self._book.failures:
+            return
+        found: dict[int, float] = {}
+        for number, figures in zip(self._book.entry_of_pair, self._state.totals, strict=True):
+            found[number] = found.get(number, 0) + with_tags(figures)["tags"]
+        for number, tags in found.items():
+            if not tags:
+                self._warn(f"nothing to copy: {self._file.entries[number].name} has no tag that is chosen")
+        if not any(found.values()):
+            nothing = NothingMatched("nothing to copy: the sources have no tag that is chosen")
+            self._book.fail(nothing, is_other=True)
 
     @property
     def moved(self) -> Mapping[str, int]:
@@ -164,6 +194,7 @@ class ApplyRun:
                     {"kind": each.kind, "reference": each.reference, "detail": each.detail}
                     for each in self._book.problems[number]
                 ],
+                **self._book.missing.get(number, {}),
             }
             for number, figures in enumerate(self._state.totals)
         )
@@ -174,6 +205,7 @@ class ApplyRun:
             totals=summed(self._state.totals, run),
             failed=self._book.failures,
             errors=tuple(self._book.errors),
+            others=tuple(self._book.others),
         )
 
     def _warn(self, message: str) -> None:
@@ -208,6 +240,8 @@ class ApplyRun:
             except CrossdockError as error:
                 self._unlisted.add(number)
                 self._book.unlisted(number, error)
+                for target in self._file.entries[number].targets:
+                    self._applying.tell(str(self._file.entries[number].source), str(target), error)
                 for each in self._deletes[number]:
                     each.not_listed(str(self._file.entries[number].source))
                 continue
@@ -270,8 +304,19 @@ class ApplyRun:
     def _as_planned(self, number: int, view: RepositoryView) -> RepositoryView:
         """The view without what has changed since the plan was made, which is told."""
         planned = self._planned[number].get(view.name) if self._planned is not None else None
-        if planned is None or view.error is not None:
+        if planned is None:
             return view
+        gone = {name: error for name, error in view.errors.items() if isinstance(root_cause(error), NotFound)}
+        if view.error is not None:
+            if not isinstance(root_cause(view.error), NotFound):
+                return view
+            gone = dict.fromkeys((*planned.tags, *map(str, planned.untagged)), view.error)
+            view = replace(view, error=None)
+        changed = {
+            name: ChangedSincePlan(f"the source does not have {name} any more: {error}")
+            for name, error in gone.items()
+        }
+        view = replace(view, errors={**view.errors, **changed})
         targets = tuple(
             self._target_as_planned(number, index, view, there, planned)
             for index, there in enumerate(view.targets)
@@ -297,7 +342,9 @@ class ApplyRun:
                 what = f"the target had {meant[index + 1] or 'nothing'}, and has {here or 'nothing'} now"
             if what:
                 changed.add(name)
-                self._book.failed(place, name, found[name], ChangedSincePlan(f"{there.name}: {name}: {what}"))
+                error = ChangedSincePlan(f"{there.name}: {name}: {what}")
+                self._book.failed(place, name, found[name], error)
+                self._applying.tell(f"{view.name}:{name}", _shown(place, name), error)
         return replace(there, settled=there.settled | changed) if changed else there
 
     # -- deletes -------------------------------------------------------------------------------------------
@@ -312,7 +359,8 @@ class ApplyRun:
                 if each.entry.deletes.mode != "off" and (self._only is None or self._planned is not None):
                     await self._wait_for_hours()
                     await each.run(places)
-                    self._book.deleted(pair, each)
+                    for error in self._book.deleted(pair, each):
+                        self._applying.tell(str(each.entry.source), each.target, error)
                 pair += 1
 
     async def _find_planned_deletes(self, places: Places) -> None:
@@ -342,7 +390,10 @@ class _Book:
 
     def __init__(self, entries: Sequence[Entry], state: RunState) -> None:
         self.errors: list[Exception] = []
+        self.others: list[Exception] = []
         self.failures = 0
+        self.missing: dict[int, dict[str, list[str]]] = {}  # of pairs whose deletes are only reported
+        self.entry_of_pair = [number for number, entry in enumerate(entries) for _ in entry.targets]
         self.moved: dict[str, int] = {}  # bytes of each repository of a target
         self._state = state
         self._first: list[int] = []  # the number of each entry's first pair
@@ -424,11 +475,13 @@ class _Book:
 
     # -- the rest ------------------------------------------------------------------------------------------
 
-    def fail(self, error: Exception) -> None:
-        """Something has failed."""
+    def fail(self, error: Exception, *, is_other: bool = False) -> None:
+        """Something has failed; `is_other`: it is no name."""
         self.failures += 1
         if len(self.errors) < MOST_ERRORS:
             self.errors.append(without_traceback(error))
+            if is_other:
+                self.others.append(error)
 
     def unlisted(self, number: int, error: Exception) -> None:
         """The repositories of an entry cannot be listed: that is one failure for each target."""
@@ -444,12 +497,17 @@ class _Book:
             )
             self.failed(place, "", "", error)
 
-    def deleted(self, pair: int, deletes: TargetDeletes) -> None:
-        """What came of a target's deletes."""
+    def deleted(self, pair: int, deletes: TargetDeletes) -> list[Exception]:
+        """What came of a target's deletes; returns what failed."""
         self._state.totals[pair]["deleted"] += deletes.deleted
         self.problems[pair] += deletes.problems
-        for error in deletes.errors:
-            self.fail(error)
+        if deletes.entry.deletes.mode == "report":
+            self.missing[pair] = {"missing": deletes.found()}
+        # After a list that was not whole, which is a failure of its own, it is a mere consequence.
+        errors = [] if deletes.is_incomplete and self.failures else deletes.errors
+        for error in errors:
+            self.fail(error, is_other=True)
+        return errors
 
     def _note(
         self,

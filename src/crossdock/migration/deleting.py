@@ -39,6 +39,7 @@ from crossdock.steps import during
 from crossdock.tally import log_retry
 
 _NOT_BY_NAME = frozenset({400, 405, 501})  # distribution 2 demands a digest
+MOST_NAMED = 10_000  # tags of a target, in a report
 MOST_KEPT = 100_000  # tags to delete; more are counted
 
 FirstMissing = Callable[[str, str, frozenset[str]], Awaitable[Mapping[str, float]]]
@@ -139,6 +140,15 @@ class TargetDeletes(Struct, kw_only=True):
             if self.due <= MOST_KEPT:
                 self._found.append(_Missing(source, repository, tag, listed))
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a list was not whole."""
+        return bool(self._incomplete)
+
+    def found(self) -> list[str]:
+        """The tags that are due, the first of them."""
+        return [f"{each.repository.locator}:{each.tag}" for each in self._found[:MOST_NAMED]]
+
     def not_listed(self, source: str) -> None:
         """The source's repositories could not be listed."""
         self._incomplete = self._incomplete or source
@@ -147,6 +157,7 @@ class TargetDeletes(Struct, kw_only=True):
         """Delete, or report, what is due. # network"""
         refusal = self._refusal()
         if refusal is not None:
+            self.problems.append(Problem("denied", self.target, str(refusal)))
             self._fail(self.target, refusal)
             return
         if self.entry.deletes.mode != "delete":

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from crossdock.errors import Advice, InvalidOption
+from crossdock.errors import Advice, InvalidOption, root_cause
 from crossdock.kept.sqlitefile import Statement
 from crossdock.migration.runfile import (
     PUT_ITEM,
@@ -101,7 +101,7 @@ class RunState:
         error: BaseException | None = None,
     ) -> None:
         """A tag is done, has failed because of `error`, or is left to be done. Does not block."""
-        kind = type(error).__name__ if error is not None else ""
+        kind = type(root_cause(error)).__name__ if error is not None else ""
         reason = str(error).partition("\n")[0][:REASON_LENGTH] if error is not None else ""
         self._pending.append(
             (PUT_ITEM, (self.row.number, pair, repository, name, digest, outcome, kind, reason))

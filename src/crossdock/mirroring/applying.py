@@ -153,6 +153,7 @@ class Applying:
         self._rounds: dict[int, _Round] = {}
         self._copies: list[GroupCopy] = []
         self._shared: list[Shared] = []
+        self.watchers: Watchers | None = None
         self._learning = asyncio.Lock()
         self._asked: dict[tuple[int, str], Group] = {}  # by entry and repository, whose referrers are known
 
@@ -369,6 +370,17 @@ class Applying:
         self.totals.images_found += 1
         self.totals.images_failed += 1
         self._sink.failed(repository.place, name, digest, without_traceback(error))
+        place = repository.place
+        shown = f"{'@' if ':' in name else ':'}{name}" if name else ""
+        source = place.source.locator if isinstance(place.source, Reference) else str(place.source)
+        self.tell(f"{source}{shown}", f"{place.repository}{shown}", error)
+
+    def tell(self, source: str, target: str, error: Exception) -> None:
+        """Tell of a failure that is not one of a copy under way."""
+        if self.watchers is not None:
+            index = self.window.add((source, target), 0)
+            self.watchers.tell(index, source, target, CopyFailed(source, target, error))
+            self.window.end(index)
 
     def _complete(self, repository: _Repository) -> None:
         if repository.is_listed and not repository.left and not repository.has_failed:

@@ -70,6 +70,7 @@ class KeptSource:
         self._doing = doing
         self._named = found
         self._is_gone = False
+        self._resolving: SingleFlight[Descriptor] = SingleFlight()
         self.fetched = Fetched()
         """What was requested; several sources of one repository may share it."""
 
@@ -134,8 +135,7 @@ class KeptSource:
             return await self._source.resolve(reference)
         if known is not None and known.size and not self._is_gone:
             return known
-        found: Descriptor = await self._flights.run("resolve", self._ask)
-        return found
+        return await self._resolving.run("resolve", self._ask)
 
     async def _ask(self) -> Descriptor:
         self._named = await self._source.resolve(self._wanted)

@@ -15,7 +15,7 @@ from crossdock.cli.parser import Parser
 from crossdock.cli.shards import add_shard
 from crossdock.cli.streams import print_error
 from crossdock.cli.values import file_path, readable_file
-from crossdock.errors import Cancelled, InvalidOption, OutputFailed
+from crossdock.errors import Cancelled, InvalidOption, OutputFailed, root_cause
 
 if TYPE_CHECKING:
     from crossdock.cli.report import ReportFile
@@ -230,6 +230,8 @@ class _ApplyReport:
             yield f"{fold(each['name'])} {fold(each['source'])} -> {fold(each['target'])}  {words(each)}\n"
             for problem in each["problems"]:
                 yield f"  {problem['kind']}  {fold(problem['reference'])}: {fold(problem['detail'])}\n"
+            for reference in each.get("missing", ()):
+                yield f"  missing at the source  {fold(reference)}\n"
         took = format_duration(result.totals["seconds"])
         requests = count(int(result.totals["requests"]), "request")
         shard = "".join(f", shard {each}" for each in self._shard.values())
@@ -280,7 +282,20 @@ class _ApplyReport:
         yield ',\n  "not_copied": ['
         for number, item in enumerate(self._state.items("failed", "left")):
             yield f"{',' if number else ''}\n    {json.dumps(self._shown(item))}"
+        yield '\n  ],\n  "failures": ['
+        for number, failure in enumerate(self._failures()):
+            yield f"{',' if number else ''}\n    {json.dumps(failure)}"
         yield "\n  ]\n}\n"
+
+    def _failures(self) -> Iterator[dict[str, str]]:
+        """Everything that failed, with the class of its error and the reason."""
+        for item in self._state.items("failed"):
+            source, _, target = self._shown(item).partition(" ")
+            yield {"source": source, "target": target, "kind": item.kind, "reason": item.reason}
+        for error in self._result.others:
+            target = getattr(error, "reference", None) or ""
+            kind = type(root_cause(error)).__name__
+            yield {"source": "", "target": target, "kind": kind, "reason": str(error).partition("\n")[0]}
 
     def _shown(self, item: Item) -> str:
         """``SOURCE TARGET``."""
