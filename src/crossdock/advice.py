@@ -53,6 +53,7 @@ LIBRARY: Mapping[str, str] = {
         "write os/architecture[/variant], for example linux/arm64; give each as one of CopyOptions.platforms"
     ),
     "choose-platform": "choose CopyOptions.platforms among these, or omit it to copy all",
+    "choose-one-platform": "choose one by CopyOptions.platforms, or copy all to oci-archive:FILE",
     "omit-platform": "omit CopyOptions.platforms to copy all",
     "omit-this-platform": "omit this platform",
     "choose-present-platforms": "copy only the platforms that exist, by CopyOptions.platforms",

@@ -28,6 +28,7 @@ target              `Remembers`          nothing is taken as known
 target              `Mounts`             every missing blob is uploaded
 target              `ResumesUploads`     an interrupted upload starts at byte 0
 target              `ListsReferrers`     referrers are pushed as other manifests are
+target              `HoldsImages`        it takes every manifest
 upload session      `ChunkedUpload`      it takes the blob in one request
 ==================  ===================  ============================================================
 """
@@ -301,6 +302,13 @@ class ListsReferrers(Protocol):
 
     async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
         """As `Target.push_manifest` without a tag, of a manifest with a subject, which then lists it."""
+
+
+class HoldsImages(Protocol):
+    """A target that holds images of one platform alone. What refers to them is not copied there."""
+
+    def check_image(self, descriptor: Descriptor, data: bytes) -> None:
+        """Raise `ContentError` for a root that it cannot hold. Nothing of it has been copied."""
 
 
 class ResumesUploads(Protocol):

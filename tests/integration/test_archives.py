@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import subprocess
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from crossdock.imagebuilder import Content, ImageBuilder
-from support.command import DONE, SCRIPT, VERIFICATION, Crossdock
+from crossdock.imagebuilder import Content, ImageBuilder, sample_index
+from support.command import DONE, SCRIPT, TARGET, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
+from support.images import assert_layout_holds, one_layer_image, push, walk
+from support.process import require, wait_until
 from support.push import sha256
-from support.skopeo import skopeo
+from support.skopeo import copy_all, skopeo
 
 pytestmark = pytest.mark.real
 
@@ -99,3 +105,148 @@ def test_a_cut_archive_is_the_sources_fault_and_no_tag(
     )
     assert "is cut" in line
     assert crossdock("inspect", f"{source.host}/{repository}:v1", "--src-plain-http").code != DONE
+
+
+def manifest_of(archive: Path) -> list[dict[str, Any]]:
+    """``manifest.json`` of an archive of docker."""
+    with tarfile.open(archive) as tar:
+        found = tar.extractfile("manifest.json")
+        assert found is not None
+        return json.loads(found.read())  # type: ignore[no-any-return]
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    """What a writer keeps beside its archive."""
+    return [each for each in folder.iterdir() if each.name.startswith(".")]
+
+
+def test_skopeo_reads_an_oci_archive(
+    crossdock: Crossdock, builder: ImageBuilder, source: DockerRegistry, repository: str, tmp_path: Path
+) -> None:
+    index = sample_index(builder)
+    push(source.remote, repository, builder, index, "v1")
+    archive = tmp_path / "image.tar"
+    result = crossdock.copy(f"{source.host}/{repository}:v1", f"oci-archive:{archive}:v1")
+    assert result["digest"] == index.digest
+    copy_all(f"oci-archive:{archive}:v1", f"oci:{tmp_path / 'theirs'}:v1")
+    assert_layout_holds(tmp_path / "theirs", walk(builder.read, index.digest), "v1")
+    assert crossdock.copy(f"oci-archive:{archive}", f"oci:{tmp_path / 'ours'}:v1")["digest"] == index.digest
+    assert temporary_files(tmp_path) == []
+
+
+def test_images_share_layers_in_an_archive_of_docker(
+    crossdock: Crossdock, source: DockerRegistry, repository: str, tmp_path: Path
+) -> None:
+    builder = ImageBuilder(tmp_path / "layout", seed=9)
+    shared = [builder.tar_layer({f"base{at}": bytes([at]) * 3_000_000}) for at in range(2)]
+    images = [builder.image([*shared, builder.tar_layer({"own": bytes([at]) * 1000})]) for at in range(3)]
+    archive = tmp_path / "images.tar"
+    lines = []
+    for at, image in enumerate(images):
+        builder.tag(image, f"v{at}")
+        lines.append(f"oci:{tmp_path / 'layout'}:v{at} docker-archive:{archive}:team/app{at}:{at}\n")
+    crossdock.ok("copy", "--from-file", "-", "--progress", "none", stdin="".join(lines))
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+        for layer in shared:
+            found = tar.extractfile(f"blobs/{layer.digest.replace(':', '/')}")
+            assert found is not None
+            assert found.read() == builder.read(layer)  # gzip, as it was
+    assert len(names) == len(set(names))
+    assert len(manifest_of(archive)) == 3
+    for at, image in enumerate(images):
+        skopeo("copy", f"docker-archive:{archive}:team/app{at}:{at}", f"oci:{tmp_path / 'theirs'}:v{at}")
+        ours = crossdock.copy(f"docker-archive:{archive}:team/app{at}:{at}", f"oci:{tmp_path / 'ours'}:v{at}")
+        assert ours["digest"] == image.digest
+    assert sorted(crossdock.ok("tags", f"docker-archive:{archive}").stdout.split()) == [
+        f"docker.io/team/app{at}:{at}" for at in range(3)
+    ]
+
+
+def test_an_image_without_a_name_and_one_for_a_chosen_platform(
+    crossdock: Crossdock, builder: ImageBuilder, source: DockerRegistry, repository: str, tmp_path: Path
+) -> None:
+    push(source.remote, repository, builder, sample_index(builder), "v1")
+    archive = tmp_path / "image.tar"
+    reference = f"{source.host}/{repository}:v1"
+    line = crossdock.fail_copy(reference, f"docker-archive:{archive}", code=VERIFICATION, naming=["target"])
+    assert "one platform" in line
+    assert "--platform" in line
+    assert list(tmp_path.glob("*image.tar*")) == []
+    crossdock.copy(reference, f"docker-archive:{archive}", "--platform", "linux/amd64")
+    assert [each["RepoTags"] for each in manifest_of(archive)] == [None]
+
+
+@pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
+def test_stdout_carries_the_archive_alone(
+    crossdock: Crossdock, layout: tuple[Path, Content], tmp_path: Path, kind: str
+) -> None:
+    done = subprocess.run(
+        [
+            *SCRIPT,
+            "copy",
+            f"oci:{layout[0]}:v1",
+            f"{kind}:-:app:1",
+            "--output",
+            "json",
+            "--progress",
+            "plain",
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == DONE, done.stderr.decode()
+    assert layout[1].digest in done.stderr.decode()
+    (tmp_path / "image.tar").write_bytes(done.stdout)
+    skopeo("copy", f"{kind}:{tmp_path / 'image.tar'}:app:1", f"oci:{tmp_path / 'theirs'}:v1")
+
+
+def test_a_failed_write_leaves_what_was_there(
+    crossdock: Crossdock, layout: tuple[Path, Content], tmp_path: Path
+) -> None:
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    archive = folder / "image.tar"
+    archive.write_bytes(b"what was there")
+    builder = ImageBuilder(tmp_path / "large", seed=9)
+    image, layer = one_layer_image(builder, 9_000_000)
+    builder.tag(image, "v1")
+    crossdock.fail_copy(
+        f"oci:{tmp_path / 'large'}:v1",
+        f"oci-archive:{archive}:v1",
+        prefix=(require("prlimit"), "--fsize=4000000"),
+        code=TARGET,
+        naming=["target", f"oci-archive:{archive}"],
+    )
+    assert (archive.read_bytes(), os.listdir(folder)) == (b"what was there", ["image.tar"])
+    data = bytearray(builder.read(layer))
+    data[5_000_000] ^= 1
+    builder.path(layer).write_bytes(data)
+    crossdock.fail_copy(f"oci:{tmp_path / 'large'}:v1", f"oci-archive:{archive}:v1", code=VERIFICATION)
+    assert (archive.read_bytes(), os.listdir(folder)) == (b"what was there", ["image.tar"])
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_kill_while_it_is_written_leaves_what_was_there(
+    crossdock: Crossdock, tmp_path: Path, end: signal.Signals
+) -> None:
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    archive = folder / "image.tar"
+    archive.write_bytes(b"what was there")
+    builder = ImageBuilder(tmp_path / "large", seed=9)
+    builder.tag(one_layer_image(builder, 60_000_000)[0], "v1")
+    words = ("copy", f"oci:{tmp_path / 'large'}:v1", f"oci-archive:{archive}:v1", "--progress", "none")
+    with crossdock.start(*words, "--limit-rate", "4MiB") as running:
+        wait_until(
+            lambda: any(each.stat().st_size > 1 << 20 for each in temporary_files(folder)), "a temporary file"
+        )
+        running.interrupt(end)
+        running.finish()
+    assert archive.read_bytes() == b"what was there"
+    assert len(temporary_files(folder)) == (end == signal.SIGKILL)
+    crossdock.ok(*words)
+    assert temporary_files(folder) == []
+    assert crossdock.ok("tags", f"oci-archive:{archive}").stdout.split() == ["v1"]

@@ -31,6 +31,7 @@ COPY: Mapping[str, str] = {
         "write os/architecture[/variant], for example linux/arm64; repeat --platform for each"
     ),
     "choose-platform": "choose one of these with --platform, or omit it to copy all",
+    "choose-one-platform": "choose one with --platform, or copy all to oci-archive:FILE",
     "omit-platform": "omit --platform to copy all",
     "choose-present-platforms": "copy only the platforms that exist, with --platform",
     "choose-newer-platforms": "copy the platforms in newer formats with --platform, or ask for a new build",

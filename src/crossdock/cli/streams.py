@@ -52,6 +52,11 @@ def print_result(text: str) -> None:
         print(text, flush=True)
 
 
+def give_stdout_away() -> None:
+    """From here on print to stderr: stdout carries an archive alone."""
+    sys.stdout = sys.stderr
+
+
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON object to stdout."""
     print_result(json.dumps(document, indent=2))

@@ -117,12 +117,10 @@ SCHEMES: dict[str, Scheme] = {
     "oci-archive:": Scheme(
         "crossdock.oci.archivereference:OciArchiveReference.parse",
         "crossdock.store.ociarchive:open_archive",
-        sides=("source",),
     ),
     "docker-archive:": Scheme(
         "crossdock.oci.archivereference:DockerArchiveReference.parse",
         "crossdock.store.dockerarchive:open_archive",
-        sides=("source",),
     ),
 }
 """The prefixes of locations, with their colon, besides the ``docker://`` of registries."""

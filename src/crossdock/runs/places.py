@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Union, cast, overload
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 AnySource = Union[str, Location, "Source"]
 AnyTarget = Union[str, Location, "Target"]
+
+_ARCHIVES: ContextVar[dict[tuple[str, str], Any] | None] = ContextVar("crossdock_archives", default=None)
+"""The archives that the present run writes, by `Location.place`."""
 
 OnRetry = Callable[[Side, str, str], None]  # side, operation, reason
 OnWarning = Callable[[str], None]
@@ -157,6 +161,24 @@ class Places:
             client = self._clients[key] = self._new_client(location, side)
         return client
 
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """The block of a run. The archives that it writes are put in their places at its end.
+
+        If it fails or is cancelled, they are dropped. Raises `CopyError` over `StoreError`.
+        """
+        archives: dict[tuple[str, str], Any] = {}
+        token = _ARCHIVES.set(archives)
+        try:
+            yield
+            for archive in archives.values():
+                with during("write", "target", archive.name):
+                    await archive.finish()
+        finally:
+            _ARCHIVES.reset(token)
+            for archive in archives.values():
+                archive.close()
+
     def take_warnings(self) -> list[str]:
         """Warnings about the registries, such as a login that cannot be read; each is returned once."""
         taken = [message for message, was_taken in self._warnings.items() if not was_taken]
@@ -228,12 +250,16 @@ class Places:
         return self.client(location, "source").memory.has_referrers
 
     async def _store(self, location: Location, side: Side) -> Any:
-        key = (side, *location.place)
+        key, archives = (side, *location.place), _ARCHIVES.get()
+        if archives is not None and side == "target" and location.place in archives:
+            return archives[location.place]
         if key not in self._stores:
             with during("open", side, str(location)):
                 scheme = scheme_of(str(location))
                 assert scheme is not None
                 store = await asyncio.to_thread(named(scheme.open), location, side, self.options)
+            if archives is not None and hasattr(store, "finish"):
+                return archives.setdefault(location.place, store)
             self._stores.setdefault(key, store)
         return self._stores[key]
 

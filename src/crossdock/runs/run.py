@@ -153,7 +153,7 @@ class Run(Generic[T]):
         shared = await self._owner.shared()
         CURRENT.set(watchers.totals.activity)
         watchers.totals.start(shared.workshop.supply.permits)
-        async with watchers:
+        async with watchers, shared.places.writing():
             await self._work.run(shared, watchers)
         return self._work.result()
 

@@ -40,6 +40,7 @@ SERVICE: Mapping[str, str] = {
     "omit-scheme": "omit the scheme; tls.plain_http in the inventory selects plain HTTP",
     "write-each-platform": "",
     "choose-platform": "",
+    "choose-one-platform": "",
     "omit-platform": "",
     "omit-this-platform": "",
     "choose-present-platforms": "",

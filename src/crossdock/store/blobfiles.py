@@ -167,7 +167,7 @@ class BlobWriter:
         self._committed = False
         self._folder = folder
         with explained("cannot write in", folder.path):
-            self._name, self._descriptor = _create_locked(folder)
+            self._name, self._descriptor = create_locked(folder)
         self.path = folder.path / self._name
 
     def write(self, data: memoryview) -> None:
@@ -253,7 +253,7 @@ def _temporary_names(folder: int) -> list[str]:
         os.close(descriptor)
 
 
-def _create_locked(folder: Folder) -> tuple[str, int]:
+def create_locked(folder: Folder) -> tuple[str, int]:
     """A new file that only this process writes, locked so that others know it is alive."""
     for _ in range(8):
         name = f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"

@@ -22,6 +22,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
 from crossdock.options import CopyOptions
+from crossdock.store.archivetarget import DockerArchiveTarget
 from crossdock.store.ociarchive import TarBlobs, read_index
 from crossdock.store.several import listed
 from crossdock.store.tarblob import TarBlob
@@ -255,8 +256,17 @@ class DockerArchive:
         return Digest(f"sha256:{hasher.hexdigest()}")
 
 
-def open_archive(location: DockerArchiveReference, side: Side, options: CopyOptions) -> DockerArchive:
-    """The archive (`oci.reference.Scheme.open`). Raises as `DockerArchive`."""
+def open_archive(
+    location: DockerArchiveReference, side: Side, options: CopyOptions
+) -> DockerArchive | DockerArchiveTarget:
+    """The archive (`oci.reference.Scheme.open`). Raises as `DockerArchive` and `DockerArchiveTarget`."""
+    if side == "target":
+        if location.position is not None:
+            raise StoreError(
+                f"{location.tag} is a position, and a new archive is written",
+                advice=Advice("choose-image", f"write docker-archive:{location.path}:NAME[:TAG]"),
+            )
+        return DockerArchiveTarget(location.path)
     return DockerArchive(location.path)
 
 

@@ -23,6 +23,8 @@ from crossdock.store.several import index_document, join_platforms, listed, plat
 from crossdock.tasks import in_thread
 from crossdock.verify import verify_bytes, verify_manifest
 
+PLATFORM_LIMIT = 4096  # characters of the platform that an entry of the index states
+
 
 class Blobs(Protocol):
     """Blobs by digest. Blocking."""
@@ -204,6 +206,22 @@ class IndexedSource:
         data = self._blobs.read(descriptor.digest, self._limits.size)
         verify_manifest(data, descriptor)
         return data
+
+
+def index_entry(descriptor: Descriptor, data: bytes | None) -> Entry:
+    """The entry of ``index.json`` for the manifest `data`, with platform and artifactType where known."""
+    manifest = None if data is None else parse_manifest(data, descriptor.media_type)
+    artifact_type = descriptor.artifact_type or (manifest.artifact_type if manifest else None)
+    platform = descriptor.platform
+    if platform is not None and len(repr(platform)) > PLATFORM_LIMIT:
+        platform = None  # an entry would be as large as the index that states it
+    return Descriptor(
+        manifest.media_type if manifest else descriptor.media_type,
+        descriptor.digest,
+        descriptor.size,
+        platform=platform,
+        artifact_type=mediatype.listed(artifact_type),
+    ).to_json()
 
 
 def _tags_sentence(entries: list[Entry]) -> str:

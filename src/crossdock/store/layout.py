@@ -21,18 +21,15 @@ from crossdock.errors import (
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.oci.reference import ARCHIVE_HINT, LayoutReference
 from crossdock.options import CopyOptions
 from crossdock.store.blobfiles import BlobFiles, BlobWriter, remove_stale
 from crossdock.store.filebody import FileBody
 from crossdock.store.folder import Folder
-from crossdock.store.indexed import IndexedSource
+from crossdock.store.indexed import IndexedSource, index_entry
 from crossdock.store.indexfile import Entry, IndexFile, add_untagged, set_tag
 from crossdock.tasks import in_thread
 from crossdock.verify import verify_bytes
-
-PLATFORM_LIMIT = 4096  # characters of the platform that an entry of the index states
 
 
 class LayoutStore(IndexedSource):
@@ -157,24 +154,8 @@ class LayoutStore(IndexedSource):
             self.index.update(lambda entries: set_tag(entries, entry, tag))
 
     def _entry_of(self, descriptor: Descriptor) -> Entry:
-        """The entry of ``index.json``, with platform and artifactType where they are known."""
-        manifest = self._parsed(descriptor)
-        artifact_type = descriptor.artifact_type or (manifest.artifact_type if manifest else None)
-        platform = descriptor.platform
-        if platform is not None and len(repr(platform)) > PLATFORM_LIMIT:
-            platform = None  # an entry would be as large as the index that states it
-        return Descriptor(
-            manifest.media_type if manifest else descriptor.media_type,
-            descriptor.digest,
-            descriptor.size,
-            platform=platform,
-            artifact_type=mediatype.listed(artifact_type),
-        ).to_json()
-
-    def _parsed(self, descriptor: Descriptor) -> Manifest | None:
-        if not mediatype.is_manifest(descriptor.media_type):
-            return None
-        return parse_manifest(self._read_manifest(descriptor), descriptor.media_type, self._limits)
+        is_manifest = mediatype.is_manifest(descriptor.media_type)
+        return index_entry(descriptor, self._read_manifest(descriptor) if is_manifest else None)
 
 
 def open_layout(location: LayoutReference, side: Side, options: CopyOptions) -> LayoutStore:

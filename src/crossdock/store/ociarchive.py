@@ -9,6 +9,7 @@ from crossdock.oci.archivereference import OciArchiveReference
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.options import CopyOptions
+from crossdock.store.archivetarget import ArchiveTarget
 from crossdock.store.indexed import IndexedSource
 from crossdock.store.indexfile import INDEX_LIMIT, LAYOUT_LIMIT, Entry, check_version, decode, entries_of
 from crossdock.store.tarblob import TarBlob
@@ -93,8 +94,12 @@ def read_index(tar: TarIndex) -> list[Entry]:
         ) from error.__cause__
 
 
-def open_archive(location: OciArchiveReference, side: Side, options: CopyOptions) -> OciArchive:
-    """The archive (`oci.reference.Scheme.open`). Raises as `OciArchive`."""
+def open_archive(
+    location: OciArchiveReference, side: Side, options: CopyOptions
+) -> OciArchive | ArchiveTarget:
+    """The archive (`oci.reference.Scheme.open`). Raises as `OciArchive` and `ArchiveTarget`."""
+    if side == "target":
+        return ArchiveTarget(location.path)
     return OciArchive(location.path, joins_platforms=bool(options.platforms))
 
 

@@ -98,6 +98,7 @@ class ImageCopy:
             root, data = await select(named, data, request.platforms, self._source, self._tally.warn)
         self._check_digest(root)
         self._check_existing(root, there)
+        self._check_image(root, data)
         if is_attached_tag(request.target_tag) and there.data is not None and not there.means(root):
             root, data = await self._settle_root(root, data, there.data)
         self._tally.emit(
@@ -164,6 +165,15 @@ class ImageCopy:
                     actual=str(root.digest),
                 )
 
+    def _check_image(self, root: Descriptor, data: bytes) -> None:
+        """Raise `CopyError` when the target cannot hold such content."""
+        if self._target.holds_images is None:
+            return
+        with during("push manifest to", "target", self._request.target_reference):
+            self._target.holds_images.check_image(root, data)
+        if self._request.requires_referrers:
+            self._tally.warn(f"{self._target.name} holds images alone: their referrers are not copied")
+
     def _check_existing(self, root: Descriptor, there: _AtTarget) -> None:
         """Raise `CopyError` when the target's tag would be moved and may not be."""
         request = self._request
@@ -204,7 +214,7 @@ class ImageCopy:
             tag = None  # it is right already; the manifest may have to be put again
         push = None if proven and whole else partial(graph.push, root, data, shown=request.target_reference)
         is_pushed = False
-        if request.referrers:
+        if request.referrers and self._target.holds_images is None:
             from crossdock.transfer.referrers import copy_referrers  # not of every copy
 
             # Some registries refuse referrers of what they lack, so the root is pushed before.

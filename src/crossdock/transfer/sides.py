@@ -10,6 +10,7 @@ from crossdock.content import (
     ChecksDigests,
     ChecksManifests,
     FindsAttached,
+    HoldsImages,
     ListsReferrers,
     ListsRoots,
     Mounts,
@@ -30,6 +31,7 @@ class TargetSide(Struct, frozen=True):
     name: str
     checks_digests: ChecksDigests | None
     checks_manifests: ChecksManifests | None
+    holds_images: HoldsImages | None
     lists_referrers: ListsReferrers | None
     lists_roots: ListsRoots | None
     mounts: Mounts | None
@@ -65,6 +67,7 @@ def target_side(target: Target) -> TargetSide:
         name=target.name,
         checks_digests=having("checks_digest"),
         checks_manifests=having("has_manifest"),
+        holds_images=having("check_image"),
         lists_referrers=having("push_referrer"),
         lists_roots=having("add_root"),
         mounts=having("mount"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import REFERENCE, add_copying, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_error, warn
+from crossdock.cli.streams import give_stdout_away, print_error, warn
 from crossdock.cli.values import location
 from crossdock.errors import Advice, Cancelled, InvalidInput, Side
 
@@ -71,6 +73,7 @@ def run(namespace: argparse.Namespace) -> int:
     _check_reference(namespace.source, "source")
     for target in namespace.targets:
         _check_reference(target, "target")
+    _free_stdout(namespace.targets)
     return _copy_one(namespace) if len(namespace.targets) == 1 else _copy_to_targets(namespace)
 
 
@@ -139,6 +142,7 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     if namespace.from_file != "-":
         check_outputs("crossdock copy", Path(namespace.from_file), report=namespace.report)
     pairs = read_pairs(namespace.from_file, _place(namespace.to, options))
+    _free_stdout(str(target) for _, target in pairs)
     if not pairs:
         print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
     with ReportFile(namespace.report) as file:
@@ -188,6 +192,12 @@ def _refuse_password(namespace: argparse.Namespace) -> None:
                 advice=Advice("give-password", "the -creds-stdin flags read them from stdin"),
                 command=_COMMAND,
             )
+
+
+def _free_stdout(targets: Iterable[str]) -> None:
+    """Leave stdout to the archive that is to be written there, if there is one."""
+    if any(re.match(r"(oci|docker)-archive:-([:@]|$)", target) for target in targets):
+        give_stdout_away()
 
 
 def _check_reference(text: str, side: Side) -> None:
