@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,6 +199,29 @@ def test_a_registry_that_is_not_there(pair: Pair) -> None:
     for side, code in (("source", SOURCE), ("target", TARGET)):
         document = pair.verify("--retries", "0", code=code, **{side: "127.0.0.1:9"})  # type: ignore[arg-type]
         assert "refused" in document["errors"][0]["message"]
+
+
+def test_what_is_attached_to_an_image_of_the_source_is_not_extra(pair: Pair) -> None:
+    stem = pair.image.digest.replace(":", "-")
+    other = pair.builder.image([pair.builder.random_layer(100)])
+    for tag in (stem, f"{stem}.sig", f"sha256-{'0' * 64}.sig"):
+        push(pair.target.remote, pair.repository, pair.builder, other, tag)
+    assert pair.verify("--level", "tags")["extra"] == []
+    assert [each["tag"] for each in pair.verify()["extra"]] == [f"sha256-{'0' * 64}.sig"]
+
+
+def test_rows_of_two_images_and_of_two_targets(pair: Pair, tmp_path: Path) -> None:
+    one, two = (f"{each.host}/{pair.repository}:v2" for each in (pair.source, pair.target))
+    done = pair.crossdock("verify", one, two.replace(":v2", ":none"), "--output", "json")
+    (row,) = json.loads(done.stdout)["missing"]
+    assert row == {**pair.row("tag", "v2", pair.index.digest), "repository": pair.repository}
+    targets = [f"{pair.target.host}/{pair.prefix}{more}" for more in ("", "/elsewhere")]
+    entry = {"source": f"{pair.source.host}/{pair.prefix}", "targets": targets}
+    (tmp_path / "m.yaml").write_text(json.dumps({"version": 1, "mirrors": [entry]}))
+    done = pair.crossdock("verify", str(tmp_path / "m.yaml"), "--output", "json")
+    rows = json.loads(done.stdout)["missing"]
+    assert {(each["repository"], each["target"]) for each in rows} == {(pair.name, targets[1])}
+    assert len(rows) == 3
 
 
 def test_two_images(pair: Pair) -> None:

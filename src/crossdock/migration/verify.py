@@ -16,12 +16,12 @@ from crossdock.errors import CrossdockError, InvalidOption, NothingMatched
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.survey import Survey
 from crossdock.mirroring.views import RepositoryView, TargetView
-from crossdock.oci.attachedtag import is_attached_tag
+from crossdock.oci.attachedtag import is_attached_tag, subject_of
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import Location
+from crossdock.oci.reference import Location, Reference
 from crossdock.options import CopyOptions
-from crossdock.runs.comparing import Comparison, Findings, Level, RepositoryComparison, Row, RowKind
+from crossdock.runs.comparing import Comparison, Findings, Level, RepositoryComparison
 from crossdock.runs.places import Places
 from crossdock.runs.results import without_traceback
 from crossdock.tally import log_retry
@@ -64,6 +64,7 @@ class Verification:
         """
         async with Places(self._options, writes=False) as places:
             for entry in entries:
+                self.findings.targets += len(entry.targets)
                 await self._entry(entry, places)
             for warning in places.take_warnings():
                 self._on_warning(warning)
@@ -80,12 +81,9 @@ class Verification:
         async with Places(self._options, writes=False) as places:
             ours = await places.open(source, "source", log_retry)
             theirs = await places.open(target, "target", log_retry)
-            check = RepositoryComparison(
-                self._comparison(places, referrers=self._options.referrers is not False),
-                ours.name,
-                ours,
-                theirs,
-            )
+            comparison = self._comparison(places, referrers=self._options.referrers is not False)
+            name = source.repository if isinstance(source, Reference) else ours.name
+            check = RepositoryComparison(comparison, name, ours, theirs, shown=str(target))
             try:
                 await check.named(
                     source.tag or str(source.digest or ""), target.tag or str(target.digest or ""), platforms
@@ -104,8 +102,8 @@ class Verification:
         async def compare(view: RepositoryView) -> None:
             try:
                 ours = await places.open(view.source, "source", log_retry)
-                for target in view.targets:
-                    await self._target(view, target, ours, places, comparison, platforms)
+                for there, target in zip(view.targets, entry.targets, strict=True):
+                    await self._target(view, there, str(target), ours, places, comparison, platforms)
             except CrossdockError as error:
                 self._failed(error)
             finally:
@@ -129,6 +127,7 @@ class Verification:
         self,
         view: RepositoryView,
         there: TargetView,
+        shown: str,
         ours: Source,
         places: Places,
         comparison: Comparison,
@@ -140,16 +139,36 @@ class Verification:
             return
         theirs = await places.open(there.repository, "target", log_retry)
         check = RepositoryComparison(
-            comparison, view.name, ours, theirs, tags=view.tags, registry=there.repository.registry
+            comparison,
+            view.name,
+            ours,
+            theirs,
+            shown=shown,
+            tags=view.tags,
+            registry=there.repository.registry,
         )
+        await self._compare(view, there, check, platforms)
+        for tag in sorted((there.listed or frozenset()) - (view.listed or frozenset())):
+            # Signatures and lists of referrers come with their image, under tags the source may not have.
+            if (subject := subject_of(tag)) is None or self._is_extra(view, check, subject):
+                await self._each([partial(self._extra, there, check, tag)])
+
+    async def _extra(self, there: TargetView, check: RepositoryComparison, tag: str) -> None:
+        actual = there.tags.get(tag) or await check.at_target(tag)
+        self.findings.extra.append(check.row(tag, None, actual))
+
+    def _is_extra(self, view: RepositoryView, check: RepositoryComparison, subject: Digest) -> bool:
+        """Whether an attached tag is of no image of the source, as far as the level tells."""
+        return self._level != "tags" and subject not in view.tags.values() and not check.has_compared(subject)
+
+    async def _compare(
+        self,
+        view: RepositoryView,
+        there: TargetView,
+        check: RepositoryComparison,
+        platforms: tuple[Platform, ...],
+    ) -> None:
         found = self.findings
-        extra = sorted((there.listed or frozenset()) - (view.listed or frozenset()))
-
-        async def extra_tag(tag: str) -> None:
-            actual = there.tags.get(tag) or await check.at_target(tag)
-            found.extra.append(_row(view, there, tag, None, actual))
-
-        await self._each([partial(extra_tag, tag) for tag in extra])
         same: list[tuple[str | None, Digest]] = []
 
         async def tag_of(tag: str, digest: Digest) -> None:
@@ -158,11 +177,11 @@ class Verification:
             wanted = digest if is_attached_tag(tag) else await check.chosen(digest, platforms)
             found.tags += 1
             if actual is None:
-                found.missing.append(_row(view, there, tag, wanted, None))
+                found.missing.append(check.row(tag, wanted, None))
             elif actual == wanted:
                 same.append((tag, wanted))
             elif not (is_attached_tag(tag) and await check.is_extended(wanted, actual)):
-                found.different.append(_row(view, there, tag, wanted, actual))
+                found.different.append(check.row(tag, wanted, actual))
 
         await self._each(
             [partial(tag_of, tag, digest) for tag, digest in view.tags.items() if self._is_in(view, tag)]
@@ -170,7 +189,7 @@ class Verification:
         if self._level == "tags":
             for digest in view.untagged:
                 if digest not in there.digests and self._is_in(view, digest):
-                    found.missing.append(_row(view, there, None, digest, None, "manifest"))
+                    found.missing.append(check.row(None, digest, None, "manifest"))
             return
         same += [(None, digest) for digest in view.untagged if self._is_in(view, digest)]
         await self._each([partial(check.image, tag, digest) for tag, digest in same])
@@ -203,21 +222,3 @@ class Verification:
     def _failed(self, error: Exception | None) -> None:
         if error is not None:
             self.findings.errors.append(without_traceback(error))
-
-
-def _row(
-    view: RepositoryView,
-    there: TargetView,
-    tag: str | None,
-    source: Digest | None,
-    target: Digest | None,
-    kind: RowKind = "tag",
-) -> Row:
-    return Row(
-        repository=view.name,
-        tag=tag,
-        source_digest=source,
-        target_digest=target,
-        kind=kind,
-        target=there.name,
-    )

@@ -27,6 +27,13 @@ def is_attached_tag(tag: str | None) -> bool:
     return tag is not None and tag.startswith("sha") and re.fullmatch(_ATTACHED, tag) is not None
 
 
+def subject_of(tag: str) -> Digest | None:
+    """The manifest that content under a tag like ``sha256-HEX.sig`` is attached to; None for other tags."""
+    if not tag.startswith(STEM) or not is_attached_tag(tag):
+        return None
+    return Digest(f"sha256:{tag[len(STEM) :].partition('.')[0]}")
+
+
 def fallback_tag(subject: Digest) -> str:
     """The tag of the list of `subject`'s referrers: ``sha256-<hex>``, cut and cleaned as the spec says."""
     algorithm, encoded = subject.algorithm[:_MOST_ALGORITHM], subject.encoded[:_MOST_ENCODED]

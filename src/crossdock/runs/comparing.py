@@ -51,7 +51,8 @@ DEPTH = 4  # referrers of referrers, as a copy takes them along
 
 class Row(Struct, frozen=True, kw_only=True):
     """One difference. ``tag`` is that of the image that it belongs to; a lost blob or manifest has its own
-    digest as ``source_digest``. ``target`` is the target's repository.
+    digest as ``source_digest``. ``repository`` is its name below the source's prefix, ``target`` what it was
+    compared with, as it was given, and ``place`` the repository there.
     """
 
     repository: str
@@ -60,6 +61,7 @@ class Row(Struct, frozen=True, kw_only=True):
     target_digest: str | None
     kind: RowKind
     target: str
+    place: str
 
 
 class Findings(Struct):
@@ -69,6 +71,7 @@ class Findings(Struct):
     different: list[Row] = field(default_factory=list)
     extra: list[Row] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    targets: int = 0
     tags: int = 0
     manifests: int = 0
     blobs: int = 0
@@ -77,7 +80,7 @@ class Findings(Struct):
     def sort(self) -> None:
         """Put the rows in an order that is the same every time."""
         for rows in (self.missing, self.different, self.extra):
-            rows.sort(key=lambda row: (row.target, row.repository, row.tag or "", row.source_digest or ""))
+            rows.sort(key=lambda row: (row.target, row.place, row.tag or "", row.source_digest or ""))
 
 
 class Comparison:
@@ -112,17 +115,19 @@ class RepositoryComparison:
         source: Source,
         target: Source,
         *,
+        shown: str,
         tags: Iterable[str] = (),
         registry: str = "",
     ) -> None:
-        """`name` is the repository in rows, `tags` those that are compared as tags anyway, `registry` what
-        the target's repositories share their blobs in.
+        """`name` is the repository in rows and `shown` the target there. `tags` are compared as tags anyway,
+        `registry` is what the target's repositories share their blobs in.
         """
         self._all = comparison
         self._found = comparison.findings
         self._name = name
         self._source = source
         self._target = target
+        self._shown = shown
         self._tags = frozenset(tags)
         self._registry = registry
         self._manifests: dict[Digest, asyncio.Future[None]] = {}
@@ -163,7 +168,7 @@ class RepositoryComparison:
         there = await self.at_target(target_name)
         if there != wanted:
             rows = self._found.missing if there is None else self._found.different
-            rows.append(self._row(tag, wanted, there, "tag" if tag else "manifest"))
+            rows.append(self.row(tag, wanted, there, "tag" if tag else "manifest"))
         elif self._all.level != "tags":
             await self.image(tag, wanted)
 
@@ -176,6 +181,10 @@ class RepositoryComparison:
             if not isinstance(error.cause, NotFound):
                 raise
             return None
+
+    def has_compared(self, digest: Digest) -> bool:
+        """Whether a manifest of this digest was compared."""
+        return digest in self._manifests
 
     async def image(self, tag: str | None, digest: Digest) -> None:
         """Compare the manifest of this digest and everything below it; rows name `tag`. # network
@@ -205,9 +214,9 @@ class RepositoryComparison:
         except CrossdockError as error:
             cause = error.cause
             if isinstance(cause, NotFound):
-                self._found.missing.append(self._row(tag, digest, None, kind))
+                self._found.missing.append(self.row(tag, digest, None, kind))
             elif isinstance(cause, ContentError):
-                self._found.different.append(self._row(tag, digest, _actual(cause), kind))
+                self._found.different.append(self.row(tag, digest, _actual(cause), kind))
             else:
                 raise
             return  # a copy that mends it looks at what is below as well
@@ -246,11 +255,11 @@ class RepositoryComparison:
             wanted = (await self._source.resolve(name)).digest
         there = await self.at_target(name)
         if there is None:
-            self._found.missing.append(self._row(name, wanted, None, "referrer"))
+            self._found.missing.append(self.row(name, wanted, None, "referrer"))
         elif there == wanted:
             await self._manifest(name, Descriptor("", wanted, 0), 0, "referrer")
         elif not await self.is_extended(wanted, there):
-            self._found.different.append(self._row(name, wanted, there, "referrer"))
+            self._found.different.append(self.row(name, wanted, there, "referrer"))
 
     # -- blobs ---------------------------------------------------------------------------------------------
 
@@ -274,9 +283,9 @@ class RepositoryComparison:
         except CrossdockError as error:
             cause = error.cause
             if isinstance(cause, NotFound):
-                self._found.missing.append(self._row(tag, blob.digest, None, "blob"))
+                self._found.missing.append(self.row(tag, blob.digest, None, "blob"))
             elif isinstance(cause, ContentError):
-                self._found.different.append(self._row(tag, blob.digest, _actual(cause), "blob"))
+                self._found.different.append(self.row(tag, blob.digest, _actual(cause), "blob"))
             else:
                 raise
         self._found.blobs += 1
@@ -341,14 +350,16 @@ class RepositoryComparison:
                     raise
                 await asyncio.sleep(self._all.network.delay_after(failures, random.random()))
 
-    def _row(self, tag: str | None, source: Digest, target: str | None, kind: RowKind) -> Row:
+    def row(self, tag: str | None, source: Digest | None, target: str | None, kind: RowKind = "tag") -> Row:
+        """A row of this repository."""
         return Row(
             repository=self._name,
             tag=tag,
             source_digest=source,
             target_digest=target,
             kind=kind,
-            target=self._target.name,
+            target=self._shown,
+            place=self._target.name,
         )
 
 

@@ -178,9 +178,8 @@ def _code(error: Exception) -> int:
 
 
 def _document(found: Findings, level: str) -> dict[str, Any]:
-    targets = {each.target for each in (*found.missing, *found.different, *found.extra)}
     rows = {
-        name: [_row(each, names_target=len(targets) > 1) for each in listed]
+        name: [_row(each, names_target=found.targets > 1) for each in listed]
         for name, listed in (
             ("missing", found.missing),
             ("different", found.different),
@@ -206,7 +205,7 @@ def _row(row: Row, *, names_target: bool) -> dict[str, Any]:
 def _text(found: Findings) -> Iterator[str]:
     for word, rows in (("missing", found.missing), ("different", found.different), ("extra", found.extra)):
         for row in rows:
-            name = f"{row.target}:{row.tag}" if row.tag else row.target
+            name = f"{row.place}:{row.tag}" if row.tag else row.place
             if row.kind == "tag":
                 digests = " is ".join(each for each in (row.target_digest, row.source_digest) if each)
             else:
