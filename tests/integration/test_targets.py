@@ -382,3 +382,45 @@ def test_lines_of_a_list_may_have_several_targets(
     assert_holds(target.remote, repository, "a", image)
     assert_holds(embedded.remote, repository, "a", image)
     assert_layout_holds(tmp_path / "layout", image, "v1")
+
+
+def test_ctrl_c_keeps_the_large_uploads_of_every_target_and_names_them(
+    crossdock: Crossdock,
+    source_faults: FaultProxy,
+    embedded: Embedded,
+    fault_proxy: Callable[..., FaultProxy],
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    content, _ = one_layer_image(builder, LAYER_IN_CHUNKS)
+    image = push(Remote(source_faults.upstream), repository, builder, content, "v1")
+    proxies = [fault_proxy(embedded.host) for _ in range(2)]
+    words = (
+        "copy",
+        f"{source_faults.host}/{repository}:v1",
+        *(f"{proxy.host}/{repository}/{n}:v1" for n, proxy in enumerate(proxies)),
+        *("--state", tmp_path / "state", *RESUMING, *QUIET),
+    )
+
+    def is_chunk(seen: Seen) -> bool:
+        return seen.method == "PATCH" and "/blobs/uploads/" in seen.path
+
+    slow = [
+        proxy.add(Fault(lambda r: is_chunk(r) and span(r)[0] == 2 * CHUNK, rate=2 * CHUNK))
+        for proxy in proxies
+    ]
+    with crossdock.start(*words) as running:
+        for fault in slow:
+            wait_set(fault.reached, "the third chunk")
+        running.interrupt()
+        done = running.finish()
+    assert done.code == CANCELLED, str(done)
+    assert done.stderr.count("12.0 MiB of 22.0 MiB") == 2
+    assert sum(proxy.count(lambda r: r.method == "DELETE") for proxy in proxies) == 0
+    again = crossdock.ok(*words).result
+    assert [each["bytes_resumed"] for each in again["targets"]] == [3 * CHUNK] * 2
+    for number, proxy in enumerate(proxies):
+        proxy.settle()
+        assert sum(seen.received for seen in proxy.seen if is_chunk(seen)) == LAYER_IN_CHUNKS
+        assert_holds(embedded.remote, f"{repository}/{number}", "v1", image)
