@@ -215,7 +215,7 @@ def test_rows_of_two_images_and_of_two_targets(pair: Pair, tmp_path: Path) -> No
     done = pair.crossdock("verify", one, two.replace(":v2", ":none"), "--output", "json")
     (row,) = json.loads(done.stdout)["missing"]
     assert row == {**pair.row("tag", "v2", pair.index.digest), "repository": pair.repository}
-    targets = [f"{pair.target.host}/{pair.prefix}{more}" for more in ("", "/elsewhere")]
+    targets = [f"{pair.target.host}/{more}{pair.prefix}" for more in ("", "elsewhere/")]
     entry = {"source": f"{pair.source.host}/{pair.prefix}", "targets": targets}
     (tmp_path / "m.yaml").write_text(json.dumps({"version": 1, "mirrors": [entry]}))
     done = pair.crossdock("verify", str(tmp_path / "m.yaml"), "--output", "json")
