@@ -2,12 +2,16 @@
 
 Names: a tag is looked for as the annotation ``org.opencontainers.image.ref.name`` exactly; then as a whole
 image name, as containerd and BuildKit write it in ``io.containerd.image.name``; then as the tag at the end of
-such names, when that means one manifest. A digest is looked for in the index and then among the blobs.
+such names, when that means one manifest. What is not found so is looked for in the indexes that
+``index.json`` lists, whose manifests may have names of their own. A digest is looked for in the index and
+then among the blobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +22,13 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, parse_manifest
 from crossdock.store.attached import Attached
-from crossdock.store.indexfile import Entry, entries_by_tag, name_of
+from crossdock.store.indexfile import Entry, entries_by_tag, name_of, names_of, tags_of
 from crossdock.store.several import index_document, join_platforms, listed, platforms_of, several_named
 from crossdock.tasks import in_thread
 from crossdock.verify import verify_bytes, verify_manifest
 
+DEPTH = 4  # of indexes in indexes whose names are looked for
+MOST_INDEXES = 1000  # that are read for it
 PLATFORM_LIMIT = 4096  # characters of the platform that an entry of the index states
 
 
@@ -49,6 +55,7 @@ class IndexedSource:
         self._joins_platforms = joins_platforms
         self._joined: dict[Digest, bytes] = {}
         self._limits = Limits()
+        self._indexes: dict[str, list[Entry]] = {}  # what indexes list that may have names
         self._attached = Attached(self._read_manifest)
 
     @property
@@ -65,9 +72,12 @@ class IndexedSource:
         raise NotImplementedError
 
     async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
-        """Every tag, sorted; nothing is left out and warned of. Raises `StoreError`, `ContentError`."""
-        entries = await in_thread(self._entries)
-        return sorted({tag for entry in entries if (tag := name_of(entry))})
+        """Every tag, sorted; nothing is left out and warned of. Raises `StoreError`, `ContentError`.
+
+        Whole image names are listed where there is no tag, or where it means several images.
+        """
+        entries = await in_thread(self._all_entries)
+        return sorted({name for name, _ in tags_of(entries)})
 
     async def list_manifests(
         self,
@@ -76,14 +86,16 @@ class IndexedSource:
         untagged: bool = False,
         needed: bool = False,
     ) -> list[ManifestRow] | None:
-        """Every manifest that ``index.json`` lists, with its tags; it keeps no times.
+        """Every manifest that has a name or that ``index.json`` lists, with its tags; it keeps no times.
 
         None when a tag has several manifests: what it means is for `resolve` to say. Raises as `tags`.
         """
         rows: dict[Digest, ManifestRow] = {}
         owners: dict[str, Digest] = {}
-        for entry in await in_thread(self._entries):
-            digest, tag = Digest.parse(entry["digest"]), name_of(entry)
+        entries = await in_thread(self._all_entries)
+        names = {id(entry): name for name, entry in tags_of(entries)}
+        for entry in entries:
+            digest, tag = Digest.parse(entry["digest"]), names.get(id(entry))
             if tag and owners.setdefault(tag, digest) != digest:
                 return None
             tags = rows[digest].tags if digest in rows else ()
@@ -124,14 +136,49 @@ class IndexedSource:
             return self._by_digest(entries, Digest.parse(reference))
         if not reference:
             return self._only(entries)
-        for candidates in entries_by_tag(entries, reference):
+        for candidates in chain(entries_by_tag(entries, reference), self._nested_by_tag(entries, reference)):
             if len({entry["digest"] for entry in candidates}) == 1:
                 return self._descriptor(candidates[0])
             if candidates:
                 if (joined := join_platforms(candidates, self._read_small)) is None:
                     raise several_named(self.name, reference, candidates)
                 return self._join(joined, f"tag {reference} in {self.path} means")
-        raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(entries)}")
+        raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(self._all_entries())}")
+
+    def _nested_by_tag(self, entries: list[Entry], tag: str) -> Iterator[list[Entry]]:
+        yield from entries_by_tag(self._nested(entries), tag)
+
+    def _all_entries(self) -> list[Entry]:
+        """The entries of ``index.json``, and those with a name in the indexes that it lists."""
+        entries = self._entries()
+        return entries + self._nested(entries)
+
+    def _nested(self, entries: list[Entry]) -> list[Entry]:
+        """The entries with a name in the indexes below; an index that cannot be read has none."""
+        named: list[Entry] = []
+        seen: set[str] = set()
+        level = entries
+        for _ in range(DEPTH):
+            below: list[Entry] = []
+            for entry in level:
+                if not mediatype.is_index(entry.get("mediaType")) or entry["digest"] in seen:
+                    continue
+                if len(seen) < MOST_INDEXES:
+                    seen.add(entry["digest"])
+                    below += self._listed_in(entry)
+            named += [entry for entry in below if names_of(entry)]
+            level = below
+        return named
+
+    def _listed_in(self, entry: Entry) -> list[Entry]:
+        """The entries of a listed index."""
+        if entry["digest"] not in self._indexes:
+            found: list[Entry] = []
+            with suppress(NotFound, ContentError):
+                data = self._read_manifest(Descriptor.from_json(entry))
+                found = [each.to_json() for each in parse_manifest(data, None, self._limits).manifests]
+            self._indexes[entry["digest"]] = [each for each in found if _may_have_names(each)]
+        return self._indexes[entry["digest"]]
 
     def _only(self, entries: list[Entry]) -> Descriptor:
         """The only manifest that has tags, or the only one: manifests that lost their tag do not count.
@@ -139,7 +186,7 @@ class IndexedSource:
         Referrers and tags of digests do not count either.
         """
         named = [entry for entry in entries if not (name_of(entry) or "").startswith("sha256-")]
-        candidates = [entry for entry in named if name_of(entry)] or named
+        candidates = [entry for entry in named if names_of(entry)] or named
         if len({entry["digest"] for entry in candidates}) > 1:
             candidates = [each for each in candidates if not self._attached.has_subject(each)] or candidates
         candidates = candidates or entries
@@ -224,6 +271,10 @@ def index_entry(descriptor: Descriptor, data: bytes | None) -> Entry:
     ).to_json()
 
 
+def _may_have_names(entry: Entry) -> bool:
+    return bool(names_of(entry)) or mediatype.is_index(entry.get("mediaType"))
+
+
 def _tags_sentence(entries: list[Entry]) -> str:
-    tags = sorted({tag for entry in entries if (tag := name_of(entry))})
+    tags = sorted({name for name, _ in tags_of(entries)})
     return f"its tags are {listed(tags)}" if tags else "it has no tags"

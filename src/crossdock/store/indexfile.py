@@ -312,6 +312,23 @@ def names_of(entry: Entry) -> list[str]:
     return [name for name in (name_of(entry), image) if isinstance(name, str)]
 
 
+def tags_of(entries: list[Entry]) -> list[tuple[str, Entry]]:
+    """The name by which each entry is listed and found; entries without one are left out.
+
+    It is the tag, or the whole image name where there is no tag, or one that several images have.
+    """
+    images: dict[str, set[str]] = {}
+    for entry in entries:
+        if (tag := name_of(entry)) is not None:
+            images.setdefault(tag, set()).add(names_of(entry)[-1])
+    shown = []
+    for entry in entries:
+        tag, names = name_of(entry), names_of(entry)
+        if names and names[-1]:
+            shown.append((names[-1] if tag is None or len(images[tag]) > 1 else tag, entry))
+    return shown
+
+
 def entries_by_tag(entries: list[Entry], tag: str) -> Iterator[list[Entry]]:
     """Entries that `tag` may mean, group by group, the best reading first. See `layout` for the rules."""
     yield [entry for entry in entries if name_of(entry) == tag]

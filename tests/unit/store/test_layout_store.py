@@ -697,3 +697,54 @@ def test_a_named_pipe_in_a_layout_is_refused_and_never_waited_for(
     os.mkfifo(tmp_path / name)
     with pytest.raises(StoreError, match=r"not a regular file|not an OCI image layout"):
         LayoutStore(tmp_path, create=create).index.entries()
+
+
+def _names(**names: str) -> dict[str, Any]:
+    keys = {"tag": "org.opencontainers.image.ref.name", "image": "io.containerd.image.name"}
+    return {"annotations": {keys[key]: name for key, name in names.items()}}
+
+
+async def test_every_name_that_is_listed_can_be_chosen(layout: ImageBuilder) -> None:
+    assert layout.root is not None
+    images = [layout.image([], annotations={"n": str(at)}) for at in range(6)]
+    inner = layout.index([images[3].having(**_names(tag="nested")), images[4]])
+    outer = layout.index([inner, images[5].having(**_names(image="docker.io/team/deep:1"))])
+    entries = [
+        images[0].having(**_names(tag="v1", image="docker.io/library/app:v1")).document(),
+        images[1].having(**_names(tag="v1", image="docker.io/library/other:v1")).document(),
+        images[2].having(**_names(image="docker.io/library/third:v3")).document(),
+        images[2].having(**_names(tag="same", image="docker.io/library/third:same")).document(),
+        outer.document(),
+    ]
+    write_index(layout.root, entries)
+    store = LayoutStore(layout.root)
+    expected = {
+        "docker.io/library/app:v1": images[0],
+        "docker.io/library/other:v1": images[1],
+        "docker.io/library/third:v3": images[2],
+        "docker.io/team/deep:1": images[5],
+        "nested": images[3],
+        "same": images[2],
+    }
+    assert await store.tags() == sorted(expected)
+    for name, image in expected.items():
+        assert (await store.resolve(name)).digest == image.digest
+    rows = await store.list_manifests()
+    assert rows is not None
+    assert {tag: row.digest for row in rows for tag in row.tags} == {
+        name: image.digest for name, image in expected.items()
+    }
+    with pytest.raises(ContentError, match="means several manifests"):
+        await store.resolve("v1")
+    with pytest.raises(NotFound, match="nested, same"):
+        await store.resolve("none")
+
+
+async def test_an_index_in_itself_or_missing_does_not_hold_up_a_list(layout: ImageBuilder) -> None:
+    assert layout.root is not None
+    image = layout.image([])
+    index = layout.index([image])
+    lost = layout.index([image.having(**_names(tag="lost"))])
+    layout.path(lost).unlink()
+    write_index(layout.root, [index.document(), index.document(), lost.document()])
+    assert await LayoutStore(layout.root).tags() == []
