@@ -470,6 +470,41 @@ def test_tags_that_the_source_has_no_more_are_deleted_alone(
     assert set(state_of(pair[1].remote, "moved/app")) == {"v0.2", "v1.0", "v1.1", "v1.2"}
 
 
+def test_a_plan_deletes_what_is_as_it_was(
+    crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], builder: ImageBuilder, tmp_path: Path
+) -> None:
+    """One tag means something else at the target by now, one is at the source again, one is as it was."""
+    old, new, _, _ = pair
+    forget_tag(old, "team/app", "v0.2")
+    plan = tmp_path / "plan.json"
+    crossdock.ok("plan", write(tmp_path / "m.yaml", *mirrored, delete=delete()), "--out", plan, *QUIET[:2])
+    other = one_layer_image(builder, 5000)[0]
+    push(new.remote, "moved/app", builder, other, "v0.0")
+    push(old.remote, "team/app", builder, other, "v0.1")
+    done = crossdock("apply", plan, *QUIET)
+    assert done.code == CONFLICT, str(done)
+    assert set(state_of(new.remote, "moved/app")) == {"v0.0", "v0.1", "v1.0", "v1.1", "v1.2"}
+    left = [f"{mirrored[0]}/app:{tag} {mirrored[1]}/app:{tag}" for tag in ("v0.0", "v0.1")]
+    assert done.result["not_copied"] == left
+    assert {each["kind"] for each in done.result["failures"]} == {"ChangedSincePlan"}
+    assert (done.result["totals"]["deleted"], done.result["totals"]["failed"]) == (1, 2)
+    again = crossdock("apply", plan, "--failed", *QUIET)
+    assert (again.code, again.result["not_copied"]) == (CONFLICT, left), str(again)
+
+
+def test_a_plan_that_does_not_know_what_a_tag_meant_leaves_it(
+    crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.json"
+    crossdock.ok("plan", write(tmp_path / "m.yaml", *mirrored, delete=delete()), "--out", plan, *QUIET[:2])
+    document = json.loads(plan.read_text())
+    document["repositories"][0]["delete"][0]["v0.0"] = None
+    plan.write_text(json.dumps(document))
+    done = crossdock("apply", plan, *QUIET)
+    assert done.code == CONFLICT, str(done)
+    assert set(state_of(pair[1].remote, "moved/app")) == {"v0.0", "v0.2", "v1.0", "v1.1", "v1.2"}
+
+
 @pytest.mark.parametrize(
     ("more", "code"),
     [

@@ -354,13 +354,19 @@ class ApplyRun:
         if self._planned is not None:
             await self._find_planned_deletes(places)
         pair = 0
-        for of_entry in self._deletes:
-            for each in of_entry:
+        for number, of_entry in enumerate(self._deletes):
+            for index, each in enumerate(of_entry):
                 if each.entry.deletes.mode != "off" and (self._only is None or self._planned is not None):
                     await self._wait_for_hours()
                     await each.run(places)
                     for error in self._book.deleted(pair, each):
                         self._applying.tell(str(each.entry.source), each.target, error)
+                    for missing, error in each.changed:
+                        place = Place(number, index, missing.name, missing.source, missing.repository.locator)
+                        self._book.failed(place, missing.tag, "", error)
+                        self._applying.tell(
+                            f"{missing.name}:{missing.tag}", _shown(place, missing.tag), error
+                        )
                 pair += 1
 
     async def _find_planned_deletes(self, places: Places) -> None:
@@ -381,7 +387,7 @@ class ApplyRun:
                             else entry.source
                         )
                         await deletes.look_planned(
-                            source, target, frozenset(tags), places, self._state.missing_since
+                            name, source, target, tags, places, self._state.missing_since
                         )
 
 

@@ -9,6 +9,7 @@ Rules:
 4. Just before, the source is asked for the tag once more: a list can miss one that moves meanwhile.
 5. The tag alone. A registry that deletes other tags of the same manifest with it gets those back, and nothing
    more of it is deleted.
+6. By a reviewed plan, only a tag that the source still lacks and that means at the target what it meant then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from crossdock.errors import (
+    ChangedSincePlan,
     CopyError,
     CrossdockError,
     LimitExceeded,
@@ -32,6 +34,7 @@ from crossdock.mirroring.entry import Deletes, Entry
 from crossdock.mirroring.views import Problem, RepositoryView, TargetView
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.runs.places import Places
 from crossdock.runs.results import without_traceback
@@ -66,13 +69,26 @@ def over_caps(deletes: Deletes, due: int, tags: int) -> str:
     return ""
 
 
-class _Missing(Struct, frozen=True):
+class MissingTag(Struct, frozen=True):
     """A tag to delete."""
 
+    name: str  # of the repository, below the source's prefix
     source: Reference | LayoutReference
     repository: Reference
     tag: str
     listed: frozenset[str]  # all tags of the target's repository
+    planned: Mapping[str, Digest | None] | None = None
+    """What the tags meant at the target when the plan was made, if there is one."""
+
+    def check(self, digest: Digest) -> None:
+        """Raise `ChangedSincePlan` unless the tag, which means `digest` now, is as the plan says."""
+        if self.planned is None or (meant := self.planned[self.tag]) == digest:
+            return
+        raise ChangedSincePlan(
+            f"it is not deleted: the target had {meant}, and has {digest} now"
+            if meant is not None
+            else "it is not deleted: what the target had could not be looked up for the plan"
+        )
 
 
 class TargetDeletes(Struct, kw_only=True):
@@ -86,9 +102,11 @@ class TargetDeletes(Struct, kw_only=True):
     deleted: int = 0
     problems: list[Problem] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    changed: list[tuple[MissingTag, Exception]] = field(default_factory=list)
+    """Tags that are left because they are not as a plan says, with the reason."""
     _tags: int = 0  # of the target, in the repositories that the source lists
     _incomplete: str = ""  # a list that was not whole
-    _found: list[_Missing] = field(default_factory=list)
+    _found: list[MissingTag] = field(default_factory=list)
 
     async def look(self, view: RepositoryView, there: TargetView, first_missing: FirstMissing) -> None:
         """Note what one repository is to lose. # disk"""
@@ -102,17 +120,22 @@ class TargetDeletes(Struct, kw_only=True):
             return
         self._tags += len(there.listed)
         missing = missing_tags(self.entry, view, there)
-        await self._add(view.source, there.repository, missing, there.listed, first_missing)
+        for each in await self._due(view.source, there.repository, missing, first_missing):
+            self._add(MissingTag(view.name, view.source, there.repository, each, there.listed))
 
     async def look_planned(
         self,
+        name: str,
         source: Reference | LayoutReference,
         repository: Reference,
-        tags: frozenset[str],
+        tags: Mapping[str, Digest | None],
         places: Places,
         first_missing: FirstMissing,
     ) -> None:
-        """Note the tags that a reviewed plan says one repository is to lose. # network, disk"""
+        """Note the tags that a reviewed plan says one repository is to lose, with what they meant there.
+
+        # network, disk
+        """
         try:
             with during("list tags of", "target", repository.locator):
                 listed = frozenset(await (await places.open(repository, "target", log_retry)).tags())
@@ -120,25 +143,27 @@ class TargetDeletes(Struct, kw_only=True):
             self._incomplete = self._incomplete or repository.locator
             return
         self._tags += len(listed)
-        await self._add(source, repository, tags & listed, listed, first_missing)
+        for each in await self._due(source, repository, listed & tags.keys(), first_missing):
+            self._add(MissingTag(name, source, repository, each, listed, tags))
 
-    async def _add(
+    async def _due(
         self,
         source: Reference | LayoutReference,
         repository: Reference,
         missing: frozenset[str],
-        listed: frozenset[str],
         first_missing: FirstMissing,
-    ) -> None:
+    ) -> list[str]:
+        """The missing tags whose grace is over. # disk"""
         since = await first_missing(_name(source), repository.locator, missing)
         before = time.time() - self.entry.deletes.grace
-        for tag in sorted(missing):
-            if since[tag] > before:
-                self.waiting += 1
-                continue
-            self.due += 1
-            if self.due <= MOST_KEPT:
-                self._found.append(_Missing(source, repository, tag, listed))
+        due = [tag for tag in sorted(missing) if since[tag] <= before]
+        self.waiting += len(missing) - len(due)
+        return due
+
+    def _add(self, missing: MissingTag) -> None:
+        self.due += 1
+        if self.due <= MOST_KEPT:
+            self._found.append(missing)
 
     @property
     def is_incomplete(self) -> bool:
@@ -168,6 +193,9 @@ class TargetDeletes(Struct, kw_only=True):
                 if await self._delete(places, each):
                     self.deleted += 1
             except CrossdockError as error:
+                if isinstance(root_cause(error), ChangedSincePlan):
+                    self.changed.append((each, without_traceback(error)))
+                    continue
                 self._fail(shown, error)
                 if isinstance(root_cause(error), Unsupported):
                     self.problems.append(Problem("unsupported", shown, str(error)))
@@ -190,7 +218,7 @@ class TargetDeletes(Struct, kw_only=True):
                 error = named
         self.errors.append(without_traceback(error))
 
-    async def _delete(self, places: Places, missing: _Missing) -> bool:
+    async def _delete(self, places: Places, missing: MissingTag) -> bool:
         """Delete one tag; False: the source has it after all. Raises `CopyError`. # network"""
         with during("resolve", "source", f"{_name(missing.source)}:{missing.tag}"):
             source = await places.open(missing.source, "source", log_retry)
@@ -199,6 +227,8 @@ class TargetDeletes(Struct, kw_only=True):
             except NotFound:
                 pass
             else:
+                if missing.planned is not None:
+                    raise ChangedSincePlan("it is not deleted: the source has it again")
                 return False
         target = await places.open(missing.repository, "target", log_retry)
         with during("delete tag", "target", f"{missing.repository.locator}:{missing.tag}"):
@@ -206,6 +236,7 @@ class TargetDeletes(Struct, kw_only=True):
             if data is None:
                 return True
             named = await target.resolve(missing.tag)
+            missing.check(named.digest)
             try:
                 await target.delete_tag(missing.tag)
             except CrossdockError as error:

@@ -183,7 +183,10 @@ def _only(
     if failed:
         numbers = [number for number, entry in enumerate(migration.entries) for _ in entry.targets]
         for item in state.to_repeat():
-            names = wanted[numbers[item.pair]].setdefault(item.repository, [])
+            number = numbers[item.pair]
+            if planned is not None and not _copies(planned[number].get(item.repository), item.name):
+                continue
+            names = wanted[number].setdefault(item.repository, [])
             if item.name not in names:
                 names.append(item.name)
         return wanted
@@ -193,6 +196,11 @@ def _only(
         for each in repositories.values():
             wanted[number][each.name] = [*each.tags, *map(str, each.untagged)]
     return wanted
+
+
+def _copies(planned: PlannedRepository | None, name: str) -> bool:
+    """Whether the name is not one that a plan only deletes."""
+    return planned is None or not any(name in each for each in planned.delete)
 
 
 class _ApplyReport:
