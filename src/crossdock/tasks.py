@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+_abandoned: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("crossdock_abandoned")
 
 
 async def run_together(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -94,6 +98,28 @@ async def in_thread(
         if undo is not None and not running.cancelled() and running.exception() is None:
             undo(running.result())
         raise
+
+
+async def in_abandonable_thread(
+    action: Callable[..., T], *arguments: object, undo: Callable[[T], object] | None = None
+) -> T:
+    """As `in_thread`, for an `action` that may wait for ever: it looks at `is_abandoned` while it waits."""
+    event = threading.Event()
+    context = contextvars.copy_context()
+    context.run(_abandoned.set, event)
+    waiting = asyncio.ensure_future(in_thread(context.run, action, *arguments, undo=undo))
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        event.set()
+        await stop(waiting)
+        raise
+
+
+def is_abandoned() -> bool:
+    """Whether the caller of `in_abandonable_thread`, in whose thread this is, was cancelled."""
+    event = _abandoned.get(None)
+    return event is not None and event.is_set()
 
 
 async def ended(running: asyncio.Future[T]) -> T:

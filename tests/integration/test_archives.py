@@ -5,16 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import select
 import signal
 import subprocess
 import tarfile
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crossdock.imagebuilder import Content, ImageBuilder, sample_index
-from support.command import DONE, SCRIPT, TARGET, VERIFICATION, Crossdock
+from support.command import CANCELLED, DONE, SCRIPT, TARGET, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_layout_holds, one_layer_image, push, walk
 from support.process import require, wait_until
@@ -250,3 +253,40 @@ def test_a_kill_while_it_is_written_leaves_what_was_there(
     crossdock.ok(*words)
     assert temporary_files(folder) == []
     assert crossdock.ok("tags", f"oci-archive:{archive}").stdout.split() == ["v1"]
+
+
+def has_deleted_file(pid: int) -> bool:
+    """Whether the process has a file open that has no name."""
+    folder = Path(f"/proc/{pid}/fd")
+    targets = []
+    for each in folder.iterdir():
+        with suppress(OSError):
+            targets.append(os.readlink(each))
+    return any(target.endswith(" (deleted)") for target in targets)
+
+
+def test_a_cancelled_copy_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    large = ImageBuilder(tmp_path / "large", seed=9)
+    large.tag(one_layer_image(large, 9_000_000)[0], "v1")
+    words = [*SCRIPT, "copy", "--progress", "none"]
+    waits_for: dict[str, tuple[list[str], dict[str, Any]]] = {
+        "stdin": (
+            [*words, "oci-archive:-", f"oci:{tmp_path / 'copy'}:v1"],
+            {"stdin": reading, "stdout": subprocess.DEVNULL},
+        ),
+        "stdout": (
+            [*words, f"oci:{tmp_path / 'large'}:v1", "oci-archive:-:v1"],
+            {"stdin": subprocess.DEVNULL, "stdout": writing},
+        ),
+    }
+    for name, (argv, streams) in waits_for.items():
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, **streams) as process:
+            if name == "stdout":
+                wait_until(lambda: select.select([reading], [], [], 0)[0] != [], "the first bytes")
+            else:
+                wait_until(partial(has_deleted_file, process.pid), "the file that keeps stdin")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == CANCELLED
+    os.close(reading)
+    os.close(writing)

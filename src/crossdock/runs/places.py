@@ -22,6 +22,7 @@ from crossdock.oci.registryname import registry_key
 from crossdock.options import CopyOptions, Credentials, default_state_folder
 from crossdock.steps import during
 from crossdock.tally import log_retry
+from crossdock.tasks import in_abandonable_thread
 from crossdock.transfer.workshop import Resuming, Workshop
 
 if TYPE_CHECKING:
@@ -142,8 +143,7 @@ class Places:
     async def __aexit__(self, *_: object) -> None:
         async with AsyncExitStack() as stack:  # the next is closed even if one fails or is cancelled
             for store in self._stores.values():
-                if hasattr(store, "close"):  # an archive is an open file
-                    stack.callback(store.close)
+                stack.callback(_close, store)
             for client in self._clients.values():
                 stack.push_async_callback(client.close)
 
@@ -257,7 +257,9 @@ class Places:
             with during("open", side, str(location)):
                 scheme = scheme_of(str(location))
                 assert scheme is not None
-                store = await asyncio.to_thread(named(scheme.open), location, side, self.options)
+                store = await in_abandonable_thread(
+                    named(scheme.open), location, side, self.options, undo=_close
+                )
             if archives is not None and hasattr(store, "finish"):
                 return archives.setdefault(location.place, store)
             self._stores.setdefault(key, store)
@@ -291,6 +293,12 @@ class Places:
                 limits=self.limits,
             )
         return self._context
+
+
+def _close(store: Any) -> None:
+    """Close a store that is an open file, as archives are."""
+    if hasattr(store, "close"):
+        store.close()
 
 
 def _limits(options: CopyOptions) -> Limits | None:

@@ -21,7 +21,7 @@ from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.store.indexed import index_entry
 from crossdock.store.indexfile import IMAGE_NAME, REF_NAME, Entry, add_untagged, set_tag
 from crossdock.store.tarwriter import TarWriter
-from crossdock.tasks import in_thread
+from crossdock.tasks import in_abandonable_thread, in_thread
 from crossdock.verify import verify_bytes
 
 IN_MEMORY = 1 << 20  # bytes of a blob that waits in memory; the engine moves few of them at once
@@ -95,8 +95,8 @@ class ArchiveTarget:
                 self._writer.discard()
                 return
             for name, document in self._lists().items():
-                await in_thread(self._writer.add, name, msgspec.json.encode(document))
-            await in_thread(self._writer.finish)
+                await in_abandonable_thread(self._writer.add, name, msgspec.json.encode(document))
+            await in_abandonable_thread(self._writer.finish)
 
     def close(self) -> None:
         """Delete what was written, unless it is finished."""
@@ -109,7 +109,7 @@ class ArchiveTarget:
             if digest in self._sizes:
                 return
             try:
-                await in_thread(self._writer.add, path_of(digest), data)
+                await in_abandonable_thread(self._writer.add, path_of(digest), data)
             except BaseException:
                 self._writer.take_back()
                 raise
@@ -118,7 +118,7 @@ class ArchiveTarget:
     async def mark(self) -> None:
         """Begin the archive with what marks a layout, unless it is begun. Raises `StoreError`."""
         if not self._writer.is_begun:
-            await in_thread(self._writer.add, "oci-layout", _LAYOUT)
+            await in_abandonable_thread(self._writer.add, "oci-layout", _LAYOUT)
 
     def _list(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         if tag is not None:
@@ -231,7 +231,7 @@ class ArchiveUpload:
         self._has_turn = True
         try:
             await target.mark()
-            await in_thread(target._writer.begin, path_of(descriptor.digest), descriptor.size)
+            await in_abandonable_thread(target._writer.begin, path_of(descriptor.digest), descriptor.size)
         except BaseException:
             await self.cancel()
             raise
@@ -243,7 +243,7 @@ class ArchiveUpload:
         if self._kept is not None:
             self._kept += data
         else:
-            await in_thread(self._target._writer.write, data)
+            await in_abandonable_thread(self._target._writer.write, data)
         self._size += len(data)
 
     async def commit(self) -> None:
@@ -253,7 +253,7 @@ class ArchiveUpload:
         if self._kept is not None:
             await self._target.write(self._descriptor.digest, bytes(self._kept))
             return
-        await in_thread(self._target._writer.end)
+        await in_abandonable_thread(self._target._writer.end)
         self._target._sizes[self._descriptor.digest] = self._size
         self._release()
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import select
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from crossdock.errors import (
     StoreError,
 )
 from crossdock.store.folder import Folder
+from crossdock.tasks import is_abandoned
 
+POLL = 0.2  # seconds between looks at whether a wait for a pipe was given up
 MAX_WRITE = 8 << 20  # one write call: a cancelled copy waits for at most this much
 IOV_MAX = 1024  # Linux refuses longer vectors (writev(2), limits.h)
 
@@ -71,6 +74,28 @@ def write_all(descriptor: int, data: memoryview) -> None:
     at = 0
     while at < len(data):
         at += os.write(descriptor, data[at : at + MAX_WRITE])
+
+
+def write_pipe(descriptor: int, data: memoryview) -> None:
+    """As `write_all`, to a pipe that does not block.
+
+    Raises OSError, as `wait_for`.
+    """
+    at = 0
+    while at < len(data):
+        try:
+            at += os.write(descriptor, data[at : at + MAX_WRITE])
+        except BlockingIOError:
+            wait_for(descriptor, select.POLLOUT)
+
+
+def wait_for(descriptor: int, event: int) -> None:
+    """Wait for an event of poll(2). Raises OSError with ``ECANCELED`` when the wait is given up."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    while not poll.poll(POLL * 1000):
+        if is_abandoned():
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
 
 def write_pieces(descriptor: int, pieces: list[bytes]) -> None:

@@ -8,6 +8,7 @@ twice and is kept in an unnamed temporary file.
 from __future__ import annotations
 
 import os
+import select
 import stat
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from typing import Protocol
 
 from crossdock.errors import Advice, ContentError, StoreError
 from crossdock.oci.archivereference import STREAM
-from crossdock.store.files import explain, explained, write_all
+from crossdock.store.files import explain, explained, wait_for, write_all
 
 PIECE = 1 << 20  # bytes that are read, or come out of a decompressor, at a time
 MOST_STATES = 256  # of the decompressor, some 50 KiB each
@@ -83,11 +84,17 @@ def _spooled(source: int) -> int:
     if folder == "/tmp" and os.access(_INSTEAD_OF_TMP, os.W_OK):
         folder = _INSTEAD_OF_TMP
     with tempfile.TemporaryFile(dir=folder) as file:
-        while piece := os.read(source, PIECE):
+        while piece := _read_pipe(source):
             write_all(file.fileno(), memoryview(piece))
         kept = os.dup(file.fileno())
     os.close(source)
     return kept
+
+
+def _read_pipe(descriptor: int) -> bytes:
+    """What the pipe has, when it has something; nothing at its end."""
+    wait_for(descriptor, select.POLLIN)
+    return os.read(descriptor, PIECE)
 
 
 class PlainBytes:

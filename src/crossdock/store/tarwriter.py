@@ -11,7 +11,7 @@ from pathlib import Path
 from crossdock.errors import Advice, StoreError
 from crossdock.oci.archivereference import STREAM
 from crossdock.store.blobfiles import create_locked, remove_stale
-from crossdock.store.files import explain, explained, sync_folder, write_all
+from crossdock.store.files import explain, explained, sync_folder, write_all, write_pipe
 from crossdock.store.folder import Folder
 from crossdock.store.tarindex import BLOCK
 
@@ -126,14 +126,14 @@ class TarWriter:
                 remove_stale(self._folder)
                 self._name, self._descriptor = create_locked(self._folder)
             elif self.path == Path("stdout"):
-                self._descriptor = os.dup(1)
+                self._descriptor = _own_stdout()
             else:
                 self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         self.is_begun = True
 
     def _put(self, data: memoryview) -> None:
         try:
-            write_all(self._descriptor, data)
+            (write_pipe if self._is_stream else write_all)(self._descriptor, data)
         except OSError as error:
             self._is_broken = self._is_stream
             raise explain("cannot write", self.path, error) from error
@@ -143,3 +143,11 @@ class TarWriter:
         descriptor, self._descriptor = self._descriptor, -1
         with contextlib.suppress(OSError):
             os.close(descriptor)
+
+
+def _own_stdout() -> int:
+    """A descriptor of stdout. Of a pipe it does not block, and others that have the pipe are left alone."""
+    if stat.S_ISFIFO(os.fstat(1).st_mode):
+        with contextlib.suppress(OSError):  # a system without /proc
+            return os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return os.dup(1)
