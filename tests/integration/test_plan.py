@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from crossdock.imagebuilder import ImageBuilder
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Fault, error
 from support.command import NOT_FOUND, SOURCE, USAGE, Crossdock
 from support.docker_registry import DockerRegistry, htpasswd_file
 from support.embedded import start_embedded
@@ -388,6 +390,41 @@ def test_a_manifest_that_nobody_understands(
     [problem] = plan["entries"][0]["problems"]
     assert problem["kind"] == "unsupported"
     assert "schema 1" in problem["detail"]
+
+
+def test_tags_that_the_source_does_not_give(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    fault_proxy: Callable[..., FaultProxy],
+    tmp_path: Path,
+) -> None:
+    """They are problems, and counted."""
+    image = builder.image([builder.random_layer(10)])
+    names = ("denied", "gone", "good", "page", "schema1", "strange")
+    for tag in names:
+        push(source.remote, f"{repository}/app", builder, image, tag)
+    proxy = fault_proxy(source.host)
+    page = Answer(200, {"Content-Type": "text/html"}, b"<html>sign in</html>")
+    odd = {"schemaVersion": 1, "name": "app", "tag": "schema1", "fsLayers": [], "history": []}
+    answers = {
+        "denied": error(403),
+        "gone": error(404),
+        "page": page,
+        "schema1": Answer(200, {"Content-Type": SCHEMA1}, json.dumps(odd).encode()),
+        "strange": Answer(200, {"Content-Type": "application/vnd.acme.thing+json"}, b'{"schemaVersion": 2}'),
+    }
+    for tag, answer in answers.items():
+        proxy.add(Fault(f"* */app/manifests/{tag}", times=None, answer=answer))
+    mirror = {"source": f"{proxy.host}/{repository}", "targets": [other.host]}
+    plan = planned(crossdock, migration(tmp_path, mirror), "--exit-code", "--retries", "0", code=HINDERED)
+    [entry] = plan["entries"]
+    kinds = {each["reference"].rpartition(":")[2]: each["kind"] for each in entry["problems"]}
+    unsupported = ("gone", "page", "schema1", "strange")
+    assert kinds == {"denied": "denied", **dict.fromkeys(unsupported, "unsupported")}
+    assert (entry["tags"], entry["tags_new"]) == (len(names), len(names))
 
 
 def test_signatures_that_the_target_adds_to_are_unchanged(

@@ -10,12 +10,12 @@ from heapq import heappush, heapreplace
 
 from crossdock.content import Source
 from crossdock.errors import (
+    ContentError,
     CopyError,
     CrossdockError,
     InvalidInput,
-    InvalidManifest,
-    LimitExceeded,
     NotFound,
+    ProtocolError,
     root_cause,
     was_refused,
 )
@@ -29,7 +29,7 @@ from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.rename import Collision, collisions
 from crossdock.mirroring.survey import Survey
-from crossdock.mirroring.views import RepositoryView, TargetView, is_digest
+from crossdock.mirroring.views import ProblemKind, RepositoryView, TargetView, is_digest
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
@@ -226,8 +226,7 @@ class _EntryWork:
         if view.error is not None:
             self._not_listed(view, view.error)
             return
-        for name, error in view.errors.items():
-            self.planner.on_warning(f"{_reference(_source_name(view), name)} is left out: {error}")
+        self._add_unresolved(view)
         source = await self.planner.places.open(view.source, "source", log_retry)
         chosen = await self._chosen(view, source)
         lacking: dict[Digest, None] = {}
@@ -255,6 +254,23 @@ class _EntryWork:
                 plan.problem("denied", _source_name(view), str(error))
         else:
             self.planner.fail(error)
+
+    def _add_unresolved(self, view: RepositoryView) -> None:
+        """Count the names whose meaning the source does not tell; they are not in the view's tags."""
+        for name, error in view.errors.items():
+            reference = _reference(_source_name(view), name)
+            kind = _kind_of(error)
+            if kind is None:
+                self.planner.on_warning(f"{reference} is left out: {error}")
+                self.planner.fail(error)
+                continue
+            for plan, there in zip(self.plans, view.targets, strict=True):
+                plan.tags += 1
+                if name in there.tags or name in there.digests:
+                    plan.tags_changed += 1
+                else:
+                    plan.tags_new += 1
+                plan.problem(kind, reference, _why(kind, error))
 
     async def _chosen(self, view: RepositoryView, source: Source) -> dict[Digest, Digest]:
         """What each of the view's digests is at a target; those that cannot be copied are left out."""
@@ -490,10 +506,9 @@ class _EntryWork:
         """An image that cannot be read at the source: it cannot be copied, or the plan is not whole."""
         name = next((tag for tag, each in view.tags.items() if each == digest), str(digest))
         reference = _reference(_source_name(view), name)
-        if isinstance(root_cause(error), InvalidManifest | LimitExceeded | NotFound):
-            plan.problem("unsupported", reference, str(root_cause(error)))
-        elif was_refused(error):
-            plan.problem("denied", reference, str(error))
+        kind = _kind_of(error)
+        if kind is not None:
+            plan.problem(kind, reference, _why(kind, error))
         else:
             self.planner.fail(error)
 
@@ -521,6 +536,17 @@ class _EntryWork:
             plan.bytes_to_move, plan.bytes_to_mount = sums.to_move, sums.to_mount
             plan.bytes_present = sums.present
             plan.problems.sort(key=lambda each: (each.kind, each.reference))
+
+
+def _kind_of(error: Exception) -> ProblemKind | None:
+    """The kind of problem of an image that cannot be read at the source; None: later it may be readable."""
+    if isinstance(root_cause(error), ContentError | ProtocolError | InvalidInput | NotFound):
+        return "unsupported"
+    return "denied" if was_refused(error) else None
+
+
+def _why(kind: ProblemKind, error: Exception) -> str:
+    return str(root_cause(error) if kind == "unsupported" else error)
 
 
 def _locator(entry: Entry, target: Namespace, name: str) -> str:
