@@ -658,3 +658,42 @@ def test_two_mirrors_of_one_tag_are_refused_before_anything_is_sent(
         "2": images[0].digest,
         "3": images[1].digest,
     }
+
+
+@pytest.mark.parametrize(
+    ("entry", "flags", "copied"),
+    [
+        ({"referrers": False}, ["--no-referrers"], []),
+        ({"tags": {"exclude": ["*.sig"]}}, ["--exclude-tags", "*.sig"], ["att"]),
+        ({}, [], ["sig", "att"]),
+        ({"referrers": False, "tags": {"include": ["*", "*.att"]}}, None, ["att"]),
+    ],
+)
+def test_plan_apply_mirror_and_verify_agree_on_the_tags_of_signatures(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    places: tuple[str, str],
+    builder: ImageBuilder,
+    tmp_path: Path,
+    entry: dict[str, Any],
+    flags: list[str] | None,
+    copied: list[str],
+) -> None:
+    (image,) = fill(source.remote, f"{repository}/app", builder, 1, 1)
+    stem = image.digest.replace(":", "-")
+    for word in ("sig", "att"):
+        push(source.remote, f"{repository}/app", builder, one_layer_image(builder, 200)[0], f"{stem}.{word}")
+    file = str(write(tmp_path / "m.yaml", *places, repositories={"include": ["app"]}, **entry))
+    wanted = {"v0.0", *(f"{stem}.{word}" for word in copied)}
+    crossdock.ok("apply", file, *QUIET)
+    assert set(target.remote.tags(f"copy/{repository}/app")) == wanted
+    verified = crossdock.ok("verify", file, "--output", "json").result
+    assert (verified["missing"], verified["extra"]) == ([], [])
+    plan = crossdock.ok("plan", file, "--output", "json").result
+    assert sum(each["tags_new"] for each in plan["entries"]) == 0
+    if flags is not None:
+        there = f"{target.host}/mirrored/{repository}"
+        crossdock.ok("mirror", places[0], there, "--repository", "app", *flags, *QUIET)
+        assert set(target.remote.tags(f"mirrored/{repository}/app")) == wanted

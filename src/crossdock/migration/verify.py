@@ -94,7 +94,9 @@ class Verification:
     # -- an entry ------------------------------------------------------------------------------------------
 
     async def _entry(self, entry: Entry, places: Places) -> None:
-        comparison = self._comparison(places, referrers=entry.referrers != "off")
+        comparison = self._comparison(
+            places, referrers=entry.referrers != "off", leaves_out=entry.tags.leaves_out
+        )
         survey = Survey(entry, places, all_target_tags=True, on_warning=self._on_warning)
         platforms = tuple(Platform.parse(each) for each in entry.platforms or self._options.platforms)
         slots = asyncio.Semaphore(VIEWS_AT_ONCE)
@@ -207,9 +209,16 @@ class Verification:
 
         await asyncio.gather(*(take() for _ in range(min(IMAGES_AT_ONCE, len(work)))))
 
-    def _comparison(self, places: Places, *, referrers: bool) -> Comparison:
+    def _comparison(
+        self, places: Places, *, referrers: bool, leaves_out: Callable[[str], bool] = lambda tag: False
+    ) -> Comparison:
         return Comparison(
-            self.findings, self._level, self._options.network, referrers=referrers, limits=places.limits
+            self.findings,
+            self._level,
+            self._options.network,
+            referrers=referrers,
+            limits=places.limits,
+            leaves_out=leaves_out,
         )
 
     def _is_in(self, view: RepositoryView, name: str) -> bool:

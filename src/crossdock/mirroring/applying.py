@@ -235,13 +235,14 @@ class Applying:
         asked = self._asked.get((number, view.name))
         if asked is not None and asked.digest == digest:
             return self._asked.pop((number, view.name))
-        row = view.rows.get(digest)
+        row, tags = view.rows.get(digest), self._entries[number].tags
         return Group(
             _repository_of(view.source),
             digest,
             view.media_types.get(digest) or (row.media_type if row is not None else ""),
             view.digest_tags,
-            self._entries[number].tags.takes_all,
+            tags.takes_all,
+            tags.leaves_out if tags.patterns.exclude else None,
         )
 
     def _jobs(self, number: int, view: RepositoryView, repositories: list[_Repository]) -> list[list[_Job]]:

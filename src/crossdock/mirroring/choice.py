@@ -79,7 +79,7 @@ class TagChoice(Struct, frozen=True, kw_only=True):
 
     def _matches(self, tag: str) -> bool:
         if is_attached_tag(tag):
-            return not self._is_counted and self._asks_for(tag)
+            return not self._is_counted and self.asks_for(tag)
         if not self.patterns.wants(tag):
             return False
         if not self.semver:
@@ -87,10 +87,14 @@ class TagChoice(Struct, frozen=True, kw_only=True):
         version = Version.find(tag)
         return version is not None and parse_range(self.semver).admits(version)
 
-    def _asks_for(self, tag: str) -> bool:
+    def asks_for(self, tag: str) -> bool:
         """Whether a pattern asks for this tag of a digest, not just for all tags."""
         asked = [each for each in self.patterns.include if each != "*"]
         return any(matcher(each)(tag) for each in asked) and self.patterns.wants(tag)
+
+    def leaves_out(self, tag: str) -> bool:
+        """Whether a pattern excludes the tag: one of a digest is not copied with its image either."""
+        return any(matcher(each)(tag) for each in self.patterns.exclude)
 
     def _is_in_time(self, moment: float, now: float) -> bool:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -10,6 +11,7 @@ from crossdock.mirroring.choice import TagChoice
 from crossdock.mirroring.names import Namespace, check, full_name
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming
+from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.options import Existing
@@ -75,6 +77,13 @@ class Entry(Struct, frozen=True, kw_only=True):
         full = dict.fromkeys(full_name(self.source, each) for each in names)
         left_out = Patterns((), self.repositories.exclude)
         return [name for name in full if left_out.wants(name)]
+
+    def choose(self, pushed: Mapping[str, float | None], now: float) -> list[str]:
+        """As `TagChoice.choose`. Without referrers, tags made of digests have to be asked for."""
+        chosen = self.tags.choose(pushed, now)
+        if self.referrers != "off":
+            return chosen
+        return [tag for tag in chosen if not is_attached_tag(tag) or self.tags.asks_for(tag)]
 
     def target_name(self, name: str) -> str:
         """The name below a target's prefix of the source's repository `name`; empty for a layout."""

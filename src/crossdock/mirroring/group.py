@@ -7,7 +7,7 @@ tags there are and however many targets.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -47,6 +47,7 @@ class Group(Struct):
     media_type: str = ""  # empty: not known
     digest_tags: frozenset[str] = frozenset()  # all of the repository that are made of digests
     takes_all_tags: bool = True  # attached tags are copied as tags, wherever they are listed
+    leaves_out: Callable[[str], bool] | None = None  # attached tags that are not copied with the image
     kept: KeptSource | None = None
     has_attached: bool | None = None
     tally: Tally | None = None  # of the copy under way
@@ -148,7 +149,14 @@ class GroupCopy:
         """The source has moved the first tag meanwhile: each of the others may mean anything now."""
         errors: dict[str, Exception] = {}
         for tag in wanted.tags[1:]:
-            alone = Group(group.source, group.digest, group.media_type, group.digest_tags)
+            alone = Group(
+                group.source,
+                group.digest,
+                group.media_type,
+                group.digest_tags,
+                group.takes_all_tags,
+                group.leaves_out,
+            )
             try:
                 await self.copy(alone, Share(wanted.target, (tag,)), tally)
             except CrossdockError as error:
@@ -160,7 +168,8 @@ class GroupCopy:
             source = group.named(tag)
             reading = await self._places.open(source, "source", group.retried)
             found = Descriptor(group.media_type, group.digest, 0)
-            group.kept = KeptSource(reading, str(source), tag or str(group.digest), found=found)
+            name = tag or str(group.digest)
+            group.kept = KeptSource(reading, str(source), name, found=found, leaves_out=group.leaves_out)
         return group.kept
 
     def _check_existing(self, group: Group, share: Share) -> None:

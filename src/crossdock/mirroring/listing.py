@@ -116,13 +116,13 @@ class Listing:
             rows = await self._rows(place, repository, bool(tags))
         pushed = dict[str, float | None].fromkeys(tags)
         pushed.update((tag, row.pushed) for row in rows for tag in row.tags if tag in pushed)
-        wanted = [Item(name, tag) for tag in entry.tags.choose(pushed, time.time())]
+        wanted = [Item(name, tag) for tag in entry.choose(pushed, time.time())]
         lists = [each for each in wanted if listed_subject(each.tag or "") is not None]
         items = [each for each in wanted if listed_subject(each.tag or "") is None]
         if entry.untagged:
             items += [Item(name, digest=row.digest) for row in rows if not row.tags]
         digest_tags = frozenset(tag for tag in tags if tag.startswith(STEM))
-        return Contents(lists if entry.referrers != "off" else [], items, digest_tags)
+        return Contents(lists, items, digest_tags)
 
     async def items(self) -> AsyncIterator[Item | Exception]:
         """Everything, repository by repository; an error for one that cannot be listed. # network"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -39,6 +40,7 @@ class Resolved(Struct):
     source: Reference
     digest_tags: frozenset[str] = frozenset()
     """All tags of its repository that are made of digests."""
+    leaves_out: Callable[[str], bool] | None = None  # attached tags that are not copied with the image
     kept: KeptSource | None = None
     has_attached: bool | None = None
     tally: Tally | None = None  # of the copy under way
@@ -67,7 +69,8 @@ class PairCopy:
         source = resolved.source
         if resolved.kept is None:
             reading = await self._places.open(source, "source", resolved.retried)
-            resolved.kept = KeptSource(reading, str(source), source.tag or str(source.digest))
+            name = source.tag or str(source.digest)
+            resolved.kept = KeptSource(reading, str(source), name, leaves_out=resolved.leaves_out)
         kept = resolved.kept
         writing = await self._places.open(target, "target", tally.retried)
         named = await kept.find()

@@ -407,7 +407,7 @@ class MirrorRun:
     # -- queue → copies ------------------------------------------------------------------------------------
 
     async def _copy_to_all(self, runner: Runner, copying: PairCopy, watchers: Watchers, work: _Work) -> None:
-        resolved = Resolved(self._reference(work.item), work.digest_tags)
+        resolved = Resolved(self._reference(work.item), work.digest_tags, self.entry.tags.leaves_out)
         for index, place in enumerate(self._targets, work.index):
             target = self._reference_at(place, work.item)
             await runner.copy(

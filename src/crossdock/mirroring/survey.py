@@ -266,10 +266,10 @@ class Survey:
 
     def _chosen(self, pushed: Mapping[str, float | None]) -> list[str]:
         """The chosen tags, lists of referrers first."""
-        chosen = self._entry.tags.choose(pushed, self._clock())
+        chosen = self._entry.choose(pushed, self._clock())
         lists = [tag for tag in chosen if listed_subject(tag) is not None]
         others = [tag for tag in chosen if listed_subject(tag) is None]
-        return [*lists, *others] if self._entry.referrers != "off" else others
+        return [*lists, *others]
 
     # -- what names mean -----------------------------------------------------------------------------------
 

@@ -94,12 +94,15 @@ class Comparison:
         *,
         referrers: bool,
         limits: Limits | None = None,
+        leaves_out: Callable[[str], bool] = lambda tag: False,
     ) -> None:
+        """`leaves_out` tells which tags were not copied with the image that they are attached to."""
         self.findings = findings
         self.level = level
         self.network = network
         self.referrers = referrers
         self.limits = limits
+        self.leaves_out = leaves_out
         self.hashed: set[tuple[str, Digest]] = set()
         self.opening = asyncio.Semaphore(AT_ONCE)
         self.hashing = asyncio.Semaphore(HASHED_AT_ONCE)
@@ -247,7 +250,7 @@ class RepositoryComparison:
         for each in referrers:
             await self._manifest(tag, each, depth - 1, "referrer")
         for name in tags:
-            if name not in self._tags:
+            if name not in self._tags and not self._all.leaves_out(name):
                 await self._attached_tag(name)
 
     async def _attached_tag(self, name: str) -> None:

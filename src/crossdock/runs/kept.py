@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from crossdock.content import BlobSource, Source
-from crossdock.errors import CopyError, NotFound, root_cause
+from crossdock.errors import CopyError, NotFound, ReferrersIncomplete, root_cause
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
@@ -59,9 +61,11 @@ class KeptSource:
         doing: str = "copy",
         *,
         found: Descriptor | None = None,
+        leaves_out: Callable[[str], bool] | None = None,
     ) -> None:
         """`name` is a tag or digest; a given `digest` must agree. Errors call it `reference`, and what is
         done with it `doing`. `found`: what it means is known; without a size, until it is read.
+        `leaves_out` tells which attached tags are not shown.
         """
         self._source = source
         self._reference = reference
@@ -69,6 +73,7 @@ class KeptSource:
         self._digest = digest
         self._doing = doing
         self._named = found
+        self._leaves_out = leaves_out
         self._is_gone = False
         self._resolving: SingleFlight[Descriptor] = SingleFlight()
         self.fetched = Fetched()
@@ -157,4 +162,12 @@ class KeptSource:
 
     async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
         """As `FindsAttached.attached`. # network, the first time"""
-        return await self.fetched.attached(self._source, digest)
+        try:
+            referrers, tags = await self.fetched.attached(self._source, digest)
+        except ReferrersIncomplete as error:
+            error.tags = tuple(self._shown(error.tags))
+            raise
+        return referrers, self._shown(tags)
+
+    def _shown(self, tags: Iterable[str]) -> list[str]:
+        return [tag for tag in tags if self._leaves_out is None or not self._leaves_out(tag)]

@@ -6,12 +6,15 @@ import pytest
 
 from crossdock.errors import InvalidInput
 from crossdock.mirroring.choice import TagChoice
-from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.entry import Entry, ReferrersMode
 from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming, Rename
 from crossdock.mirroring.run import MirrorOptions, entry_of
 from crossdock.options import CopyOptions
+
+SIGNATURE = f"sha256-{'a' * 64}.sig"
+LIST = f"sha256-{'b' * 64}"
 
 
 def entry(**chosen: object) -> Entry:
@@ -31,6 +34,23 @@ def test_names_without_patterns_need_no_catalog() -> None:
         repositories=Patterns(("alpine", "me/own")),
     )
     assert official.named == ["library/alpine", "me/own"]
+
+
+@pytest.mark.parametrize(
+    ("referrers", "patterns", "chosen"),
+    [
+        ("warn", Patterns(), ["v1", SIGNATURE, LIST]),
+        ("off", Patterns(), ["v1"]),
+        ("off", Patterns(("*",)), ["v1"]),
+        ("off", Patterns(("*", "*.sig")), ["v1", SIGNATURE]),
+        ("off", Patterns(("sha256-*",), ("*.sig",)), [LIST]),
+    ],
+)
+def test_tags_of_digests_have_to_be_asked_for_without_referrers(
+    referrers: ReferrersMode, patterns: Patterns, chosen: list[str]
+) -> None:
+    tags = dict.fromkeys(("v1", SIGNATURE, LIST))
+    assert entry(referrers=referrers, tags=TagChoice(patterns=patterns)).choose(tags, 0) == chosen
 
 
 def test_all_arguments_of_a_mirror_are_in_its_entry() -> None:
