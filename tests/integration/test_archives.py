@@ -19,7 +19,7 @@ import pytest
 from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from support.command import CANCELLED, DONE, SCRIPT, TARGET, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
-from support.images import assert_layout_holds, one_layer_image, push, walk
+from support.images import assert_layout_holds, layout_tags, one_layer_image, push, walk
 from support.process import require, wait_until
 from support.push import sha256
 from support.skopeo import copy_all, skopeo
@@ -290,3 +290,24 @@ def test_a_cancelled_copy_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
             assert process.wait(30) == CANCELLED
     os.close(reading)
     os.close(writing)
+
+
+def test_several_images_come_through_one_pipe(
+    crossdock: Crossdock, layout: tuple[Path, Content], tmp_path: Path
+) -> None:
+    archive = tmp_path / "images.tar"
+    lines = [f"oci:{layout[0]}:v1 docker-archive:{archive}:app:{at}\n" for at in range(4)]
+    crossdock.ok("copy", "--from-file", "-", stdin="".join(lines))
+    (tmp_path / "list").write_text(
+        "".join(f"docker-archive:-:app:{at} oci:{tmp_path / 'copy'}:v{at}\n" for at in range(4))
+    )
+    with subprocess.Popen(["cat", archive], stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(
+            [*SCRIPT, "copy", "--from-file", tmp_path / "list"],
+            stdin=cat.stdout,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == DONE, done.stderr.decode()
+    assert layout_tags(tmp_path / "copy") == [f"v{at}" for at in range(4)]

@@ -134,6 +134,7 @@ class Places:
         self._writes = writes
         self._clients: dict[tuple[Side, str], RegistryClient] = {}
         self._stores: dict[tuple[Side, str, str], Any] = {}
+        self._opening: dict[tuple[Side, str, str], asyncio.Lock] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
         self._context: Context | None = None
 
@@ -250,6 +251,11 @@ class Places:
         return self.client(location, "source").memory.has_referrers
 
     async def _store(self, location: Location, side: Side) -> Any:
+        # Opened once, however many copies begin with it: stdin cannot be read twice.
+        async with self._opening.setdefault((side, *location.place), asyncio.Lock()):
+            return await self._opened(location, side)
+
+    async def _opened(self, location: Location, side: Side) -> Any:
         key, archives = (side, *location.place), _ARCHIVES.get()
         if archives is not None and side == "target" and location.place in archives:
             return archives[location.place]
@@ -261,8 +267,9 @@ class Places:
                     named(scheme.open), location, side, self.options, undo=_close
                 )
             if archives is not None and hasattr(store, "finish"):
-                return archives.setdefault(location.place, store)
-            self._stores.setdefault(key, store)
+                archives[location.place] = store
+                return store
+            self._stores[key] = store
         return self._stores[key]
 
     def _new_client(self, location: Reference, side: Side) -> RegistryClient:
