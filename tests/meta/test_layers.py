@@ -182,8 +182,24 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "__init__",
     },
+    "clusters": {
+        "activity",
+        "migration",
+        "mirroring",
+        "session",
+        "runs",
+        "tally",
+        "tasks",
+        "units",
+        "oci",
+        "options",
+        "events",
+        "errors",
+        "__init__",
+    },
     "loggingin": {"runs", "registry", "steps", "oci", "options", "errors"},
     "cli": {
+        "clusters",
         "outfile",
         "migration",
         "descriptors",
@@ -226,6 +242,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # asyncio belongs to the layers that wait; os.environ to the edges that a person touches.
 MAY_USE_ASYNCIO = {
+    "clusters",
     "migration",
     "bodies",
     "reading",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from crossdock.cli.values import checked
+from crossdock.cli.values import checked, integer, readable_file
+from crossdock.units import parse_duration
 
 if TYPE_CHECKING:
+    from crossdock.cli.parser import Parser
+    from crossdock.clusters.dask import ClusterPlace
     from crossdock.mirroring.shard import Shard
 
 _KUBERNETES = "JOB_COMPLETION_INDEX"
@@ -25,6 +29,57 @@ def add_shard(group: Any) -> None:
         help="do only part I (from 0) of N; auto/N: I is JOB_COMPLETION_INDEX; auto: as a Slurm array or "
         "CI_NODE_INDEX and CI_NODE_TOTAL say; limits per second are divided by N",
     )
+
+
+def add_machines(parser: Parser) -> None:
+    """Add ``--shard``, ``--cluster`` and what belongs to them."""
+    group = parser.add_argument_group("several machines")
+    which = group.add_mutually_exclusive_group()
+    add_shard(which)
+    which.add_argument(
+        "--cluster",
+        metavar="tcp://HOST:PORT",
+        help="copy on the workers of this Dask cluster; tls://HOST:PORT: with TLS, by Dask's own settings or "
+        "the files below",
+    )
+    which.add_argument(
+        "--workers",
+        type=checked(integer, _check_workers),
+        metavar="N",
+        help="copy in N processes of this machine, which are a Dask cluster",
+    )
+    group.add_argument(
+        "--worker-timeout",
+        type=checked(parse_duration),
+        metavar="TIME",
+        help="give a worker up that says nothing for this long (default 30s)",
+    )
+    for name, text in (
+        ("ca", "CA certificates of the cluster"),
+        ("cert", "certificate for the cluster"),
+        ("key", "its key, unless it is in the same file"),
+    ):
+        group.add_argument(f"--cluster-{name}", type=readable_file, metavar="FILE", help=text)
+
+
+def place_of(namespace: argparse.Namespace) -> ClusterPlace | None:
+    """The cluster that the flags name; None: none. Raises `InvalidOption` without Dask."""
+    if namespace.cluster is None and namespace.workers is None:
+        return None
+    from crossdock.clusters.dask import SILENCE_S, ClusterPlace
+
+    files = {f"{name}_file": getattr(namespace, f"cluster_{name}") for name in ("ca", "cert", "key")}
+    return ClusterPlace(
+        address=namespace.cluster,
+        workers=namespace.workers or 1,
+        silence=namespace.worker_timeout or SILENCE_S,
+        **{name: str(path) for name, path in files.items() if path is not None},
+    )
+
+
+def _check_workers(number: int) -> None:
+    if number < 1:
+        raise ValueError("must be 1 or more")
 
 
 def shard_of(text: str, environ: Mapping[str, str]) -> Shard:

@@ -113,9 +113,10 @@ class ApplyRun:
         only: Only | None = None,
         planned: Sequence[Mapping[str, PlannedRepository]] | None = None,
         shard: Shard | None = None,
+        names: Sequence[Sequence[str]] | None = None,
     ) -> None:
         """`only`: no more than this. `planned`: exactly that, by entry and repository; `only` is its names.
-        `shard`: only its repositories of all that.
+        `shard`: only its repositories of all that. `names`: of each entry these, which are not looked up.
 
         No I/O.
         """
@@ -126,9 +127,10 @@ class ApplyRun:
         self._only = only
         self._planned = planned
         self._shard = shard
-        self._book = _Book(file.entries, state)
+        self._names = names
+        self.book = _Book(file.entries, state)
         self._applying = Applying(
-            file.entries, self._views, self._book, self.totals, may_begin=self._wait_for_hours
+            file.entries, self._views, self.book, self.totals, may_begin=self._wait_for_hours
         )
         self.window = self._applying.window
         self._surveys: list[Survey] = []
@@ -153,35 +155,39 @@ class ApplyRun:
         try:
             async with self._state.written(self._warn):
                 await self._prepare(shared.places)
-                await self._applying.run(shared, watchers)
+                await self._copy(shared, watchers)
                 await self._delete(shared.places)
                 self._check_nothing()
-            status = "failed" if self._book.failures else "done"
+            status = "failed" if self.book.failures else "done"
         except InvalidInput as error:
-            self._book.fail(error)
+            self.book.fail(error)
             status = "failed"
             raise
         finally:
             self._state.end(status)
 
+    async def _copy(self, shared: Shared, watchers: Watchers) -> None:
+        await self._applying.run(shared, watchers)
+
     def _check_nothing(self) -> None:
         """Tell of entries of which nothing is chosen, and fail when that is everything."""
-        if self._only is not None or self._shard is not None or self._book.failures:
+        is_part = self._shard is not None or self._names is not None
+        if self._only is not None or is_part or self.book.failures:
             return
         found: dict[int, float] = {}
-        for number, figures in zip(self._book.entry_of_pair, self._state.totals, strict=True):
+        for number, figures in zip(self.book.entry_of_pair, self._state.totals, strict=True):
             found[number] = found.get(number, 0) + with_tags(figures)["tags"]
         for number, tags in found.items():
             if not tags:
                 self._warn(f"nothing to copy: {self._file.entries[number].name} has no tag that is chosen")
         if not any(found.values()):
             nothing = NothingMatched("nothing to copy: the sources have no tag that is chosen")
-            self._book.fail(nothing, is_other=True)
+            self.book.fail(nothing, is_other=True)
 
     @property
     def moved(self) -> Mapping[str, int]:
         """The bytes that were moved into each repository of a target, ``host/repository``."""
-        return self._book.moved
+        return self.book.moved
 
     def result(self) -> ApplyResult:
         """The result so far."""
@@ -192,9 +198,9 @@ class ApplyRun:
                 **with_tags(figures),
                 "problems": [
                     {"kind": each.kind, "reference": each.reference, "detail": each.detail}
-                    for each in self._book.problems[number]
+                    for each in self.book.problems[number]
                 ],
-                **self._book.missing.get(number, {}),
+                **self.book.missing.get(number, {}),
             }
             for number, figures in enumerate(self._state.totals)
         )
@@ -203,9 +209,9 @@ class ApplyRun:
             run=self._state.id,
             entries=entries,
             totals=summed(self._state.totals, run),
-            failed=self._book.failures,
-            errors=tuple(self._book.errors),
-            others=tuple(self._book.others),
+            failed=self.book.failures,
+            errors=tuple(self.book.errors),
+            others=tuple(self.book.others),
         )
 
     def _warn(self, message: str) -> None:
@@ -239,7 +245,7 @@ class ApplyRun:
                 raise
             except CrossdockError as error:
                 self._unlisted.add(number)
-                self._book.unlisted(number, error)
+                self.book.unlisted(number, error)
                 for target in self._file.entries[number].targets:
                     self._applying.tell(str(self._file.entries[number].source), str(target), error)
                 for each in self._deletes[number]:
@@ -273,7 +279,7 @@ class ApplyRun:
         deletes = entry.deletes.mode != "off" and self._planned is None
 
         def settled(name: str) -> tuple[frozenset[str], ...] | None:
-            return self._book.settled(number, name, whole=not deletes)
+            return self.book.settled(number, name, whole=not deletes)
 
         return Survey(
             entry,
@@ -282,6 +288,7 @@ class ApplyRun:
             only=self._only[number] if self._only is not None else None,
             all_target_tags=deletes,
             shard=self._shard,
+            names=self._names[number] if self._names is not None else None,
             on_warning=self._warn,
         )
 
@@ -343,7 +350,7 @@ class ApplyRun:
             if what:
                 changed.add(name)
                 error = ChangedSincePlan(f"{there.name}: {name}: {what}")
-                self._book.failed(place, name, found[name], error)
+                self.book.failed(place, name, found[name], error)
                 self._applying.tell(f"{view.name}:{name}", _shown(place, name), error)
         return replace(there, settled=there.settled | changed) if changed else there
 
@@ -359,11 +366,11 @@ class ApplyRun:
                 if each.entry.deletes.mode != "off" and (self._only is None or self._planned is not None):
                     await self._wait_for_hours()
                     await each.run(places)
-                    for error in self._book.deleted(pair, each):
+                    for error in self.book.deleted(pair, each):
                         self._applying.tell(str(each.entry.source), each.target, error)
                     for missing, error in each.changed:
                         place = Place(number, index, missing.name, missing.source, missing.repository.locator)
-                        self._book.failed(place, missing.tag, "", error)
+                        self.book.failed(place, missing.tag, "", error)
                         self._applying.tell(
                             f"{missing.name}:{missing.tag}", _shown(place, missing.tag), error
                         )

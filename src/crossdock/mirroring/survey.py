@@ -70,12 +70,14 @@ class Survey:
         only: Mapping[str, Collection[str]] | None = None,
         all_target_tags: bool = False,
         shard: Shard | None = None,
+        names: Collection[str] | None = None,
         on_warning: Callable[[str], None] = lambda message: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`only`: just these repositories, and in each these names (tags or digests), which are not chosen
         again, without the catalog and lists of tags. `all_target_tags`: list what the targets have, for
-        deletes and comparisons. `shard`: views of its repositories only. `on_warning` hears of odd entries of
+        deletes and comparisons. `shard`: views of its repositories only. `names`: the repositories, which
+        are not looked up. `on_warning` hears of odd entries of
         lists. `clock` tells the time since the epoch. No I/O.
         """
         self._entry = entry
@@ -88,7 +90,8 @@ class Survey:
         self._clock = clock
         self._catalog = Repositories(entry, places, on_warning)
         self._reach = Reach()
-        self._names: list[str] | None = None if only is None else list(only)
+        listed = names if names is not None else only
+        self._names: list[str] | None = list(listed) if listed is not None else None
         self._listed = self._chosen_names = 0
         self._failed = False
         self._idle = dict.fromkeys(entry.tags.patterns.include)  # patterns that have matched no tag

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.shards import add_shard
+from crossdock.cli.shards import add_machines, place_of
 from crossdock.cli.streams import print_error
 from crossdock.cli.values import file_path, readable_file
 from crossdock.errors import Cancelled, InvalidOption, OutputFailed, root_cause
@@ -20,7 +20,8 @@ from crossdock.errors import Cancelled, InvalidOption, OutputFailed, root_cause
 if TYPE_CHECKING:
     from crossdock.cli.report import ReportFile
     from crossdock.cli.running import Listen
-    from crossdock.migration.apply import ApplyResult, Only
+    from crossdock.clusters.dask import ClusterPlace
+    from crossdock.migration.apply import ApplyResult, ApplyRun, Only
     from crossdock.migration.file import MigrationFile
     from crossdock.migration.planfile import PlannedRepository
     from crossdock.migration.runfile import Item
@@ -46,7 +47,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--failed", action="store_true", help="retry only the items that failed in the last run of this file"
     )
-    add_shard(parser)
+    add_machines(parser)
     add_copying(parser, chooses=False)
     output = parser.add_argument_group("more output")
     output.add_argument(
@@ -101,7 +102,7 @@ def _apply(
     from crossdock.cli.tally import Tally
     from crossdock.cli.watch import Watch
     from crossdock.events import Warned
-    from crossdock.migration.apply import ApplyRun, pairs_of
+    from crossdock.migration.apply import pairs_of
     from crossdock.migration.metrics import metrics_text
     from crossdock.migration.runfile import StateUnavailable
     from crossdock.migration.state import open_state
@@ -112,10 +113,14 @@ def _apply(
     if shard is not None:  # a run of its own
         name, key = f"{where}, shard {shard}", hashlib.sha256(f"{content} {shard}".encode()).hexdigest()
         options = shard.share(options)
+    if (place := place_of(namespace)) is not None:
+        from crossdock.clusters.applying import check
+
+        check(place, migration, options)
     try:
         with open_state(options.state, name, key, pairs_of(migration), failed=namespace.failed) as state:
             only = _only(migration, state, planned, failed=namespace.failed)
-            applying = ApplyRun(migration, state, only=only, planned=planned, shard=shard)
+            applying = _applying(migration, state, only, planned, shard, place, options)
             tally = Tally(applying.totals, applying.window)
 
             def start(session: Session, listen: Listen) -> Run[ApplyResult]:
@@ -148,6 +153,25 @@ def _apply(
             return close_run(error, report, file, namespace, options, tally.kept)
     except StateUnavailable as error:  # the folder: what the caller chose cannot be used
         raise InvalidOption(str(error), advice=error.advice) from error
+
+
+def _applying(
+    migration: MigrationFile,
+    state: RunState,
+    only: Only | None,
+    planned: list[dict[str, PlannedRepository]] | None,
+    shard: Shard | None,
+    place: ClusterPlace | None,
+    options: CopyOptions,
+) -> ApplyRun:
+    """The run: on a cluster, or here."""
+    if place is not None:
+        from crossdock.clusters.applying import ClusterApply
+
+        return ClusterApply(migration, state, place=place, options=options, only=only, planned=planned)
+    from crossdock.migration.apply import ApplyRun
+
+    return ApplyRun(migration, state, only=only, planned=planned, shard=shard)
 
 
 def _shard_of(

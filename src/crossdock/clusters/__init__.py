@@ -1,0 +1,1 @@
+"""Runs whose work is done by the workers of a Dask cluster."""
