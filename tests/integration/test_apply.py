@@ -624,6 +624,34 @@ def test_a_registry_that_deletes_no_tag_by_name_is_a_problem(
     assert len(state_of(target.remote, f"{repository}/app")) == 3
 
 
+def test_a_repository_that_two_mirrors_write_loses_nothing(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    image = one_layer_image(builder, 3000)[0]
+    for place, tag in (("one", "x1"), ("two", "y1")):
+        push(old.remote, f"{place}/app", builder, image, tag)
+    push(new.remote, "all/app", builder, image, "x2")
+    mirrors = [
+        {
+            "name": name,
+            "source": f"{reading.host}/{name}",
+            "targets": [f"{writing.host}/all"],
+            "delete": delete(),
+        }
+        for name in ("one", "two")
+    ]
+    file = tmp_path / "both.yaml"
+    file.write_text(json.dumps({"version": 1, "mirrors": mirrors}))
+    planned = crossdock.ok("plan", file, *QUIET[:2])
+    done = crossdock.ok("apply", file, *QUIET[:2])
+    assert planned.result["totals"]["tags_to_delete"] == done.result["totals"]["deleted"] == 0
+    assert set(state_of(new.remote, "all/app")) == {"x1", "x2", "y1"}
+    for stderr in (planned.stderr, done.stderr):
+        for name in ("one", "two"):
+            assert f"{name}: no tags are deleted in repositories that another mirror writes too" in stderr
+
+
 def test_two_mirrors_of_one_tag_are_refused_before_anything_is_sent(
     crossdock: Crossdock,
     source: DockerRegistry,

@@ -27,7 +27,7 @@ from crossdock.errors import (
     root_cause,
 )
 from crossdock.migration.conflicts import Writer, check_tags, writers
-from crossdock.migration.deleting import TargetDeletes
+from crossdock.migration.deleting import TargetDeletes, shared_warning
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
 from crossdock.migration.runfile import Outcome, RunStatus
@@ -140,6 +140,7 @@ class ApplyRun:
             for entry in file.entries
         ]
         self._has_told_of_hours = False
+        self._have_told_of_shared: set[int] = set()  # entries
         self._shared: Mapping[str, Sequence[Writer]] = {}  # repositories that several entries write
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
@@ -304,6 +305,9 @@ class ApplyRun:
                 if entry.deletes.mode != "off" and self._only is None:
                     for deletes, there in zip(self._deletes[number], view.targets, strict=True):
                         if self._is_shared(there):
+                            if number not in self._have_told_of_shared:
+                                self._have_told_of_shared.add(number)
+                                self._warn(shared_warning(entry, there.name))
                             continue
                         await deletes.look(view, there, self._state.missing_since)
                 yield self._as_planned(number, view)

@@ -60,6 +60,14 @@ def missing_tags(entry: Entry, view: RepositoryView, target: TargetView) -> froz
     return frozenset(choice.choose(dict.fromkeys(missing), time.time()))
 
 
+def shared_warning(entry: Entry, repository: str) -> str:
+    """That the entry deletes nothing where another entry writes too, such as in `repository`."""
+    return (
+        f"{entry.name}: no tags are deleted in repositories that another mirror writes too, "
+        f"such as {repository}"
+    )
+
+
 def over_caps(deletes: Deletes, due: int, tags: int) -> str:
     """Which cap forbids to delete `due` of the target's `tags`; empty: none does."""
     if due > deletes.max_tags:

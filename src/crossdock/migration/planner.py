@@ -20,7 +20,7 @@ from crossdock.errors import (
     was_refused,
 )
 from crossdock.migration.costs import BlobSums, HostBlobs, settle
-from crossdock.migration.deleting import missing_tags, over_caps
+from crossdock.migration.deleting import missing_tags, over_caps, shared_warning
 from crossdock.migration.file import Limits
 from crossdock.migration.images import FETCHED_AT_ONCE, Images, Key, digest_of
 from crossdock.migration.plan import MOST_DELETES, EntryPlan, Plan
@@ -168,6 +168,7 @@ class _EntryWork:
         self.manifests_to_read = 0
         self.listed = [0 for _ in entry.targets]  # tags of the targets
         self.manifests_to_push = [0 for _ in entry.targets]
+        self._has_told_of_shared = False
         self._images = planner.images(entry.platforms)
         self._attached = planner.images(())  # what tags of digests name is copied for all platforms
         self._survey = Survey(
@@ -392,7 +393,11 @@ class _EntryWork:
         One that cannot be looked up means None.
         """
         if len({index for index, _ in self.planner.writers.get(there.name, ())}) > 1:
-            return {}  # tags of other entries are not this source's to miss
+            # Tags of other entries are not this source's to miss.
+            if self.entry.deletes.mode != "off" and not self._has_told_of_shared:
+                self._has_told_of_shared = True
+                self.planner.on_warning(shared_warning(self.entry, there.name))
+            return {}
         found = {tag: there.tags.get(tag) for tag in sorted(missing_tags(self.entry, view, there))}
         unknown = [tag for tag, digest in found.items() if digest is None]
         if unknown and there.repository is not None:
