@@ -210,7 +210,6 @@ def test_version_is_one_line(crossdock: Crossdock) -> None:
         ["nonsense"],
         ["copy"],
         ["copy", "one"],
-        ["copy", "a", "b", "c"],
         ["copy", "a", "b", "--no-such-flag"],
         ["copy", "a", "b", "--chunk-size", "16 bananas"],
         ["copy", "a", "b", "--memory", "-1"],

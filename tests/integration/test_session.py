@@ -188,8 +188,13 @@ async def test_a_listener_that_raises_leaves_no_upload(
     uploads = target.storage / "repositories" / repository / "_uploads"
     left = await asyncio.to_thread(lambda: list(uploads.glob("*/startedat")))
     target_faults.settle()
-    # One whose address had not arrived cannot be dropped, by whatever the copy was ended.
-    assert len(left) <= target_faults.count(lambda seen: seen.is_upload_start() and seen.ended != "whole")
+    # One whose address had not arrived cannot be dropped, by whatever the copy was ended. One that is dropped
+    # while distribution 2 commits its blob may leave its folder.
+    dropped = [seen.path for seen in target_faults.seen if seen.method == "DELETE"]
+    forgotten = [each for each in left if not any(each.parent.name in path for path in dropped)]
+    assert len(forgotten) <= target_faults.count(
+        lambda seen: seen.is_upload_start() and seen.ended != "whole"
+    )
     assert (await session.copy(image, f"{there}:v1")).changed
 
 

@@ -60,7 +60,9 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class MigrationFile(Struct, frozen=True, kw_only=True):
-    """A file as values. `digest` names a run: hexadecimal SHA-256 over the content, variables replaced."""
+    """A file as values. `digest` names a run: hexadecimal SHA-256 over the content, variables replaced, and
+    over the places that its names mean.
+    """
 
     entries: tuple[Entry, ...]
     digest: str
@@ -117,7 +119,10 @@ def parse_migration(
             f"{first.line}) and {quote(entries[found.entries[1]].name)} both write {found.what}",
             advice=Advice("correct-file", "choose other repositories, tags or targets in one of them"),
         )
-    content = msgspec.json.encode(plain(document), order="sorted")
+    # What names mean is part of it: a relative layout is another one in another folder, and an entry of the
+    # inventory may be served elsewhere by now.
+    places = [[str(entry.source), *map(str, entry.targets)] for entry in entries]
+    content = msgspec.json.encode([plain(document), places], order="sorted")
     return MigrationFile(
         entries=entries, digest=hashlib.sha256(content).hexdigest(), limits=limits, place=place
     )

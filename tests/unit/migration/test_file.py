@@ -379,3 +379,13 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
     (entry,) = read_migration(file, environ={"T": "t.example"}).entries
     assert entry.source == LayoutReference(str(tmp_path / "a"))
     assert entry.place == f"{file}:3"
+
+
+def test_a_run_is_known_by_what_its_names_mean() -> None:
+    """The same text with a relative layout is another run in another folder."""
+    text = "version: 1\nmirrors:\n- source: oci:lay\n  targets: [new.example/a]\n"
+    digests = {
+        parse_migration(text.encode(), "m.yaml", Path(folder), Inventory(), {}).digest
+        for folder in ("/one", "/two")
+    }
+    assert len(digests) == 2
