@@ -381,7 +381,8 @@ def test_progress_has_the_totals(
     events = [json.loads(line) for line in done.stderr.splitlines()]
     totals = [each for each in events if each["event"] == "totals"]
     assert totals
-    assert totals[-1]["images_found"] == 2
+    assert events[-1] == totals[-1], "the last event has the figures of the whole run"
+    assert (totals[-1]["images_found"], totals[-1]["images_done"]) == (2, 2)
 
 
 # -- mounts ----------------------------------------------------------------------------------------------

@@ -95,7 +95,11 @@ class _TickingDisplay(_LineDisplay):
         """Stop it and write what is left."""
         self._stop.set()
         self._thread.join()
+        self.finish()
         self._writer.close()
+
+    def finish(self) -> None:
+        """Write what comes last."""
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
@@ -103,8 +107,9 @@ class _TickingDisplay(_LineDisplay):
 
 
 class JsonDisplay(_TickingDisplay):
-    """One event per line: ``{"event": "blob_done", "time": 1700000000.123, …}``, and the totals every 5 s.
+    """One event per line: ``{"event": "blob_done", "time": 1700000000.123, …}``.
 
+    The totals come every 5 s and at the end.
     Lines are dropped when their reader is too slow; a last ``{"event": "lines_lost"}`` says how many.
     """
 
@@ -125,15 +130,18 @@ class JsonDisplay(_TickingDisplay):
 
     def tick(self) -> None:
         """Write the totals."""
-        document = {"event": "totals", "time": round(self._clock(), 3), **self._tally.totals.as_dict()}
-        self._writer.offer(json.dumps(document), droppable=True)
+        self._writer.offer(self._totals(), droppable=True)
 
-    def close(self) -> None:
-        """Write what is left."""
+    def finish(self) -> None:
+        """Write the totals, and how many lines were lost."""
+        self._writer.offer(self._totals(), last=True)
         if self._writer.lost:
             document = {"event": "lines_lost", "time": round(self._clock(), 3), "count": self._writer.lost}
             self._writer.offer(json.dumps(document), last=True)
-        super().close()
+
+    def _totals(self) -> str:
+        document = {"event": "totals", "time": round(self._clock(), 3), **self._tally.totals.as_dict()}
+        return json.dumps(document)
 
 
 class PlainDisplay(_TickingDisplay):

@@ -140,7 +140,8 @@ def test_json_writes_every_event_with_name_fields_and_time() -> None:
         display(event)
     display.close()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert len(lines) == len(STORY)
+    assert len(lines) == len(STORY) + 1
+    assert lines[-1]["event"] == "totals"
     assert lines[5] == {"event": "blob_done", "time": 1.5, "digest": C, "size": MiB, "outcome": "skipped"}
     assert [line["event"] for line in lines[:3]] == ["copy_started", "blob_planned", "blob_planned"]
 
@@ -320,6 +321,7 @@ def test_json_events_of_many_say_which_copy_they_belong_to() -> None:
         display(event, copy)
     display.close()
     documents = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert documents.pop()["event"] == "totals"
     assert [each["copy"] for each in documents] == [copy for copy, _ in MANY]
     assert documents[-1]["event"] == "copy_failed"
     assert documents[-1]["error"]["class"] == "not found"
@@ -340,12 +342,16 @@ def test_the_live_picture_of_many_shows_totals_and_prints_failures() -> None:
     assert "and 1 more" in shown.getvalue()
 
 
-def test_json_gives_the_totals_every_few_seconds() -> None:
+@pytest.mark.parametrize("ticks", [0, 1])
+def test_json_gives_the_totals_every_few_seconds_and_at_the_end(ticks: int) -> None:
     stream = io.StringIO()
     display = JsonDisplay(many_of(MANY), stream, interval=3600, clock=lambda: 1.5)
-    display.tick()
+    for _ in range(ticks):
+        display.tick()
     display.close()
-    document = json.loads(stream.getvalue())
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == ticks + 1
+    document = json.loads(lines[-1])
     assert (document["event"], document["time"]) == ("totals", 1.5)
     assert set(document) == {"event", "time", *FIGURES}
     assert (document["images_found"], document["images_done"], document["images_failed"]) == (3, 1, 1)
