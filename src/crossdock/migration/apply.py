@@ -6,11 +6,9 @@ changed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -49,7 +47,6 @@ from crossdock.runs.totals import Totals
 
 MOST_ERRORS = 10_000  # that are kept; each takes about 1 KB
 MOST_PROBLEMS = 10_000  # of an entry and target
-LOOK_AGAIN_S = 60.0  # at the clock, outside the hours
 
 Only = Sequence[Mapping[str, Sequence[str]]]
 """For each entry the repositories, and in each the names, that are looked at; no others are."""
@@ -220,13 +217,14 @@ class ApplyRun:
 
     async def _wait_for_hours(self) -> None:
         """Return when something new may be begun."""
-        hours = self._file.limits.hours
-        while hours is not None and (left := hours.seconds_until_open(datetime.now())) > 0:
-            if not self._has_told_of_hours:
-                self._warn(f"nothing new is begun before {hours}, as limits.hours says")
-            self._has_told_of_hours = True
-            await asyncio.sleep(min(left, LOOK_AGAIN_S))
-        self._has_told_of_hours = False
+        if (hours := self._file.limits.hours) is not None:
+            await hours.wait(self._tell_of_hours)
+            self._has_told_of_hours = False
+
+    def _tell_of_hours(self) -> None:
+        if not self._has_told_of_hours:  # by another that waits
+            self._warn(f"nothing new is begun outside {self._file.limits.hours}, as limits.hours says")
+        self._has_told_of_hours = True
 
     # -- before anything is written ------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from msgspec import Struct
@@ -12,6 +14,7 @@ from crossdock.oci.text import quote
 
 _HOURS = re.compile(r"(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)", re.ASCII)
 _DAY = 24 * 60
+LOOK_AGAIN_S = 60.0  # at the clock, outside the hours
 
 
 class Hours(Struct, frozen=True):
@@ -51,6 +54,22 @@ class Hours(Struct, frozen=True):
             return 0.0
         passed = (now.hour * 60 + now.minute) * 60 + now.second + now.microsecond / 1e6
         return (self.start * 60 - passed) % (_DAY * 60)
+
+    async def wait(
+        self,
+        on_closed: Callable[[], None],
+        *,
+        clock: Callable[[], datetime] = datetime.now,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Return when work may be begun. `on_closed` is called if that is not now.
+
+        `clock` gives local time; `sleep` waits so many seconds.
+        """
+        if not self.is_open(clock()):
+            on_closed()
+        while (left := self.seconds_until_open(clock())) > 0:
+            await sleep(min(left, LOOK_AGAIN_S))
 
     def __str__(self) -> str:
         return "-".join(f"{each // 60:02}:{each % 60:02}" for each in (self.start, self.stop))
