@@ -6,9 +6,10 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from crossdock.imagebuilder import Content, ImageBuilder
+from crossdock.migration.runfile import FILE, RunFile
 from crossdock_testing.faultproxy import FaultProxy
 from crossdock_testing.faults import Answer, Break, Fault, Seen, error
 from support.command import AUTH, CANCELLED, CONFLICT, DONE, TARGET, USAGE, VERIFICATION, Crossdock
@@ -726,3 +728,28 @@ def test_plan_apply_mirror_and_verify_agree_on_the_tags_of_signatures(
         there = f"{target.host}/mirrored/{repository}"
         crossdock.ok("mirror", places[0], there, "--repository", "app", *flags, *QUIET)
         assert set(target.remote.tags(f"mirrored/{repository}/app")) == wanted
+
+
+def test_a_state_that_cannot_be_written_fails_the_run_once_everything_is_copied(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, new, reading, writing = pair
+    fill(old.remote, "team/app", builder, 2, 3)
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    state, report = tmp_path / "own-state", tmp_path / "report.json"
+    RunFile(state).close()
+    with closing(sqlite3.connect(state / FILE)) as other:
+        other.execute("CREATE TRIGGER no_space BEFORE INSERT ON item BEGIN SELECT RAISE(ABORT, 'full'); END")
+        other.commit()
+    done = crossdock("apply", file, "--state", state, "--report", report, *QUIET)
+    assert done.code == TARGET, str(done)
+    assert state_of(new.remote, "moved/app") == state_of(old.remote, "team/app")
+    assert (done.result["totals"]["copied"], done.result["not_copied"]) == (6, [])
+    assert [each["kind"] for each in done.result["failures"]] == ["OutputFailed"]
+    assert "could not be recorded" in json.loads(report.read_text())["error"]["message"]
+    with closing(sqlite3.connect(state / FILE)) as other:
+        other.execute("DROP TRIGGER no_space")
+        other.commit()
+    again = crossdock.ok("apply", file, "--state", state, *QUIET).result
+    assert again["run"] == done.result["run"]
+    assert (again["totals"]["unchanged"], again["totals"]["failed"]) == (6, 0)

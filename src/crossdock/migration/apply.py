@@ -22,13 +22,14 @@ from crossdock.errors import (
     InvalidInput,
     NotFound,
     NothingMatched,
+    OutputFailed,
     root_cause,
 )
 from crossdock.migration.conflicts import Writer, check_tags, writers
 from crossdock.migration.deleting import TargetDeletes, shared_warning
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
-from crossdock.migration.runfile import Outcome, RunStatus
+from crossdock.migration.runfile import Outcome, RunStatus, StateUnavailable
 from crossdock.migration.state import PairName, RunState
 from crossdock.migration.totals import summed, with_tags
 from crossdock.mirroring.applying import Applying, Place
@@ -162,7 +163,18 @@ class ApplyRun:
             status = "failed"
             raise
         finally:
+            self._end(status)
+
+    def _end(self, status: RunStatus) -> None:
+        """Write how the run ended. A state that cannot be written is a failure of a run that is done."""
+        try:
             self._state.end(status)
+        except StateUnavailable as error:
+            unwritten = OutputFailed(
+                f"what was done could not be recorded, and would be looked at again: {error}",
+                advice=error.advice,
+            )
+            self.book.fail(unwritten, is_other=True)
 
     async def _copy(self, shared: Shared, watchers: Watchers) -> None:
         await self._applying.run(shared, watchers)

@@ -244,10 +244,13 @@ class RunFile:
 
     # -- tags that the source has no more ----------------------------------------------------------------
 
-    def missing_since(self, source: str, target: str, tags: frozenset[str], now: float) -> dict[str, float]:
+    def missing_since(
+        self, source: str, target: str, tags: frozenset[str], now: float
+    ) -> tuple[dict[str, float], list[Statement]]:
         """When each of `tags` of a repository was first seen missing at the source: now, if not before.
 
-        Other tags of the two repositories are not missing any more.
+        Other tags of the two repositories are not missing any more. The second value is what is to be
+        written of it.
         """
         rows = self.execute("SELECT tag, since FROM missing WHERE source = ? AND target = ?", source, target)
         known = dict(rows)
@@ -256,12 +259,10 @@ class RunFile:
             for tag in known.keys() - tags
         ]
         changes += [
-            ("INSERT INTO missing VALUES (?, ?, ?, ?)", (source, target, tag, now))
+            ("INSERT OR IGNORE INTO missing VALUES (?, ?, ?, ?)", (source, target, tag, now))
             for tag in tags - known.keys()
         ]
-        if changes:
-            self.write(changes)
-        return {tag: known.get(tag, now) for tag in tags}
+        return {tag: known.get(tag, now) for tag in tags}, changes
 
     def _trouble(self, kind: Trouble, reason: str) -> StateUnavailable:
         forget = f"forget all runs: rm -f {shlex.quote(str(self.path))}*"

@@ -115,11 +115,21 @@ class RunState:
 
     async def missing_since(self, source: str, target: str, tags: frozenset[str]) -> Mapping[str, float]:
         """As `RunFile.missing_since`, with the present time. Raises `StateUnavailable`."""
-        return await asyncio.to_thread(self._file.missing_since, source, target, tags, time.time())
+        found, changes = await asyncio.to_thread(self._file.missing_since, source, target, tags, time.time())
+        self._pending += changes
+        return found
 
     def items(self, *outcomes: Outcome) -> Iterator[Item]:
-        """The items with one of these outcomes, as far as they are written. Blocks."""
-        return self._file.items(self.row.number, *outcomes)
+        """The items with one of these outcomes; those that could not be written come last. Blocks."""
+        pending: dict[tuple[int, str, str], Item] = {}
+        for statement, (_, *values) in self._pending:
+            if statement == PUT_ITEM:
+                item = Item(*values)
+                pending[item.pair, item.repository, item.name] = item
+        for item in self._file.items(self.row.number, *outcomes):
+            if (item.pair, item.repository, item.name) not in pending:
+                yield item
+        yield from (item for item in pending.values() if item.outcome in outcomes)
 
     def to_repeat(self) -> Iterator[Item]:
         """What failed in the run that this one repeats. Blocks."""
@@ -142,10 +152,13 @@ class RunState:
     def end(self, status: RunStatus) -> None:
         """The run has ended so, or is left to a later process. Blocks. Raises `StateUnavailable`."""
         ended = None if status == "interrupted" else time.time()
-        self._pending.append(
-            ("UPDATE run SET status = ?, ended = ? WHERE number = ?", (status, ended, self.row.number))
-        )
-        self._file.write(self._take())
+        row = "UPDATE run SET status = ?, ended = ? WHERE number = ?", (status, ended, self.row.number)
+        taken = [*self._take(), row]
+        try:
+            self._file.write(taken + self._figures())
+        except StateUnavailable:
+            self._pending = taken  # for `items`
+            raise
 
     @asynccontextmanager
     async def written(self, on_warning: Callable[[str], None]) -> AsyncIterator[None]:
@@ -165,7 +178,7 @@ class RunState:
                 await asyncio.wait_for(is_over.wait(), WRITE_EVERY_S)
             taken = self._take()
             try:
-                await asyncio.to_thread(self._file.write, taken)
+                await asyncio.to_thread(self._file.write, taken + self._figures())
             except StateUnavailable as error:
                 self._pending = [*taken, *self._pending][-MOST_PENDING:]
                 if not has_told:
@@ -174,7 +187,7 @@ class RunState:
 
     def _take(self) -> list[Statement]:
         taken, self._pending = self._pending, []
-        return taken + self._figures()
+        return taken
 
 
 @contextmanager

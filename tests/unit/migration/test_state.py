@@ -9,12 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from crossdock.errors import InvalidOption, NotFound
-from crossdock.migration.runfile import FILE, RunFile, open_existing
+from crossdock.migration.runfile import FILE, RunFile, StateUnavailable, open_existing
 from crossdock.migration.state import RunState, open_state
 
 PAIRS = [("team", "old.example/team", "new.example/team"), ("team", "old.example/team", "eu.example/team")]
@@ -239,3 +240,27 @@ def test_a_run_continues_when_its_state_cannot_be_written(tmp_path: Path) -> Non
         asyncio.run(work(state))
     assert len(warnings) == 1
     assert "would be looked at again" in warnings[0]
+
+
+def fail_writes(folder: Path) -> None:
+    """What is done can not be written any more, and what was written can be read, as on a full disk."""
+    RunFile(folder).close()
+    with closing(sqlite3.connect(folder / FILE)) as other:
+        other.execute("CREATE TRIGGER no_space BEFORE INSERT ON item BEGIN SELECT RAISE(ABORT, 'full'); END")
+        other.commit()
+
+
+def test_what_failed_is_known_even_if_it_cannot_be_written(tmp_path: Path) -> None:
+    with opened(tmp_path) as state:
+        for name in ("1", "2"):
+            state.note(0, "app", name, DIGEST, "left")
+        state.end("interrupted")
+        fail_writes(tmp_path)
+        state.note(0, "app", "1", DIGEST, "copied")
+        state.note(0, "app", "3", DIGEST, "failed", NotFound("no such blob"))
+        with pytest.raises(StateUnavailable):
+            state.end("failed")
+        assert [(item.name, item.outcome) for item in state.items("failed", "left")] == [
+            ("2", "left"),
+            ("3", "failed"),
+        ]
