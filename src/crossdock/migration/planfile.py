@@ -32,7 +32,7 @@ from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming
 from crossdock.mirroring.views import RepositoryView
 from crossdock.oci.digest import Digest
-from crossdock.oci.reference import LayoutReference
+from crossdock.oci.reference import LayoutReference, is_tag
 from crossdock.outfile import OutFile
 
 VERSION = 1
@@ -132,11 +132,33 @@ class PlanFile(Struct, frozen=True, kw_only=True):
 
     def repositories(self) -> Iterator[PlannedRepository]:
         """The repositories, one at a time. Blocks. Raises `InvalidInput` for a file that is not whole."""
-        for line in _lines(self.path):
+        for number, line in enumerate(_lines(self.path)):
+            where = f"repositories[{number}]"
             try:
-                yield _repository(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise _damaged(self.path, str(error)) from None
+                planned = _repository(json.loads(line))
+            except KeyError as error:
+                raise _damaged(self.path, f"{where} has no {error}") from None
+            except (ValueError, TypeError, AttributeError) as error:
+                raise _damaged(self.path, f"{where}: {error}") from None
+            if wrong := self._wrong(planned):
+                raise _damaged(self.path, f"{where}: {wrong}")
+            yield planned
+
+    def _wrong(self, planned: PlannedRepository) -> str:
+        """What of a repository does not fit the entries, as an edited file may have it; empty: nothing."""
+        entries = self.file.entries
+        if not 0 <= planned.mirror < len(entries):
+            return f"mirror is {planned.mirror}, and the plan's mirrors are 0 to {len(entries) - 1}"
+        targets = len(entries[planned.mirror].targets)
+        for name, meant in (*planned.tags.items(), *planned.untagged.items()):
+            if len(meant) != targets + 1:
+                return f"{name} must have {targets + 1} digests: of the source and of each target"
+        if planned.delete and len(planned.delete) != targets:
+            return f"delete must have {targets} members, one for each target"
+        tags = (*planned.tags, *(tag for each in planned.delete for tag in each))
+        is_layout = isinstance(entries[planned.mirror].source, LayoutReference)  # its names may be anything
+        wrong = next((tag for tag in tags if not is_layout and not is_tag(tag)), None)
+        return f"{wrong!r} is not a valid tag" if wrong is not None else ""
 
 
 def is_plan(path: Path) -> bool:
@@ -237,9 +259,13 @@ def _whole(path: Path) -> dict[str, Any]:
 
 
 def _repository(row: Mapping[str, Any]) -> PlannedRepository:
+    if unknown := row.keys() - set(PlannedRepository.__struct_fields__):
+        raise ValueError(f"{min(unknown)!r} is unknown")
+    if not isinstance(row["name"], str):
+        raise TypeError("name is not a string")
     return PlannedRepository(
         mirror=int(row["mirror"]),
-        name=str(row["name"]),
+        name=row["name"],
         tags={str(tag): _digests(each) for tag, each in row["tags"].items()},
         untagged={Digest(digest): _digests(each) for digest, each in row["untagged"].items()},
         delete=tuple(

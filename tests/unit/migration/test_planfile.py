@@ -111,6 +111,44 @@ def test_a_plan_that_was_cut_is_refused(tmp_path: Path, file: MigrationFile) -> 
 
 
 @pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mirror": 7}, r"repositories\[1\]: mirror is 7, and the plan's mirrors are 0 to 1"),
+        ({"mirror": -1}, "mirror is -1"),
+        ({"mirror": "x"}, r"repositories\[1\]: "),
+        ({"mirror": 1}, "v1 must have 2 digests"),
+        ({"tags": {"../x": [ONE, None, None]}}, "'../x' is not a valid tag"),
+        ({"tags": {"v1": ["sha256:12", None, None]}}, "is not a digest"),
+        ({"tags": {"v1": None}}, r"repositories\[1\]: "),
+        ({"delete": [{}]}, "delete must have 2 members"),
+        ({"delete": [{}, {"a/b": None}]}, "'a/b' is not a valid tag"),
+        ({"name": None}, "name is not a string"),
+        ({"tag": {}}, "'tag' is unknown"),
+    ],
+)
+def test_a_plan_that_was_edited_wrongly_is_refused(
+    tmp_path: Path, file: MigrationFile, change: dict[str, object], said: str
+) -> None:
+    path = tmp_path / "PLAN.json"
+    write(path, file)
+    document = json.loads(path.read_text())
+    document["repositories"][1] |= change
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidInput, match=f"is not a plan that can be applied: .*{said}"):
+        list(read_plan(path).repositories())
+
+
+def test_a_repository_that_lacks_a_key_is_refused(tmp_path: Path, file: MigrationFile) -> None:
+    path = tmp_path / "PLAN.json"
+    write(path, file)
+    document = json.loads(path.read_text())
+    del document["repositories"][0]["delete"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidInput, match=r"repositories\[0\] has no 'delete'"):
+        list(read_plan(path).repositories())
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "{}", "[]", "null", '{"version": 2, "repositories": []}', '{"version": 1, "repositories": [\n'],
 )
