@@ -12,10 +12,12 @@ from msgspec import Struct
 from crossdock.errors import Advice, CopyError, InvalidInput
 from crossdock.mirroring.choice import TagChoice
 from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.patterns import Patterns, is_pattern
 from crossdock.mirroring.survey import LISTED_AT_ONCE, Survey
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.reference import LayoutReference
+from crossdock.oci.registryname import registry_key
 from crossdock.tasks import run_each
 
 
@@ -36,6 +38,42 @@ def written_twice(entries: Sequence[Entry]) -> Conflict | None:
         if tag is not None:
             return Conflict((first, second), f"{what}{tag}")
     return None
+
+
+def read_and_written(entries: Sequence[Entry]) -> Conflict | None:
+    """The first entry whose source another one writes to, that one, and where: a prefix of a registry.
+
+    Those are apart that names without patterns show to be.
+    """
+    targets: dict[str, list[tuple[int, Namespace]]] = defaultdict(list)  # by registry
+    for number, entry in enumerate(entries):
+        for target in entry.targets:
+            targets[registry_key(target.registry)].append((number, target))
+    for number, entry in enumerate(entries):
+        source = entry.source
+        if isinstance(source, LayoutReference):
+            continue
+        for writer, target in targets.get(registry_key(source.registry), ()):
+            if (
+                writer != number
+                and source.overlaps(target)
+                and not _are_apart(entry, entries[writer], target)
+            ):
+                return Conflict((number, writer), str(target))
+    return None
+
+
+def _are_apart(reader: Entry, writer: Entry, target: Namespace) -> bool:
+    """Whether names without patterns show that nothing is read that is written."""
+    source = reader.source
+    assert isinstance(source, Namespace)
+    if writer.named is None and not isinstance(writer.source, LayoutReference):
+        # It may write anything below its target.
+        read = [source.reference(name).repository for name in reader.named or ()]
+        return reader.named is not None and all(target.name_of(each) is None for each in read)
+    written = [source.name_of(writer.target_reference(target, name).repository) for name in _names(writer)]
+    wanted = reader.repositories.wants if reader.named is None else reader.named.__contains__
+    return not any(name is not None and wanted(name) for name in written)
 
 
 def _meeting(entries: Sequence[Entry]) -> Iterator[tuple[int, int, str, bool]]:

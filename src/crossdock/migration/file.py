@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from crossdock.errors import Advice, InvalidInput
 from crossdock.inventory.values import Inventory
-from crossdock.migration.conflicts import written_twice
+from crossdock.migration.conflicts import read_and_written, written_twice
 from crossdock.migration.hours import Hours
 from crossdock.migration.variables import replace_variables
 from crossdock.mirroring.choice import TagChoice, pushed_since
@@ -118,6 +118,16 @@ def parse_migration(
             f"{place}:{second.line}:{second.column}: mirrors {quote(entries[found.entries[0]].name)} (line "
             f"{first.line}) and {quote(entries[found.entries[1]].name)} both write {found.what}",
             advice=Advice("correct-file", "choose other repositories, tags or targets in one of them"),
+        )
+    if (read := read_and_written(entries)) is not None:
+        reading, writing = (mirrors[number] for number in read.entries)
+        raise InvalidInput(
+            f"{place}:{reading.line}:{reading.column}: mirror {quote(entries[read.entries[0]].name)} reads "
+            f"{read.what}, which {quote(entries[read.entries[1]].name)} (line {writing.line}) writes: "
+            "what is read would depend on their order",
+            advice=Advice(
+                "correct-file", "put them in files of their own, to be applied one after the other"
+            ),
         )
     # What names mean is part of it: a relative layout is another one in another folder, and an entry of the
     # inventory may be served elsewhere by now.

@@ -351,6 +351,30 @@ def test_mirrors_that_need_not_meet_are_allowed(first: str, second: str) -> None
     assert len(parse(pair(first, second)).entries) == 2
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "what"),
+    [
+        ("source: a.io/one, targets: [b.io/y]", "source: b.io/y, targets: [c.io/z]", "4:3: .*reads b.io/y"),
+        ("source: b.io/y/x, targets: [c.io/z]", "source: a.io/one, targets: [b.io/y]", "3:3: .*reads b.io/y"),
+        ("source: a.io, targets: [b.io]", "source: b.io, targets: [a.io]", "3:3: mirror 'a.io' reads a.io"),
+        ("source: oci:lay, targets: [b.io/y/r]", "source: b.io/y, targets: [c.io]", "4:3: .*reads b.io/y/r"),
+    ],
+)
+def test_a_mirror_that_reads_what_another_writes_is_refused(first: str, second: str, what: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"m.yaml:{what}.*line .* would depend on their order"):
+        parse(f"version: 1\nmirrors:\n- {{{first}}}\n- {{{second}}}\n")
+
+
+def test_a_mirror_may_read_beside_what_another_writes() -> None:
+    parse(
+        "version: 1\nmirrors:\n"
+        "- {source: a.io, targets: [b.io/in], repositories: {include: [x]}}\n"
+        "- {source: b.io, targets: [c.io], repositories: {include: [other]}}\n"
+        "- {source: b.io, targets: [e.io], repositories: {exclude: ['in/*']}}\n"
+        "- {source: b.io/out, targets: [d.io]}\n"
+    )
+
+
 def test_of_thousands_of_mirrors_the_two_that_meet_are_found() -> None:
     def app(number: int) -> str:
         return f"- {{source: a.example, {TO_T}, repositories: {{include: [app{number}]}}}}\n"
