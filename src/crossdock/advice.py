@@ -83,7 +83,8 @@ LIBRARY: Mapping[str, str] = {
     ),
     "mirror-parent": "mirror {registry} with {repository} as one of repositories=",
     "omit-untagged": (
-        "omit untagged=: only registries with Azure's API (/acr/v1) list manifests without a tag"
+        "leave out untagged: only some registries (Azure, Harbor, Amazon, Google) list manifests"
+        " without a tag"
     ),
     "omit-times": (
         "leave out pushed_after, min_age and sort by push time: only registries whose lists have push times"

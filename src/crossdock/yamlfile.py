@@ -28,6 +28,7 @@ _SHOWN_TYPES = {
     "integer": "a whole number",
     "number": "a number",
 }
+_WORDS = frozenset({"a", "an", "hours"})  # that a title of the schema may begin with
 _TAG = "tag:yaml.org,2002:"
 _NO_TEXTS = {  # of YAML 1.1, and the types of JSON Schema that are written so; dates have a pattern
     f"{_TAG}int": frozenset({"integer", "number"}),
@@ -114,6 +115,8 @@ def _compose(data: bytes, place: str, kind: Kind) -> Any:
         at = f":{mark.line + 1}" if mark else ""
         if mark and kind.shows_columns:
             at += f":{mark.column + 1}"
+        if error.problem == "but found another document":
+            raise InvalidInput(f"{place}{at}: {kind.name} has a second document; one is read") from None
         raise InvalidInput(f"{place}{at}: this is not YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, RecursionError):
         raise InvalidInput(f"{place}: {kind.name} is not YAML: control characters, or too deep") from None
@@ -134,6 +137,8 @@ class _Reader:
             raise self._wrong(node, f"{name} is nested too deep")
         kind = wanted.get("type", "string")
         is_kind = {"mapping": "object", "sequence": "array"}.get(node.id, "string")
+        if node.tag == f"{_TAG}null" and kind in ("object", "array"):
+            raise self._wrong(node, f"{name} has no value")
         if is_kind != (kind if kind in ("object", "array") else "string"):
             shown = _SHOWN_TYPES["string" if isinstance(kind, list) else kind]
             raise self._wrong(node, f"{name} must be {shown}, not {_SHOWN_TYPES[is_kind]}")
@@ -218,7 +223,9 @@ class _Reader:
             raise self._wrong(node, f"{name} must not be empty")
         if "pattern" in wanted and not re.search(wanted["pattern"], text):
             form = wanted.get("title", wanted["pattern"])
-            raise self._wrong(node, f"{name} is not of the form {form}")
+            words = form.split()  # a title that is a sentence's part, or an example
+            said = f"must be {form}" if words[0] in _WORDS else f"is not of the form {form}"
+            raise self._wrong(node, f"{name} {said}")
         kinds = {*([kind] if isinstance(kind, str) else kind), *(["pattern"] if "pattern" in wanted else [])}
         if kinds.isdisjoint(_NO_TEXTS.get(node.tag, kinds)):
             raise self._wrong(node, f"{name} must be a string: put it in quotes")
@@ -238,7 +245,8 @@ class _Reader:
 
     def _number(self, node: Any, text: str, wanted: Mapping[str, Any], name: str) -> int | float:
         is_whole = wanted["type"] != "number"
-        if node.style is not None or not (_INTEGER if is_whole else _NUMBER).fullmatch(text):
+        is_quoted = node.style is not None and text == node.value  # that of a variable may be
+        if is_quoted or not (_INTEGER if is_whole else _NUMBER).fullmatch(text):
             raise self._wrong(node, f"{name} must be {_SHOWN_TYPES['integer' if is_whole else 'number']}")
         number = int(text) if is_whole else float(text)
         above = wanted.get("exclusiveMinimum")

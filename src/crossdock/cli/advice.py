@@ -56,7 +56,8 @@ COPY: Mapping[str, str] = {
     ),
     "mirror-parent": "mirror {registry} with --repository {repository}",
     "omit-untagged": (
-        "omit --untagged: only registries with Azure's API (/acr/v1) list manifests without a tag"
+        "omit --untagged, or untagged in the file: only some registries (Azure, Harbor, Amazon, Google) list"
+        " manifests without a tag"
     ),
     "omit-referrers": "copy without referrers: --no-referrers",
     "copy-foreign-layers": "--foreign-layers copy copies them",

@@ -19,6 +19,7 @@ from crossdock.cli.values import (
     folder_path,
     integer,
     listen,
+    number,
     platform,
     readable_file,
 )
@@ -213,7 +214,8 @@ def _add_tuning(group: Any) -> None:
     add(
         "limit_requests",
         "--limit-requests N",
-        "requests per second, all registries together (default: no limit)",
+        "requests per second, all registries together; 0.5 is one in two seconds (default: no limit)",
+        type=number,
     )
     add("chunk_size", "--chunk-size SIZE", "bytes per ranged GET (default: by latency and rate)")
     add("memory", "--memory SIZE", "limit on all content buffers together (default 256MiB)")

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -38,6 +39,10 @@ from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
 
 _DOCS = Advice("read-docs", "docs/migrate.md describes the file")
 _BRACES = Advice("correct-file", "in a list or mapping in brackets ${VARIABLE} needs quotes")
+_GIVE_FILE = Advice(
+    "give-migration-file", "`crossdock apply` does what a plan says; give it the plan as it was written"
+)
+_PLAN = re.compile(rb'"repositories"\s*:\s*\[')  # in a migration file it is an object
 _REFERRERS: Mapping[Any, ReferrersMode] = {True: "warn", False: "off", "required": "required"}
 
 
@@ -68,6 +73,7 @@ class MigrationFile(Struct, frozen=True, kw_only=True):
     digest: str
     limits: Limits = Limits()
     place: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @cache
@@ -100,6 +106,8 @@ def parse_migration(
 ) -> MigrationFile:
     """As `read_migration`, from bytes; `place` names the file in messages."""
     environ = environ or {}
+    if data.removeprefix(b"\xef\xbb\xbf").startswith(b"{") and _PLAN.search(data):
+        raise InvalidInput(f"{place}: this is a plan; give the migration file", advice=_GIVE_FILE)
     try:
         document = read_document(data, place, _kind(environ))
     except InvalidInput as error:
@@ -134,7 +142,11 @@ def parse_migration(
     places = [[str(entry.source), *map(str, entry.targets)] for entry in entries]
     content = msgspec.json.encode([plain(document), places], order="sorted")
     return MigrationFile(
-        entries=entries, digest=hashlib.sha256(content).hexdigest(), limits=limits, place=place
+        entries=entries,
+        digest=hashlib.sha256(content).hexdigest(),
+        limits=limits,
+        place=place,
+        warnings=tuple(reader.idle_hosts(document["limits"].value, entries)) if "limits" in document else (),
     )
 
 
@@ -181,6 +193,14 @@ class _Reader:
             hosts[host] = HostLimits(**self._rates(each.value), **members)
         return Limits(**given, hosts=hosts)
 
+    def idle_hosts(self, found: Mapping[str, Found], entries: Iterable[Entry]) -> Iterator[str]:
+        """A warning for each host of the limits that no mirror names."""
+        used = {registry_key(target.registry) for entry in entries for target in entry.targets}
+        used |= {registry_key(each.source.registry) for each in entries if isinstance(each.source, Namespace)}
+        for name, each in found["hosts"].value.items() if "hosts" in found else ():
+            if registry_key(self._inventory.addressed(name)) not in used:
+                yield f"{self._place}:{each.key_line}: limits.hosts: no mirror names the host {quote(name)}"
+
     def _rates(self, found: Mapping[str, Found]) -> dict[str, Any]:
         rates: dict[str, Any] = {}
         if "bytes_per_second" in found:
@@ -201,6 +221,8 @@ class _Reader:
         targets = []
         for each in found["targets"].value:
             with self._at(each, "targets"):
+                if each.value.startswith("oci:"):
+                    raise InvalidInput(f"{quote(each.value)} is a layout, and a target must be a registry")
                 targets.append(self._namespace(each.value))
         with self._at(found["targets"], "targets"):
             check(source if isinstance(source, Namespace) else None, targets)

@@ -15,6 +15,8 @@ from crossdock.oci.reference import Reference
 from crossdock.oci.registryname import DOCKER_HUB, registry_key
 from crossdock.oci.text import quote
 
+_LAYOUTS = ("oci:", "oci-archive:", "docker-archive:", "dir:", "docker-daemon:")
+
 
 class Namespace(Struct, frozen=True):
     """``HOST[:PORT][/PREFIX]``: the repositories of a registry, or those below a prefix."""
@@ -25,6 +27,11 @@ class Namespace(Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> Namespace:
         """The namespace that `text` names. Raises `InvalidInput`."""
+        if text.startswith(_LAYOUTS):
+            raise InvalidInput(
+                f"{quote(text)} is no registry",
+                advice=Advice("correct-name", "only registries can be mirrored to or from by name"),
+            )
         host, _, prefix = text.removeprefix("docker://").removesuffix("/").partition("/")
         if not ("." in host or ":" in host or host.lower() != host or host == "localhost"):
             raise InvalidInput(
@@ -34,7 +41,14 @@ class Namespace(Struct, frozen=True):
                     "a registry is HOST[:PORT], with /PREFIX for a part of it, or a name of the inventory",
                 ),
             )
-        registry = Reference.parse(f"{host}/any/repository").registry
+        try:
+            registry = Reference.parse(f"{host}/any/repository").registry
+        except InvalidInput:
+            shown = "leave the scheme out" if prefix.startswith("/") else "a registry is HOST[:PORT]"
+            raise InvalidInput(
+                f"{quote(text)} does not begin with a registry's host[:port]",
+                advice=Advice("correct-name", shown),
+            ) from None
         found = cls(registry, prefix)
         found.reference("repository")
         return found

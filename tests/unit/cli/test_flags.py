@@ -259,3 +259,9 @@ def test_a_flag_cut_too_short_does_not_tell_its_value() -> None:
 def test_flags_of_other_commands_are_never_cut_short() -> None:
     with pytest.raises(UsageError, match="unknown flag --out"):
         parse(["copy", "a", "b", "--out", "json"])
+
+
+def test_requests_a_second_may_be_fewer_than_one() -> None:
+    assert options_of("--limit-requests", "0.5").limit_requests == 0.5
+    with pytest.raises(UsageError, match="'nan' is not a number"):
+        options_of("--limit-requests", "nan")

@@ -172,6 +172,20 @@ def test_variables_are_replaced_in_values() -> None:
     assert entry.name == "x: {${A}"
 
 
+def test_a_number_may_come_from_a_variable_in_quotes() -> None:
+    text = "version: 1\nmirrors: [{source: a.io, targets: [b.io], tags: {newest: '${N}'}, flatten: '1'}]"
+    with pytest.raises(InvalidInput, match=r"flatten must be a whole number$"):
+        parse(text, N="10")
+    (entry,) = parse(text.replace("'1'", "1"), N="10").entries
+    assert entry.tags.newest == 10
+
+
+def test_a_host_of_limits_that_no_mirror_names_is_told() -> None:
+    limits = "limits:\n  hosts:\n    b.oi: {}\n    a.io: {}\n"
+    text = f"version: 1\n{limits}mirrors: [{{source: a.io, targets: [b.io]}}]"
+    assert parse(text).warnings == ("m.yaml:4: limits.hosts: no mirror names the host 'b.oi'",)
+
+
 def test_a_variable_in_a_list_in_brackets_needs_quotes() -> None:
     with pytest.raises(InvalidInput, match=r"m\.yaml:3:37: this is not YAML") as caught:
         parse("version: 1\nmirrors:\n- {source: a.example, targets: [x, ${B}]}\n", B="b.example")
@@ -204,10 +218,10 @@ def test_a_variable_that_is_not_set_is_a_mistake(text: str, words: str) -> None:
         ("delete: {mode: on}", r"m.yaml:5:20: .*mode must be off or report or delete or false"),
         ("delete: {max_percent: 101}", r"m.yaml:5:27: .*max_percent must be from 0 to 100"),
         ("delete: {max_tags: -1}", r"m.yaml:5:24: .*max_tags must be from 0 to"),
-        ("delete: {grace: 7}", r"m.yaml:5:21: .*is not of the form a duration such as 90d, 72h or 30m"),
+        ("delete: {grace: 7}", r"m.yaml:5:21: .*grace must be a duration such as 90d, 72h or 30m"),
         ("tags: {min_age: 3 weeks}", r"m.yaml:5:21: .*a duration such as"),
         ("tags: {pushed_after: 2026-13-01}", r"m.yaml:5:26: .*'2026-13-01' is not a date"),
-        ("tags: {pushed_after: yesterday}", r"m.yaml:5:26: .*not of the form a date such as 2026-01-31"),
+        ("tags: {pushed_after: yesterday}", r"m.yaml:5:26: .*must be a date such as 2026-01-31"),
         ("tags: {newest: 0}", r"m.yaml:5:20: .*newest must be from 1"),
         ("tags: {newest: 1.5}", r"m.yaml:5:20: .*newest must be a whole number"),
         ("tags: {semver: '>2 <1'}", r"m.yaml:5:20: tags.semver: no version is in the range '>2 <1'"),
@@ -240,6 +254,11 @@ def test_a_mistake_has_line_and_column_and_what_is_expected(text: str, words: st
             "mirrors: []",
             r"m.yaml:1:10: mirrors must not be empty|m.yaml:1:1: the migration file has no version",
         ),
+        ("---", "m.yaml:1:4: the migration file has no value|m.yaml: the migration file is empty"),
+        ("version: 1\nmirrors:\nlimits: {}", "m.yaml:2:9: mirrors has no value"),
+        ("version: 1\nmirrors: [{source: a.io, targets: [b.io]}]\nlimits:\n", "3:8: limits has no value"),
+        ("version: 1\n---\nversion: 1\n", "m.yaml:2:1: the migration file has a second document"),
+        ('{"version": 1, "mirrors": [], "repositories": [\n]}', "m.yaml: this is a plan; give the migration"),
         ("version: 2\nmirrors: []", "m.yaml:1:10: version must be 1"),
         ("version: 1\nmirrors: []", "m.yaml:2:10: mirrors must not be empty"),
     ],
@@ -254,6 +273,14 @@ def test_a_file_without_mirrors_is_refused(text: str, words: str) -> None:
     [
         ("source: team, targets: [b.example]", "m.yaml:2:20: source: 'team' names no registry"),
         ("source: a.example, targets: []", "2:40: .*targets must not be empty"),
+        (
+            "source: a.example, targets: ['oci:/tmp/x']",
+            "targets: 'oci:/tmp/x' is a layout, and a target must",
+        ),
+        (
+            "source: 'http://a.example/x', targets: [b.example]",
+            "source: 'http://a.example/x' does not begin with",
+        ),
         (
             "source: a.example, targets: [b.example, a.example/x]",
             "2:40: targets: .*hold the same repositories",
@@ -273,7 +300,7 @@ def test_a_mirror_that_cannot_work_is_refused(members: str, words: str) -> None:
     ("limits", "words"),
     [
         ("hours: '20:00-20:00'", "2:17: limits.hours: '20:00-20:00' ends when it starts"),
-        ("hours: 25:00-06:00", "2:17: limits.hours is not of the form hours such as"),
+        ("hours: 25:00-06:00", "2:17: limits.hours must be hours such as"),
         ("bytes_per_second: 0", "2:28: limits.bytes_per_second must be from 1"),
         ("bytes_per_second: 0MiB", "2:28: bytes_per_second: it must be above 0"),
         ("bytes_per_second: fast", "2:28: .*a size such as 50MiB"),

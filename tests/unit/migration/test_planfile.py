@@ -18,7 +18,7 @@ from crossdock.oci.reference import Reference
 ONE, TWO = (Digest.of(word) for word in (b"one", b"two"))
 WHOLE = """
 version: 1
-limits: {bytes_per_second: 50MiB, hours: "20:00-06:00", hosts: {docker.io: {connections: 4}}}
+limits: {bytes_per_second: 50MiB, hours: "20:00-06:00", hosts: {new.example: {connections: 4}}}
 mirrors:
   - name: team
     source: old.example/team
