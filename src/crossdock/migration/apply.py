@@ -45,6 +45,7 @@ from crossdock.runs.places import Places, Shared
 from crossdock.runs.results import PairResult, advice_to_repeat, without_traceback
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
+from crossdock.units import count
 
 MOST_ERRORS = 10_000  # that are kept; each takes about 1 KB
 MOST_PROBLEMS = 10_000  # of an entry and target
@@ -80,10 +81,18 @@ class ApplyResult:
         if not self.errors:
             return None
         return CopiesFailed(
-            f"{self.failed} of the run failed: {self.errors[0]}",
+            f"{self._failed()} failed: {self.errors[0]}",
             advice=self._advice(),
             errors=self.errors,
         )
+
+    def _failed(self) -> str:
+        """How much failed: tags, and others such as deletes."""
+        tags, failed = int(self.totals["tags"]), int(self.totals["failed"])
+        others = self.failed - failed
+        words = [f"{failed} of {count(tags, 'tag')}"] if failed else []
+        words += [count(others, "other step")] if others > 0 else []
+        return " and ".join(words)
 
     def _advice(self) -> Advice | None:
         """What to do: run it again only if something failed that may pass."""

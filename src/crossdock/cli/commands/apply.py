@@ -86,6 +86,8 @@ def run(namespace: argparse.Namespace) -> int:
         registries = options.registries
         inventory = registries if isinstance(registries, Inventory) else Inventory()
         migration = read_migration(path, inventory, os.environ)
+        for warning in migration.warnings:
+            print_error(f"warning: {warning}")
         return _apply(migration, migration.digest, None, options, namespace, file, page)
 
 
@@ -259,7 +261,8 @@ class _ApplyReport:
 
         result = self._result
         for each in result.entries:
-            yield f"{fold(each['name'])} {fold(each['source'])} -> {fold(each['target'])}  {words(each)}\n"
+            named = f"{fold(each['name'])}  " if each["name"] != each["source"] else ""
+            yield f"{named}{fold(each['source'])} -> {fold(each['target'])}  {words(each)}\n"
             for problem in each["problems"]:
                 yield f"  {problem['kind']}  {fold(problem['reference'])}: {fold(problem['detail'])}\n"
             for reference in each.get("missing", ()):

@@ -94,6 +94,8 @@ def run(namespace: argparse.Namespace) -> int:
     registries = options.registries
     inventory = registries if isinstance(registries, Inventory) else Inventory()
     file = read_migration(Path(namespace.file), inventory, os.environ)
+    for warning in file.warnings:
+        print_error(f"warning: {warning}")
     with ReportFile(namespace.html, "--html", "nothing was copied") as page:
         plan = run_until_done(_plan(file, options, namespace))
         if namespace.html is not None:
@@ -178,7 +180,7 @@ _COLUMNS = ("repositories", "tags", "new", "changed", "same", "delete", "to move
 
 
 def _text(plan: Plan, file: MigrationFile) -> Iterator[str]:
-    from crossdock.units import format_duration, format_size
+    from crossdock.units import count, format_duration, format_size
 
     rows = [[fold(each.name), fold(each.target), *_figures(each)] for each in plan.entries]
     if len(rows) > 1:
@@ -202,7 +204,7 @@ def _text(plan: Plan, file: MigrationFile) -> Iterator[str]:
     if not problems:
         yield "no problems\n"
         return
-    yield f"{len(problems) + left:,} problems:\n"
+    yield f"{count(len(problems) + left, 'problem')}:\n"
     for problem in problems[:_SHOWN_PROBLEMS]:
         yield f"  {problem.kind:<12} {fold(problem.reference)}: {fold(problem.detail)}\n"
     if (more := len(problems) + left - _SHOWN_PROBLEMS) > 0:
