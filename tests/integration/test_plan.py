@@ -482,7 +482,7 @@ def test_what_does_not_answer_is_left_out_of_the_plan(
     """The others are planned; the exit code is that of the error."""
     push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(10)]), "v1")
     mirrors = [
-        {"source": "127.0.0.1:1", "targets": [f"{other.host}/one"]},
+        {"source": "127.0.0.1:2", "targets": [f"{other.host}/one"]},
         {"source": f"{source.host}/{repository}", "targets": [f"{other.host}/two", "127.0.0.1:1/three"]},
     ]
     file = migration(tmp_path, *mirrors)
