@@ -753,3 +753,15 @@ def test_a_state_that_cannot_be_written_fails_the_run_once_everything_is_copied(
     again = crossdock.ok("apply", file, "--state", state, *QUIET).result
     assert again["run"] == done.result["run"]
     assert (again["totals"]["unchanged"], again["totals"]["failed"]) == (6, 0)
+
+
+def test_a_tag_that_is_immutable_at_the_target_is_named_with_advice(
+    crossdock: Crossdock, pair: Pair, builder: ImageBuilder, tmp_path: Path
+) -> None:
+    old, _, reading, writing = pair
+    fill(old.remote, "team/app", builder, 1, 2)
+    file = write(tmp_path / "m.yaml", f"{reading.host}/team", f"{writing.host}/moved")
+    writing.add(Fault("PUT */manifests/*", times=None, answer=error(409, "TAG_IMMUTABLE")))
+    failed = crossdock("apply", file, *QUIET)
+    assert failed.code == TARGET, str(failed)
+    assert "the tag is immutable there" in failed.stderr

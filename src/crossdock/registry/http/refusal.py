@@ -93,6 +93,8 @@ def refusal(
             advice = advice or Advice("redirect-by-307")
     if LOCKED in said.codes:
         advice = advice or Advice("unlock")
+    if method in ("PUT", "DELETE") and "/manifests/" in url.path and _is_immutable(said):
+        advice = advice or Advice("immutable-tag")
     codes = f" {', '.join(said.codes)}" if said.codes else ""
     retryable: bool | None = may_pass or None
     if retry_after is not None and retry_after > MAX_RETRY_AFTER_S:
@@ -109,6 +111,15 @@ def refusal(
         method=method,
         url=shown_url,
     )
+
+
+def _is_immutable(said: ErrorBody) -> bool:
+    """Whether a rule of the registry keeps the tag as it is.
+
+    There is no code for it: ECR answers TAG_INVALID, Harbor 412 PRECONDITION, others TAG_IMMUTABLE. All say
+    "immutable" or "immutability".
+    """
+    return any("IMMUTAB" in text.upper() for text in (*said.codes, said.message))
 
 
 def _kind(method: str, path: str, status: int, said: ErrorBody) -> Callable[..., RegistryError]:

@@ -126,6 +126,33 @@ async def test_refusals_have_classes(
     assert (str(again), again.status, again.codes) == (str(caught.value), status, caught.value.codes)
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "code", "words", "is_said"),
+    [
+        ("PUT", 409, "TAG_IMMUTABLE", "", True),
+        (
+            "PUT",
+            400,
+            "TAG_INVALID",
+            "cannot be overwritten because the repository is immutable.",
+            True,
+        ),  # ECR
+        ("PUT", 412, "PRECONDITION", "Failed to process request due to 'a:1' configured as immutable.", True),
+        ("DELETE", 412, "PRECONDITION", "the tag is immutable", True),
+        ("PUT", 409, "CONFLICT", "try again", False),
+        ("GET", 400, "MANIFEST_INVALID", "immutable", False),
+    ],
+)
+async def test_of_an_immutable_tag_the_advice_says_so(
+    registry: ScriptedServer, method: str, status: int, code: str, words: str, is_said: bool
+) -> None:
+    registry.handler = lambda request: refuse(status, code, words)
+    async with ClientUnderTest(registry.host) as client:
+        with pytest.raises(RegistryError) as caught:
+            await client.request(method, MANIFEST, scope=PULL, retry=False)
+    assert ("the tag is immutable there" in str(caught.value.advice)) is is_said
+
+
 async def test_an_error_says_request_status_code_and_cause(registry: ScriptedServer) -> None:
     registry.handler = lambda request: refuse(404, "MANIFEST_UNKNOWN", "manifest unknown")
     async with ClientUnderTest(registry.host) as client:
