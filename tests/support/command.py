@@ -198,6 +198,11 @@ class Running:
         return self._process.pid
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    @property
     def stderr(self) -> IO[bytes]:
         """The stream of events, for tests that wait for one."""
         assert self._process.stderr is not None
