@@ -25,11 +25,12 @@ from crossdock.errors import (
     OutputFailed,
     root_cause,
 )
+from crossdock.migration.book import Book, shown
 from crossdock.migration.conflicts import Writer, check_tags, writers
 from crossdock.migration.deleting import TargetDeletes, shared_warning
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
-from crossdock.migration.runfile import Outcome, RunStatus, StateUnavailable
+from crossdock.migration.runfile import RunStatus, StateUnavailable
 from crossdock.migration.state import PairName, RunState
 from crossdock.migration.totals import summed, with_tags
 from crossdock.mirroring.applying import Applying, Place
@@ -38,17 +39,14 @@ from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.rename import collisions
 from crossdock.mirroring.shard import Shard
 from crossdock.mirroring.survey import Survey
-from crossdock.mirroring.views import Problem, RepositoryView, TargetView
+from crossdock.mirroring.views import RepositoryView, TargetView
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference
 from crossdock.runs.places import Places, Shared
-from crossdock.runs.results import PairResult, advice_to_repeat, without_traceback
+from crossdock.runs.results import advice_to_repeat
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
 from crossdock.units import count
-
-MOST_ERRORS = 10_000  # that are kept; each takes about 1 KB
-MOST_PROBLEMS = 10_000  # of an entry and target
 
 Only = Sequence[Mapping[str, Sequence[str]]]
 """For each entry the repositories, and in each the names, that are looked at; no others are."""
@@ -135,7 +133,7 @@ class ApplyRun:
         self._planned = planned
         self._shard = shard
         self._names = names
-        self.book = _Book(file.entries, state)
+        self.book = Book(file.entries, state)
         self._applying = Applying(
             file.entries, self._views, self.book, self.totals, may_begin=self._wait_for_hours
         )
@@ -374,7 +372,7 @@ class ApplyRun:
                 changed.add(name)
                 error = ChangedSincePlan(f"{there.name}: {name}: {what}")
                 self.book.failed(place, name, found[name], error)
-                self._applying.tell(f"{view.name}:{name}", _shown(place, name), error)
+                self._applying.tell(f"{view.name}:{name}", shown(place, name), error)
         return replace(there, settled=there.settled | changed) if changed else there
 
     # -- deletes -------------------------------------------------------------------------------------------
@@ -394,9 +392,7 @@ class ApplyRun:
                     for missing, error in each.changed:
                         place = Place(number, index, missing.name, missing.source, missing.repository.locator)
                         self.book.failed(place, missing.tag, "", error)
-                        self._applying.tell(
-                            f"{missing.name}:{missing.tag}", _shown(place, missing.tag), error
-                        )
+                        self._applying.tell(f"{missing.name}:{missing.tag}", shown(place, missing.tag), error)
                 pair += 1
 
     async def _find_planned_deletes(self, places: Places) -> None:
@@ -421,160 +417,6 @@ class ApplyRun:
                         )
 
 
-class _Book:
-    """What became of every name, for the state on disk and the result (`applying.Sink`)."""
-
-    def __init__(self, entries: Sequence[Entry], state: RunState) -> None:
-        self.errors: list[Exception] = []
-        self.others: list[Exception] = []
-        self.failures = 0
-        self.missing: dict[int, dict[str, list[str]]] = {}  # of pairs whose deletes are only reported
-        self.entry_of_pair = [number for number, entry in enumerate(entries) for _ in entry.targets]
-        self.moved: dict[str, int] = {}  # bytes of each repository of a target
-        self._state = state
-        self._first: list[int] = []  # the number of each entry's first pair
-        count = 0
-        for entry in entries:
-            self._first.append(count)
-            count += len(entry.targets)
-        self._entries = entries
-        self.problems: list[list[Problem]] = [[] for _ in range(count)]
-        self._images: dict[tuple[int, str], set[str]] = {}  # digests that are counted, of open repositories
-
-    # -- what was done by an earlier process ---------------------------------------------------------------
-
-    def settled(self, number: int, name: str, *, whole: bool) -> tuple[frozenset[str], ...] | None:
-        """As `survey.Settled`; None only if `whole` repositories may be left out."""
-        state = self._state
-        if not state.is_resumed:
-            return tuple(frozenset() for _ in self._entries[number].targets)
-        found: list[frozenset[str]] = []
-        is_all = whole
-        for target in range(len(self._entries[number].targets)):
-            pair = self._first[number] + target
-            is_all = is_all and state.is_whole(pair, name)
-            names = state.settled(pair, name)
-            self._images[pair, name] = set(names.values())
-            found.append(frozenset(names))
-        return None if is_all else tuple(found)
-
-    # -- applying.Sink -------------------------------------------------------------------------------------
-
-    def unchanged(self, place: Place, names: Mapping[str, Digest]) -> None:
-        """As `Sink.unchanged`."""
-        pair = self._pair(place)
-        for name, digest in names.items():
-            self._note(pair, place, name, digest, "unchanged")
-
-    def expected(self, place: Place, names: Mapping[str, Digest]) -> None:
-        """As `Sink.expected`."""
-        for name, digest in names.items():
-            self._state.note(self._pair(place), place.name, name, digest, "left")
-
-    def ended(self, place: Place, names: Mapping[str, Digest], result: PairResult) -> None:
-        """As `Sink.ended`."""
-        pair = self._pair(place)
-        if result.result is not None:
-            self.moved[place.repository] = self.moved.get(place.repository, 0) + result.result.bytes_moved
-            figures = self._state.totals[pair]
-            for name in ("bytes_moved", "bytes_mounted", "bytes_skipped"):
-                figures[name] += getattr(result.result, name)
-        if result.status in ("failed", "cancelled", "not begun"):
-            for name, digest in names.items():
-                self.failed(place, name, digest, result.error or CrossdockError("it was not copied"))
-            return
-        for name, digest in names.items():
-            outcome: Outcome = {
-                "copied": "copied",
-                "unchanged": "unchanged",
-                "reported": "reported",
-                "left out": "left out",
-            }[result.status]  # type: ignore[assignment]
-            self._note(pair, place, name, digest, outcome, result.error)
-            if outcome == "reported":
-                self._problem(pair, "existing", _shown(place, name), f"it is left as it is: {result.error}")
-            elif outcome == "left out":
-                self._problem(pair, "unsupported", _shown(place, name), str(result.error))
-
-    def failed(self, place: Place, name: str, digest: str, error: Exception) -> None:
-        """As `Sink.failed`."""
-        pair = self._pair(place)
-        self._state.note(pair, place.name, name, digest, "failed", error)
-        self._state.totals[pair]["failed"] += 1
-        self.fail(error)
-
-    def completed(self, place: Place) -> None:
-        """As `Sink.completed`."""
-        pair = self._pair(place)
-        self._state.note_repository(pair, place.name)
-        self._images.pop((pair, place.name), None)
-
-    # -- the rest ------------------------------------------------------------------------------------------
-
-    def fail(self, error: Exception, *, is_other: bool = False) -> None:
-        """Something has failed; `is_other`: it is no name."""
-        self.failures += 1
-        if len(self.errors) < MOST_ERRORS:
-            self.errors.append(without_traceback(error))
-            if is_other:
-                self.others.append(error)
-
-    def unlisted(self, number: int, error: Exception) -> None:
-        """The repositories of an entry cannot be listed: that is one failure for each target."""
-        entry = self._entries[number]
-        for target, each in enumerate(entry.targets):
-            source = entry.source
-            place = Place(
-                number,
-                target,
-                "",
-                source.reference("repository") if isinstance(source, Namespace) else source,
-                str(each),
-            )
-            self.failed(place, "", "", error)
-
-    def deleted(self, pair: int, deletes: TargetDeletes) -> list[Exception]:
-        """What came of a target's deletes; returns what failed."""
-        self._state.totals[pair]["deleted"] += deletes.deleted
-        self.problems[pair] += deletes.problems
-        if deletes.entry.deletes.mode == "report":
-            self.missing[pair] = {"missing": deletes.found()}
-        # After a list that was not whole, which is a failure of its own, it is a mere consequence.
-        errors = [] if deletes.is_incomplete and self.failures else deletes.errors
-        for error in errors:
-            self.fail(error, is_other=True)
-        return errors
-
-    def _note(
-        self,
-        pair: int,
-        place: Place,
-        name: str,
-        digest: str,
-        outcome: Outcome,
-        error: Exception | None = None,
-    ) -> None:
-        self._state.note(pair, place.name, name, digest, outcome, error)
-        figures = self._state.totals[pair]
-        if outcome in ("copied", "unchanged", "reported"):
-            figures["copied" if outcome == "copied" else "unchanged"] += 1
-            counted = self._images.setdefault((pair, place.name), set())
-            if digest not in counted:
-                counted.add(digest)
-                figures["images"] += 1
-
-    def _problem(self, pair: int, kind: Any, reference: str, detail: str) -> None:
-        if len(self.problems[pair]) < MOST_PROBLEMS:
-            self.problems[pair].append(Problem(kind, reference, detail))
-
-    def _pair(self, place: Place) -> int:
-        return self._first[place.entry] + place.target
-
-
 def _in_shard(entry: Entry, shard: Shard | None) -> Entry:
     """The entry with the shard's part of what may be deleted."""
     return replace(entry, deletes=shard.share_of_deletes(entry.deletes)) if shard is not None else entry
-
-
-def _shown(place: Place, name: str) -> str:
-    return f"{place.repository}{'@' if ':' in name else ':'}{name}"
