@@ -173,4 +173,5 @@ class Book:
 
 
 def shown(place: Place, name: str) -> str:
+    """A name at a target, as people write it."""
     return f"{place.repository}{'@' if ':' in name else ':'}{name}"

@@ -369,10 +369,12 @@ class RegistryUpload:
         if not 200 <= head.status < 300:
             self._client.throttle(url.origin, head.status, head.headers)
             refusal = self._client.error_from(head.status, head.headers, body, send.method, url, self._scope)
-            if url.origin == self._client.origin and not refusal.retryable:
+            if url.origin == self._client.origin and (head.status == 401 or not refusal.retryable):
                 is_renewed = await self._client.improve(
                     self._scope, exchange.authorization, head.status, head.headers, body
                 )
+                # A young token may not be valid yet on every instance: it is sent again.
+                is_renewed = is_renewed or (head.status == 401 and refusal.retryable)
         elif send.final:
             check_stated(self._descriptor.digest, head.get("docker-content-digest"), url)
         status = _meaning(head.status, refusal, is_renewed=is_renewed)
