@@ -19,6 +19,7 @@ from crossdock_testing.faults import Fault
 from support.command import CANCELLED, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import one_layer_image, push
+from support.process import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -197,7 +198,7 @@ def test_a_cancelled_run_leaves_no_process_and_goes_on(
         done = running.finish(30)
     assert done.code == CANCELLED, str(done)
     assert started
-    assert not any(map(is_alive, started))
+    wait_until(lambda: not any(map(is_alive, started)), "the workers to end", 10)
     done = crossdock.ok("apply", write(tmp_path / "m.yaml", *places), *QUIET)
     assert done.result["totals"]["tags"] == 16
 
