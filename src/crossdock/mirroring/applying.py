@@ -248,8 +248,8 @@ class Applying:
     def _jobs(self, number: int, view: RepositoryView, repositories: list[_Repository]) -> list[list[_Job]]:
         """What is to be copied of the repository, one step after the other.
 
-        Lists of referrers precede what they are about. Images precede indexes, which may list them: while a
-        manifest is pushed by its tag, distribution 2 refuses an index of it now and then.
+        Lists of referrers precede what they are about. Images precede indexes, which may list them and then
+        need not push them.
         """
         names: dict[str, Digest] = {**view.tags, **{each: each for each in view.untagged}}
         for repository, target in zip(repositories, view.targets, strict=True):

@@ -15,7 +15,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -69,7 +68,6 @@ class Contents:
         self.mounts_late: bool | None = None
         """It mounts only what a manifest refers to; None: not known."""
         self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
-        self._pushes: WeakValueDictionary[tuple[str, Digest], asyncio.Lock] = WeakValueDictionary()
 
     def rank(self) -> int:
         """A number for the next copy."""
@@ -113,20 +111,6 @@ class Contents:
     def has_manifest(self, repository: str, digest: Digest) -> bool:
         """Whether the manifest was pushed to the repository."""
         return (repository, digest) in self._pushed
-
-    @asynccontextmanager
-    async def push_turn(self, repository: str, digest: Digest) -> AsyncIterator[bool]:
-        """The block that pushes a manifest, which copies of several tags may do; one of them at a time.
-
-        Yields whether another has pushed it meanwhile.
-        """
-        key = repository, digest
-        lock = self._pushes.get(key)
-        if lock is None:
-            lock = self._pushes[key] = asyncio.Lock()
-        waits = lock.locked()
-        async with lock:
-            yield waits and self.has_manifest(repository, digest)
 
     @asynccontextmanager
     async def mount_turn(self) -> AsyncIterator[None]:

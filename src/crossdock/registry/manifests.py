@@ -216,29 +216,34 @@ class Manifests(Repository):
         The Content-Type is the document's own, whatever `descriptor` says: registries compare the two.
         Raises `ContentError` when the target states another digest, `RegistryError` when it refuses.
         """
-        async with self.memory.contents.push_turn(self.path, descriptor.digest) as is_pushed:
-            # distribution 2 knows a manifest not for a moment while it is pushed again.
-            if tag is not None or not is_pushed:
-                await self._push(descriptor, data, tag)
-
-    async def _push(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         manifest = await read_manifest(data, descriptor.media_type)
         descriptor = replace(descriptor, media_type=manifest.media_type)
-        reply: Reply | None = None
+        async with self._turn(manifest, descriptor) as has_waited:
+            if has_waited and tag is None and self.memory.contents.has_manifest(self.path, descriptor.digest):
+                return  # another copy has just pushed it
+            reply = await self._push(descriptor, data, tag, manifest)
+            is_listed = manifest.subject is None or (reply and reply.headers.get("OCI-Subject", ""))
+            if is_listed:
+                self._note_push(descriptor, manifest)
+        if not is_listed:  # outside of the turn: the list that is pushed lists this manifest
+            await self._fallback_lists().add(manifest, descriptor)
+            self._note_push(descriptor, manifest)
+
+    async def _push(
+        self, descriptor: Descriptor, data: bytes, tag: str | None, manifest: Manifest
+    ) -> Reply | None:
+        """PUT it; None: the response was lost, and the target has it. # network"""
         try:
-            async with self._turn(manifest, descriptor):
-                reply = await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
+            return await self._put_patiently(descriptor, data, tag, names_urls=_names_urls(manifest))
         except CrossdockError as error:
             if isinstance(error, RegistryError) and not BLOBS_MISSING.isdisjoint(error.codes):
                 self.memory.contents.forget(self.path)
             # Without a response it may have worked, as a closing PUT may.
-            if not isinstance(root_cause(error), TransportError) or not await self._means(tag, descriptor):
-                if isinstance(error, RegistryError) and (advice := _advice(error, manifest)):
-                    raise error.replace(advice=advice) from error.__cause__
-                raise
-        if manifest.subject is not None and (reply is None or not reply.headers.get("OCI-Subject", "")):
-            await self._fallback_lists().add(manifest, descriptor)
-        self._note_push(descriptor, manifest)
+            if isinstance(root_cause(error), TransportError) and await self._means(tag, descriptor):
+                return None
+            if isinstance(error, RegistryError) and (advice := _advice(error, manifest)):
+                raise error.replace(advice=advice) from error.__cause__
+            raise
 
     def _note_push(self, descriptor: Descriptor, manifest: Manifest) -> None:
         contents = self.memory.contents
@@ -276,7 +281,7 @@ class Manifests(Repository):
                 memory.takes_tags = not told.isdisjoint(some)
         return frozenset(given)
 
-    def _turn(self, manifest: Manifest, descriptor: Descriptor) -> AbstractAsyncContextManager[None]:
+    def _turn(self, manifest: Manifest, descriptor: Descriptor) -> AbstractAsyncContextManager[bool]:
         below = (each.digest for each in manifest.manifests)
         return self.memory.pushes.turn(self.path, descriptor.digest, below)
 

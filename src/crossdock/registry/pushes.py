@@ -23,15 +23,17 @@ class Pushes:
         self._waiting: list[asyncio.Future[None]] = []
 
     @asynccontextmanager
-    async def turn(self, repository: str, digest: str, below: Iterable[str] = ()) -> AsyncIterator[None]:
+    async def turn(self, repository: str, digest: str, below: Iterable[str] = ()) -> AsyncIterator[bool]:
         """The block that pushes the manifest `digest`, which lists the manifests `below`.
 
         Entered when no other block of the repository pushes the same manifest, one of those below, or one
-        that lists it.
+        that lists it. Yields whether another push of the same manifest was waited for.
         """
         written = repository, digest
         read = [(repository, each) for each in below]
+        has_waited = False
         while written in self._written or written in self._read or not self._written.isdisjoint(read):
+            has_waited = has_waited or written in self._written
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
@@ -39,7 +41,7 @@ class Pushes:
         for each in read:
             self._read[each] = self._read.get(each, 0) + 1
         try:
-            yield
+            yield has_waited
         finally:
             self._written.discard(written)
             for each in read:

@@ -16,12 +16,14 @@ class Pusher:
     def __init__(self) -> None:
         self.pushes = Pushes()
         self.running: list[str] = []
+        self.waited: dict[str, bool] = {}
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: list[asyncio.Task[None]] = []
 
     async def push(self, name: str, repository: str, digest: str, below: Iterable[str] = ()) -> None:
         async def work() -> None:
-            async with self.pushes.turn(repository, digest, below):
+            async with self.pushes.turn(repository, digest, below) as has_waited:
+                self.waited[name] = has_waited
                 self.running.append(name)
                 await self.ends[name].wait()
             self.running.remove(name)
@@ -60,6 +62,7 @@ def test_who_waits_for_whom(first: tuple[str, ...], second: tuple[str, ...], wai
         assert pusher.running == (["first"] if waits else ["first", "second"])
         await pusher.end("first")
         assert pusher.running == ["second"]
+        assert pusher.waited == {"first": False, "second": first[:2] == second[:2]}
         await pusher.end("second")
         assert pusher.running == []
 
