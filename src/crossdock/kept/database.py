@@ -6,7 +6,6 @@ ones, which is safe: a registry that holds more than a row says is believed.
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from crossdock.errors import (
     JournalUnavailable,
 )
 from crossdock.kept.keeper import Pruned, reason_of, remove_unused
-from crossdock.kept.sqlitefile import SqliteFile, Trouble
+from crossdock.kept.sqlitefile import SqliteFile, Trouble, is_there
 from crossdock.kept.uploads import Finished, FinishedKind, SavedUpload, UploadKey, from_row, to_row
 from crossdock.locks import BlobLock, is_taken, take_lock
 
@@ -52,13 +51,7 @@ _KEYED = "WHERE registry = ? AND repository = ? AND digest = ?"
 
 def open_existing(folder: Path) -> JournalDatabase | None:
     """The journal in `folder`; None if there is none. Creates nothing. Raises `JournalUnavailable`."""
-    try:
-        os.lstat(folder / FILE)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _unavailable(folder / FILE, reason_of(error)) from error
-    return JournalDatabase(folder)
+    return JournalDatabase(folder) if is_there(folder / FILE, _unavailable) else None
 
 
 class JournalDatabase:

@@ -26,6 +26,17 @@ Statement = tuple[str, Sequence[Any]]
 _opening = threading.Lock()
 
 
+def is_there(path: Path, trouble: Callable[[Path, str], Exception]) -> bool:
+    """Whether the file exists; nothing is made. Raises what `trouble` returns when that cannot be told."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise trouble(path, reason_of(error)) from error
+    return True
+
+
 class SqliteFile:
     """One open file. May be used from several threads, one call at a time.
 

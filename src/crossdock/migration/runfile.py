@@ -8,7 +8,6 @@ failures. A process that works on a run has the lock of its file's content (`loc
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 
 from crossdock.errors import Advice, StoreError
 from crossdock.kept.keeper import reason_of
-from crossdock.kept.sqlitefile import SqliteFile, Statement, Trouble
+from crossdock.kept.sqlitefile import SqliteFile, Statement, Trouble, is_there
 from crossdock.locks import BlobLock, is_taken, number_of, take_lock
 
 FILE = "runs.sqlite3"
@@ -114,13 +113,7 @@ class StateUnavailable(StoreError):
 
 def open_existing(folder: Path) -> RunFile | None:
     """The file in `folder`; None when there is none. Makes nothing. Raises `StateUnavailable`."""
-    try:
-        os.lstat(folder / FILE)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise unavailable(folder / FILE, reason_of(error)) from error
-    return RunFile(folder)
+    return RunFile(folder) if is_there(folder / FILE, unavailable) else None
 
 
 class RunFile:
