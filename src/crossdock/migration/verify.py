@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crossdock.errors import CrossdockError, InvalidOption, NothingMatched
 from crossdock.mirroring.entry import Entry
@@ -25,6 +25,7 @@ from crossdock.runs.comparing import Comparison, Findings, Level, RepositoryComp
 from crossdock.runs.places import Places
 from crossdock.runs.results import without_traceback
 from crossdock.tally import log_retry
+from crossdock.tasks import run_each
 
 if TYPE_CHECKING:
     from crossdock.content import Source
@@ -150,10 +151,13 @@ class Verification:
             registry=there.repository.registry,
         )
         await self._compare(view, there, check, platforms)
-        for tag in sorted((there.listed or frozenset()) - (view.listed or frozenset())):
-            # Signatures and lists of referrers come with their image, under tags the source may not have.
-            if (subject := subject_of(tag)) is None or self._is_extra(view, check, subject):
-                await self._each([partial(self._extra, there, check, tag)])
+        # Signatures and lists of referrers come with their image, under tags the source may not have.
+        extra = [
+            tag
+            for tag in sorted((there.listed or frozenset()) - (view.listed or frozenset()))
+            if (subject := subject_of(tag)) is None or self._is_extra(view, check, subject)
+        ]
+        await self._each([partial(self._extra, there, check, tag) for tag in extra])
 
     async def _extra(self, there: TargetView, check: RepositoryComparison, tag: str) -> None:
         actual = there.tags.get(tag) or await check.at_target(tag)
@@ -196,18 +200,16 @@ class Verification:
         same += [(None, digest) for digest in view.untagged if self._is_in(view, digest)]
         await self._each([partial(check.image, tag, digest) for tag, digest in same])
 
-    async def _each(self, work: list[Callable[[], Any]]) -> None:
+    async def _each(self, work: list[Callable[[], Awaitable[None]]]) -> None:
         """Each of them, some at a time; an error of a registry is noted, and ends no other."""
-        pending = iter(work)
 
-        async def take() -> None:
-            for do in pending:
-                try:
-                    await do()
-                except CrossdockError as error:
-                    self._failed(error)
+        async def do(one: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await one()
+            except CrossdockError as error:
+                self._failed(error)
 
-        await asyncio.gather(*(take() for _ in range(min(IMAGES_AT_ONCE, len(work)))))
+        await run_each(work, do, min(IMAGES_AT_ONCE, len(work)))
 
     def _comparison(
         self, places: Places, *, referrers: bool, leaves_out: Callable[[str], bool] = lambda tag: False
