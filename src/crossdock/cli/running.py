@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from crossdock.cli.display import Display, JsonDisplay, NoDisplay, PlainDisplay
 from crossdock.cli.exits import ExitCode
@@ -73,6 +73,23 @@ def run_shown(
         return run_until_done(work(), before_abort=abort)
     finally:
         display.close()
+
+
+def error_of(
+    start: Callable[[Session, Listen], Run[Any]],
+    options: CopyOptions,
+    tally: Tally,
+    namespace: argparse.Namespace,
+) -> BaseException | None:
+    """What ended the run that `start` makes, shown as the flags say; None: it succeeded.
+
+    For commands that have results to show all the same.
+    """
+    try:
+        run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
+    except BaseException as error:
+        return error
+    return None
 
 
 def copy_shown(

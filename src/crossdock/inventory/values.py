@@ -155,6 +155,11 @@ class Inventory(Struct, frozen=True):
             )
         return found[0] if found else None
 
+    @classmethod
+    def of(cls, registries: object) -> Inventory:
+        """`registries` of a session's options, if they are an inventory; else an empty one."""
+        return registries if isinstance(registries, cls) else cls()
+
     def addressed(self, text: str) -> str:
         """``HOST[:PORT][/PREFIX]`` for ``NAME[/PREFIX]`` with the name of an entry; any other text as it is.
 

@@ -83,9 +83,7 @@ def run(namespace: argparse.Namespace) -> int:
             for each in plan.repositories():
                 planned[each.mirror][each.name] = each
             return _apply(plan.file, content, planned, options, namespace, file, page)
-        registries = options.registries
-        inventory = registries if isinstance(registries, Inventory) else Inventory()
-        migration = read_migration(path, inventory, os.environ)
+        migration = read_migration(path, Inventory.of(options.registries), os.environ)
         for warning in migration.warnings:
             print_error(f"warning: {warning}")
         return _apply(migration, migration.digest, None, options, namespace, file, page)
@@ -100,7 +98,7 @@ def _apply(
     file: ReportFile,
     page: ReportFile,
 ) -> int:
-    from crossdock.cli.running import close_run, run_shown
+    from crossdock.cli.running import close_run, error_of
     from crossdock.cli.tally import Tally
     from crossdock.cli.watch import Watch
     from crossdock.events import Warned
@@ -132,12 +130,8 @@ def _apply(
             def metrics(ended: bool) -> str:
                 return metrics_text(applying.totals, where, state.id, ended=ended)
 
-            error: BaseException | None = None
             with Watch(applying.totals, namespace.metrics, metrics) as watch:
-                try:
-                    run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
-                except BaseException as raised:
-                    error = raised
+                error = error_of(start, options, tally, namespace)
             result = applying.result()
             if isinstance(error, Cancelled):
                 done = int(result.totals["copied"] + result.totals["unchanged"])

@@ -101,7 +101,7 @@ def _copy_one(namespace: argparse.Namespace) -> int:
 def _copy_to_targets(namespace: argparse.Namespace) -> int:
     """Copy to every target, and print the results, also when some failed."""
     from crossdock.cli.report import ReportFile, TargetsReport
-    from crossdock.cli.running import close_run, run_shown
+    from crossdock.cli.running import close_run, error_of
     from crossdock.cli.tally import Tally
     from crossdock.runs.targets import TargetsCopy
 
@@ -109,17 +109,7 @@ def _copy_to_targets(namespace: argparse.Namespace) -> int:
     with ReportFile(namespace.report) as file:
         copy = TargetsCopy.of(namespace.source, namespace.targets)
         tally = Tally(copy.totals, copy.pairs, keeps_blobs=namespace.report is not None)
-        error: BaseException | None = None
-        try:
-            run_shown(
-                lambda session, listen: session.start(copy, listen),
-                options,
-                tally,
-                namespace.progress,
-                debug=namespace.debug,
-            )
-        except BaseException as raised:
-            error = raised
+        error = error_of(lambda session, listen: session.start(copy, listen), options, tally, namespace)
         result = copy.result()
         if isinstance(error, Cancelled):
             error = Cancelled(f"copy of {namespace.source} to {len(copy.pairs)} targets was cancelled")
@@ -134,7 +124,7 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     """Copy every pair of the list, and print the results, also when some failed."""
     from crossdock.cli.pairlist import read_pairs
     from crossdock.cli.report import ListReport, ReportFile, check_outputs
-    from crossdock.cli.running import close_run, run_shown
+    from crossdock.cli.running import close_run, error_of
     from crossdock.cli.tally import Tally
     from crossdock.runs.runner import ManyCopy
 
@@ -148,17 +138,7 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     with ReportFile(namespace.report) as file:
         many = ManyCopy(pairs, fail_fast=namespace.fail_fast)
         tally = Tally(many.totals, pairs, keeps_blobs=namespace.report is not None)
-        error: BaseException | None = None
-        try:
-            run_shown(
-                lambda session, listen: session.start(many, listen),
-                options,
-                tally,
-                namespace.progress,
-                debug=namespace.debug,
-            )
-        except BaseException as raised:
-            error = raised
+        error = error_of(lambda session, listen: session.start(many, listen), options, tally, namespace)
         result = many.result()
         if isinstance(error, Cancelled):
             error = Cancelled(f"cancelled when {result.count('copied')} of {len(pairs)} copies were done")
@@ -173,9 +153,8 @@ def _place(text: str | None, options: CopyOptions) -> Namespace | None:
     from crossdock.inventory.values import Inventory
     from crossdock.mirroring.names import Namespace
 
-    registries = options.registries
     try:
-        return Namespace.parse(registries.addressed(text) if isinstance(registries, Inventory) else text)
+        return Namespace.parse(Inventory.of(options.registries).addressed(text))
     except InvalidInput as error:
         raise UsageError(f"--to: {error}", advice=error.advice, command=_COMMAND) from None
 

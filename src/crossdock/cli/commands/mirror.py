@@ -131,7 +131,7 @@ def run(namespace: argparse.Namespace) -> int:
     """Mirror, and print the result."""
     from crossdock.cli.loop import run_until_done
     from crossdock.cli.report import MirrorReport, ReportFile
-    from crossdock.cli.running import Listen, close_run, run_shown
+    from crossdock.cli.running import Listen, close_run, error_of
     from crossdock.cli.tally import Tally
     from crossdock.events import Warned
     from crossdock.session import Session
@@ -159,11 +159,7 @@ def run(namespace: argparse.Namespace) -> int:
             mirroring.on_warning = lambda message: listen(None, Warned(message))
             return session.start(mirroring, listen)
 
-        error: BaseException | None = None
-        try:
-            run_shown(start, options, tally, namespace.progress, debug=namespace.debug)
-        except BaseException as raised:
-            error = raised
+        error = error_of(start, options, tally, namespace)
         result = mirroring.result()
         if isinstance(error, Cancelled):
             done = result.copied + result.unchanged
@@ -176,8 +172,7 @@ def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
     from crossdock.inventory.values import Inventory
     from crossdock.mirroring.run import MirrorRun
 
-    registries = options.registries
-    inventory = registries if isinstance(registries, Inventory) else Inventory()
+    inventory = Inventory.of(options.registries)
     names = (*_PATTERNS, "untagged", "rename", "flatten", "fail_fast", "semver", "newest", "sort", "min_age")
     chosen = {name: getattr(namespace, name) for name in names if hasattr(namespace, name)}
     chosen |= getattr(namespace, "pushed_after", {})

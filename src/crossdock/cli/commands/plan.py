@@ -91,9 +91,7 @@ def run(namespace: argparse.Namespace) -> int:
 
     check_outputs("crossdock plan", Path(namespace.file), out=namespace.out, html=namespace.html)
     options = read_options(namespace)
-    registries = options.registries
-    inventory = registries if isinstance(registries, Inventory) else Inventory()
-    file = read_migration(Path(namespace.file), inventory, os.environ)
+    file = read_migration(Path(namespace.file), Inventory.of(options.registries), os.environ)
     for warning in file.warnings:
         print_error(f"warning: {warning}")
     with ReportFile(namespace.html, "--html", "nothing was copied") as page:

@@ -20,10 +20,8 @@ from crossdock.oci.reference import parse_location
 from crossdock.units import count
 
 if TYPE_CHECKING:
-    from crossdock.inventory.values import Inventory
     from crossdock.migration.file import MigrationFile
     from crossdock.mirroring.entry import Entry, ReferrersMode
-    from crossdock.mirroring.names import Namespace
     from crossdock.options import CopyOptions
     from crossdock.runs.comparing import Findings, Row
 
@@ -88,7 +86,7 @@ def run(namespace: argparse.Namespace) -> int:
     images = len(places) == 2 and any(map(_is_image, places))
     entries: tuple[Entry, ...] = ()
     if len(places) == 1:
-        file = _read(places[0], _inventory(options))
+        file = _read(places[0], options)
         entries, options = file.entries, file.limits.over(options)
     elif not images:
         entries = (_entry(places[0], places[1], options),)
@@ -115,42 +113,27 @@ def _shown(found: Findings, namespace: argparse.Namespace) -> int:
     return ExitCode.VERIFICATION if found.missing or found.different else ExitCode.DONE
 
 
-def _inventory(options: CopyOptions) -> Inventory:
+def _read(path: str, options: CopyOptions) -> MigrationFile:
     from crossdock.inventory.values import Inventory
-
-    registries = options.registries
-    return registries if isinstance(registries, Inventory) else Inventory()
-
-
-def _read(path: str, inventory: Inventory) -> MigrationFile:
     from crossdock.migration.file import read_migration
 
-    return read_migration(Path(path), inventory, os.environ)
+    return read_migration(Path(path), Inventory.of(options.registries), os.environ)
 
 
 def _entry(source: str, target: str, options: CopyOptions) -> Entry:
     """The entry of a source and a target."""
+    from crossdock.inventory.values import Inventory
     from crossdock.mirroring.entry import Entry
-    from crossdock.mirroring.names import check
+    from crossdock.mirroring.names import Namespace, check
 
-    inventory = _inventory(options)
+    inventory = Inventory.of(options.registries)
     try:
-        places = _place(source, inventory), _place(target, inventory)
-        check(places[0], [places[1]])
+        place, other = (Namespace.parse(inventory.addressed(each)) for each in (source, target))
+        check(place, [other])
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock verify") from None
     referrers: ReferrersMode = "off" if options.referrers is False else "warn"
-    return Entry(name=str(places[0]), source=places[0], targets=(places[1],), referrers=referrers)
-
-
-def _place(text: str, inventory: Inventory) -> Namespace:
-    """The namespace, whose host may be the name of an entry of the inventory."""
-    from crossdock.mirroring.names import Namespace
-
-    host, slash, prefix = text.partition("/")
-    if (entry := inventory.find(host)) is not None:
-        text = f"{entry.login_server}{slash}{prefix}"
-    return Namespace.parse(text)
+    return Entry(name=str(place), source=place, targets=(other,), referrers=referrers)
 
 
 def _is_image(text: str) -> bool:
