@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
@@ -337,21 +336,17 @@ class RepositoryComparison:
     # -- both ----------------------------------------------------------------------------------------------
 
     async def _retried(self, work: Callable[[], Awaitable[T]], progress: Callable[[], int] = lambda: 0) -> T:
-        """Run `work`, retrying after transient errors; progress resets their count."""
-        failures: list[CrossdockError] = []
-        before = progress()
+        """Run `work`, retrying after errors that may pass; enough progress resets their count."""
+        network, failures = self._all.network, list[CrossdockError]()  # in a row
         while True:
+            before = progress()
             try:
                 return await work()
             except CrossdockError as error:
-                if not error.retryable:
-                    raise
-                if progress() > before:
-                    before, failures = progress(), []
+                if progress() - before >= network.least_progress:
+                    failures.clear()
                 failures.append(error)
-                if len(failures) > self._all.network.retries:
-                    raise
-                await asyncio.sleep(self._all.network.delay_after(failures, random.random()))
+                await asyncio.sleep(network.delay_after(failures))
 
     def row(self, tag: str | None, source: Digest | None, target: str | None, kind: RowKind = "tag") -> Row:
         """A row of this repository."""
