@@ -13,11 +13,11 @@ from crossdock.options import MiB
 from crossdock.registry.contents import Contents
 from crossdock.registry.dialects import Dialect
 from crossdock.registry.flight import SingleFlight
-from crossdock.registry.pushes import Pushes
 
 if TYPE_CHECKING:
     from crossdock.protocol.upload import Upload, UploadRules
     from crossdock.registry.listings.bulk import Bulk
+    from crossdock.registry.pushes import Pushes
 
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
 LISTED_REPOSITORIES = 64  # whose tags of digests are kept: twice the copies that run at once
@@ -37,7 +37,7 @@ class HostMemory:
         self._post_tries = 0  # without a result, the one under way included
         self._is_trying = False
         self.contents = Contents()
-        self.pushes = Pushes()
+        self._pushes: Pushes | None = None
         self.has_referrers: bool | None = None
         """It has the referrers API (end-12); None: not tried yet."""
         self.digest_tags: OrderedDict[str, tuple[float, frozenset[str] | None]] = OrderedDict()
@@ -67,6 +67,15 @@ class HostMemory:
     def lists(self) -> str | None:
         """As `Dialect.lists`."""
         return self._dialect.lists
+
+    @property
+    def pushes(self) -> Pushes:
+        """The pushes of manifests under way."""
+        if self._pushes is None:
+            from crossdock.registry.pushes import Pushes  # loaded by the first push
+
+            self._pushes = Pushes()
+        return self._pushes
 
     @property
     def may_resume(self) -> bool:
