@@ -6,6 +6,8 @@ changed.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -57,6 +59,15 @@ def pairs_of(file: MigrationFile) -> list[PairName]:
     return [
         (entry.name, str(entry.source), str(target)) for entry in file.entries for target in entry.targets
     ]
+
+
+def run_key(file: MigrationFile, content: str, shard: Shard | None = None) -> str:
+    """What a run is known by: the digest of the content that is applied, what its names mean, the shard.
+
+    A relative layout is another one in another folder, and an entry of the inventory may be served elsewhere.
+    """
+    parts = [content, pairs_of(file), str(shard or "")]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ Rules:
    it were there: never what a selection leaves out, never a tag by which something is attached to an image.
 2. Nothing at all of a target when one of its lists was not whole, or a cap is passed.
 3. A tag waits for `Deletes.grace` from the first run that saw it missing.
-4. Just before, the source is asked for the tag once more: a list can miss one that moves meanwhile.
+4. Just before each delete the source is asked for the tag: a list can miss one that moves meanwhile.
 5. The tag alone. A registry that deletes other tags of the same manifest with it gets those back, and nothing
    more of it is deleted.
 6. By a reviewed plan, only a tag that the source still lacks and that means at the target what it meant then.

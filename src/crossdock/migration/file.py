@@ -65,9 +65,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class MigrationFile(Struct, frozen=True, kw_only=True):
-    """A file as values. `digest` names a run: hexadecimal SHA-256 over the content, variables replaced, and
-    over the places that its names mean.
-    """
+    """A file as values. `digest`: hexadecimal SHA-256 over the content, variables replaced."""
 
     entries: tuple[Entry, ...]
     digest: str
@@ -137,10 +135,7 @@ def parse_migration(
                 "correct-file", "put them in files of their own, to be applied one after the other"
             ),
         )
-    # What names mean is part of it: a relative layout is another one in another folder, and an entry of the
-    # inventory may be served elsewhere by now.
-    places = [[str(entry.source), *map(str, entry.targets)] for entry in entries]
-    content = msgspec.json.encode([plain(document), places], order="sorted")
+    content = msgspec.json.encode(plain(document), order="sorted")
     return MigrationFile(
         entries=entries,
         digest=hashlib.sha256(content).hexdigest(),

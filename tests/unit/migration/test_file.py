@@ -14,6 +14,7 @@ import yaml
 from crossdock.errors import InvalidInput
 from crossdock.inventory.values import Entry as Registry
 from crossdock.inventory.values import Inventory
+from crossdock.migration.apply import run_key
 from crossdock.migration.file import (
     Limits,
     MigrationFile,
@@ -435,8 +436,9 @@ def test_a_file_on_disk(tmp_path: Path) -> None:
 def test_a_run_is_known_by_what_its_names_mean() -> None:
     """The same text with a relative layout is another run in another folder."""
     text = "version: 1\nmirrors:\n- source: oci:lay\n  targets: [new.example/a]\n"
-    digests = {
-        parse_migration(text.encode(), "m.yaml", Path(folder), Inventory(), {}).digest
-        for folder in ("/one", "/two")
-    }
-    assert len(digests) == 2
+    files = [
+        parse_migration(text.encode(), "m.yaml", Path(each), Inventory(), {}) for each in ("/one", "/two")
+    ]
+    assert len({each.digest for each in files}) == 1, "reports of both can be merged"
+    assert len({run_key(each, each.digest) for each in files}) == 2
+    assert run_key(files[0], files[0].digest) == run_key(files[0], files[0].digest)

@@ -102,16 +102,16 @@ def _apply(
     from crossdock.cli.tally import Tally
     from crossdock.cli.watch import Watch
     from crossdock.events import Warned
-    from crossdock.migration.apply import pairs_of
+    from crossdock.migration.apply import pairs_of, run_key
     from crossdock.migration.metrics import metrics_text
     from crossdock.migration.runfile import StateUnavailable
     from crossdock.migration.state import open_state
 
     options = migration.limits.over(options)
     where, shard = os.path.abspath(namespace.file), _shard_of(namespace, migration, planned)
-    name, key = where, content
-    if shard is not None:  # a run of its own
-        name, key = f"{where}, shard {shard}", hashlib.sha256(f"{content} {shard}".encode()).hexdigest()
+    name, key = where, run_key(migration, content, shard)
+    if shard is not None:
+        name = f"{where}, shard {shard}"
         options = shard.share(options)
     if (place := place_of(namespace)) is not None:
         from crossdock.clusters.applying import check
