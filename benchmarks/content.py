@@ -53,7 +53,7 @@ def build(root: Path, workload: Workload) -> Images:
 def _layer(builder: ImageBuilder, image: int, place: int, workload: Workload) -> Content:
     """A blob of `layer_size` bytes that can be neither compressed nor shared with another image.
 
-    It starts with a gzip header, because skopeo would compress the layer otherwise, which is no plain copy.
+    It starts with a gzip header: skopeo would compress the layer otherwise instead of copying it as it is.
     Generating random bytes would take longer than the race, so one random piece is repeated with a counter.
     """
     piece = bytearray(random.Random(SEED).randbytes(MiB))

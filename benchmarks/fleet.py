@@ -1,4 +1,4 @@
-"""A registry of a hundred thousand made-up tags, as light as can be: what is measured is who asks it.
+"""A light registry with a hundred thousand made-up tags, so that a benchmark measures its client.
 
     python -m benchmarks.fleet PORT --repositories 2000 --tags 50 [--half] [--plain]
 

@@ -83,7 +83,7 @@ class Scenario:
     round_trip_s: float = 0.0  # added to every round trip, on both sides
     warm: bool = False  # the target already has everything
     charts: tuple[Measure, ...] = ("wall", "cpu")
-    reads: bool = False  # clients read the layer and drop it; there is no target
+    reads: bool = False  # clients read the layer and discard it: no target
 
     def workload(self, size: Size) -> Workload:
         return self.quick if size == "quick" else self.full
