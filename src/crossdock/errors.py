@@ -559,6 +559,10 @@ class CopiesFailed(CrossdockError):
     errors: tuple[Exception, ...] = ()
 
 
+CONTENT_MISSED = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"})
+"""Codes of a registry that lacks something that a manifest lists; the last one is zot's."""
+
+
 def was_refused(error: BaseException) -> bool:
     """Whether a registry answered and refused, for good as far as can be told.
 

@@ -219,9 +219,9 @@ def test_a_blob_that_head_promised_is_uploaded_once(
     result = crossdock.copy(f"{source.host}/{repository}:v1", f"{promising.host}/app:v1")
     assert_holds(Remote(promising.host), "app", "v1", graph)
     assert (result["blobs_moved"], result["blobs_skipped"]) == (len(graph.blobs), 0)
-    asked = [(method, unquote(path)) for method, path in promising.asked]
-    uploads = [path for method, path in asked if "digest=" in path and shared.digest in path]
-    assert len(uploads) == 1
+    # The first blob of a copy may be sent with a POST too, which this registry answers with a session.
+    closings = [unquote(path) for method, path in promising.asked if method == "PUT"]
+    assert len([path for path in closings if f"?digest={shared.digest}" in path]) == 1
 
 
 def test_a_blob_that_a_mount_promised_is_uploaded_once(

@@ -15,19 +15,19 @@ from msgspec import Struct, field
 
 from crossdock.content import ChecksManifests, Target
 from crossdock.errors import (
+    CONTENT_MISSED,
     CopyError,
     CrossdockError,
-    InvalidManifest,
     RegistryError,
     Side,
     TagExists,
     was_refused,
 )
 from crossdock.events import CopyDone, CopyStarted
+from crossdock.mirroring.referrerslists import compare_lists
 from crossdock.oci.attachedtag import fallback_tag, is_attached_tag, listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.runs.kept import KeptSource
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
@@ -35,8 +35,6 @@ from crossdock.runs.places import Shared
 from crossdock.runs.results import without_traceback
 from crossdock.steps import during
 from crossdock.tally import Tally
-
-_MISSES = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"})
 
 
 class Group(Struct):
@@ -237,7 +235,7 @@ class GroupCopy:
         if share.there.get(tag) is not None and subject is not None:
             named = await kept.find()
             writing = await self._places.open(share.target, "target", tally.retried)
-            adds, drops = await _compare(kept, writing, named, share.named(tag, named.digest))
+            adds, drops = await compare_lists(kept, writing, named, share.named(tag, named.digest))
             if drops and not adds:
                 return _unchanged(group, share, tally, started)
             if drops and await self._takes_whole(writing, share.target, subject):
@@ -307,7 +305,7 @@ class _ManyTags:
             except CrossdockError as error:
                 codes = error.codes if isinstance(error, RegistryError) else frozenset[str]()
                 is_last = len(self._left) == 1 and not self._has_written
-                if is_last or not was_refused(error) or not _MISSES.isdisjoint(codes):
+                if is_last or not was_refused(error) or not CONTENT_MISSED.isdisjoint(codes):
                     raise
                 self.errors[tag] = _named(error, f"{self._target.name}:{tag}")
             else:
@@ -321,26 +319,6 @@ def _named(error: CrossdockError, reference: str) -> Exception:
             raise error
     except CopyError as named:
         return without_traceback(named)
-
-
-async def _compare(
-    kept: KeptSource, writing: Target, named: Descriptor, target: Reference
-) -> tuple[bool, bool]:
-    """Of a list of referrers: whether the source's has entries that the target's has not, and the other way
-    round. Other content at the target has none. # network
-    """
-    with during("fetch manifest from", "source", f"{kept.name}@{named.digest}"):
-        ours = _entries(await kept.fetch_manifest(named))
-    with during("fetch manifest from", "target", str(target)):
-        theirs = _entries(await writing.find_manifest(target.tag or "") or b"")
-    return not ours <= theirs, not theirs <= ours
-
-
-def _entries(data: bytes) -> frozenset[str]:
-    try:
-        return frozenset(each.digest for each in parse_manifest(data, None).manifests)
-    except InvalidManifest:
-        return frozenset()
 
 
 def _unchanged(group: Group, share: Share, tally: Tally, started: float) -> CopyResult:

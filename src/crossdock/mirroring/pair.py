@@ -11,12 +11,12 @@ from typing import Protocol
 from msgspec import Struct
 
 from crossdock.content import ChecksManifests, Target
-from crossdock.errors import CrossdockError, InvalidManifest, Side
+from crossdock.errors import CrossdockError, Side
 from crossdock.events import CopyDone, CopyStarted
+from crossdock.mirroring.referrerslists import compare_lists
 from crossdock.oci.attachedtag import fallback_tag, is_attached_tag, listed_subject
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.oci.manifest import parse_manifest
 from crossdock.oci.reference import Reference
 from crossdock.runs.kept import Fetched, KeptSource
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
@@ -84,7 +84,7 @@ class PairCopy:
             if there == named.digest and not checked and not await self._may_have_attached(resolved, kept):
                 return _unchanged(source, named, target, tally, started)
             if there is not None and (subject := listed_subject(target.tag or "")) is not None:
-                adds, drops = await self._compare(kept, writing, named, target)
+                adds, drops = await compare_lists(kept, writing, named, target)
                 if drops and not adds:
                     return _unchanged(source, named, target, tally, started)
                 listed = replace(target, tag=None, digest=subject)
@@ -149,18 +149,6 @@ class PairCopy:
         stem = fallback_tag(named.digest)
         return any(tag.startswith(stem) for tag in resolved.digest_tags)
 
-    async def _compare(
-        self, kept: KeptSource, writing: Target, named: Descriptor, target: Reference
-    ) -> tuple[bool, bool]:
-        """Of a list of referrers: whether the source's has entries that the target's has not, and the other
-        way round. Other content at the target has none. # network
-        """
-        with during("fetch manifest from", "source", f"{kept.name}@{named.digest}"):
-            ours = _entries(await kept.fetch_manifest(named))
-        with during("fetch manifest from", "target", str(target)):
-            theirs = _entries(await writing.find_manifest(target.tag or "") or b"")
-        return not ours <= theirs, not theirs <= ours
-
 
 def _unchanged(
     source: Reference, named: Descriptor, target: Reference, tally: Tally, started: float
@@ -180,10 +168,3 @@ def _unchanged(
         retries=tally.retries,
         changed=False,
     )
-
-
-def _entries(data: bytes) -> frozenset[str]:
-    try:
-        return frozenset(each.digest for each in parse_manifest(data, None).manifests)
-    except InvalidManifest:
-        return frozenset()

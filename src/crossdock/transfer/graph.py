@@ -24,6 +24,7 @@ from msgspec.structs import replace
 
 from crossdock.content import Source
 from crossdock.errors import (
+    CONTENT_MISSED,
     Advice,
     CopyError,
     CrossdockError,
@@ -49,8 +50,6 @@ from crossdock.verify import size_note
 
 if TYPE_CHECKING:
     from crossdock.transfer.fanout import TargetReads
-
-MISSED = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_INVALID"})  # the last one is zot's
 
 Kind = Literal["blob", "manifest"]
 
@@ -128,7 +127,9 @@ class Graph:
             try:
                 await self.manifests.put(descriptor, data, tag, refers=refers)
             except RegistryError as error:
-                if MISSED.isdisjoint(error.codes) or not await self._copy_promised(descriptor, data, error):
+                if CONTENT_MISSED.isdisjoint(error.codes) or not await self._copy_promised(
+                    descriptor, data, error
+                ):
                     raise
                 await self.manifests.put(descriptor, data, tag, refers=refers)
 
