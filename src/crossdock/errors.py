@@ -22,7 +22,7 @@ Side = Literal["source", "target"]
 
 
 class Advice:
-    """What to do about an error, as a value: each face (library, command, service) words it for its users.
+    """Advice about an error, as a value: each face (library, command, service) words it for its users.
 
     ``kind`` is a short code, such as ``give-ca``, that programs may decide by, and the key of the faces'
     tables of wordings. ``str()`` is the library's wording. Neither a dataclass, a NamedTuple nor a
@@ -482,7 +482,7 @@ class TagExists(CrossdockError):
 
 
 class ChangedSincePlan(CrossdockError):
-    """What a reviewed plan says is not so any more, at the source or at the target; it was not done."""
+    """The source or the target has changed since the plan was reviewed; this part of it was not done."""
 
 
 class NothingMatched(CrossdockError):

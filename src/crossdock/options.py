@@ -1,4 +1,4 @@
-"""What a caller can choose, as frozen values checked when made. One object travels down; nothing is global.
+"""Options of a caller, as frozen values checked when made. One object travels down; nothing is global.
 
 Sizes are bytes, times seconds. Every default names its reason.
 """
@@ -18,7 +18,7 @@ MiB = 1 << 20
 GiB = 1 << 30
 
 Verify = Literal["stream", "target", "reread"]
-"""Who makes sure that the target has the right blobs.
+"""How the target's blobs are verified.
 
 ``stream``: they are hashed here before their last bytes go out. ``target``: a registry's own comparison with
 the digest of the closing PUT is trusted; only what lands in a layout, or has another digest than sha256, is
@@ -27,14 +27,14 @@ at the target, is read back and compared before the tag is written. What is miss
 """
 
 ForeignLayers = Literal["keep", "copy"]
-"""What becomes of layers that a registry need not have, because their descriptor lists URLs.
+"""Treatment of layers that a registry need not have, because their descriptor lists URLs.
 
 ``keep``: the URLs stay in the manifest and no byte is copied. ``copy``: the bytes are fetched from the source
 or from those URLs, without credentials, and pushed as well; the manifest is the same, URLs included.
 """
 
 Existing = Literal["overwrite", "report", "refuse"]
-"""What becomes of a target's tag that means something else than the source's.
+"""Treatment of a target's tag that means something else than the source's.
 
 ``overwrite``: it is moved. ``report``: it stays as it is, which is told and is no failure. ``refuse``: it
 stays as it is, and the copy fails. Content that the target attached to an image under a tag made of a digest
@@ -44,7 +44,7 @@ is never replaced.
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Credentials(Frozen):
-    """What proves who we are at one registry. Never printed: ``repr`` shows the user name alone.
+    """Proof of identity at one registry. Never printed: ``repr`` shows the user name alone.
 
     ``identity_token`` is an OAuth2 refresh token (docker's ``identitytoken``); with it ``username`` may be
     empty. ``registry_token`` is a ready bearer token (docker's ``registrytoken``), sent as it is.
@@ -155,7 +155,7 @@ class RegistryOptions(Frozen):
 
 
 class Registries(Protocol):
-    """What is known of single registries; `crossdock.inventory` reads it from a file."""
+    """Options of single registries; `crossdock.inventory` reads them from a file."""
 
     def options_for(
         self, registry: str, environ: Mapping[str, str], *, with_credentials: bool = True

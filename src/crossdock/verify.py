@@ -72,7 +72,7 @@ class BlobVerifier:
         self._received = received
 
     def _after(self, data: Buffer) -> int:
-        """What `received` will be after `data`. Raises `SizeMismatch` when that is too much."""
+        """The value of `received` after `data`. Raises `SizeMismatch` when that is too much."""
         received = self._received + memoryview(data).nbytes
         if received > self._descriptor.size:
             raise _wrong_size(self._descriptor, received, " or more")
@@ -135,7 +135,7 @@ def verify_manifest(data: Buffer, descriptor: Descriptor) -> None:
 
 
 def size_note(data: Buffer, listed: Descriptor) -> str:
-    """What to say of a manifest whose digest is right and whose size is not the listed one; else nothing."""
+    """A note on a manifest whose digest is right and whose size is not the listed one; else empty."""
     size = memoryview(data).nbytes
     if size == listed.size:
         return ""

@@ -86,7 +86,7 @@ def _words(line: bytes, place: str) -> list[str] | None:
 
 
 def _target(source: str, to: Namespace | None, place: str) -> str:
-    """What a source that stands alone becomes below `to`."""
+    """The target below `to` of a source that stands alone on its line."""
     if to is None:
         raise InvalidInput(f"{place}: a line is SOURCE TARGET, this one has 1 word")
     from crossdock.oci.reference import Reference, parse_location

@@ -149,7 +149,7 @@ class _ManyReport(ABC):
         return self._document(copies, {**self._origin(), **_versions(), "error": _error_document(error)})
 
     def _origin(self) -> dict[str, Any]:
-        """What was copied, for the file."""
+        """The fields of the file that name what was copied."""
         return {}
 
     def _document(self, copies: Iterator[str], more: Mapping[str, Any]) -> Iterator[str]:

@@ -81,7 +81,7 @@ def error_of(
     tally: Tally,
     namespace: argparse.Namespace,
 ) -> BaseException | None:
-    """What ended the run that `start` makes, shown as the flags say; None: it succeeded.
+    """Run and show what `start` makes, as the flags say, and return its error; None: it succeeded.
 
     For commands that have results to show all the same.
     """

@@ -86,7 +86,7 @@ class MissingTag(Struct, frozen=True):
     tag: str
     listed: frozenset[str]  # all tags of the target's repository
     planned: Mapping[str, Digest | None] | None = None
-    """What the tags meant at the target when the plan was made, if there is one."""
+    """The target's tags with their digests when the plan was made, if there is one."""
 
     def check(self, digest: Digest) -> None:
         """Raise `ChangedSincePlan` unless the tag, which means `digest` now, is as the plan says."""
@@ -100,7 +100,7 @@ class MissingTag(Struct, frozen=True):
 
 
 class TargetDeletes(Struct, kw_only=True):
-    """What one entry deletes at one of its targets: `look` at every view, then `run` once."""
+    """Deletes of one entry at one of its targets: `look` at every view, then `run` once."""
 
     entry: Entry
     target: str

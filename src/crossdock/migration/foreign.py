@@ -85,7 +85,7 @@ def _load(data: bytes, place: str, tool: Tool) -> Members:
 
 
 class _Reader:
-    """What both formats share."""
+    """Reading that both formats share."""
 
     takes_prereleases = False  # in ranges that name none
 

@@ -1,4 +1,4 @@
-"""What images consist of: each manifest is fetched once, and only the names and sizes of blobs are kept.
+"""The blobs of images: each manifest is fetched once, and only digests and sizes of blobs are kept.
 
 A plan of 100,000 tags keeps hundreds of thousands of them, so that a digest is its bytes here (`key_of`), and
 what an image consists of is packed into one value.

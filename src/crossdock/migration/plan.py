@@ -64,7 +64,7 @@ class EntryPlan(Struct, kw_only=True):
 
 
 class Plan(Struct, kw_only=True):
-    """What would be done. `errors` are of repositories that could not be looked at: then it is not whole.
+    """The plan of a file. `errors` are of repositories that could not be read: then it is not whole.
 
     `seconds` is None where no rate is known.
     """

@@ -133,7 +133,7 @@ class Planner:
         )
 
     def images(self, platforms: tuple[str, ...]) -> Images:
-        """What images consist of, for this choice of platforms."""
+        """The blobs of images, for this choice of platforms."""
         found = self._images.get(platforms)
         if found is None:
             wanted = tuple(map(Platform.parse, platforms))
@@ -142,7 +142,7 @@ class Planner:
         return found
 
     def host(self, target: Namespace) -> HostBlobs:
-        """What is known of the blobs at the target's registry."""
+        """The blobs at the target's registry, as far as they are known."""
         return self._hosts.setdefault(registry_key(target.registry), HostBlobs())
 
     def fail(self, error: Exception) -> None:
@@ -274,7 +274,7 @@ class _EntryWork:
                 plan.problem(kind, reference, _why(kind, error))
 
     async def _chosen(self, view: RepositoryView, source: Source) -> dict[Digest, Digest]:
-        """What each of the view's digests is at a target; those that cannot be copied are left out."""
+        """The target's digest for each of the view's; those that cannot be copied are left out."""
         digests = dict.fromkeys((*view.tags.values(), *view.untagged))
         if not self.entry.platforms:
             return {each: each for each in digests}

@@ -36,7 +36,7 @@ class HostRequests(Struct):
 
 
 class Need(Struct):
-    """What one side of an entry needs of a host."""
+    """Requests that one side of an entry needs from a host."""
 
     host: str  # as people write it
     client: Any  # of the host, for this side: what was sent while planning is sent again by an apply

@@ -14,7 +14,7 @@ FIGURES = (
     "bytes_mounted",
     "bytes_skipped",
 )
-"""What is added up of each entry and target; ``images`` are distinct (repository, digest)."""
+"""Figures that are summed over entries and targets; ``images`` are distinct (repository, digest)."""
 
 
 def with_tags(figures: Mapping[str, float]) -> dict[str, int]:

@@ -104,7 +104,7 @@ class TagChoice(Struct, frozen=True, kw_only=True):
         )
 
     def _rank(self, tag: str, pushed: Mapping[str, float | None]) -> tuple[object, ...]:
-        """What the newest has most of; equal ones are told apart by their names."""
+        """The sort key: the newest tag has the greatest; names decide between equal ones."""
         if self.sort == "semver":
             return Version.find(tag), tag
         return (_moment(tag, pushed), tag) if self.sort == "pushed" else (tag,)

@@ -19,7 +19,7 @@ from crossdock.options import CopyOptions, HostLimits
 
 
 class Weight(Struct, frozen=True):
-    """What a repository costs: `size` bytes to be moved, and a few requests for each of its tags."""
+    """The cost of a repository: `size` bytes to be moved, and a few requests for each of its tags."""
 
     size: int = 0
     tags: int = 0

@@ -167,7 +167,7 @@ def _alternative(whole: str, text: str) -> _All:
 
 
 def _bounds(whole: str, operator: str, parts: re.Match[str]) -> list[_Bound]:
-    """What a comparator with perhaps fewer than three numbers means; ``x`` and ``*`` stand for any."""
+    """The bounds of a comparator, which may have fewer than three numbers; ``x`` and ``*`` stand for any."""
     given: list[int] = []
     for each in parts.group(2, 3, 4):
         if each is None or not each.isdigit():

@@ -26,8 +26,8 @@ _WBITS = {"gzip": 31, "zlib": 15, "deflate": -15}
 
 
 def coding_of(value: str) -> str:
-    """What a ``Content-Encoding`` does to the bytes: nothing (empty), ``gzip``, ``deflate``, or one or more
-    codings that are not decoded here.
+    """The coding of a ``Content-Encoding``: none (empty), ``gzip``, ``deflate``, or one or more that are not
+    decoded here.
     """
     if not value:
         return ""

@@ -67,7 +67,7 @@ _Response = TypeVar("_Response", Reply, Stream)
 
 
 class _Call(Struct, frozen=True):
-    """What stays the same over the redirects and repetitions of one request."""
+    """The parts of a request that stay the same over its redirects and retries."""
 
     method: str
     scope: Scope | None  # None: without the registry's ``Authorization``
@@ -101,7 +101,7 @@ class RegistryClient:
         self.network = context.network
         self.dialect = dialect_of(host, options.dialect, options.chunks, context.dialects)
         self.memory = HostMemory(self.dialect)
-        """What was learned about the registry by all of its users."""
+        """Learned about the registry by all of its users."""
         self.requests = 0
         """How many were sent, those for tokens included."""
         self._connections = Connections(host, side, options, context, http)
@@ -140,12 +140,12 @@ class RegistryClient:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """What stands for the process's environment."""
+        """The environment variables of the session, normally those of the process."""
         return self._context.environ
 
     @property
     def token_service(self) -> str:
-        """What the registry's challenge calls its token service; empty while it is not known."""
+        """The name of the token service in the registry's challenge; empty while it is not known."""
         return self._auth.service
 
     @property

@@ -1,4 +1,4 @@
-"""What the clients of a session share, whichever registry each speaks to."""
+"""State that all clients of a session share, whichever registry they talk to."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class HostMemory:
         are None where they cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
         self.bulk: Bulk | None = None
-        """What is known of its lists of manifests; None: nothing yet."""
+        """Its lists of manifests, as far as they are known; None: not yet."""
         self.answers_head = True
         """HEAD and GET of a manifest agree, as far as is known: to HEAD Nexus answers 404, firewalls 403, and
         caches an older manifest."""

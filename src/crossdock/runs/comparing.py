@@ -175,7 +175,7 @@ class RepositoryComparison:
             await self.image(tag, wanted)
 
     async def at_target(self, name: str) -> Digest | None:
-        """What a tag or digest is at the target; None: it is not there. Raises `CopyError`. # network"""
+        """The target's digest of a tag or digest; None: it is not there. Raises `CopyError`. # network"""
         try:
             with during("resolve", "target", _shown(self._target, name)):
                 return (await self._target.resolve(name)).digest

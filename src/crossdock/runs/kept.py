@@ -77,7 +77,7 @@ class KeptSource:
         self._is_gone = False
         self._resolving: SingleFlight[Descriptor] = SingleFlight()
         self.fetched = Fetched()
-        """What was requested; several sources of one repository may share it."""
+        """Content that was requested; several sources of one repository may share it."""
 
     # -- the name ------------------------------------------------------------------------------------------
 

@@ -187,7 +187,7 @@ class ImageCopy:
                 )
 
     async def _settle_root(self, root: Descriptor, data: bytes, there: bytes) -> tuple[Descriptor, bytes]:
-        """What is to be at the target under a tag that clients attach content by, where it has another."""
+        """The manifest to push under a tag that clients attach content by, where the target has another."""
         shown = self._request.target_reference
         was = Digest.of(there, root.digest.algorithm)
         if self._request.keeps_attached:

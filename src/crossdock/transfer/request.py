@@ -9,7 +9,7 @@ from crossdock.oci.platform import Platform
 
 
 class CopyRequest(Struct, frozen=True):
-    """What to copy, from where and under which name."""
+    """A copy: the source, the target and the names of both."""
 
     source_reference: str  # for messages and events: the whole reference as given
     target_reference: str

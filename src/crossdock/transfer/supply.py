@@ -1,4 +1,4 @@
-"""What the readers of all blobs share, memory and connections, and the pieces of blobs that they give."""
+"""Memory and connections that the readers of all blobs share, and the pieces of blobs that they give."""
 
 from __future__ import annotations
 

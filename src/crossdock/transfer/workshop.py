@@ -77,7 +77,7 @@ def _shares(most: int, least: int) -> Shares:
 
 
 class Sharing:
-    """What all reads for several targets hold together (`fanout`)."""
+    """State that all reads for several targets share (`fanout`)."""
 
     def __init__(self) -> None:
         self.reads = 0

@@ -80,7 +80,7 @@ class _Report(Struct, kw_only=True):
 
     @property
     def what(self) -> tuple[str, ...]:
-        """What it is a report of, for comparison: files have other paths on other machines."""
+        """The subject of the report, for comparison: files have other paths on other machines."""
         if self.is_mirror:
             return ("mirror", str(self.source), *self.targets)
         return ("apply", self.file_digest or str(self.file))

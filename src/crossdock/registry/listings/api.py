@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Api(Struct, frozen=True, kw_only=True):
-    """What such an API shows, and how."""
+    """One listing API: how to walk it, and which fields it has."""
 
     name: str  # for the log
     walk: Callable[[Asked], AsyncGenerator[Page, None]]

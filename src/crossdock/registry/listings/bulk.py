@@ -54,7 +54,7 @@ _DOUBTS = 50  # repositories that are not there, as one that never answered says
 
 
 class Bulk:
-    """What is known of the lists of manifests at one host."""
+    """The lists of manifests at one host, as far as they are known."""
 
     def __init__(self, host: str, known: str | None) -> None:
         """`known`: by its dialect, as `Dialect.lists`."""
@@ -80,7 +80,7 @@ class Bulk:
             self._kept_rows += len(rows)
 
     def take(self, path: str, since: float) -> tuple[float, list[ManifestRow]] | None:
-        """What was kept for the repository at `since` or later. It is forgotten."""
+        """Rows that were kept for the repository at `since` or later, which are then forgotten."""
         listed_at, rows = self._kept.pop(path, (0.0, []))
         self._kept_rows -= len(rows)
         return (listed_at, rows) if rows and listed_at >= since else None
@@ -148,7 +148,7 @@ async def list_manifests(
 
 
 def bulk_of(repository: Repository) -> Bulk:
-    """What is known of the repository's host."""
+    """The lists of the repository's host."""
     memory = repository.memory
     if memory.bulk is None:
         memory.bulk = Bulk(repository.client.host, memory.lists)

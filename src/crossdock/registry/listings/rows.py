@@ -1,4 +1,4 @@
-"""What an entry of such a list says, read with the same care in all of them."""
+"""Fields of list entries, read with the same care for every API."""
 
 from __future__ import annotations
 

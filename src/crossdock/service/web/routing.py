@@ -15,7 +15,7 @@ from msgspec import Struct
 from crossdock.service.web.service import Handler
 
 Guard = Literal["bearer", "page", "open"]
-"""Who may call: `bearer` callers with a token, `page` browsers as well, `open` anybody."""
+"""Permitted callers: `bearer` those with a token, `page` browsers as well, `open` anybody."""
 Tag = Literal["arm", "imports", "service"]
 """OpenAPI's tag of an endpoint. Responses of `arm` carry Azure's headers."""
 
