@@ -90,6 +90,14 @@ class ChunkLimits(Frozen):
         return fitting if fitting >= max(self.least, 1) else fitting + self.multiple
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class CreateOptions(Frozen):
+    """How repositories that are missing at a target are created (`registry.creation`)."""
+
+    immutable: bool = False  # a tag cannot be moved once it is pushed
+    scan: bool = False  # what is pushed is scanned for vulnerabilities
+
+
 class InventoryEntry(NamedTuple):
     """The entry of an inventory that options are from, for advice."""
 
@@ -119,6 +127,7 @@ class RegistryOptions(Frozen):
     """Without `credentials` and `helper` ask anonymously: the environment and files are somebody else's."""
     dialect: str = ""  # of `registry.dialects`, by its name; empty: by the host
     chunks: ChunkLimits | None = None  # of uploads; None: those of the dialect
+    create: CreateOptions | None = None  # missing repositories of a target; None: they are not created
     login_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `credentials` or `helper`
     tls_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `ca_file` or `plain_http`
 
@@ -149,6 +158,7 @@ class RegistryOptions(Frozen):
             own_only=self.own_only or other.own_only,
             dialect=self.dialect or other.dialect,
             chunks=self.chunks or other.chunks,
+            create=self.create or other.create,
             login_entry=self.login_entry if knows_who else other.login_entry,
             tls_entry=self.tls_entry if knows_tls else other.tls_entry,
         )

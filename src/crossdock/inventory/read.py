@@ -12,11 +12,11 @@ from typing import Any
 from crossdock.errors import Advice, InvalidInput, InvalidOption
 from crossdock.inventory.values import ACR_SUFFIX, Entry, EntryCredentials, Inventory, place_key
 from crossdock.oci.text import quote
-from crossdock.options import ChunkLimits
+from crossdock.options import ChunkLimits, CreateOptions
 from crossdock.units import parse_size
 from crossdock.yamlfile import Found, Kind, read_bytes, read_document
 
-_ROOMS = ("credentials", "tls", "upload")  # whose values are objects
+_ROOMS = ("credentials", "tls", "upload", "create")  # whose values are objects
 _PATHS = ("password_file", "token_file")
 _DOCS = Advice("read-docs", "docs/inventory.md lists the keys")
 
@@ -82,8 +82,15 @@ def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
         plain_http=tls.get("plain_http", False),
         dialect=upload.get("dialect", ""),
         chunks=_chunk_limits(upload, place),
+        create=_create_options(found),
         place=place,
     )
+
+
+def _create_options(found: Mapping[str, Found]) -> CreateOptions | None:
+    if "create" not in found:
+        return None
+    return CreateOptions(**{key: each.value for key, each in found["create"].value.items()})
 
 
 def _chunk_limits(upload: Mapping[str, Any], place: str) -> ChunkLimits | None:

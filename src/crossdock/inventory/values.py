@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr
 from crossdock.errors import Advice, CredentialsError, InvalidInput
 from crossdock.oci.registryname import canonical_host, joined, registry_key, split_key
 from crossdock.oci.text import quote
-from crossdock.options import ChunkLimits, Credentials, InventoryEntry, RegistryOptions
+from crossdock.options import ChunkLimits, CreateOptions, Credentials, InventoryEntry, RegistryOptions
 
 ACR_SUFFIX = ".azurecr.io"
 MAX_SECRET = 1 << 20  # bytes of a file; JSON keys of clouds have some 4,000
@@ -87,6 +87,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     plain_http: bool = False
     dialect: str = ""  # of uploads, by name; empty: by the host
     chunks: ChunkLimits | None = None  # of uploads; None: those of the dialect
+    create: CreateOptions | None = None  # missing repositories; None: they are not created
     public_network_access: Literal["Enabled", "Disabled"] = "Enabled"
     network_rule_bypass_options: Literal["AzureServices", "None"] = "AzureServices"
     export_policy: Literal["enabled", "disabled"] = "enabled"
@@ -116,6 +117,7 @@ class Entry(Struct, frozen=True, kw_only=True):
             plain_http=True if self.plain_http else None,
             dialect=self.dialect,
             chunks=self.chunks,
+            create=self.create,
             login_entry=entry if who else None,
             tls_entry=entry,
         )

@@ -12,7 +12,7 @@ from crossdock.errors import CredentialsError, InvalidInput
 from crossdock.inventory.find import find_inventory, open_inventory
 from crossdock.inventory.read import parse_inventory, schema
 from crossdock.inventory.values import Entry, EntryCredentials, Inventory, ResourceId
-from crossdock.options import ChunkLimits, Credentials, RegistryOptions
+from crossdock.options import ChunkLimits, CreateOptions, Credentials, RegistryOptions
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 OTHER = "11111111-1111-1111-1111-111111111111"
@@ -133,9 +133,22 @@ def test_the_schema_is_a_schema_of_each_value() -> None:
     document = schema()
     assert json.dumps(document)
     assert set(document["$defs"]["registry"]["properties"]) == {
-        *("name", "login_server", "subscription", "resource_group", "credentials", "tls", "upload"),
+        *("name", "login_server", "subscription", "resource_group", "credentials", "tls", "upload", "create"),
         *("public_network_access", "network_rule_bypass_options", "export_policy", "location"),
     }
+
+
+def test_an_entry_says_whether_missing_repositories_are_created() -> None:
+    text = "registries: [{name: a, create: {immutable: true, scan: true}}, {name: b, create: {}}, {name: c}]"
+    inventory = parse_inventory(text.encode(), "i.yaml", Path())
+    found = [inventory.options_for(f"{name}.azurecr.io", {}) for name in "abc"]
+    assert [each and each.create for each in found] == [
+        CreateOptions(immutable=True, scan=True),
+        CreateOptions(),
+        None,
+    ]
+    with pytest.raises(InvalidInput, match=r"i\.yaml:1: .*scan"):
+        parse_inventory(b"registries: [{name: a, create: {scan: 1}}]", "i.yaml", Path())
 
 
 def test_an_entry_says_how_blobs_are_uploaded_to_it() -> None:
