@@ -50,6 +50,24 @@ def build(root: Path, workload: Workload) -> Images:
     return Images(root, tuple(images))
 
 
+def build_registry(root: Path, groups: int, repositories: int, tags: int, layer_size: int) -> Images:
+    """Write a registry's worth of small images: so many groups of repositories, and tags in each repository.
+
+    Every image has a layer of its own, and one that all of its repository share.
+    """
+    builder = ImageBuilder(root, seed=SEED)
+    images = []
+    for number in range(groups * repositories):
+        name = f"group{number // repositories:02}/app{number:04}"
+        base = builder.random_layer(layer_size)
+        for tag in range(tags):
+            layers = [base, builder.random_layer(layer_size)]
+            config = builder.config(layers, {"os": "linux", "architecture": "amd64"})
+            manifest = builder.image(layers)
+            images.append(Image(name, f"v{tag}", manifest, (config, *layers)))
+    return Images(root, tuple(images))
+
+
 def _layer(builder: ImageBuilder, image: int, place: int, workload: Workload) -> Content:
     """A blob of `layer_size` bytes that can be neither compressed nor shared with another image.
 

@@ -28,7 +28,7 @@ http {{
     client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f;
     uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
     sendfile on; tcp_nopush on; open_file_cache off; keepalive_requests 1000000; keepalive_timeout 60;
-    map_hash_bucket_size 256; map_hash_max_size 16384;
+    map_hash_bucket_size 256; map_hash_max_size 131072;
     map $uri $manifest {{
         default none;
         ~^/v2/.+/manifests/sha256:(?<hex>[0-9a-f]+)$ $hex;
@@ -46,6 +46,10 @@ http {{
             add_header Docker-Content-Digest sha256:$manifest;
             add_header Docker-Distribution-Api-Version registry/2.0;
             alias {root}/blobs/sha256/$manifest; }}
+        location = /v2/_catalog {{ types {{ }} default_type application/json; alias {dir}/lists/catalog; }}
+        location ~ ^/v2/(?<repository>.+)/tags/list$ {{
+            types {{ }} default_type application/json;
+            alias {dir}/lists/$repository; }}
         location / {{ return 404; }}
     }}
 }}
@@ -181,7 +185,7 @@ def delayed(port: int, directory: Path, round_trip_s: float, rate: int) -> Itera
 def source(
     directory: Path, content: Images, *, rate: int, round_trip_s: float, certificates: Certificates | None
 ) -> Iterator[End]:
-    """nginx with the blobs as files: ranges, right content types, a cap per connection, TLS."""
+    """nginx with the blobs as files: lists, ranges, right content types, a cap per connection, TLS."""
     program = need("nginx", "apt-get install nginx-light")
     directory.mkdir(parents=True)
     tags = [
@@ -189,6 +193,7 @@ def source(
         for image in content.images
     ]
     (directory / "tags.map").write_text("".join(tags))
+    _write_lists(directory / "lists", content)
     with closing(_listen(rate)) as listener:
         port: int = listener.getsockname()[1]
         conf = directory / "nginx.conf"
@@ -217,6 +222,18 @@ def source(
             yield End(server, open_port, directory / "access.log", line, _context(certificates))
     finally:
         server.stop()
+
+
+def _write_lists(directory: Path, content: Images) -> None:
+    """The catalog and the lists of tags, each whole on one page."""
+    tags: dict[str, list[str]] = {}
+    for image in content.images:
+        tags.setdefault(image.repository, []).append(image.tag)
+    for repository, names in tags.items():
+        path = directory / repository
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"name": repository, "tags": names}))
+    (directory / "catalog").write_text(json.dumps({"repositories": sorted(tags)}))
 
 
 def _listen(rate: int) -> socket.socket:
