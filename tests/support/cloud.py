@@ -34,6 +34,7 @@ class Cloud:
     source_settings: dict[str, Any] = field(default_factory=dict)
     target_settings: dict[str, Any] = field(default_factory=dict)
     hosts: dict[str, str] = field(default_factory=dict)  # more of them, or others
+    others: list[dict[str, Any]] = field(default_factory=list)  # more entries
 
     def inventory(self) -> Path:
         """The file, as the settings are now."""
@@ -54,6 +55,7 @@ class Cloud:
                     "resource_group": "sourceResourceGroup",
                     **source,
                 },
+                *self.others,
             ],
             "hosts": {
                 "docker.io": self.public.host,

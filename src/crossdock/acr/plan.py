@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from crossdock.acr.request import ImportRequest
 from crossdock.errors import Advice, InvalidInput
 from crossdock.inventory.values import Entry, Inventory, ResourceId
 from crossdock.oci.reference import Reference
+from crossdock.oci.registryname import registry_key
 from crossdock.oci.text import quote
 from crossdock.options import CopyOptions, Credentials, RegistryOptions
 
@@ -75,6 +76,43 @@ def make_plan(request: ImportRequest, target: Entry, source: Entry | None) -> Im
         target_entry=target,
         credentials=wanted.credentials.plain() if wanted.credentials else None,
     )
+
+
+def check_plans(plans: Sequence[ImportPlan]) -> None:
+    """Raise `InvalidInput` unless imports into several registries have one source and different targets.
+
+    A source named without its subscription is looked for in the target's first, so it may differ.
+    """
+    first = plans[0]
+    entries: dict[str, Entry] = {}
+    for each in plans:
+        if (each.source, each.source_entry) != (first.source, first.source_entry):
+            raise InvalidInput(
+                f"the source is another one for {each.target_entry.name} ({each.source}) than for"
+                f" {first.target_entry.name} ({first.source})",
+                advice=Advice("use-resource-id"),
+            )
+        other = entries.setdefault(registry_key(each.target_entry.login_server), each.target_entry)
+        if other != each.target_entry:
+            raise InvalidInput(
+                f"the target registries {other.name} and {each.target_entry.name} have one login server,"
+                f" {other.login_server}",
+                advice=Advice("check-inventory", "name one of them"),
+            )
+
+
+def options_of_all(
+    plans: Sequence[ImportPlan], options: CopyOptions, inventory: Inventory, environ: Mapping[str, str]
+) -> CopyOptions:
+    """As `plan_options`, for an import into several registries, each with its entry's settings."""
+    found = plan_options(plans[0], options, inventory, environ)
+    if len(plans) == 1:
+        return found
+    targets = tuple(plan.target_entry for plan in plans)
+    for each in targets:
+        each.options(environ)  # a secret that is missing shows now
+    registries = Inventory(registries=targets, hosts=inventory.hosts, place=inventory.place)
+    return replace(found, target=options.target, registries=registries)
 
 
 def plan_options(

@@ -114,9 +114,9 @@ def advice_text(advice: Advice, face: Face = "copy") -> str:
     return advice.worded(_TABLES[face], flag=flag, option_flag=format(flag, option))
 
 
-def advice_document(advice: Advice) -> dict[str, Any]:
+def advice_document(advice: Advice, face: Face = "copy") -> dict[str, Any]:
     """The advice as a JSON object: its kind, the text, and the fields that are known."""
     known = {name: value for name, value in advice.fields().items() if value}
     if advice.platforms:
         known["platforms"] = list(advice.platforms)
-    return {"kind": advice.kind, **known, "text": advice_text(advice)}
+    return {"kind": advice.kind, **known, "text": advice_text(advice, face)}

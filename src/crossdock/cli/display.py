@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from crossdock.cli.failure import error_document, error_text, fold, line_width, warning_text
 from crossdock.cli.streams import LineWriter
@@ -29,6 +29,9 @@ from crossdock.events import (
     Warned,
 )
 from crossdock.units import format_size
+
+if TYPE_CHECKING:
+    from crossdock.cli.advice import Face
 
 PLAIN_INTERVAL_S = 5.0
 NOTABLE_SIZE = 8 << 20  # bytes; larger blobs get a line in a plain display
@@ -73,7 +76,7 @@ class NoDisplay(_LineDisplay):
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write a failure."""
         if isinstance(event, CopyFailed) and copy is not None:
-            self._writer.offer(notice(event, self._tally.name(copy), self._width))
+            self._writer.offer(notice(event, self._tally.name(copy), self._width, self._tally.face))
 
 
 class _TickingDisplay(_LineDisplay):
@@ -125,7 +128,7 @@ class JsonDisplay(_TickingDisplay):
 
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event."""
-        document = event_document(event, self._clock(), copy)
+        document = event_document(event, self._clock(), copy, self._tally.face)
         self._writer.offer(json.dumps(document), droppable=isinstance(event, BlobProgress))
 
     def tick(self) -> None:
@@ -163,7 +166,7 @@ class PlainDisplay(_TickingDisplay):
     def __call__(self, event: Event, copy: int | None = None) -> None:
         """Write the event if it is notable."""
         if isinstance(event, Warned | CopyFailed):
-            self._writer.offer(notice(event, self._name(copy), self._width))
+            self._writer.offer(notice(event, self._name(copy), self._width, self._tally.face))
         elif isinstance(event, BlobDone) and event.outcome == "moved" and event.size >= NOTABLE_SIZE:
             self._writer.offer(f"moved {short(event.digest)}  {format_size(event.size)}")
         elif isinstance(event, CopyStarted | CopyDone) and copy is not None:
@@ -188,11 +191,11 @@ class PlainDisplay(_TickingDisplay):
             self._writer.offer(self._tally.summary(), droppable=True)
 
 
-def notice(event: Event, name: str = "", width: int | None = None) -> str:
+def notice(event: Event, name: str = "", width: int | None = None, face: Face = "copy") -> str:
     """The line for an event in every display for people; empty for events without one.
 
     `name` is that of its copy among many, `width` the longest line of an error. Advice follows on further
-    lines.
+    lines, with the flags of `face`.
     """
     match event:
         case CopyStarted():
@@ -206,7 +209,7 @@ def notice(event: Event, name: str = "", width: int | None = None) -> str:
             text = warning_text(event.message)
             return f"warning: {name}: {text}" if name else f"warning: {text}"
         case CopyFailed():
-            return error_text(event.error, name=name, width=width)
+            return error_text(event.error, face, name=name, width=width)
     return ""
 
 
@@ -216,7 +219,7 @@ def short(digest: str) -> str:
     return f"{algorithm}:{encoded[:12]}"
 
 
-def event_document(event: Event, now: float, copy: int | None = None) -> dict[str, Any]:
+def event_document(event: Event, now: float, copy: int | None = None, face: Face = "copy") -> dict[str, Any]:
     """The event as a JSON object: its name in snake case, the time, the copy's index among many,
     its fields.
     """
@@ -227,6 +230,6 @@ def event_document(event: Event, now: float, copy: int | None = None) -> dict[st
     if isinstance(event, Warned) and isinstance(event.message, Notice):
         values["message"] = warning_text(event.message)
     if isinstance(event, CopyFailed):
-        values["error"] = error_document(event.error)
+        values["error"] = error_document(event.error, face)
     of = {} if copy is None else {"copy": copy}
     return {"event": name, "time": round(now, 3), **of, **values}

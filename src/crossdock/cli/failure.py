@@ -85,8 +85,8 @@ def advice_on(error: BaseException) -> Advice | None:
     return Advice("raise-open-files" if lacks_descriptors(root_cause(error)) else "report-bug")
 
 
-def error_document(error: BaseException) -> dict[str, Any]:
-    """The ``error`` member of JSON output and reports."""
+def error_document(error: BaseException, face: Face = "copy") -> dict[str, Any]:
+    """The ``error`` member of JSON output and reports, with advice in the words of `face`."""
     from crossdock.cli.advice import advice_document  # of failures alone
 
     code = exit_code(error)
@@ -101,7 +101,7 @@ def error_document(error: BaseException) -> dict[str, Any]:
         "operation": fold(edge.operation) if edge else None,
         "reference": fold(edge.reference) if edge else None,
         "message": error_line(error).removeprefix("crossdock: "),
-        "advice": advice_document(advice) if advice is not None else None,
+        "advice": advice_document(advice, face) if advice is not None else None,
         "resume": resume.command if resume is not None else None,
     }
 

@@ -59,7 +59,7 @@ class LiveDisplay:
             self._rates.pop(event.digest, None)  # the bytes before were not sent now
         if isinstance(event, Retrying | UploadResumed | Warned | CopyFailed):
             name = "" if copy is None else self._tally.name(copy)
-            self._notices.append(notice(event, name, TERMINAL_WIDTH))
+            self._notices.append(notice(event, name, TERMINAL_WIDTH, self._tally.face))
 
     def close(self) -> None:
         """Remove the bars and show the cursor."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from crossdock.events import BlobDone, BlobSpooled, CopyStarted, Event, UploadKept
 from crossdock.runs.totals import MovingBlob, Totals
 from crossdock.units import count, format_duration, format_size
+
+if TYPE_CHECKING:
+    from crossdock.cli.advice import Face
 
 Kept = UploadKept | BlobSpooled
 """The part of a blob that an interrupted copy leaves to the next one."""
@@ -32,10 +35,16 @@ class Tally:
     """
 
     def __init__(
-        self, totals: Totals | None = None, pairs: PairNames | None = None, *, keeps_blobs: bool = False
+        self,
+        totals: Totals | None = None,
+        pairs: PairNames | None = None,
+        *,
+        keeps_blobs: bool = False,
+        face: Face = "copy",
     ) -> None:
-        """`totals` may be set later, before the run starts."""
+        """`totals` may be set later, before the run starts. `face`: whose flags advice on failures names."""
         self.totals = totals or Totals(images=1)
+        self.face = face
         self.kept: list[Kept] = []
         self._pairs = pairs
         self._keeps_blobs = keeps_blobs

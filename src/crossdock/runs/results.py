@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from crossdock.errors import (
     Advice,
@@ -103,7 +103,7 @@ class TargetsResult(Frozen):
     @property
     def failure(self) -> CopiesFailed | None:
         """The error to raise for the targets that failed; None when none did."""
-        return _failure(self.targets, "the same targets")
+        return failure_of(self.targets, "copy the same targets again")
 
     def totals(self) -> dict[str, int]:
         """The sums over all targets; sizes in bytes."""
@@ -128,20 +128,28 @@ class ManyResult(Frozen):
     @property
     def failure(self) -> CopiesFailed | None:
         """The error to raise for the copies that failed; None when none did."""
-        return _failure(self.copies, "the same list")
+        return failure_of(self.copies, "copy the same list again")
 
     def totals(self) -> dict[str, int]:
         """The sums over all results; sizes in bytes. A blob counts once for each copy that names it."""
         return sums(each.result for each in self.copies if each.result is not None)
 
 
-def _failure(copies: Sequence[PairResult | TargetResult], what: str) -> CopiesFailed | None:
+class _Ended(Protocol):
+    @property
+    def status(self) -> Status: ...
+    @property
+    def error(self) -> Exception | None: ...
+
+
+def failure_of(copies: Sequence[_Ended], how: str) -> CopiesFailed | None:
+    """The error to raise for those of `copies` that failed; None: none did. `how` they are made again."""
     errors = tuple(each.error for each in copies if each.status == "failed" and each.error is not None)
     if not errors:
         return None
     return CopiesFailed(
         f"{len(errors)} of {len(copies)} copies failed",
-        advice=advice_to_repeat(f"copy {what} again", errors),
+        advice=advice_to_repeat(how, errors),
         errors=errors,
     )
 

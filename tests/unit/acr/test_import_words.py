@@ -10,9 +10,9 @@ import pytest
 
 from crossdock.acr.command import NO_PASSWORD, NO_SOURCE_REGISTRY, Checked, ImportWords, check_words
 from crossdock.acr.names import NAME_RULE, NO_SOURCE, NOT_QUALIFIED, REGIONAL, WRONG_SUFFIX
-from crossdock.acr.plan import ImportPlan, make_plan, plan_options
+from crossdock.acr.plan import ImportPlan, check_plans, make_plan, options_of_all, plan_options
 from crossdock.acr.request import ImportRequest, ImportSource, SourceCredentials
-from crossdock.errors import InvalidInput, PolicyRefused
+from crossdock.errors import CredentialsError, InvalidInput, PolicyRefused
 from crossdock.inventory.values import Entry, EntryCredentials, Inventory, ResourceId
 from crossdock.options import CopyOptions, Credentials
 
@@ -403,3 +403,50 @@ def test_a_source_names_exactly_one_place() -> None:
         "source": {"sourceImage": "x", "registryUri": "a.example"},
         "mode": "NoForce",
     }
+
+
+# -- several registries ----------------------------------------------------------------------------------
+
+
+def test_imports_into_several_registries_have_one_source_and_a_registry_each() -> None:
+    own = [Entry(name="source", login_server=f"127.0.0.1:{n}", subscription=f"sub-{n}") for n in (1, 2)]
+    targets = [
+        Entry(name=f"target{n}", login_server=f"127.0.0.1:{n}0", subscription=f"sub-{n}") for n in "12"
+    ]
+    inventory = Inventory((*own, *targets, Entry(name="alias", login_server="127.0.0.1:10")))
+
+    def plans(*names: str, registry: str = "source") -> list[ImportPlan]:
+        words = [ImportWords(name=name, source="x:1", registry=registry) for name in names]
+        return [planned(check_words(each, inventory)) for each in words]
+
+    with pytest.raises(InvalidInput, match=r"another one for target2 .* than for target1"):
+        check_plans(plans("target1", "target2"))
+    with pytest.raises(InvalidInput, match="target1 and alias have one login server"):
+        check_plans(plans("target1", "alias", registry="other.example"))
+    check_plans(plans("target1", "target2", registry="other.example"))
+
+
+def test_each_registry_gets_the_options_of_its_own_entry() -> None:
+    entries = [
+        Entry(
+            name=f"target{n}",
+            login_server=f"{n}.example",
+            credentials=EntryCredentials(username=n, password_env=f"PW_{n.upper()}"),
+        )
+        for n in "ab"
+    ]
+    inventory = Inventory((*entries, SOURCE), {"docker.io": "127.0.0.1:5002"})
+    words = [ImportWords(name=each.name, source="docker.io/x:1") for each in entries]
+    plans = [planned(check_words(each, inventory)) for each in words]
+    with pytest.raises(CredentialsError, match="PW_B"):
+        options_of_all(plans, CopyOptions(), inventory, {"PW_A": "1"})
+    environ = {"PW_A": "1", "PW_B": "2"}
+    options = options_of_all(plans, CopyOptions(), inventory, environ)
+    assert options.registries is not None
+    assert options.registries.served_at("docker.io", 443) == ("127.0.0.1", 5002)
+    assert options.target.credentials is None
+    for entry, password in zip(entries, "12", strict=True):
+        known = options.registries.options_for(entry.login_server, environ)
+        assert known is not None
+        assert known.credentials == Credentials(username=entry.login_server[0], password=password)
+    assert options.registries.options_for(SOURCE.login_server, environ) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from crossdock.acr.importing import FoundSource
+from crossdock.acr.comparing import FoundSource
 from crossdock.acr.plan import ImportPlan
 from crossdock.events import (
     BlobDone,

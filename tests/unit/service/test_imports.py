@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from crossdock.acr.importing import FoundSource
+from crossdock.acr.comparing import FoundSource
 from crossdock.acr.plan import ImportPlan, make_plan
 from crossdock.acr.request import MOST_TARGETS, ImportRequest, ImportSource
 from crossdock.errors import InvalidInput, NotFound, QueueFull, Stopping, StoreError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from crossdock.acr.importing import FoundSource
+from crossdock.acr.comparing import FoundSource
 from crossdock.acr.plan import ImportPlan
 from crossdock.events import CopyStarted, Event, ManifestDone
 from crossdock.oci.descriptor import Descriptor

@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 import msgspec
 from msgspec.structs import replace as changed
 
-from crossdock.acr.importing import FoundSource, Import, ImportResult
+from crossdock.acr.comparing import FoundSource
+from crossdock.acr.importing import Import, ImportResult
 from crossdock.acr.limits import ImageLimits
 from crossdock.acr.plan import ImportPlan, find_source, make_plan, plan_options
 from crossdock.errors import (

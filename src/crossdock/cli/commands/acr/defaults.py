@@ -26,8 +26,10 @@ def prepare(namespace: argparse.Namespace) -> None:
     """
     flags, name = namespace.registry_flag
     if flags and not getattr(namespace, name) and getattr(namespace, "identifier", None) is None:
-        setattr(namespace, name, az_default("defaults", "acr", os.environ))
-        if not getattr(namespace, name) and namespace.group != "manifest":
+        default = az_default("defaults", "acr", os.environ)
+        is_list = isinstance(getattr(namespace, name), list)  # of a flag that may be repeated
+        setattr(namespace, name, [default] if is_list else default)
+        if not default and namespace.group != "manifest":
             raise UsageError(
                 f"the following arguments are required: {'/'.join(flags)}",
                 advice=Advice("set-variable", "or set AZURE_DEFAULTS_ACR, as for az"),

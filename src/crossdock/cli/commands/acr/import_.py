@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace as replaced
 
 from crossdock.acr.command import NO_WAIT, ImportWords, check_words
 from crossdock.cli.commands.acr.defaults import prepare
@@ -21,19 +23,28 @@ from crossdock.errors import Cancelled
 from crossdock.options import default_state_folder
 
 if TYPE_CHECKING:
-    from crossdock.acr.importing import ImportResult
+    from crossdock.acr.limits import ImageLimits
+    from crossdock.acr.plan import ImportPlan
+    from crossdock.inventory.values import Inventory
+    from crossdock.options import CopyOptions
 
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``acr import``."""
     parser.description = (
-        "Copy an image, unchanged, from any registry into the registry --name. If a target tag has\n"
-        "other content, nothing is copied unless --force is given."
+        "Copy an image, unchanged, from any registry into the registry --name, or into several. If a\n"
+        "target tag has other content, nothing is copied unless --force is given."
     )
     parser.add_argument(
-        "-n", "--name", default="", metavar="NAME", help="target registry (default: AZURE_DEFAULTS_ACR)"
+        "-n",
+        "--name",
+        dest="names",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="target registry; repeatable: the source is read once (default: AZURE_DEFAULTS_ACR)",
     )
-    parser.set_defaults(registry_flag=(("--name", "-n"), "name"))
+    parser.set_defaults(registry_flag=(("--name", "-n"), "names"))
     parser.add_argument(
         "--source",
         required=True,
@@ -86,25 +97,50 @@ def add_flags(parser: Parser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Import. Nothing is sent before everything that can be checked here has been."""
-    from crossdock.acr.importing import Import
     from crossdock.acr.limits import DOCUMENTED, NO_LIMITS
-    from crossdock.acr.plan import make_plan, plan_options
-    from crossdock.cli.running import run_shown
-    from crossdock.cli.tally import Tally
+    from crossdock.acr.plan import options_of_all
 
     prepare(namespace)
     options = with_az_login(copy_options(namespace))
     inventory = inventory_of(options)
-    checked = check_words(_words(namespace), inventory)
-    warn(namespace, *checked.warnings)
-    plan = make_plan(checked.request, checked.target, checked.source)
+    plans = _plans(namespace, inventory)
     options = replace(options, state=default_state_folder(os.environ))
-    options = plan_options(plan, options, inventory, os.environ)
+    options = options_of_all(plans, options, inventory, os.environ)
     if namespace.no_wait:
         warn(namespace, NO_WAIT)
         if _leave_in_background():
             return ExitCode.DONE
     limits = DOCUMENTED if namespace.strict_limits else NO_LIMITS
+    if len(plans) > 1:
+        return _import_into_several(namespace, plans, limits, options)
+    return _import(namespace, plans[0], limits, options)
+
+
+def _plans(namespace: argparse.Namespace, inventory: Inventory) -> list[ImportPlan]:
+    """The import into each registry, those that are named twice once. Raises as `check_words` and `make_plan`
+    do.
+    """
+    from crossdock.acr.plan import check_plans, make_plan
+
+    words = _words(namespace)
+    checked = [check_words(replaced(words, name=name), inventory) for name in namespace.names]
+    warn(namespace, *dict.fromkeys(text for each in checked for text in each.warnings))
+    plans: list[ImportPlan] = []
+    for each in checked:
+        plan = make_plan(each.request, each.target, each.source)
+        if plan not in plans:
+            plans.append(plan)
+    check_plans(plans)
+    return plans
+
+
+def _import(
+    namespace: argparse.Namespace, plan: ImportPlan, limits: ImageLimits, options: CopyOptions
+) -> int:
+    from crossdock.acr.importing import Import
+    from crossdock.cli.running import run_shown
+    from crossdock.cli.tally import Tally
+
     work = Import(plan, dry_run=namespace.dry_run, limits=limits)
     try:
         result = run_shown(
@@ -115,18 +151,55 @@ def run(namespace: argparse.Namespace) -> int:
         )
     except Cancelled as error:
         raise Cancelled(f"import of {plan.source} was cancelled") from error
-    _print(result, namespace.output, namespace.query)
+    document = result.as_dict()
+    _print(document, _rows(document), ("Repository", "Tag", "Digest"), namespace)
+    return ExitCode.DONE
+
+
+def _import_into_several(
+    namespace: argparse.Namespace, plans: list[ImportPlan], limits: ImageLimits, options: CopyOptions
+) -> int:
+    """Import into several registries, and print the results, also when some failed."""
+    from crossdock.acr.registries import RegistriesImport
+    from crossdock.cli.failure import error_document
+    from crossdock.cli.running import error_of
+    from crossdock.cli.tally import Tally
+    from crossdock.errors import CopiesFailed
+
+    work = RegistriesImport(plans, dry_run=namespace.dry_run, limits=limits)
+    tally = Tally(work.totals, work.pairs, face="acr")
+    error = error_of(lambda session, listen: session.start(work, listen), options, tally, namespace)
+    result = work.result()
+    if isinstance(error, Cancelled):
+        error = Cancelled(f"import of {plans[0].source} into {len(plans)} registries was cancelled")
+    error = error or result.failure
+    if error is None or isinstance(error, Cancelled | CopiesFailed):
+        documents = [
+            {**each.as_dict(), "error": error_document(each.error, "acr") if each.error else None}
+            for each in result.registries
+        ]
+        document = {
+            "source": result.source,
+            "digest": result.digest,
+            "source_bytes": result.source_bytes,
+            "registries": documents,
+        }
+        rows = [(each["registry"], *row, each["status"]) for each in documents for row in _rows(each)]
+        _print(document, rows, ("Registry", "Repository", "Tag", "Digest", "Status"), namespace)
+    if error is not None:
+        raise error
     return ExitCode.DONE
 
 
 def _words(namespace: argparse.Namespace) -> ImportWords:
+    """The arguments, without the name of a target registry."""
     username, password = namespace.username, given_password(namespace, "crossdock acr import")
     if not password and not namespace.registry:  # --registry has credentials of its own
         password = os.environ.get("CROSSDOCK_SOURCE_PASSWORD", "")
         if password:
             username = username or os.environ.get("CROSSDOCK_SOURCE_USERNAME", "")
     return ImportWords(
-        name=namespace.name,
+        name="",
         source=namespace.source,
         images=tuple(namespace.images),
         repositories=tuple(namespace.repositories),
@@ -155,18 +228,23 @@ def _leave_in_background() -> bool:
     return False
 
 
-def _print(result: ImportResult, output: str | None, query: str | None) -> None:
-    """Print nothing without ``--output``, as az does. Tables list the targets."""
-    document = result.as_dict()
+def _print(
+    document: dict[str, Any],
+    rows: list[tuple[str, ...]],
+    headings: tuple[str, ...],
+    namespace: argparse.Namespace,
+) -> None:
+    """Print nothing without ``--output``, as az does. Tables list the targets, in `rows`."""
+    output, query = namespace.output, namespace.query
     if output == "table" and query is None:
-        heading = ("Repository", "Tag", "Digest")
-        rows = [dict(zip(heading, row, strict=True)) for row in _rows(document["targets"])]
-        print_result("\n".join(table(rows)))
+        print_result("\n".join(table([dict(zip(headings, row, strict=True)) for row in rows])))
     elif output == "tsv" and query is None:
-        print_result("\n".join("\t".join(row) for row in _rows(document["targets"])))
+        print_result("\n".join("\t".join(row) for row in rows))
     elif output is not None:
         print_output(document, output, query)
 
 
-def _rows(targets: list[dict[str, str | None]]) -> list[tuple[str, str, str]]:
-    return [(each["repository"] or "", each["tag"] or "", each["digest"] or "") for each in targets]
+def _rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The targets in one registry."""
+    names = ("repository", "tag", "digest")
+    return [tuple(each[name] or "" for name in names) for each in document["targets"]]
