@@ -27,7 +27,7 @@ from crossdock.steps import during
 from crossdock.tally import Tally
 
 if TYPE_CHECKING:
-    from crossdock.transfer.fanout import TargetReads
+    from crossdock.runs.oneread import TargetReads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,13 +17,13 @@ from crossdock.acr.limits import NO_LIMITS, ImageLimits
 from crossdock.acr.plan import ImportPlan
 from crossdock.errors import CopiesFailed
 from crossdock.events import CopyFailed, ignore
+from crossdock.runs.oneread import SharedReads, TargetReads
 from crossdock.runs.places import Shared
 from crossdock.runs.results import Status, failure_of, without_traceback
 from crossdock.runs.run import Watchers
 from crossdock.runs.totals import Totals
 from crossdock.tally import Tally
 from crossdock.tasks import run_together
-from crossdock.transfer.fanout import SharedReads, TargetReads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

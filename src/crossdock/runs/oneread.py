@@ -17,7 +17,8 @@ from crossdock.runs.places import Shared
 from crossdock.runs.results import PairResult, Status, TargetResult, TargetsResult, status_of_error
 from crossdock.tally import Tally
 from crossdock.tasks import run_together
-from crossdock.transfer.fanout import SharedReads, TargetReads
+from crossdock.transfer.fanout import SharedReads as SharedReads  # for imports
+from crossdock.transfer.fanout import TargetReads as TargetReads
 
 if TYPE_CHECKING:
     from crossdock.runs.runner import Runner
