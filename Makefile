@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml testkit/pyproject.toml setup.py requirements/dev.txt $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
-.PHONY: help demo az-demo test build check audit format dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
+.PHONY: help demo az-demo test build check audit format man dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ audit: $(VENV)/dev.stamp ## dependencies against the stored advisories, and agai
 format: $(VENV)/dev.stamp ## format the code and mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+man: $(VENV)/dev.stamp ## the manual pages, into build/man
+	$(BIN)/python scripts/man.py build/man
 
 dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install of the wheel
 	scripts/dist

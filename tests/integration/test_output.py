@@ -188,8 +188,9 @@ def test_help_documents_the_exit_codes_and_flags(crossdock: Crossdock) -> None:
         "--report",
     ]:
         assert flag in text
+    codes = crossdock.ok("help", "exit-codes").stdout
     for code in ("0", "2", "3", "4", "5", "6", "7", "8", "130"):
-        assert re.search(rf"^\s*{code}\s", text, re.MULTILINE), code
+        assert re.search(rf"^\s*{code}\s", codes, re.MULTILINE), code
 
 
 @pytest.mark.parametrize(
@@ -349,3 +350,25 @@ def test_a_layout_is_not_a_target_that_verifies(
     done = crossdock.ok("copy", words[0], f"oci:{tmp_path}/out:v1", "--verify", "target", "--output", "json")
     assert done.result["verified"] == "stream"
     assert "hashed here" in done.result["warnings"][0]
+
+
+def test_quiet_prints_one_line_and_nothing_else(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str], tmp_path: Path
+) -> None:
+    source, target = words
+    done = crossdock.ok("copy", source, target, "-q")
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+    pairs = tmp_path / "pairs"
+    pairs.write_text(f"{source} {target}\n{source} {target}-2\n{source} {target}-3 {target}-4\n")
+    done = crossdock.ok("copy", "--from-file", pairs, "--quiet", "--progress", "plain")
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+
+
+def test_verbose_prints_requests_and_responses(
+    crossdock: Crossdock, image: Graph, words: tuple[str, str]
+) -> None:
+    done = crossdock.ok("copy", *words, "-v")
+    url = f"http://{words[0].replace(':v1', '/manifests/v1').replace('/', '/v2/', 1)}"
+    assert f"HEAD {url}" in done.stderr
+    assert f"200 for HEAD {url}" in done.stderr
+    assert len(done.stdout.splitlines()) == 1

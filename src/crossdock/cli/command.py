@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
-from crossdock.cli.failure import error_text, line_width, traceback_text
+from crossdock.cli.failure import error_text, fold, line_width, traceback_text
 from crossdock.cli.parser import parse
-from crossdock.cli.streams import prepare_streams, print_error
+from crossdock.cli.streams import be_quiet, prepare_streams, print_error
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from crossdock.cli.advice import Face
 
 
@@ -22,6 +24,9 @@ def run(arguments: Sequence[str]) -> int:
     face: Face = "acr" if arguments[:1] == ["acr"] else "copy"
     try:
         namespace = parse(arguments)
+        be_quiet(getattr(namespace, "quiet", False))
+        if getattr(namespace, "verbose", False):
+            _show_requests(namespace)
         return int(namespace.run(namespace))
     except SystemExit as error:  # argparse, after --help
         return error.code if isinstance(error.code, int) else ExitCode.DONE
@@ -32,3 +37,18 @@ def run(arguments: Sequence[str]) -> int:
         width = None if debug else line_width(sys.stderr)
         print_error(error_text(error, face, width=width))
         return ExitCode.USAGE if is_usage else exit_code(error)
+
+
+def _show_requests(namespace: Namespace) -> None:
+    """Print each request and response to stderr, and progress as lines between them."""
+    import logging
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print_error(fold(record.getMessage()))
+
+    log = logging.getLogger("crossdock.transport")
+    log.setLevel(logging.DEBUG)
+    log.handlers[:] = [Printer()]
+    if getattr(namespace, "progress", "") == "auto":
+        namespace.progress = "plain"

@@ -1,4 +1,4 @@
-"""Exit codes: one table, which ``--help`` prints and README repeats."""
+"""Exit codes: one table, which ``crossdock help exit-codes`` prints."""
 
 from __future__ import annotations
 
@@ -109,6 +109,6 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def table() -> str:
-    """The codes and their meanings, one per line, for ``--help``."""
+    """The codes and their meanings, one per line."""
     lines = (f"  {code.value:>3}  {meaning}" for code, meaning in MEANING.items())
     return "exit codes:\n" + "\n".join(lines)

@@ -121,35 +121,35 @@ def _registry_options(side: Side, values: dict[str, Any]) -> RegistryOptions:
 
 def add_copying(parser: argparse.ArgumentParser, *, chooses: bool = True) -> None:
     """Add the flags that ``copy``, ``mirror`` and ``apply`` share; `chooses`: what is copied, too."""
+    add_quiet(parser)
+    add_output(parser)
+    parser.add_argument(
+        "--report", type=file_path, metavar="FILE", help="write a JSON report, also on failure"
+    )
+    add_progress(parser)
+    content = parser.add_argument_group("content")
     if chooses:
-        add_content(parser)
         option(
-            parser,
+            content,
             "existing",
             "--existing",
             "if a target tag has other content, overwrite it (default), report it and leave it, or refuse: "
             "leave it and fail",
             choices=get_args(Existing),
         )
+        add_content(content)
     else:
-        add_layers(parser)
+        add_layers(content)
     add_side(parser, "source", "src-")
     add_side(parser, "target", "dest-")
-    parser.add_argument(
+    add_network(parser).add_argument(
         "--authfile", type=readable_file, metavar="FILE", help="set both --src-authfile and --dest-authfile"
     )
-    add_network(parser)
     _add_tuning(parser.add_argument_group("speed, memory and checks"))
     _add_resuming(parser.add_argument_group("resuming"))
-    output = parser.add_argument_group("output")
-    add_progress(output)
-    add_output(output)
-    output.add_argument(
-        "--report", type=file_path, metavar="FILE", help="write a JSON report, also on failure"
-    )
 
 
-def add_content(parser: argparse.ArgumentParser) -> None:
+def add_content(parser: Any) -> None:
     """Add the flags for the content to copy, which ``copy``, ``mirror`` and ``acr import`` share."""
     add = partial(option, parser)
     add(
@@ -169,7 +169,7 @@ def add_content(parser: argparse.ArgumentParser) -> None:
     add_layers(parser)
 
 
-def add_layers(parser: argparse.ArgumentParser) -> None:
+def add_layers(parser: Any) -> None:
     """Add how the layers of whatever is copied are treated."""
     add = partial(option, parser)
     add(
@@ -186,8 +186,8 @@ def add_layers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_network(parser: argparse.ArgumentParser) -> None:
-    """Add the network flags of every command that connects to registries."""
+def add_network(parser: argparse.ArgumentParser) -> Any:
+    """Add the network flags of every command that connects to registries; returns their group."""
     group = parser.add_argument_group("network")
     add = partial(option, group)
     add(
@@ -197,6 +197,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     )
     add("network.retries", "--retries N", "retries per request (default 5; 1 if the connection is refused)")
     add_inventory(group, "file of registries, their credentials, and hosts to reach at other addresses")
+    return group
 
 
 def _add_tuning(group: Any) -> None:
@@ -315,6 +316,15 @@ def add_progress(group: Any) -> None:
         choices=("auto", "plain", "json", "none"),
         default="auto",
         help="on stderr: live on a terminal, else plain lines; json: one event per line (default auto)",
+    )
+
+
+def add_quiet(group: Any) -> None:
+    """Add ``--quiet``."""
+    group.add_argument(
+        *("-q", "--quiet"),
+        action="store_true",
+        help="print only errors and one closing line",
     )
 
 

@@ -13,7 +13,7 @@ from crossdock.cli.exits import ExitCode
 from crossdock.cli.failure import is_terminal, traceback_text
 from crossdock.cli.loop import run_until_done
 from crossdock.cli.report import Report, ReportFile, beside_an_error
-from crossdock.cli.streams import print_error, print_parts
+from crossdock.cli.streams import print_error, print_lines, print_parts
 from crossdock.cli.tally import Kept, Tally
 from crossdock.errors import (
     Cancelled,
@@ -141,7 +141,10 @@ def close_run(
 
 
 def _show(report: Report, output: str) -> None:
-    print_parts(report.document() if output == "json" else report.lines())
+    if output == "json":
+        print_parts(report.document())
+    else:
+        print_lines(report.lines())
 
 
 def _how_to_resume(kept: Sequence[Kept], words: Sequence[str], options: CopyOptions) -> Resume | None:

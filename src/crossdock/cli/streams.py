@@ -7,6 +7,7 @@ import os
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -19,6 +20,15 @@ from crossdock.options import Credentials
 _MAX_LINE = 64 * 1024  # tokens used as passwords reach several KiB
 _LONGEST_INTEGER = 1000  # digits; Python's own limit is 4300, and can be set to 640
 _QUEUED_LINES = 4096  # of progress; further lines are dropped
+
+
+_quiet = False  # --quiet: no warnings, and one line of text at most
+
+
+def be_quiet(quiet: bool) -> None:
+    """Print no warnings, and of `print_lines` the last alone."""
+    global _quiet
+    _quiet = quiet
 
 
 def prepare_streams() -> None:
@@ -80,6 +90,12 @@ def print_parts(parts: Iterable[str]) -> None:
         sys.stdout.flush()
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of text, which end with a line break, to stdout; a quiet command prints the last. Raises
+    `OutputFailed`."""
+    print_parts(deque(lines, maxlen=1) if _quiet else lines)
+
+
 def print_bytes(data: bytes) -> None:
     """Print bytes to stdout, unchanged. Raises `OutputFailed`."""
     with _stdout():
@@ -97,8 +113,9 @@ def print_error(line: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Print a warning to stderr."""
-    print_error(f"warning: {fold(message)}")
+    """Print a warning to stderr, unless the command is quiet."""
+    if not _quiet:
+        print_error(f"warning: {fold(message)}")
 
 
 @contextmanager

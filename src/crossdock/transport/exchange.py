@@ -103,6 +103,12 @@ class HttpExchange:
 
     async def response(self, timeout: float | None = None) -> ResponseHead:
         """As `Exchange.response`."""
+        head = await self._response(timeout)
+        if log.isEnabledFor(DEBUG):
+            log.debug("%d for %s %s", head.status, self._request.method, self.url)
+        return head
+
+    async def _response(self, timeout: float | None) -> ResponseHead:
         self._check_open(ReadFailed)
         commits = timeout is not None and self._request.content_length is not None
         phase = "commit" if commits else "first byte"

@@ -186,7 +186,7 @@ def test_help_ends_well_and_lists_the_exit_codes(capsys: pytest.CaptureFixture[s
     assert run(["copy", "--help"]) == 0
     out = capsys.readouterr().out
     assert "--src-creds-stdin" in out
-    assert "exit codes:" in out
+    assert "exit-codes" in out
 
 
 def test_a_list_stands_in_for_source_and_target() -> None:

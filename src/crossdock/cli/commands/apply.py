@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.shards import add_machines, place_of
-from crossdock.cli.streams import print_error
+from crossdock.cli.streams import warn
 from crossdock.cli.values import file_path, readable_file
 from crossdock.errors import Cancelled, InvalidOption, OutputFailed, root_cause
 
@@ -85,7 +85,7 @@ def run(namespace: argparse.Namespace) -> int:
             return _apply(plan.file, content, planned, options, namespace, file, page)
         migration = read_migration(path, Inventory.of(options.registries), os.environ)
         for warning in migration.warnings:
-            print_error(f"warning: {warning}")
+            warn(warning)
         return _apply(migration, migration.digest, None, options, namespace, file, page)
 
 
@@ -143,7 +143,7 @@ def _apply(
                 page.write(report.page(error, watch.samples, applying.moved))
             except OutputFailed as unwritten:
                 if error is not None:
-                    print_error(f"warning: {unwritten}")
+                    warn(str(unwritten))
                 close_run(error, report, file, namespace, options, tally.kept)
                 raise
             return close_run(error, report, file, namespace, options, tally.kept)

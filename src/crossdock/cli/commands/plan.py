@@ -93,7 +93,7 @@ def run(namespace: argparse.Namespace) -> int:
     options = read_options(namespace)
     file = read_migration(Path(namespace.file), Inventory.of(options.registries), os.environ)
     for warning in file.warnings:
-        print_error(f"warning: {warning}")
+        warn(warning)
     with ReportFile(namespace.html, "--html", "nothing was copied") as page:
         plan = run_until_done(_plan(file, options, namespace))
         if namespace.html is not None:

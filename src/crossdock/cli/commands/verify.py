@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
 from crossdock.cli.failure import error_document, error_text, fold
-from crossdock.cli.flags import add_network, add_output, add_side, option, read_options
+from crossdock.cli.flags import add_network, add_output, add_quiet, add_side, option, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.streams import print_error, print_json, print_parts, warn
+from crossdock.cli.streams import print_error, print_json, print_lines, warn
 from crossdock.cli.values import platform
 from crossdock.errors import CopyError, InvalidInput
 from crossdock.oci.reference import parse_location
@@ -66,7 +66,8 @@ def add_flags(parser: Parser) -> None:
         "compare signatures, SBOMs and all other referrers too (default)",
         action=argparse.BooleanOptionalAction,
     )
-    add_output(parser.add_argument_group("output"))
+    add_quiet(parser)
+    add_output(parser)
     add_side(parser, "source", "src-")
     add_side(parser, "target", "dest-")
     add_network(parser)
@@ -103,7 +104,7 @@ def _shown(found: Findings, namespace: argparse.Namespace) -> int:
     if namespace.output == "json":
         print_json(_document(found, namespace.level))
     else:
-        print_parts(_text(found))
+        print_lines(_text(found))
     for error in found.errors[:_SHOWN_ERRORS]:
         print_error(error_text(error))
     if (more := len(found.errors) - _SHOWN_ERRORS) > 0:

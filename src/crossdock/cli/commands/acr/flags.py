@@ -66,8 +66,7 @@ def add_common(parser: Any, *, credentials: bool = True) -> None:
 
 
 def add_without_effect(parser: Any) -> None:
-    """Add flags of az that have no effect here: more logging, and Azure's policies."""
-    parser.add_argument("--verbose", action="store_true", help=argparse.SUPPRESS)
+    """Add flags of az that have no effect here: Azure's policies."""
     parser.add_argument("--acquire-policy-token", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--change-reference", help=argparse.SUPPRESS)
 
