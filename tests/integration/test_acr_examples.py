@@ -139,7 +139,7 @@ def test_no_wait_and_the_tags_that_show_that_the_import_succeeded(shell: Shell) 
     assert_holds(shell.target.remote, "sourcerepository", "sourcetag", graph)
 
 
-def test_what_was_imported_is_looked_at_with_the_documented_commands(shell: Shell) -> None:
+def test_an_import_is_shown_by_the_documented_commands(shell: Shell) -> None:
     graph = shell.sources.graphs["library/hello-world"]
     shell.ok(EXAMPLES["docker-hub-hello-world"].text)
     listed = json.loads(

@@ -245,7 +245,7 @@ def test_tokens_of_three_seconds_are_renewed_in_mid_copy(
     ],
     ids=["wrong scope", "revoked password", "unknown token", "expired token", "nobody"],
 )
-def test_what_is_wrong_is_reported_with_exit_code_3(
+def test_a_wrong_login_is_reported_with_exit_code_3(
     crossdock: Crossdock,
     start: Start,
     image: Callable[[Acr], Graph],

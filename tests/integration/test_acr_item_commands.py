@@ -91,7 +91,7 @@ def test_a_registry_without_the_api_is_read_over_the_distribution_api(
     )
 
 
-def test_what_is_not_there_is_not_found(crossdock: Crossdock, served: Embedded) -> None:
+def test_missing_content_is_not_found(crossdock: Crossdock, served: Embedded) -> None:
     fill(served)
     where = "acr", "repository", "show", "-n", served.host
     for missing in (("--image", "team/app:v9"), ("--repository", "none"), ("--image", "none")):

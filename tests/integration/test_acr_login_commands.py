@@ -181,7 +181,7 @@ def test_login_leaves_a_refresh_token_for_docker(
     assert az.asked == asked, "the login is found"
 
 
-def test_what_an_earlier_login_left_does_not_stand_in_the_way(
+def test_a_new_login_replaces_an_earlier_one(
     crossdock: Crossdock, served: Embedded, known: dict[str, str], az: Az
 ) -> None:
     env = known | az.environment

@@ -563,7 +563,7 @@ def test_an_empty_source_is_no_success(crossdock: Crossdock, pair: Pair, tmp_pat
     assert "nothing to copy" in done.stderr
 
 
-def test_what_a_selection_leaves_out_is_not_deleted(
+def test_tags_that_a_selection_leaves_out_are_not_deleted(
     crossdock: Crossdock, pair: Pair, mirrored: tuple[str, str], builder: ImageBuilder, tmp_path: Path
 ) -> None:
     push(pair[1].remote, "moved/app", builder, builder.image([builder.random_layer(100)]), "own")

@@ -124,7 +124,7 @@ def test_an_import_repairs(
 # -- reading back ------------------------------------------------------------------------------------------
 
 
-def test_what_was_there_before_is_read_back(
+def test_content_that_was_there_before_is_read_back(
     crossdock: Crossdock, source: DockerRegistry, repository: str, builder: ImageBuilder, closing: ExitStack
 ) -> None:
     target = ScriptedRegistry(closing)
@@ -139,7 +139,7 @@ def test_what_was_there_before_is_read_back(
     assert [layer.digest in warning for warning in result["warnings"]] == [True]
 
 
-def test_what_stays_wrong_fails(
+def test_lasting_damage_fails(
     crossdock: Crossdock, source: DockerRegistry, repository: str, builder: ImageBuilder, closing: ExitStack
 ) -> None:
     target = ScriptedRegistry(closing)

@@ -89,7 +89,7 @@ async def test_of_a_mirror_the_others_are_copied(
     assert there(target, repository)["other"] == before["other"]
 
 
-async def test_what_platforms_make_is_compared(
+async def test_the_index_filtered_by_platforms_is_compared(
     source: DockerRegistry, target: DockerRegistry, repository: str, builder: ImageBuilder
 ) -> None:
     index = builder.index(

@@ -182,7 +182,7 @@ def test_skopeo_copies_through_it(front: Front, source: DockerRegistry, tmp_path
     assert_holds(source.remote, f"{repository}/to", "v1", graph)
 
 
-def test_what_was_seen_is_told_without_secrets(front: Front) -> None:
+def test_observations_are_reported_without_secrets(front: Front) -> None:
     secret = {"Authorization": "Basic YTpoaWRkZW4=", "Range": "bytes=5-9"}
     Remote(front.proxy.host).request("GET", f"{front.path}?sig=hidden&digest=x", headers=secret)
     (seen,) = front.seen

@@ -27,7 +27,7 @@ from support.skopeo import copy_all, raw_digest
 pytestmark = pytest.mark.real
 
 
-def test_what_the_pusher_pushes_skopeo_reads(source: DockerRegistry, repository: str) -> None:
+def test_skopeo_reads_the_pushed_images(source: DockerRegistry, repository: str) -> None:
     builder = ImageBuilder()
     graph = push(source.remote, repository, builder, everything(builder), "v1")
     assert_holds(source.remote, repository, "v1", graph)

@@ -253,7 +253,7 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("place", ["manifest", "token", "layer"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
-def test_what_a_proxy_compresses_is_decoded(
+def test_a_body_compressed_by_a_proxy_is_decoded(
     crossdock: Crossdock, odd: Start, coding: str, place: str, chunked: bool
 ) -> None:
     def before(request: Request) -> Reply | None:

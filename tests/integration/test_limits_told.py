@@ -57,7 +57,7 @@ class Limited:
 
 
 @pytest.mark.parametrize("pulls_only", [True, False])
-def test_what_is_left_is_not_exceeded(
+def test_the_remaining_allowance_is_not_exceeded(
     crossdock: Crossdock, closing: ExitStack, tmp_path: Path, pulls_only: bool
 ) -> None:
     source = Limited(closing, pulls_only=pulls_only)

@@ -126,7 +126,7 @@ def ecrs(sides: Callable[..., Sides]) -> Sides:
 
 
 @pytest.mark.parametrize("kind", [harbors, quays, googles, ecrs])
-def test_what_is_there_is_known_from_lists(sides: Callable[..., Sides], kind: Callable[..., Sides]) -> None:
+def test_presence_is_known_from_lists(sides: Callable[..., Sides], kind: Callable[..., Sides]) -> None:
     """No tag is asked about by itself; the second apply needs one list of each repository and side."""
     both = kind(sides)
     tags = REPOSITORIES * TAGS

@@ -176,7 +176,7 @@ def test_a_manifest_present_only_as_a_blob_is_pushed(
     assert not mixed.missing("app", builder.read(inner))
 
 
-def test_what_is_unchanged_costs_no_request_more(
+def test_unchanged_tags_cost_no_further_request(
     mixed: ScriptedRegistry,
     crossdock: Crossdock,
     source: DockerRegistry,

@@ -90,7 +90,7 @@ def test_a_full_disk_is_told_after_the_result(crossdock: Crossdock, file: Path) 
     assert "2 copied" in done.stdout
 
 
-def test_what_is_no_regular_file_is_written_where_it_is(
+def test_a_file_that_is_not_regular_is_written_in_place(
     crossdock: Crossdock, file: Path, tmp_path: Path
 ) -> None:
     pipe, link, there = tmp_path / "pipe", tmp_path / "link", tmp_path / "there"

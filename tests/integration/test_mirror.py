@@ -278,7 +278,7 @@ def test_a_list_of_sources_goes_below_a_place(
     assert target.remote.tags(f"below/{repository}/group/r1") == ["v2"]
 
 
-def test_what_a_target_attached_itself_stays(
+def test_content_that_the_target_attached_itself_stays(
     crossdock: Crossdock,
     source: DockerRegistry,
     target: DockerRegistry,

@@ -297,7 +297,7 @@ UNFIT = [
 
 
 @pytest.mark.parametrize("what", UNFIT)
-def test_what_is_attached_and_cannot_arrive_is_a_warning_and_with_the_flag_a_failure(
+def test_a_referrer_that_cannot_be_copied_is_a_warning_and_with_the_flag_a_failure(
     crossdock: Crossdock, start: Start, what: str
 ) -> None:
     source = start(has_referrers=True)

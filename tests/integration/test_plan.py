@@ -86,7 +86,7 @@ def test_a_plan_says_what_a_mirror_then_moves(
     assert (again["tags_unchanged"], again["tags_new"], again["bytes_to_move"]) == (12, 0, 0)
 
 
-def test_what_changed_and_what_is_there(
+def test_changed_and_present_content(
     crossdock: Crossdock,
     source: DockerRegistry,
     other: DockerRegistry,
@@ -471,7 +471,7 @@ def test_the_limits_of_the_file_hold_for_a_plan_too(
     assert requests[other.host]["limit_per_minute"] is None
 
 
-def test_what_does_not_answer_is_left_out_of_the_plan(
+def test_a_source_that_does_not_answer_is_left_out_of_the_plan(
     crossdock: Crossdock,
     source: DockerRegistry,
     other: DockerRegistry,

@@ -186,7 +186,7 @@ def test_with_the_opposite_flag_or_in_a_list_only_the_image_is_copied(
 
 
 @pytest.mark.parametrize(("kind", "cost"), [("docker-registry-2.8", 2), ("distribution-3", 2), (API, 2)])
-def test_what_looking_costs_the_source_of_an_unsigned_image(
+def test_requests_for_the_referrers_of_an_unsigned_image(
     crossdock: Crossdock,
     start: Callable[[str, str], str],
     fault_proxy: Callable[..., FaultProxy],

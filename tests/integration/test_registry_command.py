@@ -92,7 +92,7 @@ def test_a_large_layer_moves_by_ranges_between_two_of_them(
     assert_holds(two, "some/repository", "v1", graph)
 
 
-def test_what_it_holds_survives_its_end(serve: Serve, builder: ImageBuilder, tmp_path: Path) -> None:
+def test_its_content_survives_its_end(serve: Serve, builder: ImageBuilder, tmp_path: Path) -> None:
     first = serve(tmp_path / "root")
     graph = push(first, "some/repository", builder, sample_index(builder), "v1")
     ServerProcess.running[-1].stop()

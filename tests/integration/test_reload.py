@@ -179,7 +179,7 @@ def test_the_registry_takes_new_users(tmp_path: Path, closing: ExitStack) -> Non
     assert said.count("cannot be read: No such file or directory") == 1
 
 
-def test_what_can_be_used_is_reloaded_beside_what_cannot(
+def test_valid_files_are_reloaded_beside_invalid_ones(
     tmp_path: Path, closing: ExitStack, authority: trustme.CA
 ) -> None:
     cert, users, port = tmp_path / "server.pem", tmp_path / "users.json", free_port()

@@ -160,7 +160,7 @@ async def test_a_retry_is_counted_and_a_failure_as_well(
     assert (run.totals.images_done, run.totals.images_failed) == (1, 1)
 
 
-async def test_what_was_signed_since_the_last_copy_is_found(
+async def test_a_signature_made_since_the_last_copy_is_found(
     session: Session, image: str, there: str, source: DockerRegistry, repository: str, builder: ImageBuilder
 ) -> None:
     first = await session.copy(image, f"{there}:v1")

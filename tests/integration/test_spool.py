@@ -203,7 +203,7 @@ def of_nothing(spool: Path) -> None:
     ("damage", "lost"),
     [(flip, BLOCK), (cut, KILL_AT - CHUNK + BLOCK), (spoil_header, LAYER), (of_nothing, LAYER)],
 )
-def test_what_is_damaged_is_fetched_again_and_nothing_else(
+def test_damaged_content_alone_is_fetched_again(
     damage: Callable[[Path], None], lost: int, passage: Passage, spool: Path
 ) -> None:
     run_and_kill(passage, spool)

@@ -100,7 +100,7 @@ def test_a_newer_manifest_of_the_source_arrives_unchanged(
     assert there == here
 
 
-def test_what_cannot_be_merged_stays_and_is_reported_in_text_json_and_report(
+def test_a_list_that_cannot_be_merged_stays_and_is_reported_in_text_json_and_report(
     crossdock: Crossdock,
     source: DockerRegistry,
     target: Remote,

@@ -201,7 +201,7 @@ def test_a_registry_that_is_not_there(pair: Pair) -> None:
         assert "refused" in document["errors"][0]["message"]
 
 
-def test_what_is_attached_to_an_image_of_the_source_is_not_extra(pair: Pair) -> None:
+def test_referrers_of_an_image_of_the_source_are_not_extra(pair: Pair) -> None:
     stem = pair.image.digest.replace(":", "-")
     other = pair.builder.image([pair.builder.random_layer(100)])
     for tag in (stem, f"{stem}.sig", f"sha256-{'0' * 64}.sig"):

@@ -274,7 +274,7 @@ def test_anything_contiguous_can_be_hashed(kernels: SimpleNamespace, resumable: 
 
 
 @pytest.mark.parametrize("resumable", [True, False])
-def test_what_cannot_be_hashed_is_refused(kernels: SimpleNamespace, resumable: bool) -> None:
+def test_content_that_cannot_be_hashed_is_refused(kernels: SimpleNamespace, resumable: bool) -> None:
     digest = kernels.Sha256(resumable=resumable)
     with pytest.raises(BufferError):
         digest.update(memoryview(b"abcdef")[::2])

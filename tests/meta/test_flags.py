@@ -29,6 +29,6 @@ def test_no_flag_is_named_below_the_command(path: Path) -> None:
     assert named <= OF_OTHERS.get(str(path.relative_to(SRC)), set())
 
 
-def test_what_other_programs_say_is_still_said() -> None:
+def test_messages_of_other_programs_are_kept() -> None:
     for name, flags in OF_OTHERS.items():
         assert flags == set(FLAG.findall((SRC / name).read_text())), name

@@ -19,6 +19,6 @@ def test_an_address_to_listen_on(text: str, expected: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5000", "host", ":5000", "host:", "host:x", "::1:80", "h:65536", "h:-1"]
 )
-def test_what_is_not_an_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_refused(text: str) -> None:
     with pytest.raises(InvalidOption):
         parse_listen(text)

@@ -34,7 +34,7 @@ def test_sizes_are_read_in_both_systems(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "MiB", "-1", "1e3", "1XiB", "16 Mi B", "0.3", "1" * 30, "9" * 18 + "TiB", "١"]
 )
-def test_what_is_not_a_size_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"size|bytes"):
         parse_size(text)
 
@@ -48,7 +48,7 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1 day", "1S", "nan", "inf"])
-def test_what_is_not_a_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration(text)
 

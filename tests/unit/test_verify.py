@@ -102,7 +102,7 @@ def test_a_damaged_state_or_one_after_the_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("algorithm", "resumable"), [("sha256", False), ("sha512", True), ("sha512", False)])
-def test_what_cannot_be_resumed_again_says_so(algorithm: str, resumable: bool) -> None:
+def test_a_copy_that_cannot_be_resumed_again_says_so(algorithm: str, resumable: bool) -> None:
     verifier = BlobVerifier(descriptor_of(b"content", algorithm), resumable=resumable)
     assert not verifier.can_export
     with pytest.raises(ValueError, match="resumable"):

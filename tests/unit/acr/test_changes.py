@@ -128,7 +128,7 @@ async def test_a_lock_is_not_taken_for_a_missing_api() -> None:
         assert not [line for line in registry.asked if line.startswith("DELETE /v2/")]
 
 
-async def test_what_is_not_there_is_not_deleted() -> None:
+async def test_missing_content_is_not_deleted() -> None:
     async with odd({}) as registry:
         for change in (
             changes.untag(registry.item("app:none"), OPTIONS),

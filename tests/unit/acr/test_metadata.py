@@ -128,7 +128,7 @@ async def test_without_the_api_time_is_what_the_images_say(tmp_path: Path) -> No
     assert manifests[1]["architecture"] == "arm64"
 
 
-async def test_what_is_missing_or_not_understood_ends_no_listing(tmp_path: Path) -> None:
+async def test_missing_or_unknown_content_ends_no_listing(tmp_path: Path) -> None:
     builder = ImageBuilder(tmp_path / "team" / "app")
     child = builder.image([builder.random_layer(10)])
     index = builder.tag(builder.index([child, builder.image([builder.random_layer(20)])]), "sparse")

@@ -94,7 +94,7 @@ def test_json_and_report_hold_every_pair_in_order(capsys: pytest.CaptureFixture[
     assert report["copies"] == document["copies"]
 
 
-def test_what_was_not_copied_is_a_list_to_copy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_copies_that_failed_are_a_list_to_copy(capsys: pytest.CaptureFixture[str]) -> None:
     write_list("oci:source:none oci:t:a", "oci:source:v1 oci:t:b")
     words = ["copy", "--from-file", "list", "--output", "json", "--fail-fast", *NONE]
     assert run(words) == 4

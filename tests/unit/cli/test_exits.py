@@ -89,7 +89,7 @@ def test_the_cause_behind_exhausted_retries_decides() -> None:
     assert exit_code(at_edge(exhausted, "source")) == ExitCode.RATE_LIMIT
 
 
-def test_what_crossdock_did_not_raise_on_purpose_is_internal() -> None:
+def test_unexpected_exceptions_are_internal_errors() -> None:
     assert exit_code(RuntimeError("x")) == ExitCode.INTERNAL
     assert exit_code(KeyboardInterrupt()) == ExitCode.CANCELLED
 

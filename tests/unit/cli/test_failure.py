@@ -68,7 +68,7 @@ def test_advice_speaks_of_tags_and_content_where_content_was_to_be_moved(
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_what_a_layout_lacks_has_no_advice_for_registries(side: Side) -> None:
+def test_content_missing_in_a_layout_has_no_advice_for_registries(side: Side) -> None:
     cause = NotFound("no tag v2 in L; its tags are v1")
     assert (
         error_text(at_edge(cause, side, "oci:L:v2"))

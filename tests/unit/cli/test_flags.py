@@ -209,7 +209,7 @@ def test_a_list_stands_in_for_source_and_target() -> None:
     ],
     ids=str,
 )
-def test_what_contradicts_a_list_is_a_usage_error(
+def test_flags_that_contradict_a_list_are_a_usage_error(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["copy", *words]) == 2

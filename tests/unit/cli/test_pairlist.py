@@ -69,7 +69,7 @@ def test_a_line_may_have_several_targets(tmp_path: Path) -> None:
         (b"h/b:1 h/c:1\nx h/b:1\n", "list:1: docker.io/h/b:1 is written by list:2"),
     ],
 )
-def test_what_is_not_a_list_of_pairs_is_a_usage_error_that_names_the_line(
+def test_an_invalid_list_of_pairs_is_a_usage_error_that_names_the_line(
     pairs_of: Reader, data: bytes, told: str
 ) -> None:
     with pytest.raises(UsageError, match=told) as caught:

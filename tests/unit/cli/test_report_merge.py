@@ -85,7 +85,7 @@ def test_reports_of_mirrors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [apply, mirror])
-def test_what_was_joined_can_be_joined_again(make: Any, tmp_path: Path) -> None:
+def test_a_merged_report_can_be_merged_again(make: Any, tmp_path: Path) -> None:
     parts = [make(tmp_path / f"{index}.json", f"{index}/3") for index in range(3)]
     half, whole, again = tmp_path / "half.json", tmp_path / "whole.json", tmp_path / "again.json"
     assert merge(half, *parts[:2]) == 0
@@ -114,7 +114,7 @@ def test_a_missing_shard_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixt
         ((apply, None), (apply, "1/3"), ["1 shard", "3"]),
     ],
 )
-def test_what_does_not_belong_together(
+def test_reports_that_do_not_belong_together_are_refused(
     first: tuple[Any, str | None],
     second: tuple[Any, str | None],
     words: list[str],
@@ -150,7 +150,7 @@ def test_one_file_may_have_other_paths_on_other_machines(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"totals": {}}', '{"copies": [], "totals": {}, "seconds": 1}', "\xff"]
 )
-def test_what_is_no_report(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_no_report(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "in.json"
     path.write_text(text, "latin-1")
     assert merge(tmp_path / "out.json", path) == 2
@@ -159,7 +159,7 @@ def test_what_is_no_report(text: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--report FILE" in said
 
 
-def test_what_is_read_is_not_overwritten(tmp_path: Path) -> None:
+def test_bytes_being_read_are_not_overwritten(tmp_path: Path) -> None:
     path = apply(tmp_path / "0.json", None)
     before = path.read_bytes()
     assert merge(path, path) == 2

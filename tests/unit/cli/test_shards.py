@@ -57,7 +57,7 @@ def test_where_it_comes_from(text: str, environ: dict[str, str], expected: str) 
         ("one", {}, ["I/N"]),
     ],
 )
-def test_what_is_wrong_or_missing_is_named(text: str, environ: dict[str, str], names: list[str]) -> None:
+def test_wrong_and_missing_parts_are_named(text: str, environ: dict[str, str], names: list[str]) -> None:
     with pytest.raises(ValueError) as caught:
         shard_of(text, environ)
     for name in names:

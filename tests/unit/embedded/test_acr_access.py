@@ -200,7 +200,7 @@ async def test_nobody_gets_what_is_public(guarded: Guarded) -> None:
         ("/oauth2/nothing", {}, 404),
     ],
 )
-async def test_what_is_not_documented_is_refused(
+async def test_undocumented_requests_are_refused(
     guarded: Guarded, path: str, fields: dict[str, str], status: int
 ) -> None:
     answered, document = await guarded.post(path, **fields)

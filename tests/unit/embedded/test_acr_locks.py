@@ -130,7 +130,7 @@ async def test_a_locked_repository_takes_nothing_and_loses_nothing(tmp_path: Pat
         await served("GET", "/acr/v1/team/app/_tags")
 
 
-async def test_what_is_not_listed_is_in_no_list_and_can_be_pulled(tmp_path: Path) -> None:
+async def test_unlisted_content_is_in_no_list_and_can_be_pulled(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.lock("/_tags/v1", listEnabled=False)
         await served.lock(f"/_manifests/{served.second.digest}", listEnabled=False)

@@ -163,7 +163,7 @@ async def test_tags_of_one_digest_can_be_requested(tmp_path: Path) -> None:
     assert [each["name"] for each in found] == ["also", "t001"]
 
 
-async def test_what_is_damaged_is_listed_as_far_as_it_is_known(tmp_path: Path) -> None:
+async def test_damaged_entries_are_listed_as_far_as_they_are_known(tmp_path: Path) -> None:
     builder = ImageBuilder(tmp_path / "app")
     image = builder.tag(builder.image([builder.random_layer(10)], "linux/amd64"), "v1")
     broken = builder.tag(builder.image([builder.random_layer(20)], "linux/amd64"), "v2")

@@ -86,7 +86,7 @@ async def test_a_manifest_of_any_size_is_parsed_once(tmp_path: Path, parsed: lis
     assert parsed == [len(large)]
 
 
-async def test_what_is_pushed_later_and_what_is_deleted_is_seen(tmp_path: Path) -> None:
+async def test_later_pushes_and_deletes_are_seen(tmp_path: Path) -> None:
     async with running(tmp_path / "root") as served:
         one = await put(served, "a", manifest(annotations={"n": "1"}))
         two = await put(served, "a", manifest(annotations={"n": "2"}))

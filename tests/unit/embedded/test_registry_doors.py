@@ -83,7 +83,7 @@ def test_users_and_anonymous_are_not_given_together(tmp_path: Path, users: Path)
 @pytest.mark.parametrize(
     ("listen", "anonymous"), [("127.0.0.1:1", None), ("0.0.0.0:1", "read"), ("[::]:1", "write")]
 )
-def test_what_was_said_is_enough(listen: str, anonymous: server.Anonymous | None) -> None:
+def test_given_answers_are_not_asked_for_again(listen: str, anonymous: server.Anonymous | None) -> None:
     server._check(listen.rpartition(":")[0], listen, None, None, anonymous)
 
 

@@ -204,7 +204,7 @@ async def test_a_single_post_that_breaks_off_leaves_no_session(
     assert not list(served.root.rglob(f"{TEMPORARY_PREFIX}*"))
 
 
-async def test_what_cannot_be_written_can_still_be_served(
+async def test_content_that_cannot_be_written_can_still_be_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = ImageBuilder(tmp_path / "root" / "app", seed=9)

@@ -101,7 +101,7 @@ def test_an_empty_file_is_an_empty_inventory() -> None:
         ("a: b\n  c: d\n", 2, "not YAML"),
     ],
 )
-def test_what_is_wrong_is_reported_with_its_line(text: str, line: int, words: str) -> None:
+def test_a_mistake_is_reported_with_its_line(text: str, line: int, words: str) -> None:
     with pytest.raises(InvalidInput) as raised:
         read(text)
     assert str(raised.value).startswith(f"inv.yaml:{line}: ")
@@ -109,7 +109,7 @@ def test_what_is_wrong_is_reported_with_its_line(text: str, line: int, words: st
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"a: \x01"])
-def test_what_is_not_text_is_refused_by_the_files_name(data: bytes) -> None:
+def test_a_file_that_is_not_text_is_refused_by_its_name(data: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"inv\.yaml"):
         parse_inventory(data, "inv.yaml", Path())
 
@@ -255,7 +255,7 @@ def test_entries_with_one_login_server_and_other_credentials_are_ambiguous_for_a
         read(text).options_for("a.azurecr.io", {})
 
 
-def test_what_a_flag_says_goes_before_the_entry() -> None:
+def test_a_flag_goes_before_the_entry() -> None:
     entry = RegistryOptions(credentials=Credentials("u", "p"), ca_file=Path("ca"))
     assert RegistryOptions().over(entry) == entry
     flags = RegistryOptions(credentials=Credentials("v", "q"), plain_http=True)

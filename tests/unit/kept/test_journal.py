@@ -31,7 +31,7 @@ from unit.kept.rows import (
 )
 
 
-def test_what_was_acknowledged_is_found_by_the_next_process(tmp_path: Path) -> None:
+def test_acknowledged_bytes_are_found_by_the_next_process(tmp_path: Path) -> None:
     with a_journal(tmp_path) as journal, claim(journal) as record:
         assert record.saved is None
         assert not record.can_resume
@@ -91,7 +91,7 @@ def test_a_new_session_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
         assert record.saved.states == {}
 
 
-def test_what_is_forgotten_is_gone(tmp_path: Path) -> None:
+def test_forgotten_runs_are_gone(tmp_path: Path) -> None:
     with a_journal(tmp_path) as journal, claim(journal) as record:
         write_chunks(record, 1, 3)
         record.forget()
@@ -141,7 +141,7 @@ def test_rows_that_no_registry_honours_any_more_are_removed_at_the_next_start(tm
         held.close()
 
 
-def test_what_a_run_finished_is_kept_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_a_run_are_kept_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crossdock.kept.database.FINISHED_ROWS", 3)
     with a_journal(tmp_path, clock=lambda: 5.0) as journal:
         journal.finished("blob", KEY.target, KEY.digest, 1)  # before the file is open: not noted

@@ -71,7 +71,7 @@ def kept_by(spool: Spool) -> None:
 
 
 @pytest.mark.parametrize("cuts", [(), (BLOCK,), (1, 2, BLOCK - 1, BLOCK + 1, 9 * BLOCK + 5), (SIZE - 1,)])
-def test_what_was_written_is_found_by_the_next_process(spool: Spool, cuts: tuple[int, ...]) -> None:
+def test_written_entries_are_found_by_the_next_process(spool: Spool, cuts: tuple[int, ...]) -> None:
     blob = claim(spool)
     assert (blob.kept, blob.next_kept(0)) == (0, SIZE)
     put(blob, DATA, *cuts)
@@ -157,7 +157,7 @@ def test_the_file_of_a_blob_of_another_size_is_restarted(spool: Spool) -> None:
     blob.close()
 
 
-def test_what_is_cleared_or_forgotten_is_gone(spool: Spool, tmp_path: Path) -> None:
+def test_cleared_or_forgotten_entries_are_gone(spool: Spool, tmp_path: Path) -> None:
     blob = claim(spool)
     put(blob)
     blob.clear()
@@ -214,7 +214,7 @@ def test_the_oldest_files_make_room(tmp_path: Path) -> None:
     assert left == [digests[0], digests[2]]
 
 
-def test_what_is_too_old_goes_at_the_next_start_whatever_the_clock_says(tmp_path: Path) -> None:
+def test_old_entries_are_removed_at_the_next_start_whatever_the_clock_says(tmp_path: Path) -> None:
     now = 2e9
     for clock, is_left in ((now + EXPIRY_S + 10, False), (now - 1e9, True), (now + 1e6, False), (0.0, True)):
         kept_by(Spool(tmp_path / "spool", CAP))
@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_is_a_warning(tmp_path: Path, where: str) -> Non
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
-def test_what_is_not_a_file_of_ours_is_not_opened(make: object, spool: Spool, tmp_path: Path) -> None:
+def test_files_of_others_are_not_opened(make: object, spool: Spool, tmp_path: Path) -> None:
     spool.open()
     assert callable(make)
     make(file_of(tmp_path))

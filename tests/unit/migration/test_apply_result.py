@@ -16,7 +16,7 @@ from crossdock.migration.apply import ApplyResult
         (5, 0, 2, "2 other steps failed: why"),
     ],
 )
-def test_what_failed_is_counted(tags: int, failed: int, failures: int, words: str) -> None:
+def test_failures_are_counted(tags: int, failed: int, failures: int, words: str) -> None:
     totals: dict[str, float] = {"tags": tags, "failed": failed}
     result = ApplyResult(run="r", entries=(), totals=totals, failed=failures, errors=(CrossdockError("why"),))
     assert str(result.failure) == words

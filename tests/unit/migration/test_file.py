@@ -100,7 +100,7 @@ def test_every_key_is_read() -> None:
     assert found.place == "m.yaml"
 
 
-def test_what_is_left_out_has_the_defaults_of_an_entry() -> None:
+def test_keys_left_out_have_the_defaults_of_an_entry() -> None:
     assert parse(EXAMPLES[1]) == MigrationFile(
         entries=(
             Entry(

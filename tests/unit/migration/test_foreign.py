@@ -207,7 +207,7 @@ def test_tags_of_regsync(members: str, tags: list[dict[str, Any]]) -> None:
         "source: 'a.example/app@sha256:0', target: 'b.example/app', type: image",
     ],
 )
-def test_what_cannot_be_expressed_is_left_out_and_noted(members: str) -> None:
+def test_unsupported_settings_are_left_out_and_noted(members: str) -> None:
     other = "{source: a.example/x, target: b.example/x, type: repository}"
     found, notes = mirrors("regsync", f"sync: [{{{members}}}, {other}]")
     assert [each["repositories"] for each in found] == [{"include": ["x"]}]

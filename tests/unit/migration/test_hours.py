@@ -37,7 +37,7 @@ def test_when_work_may_be_begun(hours: str, now: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "20-06", "20:00", "24:00-06:00", "20:60-06:00", "06:00-06:00", "6:00-7:00"]
 )
-def test_what_are_no_hours_is_refused(text: str) -> None:
+def test_invalid_hours_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         Hours.parse(text)
 

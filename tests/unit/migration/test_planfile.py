@@ -81,7 +81,7 @@ EXPECTED = [
 ]
 
 
-def test_what_is_written_is_read_back(tmp_path: Path, file: MigrationFile) -> None:
+def test_written_values_are_read_back(tmp_path: Path, file: MigrationFile) -> None:
     path = tmp_path / "PLAN.json"
     write(path, file)
     assert is_plan(path)
@@ -152,7 +152,7 @@ def test_a_repository_that_lacks_a_key_is_refused(tmp_path: Path, file: Migratio
     "text",
     ["", "{}", "[]", "null", '{"version": 2, "repositories": []}', '{"version": 1, "repositories": [\n'],
 )
-def test_what_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "PLAN.json"
     path.write_text(text)
     with pytest.raises(InvalidInput, match="is not a plan"):

@@ -58,7 +58,7 @@ def test_an_unfinished_run_resumes_and_knows_what_is_settled(tmp_path: Path) -> 
         assert state.totals[0]["copied"] == 1
 
 
-def test_what_failed_is_retried_by_the_next_start_and_counted_once(tmp_path: Path) -> None:
+def test_failures_are_retried_by_the_next_start_and_counted_once(tmp_path: Path) -> None:
     a_run(tmp_path, None, failing="2")
     with opened(tmp_path) as state:
         assert state.totals[0]["failed"] == 0
@@ -104,7 +104,7 @@ def test_files_of_other_content_run_at_the_same_time(tmp_path: Path) -> None:
         pass
 
 
-def test_what_failed_last_is_repeated(tmp_path: Path) -> None:
+def test_copies_that_failed_last_time_are_repeated(tmp_path: Path) -> None:
     first = a_run(tmp_path, "failed", failing="2")
     with opened(tmp_path, failed=True) as state:
         assert state.row.repeats == first
@@ -195,7 +195,7 @@ with open_state(Path(sys.argv[1]), "/m.yaml", "{CONTENT}", {PAIRS!r}) as state:
 """
 
 
-def test_what_was_done_a_second_before_a_kill_is_on_disk(tmp_path: Path) -> None:
+def test_tags_done_a_second_before_a_kill_are_on_disk(tmp_path: Path) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -250,7 +250,7 @@ def fail_writes(folder: Path) -> None:
         other.commit()
 
 
-def test_what_failed_is_known_even_if_it_cannot_be_written(tmp_path: Path) -> None:
+def test_failures_are_known_even_if_they_cannot_be_written(tmp_path: Path) -> None:
     with opened(tmp_path) as state:
         for name in ("1", "2"):
             state.note(0, "app", name, DIGEST, "left")

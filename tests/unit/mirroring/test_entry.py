@@ -104,6 +104,6 @@ def test_all_arguments_of_a_mirror_are_in_its_entry() -> None:
         {"rename": [("(", "a")]},
     ],
 )
-def test_what_cannot_work_is_refused(chosen: MirrorOptions) -> None:
+def test_impossible_settings_are_refused(chosen: MirrorOptions) -> None:
     with pytest.raises(InvalidInput):
         entry_of("host.example", "b.example", CopyOptions(), chosen)

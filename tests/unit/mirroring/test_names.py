@@ -38,7 +38,7 @@ def test_a_place_is_a_host_and_perhaps_a_prefix(text: str, registry: str, prefix
         "a b.c",
     ],
 )
-def test_what_is_not_a_place_is_refused(text: str) -> None:
+def test_an_invalid_location_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         Namespace.parse(text)
 

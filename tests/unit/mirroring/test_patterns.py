@@ -30,12 +30,12 @@ def test_a_pattern_matches(pattern: str, matching: list[str], others: list[str])
 
 
 @pytest.mark.parametrize("pattern", ["/", "//", "/a", "/(/", "/a/i", "/[z-a]/", "/(?P<x>a/"])
-def test_what_is_not_a_pattern_is_refused(pattern: str) -> None:
+def test_an_invalid_pattern_is_refused(pattern: str) -> None:
     with pytest.raises(InvalidInput, match=r"pattern|regular expression"):
         Patterns((), (pattern,)).check()
 
 
-def test_what_is_excluded_is_not_wanted() -> None:
+def test_excluded_names_are_not_wanted() -> None:
     patterns = Patterns(("app-*", "/^lib-(a|b)$/"), ("*-tmp",))
     names = ["app-a", "app-tmp", "lib-a", "lib-c", "other"]
     assert [name for name in names if patterns.wants(name)] == ["app-a", "lib-a"]

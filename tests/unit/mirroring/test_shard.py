@@ -124,6 +124,6 @@ def test_the_caps_on_deletes_of_all_shards_are_that_of_the_whole(most: int) -> N
 
 
 @pytest.mark.parametrize("text", ["", "1", "a/b", "1/", "/2", "-1/2", "2/2", "0/0", "1.0/2"])
-def test_what_is_no_shard(text: str) -> None:
+def test_invalid_shards(text: str) -> None:
     with pytest.raises(ValueError, match=r"shard|form"):
         Shard.parse(text)

@@ -227,7 +227,7 @@ def test_a_target_that_refuses_a_look_up_gets_no_more_requests() -> None:
     assert len(target.asked) < 100
 
 
-def test_what_is_settled_is_not_asked_for() -> None:
+def test_settled_content_is_not_requested() -> None:
     """At that target, and at the source when all targets have it."""
     source, target = Store(tags("v1", "v2")), Store(tags("v1"))
     [view] = survey(pair(source, target), entry(), settled=lambda name: (frozenset({"v1"}),))

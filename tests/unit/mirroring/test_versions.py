@@ -116,7 +116,7 @@ def test_precedence_is_that_of_semver() -> None:
         (">1.2.3 <1.2.4-rc.2", "1.2.4-rc.1 1.2.4-0", "1.2.4 1.2.4-rc.2"),
     ],
 )
-def test_what_is_in_a_range(text: str, inside: str, outside: str) -> None:
+def test_versions_in_a_range(text: str, inside: str, outside: str) -> None:
     found = Range.parse(text)
     assert [each for each in inside.split() if not found.admits(version(each))] == []
     assert [each for each in outside.split() if found.admits(version(each))] == []
@@ -133,6 +133,6 @@ def test_a_range_that_no_version_is_in_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "abc", ">=", ">=1.2 <", "1.2.3.4", "^1 ||", "1.x-rc", ">>1", "1.2;3", "1.2.3-a..b"]
 )
-def test_what_is_not_a_range_is_refused(text: str) -> None:
+def test_an_invalid_range_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="is not a range of versions"):
         Range.parse(text)

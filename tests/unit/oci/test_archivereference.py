@@ -57,7 +57,7 @@ def test_an_archive_of_docker(text: str, path: str, name: str | None, position: 
         (f"docker-archive:a.tar:app@{DIGEST}", "an archive of docker knows no digests"),
     ],
 )
-def test_what_is_wrong_is_said(text: str, words: str) -> None:
+def test_mistakes_are_reported(text: str, words: str) -> None:
     with pytest.raises(InvalidReference, match=words):
         parse_location(text)
 

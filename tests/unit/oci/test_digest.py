@@ -37,7 +37,7 @@ EMPTY = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
         ("sha256:../../../etc/passwd", "64 hex digits"),
     ],
 )
-def test_what_is_not_a_digest_is_refused_with_the_reason(text: str, reason: str) -> None:
+def test_an_invalid_digest_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(InvalidDigest, match=reason):
         Digest(text)
 

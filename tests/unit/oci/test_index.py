@@ -155,7 +155,7 @@ def test_nothing_kept_is_an_empty_list() -> None:
         *(b"", b"[]", b"{}", b'{"manifests": {}}', b"[" * 100_000, b'{"manifests": [], "x": "\xff"}'),
     ],
 )
-def test_what_is_not_an_index_has_no_entries(data: bytes) -> None:
+def test_other_content_than_an_index_has_no_entries(data: bytes) -> None:
     with pytest.raises(InvalidManifest, match="invalid index"):
         raw_entries(data)
 

@@ -11,12 +11,12 @@ from crossdock.oci.reference import is_repository, is_tag
     "name",
     ["..", "a/..", "a//b", "/a", "a/", "A", "a_", "-a", "a..b", "a/.b", "a" * 256, "a\n", "", "a b", "ä"],
 )
-def test_what_is_not_a_name_is_refused(name: str) -> None:
+def test_an_invalid_name_is_refused(name: str) -> None:
     assert not is_repository(name)
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a.b_c__d-e---f", "0", "blobs", "a" * 255])
-def test_what_is_a_name_is_taken(name: str) -> None:
+def test_valid_names_are_accepted(name: str) -> None:
     assert is_repository(name)
 
 

@@ -172,7 +172,7 @@ def test_tag_and_digest_are_read_and_no_tag_is_added_to_a_digest(
         ("[1:2]/debian", "not an IPv6 address"),
     ],
 )
-def test_what_docker_refuses_is_refused_with_the_part_that_is_wrong(text: str, reason: str) -> None:
+def test_names_that_docker_refuses_are_refused_with_the_part_that_is_wrong(text: str, reason: str) -> None:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse(text)
     assert reason in str(caught.value)

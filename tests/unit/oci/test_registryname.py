@@ -81,7 +81,7 @@ def test_other_registries_have_other_keys(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", ":", ":443", "[", "[]", "[:::]:1", "a:b:c", "a@b", "ü.example", "0x", "1.2.3.999", "\0"]
 )
-def test_what_is_not_a_registry_has_a_key_all_the_same(text: str) -> None:
+def test_an_invalid_registry_name_has_a_key_all_the_same(text: str) -> None:
     assert registry_key(text) == registry_key(registry_key(text))
 
 

@@ -14,7 +14,7 @@ from crossdock.oci.text import with_more, without_half_pairs
         ("The tag exists.", "The tag exists. Try again"),
     ],
 )
-def test_what_to_do_next_follows_a_message_or_a_sentence(text: str, whole: str) -> None:
+def test_advice_follows_a_message_or_a_sentence(text: str, whole: str) -> None:
     assert with_more(text, "try again") == whole
 
 

@@ -48,7 +48,7 @@ def test_content_range_is_read_leniently(value: str, expected: ContentRange | No
 
 
 @given(st.integers(0, 1 << 50), st.integers(1, 1 << 40), st.integers(0, 1 << 50))
-def test_what_is_asked_is_what_a_right_answer_states(start: int, length: int, rest: int) -> None:
+def test_a_right_answer_states_the_requested_range(start: int, length: int, rest: int) -> None:
     stop = start + length
     asked = range_header(start, stop).removeprefix("bytes=")
     assert parse_content_range(f"bytes {asked}/{stop + rest}") == ContentRange(start, stop, stop + rest)
@@ -146,19 +146,19 @@ def test_a_chunks_range_has_no_unit(header: str, expected: tuple[int, int] | Non
 
 
 @given(st.integers(0, 1 << 50), st.integers(1, 1 << 40))
-def test_what_the_client_writes_the_server_reads(start: int, size: int) -> None:
+def test_a_server_reads_the_clients_request(start: int, size: int) -> None:
     stop = start + size
     assert parse_range(range_header(start, stop), stop) == (start, stop)
     assert parse_chunk_range(content_range_for_chunk(start, stop)) == (start, stop)
 
 
 @given(st.integers(0, 1 << 50).filter(lambda size: size != 1))
-def test_what_the_server_says_of_an_upload_the_client_reads(size: int) -> None:
+def test_a_client_reads_the_servers_upload_offset(size: int) -> None:
     assert parse_uploaded(uploaded_range(size)) == size
 
 
 @given(st.integers(0, 1 << 50), st.integers(1, 1 << 40), st.integers(0, 1 << 50))
-def test_what_the_server_says_it_sends_the_client_reads(start: int, size: int, rest: int) -> None:
+def test_a_client_reads_the_servers_content_range(start: int, size: int, rest: int) -> None:
     stop, total = start + size, start + size + rest
     assert parse_content_range(content_range(start, stop, total)) == ContentRange(start, stop, total)
     assert unsatisfied_total(unsatisfied_range(total)) == total

@@ -102,7 +102,7 @@ def _quote(value: str) -> str:
 
 
 @given(challenges)
-def test_what_is_written_well_is_read_back(wanted: list[Challenge]) -> None:
+def test_well_formed_values_are_read_back(wanted: list[Challenge]) -> None:
     header = ", ".join(
         f"{c.scheme} {', '.join(f'{name}={_quote(value)}' for name, value in c.parameters.items())}"
         for c in wanted
@@ -110,7 +110,7 @@ def test_what_is_written_well_is_read_back(wanted: list[Challenge]) -> None:
     assert list(parse_challenges([header])) == wanted
 
 
-def test_what_a_server_demands_a_client_reads() -> None:
+def test_a_client_reads_a_servers_challenge() -> None:
     written = bearer_challenge(**BEARER, scope="repository:a/b:pull,push", error="")
     assert ", " not in written
     assert parse_challenges([written]) == (

@@ -42,7 +42,7 @@ def sent(set_cookies: list[str], url: Url = PUT, by: Url = POST) -> str:
         (["LB=" + "x" * 5000], ""),
     ],
 )
-def test_what_is_sent_back(set_cookies: list[str], expected: str) -> None:
+def test_cookies_that_are_sent_back(set_cookies: list[str], expected: str) -> None:
     assert sent(set_cookies) == expected
 
 

@@ -74,7 +74,7 @@ UNCLEAR = {
 
 
 @pytest.mark.parametrize("link", UNCLEAR.values(), ids=UNCLEAR.keys())
-def test_what_is_not_understood_is_an_error(link: str) -> None:
+def test_unknown_documents_are_an_error(link: str) -> None:
     with pytest.raises(ProtocolError, match="not understood") as caught:
         next_page([link], Url.parse(URL))
     assert not caught.value.retryable
@@ -112,7 +112,7 @@ def test_a_long_header_is_read_in_one_pass(start: str, piece: str) -> None:
 
 
 @given(st.text(max_size=20))
-def test_what_a_server_writes_a_client_follows(last: str) -> None:
+def test_a_client_follows_a_servers_link(last: str) -> None:
     link = next_link("/v2/x/tags/list", {"last": last, "n": 2})
     followed = next_page([link], Url.parse(URL))
     assert followed is not None

@@ -58,7 +58,7 @@ NOW = 1_700_000_000.0
         ({}, None),
     ],
 )
-def test_what_is_left(headers: dict[str, str], expected: Allowance | None) -> None:
+def test_remaining_items(headers: dict[str, str], expected: Allowance | None) -> None:
     assert read_allowance(headers, NOW) == expected
 
 

@@ -117,13 +117,15 @@ REFUSED = [
     [c[1:] for c in FOLLOWED],
     ids=[c[0] for c in FOLLOWED],
 )
-def test_what_may_be_followed(registry: str, location: str, leads_to: str | None, authorized: bool) -> None:
+def test_locations_that_may_be_followed(
+    registry: str, location: str, leads_to: str | None, authorized: bool
+) -> None:
     hop = hop_from(f"{registry}/v2/x/blobs/1", location, registry)
     assert hop == (leads_to or location, authorized)
 
 
 @pytest.mark.parametrize(("registry", "location"), [c[1:] for c in REFUSED], ids=[c[0] for c in REFUSED])
-def test_what_is_refused(registry: str, location: str) -> None:
+def test_refused_values(registry: str, location: str) -> None:
     with pytest.raises(RedirectRefused) as caught:
         hop_from(f"{registry}/v2/x/blobs/1", location, registry)
     assert "secret" not in str(caught.value)

@@ -75,9 +75,7 @@ def test_a_session_is_resumed_where_the_registry_says(
         (0, {}, "does not say"),
     ],
 )
-def test_what_cannot_be_relied_on_is_left_and_announced(
-    status: int, headers: dict[str, str], reason: str
-) -> None:
+def test_unreliable_state_is_left_and_announced(status: int, headers: dict[str, str], reason: str) -> None:
     answer = resumption(ACKNOWLEDGED, SIZE, status, headers)
     assert isinstance(answer, StartAgain)
     assert reason in answer.reason

@@ -82,7 +82,7 @@ def test_a_redirected_request_is_sent_again_as_it_was(status: int, rules: Upload
     assert upload.abandoned == []
 
 
-def test_what_a_redirected_chunk_answers_is_relative_to_where_it_went() -> None:
+def test_the_location_in_a_redirected_chunks_response_is_relative_to_its_own_url() -> None:
     upload = begin(CHUNKED)
     answer(upload, 307, location="https://other.test/y/1")
     assert answer(upload, 202, location="2?_state=t") is TAKEN
@@ -414,7 +414,7 @@ def test_a_rate_limit_continues_from_what_is_acknowledged() -> None:
     [(403, ("DENIED",)), (400, ("DIGEST_INVALID",)), (404, ("NAME_UNKNOWN",)), (422, ())],
 )
 @pytest.mark.parametrize("rules", [UploadRules(), CHUNKED])
-def test_what_cannot_be_mended_is_refused_at_once(
+def test_a_fault_that_cannot_be_repaired_is_refused_at_once(
     status: int, codes: tuple[str, ...], rules: UploadRules
 ) -> None:
     assert answer(begin(rules), status, *codes, sent=5) is REFUSED

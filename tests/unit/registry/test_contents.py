@@ -14,7 +14,7 @@ from unit.registry.scripted_registry import describe
 BLOB = describe(b"content")
 
 
-def test_what_a_repository_has_is_known_of_it_alone() -> None:
+def test_content_known_of_one_repository_is_not_assumed_of_another() -> None:
     known = Contents()
     known.add("a", BLOB)
     assert known.has("a", BLOB)
@@ -80,14 +80,14 @@ async def test_a_copy_does_not_wait_for_one_that_began_later_or_has_failed() -> 
     assert not await waiting
 
 
-def test_what_a_manifest_refers_to_is_offered_first() -> None:
+def test_content_below_a_manifest_is_offered_first() -> None:
     known = Contents()
     known.add("a", BLOB, rank=1)
     known.add("b", BLOB)
     assert known.elsewhere("c", BLOB) == "b"
 
 
-def test_what_was_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_entry_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "MOST_DIGESTS", 2)
     known = Contents()
     first, second, third = (describe(data) for data in (b"1", b"2", b"3"))

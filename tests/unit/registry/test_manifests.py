@@ -146,7 +146,7 @@ async def test_one_server_error_says_nothing_of_later_heads(
     assert await repository.resolve("v1") == MANIFEST
 
 
-async def test_what_get_refuses_as_well_is_reported_by_get(
+async def test_a_refusal_of_head_and_get_is_reported_as_that_of_get(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     repository = connect("target")
@@ -157,7 +157,7 @@ async def test_what_get_refuses_as_well_is_reported_by_get(
             await repository.resolve("v1")
 
 
-async def test_what_was_resolved_by_get_is_not_fetched_again(
+async def test_a_manifest_resolved_by_get_is_not_fetched_again(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     repository = connect("source")
@@ -303,7 +303,7 @@ async def test_a_manifest_exists(
 
 
 @pytest.mark.parametrize(("status", "expected"), [(404, True), (200, False), (403, False), (500, False)])
-async def test_what_is_certainly_no_blob_was_pushed_as_a_manifest(
+async def test_content_that_is_certainly_no_blob_was_pushed_as_a_manifest(
     server: ScriptedRegistry, connect: Connect, status: int, expected: bool
 ) -> None:
     # distribution 2.8 answers 200 to HEAD of a manifest by the digest of a blob
@@ -311,9 +311,7 @@ async def test_what_is_certainly_no_blob_was_pushed_as_a_manifest(
     assert await connect().is_pushed_manifest(MANIFEST) is expected
 
 
-async def test_what_was_pushed_as_a_blob_is_not_a_manifest(
-    server: ScriptedRegistry, connect: Connect
-) -> None:
+async def test_content_pushed_as_a_blob_is_not_a_manifest(server: ScriptedRegistry, connect: Connect) -> None:
     repository = connect()
     server.expect("HEAD", f"/v2/x/blobs/{MANIFEST.digest}", Answer(200, length=MANIFEST.size))
     assert await repository.has_blob(MANIFEST)
@@ -321,9 +319,7 @@ async def test_what_was_pushed_as_a_blob_is_not_a_manifest(
     assert not await repository.is_pushed_manifest(MANIFEST)
 
 
-async def test_what_was_pushed_as_a_manifest_is_not_a_blob(
-    server: ScriptedRegistry, connect: Connect
-) -> None:
+async def test_content_pushed_as_a_manifest_is_not_a_blob(server: ScriptedRegistry, connect: Connect) -> None:
     repository = connect()
     server.expect("PUT", BY_DIGEST, Answer(201, {"Docker-Content-Digest": MANIFEST.digest}))
     await repository.push_manifest(MANIFEST, DATA, None)
@@ -333,7 +329,7 @@ async def test_what_was_pushed_as_a_manifest_is_not_a_blob(
     assert repository.other_repository(MANIFEST) is None
 
 
-async def test_what_a_name_means_at_the_target_is_one_request(
+async def test_resolving_a_name_at_the_target_is_one_request(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     server.expect("GET", TAG, Answer(200, named(), DATA))

@@ -109,7 +109,7 @@ def test_refused_chunks_are_not_retried() -> None:
         ("name.azurecr.io", 4 * MiB, 4 * MiB),
     ],
 )
-def test_what_is_to_be_resumable_goes_up_in_chunks(host: str, wanted: int, chunk: int) -> None:
+def test_a_resumable_upload_is_sent_in_chunks(host: str, wanted: int, chunk: int) -> None:
     memory = HostMemory(dialect_of(host))
     assert memory.may_resume
     rules = memory.rules_for(GiB, wanted)
@@ -123,7 +123,7 @@ def test_where_nothing_can_be_resumed_the_way_stays_as_it_is(host: str) -> None:
     assert memory.rules_for(GiB, 64 * MiB) == memory.rules_for(GiB)
 
 
-def test_what_is_to_be_resumable_keeps_to_what_was_learned() -> None:
+def test_a_resumable_upload_obeys_the_learned_chunk_size() -> None:
     assert learned(chunk_lowered=True, chunk_size=8 * MiB).rules_for(GiB, 64 * MiB).chunk_size == 8 * MiB
     assert not learned(chunks_refused=True).may_resume
 

@@ -97,7 +97,7 @@ async def test_a_question_that_fails_adds_nothing(error: CrossdockError) -> None
 
 
 @pytest.mark.parametrize("body", [[], {"tags": {}}, "text"])
-async def test_what_is_not_a_list_adds_nothing(body: object) -> None:
+async def test_other_content_adds_nothing_to_a_list(body: object) -> None:
     assert await explain(Client(body)) == ""
 
 

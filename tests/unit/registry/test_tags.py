@@ -24,7 +24,7 @@ async def test_every_page_is_read_by_its_link(server: ScriptedRegistry, connect:
     assert await connect("source").tags() == ["a", "b", "d"]
 
 
-async def test_what_is_not_a_tag_is_left_out_and_told(server: ScriptedRegistry, connect: Connect) -> None:
+async def test_an_invalid_tag_is_left_out_and_reported(server: ScriptedRegistry, connect: Connect) -> None:
     told: list[str] = []
     odd = [None, 7, {}, "bad tag", "", "a" * 129, "x/y", "-x", "é", "sha256:" + "0" * 64]
     server.expect("GET", FIRST, page("a", *odd, "sha256-" + "0" * 64))

@@ -120,7 +120,7 @@ async def test_an_error_nobody_expected_is_the_pairs_own(
     assert isinstance(result.copies[1].error, RuntimeError)
 
 
-async def test_what_is_known_survives_a_cancellation(
+async def test_known_values_survive_a_cancellation(
     layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, reached = runner.copy_one, asyncio.Event()

@@ -149,7 +149,7 @@ def test_another_loop_cannot_use_the_session(layout: Path, tmp_path: Path) -> No
     asyncio.run(use())
 
 
-async def test_what_is_wrong_is_reported_at_once(layout: Path) -> None:
+async def test_a_mistake_is_reported_at_once(layout: Path) -> None:
     async with Session() as session:
         with pytest.raises(InvalidInput, match="source: "):
             session.copy("no such scheme://x", "oci:t")

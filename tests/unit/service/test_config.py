@@ -100,7 +100,7 @@ def test_all_keys_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}"])
-def test_what_is_not_said_has_its_default(text: str) -> None:
+def test_keys_left_out_have_their_defaults(text: str) -> None:
     assert read(text) == Settings(place="s.yaml")
 
 
@@ -169,7 +169,7 @@ principals:
         ("state: 'a\n", 2, "this is not YAML"),
     ],
 )
-def test_what_is_wrong_is_reported_with_its_line(text: str, line: int, words: str) -> None:
+def test_a_mistake_is_reported_with_its_line(text: str, line: int, words: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         read(text)
     assert str(caught.value).startswith(f"s.yaml:{line}: ")

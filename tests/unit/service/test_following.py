@@ -112,7 +112,7 @@ def test_progress_with_a_digest_can_be_stored() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["skipped", "mounted"])
-def test_what_the_target_had_is_present_and_not_moved(outcome: BlobOutcome) -> None:
+def test_content_that_the_target_had_counts_as_present_and_not_moved(outcome: BlobOutcome) -> None:
     played = Played(clock=lambda: 0.0)
     follows, progress = following(TAGGED, totals=played.totals)
     played.play(

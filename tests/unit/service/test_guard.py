@@ -151,7 +151,7 @@ def test_a_zone_does_not_hide_an_address() -> None:
         guard().check("dns.example", 443, ("fe80::1%eth0",), registry="public.example")
 
 
-def test_what_is_not_an_address_is_refused() -> None:
+def test_an_invalid_address_is_refused() -> None:
     with pytest.raises(AddressRefused):
         guard().check("dns.example", 443, ("nonsense",), registry="public.example")
 
@@ -204,7 +204,7 @@ def test_names_of_this_machine_are_refused_as_sources(host: str) -> None:
         "127.0.0.1%00.public.example",
     ],
 )
-def test_what_is_not_a_host_is_not_a_source(registry: str) -> None:
+def test_an_invalid_host_is_not_a_source(registry: str) -> None:
     with pytest.raises(InvalidInput, match="is not a host"):
         guard(allow=("*",)).check_source(registry)
 
@@ -231,7 +231,7 @@ def test_a_password_before_the_host_is_not_repeated() -> None:
         "six.example:5000",
     ],
 )
-def test_what_the_operator_names_is_a_source(registry: str) -> None:
+def test_a_host_named_by_the_operator_is_a_source(registry: str) -> None:
     guard(allow=()).check_source(registry)
 
 
@@ -302,7 +302,9 @@ NOT_NAMED = [
 @pytest.mark.parametrize(
     ("registry", "host", "port", "address"), [e[1:] for e in NAMED], ids=[e[0] for e in NAMED]
 )
-def test_what_the_operator_named_may_be_inside(registry: str, host: str, port: int, address: str) -> None:
+def test_hosts_named_by_the_operator_may_be_internal(
+    registry: str, host: str, port: int, address: str
+) -> None:
     guard().check(host, port, (address,), registry=registry)
     guard().check(host, port, (), registry=registry)
 

@@ -176,7 +176,7 @@ async def test_a_silent_registry_keeps_no_import_from_another_waiting(
         assert (imports.running, silent.state) == (0, "Canceled")
 
 
-async def test_what_is_over_the_queue_is_refused(start: Any, runs: Runs) -> None:
+async def test_imports_beyond_the_queue_are_refused(start: Any, runs: Runs) -> None:
     async with start(imports=1, queue=1) as imports:
         await submit(imports, order("x"))
         await submit(imports, order("y"))
@@ -329,7 +329,7 @@ async def test_a_target_that_left_the_inventory_ends_what_waited_for_it(start: A
         assert "inventory does not have the target registry any more" in found.problem.message
 
 
-async def test_what_waited_is_restored_after_the_service_can_answer_and_before_what_is_new(
+async def test_waiting_imports_are_restored_after_the_service_can_answer_and_before_new_ones(
     tmp_path: Path, start: Any, runs: Runs
 ) -> None:
     async with start(imports=1) as imports:

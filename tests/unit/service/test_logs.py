@@ -30,7 +30,7 @@ def test_a_line_has_time_level_logger_message_and_the_events_own_members() -> No
     assert (line["level"], line["logger"], line["message"]) == ("info", "crossdock.x", "done")
 
 
-def test_what_strangers_write_makes_no_second_line_and_no_control() -> None:
+def test_text_of_strangers_makes_no_second_line_and_no_control_characters() -> None:
     evil = 'a\n{"level":"info"}\x1b[2J\x7f\u202e\ud800'
     assert line_of(evil, fields={"x": evil})["message"] == evil
 

@@ -70,7 +70,7 @@ def test_an_import_inside_one_registry_counts_once() -> None:
     assert started(queue) == ["A1"]
 
 
-def test_what_is_over_the_length_is_refused_and_what_can_run_needs_no_place() -> None:
+def test_imports_beyond_the_queue_are_refused_and_those_that_can_run_need_no_place() -> None:
     queue = FairQueue(at_once=2, per_registry=9, length=1)
     for name in ("A1", "A2", "A3"):
         queue.check_room("A", Counter())
@@ -199,7 +199,7 @@ def test_not_everything_can_be_set_aside() -> None:
     assert started(queue) == [f"A{MOST_ASIDE}"]
 
 
-def test_what_has_ended_is_neither_set_aside_nor_taken_back() -> None:
+def test_an_ended_import_is_neither_set_aside_nor_taken_back() -> None:
     queue = FairQueue(at_once=1, per_registry=1, length=100)
     queue.add(job("A1", "silent"))
     assert started(queue) == ["A1"]

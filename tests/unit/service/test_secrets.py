@@ -43,7 +43,7 @@ def test_bytes_in_base64_and_in_hexadecimal_are_the_same_key() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "short", "0" * 19, " " * 40])
-def test_what_is_too_short_is_not_a_key(text: str) -> None:
+def test_a_short_value_is_not_a_key(text: str) -> None:
     with pytest.raises(InvalidOption, match="key_env KEY does not hold a key") as raised:
         read_key(None, "KEY", {"KEY": text})
     assert "openssl rand" in str(raised.value.advice)
@@ -106,7 +106,7 @@ def test_another_key_opens_nothing_and_says_what_to_do(other: Sealer) -> None:
     assert "post the import again" in str(raised.value.advice)
 
 
-def test_what_was_sealed_for_one_import_opens_for_no_other() -> None:
+def test_credentials_sealed_for_one_import_open_for_no_other() -> None:
     sealer = Sealer(KEY.hex(), SALT)
     sealed = sealer.seal("id", WHO)
     assert sealed is not None

@@ -86,7 +86,7 @@ def test_an_import_comes_back_as_it_was_but_for_its_credentials(tmp_path: Path) 
     assert SECRET.encode() not in on_disk(tmp_path / "state")
 
 
-def test_what_has_ended_keeps_its_result_and_loses_its_credentials(tmp_path: Path) -> None:
+def test_an_ended_import_keeps_its_result_and_loses_its_credentials(tmp_path: Path) -> None:
     store = OperationStore(tmp_path)
     one = operation()
     put(store, one, b"sealed-credentials")
@@ -181,7 +181,7 @@ def test_a_damaged_file_is_left_and_said_so(tmp_path: Path) -> None:
     assert (tmp_path / FILE).read_bytes() == b"no database" * 1000
 
 
-def test_what_to_do_about_a_file_that_is_damaged_inside_is_reported_as_well(tmp_path: Path) -> None:
+def test_advice_about_a_damaged_file_is_reported_as_well(tmp_path: Path) -> None:
     store = OperationStore(tmp_path)
     for number in range(50):
         put(store, operation(f"waits{number}", 1.0))
@@ -277,7 +277,7 @@ async def test_a_burst_is_written_in_few_transactions(store: Transactions) -> No
     store.close()
 
 
-async def test_what_was_noted_is_written_at_the_end(store: Transactions) -> None:
+async def test_notes_are_written_at_the_end(store: Transactions) -> None:
     one = operation()
     async with Saving(store, 1e12) as saving:
         await saving.save(added(one, None, False, None))

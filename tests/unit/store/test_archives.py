@@ -240,7 +240,7 @@ async def test_a_wrong_byte_is_an_error_and_no_tag(
         (gzip.compress(tarfile.TarInfo("x").tobuf(), mtime=0)[:-7] + b"oh wait", "gzip data is wrong"),
     ],
 )
-async def test_what_is_no_archive_is_said(tmp_path: Path, data: bytes, words: str) -> None:
+async def test_a_file_that_is_no_archive_is_reported(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(CopyError, match=words):
         await inspect(f"oci-archive:{tmp_path / 'x'}")

@@ -262,7 +262,7 @@ async def test_a_layout_reached_through_a_link_is_used_as_ever(home: Path, tmp_p
     assert (await LayoutStore(tmp_path / "way").resolve("v1")).digest == image.digest
 
 
-def test_what_a_dead_writer_left_is_removed_in_the_folder_alone(home: Path, outside: Path) -> None:
+def test_files_of_a_dead_writer_are_removed_in_the_folder_alone(home: Path, outside: Path) -> None:
     for place in (home, outside):
         (place / ".crossdock-upload-1-x").write_bytes(b"left")
     (home / ".crossdock-upload-2-x").symlink_to(outside / "secret")

@@ -72,7 +72,7 @@ def test_a_new_host_needs_a_new_certificate_of_the_same_authority(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["ca.pem", "ca.key", "server.pem", "server.key"])
 @pytest.mark.parametrize("damage", [b"", b"no PEM", None])
-def test_what_is_damaged_or_gone_is_made_again(name: str, damage: bytes | None, tmp_path: Path) -> None:
+def test_damaged_or_missing_files_are_made_again(name: str, damage: bytes | None, tmp_path: Path) -> None:
     make_certificates(tmp_path, [])
     if damage is None:
         (tmp_path / name).unlink()
@@ -84,7 +84,7 @@ def test_what_is_damaged_or_gone_is_made_again(name: str, damage: bytes | None, 
     x509.load_pem_x509_certificate(made.cert.read_bytes()).verify_directly_issued_by(trusted)
 
 
-def test_what_ends_soon_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_ends_soon_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(make_certificates(tmp_path, []))
     monkeypatch.setattr(authority, "RENEWED", authority.LIFE + datetime.timedelta(days=1))
     after = contents(make_certificates(tmp_path, []))

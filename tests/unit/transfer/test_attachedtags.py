@@ -53,7 +53,7 @@ def test_the_side_that_has_more_wins(source: bytes, target: bytes, means: str) -
 
 
 @pytest.mark.parametrize("media_type", [SIMPLE, DSSE])
-def test_what_each_side_has_alone_is_merged_once(media_type: str) -> None:
+def test_entries_of_either_side_are_merged_once(media_type: str) -> None:
     common, ours, theirs = (signature(name, media_type) for name in "xyz")
     merged = compare(image(common, ours), image(theirs, common, config="target"))
     assert (merged.means, merged.added, merged.own) == ("merged", 1, 1)
@@ -81,7 +81,7 @@ def test_what_each_side_has_alone_is_merged_once(media_type: str) -> None:
         (b"[" * 100_000, image(A)),
     ],
 )
-def test_what_cannot_be_merged_stays_the_targets(source: bytes, target: bytes) -> None:
+def test_a_list_that_cannot_be_merged_stays_the_targets(source: bytes, target: bytes) -> None:
     result = compare(source, target)
     assert (result.means, result.data) == ("target", b"")
     assert result.own

@@ -51,7 +51,7 @@ async def test_a_small_reservation_does_not_overtake_a_large_one(budget: Budget)
     await small
 
 
-async def test_what_is_reserved_and_not_drawn_goes_to_the_next(budget: Budget) -> None:
+async def test_a_reservation_that_is_not_used_goes_to_the_next(budget: Budget) -> None:
     await budget.reserve(budget.slots)
     waiting = asyncio.ensure_future(budget.reserve(2))
     await asyncio.sleep(0)

@@ -127,7 +127,7 @@ def test_refusals_take_away_as_many_connections_but_half_at_most() -> None:
     assert limits == [31, 26, 13, 6, 3, 1, 1]
 
 
-def test_what_was_refused_is_not_taken_back_because_a_blob_begins() -> None:
+def test_a_refusal_stands_when_the_next_blob_begins() -> None:
     tuner = Tuner(4, 32)
     tuner.observe(seen(100, refused=9))
     tuner.serve(4)

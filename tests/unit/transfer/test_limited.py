@@ -85,7 +85,9 @@ async def test_a_small_blob_is_paid_for_whole(workshop: Workshop, pace: Counting
 
 @pytest.mark.parametrize("ranged", [True, False])
 @pytest.mark.skipif(not IS_AVAILABLE, reason="splice(2) is Linux's")
-async def test_what_is_spliced_is_paid_for(workshop: Workshop, pace: CountingPace, ranged: bool) -> None:
+async def test_spliced_bytes_count_against_the_rate(
+    workshop: Workshop, pace: CountingPace, ranged: bool
+) -> None:
     blob, data = blob_of(SIZE)
     source = MemorySource(blobs={blob.digest: data}, ranged=ranged, pipes=True)
     target = MemoryTarget(compares_digests=True, pipes=True)
@@ -96,7 +98,7 @@ async def test_what_is_spliced_is_paid_for(workshop: Workshop, pace: CountingPac
     assert SIZE <= sum(pace.taken) <= SIZE + 4 * SLOT  # its first request was in vain
 
 
-async def test_what_is_read_back_is_paid_for(workshop: Workshop, pace: CountingPace) -> None:
+async def test_bytes_read_back_count_against_the_rate(workshop: Workshop, pace: CountingPace) -> None:
     blob, data = blob_of(SIZE)
     target = MemoryTarget()
     target.blobs[blob.digest] = data

@@ -108,7 +108,7 @@ def test_a_buffer_ends_with_its_slot_or_with_the_part(budget: Budget) -> None:
     part.drop()
 
 
-def test_what_comes_before_the_first_missing_byte_is_thrown_away(landing: Landing) -> None:
+def test_bytes_before_the_first_missing_byte_are_thrown_away(landing: Landing) -> None:
     part = landing.part
     landing.land(1000)
     told = list(landing.arrived)

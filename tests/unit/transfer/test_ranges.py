@@ -314,7 +314,7 @@ async def test_a_part_that_never_comes_ends_the_reading(bench: Bench) -> None:
     assert len(bench.retried) == RETRIES
 
 
-async def test_what_landed_before_a_failure_is_given_out_before_it_is_raised(bench: Bench) -> None:
+async def test_bytes_that_landed_before_a_failure_are_given_out_before_it_is_raised(bench: Bench) -> None:
     source = bench.source
     source.waits = {2}
     reader = bench.reader()

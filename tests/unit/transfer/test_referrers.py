@@ -127,7 +127,9 @@ async def test_an_untagged_root_is_pushed_once(world: Signed, workshop: Workshop
     assert world.target.tags == {}
 
 
-async def test_what_cannot_be_looked_for_is_warned_of_or_an_error(world: Signed, workshop: Workshop) -> None:
+async def test_referrers_that_cannot_be_listed_are_a_warning_or_an_error(
+    world: Signed, workshop: Workshop
+) -> None:
     async def attached(digest: Digest) -> Any:
         raise RegistryError("403 DENIED", status=403)
 
@@ -161,7 +163,7 @@ def break_layer(world: Signed, attached: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", "sha256-x.sig"])
-async def test_what_is_attached_and_broken_is_a_warning_or_an_error(
+async def test_a_broken_referrer_is_a_warning_or_an_error(
     world: Signed, workshop: Workshop, tag: str
 ) -> None:
     image = world.image()
@@ -241,7 +243,7 @@ async def test_a_referrer_of_an_unknown_type_is_a_warning_or_an_error(
     ],
     ids=repr,
 )
-async def test_what_the_target_refuses_is_a_warning_and_what_may_pass_is_a_failure(
+async def test_a_refusal_is_a_warning_and_a_transient_error_is_a_failure(
     world: Signed, workshop: Workshop, error: CrossdockError, is_final: bool
 ) -> None:
     image = world.image()

@@ -267,7 +267,7 @@ async def test_a_blob_continues_from_the_last_state_and_sends_what_is_missing(
 
 
 @pytest.mark.parametrize("more", [1, SLOT, CHUNK - 1])
-async def test_what_the_target_has_beyond_the_journal_is_read_and_not_sent(
+async def test_bytes_that_the_target_has_beyond_the_journal_are_read_and_not_sent(
     more: int, world: World, workshop: Workshop
 ) -> None:
     await world.interrupt(workshop, 2 * CHUNK)
@@ -368,7 +368,9 @@ async def test_wrong_bytes_of_the_source_leave_nothing_to_continue_with(
 
 
 @pytest.mark.parametrize("how", ["no journal", "others have it", "went off"])
-async def test_what_nobody_could_find_again_is_dropped(how: str, world: World, workshop: Workshop) -> None:
+async def test_sessions_that_cannot_be_found_again_are_dropped(
+    how: str, world: World, workshop: Workshop
+) -> None:
     world.journal.is_taken = how == "others have it"
 
     def fail(session: MemorySession, count: int) -> None:

@@ -286,7 +286,7 @@ async def test_copies_to_another_registry_and_from_another_do_not_wait(workshop:
     assert [each["mounted"] for each in outcomes([first, waits, elsewhere])] == [0, 1, 0]
 
 
-async def test_what_is_damaged_when_read_back_is_not_mounted(workshop: Workshop) -> None:
+async def test_a_blob_found_damaged_when_read_back_is_not_mounted(workshop: Workshop) -> None:
     run = Run(replace(workshop, verify="reread"), SMALL)
 
     def on_commit(session: MemorySession) -> None:

@@ -107,7 +107,7 @@ async def test_a_source_without_ranges_is_read_through(world: World) -> None:
     await world.move()
 
 
-async def test_what_the_target_asks_for_again_comes_from_the_spool(world: World) -> None:
+async def test_bytes_that_the_target_asks_for_again_come_from_the_spool(world: World) -> None:
     fed: list[int] = []
 
     def again(session: MemorySession, count: int) -> None:

@@ -114,7 +114,7 @@ def test_a_reason_may_be_missing_or_odd(status_line):
         ["HTTP/1.1 200 OK", "X: " + "y" * MAX_HEAD],
     ],
 )
-def test_what_two_readers_could_read_differently_is_refused(lines):
+def test_ambiguous_documents_are_refused(lines):
     with pytest.raises(ProtocolError):
         parse(*lines)
 

@@ -198,7 +198,9 @@ async def test_the_request_on_the_wire_is_what_was_asked(serve, new_client):
         ("http://127.0.0.1:1/", [("content-length", "1")], "sets these headers itself: content-length"),
     ],
 )
-async def test_what_cannot_be_sent_is_refused_before_anything_is(stack, new_client, url, headers, words):
+async def test_content_that_cannot_be_sent_is_refused_before_anything_is_sent(
+    stack, new_client, url, headers, words
+):
     client = new_client()
     with pytest.raises(InvalidInput, match=words):
         await client.send(request_to("GET", url, headers))

@@ -133,7 +133,7 @@ def test_a_handshake_and_a_record_arrive_byte_by_byte(wire: Wire) -> None:
     assert wire.received == BODY[:1000]
 
 
-def test_what_is_written_is_what_the_server_reads(wire: Wire) -> None:
+def test_a_server_reads_the_written_request(wire: Wire) -> None:
     wire.shake()
     sizes = (1, 5, 16384, 16385, len(BODY))
     for size in sizes:
@@ -241,7 +241,7 @@ def test_a_fault_among_handshake_messages_of_one_record_is_an_error_as_any_other
     assert engine.take()[:1] == b"\x15"  # the peer is told by an alert
 
 
-def test_what_follows_close_notify_is_nobodys(wire: Wire) -> None:
+def test_bytes_after_close_notify_are_ignored(wire: Wire) -> None:
     wire.shake()
     data = wire.records(BODY, 1 << 14)
     with pytest.raises(ssl.SSLWantReadError):

@@ -132,7 +132,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("token", "reason"), REFUSED, ids=[f"{number} {reason}" for number, (_, reason) in enumerate(REFUSED)]
 )
-async def test_what_does_not_count_is_refused_with_its_reason(token: str, reason: str) -> None:
+async def test_invalid_counts_are_refused_with_the_reason(token: str, reason: str) -> None:
     assert (await refused(given(), token)).reason == reason
 
 
@@ -179,7 +179,7 @@ def test_a_private_part_that_somebody_published_is_not_read() -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}, {"keys": [{}] * 101}], ids=str)
-def test_what_is_not_a_key_set_is_an_error(document: Any) -> None:
+def test_an_invalid_key_set_is_an_error(document: Any) -> None:
     with pytest.raises(ValueError, match="not a key set"):
         read_keys(document)
     with pytest.raises(InvalidInput, match=r"login\.example"):

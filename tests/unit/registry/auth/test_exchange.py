@@ -137,7 +137,7 @@ async def test_a_refresh_token_that_ran_out_is_exchanged_for_again(
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
-async def test_what_is_not_exchanged_is_tried_as_a_refresh_token(
+async def test_a_token_that_is_not_exchanged_is_tried_as_a_refresh_token(
     identity: AcrIdentity, exchanges: bool
 ) -> None:
     identity.exchanges = exchanges

@@ -44,7 +44,7 @@ async def log_in(environ: dict[str, str], host: str = HOST, who: Credentials = A
     return await store_login(host, who, path=login_file(host, environ), environ=environ)
 
 
-async def test_what_was_stored_is_found(tmp_path: Path) -> None:
+async def test_stored_entries_are_found(tmp_path: Path) -> None:
     place = await log_in(home(tmp_path))
     path = tmp_path / ".docker" / "config.json"
     assert place == str(path)

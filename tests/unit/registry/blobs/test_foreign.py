@@ -91,7 +91,7 @@ async def test_a_url_that_leads_back_to_the_registry_sees_no_credentials(
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "http://user:secret@layers.test/x", "ftp://h/x"])
-async def test_what_is_not_a_web_address_is_not_asked(
+async def test_an_invalid_web_address_is_not_requested(
     server: ScriptedRegistry, connect: Connect, url: str
 ) -> None:
     server.expect("GET", PATH, Answer(404))
@@ -108,5 +108,5 @@ async def test_nothing_anywhere_says_how_to_go_without(server: ScriptedRegistry,
     assert raised.value.advice == Advice("keep-foreign-layers")
 
 
-def test_what_a_target_has_is_read_from_the_target_alone(connect: Connect) -> None:
+def test_content_that_a_target_has_is_read_from_the_target_alone(connect: Connect) -> None:
     assert isinstance(connect("target").blob(layer("https://far.test/x")), RegistryBlob)

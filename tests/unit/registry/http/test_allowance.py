@@ -69,7 +69,7 @@ async def test_pulls_keep_to_the_limit_that_is_told() -> None:
     assert host.clock.now - 1000.0 < 8 * 60
 
 
-async def test_what_does_not_count_does_not_wait() -> None:
+async def test_requests_that_do_not_count_do_not_wait() -> None:
     """HEAD is free at Docker Hub."""
     gate = HostGate("r.example", MovedClock(), NETWORK)
     gate.saw(200, hub(0), 0)

@@ -165,7 +165,7 @@ async def test_an_error_says_request_status_code_and_cause(registry: ScriptedSer
     assert caught.value.codes == ("MANIFEST_UNKNOWN",)
 
 
-async def test_what_may_pass_is_retried(registry: ScriptedServer, clock: MovedClock) -> None:
+async def test_transient_failures_are_retried(registry: ScriptedServer, clock: MovedClock) -> None:
     registry.handler = after([refuse(503, ""), refuse(500, ""), refuse(502, "")])
     async with ClientUnderTest(registry.host, clock=clock) as client:
         assert (await client.request("GET", "/v2/", scope=NONE)).body == b"done"

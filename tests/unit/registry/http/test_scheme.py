@@ -26,7 +26,7 @@ async def test_hosts_elsewhere_are_https_and_nobody_asks_them() -> None:
     assert await chosen("10.0.0.1:5000") == "https"
 
 
-async def test_what_the_person_says_counts() -> None:
+async def test_explicit_settings_count() -> None:
     assert await chosen("registry.example", plain_http=True) == "http"
     assert await chosen("127.0.0.1:1", plain_http=True) == "http"
     assert await chosen("127.0.0.1:1", plain_http=False) == "https"

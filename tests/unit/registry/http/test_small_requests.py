@@ -162,7 +162,7 @@ async def test_a_small_body_is_sent_again_when_a_kept_connection_was_closed() ->
         assert client.retried == []
 
 
-async def test_what_is_not_idempotent_is_not_sent_again_unasked() -> None:
+async def test_a_request_that_is_not_idempotent_is_not_retried() -> None:
     async with Wire(hanging_up).listening() as wire, client_of(wire) as client:
         await client.request("POST", "/v2/", scope=NONE, body=b"{}", ok=(201,))
         with pytest.raises(ReadFailed, match="before a response"):
@@ -192,7 +192,7 @@ async def test_small_requests_and_blobs_share_connections() -> None:
 
 
 @pytest.mark.parametrize("status", [201, 202, 204])
-async def test_what_a_head_alone_says_stands_though_its_body_breaks(status: int) -> None:
+async def test_the_answer_of_a_head_stands_though_its_body_breaks(status: int) -> None:
     """Else the Location of an upload session would be lost, and the session left open."""
 
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:

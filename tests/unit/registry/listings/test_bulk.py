@@ -101,7 +101,7 @@ async def test_googles_rows(served: Served, connect: Connect) -> None:
     ]
 
 
-async def test_what_was_found_is_asked_at_once_for_the_next(served: Served, connect: Connect) -> None:
+async def test_a_place_that_was_found_is_asked_first_for_the_next(served: Served, connect: Connect) -> None:
     harbor = "/api/v2.0/projects/team/repositories"
     served.answers |= {f"{harbor}/{name}/artifacts": document([HARBOR_ENTRY]) for name in ("a", "b", "c")}
     first = connect("source", "team/a")
@@ -123,7 +123,7 @@ async def test_a_name_outside_of_projects_says_nothing_about_harbor(served: Serv
 @pytest.mark.parametrize(
     "rest", [OTHER, PLAIN, Answer(405), Answer(200, {}, b"<html>an interface</html>"), Answer(400)]
 )
-async def test_what_is_not_there_is_not_asked_again(served: Served, connect: Connect, rest: Answer) -> None:
+async def test_missing_content_is_not_requested_again(served: Served, connect: Connect, rest: Answer) -> None:
     served.rest = rest
     repository = connect("source", "team/x")
     assert await rows(repository) is None
@@ -253,7 +253,7 @@ async def test_the_engine_knows_what_is_attached_from_the_list(served: Served, c
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-async def test_what_fails_is_an_error_where_nothing_else_will_do(
+async def test_a_failure_is_an_error_where_nothing_else_will_do(
     served: Served, connect: Connect, is_known: bool
 ) -> None:
     """Otherwise it would look as if the registry had no such list."""

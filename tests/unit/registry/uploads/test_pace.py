@@ -40,7 +40,7 @@ def test_a_request_tells_of_the_next_one() -> None:
     assert pace.most(128 * MiB, MiB) == at_rate(MiB)
 
 
-def test_what_was_not_fed_here_tells_nothing() -> None:
+def test_bytes_that_were_hashed_elsewhere_give_no_digest() -> None:
     clock = Clock()
     pace = Pace(OPEN_S, clock)
     clock.now += 5.0

@@ -184,7 +184,7 @@ async def test_a_session_lost_on_the_way_stays_in_the_log_until_another_is_open(
     assert log.lines == []  # the journal's row is as it was, and nothing was deleted
 
 
-async def test_what_a_mount_opened_is_dropped_when_a_saved_session_continues(
+async def test_a_session_opened_by_a_mount_is_dropped_when_a_saved_one_continues(
     server: ScriptedRegistry, connect: Connect, log: Log
 ) -> None:
     server.expect("POST", f"{POST}?mount=sha256%3A{BLOB.digest.encoded}&from=y", OPENED)

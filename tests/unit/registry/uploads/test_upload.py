@@ -900,7 +900,7 @@ async def test_sessions_run_beside_each_other(server: ScriptedRegistry, connect:
 # -- what copies of one process tell each other ------------------------------------------------------
 
 
-async def test_what_was_seen_or_pushed_is_not_looked_for_again(
+async def test_content_seen_or_pushed_is_not_looked_for_again(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
     repository = connect()

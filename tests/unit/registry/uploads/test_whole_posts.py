@@ -75,7 +75,7 @@ async def test_a_refusal_is_the_usual_way_from_then_on(
 @pytest.mark.parametrize(
     ("answer", "cause"), [(None, TransportError), (Answer(500), ServerBusy), (Answer(403), None)]
 )
-async def test_what_tells_nothing_is_tried_a_few_times(
+async def test_inconclusive_answers_are_tried_a_few_times(
     server: ScriptedRegistry, connect: Connect, answer: Answer | None, cause: type[CrossdockError] | None
 ) -> None:
     """A failure that may pass goes up, so that it is counted; the bytes then go the usual way."""

@@ -48,7 +48,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_what_strangers_named_is_escaped_everywhere() -> None:
+def test_names_from_strangers_are_escaped_everywhere() -> None:
     problem = Problem(status=400, code=EVIL, message=EVIL, details=(Detail(code="x", message=EVIL),))
     html = render_page(
         [

@@ -50,7 +50,7 @@ def test_a_path_finds_its_endpoint_however_it_is_written(path: str, endpoint: st
         f"{BASE}/%70roviders%2FMicrosoft.ContainerRegistry/registries",
     ],
 )
-def test_what_is_not_an_endpoint_is_none(path: str) -> None:
+def test_other_paths_are_no_endpoint(path: str) -> None:
     assert ROUTER.find(path) is None
 
 

@@ -105,7 +105,7 @@ async def test_a_body_that_does_not_come_ends_in_an_error_that_is_not_repeated(
     ],
     ids=["no HTTP", "a long field", "many fields", "two lengths"],
 )
-async def test_what_is_not_a_request_is_400(request_: bytes) -> None:
+async def test_an_invalid_request_is_400(request_: bytes) -> None:
     async with served() as port, connected(port) as streams:
         assert b" 400 " in await asked(streams, request_)
 
