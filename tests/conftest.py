@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import zlib
@@ -15,7 +16,7 @@ import pytest
 
 from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock_testing.faultproxy import FaultProxy
-from support.command import Crossdock
+from support.command import WITHOUT_CLOUD, Crossdock
 from support.docker_registry import DockerRegistry, start_docker_registry
 from support.images import add_layout, real_image
 from support.process import ServerProcess
@@ -23,6 +24,8 @@ from support.process import ServerProcess
 # A machine that is busy is no counterexample: no test asserts a time.
 hypothesis.settings.register_profile("crossdock", deadline=None)
 hypothesis.settings.load_profile("crossdock")
+
+os.environ.update(WITHOUT_CLOUD)
 
 # A shell starts background jobs with SIGINT ignored, and nohup its command with SIGHUP ignored: the commands
 # that tests interrupt would inherit that.

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from crossdock.errors import Side
     from crossdock.limits import Limits
     from crossdock.options import AddressGuard, RegistryOptions
+    from crossdock.registry.auth.cloudlogin import CloudLogin
+    from crossdock.registry.auth.clouds import Cloud
     from crossdock.registry.dialects import Dialect
     from crossdock.transport.base import ServedAt
+
+_IN_NAMES = ("ecr", "gcr.io", "pkg.dev")  # one of them is in the name of each host that `clouds` knows
 
 
 class Context(Struct, kw_only=True, eq=False):
@@ -44,6 +48,9 @@ class Context(Struct, kw_only=True, eq=False):
     unnamed: dict[Side, set[str]] = field(default_factory=lambda: {"source": set(), "target": set()})
     """Keys of the registries whose options name no login. The variables of a side can mean one registry."""
 
+    clouds: dict[Cloud, CloudLogin] = field(default_factory=dict)
+    """The logins of the clouds' identities: both sides and all registries of one share it."""
+
     def credentials_of(self, host: str, side: Side, options: RegistryOptions) -> CredentialStore:
         """The store of the logins for the registry at `host`."""
         unnamed = self.unnamed[side]
@@ -60,7 +67,20 @@ class Context(Struct, kw_only=True, eq=False):
             az_login=options.az_login if is_azure_host(host.partition(":")[0]) else "",
             authfile=options.authfile,
             on_trouble=self.on_warning,
+            cloud=None if options.own_only else self._cloud_login(host, options.dialect),
         )
+
+    def _cloud_login(self, host: str, kind: str) -> CloudLogin | None:
+        if not kind and not any(part in host.lower() for part in _IN_NAMES):
+            return None
+        from crossdock.registry.auth.clouds import cloud_of  # of these registries alone
+
+        cloud = cloud_of(host, kind, self.environ.get("AWS_REGION", ""))
+        if cloud is not None and cloud not in self.clouds:
+            from crossdock.registry.auth.cloudlogin import CloudLogin
+
+            self.clouds[cloud] = CloudLogin(cloud, self.clock)
+        return self.clouds[cloud] if cloud is not None else None
 
     def network_of(self, host: str) -> NetworkOptions:
         """`network`, with as many connections as there may be to the registry at `host`."""

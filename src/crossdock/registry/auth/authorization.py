@@ -28,7 +28,6 @@ from msgspec import Struct
 from crossdock.errors import (
     Advice,
     CredentialsError,
-    Denied,
     InvalidInput,
     RegistryError,
     RetriesExhausted,
@@ -46,6 +45,7 @@ from crossdock.protocol.acrtoken import NULL_USER
 from crossdock.protocol.challenge import Challenge, basic, parse_challenges
 from crossdock.protocol.errorcode import parse_error
 from crossdock.registry.auth.credentials import CredentialStore
+from crossdock.registry.auth.issuer import Issuer
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.refusal import EXPIRED
 from crossdock.registry.http.reply import Reply
@@ -53,7 +53,6 @@ from crossdock.registry.http.retry import Clock
 from crossdock.url import Url
 
 if TYPE_CHECKING:
-    from crossdock.registry.auth.exchange import TokenExchange
     from crossdock.registry.auth.tokens import Asker, Token
 
 _SPOKEN = ("bearer", "basic")  # in order of preference
@@ -149,7 +148,7 @@ class Authenticator:
         self._entry = entry or InventoryEntry("", "")
         self._store = store
         self._asker = asker
-        self._exchange: TokenExchange | None = None  # once an access token is used
+        self._issuer = Issuer(store, asker, clock)
         self._clock = clock
         self._checked: dict[str, tuple[bool, float]] = {}  # only the last: whether it was refused, and when
         self._challenge: Challenge | None = None
@@ -195,7 +194,8 @@ class Authenticator:
         if credentials is not None and credentials.registry_token:
             return self._keep(scope, f"Bearer {credentials.registry_token}")
         if challenge.scheme == "basic":
-            return self._keep(scope, _basic_of(credentials) or None if credentials else None)
+            header = _basic_of(credentials) or None if credentials else None
+            return self._keep(scope, header, self._store.renewed_at(credentials))
         token = self._tokens.get(scope)
         if token is None or not self._is_fresh(token, for_long=for_long):
             token = await self._flights.run(scope, lambda: self._mint(scope, challenge))
@@ -224,7 +224,7 @@ class Authenticator:
             self._ready.clear()
             return await self._store.renew(scope.repository, self._store.known(scope.repository))
         if not widened and (token.minted >= since or self._is_waited_for(scope, token)):
-            why = "az's own login has no right to this request"
+            why = "has no right to this request"
             known = self._store.known(scope.repository)
             if scope.is_optional or not self._store.withdraw(scope.repository, known, why):
                 return False
@@ -279,7 +279,7 @@ class Authenticator:
         credentials = await self._store.find("")
         if credentials is None or not credentials.access_token:
             return credentials
-        refresh = self._exchange.refresh_token(credentials.access_token) if self._exchange else ""
+        refresh = self._issuer.refresh_token(credentials.access_token)
         return Credentials(username=NULL_USER, password=refresh) if refresh else None
 
     def was_let_in(self, scope: Scope, sent: str | None) -> None:
@@ -314,10 +314,13 @@ class Authenticator:
             return log_in.replace(why=f"no credentials for {self._host} were found")
         if self._challenge is None:
             return Advice("omit-login", f"{self._host} does not ask for a login, so yours was not sent")
-        refusal = self._exchange.refusal(credentials.access_token) if self._exchange else None
+        refusal = self._issuer.refusal(credentials.access_token)
         if refusal is not None or credentials.access_token:
             why = str(refusal or f"the request to {self._host} was sent with an access token")
             return Advice("new-azure-token", why=why, registry=self._host)
+        if cloud := self._store.cloud_of(credentials):
+            why = f"the request to {self._host} was sent with the login of {cloud}"
+            return Advice("give-rights", "give its identity a role on this registry, or log in", why=why)
         who = f"as user {credentials.username!r}" if credentials.username else "with a token"
         return log_in.replace(
             kind="check-login", why=f"the request to {self._host} was sent {who}", **self._entry._asdict()
@@ -359,8 +362,7 @@ class Authenticator:
             yield credentials.access_token
             yield basic(credentials.username, credentials.password).removeprefix("Basic ")
             yield basic(NULL_USER, credentials.access_token).removeprefix("Basic ")
-        if self._exchange is not None:
-            yield from self._exchange.secrets()
+        yield from self._issuer.secrets()
         for token in self._tokens.values():
             yield token.value
 
@@ -437,70 +439,17 @@ class Authenticator:
         return self._clock.monotonic() < token.expires - margin
 
     async def _mint(self, scope: Scope, challenge: Challenge) -> Token:
-        credentials = await self._store.find(scope.repository)
         scopes = scope.entries + self._wider.get(scope, ())
         try:
-            token = await self._fetch(challenge, scopes, credentials, scope)
-            self._refuse_unexchanged(token, credentials)
-        except (Unauthorized, Denied) as error:
-            if scope.is_optional:
-                raise
-            if self._store.withdraw(scope.repository, credentials, f"az's login is refused: {error}"):
-                token = await self._mint_anonymously(scopes, challenge, error)
-            else:
-                is_about_who = isinstance(error, Unauthorized) and not isinstance(error, WrongScope)
-                if not is_about_who or not await self._store.renew(scope.repository, credentials):
-                    raise
-                credentials = await self._store.find(scope.repository)
-                token = await self._fetch(challenge, scopes, credentials, scope)
-        self._tokens[scope] = token
-        return token
-
-    async def _fetch(
-        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None, scope: Scope
-    ) -> Token:
-        try:
-            return await self._issue(challenge, scopes, credentials)
+            token = await self._issuer.issue(
+                challenge, scopes, scope.repository, is_optional=scope.is_optional
+            )
         except RegistryError as error:
             if error.advice is not None:
                 raise
             raise error.replace(advice=self.advice(401, scope)) from error.__cause__
-
-    async def _issue(
-        self, challenge: Challenge, scopes: tuple[str, ...], credentials: Credentials | None
-    ) -> Token:
-        # Loaded with the first challenge for a token, which registries in clusters often lack.
-        from crossdock.registry.auth.tokens import TokenService, fetch_token
-
-        service = TokenService.named_by(challenge, self._asker.origin, inside=self._asker.is_inside)
-        if credentials is not None and credentials.access_token:
-            if self._exchange is None:
-                from crossdock.registry.auth.exchange import TokenExchange
-
-                self._exchange = TokenExchange(self._asker, self._clock)
-            return await self._exchange.fetch(service, scopes, credentials.access_token)
-        return await fetch_token(self._asker, service, scopes, credentials, self._clock)
-
-    def _refuse_unexchanged(self, token: Token, credentials: Credentials | None) -> None:
-        """Raise if the access token of az's own login was not exchanged and would be sent to the registry
-        itself.
-
-        A token that the user supplies may be the registry's; az's is certainly one of Entra ID.
-        """
-        if credentials is None or not self._store.is_of_az(credentials):
-            return
-        refusal = self._exchange.refusal(credentials.access_token) if self._exchange else None
-        if refusal is not None and token.value == credentials.access_token:
-            raise refusal
-
-    async def _mint_anonymously(
-        self, scopes: tuple[str, ...], challenge: Challenge, refusal: RegistryError
-    ) -> Token:
-        """An anonymous token after az's login was refused; raises `refusal` if the service issues none."""
-        try:
-            return await self._issue(challenge, scopes, None)
-        except (Unauthorized, Denied):
-            raise refusal from None
+        self._tokens[scope] = token
+        return token
 
 
 def _basic_of(credentials: Credentials) -> str:

@@ -12,6 +12,7 @@
    (``/run/containers/UID/auth.json`` when unset), ``$XDG_CONFIG_HOME/containers/auth.json`` (``~/.config``
    when unset), ``~/.docker/config.json``, and ``~/.dockercfg``, whose document is the ``auths`` object
    itself. ``REGISTRY_AUTH_FILE`` replaces the first two, ``DOCKER_CONFIG`` the last two.
+6. The identity of a cloud, at its own registries alone (`clouds`, `cloudlogin`).
 
 Within one file, docker's order applies: the host's helper (``credHelpers``, else ``credsStore``) before
 ``auths`` (`files`). A public image needs no login, so an unusable place (a named file that is missing, a
@@ -23,11 +24,12 @@ No error shows a credential.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -50,6 +52,9 @@ from crossdock.registry.auth.files import (
 )
 from crossdock.registry.auth.variables import ForRegistry, side_credentials
 from crossdock.registry.flight import SingleFlight
+
+if TYPE_CHECKING:
+    from crossdock.registry.auth.cloudlogin import CloudLogin
 
 __all__ = ["AZURE_HELPERS", "CredentialFile", "CredentialStore", "credential_files"]
 
@@ -153,11 +158,13 @@ class CredentialStore:
         on_trouble: Callable[[str], None] = lambda message: None,
         own_only: bool = False,
         is_sole: Callable[[], bool] = lambda: True,
+        cloud: CloudLogin | None = None,
     ) -> None:
         """`host` is given with its port, as in references. `helper` is run first; `az_login` says when az is.
 
         `on_trouble` is called once for each unusable place. `own_only` limits the search to `given` and
-        `helper`. `is_sole` tells whether the side's variables can only mean this host. No I/O.
+        `helper`. `is_sole` tells whether the side's variables can only mean this host. `cloud` is the login
+        of the cloud whose registry it is. No I/O.
         """
         self._host = registry_key(host)
         self._given = given
@@ -168,6 +175,8 @@ class CredentialStore:
         self._own_only = own_only
         self._is_sole = is_sole
         self._of_az: Credentials | None = None  # az's own login, used although the user did not choose it
+        self._cloud = cloud
+        self._of_cloud: Credentials | None = None  # likewise
         self._of_file: Credentials | None = None
         self._files_are_stale = False  # and az is logged in
         self._side = side
@@ -203,7 +212,10 @@ class CredentialStore:
         while repository not in self._found:
             found = self._found  # `renew` may replace it
             found[repository] = await self._flights.run(repository, lambda: self._search(repository))
-        return self._found[repository]
+        known, cloud = self._found[repository], self._cloud
+        if known is None or known is not self._of_cloud or cloud is None:
+            return known
+        return known if known is cloud.login and not cloud.is_due else await self._follow(cloud)
 
     async def renew(self, repository: str, refused: Credentials | None) -> bool:
         """Run helpers again after `refused` was refused. Returns whether they gave other credentials.
@@ -212,11 +224,28 @@ class CredentialStore:
         longer. Tasks whose requests were refused together share one renewal, and later ones find its result.
         Raises as `find`.
         """
+        if self._cloud is not None and refused is not None and refused is self._of_cloud:
+            return await self._follow(self._cloud, refused) is not refused
         is_stale = bool(self._az_login) and refused is not None and refused is self._of_file
         if await self.find(repository) == refused and (self._is_renewable or is_stale):
             self._files_are_stale = is_stale
             await self._flights.run(("renew",), lambda: self._renew(repository))
         return await self.find(repository) not in (None, refused)
+
+    async def _follow(self, cloud: CloudLogin, refused: Credentials | None = None) -> Credentials | None:
+        """The newest login of the cloud, in place of the one that was found before."""
+        old = self._of_cloud
+        new = await cloud.get(refused)
+        if new is not old and old is not None:
+            self._past.append(old)
+            self._found = {path: new if found is old else found for path, found in self._found.items()}
+            self._of_cloud = new
+        return new
+
+    def renewed_at(self, found: Credentials | None) -> float:
+        """When `found` is to be looked for again (monotonic)."""
+        is_of_cloud = found is not None and found is self._of_cloud
+        return self._cloud.due if self._cloud is not None and is_of_cloud else math.inf
 
     async def _renew(self, repository: str) -> Credentials | None:
         answers, self._answers = self._answers, {}
@@ -245,7 +274,8 @@ class CredentialStore:
         if self._own_only:
             return None
         found = await self._search_around(repository)
-        return found or (await self._search_az() if self._az_login else None)
+        found = found or (await self._search_az() if self._az_login else None)
+        return found or (await self._search_cloud(self._cloud) if self._cloud is not None else None)
 
     def _finds_nothing(self) -> bool:
         """Whether no search can succeed: most runs have no logins but touch many repositories."""
@@ -253,7 +283,7 @@ class CredentialStore:
             return False
         if self._own_only:
             return True
-        if self._has_variables or self._az_login:
+        if self._has_variables or self._az_login or self._cloud is not None:
             return False
         return not any(self._read(place, file) for place, file in enumerate(self._all_files()))
 
@@ -317,17 +347,39 @@ class CredentialStore:
             return None
         return self._of_az
 
-    def is_of_az(self, found: Credentials) -> bool:
+    async def _search_cloud(self, cloud: CloudLogin) -> Credentials | None:
+        """The login of the cloud's identity. The user did not choose it, so a failure is only noted."""
+        try:
+            self._of_cloud = await cloud.get()
+        except CredentialsError as error:
+            self.troubles[str(error)] = error.advice
+            return None
+        return self._of_cloud
+
+    def is_of_az(self, found: Credentials | None) -> bool:
         """Whether `found` is az's own login, used although the user did not choose it."""
-        return found is self._of_az
+        return found is not None and found is self._of_az
+
+    def cloud_of(self, found: Credentials | None) -> str:
+        """The cloud whose login `found` is, used although the user did not choose it; empty if it is not."""
+        is_of_cloud = found is not None and found is self._of_cloud
+        return self._cloud.cloud.name if self._cloud is not None and is_of_cloud else ""
 
     def withdraw(self, repository: str, refused: Credentials | None, why: str) -> bool:
-        """Continue anonymously if `refused` is az's own login. Returns whether it is."""
-        if refused is None or not self.is_of_az(refused):
+        """Continue anonymously if `refused` is a login that the user did not choose. Returns whether it is.
+
+        `why` follows the name of the login. az's is given up, that of a cloud for this repository only.
+        """
+        cloud = self.cloud_of(refused)
+        if refused is None or not (cloud or self.is_of_az(refused)):
             return False
-        advice = Advice("az-login", "log in with az login as a user who has a role on this registry")
-        self.troubles.setdefault(why, advice)
-        self._az_login = ""
+        if cloud:
+            advice = Advice("give-rights", f"give the identity at {cloud} a role on this registry, or log in")
+            self.troubles.setdefault(f"the login of {cloud} {why}", advice)
+        else:
+            advice = Advice("az-login", "log in with az login as a user who has a role on this registry")
+            self.troubles.setdefault(f"az's login {why}", advice)
+            self._az_login = ""
         self._past.append(refused)
         self._found[repository] = None
         return True

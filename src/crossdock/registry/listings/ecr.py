@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from crossdock.content import ManifestRow
 from crossdock.errors import NotFound, ProtocolError, Unsupported
 from crossdock.oci.reference import is_repository
+from crossdock.registry.auth.clouds import ECR
 from crossdock.registry.listings.api import Api, Asked
 from crossdock.registry.listings.rows import digest_of, moment_of, number_of, page_of_rows, tags_of, text_of
 from crossdock.registry.pages import MAX_PAGES, PAGE_LIMIT, Page, list_in, page_of_names
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
 
 PAGE = 1000  # the most that AWS gives
 _SERVICE = "AmazonEC2ContainerRegistry_V20150921"
-HOST = re.compile(
-    r"(?P<account>[0-9]{12})\.dkr[.-]ecr(?P<fips>-fips)?\.(?P<region>[a-z0-9-]+)"
-    r"\.(?P<domain>amazonaws\.com(?:\.cn)?|on\.aws)"
-)
 _THROTTLED = "ThrottlingException"
 _TRIES = 5  # of a request that AWS throttles
 
@@ -75,7 +72,7 @@ async def _pages(
     asked: Asked, operation: str, query: dict[str, Any], read: Any
 ) -> AsyncGenerator[Page, None]:
     client = asked.client
-    found = HOST.fullmatch(client.host.partition(":")[0].lower())
+    found = ECR.fullmatch(client.host.partition(":")[0].lower())
     bulk = asked.memory.bulk
     kept = bulk.signer if bulk is not None else None
     if isinstance(kept, Signer):
@@ -185,8 +182,8 @@ class Signer:
 
 def _endpoint(region: str, host: re.Match[str] | None) -> str:
     domain = host["domain"] if host is not None else "amazonaws.com"
-    if domain == "on.aws":
-        return f"https://ecr{host['fips'] or ''}.{region}.api.aws/" if host is not None else ""
+    if host is not None and domain.startswith("on."):
+        return f"https://ecr{host['fips'] or ''}.{region}.api.{domain.removeprefix('on.')}/"
     if host is not None and host["fips"]:
         return f"https://ecr-fips.{region}.{domain}/"
     return f"https://api.ecr.{region}.{domain}/"

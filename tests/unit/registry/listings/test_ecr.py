@@ -13,6 +13,7 @@ from aiohttp import web
 from crossdock.content import ManifestRow
 from crossdock.oci.digest import Digest
 from crossdock.options import Credentials, RegistryOptions
+from crossdock.registry.auth.clouds import ECR
 from crossdock.registry.client import RegistryClient
 from crossdock.registry.context import Context
 from crossdock.registry.listings import ecr
@@ -114,12 +115,16 @@ def test_without_means_there_is_no_question(aws: pytest.MonkeyPatch, reason: str
         (f"{ACCOUNT}.dkr.ecr.cn-north-1.amazonaws.com.cn", "https://api.ecr.cn-north-1.amazonaws.com.cn/"),
         (f"{ACCOUNT}.dkr.ecr-fips.us-east-1.amazonaws.com", "https://ecr-fips.us-east-1.amazonaws.com/"),
         (f"{ACCOUNT}.dkr-ecr.us-east-1.on.aws", "https://ecr.us-east-1.api.aws/"),
+        (
+            f"{ACCOUNT}.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn",
+            "https://ecr.cn-north-1.api.amazonwebservices.com.cn/",
+        ),
     ],
 )
 def test_the_endpoint_is_that_of_the_registrys_region(
     aws: pytest.MonkeyPatch, host: str, endpoint: str
 ) -> None:
-    signer = ecr.Signer.prepared(ecr.HOST.fullmatch(host))
+    signer = ecr.Signer.prepared(ECR.fullmatch(host))
     assert signer.url.text == endpoint
 
 
