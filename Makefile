@@ -50,9 +50,11 @@ dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install o
 # Tests wait more than they work: more workers than processors. A worker and its servers take some 300 MB.
 WORKERS := 4
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist worksteal
-pytest: $(VENV)/dev.stamp ## all tests compiled, kernel and unit tests pure, TLS without its engine
+# Of the unit tests, those of the packages that use kernels run with their twins too.
+USE_KERNELS := $(addprefix tests/unit/,kept registry runs store transfer transport test_verify.py)
+pytest: $(VENV)/dev.stamp ## all tests compiled, those of kernels pure too, TLS without its engine
 	CROSSDOCK_KERNELS=compiled $(PYTEST) tests --ignore=tests/az
-	CROSSDOCK_KERNELS=pure $(PYTEST) tests/kernels tests/unit
+	CROSSDOCK_KERNELS=pure $(PYTEST) tests/kernels $(USE_KERNELS)
 	CROSSDOCK_TLS=ssl $(PYTEST) tests/integration/test_tls.py
 
 # A file of tests stays in one process: each process has a cloud and a login of its own.
