@@ -27,6 +27,8 @@ PAGES = (
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/output.md",
+    "docs/archives.md",
+    "docs/air-gap.md",
     "docs/faults.md",
     "docs/inventory.md",
     "docs/mirror.md",

@@ -15,6 +15,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "crossdock copy docker.io/library/alpine:3 registry.example/mirror/alpine:3",
         "crossdock copy --platform linux/amd64 alpine:3 oci:alpine:3",
         "crossdock copy --from-file images.txt --to new.example/team",
+        "crossdock copy --from-archive all.tar --to inside.example",
+    ),
+    "crossdock archive": (
+        "crossdock archive all.tar alpine:3 registry.example/team/app:1",
+        "crossdock archive all.tar --split 4GiB --since old.tar registry.example/team/app:2",
     ),
     "crossdock mirror": (
         "crossdock mirror old.example/team new.example/team --dry-run",

@@ -121,12 +121,7 @@ def _registry_options(side: Side, values: dict[str, Any]) -> RegistryOptions:
 
 def add_copying(parser: argparse.ArgumentParser, *, chooses: bool = True) -> None:
     """Add the flags that ``copy``, ``mirror`` and ``apply`` share; `chooses`: what is copied, too."""
-    add_quiet(parser)
-    add_output(parser)
-    parser.add_argument(
-        "--report", type=file_path, metavar="FILE", help="write a JSON report, also on failure"
-    )
-    add_progress(parser)
+    _add_run_output(parser)
     content = parser.add_argument_group("content")
     if chooses:
         option(
@@ -147,6 +142,24 @@ def add_copying(parser: argparse.ArgumentParser, *, chooses: bool = True) -> Non
     )
     _add_tuning(parser.add_argument_group("speed, memory and checks"))
     _add_resuming(parser.add_argument_group("resuming"))
+
+
+def add_archiving(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that ``archive`` shares with ``copy``: those of one side, which is the source."""
+    _add_run_output(parser)
+    add_content(parser.add_argument_group("content"))
+    add_side(parser, "source", "")
+    add_network(parser)
+    _add_tuning(parser.add_argument_group("speed, memory and checks"))
+
+
+def _add_run_output(parser: argparse.ArgumentParser) -> None:
+    add_quiet(parser)
+    add_output(parser)
+    parser.add_argument(
+        "--report", type=file_path, metavar="FILE", help="write a JSON report, also on failure"
+    )
+    add_progress(parser)
 
 
 def add_content(parser: Any) -> None:

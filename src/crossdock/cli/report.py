@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from crossdock.options import Verify
     from crossdock.runs.one import CopyResult
     from crossdock.runs.results import ManyResult, PairResult, Status, TargetsResult
+    from crossdock.runs.toarchive import Written
 
 _VERIFIED: dict[Verify, str] = {
     "stream": "",
@@ -208,6 +209,44 @@ class ListReport(_ManyReport):
             ],
             "totals": {"copies": len(result.copies), **counts, **result.totals()},
             "seconds": result.seconds,
+        }
+
+
+class ArchiveReport(ListReport):
+    """The copies of references into one archive, and its files."""
+
+    def __init__(self, result: ManyResult, tally: Tally, place: str, written: Written | None) -> None:
+        super().__init__(result, tally)
+        self._place, self._written = place, written
+
+    def lines(self) -> Iterator[str]:
+        """As `Report.lines`."""
+        yield from super().lines()
+        if (written := self._written) is None:
+            return
+        parts = f" in {count(len(written.files), 'part')}" if len(written.files) > 1 else ""
+        size = f", {format_size(sum(each.size for each in written.files))}" if written.files else ""
+        left_out = ""
+        if written.blobs_left_out:
+            left_out = f"; left out {count(written.blobs_left_out, 'blob')}"
+            left_out += f" ({format_size(written.bytes_left_out)})"
+        yield f"wrote {self._place}{parts}{size}{left_out}\n"
+
+    def _members(self) -> dict[str, Any]:
+        written = self._written
+        if written is None:
+            return {**super()._members(), "archive": None}
+        return {
+            **super()._members(),
+            "archive": {
+                "name": self._place,
+                "files": [
+                    {"path": str(each.path), "size": each.size, "sha256": each.sha256}
+                    for each in written.files
+                ],
+                "blobs_left_out": written.blobs_left_out,
+                "bytes_left_out": written.bytes_left_out,
+            },
         }
 
 

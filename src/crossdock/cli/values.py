@@ -114,3 +114,8 @@ def listen(text: str) -> str:
     except InvalidOption as error:
         raise WrongValue(str(error), error.advice) from None
     return text
+
+
+def archive_path(text: str) -> str:
+    """The file of ``[oci-archive:|docker-archive:]FILE``; which of them it is, is seen in it."""
+    return text.removeprefix("docker-archive:").removeprefix("oci-archive:")

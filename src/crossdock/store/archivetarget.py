@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 
-from crossdock.errors import Advice, ContentError, InvalidReference, SizeMismatch
+from crossdock.errors import Advice, ContentError, InvalidReference, SizeMismatch, StoreError
 from crossdock.oci import mediatype
 from crossdock.oci.archivereference import whole_name
 from crossdock.oci.attachedtag import is_attached_tag
@@ -19,28 +22,55 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Manifest, parse_manifest
 from crossdock.store.indexed import index_entry
-from crossdock.store.indexfile import IMAGE_NAME, REF_NAME, Entry, add_untagged, set_tag
+from crossdock.store.indexfile import IMAGE_NAME, INDEX_LIMIT, REF_NAME, Entry
+from crossdock.store.outputs import WrittenFile
 from crossdock.store.tarwriter import TarWriter
 from crossdock.tasks import in_abandonable_thread, in_thread
 from crossdock.verify import verify_bytes
 
 IN_MEMORY = 1 << 20  # bytes of a blob that waits in memory; the engine moves few of them at once
+LEFT_OUT = "crossdock/left-out.json"
+"""The member that lists the blobs of the images that are in another archive."""
+
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _CONFIGS = (mediatype.OCI_CONFIG, mediatype.DOCKER_CONFIG)
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A blob that another archive holds: its size, and the repositories whose images it belongs to there."""
+
+    size: int
+    repositories: tuple[str, ...] = ()
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """The content of the member `LEFT_OUT`, by digest."""
+
+    blobs: dict[str, Held]
+
+
 class ArchiveTarget:
-    """A new OCI archive at `path`, in its place when it is whole (`finish`)."""
+    """A new OCI archive at `path`, in its place when it is whole (`finish`).
+
+    With `part_size` it is in parts. Blobs that are in `since` are left out, and listed; manifests never are.
+    """
 
     scheme = "oci-archive:"
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self, path: str, part_size: int | None = None, since: Mapping[Digest, Held] | None = None
+    ) -> None:
         """Raises `StoreError` where no archive can be written."""
         self._path = path
-        self._writer = TarWriter(path)
+        self._writer = TarWriter(path, part_size)
         self._turn = asyncio.Lock()  # to write a member
+        self._turns: dict[Digest, asyncio.Lock] = {}  # to copy a blob
         self._sizes: dict[Digest, int] = {}  # of what is in the archive
-        self._entries: list[Entry] = []
+        self._since = since or {}
+        self.left_out: dict[Digest, Held] = {}
+        """The blobs that images of the archive have, and that are left out."""
+        self._named: dict[str, Entry] = {}
+        self._untagged: dict[Digest, Entry] = {}
         self._has_root = False  # something that was to be copied is whole
 
     @property
@@ -48,13 +78,32 @@ class ArchiveTarget:
         """``oci-archive:FILE``."""
         return f"{self.scheme}{self._path}"
 
+    @property
+    def written(self) -> list[WrittenFile]:
+        """The files of the archive, once it is finished; none of a pipe."""
+        return self._writer.written
+
     async def find_manifest(self, reference: str) -> bytes | None:
         """None: a new archive has no tags, and a manifest that is in it is not written again."""
         return None
 
     async def has_blob(self, descriptor: Descriptor) -> bool:
-        """Whether the blob is in the archive."""
-        return self._sizes.get(descriptor.digest) == descriptor.size
+        """Whether the blob is in the archive, or left out."""
+        return self._holds(descriptor)
+
+    def other_repository(self, descriptor: Descriptor) -> str | None:
+        """As `content.Mounts.other_repository`: the archive itself, once it has the blob."""
+        return self.name if self._holds(descriptor) else None
+
+    @asynccontextmanager
+    async def turn(self, descriptor: Descriptor, source: str) -> AsyncIterator[None]:
+        """As `content.Mounts.turn`, whatever the source: a blob is read once for the archive."""
+        async with self._turns.setdefault(descriptor.digest, asyncio.Lock()):
+            yield
+
+    async def mount(self, descriptor: Descriptor, from_repository: str) -> bool:
+        """As `content.Mounts.mount`: whether the archive has the blob."""
+        return self._holds(descriptor)
 
     async def start_upload(self, descriptor: Descriptor) -> ArchiveUpload:
         """A blob that is to be written. A large one waits for its turn. Raises `StoreError`."""
@@ -74,7 +123,7 @@ class ArchiveTarget:
     async def push_referrer(self, descriptor: Descriptor, data: bytes) -> None:
         """Write the manifest and list it without a name, where its subject is looked for."""
         await self.push_manifest(descriptor, data, None)
-        add_untagged(self._entries, index_entry(descriptor, data))
+        self._untagged[descriptor.digest] = index_entry(descriptor, data)
 
     async def referrers(self, digest: Digest) -> list[Descriptor]:
         """None: those that are in the archive are not written again."""
@@ -82,7 +131,7 @@ class ArchiveTarget:
 
     async def add_root(self, descriptor: Descriptor) -> None:
         """List a manifest that has no tag."""
-        add_untagged(self._entries, index_entry(descriptor, None))
+        self._untagged.setdefault(descriptor.digest, index_entry(descriptor, None))
         self._has_root = True
 
     async def finish(self) -> None:
@@ -94,8 +143,17 @@ class ArchiveTarget:
             if not self._has_root:
                 self._writer.discard()
                 return
-            for name, document in self._lists().items():
-                await in_abandonable_thread(self._writer.add, name, msgspec.json.encode(document))
+            documents = self._lists()
+            if self.left_out:
+                documents[LEFT_OUT] = LeftOut({str(digest): held for digest, held in self.left_out.items()})
+            for name, document in documents.items():
+                data = msgspec.json.encode(document)
+                if len(data) > INDEX_LIMIT:
+                    raise StoreError(
+                        f"{name} of {self._writer.path} would have {len(data)} bytes, over {INDEX_LIMIT}",
+                        advice=Advice("split-list", "write several archives"),
+                    )
+                await in_abandonable_thread(self._writer.add, name, data)
             await in_abandonable_thread(self._writer.finish)
 
     def close(self) -> None:
@@ -120,15 +178,49 @@ class ArchiveTarget:
         if not self._writer.is_begun:
             await in_abandonable_thread(self._writer.add, "oci-layout", _LAYOUT)
 
+    def _holds(self, blob: Descriptor) -> bool:
+        if self._sizes.get(blob.digest) == blob.size:
+            return True
+        held = self._since.get(blob.digest)
+        if held is None or held.size != blob.size:
+            return False
+        self.left_out[blob.digest] = held
+        return True
+
     def _list(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         if tag is not None:
-            set_tag(self._entries, index_entry(descriptor, data), tag)
-            self._has_root = self._has_root or not is_attached_tag(tag)
+            self._named[tag] = index_entry(descriptor, data)
+            self._has_root = self._has_root or not is_attached_tag(tag.rpartition(":")[2])
 
     def _lists(self) -> dict[str, object]:
         """The documents at the end of the archive, by name."""
-        index = {"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": self._entries}
-        return {"index.json": index}
+        return _index(
+            [
+                *({**entry, "annotations": _names(name)} for name, entry in self._named.items()),
+                *_without(self._untagged, {entry["digest"] for entry in self._named.values()}),
+            ]
+        )
+
+
+class ArchiveRepository:
+    """A repository in an archive of many: tags made of digests are named ``host/repository:tag``, too.
+
+    Everything else, and what the archive can do, is the archive's.
+    """
+
+    def __init__(self, archive: ArchiveTarget, repository: str) -> None:
+        """`repository` is ``host/repository``."""
+        self._archive = archive
+        self._repository = repository
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._archive, name)
+
+    async def push_manifest(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
+        """As `ArchiveTarget.push_manifest`."""
+        if is_attached_tag(tag):
+            tag = f"{self._repository}:{tag}"
+        await self._archive.push_manifest(descriptor, data, tag)
 
 
 class DockerArchiveTarget(ArchiveTarget):
@@ -140,11 +232,13 @@ class DockerArchiveTarget(ArchiveTarget):
 
     scheme = "docker-archive:"
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self, path: str, part_size: int | None = None, since: Mapping[Digest, Held] | None = None
+    ) -> None:
         """As `ArchiveTarget`."""
-        super().__init__(path)
-        self._images: dict[Digest, tuple[Entry, Manifest, list[str]]] = {}
-        self._untagged: dict[Digest, bytes] = {}
+        super().__init__(path, part_size, since)
+        self._images: dict[Digest, tuple[Entry, Manifest]] = {}
+        self._pushed: dict[Digest, bytes] = {}  # manifests without a name
 
     def check_image(self, descriptor: Descriptor, data: bytes) -> None:
         """Raise `ContentError` for a root that is not one image of one platform (`content.HoldsImages`)."""
@@ -162,54 +256,54 @@ class DockerArchiveTarget(ArchiveTarget):
 
     async def add_root(self, descriptor: Descriptor) -> None:
         """List an image without a name."""
-        if (data := self._untagged.pop(descriptor.digest, None)) is not None:
-            self._image(descriptor, data)
+        if (data := self._pushed.pop(descriptor.digest, None)) is not None:
+            self._add_image(descriptor, data)
 
     def _list(self, descriptor: Descriptor, data: bytes, tag: str | None) -> None:
         if tag is None:
-            self._untagged[descriptor.digest] = data
+            self._pushed[descriptor.digest] = data
             return
         try:
             name = whole_name(tag)
         except InvalidReference as error:
             raise ContentError(f"{tag} cannot be a name in an archive of docker: {error}") from None
-        for _, _, names in self._images.values():
-            if name in names:
-                names.remove(name)
-        self._image(descriptor, data).append(name)
+        self._named[name] = self._add_image(descriptor, data)
 
-    def _image(self, descriptor: Descriptor, data: bytes) -> list[str]:
-        """The names of the image, which is listed."""
+    def _add_image(self, descriptor: Descriptor, data: bytes) -> Entry:
+        """List the image. Raises `ContentError` where it cannot be, or lacks a layer."""
         self.check_image(descriptor, data)
         manifest = parse_manifest(data, descriptor.media_type)
         for layer in manifest.successors():
-            if layer.digest not in self._sizes:
+            if not self._holds(layer):
                 raise ContentError(
                     f"the layer {layer.digest} has not been copied, and an archive of docker needs it",
                     advice=Advice("copy-foreign-layers") if layer.urls else None,
                 )
-        entry = index_entry(descriptor, data)
         self._has_root = True
-        return self._images.setdefault(descriptor.digest, (entry, manifest, []))[2]
+        image = self._images.setdefault(descriptor.digest, (index_entry(descriptor, data), manifest))
+        return image[0]
 
     def _lists(self) -> dict[str, object]:
+        names: dict[str, list[str]] = {}
+        for name, entry in self._named.items():
+            names.setdefault(entry["digest"], []).append(name)
         images, entries = [], []
-        for entry, manifest, names in self._images.values():
+        for entry, manifest in self._images.values():
             assert manifest.config is not None
+            own = names.get(entry["digest"])
             images.append(
                 {
                     "Config": path_of(manifest.config.digest),
-                    "RepoTags": names or None,
+                    "RepoTags": own,
                     "Layers": [path_of(layer.digest) for layer in manifest.layers],
                 }
             )
-            for name in names:
+            for name in own or ():
                 annotations = {IMAGE_NAME: name, REF_NAME: name.rpartition(":")[2]}
                 entries.append({**entry, "annotations": annotations})
-            if not names:
+            if not own:
                 entries.append(entry)
-        self._entries = entries
-        return {**super()._lists(), "manifest.json": images}
+        return {**_index(entries), "manifest.json": images}
 
 
 class ArchiveUpload:
@@ -280,3 +374,17 @@ class ArchiveUpload:
 def path_of(digest: Digest) -> str:
     """Where the content is in a layout."""
     return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def _index(entries: list[Entry]) -> dict[str, object]:
+    return {"index.json": {"schemaVersion": 2, "mediaType": mediatype.OCI_INDEX, "manifests": entries}}
+
+
+def _names(name: str) -> dict[str, str]:
+    """The annotations of a name: containerd looks for whole ones under a key of its own."""
+    is_whole = "/" in name and ":" in name
+    return {REF_NAME: name, **({IMAGE_NAME: name} if is_whole else {})}
+
+
+def _without(entries: Mapping[Digest, Entry], listed: set[str]) -> Iterator[Entry]:
+    return (entry for digest, entry in entries.items() if digest not in listed)

@@ -23,11 +23,12 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
 from crossdock.options import CopyOptions
 from crossdock.store.archivetarget import DockerArchiveTarget
+from crossdock.store.files import damaged
 from crossdock.store.ociarchive import TarBlobs, read_index
 from crossdock.store.several import listed
 from crossdock.store.tarblob import TarBlob
-from crossdock.store.tarbytes import GZIP_MAGIC, PIECE, ZSTD_MAGIC, damaged, open_bytes
-from crossdock.store.tarindex import Member, TarIndex
+from crossdock.store.tarbytes import GZIP_MAGIC, PIECE, ZSTD_MAGIC
+from crossdock.store.tarindex import Member, TarIndex, opened_tar
 from crossdock.tasks import in_thread
 from crossdock.verify import verify_bytes
 
@@ -54,18 +55,14 @@ class _Config(msgspec.Struct):
 
 
 class DockerArchive:
-    """The archive `path`, or stdin."""
+    """The archive in `tar`, which is called `path` and may be stdin."""
 
-    def __init__(self, path: str) -> None:
-        """Read the headers and the list of images. Raises `StoreError`, `ContentError`, `LimitExceeded`."""
+    def __init__(self, path: str, tar: TarIndex) -> None:
+        """Read the list of images. Raises `StoreError`, `ContentError`, `LimitExceeded`."""
         self._path = path
-        self._data = open_bytes(path)
-        try:
-            self._tar = TarIndex(self._data)
-            self._images = self._read_list()
-        except BaseException:
-            self._data.close()
-            raise
+        self._data = tar.data
+        self._tar = tar
+        self._images = self._read_list()
         self._limits = Limits()
         self._made: dict[int, Descriptor] = {}
         self._manifests: dict[Digest, bytes] = {}
@@ -75,6 +72,10 @@ class DockerArchive:
     def name(self) -> str:
         """``docker-archive:FILE``."""
         return f"docker-archive:{self._path}"
+
+    def names(self) -> list[list[str]]:
+        """The names of each image."""
+        return [image.names or [] for image in self._images]
 
     async def tags(self, on_warning: Callable[[str], None] | None = None) -> list[str]:
         """The names of the images, as the archive writes them; ``@N`` for an image without one."""
@@ -267,7 +268,8 @@ def open_archive(
                 advice=Advice("choose-image", f"write docker-archive:{location.path}:NAME[:TAG]"),
             )
         return DockerArchiveTarget(location.path)
-    return DockerArchive(location.path)
+    with opened_tar(location.path) as tar:
+        return DockerArchive(location.path, tar)
 
 
 def _document(config: tuple[Digest, int], layers: list[tuple[Digest, Member, str]]) -> bytes:

@@ -57,14 +57,13 @@ class FileBody:
         """Give the file back; a read that is under way ends first."""
         self._closed = True
         self._room.set()
-        if self._descriptor >= 0 and not self._reading:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if not self._reading:
+            self._close_file()
 
     async def _read(self, buffer: memoryview) -> int:
         self._reading = True
         try:
-            count = await in_thread(os.preadv, self._descriptor, [buffer], self._base + self._at)
+            count = await in_thread(self._pread, buffer, self._base + self._at)
         except OSError as error:
             raise explain("cannot read", self._path, error) from error
         finally:
@@ -77,3 +76,12 @@ class FileBody:
                 received=self._at,
             )
         return count
+
+    def _pread(self, buffer: memoryview, offset: int) -> int:
+        """Read at `offset` of the file; 0: there is no more. In a thread. Raises OSError."""
+        return os.preadv(self._descriptor, [buffer], offset)
+
+    def _close_file(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from crossdock.errors import (
     Advice,
+    ContentError,
     StoreError,
 )
 from crossdock.store.folder import Folder
@@ -52,6 +53,14 @@ def explain(operation: str, path: Path, error: OSError) -> StoreError:
     failed = StoreError(f"{operation} {path}: {reason}", advice=advice)
     failed.errno = code
     return failed
+
+
+def damaged(path: Path, reason: str) -> ContentError:
+    """The error for an archive that cannot be understood."""
+    return ContentError(
+        f"{path} is damaged: {reason}",
+        advice=Advice("recreate-archive", "fetch or write the archive again"),
+    )
 
 
 def read_file(folder: Folder, name: str, limit: int) -> bytes:

@@ -22,7 +22,7 @@ from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, parse_manifest
 from crossdock.store.attached import Attached
-from crossdock.store.indexfile import Entry, entries_by_tag, name_of, names_of, tags_of
+from crossdock.store.indexfile import Entry, entries_by_tag, name_of, names_of, tag_in, tags_of
 from crossdock.store.several import index_document, join_platforms, listed, platforms_of, several_named
 from crossdock.tasks import in_thread
 from crossdock.verify import verify_bytes, verify_manifest
@@ -56,7 +56,7 @@ class IndexedSource:
         self._joined: dict[Digest, bytes] = {}
         self._limits = Limits()
         self._indexes: dict[str, list[Entry]] = {}  # what indexes list that may have names
-        self._attached = Attached(self._read_manifest)
+        self._attached = Attached(self.read_manifest)
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ class IndexedSource:
 
         Whole image names are listed where there is no tag, or where it means several images.
         """
-        entries = await in_thread(self._all_entries)
+        entries = await in_thread(self.listed)
         return sorted({name for name, _ in tags_of(entries)})
 
     async def list_manifests(
@@ -92,7 +92,7 @@ class IndexedSource:
         """
         rows: dict[Digest, ManifestRow] = {}
         owners: dict[str, Digest] = {}
-        entries = await in_thread(self._all_entries)
+        entries = await in_thread(self.listed)
         names = {id(entry): name for name, entry in tags_of(entries)}
         for entry in entries:
             digest, tag = Digest.parse(entry["digest"]), names.get(id(entry))
@@ -117,15 +117,18 @@ class IndexedSource:
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """The manifest's bytes, digest verified. Raises `NotFound`, `ContentError`, `StoreError`."""
-        return await in_thread(self._read_manifest, descriptor)
+        return await in_thread(self.read_manifest, descriptor)
 
     async def attached(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
         """The listed manifests whose subject is `digest`, and the tags that are made of it."""
-        return await in_thread(
-            lambda: (self._referrers(digest), self._attached.tags(self._entries(), digest))
-        )
+        referrers, names = await in_thread(self.attached_to, digest)
+        return referrers, sorted({tag_in(name) for name in names})
 
     # -- in a thread ---------------------------------------------------------------------------------
+
+    def attached_to(self, digest: Digest) -> tuple[list[Descriptor], list[str]]:
+        """The listed manifests whose subject is `digest`, and the names whose tag is made of it."""
+        return self._referrers(digest), self._attached.names(self._entries(), digest)
 
     def _referrers(self, digest: Digest) -> list[Descriptor]:
         return self._attached.referrers(self._entries(), digest)
@@ -143,12 +146,12 @@ class IndexedSource:
                 if (joined := join_platforms(candidates, self._read_small)) is None:
                     raise several_named(self.name, reference, candidates)
                 return self._join(joined, f"tag {reference} in {self.path} means")
-        raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(self._all_entries())}")
+        raise NotFound(f"no tag {reference} in {self.path}; {_tags_sentence(self.listed())}")
 
     def _nested_by_tag(self, entries: list[Entry], tag: str) -> Iterator[list[Entry]]:
         yield from entries_by_tag(self._nested(entries), tag)
 
-    def _all_entries(self) -> list[Entry]:
+    def listed(self) -> list[Entry]:
         """The entries of ``index.json``, and those with a name in the indexes that it lists."""
         entries = self._entries()
         return entries + self._nested(entries)
@@ -175,7 +178,7 @@ class IndexedSource:
         if entry["digest"] not in self._indexes:
             found: list[Entry] = []
             with suppress(NotFound, ContentError):
-                data = self._read_manifest(Descriptor.from_json(entry))
+                data = self.read_manifest(Descriptor.from_json(entry))
                 found = [each.to_json() for each in parse_manifest(data, None, self._limits).manifests]
             self._indexes[entry["digest"]] = [each for each in found if _may_have_names(each)]
         return self._indexes[entry["digest"]]
@@ -185,7 +188,7 @@ class IndexedSource:
 
         Referrers and tags of digests do not count either.
         """
-        named = [entry for entry in entries if not (name_of(entry) or "").startswith("sha256-")]
+        named = [entry for entry in entries if not tag_in(name_of(entry) or "").startswith("sha256-")]
         candidates = [entry for entry in named if names_of(entry)] or named
         if len({entry["digest"] for entry in candidates}) > 1:
             candidates = [each for each in candidates if not self._attached.has_subject(each)] or candidates
@@ -241,13 +244,14 @@ class IndexedSource:
             ) from error
         media_type = found.media_type
         if not media_type:
-            data = self._read_manifest(found)
+            data = self.read_manifest(found)
             media_type = parse_manifest(data, None, self._limits).media_type
         return Descriptor(
             media_type, found.digest, found.size, platform=found.platform, artifact_type=found.artifact_type
         )
 
-    def _read_manifest(self, descriptor: Descriptor) -> bytes:
+    def read_manifest(self, descriptor: Descriptor) -> bytes:
+        """As `fetch_manifest`."""
         if (joined := self._joined.get(descriptor.digest)) is not None:
             return joined
         data = self._blobs.read(descriptor.digest, self._limits.size)

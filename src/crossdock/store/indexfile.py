@@ -336,6 +336,11 @@ def entries_by_tag(entries: list[Entry], tag: str) -> Iterator[list[Entry]]:
     yield [entry for entry in entries if any(_tag_at_end(name) == tag for name in names_of(entry))]
 
 
+def tag_in(name: str) -> str:
+    """``v1`` of ``registry.example:5000/app:v1``; `name` itself when it is a tag alone."""
+    return _tag_at_end(name) if "/" in name else name
+
+
 def _tag_at_end(name: str) -> str:
     """``v1`` of ``registry.example:5000/app:v1``; empty when there is none."""
     return name.rpartition("/")[2].partition(":")[2]

@@ -125,7 +125,7 @@ class LayoutStore(IndexedSource):
                 return None
             raise
         try:
-            return self._read_manifest(found)
+            return self.read_manifest(found)
         except (NotFound, ContentError):
             return None
 
@@ -155,7 +155,7 @@ class LayoutStore(IndexedSource):
 
     def _entry_of(self, descriptor: Descriptor) -> Entry:
         is_manifest = mediatype.is_manifest(descriptor.media_type)
-        return index_entry(descriptor, self._read_manifest(descriptor) if is_manifest else None)
+        return index_entry(descriptor, self.read_manifest(descriptor) if is_manifest else None)
 
 
 def open_layout(location: LayoutReference, side: Side, options: CopyOptions) -> LayoutStore:

@@ -13,8 +13,7 @@ from crossdock.store.archivetarget import ArchiveTarget
 from crossdock.store.indexed import IndexedSource
 from crossdock.store.indexfile import INDEX_LIMIT, LAYOUT_LIMIT, Entry, check_version, decode, entries_of
 from crossdock.store.tarblob import TarBlob
-from crossdock.store.tarbytes import open_bytes
-from crossdock.store.tarindex import Member, TarIndex
+from crossdock.store.tarindex import Member, TarIndex, opened_tar
 
 
 class TarBlobs:
@@ -42,17 +41,12 @@ class TarBlobs:
 
 
 class OciArchive(IndexedSource):
-    """The archive `path`, or stdin."""
+    """The archive in `tar`, which is called `path` and may be stdin."""
 
-    def __init__(self, path: str, *, joins_platforms: bool = False) -> None:
-        """Read the headers and the index. Raises `StoreError`, `ContentError`, `LimitExceeded`."""
-        self._data = open_bytes(path)
-        try:
-            tar = TarIndex(self._data)
-            self._listed = read_index(tar)
-        except BaseException:
-            self._data.close()
-            raise
+    def __init__(self, path: str, tar: TarIndex, *, joins_platforms: bool = False) -> None:
+        """Read the index. Raises `StoreError`, `ContentError`, `LimitExceeded`."""
+        self._data = tar.data
+        self._listed = read_index(tar)
         self._files = TarBlobs(tar)
         self._path = path
         super().__init__(self._data.path, self._files, joins_platforms=joins_platforms)
@@ -100,7 +94,8 @@ def open_archive(
     """The archive (`oci.reference.Scheme.open`). Raises as `OciArchive` and `ArchiveTarget`."""
     if side == "target":
         return ArchiveTarget(location.path)
-    return OciArchive(location.path, joins_platforms=bool(options.platforms))
+    with opened_tar(location.path) as tar:
+        return OciArchive(location.path, tar, joins_platforms=bool(options.platforms))
 
 
 def _missing(tar: TarIndex) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 from crossdock.bodies import StreamBody
 from crossdock.content import Body
 from crossdock.errors import SizeMismatch
 from crossdock.oci.descriptor import Descriptor
-from crossdock.store.filebody import FileBody
-from crossdock.store.files import explained
-from crossdock.store.tarbytes import PIECE, GzipBytes, PlainBytes
+from crossdock.store.tarbytes import PIECE, AnyBytes, GzipBytes
 from crossdock.store.tarindex import Member
 from crossdock.tasks import in_thread
 
@@ -19,7 +16,7 @@ from crossdock.tasks import in_thread
 class TarBlob:
     """The blob of `descriptor`, which is the whole of `member`."""
 
-    def __init__(self, data: PlainBytes | GzipBytes, member: Member, descriptor: Descriptor) -> None:
+    def __init__(self, data: AnyBytes, member: Member, descriptor: Descriptor) -> None:
         self._data = data
         self._member = member
         self._descriptor = descriptor
@@ -39,9 +36,7 @@ class TarBlob:
             )
         if isinstance(data, GzipBytes):
             return StreamBody(_pieces(data, member), 0, member.size)
-        with explained("cannot read", data.path):
-            descriptor = os.dup(data.descriptor)
-        return FileBody(descriptor, data.path, start, stop, base=member.start)
+        return data.body(start, stop, member.start)
 
 
 async def _pieces(data: GzipBytes, member: Member) -> AsyncIterator[bytes]:

@@ -18,7 +18,9 @@ from typing import Protocol
 
 from crossdock.errors import Advice, ContentError, StoreError
 from crossdock.oci.archivereference import STREAM
-from crossdock.store.files import explain, explained, wait_for, write_all
+from crossdock.store.filebody import FileBody
+from crossdock.store.files import damaged, explain, explained, wait_for, write_all
+from crossdock.store.parts import PartsBytes, first_of_parts
 
 PIECE = 1 << 20  # bytes that are read, or come out of a decompressor, at a time
 MOST_STATES = 256  # of the decompressor, some 50 KiB each
@@ -45,12 +47,20 @@ class Bytes(Protocol):
     def end(self) -> int | None:
         """How many bytes there are, where that is known without reading them."""
 
+    def check(self) -> None:
+        """Compare what is known of the bytes besides their content. Raises `ContentError`, `StoreError`."""
+
     def close(self) -> None:
         """Give the file back."""
 
 
-def open_bytes(path: str) -> PlainBytes | GzipBytes:
-    """The bytes of the tar file at `path`, or from stdin. Raises `StoreError`, `ContentError`."""
+def open_bytes(path: str) -> AnyBytes:
+    """The bytes of the tar file at `path`, which may be in parts, or from stdin.
+
+    Raises `StoreError`, `ContentError`.
+    """
+    if path != STREAM and (whole := first_of_parts(path)) is not None:
+        return PartsBytes(whole)
     shown = Path("stdin") if path == STREAM else Path(path)
     with explained("cannot read", shown):
         descriptor = os.dup(0) if path == STREAM else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -113,6 +123,15 @@ class PlainBytes:
     def end(self) -> int | None:
         """As `Bytes.end`."""
         return self._end
+
+    def body(self, start: int, stop: int, base: int) -> FileBody:
+        """The range of a blob that begins at byte `base`. Raises `StoreError`."""
+        with explained("cannot read", self.path):
+            descriptor = os.dup(self.descriptor)
+        return FileBody(descriptor, self.path, start, stop, base=base)
+
+    def check(self) -> None:
+        """As `Bytes.check`: nothing is known."""
 
     def close(self) -> None:
         """As `Bytes.close`."""
@@ -222,6 +241,9 @@ class GzipBytes:
         """As `Bytes.end`."""
         return None
 
+    def check(self) -> None:
+        """As `Bytes.check`: gzip's own sums are compared while it is read."""
+
     def close(self) -> None:
         """As `Bytes.close`."""
         descriptor, self._descriptor = self._descriptor, -1
@@ -238,9 +260,5 @@ class GzipBytes:
             self._spacing *= 2
 
 
-def damaged(path: Path, reason: str) -> ContentError:
-    """The error for an archive that cannot be understood."""
-    return ContentError(
-        f"{path} is damaged: {reason}",
-        advice=Advice("recreate-archive", "fetch or write the archive again"),
-    )
+AnyBytes = PlainBytes | GzipBytes | PartsBytes
+"""The bytes of a tar file that was opened."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from msgspec import Struct
 
 from crossdock.errors import ContentError, LimitExceeded, NotFound
 from crossdock.oci.text import quote
-from crossdock.store.tarbytes import Bytes, damaged
+from crossdock.store.files import damaged
+from crossdock.store.parts import BLOCK
+from crossdock.store.tarbytes import AnyBytes, open_bytes
 
-BLOCK = tarfile.BLOCKSIZE
 MOST_HEADERS = 400_000  # a layout of as many blobs; the index then takes some 100 MiB
 LONGEST_HEADER = 1 << 20  # bytes of a long name or of a pax header
 MOST_LINKS = 40
@@ -34,12 +37,20 @@ class Member(Struct, frozen=True):
 class TarIndex:
     """The files and links of an archive. A name that occurs twice means its last member, as for tar."""
 
-    def __init__(self, data: Bytes) -> None:
+    def __init__(self, data: AnyBytes) -> None:
         """Read all headers. Raises `ContentError`, `LimitExceeded`, `StoreError`."""
         self.data = data
         self.has_end = False  # the mark that ends an archive was found
         self._found: dict[str, Member | str] = {}
-        self._read()
+        try:
+            self._read()
+        except ContentError:
+            data.check()  # a part that is damaged is named
+            raise
+
+    def names(self) -> Iterator[str]:
+        """The names of all files and links."""
+        return iter(self._found)
 
     def find(self, name: str) -> Member | None:
         """The file `name`, links followed. Raises `ContentError` for links that run in a circle."""
@@ -178,6 +189,20 @@ class TarIndex:
                 "leads out of the archive"
             )
         return plain
+
+
+@contextmanager
+def opened_tar(path: str) -> Iterator[TarIndex]:
+    """The archive at `path`, or stdin. It is closed if the block raises.
+
+    Raises as `open_bytes` and `TarIndex`.
+    """
+    data = open_bytes(path)
+    try:
+        yield TarIndex(data)
+    except BaseException:
+        data.close()
+        raise
 
 
 _WITHOUT_DATA = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 COMMANDS = {
     "copy": "copy an image or artifact, with everything it refers to",
+    "archive": "write many images into one archive, for an air gap",
     "mirror": "copy all repositories and tags of a registry to others",
     "plan": "show what a migration file would copy, and its cost",
     "apply": "copy by a migration file or a reviewed plan",

@@ -13,7 +13,7 @@ from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import REFERENCE, add_copying, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import give_stdout_away, print_error, warn
-from crossdock.cli.values import location
+from crossdock.cli.values import archive_path, location
 from crossdock.errors import Advice, Cancelled, InvalidInput, Side
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def add_flags(parser: Parser) -> None:
         f"A reference is {REFERENCE}."
     )
     # argparse finds positionals between flags only when they are required.
-    is_list = any(word.partition("=")[0] == "--from-file" for word in parser.words)
+    flags = {word.partition("=")[0] for word in parser.words}
+    is_list = not flags.isdisjoint(("--from-file", "--from-archive"))
     parser.add_argument(
         "source", type=location, metavar="SOURCE", nargs="?" if is_list else None, help="reference to copy"
     )
@@ -52,8 +53,15 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--to",
         metavar="PREFIX",
-        help="HOST[:PORT][/PREFIX] for lines of the list that are a SOURCE alone; its path below the host is "
-        "kept",
+        help="HOST[:PORT][/PREFIX] for images of an archive, and for lines of the list that are a SOURCE "
+        "alone; the path below the host is kept",
+    )
+    parser.add_argument(
+        "--from-archive",
+        type=location,
+        metavar="FILE",
+        help="copy all images of an archive, by their names, with everything attached to them; FILE or "
+        "FILE.001 of one in parts, - is stdin",
     )
     parser.add_argument(
         "--fail-fast", action="store_true", help="stop at the first copy of the list that fails"
@@ -63,12 +71,16 @@ def add_flags(parser: Parser) -> None:
 
 def run(namespace: argparse.Namespace) -> int:
     """Copy, and print the result."""
+    if namespace.from_archive is not None:
+        _check_archive(namespace)
+        return _copy_archive(namespace)
     if namespace.from_file is not None:
         _check_list(namespace)
         return _copy_list(namespace)
-    for flag, value in (("--fail-fast", namespace.fail_fast), ("--to", namespace.to)):
-        if value:
-            raise UsageError(f"{flag} needs --from-file", command=_COMMAND)
+    if namespace.fail_fast:
+        raise UsageError("--fail-fast needs --from-file", command=_COMMAND)
+    if namespace.to:
+        raise UsageError("--to needs --from-archive or --from-file", command=_COMMAND)
     _refuse_password(namespace)
     _check_reference(namespace.source, "source")
     for target in namespace.targets:
@@ -146,6 +158,36 @@ def _copy_list(namespace: argparse.Namespace) -> int:
         return close_run(error or result.failure, report, file, namespace, options, tally.kept)
 
 
+def _copy_archive(namespace: argparse.Namespace) -> int:
+    """Copy every image of the archive, and print the results, also when some failed."""
+    from crossdock.cli.report import ListReport, ReportFile
+    from crossdock.cli.running import close_run, error_of
+    from crossdock.cli.tally import Tally
+    from crossdock.oci.reference import Reference
+    from crossdock.runs.fromarchive import FromArchive
+
+    options = read_options(namespace)
+    place = _place(namespace.to, options)
+    assert place is not None
+
+    def translate(name: Reference) -> Reference:
+        return place.reference(name.repository, name.tag, name.digest)
+
+    with ReportFile(namespace.report) as file:
+        work = FromArchive(archive_path(namespace.from_archive), translate)
+        tally = Tally(work.totals, work.pairs, keeps_blobs=namespace.report is not None)
+        error = error_of(lambda session, listen: session.start(work, listen), options, tally, namespace)
+        for message in work.warnings:
+            warn(message)
+        result = work.result()
+        if isinstance(error, Cancelled):
+            error = Cancelled(
+                f"cancelled when {result.count('copied')} of {len(work.pairs)} copies were done"
+            )
+        report = ListReport(result, tally)
+        return close_run(error or result.failure, report, file, namespace, options, tally.kept)
+
+
 def _place(text: str | None, options: CopyOptions) -> Namespace | None:
     """The place of ``--to``, whose host may be the name of an entry of the inventory."""
     if text is None:
@@ -187,6 +229,26 @@ def _check_reference(text: str, side: Side) -> None:
         parse_location(text)
     except InvalidInput as error:
         raise UsageError(f"{side}: {error}", advice=error.advice, command=_COMMAND) from None
+
+
+def _check_archive(namespace: argparse.Namespace) -> None:
+    """Raise `UsageError` for arguments that contradict ``--from-archive``, and without ``--to``."""
+    if namespace.source is not None or namespace.from_file is not None:
+        raise UsageError("--from-archive replaces SOURCE, TARGET and --from-file", command=_COMMAND)
+    if namespace.to is None:
+        raise UsageError(
+            "--from-archive needs --to",
+            advice=Advice("give-place", "give HOST[:PORT][/PREFIX], below which the images go"),
+            command=_COMMAND,
+        )
+    if archive_path(namespace.from_archive) == "-" and (
+        namespace.source_creds_stdin or namespace.target_creds_stdin
+    ):
+        raise UsageError(
+            "--from-archive - and the -creds-stdin flags both read stdin",
+            advice=Advice("give-file", "give the archive as a file"),
+            command=_COMMAND,
+        )
 
 
 def _check_list(namespace: argparse.Namespace) -> None:
