@@ -32,3 +32,12 @@ class during:
                 cause=error,
                 names_side=self._names_side,
             ) from error
+
+
+def named(error: CrossdockError, operation: str, side: Side, reference: str) -> CrossdockError:
+    """The error that `during` would raise for `error`."""
+    try:
+        with during(operation, side, reference):
+            raise error
+    except CrossdockError as found:
+        return found

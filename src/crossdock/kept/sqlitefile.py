@@ -6,6 +6,8 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -130,13 +132,13 @@ class SqliteFile:
                 raise self._explain(error) from error
 
     def execute_all(self, statements: Sequence[Statement]) -> None:
-        """All of them in one transaction, or none."""
+        """All of them in one transaction, or none. They change rows; they do not ask for any."""
         with self._guard:
             connection = self._open()
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                for statement, values in statements:
-                    connection.execute(statement, values)
+                for statement, some in groupby(statements, itemgetter(0)):
+                    connection.executemany(statement, [values for _, values in some])
                 connection.execute("COMMIT")
             except (self._sqlite3.Error, ValueError, OverflowError) as error:
                 if connection.in_transaction:

@@ -459,6 +459,8 @@ def _alone(tags: list[str]) -> list[list[str]]:
 
 
 def _repository_of(source: Reference | LayoutReference) -> Reference | LayoutReference:
+    if source.tag is None and source.digest is None:
+        return source
     return replace(source, tag=None, digest=None)
 
 

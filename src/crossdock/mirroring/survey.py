@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct, field
@@ -40,7 +40,7 @@ from crossdock.oci.reference import LayoutReference, Reference, is_tag
 from crossdock.oci.text import quote
 from crossdock.runs.reach import Reach
 from crossdock.runs.results import without_traceback
-from crossdock.steps import during
+from crossdock.steps import during, named
 from crossdock.tally import log_retry
 from crossdock.tasks import run_each, run_together, stop
 
@@ -48,7 +48,10 @@ if TYPE_CHECKING:
     from crossdock.runs.places import Places
 
 LISTED_AT_ONCE = 8  # repositories; as many more wait to be taken
-ASKED_AT_ONCE = 32  # tags of one repository and side
+ASKED_AT_ONCE = (
+    64  # names of all repositories together, at each side: as many requests as a host gets at once
+)
+ASKED_OF_ONE = 8, 32  # of one repository: at least, however many others are asked about, and at most
 PATIENCE = 8  # requests in a row that fail after all their retries, after which the rest fails likewise
 FEW = 4  # names: as many HEADs are no dearer than a bulk list, which has a page for each 100 manifests or so
 
@@ -92,6 +95,7 @@ class Survey:
         self._reach = Reach()
         listed = names if names is not None else only
         self._names: list[str] | None = list(listed) if listed is not None else None
+        self._asking = 0  # repositories about whose names something is being asked
         self._listed = self._chosen_names = 0
         self._failed = False
         self._idle = dict.fromkeys(entry.tags.patterns.include)  # patterns that have matched no tag
@@ -181,7 +185,11 @@ class Survey:
             return view.done()
         everywhere = frozenset[str].intersection(*settled) if settled else frozenset[str]()
         view.names = [each for each in view.names if each not in everywhere]
-        await run_together([self._resolve(view), *(self._look(view, each) for each in asked)])
+        self._asking += 1
+        try:
+            await run_together([self._resolve(view), *(self._look(view, each) for each in asked)])
+        finally:
+            self._asking -= 1
         return view.done()
 
     def _target(self, target: Namespace, name: str) -> TargetView:
@@ -286,16 +294,23 @@ class Survey:
                 view.errors[name] = silence.error
                 return
             try:
-                with during("resolve", "source", _reference(_name(view.source), name)):
-                    found: Descriptor = await view.repository.resolve(name)
-                view.digests[name] = found.digest
-                view.media_types[found.digest] = found.media_type
-                silence.end()
+                found: Descriptor = await view.repository.resolve(name)
             except CrossdockError as error:
-                view.errors[name] = without_traceback(error)
-                silence.failed(error)
+                failed = named(error, "resolve", "source", _reference(_name(view.source), name))
+                view.errors[name] = without_traceback(failed)
+                silence.failed(failed)
+                return
+            view.digests[name] = found.digest
+            view.media_types[found.digest] = found.media_type
+            silence.end()
 
-        await run_each(unknown, ask, min(ASKED_AT_ONCE, len(unknown)))
+        await self._ask_all(unknown, ask)
+
+    async def _ask_all(self, names: Sequence[str], ask: Callable[[str], Awaitable[None]]) -> None:
+        """Ask about each of a repository's names at one side. # network"""
+        least, most = ASKED_OF_ONE
+        at_once = min(most, max(least, ASKED_AT_ONCE // self._asking))
+        await run_each(names, ask, min(at_once, len(names)))
 
     async def _look(self, view: _View, asked: _Asked) -> None:
         """Find what one target has of the chosen. # network"""
@@ -347,19 +362,19 @@ class Survey:
             if silence.error is not None:
                 return
             try:
-                with during("resolve", "target", _reference(asked.view.name, name)):
-                    found: Descriptor | None = await repository.find(name)
-                silence.end()
+                found: Descriptor | None = await repository.find(name)
             except CrossdockError as error:
-                asked.error = asked.error or without_traceback(error)
-                silence.failed(error)
+                failed = named(error, "resolve", "target", _reference(asked.view.name, name))
+                asked.error = asked.error or without_traceback(failed)
+                silence.failed(failed)
                 return
+            silence.end()
             if found is not None and is_digest(name):
                 asked.digests.add(found.digest)
             elif found is not None:
                 asked.tags[name] = found.digest
 
-        await run_each(names, ask, min(ASKED_AT_ONCE, len(names)))
+        await self._ask_all(names, ask)
 
 
 class _Asked(Struct):

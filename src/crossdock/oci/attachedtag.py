@@ -42,5 +42,7 @@ def fallback_tag(subject: Digest) -> str:
 
 def listed_subject(tag: str) -> Digest | None:
     """The subject whose list of referrers is under `tag`; None if it is not such a tag."""
+    if not tag.startswith(STEM):
+        return None
     parts = re.fullmatch(_LIST, tag)
     return Digest(f"sha256:{parts[1]}") if parts is not None else None

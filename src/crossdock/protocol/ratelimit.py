@@ -30,9 +30,9 @@ class Allowance(Struct, frozen=True):
 
 
 def read_allowance(headers: Mapping[str, str], wall: float) -> Allowance | None:
-    """The allowance in the headers, by their names in lower case; None if there is none, or no duration.
+    """The allowance in the headers; None if there is none, or no duration.
 
-    `wall` is the present time since the epoch.
+    `headers` has names in lower case, or ignores case. `wall` is the present time since the epoch.
     """
     policies = dict(_items(headers.get("ratelimit-policy", "")))
     if combined := headers.get("ratelimit", ""):

@@ -421,8 +421,13 @@ class RegistryClient:
                 head = await exchange.response(call.timeout)
                 # A proxy that may have changed the content says 203 for 200 (RFC 9110 15.3.4); digests tell.
                 status = 200 if head.status == 203 else head.status
-                view = HeaderView(head.headers)
-                reply = Reply(status, view, await read_body(exchange, method, status, view, call.limit), url)
+                view = HeaderView(head.headers, head.by_name)
+                if method == "HEAD":
+                    content = b""
+                    exchange.close()
+                else:
+                    content = await read_body(exchange, method, status, view, call.limit)
+                reply = Reply(status, view, content, url)
             except BaseException:
                 exchange.close()
                 raise
@@ -445,7 +450,7 @@ class RegistryClient:
         except BaseException:
             exchange.close()
             raise
-        view = HeaderView(head.headers)
+        view = HeaderView(head.headers, head.by_name)
         self._gates.of(url.origin).saw(head.status, view)
         return Stream(head.status, view, url, head, exchange)
 

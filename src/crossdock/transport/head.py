@@ -30,7 +30,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
-_UNSAFE = re.compile(r"[^\x21-\x7e]")
+_METHODS = frozenset({"GET", "HEAD", "PATCH", "POST", "PUT", "DELETE"})
 # Compiled when first used: for a response that is wrong.
 _FRAMING = r"(?i)(?:content-length|transfer-encoding|connection):"
 _PRINTABLE = rb"[\x21-\x7e]+"
@@ -47,9 +47,9 @@ def encode_request(method: str, target: str, headers: Headers) -> bytes:
 
 def encode_request_line(method: str, target: str) -> bytes:
     """The first line with its CRLF. Raises `InvalidInput`."""
-    if not _TOKEN.fullmatch(method):
+    if method not in _METHODS and not _TOKEN.fullmatch(method):
         raise InvalidInput(f"not an HTTP method: {method[:40]!r}")
-    if not target or _UNSAFE.search(target):
+    if not (target and target.isascii() and target.isprintable()) or " " in target:
         raise InvalidInput("a request target must be printable ASCII without spaces")
     return f"{method} {target} HTTP/1.1\r\n".encode()
 
@@ -82,12 +82,13 @@ def parse_response_head(data: bytes) -> ResponseHead:
     if not _FIELDS.fullmatch(text, len(status_line) + 2, len(text) - 2):
         lines = _mended_fields(lines)
     headers = []
-    by_name: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        headers.append((name, value))
-        by_name[name] = f"{by_name[name]}, {value}" if name in by_name else value
+        headers.append((name.lower(), value.strip(" \t")))
+    by_name = dict(headers)
+    if len(by_name) < len(headers):
+        for name in by_name:
+            by_name[name] = ", ".join([value for other, value in headers if other == name])
     http10 = match[1] == "0"
     chunked = _is_chunked(by_name, http10)
     return ResponseHead(
@@ -127,6 +128,8 @@ def _content_length(by_name: dict[str, str]) -> int | None:
     value = by_name.get("content-length")
     if value is None:
         return None
+    if _DIGITS.fullmatch(value):
+        return int(value)
     # "a recipient MUST either reject the message ... or replace the duplicated field values" (RFC 9110 8.6)
     first, *others = (part.strip(" \t") for part in value.split(","))
     if not _DIGITS.fullmatch(first) or any(other != first for other in others):
@@ -144,9 +147,12 @@ def _is_chunked(by_name: dict[str, str], http10: bool) -> bool:
 
 
 def _keeps_alive(by_name: dict[str, str], http10: bool) -> bool:
-    if "connection" not in by_name:
+    value = by_name.get("connection")
+    if value is None:
         return not http10
-    options = {option.strip(" \t").lower() for option in by_name["connection"].split(",")}
+    if value == "keep-alive":
+        return True
+    options = {option.strip(" \t").lower() for option in value.split(",")}
     return "close" not in options and (not http10 or "keep-alive" in options)
 
 

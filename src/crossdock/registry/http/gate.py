@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -90,8 +89,9 @@ class HostGate:
         """Give the place back."""
         self._pulls -= pull
         self._give_back()
-        for allowed in self._allowed.values():
-            allowed.wake()
+        if self._allowed:  # of few hosts
+            for allowed in self._allowed.values():
+                allowed.wake()
 
     def _give_back(self) -> None:
         self._inside -= 1
@@ -143,8 +143,8 @@ class HostGate:
         many more the host allows, if its request was sent when there were `sent` responses.
         """
         self.responses += 1
-        if sent is not None and (fields := headers.starting("ratelimit")):
-            self._learn_allowance(fields, sent)
+        if sent is not None and ("ratelimit-remaining" in headers or "ratelimit" in headers):
+            self._learn_allowance(headers, sent)
         excused = self._excused > 0
         self._excused -= excused
         if status not in _THROTTLING:
@@ -160,11 +160,11 @@ class HostGate:
             self._refusals += 1
             self.close_for(self._network.backoff_s(self._refusals, self._clock.random()))
 
-    def _learn_allowance(self, fields: Mapping[str, str], sent: int) -> None:
+    def _learn_allowance(self, headers: HeaderView, sent: int) -> None:
         from crossdock.protocol.ratelimit import read_allowance  # few hosts have it
         from crossdock.registry.http.allowance import Allowed
 
-        said = read_allowance(fields, self._clock.wall())
+        said = read_allowance(headers, self._clock.wall())
         if said is None:
             return
         if said.counts_pulls not in self._allowed:

@@ -7,53 +7,42 @@ from typing import Any
 
 
 class HeaderView(Mapping[str, str]):
-    """A mapping that ignores case. Of a repeated header it gives the first, and all by `getall`.
+    """A mapping that ignores case. Of a repeated header it gives the first, and all by `getall`."""
 
-    Responses have a dozen headers, of which three are read: to walk over them costs less than a dict.
-    """
+    __slots__ = ("_first", "_pairs")
 
-    __slots__ = ("_pairs",)
+    def __init__(self, pairs: Sequence[tuple[str, str]], by_name: Mapping[str, str] | None = None) -> None:
+        """`pairs` have their names in lower case, as `transport.base.ResponseHead` gives them.
 
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """`pairs` have their names in lower case, as `transport.base.ResponseHead` gives them."""
+        So has `by_name`, which is used unless a header is repeated.
+        """
         self._pairs = pairs
+        is_usable = by_name is not None and len(by_name) == len(pairs)
+        self._first = by_name if by_name is not None and is_usable else dict(reversed(pairs))
 
     def __repr__(self) -> str:
         return f"<HeaderView {', '.join(name for name, _ in self._pairs)}>"  # values may be secret
 
     def __getitem__(self, name: str) -> str:
-        name = name.lower()
-        for other, value in self._pairs:
-            if other == name:
-                return value
-        raise KeyError(name)
+        return self._first[name.lower()]
 
     def get(self, name: str, default: Any = None) -> Any:
         """The header's first value, or `default`."""
-        name = name.lower()
-        for other, value in self._pairs:
-            if other == name:
-                return value
-        return default
+        return self._first.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict(self._pairs))
+        return iter(self._first)
 
     def __len__(self) -> int:
-        return len(dict(self._pairs))
+        return len(self._first)
 
     def getall(self, name: str) -> list[str]:
         """Every value of the header, in order."""
         name = name.lower()
         return [value for other, value in self._pairs if other == name]
 
-    def starting(self, prefix: str) -> dict[str, str]:
-        """The first value of each header whose name starts so, by its name in lower case."""
-        found: dict[str, str] = {}
-        for name, value in self._pairs:
-            if name.startswith(prefix):
-                found.setdefault(name, value)
-        return found
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._first
 
 
 AnyHeaders = Mapping[str, str] | Sequence[tuple[str, str]]
