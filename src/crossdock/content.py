@@ -29,6 +29,7 @@ target              `Mounts`             every missing blob is uploaded
 target              `ResumesUploads`     an interrupted upload starts at byte 0
 target              `ListsReferrers`     referrers are pushed as other manifests are
 target              `HoldsImages`        it takes every manifest
+target              `LimitsSizes`        it takes content of any size
 upload session      `ChunkedUpload`      it takes the blob in one request
 ==================  ===================  ============================================================
 """
@@ -309,6 +310,13 @@ class HoldsImages(Protocol):
 
     def check_image(self, descriptor: Descriptor, data: bytes) -> None:
         """Raise `ContentError` for a root that it cannot hold. Nothing of it has been copied."""
+
+
+class LimitsSizes(Protocol):
+    """A target that is known to take no content over a size."""
+
+    def check_size(self, descriptor: Descriptor, *, is_manifest: bool) -> None:
+        """Raise `LimitExceeded` for a blob or manifest that is over a limit. Nothing of it has been sent."""
 
 
 class ResumesUploads(Protocol):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 from crossdock.errors import CrossdockError, InvalidOption, RetriesExhausted
 from crossdock.frozen import Frozen
@@ -125,8 +125,10 @@ class RegistryOptions(Frozen):
     """Use az's own login at Azure registries, without being told to by `helper`."""
     own_only: bool = False
     """Without `credentials` and `helper` ask anonymously: the environment and files are somebody else's."""
-    dialect: str = ""  # of `registry.dialects`, by its name; empty: by the host
-    chunks: ChunkLimits | None = None  # of uploads; None: those of the dialect
+    kind: str = (
+        ""  # of registry, by its name in `registry/kinds.json`; empty: by the host and what it answers
+    )
+    values: tuple[tuple[str, Any], ...] = ()  # in place of the kind's: ``("upload.chunk", "10MiB")``
     create: CreateOptions | None = None  # missing repositories of a target; None: they are not created
     login_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `credentials` or `helper`
     tls_entry: InventoryEntry | None = field(default=None, compare=False)  # gave `ca_file` or `plain_http`
@@ -156,8 +158,8 @@ class RegistryOptions(Frozen):
             key_file=self.key_file if self.cert_file else other.key_file,
             az_login=self.az_login or other.az_login,
             own_only=self.own_only or other.own_only,
-            dialect=self.dialect or other.dialect,
-            chunks=self.chunks or other.chunks,
+            kind=self.kind or other.kind,
+            values=self.values or other.values,
             create=self.create or other.create,
             login_entry=self.login_entry if knows_who else other.login_entry,
             tls_entry=self.tls_entry if knows_tls else other.tls_entry,

@@ -158,7 +158,7 @@ def test_layers_that_a_kind_of_registry_does_not_take(
     builder: ImageBuilder,
     tmp_path: Path,
 ) -> None:
-    """The dialect follows from the host name; connections to this host go to loopback."""
+    """The kind follows from the host name; connections to this host go to loopback."""
     push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(100)]), "fits")
     manifest = json.loads(builder.read(builder.image([builder.random_layer(100)])))
     remote = source.remote

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
+from crossdock import __version__
 from crossdock.embedded import browsers
 from crossdock.embedded.acr import locks
 from crossdock.embedded.bodies import PeerGone, drain
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 Anonymous = Literal["read", "write"]
 
+SERVER = f"crossdock/{__version__}"  # by which `registry/kinds.json` knows it
 HEADERS = {
     "Docker-Distribution-Api-Version": "registry/2.0",
     "X-Content-Type-Options": "nosniff",  # content has its declared type, and is never shown as a page
@@ -165,6 +167,7 @@ def _access(users: Path) -> Access:
 
 async def _name_the_api(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.extend(HEADERS)
+    response.headers["Server"] = SERVER
 
 
 async def _sweeping(uploads: Uploads) -> AsyncIterator[None]:

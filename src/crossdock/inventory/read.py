@@ -14,9 +14,11 @@ from crossdock.inventory.values import ACR_SUFFIX, Entry, EntryCredentials, Inve
 from crossdock.oci.text import quote
 from crossdock.options import ChunkLimits, CreateOptions
 from crossdock.units import parse_size
-from crossdock.yamlfile import Found, Kind, read_bytes, read_document
+from crossdock.yamlfile import Found, Kind, plain, read_bytes, read_document
 
-_ROOMS = ("credentials", "tls", "upload", "create")  # whose values are objects
+_ROOMS = ("credentials", "tls", "create")  # whose values are objects
+_VALUES = ("upload", "limits", "mounts", "referrers", "lists", "ranges", "head")  # of a kind of registry
+_SIZES = ("chunk", "min_chunk", "max_chunk", "chunk_multiple")
 _PATHS = ("password_file", "token_file")
 _DOCS = Advice("read-docs", "docs/inventory.md lists the keys")
 
@@ -51,7 +53,11 @@ def parse_inventory(data: bytes, place: str, folder: Path) -> Inventory:
         if place_key(name) in hosts:
             raise InvalidInput(f"{place}:{served.key_line}: hosts: {quote(name)} is listed twice")
         hosts[place_key(name)] = served.value
-    return Inventory(entries, hosts, place)
+    kinds = {
+        name: _kind_values(found.value, f"{place}:{found.key_line}: kind {name}")
+        for name, found in (document["kinds"].value.items() if "kinds" in document else ())
+    }
+    return Inventory(entries, hosts, place, kinds)
 
 
 def _kind() -> Kind:
@@ -59,30 +65,28 @@ def _kind() -> Kind:
 
 
 def _entry(found: Mapping[str, Found], place: str, folder: Path) -> Entry:
-    plain = {key: each.value for key, each in found.items() if key not in _ROOMS}
-    login_server = plain.pop("login_server", f"{plain['name']}{ACR_SUFFIX}").lower()
+    texts = {key: each.value for key, each in found.items() if key not in (*_ROOMS, *_VALUES)}
+    login_server = texts.pop("login_server", f"{texts['name']}{ACR_SUFFIX}").lower()
     tls = {key: each.value for key, each in found["tls"].value.items()} if "tls" in found else {}
     if tls.get("plain_http") and "ca" in tls:
         at = f"{place.rpartition(':')[0]}:{found['tls'].line}"
         raise InvalidInput(
-            f"{at}: registry {plain['name']}: plain HTTP and a CA contradict each other",
+            f"{at}: registry {texts['name']}: plain HTTP and a CA contradict each other",
             advice=_DOCS,
         )
-    upload = {key: each.value for key, each in found["upload"].value.items()} if "upload" in found else {}
     credentials = None
     if "credentials" in found:
         given = {key: each.value for key, each in found["credentials"].value.items()}
         given.update({key: folder / given[key] for key in _PATHS if key in given})
         credentials = EntryCredentials(**given)
     return Entry(
-        **plain,
+        **texts,
         login_server=login_server,
         credentials=credentials,
         ca_file=folder / tls["ca"] if "ca" in tls else None,
         plain_http=tls.get("plain_http", False),
-        dialect=upload.get("dialect", ""),
-        chunks=_chunk_limits(upload, place),
         create=_create_options(found),
+        values=tuple(_kind_values({key: found[key] for key in _VALUES if key in found}, place).items()),
         place=place,
     )
 
@@ -93,18 +97,27 @@ def _create_options(found: Mapping[str, Found]) -> CreateOptions | None:
     return CreateOptions(**{key: each.value for key, each in found["create"].value.items()})
 
 
-def _chunk_limits(upload: Mapping[str, Any], place: str) -> ChunkLimits | None:
-    given = {name: upload[f"{name}_chunk"] for name in ("min", "max") if f"{name}_chunk" in upload}
-    if not (given or "chunk_multiple" in upload):
-        return None
+def _kind_values(found: Mapping[str, Found], place: str) -> dict[str, Any]:
+    """Values of a kind of registry by their names, such as ``upload.chunk``, checked."""
+    values: dict[str, Any] = {}
+    for key, each in found.items():
+        value = plain(each)
+        if isinstance(value, dict):
+            values |= {f"{key}.{name}": below for name, below in value.items()}
+        else:
+            values[key] = value
+    given = {name: values[f"upload.{name}"] for name in _SIZES if f"upload.{name}" in values}
+    if "chunk" in given and len(given) > 1:
+        raise InvalidInput(f"{place}: upload: chunk is exact: give it alone, or the limits", advice=_DOCS)
     try:
-        return ChunkLimits(
-            least=parse_size(str(given.get("min", 0))),
-            most=parse_size(str(given["max"])) if "max" in given else None,
-            multiple=parse_size(str(upload.get("chunk_multiple", 1))),
+        ChunkLimits(
+            least=parse_size(given.get("min_chunk", "0")),
+            most=parse_size(given["max_chunk"]) if "max_chunk" in given else None,
+            multiple=parse_size(given.get("chunk_multiple", "1")),
         )
     except (InvalidOption, ValueError) as error:
         raise InvalidInput(f"{place}: upload: {error}", advice=getattr(error, "advice", None)) from None
+    return values
 
 
 def _check_distinct(entries: tuple[Entry, ...]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr
 from crossdock.errors import Advice, CredentialsError, InvalidInput
 from crossdock.oci.registryname import canonical_host, joined, registry_key, split_key
 from crossdock.oci.text import quote
-from crossdock.options import ChunkLimits, CreateOptions, Credentials, InventoryEntry, RegistryOptions
+from crossdock.options import CreateOptions, Credentials, InventoryEntry, RegistryOptions
 
 ACR_SUFFIX = ".azurecr.io"
 MAX_SECRET = 1 << 20  # bytes of a file; JSON keys of clouds have some 4,000
@@ -85,8 +85,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     credentials: EntryCredentials | None = None
     ca_file: Path | None = None
     plain_http: bool = False
-    dialect: str = ""  # of uploads, by name; empty: by the host
-    chunks: ChunkLimits | None = None  # of uploads; None: those of the dialect
+    kind: str = ""  # of registry, by name; empty: by its host and what it answers
+    values: tuple[tuple[str, Any], ...] = ()  # in place of the kind's, as in `RegistryOptions`
     create: CreateOptions | None = None  # missing repositories; None: they are not created
     public_network_access: Literal["Enabled", "Disabled"] = "Enabled"
     network_rule_bypass_options: Literal["AzureServices", "None"] = "AzureServices"
@@ -115,8 +115,8 @@ class Entry(Struct, frozen=True, kw_only=True):
             helper=who.helper if who else "",
             ca_file=self.ca_file,
             plain_http=True if self.plain_http else None,
-            dialect=self.dialect,
-            chunks=self.chunks,
+            kind=self.kind,
+            values=self.values,
             create=self.create,
             login_entry=entry if who else None,
             tls_entry=entry,
@@ -133,6 +133,7 @@ class Inventory(Struct, frozen=True):
     registries: tuple[Entry, ...] = ()
     hosts: Mapping[str, str] = {}  # host[:port], by `place_key` → host[:port]
     place: str = ""  # the file, for messages
+    kinds: Mapping[str, Mapping[str, Any]] = {}  # of registries, by name; values by theirs
 
     def __post_init__(self) -> None:
         force_setattr(self, "hosts", {place_key(name): served for name, served in self.hosts.items()})

@@ -492,7 +492,7 @@ class _EntryWork:
     ) -> None:
         repository = there.repository
         assert repository is not None
-        limit = self.planner.places.client(repository, "target").dialect.largest_blob
+        limit = self.planner.places.client(repository, "target").kind.largest_blob
         if limit is None:
             return
         for key, size in blobs.items():

@@ -49,21 +49,21 @@ def requests_of(needs: Iterable[Need], limits: Limits) -> dict[str, HostRequests
     found: dict[str, HostRequests] = {}
     counted: set[int] = set()
     for need in needs:
-        dialect = need.client.dialect
+        published = need.client.kind.limits
         host = found.setdefault(need.host, HostRequests(0))
         own = limits.hosts.get(need.host) or next(
             (each for name, each in limits.hosts.items() if registry_key(name) == registry_key(need.host)),
             None,
         )
-        if dialect.pulls_per_minute is not None:
+        if published.pulls_per_minute is not None:
             host.needed += need.pulls
-            host.limit_per_minute = dialect.pulls_per_minute
+            host.limit_per_minute = published.pulls_per_minute
             continue
         host.needed += need.requests
         if id(need.client) not in counted:
             counted.add(id(need.client))
             host.needed += need.client.requests
         rates = [each for each in (limits.requests_per_second, own and own.requests_per_second) if each]
-        published = [dialect.requests_per_minute] if dialect.requests_per_minute else []
-        host.limit_per_minute = min([*published, *(each * 60 for each in rates)], default=None)
+        most = [published.requests_per_minute] if published.requests_per_minute else []
+        host.limit_per_minute = min([*most, *(each * 60 for each in rates)], default=None)
     return found

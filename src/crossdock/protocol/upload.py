@@ -68,7 +68,11 @@ class UploadRules(Struct, frozen=True, kw_only=True):
     trust_range: bool = True  # False: `Range` of a 2xx stands still though bytes were stored (ECR, U9)
     last_in_put: bool = False  # the last chunk travels in the closing PUT (U11)
     least_chunk: int = 0  # bytes of all chunks but the last
+    most_chunk: int | None = (
+        None  # bytes of any request, by a person's word; None: as the registry takes them
+    )
     chunk_multiple: int = 1  # chunks end at multiples of it
+    bad_request: str = "codes"  # what a 400 to a whole blob means: as `registry.kinds.UploadFacts`
 
 
 class Open(Struct, frozen=True):
@@ -182,7 +186,8 @@ class Upload:
     def take_up(self, location: Url, acknowledged: int, chunk_size: int, *, trust_range: bool) -> None:
         """Resume a session, given its saved state; must be called before any other step."""
         self.chunked = True
-        self.chunk_size = min(self.chunk_size, chunk_size)
+        if self._rules.most_chunk is None:
+            self.chunk_size = min(self.chunk_size, chunk_size)
         self.trust_range = self.trust_range and trust_range
         self.acknowledged = acknowledged
         self._location = location
@@ -217,6 +222,8 @@ class Upload:
         self.acknowledged = 0
         smallest, largest = number(headers, "oci-chunk-min-length"), number(headers, "oci-chunk-max-length")
         smallest = max(smallest, self._rules.least_chunk)
+        if self._rules.most_chunk is not None:
+            smallest = min(smallest, self._rules.most_chunk)
         self._least_chunk = max(SMALLEST_CHUNK, smallest)
         self._min_length = smallest
         self.chunk_size = max(self.chunk_size, smallest)
@@ -340,6 +347,8 @@ class Upload:
     ) -> Verdict:
         if self.failures and not self._best and self.chunked and self._rules.may_put and not self.put_refused:
             return self._other_way(status)  # it took no first chunk twice (Artifactory, Nexus: U3)
+        if status == 400 and self._is_way_refused():
+            return self._other_way(status)
         if not SESSION_GONE.isdisjoint(codes) or (status == 404 and not codes):
             return self._count_failure() or self._restart()
         if not self.chunked:
@@ -353,6 +362,12 @@ class Upload:
         if status in WAY_REFUSED:
             return self._other_way(status)
         return Verdict.REFUSED
+
+    def _is_way_refused(self) -> bool:
+        """Whether a 400 to a whole blob refuses the way: always at some kinds, elsewhere the second time."""
+        if self.chunked or not self._rules.may_chunk or self.chunks_refused:
+            return False
+        return self._rules.bad_request == "way" or (self.failures > 0 and not self._best)
 
     def _recover(self, send: Send, sent: int) -> Verdict:
         """The connection broke, the server failed, or it sent nonsense."""
@@ -406,7 +421,8 @@ class Upload:
         """The target does not take a blob this way: monolithic ↔ chunked, each left at most once."""
         if self.chunked:
             self.chunks_refused = True
-            if self.put_refused:
+            most = self._rules.most_chunk
+            if self.put_refused or (most is not None and self.size > most):
                 return Verdict.REFUSED
         else:
             self.put_refused = status

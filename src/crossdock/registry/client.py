@@ -34,7 +34,6 @@ from crossdock.redact import redact_url
 from crossdock.registry.auth.authorization import NONE, Authenticator, Judgement, Scope
 from crossdock.registry.auth.guests import Guests
 from crossdock.registry.context import Context
-from crossdock.registry.dialects import dialect_of
 from crossdock.registry.flight import SingleFlight
 from crossdock.registry.http.connections import Connections
 from crossdock.registry.http.gate import Gates, HostGate
@@ -42,7 +41,8 @@ from crossdock.registry.http.headers import AnyHeaders, HeaderView, case_insensi
 from crossdock.registry.http.refusal import BUSY, EXPIRED, refusal
 from crossdock.registry.http.reply import Reply, Stream, read_body
 from crossdock.registry.http.retry import retry_after
-from crossdock.registry.memory import HostMemory
+from crossdock.registry.kinds import UNKNOWN, Kind
+from crossdock.registry.memory import HostMemory, learned_from
 from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request
 from crossdock.url import Origin, Url
 
@@ -93,14 +93,13 @@ class RegistryClient:
         """`host` is the API host with an optional port; `options` are the registry's own.
 
         `http` is a transfer core that the caller owns; without it one is made when first needed. No I/O
-        happens here. Raises `InvalidOption` for a proxy or a dialect that cannot be used, `InvalidInput` for
+        happens here. Raises `InvalidOption` for a proxy or a kind that cannot be used, `InvalidInput` for
         a malformed host.
         """
         self.host = host
         self.side = side
         self.network = context.network
-        self.dialect = dialect_of(host, options.dialect, options.chunks, context.dialects)
-        self.memory = HostMemory(self.dialect)
+        self.memory = _memory_of(host, options, context)
         """Learned about the registry by all of its users."""
         self.requests = 0
         """How many were sent, those for tokens included."""
@@ -123,6 +122,11 @@ class RegistryClient:
             clock=context.clock,
             entry=options.login_entry,
         )
+
+    @property
+    def kind(self) -> Kind:
+        """What the registry is, as far as is known."""
+        return self.memory.kind
 
     @property
     def has_shown_credentials(self) -> bool:
@@ -377,6 +381,8 @@ class RegistryClient:
             if sent == "":
                 sent = await self._auth.authorization(scope)
             reply = await attempt(call, url, sent)
+            if own and self.memory.is_unsure:
+                self.memory.saw(reply.headers.pairs)
             if own and reply.status != 401:
                 self._auth.was_let_in(scope, sent)
             if is_last or reply.status not in _REFUSED:
@@ -489,6 +495,31 @@ class RegistryClient:
         """The transfer core for one more request."""
         self.requests += 1
         return self._connections.http()
+
+
+def _memory_of(host: str, options: RegistryOptions, context: Context) -> HostMemory:
+    """By the options, by what an earlier process saw, or by the host's name. Raises `InvalidOption`."""
+    kinds, facts = context.kinds, context.facts
+    values = dict(options.values)
+    learned = learned_from(facts.read(host)) if facts is not None else None
+    name = options.kind or kinds.of_host(host)
+    is_sure = bool(name)
+    if not name and learned is not None and learned.kind in kinds.names():
+        name, is_sure = learned.kind or "", True
+    return HostMemory(
+        kinds.named(name or UNKNOWN, values),
+        kinds,
+        values,
+        is_sure=is_sure,
+        learned=learned,
+        on_learned=(lambda name, value: facts.learned(host, name, value))
+        if facts is not None
+        else _forgotten,
+    )
+
+
+def _forgotten(name: str, value: object) -> None:
+    """Nothing is kept for the next process."""
 
 
 def _with_auth(headers: Headers, authorization: str | None) -> Headers:

@@ -59,7 +59,8 @@ class Contents:
     unless the other copy began later, which may be waiting itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mounts: str | None = None) -> None:
+        """`mounts`: as `kinds.Kind.mounts`."""
         self._known: OrderedDict[Digest, tuple[int, dict[str, _Held]]] = OrderedDict()
         self._pushed: OrderedDict[tuple[str, Digest], None] = OrderedDict()  # manifests
         self._refused = self._refused_at_cost = self._skipped = 0
@@ -68,6 +69,13 @@ class Contents:
         self.mounts_late: bool | None = None
         """It mounts only what a manifest refers to; None: not known."""
         self._arrivals: dict[tuple[Digest, str], _Arrival] = {}
+        self._never_mounts = False
+        self.set_mounts(mounts)
+
+    def set_mounts(self, mounts: str | None) -> None:
+        """How the registry mounts, by its kind. None: not known."""
+        self._never_mounts = mounts == "never"
+        self.mounts_late = {"after_manifest": True, "at_once": False}.get(mounts or "")
 
     def rank(self) -> int:
         """A number for the next copy."""
@@ -93,7 +101,7 @@ class Contents:
         """Another repository that has the blob; None when none is known, or the registry mounts nothing."""
         size, repositories = self._known.get(descriptor.digest, (0, {}))
         others = [other for other in repositories if other != repository] if size == descriptor.size else []
-        if not others:
+        if not others or self._never_mounts:
             return None
         if self._refused_at_cost >= REFUSALS:
             self._skipped += 1
@@ -168,7 +176,13 @@ class Contents:
         """
         key = descriptor.digest, source
         waits = 0
-        while waits < WAITS and self._refused < REFUSALS and (arrival := self._arrivals.get(key)) is not None:
+        may_wait = not self._never_mounts
+        while (
+            may_wait
+            and waits < WAITS
+            and self._refused < REFUSALS
+            and (arrival := self._arrivals.get(key)) is not None
+        ):
             if self._is_elsewhere(repository, descriptor, arrival.repository):
                 break
             await asyncio.shield(arrival.ended)

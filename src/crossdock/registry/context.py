@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
@@ -12,8 +12,8 @@ from crossdock.oci.registryname import registry_key
 from crossdock.options import NetworkOptions
 from crossdock.protocol.acrtoken import is_azure_host
 from crossdock.registry.auth.credentials import CredentialStore
-from crossdock.registry.dialects import DIALECTS
 from crossdock.registry.http.retry import Clock
+from crossdock.registry.kinds import Kinds
 
 if TYPE_CHECKING:
     from crossdock.errors import Side
@@ -21,10 +21,19 @@ if TYPE_CHECKING:
     from crossdock.options import AddressGuard, RegistryOptions
     from crossdock.registry.auth.cloudlogin import CloudLogin
     from crossdock.registry.auth.clouds import Cloud
-    from crossdock.registry.dialects import Dialect
     from crossdock.transport.base import ServedAt
 
 _IN_NAMES = ("ecr", "gcr.io", "pkg.dev")  # one of them is in the name of each host that `clouds` knows
+
+
+class HostFacts(Protocol):
+    """Keeps what was learned about registries; `crossdock.kept.hosts` keeps it on disk."""
+
+    def read(self, host: str) -> Mapping[str, Any]:
+        """Facts by name (`memory.Learned`). Never raises."""
+
+    def learned(self, host: str, name: str, value: Any) -> None:
+        """Keep a fact. Never raises, and does not block."""
 
 
 class Context(Struct, kw_only=True, eq=False):
@@ -44,7 +53,9 @@ class Context(Struct, kw_only=True, eq=False):
     on_warning: Callable[[str], None] = lambda message: None
     clock: Clock = field(default_factory=Clock)
     limits: Limits | None = None
-    dialects: Mapping[str, Dialect] = field(default_factory=lambda: DIALECTS)
+    kinds: Kinds = field(default_factory=Kinds)
+    facts: HostFacts | None = None
+    """What earlier processes learned about registries."""
     unnamed: dict[Side, set[str]] = field(default_factory=lambda: {"source": set(), "target": set()})
     """Keys of the registries whose options name no login. The variables of a side can mean one registry."""
 
@@ -67,7 +78,7 @@ class Context(Struct, kw_only=True, eq=False):
             az_login=options.az_login if is_azure_host(host.partition(":")[0]) else "",
             authfile=options.authfile,
             on_trouble=self.on_warning,
-            cloud=None if options.own_only else self._cloud_login(host, options.dialect),
+            cloud=None if options.own_only else self._cloud_login(host, options.kind),
         )
 
     def _cloud_login(self, host: str, kind: str) -> CloudLogin | None:

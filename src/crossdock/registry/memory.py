@@ -1,20 +1,27 @@
-"""The memory about a registry, mostly about uploads; it starts with the values of its dialect.
+"""The memory about a registry, mostly about uploads; it starts with the values of its kind.
 
-Nothing is stored: every process learns anew. All repositories and copies of one host share one memory
-(`client.RegistryClient`), so the 413 of the first large blob is the only one. The rules are U1–U5 and U11.
+All repositories and copies of one host share one memory (`client.RegistryClient`), so the 413 of the first
+large blob is the only one. What was learned for good (`Learned`) is handed to `on_learned`, and given to the
+next process. The rules are U1-U5 and U11.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec import Struct
+
+from crossdock.errors import Advice, LimitExceeded
 from crossdock.options import MiB
 from crossdock.registry.contents import Contents
-from crossdock.registry.dialects import Dialect
 from crossdock.registry.flight import SingleFlight
+from crossdock.registry.kinds import UNKNOWN, Kind, Kinds, Mounts, Ranges
 
 if TYPE_CHECKING:
+    from crossdock.oci.descriptor import Descriptor
     from crossdock.protocol.upload import Upload, UploadRules
     from crossdock.registry.listings.bulk import Bulk
     from crossdock.registry.pushes import Pushes
@@ -22,39 +29,139 @@ if TYPE_CHECKING:
 WHOLE_POST = 1 * MiB  # a registry that ignores the body (distribution does) has been sent it in vain
 LISTED_REPOSITORIES = 64  # whose tags of digests are kept: twice the copies that run at once
 POST_TRIES = 3  # without a result, after which the usual way is good enough
+LOOKS = 4  # responses by which a registry is recognised: it says who it is in each, or in its challenge
+WHOLE_ANSWERS = 3  # in a row to requests for ranges, after which none are requested
+
+OnLearned = Callable[[str, Any], None]
+"""Called with the name of a fact and its value."""
+
+
+class Learned(Struct, kw_only=True, omit_defaults=True):
+    """What a registry has shown; None: nothing. The file for the next process has these names and values."""
+
+    kind: str | None = None
+    max_put: int | None = None  # bytes; more was refused in one request
+    chunk: int | None = None  # bytes; more was refused in one chunk
+    chunks: bool | None = None  # False: they are refused
+    trust_range: bool | None = None  # False: `Range` of a 2xx does not say what was stored
+    keeps_cut_chunks: bool | None = None  # False: a session ends with a chunk that was cut
+    whole_post: bool | None = None  # it takes a whole blob in one POST
+    head: bool | None = None  # False: HEAD and GET of a manifest differ
+    blob_head: bool | None = None  # False: the same for blobs
+    multi_tag: bool | None = None  # it gives a manifest the tags that its PUT lists
+    ranges: Ranges | None = None
+    mounts: Mounts | None = None
+
+
+def learned_from(facts: Mapping[str, Any]) -> Learned:
+    """The facts of a file that another process wrote; those that are not understood are left out."""
+    known = Learned()
+    for name, value in facts.items():
+        try:
+            setattr(known, name, getattr(msgspec.convert({name: value}, Learned), name))
+        except (msgspec.ValidationError, AttributeError):
+            continue
+    return known
 
 
 class HostMemory:
     """The settings that worked at one host."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
-        self._single_put = dialect.chunks.most if dialect.single_put is None else dialect.single_put
-        self._chunk: int | None = None
-        self._may_chunk = self._dialect.may_chunk
-        self._trust_range = self._dialect.trust_range
-        self._posts: bool | None = None  # whether a whole blob in one POST is taken; None: not known
+    def __init__(
+        self,
+        kind: Kind,
+        kinds: Kinds | None = None,
+        values: Mapping[str, Any] | None = None,
+        *,
+        is_sure: bool = True,
+        learned: Learned | None = None,
+        on_learned: OnLearned = lambda name, value: None,
+    ) -> None:
+        """`values` are a person's, for whichever kind it is. Unless `is_sure`, what it answers may tell its
+        kind (`saw`).
+        """
+        self._kinds = kinds or Kinds()
+        self._values = values
+        self.kind = kind
+        """What it is, as far as is known."""
+        self.learned = learned or Learned()
+        self._on_learned = on_learned
+        self._looks = 0 if is_sure else LOOKS
         self._post_tries = 0  # without a result, the one under way included
         self._is_trying = False
-        self.contents = Contents()
+        self._whole_answers = 0
+        self.contents = Contents(self.learned.mounts or kind.mounts)
         self._pushes: Pushes | None = None
         self.has_referrers: bool | None = None
-        """It has the referrers API (end-12); None: not tried yet."""
+        """It has the referrers API (end-12); None: not tried yet. Each process finds out, because signatures
+        depend on it."""
         self.digest_tags: OrderedDict[str, tuple[float, frozenset[str] | None]] = OrderedDict()
         """Of a repository, when its tags were listed, and those that are made of digests (`attached`). They
         are None where they cannot be listed."""
         self.listing: SingleFlight[frozenset[str] | None] = SingleFlight()
         self.bulk: Bulk | None = None
-        """Its lists of manifests, as far as they are known; None: not yet."""
-        self.answers_head = True
+        """What is known of its lists of manifests; None: nothing yet."""
+
+    def note(self, name: str, value: Any) -> None:
+        """Learn a fact of `Learned`."""
+        if getattr(self.learned, name) != value:
+            setattr(self.learned, name, value)
+            self._on_learned(name, value)
+
+    # -- which kind it is --------------------------------------------------------------------------------
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the next response may tell which kind it is."""
+        return self._looks > 0
+
+    def saw(self, headers: Any, body: bytes | None = None) -> None:
+        """Learn the kind from a response; `body` is that of ``GET /v2/``."""
+        self._looks -= 1
+        name = self._kinds.recognised(headers, body)
+        if name:
+            self.become(name)
+
+    def become(self, name: str) -> None:
+        """It is of this kind."""
+        self._looks = 0
+        if name != self.kind.name:
+            self.kind = self._kinds.named(name, self._values)
+            self.contents.set_mounts(self.learned.mounts or self.kind.mounts)
+        if name != UNKNOWN:
+            self.note("kind", name)
+
+    # -- manifests and lists -----------------------------------------------------------------------------
+
+    @property
+    def answers_head(self) -> bool:
         """HEAD and GET of a manifest agree, as far as is known: to HEAD Nexus answers 404, firewalls 403, and
         caches an older manifest."""
-        self.answers_blob_head = True
+        return self.kind.head == "agrees" and self.learned.head is not False
+
+    @answers_head.setter
+    def answers_head(self, value: bool) -> None:
+        if not value:
+            self.note("head", False)
+
+    @property
+    def answers_blob_head(self) -> bool:
         """The same for blobs."""
-        self.takes_tags: bool | None = None
+        return self.learned.blob_head is not False
+
+    @answers_blob_head.setter
+    def answers_blob_head(self, value: bool) -> None:
+        if not value:
+            self.note("blob_head", False)
+
+    @property
+    def takes_tags(self) -> bool | None:
         """It gives a manifest the tags that its PUT lists (end-7b); None: not tried yet."""
-        self.keeps_cut_chunks = True
-        """A session outlives a chunk that was cut, as far as is known."""
+        return self.learned.multi_tag
+
+    @takes_tags.setter
+    def takes_tags(self, value: bool) -> None:
+        self.note("multi_tag", value)
 
     def note_digest_tags(self, repository: str, tags: frozenset[str] | None, at: float) -> None:
         """Keep the list requested `at` this time for other copies; the oldest are forgotten first."""
@@ -62,11 +169,6 @@ class HostMemory:
         self.digest_tags.move_to_end(repository)
         if len(self.digest_tags) > LISTED_REPOSITORIES:
             self.digest_tags.popitem(last=False)
-
-    @property
-    def lists(self) -> str | None:
-        """As `Dialect.lists`."""
-        return self._dialect.lists
 
     @property
     def pushes(self) -> Pushes:
@@ -77,61 +179,111 @@ class HostMemory:
             self._pushes = Pushes()
         return self._pushes
 
+    # -- ranges of blobs ---------------------------------------------------------------------------------
+
+    @property
+    def has_ranges(self) -> bool:
+        """Whether ranges of blobs are worth requesting."""
+        return (self.learned.ranges or self.kind.ranges) == "honoured"
+
+    def range_answered(self, *, whole: bool) -> None:
+        """A request for a range got it, or the whole blob."""
+        self._whole_answers = self._whole_answers + 1 if whole else 0
+        if self._whole_answers >= WHOLE_ANSWERS:
+            self.note("ranges", "ignored")
+
+    # -- uploads -----------------------------------------------------------------------------------------
+
+    def check_size(self, descriptor: Descriptor, *, is_manifest: bool) -> None:
+        """Raise `LimitExceeded` for what is over a published limit of its kind, or one of the inventory."""
+        what = "manifest" if is_manifest else "blob"
+        most = self.kind.limits.manifest if is_manifest else self.kind.largest_blob
+        if most is not None and descriptor.size > most:
+            raise LimitExceeded(
+                f"{what} {descriptor.digest} has {descriptor.size} bytes, and a registry of kind "
+                f"{self.kind.name} takes at most {most} (limits.{what})",
+                advice=Advice("read-docs", "an inventory can say otherwise: limits of the registry's entry"),
+                limit=most,
+            )
+
+    @property
+    def keeps_cut_chunks(self) -> bool:
+        """A session outlives a chunk that was cut, as far as is known."""
+        return self.learned.keeps_cut_chunks is not False
+
+    @property
+    def _may_chunk(self) -> bool:
+        return self.kind.upload.chunks and self.learned.chunks is not False
+
+    @property
+    def _trust_range(self) -> bool:
+        return self.kind.upload.trust_range and self.learned.trust_range is not False
+
     @property
     def may_resume(self) -> bool:
         """Whether a session can be resumed later, as far as is known (S2)."""
-        return self._may_chunk and self._dialect.trust_range
+        return self._may_chunk and self.kind.upload.trust_range and self.kind.upload.resume != "never"
 
     def rules_for(self, size: int, resumable_chunk: int | None = None) -> UploadRules:
         """How to begin with a blob of `size` bytes; in chunks of `resumable_chunk` if possible."""
         from crossdock.protocol.upload import UploadRules  # loaded by the first upload
 
+        upload = self.kind.upload
         too_large = not self._fits_one(size)
         resumable = resumable_chunk is not None and self.may_resume
+        limits = upload.limits
         return UploadRules(
             may_chunk=self._may_chunk,
             chunked=self._may_chunk and (too_large or resumable),
             may_put=not too_large,
             chunk_size=self._chunk_for(size, resumable_chunk if resumable else None),
             trust_range=self._trust_range,
-            last_in_put=self._dialect.last_in_put,
-            least_chunk=self._dialect.chunks.least,
-            chunk_multiple=self._dialect.chunks.multiple,
+            last_in_put=upload.last_in_put,
+            least_chunk=limits.least if upload.chunk is None else 0,
+            most_chunk=limits.most if upload.is_limit else None,
+            chunk_multiple=limits.multiple,
+            bad_request=upload.bad_request,
         )
 
     def _fits_one(self, size: int) -> bool:
-        return self._single_put is None or size <= self._single_put
+        most = [each for each in (self.kind.upload.single_put, self.learned.max_put) if each is not None]
+        return not most or size <= min(most)
 
     def learn(self, upload: Upload) -> None:
         """Learn from an upload; called whenever it changed its way, and at its end."""
         if upload.put_refused:
-            # A limit of the size says nothing about smaller blobs; any other refusal is of the way itself.
-            limit = upload.size - 1 if upload.put_refused == 413 else 0
-            self._single_put = min(limit, self._single_put if self._single_put is not None else limit)
+            # A limit of the size says nothing about smaller blobs; any other refusal is of the way itself,
+            # unless the kind is known for refusing large blobs so.
+            is_size = upload.put_refused == 413 or self.kind.upload.bad_request == "way"
+            limit = upload.size - 1 if is_size else 0
+            known = self.learned.max_put
+            self.note("max_put", limit if known is None else min(limit, known))
         if upload.chunks_refused and not upload.put_refused:
-            self._may_chunk = False
+            self.note("chunks", False)
         if upload.cut_chunk_lost:
-            self.keeps_cut_chunks = False
+            self.note("keeps_cut_chunks", False)
         if upload.chunk_lowered:
-            self._chunk = min(upload.chunk_size, self._chunk or upload.chunk_size)
-        self._trust_range = self._trust_range and upload.trust_range
+            self.note("chunk", min(upload.chunk_size, self.learned.chunk or upload.chunk_size))
+        if not upload.trust_range and self._trust_range:
+            self.note("trust_range", False)
 
     @property
     def takes_whole_posts(self) -> bool:
         """The host is known to take a whole blob in one POST."""
-        return self._posts is True
+        return self.learned.whole_post is True
 
     def may_post_whole(self, size: int) -> bool:
         """Whether a blob of `size` bytes may go up in one POST. Unknown hosts are tried by one at a time."""
-        if size > WHOLE_POST or self._posts is False or not self._fits_one(size):
+        known = self.learned.whole_post
+        if size > WHOLE_POST or known is False or not self._fits_one(size):
             return False
-        return self._posts is True or (not self._is_trying and self._post_tries < POST_TRIES)
+        return known is True or (not self._is_trying and self._post_tries < POST_TRIES)
 
     def take_whole_post(self, size: int) -> bool:
         """As `may_post_whole`; True must be followed by `posted_whole`."""
         if not self.may_post_whole(size):
             return False
-        if self._posts is None:
+        if self.learned.whole_post is None:
             self._is_trying = True
             self._post_tries += 1
         return True
@@ -140,18 +292,19 @@ class HostMemory:
         """Whether it was taken; None: it broke, or was refused for another reason."""
         self._is_trying = False
         if taken is not None:
-            self._posts = taken
+            self.note("whole_post", taken)
 
     def _chunk_for(self, size: int, wanted: int | None) -> int:
         """Bytes of a chunk of a blob of `size`: as `wanted`, within what is known."""
         from crossdock.protocol.upload import DEFAULT_CHUNK
 
-        limits, chunk = self._dialect.chunks, wanted or DEFAULT_CHUNK
+        upload, limits = self.kind.upload, self.kind.upload.limits
+        chunk = wanted or DEFAULT_CHUNK
         if limits.most is not None:
             chunk = min(chunk, limits.most)
-        if self._chunk is not None:
-            return min(chunk, self._chunk)
+        if self.learned.chunk is not None:
+            return min(chunk, self.learned.chunk)
         chunk = limits.fitting(chunk)
-        if self._dialect.most_chunks is not None and size > chunk * self._dialect.most_chunks:
-            return -(-size // (self._dialect.most_chunks * limits.multiple)) * limits.multiple
+        if upload.most_chunks is not None and size > chunk * upload.most_chunks and not upload.is_limit:
+            return -(-size // (upload.most_chunks * limits.multiple)) * limits.multiple
         return chunk

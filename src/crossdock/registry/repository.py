@@ -245,6 +245,10 @@ class RegistryRepository(Manifests):
             await self._upload(descriptor, unused).cancel()
         return False
 
+    def check_size(self, descriptor: Descriptor, *, is_manifest: bool) -> None:
+        """As `HostMemory.check_size`."""
+        self.memory.check_size(descriptor, is_manifest=is_manifest)
+
     async def start_upload(self, descriptor: Descriptor) -> RegistryUpload:
         """An upload of this blob; its session is opened when the first bytes are given."""
         return self._upload(descriptor, self._opened.pop(descriptor.digest, None))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from crossdock.registry.client import RegistryClient
     from crossdock.registry.context import Context
     from crossdock.registry.repository import RegistryRepository
+    from crossdock.runs.facts import Facts
 
 AnySource = Union[str, Location, "Source"]
 AnyTarget = Union[str, Location, "Target"]
@@ -137,6 +138,7 @@ class Places:
         self._opening: dict[tuple[Side, str, str], asyncio.Lock] = {}
         self._warnings: dict[str, bool] = {}  # whether they were taken
         self._context: Context | None = None
+        self._facts: Facts | None = None
 
     async def __aenter__(self) -> Places:
         return self
@@ -145,6 +147,8 @@ class Places:
         async with AsyncExitStack() as stack:  # the next is closed even if one fails or is cancelled
             for store in self._stores.values():
                 stack.callback(_close, store)
+            if self._facts is not None:
+                stack.push_async_callback(self._facts.settle)
             for client in self._clients.values():
                 stack.push_async_callback(client.close)
 
@@ -287,8 +291,13 @@ class Places:
         if self._context is None:
             from crossdock.registry.auth.credentials import user_environ
             from crossdock.registry.context import Context
+            from crossdock.registry.kinds import Kinds
 
             options = self.options
+            if options.state is not None:
+                from crossdock.runs.facts import Facts
+
+                self._facts = Facts(options.state)
             self._context = Context(
                 network=options.network,
                 environ=user_environ(os.environ) if options.environ is None else options.environ,
@@ -298,6 +307,8 @@ class Places:
                 on_retry=_retried,
                 on_warning=self._warn,
                 limits=self.limits,
+                kinds=Kinds(getattr(options.registries, "kinds", {})),
+                facts=self._facts,
             )
         return self._context
 

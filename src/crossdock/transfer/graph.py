@@ -110,6 +110,7 @@ class Graph:
         work = [
             self._once("manifest", below, partial(self._copy_manifest, below, present)) for below in manifests
         ]
+        self._check_limits(descriptor, wanted, present=present)
         for blob in wanted:
             self._check_size(blob)
         work += [self._once("blob", blob, partial(self._blobs.copy, blob)) for blob in wanted]
@@ -251,6 +252,18 @@ class Graph:
             else:
                 blobs.append(blob)
         return sorted(blobs, key=lambda blob: -blob.size)
+
+    def _check_limits(self, manifest: Descriptor, blobs: list[Descriptor], *, present: bool) -> None:
+        """Raise `CopyError` for what the target would not take, before anything of the image is sent."""
+        limits = self._target.limits_sizes
+        if limits is None:
+            return
+        if not present:
+            with during("push manifest to", "target", f"{self._target.name}@{manifest.digest}"):
+                limits.check_size(manifest, is_manifest=True)
+        for blob in blobs:
+            with during("push blob to", "target", f"{self._target.name}@{blob.digest}"):
+                limits.check_size(blob, is_manifest=False)
 
     def _check_size(self, descriptor: Descriptor) -> None:
         """Raise `CopyError` when another manifest of the copy lists the blob with another size."""

@@ -11,6 +11,7 @@ from crossdock.content import (
     ChecksManifests,
     FindsAttached,
     HoldsImages,
+    LimitsSizes,
     ListsReferrers,
     ListsRoots,
     Mounts,
@@ -32,6 +33,7 @@ class TargetSide(Struct, frozen=True):
     checks_digests: ChecksDigests | None
     checks_manifests: ChecksManifests | None
     holds_images: HoldsImages | None
+    limits_sizes: LimitsSizes | None
     lists_referrers: ListsReferrers | None
     lists_roots: ListsRoots | None
     mounts: Mounts | None
@@ -68,6 +70,7 @@ def target_side(target: Target) -> TargetSide:
         checks_digests=having("checks_digest"),
         checks_manifests=having("has_manifest"),
         holds_images=having("check_image"),
+        limits_sizes=having("check_size"),
         lists_referrers=having("push_referrer"),
         lists_roots=having("add_root"),
         mounts=having("mount"),

@@ -12,7 +12,7 @@ from crossdock.errors import CredentialsError, InvalidInput
 from crossdock.inventory.find import find_inventory, open_inventory
 from crossdock.inventory.read import parse_inventory, schema
 from crossdock.inventory.values import Entry, EntryCredentials, Inventory, ResourceId
-from crossdock.options import ChunkLimits, CreateOptions, Credentials, RegistryOptions
+from crossdock.options import CreateOptions, Credentials, RegistryOptions
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 OTHER = "11111111-1111-1111-1111-111111111111"
@@ -134,6 +134,7 @@ def test_the_schema_is_a_schema_of_each_value() -> None:
     assert json.dumps(document)
     assert set(document["$defs"]["registry"]["properties"]) == {
         *("name", "login_server", "subscription", "resource_group", "credentials", "tls", "upload", "create"),
+        *("kind", "limits", "mounts", "referrers", "lists", "ranges", "head"),
         *("public_network_access", "network_rule_bypass_options", "export_policy", "location"),
     }
 
@@ -155,7 +156,7 @@ def test_an_entry_says_how_blobs_are_uploaded_to_it() -> None:
     text = """
 registries:
   - {name: a, upload: {min_chunk: 5MiB, max_chunk: 10MiB, chunk_multiple: 1MiB}}
-  - {name: b, upload: {dialect: ecr}}
+  - {name: b, kind: ecr, upload: {chunk: 10MiB}, limits: {blob: 1GiB}, mounts: never}
   - {name: c}
 """
     inventory = parse_inventory(text.encode(), "i.yaml", Path())
@@ -163,10 +164,31 @@ registries:
     assert a is not None
     assert b is not None
     assert c is not None
-    assert (a.dialect, a.chunks) == ("", ChunkLimits(5 << 20, 10 << 20, 1 << 20))
-    assert (b.dialect, b.chunks) == ("ecr", None)
-    assert (c.dialect, c.chunks) == ("", None)
-    assert RegistryOptions(helper="h").over(a).chunks == a.chunks
+    assert (a.kind, dict(a.values)) == (
+        "",
+        {"upload.min_chunk": "5MiB", "upload.max_chunk": "10MiB", "upload.chunk_multiple": "1MiB"},
+    )
+    assert (b.kind, dict(b.values)) == (
+        "ecr",
+        {"upload.chunk": "10MiB", "limits.blob": "1GiB", "mounts": "never"},
+    )
+    assert (c.kind, c.values) == ("", ())
+    assert RegistryOptions(helper="h").over(a).values == a.values
+
+
+def test_kinds_of_its_own() -> None:
+    text = """
+kinds:
+  corp: {like: harbor, hosts: ["*.corp.example"], limits: {blob: 20GiB}, answers: [{server: "corp/*"}]}
+"""
+    assert parse_inventory(text.encode(), "i.yaml", Path()).kinds == {
+        "corp": {
+            "like": "harbor",
+            "hosts": ["*.corp.example"],
+            "limits.blob": "20GiB",
+            "answers": [{"server": "corp/*"}],
+        }
+    }
 
 
 @pytest.mark.parametrize(
@@ -175,6 +197,7 @@ registries:
         ("{max_chunk: 0}", "i.yaml:2"),
         ("{max_chunk: ten}", "i.yaml:2"),
         ("{dialect: other}", "i.yaml:2"),
+        ("{chunk: 5MiB, max_chunk: 5MiB}", "i.yaml:2: upload: chunk is exact"),
         ("{min_chunk: 6MiB, max_chunk: 5MiB}", "i.yaml:2: upload: no chunk is within"),
     ],
 )

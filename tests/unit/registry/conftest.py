@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -15,8 +16,8 @@ from crossdock.errors import Side
 from crossdock.options import Credentials, RegistryOptions
 from crossdock.registry.client import RegistryClient
 from crossdock.registry.context import Context
-from crossdock.registry.dialects import Dialect
 from crossdock.registry.http.retry import Clock
+from crossdock.registry.kinds import Kinds
 from crossdock.registry.repository import RegistryRepository
 from support.process import free_port
 from unit.registry.http.scripted import MovedClock, ScriptedServer
@@ -28,7 +29,9 @@ NAMES = ("registry.test", "127.0.0.1", "localhost")
 class Known:
     """The shared memory of a test's clients about their registry."""
 
-    dialect: Dialect | None = None
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        """Of its kind."""
 
 
 @pytest.fixture
@@ -84,9 +87,9 @@ def connect(server: ScriptedRegistry, opened: AsyncExitStack, known: Known) -> C
             network=PatientNetwork(**{"retries": 2, "timeout": 10.0, **network}),  # type: ignore[arg-type]
             environ={},
             clock=HastyClock(),
-            dialects={"own": known.dialect or Dialect()},
+            kinds=Kinds({"own": {"upload.is_limit": False, **known.values}}),
         )
-        options = RegistryOptions(plain_http=True, credentials=credentials)
+        options = RegistryOptions(plain_http=True, credentials=credentials, kind="own")
         client = RegistryClient(server.host, side, options, context)
         client.memory.posted_whole(posts)
         opened.push_async_callback(client.close)

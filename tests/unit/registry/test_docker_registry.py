@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ from crossdock.errors import NotFound, Side, UploadInterrupted, UploadRejected
 from crossdock.oci import mediatype
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
-from crossdock.options import ChunkLimits, RegistryOptions
+from crossdock.options import RegistryOptions
 from crossdock.registry.client import RegistryClient
 from crossdock.registry.context import Context
-from crossdock.registry.dialects import DIALECTS, Dialect
+from crossdock.registry.kinds import Kinds
 from crossdock.registry.repository import RegistryRepository
 from support.docker_registry import DockerRegistry
 from unit.registry.scripted_registry import Collector, PatientNetwork, content, describe
@@ -37,11 +38,12 @@ async def repositories(target: DockerRegistry, repository: str) -> AsyncIterator
     async with AsyncExitStack() as stack:
 
         def open_repository(
-            suffix: str = "", side: Side = "target", dialect: Dialect | None = None
+            suffix: str = "", side: Side = "target", values: dict[str, Any] | None = None
         ) -> RegistryRepository:
-            dialects = DIALECTS if dialect is None else {"own": dialect}
-            context = Context(network=PatientNetwork(), environ={}, dialects=dialects)
-            client = RegistryClient(target.host, side, RegistryOptions(plain_http=True), context)
+            kinds = Kinds({"own": {"upload.is_limit": False, **(values or {})}})
+            context = Context(network=PatientNetwork(), environ={}, kinds=kinds)
+            options = RegistryOptions(plain_http=True, kind="own" if values else "")
+            client = RegistryClient(target.host, side, options, context)
             stack.push_async_callback(client.close)
             return RegistryRepository(client, f"{target.host}/{repository}{suffix}")
 
@@ -103,11 +105,10 @@ async def test_a_blob_goes_up_and_comes_down_in_ranges(
     chunk: int | None,
     last_in_put: bool,
 ) -> None:
-    dialect = None
+    values = None
     if chunk is not None:
-        limits = ChunkLimits(most=chunk)
-        dialect = Dialect(single_put=0, chunks=limits, last_in_put=last_in_put)
-    repository = repositories(dialect=dialect)
+        values = {"upload.max_put": 0, "upload.max_chunk": chunk, "upload.last_in_put": last_in_put}
+    repository = repositories(values=values)
     assert not await repository.has_blob(BLOB)
     assert await push(repository, DATA, BLOB) == []
     assert await repository.has_blob(BLOB)
@@ -140,7 +141,7 @@ async def test_a_wrong_digest_is_refused(repositories: Open) -> None:
 
 
 async def test_a_cancelled_upload_leaves_no_session(repositories: Open, target: DockerRegistry) -> None:
-    repository = repositories(dialect=Dialect(single_put=0, chunks=ChunkLimits(most=4 * MiB)))
+    repository = repositories(values={"upload.max_put": 0, "upload.max_chunk": 4 * MiB})
     session = await repository.start_upload(BLOB)
     await session.append(memoryview(DATA)[: 4 * MiB])
     assert len(open_sessions(target, repository)) == 1
@@ -149,7 +150,7 @@ async def test_a_cancelled_upload_leaves_no_session(repositories: Open, target: 
 
 
 async def test_a_session_that_was_removed_is_begun_again(repositories: Open, target: DockerRegistry) -> None:
-    repository = repositories(dialect=Dialect(single_put=0, chunks=ChunkLimits(most=4 * MiB)))
+    repository = repositories(values={"upload.max_put": 0, "upload.max_chunk": 4 * MiB})
     session = await repository.start_upload(BLOB)
     await session.append(memoryview(DATA)[: 4 * MiB])
     [path] = open_sessions(target, repository)

@@ -103,6 +103,7 @@ class RegistryBlob:
     def __init__(self, repository: Repository, descriptor: Descriptor, *, url: str = "") -> None:
         """`url` is where else the blob is (`foreign`); neither it nor its redirects see ``Authorization``."""
         self._client = repository.client
+        self._memory = repository.memory if not url else None  # its URLs are of other hosts
         self._url = url
         self._path = endpoints.blob(repository.path, descriptor.digest)
         self._first: Url | None = None  # where the blob is, before redirects
@@ -113,7 +114,7 @@ class RegistryBlob:
         self._resolutions = 0  # begun so far
         self._unresolved: TransportError | None = None  # what ended the last one
         self._wrong = 0  # consecutive 206s that did not match the request
-        self._ranges = True
+        self._ranges = self._memory is None or self._memory.has_ranges
 
     async def open(self, start: int, stop: int) -> RegistryBody:
         """Ask for ``start``..``stop``; returns when the head is checked. # network
@@ -128,6 +129,8 @@ class RegistryBlob:
         # The whole blob is requested without Range: the response is the same, with fewer ways to differ.
         ranged = self._ranges and (start, stop) != (0, size)
         reply, used = await self._answer(range_header(start, stop) if ranged else "")
+        if ranged and self._memory is not None and reply.status in (200, 206):
+            self._memory.range_answered(whole=reply.status == 200)
         if ranged and await self._is_range_refused(reply, used):
             self._ranges = False
             reply, used = await self._answer("")
@@ -276,6 +279,8 @@ class RegistryBlob:
         self._wrong += 1
         if self._wrong >= WRONG_RANGES:
             self._ranges = False
+            if self._memory is not None:
+                self._memory.note("ranges", "wrong")
         length = "" if fits else f" and {'multipart' if is_multipart else head.content_length} bytes"
         raise ProtocolError(
             f"GET {url}: requested bytes {start}-{stop - 1}, but the response has "

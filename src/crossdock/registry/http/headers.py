@@ -20,6 +20,11 @@ class HeaderView(Mapping[str, str]):
         is_usable = by_name is not None and len(by_name) == len(pairs)
         self._first = by_name if by_name is not None and is_usable else dict(reversed(pairs))
 
+    @property
+    def pairs(self) -> Sequence[tuple[str, str]]:
+        """All of them, in order."""
+        return self._pairs
+
     def __repr__(self) -> str:
         return f"<HeaderView {', '.join(name for name, _ in self._pairs)}>"  # values may be secret
 

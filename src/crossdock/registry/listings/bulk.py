@@ -36,12 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Hosts without a dialect of their own (`Dialect.lists`).
-_HOSTS = {
-    "quay": ("quay.io",),
-    "google": ("registry.k8s.io",),
-    "": ("mcr.microsoft.com", "registry.gitlab.com"),
-}
+_NONE = ("mcr.microsoft.com",)  # hosts without an API whose kind has one
 _SERVICES = {"harbor-registry": "harbor", "quay.io": "quay"}  # of challenges
 _TRIED = ("azure", "harbor", "quay", "google")
 _NOT_THERE = frozenset({400, 404, 405, 406, 410, 415, 501})
@@ -57,10 +52,9 @@ class Bulk:
     """The lists of manifests at one host, as far as they are known."""
 
     def __init__(self, host: str, known: str | None) -> None:
-        """`known`: by its dialect, as `Dialect.lists`."""
-        name = host.partition(":")[0].lower().rstrip(".")
-        if known is None:
-            known = next((api for api, hosts in _HOSTS.items() if name in hosts), None)
+        """`known`: by its kind, as `Kind.lists`."""
+        if known == "none" or host.partition(":")[0].lower().rstrip(".") in _NONE:
+            known = ""
         self.left: tuple[str, ...] = _TRIED if known is None else (known,) if known else ()
         self.is_sure = known is not None
         self.asking = asyncio.Lock()
@@ -151,7 +145,7 @@ def bulk_of(repository: Repository) -> Bulk:
     """The lists of the repository's host."""
     memory = repository.memory
     if memory.bulk is None:
-        memory.bulk = Bulk(repository.client.host, memory.lists)
+        memory.bulk = Bulk(repository.client.host, memory.kind.lists)
     memory.bulk.hint(repository.client.token_service)
     return memory.bulk
 

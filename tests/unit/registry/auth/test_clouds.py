@@ -247,7 +247,7 @@ async def test_any_other_login_goes_first(
     elif place == "own only":
         options["own_only"] = True
     elif place == "another kind":
-        options["dialect"] = "standard"
+        options["kind"] = "distribution"
     else:
         host = "registry.example"
     client = Registries(registry, identity, environ).client(host, **options)

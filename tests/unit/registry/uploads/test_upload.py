@@ -22,8 +22,7 @@ from crossdock.errors import (
     UploadRejected,
 )
 from crossdock.oci.descriptor import Descriptor
-from crossdock.options import ChunkLimits, Credentials
-from crossdock.registry.dialects import Dialect
+from crossdock.options import Credentials
 from crossdock.registry.repository import RegistryRepository
 from crossdock.registry.uploads.upload import RegistryUpload
 from unit.registry.conftest import Known
@@ -52,7 +51,7 @@ HERE = Answer(200, {"Content-Length": str(len(DATA))})
 @pytest.fixture
 def small_chunks(known: Known) -> None:
     """The host begins with chunks of 4 MiB."""
-    known.dialect = Dialect(single_put=0, chunks=ChunkLimits(most=4 * MiB))
+    known.values = {"upload.max_put": 0, "upload.max_chunk": 4 * MiB}
 
 
 async def feed(session: RegistryUpload, data: bytes = DATA, piece: int = 3 * MiB) -> list[tuple[int, bool]]:
@@ -578,11 +577,15 @@ async def test_ecr_keeps_naming_the_first_chunk_and_answers_201(
     assert bodies(server, "PATCH") == DATA
 
 
-async def test_limits_of_a_dialect_hold_for_each_request(
+async def test_limits_of_a_kind_hold_for_each_request(
     server: ScriptedRegistry, connect: Connect, known: Known
 ) -> None:
     """10 MiB in chunks of 3 to 4 MiB, all multiples of 1 MiB but the last."""
-    known.dialect = Dialect(chunks=ChunkLimits(least=3 * MiB, most=4 * MiB, multiple=MiB))
+    known.values = {
+        "upload.min_chunk": 3 * MiB,
+        "upload.max_chunk": 4 * MiB,
+        "upload.chunk_multiple": MiB,
+    }
     sizes: list[int] = []
 
     async def handler(seen: Seen) -> Answer:
@@ -602,8 +605,12 @@ async def test_limits_of_a_dialect_hold_for_each_request(
 async def test_the_last_chunk_travels_in_the_put_for_ecr(
     server: ScriptedRegistry, connect: Connect, known: Known
 ) -> None:
-    limits = ChunkLimits(most=4 * MiB)
-    known.dialect = Dialect(single_put=0, chunks=limits, trust_range=False, last_in_put=True)
+    known.values = {
+        "upload.max_put": 0,
+        "upload.max_chunk": 4 * MiB,
+        "upload.trust_range": False,
+        "upload.last_in_put": True,
+    }
     stuck = {"Location": "/u/1", "Range": f"0-{4 * MiB - 1}"}
     server.expect("POST", POST, Answer(202, {"Location": "/u/1"}))
     server.expect("PATCH", "/u/1", Answer(201, stuck))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from crossdock.errors import CrossdockError, ServerBusy, TransportError, UploadInterrupted
-from crossdock.registry.dialects import Dialect
+from crossdock.registry.kinds import Kind
 from crossdock.registry.memory import POST_TRIES, WHOLE_POST, HostMemory
 from crossdock.registry.repository import RegistryRepository
 from unit.registry.scripted_registry import Answer, Connect, ScriptedRegistry, Seen, content, describe
@@ -212,7 +212,7 @@ async def test_a_session_that_could_not_be_opened_is_reported_by_the_first_bytes
 
 
 def test_a_host_that_is_not_known_is_tried_by_one_at_a_time() -> None:
-    memory = HostMemory(Dialect())
+    memory = HostMemory(Kind())
     assert memory.take_whole_post(1)
     assert not memory.may_post_whole(1)
     memory.posted_whole(None)
