@@ -503,14 +503,14 @@ def _memory_of(host: str, options: RegistryOptions, context: Context) -> HostMem
     values = dict(options.values)
     learned = learned_from(facts.read(host)) if facts is not None else None
     name = options.kind or kinds.of_host(host)
-    is_sure = bool(name)
+    is_named = bool(name)
     if not name and learned is not None and learned.kind in kinds.names():
-        name, is_sure = learned.kind or "", True
+        name = learned.kind or ""
     return HostMemory(
         kinds.named(name or UNKNOWN, values),
         kinds,
         values,
-        is_sure=is_sure,
+        is_named=is_named,
         learned=learned,
         on_learned=(lambda name, value: facts.learned(host, name, value))
         if facts is not None

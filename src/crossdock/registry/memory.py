@@ -73,11 +73,11 @@ class HostMemory:
         kinds: Kinds | None = None,
         values: Mapping[str, Any] | None = None,
         *,
-        is_sure: bool = True,
+        is_named: bool = True,
         learned: Learned | None = None,
         on_learned: OnLearned = lambda name, value: None,
     ) -> None:
-        """`values` are a person's, for whichever kind it is. Unless `is_sure`, what it answers may tell its
+        """`values` are a person's, for whichever kind it is. Unless `is_named`, what it answers may tell its
         kind (`saw`).
         """
         self._kinds = kinds or Kinds()
@@ -86,7 +86,9 @@ class HostMemory:
         """What it is, as far as is known."""
         self.learned = learned or Learned()
         self._on_learned = on_learned
-        self._looks = 0 if is_sure else LOOKS
+        self._looks = 0 if is_named else LOOKS
+        self.is_named = is_named
+        """A person or the host's name told its kind, not what it answers."""
         self._post_tries = 0  # without a result, the one under way included
         self._is_trying = False
         self._whole_answers = 0

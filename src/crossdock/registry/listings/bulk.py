@@ -51,12 +51,15 @@ _DOUBTS = 50  # repositories that are not there, as one that never answered says
 class Bulk:
     """The lists of manifests at one host, as far as they are known."""
 
-    def __init__(self, host: str, known: str | None) -> None:
-        """`known`: by its kind, as `Kind.lists`."""
+    def __init__(self, host: str, known: str | None, *, is_sure: bool = True) -> None:
+        """`known`: by its kind, as `Kind.lists`. Unless `is_sure`, a proxy may have answered for it."""
         if known == "none" or host.partition(":")[0].lower().rstrip(".") in _NONE:
             known = ""
         self.left: tuple[str, ...] = _TRIED if known is None else (known,) if known else ()
         self.is_sure = known is not None
+        if known is not None and not is_sure:
+            self.is_sure = False
+            self.left = tuple(dict.fromkeys((known, *_TRIED))) if known else _TRIED
         self.asking = asyncio.Lock()
         self.page: int | None = None
         """Entries of a page that the API is known to take."""
@@ -145,7 +148,7 @@ def bulk_of(repository: Repository) -> Bulk:
     """The lists of the repository's host."""
     memory = repository.memory
     if memory.bulk is None:
-        memory.bulk = Bulk(repository.client.host, memory.kind.lists)
+        memory.bulk = Bulk(repository.client.host, memory.kind.lists, is_sure=memory.is_named)
     memory.bulk.hint(repository.client.token_service)
     return memory.bulk
 
