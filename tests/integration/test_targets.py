@@ -238,7 +238,7 @@ def test_a_slow_target_is_left_behind_and_the_others_end_before_it(
     repository: str,
     large: Graph,
 ) -> None:
-    target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, rate=2_000_000))
+    target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, rate=4_000_000))
     quick = fault_proxy(embedded.host)
     words = (
         f"{source_faults.host}/{repository}:v1",
@@ -256,6 +256,36 @@ def test_a_slow_target_is_left_behind_and_the_others_end_before_it(
     assert tagged == sorted(tagged)
     assert_holds(target.remote, repository, "v1", large)
     assert_holds(embedded.remote, repository, "v1", large)
+
+
+def test_with_a_spool_the_source_is_read_once_even_for_a_target_left_behind(
+    crossdock: Crossdock,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    embedded: Embedded,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    content, _ = one_layer_image(builder, 20_000_000)
+    image = push(Remote(source_faults.upstream), repository, builder, content, "v1")
+    target_faults.add(Fault(lambda r: r.is_upload_body(), times=None, rate=4_000_000))
+    words = (
+        f"{source_faults.host}/{repository}:v1",
+        f"{target_faults.host}/{repository}:v1",
+        f"{embedded.host}/{repository}:v1",
+    )
+    spool = tmp_path / "spool"
+    done = crossdock.ok("copy", *words, *QUIET, "--memory", "16MiB", "--spool", spool).result
+    assert statuses(done) == ["left_behind", "copied"]
+    assert done["source_bytes"] == blob_bytes(source_faults) == image.blob_bytes
+    first, second = done["targets"]
+    assert first["bytes_spooled"] > 0
+    assert second["bytes_spooled"] == 0
+    assert list(spool.glob("*.spool")) == []
+    assert_holds(target.remote, repository, "v1", image)
+    assert_holds(embedded.remote, repository, "v1", image)
 
 
 def test_a_silent_target_does_not_hold_the_others(

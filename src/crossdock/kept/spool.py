@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,7 @@ class Spool(Keeper):
 class SpooledBlob:
     """The kept bytes of one blob, which no other copy uses until `close`. Methods raise nothing.
 
+    Threads may use it at once: the copies to several targets, of which one may read what another writes.
     After trouble it is empty and keeps nothing, and its file is removed: a full disk gets its room back.
     """
 
@@ -65,19 +67,29 @@ class SpooledBlob:
         self._digest = digest
         self._file: SpoolFile | None = file
         self._size = file.size
+        self._guard = threading.Lock()
 
     @property
     def kept(self) -> int:
         """Bytes that seem to be here."""
-        return self._file.kept if self._file is not None else 0
+        file = self._file
+        return file.kept if file is not None else 0
+
+    @property
+    def room(self) -> int:
+        """Bytes before this offset can be kept."""
+        file = self._file
+        return file.room if file is not None else 0
 
     def has(self, offset: int) -> bool:
         """Whether the byte at `offset` seems to be here. Does not block."""
-        return self._file is not None and self._file.has(offset)
+        file = self._file
+        return file is not None and file.has(offset)
 
     def next_kept(self, offset: int) -> int:
         """The first offset at or after `offset` that seems to be here, or the blob's size. Does not block."""
-        return self._file.next_kept(offset) if self._file is not None else self._size
+        file = self._file
+        return file.next_kept(offset) if file is not None else self._size
 
     def read(self, offset: int, into: memoryview) -> int:
         """Fill `into` from `offset`, a multiple of `BLOCK`; returns how many bytes are here and intact."""
@@ -93,15 +105,17 @@ class SpooledBlob:
 
     def forget(self) -> None:
         """The target has the blob: remove the file."""
-        if self._close_file():
-            try:
-                self._folder.remove(self._digest)
-            except OSError as error:
-                self._spool.give_up(error)
+        with self._guard:
+            if self._close_file():
+                try:
+                    self._folder.remove(self._digest)
+                except OSError as error:
+                    self._spool.give_up(error)
 
     def close(self) -> None:
         """Let other copies use the file; it stays as it is. Safe to call twice. Does not block."""
-        self._close_file()
+        with self._guard:
+            self._close_file()
         self._lock.release()
 
     def _close_file(self) -> bool:
@@ -111,11 +125,12 @@ class SpooledBlob:
         return file is not None
 
     def _attempt(self, action: Callable[[SpoolFile], T]) -> T | None:
-        if self._file is None:
-            return None
-        try:
-            return action(self._file)
-        except OSError as error:
-            self._spool.give_up(error)
-            self.forget()
-            return None
+        with self._guard:
+            if self._file is None:
+                return None
+            try:
+                return action(self._file)
+            except OSError as error:
+                self._spool.give_up(error)
+        self.forget()
+        return None

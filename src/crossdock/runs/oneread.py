@@ -62,7 +62,7 @@ class OneRead:
             await runner.copy(
                 self._first + number,
                 (spec.source, spec.target),
-                partial(copy_one, spec, replace(shared, resuming=replace(shared.resuming, spool=None))),
+                partial(copy_one, spec, shared),
                 status_of=partial(_status_of, reads),
                 error_status=partial(status_of_error, existing=shared.options.existing),
                 tally=self._tallies[number],

@@ -32,7 +32,7 @@ from crossdock.transfer.workshop import Resuming, Workshop
 from crossdock.verify import BlobVerifier
 
 if TYPE_CHECKING:
-    from crossdock.transfer.sharedread import Seat
+    from crossdock.transfer.seats import Seat
     from crossdock.transfer.spoolreader import SpooledReader
 
     Reader = RangedReader | SpooledReader
@@ -52,8 +52,9 @@ class BlobMove:
         resuming: Resuming,
         tally: Tally,
         seat: Seat | None = None,
+        spooling: Spooling | None = None,
     ) -> None:
-        """`seat` is the target's in a read for several targets."""
+        """`seat` is the target's in a read for several targets, `spooling` its use of their spool."""
         self._blob = blob
         self._source_name = f"{source.name}@{blob.digest}"
         self._source = source
@@ -62,7 +63,7 @@ class BlobMove:
         self._tally = tally
         self._seat = seat
         self._resumption = Resumption(blob, self._source_name, target, resuming, tally)
-        self._spooling = Spooling(blob, resuming, tally)
+        self._spooling = spooling or Spooling(blob, resuming, tally)
         self._is_hashed = not workshop.trusts(target, blob)
         self._is_verified = False
         self._may_splice = not (self._is_hashed or workshop.paranoid)
@@ -238,6 +239,7 @@ class BlobMove:
             limit=limit,
             chunk_size=self._spooling.chunk_size,
             on_given=self._tally.spooled,
+            brought=self._spooling.brought,
         )
 
     def _read_failed(self, error: CrossdockError) -> None:

@@ -222,7 +222,8 @@ class BlobCopies:
             if self._is_small(blob):
                 await SmallMove(*parts, self._tally, reads).run()
             else:
-                await BlobMove(*parts, self._resuming, self._tally, seat).run()
+                spooling = reads.spooling(blob, self._tally)
+                await BlobMove(*parts, self._resuming, self._tally, seat, spooling).run()
             if rereads:
                 await self._reread(blob)
         return "moved"

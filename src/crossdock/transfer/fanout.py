@@ -12,7 +12,7 @@ import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossdock._kernels import Slot
 from crossdock.content import Source
@@ -21,8 +21,13 @@ from crossdock.oci.digest import Digest
 from crossdock.tally import Tally
 from crossdock.tasks import stop
 from crossdock.transfer.blobcopy import LARGE_BLOBS_OF_A_COPY
-from crossdock.transfer.sharedread import Patience, Seat, SharedBlob
+from crossdock.transfer.seats import Seat
+from crossdock.transfer.sharedread import Patience, SharedBlob
 from crossdock.transfer.workshop import Resuming, Workshop
+
+if TYPE_CHECKING:
+    from crossdock.transfer.sharedspool import SharedFile, SharedSpool
+    from crossdock.transfer.spooling import Spooling
 
 KEPT_WHOLE = 32  # small blobs in memory that some target may still want, beside those being sent
 
@@ -43,6 +48,11 @@ class SharedReads:
         self.targets = tuple(TargetReads(self) for _ in registries)
         self._blobs: dict[Digest, SharedBlob] = {}
         self._wholes: dict[Digest, _Whole] = {}
+        self._spool: SharedSpool | None = None
+        if resuming.spool is not None:
+            from crossdock.transfer.sharedspool import SharedSpool  # only a copy with a spool loads it
+
+            self._spool = SharedSpool(resuming)
         self._most_kept = min(KEPT_WHOLE, workshop.supply.budget.slots // 8)
         limits = workshop.supply.limits
         connections = [limits.connections(each) if limits is not None else None for each in registries]
@@ -65,6 +75,8 @@ class SharedReads:
         finally:
             for digest in tuple(self._wholes):
                 self._forget(digest)
+            if self._spool is not None:
+                await self._spool.close()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run `work` beside the copies, until the block is left."""
@@ -96,6 +108,23 @@ class SharedReads:
         if shared is None:
             shared = self._blobs[blob.digest] = SharedBlob(self, blob)
         return shared
+
+    def spool_file(self, blob: Descriptor) -> SharedFile | None:
+        """The file of a large blob in the spool; None: it is not kept there."""
+        if self._spool is None:
+            return None
+        lacking = {each for each in self.targets if not each.is_over and blob.digest not in each.settled}
+        return self._spool.file(self.blob(blob), lacking)
+
+    def spooling(self, target: TargetReads, blob: Descriptor, tally: Tally) -> Spooling | None:
+        """As `TargetReads.spooling`."""
+        file = self.spool_file(blob)
+        return file.use(target, tally) if file is not None else None
+
+    def unspool(self, target: TargetReads, digest: Digest | None = None) -> None:
+        """The target has the blob, or will not have it; without a digest: any blob."""
+        if self._spool is not None and self._spool.settled(target, digest):
+            self.spawn(self._spool.close_ended())
 
     # -- blobs that fit a slot -----------------------------------------------------------------------------
 
@@ -134,7 +163,7 @@ class SharedReads:
         return slot
 
     def settled(self, target: TargetReads, digest: Digest) -> None:
-        """The target has the blob, or will not have it."""
+        """The target has the small blob, or will not have it."""
         whole = self._wholes.get(digest)
         if whole is not None:
             whole.wanting.discard(target)
@@ -190,20 +219,22 @@ class TargetReads:
         self.patience = Patience()
         self.is_behind = False
         """Whether it held the others up, and reads for itself."""
+        self.is_over = False
+        """Whether its copy has ended."""
         self.settled: set[Digest] = set()
         self._reads = reads
-        self._is_over = False
 
     @property
     def shares(self) -> bool:
         """Whether it may still need what the others read."""
-        return not (self._is_over or self.is_behind)
+        return not (self.is_over or self.is_behind)
 
     def end(self) -> None:
         """Its copy has ended, well or not."""
-        self._is_over = True
+        self.is_over = True
         for blob in self._reads._blobs.values():
             blob.decline(self)
+        self._reads.unspool(self)
         for digest in tuple(self._reads._wholes):
             self._reads.settled(self, digest)
 
@@ -214,6 +245,7 @@ class TargetReads:
             self._reads.settled(self, blob.digest)
         else:
             self._reads.blob(blob).decline(self)
+            self._reads.unspool(self, blob.digest)
 
     def step_aside(self, blob: Descriptor) -> None:
         """It waits for another copy to bring the blob, until `step_back`: nobody waits for it."""
@@ -239,6 +271,10 @@ class TargetReads:
         limits = self._reads.workshop.supply.limits
         pace = limits.of_shared_bytes(registry) if limits is not None else None
         return Seat(shared, self, pace) if shared.need(self) else None
+
+    def spooling(self, blob: Descriptor, tally: Tally) -> Spooling | None:
+        """Its use of the spool, for a large blob; None: there is no spool."""
+        return self._reads.spooling(self, blob, tally)
 
     def whole(
         self, tally: Tally, blob: Descriptor, read: Callable[[], Awaitable[Slot]]

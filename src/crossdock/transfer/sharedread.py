@@ -7,7 +7,8 @@ Rules:
 2. Every target takes the pieces from a queue of its own. A slot is free when the last of them has sent it. A
    full queue stops the reading, so a slow target holds at most its queue.
 3. A target that makes others wait, at the start or by a full queue, is left behind when that adds up to more
-   than `PATIENCE_S`: it sends what it has, and reads the rest for itself, from there on.
+   than `PATIENCE_S`: it sends what it has, and reads the rest for itself, from there on. With a spool
+   (`sharedspool`) it finds there what is read for the others.
 4. So does one that comes too late, and one whose registry requests earlier bytes again. One that fails just
    leaves.
 5. A target takes pieces only when its upload has begun, and needs neither slot nor permit to send them. So
@@ -19,28 +20,32 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
-
-from msgspec import Struct
 
 from crossdock.errors import CrossdockError
 from crossdock.oci.descriptor import Descriptor
 from crossdock.steps import during
-from crossdock.tally import Tally
+from crossdock.tasks import ended
 from crossdock.transfer.inline import blob_at
 from crossdock.transfer.ranges import PIECES_AT_ONCE, RangedReader
-from crossdock.transfer.supply import Piece, Supply
+from crossdock.transfer.seats import SharedPiece, Subscription
+from crossdock.transfer.spooling import keep
+from crossdock.transfer.supply import Piece
 from crossdock.verify import BlobVerifier
 
 if TYPE_CHECKING:
-    from crossdock.limits import Pace
+    from crossdock.content import BlobSource
+    from crossdock.kept.spool import SpooledBlob
     from crossdock.transfer.fanout import SharedReads, TargetReads
+    from crossdock.transfer.spoolreader import SpooledReader
+
+    Reader = RangedReader | SpooledReader
 
 PATIENCE_S = 3.0  # that the others wait for one target, in all
 FORGIVEN = 0.25  # seconds of that are forgotten for each second without: a fifth slower is not left behind
+_BLOCK = 64 * 1024  # of a spool (`kept.spoolfile`), which is not loaded without one
 QUEUE_PIECES = 16  # that wait to be sent to one target: some 16 MiB, which smooth out its pauses
 
 
@@ -73,179 +78,12 @@ class Patience:
             self._holds -= 1
 
 
-class _SharedPiece:
-    """A piece that several targets have to send."""
-
-    __slots__ = ("_supply", "piece", "users")
-
-    def __init__(self, piece: Piece, users: int, supply: Supply) -> None:
-        self.piece = piece
-        self.users = users
-        self._supply = supply
-
-    def release(self) -> None:
-        """One target has sent it, or will not."""
-        self.users -= 1
-        if not self.users:
-            self._supply.release(self.piece)
-
-
-class Subscription:
-    """The pieces of a blob for one target. To be closed."""
-
-    def __init__(
-        self,
-        shared: SharedBlob,
-        target: TargetReads,
-        tally: Tally,
-        begin: int,
-        state: bytes | None,
-        is_hashed: bool,
-        boundary: int | None,
-        limit: int | None,
-        on_state: Callable[[int, bytes], None] | None,
-    ) -> None:
-        """As `Seat.subscribe`."""
-        self.target = target
-        self.tally = tally
-        self.begin = begin
-        self.state = state
-        self.is_hashed = is_hashed
-        self.boundary = boundary
-        self.position = begin
-        """The offset after the last piece given."""
-        self.rest: tuple[int, bytes | None] | None = None
-        """Where it has to read on by itself, and the digest's state there; None: nowhere."""
-        self.is_leaving = False
-        self._limit = limit
-        self._shared = shared
-        self._on_state = on_state
-        self._queue: deque[tuple[_SharedPiece, bytes | None]] = deque()
-        self._current: _SharedPiece | None = None
-        self._error: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    # -- for the target --------------------------------------------------------------------------------------
-
-    async def next_piece(self) -> Piece | None:
-        """The next piece, to be used until the next call; None: there are no more here, see `rest`.
-
-        Raises the error that ended the reading.
-        """
-        self._release_current()
-        while not self._queue:
-            if self._error is not None:
-                raise self._error
-            if self.rest is not None:
-                return None
-            self._waiter = asyncio.get_running_loop().create_future()
-            self._shared.changed()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        self._current, state = self._queue.popleft()
-        self._shared.changed()
-        piece = self._current.piece
-        self.position = piece.stop
-        if state is not None and self._on_state is not None:
-            self._on_state(piece.stop, state)
-        return piece
-
-    def allow(self, limit: int | None) -> None:
-        """As `RangedReader.allow`."""
-        if limit != self._limit:
-            self._limit = limit
-            self._shared.changed()
-
-    def close(self) -> None:
-        """Leave, and give back what is left of the pieces."""
-        self._release_current()
-        while self._queue:
-            self._queue.popleft()[0].release()
-        self._shared.left(self)
-
-    # -- for the reader --------------------------------------------------------------------------------------
-
-    @property
-    def limit(self) -> float:
-        """Nothing from there on may be read."""
-        return math.inf if self._limit is None else self._limit
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether it could send more than it has."""
-        return self._waiter is not None
-
-    def is_full(self, given: int, most: int) -> bool:
-        """Whether nothing may be read on its account, when it has got everything before `given`."""
-        return len(self._queue) >= most or given >= self.limit
-
-    def give(self, piece: _SharedPiece, state: bytes | None) -> None:
-        """Queue one piece, and the digest's state after it if there is one."""
-        self._queue.append((piece, state))
-        self._wake()
-
-    def end(self, rest: tuple[int, bytes | None] | None, error: BaseException | None = None) -> None:
-        """Nothing follows what is queued: the target reads the `rest` itself, or raises `error`."""
-        self.rest, self._error = rest, error
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _release_current(self) -> None:
-        current, self._current = self._current, None
-        if current is not None:
-            current.release()
-
-
-class Seat(Struct, frozen=True):
-    """A target's in the read of one blob."""
-
-    shared: SharedBlob
-    target: TargetReads
-    pace: Pace | None  # of bytes to the target, which were counted when they were read; None: no limit
-
-    async def turn(self) -> None:
-        """Return when the upload may begin, because the blob is read next."""
-        await self.shared.placed.wait()
-
-    def subscribe(
-        self,
-        tally: Tally,
-        *,
-        begin: int,
-        state: bytes | None,
-        is_hashed: bool,
-        boundary: int | None,
-        limit: int | None,
-        on_state: Callable[[int, bytes], None] | None,
-    ) -> Subscription | None:
-        """The upload has begun, and the target has the bytes before `begin`, after which the digest's state
-        is `state`. None: it is too late, or nothing is missing.
-
-        `boundary` and `limit` are as for a `RangedReader`. `on_state` gets the digest's states at multiples
-        of the boundary before the piece that ends there is given.
-        """
-        subscription = Subscription(
-            self.shared, self.target, tally, begin, state, is_hashed, boundary, limit, on_state
-        )
-        return subscription if self.shared.join(subscription) else None
-
-    async def pay(self, size: int) -> None:
-        """Return when `size` bytes may be sent to the target."""
-        if self.pace is not None:
-            await self.pace.take(size)
-
-
 class SharedBlob:
     """One large blob: first the targets meet, then it is read."""
 
     def __init__(self, reads: SharedReads, blob: Descriptor) -> None:
+        self.blob = blob
         self._reads = reads
-        self._blob = blob
         self._name = f"{reads.source.name}@{blob.digest}"
         self._undecided = {
             target for target in reads.targets if target.shares and blob.digest not in target.settled
@@ -256,6 +94,9 @@ class SharedBlob:
         """It is read next: the uploads may begin."""
         self._has_begun = False
         self._given = 0
+        self._is_over = False
+        self._passed = asyncio.Event()  # set when more was given, and replaced
+        self._kept: SpooledBlob | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake: asyncio.Future[None] | None = None
         budget = reads.workshop.supply.budget
@@ -304,7 +145,7 @@ class SharedBlob:
         target = subscription.target
         is_expected = target in self._coming
         self._coming.discard(target)
-        if self._has_begun or not is_expected or subscription.begin == self._blob.size:
+        if self._has_begun or not is_expected or subscription.begin == self.blob.size:
             self.changed()
             return False
         self._here.append(subscription)
@@ -324,6 +165,15 @@ class SharedBlob:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
+    async def goes_on(self, offset: int) -> bool:
+        """Wait for the reading to get beyond the block at `offset`; False: it does not, or not soon."""
+        passed, given = self._passed, self._given
+        if not self._has_begun or self._is_over or offset < given // _BLOCK * _BLOCK:
+            return False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(passed.wait(), PATIENCE_S)
+        return passed.is_set()
+
     # -- the reading -------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -342,9 +192,10 @@ class SharedBlob:
         except Exception as failure:
             error = failure
         finally:
-            self._has_begun = True
+            self._has_begun = self._is_over = True
+            self._advance(self._given)
             self.placed.set()
-            if self._given < self._blob.size:
+            if self._given < self.blob.size:
                 for subscription in self._here:
                     subscription.end(None, error or RuntimeError("the blob is read no further"))
             self._here.clear()
@@ -376,22 +227,15 @@ class SharedBlob:
 
     async def _read(self) -> None:
         """Read, hash and give out the blob, for those who are here now."""
-        supply, size = self._reads.workshop.supply, self._blob.size
+        size = self.blob.size
+        if (file := self._reads.spool_file(self.blob)) is not None:
+            self._kept = await file.claim(self._here[0].tally)
         boundary = self._common_boundary()
         start, verifier = self._start()
         self._given = start
         with during("fetch blob from", "source", self._name):
-            source = blob_at(self._reads.source, self._blob)
-        reader = RangedReader(
-            source,
-            size,
-            supply,
-            start=start,
-            boundary=boundary,
-            limit=self._limit(),
-            on_requested=self._requested,
-            on_retry=self._read_failed,
-        )
+            source = blob_at(self._reads.source, self.blob)
+        reader = self._reader(source, start, boundary)
         try:
             while self._given < size and await self._has_room(verifier):
                 reader.allow(self._limit())
@@ -401,6 +245,38 @@ class SharedBlob:
         finally:
             await reader.close()
 
+    def _reader(self, source: BlobSource, start: int, boundary: int | None) -> Reader:
+        """The blob's bytes from `start` on: the source's, and those that the spool has."""
+        supply, size = self._reads.workshop.supply, self.blob.size
+
+        def read_source(start: int, limit: int | None) -> RangedReader:
+            return RangedReader(
+                source,
+                size,
+                supply,
+                start=start,
+                boundary=boundary,
+                limit=limit,
+                on_requested=self._requested,
+                on_retry=self._read_failed,
+            )
+
+        if self._kept is None:
+            return read_source(start, self._limit())
+        from crossdock.transfer.spoolreader import SpooledReader  # only a copy with a spool loads it
+
+        return SpooledReader(
+            self._kept,
+            read_source,
+            supply,
+            size,
+            start=start,
+            boundary=boundary,
+            limit=self._limit(),
+            chunk_size=self._reads.resuming.chunk_size,
+            on_given=self._spooled,
+        )
+
     def _start(self) -> tuple[int, BlobVerifier | None]:
         """Where to begin, and the digest there."""
         first = min(self._here, key=lambda each: each.begin)
@@ -408,8 +284,8 @@ class SharedBlob:
             return first.begin, None
         can_resume = self._reads.resuming.keeps_states
         if not first.is_hashed and first.begin:
-            return 0, BlobVerifier(self._blob, resumable=can_resume)
-        return first.begin, BlobVerifier(self._blob, resumable=can_resume, state=first.state)
+            return 0, BlobVerifier(self.blob, resumable=can_resume)
+        return first.begin, BlobVerifier(self.blob, resumable=can_resume, state=first.state)
 
     def _common_boundary(self) -> int | None:
         """What no piece may cross. A target whose requests are cut in another way reads for itself."""
@@ -460,26 +336,38 @@ class SharedBlob:
             if workshop.paranoid:
                 for piece in pieces:
                     piece.slot.mark(piece.slot_stop)
+            keeping = keep(self._kept, pieces)
+            try:
+                if verifier is not None:
+                    await workshop.hashing.update(verifier, *(piece.view for piece in pieces))
+            finally:
+                if keeping is not None:
+                    await ended(keeping)
             if verifier is not None:
-                await workshop.hashing.update(verifier, *(piece.view for piece in pieces))
                 state = self._state_after(pieces[-1].stop, verifier, boundary)
         except BaseException:
             for piece in pieces:
                 workshop.supply.release(piece)
             raise
-        self._given = pieces[-1].stop
+        self._advance(pieces[-1].stop)
         takers = tuple(self._here)
         for piece in pieces:
-            shared = _SharedPiece(piece, len(takers), workshop.supply)
+            shared = SharedPiece(piece, len(takers), workshop.supply)
             if not takers:
                 workshop.supply.release(piece)
             for each in takers:
-                is_end = piece.stop == self._blob.size or not (each.boundary and piece.stop % each.boundary)
+                is_end = piece.stop == self.blob.size or not (each.boundary and piece.stop % each.boundary)
                 each.give(shared, state if piece is pieces[-1] and is_end else None)
+
+    def _advance(self, given: int) -> None:
+        """Everything before `given` has been read."""
+        self._given = given
+        passed, self._passed = self._passed, asyncio.Event()
+        passed.set()
 
     def _state_after(self, stop: int, verifier: BlobVerifier, boundary: int | None) -> bytes | None:
         """The digest's state at a boundary or at the end, where it is compared."""
-        is_last = stop == self._blob.size
+        is_last = stop == self.blob.size
         if is_last:
             with during("fetch blob from", "source", self._name):
                 verifier.check()
@@ -490,6 +378,10 @@ class SharedBlob:
         for each in self._here:
             each.tally.requested(count)
         self._reads.shared_bytes += count * max(0, len(self._here) - 1)
+
+    def _spooled(self, count: int) -> None:
+        for each in self._here:
+            each.tally.spooled(count)
 
     def _read_failed(self, error: CrossdockError) -> None:
         if self._here:

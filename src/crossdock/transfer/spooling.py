@@ -7,7 +7,7 @@ The digest of the whole decides in the end. If it is wrong, the spool forgets th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ class Spooling:
         self._tally = tally
         self.kept: SpooledBlob | None = None
         """The blob in the spool; None: the spool keeps nothing of it."""
+        self.brought: Callable[[int], Awaitable[None]] | None = None
+        """Waits for a byte that another copy is about to bring; None: there is no other copy."""
 
     async def __aenter__(self) -> Spooling:
         spool = self._spool
@@ -58,15 +60,7 @@ class Spooling:
 
     def keep(self, pieces: Sequence[Piece]) -> asyncio.Future[None] | None:
         """Keep the pieces, in a thread; they are in use until the returned future is done."""
-        kept = self.kept
-        if kept is None:
-            return None
-
-        def write() -> None:
-            for piece in pieces:
-                kept.write(piece.offset, piece.view)
-
-        return asyncio.ensure_future(asyncio.to_thread(write))
+        return keep(self.kept, pieces)
 
     async def committed(self) -> None:
         """The target has the blob."""
@@ -83,3 +77,15 @@ class Spooling:
         elif count := self.kept.kept:
             self._tally.emit(BlobSpooled(self._blob.digest, count, self._blob.size))
         self._resuming.warn_of_trouble(self._tally)
+
+
+def keep(kept: SpooledBlob | None, pieces: Sequence[Piece]) -> asyncio.Future[None] | None:
+    """As `Spooling.keep`."""
+    if kept is None:
+        return None
+
+    def write() -> None:
+        for piece in pieces:
+            kept.write(piece.offset, piece.view)
+
+    return asyncio.ensure_future(asyncio.to_thread(write))

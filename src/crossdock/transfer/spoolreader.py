@@ -5,7 +5,7 @@ A block that is there comes from the disk; one that is missing, or found damaged
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from crossdock._kernels import Slot
 from crossdock.kept.spool import SpooledBlob
@@ -34,8 +34,12 @@ class SpooledReader:
         limit: int | None,
         chunk_size: int,
         on_given: Callable[[int], None],
+        brought: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
-        """Requests at most `CHUNKS_AHEAD` chunks ahead. `on_given` is called with counts of spooled bytes."""
+        """Requests at most `CHUNKS_AHEAD` chunks ahead. `on_given` is called with counts of spooled bytes.
+
+        `brought` waits for a byte that another reader is about to bring.
+        """
         self._kept = kept
         self._open_source = open_source
         self._supply = supply
@@ -44,6 +48,7 @@ class SpooledReader:
         self._boundary = boundary
         self._chunk_size = chunk_size
         self._on_given = on_given
+        self._brought = brought
         self._limit = limit
         self._source: RangedReader | None = None
         self._hole_stop = size
@@ -51,6 +56,8 @@ class SpooledReader:
     async def next_pieces(self) -> Sequence[Piece]:
         """As `RangedReader.next_pieces`."""
         while self._position < self._size:
+            if self._source is None and self._brought is not None:
+                await self._brought(self._position)
             if self._source is None and self._kept.has(self._position):
                 pieces = await self._from_spool()
                 if pieces:  # else the block was damaged, and is forgotten now
@@ -63,7 +70,7 @@ class SpooledReader:
                 self._source = self._open_source(self._position, self._allowed())
             read = await self._source.next_pieces()
             self._position = read[-1].stop
-            if self._position >= self._hole_stop:
+            if self._position >= self._hole_stop or self._kept.has(self._position):  # by another reader
                 await self._close_source()
             else:
                 self._source.allow(self._allowed())

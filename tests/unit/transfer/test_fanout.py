@@ -16,7 +16,7 @@ from crossdock.transfer.fanout import SharedReads
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
 from crossdock.transfer.sharedread import FORGIVEN, PATIENCE_S, Patience
-from crossdock.transfer.workshop import Workshop
+from crossdock.transfer.workshop import Resuming, Workshop
 from unit.transfer.doubles import MemorySession, MemoryTarget
 from unit.transfer.shop import WHOLE
 from unit.transfer.test_image import World
@@ -70,8 +70,9 @@ class Session(MemorySession):
 class Copies:
     """An image with a small and a large layer, for the targets ``a``, ``b`` and ``c``."""
 
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, workshop: Workshop, resuming: Resuming = WHOLE) -> None:
         self.workshop = workshop
+        self.resuming = resuming
         self.world = World()
         self.small, self.large = self.world.blob(SMALL), self.world.blob(LARGE)
         self.world.source.tags["v1"] = self.world.image(None, [self.small, self.large])["digest"]
@@ -103,7 +104,7 @@ class Copies:
         registries = [target.name.partition("/")[0] for target in self.targets]
         async with (
             asyncio.timeout(60),
-            SharedReads(self.world.source, registries, self.workshop, WHOLE) as self.reads,
+            SharedReads(self.world.source, registries, self.workshop, self.resuming) as self.reads,
         ):
             self.tasks = [asyncio.ensure_future(self._copy(number)) for number in range(len(self.targets))]
             yield
@@ -114,7 +115,7 @@ class Copies:
         target, reads = self.targets[number], self.reads.targets[number]
         request = CopyRequest("s:v1", f"{target.name}:v1", "v1", None, "v1", None, (), ())
         copy = ImageCopy(
-            request, self.world.source, target, self.workshop, WHOLE, self.tallies[number], reads
+            request, self.world.source, target, self.workshop, self.resuming, self.tallies[number], reads
         )
         try:
             await copy.run()
