@@ -166,10 +166,17 @@ async def test_wrong_bytes_are_not_kept(copies: Copies, folder: Path, workshop: 
 async def test_a_cancelled_run_leaves_the_spool_for_the_next(
     copies: Copies, folder: Path, workshop: Workshop
 ) -> None:
+    began = asyncio.Event()
+
+    def stop(session: MemorySession, count: int) -> None:
+        if session.descriptor.size == LARGE:
+            session.target.takes.clear()
+            began.set()
+
     for target in copies.targets:
-        target.takes.clear()
+        target.on_append = stop
     async with copies.under_way():
-        await copies.targets[0].waiting.wait()
+        await began.wait()
         for task in copies.tasks:
             task.cancel()
     assert len(files(folder)) == 1
