@@ -38,7 +38,7 @@ class Record:
 
     def __init__(
         self,
-        size: Size | Literal["kernels", "plan", "resume", "service", "again"],
+        size: Size | Literal["kernels", "plan", "resume", "service", "again", "kills", "rate"],
         path: Path | None,
         *,
         partial: bool = False,
