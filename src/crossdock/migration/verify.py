@@ -12,7 +12,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from crossdock.errors import CrossdockError, InvalidOption, NothingMatched
+from crossdock.errors import CrossdockError, InvalidOption, NothingMatched, was_refused
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.survey import Survey
 from crossdock.mirroring.views import RepositoryView, TargetView
@@ -137,7 +137,8 @@ class Verification:
         platforms: tuple[Platform, ...],
     ) -> None:
         """Compare one repository with the same at one target."""
-        if there.error is not None or there.repository is None:
+        is_listed = there.error is None or (there.listed is not None and was_refused(there.error))
+        if there.repository is None or not is_listed:
             self._failed(there.error)
             return
         theirs = await places.open(there.repository, "target", log_retry)

@@ -52,7 +52,9 @@ ASKED_AT_ONCE = (
     64  # names of all repositories together, at each side: as many requests as a host gets at once
 )
 ASKED_OF_ONE = 8, 32  # of one repository: at least, however many others are asked about, and at most
-PATIENCE = 8  # requests in a row that fail after all their retries, after which the rest fails likewise
+PATIENCE = (
+    8  # requests in a row that are refused or fail after all their retries: then the rest fails likewise
+)
 FEW = 4  # names: as many HEADs are no dearer than a bulk list, which has a page for each 100 manifests or so
 
 Settled = Callable[[str], tuple[frozenset[str], ...] | None]
@@ -355,7 +357,7 @@ class Survey:
         return True
 
     async def _ask_each(self, repository: Any, asked: _Asked, names: list[str]) -> None:
-        """One HEAD each. After the first that is refused no more is sent."""
+        """One HEAD each, as long as it is worthwhile."""
         silence = _Silence()
 
         async def ask(name: str) -> None:
@@ -442,7 +444,10 @@ class _View(Struct):
 
 
 class _Silence(Struct):
-    """Whether it is worthwhile to ask for more: not after a refusal, nor `PATIENCE` failures in a row."""
+    """Whether it is worthwhile to ask for more: not without a login, nor after `PATIENCE` failures in a row.
+
+    A refusal of one name says nothing about the others.
+    """
 
     failures: int = 0
     error: Exception | None = None
@@ -451,9 +456,8 @@ class _Silence(Struct):
         """A request failed."""
         cause = root_cause(error)
         self.failures += 1
-        if isinstance(cause, Unauthorized | Denied) or (
-            self.failures >= PATIENCE and getattr(cause, "retryable", False)
-        ):
+        may_end = isinstance(cause, Denied) or getattr(cause, "retryable", False)
+        if isinstance(cause, Unauthorized) or (may_end and self.failures >= PATIENCE):
             self.error = without_traceback(error)
 
     def end(self) -> None:

@@ -227,6 +227,21 @@ def test_a_target_that_refuses_a_look_up_gets_no_more_requests() -> None:
     assert len(target.asked) < 100
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_refused_tag_does_not_end_the_others(side: str) -> None:
+    names = [f"v{number}" for number in range(50)]
+    source, target = Store(tags(*names)), Store(tags(*names))
+    refusing = source if side == "source" else target
+    for number in range(0, 50, 20):
+        refusing.failures[f"HEAD v{number}"] = Denied("no", status=403)
+    [view] = survey(pair(source, target), entry())
+    found = view.tags if side == "source" else view.targets[0].tags
+    assert set(names) - set(found) == {"v0", "v20", "v40"}
+    errors = [*view.errors.values(), view.targets[0].error]
+    assert all(isinstance(root_cause(each), Denied) for each in errors if each is not None)
+    assert any(errors)
+
+
 def test_settled_content_is_not_requested() -> None:
     """At that target, and at the source when all targets have it."""
     source, target = Store(tags("v1", "v2")), Store(tags("v1"))
