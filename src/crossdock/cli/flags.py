@@ -135,11 +135,8 @@ def add_copying(parser: argparse.ArgumentParser, *, chooses: bool = True) -> Non
         add_content(content)
     else:
         add_layers(content)
-    add_side(parser, "source", "src-")
-    add_side(parser, "target", "dest-")
-    add_network(parser).add_argument(
-        "--authfile", type=readable_file, metavar="FILE", help="set both --src-authfile and --dest-authfile"
-    )
+    add_sides(parser)
+    add_network(parser)
     _add_tuning(parser.add_argument_group("speed, memory and checks"))
     _add_resuming(parser.add_argument_group("resuming"))
 
@@ -199,8 +196,8 @@ def add_layers(parser: Any) -> None:
     )
 
 
-def add_network(parser: argparse.ArgumentParser) -> Any:
-    """Add the network flags of every command that connects to registries; returns their group."""
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the network flags of every command that connects to registries."""
     group = parser.add_argument_group("network")
     add = partial(option, group)
     add(
@@ -210,7 +207,6 @@ def add_network(parser: argparse.ArgumentParser) -> Any:
     )
     add("network.retries", "--retries N", "retries per request (default 5; 1 if the connection is refused)")
     add_inventory(group, "file of registries, their credentials, and hosts to reach at other addresses")
-    return group
 
 
 def _add_tuning(group: Any) -> None:
@@ -271,8 +267,16 @@ def _state_folder(text: str) -> Path | None:
     return None if text == "none" else Path(folder(text))
 
 
-def add_side(parser: argparse.ArgumentParser, side: Side, prefix: str) -> None:
-    """Add the login and connection flags of one side: ``--src-…`` or ``--dest-…``.
+def add_sides(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of both sides."""
+    add_side(parser, "source", "src-")
+    add_side(parser, "target", "dest-").add_argument(
+        "--authfile", type=readable_file, metavar="FILE", help="set both --src-authfile and --dest-authfile"
+    )
+
+
+def add_side(parser: argparse.ArgumentParser, side: Side, prefix: str) -> Any:
+    """Add the login and connection flags of one side, ``--src-…`` or ``--dest-…``; returns their group.
 
     Without `prefix` they have plain names, and those of the source as aliases.
     """
@@ -291,6 +295,7 @@ def add_side(parser: argparse.ArgumentParser, side: Side, prefix: str) -> None:
         help="read one user:password line from stdin" + (" (the source's first)" if prefix else ""),
     )
     add_connection(group, side, prefix)
+    return group
 
 
 def add_connection(group: Any, side: Side, prefix: str) -> None:

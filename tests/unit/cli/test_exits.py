@@ -12,7 +12,7 @@ from crossdock import errors
 from crossdock.cli.exits import MEANING, ExitCode, exit_code, table
 from crossdock.errors import CopiesFailed, CopyError, CrossdockError, RetriesExhausted, Side
 
-README = Path(__file__).parents[3] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs" / "exit-codes.md"
 
 
 def at_edge(cause: CrossdockError, side: Side) -> CopyError:
@@ -118,5 +118,5 @@ def test_help_and_readme_hold_the_same_table() -> None:
     assert set(MEANING) == set(ExitCode)
     for code, meaning in MEANING.items():
         assert f"{code.value}  {meaning}" in table()
-    rows = dict(re.findall(r"^\| (\d+) \| (.+?) \|$", README.read_text(), re.MULTILINE))
+    rows = dict(re.findall(r"^\| (\d+) \| (.+?) \|$", PAGE.read_text(), re.MULTILINE))
     assert rows == {str(code.value): meaning for code, meaning in MEANING.items()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.failure import fold
-from crossdock.cli.flags import add_network, add_output, add_side, read_options
+from crossdock.cli.flags import add_network, add_output, add_sides, read_options
 from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_error, print_json, print_parts, print_result, warn
 from crossdock.cli.values import file_path, readable_file
@@ -66,8 +66,7 @@ def add_flags(parser: Parser) -> None:
         help="write the plan for review, and for `crossdock apply`",
     )
     output.add_argument("--html", type=file_path, metavar="FILE", help="write the plan as a page with charts")
-    add_side(parser, "source", "src-")
-    add_side(parser, "target", "dest-")
+    add_sides(parser)
     add_network(parser)
 
 
