@@ -42,6 +42,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "crossdock report merge": ("crossdock report merge all.json shard-0.json shard-1.json",),
     "crossdock inspect": ("crossdock inspect docker.io/library/alpine:3",),
     "crossdock tags": ("crossdock tags docker.io/library/alpine",),
+    "crossdock registries": ("crossdock registries registry.example",),
     "crossdock login": (
         "crossdock login registry.example",
         "printf '%s\\n' \"$TOKEN\" | crossdock login registry.example -u bot --password-stdin",

@@ -36,10 +36,10 @@ def format_usage(parser: argparse.ArgumentParser) -> str:
 
 def epilog(prog: str) -> str:
     """The end of the help of `prog`: examples, and where the exit codes are."""
-    examples = EXAMPLES[prog]
+    examples = EXAMPLES.get(prog, ())
     title = "example:" if len(examples) == 1 else "examples:"
     codes = "`crossdock help exit-codes` lists the exit codes."
-    return "\n".join((title, *(f"  {line}" for line in examples), "", codes))
+    return "\n".join((title, *(f"  {line}" for line in examples), "", codes) if examples else (codes,))
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
