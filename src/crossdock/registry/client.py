@@ -381,8 +381,6 @@ class RegistryClient:
             if sent == "":
                 sent = await self._auth.authorization(scope)
             reply = await attempt(call, url, sent)
-            if own and self.memory.is_unsure:
-                self.memory.saw(reply.headers.pairs)
             if own and reply.status != 401:
                 self._auth.was_let_in(scope, sent)
             if is_last or reply.status not in _REFUSED:
@@ -446,6 +444,9 @@ class RegistryClient:
         finally:
             gate.leave(pull=pull)
         gate.saw(status, view, responses)
+        if self.memory.is_unsure and url.origin == self.origin:
+            is_base = status == 200 and url.path == endpoints.base()
+            self.memory.saw(view.pairs, reply.body if is_base else None)
         return reply
 
     async def _stream(self, call: _Call, url: Url, sent: str | None) -> Stream:
