@@ -79,8 +79,33 @@ class Pace:
         return max(LEAST_PART, self.per_second * PART_S)
 
 
+class Pauses:
+    """The pauses that registries ask for (``Retry-After``), for others who keep to the same limits."""
+
+    def __init__(self, tell: Callable[[str, float], None]) -> None:
+        """`tell` is called with the host that asked one of ours for a pause, and its seconds."""
+        self._tell = tell
+        self._closing: dict[str, list[Callable[[float], object]]] = {}
+
+    def join(self, host: str, close: Callable[[float], object]) -> None:
+        """`close` a gate of the host for the seconds that it asked others for."""
+        self._closing.setdefault(host, []).append(close)
+
+    def asked(self, host: str, seconds: float) -> None:
+        """The host asked one of ours."""
+        self._tell(host, seconds)
+
+    def close(self, host: str, seconds: float) -> None:
+        """The host asked others."""
+        for close in self._closing.get(host, ()):
+            close(seconds)
+
+
 class Limits:
     """The limits of a session."""
+
+    pauses: Pauses | None = None
+    """Those that hold for other processes too, if there are any."""
 
     def __init__(self, options: CopyOptions) -> None:
         self._options = options
@@ -138,4 +163,9 @@ class Limits:
         per_second: float | None = getattr(limits, kind, None)
         if per_second is None:
             return None
-        return self._throttles.setdefault((kind, key), Throttle(per_second))
+        if (kind, key) not in self._throttles:
+            self._throttles[kind, key] = self._new_throttle(kind, key, per_second)
+        return self._throttles[kind, key]
+
+    def _new_throttle(self, kind: str, key: str, per_second: float) -> Throttle:
+        return Throttle(per_second)

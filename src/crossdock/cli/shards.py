@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from crossdock.cli.values import checked, integer, readable_file
+from crossdock.errors import InvalidOption
 from crossdock.units import parse_duration
 
 if TYPE_CHECKING:
     from crossdock.cli.parser import Parser
-    from crossdock.clusters.dask import ClusterPlace
+    from crossdock.clusters.place import ClusterPlace
     from crossdock.mirroring.shard import Shard
+    from crossdock.options import CopyOptions
 
 _KUBERNETES = "JOB_COMPLETION_INDEX"
 _SLURM = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT")
@@ -31,11 +33,12 @@ def add_shard(group: Any) -> None:
     )
 
 
-def add_machines(parser: Parser) -> None:
-    """Add ``--shard``, ``--cluster`` and what belongs to them."""
+def add_machines(parser: Parser, *, shards: bool = True) -> None:
+    """Add ``--cluster`` and what belongs to it, and ``--shard``."""
     group = parser.add_argument_group("several machines")
     which = group.add_mutually_exclusive_group()
-    add_shard(which)
+    if shards:
+        add_shard(which)
     which.add_argument(
         "--cluster",
         metavar="tcp://HOST:PORT",
@@ -62,19 +65,23 @@ def add_machines(parser: Parser) -> None:
         group.add_argument(f"--cluster-{name}", type=readable_file, metavar="FILE", help=text)
 
 
-def place_of(namespace: argparse.Namespace) -> ClusterPlace | None:
-    """The cluster that the flags name; None: none. Raises `InvalidOption` without Dask."""
-    if namespace.cluster is None and namespace.workers is None:
-        return None
-    from crossdock.clusters.dask import SILENCE_S, ClusterPlace
-
+def place_of(namespace: argparse.Namespace, options: CopyOptions) -> ClusterPlace | None:
+    """The cluster that the flags name, checked for these options; None: none. Raises `InvalidOption`."""
     files = {f"{name}_file": getattr(namespace, f"cluster_{name}") for name in ("ca", "cert", "key")}
-    return ClusterPlace(
+    if namespace.cluster is None and namespace.workers is None:
+        if namespace.worker_timeout is not None or any(files.values()):
+            raise InvalidOption("--worker-timeout and the files of a cluster need --cluster or --workers")
+        return None
+    from crossdock.clusters.place import SILENCE_S, ClusterPlace
+
+    place = ClusterPlace(
         address=namespace.cluster,
         workers=namespace.workers or 1,
         silence=namespace.worker_timeout or SILENCE_S,
         **{name: str(path) for name, path in files.items() if path is not None},
     )
+    place.check(options)
+    return place
 
 
 def _check_workers(number: int) -> None:

@@ -1,68 +1,68 @@
 """An apply whose repositories are copied by the workers of a cluster, while its state stays here.
 
-The client lists the repositories and checks them, as on one machine. A unit is some repositories: a worker
-applies the file to these alone, and returns what became of each name.
+The client lists the repositories and checks them, as on one machine, and deletes at the end. A job is some
+repositories: a worker applies the file to these alone, and tells what becomes of each name.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any, cast
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from crossdock.activity import Activity
-from crossdock.clusters.dask import Cluster, ClusterPlace, cancellable, open_cluster, require_dask
-from crossdock.errors import Advice, InvalidOption
-from crossdock.events import CopyFailed, Event, Warned, ignore
+from crossdock.clusters.dask import Cluster, limited_hosts, open_cluster
+from crossdock.clusters.groups import Item, balanced, grouped
+from crossdock.clusters.place import ClusterPlace
+from crossdock.events import BlobDone, CopyFailed, Event, Retrying, UploadKept, UploadResumed, Warned
 from crossdock.migration.apply import ApplyRun
+from crossdock.migration.deleting import Seen, TargetDeletes
 from crossdock.migration.file import MigrationFile
 from crossdock.migration.planfile import PlannedRepository
-from crossdock.migration.runfile import Outcome
+from crossdock.migration.runfile import SETTLED, Outcome
 from crossdock.migration.state import RunState
 from crossdock.migration.totals import FIGURES
-from crossdock.mirroring.shard import Shard, Weight, repository_name
-from crossdock.mirroring.views import Problem
-from crossdock.options import CopyOptions
+from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.views import Problem, RepositoryView, TargetView
 from crossdock.runs.places import Shared
 from crossdock.runs.run import Watchers
-from crossdock.session import Session
-from crossdock.tally import Tally
 from crossdock.units import count
 
-UNITS_PER_SLOT = 8  # few enough that repositories of a unit share connections, many enough to end together
 Note = tuple[int, str, str, str, Outcome, BaseException | None]
 Planned = Sequence[Mapping[str, PlannedRepository]]
+PairRepository = tuple[int, str]
+
+_TOLD = BlobDone | CopyFailed | Retrying | UploadKept | UploadResumed | Warned
+"""The events that displays and reports need, beside the figures."""
 
 
-class Unit(Struct):
-    """What a worker is sent: of each entry the repositories, and the names that are done there."""
+class ApplyUnit(Struct):
+    """Of each entry the repositories, and the names that are done there (`bench.Unit`)."""
 
-    run: str
     file: MigrationFile
-    options: CopyOptions
     names: list[list[str]]
-    settled: dict[tuple[int, str], Mapping[str, str]]
+    settled: dict[PairRepository, dict[str, str]]
     only: list[dict[str, list[str]]] | None = None
     planned: list[dict[str, PlannedRepository]] | None = None
 
+    def begin(self) -> Applied:
+        """As `bench.Unit.begin`."""
+        return Applied(self)
 
-class Done(Struct):
-    """What a worker returns."""
+
+class ApplyNews(Struct):
+    """What became of a unit since it was told last. Figures are differences."""
 
     notes: list[Note]
-    whole: list[tuple[int, str]]
+    whole: list[PairRepository]
     totals: list[dict[str, int]]
     problems: list[list[Problem]]
     failures: int
     errors: list[Exception]
     others: list[Exception]
     moved: dict[str, int]
-    images: tuple[int, int, int]  # found, done, failed
-    figures: dict[str, int]
-    requests: int
+    seen: list[tuple[int, Seen]]
     told: list[tuple[str, str, Event]]
 
 
@@ -72,20 +72,16 @@ class _UnitState:
     id = "unit"
     is_resumed = True
     seconds = 0.0
+    requests = 0
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: ApplyUnit) -> None:
         self.totals = [dict.fromkeys(FIGURES, 0) for entry in unit.file.entries for _ in entry.targets]
         self.notes: list[Note] = []
-        self.whole: list[tuple[int, str]] = []
+        self.whole: list[PairRepository] = []
         self._settled = unit.settled
-        self._requests: Callable[[], int] = lambda: 0
-
-    @property
-    def requests(self) -> int:
-        return self._requests()
 
     def count_requests(self, count: Callable[[], int]) -> None:
-        self._requests = count
+        pass
 
     def is_whole(self, pair: int, repository: str) -> bool:
         return False
@@ -110,54 +106,103 @@ class _UnitState:
         pass
 
 
-def work(unit: Unit) -> Done:
-    """Apply a unit. Runs in a worker's thread."""
-    return cancellable(unit.run, _apply(unit))
+class _SeenDeletes(TargetDeletes):
+    """Notes what a target's lists say, for the client to decide on."""
+
+    pair: int
+    seen: list[tuple[int, Seen]]
+
+    async def look(self, view: RepositoryView, there: TargetView, first_missing: object) -> None:
+        self.seen.append((self.pair, self.see(view, there)))
+
+    async def run(self, places: object) -> None:
+        pass
 
 
-async def _apply(unit: Unit) -> Done:
-    state = _UnitState(unit)
-    applying = ApplyRun(
-        unit.file, cast("RunState", state), only=unit.only, planned=unit.planned, names=unit.names
-    )
-    told: list[tuple[str, str, Event]] = []
+class Applied:
+    """A unit that is worked on (`bench.Doing`)."""
 
-    def listen(index: int, event: Event) -> None:
-        if isinstance(event, CopyFailed | Warned):
-            told.append((*applying.window[index], event) if index >= 0 else ("", "", event))
-
-    applying.on_warning = lambda message: told.append(("", "", Warned(message)))
-    async with Session(unit.options) as session:
-        await session.start(applying, listen)
-    totals = applying.totals
-    book = applying.book
-    names = ("bytes_found", "bytes_done", "bytes_skipped", "bytes_mounted", "retries")
-    return Done(
-        notes=state.notes,
-        whole=state.whole,
-        totals=state.totals,
-        problems=book.problems,
-        failures=book.failures,
-        errors=book.errors,
-        others=book.others,
-        moved=book.moved,
-        images=(totals.images_found, totals.images_done, totals.images_failed),
-        figures={name: getattr(totals, name) for name in names},
-        requests=totals.requests,
-        told=told,
-    )
-
-
-def check(place: ClusterPlace, file: MigrationFile, options: CopyOptions) -> None:
-    """Raise `InvalidOption` for what a cluster cannot do, or may not be sent. No I/O."""
-    require_dask()
-    sides = (options.source, options.target)
-    place.check(secrets=any(each.knows_who for each in sides))
-    if any(entry.deletes.mode != "off" for entry in file.entries):
-        raise InvalidOption(
-            "a cluster deletes nothing, and the file has delete",
-            advice=Advice("omit-option", "apply it on one machine, or without delete"),
+    def __init__(self, unit: ApplyUnit) -> None:
+        self._state = _UnitState(unit)
+        self._seen: list[tuple[int, Seen]] = []
+        self._told: list[tuple[str, str, Event]] = []
+        self.work = _UnitRun(
+            unit.file, cast("RunState", self._state), only=unit.only, planned=unit.planned, names=unit.names
         )
+        self.work.see(self._seen)
+        self.work.on_warning = lambda message: self._told.append(("", "", Warned(message)))
+        self._book = self.work.book
+
+    def listen(self, index: int, event: Event) -> None:
+        """As `bench.Doing.listen`."""
+        if isinstance(event, _TOLD):
+            self._told.append((*self.work.window[index], event) if index >= 0 else ("", "", event))
+
+    def news(self) -> ApplyNews:
+        """As `bench.Doing.news`."""
+        state, book = self._state, self._book
+        news = ApplyNews(
+            notes=state.notes,
+            whole=state.whole,
+            totals=state.totals,
+            problems=book.problems,
+            failures=book.failures,
+            errors=book.errors,
+            others=book.others,
+            moved=book.moved,
+            seen=list(self._seen),
+            told=self._told,
+        )
+        state.notes, state.whole, self._told = [], [], []
+        state.totals = [dict.fromkeys(each, 0) for each in state.totals]
+        book.problems, book.failures = [[] for _ in book.problems], 0
+        book.errors, book.others, book.moved = [], [], {}
+        self._seen.clear()
+        return news
+
+
+class _UnitRun(ApplyRun):
+    """An apply of a unit: what is to be deleted, the client decides."""
+
+    def see(self, seen: list[tuple[int, Seen]]) -> None:
+        """Note what lists say in `seen`."""
+        pair = 0
+        for of_entry in self._deletes:
+            for index, each in enumerate(of_entry):
+                of_entry[index] = _SeenDeletes(entry=each.entry, target=each.target, pair=pair, seen=seen)
+                pair += 1
+
+    def _is_shared(self, there: TargetView) -> bool:
+        return False
+
+    async def _find_planned_deletes(self, places: object) -> None:
+        pass
+
+
+class _ApplyJob(Struct, eq=False):
+    """Some repositories, as the client follows them (`dask.Job`)."""
+
+    run: ClusterApply
+    names: list[list[str]]
+    hosts: frozenset[str]
+    settled: dict[PairRepository, dict[str, str]] = field(default_factory=dict)
+    whole: set[PairRepository] = field(default_factory=set)
+
+    def unit(self) -> ApplyUnit | None:
+        """As `dask.Job.unit`."""
+        return self.run.unit_of(self)
+
+    def take(self, news: ApplyNews) -> None:
+        """As `dask.Job.take`."""
+        for pair, repository, name, digest, outcome, _ in news.notes:
+            if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
+                self.settled.setdefault((pair, repository), {})[name] = digest
+        self.whole.update(news.whole)
+        self.run.take(news)
+
+    def fail(self, error: Exception) -> None:
+        """As `dask.Job.fail`."""
+        self.run.fail(self, error)
 
 
 class ClusterApply(ApplyRun):
@@ -169,59 +214,76 @@ class ClusterApply(ApplyRun):
         state: RunState,
         *,
         place: ClusterPlace,
-        options: CopyOptions,
         only: Any = None,
         planned: Planned | None = None,
     ) -> None:
-        """`place` and the file were checked (`check`). No I/O."""
+        """`place` was checked. No I/O."""
         super().__init__(file, state, only=only, planned=planned)
-        self._place, self._options = place, options
+        self._place = place
+        self._cluster: Cluster | None = None
+        self._watchers: Watchers | None = None
+        self._seen: dict[PairRepository, Seen] = {}
+
+    async def run(self, shared: Shared, watchers: Watchers) -> None:
+        """As `ApplyRun.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
+        self._watchers = watchers
+        registries = [target.registry for entry in self._file.entries for target in entry.targets]
+        async with open_cluster(self._place, self._state.id, shared, registries, self._warn) as cluster:
+            self._cluster = cluster
+            await super().run(shared, watchers)
 
     async def _copy(self, shared: Shared, watchers: Watchers) -> None:
-        async with open_cluster(self._place, self._state.id, self._warn) as cluster:
-            units = await self._units(cluster)
-            async for unit, done in cluster.each(work, units):
-                if isinstance(done, Exception):
-                    self._lost(unit, done)
-                else:
-                    self._take(done, watchers)
+        assert self._cluster is not None
+        jobs = await self._jobs(shared, self._cluster.slots)
+        await shared.places.hang_up()
+        await self._cluster.do(jobs, self.totals)
         self.totals.is_listed = True
+        await self._note_seen()
 
-    async def _units(self, cluster: Cluster) -> list[Unit]:
-        """The units, the largest first."""
-        slots = await cluster.slots()
-        wanted = [await self._wanted(number) for number in range(len(self._file.entries))]
-        weights: dict[str, Weight] = {}
+    # -- jobs ----------------------------------------------------------------------------------------------
+
+    async def _jobs(self, shared: Shared, slots: int) -> list[_ApplyJob]:
+        """The jobs, the largest first."""
+        items: list[Item] = []
         for number, entry in enumerate(self._file.entries):
-            for name in wanted[number]:
+            deletes = entry.deletes.mode != "off" and self._planned is None
+            names = await self._surveys[number].repositories() if number not in self._unlisted else []
+            for name in names:
+                if self.book.settled(number, name, whole=not deletes) is None:
+                    continue  # it is done
                 planned = self._planned[number].get(name) if self._planned is not None else None
-                full = repository_name(entry, name)
-                size = weights.get(full, Weight()).size + (planned.bytes if planned is not None else 0)
-                weights[full] = Weight(size, 1)
-        most = min(slots * UNITS_PER_SLOT, len(weights))
-        parts = [Shard.of(index, most).balanced(weights) for index in range(most)]
-        parts.sort(key=lambda part: -sum(weights[each].size for each in part.repositories or ()))
-        options = replace(Shard.of(0, slots).share(self._options), state=None, spool=None)
-        return [self._unit(part, wanted, options) for part in parts]
+                size = planned.bytes if planned is not None else 0
+                there = [str(entry.target_reference(each, name).locator) for each in entry.targets]
+                source = f"{entry.source}/{name}" if isinstance(entry.source, Namespace) else there[0]
+                items.append(Item((number, name), frozenset((source, *there)), size))
+        return [self._job(part, shared) for part in balanced(grouped(items), slots)]
 
-    async def _wanted(self, number: int) -> list[str]:
-        """The repositories of an entry that are not done."""
-        if number in self._unlisted:
-            return []
-        names = await self._surveys[number].repositories()
-        return [each for each in names if self.book.settled(number, each, whole=True) is not None]
+    def _job(self, items: list[Item], shared: Shared) -> _ApplyJob:
+        names: list[list[str]] = [[] for _ in self._file.entries]
+        for item in items:
+            number, name = item.key
+            names[number].append(name)
+        chosen = [entry for entry, some in zip(self._file.entries, names, strict=True) if some]
+        ends = [end for entry in chosen for end in (entry.source, *entry.targets)]
+        hosts = {end.registry for end in ends if isinstance(end, Namespace)}
+        return _ApplyJob(self, names, limited_hosts(hosts, shared))
 
-    def _unit(self, part: Shard, wanted: list[list[str]], options: CopyOptions) -> Unit:
-        entries = self._file.entries
-        names = [
-            [each for each in of if part.has(entry, each)] for entry, of in zip(entries, wanted, strict=True)
-        ]
-        settled: dict[tuple[int, str], Mapping[str, str]] = {}
+    def unit_of(self, job: _ApplyJob) -> ApplyUnit | None:
+        """What is left of a job."""
+        names: list[list[str]] = []
+        settled: dict[PairRepository, dict[str, str]] = {}
         pair = 0
-        for entry, chosen in zip(entries, names, strict=True):
-            for _ in entry.targets:
-                settled |= {(pair, name): dict(self._state.settled(pair, name)) for name in chosen}
-                pair += 1
+        for entry, chosen in zip(self._file.entries, job.names, strict=True):
+            pairs = range(pair, pair + len(entry.targets))
+            pair = pairs.stop
+            left = [each for each in chosen if not all((one, each) in job.whole for one in pairs)]
+            names.append(left)
+            for one in pairs:
+                for name in left:
+                    done = {**self._state.settled(one, name), **job.settled.get((one, name), {})}
+                    settled[one, name] = done
+        if not any(names):
+            return None
         only = planned = None
         if self._only is not None:
             only = [
@@ -231,49 +293,57 @@ class ClusterApply(ApplyRun):
             planned = [
                 {name: of[name] for name in some} for of, some in zip(self._planned, names, strict=True)
             ]
-        return Unit(self._state.id, self._file, options, names, settled, only, planned)
+        return ApplyUnit(self._file, names, settled, only, planned)
 
-    def _take(self, done: Done, watchers: Watchers) -> None:
-        """What a unit has done, as if it had been done here."""
-        for note in done.notes:
+    # -- what workers tell ---------------------------------------------------------------------------------
+
+    def take(self, news: ApplyNews) -> None:
+        """What a worker has done, as if it had been done here."""
+        for note in news.notes:
             self._state.note(*note)
-        for pair, name in done.whole:
+        for pair, name in news.whole:
             self._state.note_repository(pair, name)
-        for mine, more in zip(self._state.totals, done.totals, strict=True):
+        for mine, more in zip(self._state.totals, news.totals, strict=True):
             for name, value in more.items():
                 mine[name] += value
-        for problems, new in zip(self.book.problems, done.problems, strict=True):
+        book = self.book
+        for problems, new in zip(book.problems, news.problems, strict=True):
             problems += new
-        self.book.failures += done.failures
-        self.book.errors += done.errors
-        self.book.others += done.others
-        for name, value in done.moved.items():
-            self.book.moved[name] = self.book.moved.get(name, 0) + value
-        found, ended, failed = done.images
-        self.totals.images_found += found
-        self.totals.images_done += ended
-        self.totals.images_failed += failed
-        tally, activity = Tally(ignore), Activity()
-        number = self.totals.begin("", "", tally, activity)
-        tally.bytes_found, tally.retries = done.figures["bytes_found"], done.figures["retries"]
-        tally.bytes["moved"] = done.figures["bytes_done"]
-        tally.bytes["skipped"] = done.figures["bytes_skipped"]
-        tally.bytes["mounted"] = done.figures["bytes_mounted"]
-        activity.requests = done.requests
-        self.totals.end(number)
-        for source, target, event in done.told:
+        book.failures += news.failures
+        book.errors += news.errors
+        book.others += news.others
+        for name, value in news.moved.items():
+            book.moved[name] = book.moved.get(name, 0) + value
+        self._seen.update({(pair, seen.name): seen for pair, seen in news.seen})
+        assert self._watchers is not None
+        for source, target, event in news.told:
             index = self.window.add((source, target), 0) if source else -1
-            watchers.tell(index, source, target, event)
+            self._watchers.tell(index, source, target, event)
             self.window.end(index)
 
-    def _lost(self, unit: Unit, error: Exception) -> None:
-        """A unit could not be worked on: that is a failure of each of its repositories."""
-        pair = 0
-        for entry, names in zip(self._file.entries, unit.names, strict=True):
+    def fail(self, job: _ApplyJob, error: Exception) -> None:
+        """What is left of a job cannot be done: that is a failure of each of its repositories."""
+        failed, pair = 0, 0
+        for entry, names in zip(self._file.entries, job.names, strict=True):
             for _ in entry.targets:
                 for name in names:
-                    self._state.note(pair, name, "", "", "failed", error)
-                    self._state.totals[pair]["failed"] += 1
-                    self.book.fail(error)
+                    if (pair, name) not in job.whole:
+                        failed += 1
+                        self._state.note(pair, name, "", "", "failed", error)
+                        self._state.totals[pair]["failed"] += 1
+                        self.book.fail(error)
                 pair += 1
-        self._warn(f"{count(sum(map(len, unit.names)), 'repository', 'repositories')} failed: {error}")
+        self._warn(f"{count(failed, 'repository', 'repositories')} failed: {error}")
+
+    # -- deletes -------------------------------------------------------------------------------------------
+
+    async def _note_seen(self) -> None:
+        """Note what is to be deleted by the lists that workers saw. # disk"""
+        of_pair = [(number, each) for number, of_entry in enumerate(self._deletes) for each in of_entry]
+        for (pair, _), seen in self._seen.items():
+            number, deletes = of_pair[pair]
+            if seen.repository is not None and seen.repository.locator in self._shared:
+                self._tell_of_shared(number, seen.repository.locator)
+                continue
+            await deletes.note(seen, self._state.missing_since)
+        self._seen.clear()

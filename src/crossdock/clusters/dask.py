@@ -1,283 +1,417 @@
-"""A Dask cluster as the place where units of work are done: workers found, units sent, failures told apart.
+"""The workers of a Dask cluster at the work of one run: jobs handed out, losses noticed, figures added up.
 
-Nothing here knows what a unit is. Units hold values of flags, which may be secrets: they are arguments of
-tasks, never keys, and a unit is logged by its number.
+Nothing here knows what a job is. A job is done by one worker at a time. One whose worker is lost goes to
+another with what is left of it, so each hand-out is an attempt of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import logging
+import pickle
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-from msgspec import Struct
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any, Protocol
 
 from crossdock import __version__
+from crossdock.activity import Activity
+from crossdock.clusters.asking import ClusterLimits, unreachable
+from crossdock.clusters.bench import Figures, Settings, Told, Unit, work
+from crossdock.clusters.place import CONNECT_S, ClusterPlace, connected
+from crossdock.clusters.uploads import KeptUploads
 from crossdock.errors import Advice, CrossdockError, InvalidOption
-from crossdock.oci.text import quote
+from crossdock.events import ignore
+from crossdock.options import CopyOptions, HostLimits
+from crossdock.runs.places import Shared
+from crossdock.runs.totals import MovingBlob, Totals
+from crossdock.tally import Tally
 from crossdock.tasks import stop
+from crossdock.units import count
 
-U = TypeVar("U")
-R = TypeVar("R")
-
-CONNECT_S = 5.0
-ANSWER_S = 5.0  # of all workers, to a question that none has to think about
-SILENCE_S = 30.0  # a worker of a local cluster that says nothing for so long is given up
-LOOK_S = 0.25  # a unit looks so often whether its run was cancelled
-TRIES = 3  # of a unit whose worker died
-
-_cancelled: set[str] = set()  # runs, in a worker
+LOOK_S = 0.1
+ANSWER_S = 5.0  # to a question that no worker has to think about
+INBOX_S = 1.0  # between looks at the workers, when none tells anything
+END_S = 8.0  # for what workers tell of what a cancellation ended
+TRIES = 3  # of a job whose workers died before anything of it was done
 
 
 class WorkerLost(CrossdockError):
-    """Workers died, one after the other, while they worked on a unit."""
+    """Workers died, one after the other, while they worked on a job."""
+
+
+class ClusterLost(CrossdockError):
+    """The scheduler, or the last worker, is gone."""
+
+
+class Job(Protocol):
+    """Work for one worker at a time. `hosts` are those whose connections are limited."""
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """``host[:port]`` of registries."""
+
+    def unit(self) -> Unit | None:
+        """What is left to be done; None: nothing."""
+
+    def take(self, news: Any) -> None:
+        """What a worker has done of it (`bench.Doing.news`)."""
+
+    def fail(self, error: Exception) -> None:
+        """What is left cannot be done."""
+
+
+class _Attempt:
+    """A job at a worker, whose figures are part of the run's totals."""
+
+    def __init__(self, number: int, job: Job, worker: str, future: Any, totals: Totals, finds: bool) -> None:
+        self.number, self.job, self.worker, self.future = number, job, worker, future
+        self.was_done = False
+        self._totals, self._finds = totals, finds
+        self._figures = Figures()
+        self._tally, self._activity = Tally(ignore), Activity()
+        self._copy = totals.begin("", "", self._tally, self._activity)
+
+    @property
+    def has_done(self) -> bool:
+        """Whether any image of it was done."""
+        return bool(self._figures.images_done)
+
+    def take(self, new: Figures) -> None:
+        """Show how far it is."""
+        before, self._figures, totals, tally = self._figures, new, self._totals, self._tally
+        if self._finds:
+            totals.images_found += new.images_found - before.images_found
+        totals.images_done += new.images_done - before.images_done
+        totals.images_failed += new.images_failed - before.images_failed
+        tally.blobs_found, tally.bytes_found, tally.retries = new.blobs_found, new.bytes_found, new.retries
+        tally.blobs["moved"] = new.blobs_done
+        tally.bytes["moved"], tally.bytes["skipped"] = new.bytes_moved, new.bytes_skipped
+        tally.bytes["mounted"] = new.bytes_mounted
+        tally.moving = {digest: MovingBlob(digest, size, sent) for digest, size, sent in new.moving}
+        self._activity.requests = new.requests
+        totals.told_limit(new.limited_by)
+        if any(new.under_way):
+            totals.rename(self._copy, *new.under_way)
+
+    def end(self, *, is_lost: bool = False) -> None:
+        """It has ended. What a lost one had found and not done will be found again."""
+        figures, tally = self._figures, self._tally
+        if is_lost:
+            if self._finds:
+                self._totals.images_found -= (
+                    figures.images_found - figures.images_done - figures.images_failed
+                )
+            tally.blobs_found, tally.bytes_found = sum(tally.blobs.values()), sum(tally.bytes.values())
+        tally.moving = {}
+        self._totals.end(self._copy)
 
 
 class Cluster:
     """The workers of one run. Made by `open_cluster`."""
 
-    def __init__(self, client: Any, run: str, silence: float, on_warning: Callable[[str], None]) -> None:
-        self._client = client
-        self._run = run
-        self._warn = on_warning
-        self._silence = silence
-        self._told: set[str] = set()
-        self._left_out: set[str] = set()
+    def __init__(self, client: Any, address: str, run: str, place: ClusterPlace, warn: Callable[[str], None]):
+        self.address = address
+        self._client, self._run, self._warn = client, run, warn
+        self._silence = place.silence
+        self._usable: list[str] = []  # workers of this version, those that came first first
+        self._threads: dict[str, int] = {}
+        self._asking: dict[str, asyncio.Future[str]] = {}  # workers for their versions
+        self._versions: dict[str, str] = {}
+        self._given_up: set[str] = set()
+        self._seen = time.monotonic()  # when there was a usable worker
+        self._attempts: dict[int, _Attempt] = {}
+        self._numbers = 0
+        self._most_at: dict[str, int] = {}  # workers that may connect to a host
+        self._uploads: KeptUploads | None = None
 
-    async def check(self) -> None:
-        """Find workers of this version. Raises `InvalidOption` when there is none."""
-        await self._client.wait_for_workers(1, timeout=CONNECT_S)
-        if not await self._workers():
+    async def ask(self, operation: str, **values: Any) -> Any:
+        """As `asking.Asks`."""
+        asking = self._client.scheduler.crossdock(run=self._run, operation=operation, values=values)
+        return await unreachable(asking)
+
+    # -- workers -------------------------------------------------------------------------------------------
+
+    async def check_scheduler(self) -> None:
+        """Raise `InvalidOption` unless the scheduler has this version, as a part of the run is there."""
+        try:
+            version = await self._client.run_on_scheduler(_version)
+        except Exception:  # it cannot even find the function
+            version = "none"
+        if version != __version__:
             raise InvalidOption(
-                f"no worker of the cluster has crossdock {__version__}",
-                advice=Advice("same-version", f"install crossdock {__version__} where the workers run"),
+                f"the crossdock of the scheduler at {self.address} is {version}, and this is {__version__}",
+                advice=Advice("same-version", f"install crossdock {__version__} where the scheduler runs"),
             )
 
-    async def _workers(self) -> dict[str, int]:
-        """The workers that get work, and how many units each takes at once."""
-        known: dict[str, tuple[int, float]] = await self._client.run_on_scheduler(_known)
-        for worker, (_, silent_s) in list(known.items()):
-            if silent_s > self._silence:
-                del known[worker]
-                await self._give_up(worker)
-        new = [each for each in known if each not in self._told]
-        versions = await self._ask(_version, new) if new else {}
-        for worker, version in versions.items():
-            self._told.add(worker)
-            if version != __version__:
-                self._left_out.add(worker)
-                shown = version if isinstance(version, str) else "none"
-                self._warn(
-                    f"worker {worker} gets no work: its crossdock is {shown}, and this is {__version__}"
+    async def check_workers(self) -> None:
+        """Find workers of this version. Raises `InvalidOption` when there is none."""
+        deadline = time.monotonic() + CONNECT_S
+        while not self._usable:
+            workers = await unreachable(self._client.run_on_scheduler(_workers))
+            self._look(workers)
+            if workers and all(each in self._versions for each in workers) and not self._usable:
+                raise InvalidOption(
+                    f"no worker of the cluster has crossdock {__version__}",
+                    advice=Advice("same-version", f"install crossdock {__version__} where the workers run"),
                 )
-        return {worker: threads for worker, (threads, _) in known.items() if worker not in self._left_out}
+            if time.monotonic() > deadline and not self._asking:
+                raise InvalidOption(f"the cluster at {self.address} has no workers")
+            await asyncio.sleep(LOOK_S)
 
-    async def _ask(self, what: Callable[[], Any], workers: list[str] | None = None) -> dict[str, Any]:
-        """What workers answer at once; nothing when one of them says nothing."""
+    def _look(self, workers: Mapping[str, tuple[int, float]]) -> None:
+        """Learn which workers there are, with their threads and seconds of silence."""
+        self._threads = {address: threads for address, (threads, _) in workers.items()}
+        for worker in workers:
+            if worker not in self._versions and worker not in self._asking:
+                self._asking[worker] = asyncio.ensure_future(self._version_of(worker))
+        for worker, asking in list(self._asking.items()):
+            if asking.done():
+                del self._asking[worker]
+                if asking.result():
+                    self._note_version(worker, asking.result())
+        self._usable = [
+            each
+            for each in dict.fromkeys((*self._usable, *workers))
+            if each in workers and each not in self._given_up and self._versions.get(each) == __version__
+        ]
+        if self._usable:
+            self._seen = time.monotonic()
+
+    async def _version_of(self, worker: str) -> str:
+        """The version of crossdock there; empty when it says nothing, and is to be asked again."""
         try:
-            asked = self._client.run(what, workers=workers, on_error="return")
-            return dict(await asyncio.wait_for(asked, ANSWER_S))
-        except TimeoutError:
-            return {}
+            asking = self._client.run(_version, workers=[worker], on_error="return")
+            answer = await asyncio.wait_for(asking, ANSWER_S)
+        except Exception:
+            return ""
+        version = answer.get(worker)
+        return version if isinstance(version, str) else "none"
 
-    async def _give_up(self, worker: str) -> None:
-        """Have the scheduler forget a worker without a heartbeat, so that others do its units."""
-        self._warn(f"worker {worker} is given up: it has said nothing for {self._silence:g} s")
-        self._left_out.add(worker)
-        await self._client.run_on_scheduler(_forget, worker=worker)
+    def _note_version(self, worker: str, version: str) -> None:
+        self._versions[worker] = version
+        if version != __version__:
+            self._warn(f"worker {worker} gets no work: its crossdock is {version}, and this is {__version__}")
 
-    async def slots(self) -> int:
-        """How many units are worked on at once."""
-        return max(1, sum((await self._workers()).values()))
+    async def _give_up_silent(self, workers: Mapping[str, tuple[int, float]]) -> None:
+        for worker, (_, silent_s) in workers.items():
+            if silent_s > self._silence and worker not in self._given_up:
+                self._warn(f"worker {worker} is given up: it has said nothing for {self._silence:g} s")
+                self._given_up.add(worker)
+                await self.ask("forget", worker=worker)
 
-    async def each(
-        self, work: Callable[[U], R], units: Sequence[U]
-    ) -> AsyncIterator[tuple[U, R | Exception]]:
-        """Do `work`, a function of a module, on each unit, the first first, and tell each end.
+    @property
+    def slots(self) -> int:
+        """How many jobs are done at once."""
+        return max(1, sum(self._threads[each] for each in self._usable))
 
-        A unit whose worker died is done by another. Cancelling ends it on all workers.
+    # -- jobs ----------------------------------------------------------------------------------------------
+
+    def share(self, options: CopyOptions) -> CopyOptions:
+        """The options of a worker. All workers together may not have more connections to a host than one.
+
+        Where there may be fewer connections than workers, only so many workers get jobs that need the host.
         """
-        pending = list(enumerate(units))
-        futures: dict[asyncio.Future[Any], U] = {}
+        workers = len(self._usable)
+        hosts: dict[str, HostLimits] = {}
+        for name, limits in options.limit_hosts.items():
+            if limits.connections is not None:
+                each = max(1, limits.connections // workers)
+                self._most_at[name] = limits.connections // each
+                limits = replace(limits, connections=each)
+            hosts[name] = limits
+        return replace(options, limit_hosts=hosts, state=None, spool=None)
+
+    async def do(self, jobs: Sequence[Job], totals: Totals, *, finds: bool = True) -> None:
+        """Do the jobs, the first first. Cancelling ends them on all workers. # network
+
+        `finds`: they find images that `totals` does not know yet. Raises `ClusterLost`.
+        """
+        pending = deque((job, 0) for job in jobs)
+        tries: dict[int, int] = {}
         try:
-            while pending or futures:
-                workers = await self._workers()
-                while pending and len(futures) < max(1, sum(workers.values())):
-                    number, unit = pending.pop(0)
-                    future = self._client.submit(
-                        work,
-                        unit,
-                        key=f"crossdock-{self._run}-{number}",
-                        pure=False,
-                        retries=0,
-                        workers=list(workers),
-                    )
-                    futures[asyncio.ensure_future(_outcome(future))] = unit
-                done, _ = await asyncio.wait(futures, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
-                for each in done:
-                    yield futures.pop(each), each.result()
+            while pending or self._attempts:
+                while (found := self._assignable(pending)) is not None:
+                    worker, job, tried = found
+                    if (unit := job.unit()) is not None:
+                        attempt = self._begin(worker, job, unit, totals, finds)
+                        tries[attempt.number] = tried
+                self._check_left()
+                for attempt in self._attempts.values():
+                    attempt.was_done = attempt.future.done()
+                workers = await self._read()
+                for attempt in list(self._attempts.values()):
+                    if attempt.was_done or attempt.worker not in workers or attempt.worker in self._given_up:
+                        self._lose(attempt, 0 if attempt.has_done else tries[attempt.number] + 1, pending)
         finally:
-            if futures:
-                await asyncio.shield(self._ask(partial(_cancel, self._run)))
-                await stop(*futures)
+            await _shielded(self._end())
 
+    def _assignable(self, pending: deque[tuple[Job, int]]) -> tuple[str, Job, int] | None:
+        """The next job that a worker can take, and that worker."""
+        busy: dict[str, int] = {}
+        for each in self._attempts.values():
+            busy[each.worker] = busy.get(each.worker, 0) + 1
+        for rank, worker in enumerate(self._usable):
+            if busy.get(worker, 0) >= self._threads[worker]:
+                continue
+            for index, (job, tried) in enumerate(pending):
+                if all(rank < self._most_at.get(host, rank + 1) for host in job.hosts):
+                    del pending[index]
+                    return worker, job, tried
+        return None
 
-async def _outcome(future: Any) -> Any:
-    """The result of a unit, or the error that it ended with."""
-    try:
-        return await future
-    except Exception as error:
-        if type(error).__name__ == "KilledWorker":
-            return WorkerLost("the workers that had it died")
-        return error
+    def _begin(self, worker: str, job: Job, unit: Unit, totals: Totals, finds: bool) -> _Attempt:
+        self._numbers += 1
+        number = self._numbers
+        future = self._client.submit(
+            work,
+            self._run,
+            number,
+            pickle.dumps(unit),
+            key=f"crossdock-{self._run}-{number}",
+            pure=False,
+            retries=0,
+            workers=[worker],
+        )
+        attempt = self._attempts[number] = _Attempt(number, job, worker, future, totals, finds)
+        return attempt
 
+    def _check_left(self) -> None:
+        if not self._usable and time.monotonic() - self._seen > self._silence:
+            raise ClusterLost(
+                f"the cluster at {self.address} has no workers left",
+                advice=Advice("retry", "start workers, and run the same command again"),
+            )
 
-def cancellable(run: str, work: Coroutine[Any, Any, R]) -> R:
-    """The result of `work`, in a worker's thread; it is cancelled when its run is."""
-
-    async def watched() -> R:
-        task = asyncio.ensure_future(work)
+    async def _read(self, seconds: float = INBOX_S) -> Mapping[str, tuple[int, float]]:
+        """Take what workers tell; returns the workers. Raises `ClusterLost`."""
         try:
-            while not task.done():
-                if run in _cancelled:
-                    task.cancel()
-                await asyncio.wait({task}, timeout=LOOK_S)
-        finally:
-            await stop(task)
-        return await task
+            answer = await self.ask("inbox", seconds=seconds)
+            workers: Mapping[str, tuple[int, float]] = answer["workers"]
+            await self._give_up_silent(workers)
+        except (OSError, KeyError) as error:
+            raise ClusterLost(
+                f"the scheduler at {self.address} was lost: {error}",
+                advice=Advice("retry", "run the same command again"),
+            ) from error
+        if self._uploads is not None and answer["uploads"]:
+            await asyncio.to_thread(self._uploads.write, answer["uploads"])
+        for message in answer["messages"]:
+            self._take(pickle.loads(message))
+        self._look(workers)
+        return workers
 
-    return asyncio.run(watched())
+    def _take(self, told: Told) -> None:
+        attempt = self._attempts.get(told.attempt)
+        if attempt is None:
+            return  # it was lost, and is done by another
+        attempt.take(told.figures)
+        if told.news is not None:
+            attempt.job.take(told.news)
+        if told.error is not None:
+            attempt.job.fail(told.error)
+        if told.is_last:
+            del self._attempts[attempt.number]
+            attempt.end()
+
+    def _lose(self, attempt: _Attempt, tries: int, pending: deque[tuple[Job, int]]) -> None:
+        del self._attempts[attempt.number]
+        attempt.end(is_lost=True)
+        cancelling = asyncio.ensure_future(self._client.cancel([attempt.future]))
+        cancelling.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if tries < TRIES:
+            pending.appendleft((attempt.job, tries))
+        else:
+            attempt.job.fail(WorkerLost(f"{count(tries, 'worker')} that had it died, one after the other"))
+
+    async def _end(self) -> None:
+        """End what workers do, and take their last words."""
+        await stop(*self._asking.values())
+        until = time.monotonic() + END_S
+        with suppress(OSError, CrossdockError):
+            await self.ask("end")
+            while self._attempts and (left := until - time.monotonic()) > 0:
+                workers = await self._read(min(left, INBOX_S))
+                for attempt in list(self._attempts.values()):
+                    if attempt.worker not in workers:
+                        self._attempts.pop(attempt.number).end(is_lost=True)
+        for attempt in self._attempts.values():
+            attempt.end(is_lost=True)
+        self._attempts = {}
+
+
+async def _shielded(ending: Any) -> None:
+    """Await the end of it, also when cancelled meanwhile."""
+    task = asyncio.ensure_future(ending)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+@asynccontextmanager
+async def open_cluster(
+    place: ClusterPlace,
+    run: str,
+    shared: Shared,
+    registries: Sequence[str],
+    on_warning: Callable[[str], None],
+) -> AsyncIterator[Cluster]:
+    """The cluster, while it is used for a run into `registries`. # network
+
+    The limits of the session become those of the cluster. Raises `InvalidOption` when there is no scheduler
+    at the address, or no worker that can be used.
+    """
+    from crossdock.clusters.desk import open_desk
+
+    async with connected(place) as (client, address):
+        cluster = Cluster(client, address, run, place, on_warning)
+        await cluster.check_scheduler()
+        await cluster.check_workers()
+        options = shared.options
+        uploads = KeptUploads(options.state, shared.resuming.journal) if place.is_private else None
+        saved = await asyncio.to_thread(uploads.load, registries) if uploads is not None else {}
+        settings = Settings(
+            cluster.share(options),
+            keeps_uploads=options.state is not None,
+            tells_uploads=uploads is not None,
+        )
+        await client.run_on_scheduler(
+            open_desk, run=run, client=client.id, settings=pickle.dumps(settings), uploads=saved
+        )
+        cluster._uploads = uploads
+        limits = shared.places.limits = ClusterLimits(options, cluster.ask)
+        following = asyncio.ensure_future(limits.follow())
+        try:
+            yield cluster
+        finally:
+            await stop(following)
+            if uploads is not None:
+                uploads.close(on_warning)
+            with suppress(OSError):
+                await cluster.ask("close")
+
+
+def limited_hosts(registries: set[str], shared: Shared) -> frozenset[str]:
+    """Those of the registries whose connections are limited."""
+    limits = shared.places.limits
+    return frozenset(
+        each for each in registries if limits is not None and limits.connections(each) is not None
+    )
 
 
 def _version() -> str:
     return __version__
 
 
-def _known(dask_scheduler: Any) -> dict[str, tuple[int, float]]:
+def _workers(dask_scheduler: Any) -> dict[str, tuple[int, float]]:
     """The threads of each worker, and how long it has said nothing."""
     now = time.time()
     return {
         address: (each.nthreads, now - each.last_seen) for address, each in dask_scheduler.workers.items()
     }
-
-
-async def _forget(worker: str, dask_scheduler: Any) -> None:
-    await dask_scheduler.remove_worker(worker, stimulus_id="crossdock-silent")
-
-
-def _cancel(run: str) -> None:
-    _cancelled.add(run)
-
-
-class ClusterPlace(Struct, frozen=True, kw_only=True):
-    """The cluster to use: that of the scheduler at `address`, or one of `workers` processes of this machine.
-
-    A worker that says nothing for `silence` seconds is given up. The files are for TLS; without them the
-    settings of Dask itself hold.
-    """
-
-    address: str | None = None
-    workers: int = 1
-    silence: float = SILENCE_S
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-
-    def check(self, *, secrets: bool) -> None:
-        """Raise `InvalidOption` for an address that is none, and where secrets would travel unencrypted."""
-        if self.address is None:
-            return
-        try:
-            parts = urlsplit(self.address)
-            port, host = parts.port, parts.hostname
-        except ValueError:
-            port = host = None
-        if parts.scheme not in ("tcp", "tls") or not port or not host:
-            raise InvalidOption(f"{quote(self.address)} is not tcp://HOST:PORT or tls://HOST:PORT")
-        if secrets and parts.scheme == "tcp" and not _is_loopback(host):
-            raise InvalidOption(
-                f"credentials that were given here would go to {host} unencrypted",
-                advice=Advice("use-tls", "use tls://, or give the workers credentials of their own"),
-            )
-
-
-@asynccontextmanager
-async def open_cluster(
-    place: ClusterPlace, run: str, on_warning: Callable[[str], None]
-) -> AsyncIterator[Cluster]:
-    """The cluster, while it is used. # network
-
-    Raises `InvalidOption` when there is no scheduler at the address, or no worker that can be used.
-    """
-    distributed = require_dask()
-    import dask
-
-    settings = {
-        "distributed.scheduler.worker-ttl": f"{place.silence}s",
-        "distributed.scheduler.allowed-failures": TRIES,
-        "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
-    }
-    address = place.address
-    async with AsyncExitStack() as stack:
-        stack.enter_context(dask.config.set(settings))
-        # It logs lost connections when workers come and go, which is told as far as it matters.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        if address is None:
-            local = distributed.LocalCluster(
-                n_workers=place.workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                asynchronous=True,
-                silence_logs=logging.CRITICAL,
-            )
-            address = (await stack.enter_async_context(local)).scheduler_address
-        security = None
-        if place.ca_file or place.cert_file or place.key_file:
-            security = distributed.Security(
-                tls_ca_file=place.ca_file,
-                tls_client_cert=place.cert_file,
-                tls_client_key=place.key_file or place.cert_file,
-                require_encryption=True,
-            )
-        try:
-            client = await stack.enter_async_context(
-                distributed.Client(
-                    address, asynchronous=True, timeout=CONNECT_S, set_as_default=False, security=security
-                )
-            )
-        except (OSError, ValueError, TypeError) as error:
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise InvalidOption(f"no Dask scheduler answers at {address}: {reason}") from error
-        found = Cluster(client, run, place.silence, on_warning)
-        try:
-            await found.check()
-        except TimeoutError as error:
-            raise InvalidOption(f"the cluster at {address} has no workers") from error
-        yield found
-
-
-def require_dask() -> Any:
-    """The module `distributed`. Raises `InvalidOption` without it."""
-    try:
-        import distributed
-    except ImportError as error:
-        raise InvalidOption(
-            "clusters need Dask, which is not installed",
-            advice=Advice("install-extra", "pip install crossdock[dask]"),
-        ) from error
-    return distributed
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -321,6 +321,12 @@ class ApplyRun:
             on_warning=self._warn,
         )
 
+    def _tell_of_shared(self, number: int, repository: str) -> None:
+        """Tell that an entry deletes nothing in such repositories, once."""
+        if number not in self._have_told_of_shared:
+            self._have_told_of_shared.add(number)
+            self._warn(shared_warning(self._file.entries[number], repository))
+
     # -- views ---------------------------------------------------------------------------------------------
 
     async def _views(self, number: int) -> AsyncGenerator[RepositoryView, None]:
@@ -333,9 +339,7 @@ class ApplyRun:
                 if entry.deletes.mode != "off" and self._only is None:
                     for deletes, there in zip(self._deletes[number], view.targets, strict=True):
                         if self._is_shared(there):
-                            if number not in self._have_told_of_shared:
-                                self._have_told_of_shared.add(number)
-                                self._warn(shared_warning(entry, there.name))
+                            self._tell_of_shared(number, there.name)
                             continue
                         await deletes.look(view, there, self._state.missing_since)
                 yield self._as_planned(number, view)

@@ -99,6 +99,18 @@ class MissingTag(Struct, frozen=True):
         )
 
 
+class Seen(Struct, frozen=True):
+    """What the lists of one repository say."""
+
+    name: str  # below the source's prefix
+    source: Reference | LayoutReference
+    repository: Reference | None
+    incomplete: str  # the list that was not whole, if one was not
+    missing: frozenset[str]
+    tags: int  # of the target's repository
+    listed: frozenset[str]  # they, if any is missing
+
+
 class TargetDeletes(Struct, kw_only=True):
     """Deletes of one entry at one of its targets: `look` at every view, then `run` once."""
 
@@ -118,18 +130,29 @@ class TargetDeletes(Struct, kw_only=True):
 
     async def look(self, view: RepositoryView, there: TargetView, first_missing: FirstMissing) -> None:
         """Note what one repository is to lose. # disk"""
+        await self.note(self.see(view, there), first_missing)
+
+    def see(self, view: RepositoryView, there: TargetView) -> Seen:
+        """What the lists of one repository say, for `note`."""
+        incomplete, listed = "", there.listed or frozenset()
         if view.error is not None or view.listed is None:
-            self._incomplete = self._incomplete or _name(view.source)
+            incomplete = _name(view.source)
+        elif there.repository is not None and there.listed is None:
+            incomplete = there.name
+        missing = frozenset[str]() if incomplete else missing_tags(self.entry, view, there)
+        kept = listed if missing else frozenset[str]()
+        return Seen(view.name, view.source, there.repository, incomplete, missing, len(listed), kept)
+
+    async def note(self, seen: Seen, first_missing: FirstMissing) -> None:
+        """Note what one repository is to lose, of which this was seen. # disk"""
+        if seen.incomplete:
+            self._incomplete = self._incomplete or seen.incomplete
             return
-        if there.repository is None:
+        if seen.repository is None:
             return
-        if there.listed is None:
-            self._incomplete = self._incomplete or there.name
-            return
-        self._tags += len(there.listed)
-        missing = missing_tags(self.entry, view, there)
-        for each in await self._due(view.source, there.repository, missing, first_missing):
-            self._add(MissingTag(view.name, view.source, there.repository, each, there.listed))
+        self._tags += seen.tags
+        for each in await self._due(seen.source, seen.repository, seen.missing, first_missing):
+            self._add(MissingTag(seen.name, seen.source, seen.repository, each, seen.listed))
 
     async def look_planned(
         self,

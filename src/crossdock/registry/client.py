@@ -109,8 +109,9 @@ class RegistryClient:
         self._options = options
         self._context = context
         self._clock = context.clock
-        self._gates = Gates(context.clock, context.network)
-        self._pace = context.limits.of_requests(host) if context.limits is not None else None
+        limits = context.limits
+        self._gates = Gates(context.clock, context.network, limits.pauses if limits is not None else None)
+        self._pace = limits.of_requests(host) if limits is not None else None
         self._base: Url | None = None
         self._base_flight: SingleFlight[Url] = SingleFlight()
         self._guests = Guests(self, context.clock)

@@ -152,6 +152,13 @@ class Places:
             for client in self._clients.values():
                 stack.push_async_callback(client.close)
 
+    async def hang_up(self) -> None:
+        """Close the connections to registries of which this process does not need any now."""
+        clients, self._clients = list(self._clients.values()), {}
+        async with AsyncExitStack() as stack:
+            for client in clients:
+                stack.push_async_callback(client.close)
+
     def client(self, location: Reference, side: Side) -> RegistryClient:
         """The client of the reference's registry. No network.
 

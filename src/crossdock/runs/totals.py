@@ -131,6 +131,15 @@ class Totals:
         self._running[self._begun] = _Copy(source, target, tally, activity)
         return self._begun
 
+    def rename(self, number: int, source: str, target: str) -> None:
+        """The copies that `number` stands for, of another process, are at these now."""
+        copy = self._running[number]
+        copy.source, copy.target = source, target
+
+    def told_limit(self, limit: Limit | None) -> None:
+        """What limits another process that works for the run, lately."""
+        self._limits.append((self._clock(), limit))
+
     def end(self, number: int) -> None:
         """The copy has ended, well or not."""
         copy = self._running.pop(number)

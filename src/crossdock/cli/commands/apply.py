@@ -20,7 +20,7 @@ from crossdock.errors import Cancelled, InvalidOption, OutputFailed, root_cause
 if TYPE_CHECKING:
     from crossdock.cli.report import ReportFile
     from crossdock.cli.running import Listen
-    from crossdock.clusters.dask import ClusterPlace
+    from crossdock.clusters.place import ClusterPlace
     from crossdock.migration.apply import ApplyResult, ApplyRun, Only
     from crossdock.migration.file import MigrationFile
     from crossdock.migration.planfile import PlannedRepository
@@ -113,14 +113,11 @@ def _apply(
     if shard is not None:
         name = f"{where}, shard {shard}"
         options = shard.share(options)
-    if (place := place_of(namespace)) is not None:
-        from crossdock.clusters.applying import check
-
-        check(place, migration, options)
+    place = place_of(namespace, options)
     try:
         with open_state(options.state, name, key, pairs_of(migration), failed=namespace.failed) as state:
             only = _only(migration, state, planned, failed=namespace.failed)
-            applying = _applying(migration, state, only, planned, shard, place, options)
+            applying = _applying(migration, state, only, planned, shard, place)
             tally = Tally(applying.totals, applying.window)
 
             def start(session: Session, listen: Listen) -> Run[ApplyResult]:
@@ -158,13 +155,12 @@ def _applying(
     planned: list[dict[str, PlannedRepository]] | None,
     shard: Shard | None,
     place: ClusterPlace | None,
-    options: CopyOptions,
 ) -> ApplyRun:
     """The run: on a cluster, or here."""
     if place is not None:
         from crossdock.clusters.applying import ClusterApply
 
-        return ClusterApply(migration, state, place=place, options=options, only=only, planned=planned)
+        return ClusterApply(migration, state, place=place, only=only, planned=planned)
     from crossdock.migration.apply import ApplyRun
 
     return ApplyRun(migration, state, only=only, planned=planned, shard=shard)

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING
 from crossdock.cli.exits import UsageError
 from crossdock.cli.flags import REFERENCE, add_copying, read_options
 from crossdock.cli.parser import Parser
+from crossdock.cli.shards import add_machines, place_of
 from crossdock.cli.streams import give_stdout_away, print_error, warn
 from crossdock.cli.values import archive_path, location
 from crossdock.errors import Advice, Cancelled, InvalidInput, Side
 
 if TYPE_CHECKING:
+    from crossdock.clusters.place import ClusterPlace
     from crossdock.mirroring.names import Namespace
     from crossdock.options import CopyOptions
+    from crossdock.runs.pairs import Pairs
+    from crossdock.runs.runner import ManyCopy
 
 _COMMAND = "crossdock copy"
 
@@ -66,11 +70,16 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--fail-fast", action="store_true", help="stop at the first copy of the list that fails"
     )
+    add_machines(parser, shards=False)
     add_copying(parser)
 
 
 def run(namespace: argparse.Namespace) -> int:
     """Copy, and print the result."""
+    if namespace.from_file is None:
+        for flag, value in (("--cluster", namespace.cluster), ("--workers", namespace.workers)):
+            if value is not None:
+                raise UsageError(f"{flag} needs --from-file", command=_COMMAND)
     if namespace.from_archive is not None:
         _check_archive(namespace)
         return _copy_archive(namespace)
@@ -138,9 +147,9 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     from crossdock.cli.report import ListReport, ReportFile, check_outputs
     from crossdock.cli.running import close_run, error_of
     from crossdock.cli.tally import Tally
-    from crossdock.runs.runner import ManyCopy
 
     options = read_options(namespace)
+    place = place_of(namespace, options)
     if namespace.from_file != "-":
         check_outputs("crossdock copy", Path(namespace.from_file), report=namespace.report)
     pairs = read_pairs(namespace.from_file, _place(namespace.to, options))
@@ -148,7 +157,7 @@ def _copy_list(namespace: argparse.Namespace) -> int:
     if not pairs:
         print_error(f"crossdock: nothing to copy: {namespace.from_file} names no pair")
     with ReportFile(namespace.report) as file:
-        many = ManyCopy(pairs, fail_fast=namespace.fail_fast)
+        many = _many(pairs, namespace, place)
         tally = Tally(many.totals, pairs, keeps_blobs=namespace.report is not None)
         error = error_of(lambda session, listen: session.start(many, listen), options, tally, namespace)
         result = many.result()
@@ -186,6 +195,17 @@ def _copy_archive(namespace: argparse.Namespace) -> int:
             )
         report = ListReport(result, tally)
         return close_run(error or result.failure, report, file, namespace, options, tally.kept)
+
+
+def _many(pairs: Pairs, namespace: argparse.Namespace, place: ClusterPlace | None) -> ManyCopy:
+    """The run: on a cluster, or here."""
+    if place is not None:
+        from crossdock.clusters.copying import ClusterCopy
+
+        return ClusterCopy(pairs, place, fail_fast=namespace.fail_fast)
+    from crossdock.runs.runner import ManyCopy
+
+    return ManyCopy(pairs, fail_fast=namespace.fail_fast)
 
 
 def _place(text: str | None, options: CopyOptions) -> Namespace | None:

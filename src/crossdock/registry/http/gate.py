@@ -23,6 +23,7 @@ from crossdock.registry.http.retry import MAX_RETRY_AFTER_S, Clock, retry_after
 from crossdock.url import Origin
 
 if TYPE_CHECKING:
+    from crossdock.limits import Pauses
     from crossdock.registry.http.allowance import Allowed
 
 CONTROL_CONCURRENCY = 32  # small requests to one host at once, to begin with: a third of the pool
@@ -36,9 +37,18 @@ class HostGate:
     """The gate of one host."""
 
     def __init__(
-        self, name: str, clock: Clock, network: NetworkOptions, concurrency: int = CONTROL_CONCURRENCY
+        self,
+        name: str,
+        clock: Clock,
+        network: NetworkOptions,
+        concurrency: int = CONTROL_CONCURRENCY,
+        pauses: Pauses | None = None,
     ) -> None:
+        """`pauses` are shared with other processes."""
         self._name = name
+        self._pauses = pauses
+        if pauses is not None:
+            pauses.join(name, self._close_here)
         self._clock = clock
         self._network = network
         self._limit = concurrency
@@ -136,7 +146,13 @@ class HostGate:
 
     def close_for(self, seconds: float) -> None:
         """Close the gate for that long; never shortens an earlier closing."""
-        self._opens_at = max(self._opens_at, self._clock.monotonic() + seconds)
+        if self._close_here(seconds) and self._pauses is not None:
+            self._pauses.asked(self._name, seconds)
+
+    def _close_here(self, seconds: float) -> bool:
+        """As `close_for`, here alone; whether it is closed for longer."""
+        before, self._opens_at = self._opens_at, max(self._opens_at, self._clock.monotonic() + seconds)
+        return self._opens_at > before
 
     def saw(self, status: int, headers: HeaderView, sent: int | None = None) -> None:
         """Learn from a response: its ``Retry-After``, or a 429 without one; how many to send at once; and how
@@ -210,14 +226,17 @@ class HostGate:
 class Gates:
     """The gates of every host that one client talks to."""
 
-    def __init__(self, clock: Clock, network: NetworkOptions) -> None:
+    def __init__(self, clock: Clock, network: NetworkOptions, pauses: Pauses | None = None) -> None:
         self._clock = clock
         self._network = network
+        self._pauses = pauses
         self._gates: dict[Origin, HostGate] = {}
 
     def of(self, origin: Origin) -> HostGate:
         """The gate of an origin."""
         gate = self._gates.get(origin)
         if gate is None:
-            gate = self._gates[origin] = HostGate(str(origin), self._clock, self._network)
+            gate = self._gates[origin] = HostGate(
+                str(origin), self._clock, self._network, pauses=self._pauses
+            )
         return gate

@@ -1,0 +1,199 @@
+"""A list of copies that the workers of a cluster make. A job is some lines of the list."""
+
+from __future__ import annotations
+
+import os
+
+from msgspec import Struct, field
+
+from crossdock.clusters.dask import limited_hosts, open_cluster
+from crossdock.clusters.groups import Item, balanced, grouped
+from crossdock.clusters.place import ClusterPlace
+from crossdock.errors import Advice, InvalidOption
+from crossdock.events import (
+    BlobDone,
+    CopyDone,
+    CopyFailed,
+    CopyStarted,
+    Event,
+    Retrying,
+    UploadKept,
+    UploadResumed,
+    Warned,
+)
+from crossdock.oci.reference import Reference
+from crossdock.runs.pairs import Pairs
+from crossdock.runs.places import Shared
+from crossdock.runs.results import PairResult, TargetsResult, without_traceback
+from crossdock.runs.run import Watchers
+from crossdock.runs.runner import ManyCopy
+
+_TOLD = BlobDone | CopyDone | CopyFailed | CopyStarted | Retrying | UploadKept | UploadResumed | Warned
+"""The events that displays and reports need, beside the figures."""
+
+
+class CopyUnit(Struct):
+    """A unit of a list (`bench.Unit`): pairs with their index in the list and the number of their line."""
+
+    pairs: list[tuple[int, Reference, Reference, int]]
+    fail_fast: bool
+
+    def begin(self) -> Copied:
+        """As `bench.Unit.begin`."""
+        return Copied(self)
+
+
+class CopyNews(Struct):
+    """What became of a unit since it was told last, by the index in the list."""
+
+    results: dict[int, PairResult]
+    lines: dict[int, TargetsResult]
+    events: list[tuple[int, Event]]
+
+
+class Copied:
+    """A unit that is worked on (`bench.Doing`)."""
+
+    def __init__(self, unit: CopyUnit) -> None:
+        pairs = Pairs()
+        for _, source, target, number in unit.pairs:
+            pairs.add(source, target, number)
+        self.work = _UnitCopy(pairs, fail_fast=unit.fail_fast)
+        self._indices = [index for index, *_ in unit.pairs]
+        self._events: list[tuple[int, Event]] = []
+
+    def listen(self, index: int, event: Event) -> None:
+        """As `bench.Doing.listen`."""
+        if isinstance(event, _TOLD):
+            self._events.append((self._indices[index] if index >= 0 else -1, event))
+
+    def news(self) -> CopyNews:
+        """As `bench.Doing.news`."""
+        events, self._events = self._events, []
+        results, lines = self.work.take()
+        return CopyNews(
+            {self._indices[index]: result for index, result in results.items()},
+            {self._indices[index]: result for index, result in lines.items()},
+            events,
+        )
+
+
+class _UnitCopy(ManyCopy):
+    """The copies of a unit."""
+
+    def take(self) -> tuple[dict[int, PairResult], dict[int, TargetsResult]]:
+        """The results of what has ended since the last call. A line with several targets ends as a whole."""
+        results: dict[int, PairResult] = {}
+        lines, self._lines = self._lines, {}
+        for line in self._pairs.lines():
+            if len(line) == 1 or line.start in lines:
+                results |= {index: self._results.pop(index) for index in line if index in self._results}
+        return results, lines
+
+
+class _CopyJob(Struct, eq=False):
+    """Some lines, as the client follows them (`dask.Job`)."""
+
+    run: ClusterCopy
+    lines: list[range]
+    hosts: frozenset[str] = field(default_factory=frozenset)
+
+    def unit(self) -> CopyUnit | None:
+        """As `dask.Job.unit`."""
+        return self.run.unit_of(self)
+
+    def take(self, news: CopyNews) -> None:
+        """As `dask.Job.take`."""
+        self.run.take(news)
+
+    def fail(self, error: Exception) -> None:
+        """As `dask.Job.fail`."""
+        self.run.fail(self, error)
+
+
+class _FailedFast(Exception):
+    """Ends the other workers."""
+
+
+class ClusterCopy(ManyCopy):
+    """As `ManyCopy`, on the workers of a cluster."""
+
+    def __init__(self, pairs: Pairs, place: ClusterPlace, *, fail_fast: bool = False) -> None:
+        """`pairs` and `place` were checked. Raises `InvalidOption` for files of this machine; no I/O."""
+        super().__init__(pairs, fail_fast=fail_fast)
+        for each in (end for pair in pairs for end in pair):
+            if not isinstance(each, Reference):
+                raise InvalidOption(
+                    f"a cluster copies from registry to registry, and {each} is a file",
+                    advice=Advice("omit-option", "copy it on one machine"),
+                )
+        self._place = place
+        self._watchers: Watchers | None = None
+
+    async def run(self, shared: Shared, watchers: Watchers) -> None:
+        """As `ManyCopy.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
+        self._watchers = watchers
+        registries = list({target.registry for _, target in self._pairs if isinstance(target, Reference)})
+        run = os.urandom(8).hex()
+
+        def warn(message: str) -> None:
+            watchers.tell(-1, "", "", Warned(message))
+
+        for source, target in self._pairs:
+            shared.places.prepare(source, "source")
+            shared.places.prepare(target, "target")
+        if not len(self._pairs):
+            return
+        async with open_cluster(self._place, run, shared, registries, warn) as cluster:
+            try:
+                await cluster.do(self._jobs(shared, cluster.slots), self.totals, finds=False)
+            except _FailedFast:
+                pass
+
+    def _jobs(self, shared: Shared, slots: int) -> list[_CopyJob]:
+        items = [
+            Item(line, frozenset(str(self._pairs[index][1].place) for index in line))
+            for line in self._pairs.lines()
+        ]
+        jobs: list[_CopyJob] = []
+        for part in balanced(grouped(items), slots):
+            lines = sorted((item.key for item in part), key=lambda line: line.start)
+            ends = [end for line in lines for index in line for end in self._pairs[index]]
+            hosts = {end.registry for end in ends if isinstance(end, Reference)}
+            jobs.append(_CopyJob(self, lines, limited_hosts(hosts, shared)))
+        return jobs
+
+    def unit_of(self, job: _CopyJob) -> CopyUnit | None:
+        """What is left of a job."""
+        left = [(index, line.start) for line in job.lines for index in line if index not in self._results]
+        pairs = [
+            (index, source, target, number)
+            for index, number in left
+            for source, target in (self._pairs[index],)
+            if isinstance(source, Reference) and isinstance(target, Reference)
+        ]
+        return CopyUnit(pairs, self._fail_fast) if pairs else None
+
+    def take(self, news: CopyNews) -> None:
+        """What a worker has done, as if it had been done here."""
+        assert self._watchers is not None
+        for index, event in news.events:
+            source, target = map(str, self._pairs[index]) if index >= 0 else ("", "")
+            if index >= 0:
+                self._begun.add(index)
+            self._watchers.tell(index, source, target, event)
+        self._results |= news.results
+        self._lines |= news.lines
+        self._begun -= news.results.keys()
+        if self._fail_fast and any(each.status == "failed" for each in news.results.values()):
+            raise _FailedFast
+
+    def fail(self, job: _CopyJob, error: Exception) -> None:
+        """What is left of a job cannot be done."""
+        assert self._watchers is not None
+        error = without_traceback(error)
+        for index in (index for line in job.lines for index in line if index not in self._results):
+            source, target = map(str, self._pairs[index])
+            self._results[index] = PairResult(source=source, target=target, status="failed", error=error)
+            self.totals.images_failed += 1
+            self._watchers.tell(index, source, target, CopyFailed(source, target, error))

@@ -1,0 +1,57 @@
+"""Which repositories, or lines of a list, make a job: those that share a repository stay together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+JOBS_PER_SLOT = 8  # few enough that repositories of a job share connections, many enough to end together
+
+
+class Item(Struct, frozen=True):
+    """Something that is done by one worker: `places` are what no two workers may work on at once."""
+
+    key: Any
+    places: frozenset[str]
+    size: int = 0
+    """Bytes to be moved, as far as they are known."""
+
+
+def grouped(items: Iterable[Item]) -> list[list[Item]]:
+    """The items, with those together that share a place."""
+    group_of: dict[str, list[Item]] = {}
+    groups: dict[int, list[Item]] = {}
+    for item in items:
+        group = [item]
+        groups[id(group)] = group
+        for place in item.places:
+            other = group_of.get(place)
+            if other is not None and other is not group:
+                large, small = (other, group) if len(other) > len(group) else (group, other)
+                large += small
+                del groups[id(small)]
+                for each in small:
+                    group_of.update(dict.fromkeys(each.places & group_of.keys(), large))
+                group = large
+            group_of[place] = group
+    return list(groups.values())
+
+
+def balanced(groups: list[list[Item]], slots: int) -> list[list[Item]]:
+    """The groups in jobs of about the same bytes, the largest first, for so many workers at once."""
+    if not groups:
+        return []
+    parts: list[list[Item]] = [[] for _ in range(min(slots * JOBS_PER_SLOT, len(groups)))]
+    loads = [(0, 0)] * len(parts)
+    for group in sorted(groups, key=_load, reverse=True):
+        least = min(range(len(parts)), key=loads.__getitem__)
+        parts[least] += group
+        size, number = _load(group)
+        loads[least] = loads[least][0] + size, loads[least][1] + number
+    return sorted(parts, key=_load, reverse=True)
+
+
+def _load(items: list[Item]) -> tuple[int, int]:
+    return sum(each.size for each in items), len(items)
