@@ -181,8 +181,9 @@ class Session:
         """Copy all repositories and tags of `source`, ``HOST[:PORT][/PREFIX]``, to each of `targets`,
         likewise.
 
-        `chosen` are the fields of `MirrorOptions`. Nothing is ever removed. Referrers of the manifests are
-        copied unless ``options.referrers`` is False.
+        `source` may be a layout, ``oci:DIR``: its tags go to the repository that a target names. `chosen` are
+        the fields of `MirrorOptions`. Nothing is ever removed. Referrers of the manifests are copied unless
+        ``options.referrers`` is False.
 
         Raises `InvalidInput` before anything is sent. Awaiting raises `CopyError` when the repositories, or
         manifests without tag, cannot be listed. Copies that fail do not raise: see the result.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from crossdock import CopyOptions, PairResult, mirror_sync
+from crossdock.events import CopyDone, CopyStarted, Event
 from crossdock.imagebuilder import Content, ImageBuilder
 from crossdock_testing.faultproxy import FaultProxy
 from crossdock_testing.faults import Answer, Break, Fault
@@ -501,6 +503,63 @@ def test_the_library_tells_of_each_copy(
     assert (again.repositories, again.tags, again.copied, again.unchanged) == (1, 1, 0, 1)
 
 
+def test_tags_of_one_manifest_are_copied_together_and_told_one_by_one(
+    source: DockerRegistry,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+) -> None:
+    images = [builder.image([builder.random_layer(400)]) for _ in range(2)]
+    wanted = {}
+    for number in range(6):
+        push(source.remote, f"{repository}/a", builder, images[number % 2], f"v{number}")
+        wanted[f"v{number}"] = images[number % 2].digest
+    places = f"{source_faults.host}/{repository}", f"{target.host}/{repository}"
+    results: dict[int, PairResult] = {}
+    events: list[tuple[int, type]] = []
+
+    def listen(index: int, event: Event) -> None:
+        if isinstance(event, CopyStarted | CopyDone):
+            events.append((index, type(event)))
+
+    for status in ("copied", "unchanged"):
+        events.clear()
+        before = len(source_faults.seen)
+        done = mirror_sync(*places, on_result=results.__setitem__, on_event=listen)
+        assert (done.tags, done.copies, getattr(done, status), done.failed) == (6, 6, 6, 0)
+        assert {each.source.rpartition(":")[2]: each.result.digest for each in results.values()} == wanted
+        assert {each.target.rpartition(":")[2] for each in results.values()} == set(wanted)
+        assert {each.status for each in results.values()} == {status}
+        assert Counter(events) == Counter(
+            (index, kind) for index in range(6) for kind in (CopyStarted, CopyDone)
+        )
+        assert done.totals["manifests"] == 6
+        source_faults.settle()
+        got = [each for each in source_faults.seen[before:] if "/manifests/" in each.path]
+        assert [each.method for each in got].count("GET") == (2 if status == "copied" else 0)
+    assert state_of(target.remote, repository) == {"a": wanted}
+
+
+def test_a_layout_is_mirrored_to_the_repository_that_a_target_names(
+    crossdock: Crossdock, target: DockerRegistry, repository: str, tmp_path: Path
+) -> None:
+    made = ImageBuilder(tmp_path / "layout")
+    image = made.image([made.random_layer(700)])
+    for tag in ("v1", "v2", "not/a:tag"):
+        made.tag(image, tag)
+    words = ("mirror", f"oci:{tmp_path}/layout", f"{target.host}/{repository}/a", *QUIET)
+    listed = crossdock.ok(*words[:3], "--tags", "v*", "--dry-run").stdout.splitlines()
+    assert listed == [f"{words[1]}:{tag} {words[2]}:{tag}" for tag in ("v1", "v2")]
+    done = crossdock(*words)
+    totals = done.result["totals"]
+    assert (done.code, totals["copied"], totals["failed"]) == (USAGE, 2, 1), str(done)
+    assert done.result["not_copied"] == [f"{words[1]}:not/a:tag {words[2]}:not/a:tag"]
+    assert state_of(target.remote, repository)["a"] == {"v1": image.digest, "v2": image.digest}
+    again = crossdock.ok(*words, "--exclude-tags", "not*").result["totals"]
+    assert (again["unchanged"], again["copied"]) == (2, 0)
+
+
 @pytest.mark.parametrize(
     ("places", "words"),
     [
@@ -509,6 +568,10 @@ def test_the_library_tells_of_each_copy(
         (("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2/x"), "hold the same repositories"),
         (("nowhere", "127.0.0.1:1"), "names no registry"),
         (("127.0.0.1:1/a:tag", "127.0.0.1:2"), "invalid reference"),
+        (("oci:somewhere", "127.0.0.1:2"), "a layout is copied to HOST[:PORT]/REPOSITORY"),
+        (("oci:somewhere:v1", "127.0.0.1:2/a"), "names one image"),
+        (("oci:somewhere", "127.0.0.1:2/a", "--flatten", "1"), "named by the target"),
+        (("127.0.0.1:1", "oci:somewhere"), "is no registry"),
     ],
 )
 def test_places_that_cannot_be_mirrored_are_refused(

@@ -111,6 +111,33 @@ def test_a_stale_head_is_corrected_by_get(crossdock: Crossdock, start: Start, ho
     assert target.has("app", "v1", image["digest"])
 
 
+def test_tags_that_move_apart_while_they_are_mirrored_get_what_each_means(
+    crossdock: Crossdock, start: Start
+) -> None:
+    """They meant one manifest when they were listed, and one of them was at the target already."""
+    source, target = start(), start()
+    old = source.image("app", "v1")
+    for tag in ("v2", "v3"):
+        source.manifests["app", tag] = source.manifests["app", "v1"]
+    crossdock.ok("mirror", source.host, target.host, "--tags", "v1")
+    moved = {tag: source.image("other", seed=tag) for tag in ("v1", "v2", "v3")}
+
+    def before(request: Request) -> Reply | None:
+        if request.method == "GET" and request.path.endswith(old["digest"]):
+            source.manifests.pop(("app", old["digest"]), None)
+            for tag, image in moved.items():
+                for name in (tag, image["digest"]):
+                    source.manifests["app", name] = source.manifests["other", image["digest"]]
+        return None
+
+    source.before = before
+    done = crossdock.ok("mirror", source.host, target.host, "--repository", "app", "--output", "json").result
+    assert (done["totals"]["unchanged"], done["totals"]["copied"]) == (1, 2)
+    assert target.has("app", "v1", old["digest"])
+    assert target.has("app", "v2", moved["v2"]["digest"])
+    assert target.has("app", "v3", moved["v3"]["digest"])
+
+
 # -- the look at the target ----------------------------------------------------------------------------
 
 

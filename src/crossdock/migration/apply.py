@@ -196,6 +196,8 @@ class ApplyRun:
 
     async def _copy(self, shared: Shared, watchers: Watchers) -> None:
         await self._applying.run(shared, watchers)
+        for warning in shared.places.take_warnings():
+            self._warn(warning)
 
     def _check_nothing(self) -> None:
         """Tell of entries of which nothing is chosen, and fail when that is everything."""
@@ -286,9 +288,8 @@ class ApplyRun:
                     f"{entry.place or entry.name}: {found[0]} at the target",
                     advice=Advice("correct-file", "correct rename or flatten, or exclude one of them"),
                 )
-        for number, entry in enumerate(self._file.entries):
-            if (entry.untagged or entry.tags.needs_times) and number not in self._unlisted:
-                await self._check_answered(number, places)
+        for number in listed:
+            await self._surveys[number].check_answered()
         self._shared = writers(self._file.entries, listed)
         if not any(figures[name] for figures in self._state.totals for name in ("copied", "unchanged")):
             # What this run has done was done after this check.
@@ -297,11 +298,6 @@ class ApplyRun:
     def _is_shared(self, there: TargetView) -> bool:
         """Whether several entries write the repository: each lacks what the others bring."""
         return there.name in self._shared
-
-    async def _check_answered(self, number: int, places: Places) -> None:
-        """Raise `InvalidInput` when the source cannot answer the selection: its first repository tells."""
-        async with aclosing(self._survey(number, places).views()) as views:
-            await anext(views, None)
 
     def _survey(self, number: int, places: Places) -> Survey:
         entry = self._file.entries[number]
@@ -422,11 +418,7 @@ class ApplyRun:
                         deletes = self._deletes[number][index]
                         name = planned.name
                         target = entry.target_reference(entry.targets[index], name)
-                        source = (
-                            entry.source.reference(name)
-                            if isinstance(entry.source, Namespace)
-                            else entry.source
-                        )
+                        source = entry.source_reference(name)
                         await deletes.look_planned(
                             name, source, target, tags, places, self._state.missing_since
                         )

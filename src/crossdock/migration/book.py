@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from crossdock.errors import (
@@ -11,11 +11,9 @@ from crossdock.errors import (
 from crossdock.migration.deleting import TargetDeletes
 from crossdock.migration.runfile import Outcome
 from crossdock.migration.state import RunState
-from crossdock.mirroring.applying import Place
+from crossdock.mirroring.applying import Names, Place
 from crossdock.mirroring.entry import Entry
-from crossdock.mirroring.names import Namespace
 from crossdock.mirroring.views import Problem
-from crossdock.oci.digest import Digest
 from crossdock.runs.results import PairResult, without_traceback
 
 MOST_ERRORS = 10_000  # that are kept; each takes about 1 KB
@@ -61,19 +59,21 @@ class Book:
 
     # -- applying.Sink -------------------------------------------------------------------------------------
 
-    def unchanged(self, place: Place, names: Mapping[str, Digest]) -> None:
+    def unchanged(self, names: Names) -> None:
         """As `Sink.unchanged`."""
-        pair = self._pair(place)
-        for name, digest in names.items():
-            self._note(pair, place, name, digest, "unchanged")
+        pair = self._pair(names.place)
+        for name in names.indices:
+            self._note(pair, names.place, name, names.digest, "unchanged")
 
-    def expected(self, place: Place, names: Mapping[str, Digest]) -> None:
+    def expected(self, names: Names) -> None:
         """As `Sink.expected`."""
-        for name, digest in names.items():
-            self._state.note(self._pair(place), place.name, name, digest, "left")
+        pair = self._pair(names.place)
+        for name in names.indices:
+            self._state.note(pair, names.place.name, name, names.digest, "left")
 
-    def ended(self, place: Place, names: Mapping[str, Digest], result: PairResult) -> None:
+    def ended(self, names: Names, result: PairResult) -> None:
         """As `Sink.ended`."""
+        place, digest = names.place, names.digest
         pair = self._pair(place)
         if result.result is not None:
             self.moved[place.repository] = self.moved.get(place.repository, 0) + result.result.bytes_moved
@@ -81,10 +81,10 @@ class Book:
             for name in ("bytes_moved", "bytes_mounted", "bytes_skipped"):
                 figures[name] += getattr(result.result, name)
         if result.status in ("failed", "cancelled", "not begun"):
-            for name, digest in names.items():
+            for name in names.indices:
                 self.failed(place, name, digest, result.error or CrossdockError("it was not copied"))
             return
-        for name, digest in names.items():
+        for name in names.indices:
             outcome: Outcome = {
                 "copied": "copied",
                 "unchanged": "unchanged",
@@ -98,7 +98,7 @@ class Book:
                 self._problem(pair, "unsupported", shown(place, name), str(result.error))
 
     def failed(self, place: Place, name: str, digest: str, error: Exception) -> None:
-        """As `Sink.failed`."""
+        """A name cannot be copied, or the whole repository cannot, whose name is ""."""
         pair = self._pair(place)
         self._state.note(pair, place.name, name, digest, "failed", error)
         self._state.totals[pair]["failed"] += 1
@@ -124,14 +124,8 @@ class Book:
         """The repositories of an entry cannot be listed: that is one failure for each target."""
         entry = self._entries[number]
         for target, each in enumerate(entry.targets):
-            source = entry.source
-            place = Place(
-                number,
-                target,
-                "",
-                source.reference("repository") if isinstance(source, Namespace) else source,
-                str(each),
-            )
+            source = entry.source_reference("repository")
+            place = Place(number, target, "", source, str(each))
             self.failed(place, "", "", error)
 
     def deleted(self, pair: int, deletes: TargetDeletes) -> list[Exception]:

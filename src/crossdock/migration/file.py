@@ -25,7 +25,7 @@ from crossdock.migration.conflicts import read_and_written, written_twice
 from crossdock.migration.hours import Hours
 from crossdock.migration.variables import replace_variables
 from crossdock.mirroring.choice import TagChoice, pushed_since
-from crossdock.mirroring.entry import Deletes, Entry, ReferrersMode
+from crossdock.mirroring.entry import Deletes, Entry, ReferrersMode, parse_source
 from crossdock.mirroring.names import Namespace, check
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming, Rename
@@ -248,14 +248,8 @@ class _Reader:
         return entry
 
     def _source(self, text: str) -> Namespace | LayoutReference:
-        if not text.startswith("oci:"):
-            return self._namespace(text)
-        layout = LayoutReference.parse(text)
-        if layout.tag is not None or layout.digest is not None:
-            raise InvalidInput(
-                f"{quote(text)} names one image; oci:DIR is the folder, and tags: chooses in it"
-            )
-        return LayoutReference(str(self._folder / expand_home(layout.path, self._environ)))
+        named = text if text.startswith("oci:") else self._inventory.addressed(text)
+        return parse_source(named, lambda path: str(self._folder / expand_home(path, self._environ)))
 
     def _namespace(self, text: str) -> Namespace:
         return Namespace.parse(self._inventory.addressed(text))

@@ -7,7 +7,7 @@ that this takes depends on the largest repository, not on how many there are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -16,20 +16,20 @@ from typing import Protocol
 from msgspec import Struct, field
 from msgspec.structs import replace as with_fields
 
-from crossdock.errors import CopyError, is_final
+from crossdock.errors import CopyError, InvalidInput, is_final
 from crossdock.events import CopyFailed, Warned
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.group import Group, GroupCopy, Share
-from crossdock.mirroring.views import RepositoryView, TargetView
+from crossdock.mirroring.views import RepositoryView, TargetView, is_digest
 from crossdock.oci.attachedtag import is_attached_tag, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_index
 from crossdock.oci.platform import Platform
-from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.oci.reference import LayoutReference, Reference, is_tag
 from crossdock.runs.places import Shared
 from crossdock.runs.results import PairResult, Status, status_of_error, without_traceback
 from crossdock.runs.run import Watchers
-from crossdock.runs.runner import AT_ONCE, Runner
+from crossdock.runs.runner import AT_ONCE, FailedFast, Runner
 from crossdock.runs.totals import Totals
 from crossdock.tasks import run_together
 
@@ -53,11 +53,11 @@ class Window:
     def __getitem__(self, index: int) -> tuple[str, str]:
         return self.open.get(index, _NOT_YET)
 
-    def add(self, pair: tuple[object, object], images: int = 1) -> int:
-        """The index of one more copy, of so many images."""
+    def add(self, pair: tuple[str, str], images: int = 1) -> int:
+        """The index of one more copy; without `images` it is none of those that are counted."""
         index = self._count
         self._count += 1
-        self.open[index] = str(pair[0]), str(pair[1])
+        self.open[index] = pair
         self._totals.images_found += images
         return index
 
@@ -76,22 +76,34 @@ class Place(Struct, frozen=True):
     repository: str  # host/repository of the target, as people write it
 
 
-class Sink(Protocol):
-    """Who is told what became of each name: a tag, a digest of a manifest without one, or "" for a whole
-    repository. May not block for long.
+class Names(Struct, frozen=True, eq=False):
+    """Names of one manifest at one target, and the index of the copy that each is.
+
+    A name is a tag, a digest of a manifest without one, or "" for a whole repository, which has failed then.
+    `digest` is empty where it is not known, `media_type` likewise.
     """
 
-    def unchanged(self, place: Place, names: Mapping[str, Digest]) -> None:
+    place: Place
+    indices: Mapping[str, int]
+    digest: str
+    media_type: str = ""
+
+    def pair(self, name: str) -> tuple[str, str]:
+        """Source and target of one of the names."""
+        return _pair(self.place, name)
+
+
+class Sink(Protocol):
+    """Who is told what became of each name. May not block for long."""
+
+    def unchanged(self, names: Names) -> None:
         """The target has these already."""
 
-    def expected(self, place: Place, names: Mapping[str, Digest]) -> None:
+    def expected(self, names: Names) -> None:
         """These are to be copied."""
 
-    def ended(self, place: Place, names: Mapping[str, Digest], result: PairResult) -> None:
-        """Names of one manifest were copied together, or failed together."""
-
-    def failed(self, place: Place, name: str, digest: str, error: Exception) -> None:
-        """A name cannot be copied, or the whole repository cannot."""
+    def ended(self, names: Names, result: PairResult) -> None:
+        """These were copied together, or failed together. `result` is of the first."""
 
     def completed(self, place: Place) -> None:
         """Nothing of the repository failed, and nothing is left."""
@@ -110,9 +122,13 @@ class _Round(Struct, eq=False):
     """Names of one manifest that are copied to one target together."""
 
     repository: _Repository
-    group: Group
+    names: Names
     share: Share
-    index: int = -1
+
+    @property
+    def index(self) -> int:
+        """The index of the copy of the first name, which stands for all."""
+        return next(iter(self.names.indices.values()))
 
 
 class _Job(Struct, eq=False):
@@ -153,7 +169,9 @@ class Applying:
         self._rounds: dict[int, _Round] = {}
         self._copies: list[GroupCopy] = []
         self._shared: list[Shared] = []
-        self.watchers: Watchers | None = None
+        self._begun: set[int] = set()
+        self._fail_fast = False
+        self.watchers = Watchers(totals)
         self._learning = asyncio.Lock()
         self._asked: dict[tuple[int, str], Group] = {}  # by entry and repository, whose referrers are known
 
@@ -164,14 +182,20 @@ class Applying:
         """
         self._shared = [_for_entry(shared, each) for each in self._entries]
         self._copies = [GroupCopy(each) for each in self._shared]
-        runner = Runner(watchers, partial(self._end, watchers), fail_fast=fail_fast)
-        whole = await runner.work(
-            self._queue.get, partial(self._do, runner, watchers), self._at_once, beside=[self._list_all()]
+        self._fail_fast, self.watchers = fail_fast, watchers
+        runner = Runner(watchers, self._end, fail_fast=fail_fast)
+        self._begun = runner.begun
+        return await runner.work(
+            self._queue.get, partial(self._do, runner), self._at_once, beside=[self._list_all()]
         )
-        for place in {id(each.places): each.places for each in self._shared}.values():
-            for warning in place.take_warnings():
-                watchers.tell(-1, "", "", Warned(warning))
-        return whole
+
+    def unended(self) -> Iterator[PairResult]:
+        """The copies that the end of the run has left."""
+        for one in self._rounds.values():
+            status: Status = "cancelled" if one.index in self._begun else "not begun"
+            for name in one.names.indices:
+                source, target = one.names.pair(name)
+                yield PairResult(source=source, target=target, status=status)
 
     # -- views → groups ------------------------------------------------------------------------------------
 
@@ -227,11 +251,12 @@ class Applying:
             return
         async with self._learning:
             if not copying.knows_referrers(view.source):
-                group = self._group(number, view, next(iter(view.tags.values())))
+                tag, digest = next(iter(view.tags.items()))
+                group = self._group(number, view, digest, tag)
                 self._asked[number, view.name] = group
                 await copying.may_have_attached(group)
 
-    def _group(self, number: int, view: RepositoryView, digest: Digest) -> Group:
+    def _group(self, number: int, view: RepositoryView, digest: Digest, name: str) -> Group:
         asked = self._asked.get((number, view.name))
         if asked is not None and asked.digest == digest:
             return self._asked.pop((number, view.name))
@@ -239,6 +264,7 @@ class Applying:
         return Group(
             _repository_of(view.source),
             digest,
+            None if is_digest(name) else name,
             view.media_types.get(digest) or (row.media_type if row is not None else ""),
             view.digest_tags,
             tags.takes_all,
@@ -253,14 +279,14 @@ class Applying:
         """
         names: dict[str, Digest] = {**view.tags, **{each: each for each in view.untagged}}
         for repository, target in zip(repositories, view.targets, strict=True):
-            problem = view.error or (target.error if target.repository is None else None)
             if view.error is not None:
                 self._fail(repository, "", "", view.error)
-            for name, digest in names.items() if problem is not None else ():
-                self._fail(repository, name, digest, problem or view.error or AssertionError())
             for name, error in view.errors.items():
                 if name not in target.settled:
                     self._fail(repository, name, "", error)
+            for name, digest in names.items():
+                if name not in target.settled and (problem := _problem_of(target, name)) is not None:
+                    self._fail(repository, name, digest, problem)
         groups: dict[Digest, list[str]] = {}
         for name, digest in names.items():
             groups.setdefault(digest, []).append(name)
@@ -284,44 +310,60 @@ class Applying:
         members: list[str],
     ) -> list[_Job]:
         entry, copying = self._entries[number], self._copies[number]
-        group = self._group(number, view, digest)
+        group = self._group(number, view, digest, members[0])
         rounds: list[_Round] = []
         for repository, target in zip(repositories, view.targets, strict=True):
-            if target.repository is None or view.error is not None:
+            if target.repository is None:
                 continue
-            names = [each for each in members if each not in target.settled]
+            names = [
+                each for each in members if each not in target.settled and _problem_of(target, each) is None
+            ]
             if names and self._is_there(number, view, target, group, names):
-                self._unchanged(repository, dict.fromkeys(names, digest))
+                self._unchanged(repository, group, names)
                 continue
             there = _there(target, names, digest)
-            names = self._behind(number, repository, names, there, digest)
-            tags = [each for each in names if ":" not in each]
-            for some in self._rounds_of(entry, copying, tags, there, digest) if tags else [()]:
-                if names:
-                    share = Share(target.repository, tuple(some), there)
-                    rounds.append(self._begin(_Round(repository, group, share)))
+            names = self._behind(number, repository, group, names, there)
+            tags = [each for each in names if not is_digest(each)]
+            lots = self._rounds_of(entry, copying, tags, there, digest) if tags else [names]
+            for some in lots if names else ():
+                share = Share(target.repository, tuple(some) if tags else (), there)
+                rounds.append(self._begin(repository, group, some, share))
         return [_Job(number, group, rounds)] if rounds else []
 
     def _behind(
         self,
         number: int,
         repository: _Repository,
+        group: Group,
         names: list[str],
         there: Mapping[str, Digest | None],
-        digest: Digest,
     ) -> list[str]:
         """The names to be written; all of them when it may only be that something attached is missing."""
         if self._shared[number].platforms:
             return names
-        behind = [each for each in names if there.get("" if ":" in each else each) != digest]
-        if behind and (right := dict.fromkeys([each for each in names if each not in behind], digest)):
-            self._unchanged(repository, right)
+        behind = [each for each in names if there.get("" if is_digest(each) else each) != group.digest]
+        if behind and (right := [each for each in names if each not in behind]):
+            self._unchanged(repository, group, right)
         return behind or names
 
-    def _unchanged(self, repository: _Repository, names: Mapping[str, Digest]) -> None:
-        self._sink.unchanged(repository.place, names)
-        self.totals.images_found += len(names)
-        self.totals.images_done += len(names)
+    def _unchanged(self, repository: _Repository, group: Group, members: Iterable[str]) -> None:
+        names = self._found(repository, members, group.digest, group.media_type)
+        self._sink.unchanged(names)
+        self.totals.images_done += len(names.indices)
+        self._leave(names)
+
+    def _found(
+        self, repository: _Repository, members: Iterable[str], digest: str, media_type: str = ""
+    ) -> Names:
+        """More names, each with the index of its copy."""
+        place = repository.place
+        indices = {name: self.window.add(_pair(place, name)) for name in members}
+        return Names(place, indices, digest, media_type)
+
+    def _leave(self, names: Names) -> None:
+        """These are done."""
+        for index in names.indices.values():
+            self.window.end(index)
 
     def _is_there(
         self, number: int, view: RepositoryView, target: TargetView, group: Group, names: list[str]
@@ -332,7 +374,7 @@ class Applying:
         if platforms or shared.checks_blobs:
             return False
         there = _there(target, names, group.digest)
-        if any(there.get("" if ":" in each else each) != group.digest for each in names):
+        if any(there.get("" if is_digest(each) else each) != group.digest for each in names):
             return False
         if copying.is_without_attached(group):
             return True
@@ -357,31 +399,40 @@ class Applying:
             (alone if copying.is_alone(tag) or stays else together).append(tag)
         return [*([together] if together else []), *_alone(alone)]
 
-    def _begin(self, one: _Round) -> _Round:
-        names = _names(one)
-        self._sink.expected(one.repository.place, names)
-        tag = one.share.tags[0] if one.share.tags else None
-        pair = one.group.named(tag), one.share.named(tag, one.group.digest)
-        one.index = self.window.add(pair, len(names))
+    def _begin(self, repository: _Repository, group: Group, members: Iterable[str], share: Share) -> _Round:
+        names = self._found(repository, members, group.digest, group.media_type)
+        self._sink.expected(names)
+        one = _Round(repository, names, share)
         self._rounds[one.index] = one
         return one
 
     def _fail(self, repository: _Repository, name: str, digest: str, error: Exception) -> None:
-        repository.has_failed = True
-        self.totals.images_found += 1
-        self.totals.images_failed += 1
-        self._sink.failed(repository.place, name, digest, without_traceback(error))
-        place = repository.place
-        shown = f"{'@' if ':' in name else ':'}{name}" if name else ""
-        source = place.source.locator if isinstance(place.source, Reference) else str(place.source)
-        self.tell(f"{source}{shown}", f"{place.repository}{shown}", error)
+        """A name cannot be copied, or the whole repository cannot. Raises `FailedFast`."""
+        names = self._found(repository, (name,), digest)
+        has_failed = self._lose(repository, names, name, error)
+        self._leave(names)
+        if has_failed and self._fail_fast:
+            raise FailedFast
+
+    def _lose(self, repository: _Repository, names: Names, name: str, error: Exception) -> bool:
+        """Tell that this one of the names was not copied; whether that is a failure."""
+        (source, target), index = names.pair(name), names.indices[name]
+        status = self._error_status(index, repository.place.entry, name, error)
+        if status == "failed":
+            repository.has_failed = True
+            self.totals.images_failed += 1
+            self.watchers.tell(index, source, target, CopyFailed(source, target, error))
+        else:
+            self.totals.images_done += 1
+        result = PairResult(source=source, target=target, status=status, error=without_traceback(error))
+        self._sink.ended(with_fields(names, indices={name: index}), result)
+        return status == "failed"
 
     def tell(self, source: str, target: str, error: Exception) -> None:
         """Tell of a failure that is not one of a copy under way."""
-        if self.watchers is not None:
-            index = self.window.add((source, target), 0)
-            self.watchers.tell(index, source, target, CopyFailed(source, target, error))
-            self.window.end(index)
+        index = self.window.add((source, target), 0)
+        self.watchers.tell(index, source, target, CopyFailed(source, target, error))
+        self.window.end(index)
 
     def _complete(self, repository: _Repository) -> None:
         if repository.is_listed and not repository.left and not repository.has_failed:
@@ -389,56 +440,47 @@ class Applying:
 
     # -- groups → copies -----------------------------------------------------------------------------------
 
-    async def _do(self, runner: Runner, watchers: Watchers, job: _Job) -> None:
+    async def _do(self, runner: Runner, job: _Job) -> None:
         copying = self._copies[job.entry]
         for one in job.rounds:
             await self._may_begin()
             tag = one.share.tags[0] if one.share.tags else None
             await runner.copy(
                 one.index,
-                (one.group.named(tag), one.share.named(tag, one.group.digest)),
-                partial(copying.copy, one.group, one.share),
+                (job.group.named(tag), one.share.named(tag, job.group.digest)),
+                partial(copying.copy, job.group, one.share),
                 status_of=lambda result: "copied" if result.changed else "unchanged",
-                error_status=partial(self._error_status, watchers, job.entry, one),
+                error_status=partial(self._error_status, one.index, job.entry, tag or ""),
             )
         job.group.kept = None
         job.done.set()
 
-    def _error_status(self, watchers: Watchers, entry: int, one: _Round, error: Exception) -> Status:
+    def _error_status(self, index: int, entry: int, name: str, error: Exception) -> Status:
         """Whether it is only a referrer, which the engine leaves out of a copy of the image as well."""
-        is_attached = bool(one.share.tags) and is_attached_tag(one.share.tags[0])
-        if self._entries[entry].referrers == "required" or not is_attached:
+        if self._entries[entry].referrers == "required" or not is_attached_tag(name):
             return status_of_error(error, self._entries[entry].existing)
         if not isinstance(error, CopyError) or not is_final(error):
             return "failed"
         warning = Warned(f"left out, as it is attached to an image and cannot be copied: {error}")
-        watchers.tell(one.index, *self.window[one.index], warning)
+        self.watchers.tell(index, *self.window[index], warning)
         return "left out"
 
-    def _end(self, watchers: Watchers, index: int, result: PairResult) -> None:
+    def _end(self, index: int, result: PairResult) -> None:
         one = self._rounds.pop(index)
-        repository, names, totals = one.repository, _names(one), self.totals
+        repository, names, errors = one.repository, one.names, one.share.errors
         repository.left -= 1
-        more = len(names) - 1  # the runner has counted one
-        for tag, error in one.share.errors.items() if result.result is not None else ():
-            more -= 1
-            totals.images_failed += 1
-            target = str(one.share.named(tag, one.group.digest))
-            watchers.tell(index, str(one.group.named(tag)), target, CopyFailed(result.source, target, error))
-            self._sink.failed(repository.place, tag, names.pop(tag), error)
-            repository.has_failed = True
+        has_lost = [self._lose(repository, names, tag, error) for tag, error in errors.items()]
+        rest = {name: each for name, each in names.indices.items() if name not in errors}
         if result.status == "failed":
-            totals.images_failed += more
             repository.has_failed = True
+            self.totals.images_failed += len(rest) - 1  # the runner has counted one
         else:
-            totals.images_done += more
-        self._sink.ended(repository.place, names, result)
-        self.window.end(index)
+            self.totals.images_done += len(rest) - 1
+        self._sink.ended(with_fields(names, indices=rest), result)
+        self._leave(names)
         self._complete(repository)
-
-
-def _names(one: _Round) -> dict[str, Digest]:
-    return dict.fromkeys(one.share.tags or (one.group.digest,), one.group.digest)
+        if any(has_lost) and self._fail_fast:
+            raise FailedFast
 
 
 def _there(target: TargetView, names: Iterable[str], digest: Digest) -> dict[str, Digest | None]:
@@ -446,12 +488,32 @@ def _there(target: TargetView, names: Iterable[str], digest: Digest) -> dict[str
     found: dict[str, Digest | None] = {}
     is_known = target.error is None
     for name in names:
-        if ":" in name:
+        if is_digest(name):
             if is_known or digest in target.digests:
                 found[""] = digest if digest in target.digests else None
         elif is_known or name in target.tags:
             found[name] = target.tags.get(name)
     return found
+
+
+def _problem_of(target: TargetView, name: str) -> Exception | None:
+    """Why the target can have no such name: that of its repository, or a tag that only a layout can have."""
+    if target.repository is None:
+        return target.error
+    if is_digest(name) or is_tag(name):
+        return None
+    try:
+        target.repository.with_tag(name)
+    except InvalidInput as error:
+        return error
+    return None
+
+
+def _pair(place: Place, name: str) -> tuple[str, str]:
+    """Source and target of the name, as people write them."""
+    shown = f"{'@' if is_digest(name) else ':'}{name}" if name else ""
+    source = place.source.locator if isinstance(place.source, Reference) else str(place.source)
+    return f"{source}{shown}", f"{place.repository}{shown}"
 
 
 def _alone(tags: list[str]) -> list[list[str]]:

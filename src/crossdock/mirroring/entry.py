@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from msgspec import Struct
 
+from crossdock.errors import Advice, InvalidInput
 from crossdock.mirroring.choice import TagChoice
 from crossdock.mirroring.names import Namespace, check, full_name
 from crossdock.mirroring.patterns import Patterns
@@ -14,6 +16,7 @@ from crossdock.mirroring.rename import Naming
 from crossdock.oci.attachedtag import is_attached_tag
 from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
+from crossdock.oci.text import quote
 from crossdock.options import Existing
 
 DeleteMode = Literal["off", "report", "delete"]
@@ -33,6 +36,19 @@ class Deletes(Struct, frozen=True, kw_only=True):
     max_tags: int = 100
     max_percent: float = 5.0
     grace: float = 7 * 86400.0
+
+
+def parse_source(text: str, folder_of: Callable[[str], str] = str) -> Namespace | LayoutReference:
+    """A mirror's source: a part of a registry, or ``oci:DIR``, of which `folder_of` makes the whole path.
+
+    Raises `InvalidInput`.
+    """
+    if not text.startswith("oci:"):
+        return Namespace.parse(text)
+    layout = LayoutReference.parse(text)
+    if layout.tag is not None or layout.digest is not None:
+        raise InvalidInput(f"{quote(text)} names one image; oci:DIR is the folder, and tags are chosen in it")
+    return LayoutReference(folder_of(layout.path))
 
 
 class Entry(Struct, frozen=True, kw_only=True):
@@ -56,8 +72,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     place: str = ""
 
     def check(self) -> None:
-        """Raise `InvalidInput` for patterns and ranges that are none, names that cannot be, and a source and
-        targets that hold a part of each other.
+        """Raise `InvalidInput` for patterns and ranges that are none, names that cannot be, a source and
+        targets that hold a part of each other, and what a layout cannot have.
         """
         source = self.source if isinstance(self.source, Namespace) else None
         check(source, self.targets)
@@ -67,6 +83,13 @@ class Entry(Struct, frozen=True, kw_only=True):
         if source is not None:
             for name in self.named or ():
                 source.reference(name)
+            return
+        if not all(each.prefix for each in self.targets):
+            raise InvalidInput("a layout is copied to HOST[:PORT]/REPOSITORY, this is a host alone")
+        if self.repositories != Patterns() or self.naming != Naming():
+            raise InvalidInput("a layout is one repository, named by the target")
+        if self.tags.needs_times:
+            raise InvalidInput("a layout has no push times", advice=Advice("omit-times", side="source"))
 
     @property
     def named(self) -> list[str] | None:
@@ -88,6 +111,14 @@ class Entry(Struct, frozen=True, kw_only=True):
     def target_name(self, name: str) -> str:
         """The name below a target's prefix of the source's repository `name`; empty for a layout."""
         return "" if isinstance(self.source, LayoutReference) else self.naming.target_name(name)
+
+    def source_reference(
+        self, name: str, tag: str | None = None, digest: Digest | None = None
+    ) -> Reference | LayoutReference:
+        """Content of the source's repository `name`, below the prefix."""
+        if isinstance(self.source, LayoutReference):
+            return replace(self.source, tag=tag, digest=digest)
+        return self.source.reference(name, tag, digest)
 
     def target_reference(
         self, target: Namespace, name: str, tag: str | None = None, digest: Digest | None = None

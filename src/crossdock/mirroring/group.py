@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from msgspec import Struct, field
+from msgspec.structs import replace as with_fields
 
 from crossdock.content import ChecksManifests, Target
 from crossdock.errors import (
@@ -38,10 +39,11 @@ from crossdock.tally import Tally
 
 
 class Group(Struct):
-    """A manifest of the source, for all targets. `source` is its repository."""
+    """A manifest of the source, for all targets. `source` is its repository, `tag` one that means it."""
 
     source: Reference | LayoutReference
     digest: Digest
+    tag: str | None = None  # if the manifest is gone, it is asked what the tag means by now
     media_type: str = ""  # empty: not known
     digest_tags: frozenset[str] = frozenset()  # all of the repository that are made of digests
     takes_all_tags: bool = True  # attached tags are copied as tags, wherever they are listed
@@ -58,6 +60,10 @@ class Group(Struct):
     def named(self, tag: str | None) -> Reference | LayoutReference:
         """The reference of one of its tags; None: of the manifest itself."""
         return replace(self.source, tag=tag, digest=None if tag is not None else self.digest)
+
+    def alone(self, tag: str | None) -> Group:
+        """The same by another of its tags, of which nothing was requested yet."""
+        return with_fields(self, tag=tag, kept=None, has_attached=None, tally=None)
 
 
 class Share(Struct):
@@ -98,12 +104,12 @@ class GroupCopy:
         started = time.monotonic()
         group.tally = tally
         tag = share.tags[0] if share.tags else None
-        kept = await self._open(group, tag)
+        kept = await self._open(group)
         platforms = () if is_attached_tag(tag) else self._shared.platforms
         wanted = share
+        behind = [each for each in share.tags or ("",) if share.there.get(each) != group.digest]
         if not platforms:
             self._check_existing(group, share)
-            behind = [each for each in share.tags or ("",) if share.there.get(each) != group.digest]
             if not behind and not self._shared.checks_blobs and not await self.may_have_attached(group):
                 return _unchanged(group, share, tally, started)
             first = next(iter(behind), tag) or None
@@ -112,16 +118,23 @@ class GroupCopy:
             )
             if is_attached_tag(tag):
                 return await self._copy_attached(group, share, kept, tally, started)
-            if behind:
-                with during("fetch manifest from", "source", f"{kept.name}@{kept.named.digest}"):
-                    await kept.read()
+        if platforms or behind:
+            await self._read(kept)
         return await self._copy(group, wanted, share, kept, tally)
+
+    async def _read(self, kept: KeptSource) -> None:
+        """Read the manifest now: it may be gone, and the tag mean something else. # network"""
+        with during("fetch manifest from", "source", f"{kept.name}@{kept.named.digest}"):
+            await kept.read()
 
     async def _copy(
         self, group: Group, wanted: Share, share: Share, kept: KeptSource, tally: Tally
     ) -> CopyResult:
         named = await kept.find()
         tag = wanted.tags[0] if wanted.tags else None
+        if named.digest != group.digest and tag != group.tag:
+            # Another tag has moved, and what both meant is gone: this one may mean anything now.
+            return await self.copy(group.alone(tag), share, tally)
         origin = replace(group.source, tag=None, digest=named.digest)
         target = wanted.named(tag, named.digest)
         writing = cast("Target", await self._places.open(wanted.target, "target", tally.retried))
@@ -147,26 +160,18 @@ class GroupCopy:
         """The source has moved the first tag meanwhile: each of the others may mean anything now."""
         errors: dict[str, Exception] = {}
         for tag in wanted.tags[1:]:
-            alone = Group(
-                group.source,
-                group.digest,
-                group.media_type,
-                group.digest_tags,
-                group.takes_all_tags,
-                group.leaves_out,
-            )
             try:
-                await self.copy(alone, Share(wanted.target, (tag,)), tally)
+                await self.copy(group.alone(tag), Share(wanted.target, (tag,)), tally)
             except CrossdockError as error:
                 errors[tag] = error
         return errors
 
-    async def _open(self, group: Group, tag: str | None) -> KeptSource:
+    async def _open(self, group: Group) -> KeptSource:
         if group.kept is None:
-            source = group.named(tag)
+            source = group.named(group.tag)
             reading = await self._places.open(source, "source", group.retried)
             found = Descriptor(group.media_type, group.digest, 0)
-            name = tag or str(group.digest)
+            name = group.tag or str(group.digest)
             group.kept = KeptSource(reading, str(source), name, found=found, leaves_out=group.leaves_out)
         return group.kept
 
@@ -210,7 +215,7 @@ class GroupCopy:
     async def _look_for_attached(self, group: Group) -> bool:
         if not isinstance(group.source, Reference):
             return True
-        kept = await self._open(group, None)
+        kept = await self._open(group)
         if self._places.has_referrers(group.source) is not False:
             try:
                 referrers, tags = await kept.attached(group.digest)
@@ -247,8 +252,7 @@ class GroupCopy:
                 return replace(
                     result, source=str(group.named(tag)), target=str(share.named(tag, group.digest))
                 )
-        with during("fetch manifest from", "source", f"{kept.name}@{kept.named.digest}"):
-            await kept.read()
+        await self._read(kept)
         return await self._copy(group, share, share, kept, tally)
 
     async def _takes_whole(self, writing: Any, target: Reference, subject: Digest) -> bool:

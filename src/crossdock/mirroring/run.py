@@ -1,57 +1,43 @@
-"""`mirror`: everything that a registry holds, copied to others, however much that is.
-
-Copies to be made wait in a queue of bounded length; those that are made are counted and reported, not kept.
-"""
+"""`mirror`: one entry, applied without a state on disk; every copy is told and counted, none is kept."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TypedDict
 
-from msgspec import Struct, field
-
 from crossdock.errors import (
+    Advice,
     CopiesFailed,
     CopyError,
+    InvalidInput,
     InvalidOption,
     InvalidReference,
     NothingMatched,
-    is_final,
 )
-from crossdock.events import Warned
+from crossdock.events import CopyDone, CopyFailed, CopyStarted
+from crossdock.mirroring.applying import Applying, Names, Place
 from crossdock.mirroring.choice import Sort, TagChoice
-from crossdock.mirroring.entry import Entry, ReferrersMode
-from crossdock.mirroring.listing import Item, Listing, TimesUnlisted, UntaggedUnlisted
+from crossdock.mirroring.entry import Entry, ReferrersMode, parse_source
 from crossdock.mirroring.names import Namespace
-from crossdock.mirroring.pair import PairCopy, Resolved
 from crossdock.mirroring.patterns import Patterns
-from crossdock.mirroring.rename import Naming, Rename
+from crossdock.mirroring.rename import Naming, Rename, collisions
 from crossdock.mirroring.shard import Shard
-from crossdock.oci.attachedtag import is_attached_tag
-from crossdock.oci.reference import Reference
+from crossdock.mirroring.survey import Survey, UntaggedUnlisted
+from crossdock.mirroring.views import RepositoryView, is_digest
+from crossdock.oci.digest import Digest
+from crossdock.oci.reference import Location, Reference
 from crossdock.options import CopyOptions
+from crossdock.runs.one import CopyResult
 from crossdock.runs.places import Places, Shared
-from crossdock.runs.results import (
-    FIGURES,
-    PairResult,
-    Status,
-    advice_to_repeat,
-    status_of_error,
-    without_traceback,
-)
+from crossdock.runs.results import FIGURES, PairResult, Status, advice_to_repeat, without_traceback
 from crossdock.runs.run import Deliver, Watchers
-from crossdock.runs.runner import AT_ONCE, ResultListener, Runner
+from crossdock.runs.runner import AT_ONCE, ResultListener
 from crossdock.runs.totals import Totals
-from crossdock.tasks import run_together
 
-LISTED_AT_ONCE = 4  # repositories
-WAITING = 256  # items that were listed and are not begun
 MOST_FAILURES = 10_000  # that are kept; each takes about 1 KB
 MOST_WARNINGS = 1_000  # likewise
-_NOT_YET = ("…", "…")
 _REFERRERS: dict[bool | None, ReferrersMode] = {None: "warn", True: "required", False: "off"}
 
 
@@ -147,7 +133,7 @@ def entry_of(source: str, targets: str | Iterable[str], options: CopyOptions, ch
     )
     entry = Entry(
         name=source,
-        source=Namespace.parse(source),
+        source=parse_source(source),
         targets=tuple(Namespace.parse(each) for each in listed),
         repositories=Patterns(tuple(chosen.get("repositories", ())), tuple(chosen.get("exclude", ()))),
         tags=choice,
@@ -164,42 +150,8 @@ def entry_of(source: str, targets: str | Iterable[str], options: CopyOptions, ch
     return entry
 
 
-class _Work(Struct):
-    """An item with the index of its copy to the first target; the others follow."""
-
-    item: Item
-    index: int
-    digest_tags: frozenset[str]  # of its repository at the source
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class Window:
-    """The copies that are listed and not done, as displays name them. Its length counts all listed."""
-
-    def __init__(self, totals: Totals) -> None:
-        self.open: dict[int, tuple[str, str]] = {}
-        self._totals = totals
-
-    def __len__(self) -> int:
-        return self._totals.images_found
-
-    def __getitem__(self, index: int) -> tuple[str, str]:
-        return self.open.get(index, _NOT_YET)
-
-    def add(self, pair: tuple[object, object]) -> int:
-        """The index of one more copy."""
-        index = self._totals.images_found
-        self.open[index] = str(pair[0]), str(pair[1])
-        self._totals.images_found += 1
-        return index
-
-    def end(self, index: int) -> None:
-        """The copy is done."""
-        self.open.pop(index, None)
-
-
 class MirrorRun:
-    """A mirror as a run (`runs.run.Work`)."""
+    """A mirror as a run (`runs.run.Work`), and who is told what became of each name (`applying.Sink`)."""
 
     def __init__(
         self,
@@ -211,31 +163,24 @@ class MirrorRun:
         at_once: int = AT_ONCE,
         shard: Shard | None = None,
     ) -> None:
-        """`entry` is of a registry, and was checked; `shard`: its part alone. Raises `InvalidOption`."""
+        """`entry` was checked; `shard`: its part alone. Raises `InvalidOption`."""
         if at_once < 1:
             raise InvalidOption("at_once must be 1 or more")
-        assert isinstance(entry.source, Namespace)
         self.entry = entry
-        self._source = entry.source
-        self._targets = entry.targets
         self._options = options
         self.on_result = on_result
         self.on_warning: Callable[[str], None] = lambda message: None
         self._fail_fast = fail_fast
-        self._at_once = at_once
         self._shard = shard
         self.totals = Totals()
-        self.window = Window(self.totals)
-        self._queue: asyncio.Queue[_Work | None] = asyncio.Queue(WAITING)
-        self._begun: set[int] = set()
+        self._applying = Applying([entry], self._views, self, self.totals, at_once=at_once)
+        self.window = self._applying.window
+        self._survey: Survey | None = None
+        self._watchers = Watchers(self.totals)
         self._repositories = self._tags = 0
-        self._counts: dict[Status, int] = {
-            "copied": 0,
-            "unchanged": 0,
-            "left out": 0,
-            "reported": 0,
-            "failed": 0,
-        }
+        self._counts: dict[Status, int] = dict.fromkeys(
+            ("copied", "unchanged", "left out", "reported", "failed"), 0
+        )
         self._sums = dict.fromkeys(FIGURES, 0)
         self._failures: list[PairResult] = []
         self._warnings: list[str] = []
@@ -262,36 +207,24 @@ class MirrorRun:
 
     async def run(self, shared: Shared, watchers: Watchers) -> None:
         """Mirror it. Raises as `Session.mirror` says. # network"""
-        places = shared.places
+        places, entry = shared.places, self.entry
         self.totals.is_listed = False
-        places.prepare(self._source.reference("catalog"), "source")
-        for target in self._targets:
+        self._watchers = watchers
+        if isinstance(entry.source, Namespace):
+            places.prepare(entry.source.reference("catalog"), "source")
+        for target in entry.targets:
             places.prepare(target.reference("catalog"), "target")
-        listing = self._listing(places)
-        names = await listing.repositories()
-        self._repositories = len(names)
-        runner = Runner(watchers, self._end, fail_fast=self._fail_fast)
-        self._begun = runner.begun
-        copying = PairCopy(shared, not self.entry.tags.takes_all)
-        whole = await runner.work(
-            self._queue.get,
-            partial(self._copy_to_all, runner, copying, watchers),
-            self._at_once,
-            beside=[self._list(names, listing, runner)],
-        )
-        if whole:
-            for warning in places.take_warnings():
-                self._warn(warning)
-            listing.finish()
-            self._nothing = None if len(self.window) else listing.nothing()
+        with _told_as_copy_error():
+            survey, names = await self._listed(places)
+            self._repositories = len(names)
+            whole = await self._applying.run(shared, watchers, fail_fast=self._fail_fast)
+        for warning in places.take_warnings():
+            self._warn(warning)
+        if whole and not len(self.window):
+            self._nothing = survey.nothing
 
     def result(self) -> MirrorResult:
         """The result so far."""
-        begun = self._begun
-        left = [
-            PairResult(source=each[0], target=each[1], status="cancelled" if index in begun else "not begun")
-            for index, each in self.window.open.items()
-        ]
         return MirrorResult(
             repositories=self._repositories,
             tags=self._tags,
@@ -302,35 +235,34 @@ class MirrorRun:
             reported=self._counts["reported"],
             failed=self._counts["failed"],
             failures=tuple(self._failures),
-            unfinished=tuple(left),
+            unfinished=tuple(self._applying.unended()),
             totals=dict(self._sums),
             seconds=self.totals.seconds,
             warnings=tuple(self._warnings),
             nothing=self._nothing,
         )
 
-    async def list_pairs(self, on_pair: Callable[[Reference, Reference], None]) -> None:
+    async def list_pairs(self, on_pair: Callable[[Location, Reference], None]) -> None:
         """Tell every copy that `run` would look into, and copy nothing.
 
         Raises as `run` does, and at the end `CopiesFailed` for repositories that could not be listed, or
-        `NothingMatched`.
+        `NothingMatched`. # network
         """
         errors: list[Exception] = []
-        is_empty = True
         async with Places(self._options) as places:
-            listing = self._listing(places)
-            async for item in listing.items():
-                if isinstance(item, Exception):
-                    errors.append(without_traceback(item))
-                    continue
-                is_empty = False
-                for target in self._targets:
-                    on_pair(self._reference(item), self._reference_at(target, item))
+            with _told_as_copy_error():
+                survey, names = await self._listed(places)
+                for name in names:
+                    try:
+                        for pair in self._pairs(name, await survey.chosen(name)):
+                            on_pair(*pair)
+                    except (CopyError, InvalidReference) as error:
+                        errors.append(without_traceback(error))
             for warning in places.take_warnings():
                 self._warn(warning)
-        if is_empty and not errors and (nothing := listing.nothing()) is not None:
+        if not errors and (nothing := survey.nothing) is not None:
             raise nothing
-        listing.finish()
+        survey.finish()
         if len(errors) == 1:
             raise errors[0]
         if errors:
@@ -338,98 +270,90 @@ class MirrorRun:
                 f"{len(errors)} repositories could not be listed: {errors[0]}", errors=tuple(errors)
             )
 
-    def _listing(self, places: Places) -> Listing:
-        return Listing(places, self.entry, shard=self._shard, on_warning=self._warn)
+    def _pairs(self, name: str, chosen: Iterable[str]) -> Iterator[tuple[Location, Reference]]:
+        for each in chosen:
+            tag, digest = (None, Digest(each)) if is_digest(each) else (each, None)
+            source = self.entry.source_reference(name, tag, digest)
+            for target in self.entry.targets:
+                yield source, self.entry.target_reference(target, name, tag, digest)
 
-    def _reference(self, item: Item) -> Reference:
-        return self._source.reference(item.repository, item.tag, item.digest)
+    async def _listed(self, places: Places) -> tuple[Survey, list[str]]:
+        """The survey, and the repositories of the shard.
 
-    def _reference_at(self, target: Namespace, item: Item) -> Reference:
-        return self.entry.target_reference(target, item.repository, item.tag, item.digest)
+        Raises `CopyError`, and `InvalidInput` for what cannot work, before anything is copied. # network
+        """
+        entry, shard = self.entry, self._shard
+        self._survey = survey = Survey(entry, places, shard=shard, on_warning=self._warn)
+        names = await survey.repositories()
+        if found := collisions(names, entry.naming) if isinstance(entry.source, Namespace) else []:
+            more = f", and {len(found) - 1} more do so" if len(found) > 1 else ""
+            raise InvalidInput(
+                f"repositories of {entry.source}: {found[0]}{more}",
+                advice=Advice(
+                    "correct-pattern", "rename one of them, leave it out, or keep more of the names"
+                ),
+            )
+        await survey.check_answered()
+        return survey, [each for each in names if shard is None or shard.has(entry, each)]
+
+    async def _views(self, _: int) -> AsyncGenerator[RepositoryView, None]:
+        assert self._survey is not None
+        async with aclosing(self._survey.views()) as views:
+            async for view in views:
+                self._tags += len({*view.tags, *view.untagged, *view.errors})
+                yield view
 
     def _warn(self, message: str) -> None:
-        if len(self._warnings) < MOST_WARNINGS:
+        if len(self._warnings) < MOST_WARNINGS and message not in self._warnings:
             self._warnings.append(message)
             self.on_warning(message)
 
-    # -- listing → queue -----------------------------------------------------------------------------------
+    # -- applying.Sink -------------------------------------------------------------------------------------
 
-    async def _list(self, names: list[str], listing: Listing, runner: Runner) -> None:
-        pending = iter(names)
+    def unchanged(self, names: Names) -> None:
+        """As `Sink.unchanged`."""
+        for name in names.indices:
+            self._end_likewise(names, name, "unchanged")
 
-        async def take() -> None:
-            for name in pending:
-                await self._list_one(name, listing, runner)
+    def expected(self, names: Names) -> None:
+        """As `Sink.expected`."""
 
-        await run_together(take() for _ in range(min(LISTED_AT_ONCE, len(names))))
-        self.totals.is_listed = True
-        for _ in range(self._at_once):
-            await self._queue.put(None)
+    def ended(self, names: Names, result: PairResult) -> None:
+        """As `Sink.ended`."""
+        first = True
+        for name, index in names.indices.items():
+            if first:
+                self._end(index, result)
+            else:
+                self._end_likewise(names, name, result.status, result)
+            first = False
 
-    async def _list_one(self, name: str, listing: Listing, runner: Runner) -> None:
-        try:
-            source = self._source.reference(name)
-            pairs = [(source, self.entry.target_reference(target, name)) for target in self._targets]
-        except InvalidReference as error:  # too long behind a target's prefix, or renamed to what is no name
-            for target in self._targets:
-                there = f"{target}/{self.entry.target_name(name)}"
-                self._fail(runner, f"{self._source}/{name}", there, error)
+    def completed(self, place: Place) -> None:
+        """As `Sink.completed`."""
+
+    def _end_likewise(self, names: Names, name: str, status: Status, first: PairResult | None = None) -> None:
+        """The name has ended without a copy of its own: as the `first` of its manifest, or unchanged."""
+        (source, target), index = names.pair(name), names.indices[name]
+        if first is not None and first.error is not None:
+            if status == "failed":
+                self._watchers.tell(index, source, target, CopyFailed(source, target, first.error))
+            self._end(index, PairResult(source=source, target=target, status=status, error=first.error))
             return
-        try:
-            if (given_up := runner.reach.error_for(pairs[0])) is not None:
-                raise given_up
-            contents = await listing.contents(name)
-        except (UntaggedUnlisted, TimesUnlisted):
-            raise
-        except Exception as error:
-            runner.reach.missed(pairs[0], error)
-            for pair in pairs:
-                self._fail(runner, pair[0].locator, pair[1].locator, error)
-            return
-        digest_tags = contents.digest_tags
-        lists = [await self._offer(each, digest_tags) for each in contents.referrers_lists]
-        for each in lists:
-            await each.done.wait()
-        for item in contents.items:
-            await self._offer(item, digest_tags)
-
-    async def _offer(self, item: Item, digest_tags: frozenset[str]) -> _Work:
-        pairs = [(self._reference(item), self._reference_at(each, item)) for each in self._targets]
-        work = _Work(item, min([self.window.add(pair) for pair in pairs]), digest_tags)
-        self._tags += 1
-        await self._queue.put(work)
-        return work
-
-    def _fail(self, runner: Runner, source: str, target: str, error: Exception) -> None:
-        """A repository that cannot be listed counts as one copy to each target."""
-        runner.fail(self.window.add((source, target)), source, target, error)
-
-    # -- queue → copies ------------------------------------------------------------------------------------
-
-    async def _copy_to_all(self, runner: Runner, copying: PairCopy, watchers: Watchers, work: _Work) -> None:
-        resolved = Resolved(self._reference(work.item), work.digest_tags, self.entry.tags.leaves_out)
-        for index, place in enumerate(self._targets, work.index):
-            target = self._reference_at(place, work.item)
-            await runner.copy(
-                index,
-                (resolved.source, target),
-                partial(copying.copy, resolved, target),
-                status_of=lambda result: "copied" if result.changed else "unchanged",
-                error_status=partial(self._error_status, watchers, index, target),
-            )
-        work.done.set()
-
-    def _error_status(self, watchers: Watchers, index: int, target: Reference, error: Exception) -> Status:
-        """Whether it is only a referrer, which the engine leaves out of a copy of the image as well."""
-        if self._options.referrers is True or not (
-            isinstance(error, CopyError) and is_attached_tag(target.tag)
-        ):
-            return status_of_error(error, self._options.existing)
-        if not is_final(error):
-            return "failed"
-        warning = Warned(f"left out, as it is attached to an image and cannot be copied: {error}")
-        watchers.tell(index, *self.window[index], warning)
-        return "left out"
+        copied = first.result if first is not None else None
+        result = CopyResult(
+            source=source,
+            target=target,
+            digest=copied.digest if copied is not None else names.digest,
+            source_digest=copied.source_digest if copied is not None else names.digest,
+            media_type=copied.media_type if copied is not None else names.media_type,
+            manifests=1,
+            changed=status != "unchanged",
+        )
+        self._watchers.tell(
+            index, source, target, CopyStarted(source, target, result.digest, result.media_type)
+        )
+        self._watchers.tell(index, source, target, CopyDone(result.digest, 0.0))
+        self._end(index, PairResult(source=source, target=target, status=status, result=result))
 
     def _end(self, index: int, result: PairResult) -> None:
         self._counts[result.status] += 1
@@ -440,4 +364,18 @@ class MirrorRun:
             self._failures.append(result)
         if self.on_result is not None:
             self.on_result(index, result)
-        self.window.end(index)
+
+
+@contextmanager
+def _told_as_copy_error() -> Iterator[None]:
+    """What a file's mirror is refused for is a failure of this one's source."""
+    try:
+        yield
+    except UntaggedUnlisted as error:
+        raise CopyError(
+            str(error),
+            advice=error.advice,
+            operation="list manifests of",
+            side="source",
+            reference=error.reference or "",
+        ) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct, field
@@ -61,6 +62,10 @@ Settled = Callable[[str], tuple[frozenset[str], ...] | None]
 """For a repository's name below the source's prefix: the names (tags, or digests of manifests without one)
 that are done at each target, in the entry's order, about which nothing is asked. None: the whole repository
 is done."""
+
+
+class UntaggedUnlisted(InvalidInput):
+    """Manifests without a tag are wanted, and the source cannot list them."""
 
 
 class Survey:
@@ -141,17 +146,32 @@ class Survey:
                 yield view
         finally:
             await stop(looking)
+        self.finish()
+
+    def finish(self) -> None:
+        """Everything was listed: warn of patterns that matched no tag, if others did."""
         if len(self._idle) < len(self._entry.tags.patterns.include):
             for pattern in self._idle:
                 self._on_warning(f"no tag of {self._entry.source} matches {quote(pattern)}")
 
     @property
     def nothing(self) -> NothingMatched | None:
-        """Why there is nothing to copy, after all views were taken; None: something is chosen."""
-        is_partial = (
-            self._only is not None or self._shard is not None or self._chosen_names > 0 or self._failed
-        )
-        return None if is_partial else self._catalog.nothing(self._listed, idle=self._idle)
+        """Why there is nothing to copy, after everything was listed; None: something is chosen, or other
+        shards may have something.
+        """
+        is_part = self._only is not None or (self._shard is not None and bool(self._names))
+        if is_part or self._chosen_names or self._failed:
+            return None
+        return self._catalog.nothing(self._listed, idle=self._idle)
+
+    async def check_answered(self) -> None:
+        """Raise `InvalidInput` when the source cannot tell what the choice needs: its first repository shows
+        that. # network
+        """
+        names = await self.repositories()
+        if names and (self._entry.untagged or self._entry.tags.needs_times):
+            with suppress(CopyError):
+                await self._list(self._new_view(names[0]))
 
     # -- one repository ------------------------------------------------------------------------------------
 
@@ -160,23 +180,24 @@ class Survey:
 
         Raises `CopyError`, and `InvalidInput` as `views` does.
         """
-        source = self._entry.source
-        view = _View(name, source if isinstance(source, LayoutReference) else source.reference(name), [])
+        view = self._new_view(name)
         await self._list(view)
+        self._count(view)
         return view.names
 
     async def _view(self, name: str) -> RepositoryView | None:
         settled = self._settled(name)
         if settled is None:
             return None
-        source, targets = self._entry.source, self._entry.targets
-        place = source if isinstance(source, LayoutReference) else source.reference(name)
+        targets = self._entry.targets
         asked = [_Asked(self._target(each, name), done) for each, done in zip(targets, settled, strict=True)]
-        view = _View(name, place, asked)
+        view = self._new_view(name, asked)
+        place = view.source
         try:
             if (given_up := self._reach.error_for((place, place))) is not None:
                 raise given_up
             await self._list(view)
+            self._count(view)
             self._reach.reached((place, place))
         except InvalidInput:
             raise
@@ -235,7 +256,6 @@ class Survey:
         if names is None:
             self._check_answered(view, rows)
             view.listed = frozenset(pushed)
-            self._note(view.listed)
             if self._entry.tags.needs_times:
                 view.errors |= {
                     tag: times_unknown(f"of the tag {quote(tag)}") for tag, at in pushed.items() if at is None
@@ -244,7 +264,6 @@ class Survey:
             names = self._chosen(pushed)
             if self._entry.untagged:
                 names += [row.digest for row in rows or () if not row.tags]
-            self._chosen_names += len(names)
         view.names = names
 
     async def _rows(
@@ -259,19 +278,26 @@ class Survey:
         tags: list[str] = await repository.tags(self._on_warning)
         return tags
 
-    def _note(self, tags: Collection[str]) -> None:
-        """Tags that were listed."""
-        self._listed += len(tags)
+    def _new_view(self, name: str, asked: Sequence[_Asked] = ()) -> _View:
+        return _View(name, self._entry.source_reference(name), asked)
+
+    def _count(self, view: _View) -> None:
+        """What was listed, and what of it is chosen."""
+        if view.listed is None:
+            return
+        self._listed += len(view.listed)
+        self._chosen_names += len(view.names)
         for pattern in list(self._idle):
-            if any(map(matcher(pattern), tags)):
+            if any(map(matcher(pattern), view.listed)):
                 del self._idle[pattern]
 
     def _check_answered(self, view: _View, rows: list[ManifestRow] | None) -> None:
         reference = _name(view.source)
         if self._entry.untagged and rows is None:
-            raise InvalidInput(
+            raise UntaggedUnlisted(
                 f"list manifests of source {reference}: the registry has no API for that",
                 advice=Advice("omit-untagged", side="source"),
+                reference=reference,
             )
         has_times = rows is not None and (not rows or any(row.pushed is not None for row in rows))
         if self._entry.tags.needs_times and not has_times:
@@ -409,7 +435,7 @@ class _View(Struct):
 
     name: str
     source: Reference | LayoutReference
-    asked: list[_Asked]
+    asked: Sequence[_Asked]
     repository: Any = None
     names: list[str] = field(default_factory=list)  # tags, and digests of manifests without one
     digests: dict[str, Digest] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from crossdock.content import BlobSource, Source
-from crossdock.errors import CopyError, NotFound, ReferrersIncomplete, root_cause
+from crossdock.errors import NotFound, ReferrersIncomplete
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.oci.platform import Platform
@@ -99,14 +99,15 @@ class KeptSource:
         """The manifest `named`. If it is gone, that is another one from now on: what the name means by now.
         # network, the first time
         """
-        try:
-            named, data = await fetch_named(self.fetch_manifest, self.named, self._resolve)
-        except (CopyError, NotFound) as error:
-            if self.named.size or not isinstance(root_cause(error), NotFound):
-                raise
-            # A source that serves tags alone must be asked for this tag first, which others did.
-            named = await self._resolve()
-            data = await self.fetch_manifest(named)
+        named = self.named
+        if named.size:
+            named, data = await fetch_named(self.fetch_manifest, named, self._resolve)
+        else:
+            try:
+                data = await self.fetch_manifest(named)
+            except NotFound:
+                # Others have resolved it. A stale HEAD, or a cache of tags alone, shows when it is done here.
+                named, data = await fetch_named(self.fetch_manifest, await self._resolve(), self._resolve)
         if not named.size:
             with during("read manifest of", "source", f"{self.name}@{named.digest}"):
                 media_type = (await read_manifest(data, named.media_type or None)).media_type

@@ -17,7 +17,7 @@ from crossdock.units import parse_duration
 
 if TYPE_CHECKING:
     from crossdock.mirroring.run import MirrorOptions, MirrorResult, MirrorRun
-    from crossdock.oci.reference import Reference
+    from crossdock.oci.reference import Location, Reference
     from crossdock.options import CopyOptions
     from crossdock.runs.results import PairResult
     from crossdock.runs.run import Run
@@ -30,9 +30,10 @@ def add_flags(parser: Parser) -> None:
     parser.description = (
         "Copy all repositories and tags of SOURCE to every TARGET. Nothing is deleted at a target.\n"
         "SOURCE and TARGET are HOST[:PORT][/PREFIX]; an inventory entry's name may replace HOST[:PORT].\n"
+        "SOURCE may be oci:DIR, a layout: then TARGET is a repository.\n"
         "Patterns are shell patterns, except that * also matches slashes, or /regular expressions/."
     )
-    parser.add_argument("source", metavar="SOURCE", help="registry to copy from")
+    parser.add_argument("source", metavar="SOURCE", help="registry or layout to copy from")
     parser.add_argument("targets", metavar="TARGET", nargs="+", help="registry to copy to; repeatable")
     _add_choice(parser.add_argument_group("selection"))
     _add_naming(parser.add_argument_group("names at the targets"))
@@ -184,5 +185,5 @@ def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
         raise UsageError(str(error), advice=error.advice, command="crossdock mirror") from None
 
 
-def _print_pair(source: Reference, target: Reference) -> None:
+def _print_pair(source: Location, target: Reference) -> None:
     print_result(f"{source} {target}")
