@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from crossdock.imagebuilder import Content, ImageBuilder, sample_index
+from crossdock_testing.faultproxy import FaultProxy
+from crossdock_testing.faults import Answer, Fault, Seen
 from support.command import DONE, NOT_FOUND, SCRIPT, USAGE, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import push
@@ -90,6 +92,10 @@ def path_of(content: Content) -> str:
     return f"blobs/{content.digest.replace(':', '/')}"
 
 
+def is_mount(seen: Seen) -> bool:
+    return "mount=" in seen.path
+
+
 def tags_at(target: DockerRegistry, prefix: str, shop: Shop) -> list[str]:
     return [
         f"{name}:{tag}"
@@ -102,6 +108,8 @@ def test_many_images_go_into_one_archive_and_come_back(
     crossdock: Crossdock, shop: Shop, target: DockerRegistry, tmp_path: Path
 ) -> None:
     signature = shop.sign("app:1")
+    shop.add("twin", "1", shop.images["app:1"])  # the same digest, signed by somebody else
+    assert shop.sign("twin:1") == signature
     archive = tmp_path / "all.tar"
     result = crossdock.ok("archive", archive, *shop.references, "--output", "json").result
     names = members(archive)
@@ -111,11 +119,18 @@ def test_many_images_go_into_one_archive_and_come_back(
     )
     assert [Path(each["path"]) for each in result["archive"]["files"]] == [archive]
     listed = crossdock.ok("tags", f"oci-archive:{archive}").stdout.split()
-    assert set(listed) == {*shop.references, f"{shop.reference('app')}:{signature}"}
+    assert set(listed) == {
+        *shop.references,
+        *(f"{shop.reference(name)}:{signature}" for name in ("app", "twin")),
+    }
     crossdock.ok("copy", "--from-archive", archive, "--to", f"{target.host}/gap", "--check-blobs")
     shop.assert_at(target, "gap")
-    app = shop.images["app:1"].digest
-    assert target.remote.tags(f"gap/{shop.repository}/app") == sorted(["1", signature, app.replace(":", "-")])
+    listed_by_digest = shop.images["app:1"].digest.replace(":", "-")
+    for name in ("app", "twin"):
+        copied, repository = f"gap/{shop.repository}/{name}", f"{shop.repository}/{name}"
+        assert target.remote.tags(copied) == sorted(["1", signature, listed_by_digest])
+        theirs = shop.registry.remote.manifest(repository, signature).body
+        assert target.remote.manifest(copied, signature).body == theirs
     skopeo("copy", f"oci-archive:{archive}:{shop.references[0]}", f"oci:{tmp_path / 'theirs'}:v1")
 
 
@@ -165,9 +180,15 @@ def test_parts_are_checked_and_the_one_that_is_lost_or_damaged_is_named(
     shop.assert_at(target, "parts")
 
 
-@pytest.mark.parametrize("kind", ["", "docker-archive:"])
-def test_what_an_older_archive_holds_is_left_out_and_has_to_be_at_the_target(
-    crossdock: Crossdock, shop: Shop, target: DockerRegistry, tmp_path: Path, kind: str
+@pytest.mark.parametrize(("kind", "mounts"), [("", True), ("", False), ("docker-archive:", True)])
+def test_blobs_of_an_older_archive_are_left_out_and_have_to_be_at_the_target(
+    crossdock: Crossdock,
+    shop: Shop,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    tmp_path: Path,
+    kind: str,
+    mounts: bool,
 ) -> None:
     builder = shop.builder
     old, new = f"{kind}{tmp_path / 'old.tar'}", f"{kind}{tmp_path / 'new.tar'}"
@@ -182,7 +203,11 @@ def test_what_an_older_archive_holds_is_left_out_and_has_to_be_at_the_target(
     assert path_of(shop.base) not in names
     assert result["archive"]["bytes_left_out"] >= shop.base.size
     prefix = f"since{kind[:3]}"
-    back = ("copy", "--to", f"{target.host}/{prefix}", "--progress", "none", "--from-archive")
+    back = ("copy", "--to", f"{target_faults.host}/{prefix}", "--progress", "none", "--from-archive")
+    if not mounts:
+        target_faults.add(
+            Fault(lambda seen: "mount=" in seen.path, times=None, answer=lambda seen: Answer(405))
+        )
     crossdock.fail(*back, tmp_path / "new.tar", code=NOT_FOUND, naming=["target", shop.base.digest])
     assert tags_at(target, prefix, shop) == []
     crossdock.ok(*back, tmp_path / "old.tar")
@@ -190,6 +215,7 @@ def test_what_an_older_archive_holds_is_left_out_and_has_to_be_at_the_target(
     assert tags_at(target, prefix, shop) == ["app:1", "app:2", "other:2"]
     repository = f"{prefix}/{shop.repository}/other"
     assert target.remote.blob(repository, shop.base.digest) == builder.read(shop.base)
+    assert target_faults.count(is_mount)
 
 
 def test_one_reference_that_fails_leaves_what_was_there(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from crossdock.content import BlobSource, Source
-from crossdock.errors import InvalidDigest, InvalidReference, NotFound
+from crossdock.errors import InvalidDigest, InvalidReference
 from crossdock.oci.archivereference import DockerArchiveReference, OciArchiveReference
 from crossdock.oci.attachedtag import is_attached_tag, subject_of
 from crossdock.oci.descriptor import Descriptor
@@ -54,9 +54,10 @@ class Archive:
         self._limits = Limits()
         self._read: dict[Digest, Below] = {}
         self._by_name: dict[str, list[Descriptor]] = {}
-        for entry in self._layout.listed() if self._layout is not None else ():
-            for name in dict.fromkeys(names_of(entry)):
-                self._by_name.setdefault(name, []).append(Descriptor.from_json(entry))
+        if self._layout is not None:
+            for entry in self._layout.listed():
+                for name in dict.fromkeys(names_of(entry)):
+                    self._by_name.setdefault(name, []).append(self._layout.descriptor_of(entry))
         self.left_out = self._read_left_out()
         """The blobs that are left out."""
 
@@ -144,6 +145,11 @@ class Archive:
         tags = {name.rpartition(":")[2] for name in names if _belongs(name, repository)}
         return referrers, sorted(tags)
 
+    def find(self, name: str) -> Descriptor | None:
+        """The image of this name exactly; None where there is none, or where it means several."""
+        found = {each.digest: each for each in self._by_name.get(name, [])}
+        return next(iter(found.values())) if len(found) == 1 else None
+
     def digests(self, image: Named) -> set[Digest]:
         """The manifests that the name means: one, unless it is ambiguous; none where that is not known."""
         return {each.digest for each in self._by_name.get(image.name, [])}
@@ -214,12 +220,9 @@ class ArchivedRepository:
 
     async def resolve(self, reference: str) -> Descriptor:
         """As `Source.resolve`; a tag that is made of a digest is one of the repository."""
-        if is_attached_tag(reference):
-            try:
-                return await self._archive.source.resolve(f"{self._repository}:{reference}")
-            except NotFound:
-                pass  # a layout that somebody else packed has it as it is
-        return await self._archive.source.resolve(reference)
+        name = f"{self._repository}:{reference}" if is_attached_tag(reference) else reference
+        # A layout that somebody else packed has such a tag as it is.
+        return self._archive.find(name) or await self._archive.source.resolve(reference)
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """As `Source.fetch_manifest`."""

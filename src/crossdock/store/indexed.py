@@ -141,7 +141,7 @@ class IndexedSource:
             return self._only(entries)
         for candidates in chain(entries_by_tag(entries, reference), self._nested_by_tag(entries, reference)):
             if len({entry["digest"] for entry in candidates}) == 1:
-                return self._descriptor(candidates[0])
+                return self.descriptor_of(candidates[0])
             if candidates:
                 if (joined := join_platforms(candidates, self._read_small)) is None:
                     raise several_named(self.name, reference, candidates)
@@ -194,7 +194,7 @@ class IndexedSource:
             candidates = [each for each in candidates if not self._attached.has_subject(each)] or candidates
         candidates = candidates or entries
         if len({entry["digest"] for entry in candidates}) == 1:
-            return self._descriptor(candidates[0])
+            return self.descriptor_of(candidates[0])
         if not entries:
             raise NotFound(
                 f"{self.path} holds no manifest", advice=Advice("check-folder", "copy an image into it first")
@@ -227,13 +227,13 @@ class IndexedSource:
     def _by_digest(self, entries: list[Entry], digest: Digest) -> Descriptor:
         for entry in entries:
             if entry["digest"] == digest:
-                return self._descriptor(entry)
+                return self.descriptor_of(entry)
         if self._blobs.size(digest) is None:
             raise NotFound(f"no manifest {digest} in {self.path}")
         data = self._blobs.read(digest, self._limits.size)
         return Descriptor(parse_manifest(data, None, self._limits).media_type, digest, len(data))
 
-    def _descriptor(self, entry: Entry) -> Descriptor:
+    def descriptor_of(self, entry: Entry) -> Descriptor:
         """The entry as a value, without its annotations: the tag is not copied with it."""
         try:
             found = Descriptor.from_json(entry)

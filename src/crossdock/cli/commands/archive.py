@@ -23,9 +23,9 @@ _SMALLEST_PART = 64 << 10
 def add_flags(parser: Parser) -> None:
     """Add the flags of ``archive``."""
     parser.description = (
-        "Write images, with their signatures and other referrers, into one new archive. Each is named\n"
-        "host/repository:tag in it, and what they share is stored once. `crossdock copy --from-archive FILE\n"
-        "--to HOST` brings them to another registry."
+        "Write images, with their signatures and other referrers, into one new archive.\n"
+        "Each is named host/repository:tag in it, and what they share is stored once.\n"
+        "`crossdock copy --from-archive FILE --to HOST` brings them to another registry."
     )
     parser.add_argument(
         "file",
