@@ -38,7 +38,7 @@ class Record:
 
     def __init__(
         self,
-        size: Size | Literal["kernels", "plan", "resume", "service", "again", "kills", "rate"],
+        size: Size | Literal["kernels", "plan", "resume", "service", "again", "kills", "rate", "archive"],
         path: Path | None,
         *,
         partial: bool = False,

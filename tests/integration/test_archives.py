@@ -311,3 +311,32 @@ def test_several_images_come_through_one_pipe(
         )
     assert done.returncode == DONE, done.stderr.decode()
     assert layout_tags(tmp_path / "copy") == [f"v{at}" for at in range(4)]
+
+
+def test_an_archive_of_docker_is_written_without_a_temporary_copy(
+    crossdock: Crossdock, tmp_path: Path
+) -> None:
+    builder = ImageBuilder(tmp_path / "layout", seed=9)
+    shared = [builder.random_layer(6_000_000), builder.random_layer(3_000_000)]
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    archive = folder / "images.tar"
+    lines = []
+    for at in range(3):
+        builder.tag(builder.image([*shared, builder.random_layer(1_500_000 + at)]), f"v{at}")
+        lines.append(f"oci:{builder.root}:v{at} docker-archive:{archive}:team/app{at}:{at}\n")
+    (tmp_path / "list").write_text("".join(lines))
+    argv = [*SCRIPT, "copy", "--from-file", str(tmp_path / "list"), "--progress", "none"]
+    missing = {name: str(tmp_path / "missing") for name in ("TMPDIR", "TMP", "TEMP")}
+    environment = {**crossdock.environment, **missing}
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its figures stay until it is reaped
+        figures = Path(f"/proc/{process.pid}/io").read_text()
+    written = dict(line.split(": ") for line in figures.splitlines())["wchar"]
+    assert process.returncode == DONE
+    assert os.listdir(folder) == ["images.tar"]
+    size = archive.stat().st_size
+    assert size < 9_000_000 + 3 * 1_600_000
+    assert int(written) < size + 100_000, "every byte is written once, whatever it is written to"
