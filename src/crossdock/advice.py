@@ -135,7 +135,10 @@ LIBRARY: Mapping[str, str] = {
     "redirect-by-307": "the registry, or the proxy in front of it, must redirect it with 307 or 308",
     "raise-body-limit": "raise the limit on request bodies of the target or of the proxy in front of it",
     "turn-off-compression": "turn off compression in transit at the source or at the proxy in front of it",
-    "create-repository": "create the repository at the target first: some registries (ECR) do not create it",
+    "create-repository": (
+        "create the repository at the target first: some registries (ECR) do not create it, unless create is "
+        "set in the inventory"
+    ),
     "immutable-tag": "the tag is immutable there: leave it out, or have its registry's rule changed",
     "unlock": (
         "it may be locked: crossdock acr repository show prints changeableAttributes, "

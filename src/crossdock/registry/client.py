@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -45,6 +45,9 @@ from crossdock.registry.kinds import UNKNOWN, Kind
 from crossdock.registry.memory import HostMemory, learned_from
 from crossdock.transport.base import Exchange, Headers, HttpClientInterface, Request
 from crossdock.url import Origin, Url
+
+if TYPE_CHECKING:
+    from crossdock.registry.creation import Creation
 
 __all__ = ["NONE", "OnRetry", "RegistryClient", "Reply", "Scope"]
 
@@ -114,6 +117,7 @@ class RegistryClient:
         self._pace = limits.of_requests(host) if limits is not None else None
         self._base: Url | None = None
         self._base_flight: SingleFlight[Url] = SingleFlight()
+        self._creation: Creation | None = None
         self._guests = Guests(self, context.clock)
         self._auth = Authenticator(
             host,
@@ -137,6 +141,19 @@ class RegistryClient:
     async def login_seen_here(self, repository: str) -> Credentials | None:
         """As `Authenticator.login_seen_here`. # network"""
         return await self._auth.login_seen_here(repository)
+
+    @property
+    def creation(self) -> Creation | None:
+        """What creates missing repositories; None: nobody asked for that."""
+        if self._creation is None and self._options.create is not None:
+            from crossdock.registry.creation import Creation  # seldom asked for
+
+            self._creation = Creation(self, self._options.create, self._options.kind)
+        return self._creation
+
+    def forget_tokens(self, repository: str) -> None:
+        """As `Authenticator.forget`."""
+        self._auth.forget(repository)
 
     @property
     def own_only(self) -> bool:

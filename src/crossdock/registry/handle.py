@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, Self
 
+from crossdock.errors import CrossdockError
 from crossdock.registry.auth.authorization import Scope
 
 if TYPE_CHECKING:
@@ -67,6 +68,32 @@ class Repository:
             retry=retry,
             on_retry=self.on_retry,
         )
+
+    async def write(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Headers = (),
+        body: bytes | None = None,
+        ok: Collection[int] = (200,),
+        retry: bool = True,
+    ) -> Reply:
+        """As `request`, of what needs the repository; a missing one is created if wanted. # network
+
+        Raises as `Creation.create` too.
+        """
+        creation = self.client.creation
+        if creation is not None and not creation.knows(self.path):
+            try:
+                reply = await self.request(method, target, headers=headers, body=body, ok=ok, retry=False)
+            except CrossdockError as error:
+                if not await creation.create(self, error) and not (retry and error.retryable):
+                    raise
+            else:
+                creation.took(self.path)
+                return reply
+        return await self.request(method, target, headers=headers, body=body, ok=ok, retry=retry)
 
     def note_retry(self, operation: str, error: BaseException) -> None:
         """Report a retry that `request` does not make itself, such as of an upload's request after a 503."""

@@ -331,7 +331,7 @@ class Manifests(Repository):
         return await self._put_at(endpoints.manifest(self.path, tag), descriptor, data)
 
     async def _put_at(self, path: str, descriptor: Descriptor, data: bytes) -> Reply:
-        return await self.request(
+        return await self.write(
             "PUT",
             path,
             headers=(("Content-Type", descriptor.media_type),),

@@ -289,6 +289,13 @@ class Authenticator:
             self._taken[scope] = sent
             self._replaced.discard(scope)
 
+    def forget(self, repository: str) -> None:
+        """Get new tokens for a repository: those from before it was there grant nothing."""
+        self._tokens = {
+            scope: token for scope, token in self._tokens.items() if scope.repository != repository
+        }
+        self._ready.clear()
+
     def advice(self, status: int, scope: Scope, *, elsewhere: str = "") -> Advice | None:
         """Advice for a refusal with this status; None when credentials have nothing to do with it.
 

@@ -21,11 +21,9 @@ MAX_REASON = 200  # characters of AWS's own words
 
 
 class AwsRefused(CredentialsError):
-    """AWS refused a request. `code` is its own name for the reason."""
+    """AWS refused a request. ``.code`` is its own name for the reason."""
 
-    def __init__(self, message: str, code: str = "", advice: Advice | None = None) -> None:
-        super().__init__(message, advice=advice)
-        self.code = code
+    code: str = ""
 
 
 class Aws:
@@ -53,9 +51,12 @@ class Aws:
             raise AwsRefused("AWS answered without a login for its registries")
         return Answer(Credentials(username, password), ends.timestamp() if ends is not None else None)
 
-    def create_repository(self, name: str, options: CreateOptions) -> None:
-        """Create the repository `name`; one that is there is left as it is. Raises as `ask`. # network"""
-        settings: dict[str, Any] = {"repositoryName": name}
+    def create_repository(self, name: str, options: CreateOptions, account: str) -> None:
+        """Create a repository in this account; one that is there is left as it is. # network
+
+        `account` is empty for that of the identity. Raises as `ask`.
+        """
+        settings: dict[str, Any] = {"repositoryName": name, **({"registryId": account} if account else {})}
         if self._cloud.service == "ecr":
             settings["imageTagMutability"] = "IMMUTABLE" if options.immutable else "MUTABLE"
             settings["imageScanningConfiguration"] = {"scanOnPush": options.scan}
@@ -94,7 +95,7 @@ class Aws:
             code = str(said.get("Code", ""))
             # What follows may be the request that was signed, with the token of the session.
             words = str(said.get("Message") or "").partition("\n")[0][:MAX_REASON]
-            raise AwsRefused(f"AWS refused {error.operation_name}: {code}: {words}", code) from None
+            raise AwsRefused(f"AWS refused {error.operation_name}: {code}: {words}", code=code) from None
         except BotoCoreError as error:
             words = str(error).partition("\n")[0][:MAX_REASON]
             raise CredentialsError(f"the login of AWS cannot be used: {words}") from None

@@ -117,7 +117,7 @@ class UploadRequests:
     ) -> asyncio.Task[Reply]:
         self.is_begun = True
         self._opening = asyncio.ensure_future(
-            self._repository.request(
+            self._repository.write(
                 "POST",
                 path,
                 headers=_BINARY if body else (),

@@ -19,6 +19,7 @@ NEVER = "0001-01-01T00:00:00.000Z"
 
 _ARTIFACTS = re.compile(r"/api/v2\.0/projects/([^/]+)/repositories/([^/]+)/artifacts")
 _REPOSITORIES = re.compile(r"/api/v2\.0/projects/([^/]+)/repositories")
+_PROJECTS = "/api/v2.0/projects"
 _ATTACHED = re.compile(r"sha256-([0-9a-f]{64})\..+")
 
 
@@ -36,18 +37,35 @@ class HarborDouble(Front):
         is_private: bool = False,
         administrators: Collection[str] = (),
         without_api: Collection[str] = (),
+        projects: Collection[str] | None = None,
     ) -> None:
-        """`administrators` see the catalog. `without_api`: users with no right to the API, as some robots."""
+        """`administrators` see the catalog. `without_api`: users with no right to the API, as some robots.
+
+        `projects`: those that are there; None: all.
+        """
         super().__init__(upstream, logins=logins, is_private=is_private)
         self.administrators = frozenset(administrators)
         self.without_api = frozenset(without_api)
+        self.projects = None if projects is None else set(projects)
+        self.created: list[tuple[str, dict[str, Any]]] = []
+        """What POSTs to the API of projects brought, by the path below it."""
+
+    def _lacks(self, path: str) -> bool:
+        """Whether the name belongs to a project that is not there."""
+        return self.projects is not None and path.partition("/")[0] not in self.projects
 
     def grants(self, user: str, scope: str) -> bool:
+        kind, name, _ = scope.split(":")
+        if kind == "repository" and self._lacks(name):
+            return False
         return not scope.startswith("registry:catalog:") or user in self.administrators
 
     async def v2(self, request: web.Request, path: str) -> web.StreamResponse | None:
         if path == "/v2/_catalog" and self.asked[-1].user not in self.administrators:
             return refusal(401, "UNAUTHORIZED", "unauthorized to list catalog")
+        if self._lacks(name := path.removeprefix("/v2/")) and name:
+            # As of a login without rights (src/server/middleware/v2auth/auth.go); there is no challenge then.
+            return refusal(401, "UNAUTHORIZED", f"project {name.partition('/')[0]} not found")
         return None
 
     async def api(self, request: web.Request, path: str) -> web.StreamResponse | None:
@@ -58,6 +76,8 @@ class HarborDouble(Front):
             return refusal(401, "UNAUTHORIZED", "unauthorized")
         if user in self.without_api:
             return refusal(403, "FORBIDDEN", "forbidden")
+        if path.startswith(_PROJECTS) and request.method in ("HEAD", "POST") and self.projects is not None:
+            return await self._project(request, path.removeprefix(_PROJECTS), user)
         if request.method != "GET":
             return web.Response(status=405)
         path = decoded(path)  # routes are found in the decoded path: a name with a slash is encoded twice
@@ -68,6 +88,25 @@ class HarborDouble(Front):
         if path == "/api/v2.0/repositories":
             return await self._repositories(request, "")
         return web.Response(status=404, text="404: not found")
+
+    async def _project(self, request: web.Request, below: str, user: str) -> web.Response:
+        """Whether a project is there, a new one, or a rule of one."""
+        assert self.projects is not None
+        if request.method == "HEAD":
+            return web.Response(status=200 if request.query["project_name"] in self.projects else 404)
+        if user not in self.administrators:
+            return refusal(403, "FORBIDDEN", "forbidden")
+        document = await request.json()
+        if below:
+            project = below.removeprefix("/").removesuffix("/immutabletagrules")
+            if project not in self.projects or not document["scope_selectors"]["repository"]:
+                return refusal(400, "BAD_REQUEST", "the rule is not valid")
+        elif document["project_name"] in self.projects:
+            return refusal(409, "CONFLICT", f"The project named {document['project_name']} already exists")
+        else:
+            self.projects.add(document["project_name"])
+        self.created.append((below, document))
+        return web.Response(status=201)
 
     async def _artifacts(self, request: web.Request, project: str, name: str) -> web.StreamResponse:
         repository = f"{project}/{name}"
