@@ -331,10 +331,9 @@ class CopyOptions(Frozen):
             raise InvalidOption(f"foreign_layers must be one of {', '.join(get_args(ForeignLayers))}")
         if self.existing not in get_args(Existing):
             raise InvalidOption(f"existing must be one of {', '.join(get_args(Existing))}")
-        for name in ("limit_rate", "limit_requests"):
-            value = getattr(self, name)
+        for value, what in ((self.limit_rate, "bytes"), (self.limit_requests, "requests")):
             if value is not None and not value > 0:
-                raise InvalidOption(f"{name.replace('_', ' ')} must be more than 0")
+                raise InvalidOption(f"the limit of {what} per second must be more than 0")
         if self.memory < 4 * MiB:
             raise InvalidOption("memory must be at least 4MiB")
         if self.resume_above < 0:

@@ -193,6 +193,23 @@ def test_a_registry_that_refuses_a_look(
     assert (problem["kind"], problem["reference"]) == ("denied", f"{closed.host}/app")
 
 
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_a_choice_that_a_source_cannot_answer(
+    command: str,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    other: DockerRegistry,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    """The advice is in the words of the file."""
+    push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(100)]), "v1")
+    mirror = {"source": f"{source.host}/{repository}", "targets": [other.host], "untagged": True}
+    naming = ["no API", "leave untagged out of this mirror in the file"]
+    crossdock.fail(command, migration(tmp_path, mirror), code=USAGE, naming=naming)
+
+
 def test_the_file_of_a_plan_has_the_digests_of_both_sides(
     crossdock: Crossdock,
     source: DockerRegistry,

@@ -217,8 +217,10 @@ def test_rows_of_two_images_and_of_two_targets(pair: Pair, tmp_path: Path) -> No
     assert row == {**pair.row("tag", "v2", pair.index.digest), "repository": pair.repository}
     targets = [f"{pair.target.host}/{more}{pair.prefix}" for more in ("", "elsewhere/")]
     entry = {"source": f"{pair.source.host}/{pair.prefix}", "targets": targets}
-    (tmp_path / "m.yaml").write_text(json.dumps({"version": 1, "mirrors": [entry]}))
+    limits = {"hosts": {"idle.example": {"connections": 2}}}
+    (tmp_path / "m.yaml").write_text(json.dumps({"version": 1, "limits": limits, "mirrors": [entry]}))
     done = pair.crossdock("verify", str(tmp_path / "m.yaml"), "--output", "json")
+    assert "idle.example" in done.stderr
     rows = json.loads(done.stdout)["missing"]
     assert {(each["repository"], each["target"]) for each in rows} == {(pair.name, targets[1])}
     assert len(rows) == 3

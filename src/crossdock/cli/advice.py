@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from crossdock.errors import Advice, Side
 
-Face = Literal["copy", "acr"]
-"""The commands whose flags differ."""
+Face = Literal["copy", "file", "acr"]
+"""The commands whose flags differ; ``file`` are those that read a migration file."""
 
 COPY: Mapping[str, str] = {
     "log-in": "crossdock login {registry}, or give {flag:creds-stdin}",
@@ -56,8 +56,7 @@ COPY: Mapping[str, str] = {
     ),
     "mirror-parent": "mirror {registry} with --repository {repository}",
     "omit-untagged": (
-        "omit --untagged, or untagged in the file: only some registries (Azure, Harbor, Amazon, Google) list"
-        " manifests without a tag"
+        "omit --untagged: only some registries (Azure, Harbor, Amazon, Google) list manifests without a tag"
     ),
     "omit-referrers": "copy without referrers: --no-referrers",
     "copy-foreign-layers": "--foreign-layers copy copies them",
@@ -88,7 +87,22 @@ ACR: Mapping[str, str] = {
     "check-trust": "give its CA as tls.ca in the inventory, or set tls.plain_http if it does not use TLS",
     "correct-option": "correct it",
 }
-_TABLES: Mapping[Face, Mapping[str, str]] = {"copy": COPY, "acr": ACR}
+FILE: Mapping[str, str] = {
+    **COPY,
+    "choose-platform": "choose one of these by platforms in the file, or leave platforms out to copy all",
+    "choose-present-platforms": "choose platforms that exist in the file",
+    "name-repositories": (
+        "use credentials that may list the catalog, or name the repositories by repositories.include in the"
+        " file: without patterns the catalog is not needed"
+    ),
+    "mirror-parent": "make {registry} the source, with {repository} in repositories.include",
+    "omit-untagged": (
+        "leave untagged out of this mirror in the file: only some registries (Azure, Harbor, Amazon, Google)"
+        " list manifests without a tag"
+    ),
+    "omit-referrers": "copy without referrers: referrers: false in the file",
+}
+_TABLES: Mapping[Face, Mapping[str, str]] = {"copy": COPY, "file": FILE, "acr": ACR}
 _PREFIX: Mapping[Side | None, tuple[str, ...]] = {
     "source": ("src",),
     "target": ("dest",),

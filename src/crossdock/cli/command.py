@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from crossdock.cli.exits import ExitCode, UsageError, exit_code
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from crossdock.cli.advice import Face
 
 
+_FACES: Mapping[str, Face] = {"acr": "acr", "plan": "file", "apply": "file"}
+
+
 def run(arguments: Sequence[str]) -> int:
     """Parse, run, report. Returns the exit code; raises nothing."""
     prepare_streams()
     debug = "--debug" in arguments
-    face: Face = "acr" if arguments[:1] == ["acr"] else "copy"
+    face = _FACES.get(arguments[0] if arguments else "", "copy")
     try:
         namespace = parse(arguments)
         be_quiet(getattr(namespace, "quiet", False))

@@ -118,7 +118,7 @@ def _apply(
         with open_state(options.state, name, key, pairs_of(migration), failed=namespace.failed) as state:
             only = _only(migration, state, planned, failed=namespace.failed)
             applying = _applying(migration, state, only, planned, shard, place)
-            tally = Tally(applying.totals, applying.window)
+            tally = Tally(applying.totals, applying.window, face="file")
 
             def start(session: Session, listen: Listen) -> Run[ApplyResult]:
                 applying.on_warning = lambda message: listen(None, Warned(message))
@@ -271,7 +271,7 @@ class _ApplyReport:
         from crossdock import __version__
         from crossdock.cli.failure import error_document
 
-        shown = error_document(error) if error is not None else None
+        shown = error_document(error, "file") if error is not None else None
         return self._document({**self._origin, "version": __version__, "error": shown})
 
     def page(

@@ -87,6 +87,8 @@ def run(namespace: argparse.Namespace) -> int:
     entries: tuple[Entry, ...] = ()
     if len(places) == 1:
         file = _read(places[0], options)
+        for warning in file.warnings:
+            warn(warning)
         entries, options = file.entries, file.limits.over(options)
     elif not images:
         entries = (_entry(places[0], places[1], options),)
