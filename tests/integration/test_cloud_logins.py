@@ -219,20 +219,23 @@ def test_a_missing_repository_of_ecr_is_created_once(
     flags = inventory(tmp_path, {REGISTRY: ecr.host}, ", create: {immutable: true, scan: true}")
     env = {"AWS_ENDPOINT_URL_ECR": f"http://{ecr.host}", "AWS_ACCESS_KEY_ID": KEY}
     env["AWS_SECRET_ACCESS_KEY"] = SECRET
-    done = crossdock(
-        *words, f"{REGISTRY}/{repository}:v1", *flags, "--dest-creds-stdin", stdin="u:p\n", env=env
-    )
+    names = [repository, f"{repository}/again"]
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("".join(f"{source.host}/{repository}:v1 {REGISTRY}/{name}:v1\n" for name in names))
+    done = crossdock("copy", "--from-file", pairs, *flags, "--dest-creds-stdin", stdin="u:p\n", env=env)
     assert done.code == DONE, done
-    assert sha256(Remote(target.host).manifest(repository, "v1").body) == image.digest
-    assert ecr.created == [
+    for name in names:
+        assert sha256(Remote(target.host).manifest(name, "v1").body) == image.digest
+    assert sorted(ecr.created, key=lambda each: each["repositoryName"]) == [
         {
             "registryId": ACCOUNT,
-            "repositoryName": repository,
+            "repositoryName": name,
             "imageTagMutability": "IMMUTABLE",
             "imageScanningConfiguration": {"scanOnPush": True},
         }
+        for name in names
     ]
-    assert ecr.issued == []
+    assert (ecr.issued, ecr.refusals) == ([], [])
     ecr.may_create = False
     done = crossdock(*words, f"{REGISTRY}/other/name:v1", *flags, env=env)
     assert done.code == AUTH

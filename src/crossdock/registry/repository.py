@@ -16,6 +16,7 @@ from crossdock.oci.mediatype import is_foreign_layer
 from crossdock.oci.reference import Reference
 from crossdock.protocol import endpoints
 from crossdock.registry.auth.authorization import Scope
+from crossdock.registry.handle import Repository
 from crossdock.registry.manifests import Manifests
 from crossdock.verify import verify_bytes
 
@@ -216,15 +217,10 @@ class RegistryRepository(Manifests):
 
     async def _try_mount(self, descriptor: Descriptor, from_repository: str, *, counts: bool) -> bool:
         """Send the request once. `counts`: a refusal says that the registry does not mount."""
+        mounting = Repository(self.client, self.path, Scope.push(self.path, from_repository))
+        path = endpoints.mount(self.path, descriptor.digest, from_repository)
         try:
-            reply = await self.client.request(
-                "POST",
-                endpoints.mount(self.path, descriptor.digest, from_repository),
-                scope=Scope.push(self.path, from_repository),
-                body=b"",
-                ok=(201, 202),
-                retry=False,
-            )
+            reply = await mounting.write("POST", path, body=b"", ok=(201, 202), retry=False)
         except (RegistryError, TransportError):
             if counts:
                 self._contents.mounted(False, at_cost=True)

@@ -105,6 +105,7 @@ def describe_images(double: Ecr, query: dict[str, Any], **changes: str) -> Reply
             {"X-Amz-Target": "AmazonEC2ContainerRegistry_V20150921.BatchDeleteImage"},
             "InvalidSignatureException",
         ),
+        ({}, {"X-Amz-Security-Token": "of nobody"}, "UnrecognizedClientException"),
         ({}, {"Authorization": ""}, "MissingAuthenticationTokenException"),
         ({}, {"Authorization": "Bearer x"}, "IncompleteSignatureException"),
     ],

@@ -69,7 +69,12 @@ class Aws:
     def _call(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         try:
             from botocore.config import Config
-            from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+            from botocore.exceptions import (
+                BotoCoreError,
+                ClientError,
+                CredentialRetrievalError,
+                NoCredentialsError,
+            )
             from botocore.session import Session
         except ImportError:
             raise CredentialsError(
@@ -94,10 +99,13 @@ class Aws:
             said = error.response.get("Error", {})
             code = str(said.get("Code", ""))
             # What follows may be the request that was signed, with the token of the session.
-            words = str(said.get("Message") or "").partition("\n")[0][:MAX_REASON]
+            words = _first_line(str(said.get("Message") or ""))
             raise AwsRefused(f"AWS refused {error.operation_name}: {code}: {words}", code=code) from None
+        except CredentialRetrievalError as error:  # what follows in it a program may have written
+            provider = error.kwargs.get("provider", "its place")
+            raise CredentialsError(f"the login of AWS cannot be used: {provider} gave none") from None
         except BotoCoreError as error:
-            words = str(error).partition("\n")[0][:MAX_REASON]
+            words = _first_line(str(error))
             raise CredentialsError(f"the login of AWS cannot be used: {words}") from None
         except CredentialsError:
             raise
@@ -114,3 +122,7 @@ class Aws:
             use_fips_endpoint=cloud.fips or None, use_dualstack_endpoint=cloud.dual_stack or None
         )
         return session.create_client(cloud.service, region_name=region, config=variant)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].rstrip(". ")[:MAX_REASON]

@@ -9,6 +9,7 @@ token as the password of ``oauth2accesstoken``.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from datetime import UTC
 from typing import Any
@@ -21,6 +22,9 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 USER = "oauth2accesstoken"
 TIMEOUT_S = 15.0  # of one request
 METADATA_S = 1.0  # to find out whether there is a metadata service
+MAX_REASON = 200  # characters of the library's own words
+
+_OAUTH_CODE = re.compile(r"\b(?:invalid|unauthorized|unsupported)_[a-z_]+\b|\baccess_denied\b")
 
 
 class Google:
@@ -48,13 +52,14 @@ class Google:
                     self._identity = _find(session)
                 identity = self._identity
                 identity.refresh(_request(session, TIMEOUT_S))
-        except DefaultCredentialsError:
-            raise CredentialsError(
-                "google-auth found no credentials of Google, or none that can be used"
-            ) from None
+        except DefaultCredentialsError as error:  # it names files and their fields
+            words = str(error.args[0] if error.args else "").partition(". ")[0].rstrip(".")[:MAX_REASON]
+            raise CredentialsError(f"google-auth found no credentials of Google: {words}") from None
         except GoogleAuthError as error:
-            # The library's words may quote the response of a token service.
-            raise CredentialsError(f"the login of Google cannot be used: {type(error).__name__}") from None
+            # The library's words may quote the output of a program, but a code of OAuth says enough.
+            code = _OAUTH_CODE.search(str(error))
+            words = f"{type(error).__name__}{f', {code[0]}' if code else ''}"
+            raise CredentialsError(f"the login of Google cannot be used: {words}") from None
         except Exception as error:  # of a file that is not as the library expects it
             raise CredentialsError(f"the login of Google cannot be used: {type(error).__name__}") from None
         if not identity.token:
@@ -89,9 +94,9 @@ def _request(session: Any, most: float, *, once: bool = False) -> Any:
         def __call__(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
             try:
                 return super().__call__(*args, timeout=min(timeout or most, most), **kwargs)
-            except TransportError as error:
+            except TransportError:
                 if once:
-                    raise DefaultCredentialsError(str(error)) from None
+                    raise DefaultCredentialsError("there is no metadata service") from None
                 raise
 
     return Bounded(session)
