@@ -20,7 +20,7 @@ from crossdock.imagebuilder import Content, ImageBuilder, sample_index
 from support.command import CANCELLED, DONE, SCRIPT, TARGET, VERIFICATION, Crossdock
 from support.docker_registry import DockerRegistry
 from support.images import assert_layout_holds, layout_tags, one_layer_image, push, walk
-from support.process import require, wait_until
+from support.process import find_crane, require, wait_until
 from support.push import sha256
 from support.skopeo import copy_all, skopeo
 
@@ -340,3 +340,31 @@ def test_an_archive_of_docker_is_written_without_a_temporary_copy(
     size = archive.stat().st_size
     assert size < 9_000_000 + 3 * 1_600_000
     assert int(written) < size + 100_000, "every byte is written once, whatever it is written to"
+
+
+def test_an_archive_of_crane_keeps_its_layers_and_crane_pushes_ours(
+    crossdock: Crossdock,
+    layout: tuple[Path, Content],
+    source: DockerRegistry,
+    target: DockerRegistry,
+    repository: str,
+    tmp_path: Path,
+) -> None:
+    def crane(*words: str | Path) -> None:
+        argv = [find_crane(), *map(str, words), "--insecure"]
+        done = subprocess.run(argv, env=crossdock.environment, capture_output=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr.decode()
+
+    first, second = f"{source.host}/{repository}:v1", f"{target.host}/{repository}"
+    crossdock.copy(f"oci:{layout[0]}:v1", first)
+    theirs, ours = tmp_path / "theirs.tar", tmp_path / "ours.tar"
+    crane("pull", first, theirs)
+    crossdock.copy(f"docker-archive:{theirs}", f"{second}:theirs")
+    crossdock.copy(first, f"docker-archive:{ours}:app:1")
+    crane("push", ours, f"{second}:ours")
+    expected = source.remote.manifest(repository, "v1").json()
+    for tag in ("theirs", "ours"):
+        found = target.remote.manifest(repository, tag).json()
+        assert found["config"]["digest"] == expected["config"]["digest"], tag
+        digests = [[each["digest"] for each in document["layers"]] for document in (found, expected)]
+        assert digests[0] == digests[1], tag

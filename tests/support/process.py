@@ -48,6 +48,12 @@ def find_distribution() -> str:
     return found or _missing("distribution 3 is not here: scripts/rivals registry builds it")
 
 
+def find_crane() -> str:
+    """The path of crane: of ``rivals/``, or on PATH. Missing: as for `require`."""
+    found = shutil.which("crane", path=f"{RIVALS}:{os.environ.get('PATH', os.defpath)}")
+    return found or _missing("crane is not here: scripts/rivals crane builds it")
+
+
 def find_az() -> str:
     """The path of the real az. Missing: as for `require`."""
     found = _ROOT / ".az/bin/az"

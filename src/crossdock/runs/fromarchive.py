@@ -99,7 +99,7 @@ class FromArchive:
             if isinstance(data, PartsBytes):
                 check = partial(in_abandonable_thread, data.check_part)
                 await run_each(data.numbers(), check, PARTS_AT_ONCE)
-            return await in_thread(lambda: Archive(self._path, TarIndex(data)))
+            return await in_abandonable_thread(lambda: Archive(self._path, TarIndex(data)))
         except BaseException:
             data.close()
             raise

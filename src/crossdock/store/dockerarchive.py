@@ -23,13 +23,13 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.manifest import Limits, Manifest, parse_manifest
 from crossdock.options import CopyOptions
 from crossdock.store.archivetarget import DockerArchiveTarget
-from crossdock.store.files import damaged
+from crossdock.store.files import damaged, explained, refuse_abandoned
 from crossdock.store.ociarchive import TarBlobs, read_index
 from crossdock.store.several import listed
 from crossdock.store.tarblob import TarBlob
 from crossdock.store.tarbytes import GZIP_MAGIC, PIECE, ZSTD_MAGIC
 from crossdock.store.tarindex import Member, TarIndex, opened_tar
-from crossdock.tasks import in_thread
+from crossdock.tasks import in_abandonable_thread
 from crossdock.verify import verify_bytes
 
 LIST_LIMIT = 32 << 20  # bytes of manifest.json
@@ -86,11 +86,11 @@ class DockerArchive:
 
         Raises `NotFound` and `ContentError`, which list the images, `StoreError`.
         """
-        return await in_thread(self._resolve, reference)
+        return await in_abandonable_thread(self._resolve, reference)
 
     async def fetch_manifest(self, descriptor: Descriptor) -> bytes:
         """The manifest's bytes. Raises `NotFound`, `ContentError`, `StoreError`."""
-        await in_thread(self._resolve, str(descriptor.digest))
+        await in_abandonable_thread(self._resolve, str(descriptor.digest))
         return self._manifests[descriptor.digest]
 
     def blob(self, descriptor: Descriptor) -> TarBlob:
@@ -249,6 +249,8 @@ class DockerArchive:
     def _hashed(self, member: Member) -> Digest:
         hasher, at, stop = hashlib.sha256(), member.start, member.start + member.size
         while at < stop:
+            with explained("cannot read", self._data.path):
+                refuse_abandoned()
             piece = self._data.pread(min(PIECE, stop - at), at)
             if not piece:
                 raise damaged(self._data.path, f"it ended at byte {at}")

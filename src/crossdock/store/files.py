@@ -103,8 +103,13 @@ def wait_for(descriptor: int, event: int) -> None:
     poll = select.poll()
     poll.register(descriptor, event)
     while not poll.poll(POLL * 1000):
-        if is_abandoned():
-            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+        refuse_abandoned()
+
+
+def refuse_abandoned() -> None:
+    """Raise OSError with ``ECANCELED`` when nobody waits for this thread's work any more."""
+    if is_abandoned():
+        raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
 
 
 def write_pieces(descriptor: int, pieces: list[bytes]) -> None:

@@ -9,7 +9,7 @@ from crossdock.oci.archivereference import OciArchiveReference
 from crossdock.oci.descriptor import Descriptor
 from crossdock.oci.digest import Digest
 from crossdock.options import CopyOptions
-from crossdock.store.archivetarget import ArchiveTarget
+from crossdock.store.archivetarget import LEFT_OUT, ArchiveTarget
 from crossdock.store.indexed import IndexedSource
 from crossdock.store.indexfile import INDEX_LIMIT, LAYOUT_LIMIT, Entry, check_version, decode, entries_of
 from crossdock.store.tarblob import TarBlob
@@ -26,7 +26,10 @@ class TarBlobs:
         """Where the blob is. Raises `NotFound`."""
         member = self._index.find(_path(digest))
         if member is None:
-            raise NotFound(f"blob {digest} is not in {self._index.data.path}{self._index.cut_short}")
+            words = f"blob {digest} is not in {self._index.data.path}{self._index.cut_short}"
+            if self._index.find(LEFT_OUT) is not None:
+                words += ": it was written without the blobs of an older archive"
+            raise NotFound(words)
         return member
 
     def size(self, digest: Digest) -> int | None:

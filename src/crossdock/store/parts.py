@@ -8,19 +8,18 @@ by its number, and ``cat FILE.*`` makes an archive that other tools read.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
 import tarfile
+import threading
 from pathlib import Path
 
 import msgspec
 
 from crossdock.errors import ContentError
 from crossdock.store.filebody import FileBody
-from crossdock.store.files import damaged, explained
-from crossdock.tasks import is_abandoned
+from crossdock.store.files import damaged, explained, refuse_abandoned
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_PARTS = 999
@@ -74,6 +73,8 @@ class _Part(msgspec.Struct):
     begin: int
     size: int
     row: PartRow | None = None
+    is_checked: bool = False
+    mutex: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
 
 class PartsBytes:
@@ -124,23 +125,37 @@ class PartsBytes:
         """Of the parts, for `check_part`."""
         return range(len(self._parts))
 
+    def check_range(self, first: int, last: int) -> None:
+        """As `check_part`, of the parts that hold these bytes, unless it is not known how they were written."""
+        for number, part in enumerate(self._parts):
+            if part.row is not None and part.begin < last and first < part.begin + part.size:
+                self.check_part(number)
+
     def check_part(self, number: int) -> None:
-        """Read a part and compare its SHA-256. Raises `ContentError`, which names it, `StoreError`."""
+        """Read a part, the first time, and compare its SHA-256.
+
+        Raises `ContentError`, which names it, and `StoreError`.
+        """
         part = self._parts[number]
         if part.row is None:
             raise self._unlisted()
+        with part.mutex:
+            if not part.is_checked:
+                self._compare(part, part.row)
+                part.is_checked = True
+
+    def _compare(self, part: _Part, row: PartRow) -> None:
         hasher, at = hashlib.sha256(), 0
-        while at < part.row.size:
-            if is_abandoned():
-                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+        while at < row.size:
             with explained("cannot read", part.path):
-                piece = os.pread(part.descriptor, min(_PIECE, part.row.size - at), at)
+                refuse_abandoned()
+                piece = os.pread(part.descriptor, min(_PIECE, row.size - at), at)
             if not piece:
                 break
             hasher.update(piece)
             at += len(piece)
-        if hasher.hexdigest() != part.row.sha256:
-            raise damaged(part.path, f"its SHA-256 is not {part.row.sha256}, as it was written")
+        if hasher.hexdigest() != row.sha256:
+            raise damaged(part.path, f"its SHA-256 is not {row.sha256}, as it was written")
 
     def check(self) -> None:
         """As `check_part`, of all."""

@@ -8,9 +8,10 @@ from crossdock.bodies import StreamBody
 from crossdock.content import Body
 from crossdock.errors import SizeMismatch
 from crossdock.oci.descriptor import Descriptor
+from crossdock.store.parts import PartsBytes
 from crossdock.store.tarbytes import PIECE, AnyBytes, GzipBytes
 from crossdock.store.tarindex import Member
-from crossdock.tasks import in_thread
+from crossdock.tasks import in_abandonable_thread, in_thread
 
 
 class TarBlob:
@@ -36,6 +37,8 @@ class TarBlob:
             )
         if isinstance(data, GzipBytes):
             return StreamBody(_pieces(data, member), 0, member.size)
+        if isinstance(data, PartsBytes):
+            await in_abandonable_thread(data.check_range, member.start + start, member.start + stop)
         return data.body(start, stop, member.start)
 
 

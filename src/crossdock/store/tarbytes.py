@@ -19,7 +19,7 @@ from typing import Protocol
 from crossdock.errors import Advice, ContentError, StoreError
 from crossdock.oci.archivereference import STREAM
 from crossdock.store.filebody import FileBody
-from crossdock.store.files import damaged, explain, explained, wait_for, write_all
+from crossdock.store.files import damaged, explain, explained, refuse_abandoned, wait_for, write_all
 from crossdock.store.parts import PartsBytes, first_of_parts
 
 PIECE = 1 << 20  # bytes that are read, or come out of a decompressor, at a time
@@ -182,6 +182,7 @@ class GzipCursor:
 
     def _fill(self) -> bytes:
         try:
+            refuse_abandoned()
             packed = os.pread(self._descriptor, PIECE, self._read_at)
         except OSError as error:
             raise explain("cannot read", self._path, error) from error

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from crossdock import CopyError, copy, list_tags
+from crossdock import CopyError, Session, copy, list_tags
 from crossdock.errors import ContentError, CrossdockError, StoreError
 from crossdock.imagebuilder import ImageBuilder
+from crossdock.store.archivetarget import ArchiveTarget
 from crossdock.store.outputs import Files
 from crossdock.store.parts import PartsBytes, part_path
 from crossdock.store.tarbytes import open_bytes
@@ -163,6 +164,21 @@ def test_a_part_that_cannot_be_put_in_its_place_leaves_all_that_was_there(tmp_pa
     output.discard()
     assert [part.read_bytes() for part in old[:2]] == before
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
+
+
+async def test_a_damaged_part_is_named_by_a_copy_of_one_image(tmp_path: Path) -> None:
+    builder = ImageBuilder(tmp_path / "layout", seed=7)
+    layers = [builder.random_layer(300_000), builder.random_layer(200_000)]
+    builder.tag(builder.image(layers), "v1")
+    target = ArchiveTarget(str(tmp_path / "x.tar"), SIZE)
+    async with Session() as session:
+        await session.copy(f"oci:{builder.root}:v1", target, target_name="v1")
+    await target.finish()
+    parts = [each.path for each in target.written]
+    assert await list_tags(f"oci-archive:{tmp_path / 'x.tar'}") == ["v1"]
+    SPOILT["a byte"](parts[2], parts[2].read_bytes())
+    with pytest.raises(CopyError, match=re.escape(str(parts[2]))):
+        await copy(f"oci-archive:{tmp_path / 'x.tar'}", f"oci:{tmp_path / 'copy'}:v1")
 
 
 async def test_an_image_in_parts_is_copied_and_a_damaged_blob_is_no_tag(tmp_path: Path) -> None:
