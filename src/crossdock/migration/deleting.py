@@ -3,7 +3,8 @@
 Rules:
 
 1. Only a tag that the source does not list, in a repository that it lists, and that the entry would copy if
-   it were there: never what a selection leaves out, never a tag by which something is attached to an image.
+   it were there: never what a selection leaves out, never a tag by which something is attached to an image,
+   which may still be there under a tag that is left out, or in an index.
 2. Nothing at all of a target when one of its lists was not whole, or a cap is passed.
 3. A tag waits for `Deletes.grace` from the first run that saw it missing.
 4. Just before each delete the source is asked for the tag: a list can miss one that moves meanwhile.
