@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml testkit/pyproject.toml setup.py requirements/dev.txt $(wildcard ext/crossdock/_ext/*) $(wildcard ext/tls/*.toml ext/tls/*.pyi ext/tls/src/*)
 
+# pytest keeps the test modules that it has rewritten, for the next worker and run, unless this forbids it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo az-demo test build check audit format man docs dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
