@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossdock.imagebuilder import ImageBuilder
+from support.command import WITHOUT_CLOUD
 from support.embedded import Embedded, start_embedded
 from support.images import one_layer_image, push
 
@@ -94,6 +95,7 @@ class World:
         environment = {
             "PATH": f"{self.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(folder / "home"),
+            **WITHOUT_CLOUD,
             "CROSSDOCK_INVENTORY": str(self.inventory),
             "DIGEST": self.digest,
             **dict.fromkeys(("TOKEN", "HARBOR_SECRET", "ARTIFACTORY_TOKEN"), PASSWORD),

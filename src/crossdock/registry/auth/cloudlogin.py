@@ -24,6 +24,8 @@ TIMEOUT_S = 60.0
 MARGIN_S = 180.0
 """A login is renewed this long before it ends, at most half of its lifetime. Google's metadata service gives
 the same token until 5 minutes before its end, its library renews at 225 s."""
+RENEWAL_S = 10.0
+"""The longest that requests wait for another login while there is one."""
 PAUSE_S = 30.0
 """Between two questions that failed, and between two renewals because of refusals."""
 
@@ -73,11 +75,11 @@ class CloudLogin:
         if self._ask is None:
             self._ask = _library(self.cloud)
         try:
-            answer = await in_thread(self._ask, TIMEOUT_S)
+            answer = await in_thread(self._ask, TIMEOUT_S if self.login is None else RENEWAL_S)
         except CredentialsError as error:
             self._failure = error
         except TimeoutError:
-            self._failure = CredentialsError(f"{self.cloud.name} gave no login within {TIMEOUT_S:g} s")
+            self._failure = CredentialsError(f"{self.cloud.name} gave no login in time")
         else:
             self._failure = None
             self.login = answer.credentials
