@@ -103,6 +103,8 @@ class Fleet:
             size = self.shared.get(rest)
             headers = f"Docker-Content-Digest: {rest}\r\nContent-Length: {size}\r\n"
             return (404, "", b"", "") if size is None else (200, "application/octet-stream", b"", headers)
+        if kind != "tags":
+            return self._missing(kind)
         return self._json("tags", {"name": name, "tags": [f"v{tag}" for tag in self.tags]})
 
     def _number(self, name: str) -> int | None:
