@@ -126,7 +126,7 @@ class PartsBytes:
         return range(len(self._parts))
 
     def check_range(self, first: int, last: int) -> None:
-        """As `check_part`, of the parts that hold these bytes, unless it is not known how they were written."""
+        """As `check_part`, of the parts with these bytes, unless it is not known how they were written."""
         for number, part in enumerate(self._parts):
             if part.row is not None and part.begin < last and first < part.begin + part.size:
                 self.check_part(number)
