@@ -172,7 +172,9 @@ class ToArchive:
             count = f"{len(errors)} of {len(self.pairs)} references"
             raise CopiesFailed(
                 f"{count} cannot be copied, and {self._place} was not written",
-                advice=Advice("retry", "leave them out, or try again when they are there"),
+                advice=Advice("retry", "leave them out, or try again when they are there")
+                if all(getattr(each, "side", None) == "source" for each in errors)
+                else None,
                 errors=errors,
             )
 

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from crossdock.errors import Advice, ContentError, InvalidDigest, InvalidReference, NotFound, Side, StoreError
+from crossdock.errors import (
+    Advice,
+    ContentError,
+    InvalidDigest,
+    InvalidManifest,
+    InvalidReference,
+    NotFound,
+    Side,
+    StoreError,
+)
 from crossdock.oci import mediatype
 from crossdock.oci.archivereference import DockerArchiveReference, whole_name
 from crossdock.oci.descriptor import Descriptor
@@ -33,7 +42,7 @@ from crossdock.tasks import in_abandonable_thread
 from crossdock.verify import verify_bytes
 
 LIST_LIMIT = 32 << 20  # bytes of manifest.json
-MOST_MANIFESTS = 1000  # of a layout in the archive, that may have to be read
+MOST_MANIFESTS = 100_000  # of a layout in the archive, that are read
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _HEX_NAME = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 
@@ -65,6 +74,7 @@ class DockerArchive:
         self._images = self._read_list()
         self._limits = Limits()
         self._made: dict[int, Descriptor] = {}
+        self._by_config: dict[Digest, list[Digest]] | None = None  # manifests of the layout in it
         self._manifests: dict[Digest, bytes] = {}
         self._blobs: dict[Digest, Member] = {}
 
@@ -185,6 +195,19 @@ class DockerArchive:
         if config is None or self._tar.find("oci-layout") is None or self._tar.find("index.json") is None:
             return None
         files = TarBlobs(self._tar)
+        if self._by_config is None:
+            self._by_config = self._read_layout(files)
+        for digest in self._by_config.get(config, []):
+            data, manifest = self._read_manifest(files, digest)
+            found = manifest.successors()
+            if all(files.size(each.digest) is not None for each in found):
+                blobs = {each.digest: files.find(each.digest) for each in found}
+                return Descriptor(manifest.media_type, digest, len(data)), data, blobs
+        return None
+
+    def _read_layout(self, files: TarBlobs) -> dict[Digest, list[Digest]]:
+        """The manifests of the layout by their configs."""
+        found: dict[Digest, list[Digest]] = {}
         entries = [Descriptor.from_json(each).digest for each in read_index(self._tar)][::-1]
         seen: set[Digest] = set()
         while entries and len(seen) < MOST_MANIFESTS:
@@ -192,16 +215,19 @@ class DockerArchive:
             if digest in seen or files.size(digest) is None:
                 continue
             seen.add(digest)
-            data = files.read(digest, self._limits.size)
-            verify_bytes(data, Descriptor("", digest, len(data)))
-            manifest = parse_manifest(data, None, self._limits)
+            try:
+                _, manifest = self._read_manifest(files, digest)
+            except InvalidManifest:
+                continue  # an index may list what is none
             entries += [each.digest for each in manifest.manifests][::-1]
-            if manifest.config is not None and manifest.config.digest == config:
-                found = manifest.successors()
-                if all(files.size(each.digest) is not None for each in found):
-                    blobs = {each.digest: files.find(each.digest) for each in found}
-                    return Descriptor(manifest.media_type, digest, len(data)), data, blobs
-        return None
+            if manifest.config is not None:
+                found.setdefault(manifest.config.digest, []).append(digest)
+        return found
+
+    def _read_manifest(self, files: TarBlobs, digest: Digest) -> tuple[bytes, Manifest]:
+        data = files.read(digest, self._limits.size)
+        verify_bytes(data, Descriptor("", digest, len(data)))
+        return data, parse_manifest(data, None, self._limits)
 
     def _make(self, image: _Image) -> tuple[Descriptor, bytes, dict[Digest, Member]]:
         """A manifest of the image's config and of its layers as they are."""

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from crossdock.errors import ContentError
+from crossdock.errors import Advice, ContentError
 from crossdock.store.filebody import FileBody
-from crossdock.store.files import damaged, explained, refuse_abandoned
+from crossdock.store.files import explained, refuse_abandoned
 
 BLOCK = tarfile.BLOCKSIZE
 MOST_PARTS = 999
@@ -27,6 +27,9 @@ LIST_NAME = "crossdock/parts-{}.json"
 _LIST_NAME = re.compile(r"crossdock/parts-([0-9a-f]{64})\.json")
 _LIST_LIMIT = 128 << 10  # bytes; the list is looked for from the end of the last part
 _PIECE = 4 << 20
+
+
+_AGAIN = "copy that part again from where it was written"
 
 
 class PartRow(msgspec.Struct, forbid_unknown_fields=True):
@@ -102,7 +105,7 @@ class PartsBytes:
             with explained("cannot read", part.path):
                 piece = os.pread(part.descriptor, size - len(found), at - part.begin)
             if not piece:
-                raise damaged(part.path, f"it ended at byte {at - part.begin}")
+                raise _damaged(part.path, f"it ended at byte {at - part.begin}")
             found += piece
         return bytes(found)
 
@@ -155,7 +158,7 @@ class PartsBytes:
             hasher.update(piece)
             at += len(piece)
         if hasher.hexdigest() != row.sha256:
-            raise damaged(part.path, f"its SHA-256 is not {row.sha256}, as it was written")
+            raise _damaged(part.path, f"its SHA-256 is not {row.sha256}, as it was written")
 
     def check(self) -> None:
         """As `check_part`, of all."""
@@ -180,7 +183,7 @@ class PartsBytes:
         for number in range(1, numbers[-1] + 1):
             path = part_path(self.path, number)
             if number not in numbers:
-                raise damaged(self.path, f"{path} is missing")
+                raise self._lost(number)
             with explained("cannot read", path):
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 self._parts.append(_Part(path, descriptor, begin, os.fstat(descriptor).st_size))
@@ -193,13 +196,16 @@ class PartsBytes:
             return
         for number, part in enumerate(self._parts):
             if number >= len(rows):
-                raise damaged(self.path, f"{part.path} is not one of its {len(rows)} parts")
+                raise ContentError(
+                    f"{part.path} is not one of the {len(rows)} parts of {self.path}",
+                    advice=Advice("copy-part", "remove it, or copy the last part again"),
+                )
             part.row = rows[number]
             is_last = number == len(rows) - 1
             if part.size < part.row.size if is_last else part.size != part.row.size:
-                raise damaged(part.path, f"it has {part.size} bytes, and {part.row.size} were written")
+                raise _damaged(part.path, f"it has {part.size} bytes, and {part.row.size} were written")
         if len(rows) > len(self._parts):
-            raise damaged(self.path, f"{part_path(self.path, len(self._parts) + 1)} is missing")
+            raise self._lost(len(self._parts) + 1)
 
     def _find_list(self) -> list[PartRow] | None:
         """The list at the end of the last part; None: there is none."""
@@ -224,7 +230,7 @@ class PartsBytes:
                     return msgspec.json.decode(listed, type=PartList).parts
             except msgspec.MsgspecError:
                 pass
-            raise damaged(last.path, "its end, with the list of parts, is not as it was written")
+            raise _damaged(last.path, "its end, with the list of parts, is not as it was written")
         return None
 
     def _unlisted(self) -> ContentError:
@@ -232,8 +238,22 @@ class PartsBytes:
         last = self._parts[-1]
         following = part_path(self.path, len(self._parts) + 1)
         if len(self._parts) > 1 and last.size == self._parts[0].size:
-            return damaged(self.path, f"{following} is missing")
-        return damaged(self.path, f"{last.path} is cut or damaged, or {following} is missing")
+            return self._lost(len(self._parts) + 1)
+        return ContentError(
+            f"{last.path} is cut or damaged, or {following} is missing", advice=Advice("copy-part", _AGAIN)
+        )
+
+    def _lost(self, number: int) -> ContentError:
+        """The error for a part that is not there."""
+        return ContentError(
+            f"{part_path(self.path, number)} is missing, a part of {self.path}",
+            advice=Advice("copy-part", _AGAIN),
+        )
+
+
+def _damaged(path: Path, reason: str) -> ContentError:
+    """The error for a part that is not as it was written."""
+    return ContentError(f"{path} is damaged: {reason}", advice=Advice("copy-part", _AGAIN))
 
 
 class PartsBody(FileBody):

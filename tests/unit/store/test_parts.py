@@ -123,7 +123,7 @@ def test_parts_in_the_wrong_order_and_of_another_archive_are_named(tmp_path: Pat
     parts[1].write_bytes(first)
     parts[2].write_bytes(second)
     part_path(tmp_path / "x.tar", len(parts) + 1).write_bytes(parts[-1].read_bytes())
-    with pytest.raises(ContentError, match=r"x\.tar\.00[0-9] is not one of its"):
+    with pytest.raises(ContentError, match=r"x\.tar\.00[0-9] is not one of the"):
         opened(tmp_path / "x.tar")
 
 
