@@ -273,6 +273,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # asyncio belongs to the layers that wait; os.environ to the edges that a person touches.
 MAY_USE_ASYNCIO = {
+    "probing",
     "clusters",
     "migration",
     "bodies",

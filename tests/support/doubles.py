@@ -297,7 +297,9 @@ class DoubleRegistry(ScriptedRegistry):
             return _unauthorized(f'Basic realm="http://{self.host}/",service="{service}"')
         scope = self._scope_of(request)
         rights = self._tokens.get(text) if scheme.lower() == "bearer" else None
-        if rights is not None and all(each in rights for each in scope):
+        if rights is not None and all(
+            each in rights or f"{each.rpartition(':')[0]}:*" in rights for each in scope
+        ):
             return None
         wanted = f',scope="{" ".join(scope)}"' if scope else ""
         return _unauthorized(f'Bearer realm="http://{self.host}{rules.realm}",service="{service}"{wanted}')
@@ -560,6 +562,10 @@ def _unauthorized(challenge: str) -> Reply:
 
 def _is_login(text: str) -> bool:
     return text == base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+def _grants(rights: list[str], wanted: str) -> bool:
+    return wanted in rights or f"{wanted.rpartition(':')[0]}:*" in rights
 
 
 def _values(query: str, name: str) -> list[str]:

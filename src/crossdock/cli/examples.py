@@ -42,6 +42,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "crossdock report merge": ("crossdock report merge all.json shard-0.json shard-1.json",),
     "crossdock inspect": ("crossdock inspect docker.io/library/alpine:3",),
     "crossdock tags": ("crossdock tags docker.io/library/alpine",),
+    "crossdock probe": (
+        "crossdock probe registry.example/team/app",
+        "crossdock probe registry.example/team/scratch --write --save inventory.yaml",
+    ),
     "crossdock registries": ("crossdock registries registry.example",),
     "crossdock login": (
         "crossdock login registry.example",

@@ -166,6 +166,11 @@ class RegistryClient:
         return self._context.environ
 
     @property
+    def token_seconds(self) -> float | None:
+        """As `Authenticator.token_seconds`."""
+        return self._auth.token_seconds
+
+    @property
     def token_service(self) -> str:
         """The name of the token service in the registry's challenge; empty while it is not known."""
         return self._auth.service

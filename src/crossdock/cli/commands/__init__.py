@@ -18,6 +18,7 @@ COMMANDS = {
     "report": "join the reports of a run on many machines",
     "inspect": "show the manifest that a reference names",
     "tags": "list the tags of a repository, one per line",
+    "probe": "find out what a registry is, can do and how fast it is",
     "registries": "show kinds of registries, and what was learned about one",
     "login": "log in to a registry for crossdock, docker and podman",
     "logout": "log out of a registry",

@@ -249,6 +249,11 @@ class Authenticator:
         return await self._checks.run(sent, check)
 
     @property
+    def token_seconds(self) -> float | None:
+        """How long a token lasts, by the token service's own number; None where there is none."""
+        return next((token.stated_s for token in self._tokens.values() if token.stated_s is not None), None)
+
+    @property
     def service(self) -> str:
         """The service that the challenge names; empty while there is none."""
         return self._challenge.get("service") if self._challenge is not None else ""

@@ -99,6 +99,7 @@ class Token(Struct, frozen=True):
     value: str
     minted: float
     expires: float
+    stated_s: float | None = None  # the service's own number of seconds; None: it states none
 
     def __repr__(self) -> str:
         return f"<Token {self.minted}-{self.expires}>"
@@ -184,10 +185,11 @@ async def get_with_basic(
 def parse_token(reply: Reply, minted: float) -> Token:
     """The token in a 200. Raises `ProtocolError` if it has none."""
     value = text_field(reply, "token", "access_token")
-    lifetime = _fields(reply).get("expires_in")
-    if isinstance(lifetime, bool) or not isinstance(lifetime, int | float) or not lifetime > 0:
-        lifetime = DEFAULT_LIFETIME_S
-    return Token(value, minted, minted + float(min(lifetime, MAX_LIFETIME_S)))
+    stated = _fields(reply).get("expires_in")
+    if isinstance(stated, bool) or not isinstance(stated, int | float) or not stated > 0:
+        stated = None
+    lifetime = DEFAULT_LIFETIME_S if stated is None else stated
+    return Token(value, minted, minted + float(min(lifetime, MAX_LIFETIME_S)), stated)
 
 
 def text_field(reply: Reply, *names: str) -> str:

@@ -1,0 +1,140 @@
+"""``crossdock probe`` of strict doubles, of our own registry and of docker-registry."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from crossdock.cli.command import run
+from crossdock.errors import InvalidInput
+from crossdock.inventory.read import read_inventory
+from crossdock.probing.saving import check_new
+from support.command import NOT_FOUND, USAGE, Crossdock
+from support.docker_registry import DockerRegistry
+from support.doubles import PASSWORD, RULES, USER, DoubleRegistry, start_double
+
+MiB = 1 << 20
+LOGIN = {"CROSSDOCK_SOURCE_USERNAME": USER, "CROSSDOCK_SOURCE_PASSWORD": PASSWORD}
+READ = [
+    *("kind", "software", "login", "token_seconds", "round_trip_ms", "ranges", "redirects"),
+    *("bytes_per_second", "best_connections", "bytes_read", "advice"),
+]
+WRITTEN = ["uploads", "mount", "referrers", "tag_delete", "multi_tag", "left"]
+# What the double of each kind has, as `support.doubles.RULES` says it.
+CHUNKS: dict[str, tuple[bool, int | None, int | None]] = {
+    "ecr": (True, 5 * MiB, 20 * MiB),
+    "ghcr": (True, None, 4 * MiB),
+    "acr": (True, None, 20_000_000),
+    "gar": (False, None, None),
+    "nexus": (False, None, None),
+}
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def filled(kind: str, closing: ExitStack) -> DoubleRegistry:
+    double = start_double(kind, closing)
+    double.hold_image("team/app", "v1", (random.Random(1).randbytes(3 * MiB),))
+    return double
+
+
+Probe = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Probe:
+    """The JSON of the command, run here: it is run often."""
+    for name, value in {**LOGIN, "HOME": str(tmp_path), "DOCKER_CONFIG": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+
+    def run_here(*words: str | Path) -> dict[str, Any]:
+        assert run(["probe", *map(str, words), "--output", "json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    return run_here
+
+
+@pytest.mark.parametrize("kind", sorted(RULES))
+def test_a_double_is_recognised_and_its_limits_are_found(kind: str, probe: Probe, closing: ExitStack) -> None:
+    double, rules = filled(kind, closing), RULES[kind]
+    before = set(double.manifests), dict(double.held)
+    found = probe(f"{double.host}/team/app", "--write")
+    assert list(found) == [*READ, *WRITTEN]
+    assert (found["kind"], found["login"], found["ranges"]) == (kind, rules.login, "honoured")
+    assert found["token_seconds"] == (300 if rules.login == "bearer" else None)
+    assert found["redirects"] == (double.storage.host if double.storage else None)
+    assert 0 < found["bytes_read"] <= 256 * MiB
+    assert str(found["best_connections"]) in found["bytes_per_second"]
+    chunks, least, most = CHUNKS.get(kind, (True, None, None))
+    assert found["uploads"] == {
+        "single": True,
+        "chunks": chunks,
+        "resume": chunks and kind != "ecr",  # whose Range stands still
+        "chunk_min": least,
+        "chunk_max": most,
+    }
+    assert found["mount"] == rules.mounts
+    assert found["referrers"] == ("api" if rules.referrers else "tag")
+    assert (found["tag_delete"], found["multi_tag"]) == (rules.tag_delete is None, False)
+    assert bool(found["left"]) == (rules.manifest_delete is not None)
+    if not found["left"]:
+        assert (set(double.manifests), double.held) == before
+    assert double.open_sessions == 0
+    assert sum(len(each.body) for each in double.seen) <= 192 * MiB
+
+
+def test_nothing_is_written_without_being_told_to(
+    crossdock: Crossdock, probe: Probe, closing: ExitStack
+) -> None:
+    double = filled("gitlab", closing)
+    found = probe(f"{double.host}/team/app")
+    assert list(found) == READ
+    assert {each.method for each in double.seen} <= {"GET", "HEAD"}
+    alone = probe(double.host)
+    assert [alone[name] for name in ("kind", "ranges", "bytes_per_second", "best_connections")] == [
+        *("gitlab", None, None, None)
+    ]
+    line = crossdock.fail("probe", f"{double.host}/team/other", code=NOT_FOUND, env=LOGIN)
+    assert PASSWORD not in line
+    crossdock.fail("probe", double.host, "--write", code=USAGE, naming=["needs a repository"], env=LOGIN)
+
+
+MINE = "# mine\nregistries:\n  - name: a # first\nhosts: {b: c}\n"
+
+
+@pytest.mark.parametrize("text", [None, "", MINE, "{}", "registries: [{name: a}]"])
+def test_it_is_saved_to_an_inventory(
+    text: str | None, probe: Probe, closing: ExitStack, tmp_path: Path
+) -> None:
+    double, path = start_double("nexus", closing), tmp_path / "inventory.yaml"
+    double.hold_image("team/app", "v1", (b"layer",))
+    if text is not None:
+        path.write_text(text)
+    words = ["--write"] if text == MINE else []
+    probe(f"{double.host}/team/app", *words, "--save", path)
+    entry = read_inventory(path).served_by(double.host)[0]
+    expected = {"upload.chunks": False, "mounts": "never", "referrers": "tag"} if words else {}
+    assert (entry.kind, dict(entry.values), entry.plain_http) == ("nexus", expected, True)
+    if text == MINE:
+        assert path.read_text().startswith("# mine\nregistries:\n  - name: a # first\n")
+        assert yaml.safe_load(path.read_text())["hosts"] == {"b": "c"}
+        with pytest.raises(InvalidInput, match="has an entry for"):
+            check_new(path, double.host)
+
+
+@pytest.mark.real
+def test_docker_registry_is_a_distribution(probe: Probe, target: DockerRegistry) -> None:
+    found = probe(target.host)
+    assert (found["kind"], found["login"], found["software"]) == ("distribution", "none", None)
