@@ -20,15 +20,28 @@ import uvloop
 QUEUE_LIMIT = 4 << 20
 
 
+class Wire:
+    """What carries `rate` bytes per second (0: any number), of one connection or of several."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._free_at = 0.0  # for the next byte
+
+    def carry(self, size: int, begin: float) -> float:
+        """The time when `size` more bytes, which come at `begin`, have passed."""
+        self._free_at = max(begin, self._free_at) + (size / self._rate if self._rate else 0.0)
+        return self._free_at
+
+
 class Direction:
     """Bytes in transit to `sink`, each piece with its time of arrival; None is the end."""
 
-    def __init__(self, half_s: float, rate: int, opened: float) -> None:
+    def __init__(self, half_s: float, wire: Wire, opened: float) -> None:
         self.source: asyncio.Transport | None = None
         self.sink: asyncio.Transport | None = None
         self._half_s = half_s
-        self._rate = rate
-        self._free_at = opened  # time at which the path is free for the next byte
+        self._wire = wire
+        self._opened = opened
         self._queue: deque[tuple[float, bytes | None]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -36,9 +49,8 @@ class Direction:
         self._loop = asyncio.get_running_loop()
 
     def put(self, data: bytes | None) -> None:
-        start = max(self._loop.time(), self._free_at)
-        self._free_at = start + (len(data) / self._rate if data and self._rate else 0.0)
-        self._queue.append((self._free_at + self._half_s, data))
+        passed = self._wire.carry(len(data or b""), max(self._loop.time(), self._opened))
+        self._queue.append((passed + self._half_s, data))
         self._size += len(data or b"")
         if self._size > QUEUE_LIMIT and self.source is not None and not self.source.is_closing():
             self.source.pause_reading()
@@ -99,10 +111,10 @@ class End(asyncio.Protocol):
 class Client(End):
     """The accepted connection, which opens the other one."""
 
-    def __init__(self, host: str, port: int, round_trip_s: float, rate: int) -> None:
+    def __init__(self, host: str, port: int, round_trip_s: float, wire: Wire) -> None:
         opened = asyncio.get_running_loop().time() + round_trip_s
-        up = Direction(round_trip_s / 2, rate, opened)
-        down = Direction(round_trip_s / 2, 0, opened)
+        up = Direction(round_trip_s / 2, wire, opened)
+        down = Direction(round_trip_s / 2, Wire(0), opened)
         super().__init__(up, down)
         self._address = host, port
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,10 +134,16 @@ class Client(End):
             transport.abort()
 
 
-async def serve(listening: int, host: str, port: int, round_trip_s: float, rate: int) -> None:
+async def serve(
+    listening: int, host: str, port: int, round_trip_s: float, rate: int, *, together: bool
+) -> None:
     """Listen on the loopback port `listening` and serve forever."""
+    shared = Wire(rate)
     server = await asyncio.get_running_loop().create_server(
-        lambda: Client(host, port, round_trip_s, rate), "127.0.0.1", listening, backlog=1024
+        lambda: Client(host, port, round_trip_s, shared if together else Wire(rate)),
+        "127.0.0.1",
+        listening,
+        backlog=1024,
     )
     await server.serve_forever()
 
@@ -142,10 +160,20 @@ def main() -> int:
         metavar="BYTES",
         help="limit towards HOST, per second and connection",
     )
+    parser.add_argument("--together", action="store_true", help="the limit is for all connections together")
     options = parser.parse_args()
     host, _, port = options.address.rpartition(":")
     try:
-        uvloop.run(serve(options.port, host, int(port), options.round_trip, options.rate))
+        uvloop.run(
+            serve(
+                options.port,
+                host,
+                int(port),
+                options.round_trip,
+                options.rate,
+                together=options.together,
+            )
+        )
     except KeyboardInterrupt:
         pass
     return 0

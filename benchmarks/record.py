@@ -38,7 +38,8 @@ class Record:
 
     def __init__(
         self,
-        size: Size | Literal["kernels", "plan", "resume", "service", "again", "kills", "rate", "archive"],
+        size: Size
+        | Literal["kernels", "plan", "resume", "service", "targets", "again", "kills", "rate", "archive"],
         path: Path | None,
         *,
         partial: bool = False,

@@ -165,14 +165,16 @@ def make_certificates(directory: Path) -> Certificates:
 
 
 @contextmanager
-def delayed(port: int, directory: Path, round_trip_s: float, rate: int) -> Iterator[int]:
-    """The port to use instead of `port`, with delay and rate limit."""
+def delayed(
+    port: int, directory: Path, round_trip_s: float, rate: int, *, together: bool = False
+) -> Iterator[int]:
+    """The port to use instead of `port`, with delay and a rate limit, of a connection or of all together."""
     if not round_trip_s and not rate:
         yield port
         return
     log = directory / f"delay-{port}.log"
     argv = [sys.executable, "-m", "benchmarks.delay", f"127.0.0.1:{port}"]
-    argv += ["--round-trip", str(round_trip_s), "--rate", str(rate)]
+    argv += ["--round-trip", str(round_trip_s), "--rate", str(rate), *(["--together"] if together else [])]
     listening = free_port()
     server = Server([*argv, "--port", str(listening)], listening, log, {"PYTHONPATH": str(ROOT)})
     try:
@@ -272,7 +274,12 @@ def measured_rate(end: End, path: str, size: int) -> float:
 
 @contextmanager
 def target(
-    directory: Path, *, rate: int, round_trip_s: float, certificates: Certificates | None
+    directory: Path,
+    *,
+    rate: int,
+    round_trip_s: float,
+    certificates: Certificates | None,
+    together: bool = False,
 ) -> Iterator[End]:
     """distribution 3 with empty storage below `directory`, which is removed at the end."""
     program = find("registry") or need("docker-registry", "make rivals")
@@ -299,7 +306,7 @@ def target(
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         server = Server([program, "serve", str(directory / "config.yml")], port, directory / "log")
         stack.callback(server.stop)
-        open_port = stack.enter_context(delayed(port, directory, round_trip_s, rate))
+        open_port = stack.enter_context(delayed(port, directory, round_trip_s, rate, together=together))
         yield End(server, open_port, directory / "log", line, _context(certificates))
 
 
