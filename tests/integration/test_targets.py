@@ -414,7 +414,7 @@ def test_lines_of_a_list_may_have_several_targets(
     assert_layout_holds(tmp_path / "layout", image, "v1")
 
 
-def test_ctrl_c_keeps_the_large_uploads_of_every_target_and_names_them(
+def test_ctrl_c_keeps_and_names_the_large_uploads_of_every_target_and_deletes_the_others(
     crossdock: Crossdock,
     source_faults: FaultProxy,
     embedded: Embedded,
@@ -423,7 +423,8 @@ def test_ctrl_c_keeps_the_large_uploads_of_every_target_and_names_them(
     builder: ImageBuilder,
     tmp_path: Path,
 ) -> None:
-    content, _ = one_layer_image(builder, LAYER_IN_CHUNKS)
+    small = builder.random_layer(CHUNK)  # too small for `--resume-above`
+    content = builder.image([builder.random_layer(LAYER_IN_CHUNKS), small])
     image = push(Remote(source_faults.upstream), repository, builder, content, "v1")
     proxies = [fault_proxy(embedded.host) for _ in range(2)]
     words = (
@@ -434,23 +435,36 @@ def test_ctrl_c_keeps_the_large_uploads_of_every_target_and_names_them(
     )
 
     def is_chunk(seen: Seen) -> bool:
-        return seen.method == "PATCH" and "/blobs/uploads/" in seen.path
+        return seen.method == "PATCH" and "content-range" in seen.headers and seen.body_size == CHUNK
 
-    slow = [
-        proxy.add(Fault(lambda r: is_chunk(r) and span(r)[0] == 2 * CHUNK, rate=2 * CHUNK))
+    def is_small(seen: Seen) -> bool:
+        return seen.is_upload_body() and "content-range" not in seen.headers and seen.body_size == CHUNK
+
+    faults = [
+        proxy.add(fault)
         for proxy in proxies
+        for fault in (
+            Fault(lambda r: is_chunk(r) and span(r)[0] == 2 * CHUNK, rate=2 * CHUNK),
+            Fault(is_small, breaks=Break("stall", "request", CHUNK // 2)),
+        )
     ]
     with crossdock.start(*words) as running:
-        for fault in slow:
-            wait_set(fault.reached, "the third chunk")
+        for fault in faults:
+            wait_set(fault.reached, "the third chunk, and the small layer")
         running.interrupt()
         done = running.finish()
     assert done.code == CANCELLED, str(done)
     assert done.stderr.count("12.0 MiB of 22.0 MiB") == 2
-    assert sum(proxy.count(lambda r: r.method == "DELETE") for proxy in proxies) == 0
+    for proxy in proxies:
+        (begun,) = [seen for seen in proxy.seen if is_small(seen)]
+        deleted = [seen.path for seen in proxy.seen if seen.method == "DELETE"]
+        assert [path.partition("?")[0] for path in deleted] == [begun.path.partition("?")[0]]
     again = crossdock.ok(*words).result
     assert [each["bytes_resumed"] for each in again["targets"]] == [3 * CHUNK] * 2
     for number, proxy in enumerate(proxies):
         proxy.settle()
-        assert sum(seen.received for seen in proxy.seen if is_chunk(seen)) == LAYER_IN_CHUNKS
+        sent = [
+            span(seen) for seen in proxy.seen if seen.method == "PATCH" and "content-range" in seen.headers
+        ]
+        assert sum(stop - start for start, stop in sent) == LAYER_IN_CHUNKS
         assert_holds(embedded.remote, f"{repository}/{number}", "v1", image)
