@@ -1,18 +1,19 @@
 """One source for three targets, by the bars of issue 15 ("One read, many targets").
 
-    python -m benchmarks.targets [--size quick|full] [--runs N] [--part together|slow|kill]
+    python -m benchmarks.targets [--size quick|full] [--runs N] [--part together|slow|kill] [--rate MIB]
 
 Every target is a distribution 3 of its own behind a proxy of its own, whose wire carries 100 MiB/s: then
-neither CPU nor loopback limits the wall. The source is nginx.
+neither CPU nor loopback limits the wall. (On a busy machine they do; a lower `--rate` leaves them more room.)
+The source is nginx.
 
 *together*: three single copies, one after the other, and one copy to the three, in turns. Bytes of blobs that
 the source sent, CPU of the client, wall.
 *slow*: the wire of one target carries a tenth. How long the two others take, compared with single copies to
-such targets, and the client's peak memory. The bar is for copies of at least 20 s (`--size full`).
+such targets, and the client's peak memory. The bar is for copies of at least 20 s (`--size full`, or a
+`--rate` of 25).
 *kill*: the copy is killed with SIGKILL halfway and run again. Bytes that each target was sent twice.
 
-It writes a record, which the report ignores. Samples hold the load average: on a busy machine walls mean
-little.
+It writes a record, which the report ignores. Samples hold the load average.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ from crossdock_testing.faultproxy import FaultProxy
 from crossdock_testing.faults import Fault, Seen
 
 TARGETS = 3
-RATE = 100 * MiB  # bytes per second of a wire
 NO_LIMIT = 1e12  # bytes per second: such a fault only tells of a request
 SIZES = {  # layers, bytes of each
     "quick": {"together": (4, 64 * MiB), "slow": (1, 512 * MiB), "kill": (1, 512 * MiB)},
@@ -62,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.targets")
     parser.add_argument("--size", choices=SIZES, default="quick")
     parser.add_argument("--runs", type=int, default=3, help="of the part together; the others run once")
+    parser.add_argument("--rate", type=int, default=100, help="MiB per second of a wire")
     parser.add_argument("--part", choices=("together", "slow", "kill"), action="append", help="default: all")
     options = parser.parse_args()
     parts = options.part or ["together", "slow", "kill"]
@@ -74,10 +75,11 @@ def main() -> None:
             content = build(place / "layout", Workload(1, layers, size, rounds=1))
             with source(place / "s", content, rate=0, round_trip_s=0, certificates=None) as origin:
                 runs = options.runs if part == "together" else 1
-                found[part] = [_PARTS[part](place, content, origin) for _ in range(runs)]
+                found[part] = [_PARTS[part](place, content, origin, options.rate * MiB) for _ in range(runs)]
         finally:
             shutil.rmtree(place, ignore_errors=True)
-        record.document["targets"] = {"size": options.size, "bars": BARS, "rate": RATE, "parts": found}
+        head = {"size": options.size, "bars": BARS, "rate": options.rate * MiB}
+        record.document["targets"] = {**head, "parts": found}
         record.write()
         print("\n".join(verdicts(part, found[part])), flush=True)
     print(record.path)
@@ -97,13 +99,13 @@ def verdicts(part: str, samples: Sequence[dict[str, Any]]) -> Iterator[str]:
 # -- the parts ---------------------------------------------------------------------------------------------
 
 
-def together(place: Path, content: Images, origin: End) -> dict[str, Any]:
+def together(place: Path, content: Images, origin: End, rate: int) -> dict[str, Any]:
     """Three single copies and one copy to three."""
     singles = []
     for number in range(TARGETS):
-        with wires(place, [RATE]) as ends:
+        with wires(place, [rate]) as ends:
             singles.append(copy(place, content, origin, ends, f"single {number}"))
-    with wires(place, [RATE] * TARGETS) as ends:
+    with wires(place, [rate] * TARGETS) as ends:
         several = copy(place, content, origin, ends, "several")
     return {
         "source_bytes": several["source_bytes"] / singles[0]["source_bytes"],
@@ -114,13 +116,13 @@ def together(place: Path, content: Images, origin: End) -> dict[str, Any]:
     }
 
 
-def slow(place: Path, content: Images, origin: End) -> dict[str, Any]:
+def slow(place: Path, content: Images, origin: End, rate: int) -> dict[str, Any]:
     """Two single copies, and one copy to three of which one is slow."""
     singles = []
     for number in range(TARGETS - 1):
-        with wires(place, [RATE]) as ends:
+        with wires(place, [rate]) as ends:
             singles.append(copy(place, content, origin, ends, f"single {number}"))
-    with wires(place, [RATE // 10, *[RATE] * (TARGETS - 1)]) as ends:
+    with wires(place, [rate // 10, *[rate] * (TARGETS - 1)]) as ends:
         several = copy(place, content, origin, ends, "several")
     behind, *others = several["targets"]
     own = max(each["targets"][0]["seconds"] for each in singles)
@@ -133,8 +135,8 @@ def slow(place: Path, content: Images, origin: End) -> dict[str, Any]:
     }
 
 
-def kill(place: Path, content: Images, origin: End) -> dict[str, Any]:
-    """A copy that is killed halfway, and what its second run sends."""
+def kill(place: Path, content: Images, origin: End, rate: int) -> dict[str, Any]:
+    """A copy that is killed halfway, and what its second run sends; at any rate."""
     size = content.images[0].blobs[1].size
     with wires(place, [0] * TARGETS) as ends, ExitStack() as stack:
         proxies = [FaultProxy(f"127.0.0.1:{end.direct}") for end in ends]

@@ -59,7 +59,22 @@ def test_the_source_is_read_once_and_every_registry_gets_all_its_targets(
     graph = put(cloud.public, "library/hello-world", "latest")
     signature = f"{graph.root.replace(':', '-')}.sig"
     signed = put(cloud.public, "library/hello-world", signature, seed=2)
-    words = (*BOTH, "-n", "myregistry", *HELLO, "-t", "a:1", "-t", "a:2", "--repository", "b", "-o", "json")
+    words = (
+        *BOTH,
+        "-n",
+        "myregistry",
+        "-n",
+        "",
+        *HELLO,
+        "-t",
+        "a:1",
+        "-t",
+        "a:2",
+        "--repository",
+        "b",
+        "-o",
+        "json",
+    )
     dry = cloud.run(*words, "--dry-run").result
     assert [each["status"] for each in dry["registries"]] == ["not begun"] * 2
     assert writes(cloud.target) == writes(second) == []

@@ -47,6 +47,8 @@ class SharedReads:
         """Bytes that were requested once and are counted by several targets: once too often for each."""
         self.targets = tuple(TargetReads(self) for _ in registries)
         self._blobs: dict[Digest, SharedBlob] = {}
+        self.reading: set[SharedBlob] = set()
+        """Those that are being read."""
         self._wholes: dict[Digest, _Whole] = {}
         self._spool: SharedSpool | None = None
         if resuming.spool is not None:
@@ -95,6 +97,10 @@ class SharedReads:
         """The block that reads a large blob, beside as many others as a single copy would read."""
         async with self._large, self.workshop.large.place(self._owner):
             yield
+
+    def is_full(self, target: TargetReads) -> bool:
+        """Whether the target's queues are full for every blob that is being read."""
+        return all(blob.is_full(target) for blob in self.reading)
 
     def leave(self, target: TargetReads) -> None:
         """The target has held the others up for too long: from now on it reads for itself."""

@@ -6,9 +6,10 @@ Rules:
    begun. A target that waits for another copy to bring the blob, to mount it then, is not waited for.
 2. Every target takes the pieces from a queue of its own. A slot is free when the last of them has sent it. A
    full queue stops the reading, so a slow target holds at most its queue.
-3. A target that makes others wait, at the start or by a full queue, is left behind when that adds up to more
+3. A target that makes others wait, at the start or by full queues, is left behind when that adds up to more
    than `PATIENCE_S`: it sends what it has, and reads the rest for itself, from there on. With a spool
-   (`sharedspool`) it finds there what is read for the others.
+   (`sharedspool`) it finds there what is read for the others. Its queues must be full for all blobs that are
+   being read: one alone may only show that other blobs get more of its bandwidth, as these do elsewhere.
 4. So does one that comes too late, and one whose registry requests earlier bytes again. One that fails just
    leaves.
 5. A target takes pieces only when its upload has begun, and needs neither slot nor permit to send them. So
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     Reader = RangedReader | SpooledReader
 
 PATIENCE_S = 3.0  # that the others wait for one target, in all
+LOOK_S = 0.25  # between two looks at whether a full queue holds the others up
 FORGIVEN = 0.25  # seconds of that are forgotten for each second without: a fifth slower is not left behind
 _BLOCK = 64 * 1024  # of a spool (`kept.spoolfile`), which is not loaded without one
 QUEUE_PIECES = 16  # that wait to be sent to one target: some 16 MiB, which smooth out its pauses
@@ -160,6 +162,11 @@ class SharedBlob:
                 self._task.cancel()
             self.changed()
 
+    def is_full(self, target: TargetReads) -> bool:
+        """Whether nothing may be read on the target's account. One that takes no part does not count."""
+        own = [each for each in self._here if each.target is target]
+        return all(each.is_full(self._given, self._most_queued) for each in own)
+
     def changed(self) -> None:
         """Something happened that the reader may be waiting for."""
         if self._wake is not None and not self._wake.done():
@@ -184,6 +191,7 @@ class SharedBlob:
                     self.placed.set()
                     if await self._meet():
                         self._has_begun = True
+                        self._reads.reading.add(self)
                         await self._read()
                         return
                 self.placed.clear()
@@ -193,6 +201,7 @@ class SharedBlob:
             error = failure
         finally:
             self._has_begun = self._is_over = True
+            self._reads.reading.discard(self)
             self._advance(self._given)
             self.placed.set()
             if self._given < self.blob.size:
@@ -209,16 +218,18 @@ class SharedBlob:
             await self._change(awaited if self._here else ())
         return False
 
-    async def _change(self, holding: Iterable[TargetReads]) -> None:
-        """Wait until something happens. Meanwhile the targets `holding` the others up lose their patience."""
+    async def _change(self, holding: Iterable[TargetReads], most_s: float = math.inf) -> None:
+        """Wait until something happens, `most_s` at most. Meanwhile the targets `holding` the others up lose
+        their patience.
+        """
         holding = tuple(holding)
         self._wake = asyncio.get_running_loop().create_future()
-        left_s = min((target.patience.left_s for target in holding), default=None)
+        left_s = min([most_s, *(target.patience.left_s for target in holding)])
         try:
             with ExitStack() as stack:
                 for target in holding:
                     stack.enter_context(target.patience.holding())
-                await asyncio.wait({self._wake}, timeout=left_s)
+                await asyncio.wait({self._wake}, timeout=None if left_s == math.inf else left_s)
         finally:
             self._wake = None
         for target in holding:
@@ -315,8 +326,9 @@ class SharedBlob:
             full = [each for each in self._here if each.is_full(self._given, self._most_queued)]
             if not full:
                 return True
-            is_holding_up = any(each.is_waiting for each in self._here if each not in full)
-            await self._change(each.target for each in full if is_holding_up)
+            is_awaited = any(each.is_waiting for each in self._here if each not in full)
+            holding = [each.target for each in full if is_awaited and self._reads.is_full(each.target)]
+            await self._change(holding, LOOK_S if is_awaited else math.inf)
 
     def _part_from_leaving(self, verifier: BlobVerifier | None) -> None:
         for each in tuple(self._here):

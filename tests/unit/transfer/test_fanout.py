@@ -33,6 +33,7 @@ class Target(MemoryTarget):
         for event in (self.takes, self.looks, self.has_turn):
             event.set()
         self.waiting = asyncio.Event()
+        self.gates: dict[str, asyncio.Event] = {}  # for the bytes of single blobs
 
     async def _wait(self, event: asyncio.Event) -> None:
         if not event.is_set():
@@ -64,6 +65,8 @@ class Session(MemorySession):
 
     async def append(self, data: memoryview) -> None:
         await self.target._wait(self.target.takes)
+        if (gate := self.target.gates.get(self.descriptor.digest)) is not None:
+            await self.target._wait(gate)
         await super().append(data)
 
 
@@ -217,6 +220,25 @@ async def test_targets_that_are_all_slow_are_not_left_behind(
             target.takes.set()
     copies.assert_whole(0, 1, 2)
     assert (copies.behind, copies.source_bytes) == ([False] * 3, copies.size)
+
+
+async def test_targets_that_divide_their_bandwidth_differently_are_not_left_behind(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient(monkeypatch)
+    world = copies.world
+    other = world.blob(LARGE)
+    world.source.tags["v1"] = world.image(None, [copies.large, other])["digest"]
+    del copies.targets[2:]
+    first, second = copies.targets
+    first.gates[other["digest"]] = second.gates[copies.large["digest"]] = gate = asyncio.Event()
+    async with copies.under_way():
+        await first.waiting.wait()
+        await second.waiting.wait()
+        await asyncio.sleep(0.2)  # longer than their patience
+        gate.set()
+    assert all(task.result() is None for task in copies.tasks)
+    assert copies.behind == [False] * 2
 
 
 async def test_a_target_that_fails_in_mid_blob_does_not_end_the_others(copies: Copies) -> None:
