@@ -73,6 +73,10 @@ def test_a_migration(
     assert len(gets) == len(images) + 1, "each manifest once, the referrer's too"
     asked = [each for each in reading.seen if "/referrers/" in each.path]
     assert len(asked) <= len(images) + 1
+    puts = [each for each in writing.seen if each.method == "PUT" and "/manifests/" in each.path]
+    assert len(puts) == len(images) + 2, (
+        "all tags in one; what has a referrer goes ahead by digest, and the referrer"
+    )
     assert referrers(new, "moved/app", images[0]) == {signature.digest}
     assert sorted(new.remote.tags("moved/app")) == sorted(old.remote.tags("team/app"))
     crossdock.ok("verify", file)
