@@ -110,8 +110,10 @@ def test_many_images_go_into_one_archive_and_come_back(
     signature = shop.sign("app:1")
     shop.add("twin", "1", shop.images["app:1"])  # the same digest, signed by somebody else
     assert shop.sign("twin:1") == signature
+    push(target.remote, f"elsewhere/{shop.repository}", shop.builder, shop.images["other:2"], "3")
+    references = [*shop.references, f"{target.host}/elsewhere/{shop.repository}:3"]
     archive = tmp_path / "all.tar"
-    result = crossdock.ok("archive", archive, *shop.references, "--output", "json").result
+    result = crossdock.ok("archive", archive, *references, "--output", "json").result
     names = members(archive)
     assert len(names) == len(set(names))
     assert result["totals"]["bytes_requested"] == sum(
@@ -120,11 +122,12 @@ def test_many_images_go_into_one_archive_and_come_back(
     assert [Path(each["path"]) for each in result["archive"]["files"]] == [archive]
     listed = crossdock.ok("tags", f"oci-archive:{archive}").stdout.split()
     assert set(listed) == {
-        *shop.references,
+        *references,
         *(f"{shop.reference(name)}:{signature}" for name in ("app", "twin")),
     }
     crossdock.ok("copy", "--from-archive", archive, "--to", f"{target.host}/gap", "--check-blobs")
     shop.assert_at(target, "gap")
+    assert target.remote.tags(f"gap/elsewhere/{shop.repository}") == ["3"]
     listed_by_digest = shop.images["app:1"].digest.replace(":", "-")
     for name in ("app", "twin"):
         copied, repository = f"gap/{shop.repository}/{name}", f"{shop.repository}/{name}"

@@ -15,8 +15,12 @@ from crossdock.runs.fromarchive import FromArchive
 from support.images import layout_tags
 from support.savedimages import IMAGES, SHAPES, Saved, hex_of
 
+GZIPPED = ("docker 24", "docker 25")
 
-@pytest.fixture(params=[(shape, packed) for shape in SHAPES for packed in (False, True)], ids=str)
+
+@pytest.fixture(
+    params=[*((shape, False) for shape in SHAPES), *((shape, True) for shape in GZIPPED)], ids=str
+)
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     """The reference to an archive without a name, and its file."""
     shape, packed = request.param
