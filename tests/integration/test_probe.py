@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 import yaml
 
+from crossdock import __version__
 from crossdock.cli.command import run
 from crossdock.errors import InvalidInput
+from crossdock.imagebuilder import ImageBuilder
 from crossdock.inventory.read import read_inventory
 from crossdock.probing.saving import check_new
-from support.command import NOT_FOUND, USAGE, Crossdock
+from support.command import AUTH, NOT_FOUND, USAGE, Crossdock
 from support.docker_registry import DockerRegistry
 from support.doubles import PASSWORD, RULES, USER, DoubleRegistry, start_double
+from support.embedded import start_embedded
+from support.images import push
 
 MiB = 1 << 20
 LOGIN = {"CROSSDOCK_SOURCE_USERNAME": USER, "CROSSDOCK_SOURCE_PASSWORD": PASSWORD}
@@ -132,6 +136,31 @@ def test_it_is_saved_to_an_inventory(
         assert yaml.safe_load(path.read_text())["hosts"] == {"b": "c"}
         with pytest.raises(InvalidInput, match="has an entry for"):
             check_new(path, double.host)
+
+
+def test_our_own_registry_says_who_it_is(probe: Probe, tmp_path: Path, closing: ExitStack) -> None:
+    registry = start_embedded(tmp_path, tmp_path / "root", closing)
+    builder = ImageBuilder(tmp_path / "layout", seed=1)
+    push(registry.remote, "team/app", builder, builder.image([builder.random_layer(MiB)]), "v1")
+    found = probe(f"{registry.host}/team/app", "--write")
+    assert (found["kind"], found["software"]) == ("crossdock", f"crossdock/{__version__}")
+    assert found["uploads"] | {"chunk_min": None} == {
+        "single": True,
+        "chunks": True,
+        "resume": True,
+        "chunk_min": None,
+        "chunk_max": None,
+    }
+    assert [found[name] for name in WRITTEN[1:]] == ["at_once", "api", True, True, []]
+
+
+@pytest.mark.parametrize(("password", "code"), [(PASSWORD, 0), ("wrong", AUTH)])
+def test_a_login_that_is_refused_is_an_error(
+    crossdock: Crossdock, closing: ExitStack, password: str, code: int
+) -> None:
+    double = start_double("ecr", closing)
+    env = {**LOGIN, "CROSSDOCK_SOURCE_PASSWORD": password}
+    assert crossdock("probe", double.host, env=env).code == code
 
 
 @pytest.mark.real

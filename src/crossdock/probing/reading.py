@@ -78,17 +78,20 @@ async def look_at(client: RegistryClient, repository: RegistryRepository | None)
     """
     base = Url.of((await client.base_url()).origin, endpoints.base())
     reply = await client.ask("GET", base)
-    login = _login(reply.headers)
-    software = _software(reply.headers)
+    if reply.status == 404:
+        raise client.error_from(reply.status, reply.headers, reply.body, "GET", base)
+    login, software = _login(reply.headers), _software(reply.headers)
+    if login != "none":
+        scope = repository.scope if repository is not None else NONE
+        own = await client.request("GET", endpoints.base(), scope=scope, ok=(200, 401))
+        if own.status == 401 and client.has_shown_credentials:
+            raise client.error_from(own.status, own.headers, own.body, "GET", base)
+        software = software or _software(own.headers)
     seconds = []
     for _ in range(ROUND_TRIPS):
         started = time.perf_counter()
         await client.ask("GET", base)
         seconds.append(time.perf_counter() - started)
-    if login != "none":
-        scope = repository.scope if repository is not None else NONE
-        own = await client.request("GET", endpoints.base(), scope=scope, ok=(200, 401))
-        software = software or _software(own.headers)
     return Shown(
         client.kind.name, software, login, client.token_seconds, round(statistics.median(seconds) * 1000, 3)
     )

@@ -12,11 +12,11 @@ from crossdock.errors import Advice, InvalidInput, StoreError
 from crossdock.inventory.read import parse_inventory, read_inventory
 from crossdock.probing.probe import Probed
 
-_RECOGNISED = 2  # columns of indentation, of items in a list
-
 
 def check_new(path: Path, registry: str) -> None:
     """Raise `InvalidInput` for a file that cannot be read as an inventory, or has the registry. Blocks."""
+    if path.exists() and not path.is_file():  # a device must not be replaced
+        raise InvalidInput(f"{path} is not a file", advice=Advice("correct-file", "name an inventory file"))
     if path.exists() and read_inventory(path).served_by(registry):
         raise InvalidInput(
             f"{path} has an entry for {registry} already",

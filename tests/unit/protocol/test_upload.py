@@ -583,3 +583,27 @@ def test_a_slow_feeder_never_makes_a_chunk_smaller_than_the_rules_allow() -> Non
     assert upload.step.stop == 12 * MiB
     upload.shorten(7 * MiB)
     assert upload.step.stop == 6 * MiB
+
+
+# -- what the kind of registry decides ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind_says", "refusals"), [("way", 1), ("codes", 2)])
+def test_a_400_to_a_whole_blob_leads_to_chunks(kind_says: str, refusals: int) -> None:
+    """At once where the kind means that by it (Docker Hub), else when it comes again."""
+    upload = begin(UploadRules(bad_request=kind_says))
+    for number in range(refusals):
+        if number:
+            upload.opened({"location": "/v2/x/blobs/uploads/2"}, POST_URL)
+        assert sending(upload).method == "PUT"
+        assert answer(upload, 400, "BLOB_UPLOAD_INVALID", sent=0) is AGAIN
+    upload.opened({"location": "/v2/x/blobs/uploads/3"}, POST_URL)
+    assert (sending(upload).method, upload.put_refused) == ("PATCH", 400)
+
+
+def test_a_persons_limit_holds_whatever_the_registry_says() -> None:
+    """Neither a larger least chunk nor refused chunks lead to a request that carries more."""
+    rules = UploadRules(chunked=True, may_put=False, chunk_size=MiB, most_chunk=MiB, chunk_multiple=MiB)
+    upload = begin(rules, oci_chunk_min_length=str(8 * MiB))
+    assert sending(upload).stop == MiB
+    assert answer(upload, 405, sent=0) is REFUSED

@@ -14,7 +14,7 @@ from crossdock.cli.parser import Parser
 from crossdock.cli.streams import print_json, print_result, warn
 from crossdock.cli.values import file_path
 from crossdock.errors import Advice, InvalidOption
-from crossdock.units import format_size
+from crossdock.units import count, format_size
 
 if TYPE_CHECKING:
     from crossdock.probing.probe import Probed
@@ -112,7 +112,8 @@ def _advice(found: Probed) -> Iterator[str]:
     if blobs.redirects is not None:
         yield f"Blobs come from {blobs.redirects}, which must be reachable as well."
     if blobs.best_connections is not None and blobs.ranges == "honoured":
-        yield f"Blobs are read fastest over {blobs.best_connections} connections (--connections)."
+        connections = count(blobs.best_connections, "connection")
+        yield f"Blobs are read fastest over {connections} (--connections)."
     if shown.token_seconds is not None and shown.token_seconds < SHORT_TOKEN_S:
         yield f"Its tokens last {shown.token_seconds:g} seconds: they are renewed during long uploads."
     if found.kind.largest_blob is not None:
