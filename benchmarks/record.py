@@ -29,6 +29,10 @@ _VERSION = {
     "curl": ["--version"],
 }
 
+Other = Literal[
+    "kernels", "plan", "resume", "service", "targets", "again", "kills", "rate", "archive", "large", "cluster"
+]
+
 
 class Record:
     """The record of one run; rewritten after every scenario, so that an interrupted run is not lost.
@@ -38,8 +42,7 @@ class Record:
 
     def __init__(
         self,
-        size: Size
-        | Literal["kernels", "plan", "resume", "service", "targets", "again", "kills", "rate", "archive"],
+        size: Size | Other,
         path: Path | None,
         *,
         partial: bool = False,

@@ -158,22 +158,30 @@ def test_layers_that_a_kind_of_registry_does_not_take(
     builder: ImageBuilder,
     tmp_path: Path,
 ) -> None:
-    """The kind follows from the host name; connections to this host go to loopback."""
-    push(source.remote, f"{repository}/app", builder, builder.image([builder.random_layer(100)]), "fits")
-    manifest = json.loads(builder.read(builder.image([builder.random_layer(100)])))
-    remote = source.remote
-    remote.push_blob(f"{repository}/app", builder.read(manifest["config"]["digest"]))
-    remote.push_blob(f"{repository}/app", builder.read(manifest["layers"][0]["digest"]))
-    manifest["layers"][0]["size"] = 52_000 * (1 << 20) + 1
-    remote.push_manifest(f"{repository}/app", json.dumps(manifest).encode(), manifest["mediaType"], "large")
-    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    """The kinds follow from the hosts' names; connections to them go to loopback."""
+    layers = [builder.random_layer(10) for _ in range(3)]
+    manifest = json.loads(builder.read(builder.image(layers)))
+    for each in (manifest["config"], *manifest["layers"]):
+        source.remote.push_blob(f"{repository}/app", builder.read(each["digest"]))
+    for each, size in zip(manifest["layers"], (60 << 30, 12 * 10**9, 43 * 10**8), strict=True):
+        each["size"] = size
+    source.remote.push_manifest(
+        f"{repository}/app", json.dumps(manifest).encode(), manifest["mediaType"], "large"
+    )
+    hosts = ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "ghcr.io", "example.azurecr.io")
     inventory = tmp_path / "inventory.yaml"
-    inventory.write_text(json.dumps({"hosts": {host: other.host}}))
-    file = migration(tmp_path, {"source": f"{source.host}/{repository}", "targets": [f"{host}/copy"]})
+    inventory.write_text(json.dumps({"hosts": dict.fromkeys(hosts, other.host)}))
+    targets = [f"{host}/copy" for host in hosts]
+    file = migration(tmp_path, {"source": f"{source.host}/{repository}", "targets": targets})
     plan = planned(crossdock, file, "--inventory", inventory, "--exit-code", code=HINDERED)
-    [problem] = plan["entries"][0]["problems"]
-    assert (problem["kind"], problem["reference"]) == ("too_large", f"{host}/copy/app:large")
-    assert "50.8 GiB" in problem["detail"]
+    found = {each["target"]: each["problems"] for each in plan["entries"]}
+    first, second = (each["digest"] for each in manifest["layers"][:2])
+    refused = [(f"{first} has 60.0 GiB", {0, 1}), (f"{second} has 11.2 GiB", {1})]
+    for number, target in enumerate(targets):
+        said = [(each["kind"], each["reference"], each["detail"].partition(",")[0]) for each in found[target]]
+        expected = [what for what, where in refused if number in where]
+        assert sorted(said) == sorted(("too_large", f"{target}/app:large", each) for each in expected)
+    assert "50.8 GiB" in found[targets[0]][0]["detail"]
 
 
 def test_a_registry_that_refuses_a_look(

@@ -1,0 +1,195 @@
+"""A layer of 120 GiB: flat memory, and a copy that is killed at 100 GiB and resumed.
+
+    python -m benchmarks.large [--size quick|full] [--hash]
+
+Source and sink are `benchmarks.giant`, so neither disk nor memory limits the size. The command is killed with
+SIGKILL when the sink has received so many bytes, and run again. The record has the memory of both processes
+over time, the bytes that were sent twice, and the seconds from just before the second process started to its
+first byte at the sink. Last comes a plan of an artifact of 165 layers, for three kinds of registries.
+
+It writes a record, which the report ignores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.clients import CROSSDOCK
+from benchmarks.giant import CONFIG
+from benchmarks.measure import workspace
+from benchmarks.processes import SEARCH_PATH, Server, free_port
+from benchmarks.record import Record
+from benchmarks.scenarios import GiB, MiB
+from crossdock.protocol.upload import DEFAULT_CHUNK
+
+GIANT = Path(__file__).with_name("giant.py")
+SIZES = {"quick": (4 * GiB, 3 * GiB), "full": (120 * GiB, 100 * GiB)}  # of the layer, and when it is killed
+DIGESTS = {  # of zeros
+    4 * GiB: "sha256:8479e43911dc45e89f934fe48d01297e16f51d17aa561d4d1c216b1ae0fcddca",
+    120 * GiB: "sha256:c68e74127c5712d80c86a29ee49fc979b53ee00b8952d767fdcea42a4fea9a29",
+}
+BARS = {"resume_s": 2.0, "grown": 32 * MiB, "sent_again": DEFAULT_CHUNK}
+LOOK_S = 0.2
+LIMITS = {
+    "123456789012.dkr.ecr.eu-west-1.amazonaws.com": ["60 GiB"],
+    "ghcr.io": ["12 GB", "60 GiB"],
+    "example.azurecr.io": [],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.large")
+    parser.add_argument("--size", choices=SIZES, default="quick")
+    parser.add_argument("--hash", action="store_true", help="the sink hashes, too")
+    options = parser.parse_args()
+    size, killed_at = SIZES[options.size]
+    place = workspace(64 * MiB)
+    record = Record("large", None, partial=True)
+    try:
+        found = measure(place, size, killed_at, hashes=options.hash)
+        found["too_large"] = plan(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    record.document["large"] = {"layer": size, "killed_at": killed_at, "bars": BARS, **found}
+    record.write()
+    print(f"first byte {found['resume_s']:.2f} s after the start; bar {BARS['resume_s']:g} s")
+    print(f"memory grew by {found['grown'] / MiB:.1f} MiB; bar {BARS['grown'] / MiB:g} MiB")
+    print(f"{found['sent_again'] / MiB:.1f} MiB sent again; bar {BARS['sent_again'] / MiB:g} MiB")
+    print(f"{size / found['seconds'] / MiB:.0f} MiB/s; too large: {found['too_large']}")
+    print(record.path)
+    wrong = [name for name, bar in BARS.items() if found[name] > bar]
+    sys.exit(f"missed: {', '.join(wrong)}" if wrong or found["too_large"] != LIMITS else 0)
+
+
+def measure(place: Path, size: int, killed_at: int, *, hashes: bool) -> dict[str, Any]:
+    """Copy a layer of `size` bytes, killed once. Raises RuntimeError when it does not arrive."""
+    with ExitStack() as stack:
+        source = stack.enter_context(giant(place, [(DIGESTS[size], size)]))
+        sink = stack.enter_context(giant(place, [(DIGESTS[size], size)], *(["--hash"] if hashes else [])))
+        words = [f"127.0.0.1:{source.port}/source/model:v1", f"127.0.0.1:{sink.port}/sink/model:v1"]
+        argv = [CROSSDOCK, "copy", "--progress", "none", "--output", "json", "--state", str(place / "state")]
+        load, began = os.getloadavg()[0], time.monotonic()
+        first = run([*argv, *words], sink, place, killed_at)
+        time.sleep(LOOK_S)
+        second = run([*argv, *words], sink, place, None)
+        result = json.loads((place / "output").read_text())
+        seconds, state = time.monotonic() - began, look(sink)
+    moments = [at for each in state["sessions"].values() for offset, at in each["first"] if offset]
+    if (result["bytes_moved"], len(state["manifests"])) != (size, 2):
+        raise RuntimeError(f"not whole: {result}")
+    return {
+        "load": load,
+        "seconds": seconds,
+        "resume_s": min(at for at in moments if at > second["started"]) - second["started"],
+        "sent_again": state["received"] - size - len(CONFIG),
+        "resumed": result["bytes_resumed"],
+        "memory": [max(each["memory"]) for each in (first, second)],
+        "grown": max(_grown(each["memory"]) for each in (first, second)),
+    }
+
+
+def _grown(memory: list[int]) -> int:
+    """How much more was used in the second half than in the first."""
+    half = len(memory) // 2
+    return max(memory[half:]) - max(memory[:half], default=0)
+
+
+@contextmanager
+def giant(place: Path, layers: list[tuple[str, int]], *words: str) -> Iterator[Server]:
+    """A running `benchmarks.giant`."""
+    given = [word for digest, size in layers for word in ("--layer", f"{digest}:{size}")]
+    port = free_port()
+    server = Server([sys.executable, str(GIANT), str(port), *given, *words], port, place / "log")
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def look(server: Server) -> dict[str, Any]:
+    """What it counted."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as connection:
+        connection.request("GET", "/state")
+        found: dict[str, Any] = json.loads(connection.getresponse().read())
+        return found
+
+
+def run(argv: list[str], sink: Server, place: Path, killed_at: int | None) -> dict[str, Any]:
+    """Run the command, to the end or until the sink has so many bytes; samples of its memory."""
+    memory: list[int] = []
+    started = time.monotonic()
+    with (place / "output").open("wb") as output:
+        process = subprocess.Popen(argv, stdout=output, env={"PATH": SEARCH_PATH, "HOME": str(place)})
+    try:
+        while process.poll() is None:
+            received = look(sink)["received"]
+            memory += [_memory_of(process.pid)]
+            if killed_at is not None and received >= killed_at:
+                break
+            time.sleep(LOOK_S)
+    finally:
+        process.kill()
+        code = process.wait()
+    if code != (0 if killed_at is None else -9):
+        raise RuntimeError(f"the command ended with {code}")
+    return {"started": started, "memory": [each for each in memory if each]}
+
+
+def _memory_of(pid: int) -> int:
+    """Resident bytes; 0 of a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def plan(place: Path) -> dict[str, list[str]]:
+    """The layers of a model that a plan calls too large, by registry."""
+    sizes = {"60 GiB": 60 * GiB, "12 GB": 12 * 10**9}
+    named = {f"sha256:{number:064x}": name for number, name in enumerate(sizes)}
+    layers = [(digest, sizes[name]) for digest, name in named.items()]
+    layers += [(f"sha256:{number:064x}", 4_300_000_000) for number in range(2, 165)]
+    with giant(place, layers) as source, giant(place, []) as sink:
+        (place / "hosts.json").write_text(
+            json.dumps({"hosts": dict.fromkeys(LIMITS, f"127.0.0.1:{sink.port}")})
+        )
+        mirror = {
+            "name": "model",
+            "source": f"127.0.0.1:{source.port}/source",
+            "repositories": {"include": ["model"]},
+        }
+        targets = [f"{host}/sink" for host in LIMITS]
+        file = {"version": 1, "mirrors": [{**mirror, "targets": targets}]}
+        (place / "model.yaml").write_text(json.dumps(file))
+        argv = [CROSSDOCK, "plan", str(place / "model.yaml"), "--inventory", str(place / "hosts.json")]
+        done = subprocess.run(
+            [*argv, "--output", "json"],
+            stdout=subprocess.PIPE,
+            env={"PATH": SEARCH_PATH, "HOME": str(place)},
+            check=True,
+        )
+    entries = json.loads(done.stdout)["entries"]
+    return {
+        each["target"].partition("/")[0]: sorted(
+            named[problem["detail"].partition(" ")[0]]
+            for problem in each["problems"]
+            if problem["kind"] == "too_large"
+        )
+        for each in entries
+    }
+
+
+if __name__ == "__main__":
+    main()
