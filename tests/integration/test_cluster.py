@@ -182,6 +182,25 @@ def test_a_list_is_copied_and_its_totals_are_those_of_one_machine(
     assert digests(again) == digests(found)
 
 
+def test_a_mirror_ends_as_on_one_machine(
+    crossdock: Crossdock, places: tuple[str, str], clusters: list[str], tmp_path: Path
+) -> None:
+    crossdock.ok("copy", f"{places[0]}/r0:v1", f"{places[1]}/r0:v1", *QUIET)
+    report = tmp_path / "report.json"
+    words = ("mirror", *places, *QUIET, "--cluster", clusters[0])
+    done = crossdock.ok(*words, "--tags", "v1", "--report", report).result
+    totals = done["totals"]
+    found = [totals[name] for name in ("repositories", "tags", "copies", "copied", "unchanged")]
+    assert found == [len(NAMES), len(NAMES), len(NAMES), len(NAMES) - 1, 1], done
+    copies = json.loads(report.read_text())["copies"]
+    assert sorted(each["status"] for each in copies) == ["copied"] * (len(NAMES) - 1) + ["unchanged"]
+    assert any(each["blobs"] for each in copies)
+    again = crossdock.ok("mirror", *places, *QUIET).result["totals"]
+    assert (again["copied"], again["unchanged"]) == (len(NAMES), len(NAMES))
+    done = crossdock("mirror", *places, *QUIET, "--cluster", clusters[0], "--tags", "none")
+    assert (done.code, "have no tag that is chosen" in done.stderr) == (12, True), str(done)
+
+
 def digests(found: dict[str, Any]) -> list[str | None]:
     return [each.get("digest") for line in found["copies"] for each in line["targets"]]
 

@@ -13,9 +13,10 @@ from typing import Any, cast
 from msgspec import Struct, field
 
 from crossdock.clusters.dask import Cluster, limited_hosts, open_cluster
-from crossdock.clusters.groups import Item, balanced, grouped
+from crossdock.clusters.groups import Item, balanced, grouped, items_of
 from crossdock.clusters.place import ClusterPlace
-from crossdock.events import BlobDone, CopyFailed, Event, Retrying, UploadKept, UploadResumed, Warned
+from crossdock.clusters.telling import TOLD
+from crossdock.events import Event, Warned
 from crossdock.migration.apply import ApplyRun
 from crossdock.migration.deleting import Seen, TargetDeletes
 from crossdock.migration.file import MigrationFile
@@ -32,9 +33,6 @@ from crossdock.units import count
 Note = tuple[int, str, str, str, Outcome, BaseException | None]
 Planned = Sequence[Mapping[str, PlannedRepository]]
 PairRepository = tuple[int, str]
-
-_TOLD = BlobDone | CopyFailed | Retrying | UploadKept | UploadResumed | Warned
-"""The events that displays and reports need, beside the figures."""
 
 
 class ApplyUnit(Struct):
@@ -135,7 +133,7 @@ class Applied:
 
     def listen(self, index: int, event: Event) -> None:
         """As `bench.Doing.listen`."""
-        if isinstance(event, _TOLD):
+        if isinstance(event, TOLD):
             self._told.append((*self.work.window[index], event) if index >= 0 else ("", "", event))
 
     def news(self) -> ApplyNews:
@@ -192,13 +190,14 @@ class _ApplyJob(Struct, eq=False):
         """As `dask.Job.unit`."""
         return self.run.unit_of(self)
 
-    def take(self, news: ApplyNews) -> None:
+    def take(self, news: ApplyNews) -> bool:
         """As `dask.Job.take`."""
         for pair, repository, name, digest, outcome, _ in news.notes:
             if outcome in SETTLED or (outcome == "failed" and name):  # not tried again in the same run
                 self.settled.setdefault((pair, repository), {})[name] = digest
         self.whole.update(news.whole)
         self.run.take(news)
+        return True
 
     def fail(self, error: Exception) -> None:
         """As `dask.Job.fail`."""
@@ -248,14 +247,9 @@ class ClusterApply(ApplyRun):
         for number, entry in enumerate(self._file.entries):
             deletes = entry.deletes.mode != "off" and self._planned is None
             names = await self._surveys[number].repositories() if number not in self._unlisted else []
-            for name in names:
-                if self.book.settled(number, name, whole=not deletes) is None:
-                    continue  # it is done
-                planned = self._planned[number].get(name) if self._planned is not None else None
-                size = planned.bytes if planned is not None else 0
-                there = [str(entry.target_reference(each, name).locator) for each in entry.targets]
-                source = f"{entry.source}/{name}" if isinstance(entry.source, Namespace) else there[0]
-                items.append(Item((number, name), frozenset((source, *there)), size))
+            left = [each for each in names if self.book.settled(number, each, whole=not deletes) is not None]
+            planned = self._planned[number] if self._planned is not None else {}
+            items += items_of(number, entry, left, {name: each.bytes for name, each in planned.items()})
         return [self._job(part, shared) for part in balanced(grouped(items), slots)]
 
     def _job(self, items: list[Item], shared: Shared) -> _ApplyJob:

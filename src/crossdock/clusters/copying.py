@@ -9,27 +9,15 @@ from msgspec import Struct, field
 from crossdock.clusters.dask import limited_hosts, open_cluster
 from crossdock.clusters.groups import Item, balanced, grouped
 from crossdock.clusters.place import ClusterPlace
+from crossdock.clusters.telling import TOLD
 from crossdock.errors import Advice, InvalidOption
-from crossdock.events import (
-    BlobDone,
-    CopyDone,
-    CopyFailed,
-    CopyStarted,
-    Event,
-    Retrying,
-    UploadKept,
-    UploadResumed,
-    Warned,
-)
+from crossdock.events import CopyFailed, Event, Warned
 from crossdock.oci.reference import Reference
 from crossdock.runs.pairs import Pairs
 from crossdock.runs.places import Shared
 from crossdock.runs.results import PairResult, TargetsResult, without_traceback
 from crossdock.runs.run import Watchers
 from crossdock.runs.runner import ManyCopy
-
-_TOLD = BlobDone | CopyDone | CopyFailed | CopyStarted | Retrying | UploadKept | UploadResumed | Warned
-"""The events that displays and reports need, beside the figures."""
 
 
 class CopyUnit(Struct):
@@ -64,7 +52,7 @@ class Copied:
 
     def listen(self, index: int, event: Event) -> None:
         """As `bench.Doing.listen`."""
-        if isinstance(event, _TOLD):
+        if isinstance(event, TOLD):
             self._events.append((self._indices[index] if index >= 0 else -1, event))
 
     def news(self) -> CopyNews:
@@ -102,17 +90,13 @@ class _CopyJob(Struct, eq=False):
         """As `dask.Job.unit`."""
         return self.run.unit_of(self)
 
-    def take(self, news: CopyNews) -> None:
+    def take(self, news: CopyNews) -> bool:
         """As `dask.Job.take`."""
-        self.run.take(news)
+        return self.run.take(news)
 
     def fail(self, error: Exception) -> None:
         """As `dask.Job.fail`."""
         self.run.fail(self, error)
-
-
-class _FailedFast(Exception):
-    """Ends the other workers."""
 
 
 class ClusterCopy(ManyCopy):
@@ -145,10 +129,9 @@ class ClusterCopy(ManyCopy):
         if not len(self._pairs):
             return
         async with open_cluster(self._place, run, shared, registries, warn) as cluster:
-            try:
-                await cluster.do(self._jobs(shared, cluster.slots), self.totals, finds=False)
-            except _FailedFast:
-                pass
+            jobs = self._jobs(shared, cluster.slots)
+            await shared.places.hang_up()
+            await cluster.do(jobs, self.totals, finds=False)
 
     def _jobs(self, shared: Shared, slots: int) -> list[_CopyJob]:
         items = [
@@ -174,8 +157,8 @@ class ClusterCopy(ManyCopy):
         ]
         return CopyUnit(pairs, self._fail_fast) if pairs else None
 
-    def take(self, news: CopyNews) -> None:
-        """What a worker has done, as if it had been done here."""
+    def take(self, news: CopyNews) -> bool:
+        """What a worker has done, as if it had been done here; whether the run goes on."""
         assert self._watchers is not None
         for index, event in news.events:
             source, target = map(str, self._pairs[index]) if index >= 0 else ("", "")
@@ -185,8 +168,7 @@ class ClusterCopy(ManyCopy):
         self._results |= news.results
         self._lines |= news.lines
         self._begun -= news.results.keys()
-        if self._fail_fast and any(each.status == "failed" for each in news.results.values()):
-            raise _FailedFast
+        return not (self._fail_fast and any(each.status == "failed" for each in news.results.values()))
 
     def fail(self, job: _CopyJob, error: Exception) -> None:
         """What is left of a job cannot be done."""

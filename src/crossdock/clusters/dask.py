@@ -55,8 +55,8 @@ class Job(Protocol):
     def unit(self) -> Unit | None:
         """What is left to be done; None: nothing."""
 
-    def take(self, news: Any) -> None:
-        """What a worker has done of it (`bench.Doing.news`)."""
+    def take(self, news: Any) -> bool:
+        """What a worker has done of it (`bench.Doing.news`); whether the run is to go on."""
 
     def fail(self, error: Exception) -> None:
         """What is left cannot be done."""
@@ -123,6 +123,7 @@ class Cluster:
         self._seen = time.monotonic()  # when there was a usable worker
         self._attempts: dict[int, _Attempt] = {}
         self._numbers = 0
+        self._is_stopped = False
         self._most_at: dict[str, int] = {}  # workers that may connect to a host
         self._uploads: KeptUploads | None = None
 
@@ -223,15 +224,16 @@ class Cluster:
             hosts[name] = limits
         return replace(options, limit_hosts=hosts, state=None, spool=None)
 
-    async def do(self, jobs: Sequence[Job], totals: Totals, *, finds: bool = True) -> None:
-        """Do the jobs, the first first. Cancelling ends them on all workers. # network
+    async def do(self, jobs: Sequence[Job], totals: Totals, *, finds: bool = True) -> bool:
+        """Do the jobs, the first first; False: one has ended the run. # network
 
-        `finds`: they find images that `totals` does not know yet. Raises `ClusterLost`.
+        Cancelling ends it on all workers. `finds`: they find images that `totals` does not know yet. Raises
+        `ClusterLost`.
         """
         pending = deque((job, 0) for job in jobs)
         tries: dict[int, int] = {}
         try:
-            while pending or self._attempts:
+            while (pending or self._attempts) and not self._is_stopped:
                 while (found := self._assignable(pending)) is not None:
                     worker, job, tried = found
                     if (unit := job.unit()) is not None:
@@ -246,6 +248,7 @@ class Cluster:
                         self._lose(attempt, 0 if attempt.has_done else tries[attempt.number] + 1, pending)
         finally:
             await _shielded(self._end())
+        return not self._is_stopped
 
     def _assignable(self, pending: deque[tuple[Job, int]]) -> tuple[str, Job, int] | None:
         """The next job that a worker can take, and that worker."""
@@ -307,8 +310,8 @@ class Cluster:
         if attempt is None:
             return  # it was lost, and is done by another
         attempt.take(told.figures)
-        if told.news is not None:
-            attempt.job.take(told.news)
+        if told.news is not None and not attempt.job.take(told.news):
+            self._is_stopped = True
         if told.error is not None:
             attempt.job.fail(told.error)
         if told.is_last:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
+
+from crossdock.mirroring.entry import Entry
+from crossdock.oci.reference import Reference
 
 JOBS_PER_SLOT = 8  # few enough that repositories of a job share connections, many enough to end together
 
@@ -17,6 +20,17 @@ class Item(Struct, frozen=True):
     places: frozenset[str]
     size: int = 0
     """Bytes to be moved, as far as they are known."""
+
+
+def items_of(
+    number: int, entry: Entry, names: Iterable[str], sizes: Mapping[str, int] | None = None
+) -> Iterator[Item]:
+    """Repositories of the entry with this number, by number and name. `sizes` are the bytes of some."""
+    for name in names:
+        there = [entry.target_reference(each, name).locator for each in entry.targets]
+        source = entry.source_reference(name)
+        places = frozenset((*there, source.locator if isinstance(source, Reference) else there[0]))
+        yield Item((number, name), places, (sizes or {}).get(name, 0))
 
 
 def grouped(items: Iterable[Item]) -> list[list[Item]]:

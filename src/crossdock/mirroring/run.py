@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Self, TypedDict
 
 from crossdock.errors import (
     Advice,
@@ -194,7 +194,7 @@ class MirrorRun:
         options: CopyOptions,
         chosen: MirrorOptions,
         shard: Shard | None = None,
-    ) -> MirrorRun:
+    ) -> Self:
         """The run of `mirror` with these arguments. Raises `InvalidInput` and `InvalidOption`."""
         return cls(
             entry_of(source, targets, options, chosen),
@@ -217,11 +217,15 @@ class MirrorRun:
         with _told_as_copy_error():
             survey, names = await self._listed(places)
             self._repositories = len(names)
-            whole = await self._applying.run(shared, watchers, fail_fast=self._fail_fast)
+            whole = await self._copy(shared, names)
         for warning in places.take_warnings():
             self._warn(warning)
         if whole and not len(self.window):
             self._nothing = survey.nothing
+
+    async def _copy(self, shared: Shared, names: list[str]) -> bool:
+        """Copy these repositories, which the survey knows; False: the run failed fast. # network"""
+        return await self._applying.run(shared, self._watchers, fail_fast=self._fail_fast)
 
     def result(self) -> MirrorResult:
         """The result so far."""

@@ -100,6 +100,7 @@ class Survey:
         self._clock = clock
         self._catalog = Repositories(entry, places, on_warning)
         self._reach = Reach()
+        self._is_part = names is not None  # others may match the patterns
         listed = names if names is not None else only
         self._names: list[str] | None = list(listed) if listed is not None else None
         self._asking = 0  # repositories about whose names something is being asked
@@ -150,7 +151,7 @@ class Survey:
 
     def finish(self) -> None:
         """Everything was listed: warn of patterns that matched no tag, if others did."""
-        if len(self._idle) < len(self._entry.tags.patterns.include):
+        if len(self._idle) < len(self._entry.tags.patterns.include) and not self._is_part:
             for pattern in self._idle:
                 self._on_warning(f"no tag of {self._entry.source} matches {quote(pattern)}")
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 from crossdock.cli.exits import ExitCode, UsageError
 from crossdock.cli.flags import add_copying, read_options
 from crossdock.cli.parser import Parser
-from crossdock.cli.shards import add_shard
+from crossdock.cli.shards import add_machines, place_of
 from crossdock.cli.streams import print_result, warn
 from crossdock.cli.values import checked, integer
 from crossdock.errors import Cancelled, InvalidInput
 from crossdock.units import parse_duration
 
 if TYPE_CHECKING:
+    from crossdock.clusters.place import ClusterPlace
     from crossdock.mirroring.run import MirrorOptions, MirrorResult, MirrorRun
     from crossdock.oci.reference import Location, Reference
     from crossdock.options import CopyOptions
@@ -43,7 +44,7 @@ def add_flags(parser: Parser) -> None:
         help="copy nothing; print the pairs that would be checked, in the format of `copy --from-file`",
     )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first copy that fails")
-    add_shard(parser)
+    add_machines(parser)
     add_copying(parser)
 
 
@@ -140,7 +141,7 @@ def run(namespace: argparse.Namespace) -> int:
     options = read_options(namespace)
     if namespace.shard is not None:
         options = namespace.shard.share(options)
-    mirroring = _run_of(namespace, options)
+    mirroring = _run_of(namespace, options, place_of(namespace, options))
     if namespace.dry_run:
         mirroring.on_warning = warn
         run_until_done(mirroring.list_pairs(_print_pair))
@@ -169,7 +170,7 @@ def run(namespace: argparse.Namespace) -> int:
         return close_run(error or result.failure, report, file, namespace, options, tally.kept)
 
 
-def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
+def _run_of(namespace: argparse.Namespace, options: CopyOptions, cluster: ClusterPlace | None) -> MirrorRun:
     from crossdock.inventory.values import Inventory
     from crossdock.mirroring.run import MirrorRun
 
@@ -180,7 +181,13 @@ def _run_of(namespace: argparse.Namespace, options: CopyOptions) -> MirrorRun:
     try:
         source = inventory.addressed(namespace.source)
         targets = [inventory.addressed(each) for each in namespace.targets]
-        return MirrorRun.of(source, targets, options, cast("MirrorOptions", chosen), namespace.shard)
+        if cluster is None or namespace.dry_run:
+            return MirrorRun.of(source, targets, options, cast("MirrorOptions", chosen), namespace.shard)
+        from crossdock.clusters.mirroring import ClusterMirror
+
+        run = ClusterMirror.of(source, targets, options, cast("MirrorOptions", chosen))
+        run.place = cluster
+        return run
     except InvalidInput as error:
         raise UsageError(str(error), advice=error.advice, command="crossdock mirror") from None
 

@@ -1,0 +1,231 @@
+"""A mirror whose repositories are copied by the workers of a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+
+from msgspec import Struct, field
+
+from crossdock.clusters.dask import limited_hosts, open_cluster
+from crossdock.clusters.groups import balanced, grouped, items_of
+from crossdock.clusters.place import ClusterPlace
+from crossdock.clusters.telling import TOLD
+from crossdock.errors import NothingMatched
+from crossdock.events import Event
+from crossdock.mirroring.applying import Names
+from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.run import MirrorResult, MirrorRun
+from crossdock.mirroring.survey import Survey
+from crossdock.mirroring.views import RepositoryView
+from crossdock.options import CopyOptions
+from crossdock.runs.places import Places, Shared
+from crossdock.runs.results import PairResult, without_traceback
+from crossdock.runs.run import Watchers
+from crossdock.units import count
+
+TargetRepository = tuple[int, str]
+"""The number of a target, and a repository's name below the source's prefix."""
+
+
+class MirrorUnit(Struct):
+    """Repositories, and the names that are done there (`bench.Unit`)."""
+
+    entry: Entry
+    names: list[str]
+    settled: dict[TargetRepository, frozenset[str]]
+    fail_fast: bool
+
+    def begin(self) -> Mirrored:
+        """As `bench.Unit.begin`."""
+        return Mirrored(self)
+
+
+class MirrorNews(Struct):
+    """What became of a unit since it was told last."""
+
+    pairs: dict[int, tuple[str, str]]
+    """Source and target of each copy of which more is told."""
+    events: list[tuple[int, Event]]
+    results: list[tuple[int, PairResult]]
+    settled: list[tuple[int, str, list[str]]]
+    tags: dict[str, int]
+    warnings: list[str]
+
+
+class _UnitMirror(MirrorRun):
+    """The mirror of a unit, which notes what it ends."""
+
+    def __init__(self, unit: MirrorUnit) -> None:
+        super().__init__(unit.entry, CopyOptions(), fail_fast=unit.fail_fast)
+        self._unit = unit
+        self.results: list[tuple[int, PairResult]] = []
+        self.settled: list[tuple[int, str, list[str]]] = []
+        self.tags: dict[str, int] = {}
+
+    async def _listed(self, places: Places) -> tuple[Survey, list[str]]:
+        names, settled, targets = self._unit.names, self._unit.settled, range(len(self.entry.targets))
+        self._survey = survey = Survey(
+            self.entry,
+            places,
+            names=names,
+            settled=lambda name: tuple(settled.get((each, name), frozenset()) for each in targets),
+            on_warning=self._warn,
+        )
+        return survey, names
+
+    async def _views(self, number: int) -> AsyncGenerator[RepositoryView, None]:
+        async with aclosing(super()._views(number)) as views:
+            async for view in views:
+                self.tags[view.name] = len({*view.tags, *view.untagged, *view.errors})
+                yield view
+
+    def unchanged(self, names: Names) -> None:
+        super().unchanged(names)
+        self._settle(names)
+
+    def ended(self, names: Names, result: PairResult) -> None:
+        super().ended(names, result)
+        self._settle(names)
+
+    def _settle(self, names: Names) -> None:
+        self.settled.append((names.place.target, names.place.name, [*names.indices]))
+
+    def _end(self, index: int, result: PairResult) -> None:
+        self.results.append((index, result))
+
+
+class Mirrored:
+    """A unit that is worked on (`bench.Doing`)."""
+
+    def __init__(self, unit: MirrorUnit) -> None:
+        self.work = _UnitMirror(unit)
+        self._warnings: list[str] = []
+        self.work.on_warning = self._warnings.append
+        self._pairs: dict[int, tuple[str, str]] = {}
+        self._events: list[tuple[int, Event]] = []
+
+    def listen(self, index: int, event: Event) -> None:
+        """As `bench.Doing.listen`."""
+        if isinstance(event, TOLD):
+            self._events.append((index, event))
+            self._pairs[index] = self.work.window[index]
+
+    def news(self) -> MirrorNews:
+        """As `bench.Doing.news`."""
+        work = self.work
+        self._pairs |= {index: (result.source, result.target) for index, result in work.results}
+        news = MirrorNews(
+            self._pairs, self._events, work.results, work.settled, work.tags, list(self._warnings)
+        )
+        self._pairs, self._events = {}, []
+        work.results, work.settled, work.tags = [], [], {}
+        self._warnings.clear()
+        return news
+
+
+class _MirrorJob(Struct, eq=False):
+    """Some repositories, as the client follows them (`dask.Job`)."""
+
+    run: ClusterMirror
+    names: list[str]
+    hosts: frozenset[str]
+    settled: dict[TargetRepository, set[str]] = field(default_factory=dict)
+    indices: dict[int, int] = field(default_factory=dict)
+    """The index here of each copy of the worker."""
+
+    def unit(self) -> MirrorUnit:
+        """As `dask.Job.unit`."""
+        for index in self.indices.values():  # of one that was lost
+            self.run.window.end(index)
+        self.indices.clear()
+        settled = {place: frozenset(names) for place, names in self.settled.items()}
+        return MirrorUnit(self.run.entry, self.names, settled, self.run.fail_fast)
+
+    def take(self, news: MirrorNews) -> bool:
+        """As `dask.Job.take`."""
+        for target, name, names in news.settled:
+            self.settled.setdefault((target, name), set()).update(names)
+        return self.run.take(self, news)
+
+    def fail(self, error: Exception) -> None:
+        """As `dask.Job.fail`."""
+        self.run.fail(self, error)
+
+
+class ClusterMirror(MirrorRun):
+    """As `MirrorRun`, on the workers of a cluster."""
+
+    place: ClusterPlace
+    """Checked, and set before the run."""
+
+    async def run(self, shared: Shared, watchers: Watchers) -> None:
+        """As `MirrorRun.run`. Raises `InvalidOption` for a cluster that cannot be used. # network"""
+        self._tags_of: dict[str, int] = {}
+        registries = [target.registry for target in self.entry.targets]
+        async with open_cluster(self.place, os.urandom(8).hex(), shared, registries, self._warn) as cluster:
+            self._cluster = cluster
+            await super().run(shared, watchers)
+        if self._nothing is not None and self._repositories:
+            where = f"the {count(self._repositories, 'repository', 'repositories')} of {self.entry.source}"
+            self._nothing = NothingMatched(f"nothing to mirror: {where} have no tag that is chosen")
+
+    async def _copy(self, shared: Shared, names: list[str]) -> bool:
+        jobs = self._jobs(names, shared, self._cluster.slots)
+        await shared.places.hang_up()
+        whole = await self._cluster.do(jobs, self.totals)
+        self.totals.is_listed = True
+        return whole
+
+    @property
+    def fail_fast(self) -> bool:
+        """Whether the first failure ends the run."""
+        return self._fail_fast
+
+    def _jobs(self, names: list[str], shared: Shared, slots: int) -> list[_MirrorJob]:
+        ends = (self.entry.source, *self.entry.targets)
+        hosts = limited_hosts({each.registry for each in ends if isinstance(each, Namespace)}, shared)
+        parts = balanced(grouped(items_of(0, self.entry, names)), slots)
+        return [_MirrorJob(self, [item.key[1] for item in part], hosts) for part in parts]
+
+    def take(self, job: _MirrorJob, news: MirrorNews) -> bool:
+        """What a worker has done, as if it had been done here; whether the run goes on."""
+        for theirs, pair in news.pairs.items():
+            if theirs >= 0 and theirs not in job.indices:
+                job.indices[theirs] = self.window.add(pair, 0)
+        for theirs, event in news.events:
+            index = job.indices.get(theirs, -1)
+            self._watchers.tell(index, *news.pairs.get(theirs, ("", "")), event)
+        for theirs, result in news.results:
+            index = job.indices.pop(theirs)
+            self._end(index, result)
+            self.window.end(index)
+        for name, tags in news.tags.items():
+            self._tags += tags - self._tags_of.get(name, 0)
+            self._tags_of[name] = tags
+        for warning in news.warnings:
+            self._warn(warning)
+        return not (self._fail_fast and any(result.status == "failed" for _, result in news.results))
+
+    def fail(self, job: _MirrorJob, error: Exception) -> None:
+        """What is left of a job cannot be done: that is a failure of each of its repositories."""
+        error = without_traceback(error)
+        for name in job.names:
+            for target in self.entry.targets:
+                source = str(self.entry.source_reference(name))
+                there = str(self.entry.target_reference(target, name))
+                index = self.window.add((source, there))
+                self.totals.images_failed += 1
+                self._end(index, PairResult(source=source, target=there, status="failed", error=error))
+                self.window.end(index)
+
+    def result(self) -> MirrorResult:
+        """As `MirrorRun.result`."""
+        left = tuple(
+            PairResult(source=source, target=target, status="cancelled")
+            for source, target in self.window.open.values()
+        )
+        return replace(super().result(), unfinished=left)
