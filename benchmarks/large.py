@@ -31,6 +31,7 @@ from benchmarks.measure import workspace
 from benchmarks.processes import SEARCH_PATH, Server, free_port
 from benchmarks.record import Record
 from benchmarks.scenarios import GiB, MiB
+from crossdock.options import CopyOptions
 from crossdock.protocol.upload import DEFAULT_CHUNK
 
 GIANT = Path(__file__).with_name("giant.py")
@@ -39,7 +40,7 @@ DIGESTS = {  # of zeros
     4 * GiB: "sha256:8479e43911dc45e89f934fe48d01297e16f51d17aa561d4d1c216b1ae0fcddca",
     120 * GiB: "sha256:c68e74127c5712d80c86a29ee49fc979b53ee00b8952d767fdcea42a4fea9a29",
 }
-BARS = {"resume_s": 2.0, "grown": 32 * MiB, "sent_again": DEFAULT_CHUNK}
+BARS = {"resume_s": 2.0, "peak": CopyOptions().memory + 64 * MiB, "sent_again": DEFAULT_CHUNK}
 LOOK_S = 0.2
 LIMITS = {
     "123456789012.dkr.ecr.eu-west-1.amazonaws.com": ["60 GiB"],
@@ -63,8 +64,9 @@ def main() -> None:
         shutil.rmtree(place, ignore_errors=True)
     record.document["large"] = {"layer": size, "killed_at": killed_at, "bars": BARS, **found}
     record.write()
-    print(f"first byte {found['resume_s']:.2f} s after the start; bar {BARS['resume_s']:g} s")
-    print(f"memory grew by {found['grown'] / MiB:.1f} MiB; bar {BARS['grown'] / MiB:g} MiB")
+    after = f"{found['resume_s']:.2f} s, or {found['resume_cpu_s']:.2f} s of CPU"
+    print(f"first byte {after} after the start; bar {BARS['resume_s']:g} s; load {found['load']:.1f}")
+    print(f"peak memory {found['peak'] / MiB:.1f} MiB; bar {BARS['peak'] / MiB:g} MiB")
     print(f"{found['sent_again'] / MiB:.1f} MiB sent again; bar {BARS['sent_again'] / MiB:g} MiB")
     print(f"{size / found['seconds'] / MiB:.0f} MiB/s; too large: {found['too_large']}")
     print(record.path)
@@ -94,15 +96,16 @@ def measure(place: Path, size: int, killed_at: int, *, hashes: bool) -> dict[str
         "resume_s": min(at for at in moments if at > second["started"]) - second["started"],
         "sent_again": state["received"] - size - len(CONFIG),
         "resumed": result["bytes_resumed"],
-        "memory": [max(each["memory"]) for each in (first, second)],
-        "grown": max(_grown(each["memory"]) for each in (first, second)),
+        "resume_cpu_s": second["cpu_s"],
+        "peak": max(*first["memory"], *second["memory"]),
+        "tenths": [_tenths(each["memory"]) for each in (first, second)],
     }
 
 
-def _grown(memory: list[int]) -> int:
-    """How much more was used in the second half than in the first."""
-    half = len(memory) // 2
-    return max(memory[half:]) - max(memory[:half], default=0)
+def _tenths(memory: list[int]) -> list[int]:
+    """The most that was used in each tenth of the time."""
+    step = max(1, len(memory) // 10)
+    return [max(memory[begin : begin + step]) for begin in range(0, len(memory), step)]
 
 
 @contextmanager
@@ -128,6 +131,7 @@ def look(server: Server) -> dict[str, Any]:
 def run(argv: list[str], sink: Server, place: Path, killed_at: int | None) -> dict[str, Any]:
     """Run the command, to the end or until the sink has so many bytes; samples of its memory."""
     memory: list[int] = []
+    before, cpu_s = look(sink)["received"], 0.0
     started = time.monotonic()
     with (place / "output").open("wb") as output:
         process = subprocess.Popen(argv, stdout=output, env={"PATH": SEARCH_PATH, "HOME": str(place)})
@@ -135,6 +139,8 @@ def run(argv: list[str], sink: Server, place: Path, killed_at: int | None) -> di
         while process.poll() is None:
             received = look(sink)["received"]
             memory += [_memory_of(process.pid)]
+            if received == before:
+                cpu_s = _cpu_of(process.pid)
             if killed_at is not None and received >= killed_at:
                 break
             time.sleep(LOOK_S)
@@ -143,7 +149,16 @@ def run(argv: list[str], sink: Server, place: Path, killed_at: int | None) -> di
         code = process.wait()
     if code != (0 if killed_at is None else -9):
         raise RuntimeError(f"the command ended with {code}")
-    return {"started": started, "memory": [each for each in memory if each]}
+    return {"started": started, "memory": [each for each in memory if each], "cpu_s": cpu_s}
+
+
+def _cpu_of(pid: int) -> float:
+    """User and system seconds so far; proc(5), fields 14 and 15 of ``stat``."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_of(pid: int) -> int:

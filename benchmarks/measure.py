@@ -57,7 +57,7 @@ class Sample:
 
 @functools.cache
 def build_floor() -> Path:
-    """The folder with `relay` and `spawn`, which are compiled once per process into build/benchmarks."""
+    """The folder with `relay`, `registry` and `spawn`, compiled once per process into build/benchmarks."""
     FLOOR.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc")
     kernels = ROOT / "ext" / "crossdock" / "_ext"
@@ -66,7 +66,8 @@ def build_floor() -> Path:
     subprocess.run([compiler, *flags, "-o", FLOOR / "spawn", here / "spawn.c"], check=True)
     # sha256_armv8.c is empty elsewhere than on 64-bit ARM, sha256_x86.c elsewhere than on x86.
     hashes = [kernels / name for name in ("sha256.c", "sha256_portable.c", "sha256_x86.c", "sha256_armv8.c")]
-    subprocess.run([compiler, *flags, "-o", FLOOR / "relay", here / "relay.c", *hashes], check=True)
+    for name in ("relay", "registry"):
+        subprocess.run([compiler, *flags, "-o", FLOOR / name, here / f"{name}.c", *hashes], check=True)
     return FLOOR
 
 
