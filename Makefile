@@ -7,7 +7,7 @@ SOURCES := pyproject.toml testkit/pyproject.toml setup.py requirements/dev.txt $
 # pytest keeps the test modules that it has rewritten, for the next worker and run, unless this forbids it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo az-demo test build check audit format man docs dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
+.PHONY: help demo az-demo test build check audit format man docs wheels dist pytest test-az fuzz bench bench-kernels bench-smoke profile rivals clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ man: $(VENV)/dev.stamp ## the manual pages, into build/man
 
 docs: $(VENV)/dev.stamp ## the documentation as a site, into build/site; its search works without a server
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheels: ## sdist and wheels of all platforms, into dist/; installs each that runs here and copies an image with it
+	python3 scripts/wheels.py $(TAGS)
 
 dist: $(VENV)/dev.stamp ## sdist, a wheel from that sdist, and a clean install of the wheel
 	scripts/dist

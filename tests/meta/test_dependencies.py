@@ -94,4 +94,4 @@ def test_the_tls_engine_is_built_of_nothing_with_a_known_hole() -> None:
 
 def test_the_container_image_is_built_from_the_lock() -> None:
     text = (ROOT / "deploy/Containerfile").read_text("utf-8")
-    assert "--require-hashes --requirement /source/requirements/service.txt" in text
+    assert "--require-hashes --requirement /requirements/service.txt" in text

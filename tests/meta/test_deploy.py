@@ -85,7 +85,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 def test_the_last_stage_of_the_container_runs_as_nobody_and_builds_nothing() -> None:
     stages = re.split(r"^FROM ", CONTAINERFILE, flags=re.MULTILINE)[1:]
     last = stages[-1]
-    assert len(stages) == 3
+    assert len(stages) == 2
     assert not re.search(r"gcc|cargo|apt-get|pip\b|rust", last)
     users = re.findall(r"^USER (.*)$", last, re.MULTILINE)
     assert users
@@ -93,9 +93,9 @@ def test_the_last_stage_of_the_container_runs_as_nobody_and_builds_nothing() -> 
     assert users[-1] != "0:0"
     assert last.index("\nUSER ") < last.index("\nENTRYPOINT ")
     assert "\nHEALTHCHECK " in last
-    assert "--no-cache-dir" in stages[1]
+    assert "--no-cache-dir" in stages[0]
     for copied in re.findall(r"^COPY (?!--from)(\S+)", CONTAINERFILE, re.MULTILINE):
-        assert (ROOT / copied).exists()
+        assert (ROOT / copied).exists() or copied == "dist"  # which `make wheels` fills
 
 
 def test_secrets_and_what_was_built_here_do_not_go_into_the_image() -> None:

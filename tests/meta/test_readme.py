@@ -38,6 +38,8 @@ PAGES = (
     "docs/identities.md",
     "docs/service.md",
     "docs/copying.md",
+    "docs/install.md",
+    "docs/releasing.md",
     "docs/start.md",
     "docs/troubleshooting.md",
 )
@@ -60,7 +62,8 @@ OTHERS = (
     "--array",
     "--for",
     "--defaults",
-)  # curl, az, sbatch, kubectl
+    "--no-tls",
+)  # curl, az, sbatch, kubectl, make wheels
 README = (ROOT / "README.md").read_text("utf-8")
 
 

@@ -55,9 +55,6 @@ def test_one_version_is_named_wherever_one_is() -> None:
 
     assert read("ext/tls/Cargo.toml")["package"]["version"] == _tls.NEEDED
     assert read("ext/tls/pyproject.toml")["project"]["version"] == _tls.NEEDED
-    assert read("pyproject.toml")["project"]["optional-dependencies"]["tls"] == [
-        f"crossdock-tls=={_tls.NEEDED}"
-    ]
 
 
 def test_ssl_serves_when_asked_for() -> None:
