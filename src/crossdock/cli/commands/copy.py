@@ -70,8 +70,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument(
         "--fail-fast", action="store_true", help="stop at the first copy of the list that fails"
     )
-    add_machines(parser, shards=False)
     add_copying(parser)
+    add_machines(parser, shards=False)
 
 
 def run(namespace: argparse.Namespace) -> int:
