@@ -44,15 +44,18 @@ def main() -> None:
         samples = measure(place, size, options.runs)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    medians = {way: statistics.median(each["wall_s"] for each in runs) for way, runs in samples.items()}
-    ratios = {way: medians["layout"] / seconds for way, seconds in medians.items()}
-    record.document["archive"] = {"layer": size, "bar": BAR, "samples": samples, "speed": ratios}
+    walls = {way: statistics.median(each["wall_s"] for each in runs) for way, runs in samples.items()}
+    cpus = {
+        way: statistics.median(each["user_s"] + each["system_s"] for each in runs)
+        for way, runs in samples.items()
+    }
+    speeds = {way: walls["layout"] / wall for way, wall in walls.items()}
+    record.document["archive"] = {"layer": size, "bar": BAR, "samples": samples, "speed": speeds}
     record.write()
-    for way, seconds in medians.items():
-        print(
-            f"{way:8} {seconds:6.2f} s  {size / seconds / GiB:5.2f} GiB/s  {ratios[way]:.2f} of the layout's"
-        )
-    print(f"bar: {BAR}\n{record.path}")
+    for way, wall in walls.items():
+        share = f"{speeds[way]:.2f} of the layout's"
+        print(f"{way:8} {wall:6.2f} s  {size / wall / GiB:5.2f} GiB/s, {share}; {cpus[way]:5.2f} s of CPU")
+    print(f"bar: {BAR}; on a busy machine CPU says more\n{record.path}")
 
 
 def measure(place: Path, size: int, runs: int) -> dict[str, list[dict[str, float]]]:
