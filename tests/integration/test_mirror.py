@@ -145,6 +145,66 @@ def test_two_targets_get_everything(
     assert f"0 copied, {copies} unchanged, 0 failed" in again[0]
 
 
+@pytest.mark.parametrize("command", ["mirror", "apply"])
+def test_the_source_is_read_once_for_all_targets(
+    command: str,
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    source_faults: FaultProxy,
+    target: DockerRegistry,
+    closing: ExitStack,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    other = start_embedded(tmp_path, tmp_path / "served", closing)
+    shared = [builder.random_layer(size) for size in (3_000_000, 30_000)]  # with and without ranges
+    sizes: dict[str, int] = {}
+    for number in range(6):
+        own = [builder.random_layer(size + number) for size in (2_000_000, 20_000)]
+        graph = push(source.remote, f"{repository}/r{number}", builder, builder.image([*shared, *own]), "v1")
+        sizes |= graph.blobs
+    places = [f"{source_faults.host}/{repository}", f"{target.host}/{repository}", other.host]
+    if command == "mirror":
+        crossdock.ok("mirror", *places, *QUIET)
+    else:
+        entry = {"source": places[0], "targets": places[1:]}
+        (tmp_path / "m.yaml").write_text(json.dumps({"version": 1, "mirrors": [entry]}))
+        crossdock.ok("apply", tmp_path / "m.yaml", *QUIET)
+    source_faults.settle()
+    assert sum(seen.sent for seen in source_faults.seen if seen.is_blob_get()) == sum(sizes.values())
+    assert source_faults.count(lambda r: r.method == "GET" and "/manifests/" in r.path) == 6
+    state = state_of(source.remote, repository)
+    assert state_of(target.remote, repository) == state_of(other.remote) == state
+
+
+def test_a_target_that_refuses_does_not_keep_the_others_from_anything(
+    crossdock: Crossdock,
+    source: DockerRegistry,
+    target: DockerRegistry,
+    target_faults: FaultProxy,
+    closing: ExitStack,
+    repository: str,
+    builder: ImageBuilder,
+    tmp_path: Path,
+) -> None:
+    other = start_embedded(tmp_path, tmp_path / "served", closing)
+    for number in range(3):
+        layers = [builder.random_layer(size) for size in (2_000_000, 20_000)]
+        push(source.remote, f"{repository}/r{number}", builder, builder.image(layers), "v1")
+    target_faults.add(Fault(lambda r: r.is_upload_start(), times=None, answer=Answer(403)))
+    places = [f"{source.host}/{repository}", f"{target_faults.host}/{repository}", other.host]
+    done = crossdock("mirror", *places, *QUIET)
+    assert done.code == AUTH, str(done)
+    totals = done.result["totals"]
+    assert (totals["copies"], totals["copied"], totals["failed"]) == (6, 3, 3)
+    assert {line.partition(" ")[2].partition("/")[0] for line in done.result["not_copied"]} == {
+        target_faults.host
+    }
+    assert state_of(other.remote) == state_of(source.remote, repository)
+    assert state_of(target.remote, repository) == {}
+
+
 def test_patterns_choose_and_a_dry_run_lists_what_from_file_takes(
     crossdock: Crossdock,
     source: DockerRegistry,

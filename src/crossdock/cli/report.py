@@ -278,7 +278,7 @@ class MirrorReport(_ManyReport):
         try:
             if self._keeps_documents:
                 self._documents.write(f"{_pair_line(result)}\t{_blobs_line(blobs)}\n")
-            if self._keeps_lines and result.status == "copied" and result.result is not None:
+            if self._keeps_lines and result.status in ("copied", "left_behind") and result.result is not None:
                 self._lines.write(closing_line(result.result) + "\n")
         except OSError as error:
             from tempfile import gettempdir

@@ -35,9 +35,10 @@ from crossdock.migration.planfile import PlannedRepository
 from crossdock.migration.runfile import RunStatus, StateUnavailable
 from crossdock.migration.state import PairName, RunState
 from crossdock.migration.totals import summed, with_tags
-from crossdock.mirroring.applying import Applying, Place
+from crossdock.mirroring.applying import Applying
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.outcomes import Place
 from crossdock.mirroring.rename import collisions
 from crossdock.mirroring.shard import Shard
 from crossdock.mirroring.survey import Survey

@@ -11,8 +11,8 @@ from crossdock.errors import (
 from crossdock.migration.deleting import TargetDeletes
 from crossdock.migration.runfile import Outcome
 from crossdock.migration.state import RunState
-from crossdock.mirroring.applying import Names, Place
 from crossdock.mirroring.entry import Entry
+from crossdock.mirroring.outcomes import Names, Place
 from crossdock.mirroring.views import Problem
 from crossdock.runs.results import PairResult, without_traceback
 
@@ -21,7 +21,7 @@ MOST_PROBLEMS = 10_000  # of an entry and target
 
 
 class Book:
-    """What became of every name, for the state on disk and the result (`applying.Sink`)."""
+    """What became of every name, for the state on disk and the result (`outcomes.Sink`)."""
 
     def __init__(self, entries: Sequence[Entry], state: RunState) -> None:
         self.errors: list[Exception] = []
@@ -57,7 +57,7 @@ class Book:
             found.append(frozenset(names))
         return None if is_all else tuple(found)
 
-    # -- applying.Sink -------------------------------------------------------------------------------------
+    # -- outcomes.Sink -------------------------------------------------------------------------------------
 
     def unchanged(self, names: Names) -> None:
         """As `Sink.unchanged`."""
@@ -87,6 +87,7 @@ class Book:
         for name in names.indices:
             outcome: Outcome = {
                 "copied": "copied",
+                "left_behind": "copied",
                 "unchanged": "unchanged",
                 "reported": "reported",
                 "left out": "left out",

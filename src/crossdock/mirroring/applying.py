@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from msgspec import Struct, field
 from msgspec.structs import replace as with_fields
@@ -20,12 +19,14 @@ from crossdock.errors import CopyError, InvalidInput, is_final
 from crossdock.events import CopyFailed, Warned
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.group import Group, GroupCopy, Share
+from crossdock.mirroring.outcomes import Names, Place, Sink, Window
 from crossdock.mirroring.views import RepositoryView, TargetView, is_digest
 from crossdock.oci.attachedtag import is_attached_tag, listed_subject
 from crossdock.oci.digest import Digest
 from crossdock.oci.mediatype import is_index
 from crossdock.oci.platform import Platform
 from crossdock.oci.reference import LayoutReference, Reference, is_tag
+from crossdock.runs.oneread import TargetReads, status_of
 from crossdock.runs.places import Shared
 from crossdock.runs.results import PairResult, Status, status_of_error, without_traceback
 from crossdock.runs.run import Watchers
@@ -36,77 +37,6 @@ from crossdock.tasks import run_together
 ENTRIES_AT_ONCE = 4
 VIEWS_AT_ONCE = 16  # of one entry: what precedes the rest of a repository is waited for
 WAITING = 256  # groups
-_NOT_YET = ("…", "…")
-
-
-class Window:
-    """The copies that are listed and not done, as displays name them. Its length counts all listed."""
-
-    def __init__(self, totals: Totals) -> None:
-        self.open: dict[int, tuple[str, str]] = {}
-        self._totals = totals
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._totals.images_found
-
-    def __getitem__(self, index: int) -> tuple[str, str]:
-        return self.open.get(index, _NOT_YET)
-
-    def add(self, pair: tuple[str, str], images: int = 1) -> int:
-        """The index of one more copy; without `images` it is none of those that are counted."""
-        index = self._count
-        self._count += 1
-        self.open[index] = pair
-        self._totals.images_found += images
-        return index
-
-    def end(self, index: int) -> None:
-        """The copy is done."""
-        self.open.pop(index, None)
-
-
-class Place(Struct, frozen=True):
-    """One repository of an entry at one of its targets. `name` is that below the source's prefix."""
-
-    entry: int
-    target: int
-    name: str
-    source: Reference | LayoutReference
-    repository: str  # host/repository of the target, as people write it
-
-
-class Names(Struct, frozen=True, eq=False):
-    """Names of one manifest at one target, and the index of the copy that each is.
-
-    A name is a tag, a digest of a manifest without one, or "" for a whole repository, which has failed then.
-    `digest` is empty where it is not known, `media_type` likewise.
-    """
-
-    place: Place
-    indices: Mapping[str, int]
-    digest: str
-    media_type: str = ""
-
-    def pair(self, name: str) -> tuple[str, str]:
-        """Source and target of one of the names."""
-        return _pair(self.place, name)
-
-
-class Sink(Protocol):
-    """Who is told what became of each name. May not block for long."""
-
-    def unchanged(self, names: Names) -> None:
-        """The target has these already."""
-
-    def expected(self, names: Names) -> None:
-        """These are to be copied."""
-
-    def ended(self, names: Names, result: PairResult) -> None:
-        """These were copied together, or failed together. `result` is of the first."""
-
-    def completed(self, place: Place) -> None:
-        """Nothing of the repository failed, and nothing is left."""
 
 
 class _Repository(Struct):
@@ -278,15 +208,10 @@ class Applying:
         need not push them.
         """
         names: dict[str, Digest] = {**view.tags, **{each: each for each in view.untagged}}
-        for repository, target in zip(repositories, view.targets, strict=True):
-            if view.error is not None:
-                self._fail(repository, "", "", view.error)
-            for name, error in view.errors.items():
-                if name not in target.settled:
-                    self._fail(repository, name, "", error)
-            for name, digest in names.items():
-                if name not in target.settled and (problem := _problem_of(target, name)) is not None:
-                    self._fail(repository, name, digest, problem)
+        done = [
+            target.settled | self._refused(view, repository, target, names)
+            for repository, target in zip(repositories, view.targets, strict=True)
+        ]
         groups: dict[Digest, list[str]] = {}
         for name, digest in names.items():
             groups.setdefault(digest, []).append(name)
@@ -295,37 +220,54 @@ class Applying:
         indexes: list[_Job] = []
         for digest, members in groups.items():
             for some in _alone([each for each in members if listed_subject(each) is not None]):
-                lists += self._job(number, view, repositories, digest, some)
+                lists += self._job(number, view, repositories, done, digest, some)
             rest = [each for each in members if listed_subject(each) is None]
-            for job in self._job(number, view, repositories, digest, rest) if rest else ():
+            for job in self._job(number, view, repositories, done, digest, rest) if rest else ():
                 (indexes if is_index(job.group.media_type) else images).append(job)
         return [each for each in (lists, images, indexes) if each]
+
+    def _refused(
+        self, view: RepositoryView, repository: _Repository, target: TargetView, names: Mapping[str, Digest]
+    ) -> frozenset[str]:
+        """The names that cannot be copied to this target, which is told of each. Raises `FailedFast`."""
+        if view.error is not None:
+            self._fail(repository, "", "", view.error)
+        for name, error in view.errors.items():
+            if name not in target.settled:
+                self._fail(repository, name, "", error)
+        if target.repository is not None and isinstance(view.source, Reference):
+            return frozenset()
+        refused = {name: each for name in names if (each := _problem_of(target, name)) is not None}
+        for name, problem in refused.items():
+            if name not in target.settled:
+                self._fail(repository, name, names[name], problem)
+        return frozenset(refused)
 
     def _job(
         self,
         number: int,
         view: RepositoryView,
         repositories: list[_Repository],
+        done: Sequence[frozenset[str]],
         digest: Digest,
         members: list[str],
     ) -> list[_Job]:
+        """The names that mean one manifest, `done` left out of each target's."""
         entry, copying = self._entries[number], self._copies[number]
         group = self._group(number, view, digest, members[0])
         rounds: list[_Round] = []
-        for repository, target in zip(repositories, view.targets, strict=True):
-            if target.repository is None:
+        for repository, target, left_out in zip(repositories, view.targets, done, strict=True):
+            names = [each for each in members if each not in left_out]
+            if target.repository is None or not names:
                 continue
-            names = [
-                each for each in members if each not in target.settled and _problem_of(target, each) is None
-            ]
-            if names and self._is_there(number, view, target, group, names):
+            if self._is_there(number, view, target, group, names):
                 self._unchanged(repository, group, names)
                 continue
             there = _there(target, names, digest)
             names = self._behind(number, repository, group, names, there)
             tags = [each for each in names if not is_digest(each)]
             lots = self._rounds_of(entry, copying, tags, there, digest) if tags else [names]
-            for some in lots if names else ():
+            for some in lots:
                 share = Share(target.repository, tuple(some) if tags else (), there)
                 rounds.append(self._begin(repository, group, some, share))
         return [_Job(number, group, rounds)] if rounds else []
@@ -357,7 +299,7 @@ class Applying:
     ) -> Names:
         """More names, each with the index of its copy."""
         place = repository.place
-        indices = {name: self.window.add(_pair(place, name)) for name in members}
+        indices = {name: self.window.add((place, name)) for name in members}
         return Names(place, indices, digest, media_type)
 
     def _leave(self, names: Names) -> None:
@@ -430,7 +372,7 @@ class Applying:
 
     def tell(self, source: str, target: str, error: Exception) -> None:
         """Tell of a failure that is not one of a copy under way."""
-        index = self.window.add((source, target), 0)
+        index = self.window.add((source, target), images=0)
         self.watchers.tell(index, source, target, CopyFailed(source, target, error))
         self.window.end(index)
 
@@ -441,19 +383,36 @@ class Applying:
     # -- groups → copies -----------------------------------------------------------------------------------
 
     async def _do(self, runner: Runner, job: _Job) -> None:
-        copying = self._copies[job.entry]
+        rounds: dict[int, list[_Round]] = {}
         for one in job.rounds:
-            await self._may_begin()
-            tag = one.share.tags[0] if one.share.tags else None
-            await runner.copy(
-                one.index,
-                (job.group.named(tag), one.share.named(tag, job.group.digest)),
-                partial(copying.copy, job.group, one.share),
-                status_of=lambda result: "copied" if result.changed else "unchanged",
-                error_status=partial(self._error_status, one.index, job.entry, tag or ""),
+            rounds.setdefault(one.repository.place.target, []).append(one)
+        targets = [of[0].share.target for of in rounds.values()]
+        async with self._copies[job.entry].reads(job.group, targets) as reads:
+            await run_together(
+                self._copy_to(runner, job, *each) for each in zip(rounds.values(), reads, strict=True)
             )
         job.group.kept = None
         job.done.set()
+
+    async def _copy_to(
+        self, runner: Runner, job: _Job, rounds: Iterable[_Round], reads: TargetReads | None
+    ) -> None:
+        """Copy what one target is to get of a group, one round after the other."""
+        copying, group = self._copies[job.entry], job.group
+        try:
+            for one in rounds:
+                await self._may_begin()
+                tag = one.share.tags[0] if one.share.tags else None
+                await runner.copy(
+                    one.index,
+                    (group.named(tag), one.share.named(tag, group.digest)),
+                    partial(copying.copy, group, one.share, reads=reads),
+                    status_of=partial(status_of, reads),
+                    error_status=partial(self._error_status, one.index, job.entry, tag or ""),
+                )
+        finally:
+            if reads is not None:
+                reads.end()
 
     def _error_status(self, index: int, entry: int, name: str, error: Exception) -> Status:
         """Whether it is only a referrer, which the engine leaves out of a copy of the image as well."""
@@ -507,13 +466,6 @@ def _problem_of(target: TargetView, name: str) -> Exception | None:
     except InvalidInput as error:
         return error
     return None
-
-
-def _pair(place: Place, name: str) -> tuple[str, str]:
-    """Source and target of the name, as people write them."""
-    shown = f"{'@' if is_digest(name) else ':'}{name}" if name else ""
-    source = place.source.locator if isinstance(place.source, Reference) else str(place.source)
-    return f"{source}{shown}", f"{place.repository}{shown}"
 
 
 def _alone(tags: list[str]) -> list[list[str]]:

@@ -1,13 +1,14 @@
 """One manifest of a repository on its way to one target, with all the tags that mean it.
 
-The manifest is read once, its referrers are asked for once, and the target is looked at once, however many
-tags there are and however many targets.
+The manifest and its blobs are read once, its referrers are asked for once, and the target is looked at once,
+however many tags there are and however many targets.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ from crossdock.oci.digest import Digest
 from crossdock.oci.reference import LayoutReference, Reference
 from crossdock.runs.kept import KeptSource
 from crossdock.runs.one import CopyResult, CopySpec, copy_one
+from crossdock.runs.oneread import SharedReads, TargetReads
 from crossdock.runs.places import Shared
 from crossdock.runs.results import without_traceback
 from crossdock.steps import during
@@ -96,10 +98,30 @@ class GroupCopy:
         """Whether the tag is copied by itself, and not with others that mean the same."""
         return bool(self._shared.platforms) or is_attached_tag(tag)
 
-    async def copy(self, group: Group, share: Share, tally: Tally) -> CopyResult:
+    @asynccontextmanager
+    async def reads(
+        self, group: Group, targets: Sequence[Reference]
+    ) -> AsyncIterator[Sequence[TargetReads | None]]:
+        """The block in which copies to these targets run side by side, so that the source is read once."""
+        if len(targets) == 1:
+            yield [None]
+            return
+        try:
+            kept = await self._open(group)
+        except CrossdockError:  # which each of the copies will tell
+            yield [None for _ in targets]
+            return
+        registries = [each.registry for each in targets]
+        async with SharedReads(kept, registries, self._shared.workshop, self._shared.resuming) as reads:
+            yield reads.targets
+
+    async def copy(
+        self, group: Group, share: Share, tally: Tally, reads: TargetReads | None = None
+    ) -> CopyResult:
         """Make the tags of `share` mean the group's manifest. Raises `CopyError`. # network
 
-        The manifest may be gone by now, and the first tag mean another one: then that is copied.
+        The manifest may be gone by now, and the first tag mean another one: then that is copied. `reads`: as
+        `CopySpec.reads`.
         """
         started = time.monotonic()
         group.tally = tally
@@ -117,10 +139,10 @@ class GroupCopy:
                 share.target, (first, *(each for each in behind if each != first)) if first else ()
             )
             if is_attached_tag(tag):
-                return await self._copy_attached(group, share, kept, tally, started)
+                return await self._copy_attached(group, share, kept, tally, started, reads)
         if platforms or behind:
             await self._read(kept)
-        return await self._copy(group, wanted, share, kept, tally)
+        return await self._copy(group, wanted, share, kept, tally, reads)
 
     async def _read(self, kept: KeptSource) -> None:
         """Read the manifest now: it may be gone, and the tag mean something else. # network"""
@@ -128,7 +150,13 @@ class GroupCopy:
             await kept.read()
 
     async def _copy(
-        self, group: Group, wanted: Share, share: Share, kept: KeptSource, tally: Tally
+        self,
+        group: Group,
+        wanted: Share,
+        share: Share,
+        kept: KeptSource,
+        tally: Tally,
+        reads: TargetReads | None,
     ) -> CopyResult:
         named = await kept.find()
         tag = wanted.tags[0] if wanted.tags else None
@@ -147,6 +175,7 @@ class GroupCopy:
             picks_platforms=not is_attached_tag(tag),
             reading=kept,
             writing=cast("Target", many) if many is not None else writing,
+            reads=reads,
         )
         result = await copy_one(spec, self._shared, tally)
         if many is not None:
@@ -232,7 +261,13 @@ class GroupCopy:
         return any(tag.startswith(stem) for tag in group.digest_tags)
 
     async def _copy_attached(
-        self, group: Group, share: Share, kept: KeptSource, tally: Tally, started: float
+        self,
+        group: Group,
+        share: Share,
+        kept: KeptSource,
+        tally: Tally,
+        started: float,
+        reads: TargetReads | None,
     ) -> CopyResult:
         """Copy what a tag made of a digest means. Of a list of referrers the target's own entries stay."""
         (tag,) = share.tags
@@ -247,13 +282,15 @@ class GroupCopy:
                 # The engine adds the entries that are missing there.
                 origin = replace(group.source, tag=None, digest=subject)
                 listed = replace(share.target, tag=None, digest=subject)
-                spec = CopySpec(origin, listed, is_alone=True, picks_platforms=False, reading=kept)
+                spec = CopySpec(
+                    origin, listed, is_alone=True, picks_platforms=False, reading=kept, reads=reads
+                )
                 result = await copy_one(spec, self._shared, tally)
                 return replace(
                     result, source=str(group.named(tag)), target=str(share.named(tag, group.digest))
                 )
         await self._read(kept)
-        return await self._copy(group, share, share, kept, tally)
+        return await self._copy(group, share, share, kept, tally, reads)
 
     async def _takes_whole(self, writing: Any, target: Reference, subject: Digest) -> bool:
         """Whether the subject of a list may be copied whole: an index of which platforms were chosen may not,

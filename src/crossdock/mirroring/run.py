@@ -17,10 +17,11 @@ from crossdock.errors import (
     NothingMatched,
 )
 from crossdock.events import CopyDone, CopyFailed, CopyStarted
-from crossdock.mirroring.applying import Applying, Names, Place
+from crossdock.mirroring.applying import Applying
 from crossdock.mirroring.choice import Sort, TagChoice
 from crossdock.mirroring.entry import Entry, ReferrersMode, parse_source
 from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.outcomes import Names, Place
 from crossdock.mirroring.patterns import Patterns
 from crossdock.mirroring.rename import Naming, Rename, collisions
 from crossdock.mirroring.shard import Shard
@@ -151,7 +152,7 @@ def entry_of(source: str, targets: str | Iterable[str], options: CopyOptions, ch
 
 
 class MirrorRun:
-    """A mirror as a run (`runs.run.Work`), and who is told what became of each name (`applying.Sink`)."""
+    """A mirror as a run (`runs.run.Work`), and who is told what became of each name (`outcomes.Sink`)."""
 
     def __init__(
         self,
@@ -312,7 +313,7 @@ class MirrorRun:
             self._warnings.append(message)
             self.on_warning(message)
 
-    # -- applying.Sink -------------------------------------------------------------------------------------
+    # -- outcomes.Sink -------------------------------------------------------------------------------------
 
     def unchanged(self, names: Names) -> None:
         """As `Sink.unchanged`."""
@@ -360,7 +361,7 @@ class MirrorRun:
         self._end(index, PairResult(source=source, target=target, status=status, result=result))
 
     def _end(self, index: int, result: PairResult) -> None:
-        self._counts[result.status] += 1
+        self._counts["copied" if result.status == "left_behind" else result.status] += 1
         if result.result is not None:
             for name in FIGURES:
                 self._sums[name] += getattr(result.result, name)

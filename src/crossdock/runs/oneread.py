@@ -63,7 +63,7 @@ class OneRead:
                 self._first + number,
                 (spec.source, spec.target),
                 partial(copy_one, spec, shared),
-                status_of=partial(_status_of, reads),
+                status_of=partial(status_of, reads),
                 error_status=partial(status_of_error, existing=shared.options.existing),
                 tally=self._tallies[number],
             )
@@ -96,7 +96,8 @@ class OneRead:
         return TargetResult(**values, status=ended.status, error=ended.error)
 
 
-def _status_of(reads: TargetReads, result: CopyResult) -> Status:
+def status_of(reads: TargetReads | None, result: CopyResult) -> Status:
+    """How a copy has ended well; `reads`: it was one of several for which the source was read once."""
     if not result.changed:
         return "unchanged"
-    return "left_behind" if reads.is_behind else "copied"
+    return "left_behind" if reads is not None and reads.is_behind else "copied"

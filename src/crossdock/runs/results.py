@@ -55,7 +55,8 @@ class PairResult(Frozen):
 
     ``reported``: the target has something else under the tag, which stays (`CopyOptions.existing`); its error
     says so. Only `mirror` tells ``unchanged``, which has a result too, from ``copied``, and ``left out``, a
-    signature or the like that could not be copied, which has an error too, from ``failed``.
+    signature or the like that could not be copied, which has an error too, from ``failed``. ``left_behind``
+    is as of a `TargetResult`.
     ``error`` holds no traceback: the one in the event `CopyFailed` does.
     """
 

@@ -61,8 +61,8 @@ class BlobCopies:
         self._outcomes: dict[Digest, BlobOutcome] = {}
         self._again: dict[Digest, asyncio.Future[None]] = {}  # promised by the target, and missed later
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
-        # Of places in the workshop. One of several targets that is slow keeps no other out.
-        self._owner = workshop.share, self._registry, target.name if reads is not None else ""
+        # Of places in the workshop. One of several registries that is slow keeps no other out.
+        self._owner = workshop.share, self._registry, self._target_registry if reads is not None else ""
         self._large = asyncio.Semaphore(LARGE_BLOBS_OF_A_COPY)
 
     def copied_any(self, blobs: Iterable[Descriptor]) -> bool:
@@ -82,6 +82,8 @@ class BlobCopies:
         shared, key, reads = self._workshop.blobs, (self._registry, self._key(blob)), self._reads
         if reads is not None:
             reads.step_aside(blob)
+            if self._is_nowhere(blob):
+                await reads.follow(blob)
         await shared.begin(*key)
         try:
             if reads is not None:
@@ -176,6 +178,15 @@ class BlobCopies:
             return False
         self._workshop.blobs.note_read_back(self._key(blob))
         return True
+
+    def _is_nowhere(self, blob: Descriptor) -> bool:
+        """Whether no repository of the target's registry is known to have it, so that one copy brings it and
+        others mount it.
+        """
+        mounts = self._target.mounts
+        if mounts is None or self._mount_from or self._target.knows_blob(blob):
+            return False
+        return mounts.other_repository(blob) is None
 
     def _turn(self, blob: Descriptor) -> AbstractAsyncContextManager[None]:
         mounts = self._target.mounts

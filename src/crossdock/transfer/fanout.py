@@ -22,7 +22,7 @@ from crossdock.tally import Tally
 from crossdock.tasks import stop
 from crossdock.transfer.blobcopy import LARGE_BLOBS_OF_A_COPY
 from crossdock.transfer.seats import Seat
-from crossdock.transfer.sharedread import Patience, SharedBlob
+from crossdock.transfer.sharedread import PATIENCE_S, Patience, SharedBlob
 from crossdock.transfer.workshop import Resuming, Workshop
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ class SharedReads:
         self.resuming = resuming
         self.shared_bytes = 0
         """Bytes that were requested once and are counted by several targets: once too often for each."""
-        self.targets = tuple(TargetReads(self) for _ in registries)
+        self.targets = tuple(TargetReads(self, each) for each in registries)
         self._blobs: dict[Digest, SharedBlob] = {}
         self.reading: set[SharedBlob] = set()
         """Those that are being read."""
         self._wholes: dict[Digest, _Whole] = {}
+        self._leads: dict[Digest, _Lead] = {}
         self._spool: SharedSpool | None = None
         if resuming.spool is not None:
             from crossdock.transfer.sharedspool import SharedSpool  # only a copy with a spool loads it
@@ -77,6 +78,10 @@ class SharedReads:
         finally:
             for digest in tuple(self._wholes):
                 self._forget(digest)
+            for target in self.targets:
+                target.is_over = True
+            for digest in tuple(self._leads):
+                self.arrived(digest)
             if self._spool is not None:
                 await self._spool.close()
 
@@ -114,6 +119,26 @@ class SharedReads:
         if shared is None:
             shared = self._blobs[blob.digest] = SharedBlob(self, blob)
         return shared
+
+    # -- blobs that other copies need as well --------------------------------------------------------------
+
+    async def follow(self, target: TargetReads, digest: Digest) -> None:
+        """Return when the copy that needs the blob before all others has begun it at the target's registry.
+
+        Else one copy might bring it to one target, and another copy to the other: then it is read twice.
+        """
+        leads = self.workshop.sharing.leads
+        lead = leads.get((*self._owner, digest))
+        if lead is None:
+            lead = leads[(*self._owner, digest)] = self._leads[digest] = _Lead(self, digest)
+        if lead.reads is not self:
+            await lead.begun(target.registry)
+
+    def arrived(self, digest: Digest) -> None:
+        """A target has begun the blob, or will not need it."""
+        lead = self._leads.get(digest)
+        if lead is not None and lead.is_over():
+            del self._leads[digest], self.workshop.sharing.leads[(*self._owner, digest)]
 
     def spool_file(self, blob: Descriptor) -> SharedFile | None:
         """The file of a large blob in the spool; None: it is not kept there."""
@@ -195,6 +220,34 @@ class SharedReads:
         whole.end_if_unused(self.workshop)
 
 
+class _Lead:
+    """The copies to several targets that needed a blob first. Copies of other images let them begin it."""
+
+    def __init__(self, reads: SharedReads, digest: Digest) -> None:
+        self.reads = reads
+        self._digest = digest
+        self._waiting: dict[str, asyncio.Future[None]] = {}  # by the target's registry
+
+    async def begun(self, registry: str) -> None:
+        """Wait for that at one registry. The wait is short, since two copies may wait for each other."""
+        if registry in self._lacking():
+            found = self._waiting.get(registry) or asyncio.get_running_loop().create_future()
+            self._waiting[registry] = found
+            await asyncio.wait({found}, timeout=PATIENCE_S)
+
+    def is_over(self) -> bool:
+        """Whether it has begun everywhere. Those who need not wait any more are woken."""
+        lacking = self._lacking()
+        for registry in [each for each in self._waiting if each not in lacking]:
+            self._waiting.pop(registry).set_result(None)
+        return not lacking
+
+    def _lacking(self) -> set[str]:
+        return {
+            each.registry for each in self.reads.targets if each.shares and self._digest not in each.begun
+        }
+
+
 class _Whole:
     """A small blob in a slot, or on its way there."""
 
@@ -221,13 +274,16 @@ class _Whole:
 class TargetReads:
     """What one target has of the shared reads."""
 
-    def __init__(self, reads: SharedReads) -> None:
+    def __init__(self, reads: SharedReads, registry: str) -> None:
+        self.registry = registry
         self.patience = Patience()
         self.is_behind = False
         """Whether it held the others up, and reads for itself."""
         self.is_over = False
         """Whether its copy has ended."""
         self.settled: set[Digest] = set()
+        self.begun: set[Digest] = set()
+        """Blobs whose turn it has waited for, or that it has."""
         self._reads = reads
 
     @property
@@ -243,10 +299,13 @@ class TargetReads:
         self._reads.unspool(self)
         for digest in tuple(self._reads._wholes):
             self._reads.settled(self, digest)
+        for digest in tuple(self._reads._leads):
+            self._reads.arrived(digest)
 
     def settle(self, blob: Descriptor) -> None:
         """It has the blob, or failed to get it."""
         self.settled.add(blob.digest)
+        self._begin(blob)
         if self._is_small(blob):
             self._reads.settled(self, blob.digest)
         else:
@@ -267,9 +326,18 @@ class TargetReads:
     async def in_turn(self, blob: Descriptor, turn: AbstractAsyncContextManager[None]) -> AsyncIterator[None]:
         """`turn`; while it waits to enter, the others do not wait for it."""
         self.step_aside(blob)
+        self._begin(blob)
         async with turn:
             self.step_back(blob)
             yield
+
+    async def follow(self, blob: Descriptor) -> None:
+        """As `SharedReads.follow`, before anything is held that other copies need."""
+        await self._reads.follow(self, blob.digest)
+
+    def _begin(self, blob: Descriptor) -> None:
+        self.begun.add(blob.digest)
+        self._reads.arrived(blob.digest)
 
     def need(self, blob: Descriptor, registry: str) -> Seat | None:
         """The seat of this target, at `registry`, which needs the blob; None: it is too late to share it."""

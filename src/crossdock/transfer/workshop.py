@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from crossdock._kernels import BACKEND
 from crossdock.descriptors import affordable
 from crossdock.errors import CopyError, Notice
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
 from crossdock.options import Verify
 from crossdock.tally import Tally
 from crossdock.transfer.hashing import HashingService
@@ -84,6 +85,8 @@ class Sharing:
         """How many sources are read for several targets now."""
         self.idle: dict[object, Callable[[], None]] = {}
         """Small blobs in memory that nobody sends now, the oldest first, and how to give each up."""
+        self.leads: dict[tuple[str, str, Digest], Any] = {}
+        """By share, source registry and digest: the reads of several targets that needed a blob first."""
 
 
 class Workshop(Struct, frozen=True):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import pytest
 
 from crossdock.errors import CopyError, Denied
 from crossdock.oci.descriptor import Descriptor
+from crossdock.oci.digest import Digest
 from crossdock.tally import Tally
-from crossdock.transfer import sharedread
+from crossdock.transfer import fanout, sharedread
 from crossdock.transfer.fanout import SharedReads
 from crossdock.transfer.image import ImageCopy
 from crossdock.transfer.request import CopyRequest
@@ -324,6 +325,48 @@ async def test_one_target_alone_is_never_left_behind(copies: Copies, monkeypatch
         copies.targets[0].takes.set()
     copies.assert_whole(0)
     assert (copies.behind, copies.source_bytes) == ([False], copies.size)
+
+
+async def test_copies_of_other_images_let_the_first_begin_a_blob_at_every_registry(copies: Copies) -> None:
+    """Else one copy would read it for one target, and another copy for the other."""
+    a, b, c = "a.test", "b.test", "c.test"
+    blob = Descriptor("", Digest(copies.large["digest"]), LARGE)
+    source, workshop, resuming = copies.world.source, copies.workshop, copies.resuming
+    async with (
+        asyncio.timeout(60),
+        SharedReads(source, [a, b], workshop, resuming) as first,
+        SharedReads(source, [a, b, c], workshop, resuming) as second,
+    ):
+        await first.targets[0].follow(blob)
+        waiting = [asyncio.ensure_future(each.follow(blob)) for each in second.targets]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [each.done() for each in waiting] == [False, False, True]
+        async with first.targets[0].in_turn(blob, nullcontext()):
+            await waiting[0]
+        assert not waiting[1].done()
+        first.targets[1].end()
+        await waiting[1]
+        assert not workshop.sharing.leads
+        await second.targets[0].follow(blob)
+        assert workshop.sharing.leads
+    assert not workshop.sharing.leads
+
+
+async def test_a_copy_waits_for_the_first_one_for_a_short_time_alone(
+    copies: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two copies may wait for each other."""
+    monkeypatch.setattr(fanout, "PATIENCE_S", 0.01)
+    blob = Descriptor("", Digest(copies.large["digest"]), LARGE)
+    source, workshop, resuming = copies.world.source, copies.workshop, copies.resuming
+    async with (
+        asyncio.timeout(60),
+        SharedReads(source, ["a.test"], workshop, resuming) as first,
+        SharedReads(source, ["a.test"], workshop, resuming) as second,
+    ):
+        await first.targets[0].follow(blob)
+        await second.targets[0].follow(blob)
 
 
 def test_patience_counts_the_time_of_several_blobs_once_and_forgets() -> None:
