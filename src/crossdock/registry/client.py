@@ -218,7 +218,8 @@ class RegistryClient:
             try:
                 base = self._base or await self.base_url()
                 url = base.with_target(target) if isinstance(target, str) else target
-                return await self._follow(call, url, self._whole)
+                reply = await self._authorized(call, url, self._whole)
+                return reply if reply.status in ok else await self._follow(call, url, self._whole, reply)
             except CrossdockError as error:
                 if not retry or not error.retryable:
                     raise
@@ -352,13 +353,18 @@ class RegistryClient:
         call: _Call,
         url: Url,
         attempt: Callable[[_Call, Url, str | None], Awaitable[_Response]],
+        reply: _Response | None = None,
         registry: Origin | None = None,
     ) -> _Response:
-        """The response of `call` at `url` or where that redirects to. `registry`: on whose behalf."""
+        """The response of `call` at `url` or where that redirects to. `registry`: on whose behalf.
+
+        `reply` is the response at `url`, if it is there.
+        """
         registry = registry or self.origin
         first = url
         for _ in range(MAX_HOPS + 1):
-            reply = await self._authorized(call, url, attempt)
+            if reply is None:
+                reply = await self._authorized(call, url, attempt)
             if reply.status in call.ok:
                 return reply
             if isinstance(reply, Stream):
@@ -368,6 +374,7 @@ class RegistryClient:
                     reply.status, reply.headers, reply.body, call.method, url, call.scope or NONE
                 )
             call, url = self._redirected(call, url, reply, registry)
+            reply = None
         raise RedirectRefused(f"{call.method} {first}: more than {MAX_HOPS} redirects")
 
     def _redirected(

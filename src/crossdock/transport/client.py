@@ -65,7 +65,8 @@ class HttpClient:
         route = self._routes.get(url.origin) or self._new_route(url.origin)
         head = self._encode(request, route)
         try:
-            connection = await self._pool.place(route)  # from here on this exchange holds a place
+            pool = self._pool  # from here on this exchange holds a place
+            connection = pool.take_idle(route) if pool.place_now(route) else await pool.place(route)
             try:
                 if connection is None:
                     connection = await self._connect(route)

@@ -74,15 +74,20 @@ class Pool:
 
         Raises `TimedOut` (phase pool) if nothing moved on the route for `patience` seconds.
         """
+        if not self.place_now(route):
+            await self._queue(route, self._routes[route])
+        return self.take_idle(route)
+
+    def place_now(self, route: Route) -> bool:
+        """Take a place if one is free, to be followed by `take_idle`; False: `place` has to wait for one."""
         self._check_open()
         state = self._routes.get(route)
         if state is None:
             state = self._routes[route] = _Lane()
-        if state.places < self._limit and not state.waiting:
-            state.places += 1
-        else:
-            await self._queue(route, state)
-        return self._take_idle(state)
+        if state.places >= self._limit or state.waiting:
+            return False
+        state.places += 1
+        return True
 
     async def _queue(self, route: Route, state: _Lane) -> None:
         turn = self._loop.create_future()
@@ -107,7 +112,9 @@ class Pool:
                 state.waiting.remove(turn)
             raise
 
-    def _take_idle(self, state: _Lane) -> Connection | None:
+    def take_idle(self, route: Route) -> Connection | None:
+        """An idle connection, if any, for a place that is held."""
+        state = self._routes[route]
         while state.idle:
             connection = state.idle.pop()
             connection.on_lost = None
@@ -161,7 +168,10 @@ class Pool:
             self._routes.pop(route, None)
 
     def _keep(self, state: _Lane, connection: Connection) -> None:
-        if self._closed or sum(len(other.idle) for other in self._routes.values()) >= IDLE_LIMIT:
+        is_full = len(state.idle) >= IDLE_LIMIT
+        if len(self._routes) > 1 and not is_full:
+            is_full = sum([len(other.idle) for other in self._routes.values()]) >= IDLE_LIMIT
+        if self._closed or is_full:
             connection.close()
             return
         connection.on_lost = self._lost
