@@ -1,4 +1,4 @@
-"""What was learned about registries, for the next process: a JSON file for each in ``FOLDER/registries``.
+"""What was learned about registries, for the next process: ``FOLDER/registry-HOST.json`` for each.
 
 A fact is forgotten a week after it was learned, because registries are upgraded. Nothing depends on the
 files: without one, a registry is asked again. When processes write at once, the last one's file stays, which
@@ -19,7 +19,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-FOLDER = "registries"
+PREFIX = "registry-"
 KEPT_S = 7 * 86400.0
 MAX_FILE = 64 * 1024  # bytes
 
@@ -40,7 +40,7 @@ class HostFacts:
     """The facts in a folder for the state of runs. `clock` gives seconds since 1970."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._folder = folder / FOLDER
+        self._folder = folder
         self._clock = clock
         self._known: dict[str, dict[str, Fact]] = {}
         self._lock = threading.Lock()  # what was written last has everything
@@ -58,7 +58,7 @@ class HostFacts:
     def hosts(self) -> list[str]:
         """The ``host[:port]`` of all files that have facts. Blocks."""
         try:
-            paths = sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
+            paths = sorted(self._folder.glob(f"{PREFIX}*.json"))
         except OSError:
             return []
         found = [file for path in paths if (file := _decoded(path)) is not None]
@@ -86,6 +86,7 @@ class HostFacts:
             try:
                 merged = self._read(path) | self._known[host].copy()
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                fresh.touch(mode=0o600)
                 fresh.write_bytes(msgspec.json.encode(_File(host, merged)))
                 fresh.replace(path)
             except OSError:  # a full disk, a folder that is not ours: the next process asks again
@@ -93,7 +94,7 @@ class HostFacts:
                     fresh.unlink(missing_ok=True)
 
     def _path(self, host: str) -> Path:
-        return self._folder / f"{quote(host, safe='')}.json"
+        return self._folder / f"{PREFIX}{quote(host, safe='')}.json"
 
     def _read(self, path: Path) -> dict[str, Fact]:
         file = _decoded(path)

@@ -50,7 +50,8 @@ def test_a_file_that_cannot_be_used_is_as_none(tmp_path: Path) -> None:
     facts = HostFacts(tmp_path)
     facts.learned(HOST, "chunk", 4096)
     facts.write(HOST)
-    [path] = (tmp_path / "registries").iterdir()
+    [path] = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
     for text in ("", "{", "[]", json.dumps({"host": HOST, "facts": {"chunk": 1}}), "x" * 100_000):
         path.write_text(text)
         assert HostFacts(tmp_path).read(HOST) == {}
@@ -59,8 +60,8 @@ def test_a_file_that_cannot_be_used_is_as_none(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_disturbs_nobody(tmp_path: Path) -> None:
-    (tmp_path / "registries").write_text("a file")
-    facts = HostFacts(tmp_path)
+    (tmp_path / "state").write_text("a file")
+    facts = HostFacts(tmp_path / "state")
     facts.learned(HOST, "chunk", 4096)
     facts.write(HOST)
     assert facts.read(HOST) == {"chunk": 4096}
