@@ -15,9 +15,9 @@ from crossdock.clusters.place import ClusterPlace
 from crossdock.clusters.telling import TOLD
 from crossdock.errors import NothingMatched
 from crossdock.events import Event
-from crossdock.mirroring.applying import Names
 from crossdock.mirroring.entry import Entry
 from crossdock.mirroring.names import Namespace
+from crossdock.mirroring.outcomes import Names
 from crossdock.mirroring.run import MirrorResult, MirrorRun
 from crossdock.mirroring.survey import Survey
 from crossdock.mirroring.views import RepositoryView
@@ -226,6 +226,6 @@ class ClusterMirror(MirrorRun):
         """As `MirrorRun.result`."""
         left = tuple(
             PairResult(source=source, target=target, status="cancelled")
-            for source, target in self.window.open.values()
+            for source, target in self.window.pairs()
         )
         return replace(super().result(), unfinished=left)

@@ -84,6 +84,10 @@ class Window:
         self._totals.images_found += images
         return index
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """Source and target of those that are not done."""
+        return [self[index] for index in self._open]
+
     def end(self, index: int) -> None:
         """The copy is done."""
         self._open.pop(index, None)
