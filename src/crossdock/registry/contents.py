@@ -73,9 +73,12 @@ class Contents:
         self.set_mounts(mounts)
 
     def set_mounts(self, mounts: str | None) -> None:
-        """How the registry mounts, by its kind. None: not known."""
+        """How the registry mounts, by its kind. None: not known.
+
+        That a kind mounts at once is no verdict: the first mounts show it, as they do where nothing is known.
+        """
         self._never_mounts = mounts == "never"
-        self.mounts_late = {"after_manifest": True, "at_once": False}.get(mounts or "")
+        self.mounts_late = True if mounts == "after_manifest" else None
 
     def rank(self) -> int:
         """A number for the next copy."""
