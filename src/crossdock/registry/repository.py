@@ -206,9 +206,10 @@ class RegistryRepository(Manifests):
                 if not is_referred:
                     return False
             if await self._try_mount(descriptor, from_repository, counts=is_referred):
-                contents.mounts_late = bool(contents.mounts_late) if is_referred else False
+                # No proof: the other manifest may be there already, and its response on the way.
+                contents.mounts_late = bool(contents.mounts_late)
                 return True
-            if is_referred or contents.mounts_late is False:
+            if is_referred:
                 return False
             contents.mounts_late = True
         if not await contents.referred(from_repository, descriptor, self.rank):

@@ -939,6 +939,34 @@ async def test_a_blob_of_one_repository_is_offered_to_the_others(
     assert second.knows_blob(BLOB)
 
 
+async def test_a_mount_that_worked_early_is_no_proof_that_the_next_will(
+    server: ScriptedRegistry, connect: Connect
+) -> None:
+    """The manifest may have been stored already, and its response on the way."""
+    repository = RegistryRepository(connect(repository="other/repo").client, f"{server.host}/x")
+    known = repository.client.memory.contents
+    repository.rank = 2
+    early = describe(b"early")
+    known.add("other/repo", early, rank=1)
+    known.add("other/repo", BLOB, rank=1)
+    server.expect("POST", MOUNT.replace(BLOB.digest.encoded, early.digest.encoded), Answer(201))
+    is_refused = asyncio.Event()
+
+    async def refuse(seen: Seen) -> Answer:
+        await seen.read()
+        is_refused.set()
+        return OPENED
+
+    server.expect("POST", MOUNT, refuse)
+    server.expect("POST", MOUNT, Answer(201))
+    server.expect("DELETE", "/u/1?_state=a", Answer(204))
+    assert await repository.mount(early, "other/repo")
+    mounting = asyncio.ensure_future(repository.mount(BLOB, "other/repo"))
+    await is_refused.wait()
+    known.refer("other/repo", [BLOB.digest])
+    assert await mounting
+
+
 async def test_a_manifest_whose_blobs_went_away_makes_the_repository_unknown(
     server: ScriptedRegistry, connect: Connect
 ) -> None:
